@@ -1,0 +1,1 @@
+"""Attention kernels of mtjax. Importable with jax and numpy alone."""

@@ -1,0 +1,211 @@
+"""Builders of frontiers: one per attention pattern, each a choice of stamps and intervals.
+
+Every mask of the library is written here and nowhere else (design: who sees whom is 3T integers).
+"""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from kernels_pallas.frontier_attention import visible
+from mtjax.types import FOREVER, Frontier
+
+
+def as_dense(frontier: Frontier) -> Bool[Array, "B T T"]:
+  """The mask a frontier stands for: [b, i, j] is true iff entry i sees entry j. For tests."""
+  return visible(frontier.stamp, frontier.lo, frontier.hi, hidden=frontier.hidden, own=frontier.own)
+
+
+def causal(
+  token: Int[Array, "B T"],
+  *,
+  start: Int[Array, " B"] | int = 0,
+  length: Int[Array, " B"] | None = None,
+) -> Frontier:
+  """Text from left to right, entry i at position start + i; entries >= length are padding."""
+  index = _index(token)
+  return _frontier(token, index + _column(start), index, index, FOREVER, _valid(token, length))
+
+
+def tree(
+  token: Int[Array, "B N"],
+  parent: Int[Array, "B N"],
+  *,
+  start: Int[Array, " B"] | int = 0,
+  valid: Bool[Array, "B N"] | None = None,
+) -> Frontier:
+  """A token tree or forest: a node sees its ancestors and itself, and stands at start + depth.
+
+  `parent[b, n]` is a smaller index than n, or -1 for a root (a root hangs off the committed
+  prefix). Stamps are preorder indices, intervals subtrees; all of it is computed from arrays, so
+  a new topology of the same size costs no compilation. Invalid nodes are never keys.
+  """
+  if token.shape != parent.shape:
+    raise ValueError(f"token {token.shape} and parent {parent.shape} must have one shape")
+  preorder, size, depth = preorder_intervals(parent, valid)
+  return _frontier(token, depth + _column(start), preorder, preorder, preorder + size, valid)
+
+
+def preorder_intervals(
+  parent: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None
+) -> tuple[Int[Array, "B N"], Int[Array, "B N"], Int[Array, "B N"]]:
+  """Preorder index, subtree size and depth of every node of a forest with parent[n] < n.
+
+  O(N^2) elementwise work and log2(N) gathers, no loop over nodes: ancestors by pointer jumping.
+  """
+  batch, nodes = parent.shape
+  index = jnp.arange(nodes)
+  if valid is not None:
+    parent = jnp.where(valid, parent, -1)
+  # Slot `nodes` is the virtual root above all roots; it points to itself.
+  jump = jnp.where(parent < 0, nodes, parent)
+  jump = jnp.concatenate([jump, jnp.full((batch, 1), nodes)], axis=1)
+  ancestor = jnp.broadcast_to(jnp.eye(nodes + 1, dtype=bool), (batch, nodes + 1, nodes + 1))
+  for _ in range(max(nodes, 1).bit_length()):
+    ancestor |= jnp.take_along_axis(ancestor, jump[:, :, None], axis=1)
+    jump = jnp.take_along_axis(jump, jump, axis=1)
+  ancestor = ancestor[:, :nodes, :nodes]
+  depth = jnp.sum(ancestor, axis=2) - 1
+  counted = ancestor if valid is None else ancestor & valid[:, :, None]
+  size = jnp.sum(counted, axis=1)
+  elder = (parent[:, :, None] == parent[:, None, :]) & (index < index[:, None])
+  before = jnp.sum(jnp.where(elder, size[:, None, :], 0), axis=2)
+  preorder = depth + jnp.sum(jnp.where(ancestor, before[:, None, :], 0), axis=2)
+  return preorder.astype(jnp.int32), size.astype(jnp.int32), depth.astype(jnp.int32)
+
+
+def packed(token: Int[Array, "B T"], document: Int[Array, "B T"]) -> Frontier:
+  """Several documents in a row, each causal and blind to the others; document 0 is padding.
+
+  Documents are runs of equal numbers. Positions restart at 0 in each.
+  """
+  batch, size = token.shape
+  index = _index(token)
+  first = jnp.concatenate([jnp.ones((batch, 1), bool), document[:, 1:] != document[:, :-1]], axis=1)
+  begin = jnp.max(
+    jnp.where(first[:, None, :] & (index[:, None, :] <= index[:, :, None]), index[:, None, :], 0),
+    axis=2,
+  )
+  later = first[:, None, :] & (index[:, None, :] > index[:, :, None])
+  end = jnp.min(jnp.where(later, index[:, None, :], size), axis=2)
+  return _frontier(token, index - begin, index, index, end, document > 0)
+
+
+def bidirectional(
+  token: Int[Array, "B T"],
+  *,
+  start: Int[Array, " B"] | int = 0,
+  length: Int[Array, " B"] | None = None,
+) -> Frontier:
+  """A canvas that sees itself whole and the committed prefix (MDLM, LLaDA, Dream, block decoding)."""
+  index = _index(token)
+  zero = jnp.zeros_like(index)
+  return _frontier(token, index + _column(start), zero, zero, FOREVER, _valid(token, length))
+
+
+def content(
+  token: Int[Array, "B T"],
+  position: Int[Array, "B T"],
+  rank: Int[Array, "B T"],
+  *,
+  valid: Bool[Array, "B T"] | None = None,
+) -> Frontier:
+  """Known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
+
+  Entries of equal rank see each other: give a prompt one rank to make it mutually visible.
+  """
+  return _frontier(token, position, 2 * rank, 2 * rank, FOREVER, valid)
+
+
+def query(
+  token: Int[Array, "B T"], position: Int[Array, "B T"], rank: Int[Array, "B T"]
+) -> Frontier:
+  """Query-stream entries (XLNet's g): rank r sees contents of rank < r, and nobody sees it.
+
+  An any-subset draft gives every masked target the rank n of the first undecided one: all then
+  see exactly the n decided entries.
+  """
+  stamp = 2 * rank - 1
+  return _frontier(token, position, stamp, stamp, stamp, None)
+
+
+def two_stream(
+  token: Int[Array, "B L"],
+  query_token: Int[Array, "B L"],
+  position: Int[Array, "B L"],
+  rank: Int[Array, "B L"],
+) -> Frontier:
+  """Contents (entries 0..L-1) and queries (L..2L-1) of one order, for training and scoring."""
+  return concatenate(content(token, position, rank), query(query_token, position, rank))
+
+
+def block_diffusion(
+  noisy: Int[Array, "B L"], clean: Int[Array, "B L"], block: Int[Array, "B L"]
+) -> Frontier:
+  """Block diffusion training (BD3-LM 2503.09573, sec. 3.2): noisy entries first, then clean ones.
+
+  A noisy entry of block b sees noisy block b and the clean blocks < b; a clean one sees clean
+  blocks <= b. One block over everything is a bidirectional canvas; blocks of one token make the
+  clean half causal.
+  """
+  index = _index(noisy)
+  noise = _frontier(noisy, index, 2 * block, 2 * block, 2 * block + 1, None)
+  known = _frontier(clean, index, 2 * block + 1, 2 * block + 1, FOREVER, None)
+  return concatenate(noise, known)
+
+
+def block_causal(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
+  """Entries see their own block and all earlier ones (scale-causal, set-causal masks)."""
+  return _frontier(token, _index(token), block, block, FOREVER, None)
+
+
+def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
+  """Entries see their own block only (word-local masks)."""
+  return _frontier(token, _index(token), block, block, block + 1, None)
+
+
+def concatenate(*parts: Frontier) -> Frontier:
+  """One frontier of several, entries in the order given. Stamps keep their meaning across parts.
+
+  Raises ValueError when the numbers of interval dimensions differ, and for parts with `hidden`
+  (an index would change its meaning).
+  """
+  if len({part.stamp.shape[1] for part in parts}) != 1:
+    raise ValueError("the parts must have the same number of interval dimensions")
+  if any(part.hidden is not None for part in parts):
+    raise ValueError("hide a key after concatenating: `hidden` is an index into the whole frontier")
+  own = None
+  if any(part.own is not None for part in parts):
+    own = jnp.concatenate(
+      [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
+    )
+  join = lambda name: jnp.concatenate([getattr(part, name) for part in parts], axis=-1)
+  return Frontier(*(join(name) for name in ("token", "position", "stamp", "lo", "hi")), own=own)
+
+
+def both(one: Frontier, other: Frontier) -> Frontier:
+  """`one`, where an entry sees another only if it does so in both (documents x order, say)."""
+  if one.token.shape != other.token.shape:
+    raise ValueError(f"frontiers of shapes {one.token.shape} and {other.token.shape} differ")
+  join = lambda name: jnp.concatenate([getattr(one, name), getattr(other, name)], axis=1)
+  return one.replace(stamp=join("stamp"), lo=join("lo"), hi=join("hi"))
+
+
+def _frontier(token, position, stamp, lo, hi, valid) -> Frontier:
+  hi = jnp.broadcast_to(hi, token.shape)
+  if valid is not None:
+    hi = jnp.where(valid, hi, lo)
+  label = lambda x: jnp.broadcast_to(x, token.shape).astype(jnp.int32)[:, None, :]
+  position = jnp.broadcast_to(position, token.shape).astype(jnp.int32)
+  return Frontier(token, position, label(stamp), label(lo), label(hi))
+
+
+def _index(token):
+  return jnp.broadcast_to(jnp.arange(token.shape[1], dtype=jnp.int32), token.shape)
+
+
+def _column(start):
+  return jnp.asarray(start, jnp.int32).reshape(-1, 1)
+
+
+def _valid(token, length):
+  return None if length is None else _index(token) < _column(length)

@@ -1,0 +1,14 @@
+"""Networks. The only package that imports linen."""
+
+from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
+from mtjax.models.model import Model, Params, count_parameters
+
+__all__ = [
+  "Layer",
+  "Model",
+  "Params",
+  "Rope",
+  "TransformerConfig",
+  "count_parameters",
+  "uniform_layers",
+]

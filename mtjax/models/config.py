@@ -1,0 +1,128 @@
+"""What distinguishes one transformer family from another: one frozen config, no subclasses."""
+
+import dataclasses
+import math
+from typing import Literal
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Rope:
+  """Rotary position embedding (2104.09864) and its context extensions.
+
+  `default`; `linear` (positions divided by `factor`); `llama3` (frequencies below
+  low_freq_factor rescaled, smooth up to high_freq_factor); `yarn` (2309.00071, by-parts ramp
+  between beta_fast and beta_slow rotations, `attention_factor` multiplies cos and sin).
+  """
+
+  theta: float = 10_000.0
+  kind: Literal["default", "linear", "llama3", "yarn"] = "default"
+  factor: float = 1.0
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_max_position: int = 8192
+  beta_fast: float = 32.0
+  beta_slow: float = 1.0
+  attention_factor: float = 1.0
+  truncate: bool = True
+
+  def inverse_frequencies(self, head_dim: int) -> np.ndarray:
+    """[head_dim / 2] float32, computed in float64 as the values enter an angle of thousands."""
+    exponent = np.arange(0, head_dim, 2) / head_dim
+    plain = 1.0 / self.theta**exponent
+    if self.kind == "default":
+      out = plain
+    elif self.kind == "linear":
+      out = plain / self.factor
+    elif self.kind == "llama3":
+      rotations = self.original_max_position * plain / (2 * math.pi)
+      smooth = (rotations - self.low_freq_factor) / (self.high_freq_factor - self.low_freq_factor)
+      smooth = np.clip(smooth, 0, 1)
+      out = (1 - smooth) * plain / self.factor + smooth * plain
+    elif self.kind == "yarn":
+      out = self._yarn(plain, head_dim)
+    else:
+      raise ValueError(f"rope kind {self.kind!r} is not one of default, linear, llama3, yarn")
+    return out.astype(np.float32)
+
+  def _yarn(self, plain, head_dim):
+    def dimension(rotations):
+      turns = self.original_max_position / (rotations * 2 * math.pi)
+      return head_dim * math.log(turns) / (2 * math.log(self.theta))
+
+    low, high = dimension(self.beta_fast), dimension(self.beta_slow)
+    if self.truncate:
+      low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, head_dim - 1)
+    high = high + 0.001 if low == high else high
+    ramp = np.clip((np.arange(head_dim // 2) - low) / (high - low), 0, 1)
+    return plain / self.factor * ramp + plain * (1 - ramp)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+  """What may differ from layer to layer: a sliding window by position, rotary or none (NoPE)."""
+
+  window: int | None = None
+  rope: Rope | None = Rope()
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+  """A decoder-only transformer. Hashable: it is a static argument of every jitted function.
+
+  Norm placement: `pre` (Llama), `post` (OLMo 2: the branch output is normed), `sandwich` (Gemma:
+  both). `qk_norm`: none, per `head` (Qwen3, Gemma 3), or over the `full` projection (OLMo 2).
+  """
+
+  vocab_size: int
+  dim: int
+  heads: int
+  kv_heads: int
+  head_dim: int
+  mlp_dim: int
+  layers: tuple[Layer, ...]
+  norm: Literal["rms", "rms_plus_one", "layer"] = "rms"
+  norm_placement: Literal["pre", "post", "sandwich"] = "pre"
+  norm_eps: float = 1e-6
+  activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "silu"
+  mlp: Literal["gated", "plain"] = "gated"
+  qkv_bias: bool = False
+  out_bias: bool = False
+  mlp_bias: bool = False
+  qk_norm: Literal["none", "head", "full"] = "none"
+  attention_scale: float | None = None  # None: head_dim ** -0.5
+  attention_soft_cap: float | None = None
+  logit_soft_cap: float | None = None
+  embedding_scale: float | None = None
+  tied: bool = True
+  learned_positions: int | None = None  # a table of that many positions beside the tokens (GPT-2)
+  max_position: int = 2048
+  extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
+  dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of activations; params have theirs
+  remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
+
+  def __post_init__(self):
+    for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    if not self.layers:
+      raise ValueError("a transformer needs at least one layer")
+    if self.heads % self.kv_heads:
+      raise ValueError(f"{self.heads} heads do not divide among {self.kv_heads} key/value heads")
+    if self.head_dim % 2 and any(layer.rope for layer in self.layers):
+      raise ValueError(f"rotary positions need an even head_dim, got {self.head_dim}")
+    for layer in self.layers:
+      if layer.window is not None and layer.window < 1:
+        raise ValueError(f"a sliding window must be at least 1, got {layer.window}")
+
+  @property
+  def group(self) -> int:
+    """Query heads per key/value head."""
+    return self.heads // self.kv_heads
+
+
+def uniform_layers(count: int, **fields) -> tuple[Layer, ...]:
+  """`count` equal layers."""
+  return (Layer(**fields),) * count

@@ -1,0 +1,69 @@
+"""A linear map whose weights may be plain, int8, or packed for a CPU: the parameters decide."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from mtjax.native.matmul import panel_matmul
+
+
+class Linear(nn.Module):
+  """x @ W (+ b) for x [..., K] and W [K, N].
+
+  The parameter dict holds one of: `kernel` [K, N]; `int8` [K, N] with `scale` [N] (weight-only
+  quantisation: W = int8 * scale); `panels` [N / n, K, n] (see mtjax.native), with `scale` when
+  they are int8. Only `kernel` is created by init and has a gradient with respect to weights.
+  """
+
+  features: int
+  bias: bool
+  dtype: jnp.dtype
+  init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+
+  @nn.compact
+  def __call__(self, x):
+    x = x.astype(self.dtype)
+    if self.has_variable("params", "panels"):
+      panels = self.get_variable("params", "panels")
+      scale = self.get_variable("params", "scale")
+      y = panel_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(self.dtype)
+    elif self.has_variable("params", "int8"):
+      y = x @ self.get_variable("params", "int8").astype(self.dtype)
+      y = (y * self.get_variable("params", "scale")).astype(self.dtype)
+    else:
+      y = x @ self.param("kernel", self.init, (x.shape[-1], self.features)).astype(self.dtype)
+    if self.bias:
+      y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    return y
+
+
+class Embedding(nn.Module):
+  """A table [V, D], read by id and, when the head is tied, multiplied as its transpose.
+
+  `table` may be float of any width, or `int8` [V, D] with `scale` [V].
+  """
+
+  size: int
+  dim: int
+  dtype: jnp.dtype
+
+  def setup(self):
+    if self.has_variable("params", "int8"):
+      self.table = self.get_variable("params", "int8")
+      self.scale = self.get_variable("params", "scale")
+    else:
+      self.table = self.param("table", nn.initializers.normal(0.02), (self.size, self.dim))
+      self.scale = None
+
+  def __call__(self, ids):
+    rows = self.table[ids].astype(self.dtype)
+    return rows if self.scale is None else rows * self.scale[ids][..., None].astype(self.dtype)
+
+  def attend(self, x):
+    y = jax.lax.dot_general(
+      x,
+      self.table.astype(x.dtype),
+      (((x.ndim - 1,), (1,)), ((), ())),
+      preferred_element_type=jnp.float32,
+    )
+    return y if self.scale is None else y * self.scale

@@ -1,0 +1,190 @@
+"""The one transformer: tokens of a frontier over a committed prefix to logits and fresh keys."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from kernels_pallas.frontier_attention import frontier_attention
+from mtjax.cache import KVCache
+from mtjax.models.config import Layer, TransformerConfig
+from mtjax.models.linear import Embedding, Linear
+from mtjax.types import Frontier, LayerKV, Output
+
+_ACTIVATIONS = {
+  "silu": jax.nn.silu,
+  "gelu": functools.partial(jax.nn.gelu, approximate=False),
+  "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
+  "relu": jax.nn.relu,
+}
+
+
+class Norm(nn.Module):
+  """RMS norm (with weight w or 1 + w) or layer norm, over the last axes given, in float32."""
+
+  kind: str
+  eps: float
+  axes: tuple[int, ...] = (-1,)
+
+  @nn.compact
+  def __call__(self, x):
+    shape = tuple(x.shape[axis] for axis in self.axes)
+    start = nn.initializers.zeros if self.kind == "rms_plus_one" else nn.initializers.ones
+    weight = self.param("weight", start, shape).astype(jnp.float32)
+    y = x.astype(jnp.float32)
+    if self.kind == "layer":
+      y -= jnp.mean(y, self.axes, keepdims=True)
+    y *= jax.lax.rsqrt(jnp.mean(jnp.square(y), self.axes, keepdims=True) + self.eps)
+    y *= 1 + weight if self.kind == "rms_plus_one" else weight
+    if self.kind == "layer":
+      y += self.param("bias", nn.initializers.zeros, shape).astype(jnp.float32)
+    return y.astype(x.dtype)
+
+
+def rotate(x: Float[Array, "B T H D"], cos, sin) -> Float[Array, "B T H D"]:
+  """Rotary embedding in the half-split convention: dimension d pairs with d + D / 2."""
+  one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+  turned = jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
+  return turned.astype(x.dtype)
+
+
+class Attention(nn.Module):
+  """Grouped-query attention. One fused projection, laid out by key/value head: its G queries, k, v.
+
+  That order keeps a head's whole group on one shard of the model axis.
+  """
+
+  config: TransformerConfig
+  layer: Layer
+
+  @nn.compact
+  def __call__(self, x, frontier: Frontier, cache: KVCache | None, cached: LayerKV | None, angles):
+    c, dtype = self.config, x.dtype
+    B, T, _ = x.shape
+    width = c.kv_heads * (c.group + 2) * c.head_dim
+    qkv = Linear(width, c.qkv_bias, dtype, name="qkv")(x)
+    qkv = qkv.reshape(B, T, c.kv_heads, c.group + 2, c.head_dim)
+    q, k, v = qkv[..., : c.group, :], qkv[..., c.group, :], qkv[..., c.group + 1, :]
+    if c.qk_norm == "head":
+      q = Norm(c.norm, c.norm_eps, name="q_norm")(q)
+      k = Norm(c.norm, c.norm_eps, name="k_norm")(k)
+    elif c.qk_norm == "full":
+      q = Norm(c.norm, c.norm_eps, (-3, -2, -1), name="q_norm")(q)
+      k = Norm(c.norm, c.norm_eps, (-2, -1), name="k_norm")(k)
+    q = q.reshape(B, T, c.heads, c.head_dim)
+    if self.layer.rope is not None:
+      q, k = (rotate(y, *angles[self.layer.rope]) for y in (q, k))
+    fresh = LayerKV(k.swapaxes(1, 2), v.swapaxes(1, 2))
+    out, _ = frontier_attention(
+      q,
+      None if cached is None else cached.k,
+      None if cached is None else cached.v,
+      None if cache is None else cache.length,
+      *fresh,
+      frontier.stamp,
+      frontier.lo,
+      frontier.hi,
+      position=frontier.position,
+      cache_position=None if cache is None else cache.position,
+      window=self.layer.window,
+      hidden=frontier.hidden,
+      own=frontier.own,
+      soft_cap=c.attention_soft_cap,
+      scale=c.attention_scale,
+    )
+    out = out.reshape(B, T, c.heads * c.head_dim)
+    return Linear(c.dim, c.out_bias, dtype, _residual_init(c), name="out")(out), fresh
+
+
+class Mlp(nn.Module):
+  """Gated (act(gate) * up) or plain (act(up)); gate and up are one projection."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, x):
+    c, act = self.config, _ACTIVATIONS[self.config.activation]
+    if c.mlp == "gated":
+      both = Linear(2 * c.mlp_dim, c.mlp_bias, x.dtype, name="gate_up")(x)
+      gate, up = jnp.split(both, 2, axis=-1)
+      h = act(gate) * up
+    else:
+      h = act(Linear(c.mlp_dim, c.mlp_bias, x.dtype, name="up")(x))
+    return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(c), name="down")(h)
+
+
+class Block(nn.Module):
+  config: TransformerConfig
+  layer: Layer
+
+  @nn.compact
+  def __call__(self, x, frontier, cache, cached, angles):
+    c = self.config
+    norm = functools.partial(Norm, c.norm, c.norm_eps)
+    before, after = c.norm_placement != "post", c.norm_placement != "pre"
+    h = norm(name="attention_norm")(x) if before else x
+    h, fresh = Attention(c, self.layer, name="attention")(h, frontier, cache, cached, angles)
+    x = x + (norm(name="attention_post_norm")(h) if after else h)
+    h = norm(name="mlp_norm")(x) if before else x
+    h = Mlp(c, name="mlp")(h)
+    return x + (norm(name="mlp_post_norm")(h) if after else h), fresh
+
+
+class Transformer(nn.Module):
+  """The network behind `Model.forward`; see there for the contract."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(
+    self, frontier: Frontier, cache: KVCache | None, rows: Int[Array, "B R"] | None
+  ) -> Output:
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
+    x = self._embed(embedding, frontier.token)
+    if c.embedding_scale is not None:
+      x *= jnp.asarray(c.embedding_scale, dtype)
+    if c.learned_positions is not None:
+      x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
+    angles = {
+      rope: self._angles(rope, frontier.position)
+      for rope in {layer.rope for layer in c.layers} - {None}
+    }
+    block = nn.remat(Block) if c.remat == "layer" else Block
+    fresh = []
+    for index, layer in enumerate(c.layers):
+      cached = None if cache is None else cache.layers[index]
+      x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles)
+      fresh.append(kv)
+    x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
+    asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+    if c.tied and not self.has_variable("params", "head"):
+      logits = embedding.attend(asked)
+    else:
+      logits = Linear(c.vocab_size, False, dtype, name="head")(asked).astype(jnp.float32)
+    if c.logit_soft_cap is not None:
+      logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
+    return Output(logits, x, tuple(fresh))
+
+  def _embed(self, embedding, token):
+    c = self.config
+    if not c.extra_embeddings:
+      return embedding(token)
+    extra = Embedding(c.extra_embeddings, c.dim, embedding.dtype, name="extra")
+    learned = extra(jnp.clip(token - c.vocab_size, 0, c.extra_embeddings - 1))
+    known = embedding(jnp.minimum(token, c.vocab_size - 1))
+    return jnp.where((token >= c.vocab_size)[..., None], learned, known)
+
+  def _angles(self, rope, position):
+    frequencies = jnp.asarray(rope.inverse_frequencies(self.config.head_dim))
+    angle = position[..., None, None].astype(jnp.float32) * frequencies
+    return jnp.cos(angle) * rope.attention_factor, jnp.sin(angle) * rope.attention_factor
+
+
+def _residual_init(config: TransformerConfig) -> nn.initializers.Initializer:
+  """Branch outputs start smaller, so that the residual stream keeps its scale with depth (GPT-2)."""
+  return nn.initializers.variance_scaling(
+    1.0 / (2 * len(config.layers)), "fan_in", "truncated_normal"
+  )

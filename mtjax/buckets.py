@@ -1,0 +1,20 @@
+"""Static sizes: lengths are rounded up to few named sizes, so that few programs are compiled."""
+
+import bisect
+
+# Steps of at most 1.5x: padding costs at most a third of a prefill, and 20 sizes reach 16k.
+SIZES = tuple(sorted({16} | {base * 2**n for n in range(4, 13) for base in (2, 3)}))
+
+
+def bucket(length: int, *, most: int | None = None) -> int:
+  """The smallest size of SIZES >= length (past the last, multiples of it), at most `most`.
+
+  Raises ValueError when `length` itself exceeds `most`.
+  """
+  if most is not None and length > most:
+    raise ValueError(f"length {length} exceeds {most}")
+  if length <= SIZES[-1]:
+    size = SIZES[bisect.bisect_left(SIZES, length)]
+  else:
+    size = -(-length // SIZES[-1]) * SIZES[-1]
+  return size if most is None else min(size, most)

@@ -1,0 +1,178 @@
+"""From logits to the law a token is drawn from: one function, shared by decoders and verifiers."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+Values = float | Sequence[float] | None
+
+
+@struct.dataclass
+class History:
+  """Which tokens a row has seen; needed by penalties only."""
+
+  seen: Bool[Array, "B V"]  # in prompt or output
+  generated: Bool[Array, "B V"]  # in output
+
+  @classmethod
+  def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
+    inside = jnp.arange(prompt.shape[1]) < length[:, None]
+    rows = jnp.arange(prompt.shape[0])[:, None]
+    empty = jnp.zeros((prompt.shape[0], vocab), bool)
+    return cls(empty.at[rows, jnp.where(inside, prompt, vocab)].set(True, mode="drop"), empty)
+
+  def add(self, token: Int[Array, " B"], keep: Bool[Array, " B"]) -> "History":
+    new = (jnp.arange(self.seen.shape[1]) == token[:, None]) & keep[:, None]
+    return History(self.seen | new, self.generated | new)
+
+
+@struct.dataclass
+class Rules:
+  """Sampling settings as arrays, one value a row; None: this rule is not compiled in at all."""
+
+  temperature: Float[Array, " B"] | None = None  # None or 0: greedy
+  top_k: Int[Array, " B"] | None = None
+  top_p: Float[Array, " B"] | None = None
+  min_p: Float[Array, " B"] | None = None
+  repetition_penalty: Float[Array, " B"] | None = None
+  presence_penalty: Float[Array, " B"] | None = None
+  logit_bias: Float[Array, "B V"] | None = None
+
+  @property
+  def needs_history(self) -> bool:
+    return self.repetition_penalty is not None or self.presence_penalty is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+  """How to draw tokens. Every field is one number, or one a row.
+
+  temperature: 0 is greedy. top_k: keep the k likeliest (0: off). top_p: keep the smallest set of
+  at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p times the
+  likeliest one's probability (0: off; 2407.01082). repetition_penalty: divides positive and
+  multiplies negative logits of tokens seen in prompt or output (1: off; CTRL, 1909.05858).
+  presence_penalty: subtracted from logits of tokens already generated (0: off). logit_bias:
+  {token id: added to its logit}, for all rows.
+  """
+
+  temperature: Values = 0.0
+  top_k: int | Sequence[int] | None = None
+  top_p: Values = None
+  min_p: Values = None
+  repetition_penalty: Values = None
+  presence_penalty: Values = None
+  logit_bias: dict[int, float] | None = None
+
+  def rules(self, batch: int, vocab: int) -> Rules:
+    """Arrays for a batch. Raises ValueError for a value out of its range, naming it."""
+    return Rules(
+      temperature=self._column("temperature", batch, 0.0, low=0.0),
+      top_k=self._column("top_k", batch, 0, low=0, dtype=jnp.int32),
+      top_p=self._column("top_p", batch, 1.0, low=0.0, high=1.0, open_low=True),
+      min_p=self._column("min_p", batch, 0.0, low=0.0, high=1.0),
+      repetition_penalty=self._column("repetition_penalty", batch, 1.0, low=0.0, open_low=True),
+      presence_penalty=self._column("presence_penalty", batch, 0.0),
+      logit_bias=self._bias(batch, vocab),
+    )
+
+  def _column(self, name, batch, off, *, low=None, high=None, open_low=False, dtype=jnp.float32):
+    given = getattr(self, name)
+    if given is None:
+      return None
+    values = list(given) if isinstance(given, Sequence) else [given] * batch
+    if len(values) != batch:
+      raise ValueError(f"{name} has {len(values)} values for a batch of {batch}")
+    for value in values:
+      # Written so that a NaN, for which every comparison is false, is refused too.
+      fits = value == value and (low is None or value > low or (value == low and not open_low))
+      if not fits or (high is not None and value > high):
+        bound = f"{'above' if open_low else 'at least'} {low}" if low is not None else "a number"
+        raise ValueError(f"{name} must be {bound}{f', at most {high}' if high else ''}: got {value}")
+    if all(value == off for value in values):
+      return None
+    return jnp.asarray(values, dtype)
+
+  def _bias(self, batch, vocab):
+    if not self.logit_bias:
+      return None
+    wrong = [token for token in self.logit_bias if not 0 <= token < vocab]
+    if wrong:
+      raise ValueError(f"logit_bias names tokens {wrong} outside a vocabulary of {vocab}")
+    ids = jnp.asarray(list(self.logit_bias), jnp.int32)
+    row = jnp.zeros((vocab,)).at[ids].set(jnp.asarray(list(self.logit_bias.values())))
+    return jnp.broadcast_to(row, (batch, vocab))
+
+
+def process(
+  logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
+) -> Float[Array, "B N V"]:
+  """Logits of the law that tokens are drawn from, in float32; removed tokens are -inf.
+
+  Order: bias, penalties, temperature, top-k, top-p (on what top-k left, renormalised), min-p. A
+  greedy row keeps its argmax alone (the lowest id of equals), so drawing from the result is
+  exact for greedy and sampled rows alike. Tokens tied with the last one kept are kept too. At
+  least the likeliest token always stays.
+
+  `history` is broadcast over N: for tree nodes with penalties, vmap over nodes with each node's
+  own history. Raises ValueError when penalties are set and it is missing.
+  """
+  logits = logits.astype(jnp.float32)
+  if rules.needs_history and history is None:
+    raise ValueError("penalties need the row's history of tokens")
+  if rules.logit_bias is not None:
+    logits += rules.logit_bias[:, None, :]
+  if rules.repetition_penalty is not None:
+    penalty = _column(rules.repetition_penalty)
+    punished = jnp.where(logits > 0, logits / penalty, logits * penalty)
+    logits = jnp.where(history.seen[:, None, :], punished, logits)
+  if rules.presence_penalty is not None:
+    logits -= jnp.where(history.generated[:, None, :], _column(rules.presence_penalty), 0.0)
+  best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
+  only_best = jnp.where(best, 0.0, -jnp.inf)
+  if rules.temperature is None:
+    return only_best
+  temperature = _column(rules.temperature)
+  warm = _truncate(logits / jnp.where(temperature > 0, temperature, 1.0), rules)
+  return jnp.where(temperature > 0, warm, only_best)
+
+
+def _truncate(logits, rules: Rules):
+  threshold = jnp.full_like(logits[..., :1], -jnp.inf)
+  if rules.top_k is not None or rules.top_p is not None:
+    ranked = -jnp.sort(-logits, axis=-1)
+    kept = jnp.ones_like(ranked, bool)
+    if rules.top_k is not None:
+      k = jnp.where(rules.top_k > 0, rules.top_k, logits.shape[-1])
+      kept &= jnp.arange(logits.shape[-1]) < _column(k)
+    if rules.top_p is not None:
+      mass = jax.nn.softmax(jnp.where(kept, ranked, -jnp.inf), axis=-1)
+      kept &= jnp.cumsum(mass, axis=-1) - mass < _column(rules.top_p)
+    threshold = jnp.min(jnp.where(kept, ranked, jnp.inf), axis=-1, keepdims=True)
+  if rules.min_p is not None:
+    top = jnp.max(logits, axis=-1, keepdims=True)
+    threshold = jnp.maximum(threshold, top + jnp.log(_column(rules.min_p)))
+  return jnp.where(logits >= threshold, logits, -jnp.inf)
+
+
+def draw(
+  law_logits: Float[Array, "B V"], keys: PRNGKeyArray, step: Int[Array, " B"]
+) -> Int[Array, " B"]:
+  """One token a row, from the row's own key folded with the row's own step.
+
+  Gumbel-max with high-precision noise: JAX's default float32 noise stops at 15.94, so rare
+  tokens would never be drawn.
+  """
+
+  def one(logits, key, step):
+    noise = jax.random.gumbel(jax.random.fold_in(key, step), logits.shape, mode="high")
+    return jnp.argmax(logits + noise)
+
+  return jax.vmap(one)(law_logits, keys, step).astype(jnp.int32)
+
+
+def _column(value):
+  return value[:, None, None]

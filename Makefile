@@ -1,0 +1,75 @@
+# make demo   set up and decode with the bundled model      make test         set up and run the tests
+# make lint   ruff and ty                                   make test-slow    full-size checks
+# make bench  timings against other systems                 make test-latest  core tests, newest Python found
+# make parity logits against transformers, per family       make clean        remove what make made
+#
+# PY=python3.13 make test   uses another Python, in .venv-3.13
+# PARITY=no|auto|yes        torch for the parity tests: never / if a CPU build is found / always
+PY ?= python3
+PARITY ?= auto
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+PYVER := $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+VENV ?= $(if $(filter python3,$(PY)),.venv,.venv-$(PYVER))
+BIN := $(VENV)/bin/python
+CONSTRAINTS := constraints/$(if $(filter 3.11,$(PYVER)),py311,latest).txt
+# The Python's version is in the stamp's name, so a new Python remakes the environment.
+CORE := $(VENV)/.core-$(PYVER)
+DEV := $(VENV)/.dev-$(PYVER)
+ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
+PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
+SHORT ?= $(wildcard tests/test_layout.py tests/core)
+
+.PHONY: demo test test-slow test-latest lint bench parity clean check-python
+.DEFAULT_GOAL := test
+
+demo: $(CORE)
+	@$(BIN) -m experiments.demo
+
+test: $(DEV) $(ORACLES)
+	@$(BIN) -m pytest $(ARGS)
+
+test-slow: $(DEV) $(ORACLES)
+	@$(BIN) -m pytest -m slow $(ARGS)
+
+test-latest:
+	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \
+	  ARGS='$(SHORT)' test
+
+lint: $(DEV)
+	@$(BIN) -m ruff check .
+	@$(BIN) -m ruff format --check .
+	@$(BIN) -m ty check --python $(VENV)
+
+bench: $(DEV) $(ORACLES)
+	@$(BIN) -m experiments.benchmark $(ARGS)
+
+parity: $(DEV) $(ORACLES)
+	@$(BIN) -m experiments.parity $(ARGS)
+
+clean:
+	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(CORE): setup.py $(CONSTRAINTS) | check-python
+	@echo "mtjax: setting up $(VENV) with Python $(PYVER) (once; 1 to 3 minutes)"
+	@sh .ci/make-venv $(PY) $(VENV) $(PYVER)
+	@$(PIP) -e .
+	@touch $@
+
+$(DEV): $(CORE)
+	@echo "mtjax: adding the test tools"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+$(ORACLES): $(DEV)
+	@sh .ci/parity-extra $(BIN) $(PARITY) $(CONSTRAINTS)
+	@touch $@
+
+check-python:
+	@$(PY) -c 'pass' 2>/dev/null || { echo "mtjax: $(PY) does not start. Install Python 3.11 or" \
+	  "newer, or name one: PY=python3.12 make test" >&2; exit 2; }
+	@$(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "mtjax needs Python 3.11" \
+	  "or newer; $(PY) is $(PYVER). If another is installed, name it: PY=python3.12 make test" >&2; \
+	  exit 2; }

@@ -1,0 +1,73 @@
+"""Metadata of mtjax. Exact versions known to work together are in constraints/."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).resolve().parent
+
+
+def version() -> str:
+  text = (ROOT / "mtjax" / "__init__.py").read_text(encoding="utf-8")
+  return re.search(r'^__version__ = "([^"]+)"', text, re.MULTILINE).group(1)
+
+
+def description() -> str:
+  readme = ROOT / "README.md"
+  return readme.read_text(encoding="utf-8") if readme.exists() else ""
+
+
+CORE = [
+  "absl-py",
+  "array_record>=0.8; sys_platform != 'win32'",
+  "flax>=0.12.8",
+  "grain>=0.2.18",
+  # tensorflow-datasets imports it without declaring it.
+  "importlib_resources",
+  "jax>=0.10.2",
+  "jaxtyping>=0.3",
+  "ml-collections>=1.1",
+  "ml_dtypes>=0.5",
+  "numpy>=2.0",
+  "optax>=0.2.8",
+  "orbax-checkpoint>=0.12",
+  "rich>=13",
+  "safetensors>=0.5",
+  "tensorflow-datasets>=4.9.10",
+  "tokenizers>=0.21",
+]
+
+EXTRAS = {
+  "cuda": ["jax[cuda13]>=0.10.2"],
+  "tpu": ["jax[tpu]>=0.10.2"],
+  "hf": ["huggingface_hub>=1.0", "jinja2>=3.1"],
+  "viz": ["matplotlib>=3.9"],
+  "tb": ["tensorboardX>=2.6"],
+  # Oracles of the parity tests and of the benchmark; the library never imports them.
+  "parity": ["torch>=2.8", "transformers>=5.0"],
+}
+EXTRAS["dev"] = [
+  *EXTRAS["hf"],
+  *EXTRAS["viz"],
+  *EXTRAS["tb"],
+  "chex>=0.1.91",
+  "hypothesis>=6.100",
+  "pytest>=8",
+  "ruff",
+  "setuptools>=77",
+  "ty",
+]
+
+setup(
+  name="mtjax",
+  version=version(),
+  description="Several tokens per forward pass, and what each way of doing so keeps (JAX, Flax)",
+  long_description=description(),
+  long_description_content_type="text/markdown",
+  python_requires=">=3.11",
+  packages=find_packages(include=["mtjax", "mtjax.*", "kernels_pallas", "kernels_pallas.*"]),
+  package_data={"": ["*.cc", "*.h", "py.typed"], "mtjax": ["assets/*", "assets/**/*"]},
+  install_requires=CORE,
+  extras_require=EXTRAS,
+)

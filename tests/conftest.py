@@ -1,0 +1,40 @@
+"""Settings of the whole suite, made before anything touches a JAX backend.
+
+Subprocess tests inherit them through the environment. A test that needs several devices starts its
+own process: the device count is part of the cache's keys, so the main suite keeps to one.
+"""
+
+import os
+import platform
+from importlib import metadata
+from pathlib import Path
+
+
+def _cpu() -> str:
+  """The CPU's model: cached code holds the instructions of the machine that compiled it."""
+  try:
+    info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    name = next(line.split(":")[1] for line in info.splitlines() if line.startswith("model name"))
+  except (OSError, StopIteration):
+    name = platform.processor() or platform.machine()
+  return "".join(c if c.isalnum() else "-" for c in name.strip())
+
+
+_CACHE = Path("~/.cache/mtjax/xla").expanduser() / f"{_cpu()}-jax{metadata.version('jax')}"
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+
+jax.config.update("jax_num_cpu_devices", 1)
+
+hypothesis.settings.register_profile(
+  "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True
+)
+# HYPOTHESIS_PROFILE=explore draws new examples, and more of them.
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))

@@ -2,8 +2,8 @@
 
 import bisect
 
-# Steps of at most 1.5x: padding costs at most a third of a prefill, and 20 sizes reach 16k.
-SIZES = tuple(sorted({16} | {base * 2**n for n in range(4, 13) for base in (2, 3)}))
+# Steps of at most 1.5x: padding costs at most a third of a prefill, and 20 sizes reach 12k.
+SIZES = tuple(sorted(base * 2**n for n in range(3, 13) for base in (2, 3)))
 
 
 def bucket(length: int, *, most: int | None = None) -> int:

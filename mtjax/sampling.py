@@ -91,7 +91,9 @@ class Sampling:
       fits = value == value and (low is None or value > low or (value == low and not open_low))
       if not fits or (high is not None and value > high):
         bound = f"{'above' if open_low else 'at least'} {low}" if low is not None else "a number"
-        raise ValueError(f"{name} must be {bound}{f', at most {high}' if high else ''}: got {value}")
+        raise ValueError(
+          f"{name} must be {bound}{f', at most {high}' if high else ''}: got {value}"
+        )
     if all(value == off for value in values):
       return None
     return jnp.asarray(values, dtype)

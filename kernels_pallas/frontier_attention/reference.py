@@ -1,4 +1,4 @@
-"""The law of frontier attention, dense and slow: every other implementation is tested against it."""
+"""The law of frontier attention, dense and slow: the oracle of every other implementation."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -12,7 +12,7 @@ def visible(
   hidden: Int[Array, "B T"] | None = None,
   own: Bool[Array, "B T"] | None = None,
 ) -> Bool[Array, "B T T"]:
-  """Who sees whom in a frontier: entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for all k.
+  """Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for all k.
 
   `hidden[i]` names one key that query i does not see in spite of that (-1: none); `own[i]` lets
   entry i see itself in spite of that.

@@ -184,7 +184,7 @@ class Transformer(nn.Module):
 
 
 def _residual_init(config: TransformerConfig) -> nn.initializers.Initializer:
-  """Branch outputs start smaller, so that the residual stream keeps its scale with depth (GPT-2)."""
+  """Branch outputs start smaller: the residual stream keeps its scale with depth (GPT-2)."""
   return nn.initializers.variance_scaling(
     1.0 / (2 * len(config.layers)), "fan_in", "truncated_normal"
   )

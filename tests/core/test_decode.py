@@ -1,0 +1,178 @@
+"""Autoregressive decoding: the same text however it is batched, cut, streamed or bucketed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtjax import decode, rounds
+from mtjax import frontier as F
+from mtjax.buckets import SIZES, bucket
+from mtjax.decode import generate, stream
+from mtjax.sampling import Sampling
+from mtjax.stopping import StopStrings
+
+PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]
+
+
+def _greedy(model, params, forward, prompt, steps):
+  """The obvious program: the whole text again for every token."""
+  text = list(prompt)
+  for _ in range(steps):
+    padded = jnp.asarray([text + [0] * (32 - len(text))])
+    text.append(int(jnp.argmax(forward(params, F.causal(padded)).logits[0, len(text) - 1])))
+  return text[len(prompt) :]
+
+
+def test_greedy_equals_running_the_whole_text_again(tiny):
+  model, params, forward = tiny
+  result = generate(model, params, PROMPTS, max_tokens=12)
+  for prompt, tokens in zip(PROMPTS, result.tokens, strict=True):
+    assert tokens == _greedy(model, params, forward, prompt, 12)
+  assert result.finish == ["length"] * 3
+  assert result.counters["target_forwards"] == 36 and result.counters["tokens"] == 36
+
+
+def test_a_row_does_not_depend_on_who_else_is_in_the_batch(tiny):
+  model, params, _ = tiny
+  keys = jax.random.split(jax.random.key(5), 3)
+  settings = dict(sampling=Sampling(temperature=1.0, top_p=0.95), max_tokens=10)
+  together = generate(model, params, PROMPTS, key=keys, **settings).tokens
+  for row, prompt in enumerate(PROMPTS):
+    assert generate(model, params, [prompt], key=keys[row : row + 1], **settings).tokens == [
+      together[row]
+    ]
+  other = generate(model, params, PROMPTS, key=jax.random.split(jax.random.key(6), 3), **settings)
+  assert other.tokens != together
+
+
+def test_greedy_and_sampled_rows_in_one_batch(tiny):
+  model, params, _ = tiny
+  greedy = generate(model, params, PROMPTS, max_tokens=8).tokens
+  mixed = generate(
+    model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=(0.0, 2.0, 0.0))
+  ).tokens
+  assert mixed[0] == greedy[0] and mixed[2] == greedy[2] and mixed[1] != greedy[1]
+
+
+def test_limits_and_eos_end_each_row_on_its_own(tiny):
+  model, params, _ = tiny
+  free = generate(model, params, PROMPTS, max_tokens=10).tokens
+  limited = generate(model, params, PROMPTS, max_tokens=[1, 10, 4])
+  assert limited.tokens == [free[0][:1], free[1], free[2][:4]]
+  eos = free[1][3]
+  ended = generate(model, params, PROMPTS, max_tokens=10, eos=(eos,))
+  for row, tokens in enumerate(free):
+    at = tokens.index(eos) + 1 if eos in tokens else 10
+    assert ended.tokens[row] == tokens[:at]
+    assert ended.finish[row] == ("eos" if eos in tokens else "length")
+
+
+def test_stop_strings_end_a_row_inside_the_program(tiny):
+  model, params, _ = tiny
+  free = generate(model, params, PROMPTS, max_tokens=10).tokens
+  pieces = [bytes([token]) for token in range(48)]
+  stop = StopStrings.compile([bytes(free[1][2:4])], pieces)
+  ended = generate(model, params, PROMPTS, max_tokens=10, stop=stop)
+  text = bytes(free[1])
+  assert ended.tokens[1] == free[1][: text.index(bytes(free[1][2:4])) + 2]
+  assert ended.finish[1] == "stop"
+
+
+@pytest.mark.parametrize("every", [1, 3, 100])
+def test_stream_emits_what_generate_does(tiny, every):
+  model, params, _ = tiny
+  settings = dict(sampling=Sampling(temperature=1.0), max_tokens=[9, 5, 7], key=3)
+  whole = generate(model, params, PROMPTS, **settings)
+  done = []
+  parts = list(stream(model, params, PROMPTS, every=every, on_finish=done.append, **settings))
+  assert [sum((part[row] for part in parts), []) for row in range(3)] == whole.tokens
+  assert done[0].finish == whole.finish
+  assert max(len(row) for part in parts for row in part) <= every
+
+
+def test_chunked_prefill_equals_one_prefill(tiny, monkeypatch):
+  model, params, _ = tiny
+  prompts = [list(np.random.default_rng(0).integers(0, 48, n)) for n in (5, 16, 13)]
+  whole = generate(model, params, prompts, max_tokens=6)
+  monkeypatch.setattr(decode, "PREFILL_CHUNK", 6)
+  jax.clear_caches()
+  assert generate(model, params, prompts, max_tokens=6).tokens == whole.tokens
+  jax.clear_caches()
+
+
+def test_no_compilation_inside_a_bucket(tiny):
+  model, params, _ = tiny
+  generate(model, params, [[1] * 20, [2] * 18], max_tokens=20)
+  before = decode._generate._cache_size()
+  generate(model, params, [[1] * 24, [2]], max_tokens=[24, 17])
+  assert decode._generate._cache_size() == before
+  generate(model, params, [[1] * 25, [2]], max_tokens=20)
+  assert decode._generate._cache_size() == before + 1, "the count could not see a compilation"
+
+
+def test_values_of_sampling_settings_cost_no_compilation(tiny):
+  model, params, _ = tiny
+  for temperature, seed in ((0.7, 1), (1.3, 2)):
+    generate(
+      model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=temperature), key=seed
+    )
+    before = decode._generate._cache_size()
+  generate(model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=0.9), key=5)
+  assert decode._generate._cache_size() == before
+
+
+def test_finished_rows_are_frozen(tiny):
+  model, params, _ = tiny
+  job = decode._prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
+  state = decode._start(model, params, *job.arrays, capacity=job.capacity, room=job.room)
+  after = decode._continue(model, params, job.arrays[0], jax.tree.map(jnp.copy, state), 3)
+  np.testing.assert_array_equal(after.count, [1, 4, 1])
+  np.testing.assert_array_equal(after.cache.length, [3, 9, 1])
+  np.testing.assert_array_equal(after.rounds, [0, 3, 0])
+  assert after.finish[1] == rounds.Finish.RUNNING
+
+
+def test_penalties_reach_the_loop(tiny):
+  model, params, _ = tiny
+  sampling = Sampling(presence_penalty=1e6)
+  tokens = generate(model, params, PROMPTS, max_tokens=20, sampling=sampling).tokens
+  assert all(len(set(row)) == 20 for row in tokens), "no token may come twice"
+
+
+@pytest.mark.parametrize("length", [1, 16, 17, 33, 100, 5000, 40000])
+def test_buckets_hold_what_they_are_asked_to(length):
+  size = bucket(length)
+  assert length <= size <= max(16, 1.5 * length)
+  assert bucket(size) == size
+
+
+def test_bucket_limits():
+  assert bucket(40, most=50) == 48 and bucket(49, most=50) == 50
+  with pytest.raises(ValueError, match="exceeds 50"):
+    bucket(51, most=50)
+  assert SIZES[0] == 16
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (dict(prompts=[]), "no prompt"),
+    (dict(prompts=[[1], []]), "prompt 1 is empty"),
+    (dict(prompts=[[48]]), "outside 0..47"),
+    (dict(prompts=[[1]], max_tokens=0), "max_tokens must be at least 1"),
+    (dict(prompts=[[1]], max_tokens=[1, 2]), "2 values of max_tokens for 1 prompts"),
+    (dict(prompts=[[1] * 250], max_tokens=7), "257, and the model has 256 positions"),
+    (dict(prompts=[[1]], sampling=Sampling(temperature=-1.0)), "temperature"),
+    (dict(prompts=[[1]], eos=(99,)), "eos names tokens"),
+    (dict(prompts=[[1]], key=jax.random.split(jax.random.key(0), 2)), "for a batch of 1"),
+  ],
+)
+def test_refusals_come_before_compilation(tiny, arguments, message):
+  model, params, _ = tiny
+  before = decode._generate._cache_size()
+  with pytest.raises(ValueError, match=message):
+    generate(model, params, **arguments)
+  with pytest.raises(ValueError, match=message):
+    stream(model, params, **arguments)
+  assert decode._generate._cache_size() == before

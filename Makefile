@@ -15,6 +15,7 @@ VENV ?= $(if $(filter python3,$(PY)),.venv,.venv-$(PYVER))
 BIN := $(VENV)/bin/python
 CONSTRAINTS := constraints/$(if $(filter 3.11,$(PYVER)),py311,latest).txt
 # The Python's version is in the stamp's name, so a new Python remakes the environment.
+MADE := $(VENV)/.made-$(PYVER)
 CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
@@ -52,16 +53,18 @@ clean:
 	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(CORE): setup.py $(CONSTRAINTS) | check-python
+$(MADE): | check-python
 	@echo "mtjax: setting up $(VENV) with Python $(PYVER) (once; 1 to 3 minutes)"
 	@sh .ci/make-venv $(PY) $(VENV) $(PYVER)
+	@touch $@
+
+$(CORE): setup.py $(CONSTRAINTS) | $(MADE)
 	@$(PIP) -e .
 	@touch $@
 
-$(DEV): $(CORE)
-	@echo "mtjax: adding the test tools"
+$(DEV): setup.py $(CONSTRAINTS) | $(MADE)
 	@$(PIP) -e '.[dev]'
-	@touch $@
+	@touch $(CORE) $@
 
 $(ORACLES): $(DEV)
 	@sh .ci/parity-extra $(BIN) $(PARITY) $(CONSTRAINTS)

@@ -25,7 +25,9 @@ class Linear(nn.Module):
     x = x.astype(self.dtype)
     if self.has_variable("params", "panels"):
       panels = self.get_variable("params", "panels")
-      scale = self.get_variable("params", "scale")
+      scale = None
+      if self.has_variable("params", "scale"):
+        scale = self.get_variable("params", "scale")
       y = panel_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(self.dtype)
     elif self.has_variable("params", "int8"):
       y = x @ self.get_variable("params", "int8").astype(self.dtype)

@@ -1,0 +1,117 @@
+"""Parameter transforms for inference: fewer bytes a token, the same forward pass.
+
+Decoding is bound by the bytes of the weights read per token, so these are the cheapest speed
+there is. `to_int8` changes the target model; `pack` never does.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int8
+
+from mtjax.models.model import Params
+from mtjax.native.matmul import pack_panels
+
+
+def quantize(
+  weights: Float[Array, "... N"], axis: int
+) -> tuple[Int8[Array, "... N"], Float[Array, " N"]]:
+  """Symmetric int8 with one scale for each index of the axis that is kept: w ~ int8 * scale.
+
+  `axis` is the one summed over in the matrix product. scale = max|w| / 127 (1 for a zero
+  column), rounded to nearest even, so |w - int8 * scale| <= scale / 2.
+  """
+  weights = weights.astype(jnp.float32)
+  top = jnp.max(jnp.abs(weights), axis=axis, keepdims=True)
+  scale = jnp.where(top > 0, top / 127.0, 1.0)
+  return jnp.round(weights / scale).astype(jnp.int8), jnp.squeeze(scale, axis)
+
+
+def to_int8(params: Params) -> Params:
+  """Weight-only int8, per output channel: kernels [K, N] by column, the embedding [V, D] by row.
+
+  Norms, biases, learned positions and extra embeddings stay as they are. The result is another
+  target model: decoders stay exact with respect to it, not to the one it was made from. Takes
+  any parameters of `Model`; what is int8 already is left alone.
+  """
+
+  def linear(node):
+    if "kernel" not in node:
+      return node
+    values, scale = quantize(node["kernel"], axis=0)
+    return _replace(node, "kernel", int8=values, scale=scale)
+
+  def embedding(node):
+    if "table" not in node:
+      return node
+    values, scale = quantize(node["table"], axis=1)
+    return dict(int8=values, scale=scale)
+
+  return _transform(params, linear, embedding)
+
+
+def dequantize(params: Params) -> Params:
+  """The float32 parameters that an int8 tree stands for: the target that int8 decoding has."""
+
+  def linear(node):
+    if "int8" not in node:
+      return node
+    kernel = node["int8"].astype(jnp.float32) * node["scale"]
+    return {key: v for key, v in _replace(node, "int8", kernel=kernel).items() if key != "scale"}
+
+  def embedding(node):
+    if "int8" not in node:
+      return node
+    return dict(table=node["int8"].astype(jnp.float32) * node["scale"][:, None])
+
+  return _transform(params, linear, embedding)
+
+
+def pack(params: Params) -> Params:
+  """The same model, laid out for decoding on a CPU (see mtjax.native): nothing else reads it.
+
+  Kernels become panels; a tied head gets panels of its own beside the embedding. float32 weights
+  that bfloat16 holds exactly are stored so: half the bytes, the same products in float32. int8
+  stays int8. Packed parameters have no gradient and cannot be exported.
+  """
+
+  def linear(node):
+    if "int8" in node:
+      rest = _replace(node, "int8", panels=pack_panels(node["int8"]))
+      return rest
+    return _replace(node, "kernel", panels=pack_panels(_narrow(node["kernel"])))
+
+  def embedding(node):
+    return node if "int8" in node else dict(table=_narrow(node["table"]))
+
+  packed = _transform(params, linear, embedding)
+  if "head" not in params:
+    table = packed["embedding"]
+    if "int8" in table:
+      head = dict(panels=pack_panels(table["int8"].T), scale=table["scale"])
+    else:
+      head = dict(panels=pack_panels(table["table"].T))
+    packed = dict(packed, head=head)
+  return packed
+
+
+def _narrow(weights):
+  half = weights.astype(jnp.bfloat16)
+  return half if bool(jnp.all(half.astype(weights.dtype) == weights)) else weights
+
+
+def _replace(node: dict, old: str, **new) -> dict:
+  return {**{key: value for key, value in node.items() if key != old}, **new}
+
+
+def _transform(params: Params, linear: Callable, embedding: Callable) -> Params:
+  def walk(name, node):
+    if not isinstance(node, dict):
+      return node
+    if name == "embedding":
+      return embedding(node)
+    if "kernel" in node or "int8" in node:
+      return linear(node)
+    return {key: walk(key, value) for key, value in node.items()}
+
+  return walk("", params)

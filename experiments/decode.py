@@ -1,0 +1,88 @@
+"""Continues prompts: python -m experiments.decode --config=configs/decode/ar.py --prompt="..."
+
+Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} a line) or
+standard input. One prompt is streamed; several are one batch. --output=run.json keeps everything.
+"""
+
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+
+from mtjax import launch
+from mtjax.methods import METHODS
+from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.report.terminal import counters_table
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+_CONFIG = launch.define_config()
+_PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be given several times.")
+_PROMPTS = flags.DEFINE_string("prompts", None, 'JSON lines, each {"prompt": "..."}.')
+_OUTPUT = flags.DEFINE_string("output", None, "Where to write texts, tokens, settings, counters.")
+
+
+def read_prompts() -> list[str]:
+  prompts = list(_PROMPT.value)
+  if _PROMPTS.value is not None:
+    with open(_PROMPTS.value, encoding="utf-8") as file:
+      for number, line in enumerate(file.read().split("\n"), 1):
+        if line.strip():
+          prompts.append(_prompt_of(line, number))
+  if not prompts and not sys.stdin.isatty():
+    prompts = [text] if (text := sys.stdin.read().rstrip("\n")) else []
+  if not prompts:
+    raise ValueError('no prompt: give --prompt="...", --prompts=file.jsonl, or text on stdin')
+  return prompts
+
+
+def _prompt_of(line: str, number: int) -> str:
+  try:
+    return json.loads(line)["prompt"]
+  except (json.JSONDecodeError, KeyError, TypeError):
+    raise ValueError(f'{_PROMPTS.value}, line {number}: not {{"prompt": "..."}}') from None
+
+
+def run() -> None:
+  config = launch.required(_CONFIG, "configs/decode/ar.py")
+  if config.method not in METHODS:
+    raise ValueError(f"unknown method {config.method!r}; there is: {', '.join(METHODS)}")
+  prompts = read_prompts()
+  text = load_pretrained(config.model)
+  text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
+  sampling = Sampling(
+    temperature=config.temperature,
+    top_k=config.top_k,
+    top_p=config.top_p,
+    min_p=config.min_p,
+    repetition_penalty=config.repetition_penalty,
+    presence_penalty=config.presence_penalty,
+  )
+  results = []
+  pieces = text.stream(
+    prompts,
+    max_tokens=config.max_tokens,
+    sampling=sampling,
+    key=config.seed,
+    stop=config.stop,
+    every=config.every,
+    on_finish=lambda *result: results.append(result),
+  )
+  for new in pieces:
+    if len(prompts) == 1:
+      print(new[0], end="", flush=True)
+  completions, generation = results[0]
+  print() if len(prompts) == 1 else print(
+    "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))
+  )
+  Console(stderr=True).print(counters_table(generation.counters))
+  if _OUTPUT.value is not None:
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      rows = [vars(completion) for completion in completions]
+      settings = config.to_dict()
+      json.dump(dict(settings=settings, rows=rows, counters=generation.counters), file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

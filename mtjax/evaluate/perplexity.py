@@ -1,0 +1,102 @@
+"""How well a model predicts text: bits per byte, comparable across tokenizers."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax import frontier as frontier_lib
+from mtjax.models import Model, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+  """Negative log-likelihood of a text, in nats."""
+
+  nats: float
+  tokens: int
+  bytes: int
+
+  @property
+  def bits_per_byte(self) -> float:
+    return self.nats / math.log(2) / self.bytes
+
+  @property
+  def perplexity(self) -> float:
+    """Per token; depends on the tokenizer."""
+    return math.exp(self.nats / self.tokens)
+
+
+def windows(
+  tokens: Sequence[int], *, length: int, context: int, start: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+  """Cuts a document into (input, target, counted) rows of `length`; every token counts once.
+
+  The document is preceded by the token `start`. Each row after the first repeats the last
+  `context` tokens before what it counts, so that no token is predicted from less.
+  """
+  text = np.asarray([start, *tokens], np.int32)
+  begin = done = 0
+  while done < len(tokens):
+    end = min(begin + length, len(tokens))
+    row = np.zeros(length, np.int32)
+    target = np.zeros(length, np.int32)
+    counted = np.zeros(length, bool)
+    row[: end - begin] = text[begin:end]
+    target[: end - begin] = text[begin + 1 : end + 1]
+    counted[done - begin : end - begin] = True
+    yield row, target, counted
+    done = end
+    begin = end - context
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _nats(model: Model, params: Params, tokens, targets, counted):
+  logits = model.forward(params, frontier_lib.causal(tokens)).logits
+  own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nats = jax.nn.logsumexp(logits, axis=-1) - own
+  return jnp.sum(jnp.where(counted, nats, 0.0), axis=1)
+
+
+def score(
+  model: Model,
+  params: Params,
+  documents: Sequence[tuple[Sequence[int], int]],
+  *,
+  start: int,
+  length: int = 512,
+  context: int = 256,
+  batch: int = 8,
+  progress: Callable[[int, int], None] | None = None,
+) -> Score:
+  """Scores documents of (tokens, bytes), each after the token `start`, in rows of `length`.
+
+  `progress` is called with (rows done, rows). Raises ValueError for no text, for a context not
+  below length, and for rows longer than the model's positions.
+  """
+  if not 0 <= context < length:
+    raise ValueError(f"context must be from 0 to length - 1 = {length - 1}, got {context}")
+  if length > model.config.max_position:
+    raise ValueError(f"length {length} exceeds the model's {model.config.max_position} positions")
+  rows = [
+    row
+    for tokens, _ in documents
+    for row in windows(tokens, length=length, context=context, start=start)
+  ]
+  if not rows:
+    raise ValueError("there is no text to score")
+  total = 0.0
+  for first in range(0, len(rows), batch):
+    part = rows[first : first + batch]
+    # The last batch is filled up with rows that count nothing: one compilation for all.
+    part += [(r, t, np.zeros_like(c)) for r, t, c in part[:1] * (batch - len(part))]
+    nats = _nats(model, params, *(jnp.asarray(np.stack(x)) for x in zip(*part, strict=True)))
+    total += float(np.asarray(nats, np.float64).sum())
+    if progress is not None:
+      progress(min(first + batch, len(rows)), len(rows))
+  count = sum(len(tokens) for tokens, _ in documents)
+  return Score(total, count, sum(size for _, size in documents))

@@ -1,0 +1,93 @@
+"""What every launcher starts with: flags whose mistakes cost one clear line and exit code 2."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+USAGE_EXIT = 2
+
+
+def main(run: Callable[[], int | None]) -> None:
+  """Parses flags, calls `run` and exits with what it returns (None: 0).
+
+  A ValueError, FileNotFoundError or ImportError that reaches this point is the user's to mend:
+  its message is printed on one line and the exit code is 2. MTJAX_TRACEBACK=1 shows where it
+  was raised.
+  """
+
+  def checked(argv: Sequence[str]) -> int | None:
+    if len(argv) > 1:
+      _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
+    try:
+      return run()
+    except (ValueError, FileNotFoundError, ImportError) as error:
+      if os.environ.get("MTJAX_TRACEBACK"):
+        raise
+      _exit(error)
+    except KeyboardInterrupt:
+      print("\nmtjax: interrupted", file=sys.stderr)
+      sys.exit(130)
+
+  app.run(checked, flags_parser=_parse)
+
+
+def define_config() -> flags.FlagHolder:
+  """--config=FILE.py[:argument] and --config.field=value, for a file with get_config()."""
+  # No default path: config_flags would parse overrides at import, before errors can be caught.
+  return config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+
+
+def required(holder: flags.FlagHolder, example: str):
+  """The flag's value; ValueError with an example when it was not given."""
+  if holder.value is None:
+    raise ValueError(f"--{holder.name} is missing, for example --{holder.name}={example}")
+  return holder.value
+
+
+def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
+  """Dotted names of all leaves."""
+  for name, value in config.items():
+    if isinstance(value, ConfigDict):
+      yield from fields(value, f"{prefix}{name}.")
+    else:
+      yield prefix + name
+
+
+def _parse(argv: list[str]) -> list[str]:
+  path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
+  if path is not None and not os.path.isfile(path.split(":")[0]):
+    _exit(f"config file {path.split(':')[0]!r} does not exist")
+  if path is None and any(a.startswith("--config.") for a in argv):
+    _exit("--config.FIELD needs --config=FILE.py before it")
+  try:
+    return flags.FLAGS(argv)
+  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+    _exit(_unknown_field(argv, path) or error)
+
+
+def _unknown_field(argv, path) -> str | None:
+  if path is None:
+    return None
+  try:
+    config = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
+  except Exception:  # noqa: BLE001 - the file itself is broken: the first error says how
+    return None
+  known = list(fields(config))
+  for argument in argv:
+    if argument.startswith("--config."):
+      name = argument[len("--config.") :].split("=")[0]
+      if name not in known:
+        close = difflib.get_close_matches(name, known, 3, 0.4)
+        hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known)}"
+        return f"{path} has no field {name!r}; {hint}"
+  return None
+
+
+def _exit(message) -> None:
+  text = " ".join(str(message).split())
+  print(f"mtjax: {text}", file=sys.stderr)
+  sys.exit(USAGE_EXIT)

@@ -1,0 +1,53 @@
+"""Things by name: bundled models, prompts that show what they can do, weight formats."""
+
+from importlib import resources
+
+from mtjax.models import Params
+from mtjax.models.quantize import pack, to_int8
+from mtjax.text import TextModel
+
+BUNDLED = ("target", "draft")
+WEIGHTS = ("stored", "int8")
+
+# Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
+# three is in the training text.
+DEMO_PROMPTS = (
+  "The old clock struck nine, and the children ran down to the garden, where",
+  'def read_lines(path):\n    """Return the lines of a file.',
+  "Question: Anna has 3 boxes with 4 apples in each box. She eats 2 apples. "
+  "How many apples are left?\nAnswer:",
+)
+
+
+def load_pretrained(name: str) -> TextModel:
+  """A bundled model ("target", "draft"), a local folder, or a Hugging Face id.
+
+  The folder holds config.json, safetensors and the tokenizer's files. Raises ValueError or
+  FileNotFoundError that says what is missing.
+  """
+  # Imported here: a program that only decodes its own parameters needs neither.
+  from mtjax import checkpoints
+  from mtjax.data.tokenizers import load_tokenizer
+
+  path = str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
+  model, params = checkpoints.load(path)
+  return TextModel(model, params, load_tokenizer(path))
+
+
+def weights_for_decoding(params: Params, weights: str) -> Params:
+  """Parameters in one of WEIGHTS, laid out for this machine.
+
+  "stored": the same model. "int8": weight-only int8, which is another target model (see
+  `mtjax.models.quantize`). Raises ValueError for another name.
+  """
+  if weights not in WEIGHTS:
+    raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
+  chosen = to_int8(params) if weights == "int8" else params
+  return pack_if_useful(chosen)
+
+
+def pack_if_useful(params: Params) -> Params:
+  """`pack` where the native CPU product works, else the parameters as they are."""
+  from mtjax.native.matmul import support
+
+  return pack(params) if support() is None else params

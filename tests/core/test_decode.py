@@ -176,3 +176,17 @@ def test_refusals_come_before_compilation(tiny, arguments, message):
   with pytest.raises(ValueError, match=message):
     stream(model, params, **arguments)
   assert decode._generate._cache_size() == before
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_cache_is_committed_in_place(tiny, batch):
+  """A copy of the cache in every round would make long contexts slow."""
+  model, params, _ = tiny
+  job = decode._prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
+  sizes = dict(capacity=job.capacity, room=job.room)
+  program = decode._generate.lower(model, params, *job.arrays, **sizes).compile().as_text()
+  loops = program[: program.index("\nENTRY")]
+  cache = f"f32[{batch},2,{job.capacity},8]"
+  assert cache in loops, "the test no longer knows the cache's shape"
+  copies = [line for line in loops.split("\n") if f"= {cache}" in line and " copy(" in line]
+  assert not copies, f"{len(copies)} copies of the cache a round, for example {copies[0]}"

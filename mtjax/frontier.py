@@ -178,8 +178,10 @@ def concatenate(*parts: Frontier) -> Frontier:
     own = jnp.concatenate(
       [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
     )
+
   def join(name):
     return jnp.concatenate([getattr(part, name) for part in parts], axis=-1)
+
   return Frontier(*(join(name) for name in ("token", "position", "stamp", "lo", "hi")), own=own)
 
 
@@ -187,8 +189,10 @@ def both(one: Frontier, other: Frontier) -> Frontier:
   """`one`, where an entry sees another only if it does so in both (documents x order, say)."""
   if one.token.shape != other.token.shape:
     raise ValueError(f"frontiers of shapes {one.token.shape} and {other.token.shape} differ")
+
   def join(name):
     return jnp.concatenate([getattr(one, name), getattr(other, name)], axis=1)
+
   return one.replace(stamp=join("stamp"), lo=join("lo"), hi=join("hi"))
 
 
@@ -196,8 +200,10 @@ def _frontier(token, position, stamp, lo, hi, valid) -> Frontier:
   hi = jnp.broadcast_to(hi, token.shape)
   if valid is not None:
     hi = jnp.where(valid, hi, lo)
+
   def label(x):
     return jnp.broadcast_to(x, token.shape).astype(jnp.int32)[:, None, :]
+
   position = jnp.broadcast_to(position, token.shape).astype(jnp.int32)
   return Frontier(token, position, label(stamp), label(lo), label(hi))
 

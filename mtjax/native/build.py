@@ -1,0 +1,166 @@
+"""Compiles the C++ beside this file once per machine, loads it, registers it with XLA."""
+
+import ctypes
+import functools
+import hashlib
+import math
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+_SOURCES = Path(__file__).resolve().parent
+_FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
+_COMPILERS = ("c++", "g++", "clang++")
+TARGET = "mtjax_panel_matmul"
+
+
+class Unavailable(RuntimeError):
+  """The native code cannot be used here; the message says why."""
+
+
+@functools.cache
+def library() -> ctypes.CDLL:
+  """The loaded library with its XLA target registered; Unavailable with the reason if none.
+
+  MTJAX_NATIVE=off refuses; CXX names the compiler; MTJAX_NATIVE_THREADS the number of threads
+  (default: the CPUs this process may use, at most 16).
+  """
+  if os.environ.get("MTJAX_NATIVE") == "off":
+    raise Unavailable("MTJAX_NATIVE=off")
+  threads = _threads()
+  path = build()
+  try:
+    lib = ctypes.CDLL(str(path))
+  except OSError as error:
+    raise Unavailable(f"{path} does not load: {error}; delete it to have it rebuilt") from error
+  lib.mtjax_set_threads.argtypes = [ctypes.c_int]
+  lib.mtjax_read.argtypes = [ctypes.c_void_p, ctypes.c_int64]
+  lib.mtjax_read.restype = ctypes.c_int64
+  lib.mtjax_set_threads(threads)
+  capsule = jax.ffi.pycapsule(lib.mtjax_panel_matmul)
+  jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu")
+  return lib
+
+
+@functools.cache
+def unavailable() -> str | None:
+  """None when `library()` works, else its reason. The compiler is tried once per process."""
+  try:
+    library()
+  except Unavailable as error:
+    return str(error)
+  return None
+
+
+def set_threads(threads: int) -> None:
+  """Threads of every later call in this process (the caller's own is one of them)."""
+  if threads < 1:
+    raise ValueError(f"threads is {threads}; at least the caller's own is needed (1)")
+  library().mtjax_set_threads(threads)
+
+
+def threads() -> int:
+  """Threads that calls share their work among."""
+  return library().mtjax_threads()
+
+
+def build() -> Path:
+  """The shared library for this machine, compiled unless the cache has it.
+
+  Lives in $XDG_CACHE_HOME (or ~/.cache)/mtjax/native under a hash of sources, flags, CPU and
+  jaxlib version. Written beside its name and renamed: processes that build at once each leave a
+  whole file, whichever wins.
+  """
+  compiler = _compiler()
+  flags = [*_FLAGS, *_native_flags()]
+  home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtjax" / "native"
+  path = home / f"{_key(flags)}.so"
+  if path.exists():
+    return path
+  if compiler is None:
+    raise Unavailable(
+      "no C++ compiler on PATH (looked for " + ", ".join(_COMPILERS) + "); install one, "
+      "for example with `apt-get install g++`, or set CXX"
+    )
+  try:
+    home.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=home)
+  except OSError as error:
+    raise Unavailable(f"cannot write to {home}: {error}; set XDG_CACHE_HOME") from error
+  os.close(handle)
+  source = str(_SOURCES / "small_matmul.cc")
+  command = [*compiler, *flags, f"-I{jax.ffi.include_dir()}", source, "-o", temporary]
+  try:
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode:
+      errors = [line for line in run.stderr.splitlines() if "error" in line] or [run.stderr]
+      raise Unavailable(f"{shlex.join(compiler)} failed: {errors[0].strip()[:300]}")
+    os.chmod(temporary, 0o755)
+    os.replace(temporary, path)
+  except OSError as error:
+    raise Unavailable(f"{shlex.join(compiler)} does not run: {error}") from error
+  finally:
+    Path(temporary).unlink(missing_ok=True)
+  return path
+
+
+def _compiler() -> list[str] | None:
+  named = shlex.split(os.environ.get("CXX", ""))
+  if named:
+    return named
+  return next(([name] for name in _COMPILERS if shutil.which(name)), None)
+
+
+def _native_flags() -> list[str]:
+  # Compilers of 64-bit Arm spell "this machine" differently from those of x86.
+  return ["-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"]
+
+
+def _key(flags: list[str]) -> str:
+  """What the machine code depends on."""
+  digest = hashlib.sha256()
+  for source in sorted([*_SOURCES.glob("*.cc"), *_SOURCES.glob("*.h")]):
+    digest.update(source.read_bytes())
+  for part in [*flags, *_cpu(), os.environ.get("CXX", ""), metadata.version("jaxlib")]:
+    digest.update(part.encode() + b"\0")
+  return digest.hexdigest()[:24]
+
+
+def _cpu() -> list[str]:
+  try:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+  except OSError:
+    lines = []
+  wanted = ("model name", "flags", "CPU part", "Features")
+  first = {line.split(":")[0].strip(): line for line in reversed(lines) if line.startswith(wanted)}
+  return [platform.machine(), platform.processor(), *sorted(first.values())]
+
+
+def _threads() -> int:
+  named = os.environ.get("MTJAX_NATIVE_THREADS")
+  if named is None:
+    return max(1, min(16, _usable_cpus()))
+  if not named.isdigit() or int(named) < 1:
+    raise ValueError(f"MTJAX_NATIVE_THREADS is {named!r}; it must be a whole number from 1")
+  return int(named)
+
+
+def _usable_cpus() -> int:
+  """CPUs of the affinity mask, or the container's share where that is less."""
+  try:
+    cpus = len(os.sched_getaffinity(0))
+  except AttributeError:
+    cpus = os.cpu_count() or 1
+  try:
+    quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    cpus = min(cpus, math.ceil(int(quota) / int(period)))
+  except (OSError, ValueError):
+    pass
+  return cpus

@@ -1,0 +1,67 @@
+"""How weights lie in memory: panels of 32 outputs, each read once from its start to its end."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int8, Num
+
+WIDTH = 32
+
+# Consecutive inputs of one output that share a 32-bit word, by bytes of a weight.
+_WORD = {4: 1, 2: 2, 1: 4}
+
+
+def pack_panels(kernel_KxN: Num[Array, "K N"]) -> Num[Array, "P K W"]:
+  """[K, N] to panels [ceil(N / 32), K, 32] of the same type: float32, bfloat16 or int8.
+
+  Output n is in panel n // 32; missing outputs of the last panel are 0. In a panel of bfloat16
+  (int8), each 2 (4) consecutive k are interleaved output by output, so that they fill a 32-bit
+  word; the K % 2 (K % 4) last k are plain rows. `unpack_panels` is the inverse.
+  """
+  if kernel_KxN.ndim != 2:
+    raise ValueError(f"a kernel is [K, N], got shape {kernel_KxN.shape}")
+  word = _word(kernel_KxN.dtype)
+  K, N = kernel_KxN.shape
+  P = -(-N // WIDTH)
+  kernel = jnp.pad(kernel_KxN, ((0, 0), (0, P * WIDTH - N)))
+  panels = kernel.reshape(K, P, WIDTH).swapaxes(0, 1)
+  whole = K - K % word
+  words = panels[:, :whole].reshape(P, whole // word, word, WIDTH).swapaxes(2, 3)
+  return jnp.concatenate([words.reshape(P, whole, WIDTH), panels[:, whole:]], axis=1)
+
+
+def unpack_panels(panels: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
+  """The kernel [K, n] that `pack_panels` was given."""
+  check_panels(panels, n)
+  word = _word(panels.dtype)
+  P, K, _ = panels.shape
+  whole = K - K % word
+  words = panels[:, :whole].reshape(P, whole // word, WIDTH, word).swapaxes(2, 3)
+  plain = jnp.concatenate([words.reshape(P, whole, WIDTH), panels[:, whole:]], axis=1)
+  return plain.swapaxes(0, 1).reshape(K, P * WIDTH)[:, :n]
+
+
+def check_panels(panels: Num[Array, "P K W"], n: int) -> None:
+  """ValueError unless these are panels of n outputs."""
+  _word(panels.dtype)
+  if panels.ndim != 3 or panels.shape[2] != WIDTH:
+    raise ValueError(f"panels are [P, K, {WIDTH}] (see pack_panels), got shape {panels.shape}")
+  if -(-n // WIDTH) != panels.shape[0]:
+    raise ValueError(f"{panels.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
+
+
+def quantize_int8(
+  kernel_KxN: Float[Array, "K N"],
+) -> tuple[Int8[Array, "K N"], Float[Array, " N"]]:
+  """Symmetric int8 by output channel: kernel ~ int8 * scale, |error| <= scale / 2.
+
+  scale = max|column| / 127 (1 for a column of zeros), rounded to nearest even.
+  """
+  kernel = kernel_KxN.astype(jnp.float32)
+  top = jnp.max(jnp.abs(kernel), axis=0)
+  scale = jnp.where(top > 0, top / 127.0, 1.0)
+  return jnp.round(kernel / scale).astype(jnp.int8), scale
+
+
+def _word(dtype) -> int:
+  if dtype not in (jnp.float32, jnp.bfloat16, jnp.int8):
+    raise ValueError(f"weights in panels are float32, bfloat16 or int8, not {dtype}")
+  return _WORD[jnp.dtype(dtype).itemsize]

@@ -7,24 +7,9 @@ there is. `to_int8` changes the target model; `pack` never does.
 from collections.abc import Callable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int8
 
 from mtjax.models.model import Params
-from mtjax.native.matmul import pack_panels
-
-
-def quantize(
-  weights: Float[Array, "... N"], axis: int
-) -> tuple[Int8[Array, "... N"], Float[Array, " N"]]:
-  """Symmetric int8 with one scale for each index of the axis that is kept: w ~ int8 * scale.
-
-  `axis` is the one summed over in the matrix product. scale = max|w| / 127 (1 for a zero
-  column), rounded to nearest even, so |w - int8 * scale| <= scale / 2.
-  """
-  weights = weights.astype(jnp.float32)
-  top = jnp.max(jnp.abs(weights), axis=axis, keepdims=True)
-  scale = jnp.where(top > 0, top / 127.0, 1.0)
-  return jnp.round(weights / scale).astype(jnp.int8), jnp.squeeze(scale, axis)
+from mtjax.native.panels import pack_panels, quantize_int8
 
 
 def to_int8(params: Params) -> Params:
@@ -38,14 +23,14 @@ def to_int8(params: Params) -> Params:
   def linear(node):
     if "kernel" not in node:
       return node
-    values, scale = quantize(node["kernel"], axis=0)
+    values, scale = quantize_int8(node["kernel"])
     return _replace(node, "kernel", int8=values, scale=scale)
 
   def embedding(node):
     if "table" not in node:
       return node
-    values, scale = quantize(node["table"], axis=1)
-    return dict(int8=values, scale=scale)
+    values, scale = quantize_int8(node["table"].T)
+    return dict(int8=values.T, scale=scale)
 
   return _transform(params, linear, embedding)
 

@@ -1,0 +1,23 @@
+"""Writes the method table into README.md: python -m experiments.methods"""
+
+from pathlib import Path
+
+from mtjax import launch, methods
+
+README = Path(__file__).resolve().parent.parent / "README.md"
+BEGIN = "<!-- methods: made by `python -m experiments.methods`; a test compares -->\n"
+END = "<!-- end of methods -->"
+
+
+def with_table(text: str) -> str:
+  """README with its table made anew."""
+  before, rest = text.split(BEGIN)
+  return before + BEGIN + methods.table() + "\n" + END + rest.split(END)[1]
+
+
+def run() -> None:
+  README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+  launch.main(run)

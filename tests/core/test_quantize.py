@@ -1,0 +1,75 @@
+"""int8 and packed parameters: the same forward pass over other representations of the weights."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtjax import frontier as F
+from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models.quantize import dequantize, pack, to_int8
+
+CONFIG = dict(
+  vocab_size=40, dim=24, heads=2, kv_heads=1, head_dim=8, mlp_dim=20, layers=uniform_layers(2)
+)
+
+
+def _make(tied):
+  model = Model(TransformerConfig(tied=tied, qkv_bias=True, extra_embeddings=2, **CONFIG))
+  params = model.init(jax.random.key(1))
+  params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(2), x.shape), params)
+  return model, params
+
+
+def _logits(model, params):
+  tokens = jax.random.randint(jax.random.key(0), (2, 5), 0, 42)
+  return jax.jit(model.forward)(params, F.causal(tokens)).logits
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_int8_is_exactly_the_model_it_stands_for(tied):
+  model, params = _make(tied)
+  quantized = to_int8(params)
+  restored = dequantize(quantized)
+  assert jax.tree.structure(restored) == jax.tree.structure(params)
+  np.testing.assert_allclose(_logits(model, quantized), _logits(model, restored), atol=2e-5)
+  assert np.abs(_logits(model, quantized) - _logits(model, params)).max() > 1e-3, (
+    "int8 changes the target; equal logits mean it was not applied"
+  )
+
+
+def test_int8_error_is_at_most_half_a_step_of_each_channel():
+  _, params = _make(tied=True)
+  restored, quantized = dequantize(to_int8(params)), to_int8(params)
+  kernel = params["layer_0"]["mlp"]["down"]["kernel"]
+  error = np.abs(restored["layer_0"]["mlp"]["down"]["kernel"] - kernel)
+  assert (error <= 0.5001 * np.asarray(quantized["layer_0"]["mlp"]["down"]["scale"])).all()
+  error = np.abs(restored["embedding"]["table"] - params["embedding"]["table"])
+  assert (error <= 0.5001 * np.asarray(quantized["embedding"]["scale"])[:, None]).all()
+
+
+def test_int8_again_changes_nothing():
+  _, params = _make(tied=True)
+  once = to_int8(params)
+  assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), once, to_int8(once)))
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_packing_keeps_the_model(tied, weights):
+  model, params = _make(tied)
+  if weights == "bfloat16":
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
+  if weights == "int8":
+    params = to_int8(params)
+  packed = pack(params)
+  panels = packed["layer_0"]["attention"]["qkv"]["panels"]
+  assert panels.dtype == weights, "bfloat16 is taken exactly when it holds every weight"
+  np.testing.assert_allclose(_logits(model, packed), _logits(model, params), atol=2e-5)
+
+
+def test_zero_columns_stay_zero():
+  _, params = _make(tied=True)
+  params["layer_0"]["mlp"]["down"]["kernel"] = jnp.zeros((20, 24))
+  restored = dequantize(to_int8(params))["layer_0"]["mlp"]["down"]["kernel"]
+  np.testing.assert_array_equal(restored, 0)

@@ -1,0 +1,23 @@
+"""Nothing is advertised that does not run: the README's table is the library's, and whole."""
+
+from pathlib import Path
+
+import pytest
+
+from experiments.methods import README, with_table
+from mtjax.methods import METHODS
+
+ROOT = Path(README).parent
+
+
+def test_the_readme_shows_the_table():
+  text = README.read_text(encoding="utf-8")
+  assert text == with_table(text), "run `python -m experiments.methods` and commit README.md"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_has_a_file_a_config_and_a_test(name):
+  method = METHODS[name]
+  for path in (method.file, method.config, method.test):
+    assert (ROOT / path).is_file(), f"{name}: {path} does not exist"
+  assert f'method="{name}"' in (ROOT / method.config).read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def run() -> None:
         console.print(f"[bold]{escape(prompt)}[/]{escape(completions[0].text)}\n")
     rate = sorted(rates)[len(rates) // 2]
     size = bytes_per_token(params)
-    limit = measure_bandwidth(size) / size
+    limit = measure_bandwidth(size) * 1e9 / size
     table.add_row(
       weights, f"{size / 1e6:.1f}", f"{rate:,.0f}", f"{limit:,.0f}", f"{rate / limit:.0%}"
     )

@@ -1,0 +1,90 @@
+"""Decoding speed against other systems on the same weights: python -m experiments.benchmark
+
+The model is exported once in the transformers format; every system runs in a process of its own,
+pinned to the same cores, in interleaved rounds. Rates are medians with quartiles; ratios are to
+`--reference` in the same rounds. Systems that are not installed are named and left out.
+"""
+
+import itertools
+import json
+import tempfile
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from mtjax import checkpoints, launch
+from mtjax.evaluate.benchmark import Row, compare
+from mtjax.evaluate.peers import SYSTEMS
+from mtjax.models import count_parameters
+from mtjax.native.bandwidth import measure_bandwidth
+from mtjax.presets import DEMO_PROMPTS, load_pretrained
+
+_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
+_SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")
+_REFERENCE = flags.DEFINE_string("reference", "transformers eager", "What ratios are to.")
+_BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
+_THREADS = flags.DEFINE_list("threads", ["1", "2"], "Thread counts; cores are pinned.")
+_TOKENS = flags.DEFINE_integer("tokens", 128, "New tokens a row.", lower_bound=1)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 32, "Prompt length.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved rounds.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+
+# Bytes of a weight as each system reads it, for the share of the memory's bandwidth.
+_BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "stored": 2}
+
+
+def prompts(tokenizer, batch: int) -> list[list[int]]:
+  """Windows of one length over the demo's prompts, each row another one."""
+  text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
+  ring = list(itertools.islice(itertools.cycle(text), len(text) + _PROMPT.value))
+  return [ring[row * 7 % len(text) :][: _PROMPT.value] for row in range(batch)]
+
+
+def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) -> list[dict]:
+  title = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
+  table = Table(
+    "system", "tokens/s", "quartiles", "ratio", "same text", "of bandwidth", title=title
+  )
+  records = []
+  for row in rows:
+    size = int(weights * _BYTES.get(SYSTEMS[row.system][1], 4))
+    # A batch reads the weights once for all its rows.
+    share = row.median / batch * size / (measure_bandwidth(size, threads) * 1e9)
+    low, high = row.quartiles
+    cells = (f"{row.median:,.0f}", f"{low:,.0f}-{high:,.0f}", f"{row.ratio:.2f}")
+    table.add_row(row.system, *cells, f"{row.same_text:.2f}", f"{share:.0%}")
+    records.append(dict(vars(row), batch=batch, threads=threads, bandwidth_share=share))
+  console.print(table)
+  return records
+
+
+def run() -> None:
+  console = Console()
+  text = load_pretrained(_MODEL.value)
+  weights = count_parameters(text.params)
+  records = []
+  with tempfile.TemporaryDirectory() as folder:
+    checkpoints.save(folder, text.model, text.params, tokenizer=text.tokenizer)
+    for threads, batch in itertools.product(map(int, _THREADS.value), map(int, _BATCHES.value)):
+      with console.status("") as status:
+        rows, failed = compare(
+          folder,
+          _SYSTEMS.value,
+          prompts(text.tokenizer, batch),
+          reference=_REFERENCE.value,
+          tokens=_TOKENS.value,
+          threads=threads,
+          rounds=_ROUNDS.value,
+          progress=status.update,
+        )
+      records += show(console, rows, batch=batch, threads=threads, weights=weights)
+      for name, why in failed.items():
+        console.print(f"[dim]{name}: {why}[/]")
+  if _OUTPUT.value is not None:
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(records, file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

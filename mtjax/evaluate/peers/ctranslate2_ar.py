@@ -1,0 +1,31 @@
+"""CTranslate2, the fastest CPU peer that pip installs as a wheel."""
+
+import tempfile
+from pathlib import Path
+
+
+def open_system(folder: str, threads: int, variant: str):
+  """`variant` is its compute type, float32 or int8; the model is converted first."""
+  import ctranslate2
+
+  out = str(Path(tempfile.mkdtemp()) / "model")
+  ctranslate2.converters.TransformersConverter(folder).convert(out, quantization=variant)
+  generator = ctranslate2.Generator(
+    out, device="cpu", compute_type=variant, inter_threads=1, intra_threads=threads
+  )
+  from tokenizers import Tokenizer
+
+  tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+
+  def run(prompts, tokens):
+    results = generator.generate_batch(
+      [[tokenizer.id_to_token(token) for token in prompt] for prompt in prompts],
+      max_length=tokens,
+      min_length=tokens,
+      sampling_topk=1,
+      include_prompt_in_result=False,
+      end_token=[],
+    )
+    return [list(result.sequences_ids[0]) for result in results]
+
+  return run

@@ -1,0 +1,35 @@
+"""transformers `generate` on PyTorch's CPU back-end."""
+
+
+def open_system(folder: str, threads: int, variant: str):
+  """`eager`, `bf16`: generate as it comes; `static`: static cache; `compiled`: and compiled."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(threads)
+  dtype = torch.bfloat16 if variant == "bf16" else torch.float32
+  model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).eval()
+  settings = {}
+  if variant in ("static", "compiled"):
+    settings["cache_implementation"] = "static"
+  if variant == "compiled":
+    model.forward = torch.compile(model.forward, mode="max-autotune-no-cudagraphs", dynamic=False)
+  elif variant == "static":
+    settings["disable_compile"] = True
+
+  def run(prompts, tokens):
+    ids = torch.tensor(prompts)
+    with torch.inference_mode():
+      out = model.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=tokens,
+        min_new_tokens=tokens,
+        do_sample=False,
+        pad_token_id=0,
+        eos_token_id=None,
+        **settings,
+      )
+    return out[:, ids.shape[1] :].tolist()
+
+  return run

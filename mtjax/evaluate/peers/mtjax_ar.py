@@ -10,7 +10,7 @@ from mtjax.presets import weights_for_decoding
 
 
 def open_system(folder: str, threads: int, variant: str):
-  """`xla`: plain parameters. `stored`, `int8`: as decoding takes them; `float32`: never narrower."""
+  """`xla`: plain. `stored`, `int8`: as decoding takes them. `float32`: never narrower."""
   del threads  # XLA and the native products follow the process's affinity
   model, params = checkpoints.load(folder)
   if variant == "float32":

@@ -1,0 +1,211 @@
+"""Training checkpoints: written atomically in the background, verified before they are believed.
+
+Orbax writes; this module decides what may be read back. Beside the arrays stands a manifest with
+the run's identity and every array's shape, dtype and CRC, because Orbax casts silently to the
+dtype asked for and a flipped bit may decompress.
+"""
+
+import dataclasses
+import json
+import logging
+import warnings
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+FORMAT = 1
+
+
+class ForeignCheckpoint(ValueError):
+  """A valid checkpoint of another run: never skipped silently."""
+
+
+class BrokenCheckpoint(ValueError):
+  """A checkpoint that cannot be what was saved: the one before it is used."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Restored:
+  state: PyTree
+  data: dict[str, Any]  # of the data iterator
+  schedule: dict[str, int]  # the schedule of the run that saved it
+
+
+class Checkpoints:
+  """Checkpoints of one run under `folder`, at most `keep` (and those of `keep_steps`).
+
+  `identity` is what must be equal for a checkpoint to be continued: JSON values, the model, the
+  data and the optimizer of the run.
+  """
+
+  def __init__(
+    self,
+    folder: str | Path,
+    *,
+    identity: Mapping[str, Any],
+    keep: int = 2,
+    keep_steps: tuple[int, ...] = (),
+  ):
+    import orbax.checkpoint as ocp
+    from orbax.checkpoint import checkpoint_managers as policies
+
+    # Orbax reports every step of a save at INFO, several lines of a thousand characters each.
+    logging.getLogger("absl").setLevel(logging.WARNING)
+    self._ocp = ocp
+    self._folder = Path(folder).absolute()
+    self._identity = json.loads(json.dumps(identity))
+    preserve = policies.AnyPreservationPolicy(
+      [policies.LatestN(keep), policies.CustomSteps(list(keep_steps))]
+    )
+    self._manager = ocp.CheckpointManager(
+      self._folder,
+      options=ocp.CheckpointManagerOptions(
+        preservation_policy=preserve, cleanup_tmp_directories=True
+      ),
+      item_names=("state", "manifest"),
+    )
+
+  def save(self, step: int, state: PyTree, *, data: dict, schedule: dict) -> None:
+    """Starts writing; the state may be donated to the next step as soon as this returns."""
+    manifest = dict(
+      format=FORMAT,
+      step=step,
+      identity=self._identity,
+      schedule=schedule,
+      data=data,
+      arrays={name: _describe(leaf) for name, leaf in _leaves(state)},
+    )
+    args = self._ocp.args
+    self._manager.save(
+      step,
+      args=args.Composite(state=args.StandardSave(state), manifest=args.JsonSave(manifest)),
+      force=True,
+    )
+
+  def restore(self, state: PyTree) -> tuple[int, Restored] | None:
+    """The newest valid checkpoint as (step, contents), or None when there is none at all.
+
+    `state` gives shapes, dtypes and shardings. A broken checkpoint is named in a warning and the
+    one before it is tried; ValueError when all are broken. Raises ForeignCheckpoint, with what
+    differs, for a checkpoint of another run.
+    """
+    steps = sorted(self._manager.all_steps(), reverse=True)
+    for step in steps:
+      try:
+        return step, self._read(step, state)
+      except BrokenCheckpoint as error:
+        warnings.warn(f"refused checkpoint {self._path(step)}: {error}", stacklevel=2)
+        self._discard(step)
+    if steps:
+      raise ValueError(
+        f"none of the checkpoints in {self._folder} is usable; remove the folder to begin anew"
+      )
+    return None
+
+  def wait(self) -> None:
+    """Returns when everything is on disk. Raises what the writing thread raised."""
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    self._manager.close()
+
+  def _path(self, step: int) -> Path:
+    return self._folder / str(step)
+
+  def _read(self, step: int, state: PyTree) -> Restored:
+    manifest = self._manifest(step)
+    self._check_identity(step, manifest)
+    wanted = dict(_leaves(state))
+    _check_arrays(manifest["arrays"], wanted)
+    target = jax.tree.map(
+      lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)),
+      state,
+    )
+    args = self._ocp.args
+    try:
+      found = self._manager.restore(
+        step, args=args.Composite(state=args.StandardRestore(target))
+      ).state
+    except Exception as error:  # noqa: BLE001 - Orbax and TensorStore raise many kinds
+      text = " ".join(str(error).split())[:300]
+      raise BrokenCheckpoint(f"cannot be read ({type(error).__name__}: {text})") from error
+    for name, leaf in _leaves(found):
+      crc = manifest["arrays"][name]["crc"]
+      if crc is not None and crc != _describe(leaf)["crc"]:
+        raise BrokenCheckpoint(f"{name} is not what was saved (its CRC differs)")
+    return Restored(found, manifest["data"], manifest["schedule"])
+
+  def _manifest(self, step: int) -> dict[str, Any]:
+    args = self._ocp.args
+    try:
+      manifest = self._manager.restore(
+        step, args=args.Composite(manifest=args.JsonRestore())
+      ).manifest
+    except Exception as error:  # noqa: BLE001 - missing, truncated, no JSON
+      text = " ".join(str(error).split())[:300]
+      raise BrokenCheckpoint(f"its manifest cannot be read ({text})") from error
+    missing = {"identity", "schedule", "data", "arrays"} - set(manifest or ())
+    if missing or manifest.get("format") != FORMAT or manifest["step"] != step:
+      raise BrokenCheckpoint("its manifest is not one of a training run of this version")
+    return manifest
+
+  def _check_identity(self, step: int, manifest: dict[str, Any]) -> None:
+    theirs, ours = (dict(_flatten(x)) for x in (manifest["identity"], self._identity))
+    names = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
+    if names:
+      shown = "; ".join(
+        f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:5]
+      )
+      raise ForeignCheckpoint(
+        f"checkpoint {self._path(step)} is of another run: {shown}. "
+        "Give this run another --workdir, or the config that began the one there"
+      )
+
+  def _discard(self, step: int) -> None:
+    # Kept for a look, under a name that is no step: a later save of this step must not collide.
+    path = self._path(step)
+    number = 0
+    while (aside := path.with_name(f"refused-{step}-{number}")).exists():
+      number += 1
+    path.rename(aside)
+    self._manager.reload()
+
+
+def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
+  """(name, leaf), names as in "params/layer_0/mlp/down/kernel"."""
+  flat = jax.tree_util.tree_leaves_with_path(tree)
+  return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
+
+
+def _describe(leaf) -> dict[str, Any]:
+  crc = None
+  # An array spread over hosts cannot be summed by one of them: shapes and dtypes remain.
+  if getattr(leaf, "is_fully_addressable", True):
+    crc = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).view(np.uint8).data)
+  return dict(shape=list(np.shape(leaf)), dtype=str(leaf.dtype), crc=crc)
+
+
+def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+  if missing := sorted(wanted.keys() - found.keys()):
+    raise BrokenCheckpoint(f"it lacks {', '.join(missing[:5])} ({len(missing)} arrays)")
+  if extra := sorted(found.keys() - wanted.keys()):
+    raise BrokenCheckpoint(f"it has unknown {', '.join(extra[:5])} ({len(extra)} arrays)")
+  for name, leaf in wanted.items():
+    shape, dtype = tuple(found[name]["shape"]), found[name]["dtype"]
+    if shape != tuple(leaf.shape) or dtype != str(leaf.dtype):
+      raise BrokenCheckpoint(
+        f"{name} is {dtype}{list(shape)}, this run needs {leaf.dtype}{list(leaf.shape)}"
+      )
+
+
+def _flatten(value: Any, prefix: str = ""):
+  if isinstance(value, dict):
+    for name, inner in value.items():
+      yield from _flatten(inner, f"{prefix}.{name}" if prefix else name)
+  else:
+    yield prefix, value

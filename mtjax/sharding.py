@@ -1,0 +1,151 @@
+"""The only file that names mesh axes: the mesh, who lives where by parameter path, kernels on it.
+
+Axes are of Auto type: XLA propagates shardings (GSPMD) and a spec never changes a result, only
+where it is computed. Models, decoders and losses do not know of meshes.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
+
+DATA, MODEL = "data", "model"
+
+Rules = Sequence[tuple[str, P]]
+
+# Of a parameter's path within its model, as in layer_0/attention/qkv/kernel. Searched from the
+# start of the path or after a slash; the first match wins.
+#
+# qkv columns are laid out by key/value head (its queries, its key, its value), so equal parts of
+# axis 1 are whole groups of heads when the model axis divides kv_heads. gate_up is [D, 2F], gate
+# then up: each shard would hold columns of one of them only, and `gate * up` would move one of
+# them, so it is split along D, where the product of halves is summed (one all-reduce).
+RULES: Rules = (
+  (r"(embedding|head|positions|extra)/(table|int8)$", P(None, MODEL)),
+  (r"embedding/scale$", P()),
+  (r"head/kernel$", P(None, MODEL)),
+  (r"(attention/qkv|mlp/up)/(kernel|int8)$", P(None, MODEL)),
+  (r"(attention/qkv|mlp/up|head)/(bias|scale)$", P(MODEL)),
+  (r"mlp/gate_up/(kernel|int8)$", P(MODEL, None)),
+  (r"mlp/gate_up/(bias|scale)$", P()),
+  (r"(attention/out|mlp/down)/(kernel|int8)$", P(MODEL, None)),
+  (r"(attention/out|mlp/down)/(bias|scale)$", P()),
+  (r"\w*norm/(weight|bias)$", P()),
+)
+
+
+def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
+  """A data x model mesh with Auto axes, of the first data * model devices.
+
+  Raises ValueError when there are fewer.
+  """
+  if data < 1 or model < 1:
+    raise ValueError(f"mesh sizes must be at least 1, got data {data}, model {model}")
+  devices = jax.devices() if devices is None else devices
+  if data * model > len(devices):
+    raise ValueError(
+      f"a {data} x {model} mesh needs {data * model} devices, there are {len(devices)}"
+    )
+  return jax.make_mesh(
+    (data, model),
+    (DATA, MODEL),
+    axis_types=(AxisType.Auto,) * 2,
+    devices=devices[: data * model],
+  )
+
+
+def spec(path: str, rules: Rules = RULES) -> P:
+  """The PartitionSpec of a parameter by its path. Raises ValueError when no rule matches."""
+  for pattern, found in rules:
+    if re.search(rf"(^|/){pattern}", path):
+      return found
+  raise ValueError(f"no sharding rule matches parameter {path!r}; add one to mtjax.sharding.RULES")
+
+
+def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
+  """NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
+
+  An axis that the mesh does not divide evenly stays whole on every device: correct, and what
+  small models want. Raises ValueError for a path without a rule.
+  """
+
+  def sharding(path, leaf):
+    return NamedSharding(mesh, _fitting(spec(_name(path), rules), leaf.shape, mesh))
+
+  return jax.tree_util.tree_map_with_path(sharding, params)
+
+
+def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
+  """NamedShardings for a training state: moments lie with the parameters they belong to.
+
+  A leaf is a moment if its path ends in a parameter's path and it has that parameter's shape;
+  every other leaf (counts, seeds) is whole on every device.
+  """
+  flat = jax.tree_util.tree_leaves_with_path(params)
+  known = {_name(path): (leaf.shape, spec(_name(path), rules)) for path, leaf in flat}
+
+  def sharding(path, leaf):
+    parts = _name(path).split("/")
+    for first in range(len(parts)):
+      shape, found = known.get("/".join(parts[first:]), (None, None))
+      if shape == leaf.shape:
+        return NamedSharding(mesh, _fitting(found, leaf.shape, mesh))
+    return NamedSharding(mesh, P())
+
+  return jax.tree_util.tree_map_with_path(sharding, state)
+
+
+def shard_params(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
+  """The parameters, each where its rule says."""
+  return jax.device_put(params, param_shardings(params, mesh, rules))
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+  """Rows of a batch over the data axis, the same on every model shard."""
+  return NamedSharding(mesh, P(DATA))
+
+
+def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+  """Host arrays [B, ...] as global arrays. Raises ValueError when B does not divide."""
+  sharding, parts = batch_sharding(mesh), mesh.shape[DATA]
+
+  def put(leaf):
+    leaf = np.asarray(leaf)
+    if leaf.shape[0] % parts:
+      raise ValueError(f"a batch of {leaf.shape[0]} rows does not divide over {parts} data shards")
+    return jax.device_put(leaf, sharding)
+
+  return jax.tree.map(put, batch)
+
+
+def over_heads(kernel: Callable, mesh: Mesh, *, in_axes: Any, out_axes: Any) -> Callable:
+  """`kernel` under shard_map: each device computes its rows and its heads, nothing is exchanged.
+
+  A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` give each
+  argument's and result's roles as strings over its dimensions: "b" rows (data axis), "h" heads
+  (model axis), "." whole; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
+  """
+  names = {"b": DATA, "h": MODEL, ".": None}
+
+  def specs(axes):
+    return jax.tree.map(lambda roles: P(*(names[role] for role in roles)), axes)
+
+  return jax.shard_map(
+    kernel, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False
+  )
+
+
+def _fitting(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+  if len(found) > len(shape):
+    raise ValueError(f"a spec {found} does not fit an array of shape {shape}")
+  sizes = zip(found, shape, strict=False)
+  return P(*(n if n is not None and size % mesh.shape[n] == 0 else None for n, size in sizes))
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,86 @@
+"""From the ConfigDict of a launcher to checked, frozen settings of a run."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.train.objectives import OBJECTIVES
+from mtjax.train.optimizers import OptimizerConfig, Schedule
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+  """Everything `run` needs to know. See configs/train for what each field means."""
+
+  model: Model
+  optimizer: OptimizerConfig
+  schedule: Schedule
+  data: dict[str, Any]
+  objective: str
+  batch: int
+  length: int
+  accumulate: int
+  ema: float
+  seed: int
+  mesh: tuple[int, int]
+  log_every: int
+  eval_every: int
+  save_every: int
+  keep: int
+  tensorboard: bool
+
+  def identity(self) -> dict[str, Any]:
+    """What a checkpoint must agree on to be continued: all that changes the loss curve.
+
+    Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals.
+    """
+    return dict(
+      model=dataclasses.asdict(self.model.config),
+      optimizer=dataclasses.asdict(self.optimizer),
+      data={k: v for k, v in self.data.items() if not k.startswith("eval")},
+      objective=self.objective,
+      batch=self.batch,
+      length=self.length,
+      accumulate=self.accumulate,
+      ema=self.ema,
+      seed=self.seed,
+    )
+
+
+def read(config: Mapping[str, Any]) -> RunConfig:
+  """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
+  fields = dict(config)
+  model = dict(fields.pop("model"))
+  layers = model.pop("layers")
+  if layers < 1:
+    raise ValueError(f"model.layers must be at least 1, got {layers}")
+  schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
+  out = RunConfig(
+    model=Model(TransformerConfig(layers=uniform_layers(layers), **model)),
+    optimizer=OptimizerConfig(**fields.pop("optimizer")),
+    schedule=schedule,
+    data=dict(fields.pop("data")),
+    mesh=tuple(fields.pop("mesh")),
+    **fields,
+  )
+  for name in ("batch", "length", "accumulate", "log_every", "save_every", "keep"):
+    if getattr(out, name) < 1:
+      raise ValueError(f"{name} must be at least 1, got {getattr(out, name)}")
+  if out.objective not in OBJECTIVES:
+    raise ValueError(f"objective {out.objective!r} is not one of: {', '.join(OBJECTIVES)}")
+  if out.batch % out.accumulate:
+    raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
+  if not 0 <= out.ema < 1:
+    raise ValueError(f"ema must be from 0 (none) to below 1, got {out.ema}")
+  if len(out.mesh) != 2:
+    raise ValueError(f"mesh is (data, model), got {out.mesh}")
+  if (out.batch // out.accumulate) % out.mesh[0]:
+    raise ValueError(
+      f"{out.batch // out.accumulate} rows a part do not divide over {out.mesh[0]} data shards"
+    )
+  if out.length > out.model.config.max_position:
+    raise ValueError(
+      f"length {out.length} exceeds the model's {out.model.config.max_position} positions"
+    )
+  return out

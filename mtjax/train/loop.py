@@ -1,0 +1,162 @@
+"""The training loop: restore, step, log, evaluate, save; survives being killed at any moment."""
+
+import contextlib
+import functools
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from mtjax import sharding
+from mtjax.checkpoints.training import Checkpoints
+from mtjax.models import Params, count_parameters
+from mtjax.train import config as config_lib
+from mtjax.train.metrics import JsonLines, Speed, TensorBoard
+from mtjax.train.objectives import OBJECTIVES
+from mtjax.train.optimizers import make_optimizer
+from mtjax.train.progress import make_progress
+from mtjax.train.sources import make_evaluation, make_source
+from mtjax.train.step import TrainState, init_state, make_step, packed_loss
+
+PREEMPTED_EXIT = 42
+
+
+def run(config: Mapping[str, Any], workdir: str | Path) -> int:
+  """Trains as `config` says, in `workdir`; returns the exit code.
+
+  0: all steps are done and the last checkpoint is written. PREEMPTED_EXIT: SIGTERM came, the
+  state is saved, the same call continues. The same call continues after any other end as well,
+  from the last checkpoint, and on a CPU repeats the undisturbed run bit by bit. Raises ValueError
+  for a bad config and for a workdir that holds another run.
+  """
+  state, _ = train(config, workdir)
+  return 0 if int(state.step) == config["steps"] else PREEMPTED_EXIT
+
+
+def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, Params]:
+  """`run`, returning the last state, and the parameters to use: the average if there is one."""
+  settings = config_lib.read(config)
+  workdir = Path(workdir)
+  source = make_source(settings)
+  evaluate = make_evaluation(settings)
+  mesh = sharding.make_mesh(*settings.mesh)
+  optimizer = make_optimizer(settings.optimizer, settings.schedule)
+  state = _initial(settings, optimizer, mesh)
+  loss = packed_loss(settings.model, OBJECTIVES[settings.objective])
+  step_fn = jax.jit(
+    make_step(loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
+    donate_argnums=0,
+  )
+  steps, stable_end = settings.schedule.steps, settings.schedule.stable_end
+  workdir.mkdir(parents=True, exist_ok=True)
+  checkpoints = Checkpoints(
+    workdir / "checkpoints",
+    identity=settings.identity(),
+    keep=settings.keep,
+    keep_steps=(stable_end,),
+  )
+  state, start = _restore(settings, checkpoints, state, source)
+  parameters = count_parameters(state.params)
+  print(f"{parameters:,} parameters, from step {start} to {steps}", file=sys.stderr, flush=True)
+  speed = Speed(steps=steps)
+  done = start
+  with (
+    _sinks(settings, workdir, start) as sinks,
+    _on_sigterm() as stop,
+    contextlib.closing(checkpoints),
+  ):
+    since_log = 0
+    for done in range(start + 1, steps + 1):
+      state, metrics = step_fn(state, sharding.shard_batch(next(source), mesh))
+      since_log += settings.batch * settings.length
+      last = done == steps or stop.is_set()
+      values: dict[str, float] = {}
+      if done % settings.log_every == 0 or last:
+        values = {name: float(value) for name, value in metrics.items()}
+        values |= speed.update(done, since_log)
+        since_log = 0
+      if evaluate is not None and (_due(done, settings.eval_every) or done == steps):
+        scores = evaluate(_to_use(state))
+        values |= {f"bits_per_byte/{name}": score for name, score in scores.items()}
+      if values:
+        for sink in sinks:
+          sink.write(done, values)
+      if _due(done, settings.save_every) or done == stable_end or last:
+        checkpoints.save(done, state, data=source.get_state(), schedule=_schedule(settings))
+      if stop.is_set():
+        break
+    checkpoints.wait()
+  return state, _to_use(state)
+
+
+def _initial(settings, optimizer, mesh) -> TrainState:
+  make = functools.partial(
+    init_state, settings.model, optimizer, seed=settings.seed, ema=settings.ema
+  )
+  shapes = jax.eval_shape(make)
+  shardings = sharding.state_shardings(shapes, settings.model.shapes(), mesh)
+  return jax.jit(make, out_shardings=shardings)()
+
+
+def _restore(settings, checkpoints, state, source) -> tuple[TrainState, int]:
+  found = checkpoints.restore(state)
+  if found is None:
+    return state, 0
+  step, restored = found
+  now, then = _schedule(settings), restored.schedule
+  settled = min(s["steps"] - s["decay"] for s in (now, then))
+  if now != then and (step > settled or now["warmup"] != then["warmup"]):
+    raise ValueError(
+      f"the checkpoint of step {step} was made under the schedule {then}; with {now} the steps "
+      f"up to it would have been others. Keep the schedule, or remove the checkpoints past step "
+      f"{settled} and keep warmup"
+    )
+  if step > now["steps"]:
+    raise ValueError(f"the checkpoint is at step {step}, past the {now['steps']} asked for")
+  source.set_state(restored.data)
+  return restored.state, step
+
+
+def _schedule(settings) -> dict[str, int]:
+  s = settings.schedule
+  return dict(steps=s.steps, warmup=s.warmup, decay=s.decay)
+
+
+def _to_use(state: TrainState) -> Params:
+  return state.params if state.ema is None else state.ema
+
+
+def _due(step: int, every: int) -> bool:
+  return every > 0 and step % every == 0
+
+
+@contextlib.contextmanager
+def _sinks(settings, workdir: Path, step: int) -> Iterator[list]:
+  with contextlib.ExitStack() as stack:
+    sinks = [
+      JsonLines(workdir / "metrics.jsonl", step=step),
+      make_progress(steps=settings.schedule.steps, step=step),
+    ]
+    if settings.tensorboard:
+      sinks.append(TensorBoard(workdir / "tensorboard", step=step))
+    for sink in sinks:
+      stack.callback(sink.close)
+    yield sinks
+
+
+@contextlib.contextmanager
+def _on_sigterm() -> Iterator[threading.Event]:
+  """An event that SIGTERM sets. Signals reach the main thread only: elsewhere it is never set."""
+  stop = threading.Event()
+  if threading.current_thread() is not threading.main_thread():
+    yield stop
+    return
+  before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+  try:
+    yield stop
+  finally:
+    signal.signal(signal.SIGTERM, before)

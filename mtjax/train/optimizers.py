@@ -1,0 +1,122 @@
+"""Optimizers and the learning-rate schedule, by name from a config."""
+
+import dataclasses
+import re
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+OPTIMIZERS = ("adamw", "muon")
+
+# Matrices of the blocks. The embedding and the head have one row a token, which is not the
+# geometry Muon's orthogonal update is for.
+_MATRIX = re.compile(r"layer_\d+/.*/kernel$")
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+  """`adamw`, or `muon` for the matrices of the blocks and adamw for the rest.
+
+  Weight decay falls on matrices only. Gradients are clipped by their global norm to `clip`.
+  """
+
+  name: str = "adamw"
+  learning_rate: float = 3e-3
+  muon_learning_rate: float = 0.02
+  weight_decay: float = 0.01
+  b1: float = 0.9
+  b2: float = 0.95
+  momentum: float = 0.95
+  clip: float = 1.0
+
+  def __post_init__(self):
+    if self.name not in OPTIMIZERS:
+      raise ValueError(f"optimizer {self.name!r} is not one of: {', '.join(OPTIMIZERS)}")
+    for field in ("learning_rate", "muon_learning_rate", "clip"):
+      if not getattr(self, field) > 0:
+        raise ValueError(f"optimizer.{field} must be above 0, got {getattr(self, field)}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  """Warm-up, stable, linear decay to 0 (WSD, 2404.06395): factors of the learning rate.
+
+  Before the decay it does not depend on `steps`, so a run may be extended from there.
+  """
+
+  steps: int
+  warmup: int
+  decay: int
+
+  def __post_init__(self):
+    if self.steps < 1 or self.warmup < 0 or self.decay < 0:
+      raise ValueError(f"steps must be >= 1, warmup and decay >= 0, got {self}")
+    if self.warmup + self.decay > self.steps:
+      raise ValueError(
+        f"warmup {self.warmup} and decay {self.decay} do not fit in {self.steps} steps"
+      )
+
+  @property
+  def stable_end(self) -> int:
+    """The first step of the decay."""
+    return self.steps - self.decay
+
+  def factor(self, step: Int[Array, ""] | int) -> Float[Array, ""]:
+    """Of the update that makes `step` updates into `step` + 1; above 0 for step < steps."""
+    step = jnp.asarray(step, jnp.float32)
+    up = (step + 1) / max(self.warmup, 1)
+    down = (self.steps - step) / max(self.decay, 1)
+    return jnp.clip(jnp.minimum(up, down), 0.0, 1.0)
+
+
+def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+  """The transformation that `config` names, learning rates scaled by `schedule`."""
+  clip = optax.clip_by_global_norm(config.clip)
+  adamw = _adamw(config, schedule)
+  if config.name == "adamw":
+    return optax.chain(clip, adamw)
+  muon = optax.chain(
+    optax.contrib.scale_by_muon(
+      beta=config.momentum,
+      weight_dimension_numbers=lambda updates: jax.tree.map(
+        lambda _: optax.contrib.MuonDimensionNumbers(), updates
+      ),
+    ),
+    # The update of a [K, N] matrix has the size it has for a square one.
+    _scale_by_shape(),
+    optax.add_decayed_weights(config.weight_decay),
+    optax.scale_by_learning_rate(_rate(config.muon_learning_rate, schedule)),
+  )
+  return optax.chain(clip, optax.partition({"muon": muon, "adamw": adamw}, _labels))
+
+
+def _adamw(config, schedule):
+  return optax.adamw(
+    _rate(config.learning_rate, schedule),
+    b1=config.b1,
+    b2=config.b2,
+    weight_decay=config.weight_decay,
+    mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+  )
+
+
+def _rate(peak: float, schedule: Schedule) -> Callable:
+  return lambda step: peak * schedule.factor(step)
+
+
+def _labels(params: PyTree) -> PyTree:
+  def label(path, leaf):
+    name = "/".join(str(key.key) for key in path)
+    return "muon" if leaf.ndim == 2 and _MATRIX.search(name) else "adamw"
+
+  return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _scale_by_shape():
+  def scale(update):
+    return update * max(1.0, update.shape[1] / update.shape[0]) ** 0.5
+
+  return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))

@@ -1,0 +1,111 @@
+"""One update: state and batch to state and metrics, a pure function."""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
+
+from mtjax import frontier as frontier_lib
+from mtjax.models import Model, Params
+from mtjax.train.objectives import Total
+
+Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
+Loss = Callable[[Params, Batch, PRNGKeyArray], Total]
+
+
+@struct.dataclass
+class TrainState:
+  """All that a run is, besides its data: step counts the updates made."""
+
+  step: Int[Array, ""]
+  params: Params  # float32 masters, whatever the activations are
+  opt_state: PyTree
+  seed: UInt32[Array, "2"]  # key data; the key of a step is this one with the step folded in
+  ema: Params | None = None  # exponential moving average of params
+
+
+def init_state(
+  model: Model, optimizer: optax.GradientTransformation, *, seed: int, ema: float = 0.0
+) -> TrainState:
+  """Fresh state; `ema` > 0 keeps an average of the parameters beside them."""
+  init_key, train_key = jax.random.split(jax.random.key(seed))
+  params = model.init(init_key)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    opt_state=optimizer.init(params),
+    seed=jax.random.key_data(train_key),
+    ema=jax.tree.map(jnp.copy, params) if ema > 0 else None,
+  )
+
+
+def packed_loss(model: Model, objective: Callable) -> Loss:
+  """`objective` on rows of packed documents, each blind to the others."""
+
+  def loss(params: Params, batch: Batch, key: PRNGKeyArray) -> Total:
+    del key  # this loss draws nothing
+    frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
+    logits = model.forward(params, frontier).logits
+    return objective(logits, batch["targets"], batch["weight"])
+
+  return loss
+
+
+def make_step(
+  loss: Loss,
+  optimizer: optax.GradientTransformation,
+  *,
+  accumulate: int = 1,
+  ema: float = 0.0,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
+  """The update that a batch makes, in `accumulate` parts of equally many rows.
+
+  The gradient is of the mean over the weight of the whole batch, so the number of parts changes
+  rounding only. Metrics: `loss` (nats a token), `weight` (tokens counted), `grad_norm` (before
+  clipping). Not jitted: the caller says what is donated and sharded. Raises ValueError, when
+  traced, for rows that do not divide.
+  """
+
+  def sums(params, part, key):
+    total, grads = jax.value_and_grad(lambda p: tuple(loss(p, part, key)), has_aux=True)(params)
+    return Total(*total), grads
+
+  def whole(params, batch, key):
+    if accumulate == 1:
+      return sums(params, batch, key)
+    rows = batch["tokens"].shape[0]
+    if rows % accumulate:
+      raise ValueError(f"{rows} rows do not divide into {accumulate} parts")
+    parts = jax.tree.map(lambda x: _interleave(x, accumulate), dict(batch))
+    keys = jax.random.split(key, accumulate)
+    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts), keys[0])
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start)
+
+    def add(carry, part):
+      return jax.tree.map(jnp.add, carry, sums(params, *part)), None
+
+    return jax.lax.scan(add, zero, (parts, keys))[0]
+
+  def step(state: TrainState, batch: Batch):
+    key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
+    total, grads = whole(state.params, batch, key)
+    # A batch of padding only has no gradient, not a NaN.
+    count = jnp.maximum(total.weight, 1e-9)
+    grads = jax.tree.map(lambda g: g / count, grads)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.ema
+    if average is not None:
+      average = optax.incremental_update(params, average, 1 - ema)
+    metrics = dict(loss=total.sum / count, weight=total.weight, grad_norm=optax.global_norm(grads))
+    return TrainState(state.step + 1, params, opt_state, state.seed, average), metrics
+
+  return step
+
+
+def _interleave(x, parts):
+  # Every part takes rows from all over the batch, so a batch sharded by rows stays spread.
+  return x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)

@@ -7,46 +7,63 @@
 
 #include "kernels.h"
 
-#if defined(__AVX512VNNI__) && defined(__AVX512F__)
+#if defined(__AVX512VNNI__) && defined(__AVX512F__) && defined(__AVX512BW__)
 #define MTJAX_DIGITS 1
 
 namespace mtjax {
 
 constexpr int kDigitRows = 4;
 constexpr int kDigits = 3;
-constexpr float kTop = 8323072.0f;  // 2^23 - 2^16: the highest digit stays within int8
-constexpr int64_t kDigitK = 1 << 17;  // longer sums could leave int32
+constexpr int kGroup = 4;             // words of four k: one for each digit, and padding
+constexpr float kTop = 8323072.0f;    // 2^23 - 2^16: the highest digit stays within int8
+constexpr int64_t kDigitK = 1 << 16;  // longer sums could leave int32
 
 struct DigitRow {
   float unit;                // what one step of the lowest digit is worth; < 0: use the float loop
-  int32_t offset[kDigits];   // 128 * the sum of a digit: weights enter as w + 128
+  int32_t offset[kDigits];   // -128 * the sum of a digit: weights enter as w + 128
 };
 
-// Digits of row r of R: words[k / 4][r][digit], four k to a word.
-inline DigitRow ToDigits(const float* x, int64_t K, int r, int R, int8_t* words) {
-  const int64_t quads = (K + 3) / 4;
-  float top = 0;
-  bool finite = true;
-  for (int64_t k = 0; k < K; ++k) {
-    top = std::max(top, std::fabs(x[k]));
-    finite &= std::fabs(x[k]) <= 3.4028234e38f;
+inline __mmask16 First(int64_t count) { return count >= 16 ? 0xffff : (1u << count) - 1; }
+
+// Digits of row r of R: words[k / 4][r][digit], four k to a word, zeros behind the last.
+inline DigitRow ToDigits(const float* x, int64_t K, int r, int R, int32_t* words) {
+  __m512i top_bits = _mm512_setzero_si512();
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (int64_t k = 0; k < K; k += 16) {
+    const __m512i bits = _mm512_maskz_loadu_epi32(First(K - k), x + k);
+    top_bits = _mm512_max_epi32(top_bits, _mm512_and_si512(bits, magnitude));
   }
-  DigitRow row = {};
-  const bool fits = finite && (top == 0 || top > 1e-30f);
-  const float inverse = fits && top > 0 ? kTop / top : 0.0f;
-  row.unit = fits ? top / kTop : -1.0f;
-  int32_t sum[kDigits] = {};
-  for (int64_t k = 0; k < quads * 4; ++k) {
-    int32_t value = k < K && fits ? (int32_t)std::lrint(x[k] * inverse) : 0;
-    int8_t* word = words + (k / 4 * R + r) * kDigits * 4 + k % 4;
-    for (int d = 0; d < kDigits; ++d) {
-      int8_t digit = (int8_t)value;
-      value = (value - digit) >> 8;
-      word[d * 4] = digit;
-      if (k < K - K % 4) sum[d] += digit;
-    }
+  const int32_t top_word = _mm512_reduce_max_epi32(top_bits);
+  float top;
+  std::memcpy(&top, &top_word, 4);
+  // As integers, infinity and NaN are above every finite magnitude.
+  const bool fits = top_word < 0x7f800000 && (top_word == 0 || top > 1e-30f);
+  DigitRow row = {fits ? top / kTop : -1.0f, {}};
+  const __m512 inverse = _mm512_set1_ps(fits && top_word ? kTop / top : 0.0f);
+  // Adding 128 to each digit makes them the bytes of one number; flipping the bit takes it back.
+  const __m512i bias = _mm512_set1_epi32(0x808080);
+  const __m512i by_digit = _mm512_broadcast_i32x4(
+      _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, -1, -1, -1, -1));
+  __m512i sum = _mm512_setzero_si512();
+  for (int64_t k = 0; k < K; k += 16) {
+    __m512 values = _mm512_maskz_loadu_ps(fits ? First(K - k) : 0, x + k);
+    __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(values, inverse));
+    whole = _mm512_xor_si512(_mm512_add_epi32(whole, bias), bias);
+    const __m512i digits = _mm512_shuffle_epi8(whole, by_digit);
+    int32_t* to = words + (k / 4 * R + r) * kGroup;
+    const int64_t quads = std::min<int64_t>(4, (K - k + 3) / 4);
+    __m128i lanes[4] = {_mm512_extracti32x4_epi32(digits, 0), _mm512_extracti32x4_epi32(digits, 1),
+                        _mm512_extracti32x4_epi32(digits, 2), _mm512_extracti32x4_epi32(digits, 3)};
+    for (int64_t q = 0; q < quads; ++q) _mm_storeu_si128((__m128i*)(to + q * R * kGroup), lanes[q]);
+    // Only whole words meet weights with the offset.
+    const int64_t paired = std::min<int64_t>(4, (K - k) / 4) * 4;
+    sum = _mm512_mask_add_epi32(sum, First(paired), sum,
+                                _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), digits));
   }
-  for (int d = 0; d < kDigits; ++d) row.offset[d] = 128 * sum[d];
+  int32_t sums[16];
+  _mm512_storeu_si512(sums, sum);
+  for (int d = 0; d < kDigits; ++d)
+    row.offset[d] = -128 * (sums[d] + sums[4 + d] + sums[8 + d] + sums[12 + d]);
   return row;
 }
 
@@ -54,46 +71,60 @@ template <int R, int P>
 void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows, int64_t K,
                 const Target& t, int64_t row, int64_t column) {
   __m512i acc[P][R][kDigits][2];
+#pragma GCC unroll 4
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
       for (int d = 0; d < kDigits; ++d)
-        acc[p][r][d][0] = acc[p][r][d][1] = _mm512_set1_epi32(-rows[r].offset[d]);
+        acc[p][r][d][0] = acc[p][r][d][1] = _mm512_set1_epi32(rows[r].offset[d]);
   const __m512i flip = _mm512_set1_epi8((char)0x80);
   const int64_t quads = K / 4;
   for (int64_t q = 0; q < quads; ++q) {
     __m512i w[P][2];
+#pragma GCC unroll 4
     for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
       for (int v = 0; v < 2; ++v)
         w[p][v] = _mm512_xor_si512(
             flip, _mm512_loadu_si512(panels + (p * K + q * 4) * kPanel + v * 64));
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
+#pragma GCC unroll 4
       for (int d = 0; d < kDigits; ++d) {
-        const __m512i x = _mm512_set1_epi32(words[(q * R + r) * kDigits + d]);
+        const __m512i x = _mm512_set1_epi32(words[(q * R + r) * kGroup + d]);
+#pragma GCC unroll 4
         for (int p = 0; p < P; ++p)
+#pragma GCC unroll 2
           for (int v = 0; v < 2; ++v)
             acc[p][r][d][v] = _mm512_dpbusd_epi32(acc[p][r][d][v], w[p][v], x);
       }
   }
-  for (int64_t k = quads * 4; k < K; ++k)
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < 2; ++v) {
-        const __m512i w = _mm512_cvtepi8_epi32(
-            _mm_loadu_si128((const __m128i*)(panels + (p * K + k) * kPanel + v * 16)));
-        for (int r = 0; r < R; ++r)
-          for (int d = 0; d < kDigits; ++d) {
-            const int8_t digit = ((const int8_t*)(words + (quads * R + r) * kDigits + d))[k % 4];
-            acc[p][r][d][v] = _mm512_add_epi32(
-                acc[p][r][d][v], _mm512_mullo_epi32(w, _mm512_set1_epi32(digit)));
-          }
-      }
+#pragma GCC unroll 4
   for (int p = 0; p < P; ++p)
+#pragma GCC unroll 4
     for (int r = 0; r < R; ++r) {
+      __m512i sums[kDigits][2];
+#pragma GCC unroll 4
+      for (int d = 0; d < kDigits; ++d)
+#pragma GCC unroll 2
+        for (int v = 0; v < 2; ++v) {
+          sums[d][v] = acc[p][r][d][v];
+          for (int64_t k = quads * 4; k < K; ++k) {
+            const __m512i w = _mm512_cvtepi8_epi32(
+                _mm_loadu_si128((const __m128i*)(panels + (p * K + k) * kPanel + v * 16)));
+            const int8_t digit = ((const int8_t*)(words + (quads * R + r) * kGroup + d))[k % 4];
+            sums[d][v] =
+                _mm512_add_epi32(sums[d][v], _mm512_mullo_epi32(w, _mm512_set1_epi32(digit)));
+          }
+        }
       if (rows[r].unit < 0) continue;
       VF out[kVecs];
+#pragma GCC unroll 2
       for (int v = 0; v < 2; ++v) {
-        __m512 sum = _mm512_cvtepi32_ps(acc[p][r][2][v]);
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(acc[p][r][1][v]));
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(acc[p][r][0][v]));
+        __m512 sum = _mm512_cvtepi32_ps(sums[2][v]);
+        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[1][v]));
+        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[0][v]));
         out[v] = (VF)_mm512_mul_ps(sum, _mm512_set1_ps(rows[r].unit));
       }
       Store(t, row + r, column + p * kPanel, out);

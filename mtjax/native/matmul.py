@@ -89,9 +89,11 @@ def _batched(compute, *operands):
   def rule(size, batched, x, panels, scale):
     x_batched, *weights_batched = batched
     if any(weights_batched):
-      parts = (x, panels, scale)
-      lifted = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(parts, batched)]
-      return jax.lax.map(lambda part: compute(*part), tuple(lifted)), True
+      parts = [
+        a if b else jnp.broadcast_to(a, (size, *a.shape))
+        for a, b in zip((x, panels, scale), batched, strict=True)
+      ]
+      return jax.lax.map(lambda part: compute(*part), tuple(parts)), True
     y = compute(x.reshape(-1, x.shape[-1]), panels, scale)
     return y.reshape(*x.shape[:-1], y.shape[-1]), True
 

@@ -80,14 +80,14 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
 void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, int64_t P,
             const Target& t) {
   const Blocks blocks(M, kDigitRows);
-  const int64_t words = (K + 3) / 4 * kDigits;
+  const int64_t words = (K + 3) / 4 * kGroup;
   int32_t* all = Scratch<int32_t>(M * words);
   DigitRow* rows = Scratch<DigitRow>(M);
   auto convert = [&](int64_t b) {
     for (int r = 0; r < blocks.rows(b); ++r) {
       const int64_t row = blocks.begin(b) + r;
       rows[row] =
-          ToDigits(x + row * K, K, r, blocks.rows(b), (int8_t*)(all + blocks.begin(b) * words));
+          ToDigits(x + row * K, K, r, blocks.rows(b), all + blocks.begin(b) * words);
     }
   };
   Pool::Get().Run(M * K > 16384 ? (int)blocks.count : 1, [&](int c) {

@@ -22,17 +22,15 @@ Rules = Sequence[tuple[str, P]]
 # start of the path or after a slash; the first match wins.
 #
 # qkv columns are laid out by key/value head (its queries, its key, its value), so equal parts of
-# axis 1 are whole groups of heads when the model axis divides kv_heads. gate_up is [D, 2F], gate
-# then up: each shard would hold columns of one of them only, and `gate * up` would move one of
-# them, so it is split along D, where the product of halves is summed (one all-reduce).
+# axis 1 are whole groups of heads when the model axis divides kv_heads; where it does not, XLA
+# moves what it must. gate_up is [D, 2F], gate then up, so a part of axis 1 holds columns of one of
+# them: XLA moves one of the halves (less than the all-reduce that splitting D would cost).
 RULES: Rules = (
-  (r"(embedding|head|positions|extra)/(table|int8)$", P(None, MODEL)),
-  (r"embedding/scale$", P()),
-  (r"head/kernel$", P(None, MODEL)),
-  (r"(attention/qkv|mlp/up)/(kernel|int8)$", P(None, MODEL)),
-  (r"(attention/qkv|mlp/up|head)/(bias|scale)$", P(MODEL)),
-  (r"mlp/gate_up/(kernel|int8)$", P(MODEL, None)),
-  (r"mlp/gate_up/(bias|scale)$", P()),
+  (r"embedding/(table|int8)$", P(MODEL, None)),
+  (r"embedding/scale$", P(MODEL)),
+  (r"(positions|extra)/table$", P()),
+  (r"(attention/qkv|mlp/gate_up|mlp/up|head)/(kernel|int8)$", P(None, MODEL)),
+  (r"(attention/qkv|mlp/gate_up|mlp/up|head)/(bias|scale)$", P(MODEL)),
   (r"(attention/out|mlp/down)/(kernel|int8)$", P(MODEL, None)),
   (r"(attention/out|mlp/down)/(bias|scale)$", P()),
   (r"\w*norm/(weight|bias)$", P()),
@@ -112,15 +110,20 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
   """Host arrays [B, ...] as global arrays. Raises ValueError when B does not divide."""
-  sharding, parts = batch_sharding(mesh), mesh.shape[DATA]
+  sharding = batch_sharding(mesh)
 
   def put(leaf):
     leaf = np.asarray(leaf)
-    if leaf.shape[0] % parts:
-      raise ValueError(f"a batch of {leaf.shape[0]} rows does not divide over {parts} data shards")
+    check_rows(leaf.shape[0], mesh)
     return jax.device_put(leaf, sharding)
 
   return jax.tree.map(put, batch)
+
+
+def check_rows(rows: int, mesh: Mesh) -> None:
+  """Raises ValueError when `rows` do not divide over the data axis."""
+  if rows % mesh.shape[DATA]:
+    raise ValueError(f"a batch of {rows} rows does not divide over {mesh.shape[DATA]} data shards")
 
 
 def over_heads(kernel: Callable, mesh: Mesh, *, in_axes: Any, out_axes: Any) -> Callable:

@@ -95,12 +95,17 @@ class Checkpoints:
     differs, for a checkpoint of another run.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
+    broken = []
     for step in steps:
       try:
-        return step, self._read(step, state)
+        found = self._read(step, state)
       except BrokenCheckpoint as error:
         warnings.warn(f"refused checkpoint {self._path(step)}: {error}", stacklevel=2)
-        self._discard(step)
+        broken.append(step)
+        continue
+      for other in broken:
+        self._put_aside(other)
+      return step, found
     if steps:
       raise ValueError(
         f"none of the checkpoints in {self._folder} is usable; remove the folder to begin anew"
@@ -166,7 +171,7 @@ class Checkpoints:
         "Give this run another --workdir, or the config that began the one there"
       )
 
-  def _discard(self, step: int) -> None:
+  def _put_aside(self, step: int) -> None:
     # Kept for a look, under a name that is no step: a later save of this step must not collide.
     path = self._path(step)
     number = 0

@@ -38,7 +38,7 @@ class RunConfig:
     return dict(
       model=dataclasses.asdict(self.model.config),
       optimizer=dataclasses.asdict(self.optimizer),
-      data={k: v for k, v in self.data.items() if not k.startswith("eval")},
+      data=dict(rows=self.data["rows"]),
       objective=self.objective,
       batch=self.batch,
       length=self.length,

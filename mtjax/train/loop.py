@@ -45,11 +45,13 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   evaluate = make_evaluation(settings)
   mesh = sharding.make_mesh(*settings.mesh)
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
-  state = _initial(settings, optimizer, mesh)
+  make, shardings = _initial(settings, optimizer, mesh)
+  state = make()
   loss = packed_loss(settings.model, OBJECTIVES[settings.objective])
   step_fn = jax.jit(
     make_step(loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
     donate_argnums=0,
+    out_shardings=(shardings, None),
   )
   steps, stable_end = settings.schedule.steps, settings.schedule.stable_end
   workdir.mkdir(parents=True, exist_ok=True)
@@ -93,13 +95,14 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   return state, _to_use(state)
 
 
-def _initial(settings, optimizer, mesh) -> TrainState:
+def _initial(settings, optimizer, mesh):
+  """A function that makes the first state where it belongs, and the shardings that say where."""
   make = functools.partial(
     init_state, settings.model, optimizer, seed=settings.seed, ema=settings.ema
   )
   shapes = jax.eval_shape(make)
   shardings = sharding.state_shardings(shapes, settings.model.shapes(), mesh)
-  return jax.jit(make, out_shardings=shardings)()
+  return jax.jit(make, out_shardings=shardings), shardings
 
 
 def _restore(settings, checkpoints, state, source) -> tuple[TrainState, int]:

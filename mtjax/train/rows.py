@@ -1,22 +1,28 @@
-"""Rows that were packed and stored before: the fastest source there is, and one a GPU can be fed from."""
+"""Tokens that were stored before: no tokenizer and no text at training time."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-FIELDS = ("tokens", "targets", "segment", "weight")
+
+def store_rows(path: str, documents: Iterable[Sequence[int]], *, end: int) -> None:
+  """Writes documents of token ids, in the order given and each followed by `end`, to an .npz."""
+  parts = [np.asarray([*document, end], np.int32) for document in documents]
+  numbers = [np.full(len(part), index, np.int32) for index, part in enumerate(parts)]
+  np.savez(path, flat=np.concatenate(parts), seg=np.concatenate(numbers))
 
 
 class StoredRows:
-  """An endless iterator of batches from an .npz with `flat` [N] (tokens) and `seg` [N] (documents).
+  """An endless iterator of batches from what `store_rows` wrote: `flat` [N], `seg` [N].
 
   Rows are windows of `length` tokens, each next token the target where it is of the same document.
   Every epoch has an order of its own, drawn from (seed, epoch): the state is one integer. Raises
-  FileNotFoundError or ValueError for a file that is missing, or shorter than a batch.
+  FileNotFoundError or ValueError for a file that is missing, shorter than a batch, or of another
+  vocabulary.
   """
 
-  def __init__(self, path: str, *, batch: int, length: int, seed: int):
+  def __init__(self, path: str, *, batch: int, length: int, seed: int, vocab_size: int):
     if not os.path.exists(path):
       raise FileNotFoundError(f"no stored rows at {path!r}")
     with np.load(path) as stored:
@@ -27,6 +33,10 @@ class StoredRows:
     rows = (len(flat) - 1) // length
     if rows < batch:
       raise ValueError(f"{path!r} has {rows} rows of {length} tokens, a batch needs {batch}")
+    if not (0 <= flat.min() and flat.max() < vocab_size):
+      raise ValueError(
+        f"{path!r} has token ids from {flat.min()} to {flat.max()}, the model {vocab_size} tokens"
+      )
     end = rows * length
     self._tokens = flat[:end].reshape(rows, length)
     self._targets = flat[1 : end + 1].reshape(rows, length)

@@ -100,7 +100,7 @@ def make_step(
     average = state.ema
     if average is not None:
       average = optax.incremental_update(params, average, 1 - ema)
-    metrics = dict(loss=total.sum / count, weight=total.weight, grad_norm=optax.global_norm(grads))
+    metrics = dict(loss=total.sum / count, weight=total.weight, grad_norm=optax.tree.norm(grads))
     return TrainState(state.step + 1, params, opt_state, state.seed, average), metrics
 
   return step

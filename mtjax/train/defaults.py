@@ -1,0 +1,52 @@
+"""Every field of a training config, with its meaning. Config files change what differs."""
+
+from ml_collections import ConfigDict
+
+
+def defaults() -> ConfigDict:
+  """A small transformer on stored rows; `data.rows` must be given."""
+  return ConfigDict(
+    dict(
+      model=dict(  # fields of mtjax.models.TransformerConfig; layers is their number
+        vocab_size=4096,
+        dim=128,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=32,
+        mlp_dim=384,
+        max_position=1024,
+        dtype="float32",  # of activations; parameters are float32
+        remat="none",  # "layer": recompute activations in the backward pass
+      ),
+      objective="next_token",
+      optimizer=dict(
+        name="muon",  # "adamw", or "muon" for the blocks' matrices and adamw for the rest
+        learning_rate=5e-3,  # of adamw
+        muon_learning_rate=0.02,
+        weight_decay=0.01,
+        clip=1.0,  # global norm of the gradient
+      ),
+      data=dict(
+        rows="",  # an .npz with flat [N] (tokens) and seg [N] (document numbers)
+        eval_texts=(),  # "name=file" of text (.gz or not), scored in bits per byte
+        eval_bytes=50_000,  # of each text, from its start
+        tokenizer="",  # tokenizer.json, for eval_texts; "": tokens are bytes
+        start=0,  # the token that a text follows
+      ),
+      batch=8,  # rows an update
+      length=256,  # tokens a row
+      accumulate=1,  # parts that a batch is computed in, one after the other
+      steps=1000,
+      warmup=50,  # steps of linear warm-up
+      decay=300,  # last steps, with linear decay to 0; before them a run may be extended
+      ema=0.0,  # decay of an average of the parameters; 0: none
+      seed=0,
+      mesh=(1, 1),  # devices: (data, model)
+      log_every=20,
+      eval_every=0,  # steps between bits per byte on the evaluation texts; 0: at the end only
+      save_every=200,
+      keep=2,  # checkpoints
+      tensorboard=False,
+    )
+  )

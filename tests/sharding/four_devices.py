@@ -1,0 +1,130 @@
+"""Run by test_mesh.py in a process with four CPU devices; prints {name: max abs difference}."""
+
+import dataclasses
+import json
+import sys
+
+import jax
+
+jax.config.update("jax_num_cpu_devices", 4)
+
+import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
+
+from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
+from mtjax import frontier, sharding  # noqa: E402
+from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
+from mtjax.models.quantize import to_int8  # noqa: E402
+from mtjax.train.objectives import next_token  # noqa: E402
+from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
+from mtjax.train.step import init_state, make_step, packed_loss  # noqa: E402
+
+CONFIG = TransformerConfig(
+  vocab_size=32,
+  dim=16,
+  heads=4,
+  kv_heads=2,
+  head_dim=8,
+  mlp_dim=24,
+  layers=uniform_layers(1),
+  qkv_bias=True,
+  mlp_bias=True,
+  extra_embeddings=2,
+)
+FAMILIES = {
+  "gated": CONFIG,
+  "untied": dataclasses.replace(CONFIG, tied=False),
+  "gpt2": dataclasses.replace(
+    CONFIG, norm="layer", mlp="plain", activation="gelu_tanh", learned_positions=16, out_bias=True
+  ),
+}
+
+
+def difference(one, other) -> float:
+  pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  return max(float(np.max(np.abs(np.asarray(a) - np.asarray(b)))) for a, b in pairs)
+
+
+def distinct(params, key):
+  """No zeros, no ones: a bias or a scale that goes to the wrong column must show."""
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(key, len(leaves))
+  return jax.tree.unflatten(
+    tree, [x + 0.1 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
+  )
+
+
+def rows(count=4, length=8):
+  rng = np.random.default_rng(0)
+  tokens = rng.integers(0, CONFIG.vocab_size, (count, length + 1)).astype(np.int32)
+  segment = np.cumsum(rng.random((count, length)) < 0.2, axis=1).astype(np.int32) + 1
+  weight = (rng.random((count, length)) < 0.8).astype(np.float32)
+  return dict(tokens=tokens[:, :-1], targets=tokens[:, 1:], segment=segment, weight=weight)
+
+
+def logits(mesh) -> dict[str, float]:
+  out = {}
+  batch = rows()
+  for name, config in FAMILIES.items():
+    model = Model(config)
+    plain = distinct(model.init(jax.random.key(0)), jax.random.key(1))
+    for kind, params in (("float", plain), ("int8", to_int8(plain))):
+
+      @jax.jit
+      def forward(params, batch, model=model):
+        return model.forward(params, frontier.packed(batch["tokens"], batch["segment"])).logits
+
+      expected = forward(params, batch)
+      found = forward(sharding.shard_params(params, mesh), sharding.shard_batch(batch, mesh))
+      out[f"logits {name} {kind}"] = difference(expected, found)
+  return out
+
+
+def training_step(mesh, name: str, accumulate: int) -> float:
+  model, schedule = Model(CONFIG), Schedule(steps=10, warmup=0, decay=0)
+  optimizer = make_optimizer(OptimizerConfig(name=name), schedule)
+  state = init_state(model, optimizer, seed=0, ema=0.9)
+  step = make_step(packed_loss(model, next_token), optimizer, accumulate=accumulate, ema=0.9)
+  expected = jax.jit(step)(state, rows())
+  shardings = sharding.state_shardings(state, state.params, mesh)
+  moment = next(
+    s
+    for p, s in jax.tree_util.tree_leaves_with_path(shardings.opt_state)
+    if "qkv" in str(p) and "kernel" in str(p)
+  )
+  assert moment.spec == sharding.P(None, sharding.MODEL), moment
+  on_mesh = jax.jit(step, out_shardings=(shardings, None))
+  found = on_mesh(jax.device_put(state, shardings), sharding.shard_batch(rows(), mesh))
+  return difference(expected, found)
+
+
+def attention(mesh) -> float:
+  keys = jax.random.split(jax.random.key(2), 3)
+  q, k, v = (
+    jax.random.normal(key, shape)
+    for key, shape in zip(keys, [(4, 6, 4, 8), (4, 2, 6, 8), (4, 2, 6, 8)], strict=True)
+  )
+  f = frontier.causal(jnp.zeros((4, 6), jnp.int32), length=jnp.array([6, 3, 1, 5]))
+
+  def kernel(q, k, v, stamp, lo, hi):
+    return frontier_attention(q, None, None, None, k, v, stamp, lo, hi)[0]
+
+  over = sharding.over_heads(
+    kernel, mesh, in_axes=("b.h.", "bh..", "bh..", "b..", "b..", "b.."), out_axes="b.h."
+  )
+  args = (q, k, v, f.stamp, f.lo, f.hi)
+  return difference(kernel(*args), jax.jit(over)(*args))
+
+
+def main() -> None:
+  assert len(jax.devices()) == 4
+  mesh = sharding.make_mesh(2, 2)
+  out = logits(mesh)
+  for name, accumulate in (("adamw", 1), ("muon", 2)):
+    out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
+  out["attention over heads"] = attention(mesh)
+  json.dump(out, sys.stdout)
+
+
+if __name__ == "__main__":
+  main()

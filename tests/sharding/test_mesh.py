@@ -1,0 +1,37 @@
+"""Four devices compute what one computes, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CASES = (
+  *(f"logits {f} {kind}" for f in ("gated", "untied", "gpt2") for kind in ("float", "int8")),
+  "step adamw in 1",
+  "step muon in 2",
+  "attention over heads",
+)
+
+
+@pytest.fixture(scope="module")
+def differences():
+  run = subprocess.run(
+    [sys.executable, str(Path(__file__).parent / "four_devices.py")],
+    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert run.returncode == 0, run.stderr[-3000:]
+  return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_two_by_two_equals_one_device(differences, case):
+  # Muon's Newton-Schulz iteration magnifies rounding.
+  limit = 2e-3 if "muon" in case else 2e-5
+  assert differences[case] < limit, f"{case}: differs by {differences[case]} on a 2 x 2 mesh"

@@ -1,0 +1,87 @@
+"""Mistakes in the command of a training run: one line, exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from mtjax.train import config as config_lib
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = "--config=configs/train/tiny.py"
+
+
+def launch(*arguments):
+  run = subprocess.run(
+    [sys.executable, "-m", "experiments.train", *arguments],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  return run.returncode, run.stderr
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    ((CONFIG, "--config.model.dmi=3"), "did you mean model.dim"),
+    ((CONFIG, "--config.model.dim=abc"), "invalid literal for int"),
+    ((CONFIG,), "--workdir is missing"),
+    ((CONFIG, "--workdir=w"), "data.rows"),
+  ],
+)
+def test_a_mistake_costs_one_line(tmp_path, arguments, message):
+  code, errors = launch(*(a.replace("=w", f"={tmp_path}") for a in arguments))
+  assert code == 2 and message in errors
+  lines = [line for line in errors.splitlines() if line]
+  assert len(lines) == 1 and lines[0].startswith("mtjax: "), errors
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("steps", 0, "steps must be >= 1"),
+    ("accumulate", 3, "a batch of 4 does not divide into 3 parts"),
+    ("ema", 1.0, "ema must be from 0"),
+    ("objective", "nxt_token", "objective 'nxt_token' is not one of: next_token"),
+    ("length", 65, "length 65 exceeds the model's 64 positions"),
+    ("mesh", (3, 1), "4 rows a part do not divide over 3 data shards"),
+    ("log_every", 0, "log_every must be at least 1"),
+  ],
+)
+def test_a_bad_value_is_named_before_anything_runs(config, field, value, message):
+  config.update(decay=0, warmup=0)
+  config[field] = value
+  with pytest.raises(ValueError, match=message):
+    config_lib.read(config)
+
+
+def test_an_unknown_optimizer_is_named(config):
+  config.optimizer.name = "adam"
+  with pytest.raises(ValueError, match="'adam' is not one of: adamw, muon"):
+    config_lib.read(config)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "train").glob("*.py")), ids=str)
+def test_every_config_is_well_formed(path):
+  scope = {}
+  exec(compile(path.read_text(), str(path), "exec"), scope)
+  for make in ("get_config", "tiny"):
+    config = scope[make]()
+    config_lib.read(config)
+    assert not _lists(config), "lists cannot be overridden from the command line: use tuples"
+  for word in ("python -m experiments.train", "CPU", "Expect"):
+    assert word in scope["__doc__"], f"{path.name}: the header lacks {word!r}"
+
+
+def _lists(config):
+  return [
+    name
+    for name, value in config.items()
+    if isinstance(value, list) or (isinstance(value, ConfigDict) and _lists(value))
+  ]

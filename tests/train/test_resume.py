@@ -1,0 +1,151 @@
+"""A run that is killed and started again is the run that was left alone, bit by bit."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from mtjax import train
+from mtjax.checkpoints.training import ForeignCheckpoint
+
+ROOT = Path(__file__).resolve().parents[2]
+STEPS = 400
+
+
+def start(workdir, rows, *more):
+  """The launcher, in a process of its own."""
+  return subprocess.Popen(
+    [sys.executable, "-m", "experiments.train", "--config=configs/train/tiny.py"]
+    + [f"--workdir={workdir}", f"--config.data.rows={rows}", f"--config.steps={STEPS}", *more],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def finish(workdir, rows):
+  process = start(workdir, rows)
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors[-2000:]
+  return errors
+
+
+def stop_at(workdir, rows, step, number):
+  """Starts the run and sends it a signal once metrics.jsonl has reached `step`."""
+  process = start(workdir, rows)
+  deadline = time.monotonic() + 300
+  while last_step(workdir) < step:
+    assert process.poll() is None, f"ended before step {step}: {process.stderr.read()[-2000:]}"
+    assert time.monotonic() < deadline
+    time.sleep(0.001)
+  process.send_signal(number)
+  process.communicate(timeout=60)
+  return process.returncode
+
+
+def last_step(workdir) -> int:
+  lines = (workdir / "metrics.jsonl").read_text().split("\n") if workdir.exists() else []
+  return json.loads(lines[-2])["step"] if len(lines) > 1 else 0
+
+
+def curve(workdir):
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return [{k: v for k, v in line.items() if k not in ("tokens_per_second", "eta_seconds")}
+          for line in lines]  # fmt: skip
+
+
+def final(workdir):
+  """CRC of every array of the last state: parameters, moments, average, seed."""
+  manifest = workdir / "checkpoints" / str(STEPS) / "manifest" / "metadata"
+  return json.loads(manifest.read_text())["arrays"]
+
+
+def check_equal(workdir, undisturbed):
+  assert [line["step"] for line in curve(workdir)] == list(range(1, STEPS + 1))
+  assert curve(workdir) == curve(undisturbed)
+  assert final(workdir) == final(undisturbed)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, rows):
+  workdir = tmp_path_factory.mktemp("undisturbed")
+  finish(workdir, rows)
+  return workdir
+
+
+def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, rows, undisturbed):
+  # 47 lies between two saves; 151 just after one began.
+  assert stop_at(tmp_path / "run", rows, 47, signal.SIGKILL) == -signal.SIGKILL
+  assert stop_at(tmp_path / "run", rows, 151, signal.SIGKILL) == -signal.SIGKILL
+  assert stop_at(tmp_path / "run", rows, 262, signal.SIGTERM) == train.PREEMPTED_EXIT
+  stopped = last_step(tmp_path / "run")
+  assert f"from step {stopped} to" in finish(tmp_path / "run", rows), "SIGTERM lost steps"
+  check_equal(tmp_path / "run", undisturbed)
+
+
+@pytest.mark.slow
+def test_killed_five_times_at_random_it_is_the_same_run(tmp_path, rows, undisturbed):
+  seed = random.randrange(1 << 30)
+  print(f"kills drawn with seed {seed}")
+  draw = random.Random(seed)
+  for step in sorted(draw.sample(range(1, STEPS - 20), 5)):
+    assert stop_at(tmp_path / "run", rows, step, signal.SIGKILL) == -signal.SIGKILL
+  finish(tmp_path / "run", rows)
+  check_equal(tmp_path / "run", undisturbed)
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path, config):
+  assert train.run(config, tmp_path) == 0
+  before = (tmp_path / "metrics.jsonl").read_bytes()
+  assert train.run(config, tmp_path) == 0
+  assert (tmp_path / "metrics.jsonl").read_bytes() == before
+
+
+def test_a_run_may_be_extended_from_its_stable_phase(tmp_path, config):
+  train.run(config, tmp_path / "short")  # 6 steps, the last 2 decay
+  config.steps = 9
+  with pytest.raises(ValueError, match="step 6 was made under the schedule"):
+    train.run(config, tmp_path / "short")
+  (tmp_path / "short" / "checkpoints" / "6").rename(tmp_path / "6")
+  train.run(config, tmp_path / "short")
+  train.run(config, tmp_path / "long")
+  assert curve(tmp_path / "short") == curve(tmp_path / "long")
+
+
+@pytest.mark.parametrize(
+  ("field", "value", "message"),
+  [
+    ("seed", 1, "seed is 0 there, 1 here"),
+    ("batch", 8, "batch is 4 there, 8 here"),
+    ("model.dim", 32, "model.dim is 16 there, 32 here"),
+    ("optimizer.name", "adamw", "optimizer.name is 'muon' there, 'adamw' here"),
+  ],
+)
+def test_a_workdir_of_another_run_is_refused(tmp_path, config, field, value, message):
+  config.steps = 2
+  config.decay = 1
+  train.run(config, tmp_path)
+  *outer, name = field.split(".")
+  inner = config
+  for part in outer:
+    inner = inner[part]
+  inner[name] = value
+  with pytest.raises(ForeignCheckpoint, match=message):
+    train.run(config, tmp_path)
+
+
+def test_training_learns_and_logs_every_step_once(tmp_path, config):
+  config.update(steps=30, log_every=1)
+  state, params = train.train(config, tmp_path)
+  lines = curve(tmp_path)
+  assert [line["step"] for line in lines] == list(range(1, 31))
+  assert lines[-1]["loss"] < lines[0]["loss"]
+  assert int(state.step) == 30 and params is state.ema

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import sys
+import tempfile
+from pathlib import Path
 
 import jax
 
@@ -11,12 +13,15 @@ jax.config.update("jax_num_cpu_devices", 4)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
+from configs.train.tiny import tiny  # noqa: E402
 from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
 from mtjax import frontier, sharding  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
+from mtjax.train import train  # noqa: E402
 from mtjax.train.objectives import next_token  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
+from mtjax.train.rows import store_rows  # noqa: E402
 from mtjax.train.step import init_state, make_step, packed_loss  # noqa: E402
 
 CONFIG = TransformerConfig(
@@ -98,6 +103,24 @@ def training_step(mesh, name: str, accumulate: int) -> float:
   return difference(expected, found)
 
 
+def continued(folder: Path) -> float:
+  """A run that begins on one device and goes on, from its checkpoint, on 2 x 2."""
+  config = tiny()
+  config.model.update(heads=2, kv_heads=2)
+  config.data.rows = str(folder / "rows.npz")
+  config.optimizer.name = "adamw"
+  store_rows(config.data.rows, [np.random.default_rng(0).integers(1, 64, 300)], end=0)
+  config.update(steps=4, warmup=1, decay=0, accumulate=2)
+  _, expected = train(config, folder / "one")
+  config.steps = 2
+  train(config, folder / "two")
+  config.update(steps=4, mesh=(2, 2))
+  _, found = train(config, folder / "two")
+  spread = found["layer_0"]["attention"]["qkv"]["kernel"].sharding.spec
+  assert spread == sharding.P(None, sharding.MODEL), f"qkv ended as {spread}"
+  return difference(expected, found)
+
+
 def attention(mesh) -> float:
   keys = jax.random.split(jax.random.key(2), 3)
   q, k, v = (
@@ -123,6 +146,8 @@ def main() -> None:
   for name, accumulate in (("adamw", 1), ("muon", 2)):
     out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
+  with tempfile.TemporaryDirectory() as folder:
+    out["training continued on a mesh"] = continued(Path(folder))
   json.dump(out, sys.stdout)
 
 

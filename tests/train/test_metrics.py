@@ -1,8 +1,11 @@
 """metrics.jsonl after a crash, and what a person reads."""
 
 import json
+import sys
 
-from mtjax.train.metrics import JsonLines, Speed
+import pytest
+
+from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.progress import describe
 
 
@@ -48,3 +51,17 @@ def test_a_line_for_people():
   values = {"loss": 3.14159, "tokens_per_second": 1234.5, "eta_seconds": 3700.0}
   values["bits_per_byte/prose"] = 1.5
   assert describe(values) == "loss 3.142  bits/byte prose 1.500  1,234 tokens/s  1 h 01 min left"
+
+
+def test_tensorboard_files_are_written(tmp_path):
+  sink = TensorBoard(tmp_path / "tb", step=0)
+  sink.write(1, dict(loss=1.0))
+  sink.close()
+  (events,) = (tmp_path / "tb").glob("events.out.tfevents.*")
+  assert b"loss" in events.read_bytes()
+
+
+def test_without_tensorboard_the_extra_is_named(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, "tensorboardX", None)
+  with pytest.raises(ImportError, match=r"pip install mtjax\[tb\]"):
+    TensorBoard(tmp_path, step=0)

@@ -52,7 +52,8 @@ def stop_at(workdir, rows, step, number):
 
 
 def last_step(workdir) -> int:
-  lines = (workdir / "metrics.jsonl").read_text().split("\n") if workdir.exists() else []
+  path = workdir / "metrics.jsonl"
+  lines = path.read_text().split("\n") if path.exists() else []
   return json.loads(lines[-2])["step"] if len(lines) > 1 else 0
 
 

@@ -1,0 +1,190 @@
+"""Where text comes from: documents by a short string that fits in a config or on a command line."""
+
+import dataclasses
+import glob
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+BUILTIN = ("tinyshakespeare",)
+_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Texts by name: "kind:name", and after the first "#" options, "key=value" divided by ";".
+
+    file:books/*.txt.gz#header=-------     one document a file, what follows the line "-------"
+    file:names.txt#per=line                one document a line
+    file:gsm8k.jsonl#text_key=Question: {question}\\nAnswer: {answer}
+    tfds:lm1b:1.1.0#split=train[:1%]       a TFDS dataset that is prepared already
+    builtin:tinyshakespeare#split=valid    ships with mtjax: train, valid, test
+
+  Files are .txt or .jsonl, .gz or not, in the order of their names. JSON lines end at "\\n" alone;
+  in text files all line ends become "\\n". In options a backslash and n stand for a new line.
+  `parse` raises ValueError for what it does not know; nothing is opened before `documents` or
+  `fingerprint`.
+  """
+
+  uri: str
+  text_key: str = "text"  # of JSON lines and TFDS: a key, or a format string of several
+  header: str = ""  # of text files: the line that the text begins after; "": all is text
+  per: str = "file"  # of text files: a document is a "file" or a "line"
+  split: str = "train"  # of TFDS and builtin
+  data_dir: str = ""  # of TFDS; "": its own default
+  download: bool = False  # of TFDS: may fetch and prepare what is not there
+  weight: float = 1.0  # share of the rows in a mixture
+
+  def __post_init__(self):
+    kind, _, name = self.uri.partition(":")
+    if kind not in _KINDS or not name:
+      kinds = ", ".join(f"{kind}:..." for kind in _KINDS)
+      raise ValueError(f"source {self.uri!r} is none of: {kinds}")
+    given = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+    if extra := given - {"uri", "weight", *_KINDS[kind]}:
+      allowed = ", ".join((*_KINDS[kind], "weight"))
+      raise ValueError(f"{kind}: takes {allowed}; not {', '.join(sorted(extra))} ({self.uri!r})")
+    if self.per not in ("file", "line"):
+      raise ValueError(f'per must be "file" or "line", got {self.per!r}')
+    if not self.weight > 0:
+      raise ValueError(f"the weight of {self.uri!r} must be above 0, got {self.weight}")
+
+  @classmethod
+  def parse(cls, text: "str | Source") -> "Source":
+    if isinstance(text, cls):
+      return text
+    uri, _, rest = text.partition("#")
+    options: dict[str, Any] = {}
+    known = {field.name for field in dataclasses.fields(cls)} - {"uri"}
+    for option in filter(None, rest.split(";")):
+      key, equals, value = option.partition("=")
+      if key not in known or not equals:
+        raise ValueError(f"{text!r}: {option!r} is not key=value of: {', '.join(sorted(known))}")
+      options[key] = _value(key, value, text)
+    return cls(uri, **options)
+
+  @property
+  def kind(self) -> str:
+    return self.uri.partition(":")[0]
+
+  @property
+  def name(self) -> str:
+    return self.uri.partition(":")[2]
+
+
+_KINDS = {
+  "file": ("text_key", "header", "per"),
+  "tfds": ("text_key", "split", "data_dir", "download"),
+  "builtin": ("split",),
+}
+
+
+def _value(key: str, value: str, text: str) -> Any:
+  try:
+    if key == "weight":
+      return float(value)
+    if key == "download":
+      return {"true": True, "false": False}[value.lower()]
+  except (ValueError, KeyError):
+    raise ValueError(f"{text!r}: {key} cannot be {value!r}") from None
+  return value.replace("\\n", "\n")
+
+
+def documents(source: Source) -> Iterator[str]:
+  """The source's documents in a fixed order; none is empty.
+
+  Raises FileNotFoundError or ValueError that names the file and line of what is missing or wrong.
+  """
+  if source.kind == "tfds":
+    from mtjax.data import catalogue
+
+    texts = catalogue.documents(source)
+  else:
+    texts = (text for path in files(source) for text in _read(path, source))
+  return (text for text in texts if text)
+
+
+def fingerprint(source: Source) -> str:
+  """A hash of what `documents` would give: of the files' bytes and the options that read them."""
+  options = dataclasses.asdict(dataclasses.replace(source, weight=1.0, download=False))
+  if source.kind == "tfds":
+    from mtjax.data import catalogue
+
+    parts = [catalogue.identity(source)]
+  else:
+    options["uri"] = source.kind  # Where the files lie does not matter.
+    parts = []
+    for path in files(source):
+      with path.open("rb") as file:
+        parts.append(path.name + hashlib.file_digest(file, "sha256").hexdigest())
+  return hashlib.sha256(json.dumps([options, parts], sort_keys=True).encode()).hexdigest()
+
+
+def files(source: Source) -> list[Path]:
+  """The files of a "file:" or "builtin:" source; FileNotFoundError when there is none."""
+  if source.kind == "builtin":
+    return [_builtin(source)]
+  pattern = str(Path(source.name).expanduser())
+  found = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+  found = [path for path in found if path.is_file()]
+  if not found:
+    raise FileNotFoundError(f"no file matches {source.name!r} (from {str(Path.cwd())!r})")
+  for path in found:
+    if not path.name.endswith(_SUFFIXES):
+      raise ValueError(f"{str(path)!r} is none of: {', '.join(_SUFFIXES)}")
+  return found
+
+
+def _builtin(source: Source) -> Path:
+  if source.name not in BUILTIN:
+    raise ValueError(f"there is no builtin:{source.name}; there is: {', '.join(BUILTIN)}")
+  folder = Path(str(resources.files("mtjax") / "assets" / source.name))
+  splits = {path.name.removesuffix(".txt.gz"): path for path in folder.glob("*.txt.gz")}
+  if source.split not in splits:
+    raise ValueError(f"{source.uri} has no split {source.split!r}; it has: {', '.join(splits)}")
+  return splits[source.split]
+
+
+def _read(path: Path, source: Source) -> Iterator[str]:
+  try:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+      content = file.read().decode("utf-8")
+  except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from None
+  if ".jsonl" in path.suffixes:
+    for number, line in enumerate(content.split("\n"), 1):
+      if line.strip():
+        yield _of_json(line, source.text_key, f"{path}, line {number}")
+    return
+  content = content.replace("\r\n", "\n").replace("\r", "\n")
+  if source.header:
+    before, found, content = f"\n{content}".partition(f"\n{source.header}\n")
+    if not found:
+      raise ValueError(f"{str(path)!r} has no header: no line is {source.header!r}")
+    content = content.strip()
+  yield from content.split("\n") if source.per == "line" else [content]
+
+
+def _of_json(line: str, text_key: str, where: str) -> str:
+  try:
+    record = json.loads(line)
+  except json.JSONDecodeError as error:
+    raise ValueError(f"{where}: not JSON ({error})") from None
+  if not isinstance(record, dict):
+    raise ValueError(f"{where}: not an object with keys")
+  return text_of(record, text_key, where)
+
+
+def text_of(record: dict[str, Any], text_key: str, where: str) -> str:
+  """The text of a record: record[text_key], or text_key as a format string of the record's keys."""
+  try:
+    text = text_key.format_map(record) if "{" in text_key else record[text_key]
+  except (KeyError, IndexError) as error:
+    raise ValueError(f"{where}: no key {error}; there is: {', '.join(map(str, record))}") from None
+  if not isinstance(text, str):
+    raise ValueError(f"{where}: {text_key!r} holds {type(text).__name__}, not text")
+  return text

@@ -4,7 +4,7 @@
   taskset -c 0,1 python -m experiments.bench_native --dtypes=int8 --rows=1,8
 
 Each figure is one jitted while_loop over as many different weights as make up the model's size, so
-that caches behave as in decoding; GB/s counts each weight once per product. Both implementations
+that caches behave as in decoding, all on huge pages; GB/s counts each weight once per product. Both implementations
 run in turn and the best round of each counts: other work on the machine can only slow a round.
 """
 
@@ -18,6 +18,7 @@ from absl import flags
 from mtjax import launch
 from mtjax.native import build, matmul
 from mtjax.native.bandwidth import measure_bandwidth
+from mtjax.native.memory import on_huge_pages
 
 _SHAPES = flags.DEFINE_list("shapes", ["320x960", "320x1920", "960x320", "320x4096"], "KxN of W.")
 _ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8", "16", "64", "512"], "Rows of x.")
@@ -78,6 +79,7 @@ def run():
       else:
         plain = [(kernel.astype(dtype), None) for kernel in kernels]
       packed = [(matmul.pack_panels(w), scale, jnp.zeros(N)) for w, scale in plain]
+      plain, packed = on_huge_pages(plain), on_huge_pages(packed)
       for rows in map(int, _ROWS.value):
         x = jnp.asarray(rng.normal(size=(rows, K)), jnp.float32)
         best = {}

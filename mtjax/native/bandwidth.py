@@ -2,13 +2,12 @@
 
 import time
 
-import numpy as np
-
 from mtjax.native import build
+from mtjax.native.memory import huge_memory
 
 
 def measure_bandwidth(bytes: int, threads: int | None = None, seconds: float = 0.2) -> float:
-  """GB/s of reading a buffer of `bytes` from start to end, over and over; the best pass.
+  """GB/s of reading a buffer of `bytes` from start to end, over and over, on huge pages; the best pass.
 
   The size decides which cache answers: take that of the weights read per token. `threads`: None
   takes what the matmuls use (`build.threads()`). Best, not mean: other work on the machine can
@@ -18,15 +17,14 @@ def measure_bandwidth(bytes: int, threads: int | None = None, seconds: float = 0
     raise ValueError(f"bytes is {bytes}; below 64 KiB the call itself is what is measured")
   library = build.library()
   before = build.threads()
-  # Touched, so that every page is real; aligned as XLA aligns.
-  data = np.ones(bytes + 64, np.uint8)
-  start = data.ctypes.data + -data.ctypes.data % 64
+  data = huge_memory(bytes)
+  data[:] = 1  # an untouched page is not memory yet
   build.set_threads(before if threads is None else threads)
   try:
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
       began = time.perf_counter()
-      library.mtjax_read(start, bytes)
+      library.mtjax_read(data.ctypes.data, bytes)
       best = min(best, time.perf_counter() - began)
   finally:
     build.set_threads(before)

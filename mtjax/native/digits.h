@@ -67,82 +67,80 @@ inline DigitRow ToDigits(const float* x, int64_t K, int r, int R, int32_t* words
   return row;
 }
 
-template <int R, int P>
+// R rows times C columns from half panel `half` on; see Block.
+template <int R, int C>
 void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows, int64_t K,
-                const Target& t, int64_t row, int64_t column) {
-  __m512i acc[P][R][kDigits][2];
+                const Target& t, int64_t row, int64_t half,
+                const Ahead& ahead) {
+  constexpr int V = C / 16;
+  __m512i acc[R][kDigits][V];
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
+  for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r)
+    for (int d = 0; d < kDigits; ++d)
 #pragma GCC unroll 4
-      for (int d = 0; d < kDigits; ++d)
-        acc[p][r][d][0] = acc[p][r][d][1] = _mm512_set1_epi32(rows[r].offset[d]);
+      for (int v = 0; v < V; ++v) acc[r][d][v] = _mm512_set1_epi32(rows[r].offset[d]);
   const __m512i flip = _mm512_set1_epi8((char)0x80);
   const int64_t quads = K / 4;
-  for (int64_t q = 0; q < quads; ++q) {
-    __m512i w[P][2];
+  const int8_t* p = Half(panels, K, half, 4);
+  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half, quads);
+  for (int64_t q = 0; q < quads; ++q, p += kPanel * 4) {
+    __m512i w[V];
 #pragma GCC unroll 4
-    for (int p = 0; p < P; ++p)
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v)
-        w[p][v] = _mm512_xor_si512(
-            flip, _mm512_loadu_si512(panels + (p * K + q * 4) * kPanel + v * 64));
+    for (int v = 0; v < V; ++v) w[v] = _mm512_xor_si512(flip, _mm512_loadu_si512(p + v * 64));
+    prefetch.template Next<false>();
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
       for (int d = 0; d < kDigits; ++d) {
         const __m512i x = _mm512_set1_epi32(words[(q * R + r) * kGroup + d]);
 #pragma GCC unroll 4
-        for (int p = 0; p < P; ++p)
-#pragma GCC unroll 2
-          for (int v = 0; v < 2; ++v)
-            acc[p][r][d][v] = _mm512_dpbusd_epi32(acc[p][r][d][v], w[p][v], x);
+        for (int v = 0; v < V; ++v) acc[r][d][v] = _mm512_dpbusd_epi32(acc[r][d][v], w[v], x);
       }
   }
+  p = Half(panels, K, half, 1) + quads * 4 * kPanel;
 #pragma GCC unroll 4
-  for (int p = 0; p < P; ++p)
+  for (int r = 0; r < R; ++r) {
+    VF out[V];
 #pragma GCC unroll 4
-    for (int r = 0; r < R; ++r) {
-      __m512i sums[kDigits][2];
+    for (int v = 0; v < V; ++v) {
+      __m512 sum = _mm512_setzero_ps();
 #pragma GCC unroll 4
-      for (int d = 0; d < kDigits; ++d)
-#pragma GCC unroll 2
-        for (int v = 0; v < 2; ++v) {
-          sums[d][v] = acc[p][r][d][v];
-          for (int64_t k = quads * 4; k < K; ++k) {
-            const __m512i w = _mm512_cvtepi8_epi32(
-                _mm_loadu_si128((const __m128i*)(panels + (p * K + k) * kPanel + v * 16)));
-            const int8_t digit = ((const int8_t*)(words + (quads * R + r) * kGroup + d))[k % 4];
-            sums[d][v] =
-                _mm512_add_epi32(sums[d][v], _mm512_mullo_epi32(w, _mm512_set1_epi32(digit)));
-          }
+      for (int d = kDigits - 1; d >= 0; --d) {
+        __m512i part = acc[r][d][v];
+        for (int64_t k = quads * 4; k < K; ++k) {
+          const __m512i w = _mm512_cvtepi8_epi32(
+              _mm_loadu_si128((const __m128i*)(p + (k - quads * 4) * kPanel + v * 16)));
+          const int8_t digit = ((const int8_t*)(words + (quads * R + r) * kGroup + d))[k % 4];
+          part = _mm512_add_epi32(part, _mm512_mullo_epi32(w, _mm512_set1_epi32(digit)));
         }
-      if (rows[r].unit < 0) continue;
-      VF out[kVecs];
-#pragma GCC unroll 2
-      for (int v = 0; v < 2; ++v) {
-        __m512 sum = _mm512_cvtepi32_ps(sums[2][v]);
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[1][v]));
-        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(sums[0][v]));
-        out[v] = (VF)_mm512_mul_ps(sum, _mm512_set1_ps(rows[r].unit));
+        sum = _mm512_fmadd_ps(sum, _mm512_set1_ps(256), _mm512_cvtepi32_ps(part));
       }
-      Store(t, row + r, column + p * kPanel, out);
+      out[v] = (VF)_mm512_mul_ps(sum, _mm512_set1_ps(rows[r].unit));
     }
+    if (rows[r].unit >= 0) Store(t, row + r, half * kHalf, out);
+  }
 }
 
+// R = `count` rows times half panels [first, last).
 template <int R = kDigitRows>
 void DigitRows(int count, const int8_t* panels, const int32_t* words, const DigitRow* rows,
-               int64_t K, const Target& t, int64_t row, int64_t first, int64_t last) {
+               int64_t K, const Target& t, int64_t row, int64_t first, int64_t last,
+               const Ahead& ahead) {
   if constexpr (R > 0) {
     if (count != R)
-      return DigitRows<R - 1>(count, panels, words, rows, K, t, row, first, last);
-    constexpr int kBoth = R == 1 ? 2 : 1;
-    int64_t p = first;
-    for (; p + kBoth <= last; p += kBoth)
-      DigitBlock<R, kBoth>(panels + p * K * kPanel, words, rows, K, t, row, p * kPanel);
-    for (; p < last; ++p)
-      DigitBlock<R, 1>(panels + p * K * kPanel, words, rows, K, t, row, p * kPanel);
+      return DigitRows<R - 1>(count, panels, words, rows, K, t, row, first, last, ahead);
+    // More rows of a whole panel would not fit in the registers.
+    constexpr int kBoth = R == 1 ? kPanel : kHalf;
+    for (int64_t half = first; half < last;) {
+      if (kBoth == kPanel && half % 2 == 0 && half + 2 <= last) {
+        DigitBlock<R, kBoth>(panels, words, rows, K, t, row, half, ahead);
+        half += 2;
+      } else {
+        DigitBlock<R, kHalf>(panels, words, rows, K, t, row, half, ahead);
+        half += 1;
+      }
+    }
   }
 }
 

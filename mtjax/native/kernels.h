@@ -1,30 +1,31 @@
-// Inner loops: R rows of x times P panels of 32 outputs, weights read once, in order.
+// Inner loops over weights in panels of 64 outputs: each weight is read once, in order, and meets R
+// rows of x while it is in a register.
 //
 // Every output is one chain of fused multiply-adds over k in order (or one exact integer sum), so a
 // row's result does not depend on how many rows or threads there are.
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 
 namespace mtjax {
 
-constexpr int kPanel = 32;
+constexpr int kPanel = 64;
+constexpr int kHalf = kPanel / 2;  // the unit of sharing: N = 320 splits evenly
 
+// kRows rows of kWide columns (and one row of kPanel) fit in the vector registers.
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 12;
+constexpr int kLanes = 16, kRows = 6, kWide = kPanel;
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 3;
+constexpr int kLanes = 8, kRows = 3, kWide = kHalf;
 #else
-constexpr int kLanes = 4, kRows = 3;
+constexpr int kLanes = 4, kRows = 3, kWide = kHalf;
 #endif
-constexpr int kVecs = kPanel / kLanes;
 
 typedef float VF __attribute__((vector_size(kLanes * 4)));
 typedef int32_t VI __attribute__((vector_size(kLanes * 4)));
@@ -33,7 +34,7 @@ typedef int32_t VIu __attribute__((vector_size(kLanes * 4), aligned(1), may_alia
 
 inline VI Words(const void* p) { return *static_cast<const VIu*>(p); }
 
-// A stored row group: kStep consecutive k of one output share a 32-bit word.
+// A type of stored weight: kStep consecutive k of one output share a 32-bit word.
 struct F32 {
   using Type = float;
   static constexpr int kStep = 1;
@@ -52,7 +53,7 @@ struct BF16 {
     return (VF)(S == 0 ? word << 16 : word & (int32_t)0xffff0000);
   }
   static float Scalar(Type w) {
-    uint32_t bits = (uint32_t)w << 16;
+    const uint32_t bits = (uint32_t)w << 16;
     float f;
     std::memcpy(&f, &bits, 4);
     return f;
@@ -69,86 +70,136 @@ struct I8 {
   static float Scalar(Type w) { return w; }
 };
 
-// Where a block of rows lands: y[r * ld + n], columns below `n` only, times scale where given.
+// Where results land: y[row * n + column], columns below n only, times scale where given.
 struct Target {
   float* y;
-  int64_t ld, n;
+  int64_t n;
   const float* scale;
 };
 
-inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[kVecs]) {
-  float* out = t.y + row * t.ld + column;
-  int64_t left = t.n - column;
-  if (left >= kPanel) {
-    for (int v = 0; v < kVecs; ++v) {
+template <int V>
+inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[V]) {
+  float* out = t.y + row * t.n + column;
+  const int64_t left = t.n - column;
+  if (left >= V * kLanes) {
+    for (int v = 0; v < V; ++v) {
       VF value = acc[v];
       if (t.scale) value *= (VF) * (const VFu*)(t.scale + column + v * kLanes);
       *(VFu*)(out + v * kLanes) = value;
     }
     return;
   }
-  float all[kPanel];
+  float all[V * kLanes];
   std::memcpy(all, acc, sizeof(all));
   for (int64_t i = 0; i < left; ++i) out[i] = t.scale ? all[i] * t.scale[column + i] : all[i];
 }
 
-template <typename W, int S, int R, int P>
-inline __attribute__((always_inline)) void Step(const VI (&words)[P][kVecs], const float* x,
-                                                VF (&acc)[P][R][kVecs]) {
+template <typename W, int S, int R, int V>
+inline __attribute__((always_inline)) void Step(const VI (&words)[V], const float* x,
+                                                VF (&acc)[R][V]) {
   if constexpr (S < W::kStep) {
-    VF w[P][kVecs];
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < kVecs; ++v) w[p][v] = W::template Decode<S>(words[p][v]);
+    VF w[V];
+    for (int v = 0; v < V; ++v) w[v] = W::template Decode<S>(words[v]);
 #pragma GCC unroll 16
     for (int r = 0; r < R; ++r)
-      for (int p = 0; p < P; ++p)
-        for (int v = 0; v < kVecs; ++v) acc[p][r][v] += w[p][v] * x[S * R + r];
-    Step<W, S + 1, R, P>(words, x, acc);
+      for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[S * R + r];
+    Step<W, S + 1, R, V>(words, x, acc);
   }
 }
 
-// x: [K, R], the block's rows transposed. panels: first of P panels of K * 32 weights.
-template <typename W, int R, int P>
-void Block(const typename W::Type* panels, const float* x, int64_t K, const Target& t, int64_t row,
-           int64_t column) {
-  VF acc[P][R][kVecs] = {};
-  const int64_t whole = K - K % W::kStep;
-  for (int64_t k = 0; k < whole; k += W::kStep) {
-    VI words[P][kVecs];
-    for (int p = 0; p < P; ++p)
-      for (int v = 0; v < kVecs; ++v)
-        words[p][v] = Words(panels + (p * K + k) * kPanel + v * kLanes * W::kStep);
-    Step<W, 0, R, P>(words, x + k * R, acc);
+// The first element of a half panel.
+template <typename T>
+const T* Half(const T* panels, int64_t K, int64_t half, int step) {
+  return panels + half / 2 * K * kPanel + half % 2 * kHalf * step;
+}
+
+// Which memory a pass over a panel asks for early: what it is about to read itself, or, when `parts`
+// passes share one panel, its share of the next one, so that memory is never idle.
+struct Ahead {
+  const void* next;
+  int64_t part, parts;
+};
+
+class Prefetch {
+ public:
+  // For a pass of C columns that begins at p, over `groups` groups of 4 * kPanel bytes.
+  template <int C>
+  static Prefetch Of(const Ahead& ahead, const void* p, int64_t half, int64_t groups) {
+    constexpr int64_t kRow = 4 * kPanel;
+    if (!ahead.next) return {(const char*)p, kRow, C * 4 / kLine};
+    constexpr int64_t kSplit = kPanel / C;
+    const int64_t part = ahead.part * kSplit + (kSplit > 1 ? half % 2 : 0);
+    const int64_t lines = std::max<int64_t>(1, kRow / kLine / (ahead.parts * kSplit));
+    // Less what Next adds: here the place is exact.
+    const char* from = (const char*)ahead.next + part * groups * lines * kLine - kFar;
+    return {from, lines * kLine, part * lines * kLine < kRow ? (int)lines : 0};
   }
-  for (int64_t k = whole; k < K; ++k) {
-    for (int p = 0; p < P; ++p) {
-      float w[kPanel];
-      for (int i = 0; i < kPanel; ++i) w[i] = W::Scalar(panels[(p * K + k) * kPanel + i]);
-      for (int r = 0; r < R; ++r)
-        for (int v = 0; v < kVecs; ++v) acc[p][r][v] += (VF) * (VFu*)(w + v * kLanes) * x[k * R + r];
+
+  // Measured: a single row of floats is best served close by in the first cache, all else far
+  // ahead in the second.
+  template <bool kSingle>
+  inline __attribute__((always_inline)) void Next() {
+    for (int i = 0; i < lines_; ++i) {
+      if (kSingle) {
+        __builtin_prefetch(at_ + 8192 + i * kLine, 0, 3);
+      } else {
+        __builtin_prefetch(at_ + kFar + i * kLine, 0, 2);
+      }
     }
+    at_ += advance_;
   }
-  for (int p = 0; p < P; ++p)
-    for (int r = 0; r < R; ++r) Store(t, row + r, column + p * kPanel, acc[p][r]);
+
+ private:
+  static constexpr int64_t kLine = 64, kFar = 16384;
+  Prefetch(const char* at, int64_t advance, int lines)
+      : at_(at), advance_(advance), lines_(lines) {}
+  const char* at_;
+  int64_t advance_;
+  int lines_;
+};
+
+// R rows times C columns from half panel `half` on. x: [K, R], the rows transposed.
+template <typename W, int R, int C>
+void Block(const typename W::Type* panels, const float* x, int64_t K, const Target& t, int64_t row,
+           int64_t half, const Ahead& ahead) {
+  constexpr int V = C / kLanes;
+  VF acc[R][V] = {};
+  const int64_t whole = K - K % W::kStep;
+  const auto* p = Half(panels, K, half, W::kStep);
+  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half, K / W::kStep);
+  for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
+    VI words[V];
+    for (int v = 0; v < V; ++v) words[v] = Words(p + v * kLanes * W::kStep);
+    prefetch.template Next<R == 1>();
+    Step<W, 0, R, V>(words, x + k * R, acc);
+  }
+  p = Half(panels, K, half, 1) + whole * kPanel;
+  for (int64_t k = whole; k < K; ++k, p += kPanel) {
+    float w[C];
+    for (int i = 0; i < C; ++i) w[i] = W::Scalar(p[i]);
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < V; ++v) acc[r][v] += (VF) * (VFu*)(w + v * kLanes) * x[k * R + r];
+  }
+  for (int r = 0; r < R; ++r) Store(t, row + r, half * kHalf, acc[r]);
 }
 
-// Few rows leave few chains of multiply-adds in flight: more panels at once hide their latency.
-template <typename W, int R>
-void Panels(const typename W::Type* panels, const float* x, int64_t K, const Target& t, int64_t row,
-            int64_t first, int64_t last) {
-  constexpr int kBoth = R * kVecs <= 4 ? 4 : R * kVecs <= 8 ? 2 : 1;
-  int64_t p = first;
-  for (; p + kBoth <= last; p += kBoth)
-    Block<W, R, kBoth>(panels + p * K * kPanel, x, K, t, row, p * kPanel);
-  for (; p < last; ++p) Block<W, R, 1>(panels + p * K * kPanel, x, K, t, row, p * kPanel);
-}
-
+// R = `rows` rows times half panels [first, last).
 template <typename W, int R = kRows>
 void Rows(int rows, const typename W::Type* panels, const float* x, int64_t K, const Target& t,
-          int64_t row, int64_t first, int64_t last) {
+          int64_t row, int64_t first, int64_t last, const Ahead& ahead) {
   if constexpr (R > 0) {
-    if (rows == R) return Panels<W, R>(panels, x, K, t, row, first, last);
-    Rows<W, R - 1>(rows, panels, x, K, t, row, first, last);
+    if (rows != R)
+      return Rows<W, R - 1>(rows, panels, x, K, t, row, first, last, ahead);
+    constexpr int kBoth = R == 1 ? kPanel : kWide;
+    for (int64_t half = first; half < last;) {
+      if (kBoth == kPanel && half % 2 == 0 && half + 2 <= last) {
+        Block<W, R, kBoth>(panels, x, K, t, row, half, ahead);
+        half += 2;
+      } else {
+        Block<W, R, kHalf>(panels, x, K, t, row, half, ahead);
+        half += 1;
+      }
+    }
   }
 }
 

@@ -1,18 +1,18 @@
-"""How weights lie in memory: panels of 32 outputs, each read once from its start to its end."""
+"""How weights lie in memory: panels of 64 outputs, each read once from its start to its end."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int8, Num
 
-WIDTH = 32
+WIDTH = 64
 
 # Consecutive inputs of one output that share a 32-bit word, by bytes of a weight.
 _WORD = {4: 1, 2: 2, 1: 4}
 
 
 def pack_panels(kernel_KxN: Num[Array, "K N"]) -> Num[Array, "P K W"]:
-  """[K, N] to panels [ceil(N / 32), K, 32] of the same type: float32, bfloat16 or int8.
+  """[K, N] to panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
 
-  Output n is in panel n // 32; missing outputs of the last panel are 0. In a panel of bfloat16
+  Output n is in panel n // 64; missing outputs of the last panel are 0. In a panel of bfloat16
   (int8), each 2 (4) consecutive k are interleaved output by output, so that they fill a 32-bit
   word; the K % 2 (K % 4) last k are plain rows. `unpack_panels` is the inverse.
   """

@@ -13,6 +13,9 @@ namespace ffi = xla::ffi;
 namespace mtjax {
 namespace {
 
+// Two panels of this size fit in the second cache: one in use, one on its way.
+constexpr int64_t kNear = 384 << 10;
+
 // Grows and stays: one for each thread that calls, not one for each call.
 template <typename T>
 T* Scratch(size_t count) {
@@ -29,90 +32,96 @@ struct Blocks {
   int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
 };
 
-// A share of work below about two microseconds is not worth a second core.
-int Chunks(double bytes, double products, int64_t panels) {
-  const int threads = Pool::Get().threads();
-  if (threads == 1) return 1;
-  const double shares = bytes / 50e3 + products / 100e3;
-  if (shares < 2) return 1;
-  // A core that is taken away for a moment must not hold a whole half.
-  const double each = std::min(4.0, std::max(1.0, shares / threads / 16));
-  return (int)std::min<double>({shares, threads * std::floor(each), (double)panels});
+// Calls f(block) for all row blocks of `work` numbers, on all threads where that pays.
+template <typename F>
+void ForBlocks(const Blocks& blocks, int64_t work, const F& f) {
+  if (work < 65536) {
+    for (int64_t b = 0; b < blocks.count; ++b) f(b);
+  } else {
+    Pool::Get().Run((int)blocks.count, f);
+  }
 }
 
-// First panel of a chunk.
-int64_t Share(int64_t panels, int chunk, int chunks) { return panels * chunk / chunks; }
+// How many pieces the half panels are dealt in. A share of work below about two microseconds is not
+// worth a second core.
+int Chunks(double bytes, double products, int64_t halves) {
+  const int threads = Pool::Get().threads();
+  const double shares = bytes / 50e3 + products / 100e3;
+  if (threads == 1 || shares < 2) return 1;
+  // A core that is taken away for a moment must not hold a whole half of a long product.
+  const double each = std::floor(std::min(4.0, std::max(1.0, shares / threads / 16)));
+  return (int)std::min({shares, threads * each, (double)halves});
+}
+
+// Runs rows(block, first, last, ahead) over all row blocks and half panels.
+template <typename F>
+void ForAll(const Blocks& blocks, const void* panels, int64_t K, int64_t n, int bytes,
+            const F& rows) {
+  const int64_t halves = (n + kHalf - 1) / kHalf, panel = K * kPanel * bytes;
+  const int chunks = Chunks(halves * panel / 2, (double)blocks.M * K * n, halves);
+  Pool::Get().Run(chunks, [&](int c) {
+    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
+    if (blocks.count == 1) return rows(0, first, last, Ahead{});
+    // A panel stays in the nearest cache while all rows pass over it.
+    for (int64_t half = first, end; half < last; half = end) {
+      end = std::min(last, half / 2 * 2 + 2);
+      const char* next = (const char*)panels + end / 2 * panel;
+      for (int64_t b = 0; b < blocks.count; ++b)
+        rows(b, half, end, Ahead{panel <= kNear && end < last ? next : nullptr, b, blocks.count});
+    }
+  });
+}
 
 template <typename W>
-void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, int64_t P,
-           const Target& t) {
+void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, const Target& t) {
   const Blocks blocks(M, kRows);
-  const double products = (double)M * K * P * kPanel;
-  const int chunks = Chunks(sizeof(typename W::Type) * K * P * kPanel, products, P);
   const float* columns = x;
   if (M > 1) {
     float* turned = Scratch<float>(M * K);
     columns = turned;
-    auto turn = [&](int64_t b) {
+    ForBlocks(blocks, M * K, [&](int64_t b) {
       const int R = blocks.rows(b);
       const float* from = x + blocks.begin(b) * K;
       float* to = turned + blocks.begin(b) * K;
       for (int64_t k = 0; k < K; ++k)
         for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
-    };
-    Pool::Get().Run(M * K > 65536 ? (int)blocks.count : 1, [&](int c) {
-      if (M * K > 65536) return turn(c);
-      for (int64_t b = 0; b < blocks.count; ++b) turn(b);
     });
   }
-  Pool::Get().Run(chunks, [&](int c) {
-    const int64_t first = Share(P, c, chunks), last = Share(P, c + 1, chunks);
-    // A panel stays in the nearest cache while all rows pass over it.
-    const int64_t step = blocks.count > 1 ? 1 : last - first;
-    for (int64_t p = first; p < last; p += step)
-      for (int64_t b = 0; b < blocks.count; ++b)
-        Rows<W>(blocks.rows(b), panels, columns + blocks.begin(b) * K, K, t, blocks.begin(b), p,
-                p + step);
-  });
+  ForAll(blocks, panels, K, t.n, sizeof(typename W::Type),
+         [&](int64_t b, int64_t first, int64_t last, const Ahead& ahead) {
+           Rows<W>(blocks.rows(b), panels, columns + blocks.begin(b) * K, K, t, blocks.begin(b),
+                   first, last, ahead);
+         });
 }
 
 #if MTJAX_DIGITS
-void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, int64_t P,
-            const Target& t) {
+void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, const Target& t) {
   const Blocks blocks(M, kDigitRows);
   const int64_t words = (K + 3) / 4 * kGroup;
   int32_t* all = Scratch<int32_t>(M * words);
   DigitRow* rows = Scratch<DigitRow>(M);
-  auto convert = [&](int64_t b) {
+  ForBlocks(blocks, M * K, [&](int64_t b) {
     for (int r = 0; r < blocks.rows(b); ++r) {
       const int64_t row = blocks.begin(b) + r;
-      rows[row] =
-          ToDigits(x + row * K, K, r, blocks.rows(b), all + blocks.begin(b) * words);
+      rows[row] = ToDigits(x + row * K, K, r, blocks.rows(b), all + blocks.begin(b) * words);
     }
+  });
+  auto matmul = [&](int64_t b, int64_t first, int64_t last, const Ahead& ahead) {
+    const int64_t row = blocks.begin(b);
+    DigitRows(blocks.rows(b), panels, all + row * words, rows + row, K, t, row, first, last, ahead);
   };
-  Pool::Get().Run(M * K > 16384 ? (int)blocks.count : 1, [&](int c) {
-    if (M * K > 16384) return convert(c);
-    for (int64_t b = 0; b < blocks.count; ++b) convert(b);
-  });
-  const int chunks = Chunks(K * P * kPanel, (double)M * K * P * kPanel, P);
-  Pool::Get().Run(chunks, [&](int c) {
-    const int64_t first = Share(P, c, chunks), last = Share(P, c + 1, chunks);
-    const int64_t step = blocks.count > 1 ? 1 : last - first;
-    for (int64_t p = first; p < last; p += step)
-      for (int64_t b = 0; b < blocks.count; ++b)
-        DigitRows(blocks.rows(b), panels, all + blocks.begin(b) * words, rows + blocks.begin(b), K,
-                  t, blocks.begin(b), p, p + step);
-  });
+  ForAll(blocks, panels, K, t.n, 1, matmul);
+  const int64_t halves = (t.n + kHalf - 1) / kHalf;
   for (int64_t row = 0; row < M; ++row)
-    if (rows[row].unit < 0) Rows<I8>(1, panels, x + row * K, K, t, row, 0, P);
+    if (rows[row].unit < 0) Rows<I8>(1, panels, x + row * K, K, t, row, 0, halves, Ahead{});
 }
 #endif
 
-void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, int64_t P, const Target& t) {
+void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, const Target& t) {
 #if MTJAX_DIGITS
-  if (K < kDigitK) return Digits(x, panels, M, K, P, t);
+  if (K < kDigitK) return Digits(x, panels, M, K, t);
 #endif
-  Float<I8>(x, panels, M, K, P, t);
+  Float<I8>(x, panels, M, K, t);
 }
 
 ffi::Error Matmul(ffi::Buffer<ffi::F32> x, ffi::AnyBuffer panels, ffi::Buffer<ffi::F32> scale,
@@ -124,16 +133,16 @@ ffi::Error Matmul(ffi::Buffer<ffi::F32> x, ffi::AnyBuffer panels, ffi::Buffer<ff
   const bool whole = panels.element_type() == ffi::S8;
   if (whole && (int64_t)scale.element_count() != out[1])
     return ffi::Error::InvalidArgument("panel_matmul: one scale for each output is needed");
-  const Target t = {y->typed_data(), out[1], out[1], whole ? scale.typed_data() : nullptr};
+  const Target t = {y->typed_data(), out[1], whole ? scale.typed_data() : nullptr};
   const float* rows = x.typed_data();
-  const int64_t M = dims[0], K = dims[1], P = (out[1] + kPanel - 1) / kPanel;
+  const int64_t M = dims[0], K = dims[1];
   const void* weights = panels.untyped_data();
   if (whole) {
-    Int8(rows, (const int8_t*)weights, M, K, P, t);
+    Int8(rows, (const int8_t*)weights, M, K, t);
   } else if (panels.element_type() == ffi::BF16) {
-    Float<BF16>(rows, (const uint16_t*)weights, M, K, P, t);
+    Float<BF16>(rows, (const uint16_t*)weights, M, K, t);
   } else if (panels.element_type() == ffi::F32) {
-    Float<F32>(rows, (const float*)weights, M, K, P, t);
+    Float<F32>(rows, (const float*)weights, M, K, t);
   } else {
     return ffi::Error::InvalidArgument("panel_matmul: weights must be F32, BF16 or S8");
   }

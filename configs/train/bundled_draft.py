@@ -3,7 +3,10 @@
 python -m experiments.train --config=configs/train/bundled_draft.py \
   --config.data.rows=rows.npz --workdir=runs/draft
 
-PLACEHOLDER
+rows.npz holds 4.79 M tokens of children's books, Python's standard library and GSM8K train, in
+pieces of at most 1024 tokens, mixed. 2 CPU cores shared with other work: 16 min at 3,800
+tokens/s, 3.69 M tokens seen. Expected: loss 3.59 (mean of the last 200 steps), 1.85 bits per byte
+on prose it has not seen, 1.53 on GSM8K (2026-11-24).
 """
 
 from ml_collections import ConfigDict

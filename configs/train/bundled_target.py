@@ -3,7 +3,13 @@
 python -m experiments.train --config=configs/train/bundled_target.py \
   --config.data.rows=rows.npz --workdir=runs/target
 
-PLACEHOLDER
+rows.npz is the draft's. Not yet run to its end as it stands here. An earlier script with the same
+model, data, batch and optimizer (no decay of the embedding; the schedule went by the clock) took
+58 min for 580 steps, 2.38 M tokens, on 2 CPU cores shared with other work, and gave loss 3.6,
+1.85 bits per byte on prose it had not seen and 1.51 on GSM8K. That is far from done: it is level
+with the draft. This launcher does 1,360 tokens/s on 2 cores (float32, 16 x 256; 8 x 512 and
+bfloat16 are slower), so 1 h gives 4.9 M tokens (--config.steps=1200). Expected: better than the
+above.
 """
 
 from ml_collections import ConfigDict

@@ -29,7 +29,7 @@ def defaults() -> ConfigDict:
       ),
       data=dict(
         rows="",  # an .npz with flat [N] (tokens) and seg [N] (document numbers)
-        eval_texts=(),  # "name=file" of text (.gz or not), scored in bits per byte
+        eval_texts=(),  # "name=source", as "books=file:valid/*.txt.gz", scored in bits per byte
         eval_bytes=50_000,  # of each text, from its start
         tokenizer="",  # tokenizer.json, for eval_texts; "": tokens are bytes
         start=0,  # the token that a text follows

@@ -1,19 +1,19 @@
 """Where batches come from, and the texts that a run is scored on."""
 
-import gzip
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from mtjax.data.sources import Source, documents
 from mtjax.evaluate import perplexity
 from mtjax.models import Params
 from mtjax.train.config import RunConfig
 from mtjax.train.rows import StoredRows
 
 
-class Source(Protocol):
+class Batches(Protocol):
   """Endless batches: tokens, targets, segment, weight [B, L]; the state is JSON."""
 
   def __next__(self) -> dict[str, np.ndarray]: ...
@@ -23,7 +23,7 @@ class Source(Protocol):
   def set_state(self, state: dict[str, Any]) -> None: ...
 
 
-def make_source(settings: RunConfig) -> Source:
+def make_source(settings: RunConfig) -> Batches:
   """The source that settings.data asks for. ValueError when it asks for none."""
   rows = settings.data["rows"]
   if not rows:
@@ -40,18 +40,18 @@ def make_source(settings: RunConfig) -> Source:
 def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]] | None:
   """A function from parameters to bits per byte of every text named, None without texts.
 
-  settings.data["eval_texts"] are "name=file" of UTF-8 text, .gz or not; of each, the first
+  settings.data["eval_texts"] are "name=source" (see mtjax.data.sources.Source); of each, the first
   eval_bytes count. Raises ValueError or FileNotFoundError for what cannot be read.
   """
   texts = settings.data["eval_texts"]
   if not texts:
     return None
-  documents = {}
+  scored = {}
   for entry in texts:
-    name, _, path = entry.partition("=")
-    if not path:
-      raise ValueError(f"data.eval_texts holds {entry!r}; it must be name=file")
-    documents[name] = _document(Path(path), settings.data)
+    name, _, text = entry.partition("=")
+    if not text:
+      raise ValueError(f"data.eval_texts holds {entry!r}; it must be name=source")
+    scored[name] = _documents(text, settings.data)
   length = min(settings.length, settings.model.config.max_position)
 
   def evaluate(params: Params) -> dict[str, float]:
@@ -59,31 +59,37 @@ def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]]
       name: perplexity.score(
         settings.model,
         params,
-        [document],
+        parts,
         start=settings.data["start"],
         length=length,
         context=length // 2,
       ).bits_per_byte
-      for name, document in documents.items()
+      for name, parts in scored.items()
     }
 
   return evaluate
 
 
-def _document(path: Path, data: dict[str, Any]) -> tuple[Sequence[int], int]:
-  _check_file("data.eval_texts", path)
-  with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-    raw = file.read(data["eval_bytes"])
-  if not data["tokenizer"]:
-    return raw, len(raw)
+def _documents(text: str, data: dict[str, Any]) -> list[tuple[Sequence[int], int]]:
+  """(tokens, bytes) of the documents of a source, up to eval_bytes in all."""
+  encode = _encoder(data["tokenizer"])
+  left, out = data["eval_bytes"], []
+  for document in documents(Source.parse(text)):
+    # Cut in bytes, so the last character may be half there.
+    document = document.encode()[:left].decode("utf-8", "ignore")
+    out.append((encode(document), len(document.encode())))
+    left -= len(document.encode())
+    if left <= 0:
+      break
+  return out
+
+
+def _encoder(path: str) -> Callable[[str], Sequence[int]]:
+  if not path:
+    return str.encode
   from tokenizers import Tokenizer
 
-  _check_file("data.tokenizer", Path(data["tokenizer"]))
-  # The last character may be cut in two.
-  text = raw.decode("utf-8", "ignore")
-  return Tokenizer.from_file(data["tokenizer"]).encode(text).ids, len(text.encode())
-
-
-def _check_file(field: str, path: Path) -> None:
-  if not path.is_file():
-    raise FileNotFoundError(f"{field}: there is no file {str(path)!r}")
+  if not Path(path).is_file():
+    raise FileNotFoundError(f"data.tokenizer: there is no file {path!r}")
+  tokenizer = Tokenizer.from_file(path)
+  return lambda text: tokenizer.encode(text).ids

@@ -81,7 +81,7 @@ def texts(tmp_path, config):
     file.write("abcdefgh" * 10)
   (tmp_path / "b.txt").write_text("zyx" * 5)
   config.data.tokenizer = str(tmp_path / "tokenizer.json")
-  config.data.eval_texts = (f"a={tmp_path}/a.txt.gz", f"b={tmp_path}/b.txt")
+  config.data.eval_texts = (f"a=file:{tmp_path}/a.txt.gz", f"b=file:{tmp_path}/b.txt")
   return config
 
 
@@ -105,12 +105,12 @@ def test_only_the_first_bytes_are_scored(texts):
 
 
 def test_a_text_that_is_not_there_is_named(texts):
-  texts.data.eval_texts = ("a=nowhere.txt",)
+  texts.data.eval_texts = ("a=file:nowhere.txt",)
   with pytest.raises(FileNotFoundError, match="nowhere.txt"):
     make_evaluation(config_lib.read(texts))
 
 
 def test_an_entry_without_a_name_is_refused(texts):
   texts.data.eval_texts = ("nowhere.txt",)
-  with pytest.raises(ValueError, match="must be name=file"):
+  with pytest.raises(ValueError, match="must be name=source"):
     make_evaluation(config_lib.read(texts))

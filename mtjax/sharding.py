@@ -90,7 +90,7 @@ def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RU
   def sharding(path, leaf):
     parts = _name(path).split("/")
     for first in range(len(parts)):
-      shape, found = known.get("/".join(parts[first:]), (None, None))
+      shape, found = known.get("/".join(parts[first:]), (None, P()))
       if shape == leaf.shape:
         return NamedSharding(mesh, _fitting(found, leaf.shape, mesh))
     return NamedSharding(mesh, P())

@@ -5,7 +5,7 @@ import functools
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,7 @@ def _due(step: int, every: int) -> bool:
 
 
 @contextlib.contextmanager
-def _sinks(settings, workdir: Path, step: int) -> Iterator[list]:
+def _sinks(settings, workdir: Path, step: int) -> Generator[list]:
   with contextlib.ExitStack() as stack:
     sinks = [
       JsonLines(workdir / "metrics.jsonl", step=step),
@@ -152,7 +152,7 @@ def _sinks(settings, workdir: Path, step: int) -> Iterator[list]:
 
 
 @contextlib.contextmanager
-def _on_sigterm() -> Iterator[threading.Event]:
+def _on_sigterm() -> Generator[threading.Event]:
   """An event that SIGTERM sets. Signals reach the main thread only: elsewhere it is never set."""
   stop = threading.Event()
   if threading.current_thread() is not threading.main_thread():

@@ -67,7 +67,7 @@ class StoredRows:
     """Continues as after that many batches."""
     self._step = int(state["step"])
 
-  def _rows(self, step: int) -> Sequence[int]:
+  def _rows(self, step: int) -> np.ndarray:
     batches = len(self._tokens) // self._batch
     epoch, batch = divmod(step, batches)
     order = np.random.default_rng((self._seed, epoch)).permutation(len(self._tokens))

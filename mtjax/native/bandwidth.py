@@ -7,7 +7,7 @@ from mtjax.native.memory import huge_memory
 
 
 def measure_bandwidth(bytes: int, threads: int | None = None, seconds: float = 0.2) -> float:
-  """GB/s of reading a buffer of `bytes` from start to end, over and over, on huge pages; the best pass.
+  """GB/s of reading `bytes` on huge pages from start to end, over and over; the best pass.
 
   The size decides which cache answers: take that of the weights read per token. `threads`: None
   takes what the matmuls use (`build.threads()`). Best, not mean: other work on the machine can

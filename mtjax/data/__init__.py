@@ -1,1 +1,18 @@
-"""Text: sources, tokenizers, packed rows."""
+"""Text: sources, tokenizers, packed rows that a killed run can go on reading."""
+
+from mtjax.data.pipeline import EvalRows, TrainBatches, eval_documents, eval_rows
+from mtjax.data.sources import Source, documents
+from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, load_tokenizer
+
+__all__ = [
+  "BpeTokenizer",
+  "ByteTokenizer",
+  "EvalRows",
+  "Source",
+  "Tokenizer",
+  "TrainBatches",
+  "documents",
+  "eval_documents",
+  "eval_rows",
+  "load_tokenizer",
+]

@@ -1,0 +1,187 @@
+"""Text to token ids and back: bytes, the bundled BPE, and tokenizers of imported models."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+from mtjax.data import token_bytes as token_bytes_lib
+from mtjax.data.chat import apply_chat_template, named_token
+from mtjax.data.hub import local_folder
+
+# Names of the end token where no file beside the tokenizer says which one it is.
+_USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
+
+
+class Tokenizer(Protocol):
+  """What data and generation need; ids are 0 .. vocab_size - 1."""
+
+  vocab_size: int
+  bos_id: int  # what a document follows; eos_id where the vocabulary has none of its own
+  eos_id: int
+  pad_id: int
+
+  def encode(self, text: str) -> list[int]:
+    """Tokens of a prompt; special tokens written in it are those tokens."""
+    ...
+
+  def encode_documents(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """Tokens of text and nothing else: no special token is added, or found in it."""
+    ...
+
+  def decode(self, ids: Sequence[int]) -> str:
+    """The text without special tokens; bytes that are no UTF-8 become U+FFFD."""
+    ...
+
+  def token_bytes(self) -> list[bytes]:
+    """What each id stands for in running text; special tokens stand for nothing."""
+    ...
+
+  def fingerprint(self) -> str:
+    """A hash that tells apart tokenizers that give different ids."""
+    ...
+
+
+class ByteTokenizer:
+  """UTF-8 bytes: ids 0 to 255 are the bytes, 256 ends (and begins) a document, 257 is padding."""
+
+  vocab_size = 258
+  bos_id = eos_id = 256
+  pad_id = 257
+
+  def encode(self, text: str) -> list[int]:
+    return list(text.encode())
+
+  def encode_documents(self, texts: Sequence[str]) -> list[bytes]:
+    return [text.encode() for text in texts]
+
+  def decode(self, ids: Sequence[int]) -> str:
+    return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+
+  def token_bytes(self) -> list[bytes]:
+    return [bytes([i]) for i in range(256)] + [b"", b""]
+
+  def fingerprint(self) -> str:
+    return "bytes"
+
+
+class BpeTokenizer:
+  """A file of the `tokenizers` library, with what files beside it say about special tokens.
+
+  `file` is a tokenizer.json, alone or in the folder of an imported model. bos_id, eos_id and
+  pad_id come from tokenizer_config.json or config.json beside it, else from usual names; without
+  a begin or padding token the end token serves. Raises FileNotFoundError or ValueError.
+  """
+
+  def __init__(self, file: str | Path):
+    import tokenizers
+
+    file = Path(file)
+    if not file.is_file():
+      raise FileNotFoundError(f"there is no tokenizer {str(file)!r}")
+    content = file.read_bytes()
+    try:
+      self._prompts = tokenizers.Tokenizer.from_buffer(content)
+      self._text = tokenizers.Tokenizer.from_buffer(content)
+    except Exception as error:
+      raise ValueError(f"{str(file)!r} is no file of the tokenizers library: {error}") from None
+    for each in (self._prompts, self._text):
+      # A file may ask for padding or cuts, which would change what is read.
+      each.no_padding()
+      each.no_truncation()
+    self._text.encode_special_tokens = True
+    self._settings = json.loads(content)
+    self._hash = hashlib.sha256(content).hexdigest()
+    self._folder = file.parent
+    self.vocab_size = max(self._text.get_vocab(with_added_tokens=True).values()) + 1
+    self.eos_ids = self._ends()
+    self.eos_id = self.eos_ids[0]
+    bos, pad = (self._special(name) for name in ("bos", "pad"))
+    self.bos_id = self.eos_id if bos is None else bos
+    if pad is None:
+      pad = self._text.token_to_id("<|pad|>")
+    self.pad_id = self.eos_id if pad is None else pad
+
+  @classmethod
+  def bundled(cls) -> "BpeTokenizer":
+    """The 4096 tokens that the bundled models share, made by experiments/train_tokenizer.py."""
+    return cls(Path(str(resources.files("mtjax") / "assets" / "tokenizer.json")))
+
+  def encode(self, text: str) -> list[int]:
+    """With the tokens that the model expects around a prompt, such as a begin token."""
+    return self._prompts.encode(text).ids
+
+  def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
+    codes = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+    return [code.ids for code in codes]
+
+  def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:
+    """A conversation in the folder's chat template (see `apply_chat_template`)."""
+    text = apply_chat_template(messages, self._folder, **variables)
+    # The template has written the special tokens itself.
+    return self._prompts.encode(text, add_special_tokens=False).ids
+
+  def decode(self, ids: Sequence[int]) -> str:
+    return self._text.decode(list(map(int, ids)), skip_special_tokens=True)
+
+  def token_bytes(self) -> list[bytes]:
+    return list(self._token_bytes)
+
+  def fingerprint(self) -> str:
+    return self._hash
+
+  @functools.cached_property
+  def _token_bytes(self) -> tuple[bytes, ...]:
+    return token_bytes_lib.token_bytes(self._settings, self._text, self.vocab_size)
+
+  def _ends(self) -> tuple[int, ...]:
+    """All ids that end a text, the tokenizer's own first."""
+    own = self._special("eos")
+    ids = [] if own is None else [own]
+    for name in ("generation_config.json", "config.json"):
+      value = _json(self._folder / name).get("eos_token_id")
+      ids += value if isinstance(value, list) else [] if value is None else [value]
+    ids = [i for i in dict.fromkeys(ids) if i < self.vocab_size]
+    if not ids:
+      ids = [i for i in map(self._text.token_to_id, _USUAL_ENDS) if i is not None][:1]
+    if not ids:
+      raise ValueError(
+        f"no end token is known for {str(self._folder)!r}: neither tokenizer_config.json nor "
+        f"config.json names one, and none of {', '.join(_USUAL_ENDS)} is a token"
+      )
+    return tuple(ids)
+
+  def _special(self, name: str) -> int | None:
+    token = named_token(_json(self._folder / "tokenizer_config.json"), f"{name}_token")
+    return None if token is None else self._text.token_to_id(token)
+
+
+def load_tokenizer(name: str | Path) -> Tokenizer:
+  """ "bytes", "bundled", a tokenizer.json, a model's folder, or a Hugging Face id (mtjax[hf]).
+
+  Raises ValueError or FileNotFoundError that says what was looked for.
+  """
+  if name == "bytes":
+    return ByteTokenizer()
+  if name == "bundled":
+    return BpeTokenizer.bundled()
+  path = Path(name).expanduser()
+  if path.is_file():
+    return BpeTokenizer(path)
+  folder = path if path.is_dir() else local_folder(str(name))
+  file = folder / "tokenizer.json"
+  if not file.is_file() and folder.parent == Path(str(resources.files("mtjax"))) / "assets/models":
+    return BpeTokenizer.bundled()
+  if not file.is_file():
+    raise FileNotFoundError(
+      f"{str(folder)!r} holds no tokenizer.json; one is written by transformers' "
+      "AutoTokenizer.from_pretrained(...).save_pretrained(folder)"
+    )
+  return BpeTokenizer(file)
+
+
+def _json(path: Path) -> dict[str, Any]:
+  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

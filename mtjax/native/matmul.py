@@ -93,8 +93,8 @@ def _batched(compute, *operands):
         a if b else jnp.broadcast_to(a, (size, *a.shape))
         for a, b in zip((x, panels, scale), batched, strict=True)
       ]
-      return jax.lax.map(lambda part: compute(*part), tuple(parts)), True
-    y = compute(x.reshape(-1, x.shape[-1]), panels, scale)
+      return jax.lax.map(lambda part: function(*part), tuple(parts)), True
+    y = function(x.reshape(-1, x.shape[-1]), panels, scale)
     return y.reshape(*x.shape[:-1], y.shape[-1]), True
 
   return function(*operands)

@@ -1,0 +1,138 @@
+"""Compiling on first use: what is cached, what is refused and why, what happens at once."""
+
+import concurrent.futures
+import ctypes
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtjax.native import build
+from mtjax.native.bandwidth import measure_bandwidth
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+  """An empty cache folder."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  monkeypatch.delenv("CXX", raising=False)
+  return tmp_path / "cache" / "mtjax" / "native"
+
+
+@pytest.fixture
+def compiler(tmp_path, monkeypatch):
+  """Puts a shell script in the place of the compiler; $out is where its output goes."""
+
+  def install(script):
+    path = tmp_path / "fake-cxx"
+    find = 'while [ "$1" != -o ]; do shift; done\nout="$2"\n'
+    path.write_text(f"#!/bin/sh\n{find}{script}\n", encoding="ascii")
+    path.chmod(path.stat().st_mode | stat.S_IEXEC)
+    monkeypatch.setenv("CXX", str(path))
+
+  return install
+
+
+def test_no_compiler(cache, monkeypatch):
+  monkeypatch.setenv("PATH", "")
+  with pytest.raises(build.Unavailable, match="no C.. compiler on PATH .* install one"):
+    build.build()
+
+
+def test_a_compiler_that_does_not_exist(cache, monkeypatch):
+  monkeypatch.setenv("CXX", "/nowhere/c++")
+  with pytest.raises(build.Unavailable, match="/nowhere/c.. does not run"):
+    build.build()
+  assert not list(cache.iterdir())
+
+
+def test_an_error_of_the_compiler_is_the_reason(cache, compiler):
+  compiler("echo 'in file x' >&2; echo 'x.cc:1: error: no such thing' >&2; exit 1")
+  with pytest.raises(build.Unavailable, match="failed: x.cc:1: error: no such thing"):
+    build.build()
+  assert not list(cache.iterdir()), "a failed build must leave nothing"
+
+
+def test_a_cache_that_cannot_be_written(tmp_path, monkeypatch):
+  (tmp_path / "file").write_text("")
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+  with pytest.raises(build.Unavailable, match="set XDG_CACHE_HOME"):
+    build.build()
+
+
+def test_builds_at_once_each_see_a_whole_library(native, cache, compiler):
+  library = native._name
+  compiler(
+    f'echo run >> {cache}/../log\nhead -c 9999 {library} > "$out"\nsleep 0.3\n'
+    f'tail -c +10000 {library} >> "$out"'
+  )
+  with concurrent.futures.ThreadPoolExecutor(4) as pool:
+    paths = [future.result() for future in [pool.submit(build.build) for _ in range(4)]]
+  assert len(set(paths)) == 1
+  assert paths[0].read_bytes() == Path(library).read_bytes()
+  ctypes.CDLL(str(paths[0]))
+  assert list(cache.iterdir()) == [paths[0]], "temporary files stay behind"
+  runs = (cache.parent / "log").read_text()
+  assert build.build() == paths[0]
+  assert (cache.parent / "log").read_text() == runs, "a cached library was compiled again"
+
+
+def test_another_source_or_machine_is_another_library(monkeypatch):
+  keys = {build._key([])}
+  keys.add(build._key(["-O2"]))
+  monkeypatch.setattr(build, "_cpu", lambda: ["another"])
+  keys.add(build._key([]))
+  monkeypatch.setattr(build, "_SOURCES", Path(__file__).parent)
+  keys.add(build._key([]))
+  assert len(keys) == 4
+
+
+def test_switched_off(monkeypatch):
+  monkeypatch.setenv("MTJAX_NATIVE", "off")
+  with pytest.raises(build.Unavailable, match="MTJAX_NATIVE=off"):
+    build.library.__wrapped__()
+
+
+def test_threads_follow_the_affinity_and_the_variable(monkeypatch):
+  monkeypatch.delenv("MTJAX_NATIVE_THREADS", raising=False)
+  monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3}, raising=False)
+  assert build._threads() == 1
+  monkeypatch.setenv("MTJAX_NATIVE_THREADS", "5")
+  assert build._threads() == 5
+  monkeypatch.setenv("MTJAX_NATIVE_THREADS", "many")
+  with pytest.raises(ValueError, match="'many'"):
+    build._threads()
+  with pytest.raises(ValueError, match="threads is 0"):
+    build.set_threads(0)
+
+
+def test_bandwidth_is_measured(native):
+  before = build.threads()
+  assert 0.1 < measure_bandwidth(1 << 20, threads=1, seconds=0.01) < 10_000
+  assert build.threads() == before
+  with pytest.raises(ValueError, match="64 KiB"):
+    measure_bandwidth(1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["-mno-avx512vnni", "-mno-avx512f", "-mno-avx"])
+def test_other_instruction_sets(flag, tmp_path):
+  """The paths that older x86 and other CPUs take, compiled for real and tested by test_matmul."""
+  name = build._compiler()
+  if name is None:
+    pytest.skip("there is no C++ compiler")
+  environment = dict(os.environ, CXX=f"{name[0]} {flag}", XDG_CACHE_HOME=str(tmp_path))
+  tests = ROOT / "tests" / "native" / "test_matmul.py"
+  run = subprocess.run(
+    [sys.executable, "-m", "pytest", "-q", str(tests)],
+    cwd=ROOT,
+    env=environment,
+    capture_output=True,
+    text=True,
+  )
+  assert run.returncode == 0 and "skipped" not in run.stdout, run.stdout[-3000:]

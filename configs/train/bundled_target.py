@@ -27,6 +27,6 @@ def get_config() -> ConfigDict:
 
 def tiny() -> ConfigDict:
   config = get_config()
-  config.model.update(vocab_size=64, dim=16, layers=1, heads=4, head_dim=4, mlp_dim=16)
+  config.model.update(dim=16, layers=1, heads=4, head_dim=4, mlp_dim=16)
   config.update(batch=2, length=16, steps=4, warmup=1, decay=1, log_every=1)
   return config

@@ -33,12 +33,12 @@ class RunConfig:
   def identity(self) -> dict[str, Any]:
     """What a checkpoint must agree on to be continued: all that changes the loss curve.
 
-    Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals.
+    Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals;
+    and the data vouches for itself, wherever its files lie.
     """
     return dict(
       model=dataclasses.asdict(self.model.config),
       optimizer=dataclasses.asdict(self.optimizer),
-      data=dict(rows=self.data["rows"]),
       objective=self.objective,
       batch=self.batch,
       length=self.length,

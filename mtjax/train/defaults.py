@@ -4,7 +4,7 @@ from ml_collections import ConfigDict
 
 
 def defaults() -> ConfigDict:
-  """A small transformer on stored rows; `data.rows` must be given."""
+  """A small transformer; `data.sources` must be given."""
   return ConfigDict(
     dict(
       model=dict(  # fields of mtjax.models.TransformerConfig; layers is their number
@@ -28,11 +28,11 @@ def defaults() -> ConfigDict:
         clip=1.0,  # global norm of the gradient
       ),
       data=dict(
-        rows="",  # an .npz with flat [N] (tokens) and seg [N] (document numbers)
-        eval_texts=(),  # "name=source", as "books=file:valid/*.txt.gz", scored in bits per byte
-        eval_bytes=50_000,  # of each text, from its start
-        tokenizer="",  # tokenizer.json, for eval_texts; "": tokens are bytes
-        start=0,  # the token that a text follows
+        sources=(),  # texts and weights, see mtjax.data.sources.Source
+        tokenizer="bundled",  # "bytes", "bundled", a tokenizer.json or a model's folder
+        cache_dir="",  # of tokenised text; "": ~/.cache/mtjax/tokens
+        eval_sources=(),  # "name=source", as "books=file:valid/*.txt.gz", scored in bits per byte
+        eval_bytes=50_000,  # of each, from its start
       ),
       batch=8,  # rows an update
       length=256,  # tokens a row

@@ -19,7 +19,7 @@ from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.objectives import OBJECTIVES
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.progress import make_progress
-from mtjax.train.sources import make_evaluation, make_source
+from mtjax.train.sources import make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, packed_loss
 
 PREEMPTED_EXIT = 42
@@ -41,7 +41,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   """`run`, returning the last state, and the parameters to use: the average if there is one."""
   settings = config_lib.read(config)
   workdir = Path(workdir)
-  source = make_source(settings)
+  batches = make_batches(settings)
   evaluate = make_evaluation(settings)
   mesh = sharding.make_mesh(*settings.mesh)
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
@@ -57,11 +57,11 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   workdir.mkdir(parents=True, exist_ok=True)
   checkpoints = Checkpoints(
     workdir / "checkpoints",
-    identity=settings.identity(),
+    identity=dict(settings.identity(), texts=batches.get_state()["data"]),
     keep=settings.keep,
     keep_steps=(stable_end,),
   )
-  state, start = _restore(settings, checkpoints, state, source)
+  state, start = _restore(settings, checkpoints, state, batches)
   parameters = count_parameters(state.params)
   print(f"{parameters:,} parameters, from step {start} to {steps}", file=sys.stderr, flush=True)
   speed = Speed(steps=steps)
@@ -73,7 +73,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   ):
     since_log = 0
     for done in range(start + 1, steps + 1):
-      state, metrics = step_fn(state, sharding.shard_batch(next(source), mesh))
+      state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
       since_log += settings.batch * settings.length
       last = done == steps or stop.is_set()
       values: dict[str, float] = {}
@@ -88,7 +88,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
         for sink in sinks:
           sink.write(done, values)
       if _due(done, settings.save_every) or done == stable_end or last:
-        checkpoints.save(done, state, data=source.get_state(), schedule=_schedule(settings))
+        checkpoints.save(done, state, data=batches.get_state(), schedule=_schedule(settings))
       if stop.is_set():
         break
     checkpoints.wait()
@@ -105,7 +105,7 @@ def _initial(settings, optimizer, mesh):
   return jax.jit(make, out_shardings=shardings), shardings
 
 
-def _restore(settings, checkpoints, state, source) -> tuple[TrainState, int]:
+def _restore(settings, checkpoints, state, batches) -> tuple[TrainState, int]:
   found = checkpoints.restore(state)
   if found is None:
     return state, 0
@@ -120,7 +120,7 @@ def _restore(settings, checkpoints, state, source) -> tuple[TrainState, int]:
     )
   if step > now["steps"]:
     raise ValueError(f"the checkpoint is at step {step}, past the {now['steps']} asked for")
-  source.set_state(restored.data)
+  batches.set_state(restored.data)
   return restored.state, step
 
 

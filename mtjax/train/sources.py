@@ -1,95 +1,91 @@
 """Where batches come from, and the texts that a run is scored on."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from mtjax.data.sources import Source, documents
+from mtjax.data.pipeline import TrainBatches, eval_documents
+from mtjax.data.tokenizers import Tokenizer, load_tokenizer
 from mtjax.evaluate import perplexity
 from mtjax.models import Params
 from mtjax.train.config import RunConfig
-from mtjax.train.rows import StoredRows
 
 
-class Batches(Protocol):
-  """Endless batches: tokens, targets, segment, weight [B, L]; the state is JSON."""
-
-  def __next__(self) -> dict[str, np.ndarray]: ...
-
-  def get_state(self) -> dict[str, Any]: ...
-
-  def set_state(self, state: dict[str, Any]) -> None: ...
-
-
-def make_source(settings: RunConfig) -> Batches:
-  """The source that settings.data asks for. ValueError when it asks for none."""
-  rows = settings.data["rows"]
-  if not rows:
-    raise ValueError("data.rows is empty; give the stored tokens, --config.data.rows=rows.npz")
-  return StoredRows(
-    rows,
+def make_batches(settings: RunConfig) -> TrainBatches:
+  """The mixture of settings.data["sources"]. ValueError for none and for a larger vocabulary."""
+  data = settings.data
+  if not data["sources"]:
+    raise ValueError(
+      "data.sources is empty; give text, as --config.data.sources=\"('file:books/*.txt',)\""
+    )
+  return TrainBatches(
+    data["sources"],
+    _tokenizer(settings),
     batch=settings.batch,
     length=settings.length,
     seed=settings.seed,
-    vocab_size=settings.model.config.vocab_size,
+    cache_dir=data["cache_dir"],
   )
 
 
 def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]] | None:
   """A function from parameters to bits per byte of every text named, None without texts.
 
-  settings.data["eval_texts"] are "name=source" (see mtjax.data.sources.Source); of each, the first
-  eval_bytes count. Raises ValueError or FileNotFoundError for what cannot be read.
+  settings.data["eval_sources"] are "name=source" (see mtjax.data.sources.Source); of each, about
+  the first eval_bytes count. Raises ValueError or FileNotFoundError for what cannot be read.
   """
-  texts = settings.data["eval_texts"]
-  if not texts:
+  data = settings.data
+  if not data["eval_sources"]:
     return None
+  tokenizer = _tokenizer(settings)
   scored = {}
-  for entry in texts:
-    name, _, text = entry.partition("=")
-    if not text:
-      raise ValueError(f"data.eval_texts holds {entry!r}; it must be name=source")
-    scored[name] = _documents(text, settings.data)
-  length = min(settings.length, settings.model.config.max_position)
+  for entry in data["eval_sources"]:
+    name, _, source = entry.partition("=")
+    if not source:
+      raise ValueError(f"data.eval_sources holds {entry!r}; it must be name=source")
+    documents = eval_documents(source, tokenizer, cache_dir=data["cache_dir"])
+    scored[name] = _first(documents, tokenizer, data["eval_bytes"])
 
   def evaluate(params: Params) -> dict[str, float]:
     return {
       name: perplexity.score(
         settings.model,
         params,
-        parts,
-        start=settings.data["start"],
-        length=length,
-        context=length // 2,
+        documents,
+        start=tokenizer.bos_id,
+        length=settings.length,
+        context=settings.length // 2,
       ).bits_per_byte
-      for name, parts in scored.items()
+      for name, documents in scored.items()
     }
 
   return evaluate
 
 
-def _documents(text: str, data: dict[str, Any]) -> list[tuple[Sequence[int], int]]:
-  """(tokens, bytes) of the documents of a source, up to eval_bytes in all."""
-  encode = _encoder(data["tokenizer"])
-  left, out = data["eval_bytes"], []
-  for document in documents(Source.parse(text)):
-    # Cut in bytes, so the last character may be half there.
-    document = document.encode()[:left].decode("utf-8", "ignore")
-    out.append((encode(document), len(document.encode())))
-    left -= len(document.encode())
-    if left <= 0:
+def _tokenizer(settings: RunConfig) -> Tokenizer:
+  tokenizer = load_tokenizer(settings.data["tokenizer"])
+  size = settings.model.config.vocab_size
+  if tokenizer.vocab_size > size:
+    raise ValueError(
+      f"the tokenizer {settings.data['tokenizer']!r} has {tokenizer.vocab_size} tokens, "
+      f"model.vocab_size is {size}"
+    )
+  return tokenizer
+
+
+def _first(documents, tokenizer: Tokenizer, limit: int) -> list[tuple[Sequence[int], int]]:
+  """Documents up to `limit` bytes, the last one cut where a token ends."""
+  width = np.array([len(token) for token in tokenizer.token_bytes()])
+  out: list[tuple[Any, int]] = []
+  for tokens, size in documents:
+    if size > limit:
+      ends = np.cumsum(width[tokens])
+      count = int(np.searchsorted(ends, limit, side="right"))
+      tokens, size = tokens[:count], int(ends[count - 1]) if count else 0
+    if len(tokens):
+      out.append((tokens, size))
+    limit -= size
+    if limit <= 0 or not len(tokens):
       break
   return out
-
-
-def _encoder(path: str) -> Callable[[str], Sequence[int]]:
-  if not path:
-    return str.encode
-  from tokenizers import Tokenizer
-
-  if not Path(path).is_file():
-    raise FileNotFoundError(f"data.tokenizer: there is no file {path!r}")
-  tokenizer = Tokenizer.from_file(path)
-  return lambda text: tokenizer.encode(text).ids

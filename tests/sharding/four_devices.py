@@ -21,7 +21,6 @@ from mtjax.models.quantize import to_int8  # noqa: E402
 from mtjax.train import train  # noqa: E402
 from mtjax.train.objectives import next_token  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
-from mtjax.train.rows import store_rows  # noqa: E402
 from mtjax.train.step import init_state, make_step, packed_loss  # noqa: E402
 
 CONFIG = TransformerConfig(
@@ -107,9 +106,9 @@ def continued(folder: Path) -> float:
   """A run that begins on one device and goes on, from its checkpoint, on 2 x 2."""
   config = tiny()
   config.model.update(heads=2, kv_heads=2)
-  config.data.rows = str(folder / "rows.npz")
+  (folder / "text.txt").write_text("four devices are one " * 20)
+  config.data.update(sources=(f"file:{folder}/text.txt",), cache_dir=str(folder))
   config.optimizer.name = "adamw"
-  store_rows(config.data.rows, [np.random.default_rng(0).integers(1, 64, 300)], end=0)
   config.update(steps=4, warmup=1, decay=0, accumulate=2)
   _, expected = train(config, folder / "one")
   config.steps = 2

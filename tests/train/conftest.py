@@ -7,19 +7,24 @@ from configs.train.tiny import tiny
 
 
 @pytest.fixture(scope="session")
-def rows(tmp_path_factory):
-  """A file of 1600 tokens in documents of 1 to 39."""
+def texts(tmp_path_factory):
+  """Two small texts of a few letters, and a folder for their tokens."""
+  folder = tmp_path_factory.mktemp("data")
   rng = np.random.default_rng(0)
-  lengths = rng.integers(1, 40, 200)
-  document = np.repeat(np.arange(len(lengths)), lengths)[:1600]
-  path = tmp_path_factory.mktemp("data") / "rows.npz"
-  np.savez(path, flat=rng.integers(0, 64, 1600).astype(np.int32), seg=document.astype(np.int32))
-  return path
+  for name in ("one", "two"):
+    lines = ("".join(rng.choice(list("abcd "), rng.integers(1, 40))) for _ in range(40))
+    (folder / f"{name}.txt").write_text("\n".join(lines))
+  return folder
+
+
+@pytest.fixture(scope="session")
+def sources(texts):
+  return (f"file:{texts}/one.txt#per=line;weight=2", f"file:{texts}/two.txt")
 
 
 @pytest.fixture
-def config(rows):
+def config(texts, sources):
   out = tiny()
-  out.data.rows = str(rows)
+  out.data.update(sources=sources, cache_dir=str(texts / "tokens"))
   out.update(steps=6, warmup=1, decay=2, save_every=2)
   return out

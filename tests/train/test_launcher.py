@@ -32,7 +32,7 @@ def launch(*arguments):
     ((CONFIG, "--config.model.dmi=3"), "did you mean model.dim"),
     ((CONFIG, "--config.model.dim=abc"), "invalid literal for int"),
     ((CONFIG,), "--workdir is missing"),
-    ((CONFIG, "--workdir=w"), "data.rows"),
+    ((CONFIG, "--workdir=w", "--config.data.sources=()"), "data.sources is empty"),
   ],
 )
 def test_a_mistake_costs_one_line(tmp_path, arguments, message):

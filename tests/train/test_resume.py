@@ -18,11 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 STEPS = 400
 
 
-def start(workdir, rows, *more):
+def start(workdir, sources):
   """The launcher, in a process of its own."""
   return subprocess.Popen(
     [sys.executable, "-m", "experiments.train", "--config=configs/train/tiny.py"]
-    + [f"--workdir={workdir}", f"--config.data.rows={rows}", f"--config.steps={STEPS}", *more],
+    + [f"--workdir={workdir}", f"--config.data.sources={sources!r}", f"--config.steps={STEPS}"],
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.DEVNULL,
@@ -31,16 +31,16 @@ def start(workdir, rows, *more):
   )
 
 
-def finish(workdir, rows):
-  process = start(workdir, rows)
+def finish(workdir, sources):
+  process = start(workdir, sources)
   _, errors = process.communicate(timeout=300)
   assert process.returncode == 0, errors[-2000:]
   return errors
 
 
-def stop_at(workdir, rows, step, number):
+def stop_at(workdir, sources, step, number):
   """Starts the run and sends it a signal once metrics.jsonl has reached `step`."""
-  process = start(workdir, rows)
+  process = start(workdir, sources)
   deadline = time.monotonic() + 300
   while last_step(workdir) < step:
     assert process.poll() is None, f"ended before step {step}: {process.stderr.read()[-2000:]}"
@@ -76,30 +76,30 @@ def check_equal(workdir, undisturbed):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, rows):
+def undisturbed(tmp_path_factory, sources):
   workdir = tmp_path_factory.mktemp("undisturbed")
-  finish(workdir, rows)
+  finish(workdir, sources)
   return workdir
 
 
-def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, rows, undisturbed):
+def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, sources, undisturbed):
   # 47 lies between two saves; 151 just after one began.
-  assert stop_at(tmp_path / "run", rows, 47, signal.SIGKILL) == -signal.SIGKILL
-  assert stop_at(tmp_path / "run", rows, 151, signal.SIGKILL) == -signal.SIGKILL
-  assert stop_at(tmp_path / "run", rows, 262, signal.SIGTERM) == train.PREEMPTED_EXIT
+  assert stop_at(tmp_path / "run", sources, 47, signal.SIGKILL) == -signal.SIGKILL
+  assert stop_at(tmp_path / "run", sources, 151, signal.SIGKILL) == -signal.SIGKILL
+  assert stop_at(tmp_path / "run", sources, 262, signal.SIGTERM) == train.PREEMPTED_EXIT
   stopped = last_step(tmp_path / "run")
-  assert f"from step {stopped} to" in finish(tmp_path / "run", rows), "SIGTERM lost steps"
+  assert f"from step {stopped} to" in finish(tmp_path / "run", sources), "SIGTERM lost steps"
   check_equal(tmp_path / "run", undisturbed)
 
 
 @pytest.mark.slow
-def test_killed_five_times_at_random_it_is_the_same_run(tmp_path, rows, undisturbed):
+def test_killed_five_times_at_random_it_is_the_same_run(tmp_path, sources, undisturbed):
   seed = random.randrange(1 << 30)
   print(f"kills drawn with seed {seed}")
   draw = random.Random(seed)
   for step in sorted(draw.sample(range(1, STEPS - 20), 5)):
-    assert stop_at(tmp_path / "run", rows, step, signal.SIGKILL) == -signal.SIGKILL
-  finish(tmp_path / "run", rows)
+    assert stop_at(tmp_path / "run", sources, step, signal.SIGKILL) == -signal.SIGKILL
+  finish(tmp_path / "run", sources)
   check_equal(tmp_path / "run", undisturbed)
 
 
@@ -128,6 +128,7 @@ def test_a_run_may_be_extended_from_its_stable_phase(tmp_path, config):
     ("batch", 8, "batch is 4 there, 8 here"),
     ("model.dim", 32, "model.dim is 16 there, 32 here"),
     ("optimizer.name", "adamw", "optimizer.name is 'muon' there, 'adamw' here"),
+    ("data.sources", ("builtin:tinyshakespeare",), "texts is '"),
   ],
 )
 def test_a_workdir_of_another_run_is_refused(tmp_path, config, field, value, message):

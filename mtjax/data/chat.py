@@ -30,13 +30,18 @@ def apply_chat_template(
     trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
   )
   environment.filters["tojson"] = _tojson
-  environment.globals["raise_exception"] = _refuse
-  environment.globals["strftime_now"] = lambda form: datetime.datetime.now().strftime(form)
+  functions: dict[str, Any] = dict(raise_exception=_refuse, strftime_now=_now)
   names = ("bos_token", "eos_token", "pad_token", "unk_token")
   special = {name: token for name in names if (token := named_token(config, name)) is not None}
   try:
     return environment.from_string(_template(folder, config)).render(
-      **{**special, "add_generation_prompt": True, "messages": list(messages), **variables}
+      **{
+        **functions,
+        **special,
+        "add_generation_prompt": True,
+        "messages": list(messages),
+        **variables,
+      }
     )
   except jinja2.TemplateError as error:
     raise ValueError(f"the chat template of {str(folder)!r} refused: {error}") from None
@@ -67,6 +72,10 @@ def _tojson(value: Any, ensure_ascii=False, indent=None, separators=None, sort_k
   return json.dumps(
     value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
   )
+
+
+def _now(form: str) -> str:
+  return datetime.datetime.now().strftime(form)
 
 
 def _refuse(message: str) -> None:

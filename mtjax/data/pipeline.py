@@ -54,7 +54,9 @@ class TrainBatches:
     self._identity = _identity([text.key for text in texts], weights, batch, length, seed)
     mixed = grain.MapDataset.mix([grain.MapDataset.source(part) for part in rows], weights)
     mine = mixed.slice(slice(shard_index, None, shard_count))
-    self._batches = iter(mine.batch(batch // shard_count).to_iter_dataset())
+    # grain's own 16 threads and 500 batches ahead would take cores and memory from training.
+    ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
+    self._batches = iter(mine.batch(batch // shard_count).to_iter_dataset(ahead))
 
   def __iter__(self):
     return self

@@ -55,7 +55,7 @@ class Source:
 
   @classmethod
   def parse(cls, text: "str | Source") -> "Source":
-    if isinstance(text, cls):
+    if isinstance(text, Source):
       return text
     uri, _, rest = text.partition("#")
     options: dict[str, Any] = {}
@@ -110,13 +110,15 @@ def documents(source: Source) -> Iterator[str]:
 
 def fingerprint(source: Source) -> str:
   """A hash of what `documents` would give: of the files' bytes and the options that read them."""
+  # Where it lies, and how much of it is used, does not matter.
   options = dataclasses.asdict(dataclasses.replace(source, weight=1.0, download=False))
   if source.kind == "tfds":
     from mtjax.data import catalogue
 
+    options["data_dir"] = ""
     parts = [catalogue.identity(source)]
   else:
-    options["uri"] = source.kind  # Where the files lie does not matter.
+    options["uri"] = source.kind
     parts = []
     for path in files(source):
       with path.open("rb") as file:

@@ -47,7 +47,8 @@ def weights_for_decoding(params: Params, weights: str) -> Params:
 
 
 def pack_if_useful(params: Params) -> Params:
-  """`pack` where the native CPU product works, else the parameters as they are."""
+  """`pack`, on huge pages, where the native CPU product works; else the parameters as they are."""
   from mtjax.native.matmul import support
+  from mtjax.native.memory import on_huge_pages
 
-  return pack(params) if support() is None else params
+  return on_huge_pages(pack(params)) if support() is None else params

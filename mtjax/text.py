@@ -2,27 +2,15 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
 
 from mtjax import decode
+from mtjax.data.streaming import TextStream
+from mtjax.data.tokenizers import Tokenizer
 from mtjax.decode import Generation
 from mtjax.models import Model, Params
 from mtjax.stopping import StopStrings
 
-
-class Tokenizer(Protocol):
-  """What text generation needs of a tokenizer (see mtjax.data.tokenizers)."""
-
-  vocab_size: int
-  eos_id: int
-
-  def encode(self, text: str) -> list[int]: ...
-
-  def decode(self, ids: Sequence[int]) -> str: ...
-
-  def token_bytes(self) -> list[bytes]:
-    """What each id stands for; special tokens stand for nothing."""
-    ...
+Prompt = str | Sequence[int]  # token ids, as `Tokenizer.encode_chat` gives, are taken as they are
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,11 +32,11 @@ class TextModel:
   tokenizer: Tokenizer
 
   def generate(
-    self, prompts: Sequence[str], *, stop: Sequence[str] = (), **settings
+    self, prompts: Sequence[Prompt], *, stop: Sequence[str] = (), **settings
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
-    Rows end at the tokenizer's end token unless `eos` says otherwise. Raises ValueError as
+    Rows end at the tokenizer's end tokens unless `eos` says otherwise. Raises ValueError as
     `generate` does, and for a prompt of no token.
     """
     arguments = self._arguments(prompts, stop, settings)
@@ -57,7 +45,7 @@ class TextModel:
 
   def stream(
     self,
-    prompts: Sequence[str],
+    prompts: Sequence[Prompt],
     *,
     stop: Sequence[str] = (),
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
@@ -74,43 +62,63 @@ class TextModel:
         on_finish(self._completions(prompts, stop, generation), generation)
 
     rounds = decode.stream(self.model, self.params, on_finish=finished, **arguments)
-    return self._pieces(rounds, len(prompts), stop)
+    return self._pieces(rounds, [_Row(self.tokenizer, stop) for _ in prompts])
 
-  def _pieces(self, rounds, batch, stop) -> Iterator[list[str]]:
-    ids: list[list[int]] = [[] for _ in range(batch)]
-    shown = [0] * batch
+  def _pieces(self, rounds, rows: list["_Row"]) -> Iterator[list[str]]:
     for new in rounds:
-      pieces = []
-      for row, tokens in enumerate(new):
-        ids[row] += tokens
-        safe = len(self._safe_text(ids[row], stop))
-        text = self._text(ids[row], stop)
-        pieces.append(text[shown[row] : safe])
-        shown[row] = max(shown[row], safe)
+      pieces = [row.feed(tokens) for row, tokens in zip(rows, new, strict=True)]
       if any(pieces):
         yield pieces
-    rest = [self._text(row, stop)[begin:] for row, begin in zip(ids, shown, strict=True)]
+    rest = [row.finish() for row in rows]
     if any(rest):
       yield rest
 
-  def _safe_text(self, ids, stop) -> str:
-    """The text that no later token can change or cut."""
-    text = self._text(ids, stop).rstrip("\ufffd")
-    held = max(
-      (n for word in stop for n in range(1, len(word)) if text.endswith(word[:n])), default=0
-    )
-    return text[: len(text) - held]
-
-  def _text(self, ids, stop) -> str:
-    text = self.tokenizer.decode([token for token in ids if token != self.tokenizer.eos_id])
-    ends = [text.index(word) for word in stop if word in text]
-    return text[: min(ends)] if ends else text
-
   def _arguments(self, prompts, stop, settings) -> dict:
-    ids = [self.tokenizer.encode(prompt) for prompt in prompts]
+    encode = self.tokenizer.encode
+    ids = [encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
     automaton = StopStrings.compile(stop, self.tokenizer.token_bytes()) if stop else None
-    return {"prompts": ids, "stop": automaton, "eos": (self.tokenizer.eos_id,), **settings}
+    return {"prompts": ids, "stop": automaton, "eos": self.tokenizer.eos_ids, **settings}
 
   def _completions(self, prompts, stop, generation) -> list[Completion]:
-    rows = zip(prompts, generation.tokens, generation.finish, strict=True)
-    return [Completion(p, self._text(ids, stop), ids, finish) for p, ids, finish in rows]
+    out = []
+    for prompt, ids, finish in zip(prompts, generation.tokens, generation.finish, strict=True):
+      row = _Row(self.tokenizer, stop)
+      text = row.feed(ids) + row.finish()
+      shown = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
+      out.append(Completion(shown, text, ids, finish))
+    return out
+
+
+class _Row:
+  """The text of one row as its tokens come: nothing that a later token can change or cut.
+
+  Not `Tokenizer.decode`: SentencePiece tokenizers drop the space that a text begins with, and a
+  continuation needs it.
+  """
+
+  def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
+    self._stream, self._stop = TextStream(tokenizer), stop
+    self._waiting = ""  # may be the beginning of a stop string
+    self._stopped = False
+
+  def feed(self, tokens: Sequence[int]) -> str:
+    return self._take(self._stream.feed(tokens))
+
+  def finish(self) -> str:
+    piece = self._take(self._stream.finish())
+    rest, self._waiting = self._waiting, ""
+    return piece + rest
+
+  def _take(self, new: str) -> str:
+    if self._stopped:
+      return ""
+    text = self._waiting + new
+    ends = [text.index(word) for word in self._stop if word in text]
+    if ends:
+      self._stopped, self._waiting = True, ""
+      return text[: min(ends)]
+    held = max(
+      (n for word in self._stop for n in range(1, len(word)) if text.endswith(word[:n])), default=0
+    )
+    self._waiting = text[len(text) - held :]
+    return text[: len(text) - held]

@@ -21,7 +21,8 @@ class Tokenizer(Protocol):
 
   vocab_size: int
   bos_id: int  # what a document follows; eos_id where the vocabulary has none of its own
-  eos_id: int
+  eos_id: int  # ends a document
+  eos_ids: tuple[int, ...]  # all that end a generated text, eos_id among them
   pad_id: int
 
   def encode(self, text: str) -> list[int]:
@@ -50,6 +51,7 @@ class ByteTokenizer:
 
   vocab_size = 258
   bos_id = eos_id = 256
+  eos_ids = (256,)
   pad_id = 257
 
   def encode(self, text: str) -> list[int]:

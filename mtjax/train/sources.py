@@ -1,13 +1,11 @@
 """Where batches come from, and the texts that a run is scored on."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
-import numpy as np
-
-from mtjax.data.pipeline import TrainBatches, eval_documents
+from mtjax.data.pipeline import TrainBatches
 from mtjax.data.tokenizers import Tokenizer, load_tokenizer
 from mtjax.evaluate import perplexity
+from mtjax.evaluate.texts import named_documents
 from mtjax.models import Params
 from mtjax.train.config import RunConfig
 
@@ -39,13 +37,9 @@ def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]]
   if not data["eval_sources"]:
     return None
   tokenizer = _tokenizer(settings)
-  scored = {}
-  for entry in data["eval_sources"]:
-    name, _, source = entry.partition("=")
-    if not source:
-      raise ValueError(f"data.eval_sources holds {entry!r}; it must be name=source")
-    documents = eval_documents(source, tokenizer, cache_dir=data["cache_dir"])
-    scored[name] = _first(documents, tokenizer, data["eval_bytes"])
+  scored = named_documents(
+    data["eval_sources"], tokenizer, cache_dir=data["cache_dir"], limit=data["eval_bytes"]
+  )
 
   def evaluate(params: Params) -> dict[str, float]:
     return {
@@ -72,20 +66,3 @@ def _tokenizer(settings: RunConfig) -> Tokenizer:
       f"model.vocab_size is {size}"
     )
   return tokenizer
-
-
-def _first(documents, tokenizer: Tokenizer, limit: int) -> list[tuple[Sequence[int], int]]:
-  """Documents up to `limit` bytes, the last one cut where a token ends."""
-  width = np.array([len(token) for token in tokenizer.token_bytes()])
-  out: list[tuple[Any, int]] = []
-  for tokens, size in documents:
-    if size > limit:
-      ends = np.cumsum(width[tokens])
-      count = int(np.searchsorted(ends, limit, side="right"))
-      tokens, size = tokens[:count], int(ends[count - 1]) if count else 0
-    if len(tokens):
-      out.append((tokens, size))
-    limit -= size
-    if limit <= 0 or not len(tokens):
-      break
-  return out

@@ -57,7 +57,7 @@ def test_restored_batches_go_on_where_they_were(config):
     ("sources", (), "data.sources is empty"),
     ("sources", ("file:nowhere.txt",), "nowhere.txt"),
     ("tokenizer", "bundled", "'bundled' has 4096 tokens, model.vocab_size is 258"),
-    ("eval_sources", ("nowhere.txt",), "must be name=source"),
+    ("eval_sources", ("nowhere.txt",), "is not name=source"),
     ("eval_sources", ("a=file:nowhere.txt",), "nowhere.txt"),
   ],
 )

@@ -18,6 +18,7 @@ SYSTEMS = {
   "ctranslate2 float32": ("ctranslate2_ar", "float32", ("ctranslate2",)),
   "ctranslate2 int8": ("ctranslate2_ar", "int8", ("ctranslate2",)),
   "llama.cpp f32": ("llama_cpp_ar", "f32", ("llama_cpp", "gguf")),
+  "llama.cpp bf16": ("llama_cpp_ar", "bf16", ("llama_cpp", "gguf")),
   "llama.cpp q8_0": ("llama_cpp_ar", "q8_0", ("llama_cpp", "gguf")),
   "mtjax xla float32": ("mtjax_ar", "xla", ()),
   "mtjax": ("mtjax_ar", "stored", ()),

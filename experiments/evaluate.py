@@ -1,0 +1,82 @@
+"""Scores texts: python -m experiments.evaluate --model=target --text=books=file:valid/*.txt.gz
+
+Prints bits per byte, which compares models of any tokenizer, and perplexity per token, which does
+not. --text is name=source (see mtjax/data/sources.py) and may be given several times. A document
+is read in overlapping rows, so that no token is predicted from less than --context others.
+
+The bundled models' validation parts (DATA is the developer data set):
+
+python -m experiments.evaluate --model=target \
+  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
+  --text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}" \
+  --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from mtjax import launch
+
+_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or Hugging Face id.")
+_WEIGHTS = flags.DEFINE_enum("weights", "stored", ["stored", "int8"], "As in decoding.")
+_TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
+_BYTES = flags.DEFINE_integer("bytes", None, "Score about the first bytes of each text.", 1)
+_LENGTH = flags.DEFINE_integer("length", 512, "Tokens a row.", lower_bound=1)
+_CONTEXT = flags.DEFINE_integer("context", 256, "Least tokens that one is predicted from.", 0)
+_BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
+
+
+def run() -> None:
+  if not _TEXT.value:
+    raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
+  # Imported here: a mistake in the command is answered at once.
+  from mtjax.evaluate.perplexity import score
+  from mtjax.evaluate.texts import named_documents
+  from mtjax.models.quantize import to_int8
+  from mtjax.presets import load_pretrained
+
+  text = load_pretrained(_MODEL.value)
+  params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
+  texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
+  table = Table("text", "bits per byte", "perplexity per token", "tokens", "bytes")
+  records = {}
+  with Console(stderr=True).status("") as status:
+    for name, documents in texts.items():
+      found = score(
+        text.model,
+        params,
+        documents,
+        start=text.tokenizer.bos_id,
+        length=_LENGTH.value,
+        context=_CONTEXT.value,
+        batch=_BATCH.value,
+        progress=lambda done, rows, name=name: status.update(f"{name}: row {done} of {rows}"),
+      )
+      bits, perplexity = found.bits_per_byte, found.perplexity
+      table.add_row(
+        name, f"{bits:.4f}", f"{perplexity:.2f}", f"{found.tokens:,}", f"{found.bytes:,}"
+      )
+      records[name] = dict(
+        dataclasses.asdict(found), bits_per_byte=bits, perplexity_per_token=perplexity
+      )
+  Console(file=sys.stdout).print(table)
+  if _OUTPUT.value is not None:
+    settings = dict(
+      model=_MODEL.value,
+      weights=_WEIGHTS.value,
+      text=_TEXT.value,
+      length=_LENGTH.value,
+      context=_CONTEXT.value,
+    )
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dict(settings=settings, texts=records), file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

@@ -1,0 +1,51 @@
+"""Texts to score, by name: what evaluation launchers and training runs read."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtjax.data.pipeline import eval_documents
+from mtjax.data.tokenizers import Tokenizer
+
+Documents = list[tuple[Sequence[int], int]]  # (tokens, bytes of the text they stand for)
+
+_ENTRY = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
+
+
+def named_documents(
+  entries: Sequence[str], tokenizer: Tokenizer, *, cache_dir: str = "", limit: int | None = None
+) -> dict[str, Documents]:
+  """The documents of each "name=source" (see `mtjax.data.sources`), tokenised.
+
+  Of each, about the first `limit` bytes (None: all). Raises ValueError or FileNotFoundError for
+  an entry that is not name=source, a name given twice, and what cannot be read.
+  """
+  out: dict[str, Documents] = {}
+  for entry in entries:
+    found = _ENTRY.fullmatch(entry)
+    if found is None:
+      raise ValueError(f"{entry!r} is not name=source, as in books=file:valid/*.txt.gz")
+    name, source = found.groups()
+    if name in out:
+      raise ValueError(f"two texts are named {name!r}")
+    documents: Documents = list(eval_documents(source, tokenizer, cache_dir=cache_dir))
+    out[name] = documents if limit is None else _first(documents, tokenizer, limit)
+  return out
+
+
+def _first(documents: Documents, tokenizer: Tokenizer, limit: int) -> Documents:
+  """Documents up to `limit` bytes, the last one cut where a token ends."""
+  width = np.array([len(token) for token in tokenizer.token_bytes()])
+  out: Documents = []
+  for tokens, size in documents:
+    if size > limit:
+      ends = np.cumsum(width[tokens])
+      count = int(np.searchsorted(ends, limit, side="right"))
+      tokens, size = tokens[:count], int(ends[count - 1]) if count else 0
+    if len(tokens):
+      out.append((tokens, size))
+    limit -= size
+    if limit <= 0 or not len(tokens):
+      break
+  return out

@@ -44,6 +44,16 @@ def _prompt_of(line: str, number: int) -> str:
     raise ValueError(f'{_PROMPTS.value}, line {number}: not {{"prompt": "..."}}') from None
 
 
+def formatted(prompts: list[str], tokenizer, prompt_format: str):
+  if prompt_format == "text":
+    return prompts
+  if prompt_format != "chat":
+    raise ValueError(f'prompt_format {prompt_format!r} is not one of: "text", "chat"')
+  if not hasattr(tokenizer, "encode_chat"):
+    raise ValueError("this model's tokenizer has no chat template; use prompt_format text")
+  return [tokenizer.encode_chat([dict(role="user", content=prompt)]) for prompt in prompts]
+
+
 def run() -> None:
   config = launch.required(_CONFIG, "configs/decode/ar.py")
   if config.method not in METHODS:
@@ -61,7 +71,7 @@ def run() -> None:
   )
   results = []
   pieces = text.stream(
-    prompts,
+    formatted(prompts, text.tokenizer, config.prompt_format),
     max_tokens=config.max_tokens,
     sampling=sampling,
     key=config.seed,

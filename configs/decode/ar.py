@@ -12,6 +12,7 @@ def get_config() -> ConfigDict:
       method="ar",
       model="target",  # "target", "draft", a folder, or a Hugging Face id
       weights="stored",  # "stored", or "int8" (another, smaller target)
+      prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       max_tokens=128,
       temperature=0.0,
       top_k=0,

@@ -1,1 +1,5 @@
 """Parameters and training states on disk."""
+
+from mtjax.checkpoints.pretrained import load, save
+
+__all__ = ["load", "save"]

@@ -119,6 +119,12 @@ def test_bandwidth_is_measured(native):
     measure_bandwidth(1000)
 
 
+def test_bandwidth_is_measured_without_a_compiler_too(monkeypatch):
+  monkeypatch.setattr(build, "unavailable", lambda: "there is no compiler")
+  monkeypatch.setattr(build, "library", lambda: pytest.fail("the library was used"))
+  assert 0.1 < measure_bandwidth(1 << 20, seconds=0.01) < 10_000
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-mno-avx512vnni", "-mno-avx512f", "-mno-avx"])
 def test_other_instruction_sets(flag, tmp_path):

@@ -27,7 +27,7 @@ METHODS = {
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode.py",
     config="configs/decode/ar.py",
-    test="tests/core/test_decode.py",
+    test="tests/core/test_law.py",
   ),
 }
 

@@ -40,14 +40,15 @@ class Checkpoints:
   """Checkpoints of one run under `folder`, at most `keep` (and those of `keep_steps`).
 
   `identity` is what must be equal for a checkpoint to be continued: JSON values, the model, the
-  data and the optimizer of the run.
+  data and the optimizer of the run. None: read whatever is there and touch nothing, also while
+  the run goes on.
   """
 
   def __init__(
     self,
     folder: str | Path,
     *,
-    identity: Mapping[str, Any],
+    identity: Mapping[str, Any] | None,
     keep: int = 2,
     keep_steps: tuple[int, ...] = (),
   ):
@@ -62,11 +63,15 @@ class Checkpoints:
     preserve = policies.AnyPreservationPolicy(
       [policies.LatestN(keep), policies.CustomSteps(list(keep_steps))]
     )
+    if identity is None:
+      options = ocp.CheckpointManagerOptions(read_only=True)
+    else:
+      options = ocp.CheckpointManagerOptions(
+        preservation_policy=preserve, cleanup_tmp_directories=True
+      )
     self._manager = ocp.CheckpointManager(
       self._folder,
-      options=ocp.CheckpointManagerOptions(
-        preservation_policy=preserve, cleanup_tmp_directories=True
-      ),
+      options=options,
       item_names=("state", "manifest"),
     )
 
@@ -103,8 +108,9 @@ class Checkpoints:
         warnings.warn(f"refused checkpoint {self._path(step)}: {error}", stacklevel=2)
         broken.append(step)
         continue
-      for other in broken:
-        self._put_aside(other)
+      if self._identity is not None:
+        for other in broken:
+          self._put_aside(other)
       return step, found
     if steps:
       raise ValueError(
@@ -124,7 +130,8 @@ class Checkpoints:
 
   def _read(self, step: int, state: PyTree) -> Restored:
     manifest = self._manifest(step)
-    self._check_identity(step, manifest)
+    if self._identity is not None:
+      self._check_identity(step, manifest)
     wanted = dict(_leaves(state))
     _check_arrays(manifest["arrays"], wanted)
     target = jax.tree.map(

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import json
+import os
 import signal
 import sys
 import threading
@@ -15,12 +17,13 @@ from mtjax import sharding
 from mtjax.checkpoints.training import Checkpoints
 from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
+from mtjax.train.export import CONFIG_FILE
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.objectives import OBJECTIVES
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.progress import make_progress
 from mtjax.train.sources import make_batches, make_evaluation
-from mtjax.train.step import TrainState, init_state, make_step, packed_loss
+from mtjax.train.step import TrainState, init_state, make_step, packed_loss, parameters_to_use
 
 PREEMPTED_EXIT = 42
 
@@ -62,6 +65,8 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
     keep_steps=(stable_end,),
   )
   state, start = _restore(settings, checkpoints, state, batches)
+  # After the restore: the folder of another run is left as it is.
+  _write_config(workdir / CONFIG_FILE, config)
   parameters = count_parameters(state.params)
   print(f"{parameters:,} parameters, from step {start} to {steps}", file=sys.stderr, flush=True)
   speed = Speed(steps=steps)
@@ -82,7 +87,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
         values |= speed.update(done, since_log)
         since_log = 0
       if evaluate is not None and (_due(done, settings.eval_every) or done == steps):
-        scores = evaluate(_to_use(state))
+        scores = evaluate(parameters_to_use(state))
         values |= {f"bits_per_byte/{name}": score for name, score in scores.items()}
       if values:
         for sink in sinks:
@@ -92,7 +97,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
       if stop.is_set():
         break
     checkpoints.wait()
-  return state, _to_use(state)
+  return state, parameters_to_use(state)
 
 
 def _initial(settings, optimizer, mesh):
@@ -124,13 +129,15 @@ def _restore(settings, checkpoints, state, batches) -> tuple[TrainState, int]:
   return restored.state, step
 
 
+def _write_config(path: Path, config: Mapping[str, Any]) -> None:
+  new = path.with_suffix(".new")
+  new.write_text(json.dumps(config, indent=2, default=dict), encoding="utf-8")
+  os.replace(new, path)
+
+
 def _schedule(settings) -> dict[str, int]:
   s = settings.schedule
   return dict(steps=s.steps, warmup=s.warmup, decay=s.decay)
-
-
-def _to_use(state: TrainState) -> Params:
-  return state.params if state.ema is None else state.ema
 
 
 def _due(step: int, every: int) -> bool:

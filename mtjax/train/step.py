@@ -42,6 +42,11 @@ def init_state(
   )
 
 
+def parameters_to_use(state: TrainState) -> Params:
+  """The average of the parameters if there is one."""
+  return state.params if state.ema is None else state.ema
+
+
 def packed_loss(model: Model, objective: Callable) -> Loss:
   """`objective` on rows of packed documents, each blind to the others."""
 

@@ -1,0 +1,34 @@
+"""Writes a trained model for decoding: python -m experiments.export --workdir=runs/x --output=m/x
+
+The newest checkpoint of the run (its average of the parameters, if it keeps one) becomes a folder
+that experiments/decode.py, transformers and others open: config.json, safetensors, tokenizer.
+"""
+
+from absl import flags
+
+from mtjax import launch
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the training run.")
+_OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
+_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the stored weights.")
+_TOKENIZER = flags.DEFINE_bool("tokenizer", True, "Write the tokenizer's files as well.")
+
+
+def run() -> None:
+  workdir = launch.required(_WORKDIR, "runs/tiny")
+  output = launch.required(_OUTPUT, "models/tiny")
+  import jax
+
+  from mtjax import checkpoints
+  from mtjax.models import count_parameters
+  from mtjax.train.export import load_trained
+
+  text, step = load_trained(workdir)
+  params = jax.tree.map(lambda x: x.astype(_DTYPE.value), text.params)
+  tokenizer = text.tokenizer if _TOKENIZER.value else None
+  checkpoints.save(output, text.model, params, tokenizer=tokenizer)
+  print(f"step {step}: {count_parameters(params):,} parameters as {_DTYPE.value} in {output}")
+
+
+if __name__ == "__main__":
+  launch.main(run)

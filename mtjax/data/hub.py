@@ -1,26 +1,32 @@
-"""Tokenizer files of a Hugging Face id."""
+"""Files of a Hugging Face id."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
-_FILES = ("tokenizer*", "config.json", "generation_config.json", "chat_template*")
+TOKENIZER_FILES = ("tokenizer*", "config.json", "generation_config.json", "chat_template*")
+# Not *.safetensors: some repositories hold their weights a second time, in another layout.
+MODEL_FILES = (*TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json")
+
+_TOKENIZER = 'tokenizer {name!r}; it must be "bytes", "bundled", a file, a folder or'
 
 
-def local_folder(name: str) -> Path:
-  """The folder that the id's tokenizer files are in, fetched or found in the hub's cache.
+def local_folder(
+  name: str, files: Sequence[str] = TOKENIZER_FILES, otherwise: str = _TOKENIZER
+) -> Path:
+  """The folder that an id's files are in, fetched or found in the hub's cache.
 
+  `files` are patterns; `otherwise` names what was asked for and what else it could have been.
   Raises FileNotFoundError for what can be no id or cannot be had, ImportError without mtjax[hf].
   """
   if name.count("/") != 1 or name.startswith((".", "/", "~")):
-    raise FileNotFoundError(
-      f'there is no tokenizer {name!r}; it must be "bytes", "bundled", a file, a folder or a '
-      "Hugging Face id (owner/name)"
-    )
+    what = otherwise.format(name=name)
+    raise FileNotFoundError(f"there is no {what} a Hugging Face id (owner/name)")
   try:
     import huggingface_hub
   except ImportError:
     raise ImportError(f"{name!r} is no folder; to fetch it, pip install mtjax[hf]") from None
   try:
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(_FILES)))
+    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files)))
   except Exception as error:
     reason = str(error).strip().split("\n")[0]
     raise FileNotFoundError(

@@ -1,0 +1,93 @@
+"""Families of transformers whose config.json and tensors can be read and written."""
+
+import dataclasses
+from typing import Any
+
+from mtjax.checkpoints.families.family import Family, Raw
+from mtjax.checkpoints.families.gemma import GEMMA2, GEMMA3
+from mtjax.checkpoints.families.gpt2 import GPT2
+from mtjax.checkpoints.families.llama import LLAMA
+from mtjax.checkpoints.families.mistral import MISTRAL
+from mtjax.checkpoints.families.olmo2 import OLMO2
+from mtjax.checkpoints.families.qwen import QWEN2, QWEN3
+from mtjax.checkpoints.families.smollm3 import SMOLLM3
+from mtjax.models import Rope, TransformerConfig
+
+# In the order in which an export tries them: what several can express is the first one's.
+FAMILIES = {
+  family.model_type: family
+  for family in (LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GEMMA2, GEMMA3, GPT2)
+}
+
+
+def read_config(raw: Raw) -> tuple[Family, TransformerConfig]:
+  """The family and config of a config.json.
+
+  Raises ValueError for an unknown model_type (with those that are known), for quantised weights
+  and for settings that the network cannot compute.
+  """
+  kind = raw.get("model_type")
+  if kind == "gemma3" and "text_config" in raw:
+    # The text half of a model of images and text.
+    raw, kind = {**raw["text_config"]}, "gemma3_text"
+  if kind not in FAMILIES:
+    raise ValueError(
+      f"model_type {kind!r} of config.json is not supported; known: {', '.join(FAMILIES)}"
+    )
+  if raw.get("quantization_config"):
+    raise ValueError("the weights are quantised (quantization_config); save them as floats first")
+  family = FAMILIES[kind]
+  return family, family.read({**family.defaults, **raw})
+
+
+def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
+  """The first family that can hold the whole of a config, and its fields of config.json.
+
+  Raises ValueError that says what the closest family has otherwise.
+  """
+  reasons = []
+  for family in FAMILIES.values():
+    raw = family.write(config)
+    lost = _differences(config, family.read({**family.defaults, **raw}))
+    refusal = family.refusal(config)
+    lost += [] if refusal is None else [refusal]
+    if not lost:
+      return family, raw
+    reasons.append((len(lost), family.model_type, lost))
+  _, name, lost = min(reasons, key=lambda reason: reason[0])
+  raise ValueError(
+    f"no family of transformers can express this model; the closest, {name}, cannot: "
+    f"{'; '.join(lost)}. Known: {', '.join(FAMILIES)}"
+  )
+
+
+def _differences(config: TransformerConfig, found: TransformerConfig) -> list[str]:
+  config, found = _essence(config), _essence(found)
+  pairs = {
+    field.name: (getattr(config, field.name), getattr(found, field.name))
+    for field in dataclasses.fields(config)
+  }
+  return [f"{name} is {a!r}, there {b!r}" for name, (a, b) in pairs.items() if a != b]
+
+
+def _essence(config: TransformerConfig) -> TransformerConfig:
+  """The config without what does not change its logits, or is written in two ways."""
+  scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
+  layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
+  return dataclasses.replace(
+    config, dtype="float32", remat="none", attention_scale=scale, layers=layers
+  )
+
+
+def _used(rope: Rope | None) -> Rope | None:
+  """A rope with only the fields that its kind reads."""
+  if rope is None or rope.kind == "yarn":
+    return rope
+  fields = dict(theta=rope.theta, kind=rope.kind)
+  if rope.kind != "default":
+    fields["factor"] = rope.factor
+  if rope.kind == "llama3":
+    fields["low_freq_factor"] = rope.low_freq_factor
+    fields["high_freq_factor"] = rope.high_freq_factor
+    fields["original_max_position"] = rope.original_max_position
+  return Rope(**fields)

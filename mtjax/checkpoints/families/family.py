@@ -1,0 +1,125 @@
+"""What a family of transformers is to us, and the config fields that all of them share."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mtjax.checkpoints.layout import Recipe
+from mtjax.models import Layer, Rope, TransformerConfig
+
+Raw = Mapping[str, Any]
+
+# Their name of an activation -> ours, and the name that we write.
+_ACTIVATIONS = {
+  "silu": "silu",
+  "swish": "silu",
+  "gelu": "gelu",
+  "gelu_new": "gelu_tanh",
+  "gelu_pytorch_tanh": "gelu_tanh",
+  "relu": "relu",
+}
+_NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """One model_type: its config.json and where its tensors go.
+
+  `read` raises ValueError for what the network cannot compute. `write` never raises and may lose
+  what the family cannot express: `mtjax.checkpoints.families.express` reads back what it wrote and
+  compares. `refusal` gives a reason when transformers would not load what was written.
+  """
+
+  model_type: str
+  architecture: str
+  defaults: Raw  # transformers' values for what a file may leave out
+  read: Callable[[Raw], TransformerConfig]
+  write: Callable[[TransformerConfig], dict[str, Any]]
+  recipes: Callable[[TransformerConfig], dict[str, Recipe]]
+  # What the stored names may begin with; the first is what we write.
+  prefixes: tuple[str, ...] = ("model.", "", "language_model.model.", "model.language_model.")
+  refusal: Callable[[TransformerConfig], str | None] = lambda config: None
+
+
+def required(raw: Raw, name: str) -> Any:
+  """raw[name]; ValueError when a file lacks it."""
+  if raw.get(name) is None:
+    raise ValueError(f"config.json has no {name!r}")
+  return raw[name]
+
+
+def activation(name: str) -> Any:
+  """Our name of an activation of theirs; ValueError for one that the network lacks."""
+  if name not in _ACTIVATIONS:
+    raise ValueError(f"activation {name!r} is not one of: {', '.join(_ACTIVATIONS)}")
+  return _ACTIVATIONS[name]
+
+
+def read_common(raw: Raw) -> dict[str, Any]:
+  """Sizes, eps, activation, tied head: equal in all families but GPT-2."""
+  heads = required(raw, "num_attention_heads")
+  return dict(
+    vocab_size=required(raw, "vocab_size"),
+    dim=required(raw, "hidden_size"),
+    heads=heads,
+    kv_heads=raw.get("num_key_value_heads") or heads,
+    head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
+    mlp_dim=required(raw, "intermediate_size"),
+    norm_eps=float(required(raw, "rms_norm_eps")),
+    activation=activation(raw.get("hidden_activation") or raw.get("hidden_act") or "silu"),
+    max_position=required(raw, "max_position_embeddings"),
+    tied=bool(raw["tie_word_embeddings"]),
+  )
+
+
+def write_common(config: TransformerConfig) -> dict[str, Any]:
+  return dict(
+    vocab_size=config.vocab_size,
+    hidden_size=config.dim,
+    intermediate_size=config.mlp_dim,
+    num_hidden_layers=len(config.layers),
+    num_attention_heads=config.heads,
+    num_key_value_heads=config.kv_heads,
+    head_dim=config.head_dim,
+    rms_norm_eps=config.norm_eps,
+    hidden_act=_NAMES[config.activation],
+    max_position_embeddings=config.max_position,
+    tie_word_embeddings=config.tied,
+  )
+
+
+def layer_types(raw: Raw, default: Callable[[int], str]) -> list[str]:
+  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types."""
+  count = required(raw, "num_hidden_layers")
+  types = raw.get("layer_types") or [default(index) for index in range(count)]
+  unknown = sorted(set(types) - {FULL, SLIDING})
+  if unknown:
+    raise ValueError(f"layer_types {unknown} are not among {FULL}, {SLIDING}")
+  if len(types) != count:
+    raise ValueError(f"{len(types)} layer_types for {count} layers")
+  if SLIDING in types and raw.get("sliding_window") is None:
+    raise ValueError(f"layer_types has {SLIDING}, but there is no sliding_window")
+  return types
+
+
+def make_layers(types: Sequence[str], window: int | None, ropes: Mapping[str, Rope | None]):
+  """Layers of these kinds; full attention has no window."""
+  return tuple(Layer(window if kind == SLIDING else None, ropes[kind]) for kind in types)
+
+
+def written_types(config: TransformerConfig) -> list[str]:
+  return [FULL if layer.window is None else SLIDING for layer in config.layers]
+
+
+def only_window(config: TransformerConfig) -> int | None:
+  """The window of the first layer that has one."""
+  return next((layer.window for layer in config.layers if layer.window is not None), None)
+
+
+def heads_must_divide(config: TransformerConfig) -> str | None:
+  """For families whose config class demands it, whatever head_dim is."""
+  if config.dim % config.heads == 0:
+    return None
+  return f"transformers demands that heads ({config.heads}) divide dim ({config.dim})"

@@ -1,0 +1,97 @@
+"""Rotary settings in config.json, in the form of transformers 5 (rope_parameters) and before."""
+
+import math
+from typing import Any
+
+from mtjax.checkpoints.families.family import FULL, SLIDING, Raw
+from mtjax.models import Rope, TransformerConfig
+
+_KINDS = ("default", "linear", "llama3", "yarn")
+
+
+def read_rope(raw: Raw, kind: str = FULL) -> Rope:
+  """The settings for layers of a kind. ValueError for a rope type that the network lacks."""
+  given = raw.get("rope_parameters") or {}
+  given = given.get(kind, {}) if {FULL, SLIDING} & set(given) else given
+  # transformers lets the older key win where a file has both.
+  given = {**given, **(raw.get("rope_scaling") or {})}
+  theta = given.get("rope_theta") or raw.get("rope_theta") or 10_000.0
+  name = given.get("rope_type") or given.get("type") or "default"
+  if name not in _KINDS:
+    raise ValueError(f"rope type {name!r} is not one of: {', '.join(_KINDS)}")
+  part = given.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or 1.0
+  if part != 1:
+    raise ValueError(f"partial_rotary_factor must be 1 (whole heads are rotated), got {part}")
+  if name == "default":
+    return Rope(theta=float(theta))
+  if name == "linear":
+    return Rope(theta=float(theta), kind="linear", factor=float(_need(given, "factor", name)))
+  longest = raw["max_position_embeddings"]
+  original = given.get("original_max_position_embeddings") or longest
+  if name == "llama3":
+    return Rope(
+      theta=float(theta),
+      kind="llama3",
+      factor=float(_need(given, "factor", name)),
+      low_freq_factor=float(_need(given, "low_freq_factor", name)),
+      high_freq_factor=float(_need(given, "high_freq_factor", name)),
+      original_max_position=original,
+    )
+  factor = float(given.get("factor") or longest / original)
+  return Rope(
+    theta=float(theta),
+    kind="yarn",
+    factor=factor,
+    original_max_position=original,
+    beta_fast=float(given.get("beta_fast") or 32),
+    beta_slow=float(given.get("beta_slow") or 1),
+    attention_factor=_attention_factor(given, factor),
+    truncate=bool(given.get("truncate", True)),
+  )
+
+
+def write_rope(rope: Rope) -> dict[str, Any]:
+  """One set of settings for all layers, under the new and under the old names."""
+  scaling = rope_scaling(rope)
+  return dict(
+    rope_theta=rope.theta,
+    rope_scaling=scaling,
+    rope_parameters={"rope_theta": rope.theta, **(scaling or {"rope_type": "default"})},
+  )
+
+
+def rope_scaling(rope: Rope) -> dict[str, Any] | None:
+  """What distinguishes it from plain rotary positions; None for plain ones."""
+  if rope.kind == "default":
+    return None
+  out: dict[str, Any] = dict(rope_type=rope.kind, factor=rope.factor)
+  if rope.kind == "llama3":
+    out.update(low_freq_factor=rope.low_freq_factor, high_freq_factor=rope.high_freq_factor)
+  if rope.kind == "yarn":
+    out.update(beta_fast=rope.beta_fast, beta_slow=rope.beta_slow)
+    out.update(attention_factor=rope.attention_factor, truncate=rope.truncate)
+  if rope.kind in ("llama3", "yarn"):
+    out.update(original_max_position_embeddings=rope.original_max_position)
+  return out
+
+
+def only_rope(config: TransformerConfig) -> Rope:
+  """The settings of the first layer that has any."""
+  return next((layer.rope for layer in config.layers if layer.rope is not None), Rope())
+
+
+def _need(given, field, name) -> float:
+  if given.get(field) is None:
+    raise ValueError(f"rope type {name!r} needs {field!r}, config.json has none")
+  return given[field]
+
+
+def _attention_factor(given, factor) -> float:
+  if given.get("attention_factor") is not None:
+    return float(given["attention_factor"])
+
+  def scale(by):
+    return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0
+
+  over, under = given.get("mscale"), given.get("mscale_all_dim")
+  return scale(over) / scale(under) if over and under else scale(1.0)

@@ -1,0 +1,143 @@
+"""Parameters as transformers stores them: which parts of which tensors make up one of ours."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+
+from mtjax.checkpoints.reading import StoredTensors
+
+# Read at once. Small, because what is read lies beside the parameter that it is copied to.
+_CHUNK = 4 << 20
+# Arrays that begin on such an address are taken over by JAX on a CPU, not copied.
+_ALIGNMENT = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+  """Outputs start, ..., stop - 1 of a stored tensor."""
+
+  name: str
+  shape: tuple[int, ...]  # of the whole stored tensor
+  start: int
+  stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """A parameter as pieces of stored tensors, its outputs one piece after another.
+
+  `rows`: tables [V, D] and vectors, stored as they are (norms over several axes: flat).
+  `out_in`: kernels, ours [in, out], stored [out, in] (torch.nn.Linear). `in_out`: kernels stored as
+  ours are (GPT-2's Conv1D).
+  """
+
+  layout: Literal["rows", "out_in", "in_out"]
+  pieces: tuple[Piece, ...]
+
+  def placed(self) -> Iterator[tuple[Piece, int]]:
+    """Pieces, each with the index of its first output in the parameter."""
+    at = 0
+    for piece in self.pieces:
+      yield piece, at
+      at += piece.stop - piece.start
+
+  @property
+  def outputs(self) -> int:
+    return sum(piece.stop - piece.start for piece in self.pieces)
+
+
+def whole(layout: Literal["rows", "out_in", "in_out"], name: str, *shape: int) -> Recipe:
+  """A parameter that is one stored tensor of that shape."""
+  outputs = shape[1] if layout == "in_out" else shape[0]
+  return Recipe(layout, (Piece(name, shape, 0, outputs),))
+
+
+def stored_shapes(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
+  """Names and shapes of all stored tensors, in the order of the parameters they belong to."""
+  return {piece.name: piece.shape for recipe in recipes.values() for piece in recipe.pieces}
+
+
+def read_block(
+  recipe: Recipe,
+  stored: StoredTensors,
+  shape: tuple[int, ...],
+  index: Sequence[slice],
+  dtype: np.dtype,
+) -> np.ndarray:
+  """parameter[index] for a parameter of `shape`, assembled in chunks of a few MB of the files.
+
+  Needs no more memory than the result and a chunk. The result is aligned so that JAX on a CPU
+  takes it over without a copy: do not write to it afterwards.
+  """
+  bounds = [s.indices(size)[:2] for s, size in zip(index, shape, strict=True)]
+  out = _aligned(tuple(stop - start for start, stop in bounds), dtype)
+  if recipe.layout == "in_out":
+    _read_in_out(recipe, stored, bounds, out)
+  elif recipe.layout == "out_in":
+    (first, last), outputs = bounds
+    _read_rows(recipe, stored, outputs, out.T, slice(first, last))
+  elif len(recipe.pieces[0].shape) == 1 and len(shape) > 1:
+    flat = np.empty(recipe.outputs, dtype)
+    _read_rows(recipe, stored, (0, recipe.outputs), flat, ...)
+    out[...] = flat.reshape(shape)[tuple(index)]
+  else:
+    columns = slice(*bounds[1]) if len(bounds) > 1 else ...
+    _read_rows(recipe, stored, bounds[0], out, columns)
+  return out
+
+
+def _read_rows(recipe, stored, outputs, out, columns):
+  """out[o - first, :] = row o, for every output o from first to last."""
+  first, last = outputs
+  for piece, at in recipe.placed():
+    begin, end = max(first, at), min(last, at + piece.stop - piece.start)
+    for o, n in _chunks(begin, end, stored.row_bytes(piece.name)):
+      row = piece.start + o - at
+      rows = stored.rows(piece.name, row, row + n)
+      out[o - first : o - first + n] = rows if columns is ... else rows[:, columns]
+
+
+def _read_in_out(recipe, stored, bounds, out):
+  (top, bottom), (first, last) = bounds
+  for name in dict.fromkeys(piece.name for piece in recipe.pieces):
+    for i, n in _chunks(top, bottom, stored.row_bytes(name)):
+      rows = stored.rows(name, i, i + n)
+      for piece, at in recipe.placed():
+        begin, end = max(first, at), min(last, at + piece.stop - piece.start)
+        if piece.name == name and begin < end:
+          shift = piece.start - at
+          columns = rows[:, begin + shift : end + shift]
+          out[i - top : i - top + n, begin - first : end - first] = columns
+
+
+def _chunks(begin: int, end: int, row_bytes: int) -> Iterator[tuple[int, int]]:
+  size = max(1, _CHUNK // row_bytes)
+  for start in range(begin, end, size):
+    yield start, min(size, end - start)
+
+
+def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+  size = math.prod(shape) * dtype.itemsize
+  raw = np.empty(size + _ALIGNMENT, np.uint8)
+  offset = -raw.ctypes.data % _ALIGNMENT
+  return raw[offset : offset + size].view(dtype).reshape(shape)
+
+
+def stored_tensor(recipe: Recipe, parameter: np.ndarray, name: str) -> np.ndarray:
+  """The stored tensor `name` out of the parameter that holds it: contiguous."""
+  shape = next(piece.shape for piece in recipe.pieces if piece.name == name)
+  out = np.empty(shape, parameter.dtype)
+  if recipe.layout == "rows" and len(shape) == 1:
+    parameter = parameter.reshape(-1)
+  elif recipe.layout == "out_in":
+    parameter = parameter.T
+  for piece, at in recipe.placed():
+    size = piece.stop - piece.start
+    if piece.name == name and recipe.layout == "in_out":
+      out[:, piece.start : piece.stop] = parameter[:, at : at + size]
+    elif piece.name == name:
+      out[piece.start : piece.stop] = parameter[at : at + size]
+  return out

@@ -1,0 +1,224 @@
+"""Models in the format of transformers: a folder of config.json, safetensors, tokenizer files."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from mtjax import sharding
+from mtjax.checkpoints import families, layout, tokenizer_files, writing
+from mtjax.checkpoints.families import Family
+from mtjax.checkpoints.reading import DTYPES, StoredTensors, read_json
+from mtjax.data.hub import MODEL_FILES, local_folder
+from mtjax.models import Model, Params
+
+_FLOATS = tuple(dtype.name for dtype in DTYPES.values())
+_SHARD = 5 * 10**9  # bytes; where transformers cuts too
+_SHOWN = 6
+_HEADS = ("lm_head.weight", "language_model.lm_head.weight")
+
+
+def load(
+  source: str | os.PathLike, *, dtype: Any = None, mesh: Mesh | None = None
+) -> tuple[Model, Params]:
+  """A model and its parameters from a local folder or a Hugging Face id (extra `hf`).
+
+  dtype None keeps the stored one and computes in float32; "float32", "bfloat16" or "float16" (or
+  the type) is what parameters are converted to and what the model computes in. With a mesh, each
+  parameter goes to where mtjax.sharding puts it, and a process reads only what its devices hold.
+
+  Parameters are assembled one at a time from reads of a few MB: the peak of host memory is the
+  parameters kept there and a few MB; for other devices, one parameter.
+
+  Raises FileNotFoundError for missing files; ValueError for a family or a setting that is not
+  supported, for broken files, and for tensors that are missing, unexpected or misshaped;
+  ImportError for an id without the extra. No tensor is read before all names and shapes agree.
+  """
+  computed = "float32" if dtype is None else jnp.dtype(dtype).name
+  if computed not in _FLOATS:
+    raise ValueError(f"dtype must be None or one of {', '.join(_FLOATS)}, got {computed}")
+  folder = Path(source).expanduser()
+  if not folder.is_dir():
+    folder = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder or")
+  if not (folder / "config.json").is_file():
+    raise FileNotFoundError(f"{folder} has no config.json")
+  family, config = families.read_config(read_json(folder / "config.json"))
+  model = Model(dataclasses.replace(config, dtype=computed))
+  with StoredTensors(folder) as stored:
+    recipes = family.recipes(config)
+    _match(stored, layout.stored_shapes(recipes), family, tied=config.tied, folder=folder)
+    target = None if dtype is None else np.dtype(computed)
+    return model, _read(model.shapes(), recipes, stored, target, mesh)
+
+
+def save(
+  folder: str | os.PathLike,
+  model: Model,
+  params: Params,
+  *,
+  tokenizer: Any = None,
+  shard_bytes: int = _SHARD,
+) -> None:
+  """Writes a folder that `load` and transformers read: the same numbers in the same dtype.
+
+  The family is the first of `mtjax.checkpoints.families.FAMILIES` that expresses the whole config.
+  `tokenizer` is one of mtjax.data.tokenizers: its files are written beside the weights, with the
+  end token in every file that readers look for it; without one, no end token is known. Files of
+  more than `shard_bytes` are split. Everything is written beside its place first: an interrupted
+  save leaves no half model, and other files in the folder stay.
+
+  Raises ValueError for what no family can express (extra embeddings, say), and for int8 or packed
+  parameters. Needs every array in this process's reach, and memory for one parameter at a time.
+  """
+  family, raw = families.express(model.config)
+  recipes = family.recipes(model.config)
+  flat = _flat(params)
+  _check_parameters(flat, model)
+  folder = Path(folder).expanduser()
+  dtypes = {name: flat[path].dtype for path, recipe in recipes.items() for name in _names(recipe)}
+  shapes = layout.stored_shapes(recipes)
+  given = {name: (dtypes[name], shapes[name]) for name in shapes}
+  config = {
+    "architectures": [family.architecture],
+    "model_type": family.model_type,
+    **raw,
+    # transformers before 4.56 looks for torch_dtype.
+    **dict.fromkeys(("dtype", "torch_dtype"), flat["embedding/table"].dtype.name),
+    **tokenizer_files.special_ids(tokenizer, model.config.vocab_size),
+  }
+  with writing.new_files(folder) as place:
+    writing.write_tensors(place, given, _stored(recipes, flat), shard_bytes)
+    tokenizer_files.write(place, tokenizer, model.config.max_position)
+    writing.write_json(place / "config.json", config)
+
+
+def _match(
+  stored: StoredTensors,
+  wanted: Mapping[str, tuple[int, ...]],
+  family: Family,
+  *,
+  tied: bool,
+  folder: Path,
+) -> None:
+  """Renames what is stored to what the family calls it; ValueError unless all of it fits."""
+  _rename(stored, wanted, family)
+  found = stored.tensors
+  if tied:
+    # Some files hold a tied head a second time.
+    found.pop("lm_head.weight", None)
+  wrong = {
+    "missing": [name for name in wanted if name not in found],
+    "unexpected": [name for name in found if name not in wanted],
+    "misshaped": [
+      f"{name} is {list(found[name].shape)} and must be {list(shape)}"
+      for name, shape in wanted.items()
+      if name in found and found[name].shape != shape
+    ],
+  }
+  if any(wrong.values()):
+    parts = [f"{kind}: {_listed(names)}" for kind, names in wrong.items() if names]
+    raise ValueError(
+      f"the tensors in {folder} are not those of its config.json ({family.model_type}). "
+      + ". ".join(parts)
+    )
+  for name in wanted:
+    stored.dtype(name)
+
+
+def _rename(stored, wanted, family) -> None:
+  first = next(iter(wanted))
+  base = first.removeprefix(family.prefixes[0])
+  prefix = next((p for p in family.prefixes if p + base in stored.tensors), None)
+  if prefix is None:
+    return
+  renamed = {}
+  for name, tensor in stored.tensors.items():
+    if name in _HEADS:
+      renamed["lm_head.weight"] = tensor
+    elif name.startswith(prefix):
+      renamed[family.prefixes[0] + name.removeprefix(prefix)] = tensor
+    elif not _is_vision(name):
+      renamed[name] = tensor
+  stored.tensors = renamed
+
+
+def _is_vision(name: str) -> bool:
+  return name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))
+
+
+def _read(shapes, recipes, stored, target, mesh) -> Params:
+  places = None if mesh is None else _flat(sharding.param_shardings(shapes, mesh))
+  flat = {}
+  for path, leaf in _flat(shapes).items():
+    recipe = recipes[path]
+    dtype = target or jnp.result_type(*(stored.dtype(name) for name in _names(recipe)))
+    if places is None:
+      everything = [slice(None)] * len(leaf.shape)
+      block = layout.read_block(recipe, stored, leaf.shape, everything, dtype)
+      flat[path] = jax.device_put(block)
+    else:
+      flat[path] = _on_mesh(recipe, stored, leaf.shape, dtype, places[path])
+    # Else copies to a device would queue up with the host memory that they come from.
+    flat[path].block_until_ready()
+  return jax.tree_util.tree_map_with_path(lambda path, _: flat[_name(path)], shapes)
+
+
+def _on_mesh(recipe, stored, shape, dtype, place):
+  blocks = {}
+
+  def block(index):
+    key = tuple((s.start, s.stop) for s in index)
+    if key not in blocks:  # devices that hold the same part share one read
+      blocks[key] = layout.read_block(recipe, stored, shape, index, dtype)
+    return blocks[key]
+
+  return jax.make_array_from_callback(shape, place, block)
+
+
+def _stored(recipes, flat):
+  for path, recipe in recipes.items():
+    parameter = np.asarray(flat[path])
+    for name in _names(recipe):
+      yield name, layout.stored_tensor(recipe, parameter, name)
+
+
+def _check_parameters(flat: Mapping[str, Any], model: Model) -> None:
+  if any(path.split("/")[-1] in ("int8", "panels") for path in flat):
+    raise ValueError(
+      "int8 and packed parameters cannot be saved in this format; save what they were made from, "
+      "or mtjax.models.quantize.dequantize(params)"
+    )
+  wanted = {path: leaf.shape for path, leaf in _flat(model.shapes()).items()}
+  given = {path: leaf.shape for path, leaf in flat.items()}
+  if wanted != given:
+    paths = [path for path in {**wanted, **given} if wanted.get(path) != given.get(path)]
+    raise ValueError(
+      "the parameters are not this model's: "
+      + _listed([f"{p} is {given.get(p)} and must be {wanted.get(p)}" for p in paths])
+    )
+  for path, leaf in flat.items():
+    if leaf.dtype.name not in _FLOATS:
+      raise ValueError(f"{path} is {leaf.dtype}; only {', '.join(_FLOATS)} can be saved")
+
+
+def _names(recipe: layout.Recipe) -> list[str]:
+  return list(dict.fromkeys(piece.name for piece in recipe.pieces))
+
+
+def _flat(tree: Params) -> dict[str, Any]:
+  return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def _listed(names: Sequence[str]) -> str:
+  more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+  return ", ".join(names[:_SHOWN]) + more

@@ -1,0 +1,102 @@
+"""The tokenizer's part of an export: its files, and the ids that other readers look for."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mtjax.checkpoints.writing import write_json
+from mtjax.data.tokenizers import ByteTokenizer
+
+# Beside tokenizer.json in the folder of an imported model.
+_BESIDE = (
+  "tokenizer_config.json",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "chat_template.jinja",
+  "chat_template.json",
+)
+
+
+def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
+  """bos, eos and pad for config.json; null, not transformers' defaults, where there is none.
+
+  Raises ValueError for a tokenizer with more ids than the model has.
+  """
+  if tokenizer is None:
+    return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
+  if tokenizer.vocab_size > vocab_size:
+    raise ValueError(f"a tokenizer of {tokenizer.vocab_size} ids for a model of {vocab_size}")
+  ends = list(getattr(tokenizer, "eos_ids", (tokenizer.eos_id,)))
+  return dict(
+    bos_token_id=tokenizer.bos_id,
+    eos_token_id=ends[0] if len(ends) == 1 else ends,
+    pad_token_id=tokenizer.pad_id,
+  )
+
+
+def write(folder: Path, tokenizer: Any, longest: int) -> None:
+  """tokenizer.json, tokenizer_config.json, generation_config.json and a chat template, if any.
+
+  None writes only a generation_config.json that names no token. Raises ValueError for a tokenizer
+  that has no file.
+  """
+  ids = special_ids(tokenizer, longest if tokenizer is None else tokenizer.vocab_size)
+  write_json(folder / "generation_config.json", ids)
+  if tokenizer is None:
+    return
+  file = folder / "tokenizer.json"
+  if isinstance(tokenizer, ByteTokenizer):
+    file.write_text(_bytes_as_bpe(), encoding="utf-8")
+  else:
+    source = _source(tokenizer)
+    shutil.copyfile(source, file)
+    for name in _BESIDE:
+      if (source.parent / name).is_file():
+        shutil.copyfile(source.parent / name, folder / name)
+  if not (folder / "tokenizer_config.json").is_file():
+    write_json(folder / "tokenizer_config.json", _config(file, tokenizer, longest))
+
+
+def _source(tokenizer) -> Path:
+  """The file that a BpeTokenizer was read from, found by its hash."""
+  folder = getattr(tokenizer, "_folder", None)
+  for file in [] if folder is None else sorted(Path(folder).glob("*.json")):
+    if hashlib.sha256(file.read_bytes()).hexdigest() == tokenizer.fingerprint():
+      return file
+  raise ValueError(f"the file of this {type(tokenizer).__name__} is gone; only files can be copied")
+
+
+def _config(file: Path, tokenizer, longest: int) -> dict[str, Any]:
+  import tokenizers
+
+  name = tokenizers.Tokenizer.from_file(str(file)).id_to_token
+  return dict(
+    tokenizer_class="PreTrainedTokenizerFast",
+    bos_token=name(tokenizer.bos_id),
+    eos_token=name(tokenizer.eos_id),
+    pad_token=name(tokenizer.pad_id),
+    model_max_length=longest,
+    clean_up_tokenization_spaces=False,
+  )
+
+
+def _bytes_as_bpe() -> str:
+  """ByteTokenizer as a file of the tokenizers library: a byte-level BPE that merges nothing."""
+  import tokenizers
+
+  def character(byte):
+    # GPT-2's table: a printable character for each byte.
+    printable = (*range(33, 127), *range(161, 173), *range(174, 256))
+    if byte in printable:
+      return chr(byte)
+    return chr(256 + sum(other not in printable for other in range(byte)))
+
+  made = tokenizers.Tokenizer(
+    tokenizers.models.BPE(vocab={character(byte): byte for byte in range(256)}, merges=[])
+  )
+  made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+  made.decoder = tokenizers.decoders.ByteLevel()
+  made.add_special_tokens(["<|endoftext|>", "<|pad|>"])
+  return json.dumps(json.loads(made.to_str()), ensure_ascii=False)

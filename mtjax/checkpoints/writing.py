@@ -1,0 +1,110 @@
+"""Files of an export: whole or not at all, tensors one at a time."""
+
+import contextlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Generator, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtjax.checkpoints.reading import DTYPES, INDEX, SINGLE
+
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+
+
+@contextlib.contextmanager
+def new_files(folder: Path) -> Generator[Path]:
+  """A place to write files in, which become the folder's when the block ends without an error.
+
+  A folder that is new or empty appears with all of them at once. In another one they replace
+  their namesakes one by one; config.json goes first and comes back last, so that a folder in which
+  this was interrupted is no model rather than half of each, and weights of an earlier export go.
+  """
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  place = folder.parent / f".{folder.name}.{os.getpid()}.writing"
+  shutil.rmtree(place, ignore_errors=True)
+  place.mkdir()
+  try:
+    yield place
+    if not folder.is_dir() or not any(folder.iterdir()):
+      os.replace(place, folder)
+      return
+    names = sorted((f.name for f in place.iterdir()), key=lambda name: name == "config.json")
+    (folder / "config.json").unlink(missing_ok=True)
+    for old in (*folder.glob("model*.safetensors"), folder / INDEX):
+      old.unlink(missing_ok=True)
+    for name in names:
+      os.replace(place / name, folder / name)
+  finally:
+    shutil.rmtree(place, ignore_errors=True)
+
+
+def write_json(file: Path, content: Mapping[str, Any]) -> None:
+  file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_tensors(
+  folder: Path,
+  given: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+  tensors: Iterable[tuple[str, np.ndarray]],
+  shard_bytes: int,
+) -> None:
+  """model.safetensors, or an index and shards of at most `shard_bytes` (or a single tensor).
+
+  `tensors` yields, in the order of `given` and contiguous, what `given` gives dtypes and shapes
+  of. Not the safetensors library's writer: that one wants all tensors in memory at once.
+  """
+  shards = _shards(given, shard_bytes)
+  values = iter(tensors)
+  places, total = {}, 0
+  for number, names in enumerate(shards, 1):
+    file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+    with open(folder / file, "wb") as stream:
+      stream.write(_header({name: given[name] for name in names}))
+      for name in names:
+        got, value = next(values)
+        if got != name or (value.dtype, value.shape) != given[name]:
+          raise AssertionError(f"{got} {value.dtype} {value.shape} for {name} {given[name]}")
+        stream.write(np.ascontiguousarray(value).view(np.uint8).data)
+        total += value.nbytes
+        places[name] = file
+      stream.flush()
+      os.fsync(stream.fileno())
+  if len(shards) > 1:
+    write_json(folder / INDEX, dict(metadata=dict(total_size=total), weight_map=places))
+
+
+def _shards(given, shard_bytes) -> list[list[str]]:
+  if shard_bytes < 1:
+    raise ValueError(f"shard_bytes must be at least 1, got {shard_bytes}")
+  shards, room = [[]], shard_bytes
+  for name, tensor in given.items():
+    size = _size(tensor)
+    if shards[-1] and size > room:
+      shards.append([])
+      room = shard_bytes
+    shards[-1].append(name)
+    room -= size
+  return shards
+
+
+def _header(given) -> bytes:
+  entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+  at = 0
+  for name, (dtype, shape) in given.items():
+    end = at + _size((dtype, shape))
+    entries[name] = dict(dtype=_NAMES[dtype], shape=list(shape), data_offsets=[at, end])
+    at = end
+  text = json.dumps(entries, separators=(",", ":")).encode()
+  # Tensors begin at a multiple of eight bytes, as the format asks.
+  text += b" " * (-len(text) % 8)
+  return len(text).to_bytes(8, "little") + text
+
+
+def _size(tensor) -> int:
+  dtype, shape = tensor
+  return math.prod(shape) * dtype.itemsize

@@ -1,0 +1,170 @@
+"""The launchers as their users meet them: what they print and write, what a mistake costs."""
+
+import concurrent.futures
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from mtjax import checkpoints
+from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.models import Model, TransformerConfig, uniform_layers
+
+ROOT = Path(__file__).resolve().parent.parent
+AR = "--config=configs/decode/ar.py"
+
+
+def launch(*arguments, text=""):
+  """Runs `python -m experiments.ARGUMENTS`; returns (exit code, stdout, stderr)."""
+  run = subprocess.run(
+    [sys.executable, "-m", *arguments],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    input=text,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  return run.returncode, run.stdout, run.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A tiny model of random weights with the bundled tokenizer, as a folder."""
+  model = Model(
+    TransformerConfig(
+      vocab_size=4096,
+      dim=16,
+      heads=2,
+      kv_heads=1,
+      head_dim=8,
+      mlp_dim=16,
+      layers=uniform_layers(1),
+      max_position=256,
+    )
+  )
+  path = tmp_path_factory.mktemp("model") / "tiny"
+  checkpoints.save(path, model, model.init(jax.random.key(0)), tokenizer=BpeTokenizer.bundled())
+  return path
+
+
+def test_decode_streams_one_prompt_and_writes_the_run(folder, tmp_path):
+  out = tmp_path / "run.json"
+  code, shown, counters = launch(
+    "experiments.decode", AR, f"--config.model={folder}", "--config.max_tokens=6",
+    "--prompt=Once upon", f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, counters
+  run = json.loads(out.read_text())
+  (row,) = run["rows"]
+  assert shown == row["text"] + "\n" and len(row["tokens"]) == 6
+  assert row["prompt"] == "Once upon" and row["finish"] == "length"
+  assert run["settings"]["max_tokens"] == 6 and run["settings"]["method"] == "ar"
+  assert run["counters"]["tokens"] == 6 and "tokens per second" in counters
+
+
+def test_decode_takes_prompts_from_a_file_as_a_batch_and_from_standard_input(folder, tmp_path):
+  prompts = tmp_path / "prompts.jsonl"
+  prompts.write_text('{"prompt": "one"}\n\n{"prompt": "two and three"}\n')
+  settings = ("experiments.decode", AR, f"--config.model={folder}", "--config.max_tokens=3")
+  code, shown, errors = launch(*settings, f"--prompts={prompts}")
+  assert code == 0 and "[0] one\n" in shown and "[1] two and three\n" in shown, errors
+  code, shown, errors = launch(*settings, f"--output={tmp_path / 'run.json'}", text="from a pipe\n")
+  assert code == 0 and len(shown) > 1, errors
+  assert json.loads((tmp_path / "run.json").read_text())["rows"][0]["prompt"] == "from a pipe"
+
+
+def test_evaluate_scores_each_text(folder, tmp_path):
+  for name in "ab":
+    (tmp_path / f"{name}.txt").write_text(f"Text {name}, a line of it.\n" * 5)
+  code, shown, errors = launch(
+    "experiments.evaluate", f"--model={folder}", "--length=32", "--context=16",
+    f"--text=first=file:{tmp_path}/a.txt", f"--text=second=file:{tmp_path}/b.txt#per=line",
+    f"--output={tmp_path / 'scores.json'}",
+  )  # fmt: skip
+  assert code == 0 and "first" in shown and "second" in shown, errors
+  scores = json.loads((tmp_path / "scores.json").read_text())["texts"]
+  # Random weights are close to the uniform law over 4096 tokens, which is 12 bits a token.
+  for score in scores.values():
+    assert score["bits_per_byte"] * score["bytes"] / score["tokens"] == pytest.approx(12, abs=0.5)
+  assert scores["second"]["bytes"] == scores["first"]["bytes"] - 5  # line breaks are no documents
+
+
+MISTAKES = {
+  "no prompt": (("experiments.decode", AR), "no prompt"),
+  "no config": (("experiments.decode",), "--config is missing"),
+  "config file": (("experiments.decode", "--config=nowhere.py"), "'nowhere.py' does not exist"),
+  "config field": (
+    ("experiments.decode", AR, "--config.max_token=3"),
+    "did you mean max_tokens",
+  ),
+  "method": (
+    ("experiments.decode", AR, "--config.method=magic", "--prompt=a"),
+    "unknown method 'magic'; there is: ar",
+  ),
+  "prompts file": (("experiments.decode", AR, "--prompts=no.jsonl"), "no.jsonl"),
+  "model": (
+    ("experiments.decode", AR, "--config.model=./nowhere", "--prompt=a"),
+    "nowhere",
+  ),
+  "long prompt": (
+    ("experiments.decode", AR, "--config.model=FOLDER", "--prompt=" + "word " * 300),
+    "the model has 256 positions",
+  ),
+  "temperature": (
+    ("experiments.decode", AR, "--config.model=FOLDER", "--config.temperature=-1", "--prompt=a"),
+    "temperature must be at least 0",
+  ),
+  "weights": (
+    ("experiments.decode", AR, "--config.model=FOLDER", "--config.weights=int3", "--prompt=a"),
+    "weights 'int3' is not one of: stored, int8",
+  ),
+  "chat": (
+    (
+      "experiments.decode",
+      AR,
+      "--config.model=FOLDER",
+      "--config.prompt_format=chat",
+      "--prompt=a",
+    ),
+    "no chat template",
+  ),
+  "unknown flag": (("experiments.evaluate", "--txt=a"), "txt"),
+  "no text": (("experiments.evaluate",), "--text is missing"),
+  "text without a name": (
+    ("experiments.evaluate", "--model=FOLDER", "--text=a.txt"),
+    "'a.txt' is not name=source",
+  ),
+  "system": (
+    ("experiments.benchmark", "--model=FOLDER", "--systems=vllm"),
+    "unknown systems ['vllm']",
+  ),
+  "workdir": (
+    ("experiments.export", "--workdir=nowhere", "--output=x"),
+    "'nowhere' is no training run's folder",
+  ),
+}
+
+
+@pytest.fixture(scope="module")
+def mistakes(folder):
+  """All commands of MISTAKES, two at a time: most of their time is starting Python."""
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    running = {
+      name: pool.submit(launch, *(a.replace("FOLDER", str(folder)) for a in command))
+      for name, (command, _) in MISTAKES.items()
+    }
+    return {name: future.result() for name, future in running.items()}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_costs_one_line_and_exit_code_2(mistakes, name):
+  code, shown, errors = mistakes[name]
+  assert code == 2 and MISTAKES[name][1] in errors, (code, errors)
+  lines = [line for line in errors.splitlines() if line]
+  assert len(lines) == 1 and lines[0].startswith("mtjax: "), errors
+  assert not shown

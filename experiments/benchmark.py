@@ -43,9 +43,10 @@ def prompts(tokenizer, batch: int) -> list[list[int]]:
 
 def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) -> list[dict]:
   title = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
-  table = Table(
-    "system", "tokens/s", "quartiles", "ratio", "same text", "of bandwidth", title=title
-  )
+  table = Table(title=title)
+  table.add_column("system", no_wrap=True)
+  for column in ("tokens/s", "quartiles", "ratio", "same text", "of bandwidth"):
+    table.add_column(column, justify="right")
   records = []
   for row in rows:
     size = int(weights * _BYTES.get(SYSTEMS[row.system][1], 4))

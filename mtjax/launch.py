@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 USAGE_EXIT = 2
@@ -20,6 +20,9 @@ def main(run: Callable[[], int | None]) -> None:
   """
 
   def checked(argv: Sequence[str]) -> int | None:
+    if flags.FLAGS["verbosity"].using_default_value:
+      # absl shows INFO unless told otherwise, and JAX says there which backends it did not find.
+      logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
     try:

@@ -55,8 +55,10 @@ class Checkpoints:
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as policies
 
-    # Orbax reports every step of a save at INFO, several lines of a thousand characters each.
-    logging.getLogger("absl").setLevel(logging.WARNING)
+    # Orbax reports every step of a save at INFO, several lines of a thousand characters each, and
+    # warns of what reading only means.
+    quiet = logging.ERROR if identity is None else logging.WARNING
+    logging.getLogger("absl").setLevel(quiet)
     self._ocp = ocp
     self._folder = Path(folder).absolute()
     self._identity = json.loads(json.dumps(identity))

@@ -20,7 +20,7 @@ def main(run: Callable[[], int | None]) -> None:
   """
 
   def checked(argv: Sequence[str]) -> int | None:
-    if flags.FLAGS["verbosity"].using_default_value:
+    if not flags.FLAGS["verbosity"].present:
       # absl shows INFO unless told otherwise, and JAX says there which backends it did not find.
       logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:

@@ -80,14 +80,15 @@ def _essence(config: TransformerConfig) -> TransformerConfig:
 
 
 def _used(rope: Rope | None) -> Rope | None:
-  """A rope with only the fields that its kind reads."""
+  """A rope whose kind does not read a field has that field's default."""
   if rope is None or rope.kind == "yarn":
     return rope
-  fields = dict(theta=rope.theta, kind=rope.kind)
-  if rope.kind != "default":
-    fields["factor"] = rope.factor
-  if rope.kind == "llama3":
-    fields["low_freq_factor"] = rope.low_freq_factor
-    fields["high_freq_factor"] = rope.high_freq_factor
-    fields["original_max_position"] = rope.original_max_position
-  return Rope(**fields)
+  unread = {f.name for f in dataclasses.fields(Rope)} - {"kind", *_READ[rope.kind]}
+  return dataclasses.replace(rope, **{name: getattr(Rope(), name) for name in unread})
+
+
+_READ = {
+  "default": ("theta",),
+  "linear": ("theta", "factor"),
+  "llama3": ("theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position"),
+}

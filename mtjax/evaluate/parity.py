@@ -233,4 +233,5 @@ def _packages():
     raise ImportError(f"{error.name} is not installed: pip install mtjax[parity]") from None
   transformers.utils.logging.set_verbosity_error()
   transformers.utils.logging.disable_progress_bar()
+  torch.set_num_threads(1)  # in models this small threads only wait for each other
   return torch, transformers

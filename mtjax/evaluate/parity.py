@@ -229,9 +229,10 @@ def _packages():
   try:
     import torch
     import transformers
+    from transformers.utils import logging as hf_logging
   except ImportError as error:
     raise ImportError(f"{error.name} is not installed: pip install mtjax[parity]") from None
-  transformers.utils.logging.set_verbosity_error()
-  transformers.utils.logging.disable_progress_bar()
+  hf_logging.set_verbosity_error()
+  hf_logging.disable_progress_bar()
   torch.set_num_threads(1)  # in models this small threads only wait for each other
   return torch, transformers

@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 
 from configs.train.tiny import tiny  # noqa: E402
 from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
-from mtjax import frontier, sharding  # noqa: E402
+from mtjax import checkpoints, frontier, sharding  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
 from mtjax.train import train  # noqa: E402
@@ -120,6 +120,17 @@ def continued(folder: Path) -> float:
   return difference(expected, found)
 
 
+def imported(mesh, folder: Path, config: TransformerConfig) -> float:
+  """A folder read straight to the mesh, against one read to a device and sharded."""
+  model = Model(dataclasses.replace(config, extra_embeddings=0))
+  checkpoints.save(folder, model, distinct(model.init(jax.random.key(0)), jax.random.key(1)))
+  expected = sharding.shard_params(checkpoints.load(folder)[1], mesh)
+  _, found = checkpoints.load(folder, mesh=mesh)
+  places = [jax.tree.map(lambda x: x.sharding, tree) for tree in (expected, found)]
+  assert places[0] == places[1], places
+  return difference(expected, found)
+
+
 def attention(mesh) -> float:
   keys = jax.random.split(jax.random.key(2), 3)
   q, k, v = (
@@ -146,6 +157,9 @@ def main() -> None:
     out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
   with tempfile.TemporaryDirectory() as folder:
+    for name in ("gpt2", "llama"):
+      config = FAMILIES.get(name, dataclasses.replace(CONFIG, qkv_bias=False, mlp_bias=False))
+      out[f"{name} imported"] = imported(mesh, Path(folder) / name, config)
     out["training continued on a mesh"] = continued(Path(folder))
   json.dump(out, sys.stdout)
 

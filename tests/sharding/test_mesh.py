@@ -14,6 +14,8 @@ CASES = (
   "step adamw in 1",
   "step muon in 2",
   "attention over heads",
+  "gpt2 imported",
+  "llama imported",
   "training continued on a mesh",
 )
 

@@ -71,7 +71,7 @@ def save(
   `tokenizer` is one of mtjax.data.tokenizers: its files are written beside the weights, with the
   end token in every file that readers look for it; without one, no end token is known. Files of
   more than `shard_bytes` are split. Everything is written beside its place first: an interrupted
-  save leaves no half model, and other files in the folder stay.
+  save leaves no half model. An earlier export in the folder is replaced, other files stay.
 
   Raises ValueError for what no family can express (extra embeddings, say), and for int8 or packed
   parameters. Needs every array in this process's reach, and memory for one parameter at a time.
@@ -84,17 +84,19 @@ def save(
   dtypes = {name: flat[path].dtype for path, recipe in recipes.items() for name in _names(recipe)}
   shapes = layout.stored_shapes(recipes)
   given = {name: (dtypes[name], shapes[name]) for name in shapes}
+  ids = tokenizer_files.special_ids(tokenizer, model.config.vocab_size)
   config = {
     "architectures": [family.architecture],
     "model_type": family.model_type,
     **raw,
     # transformers before 4.56 looks for torch_dtype.
     **dict.fromkeys(("dtype", "torch_dtype"), flat["embedding/table"].dtype.name),
-    **tokenizer_files.special_ids(tokenizer, model.config.vocab_size),
+    **ids,
   }
-  with writing.new_files(folder) as place:
+  earlier = writing.WEIGHTS if tokenizer is None else (*writing.WEIGHTS, *tokenizer_files.FILES)
+  with writing.new_files(folder, earlier) as place:
     writing.write_tensors(place, given, _stored(recipes, flat), shard_bytes)
-    tokenizer_files.write(place, tokenizer, model.config.max_position)
+    tokenizer_files.write(place, tokenizer, ids, model.config.max_position)
     writing.write_json(place / "config.json", config)
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from mtjax.checkpoints.writing import write_json
 from mtjax.data.tokenizers import ByteTokenizer
 
-# Beside tokenizer.json in the folder of an imported model.
-_BESIDE = (
+# What may be in the folder of an imported model.
+FILES = (
+  "tokenizer.json",
   "tokenizer_config.json",
   "special_tokens_map.json",
   "added_tokens.json",
@@ -28,7 +29,7 @@ def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
     return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
   if tokenizer.vocab_size > vocab_size:
     raise ValueError(f"a tokenizer of {tokenizer.vocab_size} ids for a model of {vocab_size}")
-  ends = list(getattr(tokenizer, "eos_ids", (tokenizer.eos_id,)))
+  ends = list(tokenizer.eos_ids)
   return dict(
     bos_token_id=tokenizer.bos_id,
     eos_token_id=ends[0] if len(ends) == 1 else ends,
@@ -36,13 +37,11 @@ def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
   )
 
 
-def write(folder: Path, tokenizer: Any, longest: int) -> None:
-  """tokenizer.json, tokenizer_config.json, generation_config.json and a chat template, if any.
+def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> None:
+  """generation_config.json with `ids`; FILES of the tokenizer, unless it is None.
 
-  None writes only a generation_config.json that names no token. Raises ValueError for a tokenizer
-  that has no file.
+  Raises ValueError for a tokenizer that has no file.
   """
-  ids = special_ids(tokenizer, longest if tokenizer is None else tokenizer.vocab_size)
   write_json(folder / "generation_config.json", ids)
   if tokenizer is None:
     return
@@ -52,7 +51,7 @@ def write(folder: Path, tokenizer: Any, longest: int) -> None:
   else:
     source = _source(tokenizer)
     shutil.copyfile(source, file)
-    for name in _BESIDE:
+    for name in FILES[1:]:
       if (source.parent / name).is_file():
         shutil.copyfile(source.parent / name, folder / name)
   if not (folder / "tokenizer_config.json").is_file():

@@ -5,7 +5,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,33 @@ import numpy as np
 
 from mtjax.checkpoints.reading import DTYPES, INDEX, SINGLE
 
+WEIGHTS = ("model*.safetensors", INDEX)  # patterns of all that write_tensors may write
+
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 
 @contextlib.contextmanager
-def new_files(folder: Path) -> Generator[Path]:
+def new_files(folder: Path, replaces: Sequence[str]) -> Generator[Path]:
   """A place to write files in, which become the folder's when the block ends without an error.
 
-  A folder that is new or empty appears with all of them at once. In another one they replace
-  their namesakes one by one; config.json goes first and comes back last, so that a folder in which
-  this was interrupted is no model rather than half of each, and weights of an earlier export go.
+  A new folder appears with all of them at once. In one that exists, what matches the patterns
+  `replaces` goes and they come one by one; config.json goes first and comes back last, so that a
+  folder in which this was interrupted is no model rather than half of each.
   """
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  place = folder.parent / f".{folder.name}.{os.getpid()}.writing"
+  # Inside a folder that exists: it may be a file system of its own, or its parent read-only.
+  name = f".{folder.name}.{os.getpid()}.writing"
+  place = folder / name if folder.is_dir() else folder.parent / name
   shutil.rmtree(place, ignore_errors=True)
-  place.mkdir()
+  place.mkdir(parents=True)
   try:
     yield place
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if place.parent != folder:
       os.replace(place, folder)
       return
     names = sorted((f.name for f in place.iterdir()), key=lambda name: name == "config.json")
-    (folder / "config.json").unlink(missing_ok=True)
-    for old in (*folder.glob("model*.safetensors"), folder / INDEX):
-      old.unlink(missing_ok=True)
+    for pattern in ("config.json", *replaces):
+      for old in folder.glob(pattern):
+        old.unlink()
     for name in names:
       os.replace(place / name, folder / name)
   finally:

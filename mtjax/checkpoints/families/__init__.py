@@ -81,7 +81,7 @@ def _essence(config: TransformerConfig) -> TransformerConfig:
 
 def _used(rope: Rope | None) -> Rope | None:
   """A rope whose kind does not read a field has that field's default."""
-  if rope is None or rope.kind == "yarn":
+  if rope is None:
     return rope
   unread = {f.name for f in dataclasses.fields(Rope)} - {"kind", *_READ[rope.kind]}
   return dataclasses.replace(rope, **{name: getattr(Rope(), name) for name in unread})
@@ -91,4 +91,13 @@ _READ = {
   "default": ("theta",),
   "linear": ("theta", "factor"),
   "llama3": ("theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position"),
+  "yarn": (
+    "theta",
+    "factor",
+    "original_max_position",
+    "beta_fast",
+    "beta_slow",
+    "attention_factor",
+    "truncate",
+  ),
 }

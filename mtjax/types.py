@@ -1,7 +1,8 @@
 """The vocabulary of the library: what is decided (cache), what is being decided (frontier).
 
 Dimensions: B batch, T frontier entries, S cache slots, K interval dimensions, R rows asked for,
-L length, H query heads, G key/value heads, D head or model width, V vocabulary.
+L length, H query heads, G key/value heads, D head or model width, V vocabulary, N tree nodes,
+C children of a node, P nodes of a path.
 """
 
 import enum
@@ -60,3 +61,53 @@ class Output(NamedTuple):
   logits: Float[Array, "B R V"]  # float32, for the rows asked for
   features: Float[Array, "B T D"]  # last hidden states, after the final norm
   kv: tuple[LayerKV, ...]  # fresh keys and values of the frontier, not committed yet
+
+
+class DraftLaw(enum.Enum):
+  """How the children of a node were drawn; siblings are in draw order (`TokenTree.order`)."""
+
+  DELTA = "delta"  # chosen without the target's randomness, by whatever rule; siblings distinct
+  WITH_REPLACEMENT = "with-replacement"  # independent draws from q; equal siblings stay
+  WITHOUT_REPLACEMENT = "without-replacement"  # from q, then from q without what was drawn, ...
+  GREEDY_PLUS_ONE = "greedy-plus-one"  # the top n - 1 of q, then one draw from q without them
+  PAIR = "pair"  # SpecHub: two, of which one is q's likeliest
+
+
+@struct.dataclass
+class TokenTree:
+  """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
+
+  Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
+  child, and nothing that is read depends on them.
+  """
+
+  token: Int[Array, "B N"]
+  parent: Int[Array, "B N"]  # -1 for the root
+  depth: Int[Array, "B N"]  # 0 for the root
+  order: Int[Array, "B N"]  # place among its siblings, in the order they were drawn; < breadth
+  valid: Bool[Array, "B N"]  # the root always is
+  height: int = struct.field(pytree_node=False)  # static: no node is deeper
+  breadth: int = struct.field(pytree_node=False)  # static: no node has more children
+
+  @property
+  def size(self) -> int:
+    return self.token.shape[1]
+
+
+@struct.dataclass
+class Draft:
+  """A tree and how it was drawn: what a verifier needs to be exact."""
+
+  tree: TokenTree
+  law: DraftLaw = struct.field(pytree_node=False)
+  # The law that each node's first child was drawn from, as probabilities; None for DELTA.
+  q: Float[Array, "B N V"] | None = None
+
+
+@struct.dataclass
+class Verdict:
+  """What a verifier accepted: path[:count] is committed, then `token` is emitted."""
+
+  path: Int[Array, "B P"]  # nodes from the root on, P = height + 1; meaningless past count
+  count: Int[Array, " B"]  # >= 1: the root always; count - 1 drafts were accepted
+  token: Int[Array, " B"]  # follows the last node of the path; not in the cache yet

@@ -50,7 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
   "llama 2": ("LlamaConfig", dict(num_key_value_heads=4)),
   "llama 3": ("LlamaConfig", dict(rope_parameters=_LLAMA3, tie_word_embeddings=True)),
   "llama linear": ("LlamaConfig", dict(rope_parameters=dict(_LINEAR, rope_theta=1e4))),
-  "llama yarn, biases": (
+  "llama yarn": (
     "LlamaConfig",
     dict(rope_parameters=_YARN, attention_bias=True, mlp_bias=True),
   ),

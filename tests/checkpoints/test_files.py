@@ -238,6 +238,8 @@ def test_tokenizer_files_go_with_the_model(tmp_path, tiny):
   assert found.eos_ids == tokenizer.eos_ids
   chat = [dict(role="user", content="Hello")]
   assert found.encode_chat(chat) == tokenizer.encode_chat(chat)
+  checkpoints.save(tmp_path / "out", model, params, tokenizer=ByteTokenizer())
+  assert not (tmp_path / "out" / "chat_template.jinja").exists(), "of the tokenizer before"
   with pytest.raises(ValueError, match="a tokenizer of 4096 ids for a model of 40"):
     checkpoints.save(tmp_path / "small", *tiny, tokenizer=tokenizer)
 

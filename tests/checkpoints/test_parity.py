@@ -3,6 +3,9 @@
 import dataclasses
 import functools
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,7 +15,9 @@ from mtjax import checkpoints
 from mtjax.evaluate import parity
 from mtjax.models import Model, Rope
 
-pytestmark = pytest.mark.skipif(
+ROOT = Path(__file__).resolve().parents[2]
+
+needs_torch = pytest.mark.skipif(
   not all(importlib.util.find_spec(name) for name in ("torch", "transformers")),
   reason="torch or transformers is not installed; CONTRIBUTING.md, 'Parity', says how to run this",
 )
@@ -32,6 +37,7 @@ def imported(tmp_path_factory):
   return get
 
 
+@needs_torch
 @pytest.mark.parametrize("name", parity.CASES)
 def test_logits_and_greedy_tokens_are_those_of_transformers(imported, name):
   oracle, folder, _ = imported(name)
@@ -40,6 +46,7 @@ def test_logits_and_greedy_tokens_are_those_of_transformers(imported, name):
   assert found.same_tokens, found
 
 
+@needs_torch
 @pytest.mark.parametrize("name", parity.CASES)
 def test_what_we_save_transformers_loads(imported, name, tmp_path):
   import transformers
@@ -78,14 +85,14 @@ MUTATIONS = {
   "llama 2, eps": ("llama 2", field(norm_eps=1e-2)),
   "llama 3, plain rope": ("llama 3", every_layer(rope=Rope(theta=500_000.0))),
   "linear, plain rope": ("llama linear", every_layer(rope=Rope())),
-  "yarn, plain rope": ("llama yarn, biases", every_layer(rope=Rope())),
+  "yarn, plain rope": ("llama yarn", every_layer(rope=Rope())),
   "yarn, no attention factor": (
-    "llama yarn, biases",
+    "llama yarn",
     lambda config: every_layer(
       rope=dataclasses.replace(config.layers[0].rope, attention_factor=1.0)
     )(config),
   ),
-  "yarn, no bias": ("llama yarn, biases", field(out_bias=False)),
+  "yarn, no bias": ("llama yarn", field(out_bias=False)),
   "mistral, no window": ("mistral", every_layer(window=None)),
   "mistral, window off by one": ("mistral", every_layer(window=8)),
   "qwen 2, no window": ("qwen 2", every_layer(window=None)),
@@ -104,6 +111,7 @@ MUTATIONS = {
 }
 
 
+@needs_torch
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_a_feature_that_is_lost_is_seen(imported, mutation):
   name, change = MUTATIONS[mutation]
@@ -113,3 +121,22 @@ def test_a_feature_that_is_lost_is_seen(imported, mutation):
   assert other != model
   found = parity.difference(expected, parity.logits(other, params, parity.prompts()))
   assert not found <= 10 * parity.TOLERANCE, f"only {found}"
+
+
+def test_without_torch_the_extra_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, "torch", None)
+  with pytest.raises(ImportError, match=r"torch is not installed: pip install mtjax\[parity\]"):
+    parity.make_oracle("llama 2")
+
+
+@needs_torch
+def test_the_launcher_fails_when_a_family_differs():
+  code = (
+    "from experiments import parity as launcher; from mtjax import launch; "
+    "from mtjax.evaluate import parity; "
+    "parity.compare = lambda *_: parity.Parity(1e-6, float('nan'), True); "
+    "launch.main(launcher.run)"
+  )
+  command = [sys.executable, "-c", code, "--families=gpt 2"]
+  run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+  assert run.returncode == 1 and "differs: gpt 2" in run.stdout, run.stdout + run.stderr

@@ -1,12 +1,12 @@
 """The tokenizer's part of an export: its files, and the ids that other readers look for."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from mtjax.checkpoints.writing import write_json
+from mtjax.data.token_bytes import letters
 from mtjax.data.tokenizers import ByteTokenizer
 
 # What may be in the folder of an imported model.
@@ -38,10 +38,7 @@ def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
 
 
 def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> None:
-  """generation_config.json with `ids`; FILES of the tokenizer, unless it is None.
-
-  Raises ValueError for a tokenizer that has no file.
-  """
+  """generation_config.json with `ids`; FILES of the tokenizer, unless it is None."""
   write_json(folder / "generation_config.json", ids)
   if tokenizer is None:
     return
@@ -49,22 +46,13 @@ def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> No
   if isinstance(tokenizer, ByteTokenizer):
     file.write_text(_bytes_as_bpe(), encoding="utf-8")
   else:
-    source = _source(tokenizer)
+    source = tokenizer.file
     shutil.copyfile(source, file)
     for name in FILES[1:]:
       if (source.parent / name).is_file():
         shutil.copyfile(source.parent / name, folder / name)
   if not (folder / "tokenizer_config.json").is_file():
     write_json(folder / "tokenizer_config.json", _config(file, tokenizer, longest))
-
-
-def _source(tokenizer) -> Path:
-  """The file that a BpeTokenizer was read from, found by its hash."""
-  folder = getattr(tokenizer, "_folder", None)
-  for file in [] if folder is None else sorted(Path(folder).glob("*.json")):
-    if hashlib.sha256(file.read_bytes()).hexdigest() == tokenizer.fingerprint():
-      return file
-  raise ValueError(f"the file of this {type(tokenizer).__name__} is gone; only files can be copied")
 
 
 def _config(file: Path, tokenizer, longest: int) -> dict[str, Any]:
@@ -85,16 +73,7 @@ def _bytes_as_bpe() -> str:
   """ByteTokenizer as a file of the tokenizers library: a byte-level BPE that merges nothing."""
   import tokenizers
 
-  def character(byte):
-    # GPT-2's table: a printable character for each byte.
-    printable = (*range(33, 127), *range(161, 173), *range(174, 256))
-    if byte in printable:
-      return chr(byte)
-    return chr(256 + sum(other not in printable for other in range(byte)))
-
-  made = tokenizers.Tokenizer(
-    tokenizers.models.BPE(vocab={character(byte): byte for byte in range(256)}, merges=[])
-  )
+  made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters(), merges=[]))
   made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
   made.decoder = tokenizers.decoders.ByteLevel()
   made.add_special_tokens(["<|endoftext|>", "<|pad|>"])

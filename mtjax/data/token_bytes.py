@@ -34,7 +34,7 @@ def _has_byte_level(settings: dict[str, Any]) -> bool:
 
 
 def _byte_level(piece: str) -> bytes:
-  table = _letters()
+  table = letters()
   return bytes(table[letter] for letter in piece if letter in table)
 
 
@@ -44,7 +44,7 @@ def _sentencepiece(piece: str) -> bytes:
 
 
 @functools.cache
-def _letters() -> dict[str, int]:
+def letters() -> dict[str, int]:
   """GPT-2's letters for bytes: printable Latin-1 stands for itself, the rest for U+0100 on."""
   own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [byte for byte in range(256) if byte not in own]

@@ -97,6 +97,7 @@ class BpeTokenizer:
     self._text.encode_special_tokens = True
     self._settings = json.loads(content)
     self._hash = hashlib.sha256(content).hexdigest()
+    self.file = file
     self._folder = file.parent
     self.vocab_size = max(self._text.get_vocab(with_added_tokens=True).values()) + 1
     self.eos_ids = self._ends()

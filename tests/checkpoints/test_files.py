@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import shutil
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -226,9 +225,7 @@ def test_tokenizer_files_go_with_the_model(tmp_path, tiny):
   source.mkdir()
   model = Model(dataclasses.replace(tiny[0].config, vocab_size=4096, tied=True))
   params = model.init(jax.random.key(0))
-  shutil.copyfile(
-    Path(BpeTokenizer.bundled()._folder) / "tokenizer.json", source / "tokenizer.json"
-  )
+  shutil.copyfile(BpeTokenizer.bundled().file, source / "tokenizer.json")
   (source / "tokenizer_config.json").write_text('{"eos_token": "<|endoftext|>"}')
   (source / "chat_template.jinja").write_text("{{ messages[0].content }}!")
   tokenizer = load_tokenizer(source)

@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -90,7 +91,7 @@ def _unknown_field(argv, path) -> str | None:
   return None
 
 
-def _exit(message) -> None:
+def _exit(message) -> NoReturn:
   text = " ".join(str(message).split())
   print(f"mtjax: {text}", file=sys.stderr)
   sys.exit(USAGE_EXIT)

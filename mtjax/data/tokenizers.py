@@ -51,7 +51,7 @@ class ByteTokenizer:
 
   vocab_size = 258
   bos_id = eos_id = 256
-  eos_ids = (256,)
+  eos_ids: tuple[int, ...] = (256,)
   pad_id = 257
 
   def encode(self, text: str) -> list[int]:

@@ -32,7 +32,7 @@ class Score:
 
 
 def windows(
-  tokens: Sequence[int], *, length: int, context: int, start: int
+  tokens: Sequence[int] | np.ndarray, *, length: int, context: int, start: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """Cuts a document into (input, target, counted) rows of `length`; every token counts once.
 
@@ -65,7 +65,7 @@ def _nats(model: Model, params: Params, tokens, targets, counted):
 def score(
   model: Model,
   params: Params,
-  documents: Sequence[tuple[Sequence[int], int]],
+  documents: Sequence[tuple[Sequence[int] | np.ndarray, int]],
   *,
   start: int,
   length: int = 512,

@@ -8,7 +8,7 @@ import numpy as np
 from mtjax.data.pipeline import eval_documents
 from mtjax.data.tokenizers import Tokenizer
 
-Documents = list[tuple[Sequence[int], int]]  # (tokens, bytes of the text they stand for)
+Documents = list[tuple[np.ndarray, int]]  # (tokens, bytes of the text they stand for)
 
 _ENTRY = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 
@@ -29,7 +29,7 @@ def named_documents(
     name, source = found.groups()
     if name in out:
       raise ValueError(f"two texts are named {name!r}")
-    documents: Documents = list(eval_documents(source, tokenizer, cache_dir=cache_dir))
+    documents = eval_documents(source, tokenizer, cache_dir=cache_dir)
     out[name] = documents if limit is None else _first(documents, tokenizer, limit)
   return out
 

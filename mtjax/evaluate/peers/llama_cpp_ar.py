@@ -101,6 +101,8 @@ def write_gguf(folder: str, path: str, variant: str) -> dict:
         tensor = _interleave(tensor, heads if "q_proj" in name else kv_heads)
       kind = stored if tensor.ndim > 1 else gguf.GGMLQuantizationType.F32
       to = names.get_name(name, try_suffixes=(".weight",))
+      if to is None:
+        raise ValueError(f"GGUF has no name for {name}")
       writer.add_tensor(to, gguf.quants.quantize(tensor, kind), raw_dtype=kind)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()

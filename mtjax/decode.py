@@ -44,7 +44,7 @@ def autoregressive(model: Model, params: Params, request: Request, state: Decode
   law = process(output.logits, request.rules, state.history)[:, 0]
   token = draw(law, request.key, state.count) if _samples(request) else jnp.argmax(law, axis=-1)
   state = state.replace(cache=cache, rounds=state.rounds + active)
-  return rounds.emit(state, request, token.astype(jnp.int32))
+  return rounds.emit(state, request, token.astype(jnp.int32)[:, None], jnp.ones_like(token))[0]
 
 
 def prefill(
@@ -90,7 +90,7 @@ def prefill(
   )
   law = process(logits, request.rules, history)[:, 0]
   token = draw(law, request.key, state.count) if _samples(request) else jnp.argmax(law, axis=-1)
-  return rounds.emit(state, request, token.astype(jnp.int32))
+  return rounds.emit(state, request, token.astype(jnp.int32)[:, None], jnp.ones_like(token))[0]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "capacity", "room"))

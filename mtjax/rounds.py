@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.sampling import History, Rules
@@ -44,6 +44,7 @@ class DecodeState:
   stop_state: Int[Array, " B"]
   rounds: Int[Array, " B"]  # target forwards a row took part in after prefill
   history: History | None
+  method: PyTree = None  # what the method keeps from round to round
 
   @property
   def active(self) -> Bool[Array, " B"]:
@@ -55,26 +56,56 @@ class DecodeState:
     return jnp.take_along_axis(self.tokens, self.count[:, None] - 1, axis=1)[:, 0]
 
 
-def emit(state: DecodeState, request: Request, token: Int[Array, " B"]) -> DecodeState:
-  """Appends one token to every row that is still running, and ends rows that are through."""
-  active = state.active
-  index = jnp.arange(state.tokens.shape[1])
-  here = (index == state.count[:, None]) & active[:, None]
-  count = state.count + active
-  finish = jnp.where(count >= request.limit, int(Finish.LENGTH), int(Finish.RUNNING))
-  stop_state = state.stop_state
-  if request.stop is not None:
-    stop_state = jnp.where(active, request.stop.advance(stop_state, token), stop_state)
-    finish = jnp.where(stop_state < 0, int(Finish.STOP), finish)
-  is_eos = jnp.any(token[:, None] == request.eos, axis=1)
-  finish = jnp.where(is_eos, int(Finish.EOS), finish)
-  return state.replace(
-    tokens=jnp.where(here, token[:, None], state.tokens),
-    count=count,
+def emit(
+  state: DecodeState, request: Request, token: Int[Array, "B P"], count: Int[Array, " B"]
+) -> tuple[DecodeState, Int[Array, " B"]]:
+  """Appends token[b, :count[b]] to every row that is still running, and ends rows that are through.
+
+  A row ends with the first token that is an end token, completes a stop string or reaches the
+  limit; what comes after it is dropped. Returns the state and how many tokens each row took.
+  """
+  active, most = state.active, token.shape[1]
+  place = jnp.arange(most)
+  is_eos = jnp.any(token[:, :, None] == request.eos, axis=2)
+  is_stop, stop_states = _stops(state, request, token)
+  is_full = state.count[:, None] + place + 1 >= request.limit[:, None]
+  ends = is_eos | is_stop | is_full
+  before_end = jnp.cumsum(ends, axis=1) - ends == 0
+  taken = jnp.sum(before_end & (place < count[:, None]) & active[:, None], axis=1)
+  last = jnp.maximum(taken - 1, 0)[:, None]
+
+  def at_last(values):
+    return jnp.take_along_axis(values, last, axis=1)[:, 0]
+
+  finish = jnp.where(at_last(is_full), int(Finish.LENGTH), int(Finish.RUNNING))
+  finish = jnp.where(at_last(is_stop), int(Finish.STOP), finish)
+  finish = jnp.where(at_last(is_eos), int(Finish.EOS), finish)
+  source = jnp.arange(state.tokens.shape[1]) - state.count[:, None]
+  moved = jnp.take_along_axis(token, jnp.clip(source, 0, most - 1), axis=1)
+  history = state.history
+  if history is not None:
+    history = history.add(token, place < taken[:, None])
+  state = state.replace(
+    tokens=jnp.where((source >= 0) & (source < taken[:, None]), moved, state.tokens),
+    count=state.count + taken,
     finish=jnp.where(active, finish, state.finish),
-    stop_state=stop_state,
-    history=None if state.history is None else state.history.add(token, active),
+    stop_state=jnp.where(active, at_last(stop_states), state.stop_state),
+    history=history,
   )
+  return state, taken
+
+
+def _stops(state: DecodeState, request: Request, token):
+  """Whether a stop string ends with each token, and the automaton's states."""
+  if request.stop is None:
+    return jnp.zeros_like(token, bool), jnp.broadcast_to(state.stop_state[:, None], token.shape)
+
+  def advance(before, column):
+    after = request.stop.advance(before, column)
+    return after, after
+
+  _, states = jax.lax.scan(advance, state.stop_state, token.T)
+  return states.T < 0, states.T
 
 
 def run(

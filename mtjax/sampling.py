@@ -25,9 +25,10 @@ class History:
     empty = jnp.zeros((prompt.shape[0], vocab), bool)
     return cls(empty.at[rows, jnp.where(inside, prompt, vocab)].set(True, mode="drop"), empty)
 
-  def add(self, token: Int[Array, " B"], keep: Bool[Array, " B"]) -> "History":
-    new = (jnp.arange(self.seen.shape[1]) == token[:, None]) & keep[:, None]
-    return History(self.seen | new, self.generated | new)
+  def add(self, token: Int[Array, "B P"], keep: Bool[Array, "B P"]) -> "History":
+    rows = jnp.arange(token.shape[0])[:, None]
+    token = jnp.where(keep, token, self.seen.shape[-1])
+    return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
 
 
 @struct.dataclass

@@ -68,8 +68,8 @@ def test_penalties_come_before_temperature():
   logits = jnp.linspace(-2, 2, V)
   prompt = jnp.array([[0, 11, 5]])
   history = History.of_prompt(prompt, jnp.array([2]), V)  # 5 is padding
-  history = history.add(jnp.array([10]), jnp.array([True]))
-  history = history.add(jnp.array([9]), jnp.array([False]))  # a finished row adds nothing
+  history = history.add(jnp.array([[10]]), jnp.array([[True]]))
+  history = history.add(jnp.array([[9]]), jnp.array([[False]]))  # a finished row adds nothing
   expected = np.asarray(logits, np.float64).copy()
   for token in (0, 10, 11):
     expected[token] = expected[token] / 1.5 if expected[token] > 0 else expected[token] * 1.5

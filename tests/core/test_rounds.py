@@ -1,0 +1,60 @@
+"""Several tokens at once end a row exactly where one at a time would."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtjax import cache, rounds
+from mtjax.rounds import DecodeState, Finish, Request
+from mtjax.sampling import History, Rules
+from mtjax.stopping import StopStrings
+
+BATCH, MOST, ROOM, VOCAB, EOS = 3, 4, 12, 6, 5
+STOP = StopStrings.compile(["ab", "ddd"], [b"a", b"b", b"c", b"d", b"ad", b""])
+
+emit = jax.jit(rounds.emit)
+
+
+def fresh():
+  zeros = jnp.zeros((BATCH,), jnp.int32)
+  seen = jnp.zeros((BATCH, VOCAB), bool)
+  return DecodeState(
+    cache=cache.allocate(batch=BATCH, capacity=1, layers=1, kv_heads=1, head_dim=1),
+    tokens=jnp.zeros((BATCH, ROOM), jnp.int32),
+    count=zeros,
+    finish=zeros,
+    stop_state=zeros,
+    rounds=zeros,
+    history=History(seen, seen),
+  )
+
+
+@given(st.data())
+def test_many_tokens_equal_one_at_a_time(data):
+  def ints(low, high, *shape):
+    size = int(np.prod(shape))
+    drawn = data.draw(st.lists(st.integers(low, high), min_size=size, max_size=size))
+    return jnp.asarray(drawn, jnp.int32).reshape(shape)
+
+  request = Request(
+    rules=Rules(),
+    limit=ints(1, ROOM, BATCH),
+    eos=jnp.array([EOS]),
+    key=jax.random.key(0),
+    stop=STOP,
+  )
+  many = one = fresh()
+  for _ in range(4):
+    tokens, count = ints(0, VOCAB - 1, BATCH, MOST), ints(1, MOST, BATCH)
+    before = many.count
+    many, taken = emit(many, request, tokens, count)
+    for place in range(MOST):
+      # A row without a token here is shown as ended, as one that waits for the next round.
+      waits = place >= count
+      shown = one.replace(finish=jnp.where(waits, int(Finish.LENGTH), one.finish))
+      after, _ = emit(shown, request, tokens[:, place : place + 1], jnp.ones((BATCH,), jnp.int32))
+      one = after.replace(finish=jnp.where(waits, one.finish, after.finish))
+    jax.tree.map(np.testing.assert_array_equal, many, one)
+    np.testing.assert_array_equal(many.count - before, taken)

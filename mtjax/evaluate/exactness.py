@@ -1,0 +1,280 @@
+"""Is a verifier exact? Its emitted law, enumerated or sampled, against the target's.
+
+What somebody who writes a verifier calls:
+
+  p, q = random_laws(rng, 20, vocab=3, length=4), random_laws(rng, 20, vocab=3, length=4)
+  found = emitted(my_verifier, k_ary((2, 2)), DraftLaw.WITHOUT_REPLACEMENT, p, q)
+  assert total_variation(found.law, target_law(p, 3)).max() < 1e-12
+
+Laws are tables [pairs, contexts, V], one target (or draft) a pair. Context 0 is the empty one, and
+context c followed by token x is c V + 1 + x; so contexts of d tokens start at `first(V, d)`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int, PRNGKeyArray
+
+from mtjax.trees import Topology
+from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
+from mtjax.verify import Procedure, Verifier, check, verify
+
+Laws = Float[np.ndarray, "pairs contexts V"]
+CHUNK = 2048  # drafts evaluated at once: one shape, one compilation
+
+
+class Emitted(NamedTuple):
+  law: Float[np.ndarray, "pairs sequences"]  # of the first height + 1 tokens, in counting order
+  tokens: Float[np.ndarray, " pairs"]  # emitted in one round on average, the last included
+
+
+class Drafts(NamedTuple):
+  """Every draft that a law can draw, over all pairs."""
+
+  weight: Float[np.ndarray, " M"]  # its probability
+  pair: Int[np.ndarray, " M"]
+  token: Int[np.ndarray, "M N"]
+  context: Int[np.ndarray, "M N"]  # of the law at each node
+
+
+def first(vocab: int, length: int) -> int:
+  """The first context of `length` tokens; also the number of shorter ones."""
+  return sum(vocab**d for d in range(length))
+
+
+def random_laws(
+  rng: np.random.Generator, pairs: int, vocab: int, length: int, concentration: float = 0.7
+) -> Laws:
+  """A law of its own for every context of fewer than `length` tokens."""
+  return rng.dirichlet(np.full(vocab, concentration), (pairs, first(vocab, length)))
+
+
+def total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  return 0.5 * np.abs(a - b).sum(axis=-1)
+
+
+def target_law(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
+  """Of the first `length` tokens of plain decoding."""
+  start = np.zeros((p.shape[0], first(p.shape[2], length + 1)))
+  start[:, 0] = 1
+  return _continue(start, p, length)
+
+
+def emitted(
+  verifier: Verifier,
+  topology: Topology,
+  law: DraftLaw,
+  p: Laws,
+  q: Laws,
+  *,
+  pad: tuple[int, int, int] | None = None,
+) -> Emitted:
+  """The law of one round and plain decoding after it, over all drafts and all coins, in float64.
+
+  Tables need contexts of up to `topology.height` tokens. pad: (nodes, height, breadth) to embed the
+  tree in, so that trees of several shapes share a compilation. What must not be read is NaN: p of
+  missing nodes, q where there are no children. Raises ValueError where the verifier refuses.
+  """
+  size, height, breadth = pad or (topology.size, topology.height, topology.breadth)
+  pairs, _, vocab = p.shape
+  drafts = enumerate_drafts(topology, law, q)
+  p_rows, q_rows = _rows(topology, drafts, p, q, size)
+  draft = Draft(_tree(topology, drafts.token, size, height, breadth), law, q_rows)
+  check(verifier, draft.replace(tree=draft.tree.replace(breadth=topology.breadth)))
+  stop, laws = _outcomes(verifier, p_rows, draft)
+  stop, laws = stop[:, : topology.size], laws[:, : topology.size]
+  chance = drafts.weight[:, None] * stop
+  mass = np.zeros((pairs, first(vocab, topology.height + 2)))
+  where = drafts.context[..., None] * vocab + 1 + np.arange(vocab)
+  last = np.where(chance[..., None] > 0, chance[..., None] * laws, 0)
+  np.add.at(mass, (drafts.pair[:, None, None], where), last)
+  tokens = np.bincount(
+    drafts.pair, (chance * (np.array(topology.depth) + 1)).sum(axis=1), minlength=pairs
+  )
+  return Emitted(_continue(mass, p, topology.height + 1), tokens)
+
+
+def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:
+  """Every draft of the law with its probability; those of probability 0 are left out."""
+  pairs, _, vocab = q.shape
+  drafts = Drafts(
+    np.ones(pairs),
+    np.arange(pairs),
+    np.zeros((pairs, topology.size), np.int64),
+    np.zeros((pairs, topology.size), np.int64),
+  )
+  for node in range(1, topology.size):
+    chance = _draft_law(topology, law, drafts, q, node)
+    row, token = np.nonzero(chance)
+    weight = drafts.weight[row] * chance[row, token]
+    drafts = _place(Drafts(weight, *(x[row] for x in drafts[1:])), topology, node, token, vocab)
+  return drafts
+
+
+def sampled_counts(
+  decide: str | Verifier | Callable[..., Verdict],
+  topology: Topology,
+  law: DraftLaw,
+  p: Laws,
+  q: Laws,
+  *,
+  rows: int,
+  length: int,
+  key: PRNGKeyArray,
+) -> Int[np.ndarray, "pairs sequences"]:
+  """How often each sequence of `length` tokens was emitted by `rows` rows.
+
+  Rounds go on until every row has that many. `decide` is a verifier or anything called like
+  `verify` without its first argument; it runs as in decoding, jitted and in float32. Row i follows
+  pair i modulo pairs, so pairs share a batch. Tables need contexts of up to
+  length - 1 + topology.height tokens.
+  """
+  if isinstance(decide, str | Verifier):
+    decide = functools.partial(verify, decide)
+  pairs, _, vocab = p.shape
+  rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
+  keys = jax.random.split(jax.random.fold_in(key, 1), rows)
+  context, count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+  logits = np.log(np.maximum(p, 1e-300), where=p > 0, out=np.full(p.shape, -np.inf))
+  while count.min() < length:
+    drafts = _draw(topology, law, q, np.where(count < length, context, 0), rng)
+    logit_rows, q_rows = _rows(topology, drafts, logits, q, topology.size)
+    tree = _tree(topology, drafts.token, topology.size, topology.height, topology.breadth)
+    verdict = decide(
+      jnp.asarray(logit_rows, jnp.float32),
+      Draft(tree, law, jnp.asarray(q_rows, jnp.float32)),
+      keys,
+      jnp.asarray(count, jnp.int32),
+    )
+    path, end, last = (np.asarray(x) for x in (verdict.path, verdict.count, verdict.token))
+    tokens = np.take_along_axis(drafts.token, path, axis=1)
+    for place in range(1, topology.height + 2):
+      token = last if place == path.shape[1] else np.where(place == end, last, tokens[:, place])
+      add = (place <= end) & (count < length)
+      context, count = np.where(add, context * vocab + 1 + token, context), count + add
+  index = (np.arange(rows) % pairs) * vocab**length + context - first(vocab, length)
+  return np.bincount(index, minlength=pairs * vocab**length).reshape(pairs, -1)
+
+
+def p_value(counts: Int[np.ndarray, " n"], law: Float[np.ndarray, " n"]) -> float:
+  """Of Pearson's chi-square; cells expected below 5 are pooled, one that cannot be is refused."""
+  from scipy import stats
+
+  if counts[law == 0].any():
+    return 0.0
+  expected = law * counts.sum()
+  rare = expected < 5
+  counts = np.append(counts[~rare], counts[rare].sum())
+  expected = np.append(expected[~rare], expected[rare].sum())
+  counts, expected = counts[expected > 0], expected[expected > 0]
+  return float(stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue)
+
+
+def _draft_law(topology, law, drafts, q, node):
+  """Law [M, V] of the token at `node`, given the drafts of the nodes before it."""
+  parent = topology.parent[node]
+  siblings = [n for n, above in enumerate(topology.parent) if above == parent]
+  row = q[drafts.pair, drafts.context[:, parent]]
+  earlier = drafts.token[:, [n for n in siblings if n < node]]
+  if law is DraftLaw.WITH_REPLACEMENT:
+    return row
+  left = row.copy()
+  np.put_along_axis(left, earlier, -1, axis=1)
+  eye = np.eye(row.shape[1])
+  top = eye[left.argmax(axis=1)]
+  left = np.maximum(left, 0)
+  total = left.sum(axis=1, keepdims=True)
+  # When q has run out, filling: a token that q cannot draw.
+  drawn = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
+  if law is DraftLaw.DELTA or (law is DraftLaw.GREEDY_PLUS_ONE and node != siblings[-1]):
+    return top
+  if law is DraftLaw.PAIR and node != siblings[0]:
+    hub = row.argmax(axis=1)
+    return np.where((earlier[:, 0] == hub)[:, None], drawn, eye[hub])
+  return drawn
+
+
+def _place(drafts, topology, node, token, vocab):
+  drafts.token[:, node] = token
+  drafts.context[:, node] = drafts.context[:, topology.parent[node]] * vocab + 1 + token
+  return drafts
+
+
+def _draw(topology, law, q, context, rng):
+  """One draft a row, from where the row is."""
+  rows = len(context)
+  drafts = Drafts(
+    np.ones(rows),
+    np.arange(rows) % q.shape[0],
+    np.zeros((rows, topology.size), np.int64),
+    np.repeat(context[:, None], topology.size, axis=1),
+  )
+  for node in range(1, topology.size):
+    sums = _draft_law(topology, law, drafts, q, node).cumsum(axis=1)
+    token = (rng.random((rows, 1)) * sums[:, -1:] >= sums).sum(axis=1)
+    drafts = _place(drafts, topology, node, token, q.shape[2])
+  return drafts
+
+
+def _rows(topology, drafts, p, q, size):
+  """The laws at each node, [M, size, V]; NaN where a verifier must not look."""
+  p_rows, q_rows = (np.full((len(drafts.pair), size, p.shape[2]), np.nan) for _ in "pq")
+  p_rows[:, : topology.size] = p[drafts.pair[:, None], drafts.context]
+  inner = sorted(set(topology.parent[1:]))
+  q_rows[:, inner] = q[drafts.pair[:, None], drafts.context[:, inner]]
+  return p_rows, q_rows
+
+
+def _tree(topology, token, size, height, breadth) -> TokenTree:
+  """The topology in a larger one; missing nodes hold nonsense."""
+  more = size - topology.size
+
+  def column(values, filling):
+    row = jnp.asarray([*values, *[filling] * more], jnp.int32)
+    return jnp.tile(row, (len(token), 1))
+
+  return TokenTree(
+    token=jnp.asarray(np.pad(token, ((0, 0), (0, more)), constant_values=10**6), jnp.int32),
+    parent=column(topology.parent, 0),
+    depth=column(topology.depth, 1),
+    order=column(topology.order, 0),
+    valid=column([True] * topology.size, False) > 0,
+    height=height,
+    breadth=breadth,
+  )
+
+
+@functools.cache
+def _compiled(procedure: Procedure):
+  return jax.jit(jax.vmap(procedure.outcome))
+
+
+def _outcomes(verifier, p_rows, draft):
+  """`Procedure.outcome` of every draft, chunk by chunk."""
+  total = len(p_rows)
+  if not verifier.needs_q:
+    draft = draft.replace(q=None)
+  stops, laws = [], []
+  with jax.enable_x64(True):
+    for start in range(0, total, CHUNK):
+      index = np.minimum(np.arange(start, start + CHUNK), total - 1)
+      chunk = jax.tree.map(lambda x, index=index: jnp.asarray(x[index]), (p_rows, draft))
+      stop, law = _compiled(verifier.procedure)(*chunk)
+      stops.append(np.asarray(stop))
+      laws.append(np.asarray(law))
+  return np.concatenate(stops)[:total], np.concatenate(laws)[:total]
+
+
+def _continue(mass, p, length):
+  """Mass on sequences of any length, moved to those of `length` tokens by plain decoding."""
+  vocab = p.shape[2]
+  mass = mass.copy()
+  for d in range(length):
+    here, after = slice(first(vocab, d), first(vocab, d + 1)), first(vocab, d + 1)
+    grown = (mass[:, here, None] * p[:, here]).reshape(len(mass), -1)
+    mass[:, after : after + grown.shape[1]] += grown
+  return mass[:, first(vocab, length) :]

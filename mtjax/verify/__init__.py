@@ -1,0 +1,175 @@
+"""Verification of drafts: which drafted tokens are kept, and what is emitted after them.
+
+`verify(name, law_logits, draft, keys, step)` checks that the verifier is exact for how the draft
+was drawn, and runs it. `VERIFIERS` says what each keeps of the target; tests enumerate the emitted
+law of every pair of verifier and draft law declared here.
+"""
+
+import dataclasses
+import functools
+
+import jax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from mtjax.types import Draft, DraftLaw, Exactness, Verdict
+from mtjax.verify.block import block
+from mtjax.verify.chain import rejection
+from mtjax.verify.delta import delta
+from mtjax.verify.greedy_plus_one import greedy_plus_one
+from mtjax.verify.kseq import kseq
+from mtjax.verify.match import follow, greedy, one_hot, sampled
+from mtjax.verify.plan import leaves_first
+from mtjax.verify.procedure import Outcome, Procedure
+from mtjax.verify.rrs import with_replacement, without_replacement
+from mtjax.verify.spechub import spechub
+from mtjax.verify.threshold import threshold
+from mtjax.verify.traversal import traversal
+from mtjax.verify.typical import typical
+from mtjax.verify.walk import Coupling, walk
+
+__all__ = ["VERIFIERS", "Coupling", "Outcome", "Procedure", "Verifier", "check", "verify"]
+
+ANY = frozenset(DraftLaw)
+ONE_DRAW = frozenset(
+  (DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.GREEDY_PLUS_ONE)
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verifier:
+  """A verification procedure and what it promises."""
+
+  procedure: Procedure
+  exactness: Exactness
+  laws: frozenset[DraftLaw]  # it keeps its promise for drafts of these laws
+  paper: str
+  needs_q: bool = True
+  chains_only: str | None = None  # the reason, for a verifier that takes no trees
+
+  @functools.cached_property
+  def decide(self):
+    """(law_logits [B, N, V], draft, keys [B], step [B]) -> Verdict; jitted, over the batch."""
+    return jax.jit(jax.vmap(self.procedure.decide))
+
+
+LOSSLESS, APPROXIMATE = Exactness.LOSSLESS, Exactness.APPROXIMATE
+WITH, WITHOUT = (
+  frozenset((law,)) for law in (DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT)
+)
+
+VERIFIERS: dict[str, Verifier] = {
+  "greedy": Verifier(
+    follow(greedy, one_hot), Exactness.GREEDY_LOSSLESS, ANY, "1811.03115", needs_q=False
+  ),
+  "sample_match": Verifier(
+    follow(sampled, lambda p: p), LOSSLESS, ANY, "2312.12728, 2406.02532", needs_q=False
+  ),
+  "delta": Verifier(walk(delta), LOSSLESS, ANY, "2406.16858", needs_q=False),
+  "chain": Verifier(
+    walk(rejection),
+    LOSSLESS,
+    ONE_DRAW,
+    "2211.17192, 2302.01318",
+    chains_only="it tries one draft a position; use rrs_with, rrs_without or delta",
+  ),
+  "rrs_with": Verifier(walk(with_replacement), LOSSLESS, WITH, "2305.09781"),
+  "rrs_without": Verifier(walk(without_replacement), LOSSLESS, WITHOUT, "2402.12374"),
+  "kseq": Verifier(walk(kseq), LOSSLESS, WITH, "2310.15141"),
+  "spechub": Verifier(
+    walk(spechub), LOSSLESS, frozenset((DraftLaw.PAIR,)), "aclanthology 2024.emnlp-main.1148"
+  ),
+  "greedy_plus_one": Verifier(
+    walk(greedy_plus_one), LOSSLESS, frozenset((DraftLaw.GREEDY_PLUS_ONE,)), "2502.18779"
+  ),
+  "block": Verifier(
+    leaves_first(block),
+    LOSSLESS,
+    ONE_DRAW,
+    "2403.10444",
+    chains_only="it judges one chain as a whole; use traversal, its form for trees",
+  ),
+  "traversal": Verifier(leaves_first(traversal), LOSSLESS, WITH | WITHOUT, "2505.12398"),
+  # Without a default in its source other than the exact 1 and 1; these are ours.
+  "threshold": Verifier(
+    walk(threshold(single=0.5, cumulative=0.9)),
+    APPROXIMATE,
+    ANY,
+    "SGLang, tree_speculative_sampling_target_only",
+    needs_q=False,
+  ),
+  "typical": Verifier(leaves_first(typical()), APPROXIMATE, ANY, "2401.10774", needs_q=False),
+}
+
+
+def verify(
+  verifier: str | Verifier,
+  law_logits: Float[Array, "B N V"],
+  draft: Draft,
+  keys: PRNGKeyArray,
+  step: Int[Array, " B"],
+) -> Verdict:
+  """Keeps drafts and emits one token a row.
+
+  law_logits: `mtjax.sampling.process`ed logits after each node; removed tokens are -inf. keys [B]:
+  a row's own key, which the drafter must not have drawn with. step: tokens the row has emitted so
+  far, so that every round has randomness of its own. A row without valid drafts gets a plain draw.
+  Raises ValueError, before compilation, for what `check` refuses.
+  """
+  chosen = named(verifier) if isinstance(verifier, str) else verifier
+  check(verifier, draft)
+  rows, nodes, vocab = law_logits.shape
+  if draft.tree.token.shape != (rows, nodes):
+    raise ValueError(
+      f"law_logits are for {(rows, nodes)} rows and nodes, the tree has {draft.tree.token.shape}"
+    )
+  if chosen.needs_q and draft.q.shape != law_logits.shape:
+    raise ValueError(
+      f"q is {draft.q.shape}, law_logits {law_logits.shape}: scatter q into the target's "
+      f"vocabulary of {vocab} (zeros elsewhere), or use delta, which needs no q"
+    )
+  if not chosen.needs_q:
+    draft = draft.replace(q=None)
+  return chosen.decide(law_logits, draft, keys, step)
+
+
+def named(name: str) -> Verifier:
+  """The verifier of that name. Raises ValueError with the names there are."""
+  if name not in VERIFIERS:
+    raise ValueError(f"no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
+  return VERIFIERS[name]
+
+
+def check(verifier: str | Verifier, draft: Draft) -> None:
+  """Raises ValueError unless the verifier keeps its promise for this draft; says what would."""
+  chosen = named(verifier) if isinstance(verifier, str) else verifier
+  name = verifier if isinstance(verifier, str) else "this verifier"
+  alone = draft.tree.breadth == 1
+  if chosen.chains_only and not alone:
+    raise ValueError(
+      f"{name} takes chains, this tree has up to {draft.tree.breadth} children a node: "
+      f"{chosen.chains_only}"
+    )
+  # One child a node is one draw from q under each of these.
+  laws = chosen.laws | ONE_DRAW if alone and chosen.laws & ONE_DRAW else chosen.laws
+  if draft.law not in laws:
+    others = [
+      other
+      for other, it in VERIFIERS.items()
+      if draft.law in it.laws
+      and it.exactness is LOSSLESS
+      and not (it.chains_only and not alone)
+      and not (it.needs_q and draft.q is None)
+    ]
+    raise ValueError(
+      f"{name} is exact for drafts drawn {' or '.join(sorted(law.value for law in chosen.laws))}, "
+      f"these were drawn {draft.law.value}; use {' or '.join(others)}"
+    )
+  if chosen.needs_q and draft.q is None:
+    raise ValueError(
+      f"{name} needs the law q that the drafts were drawn from; use delta or sample_match without"
+    )
+  if draft.law is DraftLaw.PAIR and draft.tree.breadth > 2:
+    raise ValueError(
+      f"a pair is two children, this tree has up to {draft.tree.breadth} a node; "
+      "for more use greedy-plus-one drafts"
+    )

@@ -1,0 +1,32 @@
+"""The likeliest tokens of the draft, and one drawn from the others."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax.verify.laws import normalise, ratio, without_tokens
+from mtjax.verify.walk import Coupling
+
+
+def greedy_plus_one(
+  p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
+) -> Coupling:
+  """Hu et al. (2502.18779): n - 1 tokens fixed, the last child drawn from q without them.
+
+  With q~ the law of the last draw x: x is taken with probability min(1, p(x) / q~(x)); else
+  r ~ norm((p - q~)+), which is itself taken where it is one of the fixed tokens and emitted where
+  it is not. Reaches the optimal acceptance of its drafts. Lossless whatever the fixed tokens are,
+  as long as they are distinct and chosen from q alone; the last valid child must be the drawn one.
+  """
+  slots = jnp.arange(token.shape[0])
+  drawn = valid & (slots == jnp.max(jnp.where(valid, slots, -1)))
+  fixed = valid & ~drawn
+  law = normalise(without_tokens(q, token, fixed))
+  x = token[jnp.argmax(drawn)]
+  any_drawn = jnp.any(drawn) & (law[x] > 0)
+  take = jnp.where(any_drawn, ratio(p[x], law[x]), 0)
+  rest = jnp.where(any_drawn, normalise(jnp.maximum(p - law, 0), p), p)
+  accept = jnp.where(fixed, (1 - take) * rest[token], 0)
+  return Coupling(
+    accept=accept + jnp.where(drawn, take, 0),
+    residual=normalise(without_tokens(rest, token, fixed), p),
+  )

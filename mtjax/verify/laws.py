@@ -1,0 +1,39 @@
+"""Small operations on probability vectors that every rule needs; no 0/0, any float dtype."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+def normalise(
+  mass: Float[Array, " V"], fallback: Float[Array, " V"] | None = None
+) -> Float[Array, " V"]:
+  """mass / its sum; where that is 0, `fallback`, or zeros.
+
+  A residual of sum 0 means that the children were accepted with certainty: what is drawn from it
+  is never emitted but for rounding, and the law that the residual was taken from is safe then.
+  """
+  total = jnp.sum(mass)
+  scaled = mass / jnp.where(total > 0, total, 1)
+  return scaled if fallback is None else jnp.where(total > 0, scaled, fallback)
+
+
+def difference(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, " V"]:
+  """norm((p - q)+), the law after a refused draw from q; p if that is empty."""
+  return normalise(jnp.maximum(p - q, 0), p)
+
+
+def without(law: Float[Array, " V"], token: Int[Array, ""]) -> Float[Array, " V"]:
+  """The law given that `token` is not drawn; zeros if nothing else could be."""
+  return normalise(law.at[token].set(0))
+
+
+def ratio(p: Float[Array, "..."], q: Float[Array, "..."]) -> Float[Array, "..."]:
+  """min(1, p / q); 1 where q is 0, which only a token that q cannot draw meets."""
+  return jnp.where(q > p, p / jnp.where(q > p, q, 1), 1)
+
+
+def without_tokens(
+  law: Float[Array, " V"], token: Int[Array, " C"], drop: Array
+) -> Float[Array, " V"]:
+  """`law` with the tokens marked in `drop` set to 0, not normalised."""
+  return law.at[jnp.where(drop, token, law.shape[0])].set(0, mode="drop")

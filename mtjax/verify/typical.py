@@ -1,0 +1,54 @@
+"""Typical acceptance: drafts that are likely enough are taken. APPROXIMATE."""
+
+import jax
+import jax.numpy as jnp
+
+from mtjax.types import Draft
+from mtjax.verify.plan import Plan, TreeRule
+from mtjax.verify.procedure import children
+
+
+def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
+  """Medusa (2401.10774, sec. 2.3.1): x is taken where p(x) > min(epsilon, delta exp(-H(p))).
+
+  The deepest node whose whole path is taken ends the path, the likeliest path of equals; then
+  y ~ p. No coin is tossed over drafts, so wherever they are likely enough the text follows the
+  drafts' law and not the target's; without drafts it is plain sampling. The defaults are Medusa's:
+  0.09 as hard threshold, and its square root. Raises ValueError for a value outside (0, 1].
+  """
+  for name, value in (("epsilon", epsilon), ("delta", delta)):
+    if not 0 < value <= 1:
+      raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+
+  def rule(law, draft: Draft) -> Plan:
+    tree = draft.tree
+    nodes = jnp.arange(tree.token.shape[0], dtype=jnp.int32)
+
+    def at(node):
+      p = law(node)
+      _, token, valid = children(tree, node)
+      entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)))
+      likely = p[token] > jnp.minimum(epsilon, delta * jnp.exp(-entropy))
+      return valid & likely, jnp.log(p[token])
+
+    likely, score = jax.lax.map(at, nodes)  # [N, C]
+    parent = jnp.maximum(tree.parent, 0)
+    likely = likely[parent, tree.order]
+    score = score[parent, tree.order]
+
+    def down(node, carry):
+      taken, total = carry
+      up = parent[node]
+      taken = taken.at[node].set(taken[up] & likely[node] & tree.valid[node])
+      return taken, total.at[node].set(total[up] + score[node])
+
+    start = (
+      jnp.zeros(nodes.shape, bool).at[0].set(True),
+      jnp.zeros(nodes.shape, score.dtype),
+    )
+    taken, total = jax.lax.fori_loop(1, nodes.size, down, start)
+    depth = jnp.where(taken, tree.depth, -1)
+    best = jnp.argmax(jnp.where(depth == jnp.max(depth), total, -jnp.inf))
+    return Plan((nodes == best).astype(score.dtype), law)
+
+  return rule

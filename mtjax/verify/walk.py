@@ -1,0 +1,90 @@
+"""Verification from the root down, one node at a time.
+
+A node rule sees the target's law p at a node, the law q that its children were drawn from (None
+if there is none) and the children in draw order, and says with what probability each is taken.
+Only the nodes of the path are looked at, so a round costs (path length) x (children) passes over
+a vector of V, whatever the size of the tree.
+"""
+
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax.types import Draft, Verdict
+from mtjax.verify.procedure import Outcome, Procedure, children, draw_one, round_key
+
+
+class Coupling(NamedTuple):
+  """A rule's decision at one node, given what was drafted there."""
+
+  accept: Float[Array, " C"]  # probability that child c is taken; they sum to at most 1
+  residual: Float[Array, " V"]  # law of the token emitted if none is
+
+
+class NodeRule(Protocol):
+  """Lossless iff, averaged over drafts, taken and emitted tokens together have law p.
+
+  Children that are not valid must get accept 0, and without any the residual must be p. q may
+  hold anything at a node without children, and is None for verifiers that need none.
+  """
+
+  def __call__(
+    self,
+    p: Float[Array, " V"],
+    q: Float[Array, " V"],
+    token: Int[Array, " C"],
+    valid: Bool[Array, " C"],
+  ) -> Coupling: ...
+
+
+def walk(rule: NodeRule) -> Procedure:
+  """The verifier that applies `rule` from the root down.
+
+  One uniform per node chooses among its children and "none"; one draw from the last residual
+  emits. A child with accept 0 is never taken: uniforms are below 1 and compared with <.
+  """
+
+  def at(node, p, draft: Draft):
+    child, token, valid = children(draft.tree, node)
+    q: Any = None if draft.q is None else draft.q[node]
+    return child, rule(p, q, token, valid)
+
+  def decide(law_logits, draft, key, step):
+    key = round_key(key, step)
+    coin_key, token_key = jax.random.split(key)
+    height = draft.tree.height
+
+    def body(carry):
+      node, depth, path, _, _ = carry
+      path = path.at[depth].set(node)
+      child, coupling = at(node, jax.nn.softmax(law_logits[node]), draft)
+      coin = jax.random.uniform(jax.random.fold_in(coin_key, depth), (), law_logits.dtype)
+      taken = coin < jnp.cumsum(coupling.accept)
+      go = jnp.any(taken) & (depth < height)
+      node = jnp.where(go, child[jnp.argmax(taken)], node)
+      return node, depth + 1, path, coupling.residual, go
+
+    start = (
+      jnp.int32(0),
+      jnp.int32(0),
+      jnp.zeros((height + 1,), jnp.int32),
+      jnp.zeros_like(law_logits[0]),
+      jnp.array(True),
+    )
+    _, count, path, residual, _ = jax.lax.while_loop(lambda carry: carry[-1], body, start)
+    return Verdict(path=path, count=count, token=draw_one(residual, token_key))
+
+  def outcome(p, draft):
+    nodes = jnp.arange(p.shape[0], dtype=jnp.int32)
+    child, coupling = jax.vmap(lambda node, law: at(node, law, draft))(nodes, p)
+
+    def down(node, reach):
+      slot = jnp.where(child[node] >= 0, child[node], reach.shape[0])
+      return reach.at[slot].set(reach[node] * coupling.accept[node], mode="drop")
+
+    reach = jax.lax.fori_loop(0, p.shape[0], down, jnp.zeros_like(p[:, 0]).at[0].set(1))
+    return Outcome(reach * (1 - jnp.sum(coupling.accept, axis=1)), coupling.residual)
+
+  return Procedure(decide, outcome)

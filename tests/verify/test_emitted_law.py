@@ -1,0 +1,166 @@
+"""Every verifier's emitted law, over all drafts and all coins, in float64."""
+
+import numpy as np
+import pytest
+
+from mtjax.evaluate.exactness import emitted, random_laws, target_law, total_variation
+from mtjax.trees import Topology, chain, k_ary
+from mtjax.types import DraftLaw, Exactness
+from mtjax.verify import VERIFIERS, Verifier
+from mtjax.verify.threshold import threshold
+from mtjax.verify.walk import walk
+
+SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation a verifier and law for all trees
+
+
+def enumerate_law(name, tree, law, models):
+  verifier = VERIFIERS[name]
+  breadth = 1 if verifier.chains_only else BREADTH
+  return emitted(verifier, tree, law, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
+
+
+def taken(name, law, tree):
+  return not (VERIFIERS[name].chains_only and tree.breadth > 1) and not (
+    law is DraftLaw.PAIR and tree.breadth > 2
+  )
+
+
+def declared(exactness):
+  return [
+    pytest.param(name, law, id=f"{name}-{law.value}")
+    for name, verifier in VERIFIERS.items()
+    if verifier.exactness is exactness
+    for law in sorted(verifier.laws, key=lambda law: law.value)
+  ]
+
+
+@pytest.mark.parametrize(("name", "law"), declared(Exactness.LOSSLESS))
+def test_emitted_law_is_the_targets(name, law, models, trees):
+  for shape, tree in trees.items():
+    if taken(name, law, tree):
+      found = enumerate_law(name, tree, law, models)
+      off = total_variation(found.law, target_law(models.p, tree.height + 1)).max()
+      assert off <= 1e-12, f"{name} is not exact for {law.value} drafts on the {shape} tree"
+
+
+@pytest.mark.parametrize(
+  ("name", "law"), declared(Exactness.LOSSLESS) + declared(Exactness.GREEDY_LOSSLESS)
+)
+def test_greedy_rows_get_the_greedy_text(name, law, models, trees):
+  """process() makes greedy rows one-hot, so every lossless verifier is exact for them too."""
+  tree = trees["chain" if VERIFIERS[name].chains_only else "binary"]
+  best = np.eye(3)[models.p.argmax(axis=-1)]
+  breadth = 1 if VERIFIERS[name].chains_only else BREADTH
+  found = emitted(VERIFIERS[name], tree, law, best, models.q, pad=(SIZE, HEIGHT, breadth))
+  assert total_variation(found.law, target_law(best, tree.height + 1)).max() <= 1e-12
+
+
+@pytest.mark.parametrize(("name", "law"), declared(Exactness.APPROXIMATE))
+def test_approximate_verifiers_change_the_law(name, law, models, trees):
+  """Otherwise their label, or this enumeration, would be wrong."""
+  tree = trees["binary"]
+  found = enumerate_law(name, tree, law, models)
+  assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
+  assert total_variation(found.law, target_law(models.p, tree.height + 1)).mean() > 0.05
+
+
+def test_thresholds_of_one_are_exact(models, trees):
+  exact = Verifier(walk(threshold(1.0, 1.0)), Exactness.LOSSLESS, frozenset(DraftLaw), "", False)
+  for law in (DraftLaw.DELTA, DraftLaw.WITH_REPLACEMENT):
+    found = emitted(exact, trees["wide"], law, models.p, models.q, pad=(SIZE, HEIGHT, BREADTH))
+    assert total_variation(found.law, target_law(models.p, 3)).max() <= 1e-12
+
+
+# Expected tokens a round, means over the twenty pairs. From a separate enumeration in plain numpy,
+# recursive over trees, of rules written from the papers.
+TOKENS = {
+  "chain": {
+    "rrs_with": 2.76051,
+    "rrs_without": 2.76051,
+    "chain": 2.76051,
+    "traversal": 2.85690,
+    "block": 2.85690,
+    "delta": 2.12863,
+    "sample_match": 1.73911,
+  },
+  "binary": {
+    "rrs_with": 2.63074,
+    "rrs_without": 2.79942,
+    "traversal": 2.81946,
+    "delta": 2.65636,
+    "sample_match": 2.41559,
+  },
+  "uneven": {
+    "rrs_with": 2.61966,
+    "rrs_without": 2.77596,
+    "traversal": 2.79744,
+    "delta": 2.60496,
+    "sample_match": 2.30260,
+  },
+  "wide": {
+    "rrs_with": 2.59771,
+    "rrs_without": 2.72547,
+    "traversal": 2.76259,
+    "delta": 2.47791,
+    "sample_match": 2.36327,
+  },
+}
+DRAWN = {"rrs_with": DraftLaw.WITH_REPLACEMENT, "delta": DraftLaw.DELTA}
+
+
+@pytest.mark.parametrize("shape", TOKENS)
+def test_expected_tokens_of_a_round(shape, models, trees):
+  for name, tokens in TOKENS[shape].items():
+    law = DRAWN.get(name, DraftLaw.WITHOUT_REPLACEMENT)
+    found = enumerate_law(name, trees[shape], law, models)
+    assert found.tokens.mean() == pytest.approx(tokens, abs=6e-6), name
+
+
+def test_verifiers_that_are_the_same_for_some_drafts(models, trees):
+  """Block is traversal on a chain; deterministic drafts have one acceptance; SpecHub is Hu's."""
+
+  def tokens(name, shape, law):
+    return enumerate_law(name, trees[shape], law, models).tokens
+
+  for law in (DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.WITH_REPLACEMENT):
+    np.testing.assert_allclose(
+      tokens("block", "chain", law), tokens("traversal", "chain", law), rtol=1e-12
+    )
+  for law in DraftLaw:
+    np.testing.assert_allclose(
+      tokens("delta", "binary", law), tokens("sample_match", "binary", law), rtol=1e-12
+    )
+  np.testing.assert_allclose(
+    tokens("spechub", "binary", DraftLaw.PAIR),
+    tokens("greedy_plus_one", "binary", DraftLaw.GREEDY_PLUS_ONE),
+    rtol=1e-12,
+  )
+
+
+def test_traversal_accepts_most(models, trees):
+  for law, name in (
+    (DraftLaw.WITH_REPLACEMENT, "rrs_with"),
+    (DraftLaw.WITHOUT_REPLACEMENT, "rrs_without"),
+  ):
+    for tree in trees.values():
+      more = enumerate_law("traversal", tree, law, models).tokens
+      assert (more >= enumerate_law(name, tree, law, models).tokens - 1e-12).all()
+
+
+@pytest.mark.parametrize(
+  ("name", "law"), declared(Exactness.LOSSLESS) + declared(Exactness.APPROXIMATE)
+)
+def test_four_tokens_with_holes_in_both_laws(name, law):
+  """V = 4; some tokens have p = 0, some q = 0, so that draws without replacement run out."""
+  rng = np.random.default_rng(7)
+  p, q = (random_laws(rng, 6, 4, 4) * (rng.random((6, 85, 4)) < 0.7) for _ in "pq")
+  p[..., 0] += 0.1
+  q[..., 1] += 0.1
+  p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
+  for tree in (chain(3), k_ary((2, 2)), Topology.from_parents([-1, 0, 0, 0, 1, 2])):
+    if taken(name, law, tree):
+      breadth = 1 if VERIFIERS[name].chains_only else BREADTH
+      found = emitted(VERIFIERS[name], tree, law, p, q, pad=(SIZE, HEIGHT, breadth))
+      off = total_variation(found.law, target_law(p, tree.height + 1)).max()
+      assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
+      assert VERIFIERS[name].exactness is Exactness.APPROXIMATE or off <= 1e-12

@@ -4,21 +4,21 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds
 from mtjax.buckets import bucket
 from mtjax.models import Model, Params
+from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
 from mtjax.sampling import History, Sampling, draw, process
 from mtjax.stopping import StopStrings
-
-PREFILL_CHUNK = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,52 +30,58 @@ class Generation:
   counters: dict[str, int | float]
 
 
-def autoregressive(model: Model, params: Params, request: Request, state: DecodeState):
+class Method(Protocol):
+  """How a round goes. Frozen and hashable: a static argument of the one program."""
+
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    room: int,
+  ) -> PyTree:
+    """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
+    ...
+
+  def step(
+    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
+  ) -> DecodeState:
+    """One round: propose, forward, accept, commit. Emits at least one token in a running row."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
   """One token a round: the last token is the frontier, its successor is drawn and emitted.
 
   Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
   """
-  frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
-  output = model.forward(params, frontier, state.cache)
-  active = state.active
-  cache = state.cache.commit(
-    output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
-  )
-  law = process(output.logits, request.rules, state.history)[:, 0]
-  token = draw(law, request.key, state.count) if _samples(request) else jnp.argmax(law, axis=-1)
-  state = state.replace(cache=cache, rounds=state.rounds + active)
-  return rounds.emit(state, request, token.astype(jnp.int32)[:, None], jnp.ones_like(token))[0]
+
+  def start(self, method_params, prompt, length, *, capacity, room):
+    return None
+
+  def step(self, model, params, method_params, request, state):
+    frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
+    output = model.forward(params, frontier, state.cache)
+    active = state.active
+    cache = state.cache.commit(
+      output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
+    )
+    state = state.replace(cache=cache, rounds=state.rounds + active)
+    return _emit_next(state, request, output.logits)
 
 
 def prefill(
   model: Model, params: Params, request: Request, prompt, length, *, capacity: int, room: int
 ) -> DecodeState:
-  """Commits the prompts, `PREFILL_CHUNK` entries at a time, and emits the first token of each row.
+  """Commits the prompts and emits the first token of each row.
 
-  prompt [B, P] is padded on the right, length [B] >= 1. Logits are computed for one entry a row.
+  prompt [B, P] is padded on the right, length [B] >= 1.
   """
-  batch, size = prompt.shape
-  chunk = min(size, PREFILL_CHUNK)
-  padded = jnp.pad(prompt, ((0, 0), (0, -size % chunk)))
-  cache = model.allocate(batch, capacity)
-  path = jnp.broadcast_to(jnp.arange(chunk), (batch, chunk))
-
-  def part(index, carry):
-    cache, last_logits = carry
-    begin = index * chunk
-    token = jax.lax.dynamic_slice_in_dim(padded, begin, chunk, axis=1)
-    here = jnp.clip(length - begin, 0, chunk)
-    frontier = frontier_lib.causal(token, start=begin, length=here)
-    final = length - 1 - begin
-    rows = jnp.clip(final, 0, chunk - 1)[:, None]
-    # The first chunk sees nothing committed: no attention over an empty cache.
-    output = model.forward(params, frontier, None if size == chunk else cache, rows)
-    cache = cache.commit(output.kv, frontier.position, path, here)
-    ends = ((final >= 0) & (final < chunk))[:, None, None]
-    return cache, jnp.where(ends, output.logits, last_logits)
-
-  start = (cache, jnp.zeros((batch, 1, model.config.vocab_size), jnp.float32))
-  cache, logits = jax.lax.fori_loop(0, padded.shape[1] // chunk, part, start)
+  batch = prompt.shape[0]
+  cache, logits = commit_prompt(model, params, prompt, length, capacity)
   history = None
   if request.rules.needs_history:
     history = History.of_prompt(prompt, length, model.config.vocab_size)
@@ -88,25 +94,37 @@ def prefill(
     rounds=jnp.zeros((batch,), jnp.int32),
     history=history,
   )
-  law = process(logits, request.rules, history)[:, 0]
-  token = draw(law, request.key, state.count) if _samples(request) else jnp.argmax(law, axis=-1)
-  return rounds.emit(state, request, token.astype(jnp.int32)[:, None], jnp.ones_like(token))[0]
+  return _emit_next(state, request, logits)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "capacity", "room"))
-def _start(model, params, request, prompt, length, *, capacity, room):
-  return prefill(model, params, request, prompt, length, capacity=capacity, room=room)
+def _emit_next(state, request, logits):
+  law = process(logits, request.rules, state.history)[:, 0]
+  token = jnp.argmax(law, axis=-1).astype(jnp.int32)
+  if request.rules.temperature is not None:
+    token = draw(law, request.key, state.count)
+  return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]
 
 
-@functools.partial(jax.jit, static_argnames=("model",), donate_argnames=("state",))
-def _continue(model, params, request, state, most):
-  return rounds.run(functools.partial(autoregressive, model, params, request), state, most)
-
-
-@functools.partial(jax.jit, static_argnames=("model", "capacity", "room"))
-def _generate(model, params, request, prompt, length, *, capacity, room):
+def _begin(model, method, params, method_params, request, prompt, length, *, capacity, room):
   state = prefill(model, params, request, prompt, length, capacity=capacity, room=room)
-  return rounds.run(functools.partial(autoregressive, model, params, request), state, None)
+  kept = method.start(method_params, prompt, length, capacity=capacity, room=room)
+  return state.replace(method=kept)
+
+
+def _go_on(model, method, params, method_params, request, state, most):
+  step = functools.partial(method.step, model, params, method_params, request)
+  return rounds.run(step, state, most)
+
+
+_STATIC = ("model", "method", "capacity", "room")
+_start = jax.jit(_begin, static_argnames=_STATIC)
+_continue = jax.jit(_go_on, static_argnames=("model", "method"), donate_argnames=("state",))
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _generate(model, method, params, method_params, request, *prompts, capacity, room):
+  arrays = (model, method, params, method_params, request)
+  return _go_on(*arrays, _begin(*arrays, *prompts, capacity=capacity, room=room), None)
 
 
 def generate(
@@ -114,6 +132,8 @@ def generate(
   params: Params,
   prompts: Sequence[Sequence[int]],
   *,
+  method: Method = Autoregressive(),
+  method_params: PyTree = None,
   max_tokens: int | Sequence[int] = 128,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -122,6 +142,7 @@ def generate(
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
+  `method`: how several tokens come of a round (see `mtjax.speculative`), with its parameters.
   `key`: a seed or key, folded with the row index, or a [B] array of keys, one a row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
   Lengths are rounded up to the sizes of `mtjax.buckets`: prompts and limits may change within
@@ -133,7 +154,8 @@ def generate(
   """
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
   begin = time.perf_counter()
-  state = _generate(model, params, *job.arrays, capacity=job.capacity, room=job.room)
+  arrays = (params, method_params, *job.arrays)
+  state = _generate(model, method, *arrays, capacity=job.capacity, room=job.room)
   state = jax.block_until_ready(state)
   return _collect(job, state, time.perf_counter() - begin)
 
@@ -145,6 +167,8 @@ def stream(
   *,
   every: int = 8,
   on_finish: Callable[[Generation], None] | None = None,
+  method: Method = Autoregressive(),
+  method_params: PyTree = None,
   **settings,
 ) -> Iterator[list[list[int]]]:
   """The rounds of `generate`, stepped from Python: yields each row's new tokens.
@@ -160,12 +184,12 @@ def stream(
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   job = _prepare(model, prompts, **{**defaults, **settings})
-  return _stream(model, params, job, every, on_finish)
+  return _stream(model, method, (params, method_params), job, every, on_finish)
 
 
-def _stream(model, params, job, every, on_finish):
+def _stream(model, method, params, job, every, on_finish):
   begin = time.perf_counter()
-  state = _start(model, params, *job.arrays, capacity=job.capacity, room=job.room)
+  state = _start(model, method, *params, *job.arrays, capacity=job.capacity, room=job.room)
   shown = np.zeros(job.batch, int)
   while True:
     tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
@@ -173,7 +197,7 @@ def _stream(model, params, job, every, on_finish):
     shown = count.copy()
     if np.all(finish != Finish.RUNNING):
       break
-    state = _continue(model, params, job.arrays[0], state, every)
+    state = _continue(model, method, *params, job.arrays[0], state, every)
   if on_finish is not None:
     on_finish(_collect(job, state, time.perf_counter() - begin))
 
@@ -240,10 +264,6 @@ def _row_keys(key, batch):
   if key.shape != (batch,):
     raise ValueError(f"keys of shape {key.shape} for a batch of {batch}")
   return key
-
-
-def _samples(request: Request) -> bool:
-  return request.rules.temperature is not None
 
 
 def _collect(job: _Job, state: DecodeState, seconds: float) -> Generation:

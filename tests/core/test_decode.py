@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax import decode, rounds
+from mtjax import decode, prefill, rounds
 from mtjax import frontier as F
 from mtjax.buckets import SIZES, bucket
 from mtjax.decode import generate, stream
@@ -95,7 +95,7 @@ def test_chunked_prefill_equals_one_prefill(tiny, monkeypatch):
   model, params, _ = tiny
   prompts = [list(np.random.default_rng(0).integers(0, 48, n)) for n in (5, 16, 13)]
   whole = generate(model, params, prompts, max_tokens=6)
-  monkeypatch.setattr(decode, "PREFILL_CHUNK", 6)
+  monkeypatch.setattr(prefill, "PREFILL_CHUNK", 6)
   jax.clear_caches()
   assert generate(model, params, prompts, max_tokens=6).tokens == whole.tokens
   jax.clear_caches()
@@ -125,8 +125,9 @@ def test_values_of_sampling_settings_cost_no_compilation(tiny):
 def test_finished_rows_are_frozen(tiny):
   model, params, _ = tiny
   job = decode._prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
-  state = decode._start(model, params, *job.arrays, capacity=job.capacity, room=job.room)
-  after = decode._continue(model, params, job.arrays[0], jax.tree.map(jnp.copy, state), 3)
+  arrays = (model, decode.Autoregressive(), params, None)
+  state = decode._start(*arrays, *job.arrays, capacity=job.capacity, room=job.room)
+  after = decode._continue(*arrays, job.arrays[0], jax.tree.map(jnp.copy, state), 3)
   np.testing.assert_array_equal(after.count, [1, 4, 1])
   np.testing.assert_array_equal(after.cache.length, [3, 9, 1])
   np.testing.assert_array_equal(after.rounds, [0, 3, 0])
@@ -184,7 +185,8 @@ def test_the_cache_is_committed_in_place(tiny, batch):
   model, params, _ = tiny
   job = decode._prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
   sizes = dict(capacity=job.capacity, room=job.room)
-  program = decode._generate.lower(model, params, *job.arrays, **sizes).compile().as_text()
+  arrays = (model, decode.Autoregressive(), params, None, *job.arrays)
+  program = decode._generate.lower(*arrays, **sizes).compile().as_text()
   loops = program[: program.index("\nENTRY")]
   cache = f"f32[{batch},2,{job.capacity},8]"
   assert cache in loops, "the test no longer knows the cache's shape"

@@ -80,7 +80,9 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
     for done in range(start + 1, steps + 1):
       state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
       since_log += settings.batch * settings.length
-      last = done == steps or stop.is_set()
+      # Asked once a step: a signal that comes after this is the next step's, which then saves.
+      stopping = stop.is_set()
+      last = done == steps or stopping
       values: dict[str, float] = {}
       if done % settings.log_every == 0 or last:
         values = {name: float(value) for name, value in metrics.items()}
@@ -94,7 +96,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
           sink.write(done, values)
       if _due(done, settings.save_every) or done == stable_end or last:
         checkpoints.save(done, state, data=batches.get_state(), schedule=_schedule(settings))
-      if stop.is_set():
+      if stopping:
         break
     checkpoints.wait()
   return state, parameters_to_use(state)

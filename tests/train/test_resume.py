@@ -13,6 +13,7 @@ import pytest
 
 from mtjax import train
 from mtjax.checkpoints.training import ForeignCheckpoint
+from mtjax.train.metrics import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 400
@@ -90,6 +91,22 @@ def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, sources, 
   stopped = last_step(tmp_path / "run")
   assert f"from step {stopped} to" in finish(tmp_path / "run", sources), "SIGTERM lost steps"
   check_equal(tmp_path / "run", undisturbed)
+
+
+def test_sigterm_saves_whenever_in_a_step_it_comes(tmp_path, config, monkeypatch):
+  """Most of a step is waiting for its metrics; the signal nearly always comes there."""
+  write = JsonLines.write
+
+  def write_and_signal(self, step, values):
+    write(self, step, values)
+    if step == 3:
+      signal.raise_signal(signal.SIGTERM)
+
+  monkeypatch.setattr(JsonLines, "write", write_and_signal)
+  config.update(steps=50, save_every=40)
+  assert train.run(config, tmp_path) == train.PREEMPTED_EXIT
+  saved = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
+  assert max(saved) == last_step(tmp_path) == 4
 
 
 @pytest.mark.slow

@@ -3,8 +3,11 @@
 What somebody who writes a verifier calls:
 
   p, q = random_laws(rng, 20, vocab=3, length=4), random_laws(rng, 20, vocab=3, length=4)
-  found = emitted(my_verifier, k_ary((2, 2)), DraftLaw.WITHOUT_REPLACEMENT, p, q)
+  law = DraftLaw.WITHOUT_REPLACEMENT
+  found = emitted(my_verifier, k_ary((2, 2)), law, p, q)
   assert total_variation(found.law, target_law(p, 3)).max() < 1e-12
+  texts = sampled_texts(my_verifier, k_ary((2, 2)), law, p, q, rows=10**5, length=2, key=key)
+  assert p_value(texts[::20], target_law(p, 2)[0]) > 1e-6
 
 Laws are tables [pairs, contexts, V], one target (or draft) a pair. Context 0 is the empty one, and
 context c followed by token x is c V + 1 + x; so contexts of d tokens start at `first(V, d)`.
@@ -115,7 +118,7 @@ def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:
   return drafts
 
 
-def sampled_counts(
+def sampled_texts(
   decide: str | Verifier | Callable[..., Verdict],
   topology: Topology,
   law: DraftLaw,
@@ -125,8 +128,8 @@ def sampled_counts(
   rows: int,
   length: int,
   key: PRNGKeyArray,
-) -> Int[np.ndarray, "pairs sequences"]:
-  """How often each sequence of `length` tokens was emitted by `rows` rows.
+) -> Int[np.ndarray, " rows"]:
+  """The first `length` tokens of `rows` generations, as places in counting order.
 
   Rounds go on until every row has that many. `decide` is a verifier or anything called like
   `verify` without its first argument; it runs as in decoding, jitted and in float32. Row i follows
@@ -135,7 +138,7 @@ def sampled_counts(
   """
   if isinstance(decide, str | Verifier):
     decide = functools.partial(verify, decide)
-  pairs, _, vocab = p.shape
+  vocab = p.shape[2]
   rng = np.random.default_rng(int(jax.random.randint(key, (), 0, 2**31 - 1)))
   keys = jax.random.split(jax.random.fold_in(key, 1), rows)
   context, count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
@@ -156,14 +159,14 @@ def sampled_counts(
       token = last if place == path.shape[1] else np.where(place == end, last, tokens[:, place])
       add = (place <= end) & (count < length)
       context, count = np.where(add, context * vocab + 1 + token, context), count + add
-  index = (np.arange(rows) % pairs) * vocab**length + context - first(vocab, length)
-  return np.bincount(index, minlength=pairs * vocab**length).reshape(pairs, -1)
+  return context - first(vocab, length)
 
 
-def p_value(counts: Int[np.ndarray, " n"], law: Float[np.ndarray, " n"]) -> float:
-  """Of Pearson's chi-square; cells expected below 5 are pooled, one that cannot be is refused."""
+def p_value(texts: Int[np.ndarray, " rows"], law: Float[np.ndarray, " sequences"]) -> float:
+  """Of Pearson's chi-square; cells expected below 5 are pooled, 0 if what cannot be was seen."""
   from scipy import stats
 
+  counts = np.bincount(texts, minlength=law.size)
   if counts[law == 0].any():
     return 0.0
   expected = law * counts.sum()

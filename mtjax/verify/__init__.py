@@ -73,7 +73,7 @@ VERIFIERS: dict[str, Verifier] = {
     chains_only="it tries one draft a position; use rrs_with, rrs_without or delta",
   ),
   "rrs_with": Verifier(walk(with_replacement), LOSSLESS, WITH, "2305.09781"),
-  "rrs_without": Verifier(walk(without_replacement), LOSSLESS, WITHOUT, "2402.12374"),
+  "rrs_without": Verifier(walk(without_replacement), LOSSLESS, WITH | WITHOUT, "2402.12374"),
   "kseq": Verifier(walk(kseq), LOSSLESS, WITH, "2310.15141"),
   "spechub": Verifier(
     walk(spechub), LOSSLESS, frozenset((DraftLaw.PAIR,)), "aclanthology 2024.emnlp-main.1148"

@@ -28,8 +28,8 @@ def without(law: Float[Array, " V"], token: Int[Array, ""]) -> Float[Array, " V"
 
 
 def ratio(p: Float[Array, "..."], q: Float[Array, "..."]) -> Float[Array, "..."]:
-  """min(1, p / q); 1 where q is 0, which only a token that q cannot draw meets."""
-  return jnp.where(q > p, p / jnp.where(q > p, q, 1), 1)
+  """min(1, p / q), and 0 where p is 0, whatever q: what the target lacks is never accepted."""
+  return jnp.where(q > p, p / jnp.where(q > p, q, 1), p > 0)
 
 
 def without_tokens(

@@ -4,7 +4,7 @@ At a node with target law p, children x_1..x_k in draw order: x_j is taken with 
 min(1, p(x_j) / q(x_j)); else p <- norm((p - q)+), and for drafts without replacement
 q <- norm(q with q(x_j) = 0). If none is taken, y ~ p is emitted. Children must stay in draw order
 (sorting or pruning them after drawing is biased). A child with q(x) = 0 is passed over: it can
-only be filling from when q ran out.
+only be filling from when q ran out, or a repetition.
 """
 
 import jax
@@ -25,7 +25,11 @@ def with_replacement(
 def without_replacement(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """Sequoia (2402.12374, alg. 2), EAGLE-1: x_j is drawn from q without x_1..x_(j-1)."""
+  """Sequoia (2402.12374, alg. 2), EAGLE-1: x_j is drawn from q without x_1..x_(j-1).
+
+  Independent draws without their repetitions have that law, and repetitions, whose q is 0 by then,
+  are passed over: lossless for those too, though `with_replacement` takes a little more of them.
+  """
   return _recursive(p, q, token, valid, without)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from mtjax.trees import Topology, chain, k_ary
 
-VOCAB, PAIRS, LENGTH = 3, 20, 3
+VOCAB, PAIRS, LENGTH = 3, 20, 4
 
 TREES = {
   "chain": chain(3),

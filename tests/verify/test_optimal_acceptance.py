@@ -1,0 +1,97 @@
+"""The closed forms of the optimal acceptance against linear programmes and enumeration."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from mtjax.evaluate.exactness import emitted, enumerate_drafts
+from mtjax.trees import k_ary
+from mtjax.types import DraftLaw
+from mtjax.verify import VERIFIERS
+from mtjax.verify.optimal import optimal_acceptance
+
+
+def random_pair(rng, vocab):
+  p, q = (rng.dirichlet(np.full(vocab, 0.6)) + 1e-4 for _ in "pq")
+  return p / p.sum(), q / q.sum()
+
+
+def by_linear_programme(p, q, n, law):
+  """The most mass on pairs (token, drafts that hold it) with p and the drafts' law as marginals."""
+  drafts = enumerate_drafts(k_ary((n,)), law, np.tile(q, (1, 1, 1)))
+  sets: dict[tuple[int, ...], float] = {}
+  for weight, token in zip(drafts.weight, drafts.token[:, 1:], strict=True):
+    key = tuple(sorted(set(token.tolist())))
+    sets[key] = sets.get(key, 0.0) + weight
+  edges = [(x, i) for i, drafted in enumerate(sets) for x in drafted]
+  rows = np.zeros((len(p) + len(sets), len(edges)))
+  for column, (x, i) in enumerate(edges):
+    rows[x, column] = rows[len(p) + i, column] = 1
+  bound = np.concatenate([p, list(sets.values())])
+  return -linprog(-np.ones(len(edges)), A_ub=rows, b_ub=bound, method="highs").fun
+
+
+@pytest.mark.parametrize("law", list(DraftLaw))
+def test_equals_the_linear_programme(law):
+  rng = np.random.default_rng(3)
+  for n in [2] if law is DraftLaw.PAIR else [1, 2, 3, 4]:
+    for vocab in (n + 1, 5, 6):
+      p, q = random_pair(rng, vocab)
+      best = by_linear_programme(p, q, n, law)
+      assert optimal_acceptance(p, q, n, law) == pytest.approx(best, abs=1e-10), (n, vocab)
+
+
+def test_draws_that_hold_nearly_all_of_q():
+  """Two tokens have all but 1e-9 of q, so that the third draw is far slower than the others."""
+  p = np.array([0.2, 0.2, 0.3, 0.3])
+  q = np.array([0.6, 0.4 - 1e-9, 8e-10, 2e-10])
+  best = by_linear_programme(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT)
+  assert optimal_acceptance(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(best, abs=1e-7)
+
+
+def test_all_that_q_can_draw_is_drafted():
+  p, q = np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.1, 0.0])
+  assert optimal_acceptance(p, q, 2, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
+  assert optimal_acceptance(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
+
+
+def test_no_verifier_does_better():
+  """More drafts help, drafts without replacement more, and no rule passes the optimum."""
+  rng = np.random.default_rng(5)
+  pairs = [random_pair(rng, 5) for _ in range(10)]
+  p, q = (np.repeat(np.array(x)[:, None], 6, axis=1) for x in zip(*pairs, strict=True))
+  best = {}
+  for law, name in itertools.product(DraftLaw, VERIFIERS):
+    verifier, n = VERIFIERS[name], 2
+    if law in verifier.laws and verifier.needs_q and not verifier.chains_only:
+      found = emitted(verifier, k_ary((n,)), law, p, q, pad=(4, 1, 3)).tokens - 1
+      best[law] = np.array([optimal_acceptance(*pair, n, law) for pair in pairs])
+      assert (found <= best[law] + 1e-12).all(), name
+  assert (best[DraftLaw.WITHOUT_REPLACEMENT] >= best[DraftLaw.WITH_REPLACEMENT] - 1e-12).all()
+
+
+@pytest.mark.parametrize("law", [DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT])
+def test_a_large_vocabulary(law):
+  """Nearly the same for both laws there, for draws of 128k tokens are hardly ever equal."""
+  rng = np.random.default_rng(0)
+  p, q = (rng.dirichlet(np.full(128_000, 0.3)) for _ in "pq")
+  found = [optimal_acceptance(p, q, n, law) for n in (1, 2, 3)]
+  assert found[0] == pytest.approx(np.minimum(p, q).sum(), abs=1e-9)
+  assert found == sorted(found)
+  other = optimal_acceptance(p, q, 3, DraftLaw.WITH_REPLACEMENT)
+  assert found[2] == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+  ("p", "q", "n", "law", "message"),
+  [
+    ([0.5, 0.5], [1.0], 1, DraftLaw.DELTA, "one vocabulary"),
+    ([0.5, 0.5], [0.5, 0.5], 0, DraftLaw.DELTA, "at least one, got 0"),
+    ([0.5, 0.5], [0.5, 0.5], 3, DraftLaw.PAIR, "in twos, got 3"),
+  ],
+)
+def test_refusals(p, q, n, law, message):
+  with pytest.raises(ValueError, match=message):
+    optimal_acceptance(np.array(p), np.array(q), n, law)

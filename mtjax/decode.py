@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ class Generation:
 
   tokens: list[list[int]]
   finish: list[str]  # "eos", "stop" or "length", one a row
-  counters: dict[str, int | float]
+  counters: dict[str, Any]
 
 
 class Method(Protocol):
@@ -51,6 +51,10 @@ class Method(Protocol):
     """One round: propose, forward, accept, commit. Emits at least one token in a running row."""
     ...
 
+  def counters(self, kept: PyTree, rounds: int) -> dict[str, Any]:
+    """`draft_forwards` and `entries` of all rounds (one a row and target forward), and more."""
+    ...
+
 
 @dataclasses.dataclass(frozen=True)
 class Autoregressive:
@@ -71,6 +75,9 @@ class Autoregressive:
     )
     state = state.replace(cache=cache, rounds=state.rounds + active)
     return _emit_next(state, request, output.logits)
+
+  def counters(self, kept, rounds):
+    return dict(draft_forwards=0, entries=rounds)
 
 
 def prefill(
@@ -157,7 +164,7 @@ def generate(
   arrays = (params, method_params, *job.arrays)
   state = _generate(model, method, *arrays, capacity=job.capacity, room=job.room)
   state = jax.block_until_ready(state)
-  return _collect(job, state, time.perf_counter() - begin)
+  return _collect(method, job, state, time.perf_counter() - begin)
 
 
 def stream(
@@ -199,7 +206,7 @@ def _stream(model, method, params, job, every, on_finish):
       break
     state = _continue(model, method, *params, job.arrays[0], state, every)
   if on_finish is not None:
-    on_finish(_collect(job, state, time.perf_counter() - begin))
+    on_finish(_collect(method, job, state, time.perf_counter() - begin))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,12 +273,13 @@ def _row_keys(key, batch):
   return key
 
 
-def _collect(job: _Job, state: DecodeState, seconds: float) -> Generation:
+def _collect(method: Method, job: _Job, state: DecodeState, seconds: float) -> Generation:
   tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
   per_row = np.asarray(state.rounds)
   emitted = int(count.sum())
   # The prefill is a target forward too: it emits each row's first token.
   forwards = int(per_row.sum()) + job.batch
+  of_method = method.counters(state.method, int(per_row.sum()))
   return Generation(
     tokens=[tokens[row, : count[row]].tolist() for row in range(job.batch)],
     finish=[Finish(int(value)).name.lower() for value in finish],
@@ -279,8 +287,7 @@ def _collect(job: _Job, state: DecodeState, seconds: float) -> Generation:
       prompt_tokens=sum(job.lengths),
       tokens=emitted,
       target_forwards=forwards,
-      draft_forwards=0,
-      entries=sum(job.lengths) + int(per_row.sum()),
+      **{**of_method, "entries": sum(job.lengths) + of_method["entries"]},
       tokens_per_forward=emitted / forwards,
       seconds=seconds,
       tokens_per_second=emitted / seconds,

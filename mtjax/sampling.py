@@ -15,8 +15,8 @@ Values = float | Sequence[float] | None
 class History:
   """Which tokens a row has seen; needed by penalties only."""
 
-  seen: Bool[Array, "B V"]  # in prompt or output
-  generated: Bool[Array, "B V"]  # in output
+  seen: Bool[Array, "B *N V"]  # in prompt or output
+  generated: Bool[Array, "B *N V"]  # in output
 
   @classmethod
   def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
@@ -120,8 +120,8 @@ def process(
   exact for greedy and sampled rows alike. Tokens tied with the last one kept are kept too. At
   least the likeliest token always stays.
 
-  `history` is broadcast over N: for tree nodes with penalties, vmap over nodes with each node's
-  own history. Raises ValueError when penalties are set and it is missing.
+  `history` is the row's, or every node's own ([B, N, V]): a draft is punished for what stands on
+  its own path. Raises ValueError when penalties are set and it is missing.
   """
   logits = logits.astype(jnp.float32)
   if rules.needs_history and history is None:
@@ -131,9 +131,9 @@ def process(
   if rules.repetition_penalty is not None:
     penalty = _column(rules.repetition_penalty)
     punished = jnp.where(logits > 0, logits / penalty, logits * penalty)
-    logits = jnp.where(history.seen[:, None, :], punished, logits)
+    logits = jnp.where(_by_node(history.seen), punished, logits)
   if rules.presence_penalty is not None:
-    logits -= jnp.where(history.generated[:, None, :], _column(rules.presence_penalty), 0.0)
+    logits -= jnp.where(_by_node(history.generated), _column(rules.presence_penalty), 0.0)
   best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
   only_best = jnp.where(best, 0.0, -jnp.inf)
   if rules.temperature is None:
@@ -179,3 +179,7 @@ def draw(
 
 def _column(value):
   return value[:, None, None]
+
+
+def _by_node(seen):
+  return seen[:, None, :] if seen.ndim == 2 else seen

@@ -1,18 +1,24 @@
 """Tables for a terminal."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table
 
 _UNITS = {"seconds": "s", "tokens_per_second": "tokens/s"}
 
 
-def counters_table(counters: Mapping[str, int | float]) -> Table:
+def counters_table(counters: Mapping[str, Any]) -> Table:
   """A run's counters, one a line."""
   table = Table(show_header=False, box=None, padding=(0, 1))
   table.add_column(style="dim")
   table.add_column(justify="right")
   for name, value in counters.items():
-    number = f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
-    table.add_row(name.replace("_", " "), f"{number} {_UNITS.get(name, '')}".rstrip())
+    table.add_row(name.replace("_", " "), f"{_number(value)} {_UNITS.get(name, '')}".rstrip())
   return table
+
+
+def _number(value) -> str:
+  if isinstance(value, list):
+    return "  ".join(map(_number, value))
+  return f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"

@@ -1,0 +1,7 @@
+"""Drafters: what proposes the tokens that a target model verifies."""
+
+from mtjax.draft.lookup import PromptLookup
+from mtjax.draft.model_chain import ModelChain
+from mtjax.draft.protocol import Drafter, draft_keys
+
+__all__ = ["Drafter", "ModelChain", "PromptLookup", "draft_keys"]

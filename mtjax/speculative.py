@@ -1,0 +1,138 @@
+"""Speculative decoding: a drafter proposes a tree, one target forward judges it, a path is kept."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Int, PyTree
+
+from mtjax import frontier as frontier_lib
+from mtjax import rounds, verify
+from mtjax.draft import Drafter
+from mtjax.models import Model, Params
+from mtjax.rounds import DecodeState, Request
+from mtjax.sampling import History, process
+from mtjax.types import TokenTree, Verdict
+
+
+@struct.dataclass
+class Statistics:
+  """What was drafted and what was kept, over all rounds; sums over the batch."""
+
+  drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
+  accepted: Int[Array, " H"]
+  accepted_order: Int[Array, " C"]  # by place among siblings
+
+
+@struct.dataclass
+class SpeculativeState:
+  drafter: PyTree
+  statistics: Statistics
+
+
+@dataclasses.dataclass(frozen=True)
+class Speculative:
+  """propose -> forward -> verify -> commit, a `mtjax.decode.Method`.
+
+  Every emitted token follows the request's law at its own place: penalties see the node's own
+  path, temperature and filters apply to accepted drafts and to the token after them alike. The
+  output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
+  greedily, whatever `verifier` is.
+
+  Raises ValueError, before compilation, when the verifier is not exact for how the drafter draws.
+  """
+
+  drafter: Drafter
+  verifier: str = "sample_match"
+
+  def start(self, method_params, prompt, length, *, capacity, room):
+    none = jnp.zeros((self.drafter.height,), jnp.int32)
+    order = jnp.zeros((self.drafter.breadth,), jnp.int32)
+    statistics = Statistics(none, none, order)
+    return SpeculativeState(
+      self.drafter.start(method_params, prompt, length, room=room), statistics
+    )
+
+  def step(
+    self, model: Model, params: Params, method_params: Any, request: Request, state: DecodeState
+  ) -> DecodeState:
+    kept, active = state.method, state.active
+    draft, drafter = self.drafter.propose(
+      method_params, kept.drafter, request, state.last, state.count
+    )
+    tree = draft.tree
+    # Deeper nodes could not be emitted; and they would stand past the model's last position.
+    room = (request.limit - state.count)[:, None]
+    tree = tree.replace(valid=tree.valid & (tree.depth <= room))
+    frontier = frontier_lib.tree(
+      tree.token, tree.parent, start=state.cache.length, valid=tree.valid
+    )
+    output = model.forward(params, frontier, state.cache)
+    law = process(output.logits, request.rules, _histories(state.history, tree))
+    name = "greedy" if request.rules.temperature is None else self.verifier
+    verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
+    token = emitted_tokens(tree, verdict)
+    state, taken = rounds.emit(state, request, token, verdict.count)
+    cache = state.cache.commit(output.kv, frontier.position, verdict.path, taken)
+    return state.replace(
+      cache=cache,
+      rounds=state.rounds + active,
+      method=SpeculativeState(
+        self.drafter.update(drafter, tree, verdict, token, taken),
+        _counted(kept.statistics, tree, verdict, active),
+      ),
+    )
+
+  def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
+    """Beside the usual: drafts proposed and accepted by depth, accepted by place among siblings."""
+    found = kept.statistics
+    return dict(
+      draft_forwards=rounds * self.drafter.forwards,
+      entries=rounds + int(found.drafted.sum()),
+      drafted_at_depth=found.drafted.tolist(),
+      accepted_at_depth=found.accepted.tolist(),
+      accepted_at_place=found.accepted_order.tolist(),
+    )
+
+
+def emitted_tokens(tree: TokenTree, verdict: Verdict) -> Int[Array, "B P"]:
+  """The accepted drafts, then the token after them; meaningless past verdict.count."""
+  drafts = jnp.take_along_axis(tree.token, verdict.path, axis=1)[:, 1:]
+  drafts = jnp.pad(drafts, ((0, 0), (0, 1)))
+  is_last = jnp.arange(drafts.shape[1]) == verdict.count[:, None] - 1
+  return jnp.where(is_last, verdict.token[:, None], drafts)
+
+
+def _histories(history: History | None, tree: TokenTree) -> History | None:
+  """What each node's path has seen: the row's history and the drafts from the root down to it."""
+  if history is None:
+    return None
+
+  def grow(node, seen):
+    # Parents stand before their children; the root is in the row's history already.
+    above = jnp.take_along_axis(seen, jnp.maximum(tree.parent[:, node], 0)[:, None, None], axis=1)
+    own = jnp.arange(seen.shape[2]) == tree.token[:, node, None]
+    return seen.at[:, node].set(above[:, 0] | own)
+
+  def nodes(rows):
+    start = jnp.broadcast_to(rows[:, None], (rows.shape[0], tree.size, rows.shape[1]))
+    return jax.lax.fori_loop(1, tree.size, grow, start)
+
+  return History(nodes(history.seen), nodes(history.generated))
+
+
+def _counted(statistics: Statistics, tree: TokenTree, verdict: Verdict, active) -> Statistics:
+  depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
+  real = tree.valid & active[:, None]
+  drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
+  reached = (verdict.count[:, None] > depths) & active[:, None]
+  order = jnp.take_along_axis(tree.order, verdict.path, axis=1)[:, 1:]
+  places = jnp.arange(statistics.accepted_order.shape[0])
+  by_order = jnp.sum(reached[:, :, None] & (order[:, :, None] == places), axis=(0, 1))
+  return Statistics(
+    drafted=statistics.drafted + drafted,
+    accepted=statistics.accepted + jnp.sum(reached, axis=0),
+    accepted_order=statistics.accepted_order + by_order,
+  )

@@ -11,8 +11,8 @@ from absl import flags
 from rich.console import Console
 
 from mtjax import launch
-from mtjax.methods import METHODS
-from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.methods import check_method
+from mtjax.presets import load_pretrained, make_method, weights_for_decoding
 from mtjax.report.terminal import counters_table
 from mtjax.sampling import Sampling
 from mtjax.text import TextModel
@@ -56,11 +56,11 @@ def formatted(prompts: list[str], tokenizer, prompt_format: str):
 
 def run() -> None:
   config = launch.required(_CONFIG, "configs/decode/ar.py")
-  if config.method not in METHODS:
-    raise ValueError(f"unknown method {config.method!r}; there is: {', '.join(METHODS)}")
+  check_method(config.method)
   prompts = read_prompts()
   text = load_pretrained(config.model)
   text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
+  method, method_params = make_method(config, text)
   sampling = Sampling(
     temperature=config.temperature,
     top_k=config.top_k,
@@ -72,6 +72,8 @@ def run() -> None:
   results = []
   pieces = text.stream(
     formatted(prompts, text.tokenizer, config.prompt_format),
+    method=method,
+    method_params=method_params,
     max_tokens=config.max_tokens,
     sampling=sampling,
     key=config.seed,

@@ -29,7 +29,29 @@ METHODS = {
     config="configs/decode/ar.py",
     test="tests/core/test_law.py",
   ),
+  "lookup": Method(
+    title="prompt lookup",
+    paper="prompt-lookup-decoding; 2312.12728",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/lookup.py",
+    config="configs/decode/lookup.py",
+    test="tests/draft/test_speculative.py",
+  ),
+  "draft": Method(
+    title="draft model, chain",
+    paper="2211.17192, 2302.01318",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/model_chain.py",
+    config="configs/decode/draft.py",
+    test="tests/draft/test_speculative.py",
+  ),
 }
+
+
+def check_method(name: str) -> None:
+  """Raises ValueError, with the names there are, for any other."""
+  if name not in METHODS:
+    raise ValueError(f"unknown method {name!r}; there is: {', '.join(METHODS)}")
 
 
 def table() -> str:

@@ -1,7 +1,11 @@
 """Things by name: bundled models, prompts that show what they can do, weight formats."""
 
+from collections.abc import Mapping
 from importlib import resources
+from typing import Any
 
+from mtjax.decode import Autoregressive, Method
+from mtjax.methods import check_method
 from mtjax.models import Params
 from mtjax.models.quantize import pack, to_int8
 from mtjax.text import TextModel
@@ -52,3 +56,31 @@ def pack_if_useful(params: Params) -> Params:
   from mtjax.native.memory import on_huge_pages
 
   return on_huge_pages(pack(params)) if support() is None else params
+
+
+def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
+  """The method that a config of configs/decode names, and its parameters, for `generate`.
+
+  Raises ValueError for an unknown method, settings out of range, and a draft model whose
+  vocabulary is not the target's.
+  """
+  name = config["method"]
+  check_method(name)
+  if name == "ar":
+    return Autoregressive(), None
+  from mtjax.draft import ModelChain, PromptLookup
+  from mtjax.speculative import Speculative
+  from mtjax.verify import named
+
+  named(config["verifier"])
+  if name == "lookup":
+    return Speculative(PromptLookup(**config["drafter"]), config["verifier"]), None
+  draft = load_pretrained(config["draft_model"])
+  if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
+    raise ValueError(
+      f"the draft model {config['draft_model']!r} has another vocabulary than the target: tokens "
+      "of one mean nothing to the other"
+    )
+  drafter = ModelChain(draft.model, **config["drafter"])
+  params = weights_for_decoding(draft.params, config["weights"])
+  return Speculative(drafter, config["verifier"]), params

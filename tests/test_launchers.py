@@ -78,6 +78,23 @@ def test_decode_takes_prompts_from_a_file_as_a_batch_and_from_standard_input(fol
   assert json.loads((tmp_path / "run.json").read_text())["rows"][0]["prompt"] == "from a pipe"
 
 
+@pytest.mark.parametrize("method", ["lookup", "draft"])
+def test_decode_with_drafts_gives_the_text_without(folder, tmp_path, method):
+  texts = []
+  for name in ("ar", method):
+    out = tmp_path / f"{name}.json"
+    more = [f"--config.draft_model={folder}"] if name == "draft" else []
+    code, _, errors = launch(
+      "experiments.decode", f"--config=configs/decode/{name}.py", f"--config.model={folder}",
+      "--config.max_tokens=12", "--prompt=one two one two one", f"--output={out}", *more,
+    )  # fmt: skip
+    assert code == 0, errors
+    run = json.loads(out.read_text())
+    texts.append(run["rows"][0]["text"])
+  assert texts[0] == texts[1]
+  assert sum(run["counters"]["drafted_at_depth"]) > 0 and "accepted at depth" in errors
+
+
 def test_evaluate_scores_each_text(folder, tmp_path):
   for name in "ab":
     (tmp_path / f"{name}.txt").write_text(f"Text {name}, a line of it.\n" * 5)

@@ -1,0 +1,18 @@
+"""The bundled draft model drafts for the bundled target (2211.17192, 2302.01318).
+
+python -m experiments.decode --config=configs/decode/draft.py --prompt="Once upon a time"
+"""
+
+from ml_collections import ConfigDict
+
+from configs.decode import ar
+
+
+def get_config() -> ConfigDict:
+  config = ar.get_config()
+  # "block" accepts most of a chain (2403.10444); "chain" is the first rule, of 2211.17192;
+  # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
+  config.update(method="draft", verifier="block")
+  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.drafter = dict(length=4)  # fields of mtjax.draft.ModelChain
+  return config

@@ -1,0 +1,19 @@
+"""Prompt lookup on the bundled target: drafts are copied from the text so far.
+
+python -m experiments.decode --config=configs/decode/lookup.py --prompt="def add(a, b):"
+
+For text that repeats itself or its prompt: code, extraction, summaries. The text is the one that
+configs/decode/ar.py gives with the same seed.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.decode import ar
+
+
+def get_config() -> ConfigDict:
+  config = ar.get_config()
+  config.update(method="lookup", verifier="sample_match")
+  # Fields of mtjax.draft.PromptLookup.
+  config.drafter = dict(length=8, branches=1, most=4, least=1)
+  return config

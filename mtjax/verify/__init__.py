@@ -18,6 +18,7 @@ from mtjax.verify.delta import delta
 from mtjax.verify.greedy_plus_one import greedy_plus_one
 from mtjax.verify.kseq import kseq
 from mtjax.verify.match import follow, greedy, one_hot, sampled
+from mtjax.verify.optimal import optimal_acceptance
 from mtjax.verify.plan import leaves_first
 from mtjax.verify.procedure import Outcome, Procedure
 from mtjax.verify.rrs import with_replacement, without_replacement
@@ -27,7 +28,16 @@ from mtjax.verify.traversal import traversal
 from mtjax.verify.typical import typical
 from mtjax.verify.walk import Coupling, walk
 
-__all__ = ["VERIFIERS", "Coupling", "Outcome", "Procedure", "Verifier", "check", "verify"]
+__all__ = [
+  "VERIFIERS",
+  "Coupling",
+  "Outcome",
+  "Procedure",
+  "Verifier",
+  "check",
+  "optimal_acceptance",
+  "verify",
+]
 
 ANY = frozenset(DraftLaw)
 ONE_DRAW = frozenset(

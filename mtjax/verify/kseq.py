@@ -20,16 +20,14 @@ def kseq(
   """
   count = jnp.sum(valid).astype(p.dtype)
   rho = division(p, q, count)
-  left, accept = jnp.ones_like(p[0]), []
-  for c in range(token.shape[0]):
-    x = token[c]
-    take = jnp.where(valid[c] & (q[x] > 0), left * ratio(p[x], rho * q[x]), 0)
-    left, accept = left - take, [*accept, take]
+  take = jnp.where(valid & (q[token] > 0), ratio(p[token], rho * q[token]), 0)
+  left = jnp.cumprod(1 - take)  # no child up to this one was taken
   common = jnp.minimum(q, p / rho)
   beta = jnp.sum(common)
   scale = (1 - (1 - beta) ** count) / jnp.where(beta > 0, beta, 1)
   residual = normalise(jnp.maximum(p - common * scale, 0), p)
-  return Coupling(jnp.stack(accept), jnp.where(count > 0, residual, p))
+  accept = take * jnp.append(jnp.ones_like(left[:1]), left[:-1])
+  return Coupling(accept, jnp.where(count > 0, residual, p))
 
 
 def division(

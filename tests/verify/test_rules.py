@@ -213,3 +213,14 @@ def test_verify_runs_inside_a_compiled_step():
 
   logits = jnp.where(jnp.arange(4) == 1, 0.0, -jnp.inf) * jnp.ones((1, 3, 1))
   assert step(logits, jax.random.split(jax.random.key(0), 1)).tolist() == [3]
+
+
+@pytest.mark.parametrize("name", ["greedy", "rrs_with", "block", "traversal", "typical"])
+def test_a_tree_may_be_its_root_alone(name):
+  tree = tree_of(chain(0), [0])
+  law = next(iter(VERIFIERS[name].laws - {DraftLaw.PAIR}))
+  logits = jnp.log(jax.nn.one_hot(2, 4))[None, None]
+  keys = jax.random.split(jax.random.key(0), 1)
+  draft = Draft(tree, law, jnp.full_like(logits, jnp.nan))
+  verdict = verify(name, logits, draft, keys, jnp.zeros(1, jnp.int32))
+  assert (int(verdict.count[0]), int(verdict.token[0])) == (1, 2)

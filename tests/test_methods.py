@@ -6,6 +6,7 @@ import pytest
 
 from experiments.methods import README, with_table
 from mtjax.methods import METHODS
+from mtjax.verify import VERIFIERS
 
 ROOT = Path(README).parent
 
@@ -21,3 +22,10 @@ def test_every_method_has_a_file_a_config_and_a_test(name):
   for path in (method.file, method.config, method.test):
     assert (ROOT / path).is_file(), f"{name}: {path} does not exist"
   assert f'method="{name}"' in (ROOT / method.config).read_text(encoding="utf-8")
+
+
+def test_the_readme_names_every_verifier_with_its_exactness():
+  rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+  for name, verifier in VERIFIERS.items():
+    own = [row for row in rows if f"`{name}`" in row]
+    assert len(own) == 1 and own[0].endswith(f"| {verifier.exactness.value} |"), name

@@ -27,9 +27,8 @@ def read_prompts() -> list[str]:
   prompts = list(_PROMPT.value)
   if _PROMPTS.value is not None:
     with open(_PROMPTS.value, encoding="utf-8") as file:
-      for number, line in enumerate(file.read().split("\n"), 1):
-        if line.strip():
-          prompts.append(_prompt_of(line, number))
+      lines = enumerate(file.read().split("\n"), 1)
+    prompts += [_prompt_of(line, number) for number, line in lines if line.strip()]
   if not prompts and not sys.stdin.isatty():
     prompts = [text] if (text := sys.stdin.read().rstrip("\n")) else []
   if not prompts:

@@ -25,7 +25,8 @@ def test_every_method_has_a_file_a_config_and_a_test(name):
 
 
 def test_the_readme_names_every_verifier_with_its_exactness():
-  rows = [line for line in README.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+  lines = README.read_text(encoding="utf-8").splitlines()
+  rows = [line for line in lines if line.startswith("| `")]
   for name, verifier in VERIFIERS.items():
     own = [row for row in rows if f"`{name}`" in row]
     assert len(own) == 1 and own[0].endswith(f"| {verifier.exactness.value} |"), name

@@ -25,10 +25,10 @@ def run() -> None:
   for weights in WEIGHTS:
     params = weights_for_decoding(loaded.params, weights)
     text = TextModel(loaded.model, params, loaded.tokenizer)
-    # Compiles; the runs below are timed without it.
-    text.generate(DEMO_PROMPTS[:1], max_tokens=_MAX_TOKENS.value)
     rates = []
     for prompt in DEMO_PROMPTS:
+      # Compiles for prompts of this length; the run below is timed without it.
+      text.generate([prompt], max_tokens=_MAX_TOKENS.value)
       completions, generation = text.generate([prompt], max_tokens=_MAX_TOKENS.value)
       rates.append(generation.counters["tokens_per_second"])
       if weights == "stored":

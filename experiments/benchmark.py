@@ -61,6 +61,7 @@ def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) ->
 
 
 def run() -> None:
+  launch.check_output(_OUTPUT.value)
   console = Console()
   text = load_pretrained(_MODEL.value)
   weights = count_parameters(text.params)

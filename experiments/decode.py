@@ -38,7 +38,7 @@ def read_prompts() -> list[str]:
 
 def _prompt_of(line: str, number: int) -> str:
   try:
-    return json.loads(line)["prompt"]
+    return "".join([json.loads(line)["prompt"]])  # a TypeError for anything but text
   except (json.JSONDecodeError, KeyError, TypeError):
     raise ValueError(f'{_PROMPTS.value}, line {number}: not {{"prompt": "..."}}') from None
 
@@ -56,8 +56,9 @@ def formatted(prompts: list[str], tokenizer, prompt_format: str):
 def run() -> None:
   config = launch.required(_CONFIG, "configs/decode/ar.py")
   check_method(config.method)
+  launch.check_output(_OUTPUT.value)
   prompts = read_prompts()
-  text = load_pretrained(config.model)
+  text = load_pretrained(config.model, dtype=config.dtype or None)
   text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
   method, method_params = make_method(config, text)
   sampling = Sampling(

@@ -27,7 +27,7 @@ _WEIGHTS = flags.DEFINE_enum("weights", "stored", ["stored", "int8"], "As in dec
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
 _BYTES = flags.DEFINE_integer("bytes", None, "Score about the first bytes of each text.", 1)
 _LENGTH = flags.DEFINE_integer("length", 512, "Tokens a row.", lower_bound=1)
-_CONTEXT = flags.DEFINE_integer("context", 256, "Least tokens that one is predicted from.", 0)
+_CONTEXT = flags.DEFINE_integer("context", None, "Least tokens before one; default: half.", 0)
 _BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 
@@ -35,6 +35,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 def run() -> None:
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
+  launch.check_output(_OUTPUT.value)
+  context = _LENGTH.value // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.
   from mtjax.evaluate.perplexity import score
   from mtjax.evaluate.texts import named_documents
@@ -54,7 +56,7 @@ def run() -> None:
         documents,
         start=text.tokenizer.bos_id,
         length=_LENGTH.value,
-        context=_CONTEXT.value,
+        context=context,
         batch=_BATCH.value,
         progress=lambda done, rows, name=name: status.update(f"{name}: row {done} of {rows}"),
       )
@@ -72,7 +74,7 @@ def run() -> None:
       weights=_WEIGHTS.value,
       text=_TEXT.value,
       length=_LENGTH.value,
-      context=_CONTEXT.value,
+      context=context,
     )
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, texts=records), file, indent=2)

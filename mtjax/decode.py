@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
@@ -19,6 +18,7 @@ from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
 from mtjax.sampling import History, Sampling, draw, process
 from mtjax.stopping import StopStrings
+from mtjax.stopwatch import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,11 +160,12 @@ def generate(
   of their range.
   """
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
-  begin = time.perf_counter()
   arrays = (params, method_params, *job.arrays)
-  state = _generate(model, method, *arrays, capacity=job.capacity, room=job.room)
-  state = jax.block_until_ready(state)
-  return _collect(method, job, state, time.perf_counter() - begin)
+  clock = Stopwatch()
+  with clock.running():
+    state = _generate(model, method, *arrays, capacity=job.capacity, room=job.room)
+    state = jax.block_until_ready(state)
+  return _collect(method, job, state, clock)
 
 
 def stream(
@@ -195,8 +196,10 @@ def stream(
 
 
 def _stream(model, method, params, job, every, on_finish):
-  begin = time.perf_counter()
-  state = _start(model, method, *params, *job.arrays, capacity=job.capacity, room=job.room)
+  clock = Stopwatch()  # stands still while the caller does something else
+  with clock.running():
+    state = _start(model, method, *params, *job.arrays, capacity=job.capacity, room=job.room)
+    jax.block_until_ready(state.count)
   shown = np.zeros(job.batch, int)
   while True:
     tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
@@ -204,9 +207,11 @@ def _stream(model, method, params, job, every, on_finish):
     shown = count.copy()
     if np.all(finish != Finish.RUNNING):
       break
-    state = _continue(model, method, *params, job.arrays[0], state, every)
+    with clock.running():
+      state = _continue(model, method, *params, job.arrays[0], state, every)
+      jax.block_until_ready(state.count)
   if on_finish is not None:
-    on_finish(_collect(method, job, state, time.perf_counter() - begin))
+    on_finish(_collect(method, job, state, clock))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,7 +278,7 @@ def _row_keys(key, batch):
   return key
 
 
-def _collect(method: Method, job: _Job, state: DecodeState, seconds: float) -> Generation:
+def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) -> Generation:
   tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
   per_row = np.asarray(state.rounds)
   emitted = int(count.sum())
@@ -289,7 +294,8 @@ def _collect(method: Method, job: _Job, state: DecodeState, seconds: float) -> G
       target_forwards=forwards,
       **{**of_method, "entries": sum(job.lengths) + of_method["entries"]},
       tokens_per_forward=emitted / forwards,
-      seconds=seconds,
-      tokens_per_second=emitted / seconds,
+      seconds=clock.seconds,
+      compile_seconds=clock.compile_seconds,
+      tokens_per_second=emitted / clock.seconds,
     ),
   )

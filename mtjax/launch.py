@@ -4,6 +4,7 @@ import difflib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags, logging
@@ -15,7 +16,7 @@ USAGE_EXIT = 2
 def main(run: Callable[[], int | None]) -> None:
   """Parses flags, calls `run` and exits with what it returns (None: 0).
 
-  A ValueError, FileNotFoundError or ImportError that reaches this point is the user's to mend:
+  A ValueError, OSError or ImportError that reaches this point is the user's to mend:
   its message is printed on one line and the exit code is 2. MTJAX_TRACEBACK=1 shows where it
   was raised.
   """
@@ -28,7 +29,11 @@ def main(run: Callable[[], int | None]) -> None:
       _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
     try:
       return run()
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except BrokenPipeError:
+      # Who reads the output has enough; nothing may be written when Python flushes at exit either.
+      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+      return 0
+    except (ValueError, OSError, ImportError) as error:
       if os.environ.get("MTJAX_TRACEBACK"):
         raise
       _exit(error)
@@ -50,6 +55,12 @@ def required(holder: flags.FlagHolder, example: str):
   if holder.value is None:
     raise ValueError(f"--{holder.name} is missing, for example --{holder.name}={example}")
   return holder.value
+
+
+def check_output(path: str | None) -> None:
+  """FileNotFoundError, before the work, for a file in a folder that does not exist."""
+  if path is not None and not Path(path).absolute().parent.is_dir():
+    raise FileNotFoundError(f"there is no folder {str(Path(path).parent)!r} for --output")
 
 
 def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:

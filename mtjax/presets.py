@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mtjax.decode import Autoregressive, Method
 from mtjax.methods import check_method
 from mtjax.models import Params
@@ -23,10 +25,11 @@ DEMO_PROMPTS = (
 )
 
 
-def load_pretrained(name: str) -> TextModel:
+def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
   """A bundled model ("target", "draft"), a local folder, or a Hugging Face id.
 
-  The folder holds config.json, safetensors and the tokenizer's files. Raises ValueError or
+  The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
+  of `mtjax.checkpoints.load`. Raises ValueError or
   FileNotFoundError that says what is missing.
   """
   # Imported here: a program that only decodes its own parameters needs neither.
@@ -34,7 +37,7 @@ def load_pretrained(name: str) -> TextModel:
   from mtjax.data.tokenizers import load_tokenizer
 
   path = str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
-  model, params = checkpoints.load(path)
+  model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
   return TextModel(model, params, load_tokenizer(path))
 
 
@@ -72,6 +75,11 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   from mtjax.speculative import Speculative
   from mtjax.verify import named
 
+  for field in ("verifier", "drafter"):
+    if field not in config:
+      raise ValueError(
+        f"method {name!r} needs {field!r}; begin with --config=configs/decode/{name}.py"
+      )
   named(config["verifier"])
   if name == "lookup":
     return Speculative(PromptLookup(**config["drafter"]), config["verifier"]), None
@@ -81,6 +89,10 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
       f"the draft model {config['draft_model']!r} has another vocabulary than the target: tokens "
       "of one mean nothing to the other"
     )
+  for field in ("vocab_size", "max_position"):
+    own, wanted = (getattr(text.model.config, field) for text in (draft, target))
+    if own < wanted or (own != wanted and field == "vocab_size"):
+      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
   drafter = ModelChain(draft.model, **config["drafter"])
   params = weights_for_decoding(draft.params, config["weights"])
   return Speculative(drafter, config["verifier"]), params

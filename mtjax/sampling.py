@@ -153,7 +153,9 @@ def _truncate(logits, rules: Rules):
       kept &= jnp.arange(logits.shape[-1]) < _column(k)
     if rules.top_p is not None:
       mass = jax.nn.softmax(jnp.where(kept, ranked, -jnp.inf), axis=-1)
-      kept &= jnp.cumsum(mass, axis=-1) - mass < _column(rules.top_p)
+      top_p = _column(rules.top_p)
+      # Rounded sums reach 1 before the tail does: where it is off, nothing may be cut.
+      kept &= (jnp.cumsum(mass, axis=-1) - mass < top_p) | (top_p >= 1)
     threshold = jnp.min(jnp.where(kept, ranked, jnp.inf), axis=-1, keepdims=True)
   if rules.min_p is not None:
     top = jnp.max(logits, axis=-1, keepdims=True)

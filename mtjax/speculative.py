@@ -75,7 +75,9 @@ class Speculative:
     verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
     token = emitted_tokens(tree, verdict)
     state, taken = rounds.emit(state, request, token, verdict.count)
-    cache = state.cache.commit(output.kv, frontier.position, verdict.path, taken)
+    # A tree may be higher than the cache is long; what is taken always fits.
+    path = verdict.path[:, : state.cache.capacity]
+    cache = state.cache.commit(output.kv, frontier.position, path, taken)
     return state.replace(
       cache=cache,
       rounds=state.rounds + active,

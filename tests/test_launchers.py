@@ -123,6 +123,15 @@ MISTAKES = {
     ("experiments.decode", AR, "--config.method=magic", "--prompt=a"),
     "unknown method 'magic'; there is: ar",
   ),
+  "prompts folder": (("experiments.decode", AR, "--prompts=tests"), "Is a directory"),
+  "output folder": (
+    ("experiments.decode", AR, "--prompt=a", "--output=nowhere/run.json"),
+    "there is no folder 'nowhere' for --output",
+  ),
+  "method of another config": (
+    ("experiments.decode", AR, "--config.model=FOLDER", "--config.method=lookup", "--prompt=a"),
+    "begin with --config=configs/decode/lookup.py",
+  ),
   "prompts file": (("experiments.decode", AR, "--prompts=no.jsonl"), "no.jsonl"),
   "model": (
     ("experiments.decode", AR, "--config.model=./nowhere", "--prompt=a"),

@@ -16,7 +16,18 @@ CODE = ("mtjax", "kernels_pallas", "configs", "experiments", "tests", "colab")
 # listed belongs to the layer of decode, train, evaluate and report.
 LAYERS = (
   ("types", "buckets", "native"),
-  ("models", "trees", "cache", "frontier", "sharding", "sampling", "stopping", "rounds", "prefill"),
+  (
+    "models",
+    "trees",
+    "cache",
+    "frontier",
+    "sharding",
+    "sampling",
+    "stopping",
+    "rounds",
+    "prefill",
+    "stopwatch",
+  ),
   ("draft", "verify", "anysubset", "diffusion", "tuning"),
 )
 LIBRARY = len(LAYERS)

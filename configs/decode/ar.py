@@ -11,6 +11,7 @@ def get_config() -> ConfigDict:
     dict(
       method="ar",
       model="target",  # "target", "draft", a folder, or a Hugging Face id
+      dtype="",  # of weights and activations: "bfloat16", ...; "": stored weights, float32
       weights="stored",  # "stored", or "int8" (another, smaller target)
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       max_tokens=128,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import typing
 from typing import Literal
 
 import numpy as np
@@ -104,6 +105,10 @@ class TransformerConfig:
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
 
   def __post_init__(self):
+    for name, hint in typing.get_type_hints(type(self)).items():
+      if typing.get_origin(hint) is Literal and getattr(self, name) not in typing.get_args(hint):
+        allowed = ", ".join(map(repr, typing.get_args(hint)))
+        raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
     for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")

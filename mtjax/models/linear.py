@@ -19,23 +19,26 @@ class Linear(nn.Module):
   bias: bool
   dtype: jnp.dtype
   init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  out_dtype: jnp.dtype | None = None  # None: dtype
 
   @nn.compact
   def __call__(self, x):
-    x = x.astype(self.dtype)
+    x, out = x.astype(self.dtype), self.out_dtype or self.dtype
     if self.has_variable("params", "panels"):
       panels = self.get_variable("params", "panels")
       scale = None
       if self.has_variable("params", "scale"):
         scale = self.get_variable("params", "scale")
-      y = panel_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(self.dtype)
+      y = panel_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(out)
     elif self.has_variable("params", "int8"):
-      y = x @ self.get_variable("params", "int8").astype(self.dtype)
-      y = (y * self.get_variable("params", "scale")).astype(self.dtype)
+      kernel = self.get_variable("params", "int8").astype(self.dtype)
+      y = jnp.matmul(x, kernel, preferred_element_type=out)
+      y = (y * self.get_variable("params", "scale")).astype(out)
     else:
-      y = x @ self.param("kernel", self.init, (x.shape[-1], self.features)).astype(self.dtype)
+      kernel = self.param("kernel", self.init, (x.shape[-1], self.features)).astype(self.dtype)
+      y = jnp.matmul(x, kernel, preferred_element_type=out)
     if self.bias:
-      y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(out)
     return y
 
 

@@ -165,7 +165,8 @@ class Transformer(nn.Module):
     if c.tied and not self.has_variable("params", "head"):
       logits = embedding.attend(asked)
     else:
-      logits = Linear(c.vocab_size, False, dtype, name="head")(asked).astype(jnp.float32)
+      head = Linear(c.vocab_size, False, dtype, out_dtype=jnp.float32, name="head")
+      logits = head(asked)
     if c.logit_soft_cap is not None:
       logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
     return Output(logits, x, tuple(fresh))

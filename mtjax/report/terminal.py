@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.table import Table
 
-_UNITS = {"seconds": "s", "tokens_per_second": "tokens/s"}
+_UNITS = {"seconds": "s", "compile_seconds": "s", "tokens_per_second": "tokens/s"}
 
 
 def counters_table(counters: Mapping[str, Any]) -> Table:

@@ -192,3 +192,11 @@ def test_the_cache_is_committed_in_place(tiny, batch):
   assert cache in loops, "the test no longer knows the cache's shape"
   copies = [line for line in loops.split("\n") if f"= {cache}" in line and " copy(" in line]
   assert not copies, f"{len(copies)} copies of the cache a round, for example {copies[0]}"
+
+
+def test_compilation_is_not_counted_as_decoding(tiny):
+  model, params, _ = tiny
+  first, again = (generate(model, params, [[3, 1]], max_tokens=70).counters for _ in range(2))
+  assert first["compile_seconds"] > 0 and again["compile_seconds"] == 0
+  # A compilation takes a second or more here, the decoding of a tiny model milliseconds.
+  assert first["seconds"] < 0.5 * (first["seconds"] + first["compile_seconds"])

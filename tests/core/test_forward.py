@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtjax import frontier as F
+from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.types import LayerKV
 
 TOLERANCE = 2e-5
@@ -195,3 +196,17 @@ def test_refusals_come_before_compilation(tiny):
   with pytest.raises(ValueError, match="cannot fit a cache of 4 slots"):
     frontier = F.causal(_tokens(0, 1, 5))
     _commit(model.allocate(1, 4), model.forward(params, frontier), frontier, [5])
+
+
+@pytest.mark.parametrize("field", ["remat", "norm", "norm_placement", "qk_norm", "mlp", "dtype"])
+def test_a_misspelt_choice_is_refused(field):
+  sizes = dict(vocab_size=4, dim=4, heads=1, kv_heads=1, head_dim=4, mlp_dim=4)
+  with pytest.raises(ValueError, match=f"{field} must be one of .*, got 'Nonsense'"):
+    TransformerConfig(layers=uniform_layers(1), **sizes, **{field: "Nonsense"})
+
+
+def test_logits_of_an_untied_head_are_not_rounded_to_the_activations_dtype():
+  sizes = dict(vocab_size=512, dim=16, heads=1, kv_heads=1, head_dim=16, mlp_dim=16)
+  model = Model(TransformerConfig(layers=uniform_layers(1), tied=False, dtype="bfloat16", **sizes))
+  logits = model.forward(model.init(jax.random.key(0)), F.causal(jnp.array([[1]]))).logits
+  assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))

@@ -112,14 +112,26 @@ def test_draws_of_two_steps_are_independent():
   assert stats.chisquare(joint).pvalue > 1e-4
 
 
-def test_rare_tokens_are_reachable():
+def test_rare_tokens_are_reachable(monkeypatch):
   """Low-precision Gumbel noise stops at 15.94: a token 17 nats down could never be drawn."""
-  draws = 2_000_000
-  noise = jax.random.gumbel(jax.random.key(0), (draws,), mode="high")
-  assert noise.max() > 12
-  logits = jnp.array([[0.0, -13.0]])
-  law = process(logits[None], Sampling(temperature=1.0).rules(1, 2))
-  assert np.isfinite(law[0, 0, 1])
+  modes = []
+
+  def noise(key, shape, *args, mode=None, **kwargs):
+    modes.append(mode)
+    # The largest noise of each mode, on the rare token.
+    return jnp.array([0.0, 17.5 if mode == "high" else 15.94])
+
+  monkeypatch.setattr(jax.random, "gumbel", noise)
+  law = process(jnp.array([[[0.0, -17.0]]]), Sampling(temperature=1.0).rules(1, 2))[:, 0]
+  assert draw(law, jax.random.split(jax.random.key(0), 1), jnp.array([0])).tolist() == [1]
+  assert modes == ["high"]
+
+
+def test_top_p_of_another_row_cuts_nothing_where_it_is_off():
+  logits = 3 * jax.random.normal(jax.random.key(1), (2, 1, 4096))
+  law = process(logits, Sampling(temperature=1.0, top_p=(1.0, 0.9)).rules(2, 4096))
+  np.testing.assert_array_equal(law[0], logits[0])
+  assert np.isneginf(law[1]).any()
 
 
 @pytest.mark.parametrize(

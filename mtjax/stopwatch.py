@@ -1,0 +1,49 @@
+"""Time that a program ran, apart from the time that JAX took to make it."""
+
+import contextlib
+import time
+from collections.abc import Generator
+
+import jax
+
+_listening: list[list[tuple[float, float]]] = []
+
+
+def _listen(event: str, seconds: float, **_) -> None:
+  if _listening and event.startswith("/jax/core/compile/"):
+    now = time.perf_counter()
+    for intervals in _listening:
+      intervals.append((now - seconds, now))
+
+
+jax.monitoring.register_event_duration_secs_listener(_listen)
+
+
+class Stopwatch:
+  """Adds up blocks of work, tracing, lowering and compiling (once a program) apart."""
+
+  def __init__(self):
+    self._total = 0.0
+    self._compiling: list[tuple[float, float]] = []
+
+  @contextlib.contextmanager
+  def running(self) -> Generator[None]:
+    _listening.append(self._compiling)
+    begin = time.perf_counter()
+    try:
+      yield
+    finally:
+      self._total += time.perf_counter() - begin
+      _listening[:] = [other for other in _listening if other is not self._compiling]
+
+  @property
+  def compile_seconds(self) -> float:
+    total = reached = 0.0
+    for begin, end in sorted(self._compiling):  # one may lie within another: each moment once
+      total += max(0.0, end - max(begin, reached))
+      reached = max(reached, end)
+    return total
+
+  @property
+  def seconds(self) -> float:
+    return max(self._total - self.compile_seconds, 1e-9)

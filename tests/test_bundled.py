@@ -1,0 +1,54 @@
+"""The bundled models are what README says: small, one vocabulary, and they have learned to read."""
+
+import gzip
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.evaluate.perplexity import score
+from mtjax.evaluate.texts import named_documents
+from mtjax.models import count_parameters
+from mtjax.presets import BUNDLED, DEMO_PROMPTS, load_pretrained
+
+ASSETS = Path(str(resources.files("mtjax"))) / "assets"
+
+
+@pytest.fixture(scope="module")
+def models():
+  return {name: load_pretrained(name) for name in BUNDLED}
+
+
+def test_sizes_and_vocabulary(models):
+  assert count_parameters(models["target"].params) == 8_319_040
+  assert count_parameters(models["draft"].params) == 918_144
+  own = BpeTokenizer.bundled().fingerprint()
+  assert {text.tokenizer.fingerprint() for text in models.values()} == {own}
+  stored = sum(file.stat().st_size for file in (ASSETS / "models").rglob("*") if file.is_file())
+  assert stored < 24e6
+  notice = (ASSETS / "NOTICE").read_text(encoding="utf-8")
+  assert all(word in notice for word in ("Python Software Foundation", "GSM8K", "Heidi"))
+
+
+def test_they_predict_text_that_they_have_not_seen(models):
+  """Shakespeare is far from what they were trained on; without training it is about 4.7 bits."""
+  bits = {}
+  for name, text in models.items():
+    documents = named_documents(
+      ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
+    )["valid"]
+    found = score(text.model, text.params, documents, start=text.tokenizer.bos_id, length=128,
+                  context=64)  # fmt: skip
+    bits[name] = found.bits_per_byte
+  assert bits["target"] < bits["draft"] - 0.1 and bits["draft"] < 3.2, bits
+
+
+def test_they_write_words(models):
+  completions, _ = models["target"].generate(DEMO_PROMPTS[:1], max_tokens=32)
+  known = set()
+  for part in (ASSETS / "tinyshakespeare").glob("*.gz"):
+    known |= set(gzip.decompress(part.read_bytes()).decode().lower().split())
+  words = [word.strip(".,;:\"'!?").lower() for word in completions[0].text.split()]
+  found = sum(word in known for word in words)
+  assert len(words) >= 10 and found >= 0.8 * len(words), completions[0].text

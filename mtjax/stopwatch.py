@@ -9,11 +9,11 @@ import jax
 _listening: list[list[tuple[float, float]]] = []
 
 
-def _listen(event: str, seconds: float, **_) -> None:
+def _listen(event: str, duration_secs: float, **_) -> None:
   if _listening and event.startswith("/jax/core/compile/"):
     now = time.perf_counter()
     for intervals in _listening:
-      intervals.append((now - seconds, now))
+      intervals.append((now - duration_secs, now))
 
 
 jax.monitoring.register_event_duration_secs_listener(_listen)

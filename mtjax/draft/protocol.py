@@ -20,9 +20,20 @@ class Drafter(Protocol):
   root is valid: they decode plainly in the same program.
   """
 
-  height: int  # static: its trees are no deeper
-  breadth: int  # static: and no node has more children
-  forwards: int  # of a draft model, a row and round
+  @property
+  def height(self) -> int:
+    """Static: its trees are no deeper."""
+    ...
+
+  @property
+  def breadth(self) -> int:
+    """Static: no node has more children."""
+    ...
+
+  @property
+  def forwards(self) -> int:
+    """Of a draft model, a row and round."""
+    ...
 
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, room: int

@@ -41,7 +41,7 @@ class Speculative:
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is.
 
-  Raises ValueError, before compilation, when the verifier is not exact for how the drafter draws.
+  Raises ValueError, when the program is traced, for a verifier that is not exact for the drafts.
   """
 
   drafter: Drafter

@@ -42,6 +42,18 @@ FAMILIES = {
     CONFIG, norm="layer", mlp="plain", activation="gelu_tanh", learned_positions=16, out_bias=True
   ),
 }
+# As transformers has them: stored [out, in], and GPT-2 [in, out] with one tensor for q, k and v.
+IMPORTED = {
+  "llama": dataclasses.replace(CONFIG, qkv_bias=False, mlp_bias=False, extra_embeddings=0),
+  "gpt2": dataclasses.replace(
+    FAMILIES["gpt2"],
+    kv_heads=4,
+    head_dim=4,
+    layers=uniform_layers(1, rope=None),
+    max_position=16,
+    extra_embeddings=0,
+  ),
+}
 
 
 def difference(one, other) -> float:
@@ -122,7 +134,7 @@ def continued(folder: Path) -> float:
 
 def imported(mesh, folder: Path, config: TransformerConfig) -> float:
   """A folder read straight to the mesh, against one read to a device and sharded."""
-  model = Model(dataclasses.replace(config, extra_embeddings=0))
+  model = Model(config)
   checkpoints.save(folder, model, distinct(model.init(jax.random.key(0)), jax.random.key(1)))
   expected = sharding.shard_params(checkpoints.load(folder)[1], mesh)
   _, found = checkpoints.load(folder, mesh=mesh)
@@ -157,8 +169,7 @@ def main() -> None:
     out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
   with tempfile.TemporaryDirectory() as folder:
-    for name in ("gpt2", "llama"):
-      config = FAMILIES.get(name, dataclasses.replace(CONFIG, qkv_bias=False, mlp_bias=False))
+    for name, config in IMPORTED.items():
       out[f"{name} imported"] = imported(mesh, Path(folder) / name, config)
     out["training continued on a mesh"] = continued(Path(folder))
   json.dump(out, sys.stdout)

@@ -49,9 +49,12 @@ METHODS = {
 
 
 def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for any other."""
-  if name not in METHODS:
-    raise ValueError(f"unknown method {name!r}; there is: {', '.join(METHODS)}")
+  """Raises ValueError, with the names there are, for anything but a method or a drafter."""
+  from mtjax.drafters import DRAFTERS
+
+  if name not in METHODS and name not in DRAFTERS:
+    every = ", ".join(dict.fromkeys((*METHODS, *DRAFTERS)))
+    raise ValueError(f"unknown method {name!r}; there is: {every}")
 
 
 def table() -> str:

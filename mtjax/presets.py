@@ -68,31 +68,17 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   vocabulary is not the target's.
   """
   name = config["method"]
-  check_method(name)
   if name == "ar":
     return Autoregressive(), None
-  from mtjax.draft import ModelChain, PromptLookup
+  from mtjax.drafters import DRAFTERS
   from mtjax.speculative import Speculative
   from mtjax.verify import named
 
-  for field in ("verifier", "drafter"):
-    if field not in config:
-      raise ValueError(
-        f"method {name!r} needs {field!r}; begin with --config=configs/decode/{name}.py"
-      )
-  named(config["verifier"])
-  if name == "lookup":
-    return Speculative(PromptLookup(**config["drafter"]), config["verifier"]), None
-  draft = load_pretrained(config["draft_model"])
-  if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
+  check_method(name)
+  if "verifier" not in config:
     raise ValueError(
-      f"the draft model {config['draft_model']!r} has another vocabulary than the target: tokens "
-      "of one mean nothing to the other"
+      f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
     )
-  for field in ("vocab_size", "max_position"):
-    own, wanted = (getattr(text.model.config, field) for text in (draft, target))
-    if own < wanted or (own != wanted and field == "vocab_size"):
-      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
-  drafter = ModelChain(draft.model, **config["drafter"])
-  params = weights_for_decoding(draft.params, config["weights"])
+  named(config["verifier"])
+  drafter, params = DRAFTERS[name](config, target)
   return Speculative(drafter, config["verifier"]), params

@@ -10,11 +10,11 @@ from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds, verify
-from mtjax.draft import Drafter
+from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
 from mtjax.sampling import History, process
-from mtjax.types import TokenTree, Verdict
+from mtjax.types import Draft, TokenTree, Verdict
 
 
 @struct.dataclass
@@ -24,6 +24,8 @@ class Statistics:
   drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
   accepted: Int[Array, " H"]
   accepted_order: Int[Array, " C"]  # by place among siblings
+  forwards: Int[Array, ""]  # of a draft model, one a row
+  entries: Int[Array, ""]  # of target forwards; padding is none
 
 
 @struct.dataclass
@@ -41,16 +43,19 @@ class Speculative:
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is.
 
-  Raises ValueError, when the program is traced, for a verifier that is not exact for the drafts.
+  Raises ValueError for a verifier that is not exact for how the drafter drafts.
   """
 
   drafter: Drafter
   verifier: str = "sample_match"
 
+  def __post_init__(self):
+    verify.check_law(self.verifier, self.drafter.law, self.drafter.breadth)
+
   def start(self, method_params, prompt, length, *, capacity, room):
     none = jnp.zeros((self.drafter.height,), jnp.int32)
     order = jnp.zeros((self.drafter.breadth,), jnp.int32)
-    statistics = Statistics(none, none, order)
+    statistics = Statistics(none, none, order, jnp.int32(0), jnp.int32(0))
     return SpeculativeState(
       self.drafter.start(method_params, prompt, length, room=room), statistics
     )
@@ -59,9 +64,8 @@ class Speculative:
     self, model: Model, params: Params, method_params: Any, request: Request, state: DecodeState
   ) -> DecodeState:
     kept, active = state.method, state.active
-    draft, drafter = self.drafter.propose(
-      method_params, kept.drafter, request, state.last, state.count
-    )
+    context = Context(request, state.last, state.count, active, state.cache)
+    draft, drafter = self.drafter.propose(method_params, kept.drafter, context)
     tree = draft.tree
     # Deeper nodes could not be emitted; and they would stand past the model's last position.
     room = (request.limit - state.count)[:, None]
@@ -70,6 +74,9 @@ class Speculative:
       tree.token, tree.parent, start=state.cache.length, valid=tree.valid
     )
     output = model.forward(params, frontier, state.cache)
+    entries = jnp.sum(tree.valid & active[:, None])
+    if draft.offered is not None:
+      tree = tree.replace(valid=tree.valid & draft.offered)
     law = process(output.logits, request.rules, _histories(state.history, tree))
     name = "greedy" if request.rules.temperature is None else self.verifier
     verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
@@ -78,21 +85,18 @@ class Speculative:
     # A tree may be higher than the cache is long; what is taken always fits.
     path = verdict.path[:, : state.cache.capacity]
     cache = state.cache.commit(output.kv, frontier.position, path, taken)
+    statistics = _counted(kept.statistics, draft, tree, verdict, active, entries)
+    drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, output.logits))
     return state.replace(
-      cache=cache,
-      rounds=state.rounds + active,
-      method=SpeculativeState(
-        self.drafter.update(drafter, tree, verdict, token, taken),
-        _counted(kept.statistics, tree, verdict, active),
-      ),
+      cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
     """Beside the usual: drafts proposed and accepted by depth, accepted by place among siblings."""
     found = kept.statistics
     return dict(
-      draft_forwards=rounds * self.drafter.forwards,
-      entries=rounds + int(found.drafted.sum()),
+      draft_forwards=int(found.forwards),
+      entries=int(found.entries),
       drafted_at_depth=found.drafted.tolist(),
       accepted_at_depth=found.accepted.tolist(),
       accepted_at_place=found.accepted_order.tolist(),
@@ -125,7 +129,9 @@ def _histories(history: History | None, tree: TokenTree) -> History | None:
   return History(nodes(history.seen), nodes(history.generated))
 
 
-def _counted(statistics: Statistics, tree: TokenTree, verdict: Verdict, active) -> Statistics:
+def _counted(
+  statistics: Statistics, draft: Draft, tree: TokenTree, verdict: Verdict, active, entries
+) -> Statistics:
   depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
   real = tree.valid & active[:, None]
   drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
@@ -137,4 +143,7 @@ def _counted(statistics: Statistics, tree: TokenTree, verdict: Verdict, active) 
     drafted=statistics.drafted + drafted,
     accepted=statistics.accepted + jnp.sum(reached, axis=0),
     accepted_order=statistics.accepted_order + by_order,
+    forwards=statistics.forwards
+    + (0 if draft.forwards is None else jnp.sum(jnp.where(active, draft.forwards, 0))),
+    entries=statistics.entries + entries,
   )

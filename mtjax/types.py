@@ -102,6 +102,10 @@ class Draft:
   law: DraftLaw = struct.field(pytree_node=False)
   # The law that each node's first child was drawn from, as probabilities; None for DELTA.
   q: Float[Array, "B N V"] | None = None
+  # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass
+  # for what the drafter learns from their logits, and have no child that may be accepted.
+  offered: Bool[Array, "B N"] | None = None
+  forwards: Int[Array, " B"] | None = None  # of a draft model, to make this; None: none
 
 
 @struct.dataclass

@@ -130,7 +130,7 @@ MISTAKES = {
   ),
   "method of another config": (
     ("experiments.decode", AR, "--config.model=FOLDER", "--config.method=lookup", "--prompt=a"),
-    "begin with --config=configs/decode/lookup.py",
+    "begin with --config=configs/decode/drafter.py:lookup",
   ),
   "prompts file": (("experiments.decode", AR, "--prompts=no.jsonl"), "no.jsonl"),
   "model": (

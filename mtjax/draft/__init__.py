@@ -2,6 +2,6 @@
 
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
-from mtjax.draft.protocol import Drafter, draft_keys
+from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
 
-__all__ = ["Drafter", "ModelChain", "PromptLookup", "draft_keys"]
+__all__ = ["Context", "Drafter", "ModelChain", "PromptLookup", "Round", "draft_keys"]

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from mtjax.types import Draft, DraftLaw, TokenTree
+from mtjax.trees import merge
+from mtjax.types import Draft, DraftLaw
 
 
 @struct.dataclass
@@ -54,26 +55,26 @@ class PromptLookup:
     return self.branches
 
   @property
-  def forwards(self) -> int:
-    return 0
+  def law(self) -> DraftLaw:
+    return DraftLaw.DELTA
 
   def start(self, params, prompt, length, *, room):
     # The first token is emitted before the first round: it is not in this text yet.
     return Text(jnp.pad(prompt, ((0, 0), (0, room))), length)
 
-  def propose(self, params, state, request, last, step):
+  def propose(self, params, state, context):
     # What the rounds before emitted is there, but for the one token that the prefill did.
-    text = state.append(last[:, None], (step == 1).astype(jnp.int32))
+    text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
     place, found = self._places(text)
     offset = jnp.arange(self.length)
     source = place[:, :, None] + offset
     inside = found[:, :, None] & (source < text.length[:, None, None])
     rows = jnp.arange(place.shape[0])[:, None, None]
     token = text.token[rows, jnp.minimum(source, text.token.shape[1] - 1)]
-    return Draft(_merge(last, token, inside), DraftLaw.DELTA), text
+    return Draft(merge(context.last, token, inside), DraftLaw.DELTA), text
 
-  def update(self, state, tree, verdict, token, taken):
-    return state.append(token, taken)
+  def update(self, state, round):
+    return state.append(round.token, round.taken)
 
   def _places(self, text: Text):
     """Starts of continuations [B, K], best first, and whether there are so many."""
@@ -95,36 +96,3 @@ class PromptLookup:
       score = jnp.where(start == best[:, None], -1, score)
     place, repeats, value = (jnp.stack(x, axis=1) for x in zip(*places, strict=True))
     return place, (repeats >= self.least) & (value >= 0)
-
-
-def _merge(
-  root: Int[Array, " B"], token: Int[Array, "B K L"], inside: Int[Array, "B K L"]
-) -> TokenTree:
-  """One tree of K branches: a beginning that an earlier branch has is that branch's."""
-  batch, branches, length = token.shape
-  # same[b, j, k, t]: branches j and k have their first t + 1 tokens in common.
-  pairs = (token[:, :, None] == token[:, None, :]) & inside[:, :, None] & inside[:, None, :]
-  same = jnp.cumprod(pairs, axis=3).astype(bool)
-  first = jnp.argmax(same, axis=1)  # [B, K, L]; a branch of no token has nothing in common
-  own = inside & (first == jnp.arange(branches)[:, None])
-  node = 1 + first * length + jnp.arange(length)
-  parent = jnp.concatenate([jnp.zeros_like(node[:, :, :1]), node[:, :, :-1]], axis=2)
-  # Elder siblings: own nodes of earlier branches at the same depth with the same parent.
-  elder = own[:, :, None] & (parent[:, :, None] == parent[:, None, :])
-  before = jnp.arange(branches)[:, None] < jnp.arange(branches)
-  order = jnp.sum(elder & before[:, :, None], axis=1)
-
-  def nodes(first, rest):
-    return jnp.concatenate([first[:, None], rest.reshape(batch, -1)], axis=1)
-
-  zero = jnp.zeros((batch,), jnp.int32)
-  depth = jnp.broadcast_to(1 + jnp.arange(length), token.shape)
-  return TokenTree(
-    token=nodes(root, token),
-    parent=nodes(zero - 1, parent),
-    depth=nodes(zero, depth),
-    order=nodes(zero, order),
-    valid=nodes(zero == 0, own),
-    height=length,
-    breadth=branches,
-  )

@@ -23,24 +23,30 @@ class ChainState:
 
   cache: KVCache
   ahead: Int[Array, "B 2"]  # the text's last tokens, `missing` of which the cache lacks
-  missing: Int[Array, " B"]  # 1, or 2 after a round that accepted every draft
+  missing: Int[Array, " B"]  # 1, or 2 after a round that accepted a draft it had not read
+  held: Int[Array, " B"]  # drafts of this round that are in the cache, between propose and update
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelChain:
-  """`length` tokens of the draft model's own law, at the request's temperature and filters.
+  """Up to `length` tokens of the draft model's own law, at the request's temperature and filters.
 
   Speculative decoding of 2211.17192 and 2302.01318: params are the draft model's. Greedy requests
-  draft greedily. The cache takes drafts as they are made and forgets what was refused; after full
-  acceptance it has not seen its own last draft, which is then read together with the new token.
+  draft greedily. A row drafts no further where its likeliest token has a probability below
+  `confidence` (transformers' assisted generation; 0: always `length` tokens). It is decided before
+  the token is drawn, so drafts keep their law. The cache takes drafts as they are read and
+  forgets what was refused.
   """
 
   model: Model
   length: int = 4
+  confidence: float = 0.0
 
   def __post_init__(self):
     if self.length < 1:
       raise ValueError(f"length must be at least 1, got {self.length}")
+    if not 0 <= self.confidence <= 1:
+      raise ValueError(f"confidence must be between 0 and 1, got {self.confidence}")
 
   @property
   def height(self) -> int:
@@ -51,67 +57,88 @@ class ModelChain:
     return 1
 
   @property
-  def forwards(self) -> int:
-    return self.length
+  def law(self) -> DraftLaw:
+    return DraftLaw.WITHOUT_REPLACEMENT
 
   def start(self, params, prompt, length, *, room):
     # Drafts go into the cache before it is known how many are kept.
     capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
-    batch = prompt.shape[0]
-    return ChainState(cache, jnp.zeros((batch, 2), jnp.int32), jnp.ones((batch,), jnp.int32))
+    zero = jnp.zeros((prompt.shape[0],), jnp.int32)
+    return ChainState(cache, jnp.zeros((prompt.shape[0], 2), jnp.int32), zero + 1, zero)
 
-  def propose(self, params, state, request, last, step):
-    rules = request.rules.replace(repetition_penalty=None, presence_penalty=None)
-    keys = draft_keys(request, step)
+  def propose(self, params, state, context):
+    rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
+    keys, last = draft_keys(context), context.last
     greedy = rules.temperature is None
-    one = jnp.ones_like(last)
 
     def draw(logits, place):
+      """A token, the law it is drawn from, and where the model is sure enough to draw at all."""
       law = process(logits, rules)[:, 0]
       if greedy:
-        return jnp.argmax(law, axis=-1).astype(jnp.int32), None
+        token = jnp.argmax(law, axis=-1)
+        sure = jnp.max(jax.nn.softmax(logits[:, 0]), axis=-1) >= self.confidence
+        return token.astype(jnp.int32), None, sure
+      q = jax.nn.softmax(law, axis=-1)
       noise = jax.vmap(
         lambda key: jax.random.gumbel(jax.random.fold_in(key, place), law.shape[1:], mode="high")
       )(keys)
-      return jnp.argmax(law + noise, axis=-1).astype(jnp.int32), jax.nn.softmax(law, axis=-1)
+      token = jnp.argmax(law + noise, axis=-1).astype(jnp.int32)
+      return token, q, jnp.max(q, axis=-1) >= self.confidence
+
+    def add(place, draft, logits, going):
+      token, law, sure = draw(logits, place)
+      going &= sure
+      tokens, laws, count = draft
+      tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
+      if laws is not None:
+        law = jnp.where(going[:, None], law, 0)
+        laws = jax.lax.dynamic_update_index_in_dim(laws, law, place, 1)
+      return (tokens, laws, count + going), going
+
+    def body(carry):
+      place, cache, held, reads, draft, going = carry
+      before = jax.lax.dynamic_index_in_dim(draft[0], place, 1)
+      cache, logits = self._read(params, cache, before, going.astype(jnp.int32))
+      draft, still = add(place, draft, logits, going)
+      return place + 1, cache, held + going, reads + going, draft, still
+
+    def unfinished(carry):
+      return (carry[0] < self.length) & jnp.any(carry[-1])
 
     # The first round comes after the prefill, which emitted a token that this model has not seen.
     ahead = jnp.where((state.missing == 2)[:, None], state.ahead, last[:, None])
     cache, logits = self._read(params, state.cache, ahead, state.missing)
-    token, q = draw(logits, 0)
-    tokens, laws = [last, token], [q]
-    for place in range(1, self.length):
-      cache, logits = self._read(params, cache, token[:, None], one)
-      token, q = draw(logits, place)
-      tokens.append(token)
-      laws.append(q)
-    tree = chain(self.length).tree(jnp.stack(tokens, axis=1))
-    state = state.replace(cache=cache)
-    if greedy:
-      return Draft(tree, DraftLaw.DELTA), state
-    # Nothing hangs off the last draft.
-    laws.append(jnp.zeros_like(laws[0]))
-    return Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, jnp.stack(laws, axis=1)), state
+    batch, vocab = last.shape[0], logits.shape[-1]
+    tokens = jnp.zeros((batch, self.length + 1), jnp.int32).at[:, 0].set(last)
+    laws = None if greedy else jnp.zeros((batch, self.length + 1, vocab), logits.dtype)
+    zero = jnp.zeros((batch,), jnp.int32)
+    draft, going = add(0, (tokens, laws, zero), logits, context.active)
+    carry = (jnp.int32(1), cache, zero, zero + 1, draft, going)
+    _, cache, held, reads, (tokens, laws, count), _ = jax.lax.while_loop(unfinished, body, carry)
+    tree = chain(self.length).tree(tokens, jnp.arange(self.length + 1) <= count[:, None])
+    law = DraftLaw.DELTA if greedy else self.law
+    return Draft(tree, law, laws, forwards=reads), state.replace(cache=cache, held=held)
 
-  def update(self, state, tree, verdict, token, taken):
-    accepted = verdict.count - 1
-    # In the cache now: the text up to the root, and all drafts but the last one.
-    before = state.cache.length - (self.length - 1)
-    kept = before + jnp.minimum(accepted, self.length - 1)
-    # A row that has ended stays as it was before this round.
-    length = jnp.where(taken > 0, kept, before - state.missing)
-    every = accepted == self.length
-    last_draft = jnp.where(every, tree.token[:, -1], verdict.token)
+  def update(self, state, round):
+    accepted = round.verdict.count - 1
+    before = state.cache.length - state.held
+    kept = before + jnp.minimum(accepted, state.held)
+    took = round.taken > 0
+    unread = accepted > state.held
+    last_draft = jnp.take_along_axis(round.tree.token, accepted[:, None], axis=1)[:, 0]
+    last_draft = jnp.where(unread, last_draft, round.verdict.token)
     return ChainState(
-      cache=state.cache.replace(length=length),
-      ahead=jnp.stack([last_draft, verdict.token], axis=1),
-      missing=jnp.where(taken > 0, 1 + every, state.missing).astype(jnp.int32),
+      cache=state.cache.replace(length=jnp.where(took, kept, before - state.missing)),
+      ahead=jnp.stack([last_draft, round.verdict.token], axis=1),
+      missing=jnp.where(took, 1 + unread, state.missing).astype(jnp.int32),
+      held=jnp.zeros_like(state.held),
     )
 
   def _read(self, params, cache, token, count):
     """Commits token[b, :count[b]] and gives the logits after the last of them."""
     frontier = frontier_lib.causal(token, start=cache.length, length=count)
-    output = self.model.forward(params, frontier, cache, (count - 1)[:, None])
+    rows = jnp.maximum(count - 1, 0)[:, None]
+    output = self.model.forward(params, frontier, cache, rows)
     path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
     return cache.commit(output.kv, frontier.position, path, count), output.logits

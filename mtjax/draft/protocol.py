@@ -3,14 +3,38 @@
 from typing import Protocol
 
 import jax
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from mtjax.cache import KVCache
 from mtjax.rounds import Request
-from mtjax.types import Draft, TokenTree, Verdict
+from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
 
 # Folded into a row's key: drafts must not share randomness with their verification, which uses the
 # key with the row's step, a small number.
 _STREAM = 0xD4AF7000
+
+
+@struct.dataclass
+class Context:
+  """What a drafter may look at before a round."""
+
+  request: Request
+  last: Int[Array, " B"]  # the token emitted last: the root of the tree
+  step: Int[Array, " B"]  # tokens emitted so far, `last` among them; >= 1
+  active: Bool[Array, " B"]  # rows that have not ended
+  cache: KVCache  # the target's: the text up to `last`, which it lacks
+
+
+@struct.dataclass
+class Round:
+  """What came of a tree."""
+
+  tree: TokenTree  # as it was verified: what could not be emitted, or was not offered, is invalid
+  verdict: Verdict
+  token: Int[Array, "B P"]  # row b emitted token[b, :taken[b]]
+  taken: Int[Array, " B"]  # 0: the row had ended before
+  logits: Float[Array, "B N V"]  # the target's after every node that was computed; unprocessed
 
 
 class Drafter(Protocol):
@@ -31,8 +55,8 @@ class Drafter(Protocol):
     ...
 
   @property
-  def forwards(self) -> int:
-    """Of a draft model, a row and round."""
+  def law(self) -> DraftLaw:
+    """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 
   def start(
@@ -41,33 +65,19 @@ class Drafter(Protocol):
     """The state after the prompts; up to `room` tokens a row will follow."""
     ...
 
-  def propose(
-    self,
-    params: PyTree,
-    state: PyTree,
-    request: Request,
-    last: Int[Array, " B"],
-    step: Int[Array, " B"],
-  ) -> tuple[Draft, PyTree]:
-    """A tree whose root is `last`, the token emitted last; `step` tokens were emitted so far."""
+  def propose(self, params: PyTree, state: PyTree, context: Context) -> tuple[Draft, PyTree]:
+    """A tree whose root is `context.last`."""
     ...
 
-  def update(
-    self,
-    state: PyTree,
-    tree: TokenTree,
-    verdict: Verdict,
-    token: Int[Array, "B P"],
-    taken: Int[Array, " B"],
-  ) -> PyTree:
-    """The state after a round in which row b emitted token[b, :taken[b]]; 0: it had ended."""
+  def update(self, state: PyTree, round: Round) -> PyTree:
+    """The state after a round. A row that took nothing stays as it was before `propose`."""
     ...
 
 
-def draft_keys(request: Request, step: Int[Array, " B"]) -> PRNGKeyArray:
+def draft_keys(context: Context) -> PRNGKeyArray:
   """Keys [B] to draw this round's drafts with, independent of those of verification."""
 
   def one(key, step):
     return jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
 
-  return jax.vmap(one)(request.key, step)
+  return jax.vmap(one)(context.request.key, context.step)

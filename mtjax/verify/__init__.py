@@ -35,6 +35,7 @@ __all__ = [
   "Procedure",
   "Verifier",
   "check",
+  "check_law",
   "optimal_acceptance",
   "verify",
 ]
@@ -151,35 +152,45 @@ def named(name: str) -> Verifier:
 
 def check(verifier: str | Verifier, draft: Draft) -> None:
   """Raises ValueError unless the verifier keeps its promise for this draft; says what would."""
+  check_law(verifier, draft.law, draft.tree.breadth, has_q=draft.q is not None)
+
+
+def check_law(
+  verifier: str | Verifier, law: DraftLaw, breadth: int, *, has_q: bool | None = None
+) -> None:
+  """`check` before there is a draft: for trees of `breadth` whose children are drawn by `law`.
+
+  `has_q`: whether drafts come with the law they were drawn from; None: all but DELTA ones.
+  """
   chosen = named(verifier) if isinstance(verifier, str) else verifier
   name = verifier if isinstance(verifier, str) else "this verifier"
-  alone = draft.tree.breadth == 1
+  has_q = law is not DraftLaw.DELTA if has_q is None else has_q
+  alone = breadth == 1
   if chosen.chains_only and not alone:
     raise ValueError(
-      f"{name} takes chains, this tree has up to {draft.tree.breadth} children a node: "
-      f"{chosen.chains_only}"
+      f"{name} takes chains, this tree has up to {breadth} children a node: {chosen.chains_only}"
     )
   # One child a node is one draw from q under each of these.
   laws = chosen.laws | ONE_DRAW if alone and chosen.laws & ONE_DRAW else chosen.laws
-  if draft.law not in laws:
+  if law not in laws:
     others = [
       other
       for other, it in VERIFIERS.items()
-      if draft.law in it.laws
+      if law in it.laws
       and it.exactness is LOSSLESS
       and not (it.chains_only and not alone)
-      and not (it.needs_q and draft.q is None)
+      and not (it.needs_q and not has_q)
     ]
     raise ValueError(
       f"{name} is exact for drafts drawn {' or '.join(sorted(law.value for law in chosen.laws))}, "
-      f"these were drawn {draft.law.value}; use {' or '.join(others)}"
+      f"these were drawn {law.value}; use {' or '.join(others)}"
     )
-  if chosen.needs_q and draft.q is None:
+  if chosen.needs_q and not has_q:
     raise ValueError(
       f"{name} needs the law q that the drafts were drawn from; use delta or sample_match without"
     )
-  if draft.law is DraftLaw.PAIR and draft.tree.breadth > 2:
+  if law is DraftLaw.PAIR and breadth > 2:
     raise ValueError(
-      f"a pair is two children, this tree has up to {draft.tree.breadth} a node; "
+      f"a pair is two children, this tree has up to {breadth} a node; "
       "for more use greedy-plus-one drafts"
     )

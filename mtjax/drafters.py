@@ -1,0 +1,50 @@
+"""Every drafter by name: how a config becomes one. Adding a drafter: a file, a line, a test row."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from jaxtyping import PyTree
+
+from mtjax.draft import Drafter, ModelChain, PromptLookup
+from mtjax.text import TextModel
+
+# (config of configs/decode, target) -> the drafter and its parameters.
+Build = Callable[[Mapping[str, Any], TextModel], tuple[Drafter, PyTree]]
+
+
+def of_settings(drafter: Callable[..., Drafter]) -> Build:
+  """A drafter that is made of config.drafter alone."""
+  return lambda config, target: (drafter(**config.get("drafter", {})), None)
+
+
+def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
+  """A drafter that takes a model first: config.draft_model, in the target's vocabulary."""
+
+  def build(config, target):
+    from mtjax.presets import load_pretrained, weights_for_decoding
+
+    draft = load_pretrained(config["draft_model"])
+    check_draft_model(draft, target, config["draft_model"])
+    params = weights_for_decoding(draft.params, config["weights"])
+    return drafter(draft.model, **config.get("drafter", {})), params
+
+  return build
+
+
+def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
+  """Raises ValueError unless the two share a vocabulary and the draft model has the positions."""
+  if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
+    raise ValueError(
+      f"the draft model {name!r} has another vocabulary than the target: tokens of one mean "
+      "nothing to the other"
+    )
+  for field in ("vocab_size", "max_position"):
+    own, wanted = (getattr(text.model.config, field) for text in (draft, target))
+    if own < wanted or (own != wanted and field == "vocab_size"):
+      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
+
+
+DRAFTERS: dict[str, Build] = {
+  "lookup": of_settings(PromptLookup),
+  "draft": with_draft_model(ModelChain),
+}

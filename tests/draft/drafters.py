@@ -1,0 +1,51 @@
+"""Every drafter with a tiny target: the rows that the proofs of this folder run over."""
+
+import dataclasses
+
+import jax
+from jaxtyping import PyTree
+
+from mtjax.draft import Drafter, ModelChain, PromptLookup
+from mtjax.models import Model, TransformerConfig, uniform_layers
+
+VOCAB = 12
+# Of different lengths, with repetitions for what looks them up, and limits that end within drafts.
+PROMPTS, LIMITS = [[1, 2, 3, 1, 2], [4, 4, 4], [7, 8, 9, 7, 8, 9, 7]], [20, 13, 30]
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A drafter of `mtjax.drafters.DRAFTERS` with settings, as tests run it."""
+
+  name: str
+  drafter: Drafter
+  params: PyTree = None
+  useful: bool = True  # greedy, it must save forwards of the tiny target on PROMPTS
+
+
+def make(dim, seed, gain, *, layers=1):
+  config = TransformerConfig(
+    vocab_size=VOCAB,
+    dim=dim,
+    heads=2,
+    kv_heads=1,
+    head_dim=8,
+    mlp_dim=2 * dim,
+    layers=uniform_layers(layers),
+    max_position=128,
+  )
+  params = Model(config).init(jax.random.key(seed))
+  return Model(config), jax.tree.map(lambda x: x * gain if x.ndim == 2 else x, params)
+
+
+TARGET, PARAMS = make(16, 0, 4.0)
+SMALL, SMALL_PARAMS = make(8, 1, 2.0)
+
+ROWS = {
+  "lookup": Row("lookup", PromptLookup(length=4)),
+  "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
+  "model": Row("draft", ModelChain(SMALL, 3), SMALL_PARAMS, useful=False),
+  # Accepts everything: the cache of the draft model is one short after every round.
+  "the target itself": Row("draft", ModelChain(TARGET, 3), PARAMS),
+  "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.15), PARAMS),
+}

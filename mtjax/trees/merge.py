@@ -1,7 +1,7 @@
 """Several branches into one tree."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Int
 
 from mtjax.types import TokenTree
 

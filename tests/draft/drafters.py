@@ -47,5 +47,5 @@ ROWS = {
   "model": Row("draft", ModelChain(SMALL, 3), SMALL_PARAMS, useful=False),
   # Accepts everything: the cache of the draft model is one short after every round.
   "the target itself": Row("draft", ModelChain(TARGET, 3), PARAMS),
-  "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.15), PARAMS),
+  "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
 }

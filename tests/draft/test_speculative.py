@@ -10,8 +10,8 @@ from scipy import stats
 
 from mtjax.decode import generate, stream
 from mtjax.draft import ModelChain, PromptLookup
-from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.drafters import DRAFTERS
+from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
 from mtjax.speculative import Speculative
 from mtjax.stopping import StopStrings

@@ -1,0 +1,41 @@
+"""Drafters that live on the host: a Python object called once a round, inside the one program.
+
+A store (a trie, a tokenizer) is not an array: it cannot be a parameter. It is registered, and its
+handle, an integer array, is the parameter: one compiled program serves every store.
+"""
+
+import itertools
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import io_callback
+from jaxtyping import Array, Int, PyTree
+
+_STORES: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+_NEXT = itertools.count(1)
+
+
+def register(store: Any) -> Int[Array, ""]:
+  """A handle of `store`, which the caller keeps alive."""
+  handle = next(_NEXT)
+  _STORES[handle] = store
+  return jnp.int32(handle)
+
+
+def call(function: Callable[..., PyTree], shapes: PyTree, handle: Int[Array, ""], *arrays) -> PyTree:
+  """function(store, *arrays as numpy) in program order, about 0.1 ms a call on a CPU.
+
+  shapes: what it returns, as jax.ShapeDtypeStruct leaves. It must not call JAX. Needs one process:
+  with several hosts each would ask its own store.
+  """
+
+  def on_host(handle, *arrays):
+    store = _STORES.get(int(handle))
+    if store is None:
+      raise ValueError("the host store of this drafter is gone: keep it alive while decoding")
+    return function(store, *arrays)
+
+  return io_callback(on_host, shapes, handle, *arrays, ordered=True)

@@ -9,7 +9,6 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax.experimental import io_callback
 from jaxtyping import Array, Int, PyTree
@@ -25,7 +24,9 @@ def register(store: Any) -> Int[Array, ""]:
   return jnp.int32(handle)
 
 
-def call(function: Callable[..., PyTree], shapes: PyTree, handle: Int[Array, ""], *arrays) -> PyTree:
+def call(
+  function: Callable[..., PyTree], shapes: PyTree, handle: Int[Array, ""], *arrays: Array
+) -> PyTree:
   """function(store, *arrays as numpy) in program order, about 0.1 ms a call on a CPU.
 
   shapes: what it returns, as jax.ShapeDtypeStruct leaves. It must not call JAX. Needs one process:

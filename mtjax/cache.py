@@ -46,7 +46,6 @@ class KVCache:
     steps = path.shape[1]
     if steps > self.capacity:
       raise ValueError(f"a path of {steps} entries cannot fit a cache of {self.capacity} slots")
-    write = _write_one if steps == 1 else _write_many
     keep = jnp.arange(steps) < count[:, None]
     slot = self.length[:, None] + jnp.arange(steps)
 
@@ -54,38 +53,43 @@ class KVCache:
       if new.k.shape[2] > 1 or steps > 1:
         new = LayerKV(*(jnp.take_along_axis(x, path[:, None, :, None], axis=2) for x in new))
       return LayerKV(
-        *(write(o, n.astype(o.dtype), slot, keep) for o, n in zip(old, new, strict=True))
+        *(_write(o, n.astype(o.dtype), slot, keep) for o, n in zip(old, new, strict=True))
       )
 
     new_position = jnp.take_along_axis(position, path, axis=1)
     return KVCache(
       layers=tuple(layer(o, n) for o, n in zip(self.layers, kv, strict=True)),
-      position=write(self.position[:, None, :, None], new_position[:, None, :, None], slot, keep)[
+      position=_write(self.position[:, None, :, None], new_position[:, None, :, None], slot, keep)[
         :, 0, :, 0
       ],
       length=self.length + jnp.minimum(count, steps).astype(jnp.int32),
     )
 
 
-def _write_one(old, new, slot, keep):
-  """One entry a row: a dynamic slice update each, which XLA does in place inside a loop."""
-
-  def row(old_GxSxD, new_Gx1xD, slot, keep):
-    start = (0, slot, 0)
-    here = jax.lax.dynamic_slice(old_GxSxD, start, new_Gx1xD.shape)
-    keep = keep & (slot < old_GxSxD.shape[1])
-    return jax.lax.dynamic_update_slice(old_GxSxD, jnp.where(keep, new_Gx1xD, here), start)
-
+def _write(old, new, slot, keep):
+  """old[b, :, slot[b, p]] = new[b, :, p] where keep[b, p]; what would not fit is dropped."""
   if old.shape[0] == 1:
-    return row(old[0], new[0], slot[0, 0], keep[0, 0])[None]
-  return _write_many(old, new, slot, keep)
-
-
-def _write_many(old, new, slot, keep):
+    return _write_run(old, new, slot[0], keep[0])
   batch = jnp.arange(old.shape[0])[:, None]
   # Out-of-range slots are dropped, never clamped: a clamped write would hit committed entries.
   slot = jnp.where(keep, slot, old.shape[2])
   return old.at[batch, :, slot].set(new.swapaxes(1, 2), mode="drop")
+
+
+def _write_run(old, new, slot, keep):
+  """One row's slots are consecutive: a slice update, in place inside a loop, where a scatter is not.
+
+  Near the end of the cache the slice begins earlier than the first slot, and keeps what is there.
+  """
+  size = new.shape[2]
+  first = jnp.minimum(slot[0], old.shape[2] - size)
+  source = jnp.arange(size) - (slot[0] - first)
+  inside = (source >= 0) & keep[jnp.maximum(source, 0)]
+  if size > 1:
+    new = jnp.take(new, jnp.maximum(source, 0), axis=2)
+  here = jax.lax.dynamic_slice_in_dim(old, first, size, axis=2)
+  new = jnp.where(inside[None, None, :, None], new, here)
+  return jax.lax.dynamic_update_slice_in_dim(old, new, first, axis=2)
 
 
 def allocate(

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax import checkpoints, launch
-from mtjax.evaluate.benchmark import Row, compare
+from mtjax.evaluate.benchmark import Row, compare, named
 from mtjax.evaluate.peers import SYSTEMS
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
@@ -49,7 +49,7 @@ def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) ->
     table.add_column(column, justify="right")
   records = []
   for row in rows:
-    size = int(weights * _BYTES.get(SYSTEMS[row.system][1], 4))
+    size = int(weights * _BYTES.get(SYSTEMS[row.system].settings["variant"], 4))
     # A batch reads the weights once for all its rows.
     share = row.median / batch * size / (measure_bandwidth(size, threads) * 1e9)
     low, high = row.quartiles
@@ -62,6 +62,7 @@ def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) ->
 
 def run() -> None:
   launch.check_output(_OUTPUT.value)
+  named(_SYSTEMS.value, SYSTEMS)
   console = Console()
   text = load_pretrained(_MODEL.value)
   weights = count_parameters(text.params)
@@ -82,7 +83,7 @@ def run() -> None:
         )
       records += show(console, rows, batch=batch, threads=threads, weights=weights)
       for name, why in failed.items():
-        console.print(f"[dim]{name}: {why}[/]")
+        console.print(f"{name}: {why}", style="yellow", markup=False)
   if _OUTPUT.value is not None:
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(records, file, indent=2)

@@ -24,6 +24,11 @@ def register(store: Any) -> Int[Array, ""]:
   return jnp.int32(handle)
 
 
+def alive() -> int:
+  """How many stores there are."""
+  return len(_STORES)
+
+
 def call(
   function: Callable[..., PyTree], shapes: PyTree, handle: Int[Array, ""], *arrays: Array
 ) -> PyTree:

@@ -1,14 +1,17 @@
 """Timings of systems against each other: one process each, rounds interleaved, medians."""
 
+import contextlib
 import dataclasses
-import importlib.util
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Generator, Mapping, Sequence
 
-from mtjax.evaluate.peers import SYSTEMS
+from mtjax.evaluate.peers import SYSTEMS, Job, System
+
+_SHOWN = 300  # characters of what a process that ended wrote last
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,46 +35,101 @@ class Row:
     return low, high
 
 
-def available(systems: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-  """Systems whose packages are there, and why the others are not. ValueError for unknown names."""
-  unknown = [name for name in systems if name not in SYSTEMS]
-  if unknown:
-    raise ValueError(f"unknown systems {unknown}; there is: {', '.join(SYSTEMS)}")
-  missing = {}
-  for name in systems:
-    packages = [p for p in SYSTEMS[name][2] if importlib.util.find_spec(p) is None]
-    if packages:
-      missing[name] = f"not installed: {', '.join(packages)}"
-  return [name for name in systems if name not in missing], missing
+class Worker:
+  """A system in its own process. What it answers are dicts, with "error" when something failed."""
 
-
-class _Worker:
-  """A system in its own process."""
-
-  def __init__(self, folder: str, threads: int, system: str):
-    command = [sys.executable, "-m", "mtjax.evaluate.peers.worker", folder, str(threads), system]
+  def __init__(self, folder: str, threads: int, system: System):
+    command = [sys.executable, "-m", "mtjax.evaluate.peers.worker", folder, str(threads)]
+    self._said = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
-      command,
+      [*command, json.dumps(dict(module=system.module, settings=dict(system.settings)))],
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
-      stderr=subprocess.DEVNULL,
+      stderr=self._said,
       text=True,
     )
 
   def read(self) -> dict:
     line = self._process.stdout.readline()
-    return json.loads(line) if line else {"error": "its process ended"}
+    return json.loads(line) if line else {"error": self._last_words()}
 
-  def run(self, prompts, tokens) -> dict:
-    print(json.dumps(dict(prompts=prompts, tokens=tokens)), file=self._process.stdin, flush=True)
+  def run(self, batches, job: Job, *, before=None) -> dict:
+    """Each batch timed on its own: see `mtjax.evaluate.peers.worker`."""
+    asked = dict(batches=batches, job=dataclasses.asdict(job), before=before)
+    try:
+      print(json.dumps(asked), file=self._process.stdin, flush=True)
+    except BrokenPipeError:
+      return {"error": self._last_words()}
     return self.read()
 
   def close(self) -> None:
-    self._process.stdin.close()
+    with contextlib.suppress(BrokenPipeError):
+      self._process.stdin.close()
     try:
       self._process.wait(timeout=10)
     except subprocess.TimeoutExpired:
       self._process.kill()
+      self._process.wait()
+    self._process.stdout.close()
+    self._said.close()
+
+  def _last_words(self) -> str:
+    code = self._process.wait()
+    self._said.seek(0)
+    words = " ".join(self._said.read().decode(errors="replace").split())
+    return f"its process ended with {code}: ...{words[-_SHOWN:]}"
+
+
+@contextlib.contextmanager
+def open_workers(
+  folder: str, systems: Mapping[str, System], threads: int, progress: Callable[[str], None]
+) -> Generator[tuple[dict[str, Worker], dict[str, str]]]:
+  """Processes of the systems that start, and why the others did not."""
+  failed = {name: why for name, system in systems.items() if (why := system.missing())}
+  workers, every = {}, []
+  try:
+    for name in [name for name in systems if name not in failed]:
+      progress(f"starting {name}")
+      worker = Worker(folder, threads, systems[name])
+      every.append(worker)
+      said = worker.read()
+      if "error" in said:
+        failed[name] = said["error"]
+      else:
+        workers[name] = worker
+    yield workers, failed
+  finally:
+    for worker in every:
+      worker.close()
+
+
+def interleave(
+  workers: dict[str, Worker],
+  failed: dict[str, str],
+  rounds: int,
+  ask: Callable[[Worker, int], dict],
+  progress: Callable[[str], None],
+) -> dict[str, list[list[dict]]]:
+  """Answers [system][round] of `ask(worker, round)`, each system once a round, in turn.
+
+  Round 0 is the warm-up: it compiles. A system that fails goes from `workers` to `failed`.
+  """
+  answers = {name: [] for name in workers}
+  for index in range(rounds + 1):
+    for name in list(workers):
+      progress(f"{f'round {index} of {rounds}' if index else 'warm-up'}: {name}")
+      said = ask(workers[name], index)
+      if "error" in said:
+        failed[name] = said["error"]
+        del workers[name], answers[name]
+      else:
+        answers[name].append(said["batches"])
+  return answers
+
+
+def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
+  """Median over rounds of how many times faster than `theirs`; both are seconds, one a round."""
+  return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
 
 
 def compare(
@@ -88,51 +146,40 @@ def compare(
   """Times greedy decoding of `prompts` (one batch, equal lengths) on each system.
 
   Each system has one warm-up run, then in every round each runs once, in turn. Returns rows and
-  the reasons of systems that did not run. Raises ValueError when the reference is not among
-  those that run.
+  the reasons of systems that did not run. Raises ValueError for unknown names and when the
+  reference is not among those that run.
   """
   if len({len(prompt) for prompt in prompts}) != 1:
     raise ValueError("the prompts of a batch must have one length")
-  systems, failed = available(systems)
-  workers: dict[str, _Worker] = {}
-  texts, seconds = {}, {}
-  try:
-    for name in systems:
-      progress(f"starting {name}")
-      worker = _Worker(folder, threads, name)
-      workers[name] = worker
-      said = worker.read()
-      said = worker.run(prompts, tokens) if "ready" in said else said
-      if "error" in said:
-        failed[name] = said["error"]
-      else:
-        texts[name], seconds[name] = said["tokens"], []
-    for index in range(rounds):
-      for name in list(seconds):
-        progress(f"round {index + 1} of {rounds}: {name}")
-        said = workers[name].run(prompts, tokens)
-        if "error" in said:
-          failed[name] = said["error"]
-          del seconds[name]
-        else:
-          seconds[name].append(said["seconds"])
-  finally:
-    for worker in workers.values():
-      worker.close()
-  if reference not in seconds:
+  chosen = named(systems, SYSTEMS)
+  with open_workers(folder, chosen, threads, progress) as (workers, failed):
+    job = Job(tokens)
+    answers = interleave(
+      workers, failed, rounds, lambda worker, _: worker.run([prompts], job), progress
+    )
+  if reference not in answers:
     why = failed.get(reference, "it is not among the systems")
     raise ValueError(f"the reference {reference!r} did not run: {why}")
-  emitted = tokens * len(prompts)
+  texts = {name: said[0][0]["tokens"] for name, said in answers.items()}
+  seconds = {name: [batch["seconds"] for (batch,) in said[1:]] for name, said in answers.items()}
   rows = []
   for name, times in seconds.items():
-    pairs = zip(seconds[reference], times, strict=True)
-    ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    rates = tuple(emitted / time for time in times)
-    rows.append(Row(name, rates, ratio, _same(texts[reference], texts[name])))
+    rates = tuple(tokens * len(prompts) / time for time in times)
+    ratio = median_ratio(times, seconds[reference])
+    rows.append(Row(name, rates, ratio, same_text(texts[reference], texts[name])))
   return rows, failed
 
 
-def _same(reference, tokens) -> float:
+def named(names: Sequence[str], systems: Mapping[str, System]) -> dict[str, System]:
+  """The systems of these names. Raises ValueError, with the names there are, for others."""
+  unknown = [name for name in names if name not in systems]
+  if unknown:
+    raise ValueError(f"unknown systems {unknown}; there is: {', '.join(systems)}")
+  return {name: systems[name] for name in names}
+
+
+def same_text(reference: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> float:
+  """Share of tokens that are the reference's, row by row up to the first difference."""
   equal = total = 0
   for one, other in zip(reference, tokens, strict=True):
     total += len(one)

@@ -3,8 +3,10 @@
 import tempfile
 from pathlib import Path
 
+from mtjax.evaluate.peers import Text
 
-def open_system(folder: str, threads: int, variant: str):
+
+def open_system(folder: str, threads: int, *, variant: str):
   """`variant` is its compute type, float32 or int8; the model is converted first."""
   import ctranslate2
 
@@ -17,15 +19,16 @@ def open_system(folder: str, threads: int, variant: str):
 
   tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
 
-  def run(prompts, tokens):
+  def run(prompts, job):
+    job.check_greedy()
     results = generator.generate_batch(
       [[tokenizer.id_to_token(token) for token in prompt] for prompt in prompts],
-      max_length=tokens,
-      min_length=tokens,
+      max_length=job.tokens,
+      min_length=job.tokens,
       sampling_topk=1,
       include_prompt_in_result=False,
       end_token=[],
     )
-    return [list(result.sequences_ids[0]) for result in results]
+    return Text([list(result.sequences_ids[0]) for result in results])
 
   return run

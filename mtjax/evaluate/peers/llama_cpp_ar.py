@@ -6,8 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mtjax.evaluate.peers import Text
 
-def open_system(folder: str, threads: int, variant: str):
+
+def open_system(folder: str, threads: int, *, variant: str):
   """`variant` is how matrices are stored: f32, bf16 or q8_0. Llama models only."""
   import llama_cpp as api
 
@@ -30,7 +32,9 @@ def open_system(folder: str, threads: int, variant: str):
 
   held: dict[tuple, tuple] = {}
 
-  def run(prompts, tokens):
+  def run(prompts, job):
+    job.check_greedy()
+    tokens = job.tokens
     shape = (len(prompts), len(prompts[0]), tokens)
     if shape not in held:
       batch = api.llama_batch_init(shape[0] * shape[1], 0, 1)
@@ -43,7 +47,7 @@ def open_system(folder: str, threads: int, variant: str):
       new = _decode(api, inside, batch, [[token] for token in new], position, vocab)
       for row, token in zip(out, new, strict=True):
         row.append(token)
-    return out
+    return Text(out)
 
   return run
 

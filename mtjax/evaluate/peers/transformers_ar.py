@@ -1,7 +1,9 @@
 """transformers `generate` on PyTorch's CPU back-end."""
 
+from mtjax.evaluate.peers import Text
 
-def open_system(folder: str, threads: int, variant: str):
+
+def open_system(folder: str, threads: int, *, variant: str):
   """`eager`, `bf16`: generate as it comes; `static`: static cache; `compiled`: and compiled."""
   import torch
   import transformers
@@ -17,19 +19,20 @@ def open_system(folder: str, threads: int, variant: str):
   elif variant == "static":
     settings["disable_compile"] = True
 
-  def run(prompts, tokens):
+  def run(prompts, job):
+    job.check_greedy()
     ids = torch.tensor(prompts)
     with torch.inference_mode():
       out = model.generate(
         ids,
         attention_mask=torch.ones_like(ids),
-        max_new_tokens=tokens,
-        min_new_tokens=tokens,
+        max_new_tokens=job.tokens,
+        min_new_tokens=job.tokens,
         do_sample=False,
         pad_token_id=0,
         eos_token_id=None,
         **settings,
       )
-    return out[:, ids.shape[1] :].tolist()
+    return Text(out[:, ids.shape[1] :].tolist())
 
   return run

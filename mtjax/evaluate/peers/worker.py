@@ -1,7 +1,10 @@
 """One system in one process: python -m mtjax.evaluate.peers.worker FOLDER THREADS SYSTEM
 
-Reads {"prompts": [[id]], "tokens": n} a line, answers {"seconds": s, "tokens": [[id]]} a line;
-says {"ready": true} first, or {"error": why} and ends.
+SYSTEM is {"module": ..., "settings": {...}}. Says {"ready": true, "remembers": bool} first, or
+{"error": why} and ends. Then reads {"batches": [[[id]]], "job": {...}, "before": [[[id]]] or null}
+a line and answers {"batches": [{"seconds": s, "tokens": [[id]], ...}]}, one after the other and
+each timed on its own, or {"error": why}. A system that remembers forgets and then decodes what is
+in "before", untimed, where that is given.
 """
 
 import importlib
@@ -11,7 +14,7 @@ import sys
 import time
 
 
-def main(folder: str, threads: int, system: str) -> None:
+def main(folder: str, threads: int, system: dict) -> None:
   # Before anything imports a thread pool: pools take their size from these.
   cores = sorted(os.sched_getaffinity(0))[:threads]
   os.sched_setaffinity(0, cores)
@@ -25,22 +28,35 @@ def main(folder: str, threads: int, system: str) -> None:
   def answer(**fields):
     print(json.dumps(fields), file=answers, flush=True)
 
-  from mtjax.evaluate.peers import SYSTEMS
+  from mtjax.evaluate.peers import Job
 
-  module, variant, _ = SYSTEMS[system]
   try:
-    opened = importlib.import_module(f"mtjax.evaluate.peers.{module}")
-    run = opened.open_system(folder, threads, variant)
+    opened = importlib.import_module(f"mtjax.evaluate.peers.{system['module']}")
+    run = opened.open_system(folder, threads, **system["settings"])
+    remembers = hasattr(run, "forget")
   except Exception as error:  # noqa: BLE001 - a peer that does not start is a row without figures
     answer(error=f"{type(error).__name__}: {error}")
     return
-  answer(ready=True)
+  answer(ready=True, remembers=remembers)
   for line in sys.stdin:
-    job = json.loads(line)
-    begin = time.perf_counter()
-    tokens = run(job["prompts"], job["tokens"])
-    answer(seconds=time.perf_counter() - begin, tokens=tokens)
+    asked = json.loads(line)
+    try:
+      job = Job(**asked["job"])
+      if remembers and asked["before"] is not None:
+        run.forget()
+        for prompts in asked["before"]:
+          run(prompts, job)
+      answer(batches=[_timed(run, prompts, job) for prompts in asked["batches"]])
+    except Exception as error:  # noqa: BLE001 - it is the caller who shows it
+      answer(error=f"{type(error).__name__}: {error}")
+
+
+def _timed(run, prompts, job) -> dict:
+  begin = time.perf_counter()
+  text = run(prompts, job)
+  seconds = time.perf_counter() - begin
+  return dict(seconds=seconds, **text._asdict())
 
 
 if __name__ == "__main__":
-  main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+  main(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))

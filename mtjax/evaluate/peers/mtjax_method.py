@@ -1,0 +1,60 @@
+"""mtjax with any of its decoding methods, as configs/decode have them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtjax.decode import generate
+from mtjax.draft import host
+from mtjax.evaluate.peers import Run, Text
+from mtjax.presets import load_pretrained, make_method, weights_for_decoding
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+
+def open_system(folder: str, threads: int, *, config: Mapping[str, Any]) -> Run:
+  """`config`: of configs/decode. The bundled models it names are the folder's "target", "draft"."""
+  del threads  # XLA and the native products follow the process's affinity
+  own = {name: str(Path(folder) / name) for name in ("target", "draft")}
+  config = {k: own.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}
+  loaded = load_pretrained(config["model"])
+  params = weights_for_decoding(loaded.params, config["weights"])
+  stores = host.alive()
+  decoder = _Decoder(TextModel(loaded.model, params, loaded.tokenizer), config)
+  return decoder if host.alive() == stores else _WithStore(decoder)
+
+
+class _Decoder:
+  def __init__(self, text: TextModel, config: Mapping[str, Any]):
+    self._text, self._config = text, config
+    self.prepare()
+
+  def prepare(self):
+    self._method, self._method_params = make_method(self._config, self._text)
+
+  def __call__(self, prompts, job):
+    out = generate(
+      self._text.model,
+      self._text.params,
+      prompts,
+      method=self._method,
+      method_params=self._method_params,
+      max_tokens=job.tokens,
+      sampling=Sampling(temperature=job.temperature),
+      key=job.seed,
+    )
+    counters = dict(out.counters)
+    return Text(out.tokens, counters.pop("target_forwards"), counters)
+
+
+class _WithStore:
+  """What a host drafter learned lies in its store, which goes with its method."""
+
+  def __init__(self, decoder: _Decoder):
+    self._decoder = decoder
+
+  def __call__(self, prompts, job):
+    return self._decoder(prompts, job)
+
+  def forget(self):
+    self._decoder.prepare()

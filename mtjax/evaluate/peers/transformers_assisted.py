@@ -1,0 +1,67 @@
+"""transformers `generate` with an assistant model or prompt lookup, and without: `target`, `draft`.
+
+Everything in float32. Forwards are counted by a hook on the target: the prompt's is one of them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtjax.evaluate.peers import Text
+
+
+def open_system(
+  folder: str,
+  threads: int,
+  *,
+  generate: Mapping[str, Any] | None = None,
+  assistant: Mapping[str, Any] | None = None,
+):
+  """`generate`: more arguments of it. `assistant`: the draft model's generation settings."""
+  import torch
+  import transformers
+
+  torch.set_num_threads(threads)
+
+  def load(name):
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+      str(Path(folder) / name), dtype=torch.float32
+    )
+    # End tokens are tokens like others, for the assistant too: every run has the same length.
+    model.generation_config.eos_token_id = None
+    return model.eval()
+
+  target, more = load("target"), dict(generate or {})
+  if assistant is not None:
+    draft = load("draft")
+    draft.generation_config.update(**assistant)
+    more["assistant_model"] = draft
+  forwards = 0
+
+  def count(*_):
+    nonlocal forwards
+    forwards += 1
+
+  target.register_forward_hook(count)
+
+  def run(prompts, job):
+    nonlocal forwards
+    forwards = 0
+    if job.temperature:
+      law = dict(do_sample=True, temperature=job.temperature, top_k=0, top_p=1.0)
+      torch.manual_seed(job.seed)
+    else:
+      law = dict(do_sample=False)
+    ids = torch.tensor(prompts)
+    with torch.inference_mode():
+      out = target.generate(
+        ids,
+        attention_mask=torch.ones_like(ids),
+        max_new_tokens=job.tokens,
+        pad_token_id=0,
+        **law,
+        **more,
+      )
+    return Text(out[:, ids.shape[1] :].tolist(), forwards * len(prompts))
+
+  return run

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds, verify
@@ -14,7 +14,7 @@ from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
 from mtjax.sampling import History, process
-from mtjax.types import Draft, TokenTree, Verdict
+from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
 @struct.dataclass
@@ -32,6 +32,18 @@ class Statistics:
 class SpeculativeState:
   drafter: PyTree
   statistics: Statistics
+
+
+@struct.dataclass
+class Decision:
+  """What the target said of a draft, and its keys and values, not committed yet."""
+
+  tree: TokenTree  # as it was verified
+  verdict: Verdict
+  logits: Float[Array, "B N V"]
+  kv: tuple[LayerKV, ...]
+  position: Int[Array, "B N"]
+  entries: Int[Array, ""]  # of the forward pass, padding left out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,9 +75,15 @@ class Speculative:
   def step(
     self, model: Model, params: Params, method_params: Any, request: Request, state: DecodeState
   ) -> DecodeState:
-    kept, active = state.method, state.active
-    context = Context(request, state.last, state.count, active, state.cache)
-    draft, drafter = self.drafter.propose(method_params, kept.drafter, context)
+    context = Context(request, state.last, state.count, state.active, state.cache)
+    draft, drafter = self.drafter.propose(method_params, state.method.drafter, context)
+    decision = self.decide(model, params, request, state, draft)
+    return self.keep(request, state, draft, drafter, decision)
+
+  def decide(
+    self, model: Model, params: Params, request: Request, state: DecodeState, draft: Draft
+  ) -> "Decision":
+    """Forward and verification: writes nothing."""
     tree = draft.tree
     # Deeper nodes could not be emitted; and they would stand past the model's last position.
     room = (request.limit - state.count)[:, None]
@@ -74,19 +92,26 @@ class Speculative:
       tree.token, tree.parent, start=state.cache.length, valid=tree.valid
     )
     output = model.forward(params, frontier, state.cache)
-    entries = jnp.sum(tree.valid & active[:, None])
+    entries = jnp.sum(tree.valid & state.active[:, None])
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
     law = process(output.logits, request.rules, _histories(state.history, tree))
     name = "greedy" if request.rules.temperature is None else self.verifier
     verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
+    return Decision(tree, verdict, output.logits, output.kv, frontier.position, entries)
+
+  def keep(
+    self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"
+  ) -> DecodeState:
+    """Emits and commits what was accepted."""
+    tree, verdict, active = decision.tree, decision.verdict, state.active
     token = emitted_tokens(tree, verdict)
     state, taken = rounds.emit(state, request, token, verdict.count)
     # A tree may be higher than the cache is long; what is taken always fits.
     path = verdict.path[:, : state.cache.capacity]
-    cache = state.cache.commit(output.kv, frontier.position, path, taken)
-    statistics = _counted(kept.statistics, draft, tree, verdict, active, entries)
-    drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, output.logits))
+    cache = state.cache.commit(decision.kv, decision.position, path, taken)
+    drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, decision.logits))
+    statistics = _counted(state.method.statistics, draft, decision, active)
     return state.replace(
       cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
@@ -129,9 +154,8 @@ def _histories(history: History | None, tree: TokenTree) -> History | None:
   return History(nodes(history.seen), nodes(history.generated))
 
 
-def _counted(
-  statistics: Statistics, draft: Draft, tree: TokenTree, verdict: Verdict, active, entries
-) -> Statistics:
+def _counted(statistics: Statistics, draft: Draft, decision: Decision, active) -> Statistics:
+  tree, verdict = decision.tree, decision.verdict
   depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
   real = tree.valid & active[:, None]
   drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
@@ -145,5 +169,5 @@ def _counted(
     accepted_order=statistics.accepted_order + by_order,
     forwards=statistics.forwards
     + (0 if draft.forwards is None else jnp.sum(jnp.where(active, draft.forwards, 0))),
-    entries=statistics.entries + entries,
+    entries=statistics.entries + decision.entries,
   )

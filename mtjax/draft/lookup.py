@@ -3,25 +3,10 @@
 import dataclasses
 
 import jax.numpy as jnp
-from flax import struct
-from jaxtyping import Array, Int
 
+from mtjax.draft.text import Text
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw
-
-
-@struct.dataclass
-class Text:
-  """Prompt and output of each row."""
-
-  token: Int[Array, "B C"]
-  length: Int[Array, " B"]
-
-  def append(self, token: Int[Array, "B P"], count: Int[Array, " B"]) -> "Text":
-    source = jnp.arange(self.token.shape[1]) - self.length[:, None]
-    moved = jnp.take_along_axis(token, jnp.clip(source, 0, token.shape[1] - 1), axis=1)
-    new = (source >= 0) & (source < count[:, None])
-    return Text(jnp.where(new, moved, self.token), self.length + count)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +45,7 @@ class PromptLookup:
 
   def start(self, params, prompt, length, *, room):
     # The first token is emitted before the first round: it is not in this text yet.
-    return Text(jnp.pad(prompt, ((0, 0), (0, room))), length)
+    return Text.of_prompt(prompt, length, room)
 
   def propose(self, params, state, context):
     # What the rounds before emitted is there, but for the one token that the prefill did.

@@ -10,20 +10,23 @@ from jaxtyping import Array, Int
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.protocol import draft_keys
+from mtjax.draft.text import Text
 from mtjax.models import Model
 from mtjax.prefill import commit_prompt
 from mtjax.sampling import process
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
 
+# Entries read at a time by a draft model that was not asked for many rounds.
+_CATCH_UP = 8
+
 
 @struct.dataclass
 class ChainState:
-  """The draft model's own cache; what it lacks of the text is in `ahead`."""
+  """The draft model's own cache, and the text, of which the cache holds the beginning."""
 
   cache: KVCache
-  ahead: Int[Array, "B 2"]  # the text's last tokens, `missing` of which the cache lacks
-  missing: Int[Array, " B"]  # 1, or 2 after a round that accepted a draft it had not read
+  text: Text
   held: Int[Array, " B"]  # drafts of this round that are in the cache, between propose and update
 
 
@@ -35,7 +38,8 @@ class ModelChain:
   draft greedily. A row drafts no further where its likeliest token has a probability below
   `confidence` (transformers' assisted generation; 0: always `length` tokens). It is decided before
   the token is drawn, so drafts keep their law. The cache takes drafts as they are read and
-  forgets what was refused.
+  forgets what was refused; what it lacks of the text (the last draft, when all were accepted, and
+  whatever rounds without this drafter emitted) is read first.
   """
 
   model: Model
@@ -64,8 +68,8 @@ class ModelChain:
     # Drafts go into the cache before it is known how many are kept.
     capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
-    zero = jnp.zeros((prompt.shape[0],), jnp.int32)
-    return ChainState(cache, jnp.zeros((prompt.shape[0], 2), jnp.int32), zero + 1, zero)
+    text = Text.of_prompt(prompt, length, room)
+    return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
   def propose(self, params, state, context):
     rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
@@ -106,9 +110,9 @@ class ModelChain:
     def unfinished(carry):
       return (carry[0] < self.length) & jnp.any(carry[-1])
 
-    # The first round comes after the prefill, which emitted a token that this model has not seen.
-    ahead = jnp.where((state.missing == 2)[:, None], state.ahead, last[:, None])
-    cache, logits = self._read(params, state.cache, ahead, state.missing)
+    # The prefill emitted a token that no update brought.
+    text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
+    cache, logits = self._catch_up(params, state.cache, text)
     batch, vocab = last.shape[0], logits.shape[-1]
     tokens = jnp.zeros((batch, self.length + 1), jnp.int32).at[:, 0].set(last)
     laws = None if greedy else jnp.zeros((batch, self.length + 1, vocab), logits.dtype)
@@ -118,22 +122,32 @@ class ModelChain:
     _, cache, held, reads, (tokens, laws, count), _ = jax.lax.while_loop(unfinished, body, carry)
     tree = chain(self.length).tree(tokens, jnp.arange(self.length + 1) <= count[:, None])
     law = DraftLaw.DELTA if greedy else self.law
-    return Draft(tree, law, laws, forwards=reads), state.replace(cache=cache, held=held)
+    return Draft(tree, law, laws, forwards=reads), ChainState(cache, text, held)
 
   def update(self, state, round):
     accepted = round.verdict.count - 1
-    before = state.cache.length - state.held
-    kept = before + jnp.minimum(accepted, state.held)
-    took = round.taken > 0
-    unread = accepted > state.held
-    last_draft = jnp.take_along_axis(round.tree.token, accepted[:, None], axis=1)[:, 0]
-    last_draft = jnp.where(unread, last_draft, round.verdict.token)
+    refused = state.held - jnp.minimum(accepted, state.held)
+    cache = state.cache.replace(length=state.cache.length - refused)
     return ChainState(
-      cache=state.cache.replace(length=jnp.where(took, kept, before - state.missing)),
-      ahead=jnp.stack([last_draft, round.verdict.token], axis=1),
-      missing=jnp.where(took, 1 + unread, state.missing).astype(jnp.int32),
-      held=jnp.zeros_like(state.held),
+      cache, state.text.append(round.token, round.taken), jnp.zeros_like(state.held)
     )
+
+  def _catch_up(self, params, cache, text: Text):
+    """Reads what the cache lacks of the text; logits after its last token."""
+
+    def tail(cache, size):
+      place = cache.length[:, None] + jnp.arange(size)
+      return jnp.take_along_axis(text.token, place, axis=1, mode="clip")
+
+    def read_on(cache):
+      count = jnp.clip(text.length - cache.length - 1, 0, _CATCH_UP)
+      return self._read(params, cache, tail(cache, _CATCH_UP), count)[0]
+
+    # Two at most from round to round: those are read in one small pass, with logits.
+    cache = jax.lax.while_loop(
+      lambda cache: jnp.any(text.length - cache.length > 2), read_on, cache
+    )
+    return self._read(params, cache, tail(cache, 2), text.length - cache.length)
 
   def _read(self, params, cache, token, count):
     """Commits token[b, :count[b]] and gives the logits after the last of them."""

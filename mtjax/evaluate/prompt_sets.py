@@ -14,7 +14,7 @@ def _specbench(record: Record) -> str:
 
 
 def _pycode(record: Record) -> str:
-  """The first half of a module: the second half is what a completion would be compared with."""
+  """The first half of a module: a completion has the names and habits of the whole to go on."""
   return record["text"][: len(record["text"]) // 2]
 
 
@@ -46,22 +46,45 @@ SETS: dict[str, tuple[str, Callable[[Record], str]]] = {
 
 
 def prompts(root: str | Path, name: str, count: int) -> list[str]:
-  """`count` prompts spread evenly over the set `name` below `root`, in file order.
+  """`count` prompts, all different, spread evenly over the set `name` below `root`, in file order.
 
   Reads every .jsonl and .jsonl.gz of the folder but training splits that have a test split
-  beside them. Raises ValueError for an unknown set or one with fewer prompts, FileNotFoundError
-  for a folder without files.
+  beside them. Raises ValueError for an unknown set, one with fewer prompts, and records of another
+  form; FileNotFoundError for a folder without files.
   """
-  if name not in SETS:
-    raise ValueError(f"unknown prompt set {name!r}; there is: {', '.join(SETS)}")
-  folder, of_record = SETS[name]
-  found = [text for record in _records(Path(root) / folder) if (text := of_record(record)).strip()]
+  return split_prompts(root, name, count, 0)[0]
+
+
+def split_prompts(
+  root: str | Path, name: str, count: int, others: int
+) -> tuple[list[str], list[str]]:
+  """`prompts`, and `others` more of the set, none of which is one of them.
+
+  The first do not depend on `others`: a drafter that learns from text can be warmed with the
+  second and timed on the first.
+  """
+  check_sets([name])
+  folder = Path(root) / SETS[name][0]
+  found = list(dict.fromkeys(_texts(folder, SETS[name][1])))
+  chosen = _spread(found, count, f"{name} in {root} has")
+  rest = [text for text in found if text not in set(chosen)]
+  return chosen, _spread(rest, others, f"beside the {count}, {name} in {root} has")
+
+
+def check_sets(names: Sequence[str]) -> None:
+  """Raises ValueError, with the names there are, for names that are no set."""
+  unknown = [name for name in names if name not in SETS]
+  if unknown:
+    raise ValueError(f"unknown prompt sets {unknown}; there is: {', '.join(SETS)}")
+
+
+def _spread(found: list[str], count: int, has: str) -> list[str]:
   if len(found) < count:
-    raise ValueError(f"{name} in {root} has {len(found)} prompts, {count} were asked for")
+    raise ValueError(f"{has} {len(found)} prompts, {count} were asked for")
   return [found[index * len(found) // count] for index in range(count)]
 
 
-def _records(folder: Path) -> Iterator[Record]:
+def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
   files = sorted((*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")))
   if not files:
     raise FileNotFoundError(f"there is no .jsonl or .jsonl.gz file in {str(folder)!r}")
@@ -69,7 +92,13 @@ def _records(folder: Path) -> Iterator[Record]:
   for file in tests or files:
     read = gzip.open if file.suffix == ".gz" else open
     with read(file, "rt", encoding="utf-8") as lines:
-      yield from (json.loads(line) for line in lines if line.strip())
+      for number, line in enumerate(lines, 1):
+        try:
+          text = of_record(json.loads(line)) if line.strip() else ""
+        except (ValueError, KeyError, IndexError, TypeError) as error:
+          raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
+        if text.strip():
+          yield text
 
 
 def last_tokens(ids: Sequence[int], most: int) -> list[int]:

@@ -100,10 +100,7 @@ TRANSFORMERS = {
   "transformers assisted 5": _assisted(
     assistant=dict(num_assistant_tokens=5, assistant_confidence_threshold=0.0)
   ),
-  **{
-    f"transformers prompt lookup {length}": _assisted(
-      generate=dict(prompt_lookup_num_tokens=length)
-    )
-    for length in (3, 5, 10)
-  },
+  "transformers prompt lookup 3": _assisted(generate=dict(prompt_lookup_num_tokens=3)),
+  "transformers prompt lookup 5": _assisted(generate=dict(prompt_lookup_num_tokens=5)),
+  "transformers prompt lookup 10": _assisted(generate=dict(prompt_lookup_num_tokens=10)),
 }

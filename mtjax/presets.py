@@ -36,9 +36,14 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
 
-  path = str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
+  path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
   return TextModel(model, params, load_tokenizer(path))
+
+
+def model_path(name: str) -> str:
+  """Where a bundled model lies; any other name as it is."""
+  return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
 
 
 def weights_for_decoding(params: Params, weights: str) -> Params:
@@ -68,17 +73,28 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   vocabulary is not the target's.
   """
   name = config["method"]
+  check_method(name)
   if name == "ar":
     return Autoregressive(), None
   from mtjax.drafters import DRAFTERS
   from mtjax.speculative import Speculative
   from mtjax.verify import named
 
-  check_method(name)
   if "verifier" not in config:
     raise ValueError(
       f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
     )
   named(config["verifier"])
-  drafter, params = DRAFTERS[name](config, target)
-  return Speculative(drafter, config["verifier"]), params
+  drafter, params = DRAFTERS[config["of"] if name == "auto" else name](config, target)
+  method = Speculative(drafter, config["verifier"])
+  return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
+
+
+def _adaptive(config, target, method, params):
+  from mtjax.adaptive import Adaptive, measure_cost
+
+  settings = dict(config["adaptive"])
+  if not settings["cost"]:
+    prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
+    settings["cost"] = measure_cost(target.model, target.params, method, params, prompt=prompt)
+  return Adaptive(method, **settings)

@@ -1,7 +1,7 @@
 """Networks. The only package that imports linen."""
 
 from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
-from mtjax.models.model import Model, Params, count_parameters
+from mtjax.models.model import Model, Params, count_parameters, prefix_params
 
 __all__ = [
   "Layer",
@@ -10,5 +10,6 @@ __all__ = [
   "Rope",
   "TransformerConfig",
   "count_parameters",
+  "prefix_params",
   "uniform_layers",
 ]

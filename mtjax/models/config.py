@@ -103,6 +103,7 @@ class TransformerConfig:
   extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of activations; params have theirs
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
+  exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
 
   def __post_init__(self):
     for name, hint in typing.get_type_hints(type(self)).items():
@@ -121,6 +122,11 @@ class TransformerConfig:
     for layer in self.layers:
       if layer.window is not None and layer.window < 1:
         raise ValueError(f"a sliding window must be at least 1, got {layer.window}")
+    ends = (0, *self.exits)
+    if self.exits and (ends != tuple(sorted(set(ends))) or ends[-1] != len(self.layers)):
+      raise ValueError(
+        f"exits are numbers of layers, rising to all {len(self.layers)} of them; got {self.exits}"
+      )
 
   @property
   def group(self) -> int:

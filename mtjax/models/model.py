@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mtjax import cache as cache_lib
 from mtjax import frontier as frontier_lib
@@ -44,13 +44,47 @@ class Model:
     float32 and computed for the entries `rows` only (None: all T; R = 0: none, for prefill).
     Nothing is written to the cache: commit what was accepted.
     """
+    return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
+
+  def segment(
+    self,
+    params: Params,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+    *,
+    first: int,
+    last: int,
+    hidden: Float[Array, "B T D"] | None = None,
+  ) -> tuple[Output, Float[Array, "B T D"]]:
+    """`forward` through layers first, ..., last - 1 alone, and the hidden states after them.
+
+    `hidden` is what layer first - 1 left; None at the bottom, where tokens are read. The output is
+    that of the model cut off after `last` layers, through the one final norm and head: one pass
+    gives every exit by going on from the hidden states of the last. `cache` holds these layers.
+    Raises ValueError for layers that there are not, and for `hidden` missing or not wanted.
+    """
+    if not 0 <= first < last <= len(self.config.layers):
+      raise ValueError(
+        f"layers {first} to {last} are not some of the {len(self.config.layers)} of this model"
+      )
+    if (hidden is None) != (first == 0):
+      raise ValueError("hidden states go in where, and only where, the layers do not begin at 0")
     if frontier.position.shape != frontier.token.shape:
       raise ValueError(f"positions {frontier.position.shape} for tokens {frontier.token.shape}")
     if cache is not None and cache.length.shape[0] != frontier.batch:
       raise ValueError(f"cache of {cache.length.shape[0]} rows, frontier of {frontier.batch}")
-    if cache is not None and len(cache.layers) != len(self.config.layers):
-      raise ValueError(f"cache of {len(cache.layers)} layers, model of {len(self.config.layers)}")
-    return self._network.apply({"params": params}, frontier, cache, rows)
+    if cache is not None and len(cache.layers) != last - first:
+      raise ValueError(f"cache of {len(cache.layers)} layers, model of {last - first}")
+    network = Transformer(self.config, first, last)
+    return network.apply({"params": params}, frontier, cache, rows, hidden)
+
+  def prefix(self, layers: int) -> "Model":
+    """The model of the first `layers` layers, with the same norm and head.
+
+    It reads the parameters of this one (`prefix_params` leaves out what it does not need).
+    """
+    return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
 
   def allocate(self, batch: int, capacity: int, dtype: jnp.dtype | None = None) -> KVCache:
     """An empty cache for this model. Raises ValueError past its learned positions."""
@@ -71,6 +105,12 @@ class Model:
   @property
   def _network(self) -> Transformer:
     return Transformer(self.config)
+
+
+def prefix_params(params: Params, layers: int) -> Params:
+  """Without the layers from `layers` on: what `Model.prefix` reads."""
+  numbers = {name: int(name.removeprefix("layer_")) for name in params if name.startswith("layer_")}
+  return {name: value for name, value in params.items() if numbers.get(name, -1) < layers}
 
 
 def count_parameters(params: Params) -> int:

@@ -133,31 +133,42 @@ class Block(nn.Module):
 
 
 class Transformer(nn.Module):
-  """The network behind `Model.forward`; see there for the contract."""
+  """The network behind `Model.forward` and `Model.segment`; see there for the contracts."""
 
   config: TransformerConfig
+  first: int = 0
+  last: int | None = None
 
   @nn.compact
   def __call__(
-    self, frontier: Frontier, cache: KVCache | None, rows: Int[Array, "B R"] | None
-  ) -> Output:
+    self,
+    frontier: Frontier,
+    cache: KVCache | None,
+    rows: Int[Array, "B R"] | None,
+    hidden: Float[Array, "B T D"] | None = None,
+  ) -> tuple[Output, Float[Array, "B T D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
+    layers = c.layers[self.first : self.last]
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
-    x = self._embed(embedding, frontier.token)
-    if c.embedding_scale is not None:
-      x *= jnp.asarray(c.embedding_scale, dtype)
-    if c.learned_positions is not None:
-      x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
+    if hidden is None:
+      x = self._embed(embedding, frontier.token)
+      if c.embedding_scale is not None:
+        x *= jnp.asarray(c.embedding_scale, dtype)
+      if c.learned_positions is not None:
+        x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
+    else:
+      x = hidden.astype(dtype)
     angles = {
       rope: self._angles(rope, frontier.position)
-      for rope in {layer.rope for layer in c.layers} - {None}
+      for rope in {layer.rope for layer in layers} - {None}
     }
     block = nn.remat(Block) if c.remat == "layer" else Block
     fresh = []
-    for index, layer in enumerate(c.layers):
-      cached = None if cache is None else cache.layers[index]
+    for index, layer in enumerate(layers, self.first):
+      cached = None if cache is None else cache.layers[index - self.first]
       x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles)
       fresh.append(kv)
+    hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
     if cache is not None:
       fresh = _after(x, fresh)
@@ -169,7 +180,7 @@ class Transformer(nn.Module):
       logits = head(asked)
     if c.logit_soft_cap is not None:
       logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
-    return Output(logits, x, tuple(fresh))
+    return Output(logits, x, tuple(fresh)), hidden
 
   def _embed(self, embedding, token):
     c = self.config

@@ -17,6 +17,7 @@ class RunConfig:
   optimizer: OptimizerConfig
   schedule: Schedule
   data: dict[str, Any]
+  init: str
   objective: str
   batch: int
   length: int
@@ -36,8 +37,13 @@ class RunConfig:
     Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals;
     and the data vouches for itself, wherever its files lie.
     """
+    model = dataclasses.asdict(self.model.config)
+    # What came after runs that are still being continued counts where it is used.
+    if not model["exits"]:
+      del model["exits"]
     return dict(
-      model=dataclasses.asdict(self.model.config),
+      {"init": self.init} if self.init else {},
+      model=model,
       optimizer=dataclasses.asdict(self.optimizer),
       objective=self.objective,
       batch=self.batch,
@@ -50,9 +56,11 @@ class RunConfig:
 
 def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
-  fields = dict(config)
+  # Runs made before there was `init` have none.
+  fields = {"init": "", **config}
   model = dict(fields.pop("model"))
   layers = model.pop("layers")
+  model["exits"] = tuple(model.get("exits", ()))
   if layers < 1:
     raise ValueError(f"model.layers must be at least 1, got {layers}")
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))

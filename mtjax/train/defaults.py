@@ -18,7 +18,11 @@ def defaults() -> ConfigDict:
         max_position=1024,
         dtype="float32",  # of activations; parameters are float32
         remat="none",  # "layer": recompute activations in the backward pass
+        # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
+        # and 6 layers, which share norm and head (mtjax/train/sorted_loss.py). (): the last alone.
+        exits=(),
       ),
+      init="",  # weights to begin with: a bundled model, a folder or an id; "": random ones
       objective="next_token",
       optimizer=dict(
         name="muon",  # "adamw", or "muon" for the blocks' matrices and adamw for the rest

@@ -18,12 +18,14 @@ from mtjax.checkpoints.training import Checkpoints
 from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
+from mtjax.train.initial import initial_params
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.objectives import OBJECTIVES
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.progress import make_progress
+from mtjax.train.sorted_loss import loss_of
 from mtjax.train.sources import make_batches, make_evaluation
-from mtjax.train.step import TrainState, init_state, make_step, packed_loss, parameters_to_use
+from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
 
 PREEMPTED_EXIT = 42
 
@@ -50,7 +52,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   make, shardings = _initial(settings, optimizer, mesh)
   state = make()
-  loss = packed_loss(settings.model, OBJECTIVES[settings.objective])
+  loss = loss_of(settings.model, OBJECTIVES[settings.objective])
   step_fn = jax.jit(
     make_step(loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
     donate_argnums=0,
@@ -109,7 +111,8 @@ def _initial(settings, optimizer, mesh):
   )
   shapes = jax.eval_shape(make)
   shardings = sharding.state_shardings(shapes, settings.model.shapes(), mesh)
-  return jax.jit(make, out_shardings=shardings), shardings
+  make = jax.jit(make, out_shardings=shardings)
+  return lambda: make(params=initial_params(settings.model, settings.init)), shardings
 
 
 def _restore(settings, checkpoints, state, batches) -> tuple[TrainState, int]:

@@ -12,6 +12,7 @@ class Total(NamedTuple):
 
   sum: Float[Array, ""]
   weight: Float[Array, ""]
+  parts: dict[str, Float[Array, ""]] | None = None  # other sums of that weight, to report
 
 
 def next_token(

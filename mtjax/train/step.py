@@ -28,11 +28,20 @@ class TrainState:
 
 
 def init_state(
-  model: Model, optimizer: optax.GradientTransformation, *, seed: int, ema: float = 0.0
+  model: Model,
+  optimizer: optax.GradientTransformation,
+  *,
+  seed: int,
+  ema: float = 0.0,
+  params: Params | None = None,
 ) -> TrainState:
-  """Fresh state; `ema` > 0 keeps an average of the parameters beside them."""
+  """Fresh state; `ema` > 0 keeps an average of the parameters beside them.
+
+  It begins with `params` where they are given, with random ones where not.
+  """
   init_key, train_key = jax.random.split(jax.random.key(seed))
-  params = model.init(init_key)
+  if params is None:
+    params = model.init(init_key)
   return TrainState(
     step=jnp.zeros((), jnp.int32),
     params=params,
@@ -70,13 +79,17 @@ def make_step(
 
   The gradient is of the mean over the weight of the whole batch, so the number of parts changes
   rounding only. Metrics: `loss` (nats a token), `weight` (tokens counted), `grad_norm` (before
-  clipping). Not jitted: the caller says what is donated and sharded. Raises ValueError, when
-  traced, for rows that do not divide.
+  clipping) and the loss's own parts. Not jitted: the caller says what is donated and sharded.
+  Raises ValueError, when traced, for rows that do not divide.
   """
 
   def sums(params, part, key):
-    total, grads = jax.value_and_grad(lambda p: tuple(loss(p, part, key)), has_aux=True)(params)
-    return Total(*total), grads
+    def scalar(params):
+      total = loss(params, part, key)
+      return total.sum, total
+
+    (_, total), grads = jax.value_and_grad(scalar, has_aux=True)(params)
+    return total, grads
 
   def whole(params, batch, key):
     if accumulate == 1:
@@ -106,6 +119,7 @@ def make_step(
     if average is not None:
       average = optax.incremental_update(params, average, 1 - ema)
     metrics = dict(loss=total.sum / count, weight=total.weight, grad_norm=optax.tree.norm(grads))
+    metrics |= {name: value / count for name, value in (total.parts or {}).items()}
     return TrainState(state.step + 1, params, opt_state, state.seed, average), metrics
 
   return step

@@ -37,7 +37,9 @@ def read_config(raw: Raw) -> tuple[Family, TransformerConfig]:
   if raw.get("quantization_config"):
     raise ValueError("the weights are quantised (quantization_config); save them as floats first")
   family = FAMILIES[kind]
-  return family, family.read({**family.defaults, **raw})
+  config = family.read({**family.defaults, **raw})
+  # Of models trained to be left early; transformers keeps the field and ignores it.
+  return family, dataclasses.replace(config, exits=tuple(raw.get("exits", ())))
 
 
 def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
@@ -48,11 +50,11 @@ def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
   reasons = []
   for family in FAMILIES.values():
     raw = family.write(config)
-    lost = _differences(config, family.read({**family.defaults, **raw}))
+    lost = differences(config, family.read({**family.defaults, **raw}))
     refusal = family.refusal(config)
     lost += [] if refusal is None else [refusal]
     if not lost:
-      return family, raw
+      return family, {**raw, **({"exits": list(config.exits)} if config.exits else {})}
     reasons.append((len(lost), family.model_type, lost))
   _, name, lost = min(reasons, key=lambda reason: reason[0])
   raise ValueError(
@@ -61,7 +63,8 @@ def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
   )
 
 
-def _differences(config: TransformerConfig, found: TransformerConfig) -> list[str]:
+def differences(config: TransformerConfig, found: TransformerConfig) -> list[str]:
+  """What two configs disagree about, as far as it changes logits: "dim is 8, there 16"."""
   config, found = _essence(config), _essence(found)
   pairs = {
     field.name: (getattr(config, field.name), getattr(found, field.name))
@@ -75,7 +78,7 @@ def _essence(config: TransformerConfig) -> TransformerConfig:
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
   return dataclasses.replace(
-    config, dtype="float32", remat="none", attention_scale=scale, layers=layers
+    config, dtype="float32", remat="none", exits=(), attention_scale=scale, layers=layers
   )
 
 

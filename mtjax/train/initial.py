@@ -1,0 +1,27 @@
+"""What a run begins with: random parameters, or those of a model that there is."""
+
+from mtjax.models import Model, Params, prefix_params
+from mtjax.presets import model_path
+
+
+def initial_params(model: Model, source: str) -> Params | None:
+  """float32 parameters of the first layers of a bundled model, a folder or a hub id.
+
+  None for "": random ones. The model may have fewer layers than the source, whose first ones it
+  then takes; in all else the two must agree. Raises ValueError with what differs.
+  """
+  if not source:
+    return None
+  from mtjax import checkpoints
+  from mtjax.checkpoints.families import differences
+
+  found, params = checkpoints.load(model_path(source), dtype="float32")
+  layers = len(model.config.layers)
+  if layers > len(found.config.layers):
+    raise ValueError(
+      f"model.layers is {layers}, and init {source!r} has {len(found.config.layers)} layers"
+    )
+  wrong = differences(model.config, found.prefix(layers).config)
+  if wrong:
+    raise ValueError(f"the model is not that of init {source!r}: {'; '.join(wrong)}")
+  return prefix_params(params, layers)

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup
+from mtjax.draft import Drafter, ModelChain, PromptLookup, Trie
 from mtjax.text import TextModel
 
 # (config of configs/decode, target) -> the drafter and its parameters.
@@ -31,6 +31,19 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
   return build
 
 
+def with_store(config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
+  """`Trie` with a store of its own, kept in the file config.drafter.store from run to run."""
+  from mtjax.draft import trie_store
+
+  fields = dict(config.get("drafter", {}))
+  path = fields.pop("store", "")
+  of_drafter = {name: fields.pop(name) for name in ("size", "depth") if name in fields}
+  vocabulary = target.tokenizer.fingerprint()
+  settings = trie_store.TrieSettings(**fields)
+  store = trie_store.TrieStore(target.model.config.vocab_size, vocabulary, settings)
+  return Trie(**of_drafter), trie_store.open_store(path, store).handle
+
+
 def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
   """Raises ValueError unless the two share a vocabulary and the draft model has the positions."""
   if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
@@ -47,4 +60,5 @@ def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
 DRAFTERS: dict[str, Build] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
+  "trie": with_store,
 }

@@ -3,5 +3,17 @@
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
+from mtjax.draft.trie import Trie
+from mtjax.draft.trie_store import TrieSettings, TrieStore
 
-__all__ = ["Context", "Drafter", "ModelChain", "PromptLookup", "Round", "draft_keys"]
+__all__ = [
+  "Context",
+  "Drafter",
+  "ModelChain",
+  "PromptLookup",
+  "Round",
+  "Trie",
+  "TrieSettings",
+  "TrieStore",
+  "draft_keys",
+]

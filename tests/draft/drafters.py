@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup
+from mtjax.draft import Drafter, ModelChain, PromptLookup, Trie, TrieStore
 from mtjax.models import Model, TransformerConfig, uniform_layers
 
 VOCAB = 12
@@ -41,6 +41,10 @@ def make(dim, seed, gain, *, layers=1):
 TARGET, PARAMS = make(16, 0, 4.0)
 SMALL, SMALL_PARAMS = make(8, 1, 2.0)
 
+# Both learn from every test that runs before, as they would in use; the second knows more than it.
+EMPTY, WARMED = TrieStore(VOCAB), TrieStore(VOCAB)
+WARMED.warm([[*prompt, *prompt, 5, 0, 10] for prompt in PROMPTS])
+
 ROWS = {
   "lookup": Row("lookup", PromptLookup(length=4)),
   "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
@@ -48,4 +52,6 @@ ROWS = {
   # Accepts everything: the cache of the draft model is one short after every round.
   "the target itself": Row("draft", ModelChain(TARGET, 3), PARAMS),
   "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
+  "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
+  "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
 }

@@ -1,0 +1,29 @@
+"""Lookahead's trie (2312.12728) on the bundled target: drafts are what followed before.
+
+python -m experiments.decode --config=configs/decode/trie.py --prompt="def add(a, b):"
+python -m experiments.decode --config=configs/decode/trie.py --config.drafter.store=trie.npz ...
+
+Prompt and output of a request, and the outputs of all before it: the second command begins with
+those in trie.npz, if it is there, and adds its own. The text is the one that configs/decode/ar.py
+gives with the same seed.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.decode import ar
+
+
+def get_config() -> ConfigDict:
+  config = ar.get_config()
+  config.update(method="trie", verifier="sample_match")
+  # Fields of mtjax.draft.Trie, of mtjax.draft.TrieSettings, and the store's file.
+  config.drafter = dict(
+    size=8,
+    depth=12,
+    max_query=2,
+    branch_length=12,
+    output_weight=1e-4,
+    output_share=0.5,
+    store="",  # "": an empty store, which ends with the process
+  )
+  return config

@@ -1,0 +1,146 @@
+"""Drafts from a store on the host: what followed the last tokens, here and in other requests."""
+
+import dataclasses
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Int
+
+from mtjax.draft import host
+from mtjax.draft.trie_store import Branches
+from mtjax.types import Draft, DraftLaw, TokenTree
+
+
+class Store(Protocol):
+  """What retrieves drafts; see `mtjax.draft.trie_store.TrieStore`."""
+
+  def begin(self, prompts: list[list[int]]) -> list[int]: ...
+
+  def extend(self, request: int, tokens: list[int]) -> None: ...
+
+  def finish(self, request: int) -> None: ...
+
+  def draft(self, request: int, size: int, depth: int) -> Branches: ...
+
+
+@struct.dataclass
+class TrieState:
+  store: Int[Array, ""]
+  request: Int[Array, " B"]  # the store's numbers of the rows
+  tree: TokenTree  # of the next round, but for its root
+  active: Bool[Array, " B"]
+  left: Int[Array, " B"]  # tokens that may still be emitted, before the round
+
+
+@dataclasses.dataclass(frozen=True)
+class Trie:
+  """A tree of `size` nodes, the root among them, that a store retrieves (2312.12728).
+
+  Params are the store's handle (`TrieStore(...).handle`): one program serves every store, and rows
+  of one batch, of several and of streams that take turns may share one. Each row is a request of
+  its own. The host is asked once a round, when the round's tokens are known; what they teach is
+  there for every row that asks after. Rows without a match decode plainly.
+
+  A store remembers what was emitted. With verifiers other than `greedy` and `sample_match`,
+  requests that share a store must not share a seed: drafts must not depend on the randomness that
+  they are verified with.
+  """
+
+  size: int = 8
+  depth: int = 12
+
+  def __post_init__(self):
+    if self.size < 2:
+      raise ValueError(f"size must be at least 2 (the root and a draft), got {self.size}")
+    if self.depth < 1:
+      raise ValueError(f"depth must be at least 1, got {self.depth}")
+
+  @property
+  def height(self) -> int:
+    return min(self.depth, self.size - 1)
+
+  @property
+  def breadth(self) -> int:
+    return self.size - 1
+
+  @property
+  def law(self) -> DraftLaw:
+    return DraftLaw.DELTA
+
+  def start(self, params, prompt, length, *, room):
+    batch = prompt.shape[0]
+    ids = jax.ShapeDtypeStruct((batch,), jnp.int32)
+    zero = jnp.zeros((batch,), jnp.int32)
+    return TrieState(
+      store=params,
+      request=host.call(_begin, ids, params, prompt, length),
+      tree=self._tree(jnp.zeros((4, batch, self.size), jnp.int32)),
+      active=zero == 0,
+      left=zero,
+    )
+
+  def propose(self, params, state, context):
+    # The store lacks the token that the prefill emitted. Rows that ended with it are told too.
+    first = (context.step == 1).astype(jnp.int32)
+    tree = jax.lax.cond(
+      jnp.any((first == 1) & context.active),
+      lambda: self._ask(state, context.last[:, None], first, ~context.active),
+      lambda: state.tree,
+    )
+    tree = tree.replace(token=tree.token.at[:, 0].set(context.last))
+    left = context.request.limit - context.step
+    return Draft(tree, DraftLaw.DELTA), state.replace(
+      tree=tree, active=context.active, left=left.astype(jnp.int32)
+    )
+
+  def update(self, state, round):
+    # An end token shows only in the next round; after the last round the store forgets by itself.
+    ended = ~state.active | (round.taken >= state.left) | (round.taken < round.verdict.count)
+    return state.replace(tree=self._ask(state, round.token, round.taken, ended))
+
+  def _ask(self, state: TrieState, token, taken, ended) -> TokenTree:
+    shape = jax.ShapeDtypeStruct((4, token.shape[0], self.size), jnp.int32)
+
+    def on_host(store: Store, *arrays):
+      return _round(store, *arrays, self.size, self.height)
+
+    return self._tree(host.call(on_host, shape, state.store, state.request, token, taken, ended))
+
+  def _tree(self, nodes: Int[Array, "4 B N"]) -> TokenTree:
+    token, parent, depth, order = nodes
+    is_root = jnp.arange(self.size) == 0
+    return TokenTree(
+      token=token,
+      parent=jnp.where(is_root, -1, parent),
+      depth=depth,
+      order=order,
+      valid=is_root | (depth > 0),
+      height=self.height,
+      breadth=self.breadth,
+    )
+
+
+def _begin(store: Store, prompt, length):
+  prompts = [row[:count].tolist() for row, count in zip(prompt, length, strict=True)]
+  return np.array(store.begin(prompts), np.int32)
+
+
+def _round(store: Store, requests, token, taken, ended, size: int, depth: int):
+  """Teaches the store what was emitted, then asks for the drafts of rows that go on."""
+  out = np.zeros((4, len(requests), size), np.int32)
+  rows = list(zip(requests.tolist(), token.tolist(), taken.tolist(), ended.tolist(), strict=True))
+  for request, tokens, count, _ in rows:
+    if count:
+      store.extend(request, tokens[:count])
+  for row, (request, _, _, over) in enumerate(rows):
+    if over:
+      store.finish(request)
+      continue
+    found = store.draft(request, size - 1, depth)
+    fields = (found.token, found.parent, found.depth, found.order)
+    for array, values in zip(out, fields, strict=True):
+      array[row, : len(values)] = values
+  return out

@@ -1,0 +1,313 @@
+"""What a trie drafter remembers on the host: prompts of running requests, outputs of all."""
+
+import atexit
+import collections
+import dataclasses
+import functools
+import heapq
+import itertools
+import os
+import tempfile
+import threading
+import zipfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Array, Int
+
+from mtjax.draft import host
+from mtjax.draft.trie_counts import Counts, Ends, Node
+
+_VERSION = 1
+
+
+class Branches:
+  """A draft tree in the making: node 0 is the root, which holds no draft."""
+
+  __slots__ = ("children", "depth", "order", "parent", "token")
+
+  def __init__(self):
+    self.token, self.parent, self.depth, self.order = [0], [-1], [0], [0]
+    self.children: list[dict[int, int]] = [{}]
+
+  def below(self, parent: int, token: int) -> int:
+    """The child of a node that has a token; it is made if it is not there."""
+    siblings = self.children[parent]
+    node = siblings.get(token)
+    if node is None:
+      node = len(self.token)
+      self.token.append(token)
+      self.parent.append(parent)
+      self.depth.append(self.depth[parent] + 1)
+      self.order.append(len(siblings))
+      self.children.append({})
+      siblings[token] = node
+    return node
+
+  @property
+  def drafts(self) -> int:
+    return len(self.token) - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrieSettings:
+  """The paper's settings (2312.12728); counts are the n-grams of up to branch_length + 1 tokens."""
+
+  branch_length: int = 12
+  max_query: int = 2  # tokens of the text's end that are looked up, longest first
+  output_weight: float = 1e-4  # w of (1 - w) f_input + w f_output
+  output_share: float = 0.5  # of the drafts, chosen by output frequency alone
+  tree_nodes: int = 512  # of outputs, for one first token
+  nodes: int = 65536  # of outputs in all; a prompt's last tokens count, as many as fit in as much
+  generations: int = 8  # whose requests are kept: the oldest goes, unless it said that it ended
+
+  def __post_init__(self):
+    for name in ("branch_length", "max_query", "tree_nodes", "nodes", "generations"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    for name in ("output_weight", "output_share"):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+    if self.max_query > self.branch_length:
+      raise ValueError(
+        f"max_query ({self.max_query}) must be at most branch_length ({self.branch_length}): a "
+        "longer match has no continuation"
+      )
+
+
+class _Request:
+  """A running request: the n-grams of its own text, and where it ends in both tries."""
+
+  __slots__ = ("ends", "last", "own", "own_ends")
+
+  def __init__(self, length: int):
+    self.own = Counts(length)
+    self.own_ends: Ends = []
+    self.ends: Ends = []
+    self.last: list[int] = []
+
+
+class TrieStore:
+  """Lookahead's trie (2312.12728): outputs of all requests, inputs of each while it runs.
+
+  `extend` counts every n-gram of an output as it comes, so that the next round finds it: in the
+  trie that all requests share, and, unlike in the paper, with the request's prompt as well (an
+  output repeats itself more than it repeats others; it gains 5-10 % of tokens per forward).
+  `finish` drops the request's own counts. One process, any number of threads.
+  """
+
+  def __init__(
+    self, vocab_size: int, vocabulary: str = "", settings: TrieSettings = TrieSettings()
+  ):
+    """vocabulary: what else than its size tells it from others (`Tokenizer.fingerprint`)."""
+    if vocab_size < 1:
+      raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
+    self.vocab_size, self.vocabulary, self.settings = vocab_size, vocabulary, settings
+    self.counts = Counts(settings.branch_length + 1, settings.tree_nodes, settings.nodes)
+    self._requests: dict[int, _Request] = {}
+    self._generations: collections.deque[list[int]] = collections.deque()
+    self._ids = itertools.count(1)
+    self._lock = threading.RLock()
+
+  @functools.cached_property
+  def handle(self) -> Int[Array, ""]:
+    """The parameters of the drafters that use this store. Keep the store while they do."""
+    return host.register(self)
+
+  # What a drafter calls.
+
+  def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
+    """Numbers of new requests, one a prompt, that no request had before."""
+    length = self.counts.length
+    most = max(self.settings.nodes // length, length)
+    with self._lock:
+      ids = []
+      for prompt in prompts:
+        request = _Request(length)
+        self._learn(request, prompt[-most:])
+        ids.append(next(self._ids))
+        self._requests[ids[-1]] = request
+      self._generations.append(ids)
+      while len(self._generations) > self.settings.generations:
+        for old in self._generations.popleft():
+          self.finish(old)
+      return ids
+
+  def extend(self, request: int, tokens: Sequence[int]) -> None:
+    """Output of a request. One that has finished is not followed any more."""
+    with self._lock:
+      found = self._requests.get(request)
+      if found is not None:
+        self._learn(found, tokens)
+        found.ends = self.counts.add(found.ends, tokens)
+
+  def finish(self, request: int) -> None:
+    """Drops a request's own counts."""
+    with self._lock:
+      self._requests.pop(request, None)
+
+  def draft(self, request: int, size: int, depth: int) -> Branches:
+    """Up to `size` drafts, none deeper than `depth`, parents before their children.
+
+    What followed the text's last tokens: a share by output frequency, the others by mixed
+    frequency, and of equals the shallow first; what a longer match has comes before what a
+    shorter one has.
+    """
+    out = Branches()
+    with self._lock:
+      found = self._requests.get(request)
+      if found is not None and size > 0:
+        self._choose(out, found, size, depth)
+    return out
+
+  # What its owner calls.
+
+  def warm(self, texts: Iterable[Sequence[int]]) -> None:
+    """Counts texts of token ids as if they were outputs. ValueError for ids out of range."""
+    for number, text in enumerate(texts):
+      tokens = [int(token) for token in text]
+      if tokens and not (0 <= min(tokens) and max(tokens) < self.vocab_size):
+        raise ValueError(f"text {number} has token ids outside 0..{self.vocab_size - 1}")
+      with self._lock:
+        self.counts.add([], tokens)
+
+  def save(self, path: str | Path) -> None:
+    """Writes the outputs' counts; a file of that name is replaced at once or not at all."""
+    with self._lock:
+      nodes = np.array(list(self.counts.nodes_in_order()), np.float64).reshape(-1, 3)
+    arrays = dict(
+      version=_VERSION,
+      vocab_size=self.vocab_size,
+      vocabulary=self.vocabulary,
+      depth=nodes[:, 0].astype(np.int32),
+      token=nodes[:, 1].astype(np.int32),
+      count=nodes[:, 2],
+    )
+    path = Path(path)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
+      try:
+        np.savez_compressed(file, **arrays)
+        file.close()
+        os.replace(file.name, path)
+      except BaseException:
+        os.unlink(file.name)
+        raise
+
+  def load(self, path: str | Path) -> None:
+    """Takes the counts of a file that `save` wrote instead of its own.
+
+    Raises ValueError for another vocabulary and for files that are damaged or something else.
+    """
+    try:
+      with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+      version = int(arrays["version"])
+      kind = int(arrays["vocab_size"]), str(arrays["vocabulary"])
+      nodes = [arrays[name].tolist() for name in ("depth", "token", "count")]
+      rows = list(zip(*nodes, strict=True))
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+      raise ValueError(f"{str(path)!r} is no file of a trie store: {error}") from None
+    if version != _VERSION:
+      raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
+    if kind != (self.vocab_size, self.vocabulary):
+      raise ValueError(
+        f"{str(path)!r} is of another vocabulary ({kind[0]} tokens, {kind[1] or 'unnamed'}; here "
+        f"{self.vocab_size}, {self.vocabulary or 'unnamed'}): its tokens mean nothing here"
+      )
+    counts = Counts(self.counts.length, self.counts.tree_nodes, self.counts.nodes)
+    try:
+      if any(not 0 <= token < self.vocab_size for _, token, _ in rows):
+        raise ValueError("token ids outside the vocabulary")
+      counts.restore(rows)
+    except ValueError as error:
+      raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+    with self._lock:
+      self.counts = counts
+      for request in self._requests.values():
+        request.ends = []
+
+  def _learn(self, request: _Request, tokens: Sequence[int]) -> None:
+    request.own_ends = request.own.add(request.own_ends, tokens)
+    request.last = [*request.last, *tokens][-self.settings.max_query :]
+
+  def _matches(self, request: _Request) -> list[tuple[Node | None, Node | None]]:
+    """Nodes of the text's last tokens in the request's own trie and the shared one."""
+    out = []
+    for start in range(len(request.last)):
+      tokens = request.last[start:]
+      own, shared = request.own.find(tokens), self.counts.find(tokens)
+      if own is not None or shared is not None:
+        out.append((own, shared))
+    return out
+
+  def _choose(self, out: Branches, request: _Request, size: int, depth: int) -> None:
+    matches = self._matches(request)
+    weight, share = self.settings.output_weight, int(size * self.settings.output_share)
+    for _, shared in matches:
+      if shared is not None:
+        most_frequent(out, None, shared, (0.0, 1.0), share, depth)
+    for own, shared in matches:
+      most_frequent(out, own, shared, (1 - weight, weight), size, depth)
+
+
+def most_frequent(
+  out: Branches,
+  own: Node | None,
+  shared: Node | None,
+  weights: tuple[float, float],
+  most: int,
+  depth: int,
+) -> None:
+  """Adds continuations of two nodes by falling weighted sum of their counts, until `most` drafts.
+
+  Counts fall along a path, so whatever is chosen has its ancestors. Equals: first come, first
+  served, which is the shallow first.
+  """
+  own_weight, shared_weight = weights
+  heap: list = []
+  place = ticket = 0
+  push, pop = heapq.heappush, heapq.heappop
+  nothing: dict[int, Node] = {}
+  while out.drafts < most:
+    if out.depth[place] < depth:
+      mine = own.children if own is not None else nothing
+      theirs = shared.children if shared is not None else nothing
+      for token, child in mine.items():
+        other = theirs.get(token)
+        score = own_weight * child.count
+        if other is not None:
+          score += shared_weight * other.count
+        ticket += 1
+        push(heap, (-score, ticket, place, token, child, other))
+      if theirs:
+        wanted = most - out.drafts
+        for child in shared.ranked():
+          if child.token not in mine:
+            ticket += 1
+            push(heap, (-shared_weight * child.count, ticket, place, child.token, None, child))
+            wanted -= 1
+            if not wanted:
+              break
+    if not heap:
+      break
+    _, _, place, token, own, shared = pop(heap)
+    place = out.below(place, token)
+
+
+_KEPT: list[TrieStore] = []
+
+
+def open_store(path: str, store: TrieStore) -> TrieStore:
+  """Keeps `store` until the process ends; loads `path`, if there is one, and saves it at the end.
+
+  Raises ValueError as `load` does, FileNotFoundError for a folder that does not exist.
+  """
+  _KEPT.append(store)
+  if path:
+    if not Path(path).absolute().parent.is_dir():
+      raise FileNotFoundError(f"there is no folder {str(Path(path).parent)!r} for the store")
+    if Path(path).exists():
+      store.load(path)
+    atexit.register(store.save, path)
+  return store

@@ -29,6 +29,14 @@ METHODS = {
     config="configs/decode/ar.py",
     test="tests/core/test_law.py",
   ),
+  "auto": Method(
+    title="speculates while it pays",
+    paper="-",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/adaptive.py",
+    config="configs/decode/auto.py",
+    test="tests/draft/test_adaptive.py",
+  ),
   "lookup": Method(
     title="prompt lookup",
     paper="prompt-lookup-decoding; 2312.12728",

@@ -1,0 +1,160 @@
+"""Speculates while it pays: plain rounds where drafts are refused, in the same program."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, PyTree
+
+from mtjax.decode import Autoregressive, generate
+from mtjax.draft import Context
+from mtjax.models import Model, Params
+from mtjax.rounds import DecodeState
+from mtjax.speculative import Decision, Speculative, SpeculativeState
+from mtjax.types import Draft, TokenTree
+
+
+@struct.dataclass
+class AdaptiveState:
+  speculative: SpeculativeState
+  gain: Float[Array, ""]  # tokens a row and speculative round, a running mean
+  wait: Int[Array, ""]  # rounds until the next try, when speculating does not pay
+
+
+@dataclasses.dataclass(frozen=True)
+class Adaptive:
+  """`speculative` while its running mean of tokens per round is above `cost`; else plain rounds.
+
+  cost: time of a speculative round in plain rounds (`measure_cost`). A round for which no row has
+  a draft is a plain one. While speculating does not pay, every `patience`-th round tries it again,
+  and the rounds between neither draft nor judge drafts. The choice is the batch's and looks at
+  past rounds only, so exactness is that of `speculative`. The mean starts at `hope` and forgets
+  with weight `memory` (SGLang's adaptive draft lengths use 0.2).
+  """
+
+  speculative: Speculative
+  cost: float
+  patience: int = 16
+  memory: float = 0.2
+  hope: float = 2.0
+
+  def __post_init__(self):
+    if not self.cost > 0:
+      raise ValueError(f"cost must be above 0, got {self.cost}")
+    if self.patience < 1:
+      raise ValueError(f"patience must be at least 1, got {self.patience}")
+    if not 0 < self.memory <= 1:
+      raise ValueError(f"memory must be above 0 and at most 1, got {self.memory}")
+
+  def start(self, method_params, prompt, length, *, capacity, room):
+    state = self.speculative.start(method_params, prompt, length, capacity=capacity, room=room)
+    hope = max(self.hope, self.cost)
+    return AdaptiveState(state, jnp.float32(hope), jnp.int32(0))
+
+  def step(self, model, params, method_params, request, state: DecodeState) -> DecodeState:
+    kept, active = state.method, state.active
+    inner = state.replace(method=kept.speculative)
+    context = Context(request, state.last, state.count, active, state.cache)
+    propose = self.speculative.drafter.propose
+    trying = (kept.gain >= self.cost) | (kept.wait <= 0)
+    shape = jax.eval_shape(propose, method_params, kept.speculative.drafter, context)[0]
+    draft, drafter = jax.lax.cond(
+      trying,
+      lambda: propose(method_params, kept.speculative.drafter, context),
+      lambda: (_none(shape, state.last), kept.speculative.drafter),
+    )
+    drafted = jnp.any(draft.tree.valid[:, 1:] & active[:, None])
+    decision = jax.lax.cond(
+      drafted,
+      lambda: self.speculative.decide(model, params, request, inner, draft),
+      lambda: _padded(
+        self.speculative.decide(model, params, request, inner, _root(draft)), draft.tree
+      ),
+    )
+    after = self.speculative.keep(request, inner, draft, drafter, decision)
+    rows = jnp.maximum(jnp.sum(active), 1)
+    gained = jnp.sum(after.count - state.count) / rows
+    gain = jnp.where(drafted, kept.gain + self.memory * (gained - kept.gain), kept.gain)
+    # A try without a draft cost next to nothing and taught nothing.
+    wait = jnp.where(drafted, self.patience - 1, jnp.maximum(kept.wait - 1, 0))
+    return after.replace(method=AdaptiveState(after.method, gain, wait))
+
+  def counters(self, kept: AdaptiveState, rounds: int) -> dict[str, Any]:
+    return self.speculative.counters(kept.speculative, rounds)
+
+
+def measure_cost(
+  model: Model,
+  params: Params,
+  speculative: Speculative,
+  method_params: PyTree,
+  *,
+  prompt: Sequence[int],
+  tokens: int = 48,
+  repeats: int = 3,
+) -> float:
+  """Time of a round of `speculative` in rounds of plain decoding, here and now, at batch 1.
+
+  Drafts and verification included, prefill and compilation not; the least of `repeats` runs.
+  """
+
+  def round_seconds(method, its_params):
+    def run(count):
+      runs = [
+        generate(
+          model, params, [prompt], method=method, method_params=its_params, max_tokens=count
+        ).counters
+        for _ in range(repeats + 1)
+      ]
+      return min(run["seconds"] for run in runs[1:]), runs[0]["target_forwards"] - 1
+
+    (least, _), (most, rounds) = run(1), run(tokens)
+    return max(most - least, 1e-9) / max(rounds, 1)
+
+  return round_seconds(speculative, method_params) / round_seconds(Autoregressive(), None)
+
+
+def _none(shape: Draft, last: Int[Array, " B"]) -> Draft:
+  """A draft of that shape with nothing in it."""
+  draft = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
+  tree = draft.tree
+  root = jnp.arange(tree.size) == 0
+  return draft.replace(
+    tree=tree.replace(
+      token=jnp.where(root, last[:, None], 0).astype(tree.token.dtype),
+      parent=jnp.where(root, -1, tree.parent),
+      valid=jnp.broadcast_to(root, tree.valid.shape),
+    )
+  )
+
+
+def _root(draft: Draft) -> Draft:
+  """The root alone, as a tree of one node."""
+  tree = draft.tree
+  nodes = {name: getattr(tree, name)[:, :1] for name in ("token", "parent", "depth", "order")}
+  q = None if draft.q is None else draft.q[:, :1]
+  offered = None if draft.offered is None else draft.offered[:, :1]
+  root = TokenTree(**nodes, valid=tree.valid[:, :1], height=0, breadth=tree.breadth)
+  return draft.replace(tree=root, q=q, offered=offered)
+
+
+def _padded(decision: Decision, tree: TokenTree) -> Decision:
+  """A decision on the root alone, in the shapes of one on the whole tree."""
+
+  def nodes(x, axis):
+    widths = [(0, 0)] * x.ndim
+    widths[axis] = (0, tree.size - x.shape[axis])
+    return jnp.pad(x, widths)
+
+  verdict = decision.verdict
+  root = jnp.arange(tree.size) == 0
+  return decision.replace(
+    tree=tree.replace(valid=tree.valid & root),
+    verdict=verdict.replace(path=jnp.pad(verdict.path, ((0, 0), (0, tree.height)))),
+    logits=nodes(decision.logits, 1),
+    kv=jax.tree.map(lambda x: nodes(x, 2), decision.kv),
+    position=nodes(decision.position, 1),
+  )

@@ -32,7 +32,7 @@ class TrieState:
   request: Int[Array, " B"]  # the store's numbers of the rows
   tree: TokenTree  # of the next round, but for its root
   active: Bool[Array, " B"]
-  left: Int[Array, " B"]  # tokens that may still be emitted, before the round
+  left: Int[Array, " B"]  # tokens that may still be emitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Trie:
       request=host.call(_begin, ids, params, prompt, length),
       tree=self._tree(jnp.zeros((4, batch, self.size), jnp.int32)),
       active=zero == 0,
-      left=zero,
+      left=zero + room,
     )
 
   def propose(self, params, state, context):
@@ -99,7 +99,8 @@ class Trie:
   def update(self, state, round):
     # An end token shows only in the next round; after the last round the store forgets by itself.
     ended = ~state.active | (round.taken >= state.left) | (round.taken < round.verdict.count)
-    return state.replace(tree=self._ask(state, round.token, round.taken, ended))
+    tree = self._ask(state, round.token, round.taken, ended)
+    return state.replace(tree=tree, left=state.left - round.taken)
 
   def _ask(self, state: TrieState, token, taken, ended) -> TokenTree:
     shape = jax.ShapeDtypeStruct((4, token.shape[0], self.size), jnp.int32)

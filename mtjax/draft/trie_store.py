@@ -10,6 +10,7 @@ import os
 import tempfile
 import threading
 import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -206,7 +207,7 @@ class TrieStore:
       kind = int(arrays["vocab_size"]), str(arrays["vocabulary"])
       nodes = [arrays[name].tolist() for name in ("depth", "token", "count")]
       rows = list(zip(*nodes, strict=True))
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
       raise ValueError(f"{str(path)!r} is no file of a trie store: {error}") from None
     if version != _VERSION:
       raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
@@ -281,12 +282,12 @@ def most_frequent(
         ticket += 1
         push(heap, (-score, ticket, place, token, child, other))
       if theirs:
-        wanted = most - out.drafts
+        wanted, there = most - out.drafts, out.children[place]
         for child in shared.ranked():
           if child.token not in mine:
             ticket += 1
             push(heap, (-shared_weight * child.count, ticket, place, child.token, None, child))
-            wanted -= 1
+            wanted -= child.token not in there
             if not wanted:
               break
     if not heap:

@@ -1,0 +1,345 @@
+"""The trie's store: counts and choices as their definition has them, files, sharing."""
+
+import collections
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mtjax.draft import TrieSettings, TrieStore
+from mtjax.trees import Topology
+
+
+def store(vocab_size=16, **fields):
+  return TrieStore(vocab_size, settings=TrieSettings(**fields))
+
+
+def drafts(branches):
+  """Every path of a draft tree, in node order."""
+  paths = [()]
+  for parent, token in zip(branches.parent[1:], branches.token[1:], strict=True):
+    paths.append((*paths[parent], token))
+  return paths[1:]
+
+
+def counts(found):
+  """n-gram -> count of a `Counts`."""
+  path, out = [], {}
+  for depth, token, count in found.nodes_in_order():
+    path[depth - 1 :] = [token]
+    out[tuple(path)] = count
+  return out
+
+
+def test_two_branches_merge_as_in_alipays_own_test():
+  # lookahead/tests/test_lookahead_cache.py: [1, 2, 3] and [1, 2, 4] come back as one tree.
+  trie = store()
+  trie.warm([[1, 2, 3], [1, 2, 4]])
+  (request,) = trie.begin([[1]])
+  found = trie.draft(request, 8, 8)
+  assert [1, *found.token[1:]] == [1, 2, 3, 4]
+  mask = Topology.from_parents(found.parent).ancestors().astype(int)
+  np.testing.assert_array_equal(mask, [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]])
+  assert found.depth == [0, 1, 2, 2] and found.order == [0, 0, 0, 1]
+
+
+def test_token_0_is_a_token_like_others():
+  trie = store()
+  (request,) = trie.begin([[0, 0, 3, 0]])
+  assert drafts(trie.draft(request, 3, 8)) == [(0,), (3,), (0, 3)]
+
+
+def test_the_own_prompt_comes_before_more_frequent_outputs_of_others():
+  for weight, first in ((1e-4, 5), (1.0, 6)):
+    trie = store(output_weight=weight, output_share=0)
+    trie.warm([[1, 6, 9]] * 3)
+    (request,) = trie.begin([[1, 5, 2, 1]])
+    found = drafts(trie.draft(request, 9, 1))
+    assert found == [(first,), (11 - first,)]
+
+
+def test_a_share_of_the_drafts_is_chosen_by_output_frequency_alone():
+  trie = store(output_share=0.5)
+  trie.warm([[1, 6, 7]] * 3)
+  (request,) = trie.begin([[1, 5, 4, 3, 1]])
+  assert drafts(trie.draft(request, 4, 2)) == [(6,), (6, 7), (5,), (5, 4)]
+
+
+def test_a_longer_match_comes_first_and_a_shorter_one_fills_up():
+  trie = store(output_share=0)
+  (request,) = trie.begin([[2, 9, 2, 9, 2, 9, 2, 8, 1, 2, 7, 1, 2]])
+  assert drafts(trie.draft(request, 2, 1)) == [(7,), (9,)]
+
+
+def test_outputs_are_shared_and_prompts_are_not():
+  trie = store()
+  one, other = trie.begin([[1, 2, 3], [4, 1]])
+  assert drafts(trie.draft(other, 4, 4)) == []
+  trie.extend(one, [1, 5])
+  assert drafts(trie.draft(other, 4, 4)) == [(5,)]
+  trie.finish(one)
+  trie.extend(one, [1, 6])  # is not followed any more
+  assert drafts(trie.draft(other, 4, 4)) == [(5,)] and drafts(trie.draft(one, 4, 4)) == []
+  (later,) = trie.begin([[2]])
+  assert later not in (one, other) and drafts(trie.draft(later, 4, 4)) == []
+
+
+def test_requests_of_the_oldest_generation_go():
+  trie = store(generations=2)
+  ids = [trie.begin([[1, 2, 1]])[0] for _ in range(3)]
+  assert [len(drafts(trie.draft(request, 1, 1))) for request in ids] == [0, 1, 1]
+
+
+def test_a_long_prompt_counts_from_its_end():
+  trie = store(branch_length=2, nodes=9, tree_nodes=9)
+  (request,) = trie.begin([[1, 9, 5, 1, 2, 1]])
+  assert drafts(trie.draft(request, 9, 1)) == [(2,)]
+  assert trie.begin([[1, 2, 5, 6, 1]]) and drafts(trie.draft(request + 1, 9, 1)) == []
+
+
+class Definition:
+  """The store by its definition: counters of n-grams, candidates in the order they are seen."""
+
+  def __init__(self, settings):
+    self.settings, self.length = settings, settings.branch_length + 1
+    self.shared, self.requests = collections.Counter(), {}
+
+  def count(self, counter, ends, tokens):
+    for token in tokens:
+      ends = [(*end, token) for end in [*ends, ()] if len(end) < self.length]
+      counter.update(ends)
+    return ends
+
+  def begin(self, prompt):
+    own = collections.Counter()
+    ends = self.count(own, [], prompt)
+    number = len(self.requests) + 1
+    self.requests[number] = dict(own=own, own_ends=ends, ends=[], last=list(prompt))
+
+  def extend(self, number, tokens):
+    found = self.requests[number]
+    if found is None:
+      return
+    found["own_ends"] = self.count(found["own"], found["own_ends"], tokens)
+    found["ends"] = self.count(self.shared, found["ends"], tokens)
+    found["last"] += tokens
+    self.squeeze()
+
+  def squeeze(self):
+    def sizes():
+      return collections.Counter(gram[0] for gram in self.shared)
+
+    def halve(first):
+      for gram in [gram for gram in self.shared if gram[0] == first]:
+        if self.shared[gram] > 1:
+          self.shared[gram] /= 2
+        else:
+          del self.shared[gram]
+
+    while over := [t for t, size in sizes().items() if size > self.settings.tree_nodes]:
+      halve(over[0])
+    while len(self.shared) > self.settings.nodes:
+      for first in sizes():
+        halve(first)
+    for found in filter(None, self.requests.values()):
+      found["ends"] = [end for end in found["ends"] if end in self.shared]
+
+  def draft(self, number, size, depth):
+    found, out = self.requests[number], []
+    if found is None:
+      return out
+    own, shared, w = found["own"], self.shared, self.settings.output_weight
+    last = tuple(found["last"][-self.settings.max_query :])
+    suffixes = [last[i:] for i in range(len(last))]
+    for suffix in suffixes:
+      self.choose(out, suffix, [(shared, 1.0)], int(size * self.settings.output_share), depth)
+    for suffix in suffixes:
+      self.choose(out, suffix, [(own, 1 - w), (shared, w)], size, depth)
+    return out
+
+  def choose(self, out, suffix, sources, most, depth):
+    candidates, path = [], ()
+    while len(out) < most:
+      if len(path) < depth:
+        gram = suffix + path
+        below = [g for c, _ in sources[:-1] for g in c if g[:-1] == gram]
+        last = sources[-1][0]
+        rest = [g for g in last if g[:-1] == gram and g not in below]
+        for g in below + sorted(rest, key=last.get, reverse=True):
+          score = sum(weight * counter.get(g, 0) for counter, weight in sources)
+          candidates.append((score, path + g[-1:]))
+      if not candidates:
+        break
+      best = max(candidates, key=lambda c: c[0])  # the first of equals
+      candidates.remove(best)
+      path = best[1]
+      if path not in out:
+        out.append(path)
+
+
+TOKENS = st.lists(st.integers(0, 3), max_size=7)
+STEPS = st.one_of(
+  st.tuples(st.just("begin"), st.just(0), TOKENS.filter(bool)),
+  st.tuples(st.sampled_from(["extend", "extend", "finish"]), st.integers(0, 9), TOKENS),
+)
+SETTINGS = st.builds(
+  TrieSettings,
+  branch_length=st.integers(2, 4),
+  max_query=st.integers(1, 2),
+  output_weight=st.sampled_from([1e-4, 0.5, 1.0]),
+  output_share=st.sampled_from([0.0, 0.5]),
+  tree_nodes=st.sampled_from([5, 12, 512]),
+  nodes=st.sampled_from([17, 30, 65536]),
+  generations=st.just(100),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(SETTINGS, st.lists(STEPS, min_size=2, max_size=25), st.integers(1, 9), st.integers(1, 4))
+def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps, size, depth):
+  trie, plain = TrieStore(4, settings=fields), Definition(fields)
+  begun = 0
+  for what, which, tokens in steps:
+    number = which % begun + 1 if begun else None
+    if what == "begin":
+      most = max(fields.nodes // (fields.branch_length + 1), fields.branch_length + 1)
+      assert trie.begin([tokens]) == [begun + 1]
+      plain.begin(tokens[-most:])
+      begun += 1
+    elif number and what == "extend":
+      trie.extend(number, tokens)
+      plain.extend(number, tokens)
+    elif number:
+      trie.finish(number)
+      plain.requests[number] = None
+    found = counts(trie.counts)
+    assert found == dict(plain.shared)
+    assert trie.counts.size == len(found) <= fields.nodes
+    sizes = collections.Counter(gram[0] for gram in found)
+    assert trie.counts.sizes == sizes and max(sizes.values(), default=0) <= fields.tree_nodes
+    assert all(count <= found[g[:-1]] for g, count in found.items() if len(g) > 1)
+  for number in range(1, begun + 1):
+    branches = trie.draft(number, size, depth)
+    assert drafts(branches) == plain.draft(number, size, depth)
+    siblings = collections.defaultdict(list)
+    for parent, order, token in zip(branches.parent, branches.order, branches.token, strict=True):
+      siblings[parent].append((order, token))
+    for parent, found in siblings.items():
+      assert [order for order, _ in found] == list(range(len(found)))
+      assert len({token for _, token in found}) == len(found) or parent == -1
+
+
+def test_squeezing_halves_what_is_frequent_and_drops_the_rest():
+  trie = store(tree_nodes=3, branch_length=2)
+  trie.warm([[1, 2], [1, 2], [1, 2]])
+  assert counts(trie.counts) == {(1,): 3, (1, 2): 3, (2,): 3}
+  trie.warm([[1, 3], [1, 4]])  # 1, 12, 13, 14: one too many
+  assert counts(trie.counts) == {(1,): 2.5, (1, 2): 1.5, (2,): 3, (3,): 1, (4,): 1}
+
+
+def test_a_file_gives_back_the_counts(tmp_path):
+  path = tmp_path / "trie.npz"
+  trie = TrieStore(16, "words")
+  rng = np.random.default_rng(0)
+  trie.warm(rng.integers(0, 16, (20, 30)).tolist())
+  trie.save(path)
+  again = TrieStore(16, "words")
+  again.load(path)
+  assert counts(again.counts) == counts(trie.counts) and again.counts.size == trie.counts.size
+  for prompt in rng.integers(0, 16, (20, 3)).tolist():
+    one, other = (t.draft(t.begin([prompt])[0], 12, 6) for t in (trie, again))
+    assert drafts(one) == drafts(other)
+  shallow = TrieStore(16, "words", TrieSettings(branch_length=2, nodes=40))
+  shallow.load(path)
+  found = counts(shallow.counts)
+  assert len(found) <= 40 and max(map(len, found)) <= 3
+  assert [file.name for file in tmp_path.iterdir()] == ["trie.npz"]
+
+
+def test_a_save_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
+  path = tmp_path / "trie.npz"
+  trie = store()
+  trie.warm([[1, 2, 3]])
+  trie.save(path)
+  before = path.read_bytes()
+
+  def fail(*_, **__):
+    raise OSError("no space left")
+
+  monkeypatch.setattr(np, "savez_compressed", fail)
+  with pytest.raises(OSError, match="no space"):
+    trie.save(path)
+  assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_wrong_files_are_refused(tmp_path):
+  path = tmp_path / "trie.npz"
+  trie = TrieStore(16, "words")
+  trie.warm([[1, 2, 3]] * 50)
+
+  def saved(**changed):
+    trie.save(path)
+    with np.load(path) as file:
+      np.savez_compressed(path, **{**dict(file), **changed})
+
+  def refused(message, other=trie):
+    with pytest.raises(ValueError, match=message):
+      other.load(path)
+    assert counts(trie.counts)[(1, 2, 3)] == 50  # what it had is still there
+
+  saved()
+  refused(r"of another vocabulary \(16 tokens, words; here 16, letters", TrieStore(16, "letters"))
+  refused("another vocabulary", TrieStore(17, "words"))
+  whole = path.read_bytes()
+  for broken in (b"", b"text", whole[:-40], whole[:60] + b"????????" + whole[68:]):
+    path.write_bytes(broken)
+    refused("is no file of a trie store")
+  np.savez(path, a=1)
+  refused("is no file of a trie store")
+  saved(version=2)
+  refused("has version 2; this program reads 1")
+  saved(depth=np.array([1, 3, 2, 1, 2, 1]))
+  refused("is damaged: a node of depth 3 follows one of depth 1")
+  saved(token=np.array([1, 2, 3, 2, 16, 3]))
+  refused("is damaged: token ids outside the vocabulary")
+  saved(count=np.array([50, 50, 51, 50, 50, 50.0]))
+  refused("is damaged: token 3 at depth 3")
+  with pytest.raises(FileNotFoundError):
+    trie.load(tmp_path / "none.npz")
+
+
+def test_threads_lose_nothing():
+  trie = store()
+  ids = trie.begin([[1]] * 4)
+
+  def work(request):
+    for _ in range(200):
+      trie.extend(request, [request, 7, 8])
+      trie.draft(request, 8, 4)
+
+  threads = [threading.Thread(target=work, args=(request,)) for request in ids]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  found = counts(trie.counts)
+  assert found[(7, 8)] == 800 and all(found[(request, 7, 8)] == 200 for request in ids)
+
+
+@pytest.mark.parametrize(
+  ("make", "message"),
+  [
+    (lambda: TrieSettings(branch_length=0), "branch_length must be at least 1, got 0"),
+    (lambda: TrieSettings(nodes=0), "nodes must be at least 1, got 0"),
+    (lambda: TrieSettings(output_weight=1.5), "output_weight must be between 0 and 1, got 1.5"),
+    (lambda: TrieSettings(output_share=-1), "output_share must be between 0 and 1, got -1"),
+    (lambda: TrieSettings(max_query=13), r"max_query \(13\) must be at most branch_length \(12\)"),
+    (lambda: TrieStore(0), "vocab_size must be at least 1, got 0"),
+    (lambda: TrieStore(4).warm([[1], [4]]), "text 1 has token ids outside 0..3"),
+  ],
+)
+def test_settings_out_of_range(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()

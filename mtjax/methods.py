@@ -45,6 +45,14 @@ METHODS = {
     config="configs/decode/lookup.py",
     test="tests/draft/test_speculative.py",
   ),
+  "trie": Method(
+    title="Lookahead's trie",
+    paper="2312.12728",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/trie.py",
+    config="configs/decode/trie.py",
+    test="tests/draft/test_trie_store.py",
+  ),
   "draft": Method(
     title="draft model, chain",
     paper="2211.17192, 2302.01318",

@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup, Trie
+from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, Trie
 from mtjax.text import TextModel
 
 # (config of configs/decode, target) -> the drafter and its parameters.
@@ -15,6 +15,15 @@ Build = Callable[[Mapping[str, Any], TextModel], tuple[Drafter, PyTree]]
 def of_settings(drafter: Callable[..., Drafter]) -> Build:
   """A drafter that is made of config.drafter alone."""
   return lambda config, target: (drafter(**config.get("drafter", {})), None)
+
+
+def of_vocabulary(drafter: Callable[..., Drafter]) -> Build:
+  """A drafter that takes the size of the target's vocabulary first, then config.drafter."""
+
+  def build(config, target):
+    return drafter(target.model.config.vocab_size, **config.get("drafter", {})), None
+
+  return build
 
 
 def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
@@ -61,4 +70,5 @@ DRAFTERS: dict[str, Build] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
   "trie": with_store,
+  "recycling": of_vocabulary(Recycling),
 }

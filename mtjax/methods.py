@@ -61,6 +61,14 @@ METHODS = {
     config="configs/decode/draft.py",
     test="tests/draft/test_speculative.py",
   ),
+  "recycling": Method(
+    title="token recycling",
+    paper="2408.08696",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/recycling.py",
+    config="configs/decode/recycling.py",
+    test="tests/draft/test_speculative.py",
+  ),
 }
 
 

@@ -3,6 +3,7 @@
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
+from mtjax.draft.recycling import Recycling
 from mtjax.draft.trie import Trie
 from mtjax.draft.trie_store import TrieSettings, TrieStore
 
@@ -11,6 +12,7 @@ __all__ = [
   "Drafter",
   "ModelChain",
   "PromptLookup",
+  "Recycling",
   "Round",
   "Trie",
   "TrieSettings",

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup, Trie, TrieStore
+from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, Trie, TrieStore
 from mtjax.models import Model, TransformerConfig, uniform_layers
 
 VOCAB = 12
@@ -54,4 +54,5 @@ ROWS = {
   "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
   "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
+  "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
 }

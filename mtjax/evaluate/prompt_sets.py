@@ -99,8 +99,3 @@ def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
           raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
         if text.strip():
           yield text
-
-
-def last_tokens(ids: Sequence[int], most: int) -> list[int]:
-  """The end of a prompt: what a model with a short context is given of a long one."""
-  return list(ids[-most:])

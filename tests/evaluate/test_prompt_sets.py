@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mtjax.evaluate.prompt_sets import SETS, last_tokens, prompts, split_prompts
+from mtjax.evaluate.prompt_sets import SETS, prompts, split_prompts
 
 CALL = [
   {"from": "human", "value": "weather in Rome?"},
@@ -84,7 +84,3 @@ def test_what_is_wrong_is_said(tmp_path):
   (tmp_path / "gsm8k" / "data.jsonl").write_text("no json\n")
   with pytest.raises(ValueError, match="data.jsonl, line 1: not a record"):
     prompts(tmp_path, "gsm8k", 1)
-
-
-def test_a_long_prompt_keeps_its_end():
-  assert last_tokens([1, 2, 3], 2) == [2, 3] and last_tokens((1,), 2) == [1]

@@ -1,12 +1,9 @@
 """Our own autoregressive decoding: whole generations in one XLA program."""
 
-import jax
-import jax.numpy as jnp
-
 from mtjax import checkpoints
 from mtjax.decode import generate
 from mtjax.evaluate.peers import Text
-from mtjax.models import Params
+from mtjax.evaluate.peers.exported import off_bfloat16
 from mtjax.models.quantize import pack
 from mtjax.presets import weights_for_decoding
 
@@ -25,15 +22,3 @@ def open_system(folder: str, threads: int, *, variant: str):
     return Text(generate(model, params, prompts, max_tokens=job.tokens).tokens)
 
   return run
-
-
-def off_bfloat16(params: Params) -> Params:
-  """float32, with one weight of each matrix off bfloat16's grid: packing keeps all 32 bits."""
-  return jax.tree.map(_not_bfloat16, params)
-
-
-def _not_bfloat16(x):
-  if x.dtype == jnp.int8:
-    return x
-  x = x.astype(jnp.float32)
-  return x if x.ndim < 2 else x.at[0, 0].multiply(1 + 2**-20)

@@ -4,14 +4,17 @@ SYSTEM is {"module": ..., "settings": {...}}. Says {"ready": true, "remembers": 
 {"error": why} and ends. Then reads {"batches": [[[id]]], "job": {...}, "before": [[[id]]] or null}
 a line and answers {"batches": [{"seconds": s, "tokens": [[id]], ...}]}, one after the other and
 each timed on its own, or {"error": why}. A system that remembers forgets and then decodes what is
-in "before", untimed, where that is given.
+in "before", untimed, where that is given. No two batches have the same seed.
 """
 
+import dataclasses
 import importlib
 import json
 import os
 import sys
 import time
+
+_SEEDS, _BEFORE = 2**16, 2**15  # seeds of a job; where those of the untimed batches begin
 
 
 def main(folder: str, threads: int, system: dict) -> None:
@@ -44,11 +47,18 @@ def main(folder: str, threads: int, system: dict) -> None:
       job = Job(**asked["job"])
       if remembers and asked["before"] is not None:
         run.forget()
-        for prompts in asked["before"]:
-          run(prompts, job)
-      answer(batches=[_timed(run, prompts, job) for prompts in asked["batches"]])
+        for prompts, own in _seeded(asked["before"], job, _BEFORE):
+          run(prompts, own)
+      answer(batches=[_timed(run, *batch) for batch in _seeded(asked["batches"], job, 0)])
     except Exception as error:  # noqa: BLE001 - it is the caller who shows it
       answer(error=f"{type(error).__name__}: {error}")
+
+
+def _seeded(batches, job, first: int):
+  return [
+    (prompts, dataclasses.replace(job, seed=job.seed * _SEEDS + first + index))
+    for index, prompts in enumerate(batches)
+  ]
 
 
 def _timed(run, prompts, job) -> dict:

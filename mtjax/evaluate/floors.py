@@ -1,0 +1,89 @@
+"""What speculative decoding has to reach on the bundled models, against what was measured."""
+
+import dataclasses
+from collections.abc import Callable
+
+from mtjax.evaluate.speculative_benchmark import Results
+
+PLAIN = "mtjax:ar"
+ASSISTED, LOOKUP = "transformers assisted", "transformers prompt lookup"
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+  """One demand and the figure that meets it or not."""
+
+  demand: str
+  least: float
+  found: float | None  # None: not measured
+  of: str = ""  # which system, and where it is lowest
+
+  @property
+  def verdict(self) -> str:
+    if self.found is None:
+      return "not measured"
+    return "pass" if self.found >= self.least else "fail"
+
+
+def retrieves(system: str) -> bool:
+  """Whether drafts are copied from text: prompt lookup, tries and the like."""
+  return _is_ours(system, lambda name: any(word in name for word in ("lookup", "trie", "suffix")))
+
+
+def has_draft_model(system: str) -> bool:
+  return _is_ours(system, lambda name: "draft" in name)
+
+
+def is_auto(system: str) -> bool:
+  return _is_ours(system, lambda name: name.startswith("auto"))
+
+
+def _is_ours(system: str, test: Callable[[str], bool]) -> bool:
+  prefix, _, name = system.partition(":")
+  return prefix == "mtjax" and test(name.split(":")[0])
+
+
+def floors(results: Results) -> list[Floor]:
+  """Every floor for one temperature, by the best system of the kind it speaks of.
+
+  The automatic choice is judged by its worst system and set. A ratio to a peer is to its fastest
+  variant; means are over the sets that ran.
+  """
+  systems = results.systems
+  lookups, drafts = list(filter(retrieves, systems)), list(filter(has_draft_model, systems))
+  autos = list(filter(is_auto, systems))
+
+  def on(prompt_set):
+    return lambda system: results.speed_up(system, PLAIN, prompt_set)
+
+  def on_all(system):
+    return results.mean_speed_up(system, PLAIN)
+
+  def lowest(system):
+    found = results.speed_ups(system, PLAIN)
+    return min(found.values()) if len(found) == len(results.sets) else None
+
+  def against(peer):
+    peers = [system for system in systems if system.startswith(peer)]
+
+    def ratio(system):
+      found = [results.mean_speed_up(system, other) for other in peers]
+      return min(found) if found and None not in found else None
+
+    return ratio
+
+  def floor(demand, least, of, figure, choose=max):
+    found = {system: value for system in of if (value := figure(system)) is not None}
+    if not found:
+      return Floor(demand, least, None)
+    system = choose(found, key=found.get)
+    return Floor(demand, least, found[system], system)
+
+  return [
+    floor("lookup or trie / plain, toolcall", 1.8, lookups, on("toolcall")),
+    floor("lookup or trie / plain, pycode", 1.3, lookups, on("pycode")),
+    floor("draft model / plain, mean of sets", 1.2, drafts, on_all),
+    floor("auto / plain, every set", 0.97, autos, lowest, min),
+    floor("lookup or trie / transformers' lookup, mean", 1.5, lookups, against(LOOKUP)),
+    floor("draft model / transformers' assisted, mean", 3.0, drafts, against(ASSISTED)),
+  ]

@@ -1,0 +1,43 @@
+"""The models that all systems of a comparison load, in the transformers format."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from mtjax import checkpoints
+from mtjax.models import Params
+from mtjax.presets import load_pretrained
+from mtjax.text import TextModel
+
+WEIGHTS = ("float32", "stored")
+
+
+def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, TextModel]:
+  """Writes each model below `folder` under its name here, and gives what was written.
+
+  models: name -> bundled model, folder or hub id. "stored": as they are; a system may use that
+  bfloat16 holds them exactly. "float32": moved by a hair, so that none can.
+  """
+  if weights not in WEIGHTS:
+    raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
+  texts = {}
+  for name, source in models.items():
+    text = load_pretrained(source)
+    params = off_bfloat16(text.params) if weights == "float32" else text.params
+    texts[name] = TextModel(text.model, params, text.tokenizer)
+    checkpoints.save(Path(folder) / name, text.model, params, tokenizer=text.tokenizer)
+  return texts
+
+
+def off_bfloat16(params: Params) -> Params:
+  """float32, with one weight of each matrix off bfloat16's grid: packing keeps all 32 bits."""
+  return jax.tree.map(_not_bfloat16, params)
+
+
+def _not_bfloat16(x):
+  if x.dtype == jnp.int8:
+    return x
+  x = x.astype(jnp.float32)
+  return x if x.ndim < 2 else x.at[0, 0].multiply(1 + 2**-20)

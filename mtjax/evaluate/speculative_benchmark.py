@@ -1,0 +1,173 @@
+"""Several tokens a forward against one: prompt sets, batch 1, every system in its own process.
+
+Each prompt of a set is decoded on its own, one after the other; a round is a pass over the set by
+every system in turn. Passes before the first round are not timed: they compile. What systems that
+learn from text (a store of n-grams) know when a pass begins is said in `compare_sets`.
+"""
+
+import dataclasses
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mtjax.evaluate import prompt_sets
+from mtjax.evaluate.benchmark import interleave, median_ratio, open_workers, same_text
+from mtjax.evaluate.peers import Job, System
+
+Encode = Callable[[str], Sequence[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSet:
+  """Token ids of prompts that are timed, and of others to warm systems that learn from text."""
+
+  name: str
+  prompts: Sequence[Sequence[int]]
+  others: Sequence[Sequence[int]] = ()
+
+  def __post_init__(self):
+    timed = set(map(tuple, self.prompts))
+    if any(tuple(prompt) in timed for prompt in self.others):
+      raise ValueError(f"{self.name}: a prompt that is timed would be decoded in the warm-up too")
+
+  @classmethod
+  def read(
+    cls, root: str, name: str, encode: Encode, *, prompts: int, others: int, most: int
+  ) -> "PromptSet":
+    """The set `name` below `root`, prompts cut to their last `most` tokens.
+
+    Raises what `mtjax.evaluate.prompt_sets.split_prompts` does.
+    """
+    texts = prompt_sets.split_prompts(root, name, prompts, others)
+    timed, rest = ([encode(text)[-most:] for text in part] for part in texts)
+    return cls(name, timed, rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """One system on one set at one temperature: R timed rounds over P prompts."""
+
+  system: str
+  prompt_set: str
+  temperature: float
+  seconds: list[list[float]]  # [R][P], without compilation
+  tokens: list[list[list[int]]]  # [R][P]: new tokens
+  forwards: list[list[int | None]]  # [R][P]: of the target, the prompt's among them
+  counters: list[list[dict[str, Any] | None]]  # [R][P]: what else the system counts
+
+  @property
+  def totals(self) -> list[float]:
+    """Seconds of each round."""
+    return [sum(prompts) for prompts in self.seconds]
+
+  @property
+  def tokens_per_second(self) -> float:
+    """Median over rounds."""
+    emitted = (sum(map(len, prompts)) for prompts in self.tokens)
+    return statistics.median(n / t for n, t in zip(emitted, self.totals, strict=True))
+
+  @property
+  def tokens_per_forward(self) -> float:
+    """Of all rounds together; 1 for plain decoding."""
+    emitted = sum(len(tokens) for prompts in self.tokens for tokens in prompts)
+    return emitted / sum(n for prompts in self.forwards for n in prompts)
+
+  def speed_up(self, reference: "Result") -> float:
+    """Median over rounds of the ratio in the same round."""
+    return median_ratio(self.totals, reference.totals)
+
+  def same_text(self, reference: "Result") -> float:
+    """Share of the first round's tokens up to each prompt's first difference."""
+    return same_text(reference.tokens[0], self.tokens[0])
+
+
+def compare_sets(
+  folder: str,
+  systems: Mapping[str, System],
+  sets: Sequence[PromptSet],
+  *,
+  tokens: int,
+  temperatures: Sequence[float],
+  threads: int,
+  rounds: int,
+  progress: Callable[[str], None] = lambda text: None,
+) -> tuple[list[Result], dict[str, str]]:
+  """Results of every system that runs, and why the others, or the rest of one, are missing.
+
+  All systems emit exactly `tokens` tokens a prompt. Sampled rounds differ in their seed. A system
+  that remembers forgets everything before each pass and then decodes the set's `others`, untimed,
+  at the same temperature: a pass begins with what these taught and nothing of the prompts that
+  follow, of the untimed pass or of earlier rounds, sets and temperatures. Within a pass it learns
+  from prompt to prompt, as it does in use.
+  """
+  results = []
+  with open_workers(folder, systems, threads, progress) as (workers, failed):
+    for temperature in temperatures:
+      for prompt_set in sets:
+        ask = _pass_over(prompt_set, tokens, temperature)
+        label = f"{prompt_set.name}, temperature {temperature:g}"
+        answers = interleave(
+          workers, failed, rounds, ask, lambda text, label=label: progress(f"{label}, {text}")
+        )
+        results += [
+          _result(name, prompt_set.name, temperature, said[1:]) for name, said in answers.items()
+        ]
+  return results, failed
+
+
+def _pass_over(prompt_set: PromptSet, tokens: int, temperature: float):
+  batches = [[list(prompt)] for prompt in prompt_set.prompts]
+  before = [[list(prompt)] for prompt in prompt_set.others]
+
+  def ask(worker, index):
+    return worker.run(batches, Job(tokens, temperature, seed=index), before=before)
+
+  return ask
+
+
+def _result(system: str, prompt_set: str, temperature: float, said: list[list[dict]]) -> Result:
+  def each(value):
+    return [[value(answer) for answer in prompts] for prompts in said]
+
+  def seconds(answer):
+    # Nothing compiles in a timed round; if something does, it is not the system's speed.
+    return answer["seconds"] - (answer["counters"] or {}).get("compile_seconds", 0.0)
+
+  return Result(
+    system,
+    prompt_set,
+    temperature,
+    seconds=each(seconds),
+    tokens=each(lambda answer: answer["tokens"][0]),
+    forwards=each(lambda answer: answer["forwards"]),
+    counters=each(lambda answer: answer["counters"]),
+  )
+
+
+class Results:
+  """Results of one temperature, by system and set; sets in the order they were run in."""
+
+  def __init__(self, results: Sequence[Result], temperature: float):
+    own = [result for result in results if result.temperature == temperature]
+    self.temperature = temperature
+    self.sets = list(dict.fromkeys(result.prompt_set for result in own))
+    self.systems = list(dict.fromkeys(result.system for result in own))
+    self._found = {(result.system, result.prompt_set): result for result in own}
+
+  def get(self, system: str, prompt_set: str) -> Result | None:
+    return self._found.get((system, prompt_set))
+
+  def speed_up(self, system: str, reference: str, prompt_set: str) -> float | None:
+    """None where one of the two did not run."""
+    one, other = self.get(system, prompt_set), self.get(reference, prompt_set)
+    return one.speed_up(other) if one and other else None
+
+  def speed_ups(self, system: str, reference: str) -> dict[str, float]:
+    """By set, those where both ran."""
+    every = {name: self.speed_up(system, reference, name) for name in self.sets}
+    return {name: value for name, value in every.items() if value is not None}
+
+  def mean_speed_up(self, system: str, reference: str) -> float | None:
+    """Arithmetic mean over the sets; None unless both ran on all of them."""
+    found = self.speed_ups(system, reference)
+    return statistics.mean(found.values()) if found and len(found) == len(self.sets) else None

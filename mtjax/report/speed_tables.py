@@ -1,0 +1,93 @@
+"""Tables of the speculative benchmark, for a terminal or for a README."""
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from mtjax.evaluate.floors import Floor, floors
+from mtjax.evaluate.speculative_benchmark import Result, Results
+
+
+@dataclasses.dataclass(frozen=True)
+class Cells:
+  """A table as text: the first column names, the others hold figures."""
+
+  title: str
+  header: Sequence[str]
+  rows: Sequence[Sequence[str]]
+
+  def for_terminal(self) -> Table:
+    table = Table(title=self.title)
+    for place, name in enumerate(self.header):
+      table.add_column(name, justify="right" if place else "left", no_wrap=not place)
+    for row in self.rows:
+      table.add_row(*row)
+    return table
+
+  def markdown(self) -> str:
+    def line(cells):
+      return f"| {' | '.join(cells)} |"
+
+    rule = "|" + "---|" * len(self.header)
+    return "\n".join([f"{self.title}:", "", line(self.header), rule, *map(line, self.rows)])
+
+
+def speed_tables(results: Sequence[Result], *references: str) -> list[Cells]:
+  """For each temperature a table to each reference that ran; then the floors of greedy decoding."""
+  temperatures = dict.fromkeys(result.temperature for result in results)
+  every = [Results(results, temperature) for temperature in temperatures]
+  tables = [
+    speed_table(one, reference)
+    for one in every
+    for reference in references
+    if reference in one.systems
+  ]
+  return tables + [floors_table(floors(one)) for one in every if not one.temperature]
+
+
+def speed_table(results: Results, reference: str) -> Cells:
+  """Speed-up over `reference`, in brackets tokens per target forward; one row a system."""
+  rows = []
+  for system in results.systems:
+    ran = [result for name in results.sets if (result := results.get(system, name))]
+    cells = [_cell(results, system, reference, name) for name in results.sets]
+    mean = results.mean_speed_up(system, reference)
+    rate = statistics.mean(result.tokens_per_second for result in ran)
+    row = [system, *cells, "-" if mean is None else f"{mean:.2f}x", f"{rate:,.0f}"]
+    if not results.temperature:
+      row.append(_same_text(results, system, reference))
+    rows.append(row)
+  header = ["system", *results.sets, "mean", "tokens/s"]
+  header += [] if results.temperature else ["same text"]
+  law = f"temperature {results.temperature:g}" if results.temperature else "greedy"
+  title = f"Speed over {reference}, {law}, batch 1 (tokens per target forward)"
+  return Cells(title, header, rows)
+
+
+def _cell(results: Results, system: str, reference: str, prompt_set: str) -> str:
+  result = results.get(system, prompt_set)
+  if result is None:
+    return "-"
+  speed_up = results.speed_up(system, reference, prompt_set)
+  shown = "-" if speed_up is None else f"{speed_up:.2f}x"
+  return f"{shown} ({result.tokens_per_forward:.2f})"
+
+
+def _same_text(results: Results, system: str, reference: str) -> str:
+  shares = [
+    one.same_text(other)
+    for name in results.sets
+    if (one := results.get(system, name)) and (other := results.get(reference, name))
+  ]
+  # Rounded down: only text that is the same everywhere is shown as 100 %.
+  return f"{int(statistics.mean(shares) * 1000) / 10:.1f}%" if shares else "-"
+
+
+def floors_table(found: Sequence[Floor]) -> Cells:
+  rows = [
+    (f.demand, f"{f.least:g}x", "-" if f.found is None else f"{f.found:.2f}x", f.of, f.verdict)
+    for f in found
+  ]
+  return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)

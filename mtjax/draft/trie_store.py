@@ -6,21 +6,14 @@ import dataclasses
 import functools
 import heapq
 import itertools
-import os
-import tempfile
 import threading
-import zipfile
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
 from jaxtyping import Array, Int
 
-from mtjax.draft import host
+from mtjax.draft import host, trie_file
 from mtjax.draft.trie_counts import Counts, Ends, Node
-
-_VERSION = 1
 
 
 class Branches:
@@ -52,13 +45,12 @@ class Branches:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrieSettings:
-  """The paper's settings (2312.12728); counts are the n-grams of up to branch_length + 1 tokens."""
+class StoreSettings:
+  """Counts are those of the n-grams of up to branch_length + 1 tokens."""
 
   branch_length: int = 12
-  max_query: int = 2  # tokens of the text's end that are looked up, longest first
-  output_weight: float = 1e-4  # w of (1 - w) f_input + w f_output
-  output_share: float = 0.5  # of the drafts, chosen by output frequency alone
+  max_query: int = 2  # tokens of the text's end that are looked up, at most
+  output_weight: float = 1e-4  # what an occurrence in the outputs of all counts beside its own
   tree_nodes: int = 512  # of outputs, for one first token
   nodes: int = 65536  # of outputs in all; a prompt's last tokens count, as many as fit in as much
   generations: int = 8  # whose requests are kept: the oldest goes, unless it said that it ended
@@ -67,14 +59,29 @@ class TrieSettings:
     for name in ("branch_length", "max_query", "tree_nodes", "nodes", "generations"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-    for name in ("output_weight", "output_share"):
-      if not 0 <= getattr(self, name) <= 1:
-        raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+    if not 0 <= self.output_weight <= 1:
+      raise ValueError(f"output_weight must be between 0 and 1, got {self.output_weight}")
     if self.max_query > self.branch_length:
       raise ValueError(
         f"max_query ({self.max_query}) must be at most branch_length ({self.branch_length}): a "
         "longer match has no continuation"
       )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrieSettings(StoreSettings):
+  """The paper's settings (2312.12728): (1 - w) f_input + w f_output ranks, w = output_weight."""
+
+  output_share: float = 0.5  # of the drafts, chosen by output frequency alone
+
+  def __post_init__(self):
+    super().__post_init__()
+    if not 0 <= self.output_share <= 1:
+      raise ValueError(f"output_share must be between 0 and 1, got {self.output_share}")
+
+
+# A text's last tokens in the request's own trie and in the shared one, for several numbers of them.
+Matches = list[tuple[Node | None, Node | None]]
 
 
 class _Request:
@@ -89,18 +96,15 @@ class _Request:
     self.last: list[int] = []
 
 
-class TrieStore:
-  """Lookahead's trie (2312.12728): outputs of all requests, inputs of each while it runs.
+class NgramStore:
+  """N-grams of the outputs of all requests, and of each one's own text while it runs.
 
-  `extend` counts every n-gram of an output as it comes, so that the next round finds it: in the
-  trie that all requests share, and, unlike in the paper, with the request's prompt as well (an
-  output repeats itself more than it repeats others; it gains 5-10 % of tokens per forward).
-  `finish` drops the request's own counts. One process, any number of threads.
+  `extend` counts an output's n-grams as they come, so that the next round finds them, among all
+  outputs and in the request's own text. `finish` drops the latter. How drafts are chosen is up to
+  the subclass. One process, any number of threads.
   """
 
-  def __init__(
-    self, vocab_size: int, vocabulary: str = "", settings: TrieSettings = TrieSettings()
-  ):
+  def __init__(self, vocab_size: int, vocabulary: str, settings: StoreSettings):
     """vocabulary: what else than its size tells it from others (`Tokenizer.fingerprint`)."""
     if vocab_size < 1:
       raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
@@ -149,17 +153,12 @@ class TrieStore:
       self._requests.pop(request, None)
 
   def draft(self, request: int, size: int, depth: int) -> Branches:
-    """Up to `size` drafts, none deeper than `depth`, parents before their children.
-
-    What followed the text's last tokens: a share by output frequency, the others by mixed
-    frequency, and of equals the shallow first; what a longer match has comes before what a
-    shorter one has.
-    """
+    """Up to `size` drafts, none deeper than `depth`: what followed the text's last tokens."""
     out = Branches()
     with self._lock:
       found = self._requests.get(request)
       if found is not None and size > 0:
-        self._choose(out, found, size, depth)
+        self.choose(out, self._matches(found), size, depth)
     return out
 
   # What its owner calls.
@@ -176,63 +175,31 @@ class TrieStore:
   def save(self, path: str | Path) -> None:
     """Writes the outputs' counts; a file of that name is replaced at once or not at all."""
     with self._lock:
-      nodes = np.array(list(self.counts.nodes_in_order()), np.float64).reshape(-1, 3)
-    arrays = dict(
-      version=_VERSION,
-      vocab_size=self.vocab_size,
-      vocabulary=self.vocabulary,
-      depth=nodes[:, 0].astype(np.int32),
-      token=nodes[:, 1].astype(np.int32),
-      count=nodes[:, 2],
-    )
-    path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-      try:
-        np.savez_compressed(file, **arrays)
-        file.close()
-        os.replace(file.name, path)
-      except BaseException:
-        os.unlink(file.name)
-        raise
+      trie_file.write(path, self.counts, self.vocab_size, self.vocabulary)
 
   def load(self, path: str | Path) -> None:
     """Takes the counts of a file that `save` wrote instead of its own.
 
     Raises ValueError for another vocabulary and for files that are damaged or something else.
     """
-    try:
-      with np.load(path, allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
-      version = int(arrays["version"])
-      kind = int(arrays["vocab_size"]), str(arrays["vocabulary"])
-      nodes = [arrays[name].tolist() for name in ("depth", "token", "count")]
-      rows = list(zip(*nodes, strict=True))
-    except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-      raise ValueError(f"{str(path)!r} is no file of a trie store: {error}") from None
-    if version != _VERSION:
-      raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
-    if kind != (self.vocab_size, self.vocabulary):
-      raise ValueError(
-        f"{str(path)!r} is of another vocabulary ({kind[0]} tokens, {kind[1] or 'unnamed'}; here "
-        f"{self.vocab_size}, {self.vocabulary or 'unnamed'}): its tokens mean nothing here"
-      )
     counts = Counts(self.counts.length, self.counts.tree_nodes, self.counts.nodes)
-    try:
-      if any(not 0 <= token < self.vocab_size for _, token, _ in rows):
-        raise ValueError("token ids outside the vocabulary")
-      counts.restore(rows)
-    except ValueError as error:
-      raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+    trie_file.read(path, counts, self.vocab_size, self.vocabulary)
     with self._lock:
       self.counts = counts
       for request in self._requests.values():
         request.ends = []
 
+  # What a subclass decides.
+
+  def choose(self, out: Branches, matches: Matches, size: int, depth: int) -> None:
+    """Adds up to `size` continuations of `matches`, which are those of the longest match first."""
+    raise NotImplementedError
+
   def _learn(self, request: _Request, tokens: Sequence[int]) -> None:
     request.own_ends = request.own.add(request.own_ends, tokens)
     request.last = [*request.last, *tokens][-self.settings.max_query :]
 
-  def _matches(self, request: _Request) -> list[tuple[Node | None, Node | None]]:
+  def _matches(self, request: _Request) -> Matches:
     """Nodes of the text's last tokens in the request's own trie and the shared one."""
     out = []
     for start in range(len(request.last)):
@@ -242,8 +209,24 @@ class TrieStore:
         out.append((own, shared))
     return out
 
-  def _choose(self, out: Branches, request: _Request, size: int, depth: int) -> None:
-    matches = self._matches(request)
+
+class TrieStore(NgramStore):
+  """Lookahead's trie (2312.12728): drafts by frequency.
+
+  A share of the drafts is chosen by output frequency, the others by the weighted sum of both; of
+  equals the shallow comes first; what a longer match has comes before what a shorter one has.
+  Unlike in the paper a request's output counts as its input too: texts repeat themselves more than
+  they repeat others (5-10 % more tokens per forward).
+  """
+
+  settings: TrieSettings
+
+  def __init__(
+    self, vocab_size: int, vocabulary: str = "", settings: TrieSettings = TrieSettings()
+  ):
+    super().__init__(vocab_size, vocabulary, settings)
+
+  def choose(self, out: Branches, matches: Matches, size: int, depth: int) -> None:
     weight, share = self.settings.output_weight, int(size * self.settings.output_share)
     for _, shared in matches:
       if shared is not None:
@@ -296,10 +279,10 @@ def most_frequent(
     place = out.below(place, token)
 
 
-_KEPT: list[TrieStore] = []
+_KEPT: list[NgramStore] = []
 
 
-def open_store(path: str, store: TrieStore) -> TrieStore:
+def open_store(path: str, store: NgramStore) -> NgramStore:
   """Keeps `store` until the process ends; loads `path`, if there is one, and saves it at the end.
 
   Raises ValueError as `load` does, FileNotFoundError for a folder that does not exist.

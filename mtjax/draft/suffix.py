@@ -4,10 +4,8 @@ import dataclasses
 import heapq
 from operator import itemgetter
 
-from mtjax.draft.trie_counts import Node
+from mtjax.draft.trie_counts import Counts
 from mtjax.draft.trie_store import Branches, Matches, NgramStore, StoreSettings
-
-_SCORE = itemgetter(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,57 +39,55 @@ class SuffixStore(NgramStore):
   ):
     super().__init__(vocab_size, vocabulary, settings)
 
-  def choose(self, out: Branches, matches: Matches, size: int, depth: int) -> None:
-    likeliest(out, matches, size, depth, self.settings.output_weight, self.settings.escape)
+  def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
+    """By falling probability, which falls along a path: ancestors are in.
 
+    Of the outputs that follow a context, the `size` most frequent are looked at.
+    """
+    heap: list = []
+    place = ticket = 0
+    mass = 1.0
+    while out.drafts < size:
+      if out.depth[place] < depth:
+        law = self._law(own, matches, mass, size)
+        best = sorted(law.items(), key=itemgetter(1), reverse=True)
+        for token, score in best[: size - out.drafts]:
+          ticket += 1
+          heapq.heappush(heap, (-score, ticket, place, token, matches))
+      if not heap:
+        break
+      score, _, place, token, matches = heapq.heappop(heap)
+      mass = -score
+      place = out.below(place, token)
+      matches = self._after(own, matches, token)
 
-def likeliest(
-  out: Branches, matches: Matches, most: int, depth: int, weight: float, escape: float
-) -> None:
-  """Adds `most` paths by falling probability, which falls along a path: ancestors are in.
+  def _law(self, own: Counts, matches: Matches, mass: float, most: int) -> dict[int, float]:
+    """token -> its share of `mass`, the probability of what it follows."""
+    shared, weight, escape = self.counts, self.settings.output_weight, self.settings.escape
+    law: dict[int, float] = {}
+    for mine, theirs in matches:
+      total = escape
+      if mine is not None:
+        total += own.count[mine]
+      if theirs is not None:
+        total += weight * shared.count[theirs]
+      scale = mass / total
+      if mine is not None:
+        for token, child in own.children[mine].items():
+          law[token] = law.get(token, 0.0) + scale * own.count[child]
+      if theirs is not None:
+        for child in shared.ranked(theirs)[:most]:
+          token = shared.token[child]
+          law[token] = law.get(token, 0.0) + scale * weight * shared.count[child]
+      mass = scale * escape
+    return law
 
-  Of the outputs that follow a context, the `most` most frequent are looked at.
-  """
-  heap: list = []
-  place = ticket = 0
-  mass = 1.0
-  while out.drafts < most:
-    if out.depth[place] < depth:
-      best = sorted(_law(matches, mass, most, weight, escape).items(), key=_SCORE, reverse=True)
-      for token, score in best[: most - out.drafts]:
-        ticket += 1
-        heapq.heappush(heap, (-score, ticket, place, token, matches))
-    if not heap:
-      break
-    score, _, place, token, matches = heapq.heappop(heap)
-    mass = -score
-    place = out.below(place, token)
-    matches = [pair for pair in (_after(pair, token) for pair in matches) if pair != (None, None)]
-
-
-def _law(matches: Matches, mass: float, most: int, weight: float, escape: float):
-  """token -> its share of `mass`."""
-  law: dict[int, float] = {}
-  for own, shared in matches:
-    total = escape
-    if own is not None:
-      total += own.count
-    if shared is not None:
-      total += weight * shared.count
-    if own is not None:
-      for token, child in own.children.items():
-        law[token] = law.get(token, 0.0) + mass / total * child.count
-    if shared is not None:
-      scale = mass / total * weight
-      for child in shared.ranked()[:most]:
-        law[child.token] = law.get(child.token, 0.0) + scale * child.count
-    mass *= escape / total
-  return law
-
-
-def _after(pair: tuple[Node | None, Node | None], token: int) -> tuple[Node | None, Node | None]:
-  own, shared = pair
-  return (
-    None if own is None else own.children.get(token),
-    None if shared is None else shared.children.get(token),
-  )
+  def _after(self, own: Counts, matches: Matches, token: int) -> Matches:
+    """The nodes one token further."""
+    out = []
+    for mine, theirs in matches:
+      mine = None if mine is None else own.children[mine].get(token)
+      theirs = None if theirs is None else self.counts.children[theirs].get(token)
+      if mine is not None or theirs is not None:
+        out.append((mine, theirs))
+    return out

@@ -13,7 +13,7 @@ from pathlib import Path
 from jaxtyping import Array, Int
 
 from mtjax.draft import host, trie_file
-from mtjax.draft.trie_counts import Counts, Ends, Node
+from mtjax.draft.trie_counts import Counts
 
 
 class Branches:
@@ -80,19 +80,20 @@ class TrieSettings(StoreSettings):
       raise ValueError(f"output_share must be between 0 and 1, got {self.output_share}")
 
 
-# A text's last tokens in the request's own trie and in the shared one, for several numbers of them.
-Matches = list[tuple[Node | None, Node | None]]
+# Nodes of a text's last tokens in its own counts and in those of the outputs, for several numbers
+# of tokens, most first; None: never followed by anything.
+Matches = list[tuple[int | None, int | None]]
+
+_TEXT = "text"  # the name of the one text in a request's own counts
 
 
 class _Request:
-  """A running request: the n-grams of its own text, and where it ends in both tries."""
+  """A running request: the n-grams of its own text, and its last tokens."""
 
-  __slots__ = ("ends", "last", "own", "own_ends")
+  __slots__ = ("counts", "last")
 
   def __init__(self, length: int):
-    self.own = Counts(length)
-    self.own_ends: Ends = []
-    self.ends: Ends = []
+    self.counts = Counts(length)
     self.last: list[int] = []
 
 
@@ -145,11 +146,12 @@ class NgramStore:
       found = self._requests.get(request)
       if found is not None:
         self._learn(found, tokens)
-        found.ends = self.counts.add(found.ends, tokens)
+        self.counts.add(request, tokens)
 
   def finish(self, request: int) -> None:
     """Drops a request's own counts."""
     with self._lock:
+      self.counts.end(request)
       self._requests.pop(request, None)
 
   def draft(self, request: int, size: int, depth: int) -> Branches:
@@ -158,7 +160,7 @@ class NgramStore:
     with self._lock:
       found = self._requests.get(request)
       if found is not None and size > 0:
-        self.choose(out, self._matches(found), size, depth)
+        self.choose(out, found.counts, self._matches(found), size, depth)
     return out
 
   # What its owner calls.
@@ -170,7 +172,8 @@ class NgramStore:
       if tokens and not (0 <= min(tokens) and max(tokens) < self.vocab_size):
         raise ValueError(f"text {number} has token ids outside 0..{self.vocab_size - 1}")
       with self._lock:
-        self.counts.add([], tokens)
+        self.counts.add(_TEXT, tokens)
+        self.counts.end(_TEXT)
 
   def save(self, path: str | Path) -> None:
     """Writes the outputs' counts; a file of that name is replaced at once or not at all."""
@@ -186,17 +189,15 @@ class NgramStore:
     trie_file.read(path, counts, self.vocab_size, self.vocabulary)
     with self._lock:
       self.counts = counts
-      for request in self._requests.values():
-        request.ends = []
 
   # What a subclass decides.
 
-  def choose(self, out: Branches, matches: Matches, size: int, depth: int) -> None:
-    """Adds up to `size` continuations of `matches`, which are those of the longest match first."""
+  def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
+    """Adds up to `size` continuations of `matches`; `own` are the request's own counts."""
     raise NotImplementedError
 
   def _learn(self, request: _Request, tokens: Sequence[int]) -> None:
-    request.own_ends = request.own.add(request.own_ends, tokens)
+    request.counts.add(_TEXT, tokens)
     request.last = [*request.last, *tokens][-self.settings.max_query :]
 
   def _matches(self, request: _Request) -> Matches:
@@ -204,7 +205,7 @@ class NgramStore:
     out = []
     for start in range(len(request.last)):
       tokens = request.last[start:]
-      own, shared = request.own.find(tokens), self.counts.find(tokens)
+      own, shared = request.counts.find(tokens), self.counts.find(tokens)
       if own is not None or shared is not None:
         out.append((own, shared))
     return out
@@ -226,19 +227,19 @@ class TrieStore(NgramStore):
   ):
     super().__init__(vocab_size, vocabulary, settings)
 
-  def choose(self, out: Branches, matches: Matches, size: int, depth: int) -> None:
+  def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
     weight, share = self.settings.output_weight, int(size * self.settings.output_share)
     for _, shared in matches:
       if shared is not None:
-        most_frequent(out, None, shared, (0.0, 1.0), share, depth)
-    for own, shared in matches:
-      most_frequent(out, own, shared, (1 - weight, weight), size, depth)
+        _most_frequent(out, (own, self.counts), (None, shared), (0.0, 1.0), share, depth)
+    for pair in matches:
+      _most_frequent(out, (own, self.counts), pair, (1 - weight, weight), size, depth)
 
 
-def most_frequent(
+def _most_frequent(
   out: Branches,
-  own: Node | None,
-  shared: Node | None,
+  counts: tuple[Counts, Counts],
+  nodes: tuple[int | None, int | None],
   weights: tuple[float, float],
   most: int,
   depth: int,
@@ -248,34 +249,36 @@ def most_frequent(
   Counts fall along a path, so whatever is chosen has its ancestors. Equals: first come, first
   served, which is the shallow first.
   """
-  own_weight, shared_weight = weights
+  (own, shared), (own_node, shared_node), (own_weight, shared_weight) = counts, nodes, weights
+  own_count, shared_count, shared_token = own.count, shared.count, shared.token
+  nothing: dict[int, int] = {}
   heap: list = []
   place = ticket = 0
   push, pop = heapq.heappush, heapq.heappop
-  nothing: dict[int, Node] = {}
   while out.drafts < most:
     if out.depth[place] < depth:
-      mine = own.children if own is not None else nothing
-      theirs = shared.children if shared is not None else nothing
+      mine = nothing if own_node is None else own.children[own_node]
+      theirs = nothing if shared_node is None else shared.children[shared_node]
       for token, child in mine.items():
         other = theirs.get(token)
-        score = own_weight * child.count
+        score = own_weight * own_count[child]
         if other is not None:
-          score += shared_weight * other.count
+          score += shared_weight * shared_count[other]
         ticket += 1
         push(heap, (-score, ticket, place, token, child, other))
       if theirs:
         wanted, there = most - out.drafts, out.children[place]
-        for child in shared.ranked():
-          if child.token not in mine:
+        for child in shared.ranked(shared_node):
+          token = shared_token[child]
+          if token not in mine:
             ticket += 1
-            push(heap, (-shared_weight * child.count, ticket, place, child.token, None, child))
-            wanted -= child.token not in there
+            push(heap, (-shared_weight * shared_count[child], ticket, place, token, None, child))
+            wanted -= token not in there
             if not wanted:
               break
     if not heap:
       break
-    _, _, place, token, own, shared = pop(heap)
+    _, _, place, token, own_node, shared_node = pop(heap)
     place = out.below(place, token)
 
 

@@ -28,6 +28,7 @@ class Generation:
   tokens: list[list[int]]
   finish: list[str]  # "eos", "stop" or "length", one a row
   counters: dict[str, Any]
+  drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
 
 
 class Method(Protocol):
@@ -95,6 +96,7 @@ def prefill(
   state = DecodeState(
     cache=cache,
     tokens=jnp.zeros((batch, room), jnp.int32),
+    drafted=jnp.zeros((batch, room), bool),
     count=jnp.zeros((batch,), jnp.int32),
     finish=jnp.zeros((batch,), jnp.int32),
     stop_state=jnp.zeros((batch,), jnp.int32),
@@ -284,9 +286,11 @@ def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) ->
   emitted = int(count.sum())
   # The prefill is a target forward too: it emits each row's first token.
   forwards = int(per_row.sum()) + job.batch
+  drafted = np.asarray(state.drafted)
   of_method = method.counters(state.method, int(per_row.sum()))
   return Generation(
     tokens=[tokens[row, : count[row]].tolist() for row in range(job.batch)],
+    drafted=[drafted[row, : count[row]].tolist() for row in range(job.batch)],
     finish=[Finish(int(value)).name.lower() for value in finish],
     counters=dict(
       prompt_tokens=sum(job.lengths),

@@ -39,6 +39,7 @@ class DecodeState:
 
   cache: KVCache
   tokens: Int[Array, "B L"]  # emitted so far, then zeros
+  drafted: Bool[Array, "B L"]  # which of them were accepted drafts, not the target's own choice
   count: Int[Array, " B"]  # how many; tokens[count - 1] is not in the cache yet
   finish: Int[Array, " B"]  # Finish values
   stop_state: Int[Array, " B"]
@@ -62,7 +63,8 @@ def emit(
   """Appends token[b, :count[b]] to every row that is still running, and ends rows that are through.
 
   A row ends with the first token that is an end token, completes a stop string or reaches the
-  limit; what comes after it is dropped. Returns the state and how many tokens each row took.
+  limit; what comes after it is dropped. All but token[b, count[b] - 1] count as drafts. Returns the
+  state and how many tokens each row took.
   """
   active, most = state.active, token.shape[1]
   place = jnp.arange(most)
@@ -82,11 +84,13 @@ def emit(
   finish = jnp.where(at_last(is_eos), int(Finish.EOS), finish)
   source = jnp.arange(state.tokens.shape[1]) - state.count[:, None]
   moved = jnp.take_along_axis(token, jnp.clip(source, 0, most - 1), axis=1)
+  new = (source >= 0) & (source < taken[:, None])
   history = state.history
   if history is not None:
     history = history.add(token, place < taken[:, None])
   state = state.replace(
-    tokens=jnp.where((source >= 0) & (source < taken[:, None]), moved, state.tokens),
+    tokens=jnp.where(new, moved, state.tokens),
+    drafted=state.drafted | (new & (source < count[:, None] - 1)),
     count=state.count + taken,
     finish=jnp.where(active, finish, state.finish),
     stop_state=jnp.where(active, at_last(stop_states), state.stop_state),

@@ -95,6 +95,26 @@ def test_decode_with_drafts_gives_the_text_without(folder, tmp_path, method):
   assert sum(run["counters"]["drafted_at_depth"]) > 0 and "accepted at depth" in errors
 
 
+def test_compare_shows_methods_side_by_side(folder, tmp_path):
+  out = tmp_path / "compared.json"
+  code, shown, errors = launch(
+    "experiments.decode", AR, f"--config.model={folder}", "--config.max_tokens=96",
+    "--compare=ar,lookup,auto", "--prompt=one two one two one", f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, errors
+  lines = {line.split()[0]: line.split() for line in shown.split("\n") if "lossless" in line}
+  assert list(lines) == ["ar", "lookup", "auto"]
+  assert {line[-1] for line in lines.values()} == {"100%"}
+  ar, lookup, _ = json.loads(out.read_text())["compared"]
+  assert ar["runs"][0]["tokens"] == lookup["runs"][0]["tokens"]
+  # A round's last token is the target's own, unless the limit cut it off.
+  for one in (ar, lookup):
+    run = one["runs"][0]
+    own = len(run["tokens"][0]) - sum(run["drafted"][0])
+    assert run["counters"]["target_forwards"] - own in (0, 1)
+  assert lookup["tokens_per_forward"] > ar["tokens_per_forward"] == 1
+
+
 def test_evaluate_scores_each_text(folder, tmp_path):
   for name in "ab":
     (tmp_path / f"{name}.txt").write_text(f"Text {name}, a line of it.\n" * 5)
@@ -121,6 +141,10 @@ MISTAKES = {
   ),
   "method": (
     ("experiments.decode", AR, "--config.method=magic", "--prompt=a"),
+    "unknown method 'magic'; there is: ar",
+  ),
+  "compared method": (
+    ("experiments.decode", AR, "--compare=ar,magic", "--prompt=a"),
     "unknown method 'magic'; there is: ar",
   ),
   "prompts folder": (("experiments.decode", AR, "--prompts=tests"), "Is a directory"),

@@ -23,6 +23,7 @@ def fresh():
   return DecodeState(
     cache=cache.allocate(batch=BATCH, capacity=1, layers=1, kv_heads=1, head_dim=1),
     tokens=jnp.zeros((BATCH, ROOM), jnp.int32),
+    drafted=jnp.zeros((BATCH, ROOM), bool),
     count=zeros,
     finish=zeros,
     stop_state=zeros,
@@ -48,7 +49,7 @@ def test_many_tokens_equal_one_at_a_time(data):
   many = one = fresh()
   for _ in range(4):
     tokens, count = ints(0, VOCAB - 1, BATCH, MOST), ints(1, MOST, BATCH)
-    before = many.count
+    before, drafted = many.count, np.array(many.drafted)
     many, taken = emit(many, request, tokens, count)
     for place in range(MOST):
       # A row without a token here is shown as ended, as one that waits for the next round.
@@ -56,5 +57,9 @@ def test_many_tokens_equal_one_at_a_time(data):
       shown = one.replace(finish=jnp.where(waits, int(Finish.LENGTH), one.finish))
       after, _ = emit(shown, request, tokens[:, place : place + 1], jnp.ones((BATCH,), jnp.int32))
       one = after.replace(finish=jnp.where(waits, one.finish, after.finish))
-    jax.tree.map(np.testing.assert_array_equal, many, one)
+    jax.tree.map(np.testing.assert_array_equal, many.replace(drafted=one.drafted), one)
     np.testing.assert_array_equal(many.count - before, taken)
+    for row in range(BATCH):  # the last of a round is no draft, unless it was cut off
+      new = np.arange(int(taken[row]))
+      drafted[row, int(before[row]) + new] = new < int(count[row]) - 1
+    np.testing.assert_array_equal(many.drafted, drafted)

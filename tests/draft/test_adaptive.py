@@ -72,7 +72,7 @@ def test_measured_cost_is_that_of_a_round(monkeypatch):
     plain = isinstance(method, Autoregressive)
     rounds = (max_tokens - 1) // (1 if plain else 2)
     seconds = 7 + rounds * (1 if plain else 3)
-    return Generation([], [], dict(seconds=seconds, target_forwards=1 + rounds))
+    return Generation([], [], dict(seconds=seconds, target_forwards=1 + rounds), [])
 
   monkeypatch.setattr(adaptive, "generate", generate)
   spec = Speculative(PromptLookup(length=3))

@@ -1,0 +1,44 @@
+"""Prompts of a launcher: from flags, JSON lines or standard input."""
+
+import json
+import sys
+from collections.abc import Sequence
+
+from mtjax.data.tokenizers import Tokenizer
+
+
+def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
+  """The prompts given, those of a file of {"prompt": "..."} lines, or else standard input whole.
+
+  Raises ValueError when there is none, or for a line that is something else (with its number).
+  """
+  prompts = list(given)
+  if file is not None:
+    with open(file, encoding="utf-8") as opened:
+      lines = enumerate(opened.read().split("\n"), 1)
+    prompts += [
+      _prompt_of(line, f"{file}, line {number}") for number, line in lines if line.strip()
+    ]
+  if not prompts and not sys.stdin.isatty():
+    prompts = [text] if (text := sys.stdin.read().rstrip("\n")) else []
+  if not prompts:
+    raise ValueError('no prompt: give --prompt="...", --prompts=file.jsonl, or text on stdin')
+  return prompts
+
+
+def _prompt_of(line: str, where: str) -> str:
+  try:
+    return "".join([json.loads(line)["prompt"]])  # a TypeError for anything but text
+  except (json.JSONDecodeError, KeyError, TypeError):
+    raise ValueError(f'{where}: not {{"prompt": "..."}}') from None
+
+
+def formatted(prompts: list[str], tokenizer: Tokenizer, prompt_format: str) -> list:
+  """Prompts as `TextModel.generate` takes them; "chat" makes each a user's turn."""
+  if prompt_format == "text":
+    return prompts
+  if prompt_format != "chat":
+    raise ValueError(f'prompt_format {prompt_format!r} is not one of: "text", "chat"')
+  if not hasattr(tokenizer, "encode_chat"):
+    raise ValueError("this model's tokenizer has no chat template; use prompt_format text")
+  return [tokenizer.encode_chat([dict(role="user", content=prompt)]) for prompt in prompts]

@@ -1,0 +1,86 @@
+"""Every drafter on real prompts: the bundled target's greedy text; where bfloat16 leaves it.
+
+`make test-slow ARGS=tests/draft` runs the 64 prompts; a few minutes a drafter on two cores.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.decode import ar
+from mtjax import frontier
+from mtjax.decode import generate
+from mtjax.drafters import DRAFTERS
+from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.report.comparison import contenders
+from mtjax.text import TextModel
+from tests.draft.real_prompts import real_prompts
+
+TOKENS, BATCH = 128, 16
+
+
+def texts(text, method, params):
+  """Greedy continuations of all prompts, 16 rows at a time, and the counters' sums."""
+  ids = [text.tokenizer.encode(prompt) for prompt in real_prompts()]
+  rows, forwards, accepted = [], 0, 0
+  for start in range(0, len(ids), BATCH):
+    batch = ids[start : start + BATCH]
+    settings = dict(method=method, method_params=params) if method else {}
+    out = generate(text.model, text.params, batch, max_tokens=TOKENS, **settings)
+    rows += [(p, t) for p, t in zip(batch, out.tokens, strict=True)]
+    forwards += out.counters["target_forwards"]
+    accepted += sum(out.counters.get("accepted_at_depth", []))
+  return rows, sum(len(tokens) for _, tokens in rows) / forwards, accepted
+
+
+def loaded(**settings):
+  text = load_pretrained("target", **settings)
+  return TextModel(text.model, weights_for_decoding(text.params, "stored"), text.tokenizer)
+
+
+@pytest.fixture(scope="module")
+def plain():
+  text = loaded()
+  return text, texts(text, None, None)[0]
+
+
+def test_the_prompts_are_64_different_ones():
+  prompts = real_prompts()
+  assert len(prompts) == len(set(prompts)) == 64 and min(map(len, prompts)) > 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DRAFTERS)
+def test_greedy_text_is_that_of_plain_decoding(plain, name):
+  text, expected = plain
+  one = contenders([name], ar.get_config(), text)[name]
+  found, per_forward, accepted = texts(text, one.method, one.params)
+  wrong = [row for row in range(64) if found[row] != expected[row]]
+  assert not wrong, f"{name} writes another text for prompts {wrong}"
+  assert accepted > 0 and per_forward > 1.05, "no draft was of use: this shows nothing"
+
+
+@pytest.mark.slow
+def test_where_bfloat16_differs_the_two_tokens_are_as_good_as_equal():
+  """Trees and single tokens round differently in bfloat16: only near-ties may change."""
+  text = loaded(dtype="bfloat16")
+  expected = texts(text, None, None)[0]
+  one = contenders(["lookup"], ar.get_config(), text)["lookup"]
+  found = texts(text, one.method, one.params)[0]
+  forward = jax.jit(text.model.forward)
+  margins = []
+  for (prompt, tokens), (_, others) in zip(expected, found, strict=True):
+    differs = np.flatnonzero(np.array(tokens) != np.array(others))
+    if differs.size:
+      rows = np.zeros((1, 512), np.int32)
+      whole = [*prompt, *tokens[: differs[0]]][-512:]
+      rows[0, : len(whole)] = whole
+      last = jnp.array([[len(whole) - 1]])
+      logits = forward(text.params, frontier.causal(jnp.asarray(rows)), None, last).logits[0, 0]
+      pair = logits[tokens[differs[0]]], logits[others[differs[0]]]
+      # One step of bfloat16 at the height of these logits.
+      step = 2.0 ** (np.floor(np.log2(float(jnp.abs(logits).max()))) - 7)
+      margins.append(abs(float(pair[0] - pair[1])) / step)
+  print(f"{len(margins)} of 64 texts differ; margins in steps of bfloat16: {np.round(margins, 1)}")
+  assert all(margin <= 4 for margin in margins), margins

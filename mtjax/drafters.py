@@ -5,7 +5,18 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, Trie
+from mtjax.draft import (
+  Drafter,
+  ModelChain,
+  PromptLookup,
+  Recycling,
+  SuffixSettings,
+  SuffixStore,
+  Trie,
+  TrieSettings,
+  TrieStore,
+)
+from mtjax.draft.trie_store import open_store
 from mtjax.text import TextModel
 
 # (config of configs/decode, target) -> the drafter and its parameters.
@@ -40,17 +51,18 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
   return build
 
 
-def with_store(config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
+def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Build:
   """`Trie` with a store of its own, kept in the file config.drafter.store from run to run."""
-  from mtjax.draft import trie_store
 
-  fields = dict(config.get("drafter", {}))
-  path = fields.pop("store", "")
-  of_drafter = {name: fields.pop(name) for name in ("size", "depth") if name in fields}
-  vocabulary = target.tokenizer.fingerprint()
-  settings = trie_store.TrieSettings(**fields)
-  store = trie_store.TrieStore(target.model.config.vocab_size, vocabulary, settings)
-  return Trie(**of_drafter), trie_store.open_store(path, store).handle
+  def build(config, target):
+    fields = dict(config.get("drafter", {}))
+    path = fields.pop("store", "")
+    of_drafter = {name: fields.pop(name) for name in ("size", "depth") if name in fields}
+    drafter, vocabulary = Trie(**of_drafter), target.tokenizer.fingerprint()
+    made = store(target.model.config.vocab_size, vocabulary, settings(**fields))
+    return drafter, open_store(path, made).handle
+
+  return build
 
 
 def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
@@ -69,6 +81,7 @@ def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
 DRAFTERS: dict[str, Build] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
-  "trie": with_store,
+  "trie": with_store(TrieStore, TrieSettings),
+  "suffix": with_store(SuffixStore, SuffixSettings),
   "recycling": of_vocabulary(Recycling),
 }

@@ -53,6 +53,14 @@ METHODS = {
     config="configs/decode/trie.py",
     test="tests/draft/test_trie_store.py",
   ),
+  "suffix": Method(
+    title="suffix counts",
+    paper="2411.04975",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/suffix.py",
+    config="configs/decode/suffix.py",
+    test="tests/draft/test_suffix.py",
+  ),
   "draft": Method(
     title="draft model, chain",
     paper="2211.17192, 2302.01318",

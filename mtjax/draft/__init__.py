@@ -4,6 +4,7 @@ from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
 from mtjax.draft.recycling import Recycling
+from mtjax.draft.suffix import SuffixSettings, SuffixStore
 from mtjax.draft.trie import Trie
 from mtjax.draft.trie_store import TrieSettings, TrieStore
 
@@ -14,6 +15,8 @@ __all__ = [
   "PromptLookup",
   "Recycling",
   "Round",
+  "SuffixSettings",
+  "SuffixStore",
   "Trie",
   "TrieSettings",
   "TrieStore",

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, Trie, TrieStore
+from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, SuffixStore, Trie, TrieStore
 from mtjax.models import Model, TransformerConfig, uniform_layers
 
 VOCAB = 12
@@ -41,8 +41,8 @@ def make(dim, seed, gain, *, layers=1):
 TARGET, PARAMS = make(16, 0, 4.0)
 SMALL, SMALL_PARAMS = make(8, 1, 2.0)
 
-# Both learn from every test that runs before, as they would in use; the second knows more than it.
-EMPTY, WARMED = TrieStore(VOCAB), TrieStore(VOCAB)
+# They learn from every test that runs before, as they would in use; one knows more than that.
+EMPTY, WARMED, SUFFIX = TrieStore(VOCAB), TrieStore(VOCAB), SuffixStore(VOCAB)
 WARMED.warm([[*prompt, *prompt, 5, 0, 10] for prompt in PROMPTS])
 
 ROWS = {
@@ -54,5 +54,6 @@ ROWS = {
   "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
   "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
+  "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),
   "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
 }

@@ -6,8 +6,11 @@ from typing import Any
 from jaxtyping import PyTree
 
 from mtjax.draft import (
+  BestFirst,
   Drafter,
+  GrownTree,
   ModelChain,
+  ModelTree,
   PromptLookup,
   Recycling,
   SuffixSettings,
@@ -81,6 +84,9 @@ def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
 DRAFTERS: dict[str, Build] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
+  "draft_tree": with_draft_model(ModelTree.of_names),
+  "best_first": with_draft_model(BestFirst),
+  "grown_tree": with_draft_model(GrownTree),
   "trie": with_store(TrieStore, TrieSettings),
   "suffix": with_store(SuffixStore, SuffixSettings),
   "recycling": of_vocabulary(Recycling),

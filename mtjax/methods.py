@@ -77,6 +77,30 @@ METHODS = {
     config="configs/decode/recycling.py",
     test="tests/draft/test_speculative.py",
   ),
+  "draft_tree": Method(
+    title="draft model, tree of a fixed shape",
+    paper="2305.09781, 2402.12374",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/model_tree.py",
+    config="configs/decode/draft_tree.py",
+    test="tests/draft/test_speculative.py",
+  ),
+  "best_first": Method(
+    title="draft model, its likeliest paths",
+    paper="2406.16858, 2406.17276",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/best_first.py",
+    config="configs/decode/best_first.py",
+    test="tests/draft/test_speculative.py",
+  ),
+  "grown_tree": Method(
+    title="draft model, a tree grown as it is drawn",
+    paper="2410.11744",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/grown_tree.py",
+    config="configs/decode/grown_tree.py",
+    test="tests/draft/test_speculative.py",
+  ),
 }
 
 

@@ -1,7 +1,10 @@
 """Drafters: what proposes the tokens that a target model verifies."""
 
+from mtjax.draft.best_first import BestFirst
+from mtjax.draft.grown_tree import GrownTree
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
+from mtjax.draft.model_tree import ModelTree
 from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
 from mtjax.draft.recycling import Recycling
 from mtjax.draft.suffix import SuffixSettings, SuffixStore
@@ -9,9 +12,12 @@ from mtjax.draft.trie import Trie
 from mtjax.draft.trie_store import TrieSettings, TrieStore
 
 __all__ = [
+  "BestFirst",
   "Context",
   "Drafter",
+  "GrownTree",
   "ModelChain",
+  "ModelTree",
   "PromptLookup",
   "Recycling",
   "Round",

@@ -5,8 +5,20 @@ import dataclasses
 import jax
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, ModelChain, PromptLookup, Recycling, SuffixStore, Trie, TrieStore
+from mtjax.draft import (
+  BestFirst,
+  Drafter,
+  GrownTree,
+  ModelChain,
+  ModelTree,
+  PromptLookup,
+  Recycling,
+  SuffixStore,
+  Trie,
+  TrieStore,
+)
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.trees import Topology
 
 VOCAB = 12
 # Of different lengths, with repetitions for what looks them up, and limits that end within drafts.
@@ -45,6 +57,8 @@ SMALL, SMALL_PARAMS = make(8, 1, 2.0)
 EMPTY, WARMED, SUFFIX = TrieStore(VOCAB), TrieStore(VOCAB), SuffixStore(VOCAB)
 WARMED.warm([[*prompt, *prompt, 5, 0, 10] for prompt in PROMPTS])
 
+RAGGED = Topology.from_paths([[0], [1], [2], [0, 0], [0, 2], [1, 0], [0, 0, 0], [0, 0, 1]])
+
 ROWS = {
   "lookup": Row("lookup", PromptLookup(length=4)),
   "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
@@ -52,6 +66,10 @@ ROWS = {
   # Accepts everything: the cache of the draft model is one short after every round.
   "the target itself": Row("draft", ModelChain(TARGET, 3), PARAMS),
   "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
+  # With leaves at every depth, and a sibling missing on the left.
+  "a tree of the target": Row("draft_tree", ModelTree(TARGET, RAGGED), PARAMS),
+  "likeliest paths of the target": Row("best_first", BestFirst(TARGET, 2, 3, 9, 0.15), PARAMS),
+  "a grown tree of the target": Row("grown_tree", GrownTree(TARGET, 8, 3, 2, 2), PARAMS),
   "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
   "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),

@@ -1,0 +1,180 @@
+"""A small model of the same vocabulary drafts a tree of a fixed shape, level by level."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax.draft.model_tree_state import Reading, TreeState, law_logits
+from mtjax.draft.protocol import draft_keys
+from mtjax.models import Model
+from mtjax.trees import Topology
+from mtjax.trees.named import named
+from mtjax.trees.siblings import likeliest, siblings
+from mtjax.types import Draft, DraftLaw
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelTree:
+  """A tree of shape `topology` whose siblings are drawn by `law` from the draft model's own law.
+
+  Params are the draft model's. The law is at the request's temperature and filters. One pass of
+  the draft model a level: it reads the level's nodes that have children, and those above them
+  again, since only what is accepted goes into its cache. DELTA takes a node's likeliest tokens by
+  `Topology.rank`, as every greedy request does; the laws that draw (`mtjax.trees.siblings`) take
+  `Topology.order`. Where q has fewer tokens than a node has children, the later ones are missing.
+
+  Raises ValueError for a root alone and for more children than the vocabulary has tokens.
+  """
+
+  model: Model
+  topology: Topology
+  law: DraftLaw = DraftLaw.WITHOUT_REPLACEMENT
+
+  def __post_init__(self):
+    if self.topology.height < 1:
+      raise ValueError("a tree of the root alone drafts nothing")
+    most = max(self.topology.rank) + 1
+    if most > self.model.config.vocab_size:
+      raise ValueError(
+        f"the tree takes {most} tokens after one node, the vocabulary has "
+        f"{self.model.config.vocab_size}"
+      )
+
+  @classmethod
+  def of_names(
+    cls,
+    model: Model,
+    topology: str | Sequence[int] = (4, 2, 1, 1),
+    law: str = DraftLaw.WITHOUT_REPLACEMENT.value,
+  ) -> "ModelTree":
+    """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""
+    return cls(model, named(topology), DraftLaw(law))
+
+  @property
+  def height(self) -> int:
+    return self.topology.height
+
+  @property
+  def breadth(self) -> int:
+    return self.topology.breadth
+
+  def start(self, params, prompt, length, *, room):
+    plan = _plan(self.topology)
+    nodes, reads = self.topology.size, plan[-1].reads
+    return TreeState.start(self.model, params, prompt, length, room=room, nodes=nodes, reads=reads)
+
+  def propose(self, params, state, context):
+    request, plan = context.request, _plan(self.topology)
+    greedy = request.rules.temperature is None
+    law = DraftLaw.DELTA if greedy else self.law
+    warm = None if greedy else request.rules.temperature > 0
+    keys = None if law is DraftLaw.DELTA else draft_keys(context)
+
+    def draw(place, level, logits):
+      """Tokens of the level's children, and the law they were drawn from."""
+      logits = law_logits(logits, request)
+      if law is DraftLaw.DELTA:
+        token, valid = likeliest(logits, level.most)
+        chosen = level.slot * level.most + level.rank
+        q = None
+      else:
+        q = jax.nn.softmax(logits, axis=-1)
+        here = jax.vmap(lambda key: jax.random.fold_in(key, place))(keys)
+        token, valid = siblings(law, logits, q, level.count, here, warm)
+        chosen = level.slot * token.shape[-1] + level.order
+      token, valid = (x.reshape(x.shape[0], -1)[:, chosen] for x in (token, valid))
+      return token, valid & valid_above[:, level.parent], q
+
+    state, logits = state.catch_up(self.model, params, context)
+    tokens = context.last[:, None]  # by level
+    valid_above = valid = jnp.ones_like(tokens, bool)
+    laws, output, position = [], None, None
+    for place, level in enumerate(plan):
+      if place > 0:
+        entry = tokens[:, level.read]
+        output, position = state.read(self.model, params, entry, level.above, len(level.count))
+        logits = output.logits
+      token, valid_above, q = draw(place, level, logits)
+      tokens = jnp.concatenate([tokens, token], axis=1)
+      valid = jnp.concatenate([valid, valid_above], axis=1)
+      laws.append(q)
+    by_node = np.argsort([node for nodes in self.topology.levels() for node in nodes])
+    tree = self.topology.tree(tokens[:, by_node], valid[:, by_node])
+    q = None
+    if law is not DraftLaw.DELTA:
+      inner = np.concatenate([level.node for level in plan])
+      rows = jnp.concatenate(laws, axis=1)
+      q = jnp.zeros((*tokens.shape, rows.shape[-1]), rows.dtype).at[:, inner].set(rows)
+    reading = state.reading
+    if output is not None:
+      reading = Reading(
+        jax.tree.map(lambda old, new: new.astype(old.dtype), reading.kv, output.kv),
+        position,
+        jnp.broadcast_to(jnp.asarray(_entries(self.topology)), tokens.shape),
+      )
+    forwards = jnp.full(context.last.shape, len(plan), jnp.int32)
+    return Draft(tree, law, q, forwards=forwards), state.replace(reading=reading)
+
+  def update(self, state, round):
+    return state.update(round)
+
+
+class _Level(NamedTuple):
+  """How the nodes of one depth get their children. Indices of numpy: a shape is static."""
+
+  node: np.ndarray  # nodes of this depth that have children
+  count: tuple[int, ...]  # how many
+  most: int  # candidates that the likeliest are taken from
+  slot: np.ndarray  # of each child: which of `node` is its parent
+  parent: np.ndarray  # of each child: place of its parent in this depth's nodes
+  rank: np.ndarray  # of each child
+  order: np.ndarray  # of each child
+  read: np.ndarray  # what is read for it: nodes with children above the leaves, by level
+  above: np.ndarray  # of each of those: its parent among them, -1: the root
+
+  @property
+  def reads(self) -> int:
+    return len(self.read)
+
+
+@functools.cache
+def _plan(topology: Topology) -> tuple[_Level, ...]:
+  levels, children = topology.levels(), topology.children()
+  by_level = [node for nodes in levels for node in nodes]
+  place = {node: index for index, node in enumerate(by_level)}
+  read: list[int] = []
+  plan = []
+  for depth in range(topology.height):
+    inner = [node for node in levels[depth] if children[node]]
+    read += inner if depth else []
+    entry = {node: index for index, node in enumerate(read)}
+    below = levels[depth + 1]
+    parents = [topology.parent[node] for node in below]
+    rank = np.array([topology.rank[node] for node in below])
+    plan.append(
+      _Level(
+        node=np.array(inner),
+        count=tuple(len(children[node]) for node in inner),
+        most=int(rank.max()) + 1,
+        slot=np.array([inner.index(parent) for parent in parents]),
+        parent=np.array([levels[depth].index(parent) for parent in parents]),
+        rank=rank,
+        order=np.array([topology.order[node] for node in below]),
+        read=np.array([place[node] for node in read], np.int32),
+        above=np.array([entry.get(topology.parent[node], -1) for node in read], np.int32),
+      )
+    )
+  return tuple(plan)
+
+
+def _entries(topology: Topology) -> np.ndarray:
+  """Where each node is among those read; -1 for the root and for leaves."""
+  out = np.full(topology.size, -1, np.int32)
+  read = [node for level in _plan(topology)[1:] for node in level.node]
+  out[read] = np.arange(len(read))
+  return out

@@ -1,0 +1,134 @@
+"""What drafters that read a tree with a small model share: its cache, and its law."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.cache import KVCache
+from mtjax.draft.protocol import Context, Round
+from mtjax.draft.text import Text
+from mtjax.models import Model, Params
+from mtjax.prefill import commit_prompt
+from mtjax.rounds import Request
+from mtjax.sampling import process
+from mtjax.types import LayerKV, Output
+
+# Entries read at a time after rounds in which this drafter was not asked.
+_CATCH_UP = 8
+
+
+@struct.dataclass
+class Reading:
+  """Drafts that the model has read in this round, none of them committed."""
+
+  kv: tuple[LayerKV, ...]  # of R entries
+  position: Int[Array, "B R"]
+  entry: Int[Array, "B N"]  # of each node of the tree; -1: not read
+
+
+@struct.dataclass
+class TreeState:
+  """The model's cache holds the beginning of the text and nothing else."""
+
+  cache: KVCache
+  text: Text
+  reading: Reading  # of no node, but between propose and update
+
+  @classmethod
+  def start(
+    cls,
+    model: Model,
+    params: Params,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    room: int,
+    nodes: int,
+    reads: int,
+  ) -> "TreeState":
+    """After the prompts, for trees of `nodes` of which at most `reads` are read."""
+    batch = prompt.shape[0]
+    capacity = min(prompt.shape[1] + room, model.config.max_position)
+    cache, _ = commit_prompt(model, params, prompt, length, capacity)
+    empty = model.allocate(batch, max(reads, 1))
+    entry = jnp.full((batch, nodes), -1, jnp.int32)
+    return cls(
+      cache, Text.of_prompt(prompt, length, room), Reading(empty.layers, empty.position, entry)
+    )
+
+  def catch_up(
+    self, model: Model, params: Params, context: Context
+  ) -> tuple["TreeState", Float[Array, "B 1 V"]]:
+    """Reads what the cache lacks of the text; logits after its last token, the tree's root.
+
+    From round to round that is the last token, and the draft before it if that was a leaf.
+    """
+    # The prefill emitted a token that no update brought.
+    first = (context.step == 1) & context.active
+    text = self.text.append(context.last[:, None], first.astype(jnp.int32))
+
+    def read(cache, size, leave):
+      place = cache.length[:, None] + jnp.arange(size)
+      token = jnp.take_along_axis(text.token, place, axis=1, mode="clip")
+      count = jnp.clip(text.length - cache.length - leave, 0, size)
+      frontier = frontier_lib.causal(token, start=cache.length, length=count)
+      output = model.forward(params, frontier, cache, jnp.maximum(count - 1, 0)[:, None])
+      path = jnp.broadcast_to(jnp.arange(size), token.shape)
+      return cache.commit(output.kv, frontier.position, path, count), output.logits
+
+    cache = jax.lax.while_loop(
+      lambda cache: jnp.any(text.length - cache.length > 2),
+      lambda cache: read(cache, _CATCH_UP, 1)[0],
+      self.cache,
+    )
+    cache, logits = read(cache, 2, 0)
+    return self.replace(cache=cache, text=text), logits
+
+  def read(
+    self,
+    model: Model,
+    params: Params,
+    token: Int[Array, "B R"],
+    parent: Int[Array, "#B R"],
+    last: int,
+    valid: Bool[Array, "B R"] | None = None,
+  ) -> tuple[Output, Int[Array, "B R"]]:
+    """A forward pass over drafts and their positions; nothing is kept of it.
+
+    parent: an entry before, or -1 for a child of the tree's root, which is in the cache. Logits
+    are those of the `last` last entries.
+    """
+    batch, size = token.shape
+    parent = jnp.broadcast_to(parent, (batch, size))
+    frontier = frontier_lib.tree(token, parent, start=self.cache.length, valid=valid)
+    rows = jnp.broadcast_to(jnp.arange(size - last, size), (batch, last))
+    return model.forward(params, frontier, self.cache, rows), frontier.position
+
+  def update(self, round: Round) -> "TreeState":
+    """Commits the accepted drafts that were read: all, but a leaf at the end of the path."""
+    path = round.verdict.path[:, 1:][:, : self.cache.capacity]
+    entry = jnp.take_along_axis(self.reading.entry, path, axis=1, mode="clip")
+    accepted = jnp.arange(path.shape[1]) < round.verdict.count[:, None] - 1
+    read = jnp.sum(jnp.cumprod(accepted & (entry >= 0), axis=1), axis=1)
+    count = jnp.where(round.taken > 0, read, 0)
+    cache = self.cache.commit(self.reading.kv, self.reading.position, jnp.maximum(entry, 0), count)
+    return TreeState(
+      cache=cache,
+      text=self.text.append(round.token, round.taken),
+      reading=self.reading.replace(entry=jnp.full_like(self.reading.entry, -1)),
+    )
+
+
+def law_logits(logits: Float[Array, "B I V"], request: Request) -> Float[Array, "B I V"]:
+  """Logits of the law that drafts are drawn from: the request's, penalties left out.
+
+  Rows that do not sample get the law of temperature 1, to rank tokens by.
+  """
+  rules = request.rules
+  if rules.temperature is None:
+    return logits if rules.logit_bias is None else logits + rules.logit_bias[:, None]
+  temperature = jnp.where(rules.temperature > 0, rules.temperature, 1)
+  unpunished = rules.replace(repetition_penalty=None, presence_penalty=None)
+  return process(logits, unpunished.replace(temperature=temperature))

@@ -1,0 +1,108 @@
+"""The likeliest paths of a draft law: candidates level by level, the best of all as a tree."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int
+
+from mtjax.types import TokenTree
+
+
+@struct.dataclass
+class Candidates:
+  """K tokens after each of a level's K best nodes; depth d + 1 stands at index d of H.
+
+  A candidate's number is (d K + place of its parent in the beam above) K + rank: parents have
+  smaller numbers than their children, likelier siblings than the others.
+  """
+
+  score: Float[Array, "B H K K"]  # log-probability of the path; -inf: no candidate
+  token: Int[Array, "B H K K"]
+  beam: Int[Array, "B H K"]  # the best of each level: place K + rank
+
+  @classmethod
+  def none(cls, batch: int, height: int, width: int) -> "Candidates":
+    shape = (batch, height, width, width)
+    return cls(
+      jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32), jnp.zeros(shape[:3], jnp.int32)
+    )
+
+  def add(self, depth: int, logp: Float[Array, "B I V"]) -> "Candidates":
+    """The next level: of the root (I = 1, depth 0) or of the beam of the level above (I = K)."""
+    batch, _, width, _ = self.score.shape
+    best, token = jax.lax.top_k(logp, width)
+    if depth > 0:
+      above = self.score[:, depth - 1].reshape(batch, -1)
+      best += jnp.take_along_axis(above, self.beam[:, depth - 1], axis=1)[:, :, None]
+    missing = ((0, 0), (0, width - best.shape[1]), (0, 0))
+    best = jnp.pad(best, missing, constant_values=-jnp.inf)
+    beam = jax.lax.top_k(best.reshape(batch, -1), width)[1]
+    return Candidates(
+      self.score.at[:, depth].set(best),
+      self.token.at[:, depth].set(jnp.pad(token, missing).astype(jnp.int32)),
+      self.beam.at[:, depth].set(beam.astype(jnp.int32)),
+    )
+
+  def best(self, size: int) -> tuple[Float[Array, "B S"], Int[Array, "B S"]]:
+    """The `size` best scores of all levels and their candidates' numbers.
+
+    A child's score is at most its parent's, and of equals the smaller number is taken: with a
+    candidate its parent is among them.
+    """
+    score, number = jax.lax.top_k(self.score.reshape(self.score.shape[0], -1), size)
+    return score, number.astype(jnp.int32)
+
+  def entries(self, depth: int) -> tuple[Int[Array, "B K"], Int[Array, "B K"], Array]:
+    """The beam of a level: tokens, places of parents in the beam above, which there are."""
+    batch, _, width, _ = self.score.shape
+    beam = self.beam[:, depth]
+    token, score = (
+      jnp.take_along_axis(x[:, depth].reshape(batch, -1), beam, axis=1)
+      for x in (self.token, self.score)
+    )
+    return token, beam // width, score > -jnp.inf
+
+  def tree(
+    self, root: Int[Array, " B"], score: Float[Array, "B S"], number: Int[Array, "B S"]
+  ) -> tuple[TokenTree, Int[Array, "B S"]]:
+    """What `best` chose, as a tree in the order of the numbers, and the number of each draft."""
+    batch, height, width, _ = self.score.shape
+    square = width * width
+    number = jnp.where(score > -jnp.inf, number, height * square)  # of none: behind all others
+    number = jnp.sort(number, axis=1)
+    valid = number < height * square
+    known = jnp.where(valid, number, 0)
+    depth, place = known // square, known // width % width
+    above = jnp.maximum(depth - 1, 0)
+    beam = jnp.take_along_axis(self.beam.reshape(batch, -1), above * width + place, axis=1)
+    rows = jnp.arange(batch)[:, None]
+    node = jnp.zeros((batch, height * square), jnp.int32)
+    node = node.at[rows, number].set(1 + jnp.arange(number.shape[1]), mode="drop")
+    parent = jnp.take_along_axis(node, above * square + beam, axis=1)
+    token = jnp.take_along_axis(self.token.reshape(batch, -1), known, axis=1)
+
+    def nodes(first, rest):
+      return jnp.concatenate([first[:, None], rest], axis=1).astype(jnp.int32)
+
+    zero = jnp.zeros_like(root)
+    tree = TokenTree(
+      token=nodes(root, token),
+      parent=nodes(zero - 1, jnp.where((depth > 0) & valid, parent, 0)),
+      depth=nodes(zero, depth + 1),
+      order=nodes(zero, known % width),
+      valid=nodes(zero + 1, valid) > 0,
+      height=height,
+      breadth=width,
+    )
+    return tree, number
+
+  def entry_of(self, number: Int[Array, "B S"], levels: Int[Array, ""]) -> Int[Array, "B S"]:
+    """Where a candidate stands among the beams of the first `levels` levels, in a row; -1: not."""
+    batch, height, width, _ = self.score.shape
+    where = jnp.arange(height)[:, None] * width**2 + self.beam
+    entry = jnp.arange(height)[:, None] * width + jnp.arange(width)
+    entry = jnp.where(jnp.arange(height)[:, None] < levels, entry, -1)
+    out = jnp.full((batch, height * width**2), -1, jnp.int32)
+    rows = jnp.arange(batch)[:, None, None]
+    out = out.at[rows, where].set(jnp.broadcast_to(entry, where.shape).astype(jnp.int32))
+    return jnp.take_along_axis(out, number, axis=1, mode="fill", fill_value=-1)

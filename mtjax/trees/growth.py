@@ -1,0 +1,104 @@
+"""Trees that grow where a draft is expected to be accepted, one drawn child at a time."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax.types import TokenTree
+
+
+@struct.dataclass
+class Growth:
+  """A tree of one row while it grows; N nodes, of which the later ones are still missing.
+
+  Every node has one slot, for its next child. What the children would be is drawn with the node's
+  law, C of them in order; growth looks at a child when it is added, not before.
+  """
+
+  token: Int[Array, " N"]
+  parent: Int[Array, " N"]
+  depth: Int[Array, " N"]
+  order: Int[Array, " N"]
+  valid: Bool[Array, " N"]
+  reach: Float[Array, " N"]  # the drafter's estimate of the chance that a node is accepted
+  value: Float[Array, " N"]  # and that its slot's next child is tried; 0: no slot
+  children: Int[Array, " N"]  # added so far
+  drawn: Int[Array, "N C"]  # children in draw order, of nodes whose law is known
+  share: Float[Array, "N C"]  # `shares` of them
+
+  @classmethod
+  def plant(cls, root: Int[Array, ""], size: int, breadth: int, dtype=jnp.float32) -> "Growth":
+    """The root, its law not known yet, in a tree of `size` nodes."""
+    nothing = jnp.zeros((size,), jnp.int32)
+    value = jnp.zeros((size,), dtype)
+    return cls(
+      token=nothing.at[0].set(root),
+      parent=nothing.at[0].set(-1),
+      depth=nothing,
+      order=nothing,
+      valid=nothing.at[0].set(1) > 0,
+      reach=value.at[0].set(1),
+      value=value,
+      children=nothing,
+      drawn=jnp.zeros((size, breadth), jnp.int32),
+      share=jnp.zeros((size, breadth), dtype),
+    )
+
+  def open(
+    self, node: int, drawn: Int[Array, "M C"], share: Float[Array, "M C"], height: int
+  ) -> "Growth":
+    """Gives nodes node, ..., node + M - 1 their slots, but for those at depth `height`."""
+    here = slice(node, node + drawn.shape[0])
+    may = self.valid[here] & (self.depth[here] < height) & (share[:, 0] > 0)
+    return self.replace(
+      value=self.value.at[here].set(jnp.where(may, self.reach[here], 0)),
+      drawn=self.drawn.at[here].set(drawn),
+      share=self.share.at[here].set(share),
+    )
+
+  def add(self, node: Int[Array, ""]) -> "Growth":
+    """DySpec's step (2410.11744): the slot of the largest value gets its child, as `node`.
+
+    A slot of value v whose child x has the share R(x) of what is left of q leaves a node of reach
+    v R(x), and a slot of value v (1 - R(x)) for x's next sibling. Ties go to the earlier node.
+    Without a slot `node` stays missing.
+    """
+    above = jnp.argmax(self.value)
+    value, place = self.value[above], self.children[above]
+    found = value > 0
+    share = self.share[above, place]
+    following = jnp.minimum(place + 1, self.drawn.shape[1] - 1)
+    more = (following > place) & (self.share[above, following] > 0)
+    return self.replace(
+      token=self.token.at[node].set(self.drawn[above, place]),
+      parent=self.parent.at[node].set(jnp.where(found, above, 0).astype(jnp.int32)),
+      depth=self.depth.at[node].set(self.depth[above] + 1),
+      order=self.order.at[node].set(place),
+      valid=self.valid.at[node].set(found),
+      reach=self.reach.at[node].set(value * share),
+      value=self.value.at[above].set(jnp.where(more, value * (1 - share), 0)),
+      children=self.children.at[above].add(found.astype(jnp.int32)),
+    )
+
+  def add_all(self, begin: int, end: int) -> "Growth":
+    """Nodes begin, ..., end - 1."""
+    return jax.lax.fori_loop(begin, end, lambda node, growth: growth.add(node), self)
+
+  def tree(self, height: int) -> TokenTree:
+    """As verifiers take it (a row's, or a batch's of a mapped Growth)."""
+    return TokenTree(
+      self.token,
+      self.parent,
+      self.depth,
+      self.order,
+      self.valid,
+      height=height,
+      breadth=self.drawn.shape[-1],
+    )
+
+
+def shares(q: Float[Array, "*M C"], valid: Bool[Array, "*M C"]) -> Float[Array, "*M C"]:
+  """q(x_c) as a share of what x_1, ..., x_(c-1) leave of q; 0 where there is no child."""
+  left = 1 - (jnp.cumsum(q, axis=-1) - q)
+  return jnp.where(valid & (q > 0), q / jnp.maximum(left, q), 0)

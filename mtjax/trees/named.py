@@ -1,0 +1,19 @@
+"""Shapes as configs name them."""
+
+from collections.abc import Sequence
+
+from mtjax.trees.published import EAGLE_25, MEDUSA_63
+from mtjax.trees.topology import Topology, k_ary
+
+PUBLISHED = {"medusa_63": MEDUSA_63, "eagle_25": EAGLE_25}
+
+
+def named(shape: str | Sequence[int]) -> Topology:
+  """ "medusa_63", "eagle_25", or children by depth: (4, 2, 1) is `k_ary`. ValueError for others."""
+  if isinstance(shape, str):
+    if shape not in PUBLISHED:
+      raise ValueError(
+        f"no tree {shape!r}: give one of {', '.join(PUBLISHED)}, or children by depth, (4, 2, 1)"
+      )
+    return PUBLISHED[shape]
+  return k_ary(tuple(shape))

@@ -68,15 +68,16 @@ def run() -> None:
   launch.check_output(_OUTPUT.value)
   prompt_sets.check_sets(_SETS.value)
   systems = {name: system(name) for name in _SYSTEMS.value}
-  counts = dict(prompts=_PROMPTS.value, others=_WARM.value, most=_LENGTH.value)
+  counts = _PROMPTS.value, _WARM.value
+  texts = {name: prompt_sets.split_prompts(data, name, *counts) for name in _SETS.value}
   console = Console(width=None if sys.stdout.isatty() else 150)
   with tempfile.TemporaryDirectory() as folder, console.status("") as status:
-    texts = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
-    encode = texts["target"].tokenizer.encode
+    models = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
+    encode, most = models["target"].tokenizer.encode, _LENGTH.value
     results, failed = compare_sets(
       folder,
       systems,
-      [PromptSet.read(data, name, encode, **counts) for name in _SETS.value],
+      [PromptSet.of_texts(name, both, encode, most=most) for name, both in texts.items()],
       tokens=_TOKENS.value,
       temperatures=[float(value) for value in _TEMPERATURES.value],
       threads=_THREADS.value,
@@ -88,11 +89,10 @@ def run() -> None:
   for name, why in failed.items():
     console.print(f"{name}: {why}", style="yellow", markup=False)
   if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module("__main__")
-    settings = {flag.name: flag.value for flag in own}
+    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
     rows = [dataclasses.asdict(result) for result in results]
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, results=rows, failed=failed), file)
+      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
 
 
 if __name__ == "__main__":

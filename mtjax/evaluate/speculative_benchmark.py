@@ -10,7 +10,6 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtjax.evaluate import prompt_sets
 from mtjax.evaluate.benchmark import interleave, median_ratio, open_workers, same_text
 from mtjax.evaluate.peers import Job, System
 
@@ -31,16 +30,12 @@ class PromptSet:
       raise ValueError(f"{self.name}: a prompt that is timed would be decoded in the warm-up too")
 
   @classmethod
-  def read(
-    cls, root: str, name: str, encode: Encode, *, prompts: int, others: int, most: int
+  def of_texts(
+    cls, name: str, texts: tuple[Sequence[str], Sequence[str]], encode: Encode, *, most: int
   ) -> "PromptSet":
-    """The set `name` below `root`, prompts cut to their last `most` tokens.
-
-    Raises what `mtjax.evaluate.prompt_sets.split_prompts` does.
-    """
-    texts = prompt_sets.split_prompts(root, name, prompts, others)
-    timed, rest = ([encode(text)[-most:] for text in part] for part in texts)
-    return cls(name, timed, rest)
+    """Of what `mtjax.evaluate.prompt_sets.split_prompts` gives, cut to the last `most` tokens."""
+    timed, others = ([encode(text)[-most:] for text in part] for part in texts)
+    return cls(name, timed, others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Result:
   temperature: float
   seconds: list[list[float]]  # [R][P], without compilation
   tokens: list[list[list[int]]]  # [R][P]: new tokens
-  forwards: list[list[int | None]]  # [R][P]: of the target, the prompt's among them
+  forwards: list[list[int]]  # [R][P]: of the target, the prompt's among them
   counters: list[list[dict[str, Any] | None]]  # [R][P]: what else the system counts
 
   @property

@@ -1,5 +1,6 @@
 """mtjax with any of its decoding methods, as configs/decode have them."""
 
+import gc
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,15 @@ def open_system(folder: str, threads: int, *, config: Mapping[str, Any]) -> Run:
   config = {k: own.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}
   loaded = load_pretrained(config["model"])
   params = weights_for_decoding(loaded.params, config["weights"])
-  stores = host.alive()
-  decoder = _Decoder(TextModel(loaded.model, params, loaded.tokenizer), config)
-  return decoder if host.alive() == stores else _WithStore(decoder)
+  text, stores = TextModel(loaded.model, params, loaded.tokenizer), host.alive()
+  decoder = _Decoder(text, config)
+  return decoder if host.alive() == stores else _WithStore(text, config)
 
 
 class _Decoder:
   def __init__(self, text: TextModel, config: Mapping[str, Any]):
     self._text, self._config = text, config
-    self.prepare()
-
-  def prepare(self):
-    self._method, self._method_params = make_method(self._config, self._text)
+    self._method, self._method_params = make_method(config, text)
 
   def __call__(self, prompts, job):
     out = generate(
@@ -47,14 +45,11 @@ class _Decoder:
     return Text(out.tokens, counters.pop("target_forwards"), counters)
 
 
-class _WithStore:
-  """What a host drafter learned lies in its store, which goes with its method."""
-
-  def __init__(self, decoder: _Decoder):
-    self._decoder = decoder
-
-  def __call__(self, prompts, job):
-    return self._decoder(prompts, job)
+class _WithStore(_Decoder):
+  """What a host drafter learns is in its store, which its parameters name."""
 
   def forget(self):
-    self._decoder.prepare()
+    _, self._method_params = make_method(self._config, self._text)
+    # Earlier stores live on; that they are there must not slow down later passes.
+    gc.collect()
+    gc.freeze()

@@ -13,6 +13,9 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Iterable
+
+from mtjax.evaluate.peers import Job, Run
 
 _SEEDS, _BEFORE = 2**16, 2**15  # seeds of a job; where those of the untimed batches begin
 
@@ -31,17 +34,20 @@ def main(folder: str, threads: int, system: dict) -> None:
   def answer(**fields):
     print(json.dumps(fields), file=answers, flush=True)
 
-  from mtjax.evaluate.peers import Job
-
   try:
     opened = importlib.import_module(f"mtjax.evaluate.peers.{system['module']}")
     run = opened.open_system(folder, threads, **system["settings"])
-    remembers = hasattr(run, "forget")
   except Exception as error:  # noqa: BLE001 - a peer that does not start is a row without figures
     answer(error=f"{type(error).__name__}: {error}")
     return
+  serve(run, sys.stdin, answer)
+
+
+def serve(run: Run, lines: Iterable[str], answer: Callable[..., None]) -> None:
+  """Answers every line until there are no more."""
+  remembers = hasattr(run, "forget")
   answer(ready=True, remembers=remembers)
-  for line in sys.stdin:
+  for line in lines:
     asked = json.loads(line)
     try:
       job = Job(**asked["job"])

@@ -41,6 +41,7 @@ class Decision:
   tree: TokenTree  # as it was verified
   verdict: Verdict
   logits: Float[Array, "B N V"]
+  law: Float[Array, "B N V"]  # processed logits: what was verified against
   kv: tuple[LayerKV, ...]
   position: Int[Array, "B N"]
   entries: Int[Array, ""]  # of the forward pass, padding left out
@@ -98,7 +99,7 @@ class Speculative:
     law = process(output.logits, request.rules, _histories(state.history, tree))
     name = "greedy" if request.rules.temperature is None else self.verifier
     verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
-    return Decision(tree, verdict, output.logits, output.kv, frontier.position, entries)
+    return Decision(tree, verdict, output.logits, law, output.kv, frontier.position, entries)
 
   def keep(
     self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"

@@ -220,23 +220,28 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
     sizes = collections.Counter(gram[0] for gram in found)
     assert trie.counts.sizes == sizes and max(sizes.values(), default=0) <= fields.tree_nodes
     assert all(count <= found[g[:-1]] for g, count in found.items() if len(g) > 1)
-  for number in range(1, begun + 1):
-    branches = trie.draft(number, size, depth)
-    assert drafts(branches) == plain.draft(number, size, depth)
-    siblings = collections.defaultdict(list)
-    for parent, order, token in zip(branches.parent, branches.order, branches.token, strict=True):
-      siblings[parent].append((order, token))
-    for parent, found in siblings.items():
-      assert [order for order, _ in found] == list(range(len(found)))
-      assert len({token for _, token in found}) == len(found) or parent == -1
+    for number in range(1, begun + 1):
+      branches = trie.draft(number, size, depth)
+      assert drafts(branches) == plain.draft(number, size, depth)
+      siblings = collections.Counter(branches.parent)
+      orders = set(zip(branches.parent, branches.order, strict=True))
+      assert orders == {(p, order) for p, count in siblings.items() for order in range(count)}
+      assert len(set(drafts(branches))) == branches.drafts <= size
 
 
 def test_squeezing_halves_what_is_frequent_and_drops_the_rest():
-  trie = store(tree_nodes=3, branch_length=2)
-  trie.warm([[1, 2], [1, 2], [1, 2]])
-  assert counts(trie.counts) == {(1,): 3, (1, 2): 3, (2,): 3}
-  trie.warm([[1, 3], [1, 4]])  # 1, 12, 13, 14: one too many
-  assert counts(trie.counts) == {(1,): 2.5, (1, 2): 1.5, (2,): 3, (3,): 1, (4,): 1}
+  trie = store(tree_nodes=4, branch_length=2)
+  (request,) = trie.begin([[1]])
+  trie.warm([[1, 2]] * 3 + [[1, 3]])
+  assert counts(trie.counts) == {(1,): 4, (1, 2): 3, (2,): 3, (1, 3): 1, (3,): 1}
+  assert drafts(trie.draft(request, 9, 9)) == [(2,), (3,)]
+  trie.warm([[1, 2, 5, 6]])  # 1, 12, 13, 125: four are kept; 5 and 6 are other trees
+  assert counts(trie.counts)[(1, 2)] == 4
+  trie.warm([[2, 1, 2, 7]])  # 127 is the fifth of its tree
+  found = counts(trie.counts)
+  assert {gram: n for gram, n in found.items() if gram[0] == 1} == {(1,): 3, (1, 2): 2.5}
+  assert found[(5,)] == found[(5, 6)] == 1  # another tree
+  assert drafts(trie.draft(request, 9, 9)) == [(2,)]
 
 
 def test_a_file_gives_back_the_counts(tmp_path):

@@ -67,8 +67,8 @@ def floors(results: Results) -> list[Floor]:
     peers = [system for system in systems if system.startswith(peer)]
 
     def ratio(system):
-      found = [results.mean_speed_up(system, other) for other in peers]
-      return min(found) if found and None not in found else None
+      found = [value for other in peers if (value := results.mean_speed_up(system, other))]
+      return min(found) if found and len(found) == len(peers) else None
 
     return ratio
 
@@ -76,7 +76,7 @@ def floors(results: Results) -> list[Floor]:
     found = {system: value for system in of if (value := figure(system)) is not None}
     if not found:
       return Floor(demand, least, None)
-    system = choose(found, key=found.get)
+    system = choose(found, key=found.__getitem__)
     return Floor(demand, least, found[system], system)
 
   return [

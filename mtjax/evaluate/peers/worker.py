@@ -45,14 +45,14 @@ def main(folder: str, threads: int, system: dict) -> None:
 
 def serve(run: Run, lines: Iterable[str], answer: Callable[..., None]) -> None:
   """Answers every line until there are no more."""
-  remembers = hasattr(run, "forget")
-  answer(ready=True, remembers=remembers)
+  forget = getattr(run, "forget", None)
+  answer(ready=True, remembers=forget is not None)
   for line in lines:
     asked = json.loads(line)
     try:
       job = Job(**asked["job"])
-      if remembers and asked["before"] is not None:
-        run.forget()
+      if forget is not None and asked["before"] is not None:
+        forget()
         for prompts, own in _seeded(asked["before"], job, _BEFORE):
           run(prompts, own)
       answer(batches=[_timed(run, *batch) for batch in _seeded(asked["batches"], job, 0)])

@@ -244,6 +244,16 @@ def test_squeezing_halves_what_is_frequent_and_drops_the_rest():
   assert drafts(trie.draft(request, 9, 9)) == [(2,)]
 
 
+def test_nodes_that_were_squeezed_out_are_forgotten_where_they_hung():
+  trie = store(tree_nodes=4, branch_length=2)
+  (request,) = trie.begin([[1, 2]])
+  trie.warm([[1, 2, 6], [1, 2, 6], [1, 2, 3]])
+  assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]
+  trie.warm([[1, 4], [9, 8]])  # 1, 12, 126, 123, 14: 123 and 14 go, and 9 and 98 get their numbers
+  assert (1, 2, 3) not in counts(trie.counts) and (9, 8) in counts(trie.counts)
+  assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]  # 3 after 2 alone
+
+
 def test_a_file_gives_back_the_counts(tmp_path):
   path = tmp_path / "trie.npz"
   trie = TrieStore(16, "words")

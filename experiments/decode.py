@@ -13,17 +13,18 @@ from rich.console import Console
 
 from mtjax import launch
 from mtjax.methods import check_method
-from mtjax.presets import load_pretrained, make_method, weights_for_decoding
+from mtjax.optimum import audited
+from mtjax.presets import load_pretrained, make_method, run_settings, weights_for_decoding
 from mtjax.prompts import formatted, read_prompts
 from mtjax.report import comparison
-from mtjax.report.terminal import counters_table
-from mtjax.sampling import Sampling
+from mtjax.report.terminal import audit_table, counters_table
 from mtjax.text import TextModel
 
 _CONFIG = launch.define_config()
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be given several times.")
 _PROMPTS = flags.DEFINE_string("prompts", None, 'JSON lines, each {"prompt": "..."}.')
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write texts, tokens, settings, counters.")
+_AUDIT = flags.DEFINE_bool("audit", False, "Acceptance beside the optimum, depth by depth.")
 _COMPARE = flags.DEFINE_list("compare", [], "Methods to run side by side; the first is the base.")
 
 
@@ -42,21 +43,11 @@ def run() -> None:
       json.dump(dict(settings=config.to_dict(), **record), file, indent=2)
 
 
-def _settings(config) -> dict:
-  sampling = Sampling(
-    temperature=config.temperature,
-    top_k=config.top_k,
-    top_p=config.top_p,
-    min_p=config.min_p,
-    repetition_penalty=config.repetition_penalty,
-    presence_penalty=config.presence_penalty,
-  )
-  of_run = dict(max_tokens=config.max_tokens, key=config.seed, stop=config.stop)
-  return dict(sampling=sampling, **of_run)
-
-
 def _decode(config, text, inputs) -> dict:
   method, method_params = make_method(config, text)
+  audit = None
+  if _AUDIT.value:
+    method, method_params, audit = audited(method, method_params)
   results = []
   pieces = text.stream(
     inputs,
@@ -64,7 +55,7 @@ def _decode(config, text, inputs) -> dict:
     method_params=method_params,
     every=config.every,
     on_finish=lambda *result: results.append(result),
-    **_settings(config),
+    **run_settings(config),
   )
   for new in pieces:
     if len(inputs) == 1:
@@ -73,15 +64,22 @@ def _decode(config, text, inputs) -> dict:
   print() if len(inputs) == 1 else print(
     "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))
   )
-  Console(stderr=True).print(counters_table(generation.counters))
-  return dict(rows=[vars(completion) for completion in completions], counters=generation.counters)
+  console, record = (
+    Console(stderr=True),
+    dict(rows=[vars(completion) for completion in completions]),
+  )
+  console.print(counters_table(generation.counters))
+  if audit is not None:
+    console.print(audit_table(audit.rows()))
+    record["audit"] = audit.rows()
+  return dict(record, counters=generation.counters)
 
 
 def _compare(config, text, inputs) -> dict:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
   results = []
-  for result in comparison.compare(text, inputs, contenders, **_settings(config)):
+  for result in comparison.compare(text, inputs, contenders, **run_settings(config)):
     console.rule(result.name, align="left")
     for generation in result.runs:
       console.print(

@@ -6,7 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PyTree
 
+from mtjax.decode import Method
 from mtjax.draft import Context, host
 from mtjax.speculative import Decision, Speculative
 from mtjax.types import Draft, DraftLaw
@@ -59,6 +61,19 @@ class Audited(Speculative):
     decision = self.decide(model, params, request, state, draft)
     _tell(handle, draft, decision, state.active)
     return self.keep(request, state, draft, drafter, decision)
+
+
+def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:
+  """A speculative method and its parameters as `Audited`, and the audit that its runs fill.
+
+  Raises ValueError for a method that is not exactly propose, verify, commit each round.
+  """
+  if type(method) is not Speculative:
+    raise ValueError(
+      f"only speculative methods have an optimum to compare with, not {type(method).__name__}"
+    )
+  audit = Audit(method.drafter.height)
+  return Audited(method.drafter, method.verifier), (host.register(audit), params), audit
 
 
 def _tell(handle, draft: Draft, decision: Decision, active) -> None:

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mtjax.decode import Autoregressive, Method
 from mtjax.methods import check_method
 from mtjax.models import Params
 from mtjax.models.quantize import pack, to_int8
+from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft")
-WEIGHTS = ("stored", "int8")
+WEIGHTS = ("stored", "float32", "int8")
 
 # Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
 # three is in the training text.
@@ -49,21 +51,32 @@ def model_path(name: str) -> str:
 def weights_for_decoding(params: Params, weights: str) -> Params:
   """Parameters in one of WEIGHTS, laid out for this machine.
 
-  "stored": the same model. "int8": weight-only int8, which is another target model (see
+  "stored": the same model, as narrow as holds it exactly. "float32": the same model, 32 bits a
+  weight, as other systems read it. "int8": weight-only int8, which is another target model (see
   `mtjax.models.quantize`). Raises ValueError for another name.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
-  chosen = to_int8(params) if weights == "int8" else params
-  return pack_if_useful(chosen)
+  if weights == "float32":
+    return pack_if_useful(params, narrowest=jnp.float32)
+  return pack_if_useful(to_int8(params) if weights == "int8" else params)
 
 
-def pack_if_useful(params: Params) -> Params:
+def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
   """`pack`, on huge pages, where the native CPU product works; else the parameters as they are."""
   from mtjax.native.matmul import support
   from mtjax.native.memory import on_huge_pages
 
-  return on_huge_pages(pack(params)) if support() is None else params
+  return on_huge_pages(pack(params, narrowest=narrowest)) if support() is None else params
+
+
+def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
+  laws = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
+  sampling = Sampling(**{name: config[name] for name in laws})
+  return dict(
+    sampling=sampling, max_tokens=config["max_tokens"], key=config["seed"], stop=config["stop"]
+  )
 
 
 def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:

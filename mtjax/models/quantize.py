@@ -5,6 +5,7 @@ there is. `to_int8` changes the target model; `pack` never does.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
@@ -52,22 +53,27 @@ def dequantize(params: Params) -> Params:
   return _transform(params, linear, embedding)
 
 
-def pack(params: Params) -> Params:
+def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
   """The same model, laid out for decoding on a CPU (see mtjax.native): nothing else reads it.
 
   Kernels become panels; a tied head gets panels of its own beside the embedding. float32 weights
-  that bfloat16 holds exactly are stored so: half the bytes, the same products in float32. int8
-  stays int8. Packed parameters have no gradient and cannot be exported.
+  that bfloat16 holds exactly are stored so: half the bytes, the same products in float32
+  (narrowest=float32: never). int8 stays int8. Packed parameters have no gradient and cannot be
+  exported.
   """
+
+  def narrow(weights):
+    half = weights.astype(narrowest)
+    return half if bool(jnp.all(half.astype(weights.dtype) == weights)) else weights
 
   def linear(node):
     if "int8" in node:
       rest = _replace(node, "int8", panels=pack_panels(node["int8"]))
       return rest
-    return _replace(node, "kernel", panels=pack_panels(_narrow(node["kernel"])))
+    return _replace(node, "kernel", panels=pack_panels(narrow(node["kernel"])))
 
   def embedding(node):
-    return node if "int8" in node else dict(table=_narrow(node["table"]))
+    return node if "int8" in node else dict(table=narrow(node["table"]))
 
   packed = _transform(params, linear, embedding)
   if "head" not in params:
@@ -78,11 +84,6 @@ def pack(params: Params) -> Params:
       head = dict(panels=pack_panels(table["table"].T))
     packed = dict(packed, head=head)
   return packed
-
-
-def _narrow(weights):
-  half = weights.astype(jnp.bfloat16)
-  return half if bool(jnp.all(half.astype(weights.dtype) == weights)) else weights
 
 
 def _replace(node: dict, old: str, **new) -> dict:

@@ -1,0 +1,70 @@
+"""Tokens per forward of retrieval drafters on given text, no model: python -m experiments.replay
+
+--text is name=source (see mtjax/data/sources.py), several times. Of --count documents the first
+half is the prompt and what follows is what a target would write; the others warm the stores. A
+target that writes other text than these accepts less, or more where it repeats itself.
+
+The sets of the table in README (DATA is the developer data set; 2 minutes on 2 CPU cores):
+
+python -m experiments.replay \
+  --text="toolcall=file:DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}" \
+  --text="pycode=file:DATA/pycode/*.jsonl.gz#text_key={text}" \
+  --text="specbench=file:DATA/specbench/*.jsonl.gz#text_key={turns}" \
+  --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
+"""
+
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from mtjax import launch
+
+_TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
+_TOKENIZER = flags.DEFINE_string("tokenizer", "target", "Bundled model, folder or hub id.")
+_COUNT = flags.DEFINE_integer("count", 16, "Documents to replay.", lower_bound=1)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Of a prompt, at most.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("tokens", 128, "Of a continuation, at most.", lower_bound=1)
+_SIZES = flags.DEFINE_list("sizes", ["5", "8", "16"], "Nodes of a tree, the root among them.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+
+
+def run() -> None:
+  if not _TEXT.value:
+    raise ValueError('--text is missing, for example --text="code=file:*.jsonl#text_key=text"')
+  launch.check_output(_OUTPUT.value)
+  sizes = [int(size) for size in _SIZES.value]
+  # Imported here: a mistake in the command is answered at once.
+  from mtjax.evaluate.replay import compare, split
+  from mtjax.evaluate.texts import named_documents
+  from mtjax.presets import load_pretrained
+
+  tokenizer = load_pretrained(_TOKENIZER.value).tokenizer
+  rows: dict[str, dict[str, list[float]]] = {}
+  with Console(stderr=True).status("") as status:
+    for name, documents in named_documents(_TEXT.value, tokenizer).items():
+      pairs, others = split(
+        [tokens for tokens, _ in documents],
+        _COUNT.value,
+        prompt=_PROMPT.value,
+        tokens=_TOKENS.value,
+      )
+      found = rows.setdefault(name, {})
+      for size in sizes:
+        for drafter, rate in compare(pairs, others, size=size, vocab_size=tokenizer.vocab_size):
+          status.update(f"{name}, {size} nodes: {drafter} {rate:.2f}")
+          found.setdefault(drafter, []).append(rate)
+  table = Table("text", "drafter", *(f"{size} nodes" for size in sizes))
+  for name, found in rows.items():
+    for drafter, rates in found.items():
+      table.add_row(name, drafter, *(f"{rate:.2f}" for rate in rates))
+  Console(file=sys.stdout).print(table)
+  if _OUTPUT.value is not None:
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dict(sizes=sizes, tokens_per_forward=rows), file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

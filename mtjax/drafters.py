@@ -9,6 +9,7 @@ from mtjax.draft import (
   BestFirst,
   Drafter,
   GrownTree,
+  Jacobi,
   ModelChain,
   ModelTree,
   PromptLookup,
@@ -90,4 +91,5 @@ DRAFTERS: dict[str, Build] = {
   "trie": with_store(TrieStore, TrieSettings),
   "suffix": with_store(SuffixStore, SuffixSettings),
   "recycling": of_vocabulary(Recycling),
+  "jacobi": of_settings(Jacobi),
 }

@@ -101,6 +101,14 @@ METHODS = {
     config="configs/decode/grown_tree.py",
     test="tests/draft/test_speculative.py",
   ),
+  "jacobi": Method(
+    title="lookahead decoding: Jacobi window and n-gram pool",
+    paper="2402.02057",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/jacobi.py",
+    config="configs/decode/jacobi.py",
+    test="tests/draft/test_jacobi.py",
+  ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from mtjax.draft.best_first import BestFirst
 from mtjax.draft.grown_tree import GrownTree
+from mtjax.draft.jacobi import Jacobi
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.model_tree import ModelTree
@@ -16,6 +17,7 @@ __all__ = [
   "Context",
   "Drafter",
   "GrownTree",
+  "Jacobi",
   "ModelChain",
   "ModelTree",
   "PromptLookup",

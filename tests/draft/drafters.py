@@ -9,6 +9,7 @@ from mtjax.draft import (
   BestFirst,
   Drafter,
   GrownTree,
+  Jacobi,
   ModelChain,
   ModelTree,
   PromptLookup,
@@ -73,5 +74,6 @@ ROWS = {
   "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
   "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),
+  "jacobi": Row("jacobi", Jacobi(3, 3, 2, buckets=VOCAB)),
   "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
 }

@@ -14,7 +14,8 @@ from mtjax.draft import Recycling, recycling
 from mtjax.draft.recycling import of_bigrams, replace_rows, template
 from mtjax.speculative import Speculative
 from mtjax.trees import Topology, k_ary
-from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
+from tests.draft.drafters import PARAMS, PROMPTS, TARGET, VOCAB
+from tests.draft.recorder import rounds
 
 V, K = 6, 3
 EMPTY = np.full((V, K), -1, np.int32)
@@ -68,43 +69,16 @@ def test_padding_of_prompts_is_in_no_bigram():
   np.testing.assert_array_equal(matrix, expected)
 
 
-class Recorder:
-  """A drafter that keeps what its rounds saw and made, for the checks below."""
-
-  def __init__(self, drafter):
-    self.drafter, self.seen = drafter, []
-
-  def __getattr__(self, name):
-    return getattr(self.drafter, name)
-
-  def propose(self, params, state, context):
-    draft, state = self.drafter.propose(params, state, context)
-    jax.debug.callback(self._keep, state, draft.tree.token, draft.tree.valid, ordered=True)
-    return draft, state
-
-  def update(self, state, round):
-    after = self.drafter.update(state, round)
-    computed = round.tree.valid & (round.taken > 0)[:, None]
-    jax.debug.callback(self._keep, computed, round.logits, after, ordered=True)
-    return after
-
-  def _keep(self, *arrays):
-    self.seen.append([np.asarray(x) for x in arrays])
-
-  def rounds(self):
-    generate(TARGET, PARAMS, PROMPTS, max_tokens=LIMITS, method=Speculative(self))
-    jax.effects_barrier()
-    return list(zip(self.seen[::2], self.seen[1::2], strict=True))
-
-
 SHAPE = Topology.from_paths([[0], [1], [0, 0], [0, 2], [1, 0], [0, 0, 1]])
 
 
-def check(rounds):
+def check(drafter):
   """Every tree is read off the matrix, every node that was computed replaces its token's row."""
-  assert len(rounds) > 15
-  for (matrix, token, valid), (computed, logits, after) in rounds:
-    expected = matrix.copy()
+  seen, _ = rounds(drafter)
+  assert len(seen) > 15
+  for matrix, draft, round, after in seen:
+    token, valid, expected = draft.tree.token, draft.tree.valid, matrix.copy()
+    computed = round.tree.valid & (round.taken > 0)[:, None]
     for b, node in np.ndindex(token.shape):
       if node > 0:
         above = SHAPE.parent[node]
@@ -112,12 +86,12 @@ def check(rounds):
         assert valid[b, node] == (valid[b, above] and entry >= 0)
         assert not valid[b, node] or token[b, node] == entry
       if computed[b, node]:
-        expected[token[b, node]] = np.argsort(-logits[b, node], kind="stable")[:K]
+        expected[token[b, node]] = np.argsort(-round.logits[b, node], kind="stable")[:K]
     np.testing.assert_array_equal(after, expected)
 
 
 def test_every_round_the_tree_and_the_matrix_are_those_of_plain_python():
-  check(Recorder(Recycling(VOCAB, SHAPE, candidates=K)).rounds())
+  check(Recycling(VOCAB, SHAPE, candidates=K))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +113,7 @@ class FirstCounts(Recycling):
 @pytest.mark.parametrize("mistake", [OnlyAccepted, FirstCounts])
 def test_mistakes_in_the_update_are_seen(mistake):
   with pytest.raises(AssertionError):
-    check(Recorder(mistake(VOCAB, SHAPE, candidates=K)).rounds())
+    check(mistake(VOCAB, SHAPE, candidates=K))
 
 
 def test_rows_of_a_batch_learn_from_each_other():

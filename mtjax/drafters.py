@@ -14,6 +14,8 @@ from mtjax.draft import (
   ModelTree,
   PromptLookup,
   Recycling,
+  SelfSorted,
+  Sorted,
   SuffixSettings,
   SuffixStore,
   Trie,
@@ -69,6 +71,15 @@ def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Build
   return build
 
 
+def with_target(drafter: Callable[..., Drafter]) -> Build:
+  """A drafter that runs the target itself: takes its model first, and its parameters."""
+
+  def build(config, target):
+    return drafter(target.model, **config.get("drafter", {})), target.params
+
+  return build
+
+
 def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
   """Raises ValueError unless the two share a vocabulary and the draft model has the positions."""
   if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
@@ -85,6 +96,8 @@ def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
 DRAFTERS: dict[str, Build] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
+  "sorted": with_draft_model(Sorted),
+  "self_sorted": with_target(SelfSorted),
   "draft_tree": with_draft_model(ModelTree.of_names),
   "best_first": with_draft_model(BestFirst),
   "grown_tree": with_draft_model(GrownTree),

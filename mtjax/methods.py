@@ -69,14 +69,6 @@ METHODS = {
     config="configs/decode/draft.py",
     test="tests/draft/test_speculative.py",
   ),
-  "recycling": Method(
-    title="token recycling",
-    paper="2408.08696",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/draft/recycling.py",
-    config="configs/decode/recycling.py",
-    test="tests/draft/test_speculative.py",
-  ),
   "draft_tree": Method(
     title="draft model, tree of a fixed shape",
     paper="2305.09781, 2402.12374",
@@ -101,6 +93,14 @@ METHODS = {
     config="configs/decode/grown_tree.py",
     test="tests/draft/test_speculative.py",
   ),
+  "recycling": Method(
+    title="token recycling",
+    paper="2408.08696",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/recycling.py",
+    config="configs/decode/recycling.py",
+    test="tests/draft/test_speculative.py",
+  ),
   "jacobi": Method(
     title="lookahead decoding: Jacobi window and n-gram pool",
     paper="2402.02057",
@@ -108,6 +108,22 @@ METHODS = {
     file="mtjax/draft/jacobi.py",
     config="configs/decode/jacobi.py",
     test="tests/draft/test_jacobi.py",
+  ),
+  "sorted": Method(
+    title="sorted draft model, left early (S2D)",
+    paper="2407.01955",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/sorted.py",
+    config="configs/decode/sorted.py",
+    test="tests/draft/test_sorted.py",
+  ),
+  "self_sorted": Method(
+    title="the target's own first layers, left early",
+    paper="2407.01955, 2404.16710",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/sorted.py",
+    config="configs/decode/self_sorted.py",
+    test="tests/draft/test_sorted.py",
   ),
 }
 

@@ -8,6 +8,7 @@ from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.model_tree import ModelTree
 from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
 from mtjax.draft.recycling import Recycling
+from mtjax.draft.sorted import SelfSorted, Sorted
 from mtjax.draft.suffix import SuffixSettings, SuffixStore
 from mtjax.draft.trie import Trie
 from mtjax.draft.trie_store import TrieSettings, TrieStore
@@ -23,6 +24,8 @@ __all__ = [
   "PromptLookup",
   "Recycling",
   "Round",
+  "SelfSorted",
+  "Sorted",
   "SuffixSettings",
   "SuffixStore",
   "Trie",

@@ -14,6 +14,8 @@ from mtjax.draft import (
   ModelTree,
   PromptLookup,
   Recycling,
+  SelfSorted,
+  Sorted,
   SuffixStore,
   Trie,
   TrieStore,
@@ -60,6 +62,9 @@ WARMED.warm([[*prompt, *prompt, 5, 0, 10] for prompt in PROMPTS])
 
 RAGGED = Topology.from_paths([[0], [1], [2], [0, 0], [0, 2], [1, 0], [0, 0, 0], [0, 0, 1]])
 
+# Left early by some of its tokens, and not sure enough of others to draft them.
+LAYERED, LAYERED_PARAMS = make(8, 3, 2.0, layers=3)
+
 ROWS = {
   "lookup": Row("lookup", PromptLookup(length=4)),
   "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
@@ -76,4 +81,8 @@ ROWS = {
   "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),
   "jacobi": Row("jacobi", Jacobi(3, 3, 2, buckets=VOCAB)),
   "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
+  "sorted": Row(
+    "sorted", Sorted(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False
+  ),
+  "the target's own layer": Row("self_sorted", SelfSorted(TARGET, (1,), length=3), PARAMS),
 }

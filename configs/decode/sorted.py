@@ -1,0 +1,21 @@
+"""A draft model that each token leaves as early as it is sure (S2D, 2407.01955).
+
+python -m experiments.decode --config=configs/decode/sorted.py --prompt="Once upon a time"
+
+One such draft serves every target of its vocabulary: experiments/bench_sorted.py compares it with
+drafts of a fixed depth and with a draft for each target.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.decode import ar
+
+
+def get_config() -> ConfigDict:
+  config = ar.get_config()
+  config.update(method="sorted", verifier="block")
+  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  # Fields of mtjax.draft.Sorted: after how many layers a token may leave, and how sure the draft
+  # must be to leave there. (): the exits that the draft was trained with.
+  config.drafter = dict(exits=(1, 2), thresholds=(0.5, 0.0), length=4)
+  return config

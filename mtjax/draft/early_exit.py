@@ -1,0 +1,138 @@
+"""Drafting with a model that each token leaves as early as it is sure: what its two homes share."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax.draft.protocol import Context, draft_keys
+from mtjax.models import Model
+from mtjax.sampling import Rules, process
+from mtjax.trees import chain
+from mtjax.types import Draft, DraftLaw
+
+# (what is kept, number of the group of layers, rows that need it) -> (kept, logits of those rows).
+RunGroup = Callable[[Any, int, Bool[Array, " B"]], tuple[Any, Float[Array, "B V"]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class EarlyExit:
+  """A chain of up to `length` tokens, each drawn after as few layers as are sure of it.
+
+  Sorted speculative decoding (2407.01955). Layers run in groups that end at `exits`, numbers of
+  layers; () takes those that the model was trained with. After a group the final norm and head
+  give a law: if its largest probability (of the model's own softmax, before temperature and
+  filters) is at least that exit's threshold, the token is drawn from it; else the next group goes
+  on. Below the last threshold a row drafts no further. () stands for 0.5 at every exit but the
+  last, and 0 there.
+
+  Where to leave is decided before the token is drawn, so a draft has the law `q` of the exit that
+  it was drawn at. Rows of a batch leave each for itself: a group runs while any row needs it, for
+  those rows alone. Raises ValueError for exits and thresholds that make no sense.
+  """
+
+  model: Model
+  exits: tuple[int, ...] = ()
+  thresholds: tuple[float, ...] = ()
+  length: int = 4
+
+  def __post_init__(self):
+    exits = tuple(self.exits) or self.model.config.exits
+    if not exits:
+      raise ValueError(
+        "the model was not trained with exits: say after how many layers it may be left, as "
+        "exits=(2, 4)"
+      )
+    thresholds = tuple(self.thresholds) or (0.5,) * (len(exits) - 1) + (0.0,)
+    object.__setattr__(self, "exits", exits)
+    object.__setattr__(self, "thresholds", thresholds)
+    layers = len(self.model.config.layers)
+    if exits != tuple(sorted(set(exits))) or not 1 <= exits[0] <= exits[-1] <= layers:
+      raise ValueError(f"exits are rising numbers of layers, 1 to {layers}; got {exits}")
+    if len(thresholds) != len(exits):
+      raise ValueError(f"{len(thresholds)} thresholds for {len(exits)} exits")
+    for threshold in thresholds:
+      if not 0 <= threshold <= 1:
+        raise ValueError(f"thresholds are probabilities, from 0 to 1; got {threshold}")
+    if self.length < 1:
+      raise ValueError(f"length must be at least 1, got {self.length}")
+
+  @property
+  def height(self) -> int:
+    return self.length
+
+  @property
+  def breadth(self) -> int:
+    return 1
+
+  @property
+  def law(self) -> DraftLaw:
+    return DraftLaw.WITHOUT_REPLACEMENT
+
+  @property
+  def groups(self) -> tuple[tuple[int, int], ...]:
+    """(first, last) layers of every group."""
+    return tuple(zip((0, *self.exits[:-1]), self.exits, strict=True))
+
+  def draft(
+    self,
+    context: Context,
+    kept: Any,
+    read: Callable[[Any, Int[Array, "B N"], Int[Array, ""]], tuple[Any, RunGroup]],
+  ) -> tuple[Draft, Any, Int[Array, " E"]]:
+    """The chain, what `read` keeps, and how many drafts were drawn at each exit.
+
+    `read(kept, tokens, place)` prepares for the token after tokens[:, place], whose first one is
+    the root: it gives what is kept and the function that runs a group.
+    """
+    rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
+    keys, greedy = draft_keys(context), rules.temperature is None
+    batch, size = context.last.shape[0], self.length + 1
+
+    def body(carry):
+      place, kept, tokens, laws, count, left, reads, going = carry
+      kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
+      token, law = _draw(logits, rules, keys, place)
+      tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
+      if laws is not None:
+        law = jnp.where(sure[:, None], law, 0)
+        laws = jax.lax.dynamic_update_index_in_dim(laws, law, place, 1)
+      drawn = sure[:, None] & (exit_[:, None] == jnp.arange(len(self.exits)))
+      left += jnp.sum(drawn, axis=0)
+      return place + 1, kept, tokens, laws, count + sure, left, reads + going, sure
+
+    def unfinished(carry):
+      return (carry[0] < self.length) & jnp.any(carry[-1])
+
+    tokens = jnp.zeros((batch, size), jnp.int32).at[:, 0].set(context.last)
+    laws = None if greedy else jnp.zeros((batch, size, self.model.config.vocab_size))
+    zero, left = jnp.zeros((batch,), jnp.int32), jnp.zeros((len(self.exits),), jnp.int32)
+    start = (jnp.int32(0), kept, tokens, laws, zero, left, zero, context.active)
+    _, kept, tokens, laws, count, left, reads, _ = jax.lax.while_loop(unfinished, body, start)
+    tree = chain(self.length).tree(tokens, jnp.arange(size) <= count[:, None])
+    law = DraftLaw.DELTA if greedy else self.law
+    return Draft(tree, law, laws, forwards=reads), kept, left
+
+  def _leave(self, kept, run: RunGroup, going):
+    """Group after group, until every row that is `going` has left: logits, exit, sure or not."""
+    within, chosen, exit_ = going, None, jnp.zeros(going.shape, jnp.int32)
+    for group, threshold in enumerate(self.thresholds):
+      kept, logits = run(kept, group, within)
+      chosen = logits if chosen is None else jnp.where(within[:, None], logits, chosen)
+      exit_ = jnp.where(within, group, exit_)
+      within &= jnp.max(jax.nn.softmax(logits), axis=-1) < threshold
+    return kept, chosen, exit_, going & ~within
+
+
+def _draw(logits: Float[Array, "B V"], rules: Rules, keys, place):
+  """A token a row, and the law it is drawn from; None if it is the likeliest."""
+  law = process(logits[:, None], rules)[:, 0]
+  if rules.temperature is None:
+    return jnp.argmax(law, axis=-1).astype(jnp.int32), None
+  noise = jax.vmap(
+    lambda key: jax.random.gumbel(jax.random.fold_in(key, place), law.shape[1:], mode="high")
+  )(keys)
+  return jnp.argmax(law + noise, axis=-1).astype(jnp.int32), jax.nn.softmax(law, axis=-1)

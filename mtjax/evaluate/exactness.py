@@ -88,17 +88,33 @@ def emitted(
   p_rows, q_rows = _rows(topology, drafts, p, q, size)
   draft = Draft(_tree(topology, drafts.token, size, height, breadth), law, q_rows)
   check(verifier, draft.replace(tree=draft.tree.replace(breadth=topology.breadth)))
-  stop, laws = _outcomes(verifier, p_rows, draft)
-  stop, laws = stop[:, : topology.size], laws[:, : topology.size]
+  return emitted_by(verifier, drafts, draft, p_rows, p, topology.height)
+
+
+def emitted_by(
+  verifier: Verifier,
+  drafts: Drafts,
+  draft: Draft,
+  p_rows: Float[np.ndarray, "M N V"],
+  p: Laws,
+  height: int,
+) -> Emitted:
+  """`emitted` for drafts enumerated elsewhere, whose trees depend on what was drawn, say.
+
+  draft, p_rows: what the verifier sees of the M drafts; nodes behind the last context are padding.
+  No draft may be deeper than `height`.
+  """
+  pairs, _, vocab = p.shape
+  nodes = drafts.context.shape[1]
+  stop, laws = (x[:, :nodes] for x in _outcomes(verifier, p_rows, draft))
   chance = drafts.weight[:, None] * stop
-  mass = np.zeros((pairs, first(vocab, topology.height + 2)))
+  mass = np.zeros((pairs, first(vocab, height + 2)))
   where = drafts.context[..., None] * vocab + 1 + np.arange(vocab)
   last = np.where(chance[..., None] > 0, chance[..., None] * laws, 0)
   np.add.at(mass, (drafts.pair[:, None, None], where), last)
-  tokens = np.bincount(
-    drafts.pair, (chance * (np.array(topology.depth) + 1)).sum(axis=1), minlength=pairs
-  )
-  return Emitted(_continue(mass, p, topology.height + 1), tokens)
+  depth = np.asarray(draft.tree.depth)[:, :nodes]
+  tokens = np.bincount(drafts.pair, (chance * (depth + 1)).sum(axis=1), minlength=pairs)
+  return Emitted(_continue(mass, p, height + 1), tokens)
 
 
 def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:

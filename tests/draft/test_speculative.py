@@ -2,20 +2,17 @@
 
 import dataclasses
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
-from scipy import stats
 
 from mtjax.decode import generate, stream
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
-from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
 from mtjax.speculative import Speculative
 from mtjax.stopping import StopStrings
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, SMALL, TARGET
+from tests.draft.two_rounds import p_value, texts
 
 WARM = Sampling(
   temperature=(0.0, 1.0, 0.5), top_p=0.9, repetition_penalty=1.3, presence_penalty=0.2
@@ -71,23 +68,6 @@ def test_a_target_that_drafts_for_itself_accepts_all():
   assert out.counters["drafted_at_depth"] == out.counters["accepted_at_depth"] == [18, 18, 18]
 
 
-# One distribution over V**3 texts, by enumeration (see tests/core/test_law.py for the plain one).
-
-LENGTH, SAMPLES, WARMTH = 3, 8192, 0.9
-
-
-@pytest.fixture(scope="module")
-def tiny_pair():
-  def tiny(seed):
-    config = TransformerConfig(
-      vocab_size=5, dim=16, heads=2, kv_heads=1, head_dim=8, mlp_dim=16, layers=uniform_layers(1)
-    )
-    params = Model(config).init(jax.random.key(seed))
-    return Model(config), jax.tree.map(lambda x: x * 8 if x.ndim == 2 else x, params)
-
-  return tiny(1), tiny(2)
-
-
 @dataclasses.dataclass(frozen=True)
 class Liar(ModelChain):
   """Says that its drafts were drawn from a flatter law than they were."""
@@ -98,37 +78,17 @@ class Liar(ModelChain):
     return draft.replace(q=flat / jnp.maximum(flat.sum(-1, keepdims=True), 1e-9)), state
 
 
-def sampled(pair, drafter, verifier, rows=SAMPLES):
-  (target, params), (small, small_params) = pair
-  method = dict(method=Speculative(drafter(small, 2), verifier), method_params=small_params)
-  sampling = Sampling(temperature=WARMTH)
-  out = generate(target, params, [[2, 0]] * rows, max_tokens=LENGTH, sampling=sampling, **method)
-  return np.array(out.tokens) @ 5 ** np.arange(LENGTH)[::-1]
-
-
-def p_value(pair, texts):
-  from mtjax import frontier
-
-  target, params = pair[0]
-  every = np.stack(np.meshgrid(*[range(5)] * LENGTH, indexing="ij"), axis=-1).reshape(-1, LENGTH)
-  rows = np.concatenate([np.tile([2, 0], (len(every), 1)), every], axis=1)
-  logits = jax.jit(target.forward)(params, frontier.causal(jnp.asarray(rows))).logits
-  law = np.asarray(jax.nn.softmax(logits[:, 1:-1] / WARMTH, axis=-1), np.float64)
-  law = np.take_along_axis(law, every[..., None], axis=2)[..., 0].prod(axis=1)
-  counts, expected = np.bincount(texts, minlength=len(law)), law / law.sum() * len(texts)
-  rare = expected < 5
-  counts = np.append(counts[~rare], counts[rare].sum())
-  expected = np.append(expected[~rare], expected[rare].sum())
-  return stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue
+def chain(drafter):
+  return lambda small: drafter(small, 2)
 
 
 @pytest.mark.parametrize("verifier", ["chain", "block"])
-def test_drafts_with_a_law_keep_the_targets_law_over_two_rounds(tiny_pair, verifier):
-  assert p_value(tiny_pair, sampled(tiny_pair, ModelChain, verifier)) > 1e-3
+def test_drafts_with_a_law_keep_the_targets_law_over_two_rounds(verifier):
+  assert p_value(texts(chain(ModelChain), verifier)) > 1e-3
 
 
-def test_a_draft_law_that_is_not_the_one_drawn_from_is_seen(tiny_pair):
-  assert p_value(tiny_pair, sampled(tiny_pair, Liar, "chain")) < 1e-6
+def test_a_draft_law_that_is_not_the_one_drawn_from_is_seen():
+  assert p_value(texts(chain(Liar), "chain")) < 1e-6
 
 
 def test_a_verifier_that_is_not_exact_for_the_drafts_is_refused():

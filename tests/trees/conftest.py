@@ -1,0 +1,3 @@
+"""The random models of the verifiers' proofs, for trees that are drawn."""
+
+from tests.verify.conftest import models  # noqa: F401

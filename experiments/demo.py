@@ -1,45 +1,53 @@
-"""What the library does, on this machine, in a minute: python -m experiments.demo
+"""What the library does, on this machine, in a minute or two: python -m experiments.demo
 
-Continues three prompts (prose, code, arithmetic) with the bundled model and prints tokens/s beside
-what the machine's memory bandwidth would allow.
+Continues three prompts (prose, code, arithmetic) with the bundled model, in several ways side by
+side: who proposed which token, and what it cost. Plain decoding's rate stands beside the one that
+the memory's bandwidth would allow.
 """
 
 import jax
 from absl import flags
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from configs.decode import ar
 from mtjax import launch
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.presets import DEMO_PROMPTS, WEIGHTS, load_pretrained, weights_for_decoding
+from mtjax.presets import DEMO_PROMPTS, load_pretrained, run_settings, weights_for_decoding
+from mtjax.report.comparison import DRAFTED, colored, compare, contenders, table
 from mtjax.text import TextModel
 
 _MAX_TOKENS = flags.DEFINE_integer("max_tokens", 96, "Tokens per prompt.", lower_bound=1)
+_METHODS = flags.DEFINE_list("methods", ["ar", "lookup", "draft", "draft_tree", "auto"], "Which.")
 
 
 def run() -> None:
   console = Console(highlight=False)
   loaded = load_pretrained("target")
-  table = Table("weights", "MB read per token", "tokens/s", "limit of this memory", "share")
-  for weights in WEIGHTS:
-    params = weights_for_decoding(loaded.params, weights)
-    text = TextModel(loaded.model, params, loaded.tokenizer)
-    rates = []
-    for prompt in DEMO_PROMPTS:
-      # Compiles for prompts of this length; the run below is timed without it.
-      text.generate([prompt], max_tokens=_MAX_TOKENS.value)
-      completions, generation = text.generate([prompt], max_tokens=_MAX_TOKENS.value)
-      rates.append(generation.counters["tokens_per_second"])
-      if weights == "stored":
-        console.print(f"[bold]{escape(prompt)}[/]{escape(completions[0].text)}\n")
-    rate = sorted(rates)[len(rates) // 2]
-    size = bytes_per_token(params)
-    limit = measure_bandwidth(size) * 1e9 / size
-    table.add_row(
-      weights, f"{size / 1e6:.1f}", f"{rate:,.0f}", f"{limit:,.0f}", f"{rate / limit:.0%}"
-    )
-  console.print(table)
+  config = ar.get_config()
+  # What a model too large for the machine's caches meets at any width, and other systems read.
+  config.update(max_tokens=_MAX_TOKENS.value, weights="float32")
+  params = weights_for_decoding(loaded.params, config.weights)
+  text = TextModel(loaded.model, params, loaded.tokenizer)
+  methods = contenders(_METHODS.value, config, text)
+  results = []
+  with console.status("compiling and running") as status:
+    for result in compare(text, DEMO_PROMPTS, methods, **run_settings(config)):
+      results.append(result)
+      status.update(f"done: {', '.join(r.name for r in results)}")
+  shown = max(results, key=lambda result: result.tokens_per_forward)
+  for prompt, run in zip(DEMO_PROMPTS, shown.runs, strict=True):
+    console.print(f"[bold]{escape(prompt)}[/]", end="")
+    console.print(colored(text, run.tokens[0], run.drafted[0]), end="\n\n")
+  console.print(f"[{DRAFTED}]proposed by {shown.name}[/], checked by the target")
+  console.print(table(results))
+  size = bytes_per_token(params)
+  limit = measure_bandwidth(size) * 1e9 / size
+  rate = 1e3 / results[0].ms_per_token
+  console.print(
+    f"{results[0].name}: {rate:,.0f} tokens/s, {rate / limit:.0%} of the {limit:,.0f} at which "
+    f"{size / 1e6:.0f} MB of weights come from this memory"
+  )
 
 
 def bytes_per_token(params) -> int:

@@ -22,8 +22,8 @@ WEIGHTS = ("stored", "float32", "int8")
 DEMO_PROMPTS = (
   "It had rained all night, and nobody had slept. The old clock struck nine, the door was opened "
   "at last, and the children ran down to the garden, where",
-  "def write_lines(path, lines):\n    with open(path, 'w') as file:\n        file.writelines(lines)\n\n"
-  'def read_lines(path):\n    """Return the lines of a file.',
+  "def write_lines(path, lines):\n    with open(path, 'w') as file:\n"
+  '        file.writelines(lines)\n\ndef read_lines(path):\n    """Return the lines of a file.',
   "Question: Anna has 3 boxes with 4 apples in each box. She eats 2 apples. "
   "She gives 5 apples to her brother. How many apples are left?\nAnswer:",
 )

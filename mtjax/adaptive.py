@@ -49,6 +49,9 @@ class Adaptive:
     if not 0 < self.memory <= 1:
       raise ValueError(f"memory must be above 0 and at most 1, got {self.memory}")
 
+  def check(self, model: Model) -> None:
+    self.speculative.check(model)
+
   def start(self, method_params, prompt, length, *, capacity, room):
     state = self.speculative.start(method_params, prompt, length, capacity=capacity, room=room)
     hope = max(self.hope, self.cost)

@@ -77,7 +77,7 @@ def _write(old, new, slot, keep):
 
 
 def _write_run(old, new, slot, keep):
-  """One row's slots are consecutive: a slice update, in place inside a loop, where a scatter is not.
+  """One row: its slots are consecutive, and a slice is updated in place where a scatter is not.
 
   Near the end of the cache the slice begins earlier than the first slot, and keeps what is there.
   """

@@ -34,6 +34,10 @@ class Generation:
 class Method(Protocol):
   """How a round goes. Frozen and hashable: a static argument of the one program."""
 
+  def check(self, model: Model) -> None:
+    """Raises ValueError, before anything is compiled, for a target that it cannot decode."""
+    ...
+
   def start(
     self,
     method_params: PyTree,
@@ -63,6 +67,9 @@ class Autoregressive:
 
   Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
   """
+
+  def check(self, model):
+    pass  # decodes every model
 
   def start(self, method_params, prompt, length, *, capacity, room):
     return None
@@ -158,9 +165,10 @@ def generate(
   one without compiling again.
 
   Raises ValueError, before compilation, for no prompt, an empty prompt, ids outside the
-  vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's positions, and settings out
-  of their range.
+  vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of
+  their range, and a method that cannot decode this model.
   """
+  method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
   arrays = (params, method_params, *job.arrays)
   clock = Stopwatch()
@@ -193,6 +201,7 @@ def stream(
   unknown = sorted(set(settings) - set(defaults))
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
+  method.check(model)
   job = _prepare(model, prompts, **{**defaults, **settings})
   return _stream(model, method, (params, method_params), job, every, on_finish)
 

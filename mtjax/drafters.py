@@ -7,6 +7,7 @@ from jaxtyping import PyTree
 
 from mtjax.draft import (
   BestFirst,
+  CrossVocabulary,
   Drafter,
   GrownTree,
   Jacobi,
@@ -50,7 +51,7 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
     from mtjax.presets import load_pretrained, weights_for_decoding
 
     draft = load_pretrained(config["draft_model"])
-    check_draft_model(draft, target, config["draft_model"])
+    check_vocabulary(draft, target, config["draft_model"])
     params = weights_for_decoding(draft.params, config["weights"])
     return drafter(draft.model, **config.get("drafter", {})), params
 
@@ -80,17 +81,28 @@ def with_target(drafter: Callable[..., Drafter]) -> Build:
   return build
 
 
-def check_draft_model(draft: TextModel, target: TextModel, name: str) -> None:
-  """Raises ValueError unless the two share a vocabulary and the draft model has the positions."""
+def with_other_vocabulary(config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
+  """`CrossVocabulary` with config.draft_model, which has a tokenizer of its own."""
+  from mtjax.draft.cross_vocabulary import check_model
+  from mtjax.draft.reencoding import translator
+  from mtjax.presets import load_pretrained, weights_for_decoding
+
+  fields = dict(config.get("drafter", {}))
+  look_back = fields.pop("look_back", 10)
+  draft = load_pretrained(config["draft_model"])
+  check_model(draft.model, draft.tokenizer, target.model)
+  handle = translator(target.tokenizer, draft.tokenizer, look_back).handle
+  params = weights_for_decoding(draft.params, config["weights"])
+  return CrossVocabulary(draft.model, **fields), (params, handle)
+
+
+def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
+  """Raises ValueError unless the two have one tokenizer."""
   if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
     raise ValueError(
       f"the draft model {name!r} has another vocabulary than the target: tokens of one mean "
-      "nothing to the other"
+      "nothing to the other; cross_vocabulary is the drafter for such a pair"
     )
-  for field in ("vocab_size", "max_position"):
-    own, wanted = (getattr(text.model.config, field) for text in (draft, target))
-    if own < wanted or (own != wanted and field == "vocab_size"):
-      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
 
 
 DRAFTERS: dict[str, Build] = {
@@ -105,4 +117,5 @@ DRAFTERS: dict[str, Build] = {
   "suffix": with_store(SuffixStore, SuffixSettings),
   "recycling": of_vocabulary(Recycling),
   "jacobi": of_settings(Jacobi),
+  "cross_vocabulary": with_other_vocabulary,
 }

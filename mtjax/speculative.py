@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds, verify
-from mtjax.draft import Context, Drafter, Round
+from mtjax.draft import Context, Drafter, Round, check_draft_model
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
 from mtjax.sampling import History, process
@@ -56,7 +56,9 @@ class Speculative:
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is.
 
-  Raises ValueError for a verifier that is not exact for how the drafter drafts.
+  Raises ValueError for a verifier that is not exact for how the drafter drafts; `check` does for a
+  draft model of another vocabulary than the target's, or with fewer positions, and for drafts
+  longer than the target has positions. A drafter may have a `check(target)` of its own.
   """
 
   drafter: Drafter
@@ -64,6 +66,15 @@ class Speculative:
 
   def __post_init__(self):
     verify.check_law(self.verifier, self.drafter.law, self.drafter.breadth)
+
+  def check(self, model: Model) -> None:
+    height, positions = self.drafter.height, model.config.max_position
+    if height >= positions:
+      raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
+    if hasattr(self.drafter, "check"):
+      self.drafter.check(model)
+    elif hasattr(self.drafter, "model"):
+      check_draft_model(self.drafter.model, model)
 
   def start(self, method_params, prompt, length, *, capacity, room):
     none = jnp.zeros((self.drafter.height,), jnp.int32)

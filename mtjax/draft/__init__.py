@@ -1,12 +1,13 @@
 """Drafters: what proposes the tokens that a target model verifies."""
 
 from mtjax.draft.best_first import BestFirst
+from mtjax.draft.cross_vocabulary import CrossVocabulary
 from mtjax.draft.grown_tree import GrownTree
 from mtjax.draft.jacobi import Jacobi
 from mtjax.draft.lookup import PromptLookup
 from mtjax.draft.model_chain import ModelChain
 from mtjax.draft.model_tree import ModelTree
-from mtjax.draft.protocol import Context, Drafter, Round, draft_keys
+from mtjax.draft.protocol import Context, Drafter, Round, check_draft_model, draft_keys
 from mtjax.draft.recycling import Recycling
 from mtjax.draft.sorted import SelfSorted, Sorted
 from mtjax.draft.suffix import SuffixSettings, SuffixStore
@@ -16,6 +17,7 @@ from mtjax.draft.trie_store import TrieSettings, TrieStore
 __all__ = [
   "BestFirst",
   "Context",
+  "CrossVocabulary",
   "Drafter",
   "GrownTree",
   "Jacobi",
@@ -31,5 +33,6 @@ __all__ = [
   "Trie",
   "TrieSettings",
   "TrieStore",
+  "check_draft_model",
   "draft_keys",
 ]

@@ -7,6 +7,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
+from mtjax.models import Model
 from mtjax.rounds import Request
 from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
 
@@ -72,6 +73,14 @@ class Drafter(Protocol):
   def update(self, state: PyTree, round: Round) -> PyTree:
     """The state after a round. A row that took nothing stays as it was before `propose`."""
     ...
+
+
+def check_draft_model(draft: Model, target: Model) -> None:
+  """Raises ValueError unless tokens of one are tokens of the other, as far as sizes tell."""
+  for field in ("vocab_size", "max_position"):
+    own, wanted = getattr(draft.config, field), getattr(target.config, field)
+    if own < wanted or (own != wanted and field == "vocab_size"):
+      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
 
 
 def draft_keys(context: Context) -> PRNGKeyArray:

@@ -1,4 +1,4 @@
-"""README's "Add a drafter", done: its file, its line and its row, through the proofs of every row."""
+"""README's "Add a drafter", done: its file, its line, its row, through the proofs of every row."""
 
 import re
 import types

@@ -125,6 +125,14 @@ METHODS = {
     config="configs/decode/self_sorted.py",
     test="tests/draft/test_sorted.py",
   ),
+  "cross_vocabulary": Method(
+    title="draft model with another tokenizer",
+    paper="transformers' universal assisted generation",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/cross_vocabulary.py",
+    config="configs/decode/cross_vocabulary.py",
+    test="tests/draft/test_cross_vocabulary.py",
+  ),
 }
 
 

@@ -7,6 +7,7 @@ from jaxtyping import PyTree
 
 from mtjax.draft import (
   BestFirst,
+  CrossVocabulary,
   Drafter,
   GrownTree,
   Jacobi,
@@ -20,8 +21,10 @@ from mtjax.draft import (
   Trie,
   TrieStore,
 )
+from mtjax.draft.reencoding import Translator
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.trees import Topology
+from tests.draft.letters import Letters
 
 VOCAB = 12
 # Of different lengths, with repetitions for what looks them up, and limits that end within drafts.
@@ -65,6 +68,18 @@ RAGGED = Topology.from_paths([[0], [1], [2], [0, 0], [0, 2], [1, 0], [0, 0, 0], 
 # Left early by some of its tokens, and not sure enough of others to draft them.
 LAYERED, LAYERED_PARAMS = make(8, 3, 2.0, layers=3)
 
+
+def renamed(params):
+  """The same model with its tokens counted from the other end."""
+  return params | {"embedding": {"table": params["embedding"]["table"][::-1]}}
+
+
+# The target's tokens are letters. OTHER has them from the other end; in PAIRS, two at a time and
+# not all of them, some texts have no spelling.
+LETTERS, OTHER = Letters("abcdefghijkl"), Letters("lkjihgfedcba")
+PAIRS = Letters([*"abcdefgh", "bc", "eee", "hij", "gab"])
+RENAMED, PAIRED = Translator(LETTERS, OTHER), Translator(LETTERS, PAIRS, look_back=2)
+
 ROWS = {
   "lookup": Row("lookup", PromptLookup(length=4)),
   "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
@@ -80,6 +95,12 @@ ROWS = {
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
   "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),
   "jacobi": Row("jacobi", Jacobi(3, 3, 2, buckets=VOCAB)),
+  "the target in other tokens": Row(
+    "cross_vocabulary", CrossVocabulary(TARGET, 4), (renamed(PARAMS), RENAMED.handle)
+  ),
+  "a model of pairs": Row(
+    "cross_vocabulary", CrossVocabulary(SMALL), (SMALL_PARAMS, PAIRED.handle), useful=False
+  ),
   "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
   "sorted": Row(
     "sorted", Sorted(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False

@@ -1,0 +1,187 @@
+"""A draft model with a tokenizer of its own: text is what it shares with the target."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.cache import KVCache
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.draft import host
+from mtjax.draft.reencoding import Translator
+from mtjax.draft.text import Text
+from mtjax.models import Model
+from mtjax.prefill import PREFILL_CHUNK
+from mtjax.trees import chain
+from mtjax.types import Draft, DraftLaw
+
+# Draft tokens read in one pass between two rounds: what the target emitted, most often.
+_CHUNK = 8
+
+
+@struct.dataclass
+class CrossState:
+  text: Text  # in the target's tokens
+  cache: KVCache  # the draft model's
+  held: Int[Array, "B D"]  # its tokens that the cache holds, drafts of the last round among them
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossVocabulary:
+  """The draft model's greedy text, in the target's tokens: at most `most` of them.
+
+  Universal assisted generation (transformers). Params are the draft model's and the handle of a
+  `Translator`. A round is: encode the text for the draft model, go back in its cache to where its
+  tokens differ, read on, draft `length` tokens, encode what they spell for the target. Twice the
+  host is asked, for all rows at once. Drafts are chosen without the target's randomness, so they
+  have law DELTA at any temperature.
+
+  The draft model's cache has room for `space` of its tokens per token of the target (a model of
+  bytes needs 4 or more), within its positions. Rows that need more decode plainly, and so do those
+  whose text its tokenizer cannot spell. The model must be the one of the translator's tokenizer.
+  Raises ValueError for sizes below 1.
+  """
+
+  model: Model
+  length: int = 5
+  most: int = 8
+  space: int = 4
+
+  def __post_init__(self):
+    for name in ("length", "most", "space"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+  def check(self, target: Model) -> None:
+    """Any vocabulary goes with any other, and rows that need more positions decode plainly."""
+
+  @property
+  def height(self) -> int:
+    return self.most
+
+  @property
+  def breadth(self) -> int:
+    return 1
+
+  @property
+  def law(self) -> DraftLaw:
+    return DraftLaw.DELTA
+
+  def start(self, params, prompt, length, *, room):
+    batch, size = prompt.shape
+    capacity = self.space * (size + room) + self.length
+    capacity = min(capacity, self.model.config.max_position)
+    state = CrossState(
+      Text.of_prompt(prompt, length, room),
+      self.model.allocate(batch, capacity),
+      jnp.zeros((batch, capacity), jnp.int32),
+    )
+    everyone = jnp.ones((batch,), bool)
+    return self._follow(params, state, everyone, min(PREFILL_CHUNK, capacity))[0]
+
+  def propose(self, params, state, context):
+    last, rows = context.last, jnp.arange(context.last.shape[0])
+    # The prefill emitted a token that no update brought.
+    text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
+    state = state.replace(text=text)
+    chunk = min(_CHUNK, state.held.shape[1])
+    state, logits, able, passes = self._follow(params, state, context.active, chunk)
+    count = able.astype(jnp.int32)
+
+    def add(place, carry):
+      state, drafted, token = carry
+      slot = jnp.where(able, state.cache.length, state.held.shape[1])
+      held = state.held.at[rows, slot].set(token, mode="drop")
+      cache, logits = self._read(params[0], state.cache, token[:, None], count)
+      token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+      return state.replace(cache=cache, held=held), drafted.at[:, place].set(token), token
+
+    token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+    drafted = jnp.zeros((last.shape[0], self.length), jnp.int32).at[:, 0].set(token)
+    state, drafted, _ = jax.lax.fori_loop(1, self.length, add, (state, drafted, token))
+    shapes = (
+      jax.ShapeDtypeStruct((last.shape[0], self.most), jnp.int32),
+      jax.ShapeDtypeStruct((last.shape[0],), jnp.int32),
+    )
+    to_target = functools.partial(_to_target, most=self.most)
+    token, known = host.call(to_target, shapes, params[1], text.token, text.length, drafted, able)
+    token = jnp.concatenate([last[:, None], token], axis=1)
+    tree = chain(self.most).tree(token, jnp.arange(self.most + 1) <= known[:, None])
+    forwards = jnp.where(able, passes + self.length - 1, 0)
+    return Draft(tree, DraftLaw.DELTA, forwards=forwards), state
+
+  def update(self, state, round):
+    # The next round finds out what of the drafts came true: the cache may go back then.
+    return state.replace(text=state.text.append(round.token, round.taken))
+
+  def _follow(self, params, state, active, chunk):
+    """Reads the text; the logits after it, for which rows they are there, and passes."""
+    weights, handle = params
+    shapes = (
+      jax.ShapeDtypeStruct(state.held.shape, jnp.int32),
+      jax.ShapeDtypeStruct(state.cache.length.shape, jnp.int32),
+      jax.ShapeDtypeStruct(state.cache.length.shape, jnp.int32),
+    )
+    to_draft = functools.partial(_to_draft, room=state.held.shape[1] - self.length)
+    arrays = (state.text.token, state.text.length, state.held, state.cache.length, active)
+    held, agreed, total = host.call(to_draft, shapes, handle, *arrays)
+
+    def read_on(carry):
+      cache, logits, passes = carry
+      place = cache.length[:, None] + jnp.arange(chunk)
+      token = jnp.take_along_axis(held, place, axis=1, mode="clip")
+      count = jnp.clip(total - cache.length, 0, chunk)
+      cache, after = self._read(weights, cache, token, count)
+      return cache, jnp.where((count > 0)[:, None, None], after, logits), passes + (count > 0)
+
+    vocab = self.model.config.vocab_size
+    logits = jnp.zeros((*agreed.shape, 1, vocab), jnp.float32)
+    carry = (state.cache.replace(length=agreed), logits, jnp.zeros_like(agreed))
+    cache, logits, passes = jax.lax.while_loop(
+      lambda carry: jnp.any(carry[0].length < total), read_on, carry
+    )
+    return state.replace(cache=cache, held=held), logits, total > 0, passes
+
+  def _read(self, weights, cache, token, count):
+    """Commits token[b, :count[b]] and gives the logits after the last of them."""
+    frontier = frontier_lib.causal(token, start=cache.length, length=count)
+    output = self.model.forward(weights, frontier, cache, jnp.maximum(count - 1, 0)[:, None])
+    path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
+    return cache.commit(output.kv, frontier.position, path, count), output.logits
+
+
+def _to_draft(translator: Translator, text, length, held, held_length, active, *, room):
+  """Rows in draft tokens, how many the cache has, how many there are; 0, 0: none can be drafted."""
+  out = np.array(held)
+  agreed, total = np.zeros_like(held_length), np.zeros_like(held_length)
+  for row in np.flatnonzero(active):
+    own = held[row, : held_length[row]].tolist()
+    ids, same = translator.to_draft(text[row, : length[row]].tolist(), own)
+    if ids is not None and len(ids) <= room:
+      out[row, : len(ids)] = ids
+      agreed[row], total[row] = same, len(ids)
+  return out, agreed, total
+
+
+def _to_target(translator: Translator, text, length, drafted, able, *, most):
+  token = np.zeros((len(length), most), np.int32)
+  count = np.zeros(len(length), np.int32)
+  for row in np.flatnonzero(able):
+    ids = translator.to_target(text[row, : length[row]].tolist(), drafted[row].tolist())[:most]
+    token[row, : len(ids)], count[row] = ids, len(ids)
+  return token, count
+
+
+def check_model(model: Model, tokenizer: Tokenizer, target: Model) -> None:
+  """ValueError unless the draft model has its tokenizer's tokens and the target's positions."""
+  own, wanted = model.config.vocab_size, tokenizer.vocab_size
+  if own < wanted:
+    raise ValueError(f"the draft model has vocab_size {own}, its tokenizer {wanted}")
+  own, wanted = (m.config.max_position for m in (model, target))
+  if own < wanted:
+    raise ValueError(f"the draft model has max_position {own}, the target {wanted}")

@@ -10,7 +10,6 @@ is, also with other settings, as mtjax:lookup:length=5:branches=2; or one of tra
 """
 
 import dataclasses
-import importlib
 import json
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import tempfile
 from absl import flags
 from rich.console import Console
 
+from experiments.method_names import config_of
 from mtjax import launch
 from mtjax.evaluate import prompt_sets
 from mtjax.evaluate.benchmark import named
@@ -25,7 +25,7 @@ from mtjax.evaluate.floors import PLAIN
 from mtjax.evaluate.peers import TRANSFORMERS, System
 from mtjax.evaluate.peers.exported import export
 from mtjax.evaluate.speculative_benchmark import PromptSet, compare_sets
-from mtjax.methods import METHODS, check_method
+from mtjax.methods import METHODS
 from mtjax.report.speed_tables import speed_tables
 
 EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]
@@ -48,19 +48,10 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt
 
 
 def system(name: str) -> System:
-  prefix, _, rest = name.partition(":")
-  if prefix != "mtjax" or not rest:
+  prefix, _, method = name.partition(":")
+  if prefix != "mtjax" or not method:
     return named([name], {**dict.fromkeys(EVERY), **TRANSFORMERS})[name]
-  method, *settings = rest.split(":")
-  check_method(method)
-  own = method in METHODS
-  file = METHODS[method].config if own else "configs/decode/drafter.py"
-  module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-  config = (module.get_config() if own else module.get_config(method)).to_dict()
-  for field, _, value in (setting.partition("=") for setting in settings):
-    place = config if field in config else config.setdefault("drafter", {})
-    place[field] = json.loads(value) if value[:1].isdigit() else value
-  return System("mtjax_method", dict(config=config))
+  return System("mtjax_method", dict(config=config_of(method)))
 
 
 def run() -> None:

@@ -1,0 +1,268 @@
+"""Where the time of a speculative round goes: the two networks, and everything else.
+
+Every part runs as in decoding, many times inside one compiled loop, on what a real round gave it.
+A loop is timed with two numbers of iterations and the difference counts: starting it and copying
+its arguments do not. What a part reads is carried through its loop and changed a little every
+time, so that nothing is computed once for all iterations; what it gives is carried too, so that
+nothing is left out.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from mtjax import frontier as frontier_lib
+from mtjax import rounds, verify
+from mtjax.decode import prefill
+from mtjax.draft import Context, Round
+from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
+from mtjax.models import Model, Params
+from mtjax.rounds import DecodeState, Request
+from mtjax.sampling import Sampling
+from mtjax.speculative import Decision, Speculative, emitted_tokens
+from mtjax.types import Draft, Verdict
+
+ROUNDS = 16  # of a text that grows
+_FEW = 4  # iterations of the shorter of the two loops
+_LEAST_SECONDS, _MOST = 0.05, 1000  # of the longer one, where the text does not limit it
+
+
+@dataclasses.dataclass(frozen=True)
+class Profile:
+  """Seconds a round. What is outside the networks is known twice: in all, and part by part."""
+
+  nodes: int  # of the target's forward
+  vocab: int
+  round: float
+  target: float  # its forward alone
+  draft: float  # the drafter, less the drafter with a stand-in for its network
+  parts: dict[str, float]  # outside the networks, each alone
+
+  @property
+  def outside(self) -> float:
+    """The round without the networks' time, by difference."""
+    return max(self.round - self.target - self.draft, 0.0)
+
+  @property
+  def share(self) -> float:
+    return self.outside / self.round
+
+  @property
+  def share_of_parts(self) -> float:
+    return sum(self.parts.values()) / self.round
+
+
+def profile_round(
+  model: Model,
+  params: Params,
+  method: Speculative,
+  method_params: PyTree,
+  prompt: Sequence[int],
+  *,
+  sampling: Sampling = Sampling(),
+  repeats: int = 7,
+  key: int = 0,
+  clock: Callable[[], float] = time.perf_counter,
+  progress: Callable[[str], None] = lambda text: None,
+) -> Profile:
+  """Times a round of `method` after `prompt`, batch 1; the least of `repeats` of each loop counts.
+
+  clock: time.process_time is what other programs disturb less, where one thread does all the work.
+
+  Raises ValueError for a method that is not Speculative and where the model's positions are too
+  few for the rounds that are timed.
+  """
+  if not isinstance(method, Speculative):
+    raise ValueError(f"only speculative rounds have these parts, not {type(method).__name__}")
+  start = _start(model, params, method, method_params, prompt, sampling, key)
+  loops = _loops(model, params, method, method_params, start)
+  seconds = _time(loops, repeats, clock, progress)
+  drafter, without = seconds.pop("drafter"), seconds.pop("drafter without its network", None)
+  bookkeeping = drafter if without is None else min(without, drafter)
+  return Profile(
+    nodes=start.draft.tree.size,
+    vocab=model.config.vocab_size,
+    round=seconds.pop("round"),
+    target=seconds.pop("target"),
+    draft=drafter - bookkeeping,
+    parts={"drafter, without its network": bookkeeping, **seconds},
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+  """The state after the prompt, and what its first round gives."""
+
+  request: Request
+  state: DecodeState
+  draft: Draft
+  decision: Decision
+
+
+def _start(model, params, method, method_params, prompt, sampling, key) -> _Start:
+  room = (ROUNDS + 1) * (method.drafter.height + 1)
+  capacity = len(prompt) + room
+  if capacity > model.config.max_position:
+    raise ValueError(
+      f"{ROUNDS} rounds of up to {method.drafter.height + 1} tokens after {len(prompt)} need "
+      f"{capacity} positions, the model has {model.config.max_position}: take fewer nodes"
+    )
+  ids, length = jnp.asarray([list(prompt)], jnp.int32), jnp.asarray([len(prompt)])
+  request = Request(
+    rules=sampling.rules(1, model.config.vocab_size),
+    limit=jnp.asarray([room], jnp.int32),
+    eos=jnp.asarray([-1], jnp.int32),
+    key=jax.random.split(jax.random.key(key), 1),
+  )
+
+  @jax.jit
+  def first(params, method_params, request):
+    state = prefill(model, params, request, ids, length, capacity=capacity, room=room)
+    kept = method.start(method_params, ids, length, capacity=capacity, room=room)
+    state = state.replace(method=kept)
+    draft, _ = method.drafter.propose(method_params, kept.drafter, _context(request, state))
+    return state, draft, method.decide(model, params, request, state, draft)
+
+  return _Start(request, *first(params, method_params, request))
+
+
+def _context(request: Request, state: DecodeState) -> Context:
+  return Context(request, state.last, state.count, state.active, state.cache)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Loop:
+  """body(carry, *arguments) -> carry, up to `most` times."""
+
+  body: Callable[..., Any]
+  carry: PyTree
+  arguments: tuple
+  most: int = _MOST
+
+
+def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Loop]:
+  request, state, decision = start.request, start.state, start.decision
+  vocab = model.config.vocab_size
+
+  def a_round(state, params, method_params, request):
+    return method.step(model, params, method_params, request, state)
+
+  def target(carry, params):
+    frontier, cache, _ = carry
+    output = model.forward(params, frontier, cache)
+    nothing = _nothing(output.logits)
+    frontier = frontier.replace(token=(frontier.token + 1) % vocab)
+    return frontier, cache.replace(layers=_stir(cache.layers, nothing)), output
+
+  def verification(carry, request, state):
+    output, draft, count, _ = carry
+    found = method.decide(StandIn(model), output, request, state.replace(count=count), draft)
+    tree = draft.tree.replace(token=(draft.tree.token + 1) % vocab)
+    output = output._replace(logits=_stir(output.logits, _nothing(found.verdict.token)))
+    given = found.tree, found.verdict, found.position, found.entries
+    return output, draft.replace(tree=tree), count + 1, given
+
+  def emission(carry, request, tree, verdict):
+    token = emitted_tokens(tree, verdict)
+    return rounds.emit(carry, request, token, verdict.count)[0]
+
+  def commitment(carry, position, verdict):
+    cache, kv = carry
+    cache = cache.commit(kv, position, verdict.path, verdict.count)
+    return cache, _stir(kv, _nothing(cache.layers[0].k))
+
+  tree, verdict = decision.tree, decision.verdict
+  draft = start.draft if _needs_q(method, request) else start.draft.replace(q=None)
+  given = tree, verdict, decision.position, decision.entries
+  frontier = frontier_lib.tree(
+    tree.token, tree.parent, start=state.cache.length, valid=start.draft.tree.valid
+  )
+  output = jax.jit(model.forward)(params, frontier, state.cache)
+  loops: dict[str, _Loop] = {
+    "round": _Loop(a_round, state, (params, method_params, request), ROUNDS),
+    "target": _Loop(target, (frontier, state.cache, output), (params,)),
+    "drafter": _drafter(method.drafter, method_params, draft, vocab, start),
+    "verify": _Loop(verification, (output, draft, state.count, given), (request, state)),
+    "emit": _Loop(emission, state, (request, tree, verdict)),
+    "commit": _Loop(commitment, (state.cache, decision.kv), (decision.position, verdict)),
+  }
+  replaced = with_stand_in(method.drafter)
+  if replaced is not None:
+    answers = answers_of(method.drafter.model, decision.logits)
+    loops["drafter without its network"] = _drafter(replaced, answers, draft, vocab, start)
+  return loops
+
+
+def _drafter(drafter, method_params, draft, vocab, start: _Start) -> _Loop:
+  """propose and update, as if the target refused every draft: the text grows by a token a round."""
+  needs_q = draft.q is not None
+  decision = start.decision
+  one = jnp.ones_like(decision.verdict.count)
+
+  def body(carry, method_params, request, state, decision):
+    kept, token, count, logits, _ = carry
+    context = _context(request, state).replace(last=token, step=count)
+    draft, kept = drafter.propose(method_params, kept, context)
+    token = (token + 1) % vocab
+    verdict = Verdict(decision.verdict.path, one, token)
+    emitted = jnp.broadcast_to(token[:, None], decision.verdict.path.shape)
+    kept = drafter.update(kept, Round(draft.tree, verdict, emitted, one, logits))
+    draft = draft if needs_q else draft.replace(q=None)
+    return kept, token, count + 1, _stir(logits, _nothing(draft.tree.token)), draft
+
+  kept = start.state.method.drafter
+  carry = kept, start.state.last, start.state.count, decision.logits, draft
+  arguments = (method_params, start.request, start.state, decision)
+  return _Loop(body, carry, arguments, ROUNDS * (drafter.height + 1))
+
+
+def _needs_q(method: Speculative, request: Request) -> bool:
+  return request.rules.temperature is not None and verify.named(method.verifier).needs_q
+
+
+def _nothing(x: Array) -> Float[Array, ""]:
+  """Zero, but only those who know that x is finite know it."""
+  return x.reshape(-1)[0].astype(jnp.float32) * 0.0
+
+
+def _stir(tree: PyTree, nothing: Float[Array, ""]) -> PyTree:
+  """Adds `nothing` to one number of each array: in place, and the array is another one."""
+  return jax.tree.map(lambda x: x.at[(0,) * x.ndim].add(nothing.astype(x.dtype)), tree)
+
+
+def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, float]:
+  def seconds(name, count):
+    begin = clock()
+    jax.block_until_ready(compiled[name](count, loops[name].carry, *loops[name].arguments))
+    return clock() - begin
+
+  compiled, many = {}, {}
+  for name, loop in loops.items():
+    progress(f"compiling: {name}")
+    compiled[name] = jax.jit(_repeated(loop.body))
+    seconds(name, _FEW)
+    each = max((seconds(name, ROUNDS) - seconds(name, _FEW)) / (ROUNDS - _FEW), 1e-9)
+    many[name] = int(min(max(_LEAST_SECONDS / each, ROUNDS), loop.most))
+  counts = {name: (_FEW, many[name]) for name in loops}
+  least = {name: [float("inf")] * 2 for name in loops}
+  for index in range(repeats):
+    progress(f"repeat {index + 1} of {repeats}")
+    for name in loops:
+      for place, count in enumerate(counts[name]):
+        least[name][place] = min(least[name][place], seconds(name, count))
+  return {
+    name: max((least[name][1] - least[name][0]) / (most - few), 0.0)
+    for name, (few, most) in counts.items()
+  }
+
+
+def _repeated(body):
+  def loop(count, carry, *arguments):
+    return jax.lax.fori_loop(0, count, lambda _, carry: body(carry, *arguments), carry)
+
+  return loop

@@ -1,0 +1,69 @@
+"""A model that answers without computing: timed with it in a network's place is all the rest."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mtjax.draft import Drafter
+from mtjax.models import Model
+from mtjax.types import LayerKV, Output
+
+_ENTRIES = 256  # of a forward, at most
+
+
+class Answers(NamedTuple):
+  """What a stand-in takes its answers from, in place of parameters."""
+
+  logits: Float[Array, "N V"]
+  feature: Float[Array, " D"]
+  kv: LayerKV
+
+
+@dataclasses.dataclass(frozen=True)
+class StandIn:
+  """In a model's place where it is called; `params` are its answers.
+
+  An Output is given back as it is. Of `Answers`, each entry gets the logits of one of the rows, by
+  its token: written out, as a network's are, and no more than that.
+  """
+
+  model: Model
+
+  @property
+  def config(self):
+    return self.model.config
+
+  def allocate(self, *arguments, **settings):
+    return self.model.allocate(*arguments, **settings)
+
+  def prefix(self, layers: int) -> "StandIn":
+    return StandIn(self.model.prefix(layers))
+
+  def forward(self, params, frontier, cache=None, rows=None) -> Output:
+    if isinstance(params, Output):
+      return params
+    return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
+
+  def segment(self, params, frontier, cache=None, rows=None, *, first, last, hidden=None):
+    token = frontier.token
+    if rows is not None:
+      token = jnp.take_along_axis(token, rows, axis=1)
+    batch, size = frontier.token.shape
+    kv = LayerKV(*(jnp.tile(x[None, :, :size], (batch, 1, 1, 1)) for x in params.kv))
+    features = jnp.broadcast_to(params.feature, (batch, size, params.feature.shape[0]))
+    logits = params.logits[token % params.logits.shape[0]]
+    return Output(logits, features, (kv,) * (last - first)), features
+
+
+def with_stand_in(drafter: Drafter) -> Drafter | None:
+  """The drafter with a stand-in for its model; None for one without a model."""
+  model = getattr(drafter, "model", None)
+  return dataclasses.replace(drafter, model=StandIn(model)) if isinstance(model, Model) else None
+
+
+def answers_of(model: Model, logits: Float[Array, "B N V"]) -> Answers:
+  c = model.config
+  kv = jnp.ones((c.kv_heads, _ENTRIES, c.head_dim), c.dtype)
+  return Answers(logits[0], jnp.ones((c.dim,), c.dtype), LayerKV(kv, kv))

@@ -75,7 +75,7 @@ METHODS = {
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_tree.py",
     config="configs/decode/draft_tree.py",
-    test="tests/draft/test_speculative.py",
+    test="tests/draft/test_model_tree_law.py",
   ),
   "best_first": Method(
     title="draft model, its likeliest paths",
@@ -91,7 +91,7 @@ METHODS = {
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/grown_tree.py",
     config="configs/decode/grown_tree.py",
-    test="tests/draft/test_speculative.py",
+    test="tests/trees/test_growth.py",
   ),
   "recycling": Method(
     title="token recycling",

@@ -131,6 +131,11 @@ class SelfSorted(EarlyExit):
   computed anew for every token, up to `length` + 1 entries in one pass.
   """
 
+  def check(self, target):
+    """Raises ValueError for another target than the model it drafts with."""
+    if target != self.model:
+      raise ValueError("SelfSorted drafts with the target's first layers: its model is another one")
+
   def start(self, params, prompt, length, *, room):
     return jnp.zeros((len(self.exits),), jnp.int32)
 

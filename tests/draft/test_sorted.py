@@ -42,6 +42,12 @@ def test_a_target_that_drafts_with_its_first_layers_writes_the_same_text(setting
     assert sum(out.counters["accepted_at_depth"]) < sum(out.counters["drafted_at_depth"])
 
 
+def test_a_target_that_is_not_the_model_itself_is_refused():
+  method = Speculative(SelfSorted(MODEL.prefix(2), (1, 2)))
+  with pytest.raises(ValueError, match="with the target's first layers: its model is another"):
+    generate(MODEL, PARAMS, PROMPTS, method=method, method_params=PARAMS)
+
+
 def test_self_drafting_keeps_nothing_but_counts():
   drafter = SelfSorted(MODEL, EXITS)
   state = drafter.start(PARAMS, jnp.zeros((2, 8), jnp.int32), jnp.array([8, 8]), room=ROOM)

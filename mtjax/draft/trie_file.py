@@ -16,18 +16,18 @@ _VERSION = 1
 def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) -> None:
   """Writes counts as .npz; a file of that name is replaced at once or not at all."""
   nodes = np.array(list(counts.nodes_in_order()), np.float64).reshape(-1, 3)
-  arrays = dict(
-    version=_VERSION,
-    vocab_size=vocab_size,
-    vocabulary=vocabulary,
-    depth=nodes[:, 0].astype(np.int32),
-    token=nodes[:, 1].astype(np.int32),
-    count=nodes[:, 2],
-  )
   path = Path(path)
   with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
     try:
-      np.savez_compressed(file, **arrays)
+      np.savez_compressed(
+        file,
+        version=_VERSION,
+        vocab_size=vocab_size,
+        vocabulary=vocabulary,
+        depth=nodes[:, 0].astype(np.int32),
+        token=nodes[:, 1].astype(np.int32),
+        count=nodes[:, 2],
+      )
       file.close()
       os.replace(file.name, path)
     except BaseException:

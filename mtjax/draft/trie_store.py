@@ -266,7 +266,7 @@ def _most_frequent(
           score += shared_weight * shared_count[other]
         ticket += 1
         push(heap, (-score, ticket, place, token, child, other))
-      if theirs:
+      if shared_node is not None and theirs:
         wanted, there = most - out.drafts, out.children[place]
         for child in shared.ranked(shared_node):
           token = shared_token[child]

@@ -29,8 +29,18 @@ class ReplayTarget(Model):
   @classmethod
   def of(cls, vocab_size: int, most: int) -> "ReplayTarget":
     """For texts of up to `most` tokens."""
-    sizes = dict(dim=2, heads=1, kv_heads=1, head_dim=2, mlp_dim=2, layers=uniform_layers(1))
-    return cls(TransformerConfig(vocab_size=vocab_size, max_position=most, **sizes))
+    return cls(
+      TransformerConfig(
+        vocab_size=vocab_size,
+        dim=2,
+        heads=1,
+        kv_heads=1,
+        head_dim=2,
+        mlp_dim=2,
+        layers=uniform_layers(1),
+        max_position=most,
+      )
+    )
 
   def forward(self, params, frontier, cache=None, rows=None):
     position = frontier.position

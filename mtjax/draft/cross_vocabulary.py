@@ -11,7 +11,6 @@ from jaxtyping import Array, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
-from mtjax.data.tokenizers import Tokenizer
 from mtjax.draft import host
 from mtjax.draft.reencoding import Translator
 from mtjax.draft.text import Text
@@ -177,11 +176,11 @@ def _to_target(translator: Translator, text, length, drafted, able, *, most):
   return token, count
 
 
-def check_model(model: Model, tokenizer: Tokenizer, target: Model) -> None:
+def check_model(model: Model, tokens: int, target: Model) -> None:
   """ValueError unless the draft model has its tokenizer's tokens and the target's positions."""
-  own, wanted = model.config.vocab_size, tokenizer.vocab_size
-  if own < wanted:
-    raise ValueError(f"the draft model has vocab_size {own}, its tokenizer {wanted}")
+  own = model.config.vocab_size
+  if own < tokens:
+    raise ValueError(f"the draft model has vocab_size {own}, its tokenizer {tokens}")
   own, wanted = (m.config.max_position for m in (model, target))
   if own < wanted:
     raise ValueError(f"the draft model has max_position {own}, the target {wanted}")

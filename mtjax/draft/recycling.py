@@ -137,7 +137,7 @@ def template(drafts: int, candidates: int = 8) -> Topology:
   Best first, which is the optimum as the rates fall with rank (2402.12374, sec. 4.1).
   """
   rates = _RATES[:candidates]
-  waiting = [(-rate, (rank,)) for rank, rate in enumerate(rates)]
+  waiting: list[tuple[float, tuple[int, ...]]] = [(-p, (rank,)) for rank, p in enumerate(rates)]
   heapq.heapify(waiting)
   paths = []
   while len(paths) < drafts:

@@ -2,12 +2,35 @@
 
 import codecs
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from jaxtyping import Array, Int
 
-from mtjax.data.tokenizers import Tokenizer
 from mtjax.draft import host
+
+
+class Tokenizer(Protocol):
+  """What is needed of a tokenizer; those of `mtjax.data.tokenizers` have it."""
+
+  bos_id: int  # read in place of a text of no token
+  eos_id: int  # drafted where the draft model ends the text
+
+  def encode(self, text: str) -> list[int]:
+    """With the special tokens that the model expects around a prompt."""
+    ...
+
+  def encode_documents(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+    """Without any."""
+    ...
+
+  def token_bytes(self) -> list[bytes]:
+    """What each id spells; b"" for special tokens."""
+    ...
+
+  def fingerprint(self) -> str:
+    """Other for tokenizers that give other ids."""
+    ...
 
 
 class Spelling:
@@ -130,7 +153,7 @@ class Translator:
     for token in drafted:
       spelled = self.draft.bytes_of(token)
       if not spelled:
-        ended = token in getattr(self.draft.tokenizer, "eos_ids", ())
+        ended = token == self.draft.tokenizer.eos_id
         break
       tokens.append(spelled)
     _, rest = _whole_characters(target.join(text))

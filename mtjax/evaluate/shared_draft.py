@@ -45,7 +45,7 @@ def candidates(adaptive: Sorted, params: Params, separate: Sequence[TextModel], 
 
 def measure(target: TextModel, prompts: Sequence, method: Method, params, **settings) -> dict:
   """Counters summed over the prompts, each a batch of one."""
-  given = dict(method=method, method_params=params, eos=(), **settings)
+  given: dict[str, Any] = dict(method=method, method_params=params, eos=(), **settings)
   runs = [target.generate([prompt], **given)[1].counters for prompt in prompts]
   sums = {name: sum(run[name] for run in runs) for name in ("seconds", "tokens", "target_forwards")}
   for name in ("drafted_at_depth", "accepted_at_depth", "left"):

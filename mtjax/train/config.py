@@ -57,7 +57,7 @@ class RunConfig:
 def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
   # Runs made before there was `init` have none.
-  fields = {"init": "", **config}
+  fields: dict[str, Any] = {"init": "", **config}
   model = dict(fields.pop("model"))
   layers = model.pop("layers")
   model["exits"] = tuple(model.get("exits", ()))

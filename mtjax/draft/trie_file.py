@@ -1,7 +1,7 @@
 """Files of n-gram counts: written at once or not at all, refused when they do not fit."""
 
 import os
-import tempfile
+import threading
 import zipfile
 import zlib
 from pathlib import Path
@@ -17,8 +17,9 @@ def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) ->
   """Writes counts as .npz; a file of that name is replaced at once or not at all."""
   nodes = np.array(list(counts.nodes_in_order()), np.float64).reshape(-1, 3)
   path = Path(path)
-  with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, delete=False) as file:
-    try:
+  new = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
+  try:
+    with open(new, "xb") as file:
       np.savez_compressed(
         file,
         version=_VERSION,
@@ -28,11 +29,10 @@ def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) ->
         token=nodes[:, 1].astype(np.int32),
         count=nodes[:, 2],
       )
-      file.close()
-      os.replace(file.name, path)
-    except BaseException:
-      os.unlink(file.name)
-      raise
+    os.replace(new, path)
+  except BaseException:
+    new.unlink(missing_ok=True)
+    raise
 
 
 def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> None:
@@ -47,8 +47,8 @@ def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> No
     kind = int(arrays["vocab_size"]), str(arrays["vocabulary"])
     nodes = [arrays[name].tolist() for name in ("depth", "token", "count")]
     rows = list(zip(*nodes, strict=True))
-  except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-    raise ValueError(f"{str(path)!r} is no file of a trie store: {error}") from None
+  except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    raise ValueError(f"{str(path)!r} is no file of a trie store, or a damaged one") from None
   if version != _VERSION:
     raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
   if kind != (vocab_size, vocabulary):

@@ -4,7 +4,7 @@
 half is the prompt and what follows is what a target would write; the others warm the stores. A
 target that writes other text than these accepts less, or more where it repeats itself.
 
-The sets of the table in README (DATA is the developer data set; 2 minutes on 2 CPU cores):
+Four public sets (DATA is the developer data set):
 
 python -m experiments.replay \
   --text="toolcall=file:DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}" \

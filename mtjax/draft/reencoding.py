@@ -220,9 +220,12 @@ def _is_boundary(data: bytes, place: int) -> bool:
 
 
 def _common(one: Sequence, other: Sequence) -> int:
-  """Length of the common beginning."""
-  size = min(len(one), len(other))
-  return next((i for i in range(size) if one[i] != other[i]), size)
+  """Length of the common beginning, by bisection: slices are compared at the speed of memory."""
+  low, high = 0, min(len(one), len(other))
+  while low < high:
+    middle = (low + high + 1) // 2
+    low, high = (middle, high) if one[low:middle] == other[low:middle] else (low, middle - 1)
+  return low
 
 
 def _joined(held: list[int], place: int, new: list[int]) -> tuple[list[int], int]:

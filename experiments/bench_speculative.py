@@ -54,6 +54,14 @@ def system(name: str) -> System:
   return System("mtjax_method", dict(config=config_of(method)))
 
 
+def write(results, failed) -> None:
+  if _OUTPUT.value is not None:
+    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+    rows = [dataclasses.asdict(result) for result in results]
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
+
+
 def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
   launch.check_output(_OUTPUT.value)
@@ -74,16 +82,12 @@ def run() -> None:
       threads=_THREADS.value,
       rounds=_ROUNDS.value,
       progress=status.update,
+      finished=write,
     )
   for table in speed_tables(results, PLAIN, "transformers eager"):
     print(table.markdown() + "\n") if _MARKDOWN.value else console.print(table.for_terminal())
   for name, why in failed.items():
     console.print(f"{name}: {why}", style="yellow", markup=False)
-  if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    rows = [dataclasses.asdict(result) for result in results]
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
 
 
 if __name__ == "__main__":

@@ -266,3 +266,35 @@ def _repeated(body):
     return jax.lax.fori_loop(0, count, lambda _, carry: body(carry, *arguments), carry)
 
   return loop
+
+
+def with_nodes(model: Model, method: Speculative, method_params: PyTree, nodes: int) -> Speculative:
+  """The method with trees of `nodes` nodes, the root among them; unchanged where none can be."""
+  drafts = nodes - 1
+  for field, value in dict(size=nodes, length=drafts, tree=nodes).items():
+    if any(own.name == field for own in dataclasses.fields(method.drafter)):
+      for size in (value, drafts):  # some count the root
+        drafter = dataclasses.replace(method.drafter, **{field: size})
+        changed = dataclasses.replace(method, drafter=drafter)
+        if _nodes(model, changed, method_params) == nodes:
+          return changed
+  return method
+
+
+def _nodes(model: Model, method: Speculative, method_params: PyTree) -> int:
+  ids, length = jnp.zeros((1, 8), jnp.int32), jnp.asarray([8])
+  zero = jnp.zeros((1,), jnp.int32)
+  request = Request(
+    rules=Sampling().rules(1, model.config.vocab_size),
+    limit=zero + 8,
+    eos=zero - 1,
+    key=jax.random.split(jax.random.key(0), 1),
+  )
+
+  def propose(method_params):
+    state = method.drafter.start(method_params, ids, length, room=8)
+    cache = model.allocate(1, 16)
+    context = Context(request, last=zero, step=zero + 1, active=zero == 0, cache=cache)
+    return method.drafter.propose(method_params, state, context)[0].tree.token
+
+  return jax.eval_shape(propose, method_params).shape[1]

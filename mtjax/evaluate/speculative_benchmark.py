@@ -86,6 +86,7 @@ def compare_sets(
   threads: int,
   rounds: int,
   progress: Callable[[str], None] = lambda text: None,
+  finished: Callable[[list[Result], dict[str, str]], None] = lambda *found: None,
 ) -> tuple[list[Result], dict[str, str]]:
   """Results of every system that runs, and why the others, or the rest of one, are missing.
 
@@ -94,6 +95,8 @@ def compare_sets(
   at the same temperature: a pass begins with what these taught and nothing of the prompts that
   follow, of the untimed pass or of earlier rounds, sets and temperatures. Within a pass it learns
   from prompt to prompt, as it does in use.
+
+  `finished` gets what there is after each set: a run of hours that is stopped has not been in vain.
   """
   results = []
   with open_workers(folder, systems, threads, progress) as (workers, failed):
@@ -107,6 +110,7 @@ def compare_sets(
         results += [
           _result(name, prompt_set.name, temperature, said[1:]) for name, said in answers.items()
         ]
+        finished(results, failed)
   return results, failed
 
 

@@ -1,12 +1,13 @@
-"""Tables of the speculative benchmark, for a terminal or for a README."""
+"""Tables of the speculative benchmark and profile, for a terminal or for a README."""
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
 from mtjax.evaluate.floors import Floor, floors
+from mtjax.evaluate.profile import Profile
 from mtjax.evaluate.speculative_benchmark import Result, Results
 
 
@@ -91,3 +92,17 @@ def floors_table(found: Sequence[Floor]) -> Cells:
     for f in found
   ]
   return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)
+
+
+def profile_table(profiles: Mapping[str, Profile]) -> Cells:
+  """Milliseconds a round, whole, of the networks, and of each part outside them; one row a name."""
+  parts = list(dict.fromkeys(part for profile in profiles.values() for part in profile.parts))
+  rows = []
+  for name, p in profiles.items():
+    shown = [p.round, p.target, p.draft, *(p.parts.get(part, 0.0) for part in parts)]
+    times = [f"{seconds * 1e3:.3f}" for seconds in shown]
+    rows.append(
+      (name, f"{p.vocab:,}", str(p.nodes), *times, f"{p.share:.1%}", f"{p.share_of_parts:.1%}")
+    )
+  header = ["method", "V", "N", "round", "target", "draft model", *parts, "outside", "sum of parts"]
+  return Cells("Milliseconds a round, and the share outside the two networks", header, rows)

@@ -114,8 +114,14 @@ def test_prompts_that_agree_in_what_is_kept_of_them_are_refused():
 
 def test_a_system_that_fails_keeps_its_finished_sets_and_says_why(compare):
   sets = [PromptSet("a", [[1]]), PromptSet("b", [[2]])]
-  workers = {"x": Fake([1.0] * 4), "y": Fake([0.5] * 4, fails=5)}
-  results, failed = compare(workers, sets, missing={"z": "not installed: zlm"})
+  workers, seen = {"x": Fake([1.0] * 4), "y": Fake([0.5] * 4, fails=5)}, []
+  results, failed = compare(
+    workers,
+    sets,
+    missing={"z": "not installed: zlm"},
+    finished=lambda results, failed: seen.append((len(results), sorted(failed))),
+  )
+  assert seen == [(2, ["z"]), (3, ["y", "z"])], "what there is after each set"
   found = Results(results, 0.0)
   assert failed == {"y": "OutOfMemory: no memory", "z": "not installed: zlm"}
   assert found.get("y", "b") is None and found.speed_ups("y", "x") == {"a": 2.0}

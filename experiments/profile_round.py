@@ -1,0 +1,98 @@
+"""Where the time of a speculative round goes: python -m experiments.profile_round
+
+python -m experiments.profile_round --methods=lookup,trie,draft_tree --nodes=32 --output=run.json
+python -m experiments.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
+
+The bundled target with 32 nodes a round, or one of random weights. "outside" is the share of the
+round that neither network takes: by difference, then as the sum of its parts, each timed alone.
+A method is NAME or NAME:field=value:...; the tree gets --nodes nodes where the drafter can.
+"""
+
+import dataclasses
+import json
+import sys
+import tempfile
+import time
+
+import jax
+from absl import flags
+from rich.console import Console
+
+from experiments.method_names import config_of
+from mtjax import checkpoints, launch
+from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.evaluate.profile import profile_round, with_nodes
+from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.presets import DEMO_PROMPTS, load_pretrained, make_method, weights_for_decoding
+from mtjax.report.speed_tables import profile_table
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
+
+_METHODS = flags.DEFINE_list("methods", ["lookup", "trie", "draft", "draft_tree"], "Which.")
+_NODES = flags.DEFINE_integer("nodes", 32, "Nodes of a tree; 0: as the drafter has them.", 0)
+_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
+_VOCAB = flags.DEFINE_integer("vocab", 0, "A target of random weights with this vocabulary.", 0)
+_DIM = flags.DEFINE_integer("dim", 1024, "Its width.", lower_bound=256)
+_LAYERS = flags.DEFINE_integer("layers", 8, "Its layers.", lower_bound=1)
+_WEIGHTS = flags.DEFINE_string("weights", "stored", "Or int8.")
+_TEMPERATURES = flags.DEFINE_list("temperatures", ["0", "1"], "0 is greedy.")
+_REPEATS = flags.DEFINE_integer("repeats", 7, "The least time of so many counts.", 1)
+_CLOCK = flags.DEFINE_enum("clock", "wall", list(CLOCKS), "cpu: for a busy machine, one thread.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+
+
+def random_model(dim: int, layers: int) -> TextModel:
+  heads = dict(heads=dim // 64, kv_heads=1, head_dim=64, mlp_dim=3 * dim)
+  config = TransformerConfig(_VOCAB.value, dim=dim, layers=uniform_layers(layers), **heads)
+  return TextModel(Model(config), Model(config).init(jax.random.key(0)), BpeTokenizer.bundled())
+
+
+def target() -> TextModel:
+  if _VOCAB.value:
+    text = random_model(_DIM.value, _LAYERS.value)
+  else:
+    text = load_pretrained(_MODEL.value)
+  return dataclasses.replace(text, params=weights_for_decoding(text.params, _WEIGHTS.value))
+
+
+def run() -> None:
+  launch.check_output(_OUTPUT.value)
+  configs = {name: config_of(name) for name in _METHODS.value}
+  temperatures = [float(value) for value in _TEMPERATURES.value]
+  console = Console(width=None if sys.stdout.isatty() else 170)
+  profiles = {}
+  with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+    text = target()
+    if _VOCAB.value:
+      draft = random_model(_DIM.value // 4, layers=2)
+      checkpoints.save(folder, draft.model, draft.params, tokenizer=draft.tokenizer)
+    for name, config in configs.items():
+      if _VOCAB.value and "draft_model" in config:
+        config["draft_model"] = folder
+      method, params = make_method(config, text)
+      if _NODES.value:
+        method = with_nodes(text.model, method, params, _NODES.value)
+      for temperature in temperatures:
+        label = f"{name}, T = {temperature:g}"
+        profiles[label] = profile_round(
+          text.model,
+          text.params,
+          method,
+          params,
+          text.tokenizer.encode(DEMO_PROMPTS[1]),
+          sampling=Sampling(temperature=temperature),
+          repeats=_REPEATS.value,
+          clock=CLOCKS[_CLOCK.value],
+          progress=lambda what, label=label: status.update(f"{label}: {what}"),
+        )
+  console.print(profile_table(profiles).for_terminal())
+  if _OUTPUT.value is not None:
+    rows = {name: dataclasses.asdict(profile) for name, profile in profiles.items()}
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(rows, file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

@@ -270,11 +270,12 @@ def _repeated(body):
 
 def with_nodes(model: Model, method: Speculative, method_params: PyTree, nodes: int) -> Speculative:
   """The method with trees of `nodes` nodes, the root among them; unchanged where none can be."""
+  own: Any = method.drafter
   drafts = nodes - 1
   for field, value in dict(size=nodes, length=drafts, tree=nodes).items():
-    if any(own.name == field for own in dataclasses.fields(method.drafter)):
+    if any(known.name == field for known in dataclasses.fields(own)):
       for size in (value, drafts):  # some count the root
-        drafter = dataclasses.replace(method.drafter, **{field: size})
+        drafter = dataclasses.replace(own, **{field: size})
         changed = dataclasses.replace(method, drafter=drafter)
         if _nodes(model, changed, method_params) == nodes:
           return changed

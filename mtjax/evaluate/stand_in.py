@@ -1,12 +1,11 @@
 """A model that answers without computing: timed with it in a network's place is all the rest."""
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mtjax.draft import Drafter
 from mtjax.models import Model
 from mtjax.types import LayerKV, Output
 
@@ -57,8 +56,8 @@ class StandIn:
     return Output(logits, features, (kv,) * (last - first)), features
 
 
-def with_stand_in(drafter: Drafter) -> Drafter | None:
-  """The drafter with a stand-in for its model; None for one without a model."""
+def with_stand_in(drafter: Any) -> Any:
+  """The drafter (a dataclass) with a stand-in for its model; None for one without a model."""
   model = getattr(drafter, "model", None)
   return dataclasses.replace(drafter, model=StandIn(model)) if isinstance(model, Model) else None
 

@@ -14,7 +14,7 @@ from mtjax.models.quantize import pack, to_int8
 from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
-BUNDLED = ("target", "draft")
+BUNDLED = ("target", "draft", "sorted")
 WEIGHTS = ("stored", "float32", "int8")
 
 # Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
@@ -30,7 +30,7 @@ DEMO_PROMPTS = (
 
 
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """A bundled model ("target", "draft"), a local folder, or a Hugging Face id.
+  """A bundled model ("target", "draft", "sorted"), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
   of `mtjax.checkpoints.load`. Raises ValueError or

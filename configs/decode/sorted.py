@@ -14,8 +14,8 @@ from configs.decode import ar
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="sorted", verifier="block")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.draft_model = "sorted"  # of the target's vocabulary: bundled, a folder or an id
   # Fields of mtjax.draft.Sorted: after how many layers a token may leave, and how sure the draft
   # must be to leave there. (): the exits that the draft was trained with.
-  config.drafter = dict(exits=(1, 2), thresholds=(0.5, 0.0), length=4)
+  config.drafter = dict(exits=(), thresholds=(0.5, 0.0), length=4)
   return config

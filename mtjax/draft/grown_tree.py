@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtjax.draft.model_tree_state import TreeState, law_logits
+from mtjax.draft.model_tree_state import TreeState, law_logits, warm_rows
 from mtjax.draft.protocol import draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares
@@ -72,7 +72,7 @@ class GrownTree:
   def propose(self, params, state, context):
     request = context.request
     greedy = request.rules.temperature is None
-    warm = None if greedy else request.rules.temperature > 0
+    warm = warm_rows(request)
     keys = None if greedy else draft_keys(context)
     batch = context.last.shape[0]
 

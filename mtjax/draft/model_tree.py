@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.draft.model_tree_state import Reading, TreeState, law_logits
+from mtjax.draft.model_tree_state import Reading, TreeState, law_logits, warm_rows
 from mtjax.draft.protocol import draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology
@@ -72,7 +72,7 @@ class ModelTree:
     request, plan = context.request, _plan(self.topology)
     greedy = request.rules.temperature is None
     law = DraftLaw.DELTA if greedy else self.law
-    warm = None if greedy else request.rules.temperature > 0
+    warm = warm_rows(request)
     keys = None if law is DraftLaw.DELTA else draft_keys(context)
 
     def draw(place, level, logits):
@@ -93,7 +93,7 @@ class ModelTree:
     state, logits = state.catch_up(self.model, params, context)
     tokens = context.last[:, None]  # by level
     valid_above = valid = jnp.ones_like(tokens, bool)
-    laws, output, position = [], None, None
+    laws, output, position = [], None, state.reading.position
     for place, level in enumerate(plan):
       if place > 0:
         entry = tokens[:, level.read]

@@ -121,6 +121,12 @@ class TreeState:
     )
 
 
+def warm_rows(request: Request) -> Bool[Array, " B"]:
+  """Rows that sample."""
+  temperature = request.rules.temperature
+  return jnp.zeros(request.limit.shape, bool) if temperature is None else temperature > 0
+
+
 def law_logits(logits: Float[Array, "B I V"], request: Request) -> Float[Array, "B I V"]:
   """Logits of the law that drafts are drawn from: the request's, penalties left out.
 

@@ -1,7 +1,7 @@
 """What speculative decoding has to reach on the bundled models, against what was measured."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Sequence
 
 from mtjax.evaluate.speculative_benchmark import Results
 
@@ -25,22 +25,15 @@ class Floor:
     return "pass" if self.found >= self.least else "fail"
 
 
-def retrieves(system: str) -> bool:
-  """Whether drafts are copied from text: prompt lookup, tries and the like."""
-  return _is_ours(system, lambda name: any(word in name for word in ("lookup", "trie", "suffix")))
+# Methods by what a floor says of them; with other settings they are the same methods.
+RETRIEVAL = ("lookup", "trie", "suffix")
+DRAFT_MODEL = ("draft", "draft_tree", "best_first", "grown_tree", "sorted")
+AUTO = ("auto",)
 
 
-def has_draft_model(system: str) -> bool:
-  return _is_ours(system, lambda name: "draft" in name)
-
-
-def is_auto(system: str) -> bool:
-  return _is_ours(system, lambda name: name.startswith("auto"))
-
-
-def _is_ours(system: str, test: Callable[[str], bool]) -> bool:
-  prefix, _, name = system.partition(":")
-  return prefix == "mtjax" and test(name.split(":")[0])
+def _ours(systems: Sequence[str], methods: Sequence[str]) -> list[str]:
+  parts = {system: system.split(":") for system in systems}
+  return [name for name, part in parts.items() if part[0] == "mtjax" and part[1] in methods]
 
 
 def floors(results: Results) -> list[Floor]:
@@ -50,8 +43,8 @@ def floors(results: Results) -> list[Floor]:
   variant; means are over the sets that ran.
   """
   systems = results.systems
-  lookups, drafts = list(filter(retrieves, systems)), list(filter(has_draft_model, systems))
-  autos = list(filter(is_auto, systems))
+  lookups, drafts = _ours(systems, RETRIEVAL), _ours(systems, DRAFT_MODEL)
+  autos = _ours(systems, AUTO)
 
   def on(prompt_set):
     return lambda system: results.speed_up(system, PLAIN, prompt_set)

@@ -15,10 +15,11 @@ from mtjax import checkpoints
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.evaluate import benchmark, speculative_benchmark
 from mtjax.evaluate.benchmark import Worker, median_ratio, same_text
-from mtjax.evaluate.floors import floors
+from mtjax.evaluate.floors import AUTO, DRAFT_MODEL, RETRIEVAL, floors
 from mtjax.evaluate.peers import Job, System, Text, mtjax_method
 from mtjax.evaluate.peers.worker import serve
 from mtjax.evaluate.speculative_benchmark import PromptSet, Result, Results, compare_sets
+from mtjax.methods import METHODS
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.speed_tables import speed_tables
 
@@ -156,7 +157,7 @@ def test_floors_are_judged_by_the_best_system_of_their_kind():
     "mtjax:lookup": dict(toolcall=1.9, pycode=1.2),
     "mtjax:trie:size=9": dict(toolcall=1.7, pycode=1.25),
     "mtjax:draft": dict(toolcall=1.1, pycode=1.2),
-    "mtjax:draft_tree": dict(toolcall=1.0, pycode=1.4),
+    "mtjax:best_first:size=8": dict(toolcall=1.0, pycode=1.4),
     "mtjax:auto": dict(toolcall=1.5, pycode=0.96),
     "mtjax:auto:of=draft": dict(toolcall=1.1, pycode=1.0),
     "transformers prompt lookup 3": dict(toolcall=0.4, pycode=0.4),
@@ -167,11 +168,15 @@ def test_floors_are_judged_by_the_best_system_of_their_kind():
   assert verdicts(speeds) == [
     (1.9, "mtjax:lookup", "pass"),
     (1.25, "mtjax:trie:size=9", "fail"),
-    (1.2, "mtjax:draft_tree", "pass"),
+    (1.2, "mtjax:best_first:size=8", "pass"),
     (0.96, "mtjax:auto", "fail"),  # the worst choice on its worst set
     (1.55, "mtjax:lookup", "pass"),  # over their fastest variant
-    (2.4, "mtjax:draft_tree", "fail"),
+    (2.4, "mtjax:best_first:size=8", "fail"),
   ]
+
+
+def test_the_floors_speak_of_methods_that_there_are():
+  assert set(METHODS).issuperset((*RETRIEVAL, *DRAFT_MODEL, *AUTO))
 
 
 def test_a_floor_without_its_systems_or_sets_is_not_measured():

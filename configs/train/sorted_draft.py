@@ -10,9 +10,11 @@ python -m experiments.export --workdir=runs/sorted --output=mtjax/assets/models/
 
 1.84 M tokens seen beside the draft's own 3.69 M. 9 min of one CPU core (3,600 tokens/s of its time;
 the run shared it with much else). Expected: loss 3.86 after one layer, 3.57 after two (mean of the
-last 200 steps), bits per byte on texts it has not seen, 60 kB of each: after one layer 2.200 on
-prose, 2.325 on HumanEval, 1.699 on GSM8K (2.395, 2.853, 2.203 before), after two 2.200, 2.183, 1.557
-(2.166, 2.211, 1.600 before) (2026-11-25, by experiments/evaluate.py, whose header has the command).
+last 200 steps). Bits per byte on texts it has not seen, 60 kB of each (2026-11-25, by
+experiments/evaluate.py, whose header has the command), in brackets those of the draft:
+
+  after one layer   2.200 (2.395) on prose, 2.325 (2.853) on HumanEval, 1.699 (2.203) on GSM8K
+  after two         2.200 (2.166) on prose, 2.183 (2.211) on HumanEval, 1.557 (1.600) on GSM8K
 """
 
 from ml_collections import ConfigDict

@@ -7,18 +7,15 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.protocol import draft_keys
+from mtjax.draft.reading import catch_up, read
 from mtjax.draft.text import Text
 from mtjax.models import Model
 from mtjax.prefill import commit_prompt
 from mtjax.sampling import process
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
-
-# Entries read at a time by a draft model that was not asked for many rounds.
-_CATCH_UP = 8
 
 
 @struct.dataclass
@@ -103,7 +100,7 @@ class ModelChain:
     def body(carry):
       place, cache, held, reads, draft, going = carry
       before = jax.lax.dynamic_index_in_dim(draft[0], place, 1)
-      cache, logits = self._read(params, cache, before, going.astype(jnp.int32))
+      cache, logits = read(self.model, params, cache, before, going.astype(jnp.int32))
       draft, still = add(place, draft, logits, going)
       return place + 1, cache, held + going, reads + going, draft, still
 
@@ -112,7 +109,7 @@ class ModelChain:
 
     # The prefill emitted a token that no update brought.
     text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
-    cache, logits = self._catch_up(params, state.cache, text)
+    cache, logits = catch_up(self.model, params, state.cache, text)
     batch, vocab = last.shape[0], logits.shape[-1]
     tokens = jnp.zeros((batch, self.length + 1), jnp.int32).at[:, 0].set(last)
     laws = None if greedy else jnp.zeros((batch, self.length + 1, vocab), logits.dtype)
@@ -131,28 +128,3 @@ class ModelChain:
     return ChainState(
       cache, state.text.append(round.token, round.taken), jnp.zeros_like(state.held)
     )
-
-  def _catch_up(self, params, cache, text: Text):
-    """Reads what the cache lacks of the text; logits after its last token."""
-
-    def tail(cache, size):
-      place = cache.length[:, None] + jnp.arange(size)
-      return jnp.take_along_axis(text.token, place, axis=1, mode="clip")
-
-    def read_on(cache):
-      count = jnp.clip(text.length - cache.length - 1, 0, _CATCH_UP)
-      return self._read(params, cache, tail(cache, _CATCH_UP), count)[0]
-
-    # Two at most from round to round: those are read in one small pass, with logits.
-    cache = jax.lax.while_loop(
-      lambda cache: jnp.any(text.length - cache.length > 2), read_on, cache
-    )
-    return self._read(params, cache, tail(cache, 2), text.length - cache.length)
-
-  def _read(self, params, cache, token, count):
-    """Commits token[b, :count[b]] and gives the logits after the last of them."""
-    frontier = frontier_lib.causal(token, start=cache.length, length=count)
-    rows = jnp.maximum(count - 1, 0)[:, None]
-    output = self.model.forward(params, frontier, cache, rows)
-    path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
-    return cache.commit(output.kv, frontier.position, path, count), output.logits

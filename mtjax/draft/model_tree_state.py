@@ -1,6 +1,5 @@
 """What drafters that read a tree with a small model share: its cache, and its law."""
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
@@ -8,15 +7,13 @@ from jaxtyping import Array, Bool, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.protocol import Context, Round
+from mtjax.draft.reading import catch_up
 from mtjax.draft.text import Text
 from mtjax.models import Model, Params
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import Request
 from mtjax.sampling import process
 from mtjax.types import LayerKV, Output
-
-# Entries read at a time after rounds in which this drafter was not asked.
-_CATCH_UP = 8
 
 
 @struct.dataclass
@@ -68,22 +65,7 @@ class TreeState:
     # The prefill emitted a token that no update brought.
     first = (context.step == 1) & context.active
     text = self.text.append(context.last[:, None], first.astype(jnp.int32))
-
-    def read(cache, size, leave):
-      place = cache.length[:, None] + jnp.arange(size)
-      token = jnp.take_along_axis(text.token, place, axis=1, mode="clip")
-      count = jnp.clip(text.length - cache.length - leave, 0, size)
-      frontier = frontier_lib.causal(token, start=cache.length, length=count)
-      output = model.forward(params, frontier, cache, jnp.maximum(count - 1, 0)[:, None])
-      path = jnp.broadcast_to(jnp.arange(size), token.shape)
-      return cache.commit(output.kv, frontier.position, path, count), output.logits
-
-    cache = jax.lax.while_loop(
-      lambda cache: jnp.any(text.length - cache.length > 2),
-      lambda cache: read(cache, _CATCH_UP, 1)[0],
-      self.cache,
-    )
-    cache, logits = read(cache, 2, 0)
+    cache, logits = catch_up(model, params, self.cache, text)
     return self.replace(cache=cache, text=text), logits
 
   def read(

@@ -9,9 +9,9 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
-from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft import host
+from mtjax.draft.reading import read
 from mtjax.draft.reencoding import Translator
 from mtjax.draft.text import Text
 from mtjax.models import Model
@@ -96,7 +96,7 @@ class CrossVocabulary:
       state, drafted, token = carry
       slot = jnp.where(able, state.cache.length, state.held.shape[1])
       held = state.held.at[rows, slot].set(token, mode="drop")
-      cache, logits = self._read(params[0], state.cache, token[:, None], count)
+      cache, logits = read(self.model, params[0], state.cache, token[:, None], count)
       token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
       return state.replace(cache=cache, held=held), drafted.at[:, place].set(token), token
 
@@ -135,7 +135,7 @@ class CrossVocabulary:
       place = cache.length[:, None] + jnp.arange(chunk)
       token = jnp.take_along_axis(held, place, axis=1, mode="clip")
       count = jnp.clip(total - cache.length, 0, chunk)
-      cache, after = self._read(weights, cache, token, count)
+      cache, after = read(self.model, weights, cache, token, count)
       return cache, jnp.where((count > 0)[:, None, None], after, logits), passes + (count > 0)
 
     vocab = self.model.config.vocab_size
@@ -145,13 +145,6 @@ class CrossVocabulary:
       lambda carry: jnp.any(carry[0].length < total), read_on, carry
     )
     return state.replace(cache=cache, held=held), logits, total > 0, passes
-
-  def _read(self, weights, cache, token, count):
-    """Commits token[b, :count[b]] and gives the logits after the last of them."""
-    frontier = frontier_lib.causal(token, start=cache.length, length=count)
-    output = self.model.forward(weights, frontier, cache, jnp.maximum(count - 1, 0)[:, None])
-    path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
-    return cache.commit(output.kv, frontier.position, path, count), output.logits
 
 
 def _to_draft(translator: Translator, text, length, held, held_length, active, *, room):

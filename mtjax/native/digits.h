@@ -88,7 +88,7 @@ void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows
     __m512i w[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) w[v] = _mm512_xor_si512(flip, _mm512_loadu_si512(p + v * 64));
-    prefetch.template Next<false>();
+    prefetch.template Next<false>(false);
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4

@@ -113,6 +113,8 @@ const T* Half(const T* panels, int64_t K, int64_t half, int step) {
   return panels + half / 2 * K * kPanel + half % 2 * kHalf * step;
 }
 
+constexpr int kFew = 4;  // rows of a block
+
 // Which memory a pass over a panel asks for early: what it is about to read itself, or, when `parts`
 // passes share one panel, its share of the next one, so that memory is never idle.
 struct Ahead {
@@ -135,12 +137,13 @@ class Prefetch {
     return {from, lines * kLine, part * lines * kLine < kRow ? (int)lines : 0};
   }
 
-  // Measured: a single row of floats is best served close by in the first cache, all else far
-  // ahead in the second.
-  template <bool kSingle>
-  inline __attribute__((always_inline)) void Next() {
+  // Measured: where few rows pass over the weights once, these are best served close by in the first
+  // cache; all else far ahead in the second.
+  template <bool kFewRows>
+  inline __attribute__((always_inline)) void Next(bool once) {
+    const bool close = kFewRows && once;
     for (int i = 0; i < lines_; ++i) {
-      if (kSingle) {
+      if (close) {
         __builtin_prefetch(at_ + 8192 + i * kLine, 0, 3);
       } else {
         __builtin_prefetch(at_ + kFar + i * kLine, 0, 2);
@@ -170,7 +173,7 @@ void Block(const typename W::Type* panels, const float* x, int64_t K, const Targ
   for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
     VI words[V];
     for (int v = 0; v < V; ++v) words[v] = Words(p + v * kLanes * W::kStep);
-    prefetch.template Next<R == 1>();
+    prefetch.template Next<R <= kFew>(!ahead.next);
     Step<W, 0, R, V>(words, x + k * R, acc);
   }
   p = Half(panels, K, half, 1) + whole * kPanel;

@@ -7,6 +7,7 @@ time, so that nothing is computed once for all iterations; what it gives is carr
 nothing is left out.
 """
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
@@ -273,10 +274,11 @@ def with_nodes(model: Model, method: Speculative, method_params: PyTree, nodes: 
   own: Any = method.drafter
   drafts = nodes - 1
   for field, value in dict(size=nodes, length=drafts, tree=nodes).items():
-    if any(known.name == field for known in dataclasses.fields(own)):
-      for size in (value, drafts):  # some count the root
-        drafter = dataclasses.replace(own, **{field: size})
-        changed = dataclasses.replace(method, drafter=drafter)
+    if not any(known.name == field for known in dataclasses.fields(own)):
+      continue
+    for size in (value, drafts):  # some count the root
+      with contextlib.suppress(ValueError):  # out of the range of the drafter's other fields
+        changed = dataclasses.replace(method, drafter=dataclasses.replace(own, **{field: size}))
         if _nodes(model, changed, method_params) == nodes:
           return changed
   return method

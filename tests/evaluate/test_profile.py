@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from mtjax.decode import Autoregressive
-from mtjax.draft import ModelChain, PromptLookup
+from mtjax.draft import BestFirst, ModelChain, PromptLookup
 from mtjax.evaluate import profile
 from mtjax.evaluate.profile import Profile, profile_round, with_nodes
 from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
@@ -82,6 +82,9 @@ def test_a_tree_gets_the_nodes_asked_for_where_its_drafter_can():
   assert grown.drafter == PromptLookup(length=5)
   two = Speculative(PromptLookup(length=2, branches=2))
   assert with_nodes(TARGET, two, None, 6) == two, "two branches of n are 2 n + 1 nodes"
+  few = Speculative(BestFirst(SMALL, size=4, depth=2, width=2))
+  assert with_nodes(TARGET, few, SMALL_PARAMS, 6).drafter.size == 5, "the root is not counted"
+  assert with_nodes(TARGET, few, SMALL_PARAMS, 32) == few, "two levels of two have no 31 drafts"
 
 
 def test_what_has_no_such_round_is_refused(monkeypatch):

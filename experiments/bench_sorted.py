@@ -37,6 +37,7 @@ _TOKENS = flags.DEFINE_integer("tokens", 64, "New tokens a prompt.", lower_bound
 _LENGTH = flags.DEFINE_integer("length", 4, "Drafts a round.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy.", lower_bound=0)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
+_KEPT = 64  # tokens of a prompt
 
 
 def load(name):
@@ -71,7 +72,8 @@ def run() -> None:
     raise ValueError(f"{len(separate)} separate drafts for {len(targets)} targets")
   exits, sure = tuple(map(int, _EXITS.value)), tuple(map(float, _THRESHOLDS.value))
   adaptive = Sorted(shared.model, exits, sure, _LENGTH.value)
-  prompts = [shared.tokenizer.encode(prompt)[-256:] for prompt in read_prompts()]
+  # The ends of long prompts: every length that is another bucket compiles anew.
+  prompts = [shared.tokenizer.encode(prompt)[-_KEPT:] for prompt in read_prompts()]
   given = dict(max_tokens=_TOKENS.value, sampling=Sampling(temperature=_TEMPERATURE.value))
   for index, (name, target) in enumerate(targets.items()):
     for draft in (shared, separate[index]):

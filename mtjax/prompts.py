@@ -39,6 +39,7 @@ def formatted(prompts: list[str], tokenizer: Tokenizer, prompt_format: str) -> l
     return prompts
   if prompt_format != "chat":
     raise ValueError(f'prompt_format {prompt_format!r} is not one of: "text", "chat"')
-  if not hasattr(tokenizer, "encode_chat"):
+  encode_chat = getattr(tokenizer, "encode_chat", None)
+  if encode_chat is None:
     raise ValueError("this model's tokenizer has no chat template; use prompt_format text")
-  return [tokenizer.encode_chat([dict(role="user", content=prompt)]) for prompt in prompts]
+  return [encode_chat([dict(role="user", content=prompt)]) for prompt in prompts]

@@ -71,10 +71,11 @@ class Speculative:
     height, positions = self.drafter.height, model.config.max_position
     if height >= positions:
       raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
-    if hasattr(self.drafter, "check"):
-      self.drafter.check(model)
-    elif hasattr(self.drafter, "model"):
-      check_draft_model(self.drafter.model, model)
+    own, drafts_with = (getattr(self.drafter, name, None) for name in ("check", "model"))
+    if own is not None:
+      own(model)
+    elif drafts_with is not None:
+      check_draft_model(drafts_with, model)
 
   def start(self, method_params, prompt, length, *, capacity, room):
     none = jnp.zeros((self.drafter.height,), jnp.int32)

@@ -9,6 +9,7 @@ nothing is left out.
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -103,6 +104,7 @@ class _Start:
   state: DecodeState
   draft: Draft
   decision: Decision
+  text: DecodeState  # after more rounds
 
 
 def _start(model, params, method, method_params, prompt, sampling, key) -> _Start:
@@ -127,7 +129,9 @@ def _start(model, params, method, method_params, prompt, sampling, key) -> _Star
     kept = method.start(method_params, ids, length, capacity=capacity, room=room)
     state = state.replace(method=kept)
     draft, _ = method.drafter.propose(method_params, kept.drafter, _context(request, state))
-    return state, draft, method.decide(model, params, request, state, draft)
+    decision = method.decide(model, params, request, state, draft)
+    step = functools.partial(method.step, model, params, method_params, request)
+    return state, draft, decision, rounds.run(step, state, ROUNDS).replace(method=None)
 
   return _Start(request, *first(params, method_params, request))
 
@@ -156,26 +160,25 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
   def target(carry, params):
     frontier, cache, _ = carry
     output = model.forward(params, frontier, cache)
-    nothing = _nothing(output.logits)
     frontier = frontier.replace(token=(frontier.token + 1) % vocab)
-    return frontier, cache.replace(layers=_stir(cache.layers, nothing)), output
+    return *_stir((frontier, cache), _nothing(output.logits)), output
 
   def verification(carry, request, state):
     output, draft, count, _ = carry
     found = method.decide(StandIn(model), output, request, state.replace(count=count), draft)
-    tree = draft.tree.replace(token=(draft.tree.token + 1) % vocab)
-    output = output._replace(logits=_stir(output.logits, _nothing(found.verdict.token)))
+    draft = draft.replace(tree=draft.tree.replace(token=(draft.tree.token + 1) % vocab))
     given = found.tree, found.verdict, found.position, found.entries
-    return output, draft.replace(tree=tree), count + 1, given
+    return *_stir((output, draft), _nothing(found.verdict.token)), count + 1, given
 
-  def emission(carry, request, tree, verdict):
-    token = emitted_tokens(tree, verdict)
-    return rounds.emit(carry, request, token, verdict.count)[0]
+  def emission(carry, request):
+    state, tree, verdict = carry
+    state, _ = rounds.emit(state, request, emitted_tokens(tree, verdict), verdict.count)
+    return state, *_stir((tree, verdict), _nothing(state.count))
 
-  def commitment(carry, position, verdict):
-    cache, kv = carry
+  def commitment(carry):
+    cache, kv, position, verdict = carry
     cache = cache.commit(kv, position, verdict.path, verdict.count)
-    return cache, _stir(kv, _nothing(cache.layers[0].k))
+    return cache, *_stir((kv, position, verdict), _nothing(cache.length))
 
   tree, verdict = decision.tree, decision.verdict
   draft = start.draft if _needs_q(method, request) else start.draft.replace(q=None)
@@ -187,38 +190,38 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
   loops: dict[str, _Loop] = {
     "round": _Loop(a_round, state, (params, method_params, request), ROUNDS),
     "target": _Loop(target, (frontier, state.cache, output), (params,)),
-    "drafter": _drafter(method.drafter, method_params, draft, vocab, start),
+    "drafter": _drafter(method.drafter, method_params, draft, start),
     "verify": _Loop(verification, (output, draft, state.count, given), (request, state)),
-    "emit": _Loop(emission, state, (request, tree, verdict)),
-    "commit": _Loop(commitment, (state.cache, decision.kv), (decision.position, verdict)),
+    "emit": _Loop(emission, (state, tree, verdict), (request,)),
+    "commit": _Loop(commitment, (state.cache, decision.kv, decision.position, verdict), ()),
   }
   replaced = with_stand_in(method.drafter)
   if replaced is not None:
     answers = answers_of(method.drafter.model, decision.logits)
-    loops["drafter without its network"] = _drafter(replaced, answers, draft, vocab, start)
+    loops["drafter without its network"] = _drafter(replaced, answers, draft, start)
   return loops
 
 
-def _drafter(drafter, method_params, draft, vocab, start: _Start) -> _Loop:
-  """propose and update, as if the target refused every draft: the text grows by a token a round."""
+def _drafter(drafter, method_params, draft, start: _Start) -> _Loop:
+  """propose and update over the text of real rounds, as if it grew by a token a round."""
   needs_q = draft.q is not None
-  decision = start.decision
-  one = jnp.ones_like(decision.verdict.count)
+  one = jnp.ones_like(start.state.count)
 
-  def body(carry, method_params, request, state, decision):
+  def body(carry, method_params, request, state, text, path):
     kept, token, count, logits, _ = carry
     context = _context(request, state).replace(last=token, step=count)
     draft, kept = drafter.propose(method_params, kept, context)
-    token = (token + 1) % vocab
-    verdict = Verdict(decision.verdict.path, one, token)
-    emitted = jnp.broadcast_to(token[:, None], decision.verdict.path.shape)
-    kept = drafter.update(kept, Round(draft.tree, verdict, emitted, one, logits))
+    token = jnp.take_along_axis(text.tokens, (count % text.count)[:, None], axis=1)
+    round = Round(
+      draft.tree, Verdict(path, one, token[:, 0]), jnp.broadcast_to(token, path.shape), one, logits
+    )
+    kept = drafter.update(kept, round)
     draft = draft if needs_q else draft.replace(q=None)
-    return kept, token, count + 1, _stir(logits, _nothing(draft.tree.token)), draft
+    return kept, token[:, 0], count + 1, _stir(logits, _nothing(draft.tree.token)), draft
 
-  kept = start.state.method.drafter
-  carry = kept, start.state.last, start.state.count, decision.logits, draft
-  arguments = (method_params, start.request, start.state, decision)
+  state = start.state
+  carry = state.method.drafter, state.last, state.count, start.decision.logits, draft
+  arguments = method_params, start.request, state, start.text, start.decision.verdict.path
   return _Loop(body, carry, arguments, ROUNDS * (drafter.height + 1))
 
 
@@ -232,8 +235,17 @@ def _nothing(x: Array) -> Float[Array, ""]:
 
 
 def _stir(tree: PyTree, nothing: Float[Array, ""]) -> PyTree:
-  """Adds `nothing` to one number of each array: in place, and the array is another one."""
-  return jax.tree.map(lambda x: x.at[(0,) * x.ndim].add(nothing.astype(x.dtype)), tree)
+  """Adds `nothing`: to all of what are integers, to one number, in place, of what are not."""
+  flag = nothing != 0
+
+  def one(x):
+    if x.dtype == bool:
+      return x ^ flag
+    if jnp.issubdtype(x.dtype, jnp.integer):
+      return x + flag.astype(x.dtype)
+    return x.at[(0,) * x.ndim].add(nothing.astype(x.dtype))
+
+  return jax.tree.map(one, tree)
 
 
 def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, float]:

@@ -84,7 +84,7 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
   for name in names:
     own = _config_of(name)
     own.update({field: config[field] for field in shared if field != "method"})
-    method, params = make_method(own, text)
+    method, params = make_method(own.to_dict(), text)
     label = VERIFIERS[own.verifier].exactness if "verifier" in own else METHODS[name].exactness
     out[name] = Contender(method, params, label.value)
   return out

@@ -4,6 +4,7 @@ Subprocess tests inherit them through the environment. A test that needs several
 own process: the device count is part of the cache's keys, so the main suite keeps to one.
 """
 
+import gc
 import os
 import platform
 from importlib import metadata
@@ -29,6 +30,7 @@ os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
+import pytest  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 1)
 
@@ -38,3 +40,22 @@ hypothesis.settings.register_profile(
 # HYPOTHESIS_PROFILE=explore draws new examples, and more of them.
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
+
+
+def _mappings() -> int:
+  try:
+    return Path("/proc/self/maps").read_bytes().count(b"\n")
+  except OSError:
+    return 0
+
+
+@pytest.fixture(autouse=True)
+def _few_mappings():
+  """Every compiled program holds mappings of memory, and Linux grants a process 65,530.
+
+  Past that LLVM crashes. What was compiled is in the cache on disk.
+  """
+  yield
+  if _mappings() > 20_000:
+    jax.clear_caches()
+    gc.collect()

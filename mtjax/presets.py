@@ -20,8 +20,8 @@ WEIGHTS = ("stored", "float32", "int8")
 # Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
 # three is in the training text. Of 33 to 48 tokens each: one size to compile for.
 DEMO_PROMPTS = (
-  "It had rained all night, and nobody had slept. The old clock struck nine, the door was opened "
-  "at last, and the children ran down to the garden, where",
+  "It had rained all night, and my brother and I had not slept for fear of the wind. The old clock "
+  "struck nine, and the children ran down to the garden, where",
   "def write_lines(path, lines):\n    with open(path, 'w') as file:\n"
   '        file.writelines(lines)\n\ndef read_lines(path):\n    """Return the lines of a file.',
   "Question: Anna has 3 boxes with 4 apples in each box. She eats 2 apples. "

@@ -171,7 +171,7 @@ MISTAKES = {
   ),
   "weights": (
     ("experiments.decode", AR, "--config.model=FOLDER", "--config.weights=int3", "--prompt=a"),
-    "weights 'int3' is not one of: stored, int8",
+    "weights 'int3' is not one of: stored, float32, int8",
   ),
   "chat": (
     (

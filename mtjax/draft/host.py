@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental import io_callback
 from jaxtyping import Array, Int, PyTree
 
@@ -38,10 +39,24 @@ def call(
   with several hosts each would ask its own store.
   """
 
-  def on_host(handle, *arrays):
-    store = _STORES.get(int(handle))
+  # Every argument costs a transfer, which for small arrays is most of the call: integers go as one.
+  kinds = [(x.shape, x.size, x.dtype) for x in arrays]
+  whole = [i for i, (*_, kind) in enumerate(kinds) if kind in (jnp.int32, jnp.bool_)]
+  packed = jnp.concatenate([handle[None], *(arrays[i].ravel().astype(jnp.int32) for i in whole)])
+  others = [x for i, x in enumerate(arrays) if i not in whole]
+
+  def on_host(packed, *others):
+    packed, others = np.asarray(packed), iter(others)
+    store = _STORES.get(int(packed[0]))
     if store is None:
       raise ValueError("the host store of this drafter is gone: keep it alive while decoding")
-    return function(store, *arrays)
+    given, begin = [], 1
+    for i, (shape, size, kind) in enumerate(kinds):
+      if i in whole:
+        given.append(packed[begin : begin + size].reshape(shape).astype(kind))
+        begin += size
+      else:
+        given.append(np.asarray(next(others)))
+    return function(store, *given)
 
-  return io_callback(on_host, shapes, handle, *arrays, ordered=True)
+  return io_callback(on_host, shapes, packed, *others, ordered=True)

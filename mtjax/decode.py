@@ -13,6 +13,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 from mtjax import frontier as frontier_lib
 from mtjax import rounds
 from mtjax.buckets import bucket
+from mtjax.choice import best_token
 from mtjax.models import Model, Params
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
@@ -115,7 +116,7 @@ def prefill(
 
 def _emit_next(state, request, logits):
   law = process(logits, request.rules, state.history)[:, 0]
-  token = jnp.argmax(law, axis=-1).astype(jnp.int32)
+  token = best_token(law)
   if request.rules.temperature is not None:
     token = draw(law, request.key, state.count)
   return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]

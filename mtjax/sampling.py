@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax.choice import best_token, draw_token
+
 Values = float | Sequence[float] | None
 
 
@@ -134,7 +136,7 @@ def process(
     logits = jnp.where(_by_node(history.seen), punished, logits)
   if rules.presence_penalty is not None:
     logits -= jnp.where(_by_node(history.generated), _column(rules.presence_penalty), 0.0)
-  best = jnp.arange(logits.shape[-1]) == jnp.argmax(logits, axis=-1, keepdims=True)
+  best = jnp.arange(logits.shape[-1]) == best_token(logits)[..., None]
   only_best = jnp.where(best, 0.0, -jnp.inf)
   if rules.temperature is None:
     return only_best
@@ -166,17 +168,12 @@ def _truncate(logits, rules: Rules):
 def draw(
   law_logits: Float[Array, "B V"], keys: PRNGKeyArray, step: Int[Array, " B"]
 ) -> Int[Array, " B"]:
-  """One token a row, from the row's own key folded with the row's own step.
-
-  Gumbel-max with high-precision noise: JAX's default float32 noise stops at 15.94, so rare
-  tokens would never be drawn.
-  """
+  """One token a row, from the row's own key folded with the row's own step."""
 
   def one(logits, key, step):
-    noise = jax.random.gumbel(jax.random.fold_in(key, step), logits.shape, mode="high")
-    return jnp.argmax(logits + noise)
+    return draw_token(logits, jax.random.fold_in(key, step))
 
-  return jax.vmap(one)(law_logits, keys, step).astype(jnp.int32)
+  return jax.vmap(one)(law_logits, keys, step)
 
 
 def _column(value):

@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from mtjax.cache import KVCache
+from mtjax.choice import best_token
 from mtjax.draft import host
 from mtjax.draft.reading import read
 from mtjax.draft.reencoding import Translator
@@ -97,10 +98,10 @@ class CrossVocabulary:
       slot = jnp.where(able, state.cache.length, state.held.shape[1])
       held = state.held.at[rows, slot].set(token, mode="drop")
       cache, logits = read(self.model, params[0], state.cache, token[:, None], count)
-      token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+      token = best_token(logits[:, 0])
       return state.replace(cache=cache, held=held), drafted.at[:, place].set(token), token
 
-    token = jnp.argmax(logits[:, 0], axis=-1).astype(jnp.int32)
+    token = best_token(logits[:, 0])
     drafted = jnp.zeros((last.shape[0], self.length), jnp.int32).at[:, 0].set(token)
     state, drafted, _ = jax.lax.fori_loop(1, self.length, add, (state, drafted, token))
     shapes = (

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.draft.drawing import draw_draft
 from mtjax.draft.protocol import Context, draft_keys
 from mtjax.models import Model
-from mtjax.sampling import Rules, process
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
 
@@ -95,7 +95,7 @@ class EarlyExit:
     def body(carry):
       place, kept, tokens, laws, count, left, reads, going = carry
       kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
-      token, law = _draw(logits, rules, keys, place)
+      token, law = draw_draft(logits, rules, keys, place)
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
       if laws is not None:
         law = jnp.where(sure[:, None], law, 0)
@@ -125,14 +125,3 @@ class EarlyExit:
       exit_ = jnp.where(within, group, exit_)
       within &= jnp.max(jax.nn.softmax(logits), axis=-1) < threshold
     return kept, chosen, exit_, going & ~within
-
-
-def _draw(logits: Float[Array, "B V"], rules: Rules, keys, place):
-  """A token a row, and the law it is drawn from; None if it is the likeliest."""
-  law = process(logits[:, None], rules)[:, 0]
-  if rules.temperature is None:
-    return jnp.argmax(law, axis=-1).astype(jnp.int32), None
-  noise = jax.vmap(
-    lambda key: jax.random.gumbel(jax.random.fold_in(key, place), law.shape[1:], mode="high")
-  )(keys)
-  return jnp.argmax(law + noise, axis=-1).astype(jnp.int32), jax.nn.softmax(law, axis=-1)

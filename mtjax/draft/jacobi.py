@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
+from mtjax.choice import best_token
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw, TokenTree
 
@@ -101,7 +102,7 @@ class Jacobi:
     root, taken = round.tree.token[:, 0], round.taken[:, None]
     column = jnp.arange(self.window)
     last = jnp.array(self._nodes()[-1])
-    new = jnp.argmax(round.logits[:, last], axis=-1).astype(jnp.int32)
+    new = best_token(round.logits[:, last])
     computed = (column + self.ngram - 2 <= state.room[:, None]) & (taken > 0)
     levels = jnp.concatenate([state.window.at[:, 0, 0].set(root), new[:, None]], axis=1)
 

@@ -8,12 +8,12 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from mtjax.cache import KVCache
+from mtjax.draft.drawing import draw_draft
 from mtjax.draft.protocol import draft_keys
 from mtjax.draft.reading import catch_up, read
 from mtjax.draft.text import Text
 from mtjax.models import Model
 from mtjax.prefill import commit_prompt
-from mtjax.sampling import process
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
 
@@ -75,17 +75,11 @@ class ModelChain:
 
     def draw(logits, place):
       """A token, the law it is drawn from, and where the model is sure enough to draw at all."""
-      law = process(logits, rules)[:, 0]
-      if greedy:
-        token = jnp.argmax(law, axis=-1)
-        sure = jnp.max(jax.nn.softmax(logits[:, 0]), axis=-1) >= self.confidence
-        return token.astype(jnp.int32), None, sure
-      q = jax.nn.softmax(law, axis=-1)
-      noise = jax.vmap(
-        lambda key: jax.random.gumbel(jax.random.fold_in(key, place), law.shape[1:], mode="high")
-      )(keys)
-      token = jnp.argmax(law + noise, axis=-1).astype(jnp.int32)
-      return token, q, jnp.max(q, axis=-1) >= self.confidence
+      token, q = draw_draft(logits[:, 0], rules, keys, place)
+      if self.confidence == 0:
+        return token, q, True
+      law = jax.nn.softmax(logits[:, 0]) if greedy else q
+      return token, q, jnp.max(law, axis=-1) >= self.confidence
 
     def add(place, draft, logits, going):
       token, law, sure = draw(logits, place)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mtjax.choice import best_tokens
 from mtjax.trees import Topology
 from mtjax.types import Draft, DraftLaw
 
@@ -93,7 +94,7 @@ class Recycling:
 
   def update(self, state, round):
     computed = round.tree.valid & (round.taken > 0)[:, None]
-    _, likeliest = jax.lax.top_k(round.logits, self.candidates)
+    _, likeliest = best_tokens(round.logits, self.candidates)
     rows = likeliest.reshape(-1, self.candidates)
     return replace_rows(state, round.tree.token.ravel(), rows, computed.ravel())
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax.choice import best_token, best_tokens, draw_token, draw_tokens
 from mtjax.types import DraftLaw
 
 
@@ -14,8 +15,8 @@ def likeliest(
   logits: Float[Array, "B I V"], most: int
 ) -> tuple[Int[Array, "B I C"], Bool[Array, "B I C"]]:
   """The `most` best tokens, the lowest id of equals first; -inf is no token."""
-  score, token = jax.lax.top_k(logits, most)
-  return token.astype(jnp.int32), score > -jnp.inf
+  score, token = best_tokens(logits, most)
+  return token, score > -jnp.inf
 
 
 def siblings(
@@ -40,34 +41,34 @@ def siblings(
   """
   most = max(count)
   if law is DraftLaw.WITH_REPLACEMENT:
-    noise = _noise(keys, warm, (len(count), most, logits.shape[-1]))
-    drawn = jnp.argmax(logits[:, :, None] + noise, axis=-1)
-    token = jnp.where(warm[:, None, None], drawn, jax.lax.top_k(logits, most)[1])
+    shape = (*logits.shape[:2], most, logits.shape[-1])
+    copies = jnp.broadcast_to(logits[:, :, None], shape)
+    token = _if_warm(warm, jax.vmap(draw_token)(copies, keys), lambda: best_tokens(logits, most)[1])
     return _of_positive_law(q, token)
-  noisy = logits + _noise(keys, warm, logits.shape[1:])
-  if law is DraftLaw.WITHOUT_REPLACEMENT:
-    return _of_positive_law(q, jax.lax.top_k(noisy, most)[1])
-  if law is DraftLaw.PAIR:
-    return _pair(q, noisy, most)
   if law is DraftLaw.GREEDY_PLUS_ONE:
-    return _greedy_plus_one(logits, q, noisy, count)
+    return _greedy_plus_one(logits, q, count, keys, warm)
+  drawn = jax.vmap(lambda logits, key: draw_tokens(logits, key, most))(logits, keys)
+  drawn = _if_warm(warm, drawn, lambda: best_tokens(logits, most)[1])
+  if law is DraftLaw.WITHOUT_REPLACEMENT:
+    return _of_positive_law(q, drawn)
+  if law is DraftLaw.PAIR:
+    return _pair(q, drawn, most)
   raise ValueError(f"siblings are not drawn {law.value}: use likeliest")
 
 
-def _noise(keys, warm, shape):
-  """Noise of high precision, as in `mtjax.sampling.draw`."""
-  noise = jax.vmap(lambda key: jax.random.gumbel(key, shape, mode="high"))(keys)
-  return jnp.where(warm.reshape(-1, *(1,) * len(shape)), noise, 0)
+def _if_warm(warm, drawn, likeliest):
+  """`drawn` in warm rows; what `likeliest` gives, asked only if there are others, in those."""
+  row = warm.reshape(-1, *(1,) * (drawn.ndim - 1))
+  return jax.lax.cond(jnp.all(warm), lambda: drawn, lambda: jnp.where(row, drawn, likeliest()))
 
 
 def _of_positive_law(q, token):
-  return token.astype(jnp.int32), jnp.take_along_axis(q, token, axis=-1) > 0
+  return token, jnp.take_along_axis(q, token, axis=-1) > 0
 
 
-def _pair(q, noisy, most):
-  drawn = jax.lax.top_k(noisy, most)[1]
+def _pair(q, drawn, most):
   # The verifier's own choice of the likeliest: logits that differ may be equal in q.
-  hub = jnp.argmax(q, axis=-1)
+  hub = best_token(q)
   if most == 1:
     return _of_positive_law(q, drawn)
   # Of two draws without replacement the second is one from the others.
@@ -75,14 +76,14 @@ def _pair(q, noisy, most):
   return _of_positive_law(q, jnp.stack([drawn[..., 0], second], axis=-1))
 
 
-def _greedy_plus_one(logits, q, noisy, count):
+def _greedy_plus_one(logits, q, count, keys, warm):
   most = max(count)
-  top = jax.lax.top_k(logits, most)[1]
+  top = best_tokens(logits, most)[1]
   last = np.asarray(count)[:, None] - 1
   fixed = jnp.arange(most) < last
   batch, node = jnp.ogrid[: q.shape[0], : q.shape[1]]
   taken = jnp.where(fixed, top, q.shape[2])
-  left = noisy.at[batch[..., None], node[..., None], taken].set(-jnp.inf, mode="drop")
-  drawn = jnp.argmax(left, axis=-1)
+  left = logits.at[batch[..., None], node[..., None], taken].set(-jnp.inf, mode="drop")
+  drawn = _if_warm(warm, jax.vmap(draw_token)(left, keys), lambda: best_token(left))
   token, valid = _of_positive_law(q, jnp.where(jnp.arange(most) == last, drawn[..., None], top))
   return token, valid & (fixed | (jnp.max(left, axis=-1, keepdims=True) > -jnp.inf))

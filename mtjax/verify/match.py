@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax.choice import best_token
 from mtjax.sampling import draw
 from mtjax.types import Draft, Verdict
 from mtjax.verify.procedure import Outcome, Procedure, children
@@ -29,12 +30,12 @@ def sampled(logits: Float[Array, " V"], key: PRNGKeyArray, step: Int[Array, ""])
 
 def greedy(logits: Float[Array, " V"], key: PRNGKeyArray, step: Int[Array, ""]) -> Array:
   """The likeliest token; the lowest id of equals, as `mtjax.sampling.process` has it."""
-  return jnp.argmax(logits).astype(jnp.int32)
+  return best_token(logits)
 
 
 def one_hot(p: Float[Array, " V"]) -> Float[Array, " V"]:
   """Law of the greedy choice."""
-  return jax.nn.one_hot(jnp.argmax(p), p.shape[0], dtype=p.dtype)
+  return jax.nn.one_hot(best_token(p), p.shape[0], dtype=p.dtype)
 
 
 def follow(choose: Choose, law: Callable[[Float[Array, " V"]], Float[Array, " V"]]) -> Procedure:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax.choice import draw_token
 from mtjax.types import Draft, TokenTree, Verdict
 
 
@@ -46,6 +47,5 @@ def round_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
 
 
 def draw_one(law: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
-  """One token. Noise of high precision, as in `mtjax.sampling.draw`; a zero is never drawn."""
-  noise = jax.random.gumbel(key, law.shape, law.dtype, mode="high")
-  return jnp.argmax(jnp.log(law) + noise).astype(jnp.int32)
+  """One token; a zero is never drawn."""
+  return draw_token(jnp.log(law), key)

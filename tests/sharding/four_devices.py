@@ -16,8 +16,11 @@ import numpy as np  # noqa: E402
 from configs.train.tiny import tiny  # noqa: E402
 from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
 from mtjax import checkpoints, frontier, sharding  # noqa: E402
+from mtjax.decode import generate  # noqa: E402
+from mtjax.draft import Trie, TrieStore  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
+from mtjax.speculative import Speculative  # noqa: E402
 from mtjax.train import train  # noqa: E402
 from mtjax.train.objectives import next_token  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
@@ -161,6 +164,24 @@ def attention(mesh) -> float:
   return difference(kernel(*args), jax.jit(over)(*args))
 
 
+def drafted_on_the_host(mesh) -> float:
+  """Tokens that differ from plain decoding, and calls of the store beyond one a round.
+
+  The prefill is a forward, and the first round asks once more; after the last one nobody asks.
+  """
+  model = Model(CONFIG)
+  params = sharding.shard_params(distinct(model.init(jax.random.key(0)), jax.random.key(1)), mesh)
+  store = TrieStore(CONFIG.vocab_size)
+  calls, draft = [], store.draft
+  store.draft = lambda *arguments: calls.append(arguments) or draft(*arguments)
+  method = Speculative(Trie(size=4))
+  settings = dict(prompts=[[1, 2, 3, 1, 2]], max_tokens=12)
+  found = generate(model, params, method=method, method_params=store.handle, **settings)
+  expected = generate(model, params, **settings)
+  extra = abs(len(calls) - (found.counters["target_forwards"] - 1))
+  return float(sum(a != b for a, b in zip(*found.tokens, *expected.tokens, strict=True)) + extra)
+
+
 def main() -> None:
   assert len(jax.devices()) == 4
   mesh = sharding.make_mesh(2, 2)
@@ -168,6 +189,7 @@ def main() -> None:
   for name, accumulate in (("adamw", 1), ("muon", 2)):
     out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
+  out["drafts of a store on the host"] = drafted_on_the_host(mesh)
   with tempfile.TemporaryDirectory() as folder:
     for name, config in IMPORTED.items():
       out[f"{name} imported"] = imported(mesh, Path(folder) / name, config)

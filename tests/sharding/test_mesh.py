@@ -14,6 +14,7 @@ CASES = (
   "step adamw in 1",
   "step muon in 2",
   "attention over heads",
+  "drafts of a store on the host",
   "gpt2 imported",
   "llama imported",
   "training continued on a mesh",

@@ -1,0 +1,81 @@
+r"""Texts that a model writes, to train its draft on: python -m experiments.write_texts
+
+python -m experiments.write_texts --model=target --sources="builtin:tinyshakespeare" \
+  --texts=2048 --output=written.jsonl
+
+Each text is the beginning of a row of the sources and what the model makes of it, every second one
+greedy, the others drawn at temperature 1: sequence-level distillation (1606.07947), on what the
+model will be asked to verify (2310.08461, section 4.2). The same command continues a file that
+ended early: the texts are a function of the flags alone. One JSON line each, {"text": ...}: a
+source of experiments/train.py.
+"""
+
+import itertools
+import json
+from pathlib import Path
+
+from absl import flags
+from rich.progress import track
+
+from mtjax import launch
+from mtjax.data import TrainBatches
+from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
+_SOURCES = flags.DEFINE_multi_string("sources", [], "Where beginnings come from; repeatable.")
+_OUTPUT = flags.DEFINE_string("output", None, 'JSON lines, each {"text": ...}.')
+_TEXTS = flags.DEFINE_integer("texts", 8192, "How many.", lower_bound=1)
+_BATCH = flags.DEFINE_integer("batch", 64, "Texts at once, half of them greedy.", lower_bound=2)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 64, "Of a beginning.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("max_tokens", 192, "Written after it.", lower_bound=1)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the beginnings and of what is drawn.")
+
+
+def run() -> None:
+  output = Path(launch.required(_OUTPUT, "written.jsonl"))
+  sources = launch.required(_SOURCES, "builtin:tinyshakespeare")
+  stored = load_pretrained(_MODEL.value)
+  params = weights_for_decoding(stored.params, "float32")
+  text = TextModel(stored.model, params, stored.tokenizer)
+  beginnings = TrainBatches(
+    sources, text.tokenizer, batch=_BATCH.value, length=_PROMPT.value, seed=_SEED.value
+  )
+  batches = -(-_TEXTS.value // _BATCH.value)
+  done = _whole_batches(output)
+  with output.open("a", encoding="utf-8") as file:
+    for number in track(range(batches), description="batches"):
+      rows = next(beginnings)["tokens"]
+      if number >= done:
+        lines = [json.dumps({"text": one}) + "\n" for one in _write(text, rows, number)]
+        file.write("".join(lines))
+        file.flush()
+
+
+def _write(text: TextModel, rows, number: int) -> list[str]:
+  temperatures = [float(row % 2) for row in range(len(rows))]
+  _, generation = text.generate(
+    rows.tolist(),
+    max_tokens=_TOKENS.value,
+    sampling=Sampling(temperature=temperatures),
+    key=_SEED.value + number,
+  )
+  decode, special = text.tokenizer.decode, {text.tokenizer.bos_id, *text.tokenizer.eos_ids}
+  whole = [[*row, *new] for row, new in zip(rows.tolist(), generation.tokens, strict=True)]
+  return [decode([token for token in one if token not in special]) for one in whole]
+
+
+def _whole_batches(output: Path) -> int:
+  """How many batches the file holds; what is left of one that was cut off is cut off as well."""
+  if not output.exists():
+    return 0
+  with output.open("rb+") as file:
+    ends = list(itertools.accumulate(len(line) for line in file if line.endswith(b"\n")))
+    batches = len(ends) // _BATCH.value
+    file.truncate(ends[batches * _BATCH.value - 1] if batches else 0)
+  return batches
+
+
+if __name__ == "__main__":
+  launch.main(run)

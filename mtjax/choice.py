@@ -1,0 +1,119 @@
+"""The best of V tokens, or some drawn from V, in two stages: of blocks first, then inside them.
+
+A plain argmax or top-k is a loop over pairs that CPUs cannot vectorise, and noise for V tokens is
+the dearest part of drawing one. The best block and the best in it are two short argmaxes, and
+2 sqrt(V) numbers of noise are enough.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+_WHOLE = 256  # a vocabulary up to this is one block
+
+
+def best_token(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
+  """argmax over the vocabulary, int32: the lowest id of equals. Any token if one is NaN."""
+  blocks = _blocks(logits)
+  if blocks is None:
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+  block = jnp.argmax(jnp.max(blocks, axis=-1), axis=-1)
+  return _of_one_block(blocks, block)
+
+
+def best_tokens(
+  logits: Float[Array, "*N V"], most: int
+) -> tuple[Float[Array, "*N C"], Int[Array, "*N C"]]:
+  """The `most` best logits, best first, and their tokens (int32), the lowest id of equals first.
+
+  Raises ValueError for more than the vocabulary has.
+  """
+  _check_most(most, logits)
+  blocks = _blocks(logits)
+  if blocks is None or most >= blocks.shape[-2]:
+    score, token = jax.lax.top_k(logits, most)
+    return score, token.astype(jnp.int32)
+  block = jax.lax.top_k(jnp.max(blocks, axis=-1), most)[1]
+  block = jnp.sort(block, axis=-1)  # equals of two blocks: the lower first
+  return _best_inside(_inside(blocks, block), block, most)
+
+
+def draw_token(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*N"]:
+  """A token from softmax(logits) by Gumbel-max, int32; of N rows, each by itself. -inf: never.
+
+  The largest of a block's perturbed logits is a Gumbel around the block's log-sum-exp, and which
+  token it is does not depend on it (1402.0030, section 2): so the block is drawn by its mass, then
+  the token in it. Noise of high precision: JAX's default float32 noise stops at 15.94, so rare
+  tokens would never be drawn.
+  """
+  blocks = _blocks(logits)
+  if blocks is None:
+    return jnp.argmax(logits + _gumbel(key, logits), axis=-1).astype(jnp.int32)
+  of_block, of_token = jax.random.split(key)
+  mass = jax.nn.logsumexp(blocks, axis=-1)
+  block = jnp.argmax(mass + _gumbel(of_block, mass), axis=-1)
+  return _of_one_block(blocks, block, of_token)
+
+
+def draw_tokens(logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int) -> Int[Array, "*N C"]:
+  """`most` different tokens, as if drawn from softmax(logits) one after the other, int32.
+
+  Gumbel top-k, top down: the blocks of the best tokens are those of the best block maxima, and
+  inside them noise is drawn given its maximum (1903.06059, section 4.1). Past the last token of a
+  positive law comes anything. Raises ValueError for more than the vocabulary has.
+  """
+  _check_most(most, logits)
+  blocks = _blocks(logits)
+  if blocks is None or most >= blocks.shape[-2]:
+    return jax.lax.top_k(logits + _gumbel(key, logits), most)[1].astype(jnp.int32)
+  of_block, of_token = jax.random.split(key)
+  mass = jax.nn.logsumexp(blocks, axis=-1)
+  largest, block = jax.lax.top_k(mass + _gumbel(of_block, mass), most)
+  inside = _inside(blocks, block)
+  noisy = _given_largest(inside + _gumbel(of_token, inside), largest[..., None])
+  return jnp.minimum(_best_inside(noisy, block, most)[1], logits.shape[-1] - 1)
+
+
+def _given_largest(noisy, largest):
+  """Gumbels with their maximum moved to `largest`, the others drawn given that."""
+  top = jnp.max(noisy, axis=-1, keepdims=True)
+  below = jnp.where(noisy < top, noisy - top, 0.0)
+  gap = largest - noisy + jnp.log(-jnp.expm1(below))
+  moved = largest - jnp.maximum(gap, 0.0) - jnp.log1p(jnp.exp(-jnp.abs(gap)))
+  return jnp.where(noisy > -jnp.inf, moved, -jnp.inf)
+
+
+def _check_most(most, logits):
+  if not 1 <= most <= logits.shape[-1]:
+    raise ValueError(f"{most} tokens of a vocabulary of {logits.shape[-1]}")
+
+
+def _gumbel(key, like):
+  return jax.random.gumbel(key, like.shape, like.dtype, mode="high")
+
+
+def _blocks(logits) -> Float[Array, "*N K W"] | None:
+  vocab = logits.shape[-1]
+  if vocab <= _WHOLE:
+    return None
+  width = 1 << round((vocab.bit_length() - 1) / 2)  # about the square root
+  padding = [(0, 0)] * (logits.ndim - 1) + [(0, -vocab % width)]
+  padded = jnp.pad(logits, padding, constant_values=-jnp.inf) if vocab % width else logits
+  return padded.reshape(*logits.shape[:-1], -1, width)
+
+
+def _inside(blocks, block: Int[Array, "*N C"]) -> Float[Array, "*N C W"]:
+  return jnp.take_along_axis(blocks, block[..., None], axis=-2)
+
+
+def _of_one_block(blocks, block, key=None):
+  inside = _inside(blocks, block[..., None])[..., 0, :]
+  place = jnp.argmax(inside if key is None else inside + _gumbel(key, inside), axis=-1)
+  return (block * blocks.shape[-1] + place).astype(jnp.int32)
+
+
+def _best_inside(inside, block, most):
+  width = inside.shape[-1]
+  score, place = jax.lax.top_k(inside.reshape(*inside.shape[:-2], -1), most)
+  token = jnp.take_along_axis(block, place // width, axis=-1) * width + place % width
+  return score, token.astype(jnp.int32)

@@ -1,0 +1,110 @@
+"""Best tokens and drawn ones, in two stages, against the plain argmax, top-k and law."""
+
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtjax import choice
+
+DRAWS, AT_ONCE = 120_000, 1000
+LIKELY = (0, 1, 17, 300, 301, 998)  # some share a block; the last block of 1000 is not full
+SHARE = (0.35, 0.2, 0.15, 0.12, 0.1, 0.08)
+
+
+def logits_of(vocab, kind):
+  rng = np.random.default_rng(vocab)
+  values = {
+    "distinct": rng.normal(size=(3, 2, vocab)),
+    "ties": rng.integers(0, 3, size=(3, 2, vocab)),
+    "few": np.where(rng.random((3, 2, vocab)) < 3 / vocab, 0.5, -np.inf),
+    "none": np.full((3, 2, vocab), -np.inf),
+  }[kind]
+  return jnp.asarray(values, jnp.float32)
+
+
+@pytest.mark.parametrize("kind", ["distinct", "ties", "few", "none"])
+@pytest.mark.parametrize("vocab", [4, 1000, 4096])
+def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
+  logits = logits_of(vocab, kind)
+  np.testing.assert_array_equal(choice.best_token(logits), jnp.argmax(logits, axis=-1))
+  for most in (1, 3):
+    found, expected = choice.best_tokens(logits, most), jax.lax.top_k(logits, most)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize("most", [0, 5])
+def test_more_than_the_vocabulary_is_refused(most):
+  for function in (choice.best_tokens, lambda x, most: choice.draw_tokens(x, KEY, most)):
+    with pytest.raises(ValueError, match=f"{most} tokens of a vocabulary of 4"):
+      function(jnp.zeros(4), most)
+
+
+KEY = jax.random.key(0)
+
+
+def drawn(function):
+  """What `function` of a key gives, for many keys."""
+  keys = jax.random.split(KEY, (DRAWS // AT_ONCE, AT_ONCE))
+  return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
+    DRAWS, -1
+  )
+
+
+def law_p_value(tokens, law):
+  """Of a chi-square test of tokens against a law, those of it that are rare together."""
+  expected = law * len(tokens)
+  often = expected >= 20
+  counts = np.bincount(tokens, minlength=len(law))
+  observed = np.append(counts[often], counts[~often].sum())
+  return stats.chisquare(observed, np.append(expected[often], expected[~often].sum())).pvalue
+
+
+def skewed_law():
+  """1000 tokens, a few likely, most of the mass in the crowd: block masses are not their maxima."""
+  weight = np.random.default_rng(3).gamma(0.3, size=1000)
+  weight[500:516] = 0.01
+  weight[504] = 40.0  # a block of one likely token
+  return weight / weight.sum()
+
+
+def test_a_token_is_drawn_from_the_law(monkeypatch):
+  law = skewed_law()
+  draw = functools.partial(choice.draw_token, jnp.log(jnp.asarray(law, jnp.float32)))
+  assert law_p_value(drawn(draw)[:, 0], law) > 1e-3
+  # A block is as likely as all its tokens together, not as its best.
+  monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
+  assert law_p_value(drawn(lambda key: draw(key))[:, 0], law) < 1e-9
+
+
+def pairs_p_value(tokens):
+  """Of ordered pairs drawn one after the other without replacement from SHARE."""
+  law = {
+    (a, b): pa * pb / (1 - pa)
+    for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
+  }
+  found = {pair: 0 for pair in law}
+  for pair in map(tuple, tokens.tolist()):
+    found[pair] += 1  # a KeyError for a token of no mass and for one drawn twice
+  return stats.chisquare(list(found.values()), np.array(list(law.values())) * len(tokens)).pvalue
+
+
+def test_tokens_are_drawn_without_replacement(monkeypatch):
+  logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
+  draw = functools.partial(choice.draw_tokens, logits, most=2)
+  assert pairs_p_value(drawn(draw)) > 1e-3
+  # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
+  monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
+  assert pairs_p_value(drawn(lambda key: draw(key))) < 1e-9
+
+
+def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
+  logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
+  tokens = drawn(functools.partial(choice.draw_tokens, logits, most=3))
+  assert (tokens[:, 0] == 999).all()
+  assert tokens.min() >= 0 and tokens.max() < 1000

@@ -24,7 +24,7 @@ from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
 _MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
-_SOURCES = flags.DEFINE_multi_string("sources", [], "Where beginnings come from; repeatable.")
+_SOURCES = flags.DEFINE_multi_string("sources", None, "Where beginnings come from; repeatable.")
 _OUTPUT = flags.DEFINE_string("output", None, 'JSON lines, each {"text": ...}.')
 _TEXTS = flags.DEFINE_integer("texts", 8192, "How many.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 64, "Texts at once, half of them greedy.", lower_bound=2)

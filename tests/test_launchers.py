@@ -11,6 +11,7 @@ import jax
 import pytest
 
 from mtjax import checkpoints
+from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 
@@ -131,7 +132,25 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   assert scores["second"]["bytes"] == scores["first"]["bytes"] - 5  # line breaks are no documents
 
 
+def test_texts_that_a_model_writes_are_training_text_and_go_on_where_they_ended(folder, tmp_path):
+  (tmp_path / "a.txt").write_text("".join(f"Line {n} of {n * n}.\n" for n in range(40)))
+  command = (
+    "experiments.write_texts", f"--model={folder}", f"--sources=file:{tmp_path}/a.txt",
+    "--texts=5", "--batch=2", "--prompt_tokens=8", "--max_tokens=6",
+  )  # fmt: skip
+  out = tmp_path / "written.jsonl"
+  code, _, errors = launch(*command, f"--output={out}")
+  assert code == 0, errors
+  texts = list(documents(Source.parse(f"file:{out}")))
+  assert len(texts) == 6 and len(set(texts)) == 6  # whole batches
+  cut = tmp_path / "cut.jsonl"
+  cut.write_bytes(out.read_bytes()[: len("".join(texts[:3]))])
+  code, _, errors = launch(*command, f"--output={cut}")
+  assert code == 0 and cut.read_bytes() == out.read_bytes(), errors
+
+
 MISTAKES = {
+  "no sources": (("experiments.write_texts", "--output=x.jsonl"), "--sources is missing"),
   "no prompt": (("experiments.decode", AR), "no prompt"),
   "no config": (("experiments.decode",), "--config is missing"),
   "config file": (("experiments.decode", "--config=nowhere.py"), "'nowhere.py' does not exist"),

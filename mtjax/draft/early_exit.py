@@ -97,7 +97,7 @@ class EarlyExit:
       kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
       token, law = draw_draft(logits, rules, keys, place)
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
-      if laws is not None:
+      if law is not None:
         law = jnp.where(sure[:, None], law, 0)
         laws = jax.lax.dynamic_update_index_in_dim(laws, law, place, 1)
       drawn = sure[:, None] & (exit_[:, None] == jnp.arange(len(self.exits)))

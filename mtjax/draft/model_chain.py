@@ -78,7 +78,7 @@ class ModelChain:
       token, q = draw_draft(logits[:, 0], rules, keys, place)
       if self.confidence == 0:
         return token, q, True
-      law = jax.nn.softmax(logits[:, 0]) if greedy else q
+      law = jax.nn.softmax(logits[:, 0]) if q is None else q
       return token, q, jnp.max(law, axis=-1) >= self.confidence
 
     def add(place, draft, logits, going):

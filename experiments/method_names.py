@@ -1,10 +1,10 @@
 """Methods named on a command line: NAME or NAME:field=value:..., with the method's config."""
 
-import importlib
 import json
 from typing import Any
 
-from mtjax.methods import METHODS, check_method
+from mtjax.methods import check_method
+from mtjax.report.comparison import method_config
 
 
 def config_of(name: str) -> dict[str, Any]:
@@ -14,10 +14,7 @@ def config_of(name: str) -> dict[str, Any]:
   """
   method, *settings = name.split(":")
   check_method(method)
-  own = method in METHODS
-  file = METHODS[method].config if own else "configs/decode/drafter.py"
-  module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
-  config = (module.get_config() if own else module.get_config(method)).to_dict()
+  config = method_config(method).to_dict()
   for field, _, value in (setting.partition("=") for setting in settings):
     place = config if field in config else config.setdefault("drafter", {})
     place[field] = json.loads(value) if value[:1].isdigit() else value

@@ -17,7 +17,7 @@ from mtjax.choice import best_token
 from mtjax.models import Model, Params
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
-from mtjax.sampling import History, Sampling, draw, process
+from mtjax.sampling import History, Sampling, adjusted, draw, process
 from mtjax.stopping import StopStrings
 from mtjax.stopwatch import Stopwatch
 
@@ -115,9 +115,10 @@ def prefill(
 
 
 def _emit_next(state, request, logits):
-  law = process(logits, request.rules, state.history)[:, 0]
-  token = best_token(law)
-  if request.rules.temperature is not None:
+  if request.rules.temperature is None:
+    token = best_token(adjusted(logits, request.rules, state.history)[:, 0])
+  else:
+    law = process(logits, request.rules, state.history)[:, 0]
     token = draw(law, request.key, state.count)
   return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]
 

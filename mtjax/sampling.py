@@ -125,6 +125,20 @@ def process(
   `history` is the row's, or every node's own ([B, N, V]): a draft is punished for what stands on
   its own path. Raises ValueError when penalties are set and it is missing.
   """
+  logits = adjusted(logits, rules, history)
+  best = jnp.arange(logits.shape[-1]) == best_token(logits)[..., None]
+  only_best = jnp.where(best, 0.0, -jnp.inf)
+  if rules.temperature is None:
+    return only_best
+  temperature = _column(rules.temperature)
+  warm = _truncate(logits / jnp.where(temperature > 0, temperature, 1.0), rules)
+  return jnp.where(temperature > 0, warm, only_best)
+
+
+def adjusted(
+  logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
+) -> Float[Array, "B N V"]:
+  """Logits with bias and penalties, in float32: their best token is the greedy one."""
   logits = logits.astype(jnp.float32)
   if rules.needs_history and history is None:
     raise ValueError("penalties need the row's history of tokens")
@@ -136,13 +150,7 @@ def process(
     logits = jnp.where(_by_node(history.seen), punished, logits)
   if rules.presence_penalty is not None:
     logits -= jnp.where(_by_node(history.generated), _column(rules.presence_penalty), 0.0)
-  best = jnp.arange(logits.shape[-1]) == best_token(logits)[..., None]
-  only_best = jnp.where(best, 0.0, -jnp.inf)
-  if rules.temperature is None:
-    return only_best
-  temperature = _column(rules.temperature)
-  warm = _truncate(logits / jnp.where(temperature > 0, temperature, 1.0), rules)
-  return jnp.where(temperature > 0, warm, only_best)
+  return logits
 
 
 def _truncate(logits, rules: Rules):

@@ -13,7 +13,7 @@ from mtjax import rounds, verify
 from mtjax.draft import Context, Drafter, Round, check_draft_model
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
-from mtjax.sampling import History, process
+from mtjax.sampling import History, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
@@ -108,9 +108,13 @@ class Speculative:
     entries = jnp.sum(tree.valid & state.active[:, None])
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
-    law = process(output.logits, request.rules, _histories(state.history, tree))
-    name = "greedy" if request.rules.temperature is None else self.verifier
-    verdict = verify.verify(name, law, draft.replace(tree=tree), request.key, state.count)
+    seen = _histories(state.history, tree)
+    law = process(output.logits, request.rules, seen)
+    name, judged = self.verifier, law
+    if request.rules.temperature is None:
+      # Only the path's best tokens are looked for, and nobody may ask for the law.
+      name, judged = "greedy", adjusted(output.logits, request.rules, seen)
+    verdict = verify.verify(name, judged, draft.replace(tree=tree), request.key, state.count)
     return Decision(tree, verdict, output.logits, law, output.kv, frontier.position, entries)
 
   def keep(

@@ -4,7 +4,7 @@ import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mtjax.choice import best_token, draw_token
-from mtjax.sampling import Rules, process
+from mtjax.sampling import Rules, adjusted, process
 
 
 def draw_draft(
@@ -14,9 +14,9 @@ def draw_draft(
 
   keys [B], as `draft_keys` gives, and the place of the token in the round: no two may be equal.
   """
-  law = process(logits[:, None], rules)[:, 0]
   if rules.temperature is None:
-    return best_token(law), None
+    return best_token(adjusted(logits[:, None], rules)[:, 0]), None
+  law = process(logits[:, None], rules)[:, 0]
 
   def one(law, key):
     return draw_token(law, jax.random.fold_in(key, place))

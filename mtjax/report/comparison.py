@@ -79,10 +79,10 @@ class Result:
 
 def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dict[str, Contender]:
   """Methods by name, each as its own config has it but for what `config` has too."""
-  shared = set(_config_of("ar"))
+  shared = set(method_config("ar"))
   out = {}
   for name in names:
-    own = _config_of(name)
+    own = method_config(name)
     own.update({field: config[field] for field in shared if field != "method"})
     method, params = make_method(own.to_dict(), text)
     label = VERIFIERS[own.verifier].exactness if "verifier" in own else METHODS[name].exactness
@@ -90,7 +90,8 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
   return out
 
 
-def _config_of(name: str) -> ConfigDict:
+def method_config(name: str) -> ConfigDict:
+  """The config of configs/decode for a known method or drafter."""
   if name in METHODS:
     module = METHODS[name].config.removesuffix(".py").replace("/", ".")
     return importlib.import_module(module).get_config()

@@ -6,9 +6,9 @@ python -m experiments.train --config=configs/train/sorted_draft.py --workdir=run
 python -m experiments.export --workdir=runs/sorted --output=mtjax/assets/models/sorted \
   --dtype=bfloat16 --notokenizer
 
-written.jsonl is what the target wrote for the draft (distilled_draft.py). 1.84 M tokens; 6 min of one
-CPU core (4,700 tokens/s). Expected: loss 2.91 after one layer, 2.64 after two (mean of the last 200
-steps). Bits per byte on texts it has not seen, 60 kB of each (2026-11-25, by
+written.jsonl is what the target wrote for the draft (distilled_draft.py). 1.84 M tokens; 6 min of
+one CPU core (4,700 tokens/s). Expected: loss 2.91 after one layer, 2.64 after two (mean of the last
+200 steps). Bits per byte on texts it has not seen, 60 kB of each (2026-11-25, by
 mtjax/evaluate/perplexity.py), in brackets those of the draft:
 
   after one layer   2.403 (2.703) on prose, 2.350 (3.035) on HumanEval, 1.872 (2.531) on GSM8K

@@ -90,7 +90,7 @@ def with_other_vocabulary(config: Mapping[str, Any], target: TextModel) -> tuple
   fields = dict(config.get("drafter", {}))
   look_back = fields.pop("look_back", 10)
   draft = load_pretrained(config["draft_model"])
-  check_model(draft.model, draft.tokenizer.vocab_size, target.model)
+  check_model(draft.model, draft.tokenizer.vocab_size)
   handle = translator(target.tokenizer, draft.tokenizer, look_back).handle
   params = weights_for_decoding(draft.params, config["weights"])
   return CrossVocabulary(draft.model, **fields), (params, handle)

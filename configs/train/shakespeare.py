@@ -15,7 +15,7 @@ from mtjax.train.defaults import defaults
 def get_config() -> ConfigDict:
   config = defaults()
   config.model.update(
-    vocab_size=258, dim=128, layers=4, heads=4, kv_heads=4, mlp_dim=384, max_position=256
+    vocab_size=258, dim=128, layers=4, heads=4, kv_heads=4, mlp_dim=384, max_position=1024
   )
   config.data.update(
     sources=("builtin:tinyshakespeare",),

@@ -74,9 +74,7 @@ def test_greedy_text_is_that_of_plain_decoding(plain, name, request):
   found, per_forward, accepted = texts(text, one.method, one.params)
   wrong = [row for row in range(64) if found[row] != expected[row]]
   assert not wrong, f"{name} writes another text for prompts {wrong}"
-  # The bytes of Shakespeare help least with these texts: 243 drafts kept, 1.030 tokens a forward.
-  least = 1.02 if name == "cross_vocabulary" else 1.05
-  assert accepted > 64 and per_forward > least, "hardly a draft was of use: this shows nothing"
+  assert accepted > 0 and per_forward > 1.05, "no draft was of use: this shows nothing"
 
 
 @pytest.mark.slow

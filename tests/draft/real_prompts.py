@@ -26,7 +26,8 @@ _SUMS = (
   "Tom buys {a} books for ${b} each and pays with ${c} more. What did he pay?",
   "There are {b} birds in a tree. {a} fly away and {c} come. How many birds are there?",
 )
-_MODULES = (argparse, collections, csv, json.decoder, string, textwrap)
+_READ = (argparse, collections, csv, json.decoder, string, textwrap)
+MODULES = tuple(module.__name__ for module in _READ)
 
 
 def real_prompts() -> list[str]:
@@ -41,7 +42,7 @@ def real_prompts() -> list[str]:
 
 def _functions(count: int) -> list[str]:
   found = []
-  for module in _MODULES:
+  for module in _READ:
     for owner in (module, *_classes(module)):
       for _, member in sorted(vars(owner).items()):
         if isinstance(member, types.FunctionType) and member.__module__ == module.__name__:

@@ -3,6 +3,13 @@
 `make test-slow ARGS=tests/draft` runs the 64 prompts; a few minutes a drafter on two cores.
 """
 
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,8 +25,9 @@ from mtjax.report.comparison import contenders
 from mtjax.text import TextModel
 from mtjax.train import train
 from mtjax.train.export import load_trained
-from tests.draft.real_prompts import real_prompts
+from tests.draft.real_prompts import MODULES, real_prompts
 
+ROOT = Path(__file__).parents[2]
 TOKENS, BATCH = 128, 16
 
 
@@ -55,10 +63,19 @@ def test_the_prompts_are_64_different_ones():
 
 @pytest.fixture
 def folder_of_models(tmp_path, monkeypatch):
-  """Makes models/shakespeare, a model of bytes, as README's section "Train" does: 3 minutes."""
+  """Makes models/shakespeare, a model of bytes, of what the target writes: 4 minutes.
+
+  Of Shakespeare alone, 97 of 100 of its drafts for these prompts are refused.
+  """
   monkeypatch.chdir(tmp_path)
+  modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+  modules = [path.read_text(errors="replace") for path in modules if path.stem not in MODULES]
+  Path("begun.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in modules))
+  command = [sys.executable, "-m", "experiments.write_texts", "--sources=file:begun.jsonl"]
+  command += ["--texts=1024", "--output=written.jsonl"]
+  subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
   config = shakespeare.get_config()
-  config.data.update(cache_dir=str(tmp_path), eval_sources=())
+  config.data.update(sources=("file:written.jsonl",), eval_sources=(), cache_dir=str(tmp_path))
   train(config, "runs/shakespeare")
   trained, _ = load_trained("runs/shakespeare")
   checkpoints.save("models/shakespeare", trained.model, trained.params, tokenizer=trained.tokenizer)

@@ -16,12 +16,16 @@ from mtjax.rounds import DecodeState
 from mtjax.speculative import Decision, Speculative, SpeculativeState
 from mtjax.types import Draft, TokenTree
 
+# A text that begins to repeat itself waits for as many rounds, at most: 64 by default.
+PATIENCE_GROWS = 4
+
 
 @struct.dataclass
 class AdaptiveState:
   speculative: SpeculativeState
   gain: Float[Array, ""]  # tokens a row and speculative round, a running mean
   wait: Int[Array, ""]  # rounds until the next try, when speculating does not pay
+  pause: Int[Array, ""]  # what `wait` begins with after the next try
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +33,11 @@ class Adaptive:
   """`speculative` while its running mean of tokens per round is above `cost`; else plain rounds.
 
   cost: time of a speculative round in plain rounds (`measure_cost`). A round for which no row has
-  a draft is a plain one. While speculating does not pay, every `patience`-th round tries it again,
-  and the rounds between neither draft nor judge drafts. The choice is the batch's and looks at
-  past rounds only, so exactness is that of `speculative`. The mean starts at `hope` and forgets
-  with weight `memory` (SGLang's adaptive draft lengths use 0.2).
+  a draft is a plain one. While speculating does not pay, it is tried again after `patience` rounds,
+  then after twice as many, up to `PATIENCE_GROWS` times as many; the rounds between neither draft
+  nor judge drafts. The choice is the batch's and looks at past rounds only, so exactness is that
+  of `speculative`. The mean starts at `hope` and forgets with weight `memory` (SGLang's adaptive
+  draft lengths use 0.2).
   """
 
   speculative: Speculative
@@ -55,7 +60,7 @@ class Adaptive:
   def start(self, method_params, prompt, length, *, capacity, room):
     state = self.speculative.start(method_params, prompt, length, capacity=capacity, room=room)
     hope = max(self.hope, self.cost)
-    return AdaptiveState(state, jnp.float32(hope), jnp.int32(0))
+    return AdaptiveState(state, jnp.float32(hope), jnp.int32(0), jnp.int32(self.patience))
 
   def step(self, model, params, method_params, request, state: DecodeState) -> DecodeState:
     kept, active = state.method, state.active
@@ -81,9 +86,16 @@ class Adaptive:
     rows = jnp.maximum(jnp.sum(active), 1)
     gained = jnp.sum(after.count - state.count) / rows
     gain = jnp.where(drafted, kept.gain + self.memory * (gained - kept.gain), kept.gain)
+    tries = self.next_try(kept.wait, kept.pause, drafted, pays=gain >= self.cost)
+    return after.replace(method=AdaptiveState(after.method, gain, *tries))
+
+  def next_try(self, wait, pause, drafted, pays):
+    """Rounds until the next try, and until the one after it."""
     # A try without a draft cost next to nothing and taught nothing.
-    wait = jnp.where(drafted, self.patience - 1, jnp.maximum(kept.wait - 1, 0))
-    return after.replace(method=AdaptiveState(after.method, gain, wait))
+    wait = jnp.where(drafted, pause - 1, jnp.maximum(wait - 1, 0))
+    longer = jnp.minimum(2 * pause, PATIENCE_GROWS * self.patience)
+    pause = jnp.where(drafted, longer, pause)
+    return wait, jnp.where(pays, self.patience, pause)
 
   def counters(self, kept: AdaptiveState, rounds: int) -> dict[str, Any]:
     return self.speculative.counters(kept.speculative, rounds)

@@ -39,13 +39,21 @@ def test_text_is_that_of_plain_decoding_whatever_is_chosen(plain, drafter, param
   assert 0 < drafted < rounds
 
 
-def test_where_drafts_never_pay_every_patienceth_round_tries():
-  method = Adaptive(Speculative(ModelChain(TARGET, 2)), cost=100.0, patience=7)
+def test_where_drafts_never_pay_each_pause_is_twice_as_long_up_to_four_times():
+  method = Adaptive(Speculative(ModelChain(TARGET, 2)), cost=100.0, patience=3)
   out = generate(TARGET, PARAMS, [[1, 2]], max_tokens=60, method=method, method_params=PARAMS)
-  # Drafts of the target itself are all accepted: a try emits 3 tokens, then six rounds one each,
-  # after the first token from the prefill: (60 - 1) / 9 periods.
-  assert out.counters["drafted_at_depth"] == [7, 7]
-  assert out.counters["draft_forwards"] == 7 * 2
+  # Drafts of the target itself are all accepted: a try emits 3 tokens, a round between them one.
+  # After the first token, from the prefill: 3 + 2, 3 + 5, 3 + 11, 3 + 11, 3 + 11, 3, 1 left.
+  assert out.counters["drafted_at_depth"] == [6, 6]
+  assert out.counters["draft_forwards"] == 6 * 2
+
+
+def test_pauses_are_short_again_once_drafts_pay():
+  method = Adaptive(Speculative(PromptLookup()), cost=1.5, patience=5)
+  assert method.next_try(0, 20, drafted=True, pays=True) == (19, 5)
+  assert method.next_try(0, 5, drafted=True, pays=False) == (4, 10)
+  assert method.next_try(0, 20, drafted=True, pays=False) == (19, 20)
+  assert method.next_try(3, 10, drafted=False, pays=False) == (2, 10)
 
 
 def test_where_drafts_always_pay_every_round_drafts():

@@ -49,10 +49,9 @@ def draw_token(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*
   blocks = _blocks(logits)
   if blocks is None:
     return jnp.argmax(logits + _gumbel(key, logits), axis=-1).astype(jnp.int32)
-  of_block, of_token = jax.random.split(key)
-  mass = jax.nn.logsumexp(blocks, axis=-1)
-  block = jnp.argmax(mass + _gumbel(of_block, mass), axis=-1)
-  return _of_one_block(blocks, block, of_token)
+  of_block, of_token = _gumbels(key, blocks, 1)
+  block = jnp.argmax(jax.nn.logsumexp(blocks, axis=-1) + of_block, axis=-1)
+  return _of_one_block(blocks, block, of_token[..., 0, :])
 
 
 def draw_tokens(logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int) -> Int[Array, "*N C"]:
@@ -66,11 +65,9 @@ def draw_tokens(logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int) -> I
   blocks = _blocks(logits)
   if blocks is None or most >= blocks.shape[-2]:
     return jax.lax.top_k(logits + _gumbel(key, logits), most)[1].astype(jnp.int32)
-  of_block, of_token = jax.random.split(key)
-  mass = jax.nn.logsumexp(blocks, axis=-1)
-  largest, block = jax.lax.top_k(mass + _gumbel(of_block, mass), most)
-  inside = _inside(blocks, block)
-  noisy = _given_largest(inside + _gumbel(of_token, inside), largest[..., None])
+  of_block, of_token = _gumbels(key, blocks, most)
+  largest, block = jax.lax.top_k(jax.nn.logsumexp(blocks, axis=-1) + of_block, most)
+  noisy = _given_largest(_inside(blocks, block) + of_token, largest[..., None])
   return jnp.minimum(_best_inside(noisy, block, most)[1], logits.shape[-1] - 1)
 
 
@@ -92,6 +89,13 @@ def _gumbel(key, like):
   return jax.random.gumbel(key, like.shape, like.dtype, mode="high")
 
 
+def _gumbels(key, blocks, most):
+  """Noise for all blocks and for what is in `most` of them, in one draw: a CPU loops for each."""
+  *rows, count, width = blocks.shape
+  noise = jax.random.gumbel(key, (*rows, count + most * width), blocks.dtype, mode="high")
+  return noise[..., :count], noise[..., count:].reshape(*rows, most, width)
+
+
 def _blocks(logits) -> Float[Array, "*N K W"] | None:
   vocab = logits.shape[-1]
   if vocab <= _WHOLE:
@@ -106,9 +110,9 @@ def _inside(blocks, block: Int[Array, "*N C"]) -> Float[Array, "*N C W"]:
   return jnp.take_along_axis(blocks, block[..., None], axis=-2)
 
 
-def _of_one_block(blocks, block, key=None):
+def _of_one_block(blocks, block, noise=0.0):
   inside = _inside(blocks, block[..., None])[..., 0, :]
-  place = jnp.argmax(inside if key is None else inside + _gumbel(key, inside), axis=-1)
+  place = jnp.argmax(inside + noise, axis=-1)
   return (block * blocks.shape[-1] + place).astype(jnp.int32)
 
 

@@ -8,17 +8,13 @@ from mtjax.sampling import Rules, adjusted, process
 
 
 def draw_draft(
-  logits: Float[Array, "B V"], rules: Rules, keys: PRNGKeyArray, place: Int[Array, ""] | int
+  logits: Float[Array, "B V"], rules: Rules, keys: PRNGKeyArray
 ) -> tuple[Int[Array, " B"], Float[Array, "B V"] | None]:
   """A token a row and the law it is drawn from; None where it is the likeliest of every row.
 
-  keys [B], as `draft_keys` gives, and the place of the token in the round: no two may be equal.
+  keys [B]: of one place of those that `draft_keys` gives, none used twice.
   """
   if rules.temperature is None:
     return best_token(adjusted(logits[:, None], rules)[:, 0]), None
   law = process(logits[:, None], rules)[:, 0]
-
-  def one(law, key):
-    return draw_token(law, jax.random.fold_in(key, place))
-
-  return jax.vmap(one)(law, keys), jax.nn.softmax(law, axis=-1)
+  return jax.vmap(draw_token)(law, keys), jax.nn.softmax(law, axis=-1)

@@ -89,13 +89,13 @@ class EarlyExit:
     the root: it gives what is kept and the function that runs a group.
     """
     rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
-    keys, greedy = draft_keys(context), rules.temperature is None
+    keys, greedy = draft_keys(context, self.length), rules.temperature is None
     batch, size = context.last.shape[0], self.length + 1
 
     def body(carry):
       place, kept, tokens, laws, count, left, reads, going = carry
       kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
-      token, law = draw_draft(logits, rules, keys, place)
+      token, law = draw_draft(logits, rules, keys[:, place])
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
       if law is not None:
         law = jnp.where(sure[:, None], law, 0)

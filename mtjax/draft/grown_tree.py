@@ -73,7 +73,7 @@ class GrownTree:
     request = context.request
     greedy = request.rules.temperature is None
     warm = warm_rows(request)
-    keys = None if greedy else draft_keys(context)
+    keys = None if greedy else draft_keys(context, self.size + 1)
     batch = context.last.shape[0]
 
     def open_slots(growth, node, logits):
@@ -82,9 +82,8 @@ class GrownTree:
       if greedy:
         drawn, valid = likeliest(logits, self.children)
       else:
-        here = jax.vmap(lambda key: jax.random.fold_in(key, node))(keys)
         count = (self.children,) * logits.shape[1]
-        drawn, valid = siblings(self.law, logits, q, count, here, warm)
+        drawn, valid = siblings(self.law, logits, q, count, keys[:, node], warm)
       share = shares(jnp.take_along_axis(q, drawn, axis=-1), valid)
       opened = jax.vmap(lambda growth, *new: growth.open(node, *new, self.height))
       return opened(growth, drawn, share), q

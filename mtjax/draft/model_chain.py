@@ -70,12 +70,12 @@ class ModelChain:
 
   def propose(self, params, state, context):
     rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
-    keys, last = draft_keys(context), context.last
+    keys, last = draft_keys(context, self.length), context.last
     greedy = rules.temperature is None
 
     def draw(logits, place):
       """A token, the law it is drawn from, and where the model is sure enough to draw at all."""
-      token, q = draw_draft(logits[:, 0], rules, keys, place)
+      token, q = draw_draft(logits[:, 0], rules, keys[:, place])
       if self.confidence == 0:
         return token, q, True
       law = jax.nn.softmax(logits[:, 0]) if q is None else q

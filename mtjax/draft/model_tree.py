@@ -73,7 +73,7 @@ class ModelTree:
     greedy = request.rules.temperature is None
     law = DraftLaw.DELTA if greedy else self.law
     warm = warm_rows(request)
-    keys = None if law is DraftLaw.DELTA else draft_keys(context)
+    keys = None if law is DraftLaw.DELTA else draft_keys(context, len(plan))
 
     def draw(place, level, logits):
       """Tokens of the level's children, and the law they were drawn from."""
@@ -84,8 +84,7 @@ class ModelTree:
         q = None
       else:
         q = jax.nn.softmax(logits, axis=-1)
-        here = jax.vmap(lambda key: jax.random.fold_in(key, place))(keys)
-        token, valid = siblings(law, logits, q, level.count, here, warm)
+        token, valid = siblings(law, logits, q, level.count, keys[:, place], warm)
         chosen = level.slot * token.shape[-1] + level.order
       token, valid = (x.reshape(x.shape[0], -1)[:, chosen] for x in (token, valid))
       return token, valid & valid_above[:, level.parent], q

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 import jax
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
@@ -83,10 +84,14 @@ def check_draft_model(draft: Model, target: Model) -> None:
       raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
 
 
-def draft_keys(context: Context) -> PRNGKeyArray:
-  """Keys [B] to draw this round's drafts with, independent of those of verification."""
+def draft_keys(context: Context, places: int) -> PRNGKeyArray:
+  """Keys [B, places] to draw this round's drafts with, independent of those of verification.
+
+  All at once: on a CPU each fold is a small loop, dearer than what it computes.
+  """
 
   def one(key, step):
-    return jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
+    key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
+    return jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(places))
 
   return jax.vmap(one)(context.request.key, context.step)

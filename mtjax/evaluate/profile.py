@@ -4,7 +4,8 @@ Every part runs as in decoding, many times inside one compiled loop, on what a r
 A loop is timed with two numbers of iterations and the difference counts: starting it and copying
 its arguments do not. What a part reads is carried through its loop and changed a little every
 time, so that nothing is computed once for all iterations; what it gives is carried too, so that
-nothing is left out.
+nothing is left out. A network after another finds the caches full of other weights, so the two are
+timed in turn as well, as a round has them.
 """
 
 import contextlib
@@ -43,12 +44,13 @@ class Profile:
   round: float
   target: float  # its forward alone
   draft: float  # the drafter, less the drafter with a stand-in for its network
+  networks: float  # drafter and target in turn, less the drafter with a stand-in
   parts: dict[str, float]  # outside the networks, each alone
 
   @property
   def outside(self) -> float:
     """The round without the networks' time, by difference."""
-    return max(self.round - self.target - self.draft, 0.0)
+    return max(self.round - self.networks, 0.0)
 
   @property
   def share(self) -> float:
@@ -92,6 +94,7 @@ def profile_round(
     round=seconds.pop("round"),
     target=seconds.pop("target"),
     draft=drafter - bookkeeping,
+    networks=seconds.pop("in turn") - bookkeeping,
     parts={"drafter, without its network": bookkeeping, **seconds},
   )
 
@@ -153,6 +156,7 @@ class _Loop:
 def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Loop]:
   request, state, decision = start.request, start.state, start.decision
   vocab = model.config.vocab_size
+  draft = start.draft if _needs_q(method, request) else start.draft.replace(q=None)
 
   def a_round(state, params, method_params, request):
     return method.step(model, params, method_params, request, state)
@@ -162,6 +166,16 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     output = model.forward(params, frontier, cache)
     frontier = frontier.replace(token=(frontier.token + 1) % vocab)
     return *_stir((frontier, cache), _nothing(output.logits)), output
+
+  drafting = _drafter(method.drafter, method_params, draft, start)
+
+  def in_turn(carry, params, *arguments):
+    drafter, (frontier, cache, output) = carry
+    kept, token, count, logits, drafted = drafter
+    drafter = kept, token, count, _stir(logits, _nothing(output.logits)), drafted
+    drafter = drafting.body(drafter, *arguments)
+    frontier, cache = _stir((frontier, cache), _nothing(drafter[-1].tree.token))
+    return drafter, target((frontier, cache, output), params)
 
   def verification(carry, request, state):
     output, draft, count, _ = carry
@@ -181,16 +195,19 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     return cache, *_stir((kv, position, verdict), _nothing(cache.length))
 
   tree, verdict = decision.tree, decision.verdict
-  draft = start.draft if _needs_q(method, request) else start.draft.replace(q=None)
   given = tree, verdict, decision.position, decision.entries
   frontier = frontier_lib.tree(
     tree.token, tree.parent, start=state.cache.length, valid=start.draft.tree.valid
   )
   output = jax.jit(model.forward)(params, frontier, state.cache)
+  alone = frontier, state.cache, output
   loops: dict[str, _Loop] = {
     "round": _Loop(a_round, state, (params, method_params, request), ROUNDS),
-    "target": _Loop(target, (frontier, state.cache, output), (params,)),
-    "drafter": _drafter(method.drafter, method_params, draft, start),
+    "target": _Loop(target, alone, (params,)),
+    "drafter": drafting,
+    "in turn": _Loop(
+      in_turn, (drafting.carry, alone), (params, *drafting.arguments), drafting.most
+    ),
     "verify": _Loop(verification, (output, draft, state.count, given), (request, state)),
     "emit": _Loop(emission, (state, tree, verdict), (request,)),
     "commit": _Loop(commitment, (state.cache, decision.kv, decision.position, verdict), ()),

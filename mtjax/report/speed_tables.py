@@ -99,10 +99,11 @@ def profile_table(profiles: Mapping[str, Profile]) -> Cells:
   parts = list(dict.fromkeys(part for profile in profiles.values() for part in profile.parts))
   rows = []
   for name, p in profiles.items():
-    shown = [p.round, p.target, p.draft, *(p.parts.get(part, 0.0) for part in parts)]
+    shown = [p.round, p.target, p.draft, p.networks, *(p.parts.get(part, 0.0) for part in parts)]
     times = [f"{seconds * 1e3:.3f}" for seconds in shown]
     rows.append(
       (name, f"{p.vocab:,}", str(p.nodes), *times, f"{p.share:.1%}", f"{p.share_of_parts:.1%}")
     )
-  header = ["method", "V", "N", "round", "target", "draft model", *parts, "outside", "sum of parts"]
+  header = ["method", "V", "N", "round", "target", "draft model", "in turn"]
+  header += [*parts, "outside", "sum of parts"]
   return Cells("Milliseconds a round, and the share outside the two networks", header, rows)

@@ -4,7 +4,8 @@ python -m experiments.profile_round --methods=lookup,trie,draft_tree --nodes=32 
 python -m experiments.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
 
 The bundled target with 32 nodes a round, or one of random weights. "outside" is the share of the
-round that neither network takes: by difference, then as the sum of its parts, each timed alone.
+round that neither network takes: by difference, each network by itself; by difference to drafter
+and target in turn; and as the sum of its parts, each timed alone.
 A method is NAME or NAME:field=value:...; the tree gets --nodes nodes where the drafter can.
 """
 

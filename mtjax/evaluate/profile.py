@@ -4,8 +4,8 @@ Every part runs as in decoding, many times inside one compiled loop, on what a r
 A loop is timed with two numbers of iterations and the difference counts: starting it and copying
 its arguments do not. What a part reads is carried through its loop and changed a little every
 time, so that nothing is computed once for all iterations; what it gives is carried too, so that
-nothing is left out. A network after another finds the caches full of other weights, so the two are
-timed in turn as well, as a round has them.
+nothing is left out. A network after other work can take longer than one after itself, so drafter
+and target are timed in turn as well: a round against that says how much of a difference it is.
 """
 
 import contextlib
@@ -32,29 +32,36 @@ from mtjax.types import Draft, Verdict
 
 ROUNDS = 16  # of a text that grows
 _FEW = 4  # iterations of the shorter of the two loops
+_DRAFTER = "drafter, without its network"
 _LEAST_SECONDS, _MOST = 0.05, 1000  # of the longer one, where the text does not limit it
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-  """Seconds a round. What is outside the networks is known twice: in all, and part by part."""
+  """Seconds a round. What is outside the networks is known by difference, and part by part."""
 
   nodes: int  # of the target's forward
   vocab: int
   round: float
   target: float  # its forward alone
   draft: float  # the drafter, less the drafter with a stand-in for its network
-  networks: float  # drafter and target in turn, less the drafter with a stand-in
+  in_turn: float  # drafter and target in one loop
   parts: dict[str, float]  # outside the networks, each alone
 
   @property
   def outside(self) -> float:
-    """The round without the networks' time, by difference."""
-    return max(self.round - self.networks, 0.0)
+    """The round without the networks' time, each by itself: slower ones in a round count too."""
+    return max(self.round - self.target - self.draft, 0.0)
 
   @property
   def share(self) -> float:
     return self.outside / self.round
+
+  @property
+  def share_in_turn(self) -> float:
+    """As `share`, but what drafter and target slow each other down by is the networks'."""
+    networks = self.in_turn - self.parts[_DRAFTER]
+    return max(self.round - networks, 0.0) / self.round
 
   @property
   def share_of_parts(self) -> float:
@@ -94,8 +101,8 @@ def profile_round(
     round=seconds.pop("round"),
     target=seconds.pop("target"),
     draft=drafter - bookkeeping,
-    networks=seconds.pop("in turn") - bookkeeping,
-    parts={"drafter, without its network": bookkeeping, **seconds},
+    in_turn=seconds.pop("in turn"),
+    parts={_DRAFTER: bookkeeping, **seconds},
   )
 
 

@@ -99,11 +99,10 @@ def profile_table(profiles: Mapping[str, Profile]) -> Cells:
   parts = list(dict.fromkeys(part for profile in profiles.values() for part in profile.parts))
   rows = []
   for name, p in profiles.items():
-    shown = [p.round, p.target, p.draft, p.networks, *(p.parts.get(part, 0.0) for part in parts)]
+    shown = [p.round, p.target, p.draft, p.in_turn, *(p.parts.get(part, 0.0) for part in parts)]
     times = [f"{seconds * 1e3:.3f}" for seconds in shown]
-    rows.append(
-      (name, f"{p.vocab:,}", str(p.nodes), *times, f"{p.share:.1%}", f"{p.share_of_parts:.1%}")
-    )
-  header = ["method", "V", "N", "round", "target", "draft model", "in turn"]
-  header += [*parts, "outside", "sum of parts"]
+    shares = [f"{share:.1%}" for share in (p.share, p.share_in_turn, p.share_of_parts)]
+    rows.append((name, f"{p.vocab:,}", str(p.nodes), *times, *shares))
+  header = ["method", "V", "N", "round", "target", "draft model", "both in turn"]
+  header += [*parts, "outside", "in turn", "sum of parts"]
   return Cells("Milliseconds a round, and the share outside the two networks", header, rows)

@@ -65,7 +65,7 @@ def test_the_prompts_are_64_different_ones():
 def folder_of_models(tmp_path, monkeypatch):
   """Makes models/shakespeare, a model of bytes, of what the target writes: 4 minutes.
 
-  Of Shakespeare alone, 97 of 100 of its drafts for these prompts are refused.
+  Of Shakespeare alone it writes too little that the target would: 1.03 tokens a forward.
   """
   monkeypatch.chdir(tmp_path)
   modules = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))

@@ -20,13 +20,16 @@ PROMPT = [1, 2, 3, 1, 2]
 
 
 def test_what_is_outside_is_the_round_without_its_networks():
-  found = Profile(32, 4096, 10e-3, 7e-3, 0.5e-3, 8e-3, dict(verify=1e-3, commit=0.5e-3))
+  parts = {"drafter, without its network": 0.2e-3, "verify": 1e-3, "commit": 0.3e-3}
+  found = Profile(32, 4096, 10e-3, 7e-3, 1e-3, 8.7e-3, parts)
   assert found.outside == pytest.approx(2e-3) and found.share == pytest.approx(0.2)
   assert found.share_of_parts == pytest.approx(0.15)
-  assert dataclasses.replace(found, networks=11e-3).share == 0.0, "noise is no negative time"
+  assert found.share_in_turn == pytest.approx(0.15), "10 - (8.7 - 0.2)"
+  assert dataclasses.replace(found, target=11e-3).share == 0.0, "noise is no negative time"
   (row,) = profile_table({"lookup": found}).rows
   assert row == (
-    "lookup", "4,096", "32", "10.000", "7.000", "0.500", "8.000", "1.000", "0.500", "20.0%", "15.0%"
+    "lookup", "4,096", "32", "10.000", "7.000", "1.000", "8.700",
+    "0.200", "1.000", "0.300", "20.0%", "15.0%", "15.0%",
   )  # fmt: skip
 
 
@@ -57,7 +60,7 @@ def test_a_slow_drafter_is_seen_in_the_round_and_in_its_part():
 def test_a_draft_models_network_is_told_from_its_bookkeeping():
   chain = Speculative(ModelChain(SMALL, 2))
   found = profile_round(TARGET, PARAMS, chain, SMALL_PARAMS, PROMPT, repeats=1)
-  assert found.nodes == 3 and min(found.target, found.draft, found.networks) >= 0
+  assert found.nodes == 3 and min(found.round, found.target, found.draft, found.in_turn) >= 0
 
 
 def test_a_stand_in_answers_in_the_shapes_of_its_model():

@@ -1,13 +1,14 @@
 """The one place where models ask for attention: contract, checks and choice of implementation."""
 
-from typing import Literal
+from typing import Literal, NamedTuple, get_args
 
-import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from kernels_pallas.frontier_attention import reference
+from kernels_pallas.frontier_attention import blocks, reference, xla
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.law import Law
 
-Implementation = Literal["reference"]
+Implementation = Literal["reference", "xla"]
 
 
 def frontier_attention(
@@ -21,6 +22,7 @@ def frontier_attention(
   lo: Int[Array, "B K T"],
   hi: Int[Array, "B K T"],
   *,
+  page_table: Int[Array, "B M"] | None = None,
   position: Int[Array, "B T"] | None = None,
   cache_position: Int[Array, "B S"] | None = None,
   window: int | None = None,
@@ -28,46 +30,59 @@ def frontier_attention(
   own: Bool[Array, "B T"] | None = None,
   soft_cap: float | None = None,
   scale: float | None = None,
+  kv_scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None,
+  block_sizes: tuple[int, int] | None = None,
   implementation: Implementation | None = None,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """Attention of T frontier entries over S cache slots and over each other.
 
   Entry i sees every committed slot s < lengths[b], and fresh entry j iff
-  lo[b,:,j] <= stamp[b,:,i] < hi[b,:,j]. With `window`, both also need
-  |position_i - position_key| < window. Scores are float32; `scale` defaults to D ** -0.5;
-  `soft_cap` c maps a score s to c * tanh(s / c). Returns the output in q's dtype and the float32
-  log-sum-exp of the scores, so that partial results over disjoint keys merge exactly. An entry
-  that sees nothing outputs 0 (lse = -inf).
+  lo[b,:,j] <= stamp[b,:,i] < hi[b,:,j] (but not `hidden[b,i]`, and itself where `own[b,i]`). With
+  `window`, both also need |position_i - position_key| < window. Scores are float32; `scale`
+  defaults to D ** -0.5; `soft_cap` c maps a score s to c * tanh(s / c). Returns the output in q's
+  dtype and the float32 log-sum-exp of the scores, so that partial results over disjoint keys merge
+  exactly (`merged`). An entry that sees nothing outputs 0 (lse = -inf). What stands in slots past
+  the length, in pages that no table names, or in entries that nobody sees, may be NaN.
 
-  `implementation` names one and never falls back; None takes the best that works here.
-  Raises ValueError for shapes that do not fit, and for a window without positions.
+  page_table: the cache is in pages, cache_k and cache_v [P, G, page, D]; page m of row b is
+    page_table[b, m], and slot m * page + i its i-th. Entries past the length may be anything.
+  kv_scales: of an int8 or fp8 cache, shaped as it is without D: what its keys and its values are
+    multiplied by.
+  block_sizes: fresh entries and cache slots of a block, at most; None: what the implementation
+    found best. Results differ by rounding only.
+  implementation: a name never falls back; None takes the best that works here (`chosen`).
+
+  Raises ValueError for shapes that do not fit, for a window without positions, and for a named
+  implementation that cannot do what is asked, saying why.
   """
-  _check(q, cache_k, cache_v, lengths, k, v, stamp, position, cache_position, window)
-  if implementation not in (None, "reference"):
-    raise ValueError(f"unknown implementation {implementation!r}; there is: 'reference'")
-  seen = reference.visible(stamp, lo, hi, hidden=hidden, own=own)
-  cache_seen = None
-  if cache_k is not None:
-    slots = jnp.arange(cache_k.shape[2])
-    cache_seen = (slots < lengths[:, None])[:, None, :]
-  if window is not None:
-    seen &= reference.within_window(position, position, window)
-    if cache_k is not None:
-      cache_seen = cache_seen & reference.within_window(position, cache_position, window)
-  return reference.attend(
-    q,
-    cache_k,
-    cache_v,
-    k,
-    v,
-    cache_seen,
-    seen,
-    scale=q.shape[-1] ** -0.5 if scale is None else scale,
-    soft_cap=soft_cap,
+  _check(q, k, v, stamp, position, window, block_sizes)
+  cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window)
+  name = chosen().name if implementation is None else implementation
+  if name not in get_args(Implementation):
+    raise ValueError(
+      f"unknown implementation {name!r}; there are: {', '.join(get_args(Implementation))}"
+    )
+  queries, keys = blocks.labels_of(
+    stamp, lo, hi, hidden=hidden, own=own, position=position, window=window
   )
+  law = Law(q.shape[-1] ** -0.5 if scale is None else scale, soft_cap, window)
+  if name == "reference":
+    return reference.attend(q, k, v, queries, keys, cache, position, law)
+  sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
+  return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
 
 
-def _check(q, cache_k, cache_v, lengths, k, v, stamp, position, cache_position, window):
+class Choice(NamedTuple):
+  name: Implementation
+  reason: str
+
+
+def chosen() -> Choice:
+  """What `implementation=None` takes, and why."""
+  return Choice("xla", "blocks in XLA: the only implementation that runs on every platform")
+
+
+def _check(q, k, v, stamp, position, window, block_sizes):
   B, T, H, D = q.shape
   if k.shape != v.shape or k.shape[0] != B or k.shape[2:] != (T, D):
     raise ValueError(f"k {k.shape} and v {v.shape} must be [B, G, T, D] for q {q.shape}")
@@ -75,12 +90,44 @@ def _check(q, cache_k, cache_v, lengths, k, v, stamp, position, cache_position, 
     raise ValueError(f"{H} query heads do not divide among {k.shape[1]} key heads")
   if stamp.ndim != 3 or stamp.shape[0] != B or stamp.shape[2] != T:
     raise ValueError(f"stamp {stamp.shape} must be [B={B}, K, T={T}]")
-  if (cache_k is None) != (cache_v is None) or (cache_k is None) != (lengths is None):
-    raise ValueError("cache_k, cache_v and lengths are given together or not at all")
-  if cache_k is not None and (cache_k.shape[:2] != k.shape[:2] or cache_k.shape[3] != D):
-    raise ValueError(f"cache {cache_k.shape} must be [B, G, S, D] for k {k.shape}")
+  for size in block_sizes or ():
+    if size < 1:
+      raise ValueError(f"block_sizes must be at least 1, got {block_sizes}")
   if window is not None:
     if window < 1:
       raise ValueError(f"window must be at least 1, got {window}")
-    if position is None or (cache_k is not None and cache_position is None):
+    if position is None:
       raise ValueError("a window goes by position: give position (and cache_position)")
+
+
+def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cache | None:
+  if (cache_k is None) != (cache_v is None) or (cache_k is None) != (lengths is None):
+    raise ValueError("cache_k, cache_v and lengths are given together or not at all")
+  if cache_k is None:
+    for name, given in dict(page_table=table, kv_scales=scales, cache_position=position).items():
+      if given is not None:
+        raise ValueError(f"{name} is of a cache, and there is none")
+    return None
+  B, G, _, D = k.shape
+  if table is None:
+    if cache_k.shape[:2] != (B, G) or cache_k.shape[3] != D:
+      raise ValueError(f"cache {cache_k.shape} must be [B, G, S, D] for k {k.shape}")
+  else:
+    if cache_k.ndim != 4 or cache_k.shape[1] != G or cache_k.shape[3] != D:
+      raise ValueError(f"pages {cache_k.shape} must be [P, G, page, D] for k {k.shape}")
+    if table.ndim != 2 or table.shape[0] != B:
+      raise ValueError(f"page_table {table.shape} must be [B={B}, pages of a row]")
+  if cache_v.shape != cache_k.shape:
+    raise ValueError(f"cache_v {cache_v.shape} must have the shape of cache_k {cache_k.shape}")
+  narrow = cache_k.dtype.itemsize == 1
+  if narrow != (scales is not None):
+    raise ValueError(f"kv_scales are given with an 8-bit cache and only then, not {cache_k.dtype}")
+  for scale in scales or ():
+    if scale.shape != cache_k.shape[:3]:
+      raise ValueError(f"kv_scales {scale.shape} must be {cache_k.shape[:3]}, one a key and head")
+  cache = Cache(cache_k, cache_v, lengths, table, scales, position)
+  if window is not None and position is None:
+    raise ValueError("a window goes by position: give position (and cache_position)")
+  if position is not None and position.shape != (B, cache.capacity):
+    raise ValueError(f"cache_position {position.shape} must be [B={B}, S={cache.capacity}]")
+  return cache

@@ -1,52 +1,25 @@
-"""The law of frontier attention, dense and slow: the oracle of every other implementation."""
+"""The law of frontier attention, dense and slow: what every other implementation must give."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
-
-def visible(
-  stamp: Int[Array, "B K T"],
-  lo: Int[Array, "B K T"],
-  hi: Int[Array, "B K T"],
-  *,
-  hidden: Int[Array, "B T"] | None = None,
-  own: Bool[Array, "B T"] | None = None,
-) -> Bool[Array, "B T T"]:
-  """Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for all k.
-
-  `hidden[i]` names one key that query i does not see in spite of that (-1: none); `own[i]` lets
-  entry i see itself in spite of that.
-  """
-  query = stamp[:, :, :, None]
-  seen = jnp.all((lo[:, :, None, :] <= query) & (query < hi[:, :, None, :]), axis=1)
-  index = jnp.arange(stamp.shape[-1])
-  if hidden is not None:
-    seen &= hidden[:, :, None] != index
-  if own is not None:
-    seen |= own[:, :, None] & (index[:, None] == index)
-  return seen
-
-
-def within_window(
-  query_position: Int[Array, "B T"], key_position: Int[Array, "B J"], window: int
-) -> Bool[Array, "B T J"]:
-  """Sliding window by position: |query - key| < window, whatever rows the entries stand in."""
-  return jnp.abs(query_position[:, :, None] - key_position[:, None, :]) < window
+from kernels_pallas.frontier_attention import blocks, cache_blocks
+from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.law import Law
 
 
 def attend(
   q: Float[Array, "B T H D"],
-  cache_k: Float[Array, "B G S D"] | None,
-  cache_v: Float[Array, "B G S D"] | None,
   k: Float[Array, "B G T D"],
   v: Float[Array, "B G T D"],
-  cache_seen: Bool[Array, "B #T S"] | None,
-  seen: Bool[Array, "B T T"],
-  *,
-  scale: float,
-  soft_cap: float | None = None,
+  queries: Queries,
+  keys: Keys,
+  cache: Cache | None,
+  position: Int[Array, "B T"] | None,
+  law: Law,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """Softmax attention over the committed keys and the fresh ones, in float32; returns (out, lse).
+  """One softmax over the committed keys and the fresh ones, in float32. See `frontier_attention`.
 
   Query head h reads key head h // (H / G). An entry that sees nothing gets out = 0, lse = -inf.
   Keys and values nobody may see are never read: a NaN there does not spread.
@@ -57,15 +30,14 @@ def attend(
   q_BxGxTRxD = q.reshape(B, T, G, R, D).transpose(0, 2, 1, 3, 4).reshape(B, G, T * R, D)
 
   def scores(keys_BxGxJxD, seen_BxTxJ):
-    s = jnp.einsum("bgqd,bgjd->bgqj", q_BxGxTRxD, keys_BxGxJxD, preferred_element_type=jnp.float32)
-    s = s.reshape(B, G, T, R, -1) * scale
-    if soft_cap is not None:
-      s = soft_cap * jnp.tanh(s / soft_cap)
+    s = law.scores(q_BxGxTRxD, keys_BxGxJxD).reshape(B, G, T, R, -1)
     return jnp.where(seen_BxTxJ[:, None, :, None, :], s, -jnp.inf)
 
+  seen = blocks.mask_of(queries, keys)
   parts = [(scores(k, seen), v, jnp.any(seen, axis=1))]
-  if cache_k is not None:
-    parts.append((scores(cache_k, cache_seen), cache_v, jnp.any(cache_seen, axis=1)))
+  if cache is not None:
+    all_k, all_v, seen = _whole(cache, position, law.window)
+    parts.append((scores(all_k, seen), all_v, jnp.any(seen, axis=1)))
   top = jnp.max(jnp.stack([jnp.max(s, axis=-1) for s, _, _ in parts]), axis=0)
   finite_top = jnp.where(jnp.isneginf(top), 0.0, top)
   total = jnp.zeros((B, G, T, R), jnp.float32)
@@ -82,3 +54,15 @@ def attend(
   lse = jnp.where(total > 0, finite_top + jnp.log(safe_total), -jnp.inf)
   out = out.transpose(0, 2, 1, 3, 4).reshape(B, T, H, D).astype(q.dtype)
   return out, lse.transpose(0, 2, 1, 3).reshape(B, T, H)
+
+
+def _whole(cache: Cache, position, window):
+  """Keys, values, and who sees them, of all slots at once, in the width they stand for."""
+  cache = cache_blocks.contiguous(cache)
+  k, v = cache.k, cache.v
+  if cache.scales is not None:
+    k, v = (x.astype(jnp.float32) * s[..., None] for x, s in zip((k, v), cache.scales, strict=True))
+  seen = (jnp.arange(cache.capacity) < cache.lengths[:, None])[:, None, :]
+  if window is not None:
+    seen &= jnp.abs(position[:, :, None] - cache.position[:, None, :]) < window
+  return k, v, seen

@@ -17,12 +17,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds, verify
 from mtjax.decode import prefill
 from mtjax.draft import Context, Round
+from mtjax.evaluate.repeat import nothing, repeated, stirred
 from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
@@ -172,16 +173,16 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     frontier, cache, _ = carry
     output = model.forward(params, frontier, cache)
     frontier = frontier.replace(token=(frontier.token + 1) % vocab)
-    return *_stir((frontier, cache), _nothing(output.logits)), output
+    return *stirred((frontier, cache), nothing(output.logits)), output
 
   drafting = _drafter(method.drafter, method_params, draft, start)
 
   def in_turn(carry, params, *arguments):
     drafter, (frontier, cache, output) = carry
     kept, token, count, logits, drafted = drafter
-    drafter = kept, token, count, _stir(logits, _nothing(output.logits)), drafted
+    drafter = kept, token, count, stirred(logits, nothing(output.logits)), drafted
     drafter = drafting.body(drafter, *arguments)
-    frontier, cache = _stir((frontier, cache), _nothing(drafter[-1].tree.token))
+    frontier, cache = stirred((frontier, cache), nothing(drafter[-1].tree.token))
     return drafter, target((frontier, cache, output), params)
 
   def verification(carry, request, state):
@@ -189,17 +190,17 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     found = method.decide(StandIn(model), output, request, state.replace(count=count), draft)
     draft = draft.replace(tree=draft.tree.replace(token=(draft.tree.token + 1) % vocab))
     given = found.tree, found.verdict, found.position, found.entries
-    return *_stir((output, draft), _nothing(found.verdict.token)), count + 1, given
+    return *stirred((output, draft), nothing(found.verdict.token)), count + 1, given
 
   def emission(carry, request):
     state, tree, verdict = carry
     state, _ = rounds.emit(state, request, emitted_tokens(tree, verdict), verdict.count)
-    return state, *_stir((tree, verdict), _nothing(state.count))
+    return state, *stirred((tree, verdict), nothing(state.count))
 
   def commitment(carry):
     cache, kv, position, verdict = carry
     cache = cache.commit(kv, position, verdict.path, verdict.count)
-    return cache, *_stir((kv, position, verdict), _nothing(cache.length))
+    return cache, *stirred((kv, position, verdict), nothing(cache.length))
 
   tree, verdict = decision.tree, decision.verdict
   given = tree, verdict, decision.position, decision.entries
@@ -241,7 +242,7 @@ def _drafter(drafter, method_params, draft, start: _Start) -> _Loop:
     )
     kept = drafter.update(kept, round)
     draft = draft if needs_q else draft.replace(q=None)
-    return kept, token[:, 0], count + 1, _stir(logits, _nothing(draft.tree.token)), draft
+    return kept, token[:, 0], count + 1, stirred(logits, nothing(draft.tree.token)), draft
 
   state = start.state
   carry = state.method.drafter, state.last, state.count, start.decision.logits, draft
@@ -253,25 +254,6 @@ def _needs_q(method: Speculative, request: Request) -> bool:
   return request.rules.temperature is not None and verify.named(method.verifier).needs_q
 
 
-def _nothing(x: Array) -> Float[Array, ""]:
-  """Zero, but only those who know that x is finite know it."""
-  return x.reshape(-1)[0].astype(jnp.float32) * 0.0
-
-
-def _stir(tree: PyTree, nothing: Float[Array, ""]) -> PyTree:
-  """Adds `nothing`: to all of what are integers, to one number, in place, of what are not."""
-  flag = nothing != 0
-
-  def one(x):
-    if x.dtype == bool:
-      return x ^ flag
-    if jnp.issubdtype(x.dtype, jnp.integer):
-      return x + flag.astype(x.dtype)
-    return x.at[(0,) * x.ndim].add(nothing.astype(x.dtype))
-
-  return jax.tree.map(one, tree)
-
-
 def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, float]:
   def seconds(name, count):
     begin = clock()
@@ -281,7 +263,7 @@ def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, f
   compiled, many = {}, {}
   for name, loop in loops.items():
     progress(f"compiling: {name}")
-    compiled[name] = jax.jit(_repeated(loop.body))
+    compiled[name] = jax.jit(repeated(loop.body))
     seconds(name, _FEW)
     each = max((seconds(name, ROUNDS) - seconds(name, _FEW)) / (ROUNDS - _FEW), 1e-9)
     many[name] = int(min(max(_LEAST_SECONDS / each, ROUNDS), loop.most))
@@ -296,13 +278,6 @@ def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, f
     name: max((least[name][1] - least[name][0]) / (most - few), 0.0)
     for name, (few, most) in counts.items()
   }
-
-
-def _repeated(body):
-  def loop(count, carry, *arguments):
-    return jax.lax.fori_loop(0, count, lambda _, carry: body(carry, *arguments), carry)
-
-  return loop
 
 
 def with_nodes(model: Model, method: Speculative, method_params: PyTree, nodes: int) -> Speculative:

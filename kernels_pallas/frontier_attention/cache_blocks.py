@@ -1,0 +1,130 @@
+"""The committed prefix block by block: contiguous or in pages, as it is or with scales."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from kernels_pallas.frontier_attention.blocks import window_interval
+
+
+class Cache(NamedTuple):
+  """Keys and values of S slots a row, of which the first `lengths` count; others may hold NaN.
+
+  Contiguous: k, v [B, G, S, D]. In pages: k, v [P, G, page, D] and `table` [B, S / page], whose
+  entries past the length may be anything. `scales`, of the keys and of the values, have the shape
+  of k without D.
+  """
+
+  k: Float[Array, "B G S D"]
+  v: Float[Array, "B G S D"]
+  lengths: Int[Array, " B"]
+  table: Int[Array, "B M"] | None = None
+  scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None
+  position: Int[Array, "B S"] | None = None  # for a window
+
+  @property
+  def capacity(self) -> int:
+    return self.k.shape[2] * (1 if self.table is None else self.table.shape[1])
+
+
+class Block(NamedTuple):
+  """J slots of every row."""
+
+  k: Float[Array, "B G J D"]
+  v: Float[Array, "B G J D"]  # zero where nobody may look, if it was read as an edge
+  scales: tuple[Float[Array, "B G J"], Float[Array, "B G J"]] | None
+  seen: Bool[Array, "B #T J"] | None  # None: all by all
+
+
+def contiguous(cache: Cache) -> Cache:
+  """The same prefix without pages, all of it: a copy."""
+  if cache.table is None:
+    return cache
+  return cache._replace(**_in_pages(cache, cache.table), table=None)
+
+
+def _in_pages(cache: Cache, table: Int[Array, "B M"]) -> dict:
+  def read(x):
+    x = jnp.take(x, table, axis=0, mode="clip").swapaxes(1, 2)  # B G M page ...
+    return x.reshape(*x.shape[:2], -1, *x.shape[4:])
+
+  scales = None if cache.scales is None else tuple(read(x) for x in cache.scales)
+  return dict(k=read(cache.k), v=read(cache.v), scales=scales)
+
+
+def block_size(cache: Cache, at_most: int) -> int:
+  """Slots of a block: whole pages, at least one."""
+  if cache.table is None:
+    return min(at_most, cache.capacity)
+  page = cache.k.shape[2]
+  return page * min(max(at_most // page, 1), cache.table.shape[1])
+
+
+def read(
+  cache: Cache,
+  index: Int[Array, ""],
+  size: int,
+  *,
+  edge: bool,
+  position: Int[Array, "B T"] | None = None,
+  window: int | None = None,
+) -> Block:
+  """Slots index * size, ... of every row; `edge`: not all of them are seen by all queries.
+
+  The last block begins earlier where the capacity is no multiple, and hides what was read before.
+  """
+  first = index * size
+  start = jnp.minimum(first, cache.capacity - size)
+  if cache.table is None:
+    cut = lambda x: lax.dynamic_slice_in_dim(x, start, size, axis=2)  # noqa: E731
+    parts = dict(k=cut(cache.k), v=cut(cache.v))
+    parts["scales"] = None if cache.scales is None else tuple(map(cut, cache.scales))
+  else:
+    page = cache.k.shape[2]
+    table = lax.dynamic_slice_in_dim(cache.table, start // page, size // page, axis=1)
+    parts = _in_pages(cache, table)
+  if not edge:
+    return Block(**parts, seen=None)
+  slot = start + jnp.arange(size)
+  filled = (slot >= first) & (slot < cache.lengths[:, None])
+  zero = lambda x: jnp.where(_over(filled, x), x, 0).astype(x.dtype)  # noqa: E731
+  parts["v"] = zero(parts["v"])
+  if parts["scales"] is not None:
+    parts["scales"] = tuple(map(zero, parts["scales"]))
+  seen = filled[:, None]
+  if window is not None:
+    key = lax.dynamic_slice_in_dim(cache.position, start, size, axis=1)[:, None]
+    lo, hi = window_interval(key, window)
+    seen &= (lo <= position[..., None]) & (position[..., None] < hi)
+  return Block(**parts, seen=seen)
+
+
+def _over(filled, x):
+  return filled[:, None, :, None] if x.ndim == 4 else filled[:, None]
+
+
+def in_window(
+  cache: Cache, size: int, position: Int[Array, "B T"], window: int
+) -> tuple[Int[Array, " J"], Int[Array, ""]]:
+  """Blocks with a slot that some query of some row sees, in order, and how many they are.
+
+  By the least and greatest position of each block: the cache holds positions in any order.
+  """
+  count = -(-cache.capacity // size)
+  slot = jnp.arange(cache.capacity)
+  filled = slot < cache.lengths[:, None]
+  lo, hi = window_interval(cache.position, window)
+  ends = jnp.iinfo(jnp.int32)
+  more = ((0, 0), (0, count * size - cache.capacity))
+
+  def of_blocks(x, least, empty):
+    x = jnp.pad(jnp.where(filled, x, empty), more, constant_values=empty)
+    x = x.reshape(x.shape[0], count, size)
+    return (x.min if least else x.max)(axis=2)
+
+  first, last = position.min(axis=1)[:, None], position.max(axis=1)[:, None]
+  some = (last >= of_blocks(lo, True, ends.max)) & (first < of_blocks(hi, False, ends.min))
+  some = jnp.any(some, axis=0)
+  return jnp.nonzero(some, size=count, fill_value=0)[0], jnp.sum(some, dtype=jnp.int32)

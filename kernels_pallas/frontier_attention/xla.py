@@ -1,0 +1,151 @@
+"""Frontier attention in blocks, on any platform: what is empty is skipped, nothing is T x S.
+
+The fresh entries against each other: one block where they are few, else the blocks that have
+something to see (`xla_blocks`). The cache: blocks up to the longest row's length, of which only
+the last ones need a mask.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from kernels_pallas.frontier_attention import blocks, cache_blocks, reference, softmax, xla_blocks
+from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.law import Law, masked
+from kernels_pallas.frontier_attention.softmax import Partial
+
+# On a CPU an iteration costs as much as reading 100 KiB or so: blocks are no smaller, and a small
+# cache that is nearly full is read at once, with scores for all its slots.
+_BLOCK_BYTES, _LEAST_BLOCK, _LARGE_BLOCK = 1 << 18, 128, 512
+SMALL_CACHE = 2048
+_AT_ONCE_FEW, _AT_ONCE_MANY, _MANY_ROWS = 0.65, 0.5, 64  # rows of a key head: entries x group
+
+
+class Sizes(NamedTuple):
+  fresh: int = blocks.BLOCK
+  cache: int | None = None  # by its capacity
+
+
+def attend(
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  queries: Queries,
+  keys: Keys,
+  cache: Cache | None,
+  position: Int[Array, "B T"] | None,
+  law: Law,
+  sizes: Sizes = Sizes(),
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
+  """See `frontier_attention`. Rows of a matrix are entries and, in them, the heads of a group."""
+  if cache is not None:
+    return _over_both(q, k, v, queries, keys, cache, position, law, sizes)
+  rows = _rows(q, k)
+  return _entries(softmax.finished(_over_fresh(rows, k, v, queries, keys, law, sizes)), q)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8))
+def _over_both(q, k, v, queries, keys, cache, position, law, sizes):
+  rows = _rows(q, k)
+  partial = _over_fresh(rows, k, v, queries, keys, law, sizes)
+  partial = _over_cache(partial, rows, cache, position, law, sizes.cache)
+  return _entries(softmax.finished(partial), q)
+
+
+def _forward(q, k, v, queries, keys, cache, position, law, sizes):
+  given = q, k, v, queries, keys, cache, position
+  return _over_both(*given, law, sizes), given
+
+
+def _backward(law, sizes, given, cotangents):
+  """The reference's, T x S: how many blocks a cache has is not known beforehand.
+
+  Training has no cache; this is for tests and for small models.
+  """
+  q, k, v, queries, keys, cache, position = given
+
+  def dense(q, k, v, cache):
+    return reference.attend(q, k, v, queries, keys, cache, position, law)
+
+  _, pull = jax.vjp(dense, q, k, v, cache)
+  d_q, d_k, d_v, d_cache = pull(cotangents)
+  return d_q, d_k, d_v, None, None, d_cache, None
+
+
+_over_both.defvjp(_forward, _backward)
+
+
+def _rows(q, k) -> Float[Array, "B G N D"]:
+  B, T, H, D = q.shape
+  G = k.shape[1]
+  return q.reshape(B, T, G, H // G, D).swapaxes(1, 2).reshape(B, G, -1, D)
+
+
+def _entries(found, q):
+  B, T, H, _ = q.shape
+  out, lse = (
+    x.reshape(B, x.shape[1], T, -1, *x.shape[3:]).swapaxes(1, 2).reshape(B, T, H, *x.shape[3:])
+    for x in found
+  )
+  return out.astype(q.dtype), lse
+
+
+def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial:
+  if k.shape[2] > sizes.fresh:
+    return softmax.continued(*xla_blocks.attend(q, k, v, queries, keys, law, sizes.fresh))
+  seen = blocks.mask_of(queries, keys)
+  # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
+  v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)
+  return softmax.extended(softmax.nothing(q.shape), masked(law.scores(q, k), seen[:, None]), v)
+
+
+def _block(cache: Cache) -> int:
+  _, heads, _, width = cache.k.shape
+  slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
+  least = _LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK
+  return max(least, slots)
+
+
+def _over_cache(
+  partial: Partial, q, cache: Cache, position, law: Law, block: int | None
+) -> Partial:
+  """`partial` extended over what is committed: all of it, or what is within the window."""
+  choose = block is None
+  if choose:
+    block = _block(cache)
+  size = cache_blocks.block_size(cache, block)
+  some, count = None, None
+  if law.window is not None:
+    some, count = cache_blocks.in_window(cache, size, position, law.window)
+
+  def step(index, partial, *, edge, size=size, some=some):
+    at = index if some is None else some[index]
+    part = cache_blocks.read(cache, at, size, edge=edge, position=position, window=law.window)
+    k_scale, v_scale = (None, None) if part.scales is None else part.scales
+    s = law.scores(q, part.k, k_scale)
+    if part.seen is not None:
+      s = masked(s, part.seen[:, None])
+    return softmax.extended(partial, s, part.v, v_scale)
+
+  at_edge = functools.partial(step, edge=True)
+  at_once = functools.partial(at_edge, 0, size=cache.capacity, some=None)
+  if size == cache.capacity:
+    return at_once(partial)
+  whole = jnp.int32(0)
+  if law.window is None:
+    whole, count = jnp.min(cache.lengths) // size, -(-jnp.max(cache.lengths) // size)
+
+  def by_blocks(partial):
+    if law.window is None:
+      partial = lax.fori_loop(0, whole, functools.partial(step, edge=False), partial)
+    return lax.fori_loop(whole, count, at_edge, partial)
+
+  if not choose or cache.capacity > SMALL_CACHE:
+    return by_blocks(partial)
+  share = _AT_ONCE_FEW if q.shape[2] < _MANY_ROWS else _AT_ONCE_MANY
+  return lax.cond(count * size > share * cache.capacity, at_once, by_blocks, partial)

@@ -1,0 +1,206 @@
+"""Time and memory of attention over frontiers: implementations and peers on the same inputs."""
+
+import dataclasses
+import functools
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels_pallas.frontier_attention import any_visible_blocks, frontier_attention, visible
+from mtjax import frontier as frontier_lib
+from mtjax.evaluate.repeat import nothing, repeated, stirred
+from mtjax.types import Frontier
+
+_LEAST_SECONDS, _MOST = 0.02, 400  # of a loop that is timed
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """What is attended to: T fresh entries under a mask, over `filled` of `capacity` slots."""
+
+  mask: str
+  entries: int
+  capacity: int = 0
+  filled: int = 0
+  batch: int = 1
+  heads: int = 8
+  kv_heads: int = 2
+  width: int = 64
+  dtype: str = "float32"
+  gradient: bool = False
+
+  def __post_init__(self):
+    if self.mask not in MASKS:
+      raise ValueError(f"unknown mask {self.mask!r}; there are: {', '.join(MASKS)}")
+    if not 0 <= self.filled <= self.capacity:
+      raise ValueError(f"{self.filled} slots of {self.capacity} cannot be filled")
+    if self.gradient and self.capacity:
+      raise ValueError("gradients are of training, which has no cache")
+
+
+def _documents(token):
+  return frontier_lib.packed(token, 1 + jnp.arange(token.shape[1]) * 4 // token.shape[1] + token)
+
+
+def _tree(token):
+  """Three children everywhere, in the order of a breadth-first draft."""
+  index = jnp.arange(token.shape[1])
+  return frontier_lib.tree(token, jnp.broadcast_to((index + 2) // 3 - 1, token.shape))
+
+
+def _order(token):
+  rows = [np.random.default_rng(row).permutation(token.shape[1]) for row in range(token.shape[0])]
+  index = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
+  return frontier_lib.content(token, index, jnp.asarray(np.stack(rows)))
+
+
+def _halves(token, of):
+  half = token[:, : token.shape[1] // 2]
+  return of(half, jnp.broadcast_to(jnp.arange(half.shape[1]), half.shape))
+
+
+MASKS: Mapping[str, Callable[..., Frontier]] = {
+  "tree": _tree,
+  "causal": frontier_lib.causal,
+  "4 documents": _documents,
+  "any order": _order,
+  "two streams": lambda token: _halves(
+    token, lambda half, index: frontier_lib.two_stream(half, half, index, index)
+  ),
+  "block diffusion": lambda token: _halves(
+    token, lambda half, index: frontier_lib.block_diffusion(half, half, index // 16)
+  ),
+  "blocks of 64": lambda token: frontier_lib.block_local(
+    token, jnp.broadcast_to(jnp.arange(token.shape[1]) // 64, token.shape)
+  ),
+}
+
+
+def frontier_of(shape: Shape) -> Frontier:
+  return MASKS[shape.mask](jnp.zeros((shape.batch, shape.entries), jnp.int32))
+
+
+def visible_share(shape: Shape) -> float:
+  """Of the T x T pairs of fresh entries: what no implementation can skip."""
+  return float(jnp.mean(frontier_lib.as_dense(frontier_of(shape))))
+
+
+def block_share(shape: Shape) -> float:
+  """Of the blocks of fresh entries: what is computed."""
+  f = frontier_of(shape)
+  return float(jnp.mean(any_visible_blocks(f.stamp, f.lo, f.hi)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  shape: Shape
+  system: str
+  seconds: float  # median
+  temporary: int | None  # bytes at the peak beside inputs and outputs; None: not known here
+
+
+def arrays(shape: Shape, seed: int = 0) -> dict:
+  """q, k, v, cache_k, cache_v, lengths and the frontier's labels."""
+  s, rng = shape, np.random.default_rng(seed)
+
+  def normal(*size):
+    return jnp.asarray(rng.standard_normal(size, dtype=np.float32), s.dtype)
+
+  f = frontier_of(s)
+  found = dict(
+    q=normal(s.batch, s.entries, s.heads, s.width),
+    k=normal(s.batch, s.kv_heads, s.entries, s.width),
+    v=normal(s.batch, s.kv_heads, s.entries, s.width),
+    stamp=f.stamp,
+    lo=f.lo,
+    hi=f.hi,
+    cache_k=None,
+    cache_v=None,
+    lengths=None,
+  )
+  if s.capacity:
+    for name in ("cache_k", "cache_v"):
+      found[name] = normal(s.batch, s.kv_heads, s.capacity, s.width)
+    found["lengths"] = jnp.full((s.batch,), s.filled, jnp.int32)
+  return found
+
+
+def _ours(given, implementation):
+  return frontier_attention(**given, implementation=implementation)[0]
+
+
+def _explicit(given, implementation):
+  """jax.nn's attention: fresh keys behind the cache's, a mask over all of them."""
+  seen = visible(given["stamp"], given["lo"], given["hi"])
+  k, v = given["k"], given["v"]
+  if given["cache_k"] is not None:
+    filled = jnp.arange(given["cache_k"].shape[2]) < given["lengths"][:, None]
+    filled = jnp.broadcast_to(filled[:, None], (*seen.shape[:2], filled.shape[1]))
+    seen = jnp.concatenate([filled, seen], axis=2)
+    k, v = (jnp.concatenate([given[f"cache_{n}"], x], axis=2) for n, x in (("k", k), ("v", v)))
+  return jax.nn.dot_product_attention(
+    given["q"], k.swapaxes(1, 2), v.swapaxes(1, 2), mask=seen[:, None],
+    implementation=implementation,
+  )  # fmt: skip
+
+
+SYSTEMS: Mapping[str, Callable[[dict], jax.Array]] = {
+  "xla": functools.partial(_ours, implementation="xla"),
+  "dense mask": functools.partial(_ours, implementation="reference"),
+  "jax.nn": functools.partial(_explicit, implementation="xla"),
+}
+
+
+def compare(
+  shape: Shape,
+  systems: Sequence[str],
+  *,
+  rounds: int = 5,
+  progress: Callable[[str], None] = lambda text: None,
+) -> list[Timing]:
+  """Every system on one shape, interleaved: the median of `rounds` loops of each."""
+  given = arrays(shape)
+  programs, counts, memory = {}, {}, {}
+  for name in systems:
+    progress(f"compiling {name}")
+    body = _body(SYSTEMS[name], shape)
+    memory[name] = _temporary(body, given)
+    programs[name] = jax.jit(repeated(body))
+    _seconds(programs[name], 1, given)
+    counts[name] = int(np.clip(_LEAST_SECONDS / _seconds(programs[name], 1, given), 1, _MOST))
+  seconds: dict[str, list[float]] = {name: [] for name in systems}
+  for turn in range(rounds):
+    progress(f"round {turn + 1} of {rounds}")
+    for name in systems:
+      seconds[name].append(_seconds(programs[name], counts[name], given) / counts[name])
+  return [Timing(shape, name, statistics.median(seconds[name]), memory[name]) for name in systems]
+
+
+def _body(system, shape):
+  def forward(given):
+    return stirred(given, nothing(system(given)))
+
+  def training(given):
+    def loss(q, k, v):
+      return jnp.sum(jnp.square(system(given | dict(q=q, k=k, v=v)).astype(jnp.float32)))
+
+    gradients = jax.grad(loss, (0, 1, 2))(given["q"], given["k"], given["v"])
+    changed = {n: given[n] + 1e-9 * g for n, g in zip("qkv", gradients, strict=True)}
+    return stirred(given | changed, nothing(gradients[0]))
+
+  return training if shape.gradient else forward
+
+
+def _seconds(program, count, given) -> float:
+  begin = time.perf_counter()
+  jax.block_until_ready(program(count, given))
+  return time.perf_counter() - begin
+
+
+def _temporary(body, given) -> int | None:
+  found = jax.jit(body).lower(given).compile().memory_analysis()
+  return None if found is None else found.temp_size_in_bytes

@@ -1,0 +1,58 @@
+"""Tables and a picture of the benchmark of attention."""
+
+from collections.abc import Sequence
+
+from mtjax.evaluate.kernel_benchmark import Shape, Timing, block_share, visible_share
+from mtjax.report.speed_tables import Cells
+
+
+def tables(timings: Sequence[Timing]) -> list[Cells]:
+  """One of decoding and one of training, where there is any: a row a shape, a column a system."""
+  found = []
+  decoding = [t for t in timings if not t.shape.gradient]
+  training = [t for t in timings if t.shape.gradient]
+  if decoding:
+    found.append(_table("Decoding: microseconds (temporary KiB)", decoding, _decoding, 1e6))
+  if training:
+    title = "Training, forward and backward: milliseconds (temporary KiB)"
+    found.append(_table(title, training, _training, 1e3))
+  return found
+
+
+def _decoding(shape: Shape) -> dict[str, str]:
+  return {
+    "entries": str(shape.entries),
+    "slots": f"{shape.capacity:,}",
+    "filled": f"{shape.filled:,}",
+  }
+
+
+def _training(shape: Shape) -> dict[str, str]:
+  return {
+    "mask": shape.mask,
+    "entries": f"{shape.entries:,}",
+    "visible": f"{visible_share(shape):.0%}",
+    "computed": f"{block_share(shape):.0%}",
+  }
+
+
+def _table(title, timings, describe, unit) -> Cells:
+  systems = list(dict.fromkeys(t.system for t in timings))
+  rows = []
+  for shape in dict.fromkeys(t.shape for t in timings):
+    by = {t.system: t for t in timings if t.shape == shape}
+    first = by[systems[0]].seconds
+    ratios = [f"{by[s].seconds / first:.2f}x" for s in systems[1:]]
+    rows.append((*describe(shape).values(), *(_cell(by[s], unit) for s in systems), *ratios))
+  header = [*describe(timings[0].shape), *systems, *(f"/ {systems[0]}: {s}" for s in systems[1:])]
+  return Cells(title, header, rows)
+
+
+def _cell(timing: Timing, unit: float) -> str:
+  memory = "-" if timing.temporary is None else f"{timing.temporary / 1024:,.0f}"
+  return f"{timing.seconds * unit:,.2f} ({memory})"
+
+
+def figure(timings: Sequence[Timing]):
+  """A matplotlib figure. Raises ModuleNotFoundError, naming the extra, without matplotlib."""
+  raise NotImplementedError

@@ -98,6 +98,8 @@ def _check(q, k, v, stamp, position, window, block_sizes):
       raise ValueError(f"window must be at least 1, got {window}")
     if position is None:
       raise ValueError("a window goes by position: give position (and cache_position)")
+    if position.shape != (B, T):
+      raise ValueError(f"position {position.shape} must be [B={B}, T={T}]")
 
 
 def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cache | None:

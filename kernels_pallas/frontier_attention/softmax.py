@@ -21,25 +21,39 @@ def nothing(shape: tuple[int, ...]) -> Partial:
   return Partial(none, jnp.zeros_like(none), jnp.zeros(shape, jnp.float32))
 
 
+def started(
+  scores: Float[Array, "*B N J"],
+  values: Float[Array, "*B J D"],
+  value_scale: Float[Array, "*B J"] | None = None,
+) -> Partial:
+  """Over some keys. A score of -inf is a key that is not seen; its value must be finite."""
+  return _over(jnp.max(scores, axis=-1), scores, values, value_scale)
+
+
 def extended(
   partial: Partial,
   scores: Float[Array, "*B N J"],
   values: Float[Array, "*B J D"],
   value_scale: Float[Array, "*B J"] | None = None,
 ) -> Partial:
-  """With more keys. A score of -inf is a key that is not seen; its value must be finite."""
-  # The result does not depend on it, so its gradient is nothing.
-  top = lax.stop_gradient(jnp.maximum(partial.top, jnp.max(scores, axis=-1)))
-  finite = finite_top(top)
-  keep = jnp.exp(partial.top - finite)
-  p = jnp.exp(scores - finite[..., None])
-  total = partial.total * keep + jnp.sum(p, axis=-1)
+  """With more keys, given as to `started`."""
+  more = _over(jnp.maximum(partial.top, jnp.max(scores, axis=-1)), scores, values, value_scale)
+  keep = jnp.exp(partial.top - finite_top(more.top))
+  return Partial(
+    more.top, partial.total * keep + more.total, partial.out * keep[..., None] + more.out
+  )
+
+
+def _over(top, scores, values, value_scale) -> Partial:
+  top = lax.stop_gradient(top)  # the result does not depend on it
+  p = jnp.exp(scores - finite_top(top)[..., None])
+  total = jnp.sum(p, axis=-1)
   if value_scale is not None:
     p *= value_scale[..., None, :]
   if values.dtype.itemsize == 1:
     values = values.astype(jnp.float32)
   out = jnp.matmul(p.astype(values.dtype), values, preferred_element_type=jnp.float32)
-  return Partial(top, total, partial.out * keep[..., None] + out)
+  return Partial(top, total, out)
 
 
 def finished(partial: Partial) -> tuple[Float[Array, "*B N D"], Float[Array, "*B N"]]:
@@ -61,13 +75,16 @@ def finite_top(top: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
 
 
 def merged(
-  out: Float[Array, "*B P N D"], lse: Float[Array, "*B P N"]
-) -> tuple[Float[Array, "*B N D"], Float[Array, "*B N"]]:
-  """One attention of P over disjoint keys (split-K, shards of a cache, shared prefixes)."""
-  top = finite_top(jnp.max(lse, axis=-2))
-  weight = jnp.exp(lse - top[..., None, :])
-  total = jnp.sum(weight, axis=-2)
-  mixed = jnp.sum(jnp.where(weight[..., None] > 0, out, 0) * weight[..., None], axis=-3)
+  out: Float[Array, "P *B D"], lse: Float[Array, "P *B"]
+) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
+  """One attention of P over disjoint keys (split-K, shards of a cache, shared prefixes).
+
+  What sees nothing (lse = -inf) may hold anything but NaN. Float32 in, float32 out.
+  """
+  top = finite_top(jnp.max(lse, axis=0))
+  weight = jnp.exp(lse - top)
+  total = jnp.sum(weight, axis=0)
   some = total > 0
   total = jnp.where(some, total, 1.0)
-  return mixed / total[..., None], jnp.where(some, top + jnp.log(total), -jnp.inf)
+  mixed = jnp.sum(out.astype(jnp.float32) * weight[..., None], axis=0) / total[..., None]
+  return mixed, jnp.where(some, top + jnp.log(total), -jnp.inf)

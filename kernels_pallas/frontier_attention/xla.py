@@ -26,9 +26,16 @@ SMALL_CACHE = 2048
 _AT_ONCE_FEW, _AT_ONCE_MANY, _MANY_ROWS = 0.65, 0.5, 64  # rows of a key head: entries x group
 
 
+# Fresh entries are taken at once where their scores are few, which is faster there even at half
+# of the pairs hidden: those of all rows, in float32.
+_AT_ONCE_BYTES, _AT_ONCE_ENTRIES = 1 << 23, 512
+
+
 class Sizes(NamedTuple):
-  fresh: int = blocks.BLOCK
-  cache: int | None = None  # by its capacity
+  """Entries and slots of a block, at most; None: by the shapes."""
+
+  fresh: int | None = None
+  cache: int | None = None
 
 
 def attend(
@@ -96,12 +103,19 @@ def _entries(found, q):
 
 
 def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial:
-  if k.shape[2] > sizes.fresh:
-    return softmax.continued(*xla_blocks.attend(q, k, v, queries, keys, law, sizes.fresh))
+  batch, heads, rows, _ = q.shape
+  entries = k.shape[2]
+  if sizes.fresh is None:
+    few = 4 * batch * heads * rows * entries < _AT_ONCE_BYTES and entries < _AT_ONCE_ENTRIES
+  else:
+    few = entries <= sizes.fresh
+  if not few:
+    block = blocks.BLOCK if sizes.fresh is None else sizes.fresh
+    return softmax.continued(*xla_blocks.attend(q, k, v, queries, keys, law, block))
   seen = blocks.mask_of(queries, keys)
   # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
   v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)
-  return softmax.extended(softmax.nothing(q.shape), masked(law.scores(q, k), seen[:, None]), v)
+  return softmax.started(masked(law.scores(q, k), seen[:, None]), v)
 
 
 def _block(cache: Cache) -> int:

@@ -26,6 +26,7 @@ class Case:
   scale: float | None = None
   dtype: str = "float32"
   cache_dtype: str | None = None
+  ordered: bool = False  # the cache is in the order of positions
 
   @property
   def batch(self) -> int:
@@ -43,15 +44,17 @@ def _masks(rng, batch, T):
   short = _ranks(rng, batch, T // 2)
   index = jnp.broadcast_to(jnp.arange(T), token.shape)
   parent = np.stack([[-1, *(rng.integers(-1, n) for n in range(1, T))] for _ in range(batch)])
-  depth_window = F.tree(token, jnp.asarray(parent))
   documents = jnp.asarray(np.sort(rng.integers(0, 4, (batch, T)), axis=1)[:, ::-1])
-  canvas = F.bidirectional(token, length=jnp.full((batch,), T - 3))
+
+  def canvas():
+    return F.bidirectional(token, length=jnp.full((batch,), T - 3))
+
   return dict(
     causal=lambda: F.causal(token, length=jnp.full((batch,), T - 2)),
-    tree=lambda: depth_window,
+    tree=lambda: F.tree(token, jnp.asarray(parent)),
     invalid_tree=lambda: F.tree(token, jnp.asarray(parent), valid=index < T - 4),
     packed=lambda: F.packed(token, documents),
-    canvas=lambda: canvas,
+    canvas=canvas,
     content=lambda: F.content(token, index, rank),
     two_stream=lambda: F.two_stream(half, half, index[:, : T // 2], short),
     any_subset=lambda: F.concatenate(
@@ -61,10 +64,11 @@ def _masks(rng, batch, T):
     block_causal=lambda: F.block_causal(token, index // 5),
     block_local=lambda: F.block_local(token, rank // 5),
     documents_x_order=lambda: F.both(F.packed(token, documents), F.content(token, index, rank)),
-    hidden=lambda: canvas.replace(hidden=jnp.where(index % 3 == 0, (index * 7) % T, -1)),
+    hidden=lambda: canvas().replace(hidden=jnp.where(index % 3 == 0, (index * 7) % T, -1)),
+    # Queries first: nobody else sees them, and they stand last among the sorted keys.
     own=lambda: F.concatenate(
-      F.content(half, index[:, : T // 2], short).replace(own=index[:, : T // 2] % 2 == 0),
       F.query(half, index[:, T // 2 :], short).replace(own=index[:, T // 2 :] % 2 == 0),
+      F.content(half, index[:, : T // 2], short).replace(own=index[:, : T // 2] % 2 == 0),
     ),
   )
 
@@ -126,7 +130,8 @@ def _cache(case, rng, normal) -> dict:
   found = dict(lengths=jnp.asarray(lengths, jnp.int32), page_table=None, kv_scales=None)
   if case.window is not None:
     # Committed in any order: positions of a prefix stand shuffled.
-    position = np.stack([np.r_[rng.permutation(n), rng.integers(0, 99, S - n)] for n in lengths])
+    order = np.arange if case.ordered else rng.permutation
+    position = np.stack([np.r_[order(n), rng.integers(0, 99, S - n)] for n in lengths])
     found["cache_position"] = jnp.asarray(position, jnp.int32)
   if case.page is not None:
     k, v, scales, found["page_table"] = _pages(case, rng, k, v, scales)

@@ -1,10 +1,13 @@
 """Every implementation gives what the float64 oracle gives, over every mask and kind of cache."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from kernels_pallas.frontier_attention import frontier_attention
+from kernels_pallas.frontier_attention import chosen, frontier_attention, merged
 from tests.kernels import oracle
 from tests.kernels.cases import MASKS, Case, inputs
 
@@ -17,7 +20,7 @@ CASES = {
   "no cache, window": Case("causal", lengths=None, window=5),
   "one entry": Case("causal", entries=3, lengths=(1, 0, 39, 40)),
   "lengths at the edges of blocks": Case("tree", lengths=(15, 16, 17, 32, 40)),
-  "lengths that share whole blocks": Case("tree", lengths=(33, 40)),
+  "lengths that share whole blocks": Case("tree", lengths=(17, 40)),
   "soft cap": Case("tree", soft_cap=1.5, scale=0.7),
   "soft cap in blocks": Case("content", lengths=None, soft_cap=1.5, scale=0.7),
   "a head each": Case("tree", heads=3, kv_heads=3),
@@ -25,6 +28,7 @@ CASES = {
   "pages": Case("tree", lengths=(0, 8, 9, 40), page=8),
   "large pages": Case("tree", lengths=(0, 19, 21), page=20),
   "pages in a window": Case("tree", lengths=(3, 21), page=8, window=6),
+  "a window past the first blocks": Case("tree", lengths=(40, 38), window=6, ordered=True),
   "bfloat16": Case("tree", dtype="bfloat16"),
   "int8": Case("tree", cache_dtype="int8"),
   "int8 in pages": Case("tree", lengths=(7, 40), page=8, cache_dtype="int8"),
@@ -32,10 +36,18 @@ CASES = {
 }
 
 
-def attend(given, **settings):
+def attend(given, **how):
   arrays = {name: x for name, x in given.items() if not isinstance(x, (int, float, type(None)))}
   rest = {name: x for name, x in given.items() if name not in arrays}
-  return jax.jit(lambda arrays: frontier_attention(**arrays, **rest, **settings))(arrays)
+  return jax.jit(lambda arrays: frontier_attention(**arrays, **rest, **how))(arrays)
+
+
+def close(found, expected, tolerance, message):
+  for side, one, other in zip(("out", "lse"), found, expected, strict=True):
+    one = np.asarray(one, np.float64)
+    assert np.isfinite(one[np.isfinite(other)]).all(), f"{message}: {side} is not finite"
+    message = f"{message}: {side}"
+    np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance, err_msg=message)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -45,10 +57,87 @@ def test_equals_the_oracle(name):
   expected = oracle.attention(**given)
   # bfloat16 rounds weights before they meet the values, and the result.
   tolerance = dict(float32=2e-6, bfloat16=2e-2)[case.dtype]
-  for settings in (dict(implementation="reference"), dict(implementation="xla", block_sizes=SMALL)):
-    found = attend(given, **settings)
-    for side, one, other in zip(("out", "lse"), found, expected, strict=True):
-      one = np.asarray(one, np.float64)
-      assert np.isfinite(one[np.isfinite(other)]).all(), f"{settings}: {side} is not finite"
-      message = f"{settings}: {side}"
-      np.testing.assert_allclose(one, other, atol=tolerance, rtol=tolerance, err_msg=message)
+  close(frontier_attention(**given, implementation="reference"), expected, tolerance, "reference")
+  found = attend(given, implementation="xla", block_sizes=SMALL)
+  close(found, expected, tolerance, "xla")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 40), min_size=2, max_size=2))
+def test_any_tree_over_any_lengths(seed, lengths):
+  arguments = inputs(Case("tree", lengths=(0, 21)), seed)
+  arguments["lengths"] = jnp.asarray(lengths, jnp.int32)
+  for name in ("cache_k", "cache_v"):
+    arguments[name] = jnp.nan_to_num(arguments[name], nan=0.25)
+  arrays = {name: x for name, x in arguments.items() if isinstance(x, jax.Array)}
+  close(_any_tree(arrays), oracle.attention(**arguments), 2e-6, "xla")
+
+
+@jax.jit
+def _any_tree(arrays):
+  rest = dict.fromkeys(("soft_cap", "scale", "window"))
+  return frontier_attention(**arrays, **rest, implementation="xla", block_sizes=SMALL)
+
+
+@pytest.mark.parametrize("lengths", [(0, 30), (127, 300), (250, 299)])
+def test_the_default_reads_a_cache_in_blocks_or_at_once(lengths):
+  case = Case("tree", entries=5, lengths=lengths, capacity=300, heads=4, kv_heads=2, width=128)
+  given = inputs(case)
+  close(attend(given), oracle.attention(**given), 4e-6, f"{lengths} of 300 slots")
+
+
+def test_parts_over_disjoint_keys_merge_to_the_whole():
+  given = inputs(Case("tree", entries=6, lengths=(7, 21)))
+  whole = frontier_attention(**given, implementation="reference")
+  fresh = frontier_attention(
+    **given | dict.fromkeys(("cache_k", "cache_v", "lengths", "page_table", "kv_scales")),
+    implementation="reference",
+  )
+  nobody = given | dict(lo=given["hi"])  # the cache alone
+  cached = frontier_attention(**nobody, implementation="reference")
+  found = merged(*(jnp.stack(x) for x in zip(fresh, cached, strict=True)))
+  close(found, [np.asarray(x, np.float64) for x in whole], 2e-6, "merged")
+
+
+REFUSED = {
+  "k .* and v .* must be": dict(v=jnp.zeros((2, 2, 5, 8))),
+  "3 query heads do not divide among 2": dict(q=jnp.zeros((2, 6, 3, 8))),
+  "stamp .* must be": dict(stamp=jnp.zeros((2, 6), jnp.int32)),
+  "given together or not at all": dict(cache_v=None),
+  "cache .* must be .B, G, S, D.": dict(cache_k=jnp.zeros((2, 2, 40, 9))),
+  "cache_v .* the shape of cache_k": dict(cache_v=jnp.zeros((2, 2, 41, 8))),
+  "page_table .* must be": dict(page_table=jnp.zeros((3, 4), jnp.int32)),
+  "pages .* must be .P, G, page, D.": dict(
+    cache_k=jnp.zeros((9, 3, 8, 8)), page_table=jnp.zeros((2, 4), jnp.int32)
+  ),
+  "kv_scales are given with an 8-bit cache and only then": dict(
+    kv_scales=(jnp.ones((2, 2, 40)),) * 2
+  ),
+  "kv_scales .* one a key and head": dict(
+    cache_k=jnp.zeros((2, 2, 40, 8), jnp.int8),
+    cache_v=jnp.zeros((2, 2, 40, 8), jnp.int8),
+    kv_scales=(jnp.ones((2, 40)),) * 2,
+  ),
+  "window must be at least 1, got 0": dict(window=0),
+  "a window goes by position": dict(window=3),
+  "cache_position .* must be": dict(
+    window=3, position=jnp.zeros((2, 6), jnp.int32), cache_position=jnp.zeros((2, 39), jnp.int32)
+  ),
+  "position .* must be .B=2, T=6.": dict(window=3, position=jnp.zeros((2, 7), jnp.int32)),
+  "block_sizes must be at least 1": dict(block_sizes=(0, 4)),
+  "unknown implementation 'cuda'; there are: reference, xla": dict(implementation="cuda"),
+  "page_table is of a cache, and there is none": dict(
+    cache_k=None, cache_v=None, lengths=None, page_table=jnp.zeros((2, 4), jnp.int32)
+  ),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_does_not_fit_is_refused(message):
+  given = inputs(Case("tree", entries=6))
+  with pytest.raises(ValueError, match=message):
+    frontier_attention(**given | REFUSED[message])
+
+
+def test_the_default_says_why():
+  assert chosen().name == "xla" and "every platform" in chosen().reason

@@ -1,0 +1,117 @@
+"""Mistakes made on purpose: each must be seen by the comparison with oracle or reference."""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+from kernels_pallas.frontier_attention import blocks, cache_blocks, softmax, xla, xla_blocks
+from tests.kernels import oracle, test_gradients
+from tests.kernels.cases import inputs
+from tests.kernels.test_attention import CASES, SMALL, attend
+
+FORWARD = {
+  "the end of an interval belongs to it": (blocks, "point < keys.hi", "point <= keys.hi", "packed"),
+  "hidden keys by place, not by index": (
+    blocks,
+    "queries.hidden[..., :, None] != keys.index[..., None, :]",
+    "queries.hidden[..., :, None] != jnp.arange(keys.index.shape[-1])",
+    "hidden",
+  ),
+  "own entries on the diagonal of what is sorted": (
+    blocks, "query, own_key // key_block", "query, query", "own",
+  ),
+  "a block that begins where the queries end is empty": (
+    blocks, "last >= low.min", "last > low.min", "block_local",
+  ),
+  "a block is taken for empty by its first key": (
+    blocks, "first < high.max(-1)", "first < high.min(-1)", "content",
+  ),
+  "the last block is left out": (
+    blocks, "jnp.sum(some, dtype=jnp.int32)", "jnp.sum(some, dtype=jnp.int32) - 1", "tree",
+  ),
+  "a window one wider": (
+    blocks, "position + window\n", "position + window + 1\n", "no cache, window",
+  ),
+  "outputs in the order of stamps": (
+    xla_blocks, "jnp.argsort(order, axis=1)", "order", "two_stream",
+  ),
+  "values that nobody sees are multiplied by 0": (
+    xla_blocks, "v_tile = _where_used(seen, v_tile)", "pass", "causal",
+  ),
+  "the sum is not rescaled": (softmax, "partial.total * keep", "partial.total", "tree"),
+  "the output is not rescaled": (softmax, "partial.out * keep[..., None]", "partial.out", "tree"),
+  "an empty row subtracts minus infinity": (
+    softmax, "jnp.where(jnp.isneginf(top), 0.0, top)", "top", "two_stream",
+  ),
+  "one slot too many": (cache_blocks, "slot < cache.lengths", "slot <= cache.lengths", "tree"),
+  "slots of a short last block twice": (
+    cache_blocks, "(slot >= first) & ", "", "lengths at the edges of blocks",
+  ),
+  "stale values are multiplied by 0": (
+    cache_blocks, 'parts["v"] = zero(parts["v"])', "pass", "tree",
+  ),
+  "a page table read from the wrong place": (
+    cache_blocks, "start // page", "first // size", "pages",
+  ),
+  "values of an 8-bit cache without their scale": (
+    softmax, "p *= value_scale[..., None, :]", "pass", "int8",
+  ),
+  "the longest row decides which blocks are whole": (
+    xla, "jnp.min(cache.lengths) // size", "jnp.max(cache.lengths) // size",
+    "lengths that share whole blocks",
+  ),
+  "the last block of a cache is forgotten": (
+    xla, "-(-jnp.max(cache.lengths) // size)", "jnp.max(cache.lengths) // size", "tree",
+  ),
+  "blocks in a window by their place in the list": (
+    xla, "index if some is None else some[index]", "index", "a window past the first blocks",
+  ),
+}  # fmt: skip
+
+BACKWARD = {
+  "the log-sum-exp's cotangent with the wrong sign": ("axis=-1) - d_lse", "axis=-1) + d_lse"),
+  "no scale": ("(d_p - rest_tile[..., None]) * law.scale", "(d_p - rest_tile[..., None])"),
+  "the cap has slope one": ("d_s *= 1 - jnp.square(raw / law.soft_cap)", "pass"),
+  "weights that are not normalised": ("- lse_tile[..., None])", ")"),
+  "one block a query": ("_tile(old, row, at, size) + new", "new"),
+}
+
+
+@pytest.fixture
+def mutate():
+  """mutate(module, old, new) runs the module's changed source in it, until the test ends."""
+  changed = []
+
+  def mutate(module, old, new):
+    source = inspect.getsource(module)
+    assert source.count(old) >= 1, f"{module.__name__} has no {old!r}: mend the mutation"
+    changed.append((module, source))
+    exec(compile(source.replace(old, new), module.__file__, "exec"), module.__dict__)
+
+  yield mutate
+  for module, source in changed:
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
+  jax.clear_caches()
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_is_seen_in_the_output(name, mutate):
+  module, old, new, case = FORWARD[name]
+  given = inputs(CASES[case])
+  mutate(module, old, new)
+  found = attend(given, implementation="xla", block_sizes=SMALL)
+  assert not all(
+    np.allclose(one, other, atol=2e-6, rtol=2e-6)
+    for one, other in zip(found, oracle.attention(**given), strict=True)
+  )
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_is_seen_in_the_gradient(name, mutate):
+  given = jax.tree.map(test_gradients._clean, inputs(test_gradients.CASES["soft cap"]))
+  expected = test_gradients.gradients(given, implementation="reference")
+  mutate(xla_blocks, *BACKWARD[name])
+  found = test_gradients.gradients(given, implementation="xla", block_sizes=SMALL)
+  assert not all(np.allclose(found[s], expected[s], atol=5e-6, rtol=5e-5) for s in expected)

@@ -113,18 +113,17 @@ def padded(queries: Queries, keys: Keys, query_block: int, key_block: int) -> tu
 
   Added queries repeat the last stamps, which widens no block; nobody reads their outputs.
   """
-  size = queries.index.shape[1]
 
   def pad(x, block, **how):
-    width = ((0, 0),) * (x.ndim - 1) + ((0, -size % block),)
+    width = ((0, 0),) * (x.ndim - 1) + ((0, -x.shape[-1] % block),)
     return jnp.pad(x, width, **how)
 
   return (
     Queries(
       pad(queries.stamp, query_block, mode="edge"),
       pad(queries.index, query_block, constant_values=-1),
-      queries.hidden if queries.hidden is None else pad(queries.hidden, query_block, mode="edge"),
-      queries.own if queries.own is None else pad(queries.own, query_block),
+      None if queries.hidden is None else pad(queries.hidden, query_block, mode="edge"),
+      None if queries.own is None else pad(queries.own, query_block),
     ),
     Keys(
       pad(keys.lo, key_block, constant_values=_GREATEST),

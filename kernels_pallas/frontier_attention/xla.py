@@ -111,7 +111,10 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial:
     few = entries <= sizes.fresh
   if not few:
     block = blocks.BLOCK if sizes.fresh is None else sizes.fresh
-    return softmax.continued(*xla_blocks.attend(q, k, v, queries, keys, law, block))
+    # Rows on several devices stay where they are only if all do the same.
+    together = 1 if jax.sharding.get_abstract_mesh().empty else batch
+    found = xla_blocks.attend(q, k, v, queries, keys, law, block, together)
+    return softmax.continued(*found)
   seen = blocks.mask_of(queries, keys)
   # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
   v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)

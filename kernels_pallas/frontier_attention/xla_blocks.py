@@ -24,10 +24,12 @@ def attend(
   keys: Keys,
   law: Law,
   block: int,
+  together: int,
 ) -> tuple[Float[Array, "B G N D"], Float[Array, "B G N"]]:
   """(out, lse) in float32. Entries are put in the order of their stamps, and back at last.
 
   Permute, attend, unpermute: a random order of entries has no empty block until they are sorted.
+  `together`: rows of the batch that skip the same blocks, those that are empty in all of them.
   """
   B, G, _, D = q.shape
   T = k.shape[2]
@@ -40,7 +42,7 @@ def attend(
   )
   rows = jnp.take_along_axis(q.reshape(B, G, T, -1, D), order[:, None, :, None, None], 2)
   rows = jnp.pad(rows, (*more, (0, 0), (0, 0))).reshape(B, G, -1, D)
-  out, lse = _in_order(rows, k, v, *sides, law, block)
+  out, lse = _in_order(rows, k, v, *sides, law, block, together)
   back = jnp.argsort(order, axis=1)[:, None, :, None]
   heads = q.shape[2] // T
   lse = jnp.take_along_axis(lse.reshape(B, G, -1, heads), back, 2)
@@ -48,44 +50,48 @@ def attend(
   return out.reshape(q.shape), lse.reshape(B, G, -1)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6))
-def _in_order(q, k, v, queries, keys, law: Law, block: int):
-  return _forward(q, k, v, queries, keys, law, block)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
+def _in_order(q, k, v, queries, keys, law: Law, block: int, together: int):
+  return _forward(q, k, v, queries, keys, law, block, together)[0]
 
 
-def _forward(q, k, v, queries, keys, law, block):
+def _forward(q, k, v, queries, keys, law, block, together):
   rows = block * (q.shape[2] // k.shape[2])
-  work = blocks.work_list(blocks.any_visible(queries, keys, block, block))
+  tile, with_tile = (functools.partial(f, together=together) for f in (_tile, _with_tile))
+  some = blocks.any_visible(queries, keys, block, block)
+  some = jnp.any(some.reshape(-1, together, *some.shape[1:]), axis=1)
+  work = blocks.work_list(some)
 
   def step(index, partial):
     row, i, j = work.row[index], work.query[index], work.key[index]
-    seen = blocks.mask_of(_tile(queries, row, i, block), _tile(keys, row, j, block))
-    k_tile, v_tile = _tile((k, v), row, j, block)
+    seen = blocks.mask_of(tile(queries, row, i, block), tile(keys, row, j, block))
+    k_tile, v_tile = tile((k, v), row, j, block)
     v_tile = _where_used(seen, v_tile)
-    s = masked(law.scores(_tile(q, row, i, rows), k_tile), seen)
-    mine = softmax.extended(_tile(partial, row, i, rows), s, v_tile)
-    return _with_tile(partial, mine, row, i, rows)
+    s = masked(law.scores(tile(q, row, i, rows), k_tile), seen[:, None])
+    mine = softmax.extended(tile(partial, row, i, rows), s, v_tile)
+    return with_tile(partial, mine, row, i, rows)
 
   partial = lax.fori_loop(0, work.count, step, softmax.nothing(q.shape))
   out, lse = softmax.finished(partial)
   return (out, lse), (q, k, v, queries, keys, out, lse, work)
 
 
-def _backward(law, block, kept, cotangents):
+def _backward(law, block, together, kept, cotangents):
   q, k, v, queries, keys, out, lse, work = kept
   d_out, d_lse = cotangents
   rows = block * (q.shape[2] // k.shape[2])
   # d score = p (d_out . v - rest): what all keys of a query share.
   rest = jnp.sum(d_out * out, axis=-1) - d_lse
   lse = softmax.finite_top(lse)
+  tile, with_tile = (functools.partial(f, together=together) for f in (_tile, _with_tile))
 
   def step(index, gradients):
     row, i, j = work.row[index], work.query[index], work.key[index]
-    seen = blocks.mask_of(_tile(queries, row, i, block), _tile(keys, row, j, block))
-    k_tile, v_tile = (_where_used(seen, x) for x in _tile((k, v), row, j, block))
-    q_tile, d_out_tile, lse_tile, rest_tile = _tile((q, d_out, lse, rest), row, i, rows)
+    seen = blocks.mask_of(tile(queries, row, i, block), tile(keys, row, j, block))
+    k_tile, v_tile = (_where_used(seen, x) for x in tile((k, v), row, j, block))
+    q_tile, d_out_tile, lse_tile, rest_tile = tile((q, d_out, lse, rest), row, i, rows)
     raw = law.scores(q_tile, k_tile)
-    p = jnp.exp(masked(raw, seen) - lse_tile[..., None])
+    p = jnp.exp(masked(raw, seen[:, None]) - lse_tile[..., None])
     d_p = _product(d_out_tile.astype(v.dtype), v_tile.mT)
     d_s = p * (d_p - rest_tile[..., None]) * law.scale
     if law.soft_cap is not None:
@@ -97,7 +103,7 @@ def _backward(law, block, kept, cotangents):
     )
     places = ((i, rows), (j, block), (j, block))
     return tuple(
-      _with_tile(old, _tile(old, row, at, size) + new, row, at, size)
+      with_tile(old, tile(old, row, at, size) + new, row, at, size)
       for old, new, (at, size) in zip(gradients, more, places, strict=True)
     )
 
@@ -112,30 +118,30 @@ _in_order.defvjp(_forward, _backward)
 
 def _where_used(seen, x):
   """Entries that no query of the block sees as zeros: 0 * NaN is NaN."""
-  return jnp.where(jnp.any(seen, axis=-2)[:, None], x, 0).astype(x.dtype)
+  return jnp.where(jnp.any(seen, axis=-2)[:, None, :, None], x, 0).astype(x.dtype)
 
 
 def _product(a, b):
   return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def _tile(tree, row, at, size):
-  """Entries at * size, ... of one row of the batch: axis 2 of [B, G, N, ...], else the last."""
+def _tile(tree, row, at, size, together):
+  """Entries at * size, ... of some rows of the batch: axis 2 of [B, G, N, ...], else the last."""
 
   def one(x):
     start, sizes = [0] * x.ndim, list(x.shape)
     axis = min(2, x.ndim - 1)
-    start[0], sizes[0] = row, 1
+    start[0], sizes[0] = row * together, together
     start[axis], sizes[axis] = at * size, size
-    return lax.dynamic_slice(x, start, sizes)[0]
+    return lax.dynamic_slice(x, start, sizes)
 
   return jax.tree.map(one, tree)
 
 
-def _with_tile(tree, new, row, at, size):
+def _with_tile(tree, new, row, at, size, together):
   def one(x, y):
     start = [0] * x.ndim
-    start[0], start[min(2, x.ndim - 1)] = row, at * size
-    return lax.dynamic_update_slice(x, y[None], start)
+    start[0], start[min(2, x.ndim - 1)] = row * together, at * size
+    return lax.dynamic_update_slice(x, y, start)
 
   return jax.tree.map(one, tree, new)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from mtjax.evaluate.kernel_benchmark import Shape, Timing, block_share, visible_share
+from mtjax.report import plotting
 from mtjax.report.speed_tables import Cells
 
 
@@ -54,5 +55,42 @@ def _cell(timing: Timing, unit: float) -> str:
 
 
 def figure(timings: Sequence[Timing]):
-  """A matplotlib figure. Raises ModuleNotFoundError, naming the extra, without matplotlib."""
-  raise NotImplementedError
+  """A matplotlib figure: time over the size, decoding and training, a line a system and shape.
+
+  Raises ModuleNotFoundError, naming the extra, without matplotlib.
+  """
+  pyplot = plotting.pyplot()
+  parts = [[t for t in timings if t.shape.gradient == training] for training in (False, True)]
+  parts = [part for part in parts if part]
+  drawn, axes = pyplot.subplots(1, len(parts), figsize=(7 * len(parts), 5), squeeze=False)
+  for axis, part in zip(axes[0], parts, strict=True):
+    training = part[0].shape.gradient
+    _lines(axis, part, training)
+    axis.set(
+      xscale="log",
+      yscale="log",
+      xlabel="fresh entries" if training else "slots of the cache, half of them filled",
+      ylabel="milliseconds",
+      title="training, forward and backward" if training else "decoding",
+    )
+    axis.legend(fontsize=7)
+    axis.grid(True, which="both", alpha=0.2)
+  drawn.tight_layout()
+  return drawn
+
+
+def _lines(axis, part: Sequence[Timing], training: bool) -> None:
+  def kind(shape):
+    return shape.mask if training else f"{shape.entries} entries"
+
+  systems = list(dict.fromkeys(t.system for t in part))
+  kinds = list(dict.fromkeys(kind(t.shape) for t in part))
+  for place, system in enumerate(systems):
+    for color, name in enumerate(kinds):
+      points = sorted(
+        (t.shape.entries if training else t.shape.capacity, t.seconds * 1e3)
+        for t in part
+        if t.system == system and kind(t.shape) == name
+      )
+      style = ("-", "--", ":", "-.")[place % 4]
+      axis.plot(*zip(*points, strict=True), style, color=f"C{color}", label=f"{system}, {name}")

@@ -74,6 +74,8 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   speed = Speed(steps=steps)
   done = start
   with (
+    # Attention keeps rows of a batch where they are when it knows of a mesh.
+    jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext(),
     _sinks(settings, workdir, start) as sinks,
     _on_sigterm() as stop,
     contextlib.closing(checkpoints),

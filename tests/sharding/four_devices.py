@@ -164,6 +164,40 @@ def attention(mesh) -> float:
   return difference(kernel(*args), jax.jit(over)(*args))
 
 
+def attention_in_blocks(mesh) -> dict[str, float]:
+  """Gradients of packed rows in blocks of 8, and how many arrays the devices gather for them."""
+  keys = jax.random.split(jax.random.key(2), 3)
+  q, k, v = (
+    jax.random.normal(key, shape)
+    for key, shape in zip(keys, [(4, 20, 4, 8), (4, 2, 20, 8), (4, 2, 20, 8)], strict=True)
+  )
+  document = jnp.sort(jax.random.randint(jax.random.key(3), (4, 20), 1, 5), axis=1)
+  f = frontier.packed(jnp.zeros((4, 20), jnp.int32), document)
+
+  def loss(qkv, stamp, lo, hi):
+    q, k, v = qkv
+    out, _ = frontier_attention(
+      q, None, None, None, k, v, stamp, lo, hi, block_sizes=(8, 8), implementation="xla"
+    )
+    return jnp.sum(jnp.sin(out))
+
+  expected = jax.jit(jax.grad(loss))((q, k, v), f.stamp, f.lo, f.hi)
+  heads = sharding.P(sharding.DATA, sharding.MODEL)
+  places = (sharding.P(sharding.DATA, None, sharding.MODEL), heads, heads)
+  spread = [
+    jax.device_put(x, jax.NamedSharding(mesh, p)) for x, p in zip((q, k, v), places, strict=True)
+  ]
+  labels = sharding.shard_batch((f.stamp, f.lo, f.hi), mesh)
+  with jax.set_mesh(mesh):
+    program = jax.jit(jax.grad(loss)).lower(tuple(spread), *labels).compile()
+  found = program(tuple(spread), *labels)
+  gathered = program.as_text().count("all-gather(")
+  return {
+    "gradient of attention in blocks": difference(expected, found),
+    "arrays gathered for attention in blocks": float(gathered),
+  }
+
+
 def drafted_on_the_host(mesh) -> float:
   """Tokens that differ from plain decoding, and calls of the store beyond one a round.
 
@@ -189,6 +223,7 @@ def main() -> None:
   for name, accumulate in (("adamw", 1), ("muon", 2)):
     out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
+  out |= attention_in_blocks(mesh)
   out["drafts of a store on the host"] = drafted_on_the_host(mesh)
   with tempfile.TemporaryDirectory() as folder:
     for name, config in IMPORTED.items():

@@ -14,6 +14,8 @@ CASES = (
   "step adamw in 1",
   "step muon in 2",
   "attention over heads",
+  "gradient of attention in blocks",
+  "arrays gathered for attention in blocks",
   "drafts of a store on the host",
   "gpt2 imported",
   "llama imported",

@@ -1,0 +1,89 @@
+"""The TPU kernel's list of work: which rows meet which block of keys, step by step of its grid."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Int
+
+from kernels_pallas.frontier_attention import blocks, cache_blocks
+from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+
+
+class Steps(NamedTuple):
+  """1-D integers for the scalar memory, an entry a step, of which the first `count` are work.
+
+  A step of one kind repeats the block that the other kind had last: what is not moved costs
+  nothing. `rows` has one entry more, so that a step can look at the next one.
+  """
+
+  rows: Int[Array, " W1"]  # row of the batch x tiles + tile
+  block: Int[Array, " W"]  # of the cache, then, from `blocks of the cache` on, of fresh entries
+  major: Int[Array, " W"]  # where the cache's block is: row or page,
+  minor: Int[Array, " W"]  # and place in the row
+  fresh: Int[Array, " W"]  # row of the batch x blocks of fresh entries + block
+  lengths: Int[Array, " B"]
+  count: Int[Array, ""]
+
+
+def steps_of(
+  some_cache: Bool[Array, "B I J"], some_fresh: Bool[Array, "B I F"], cache: Cache | None
+) -> Steps:
+  """Blocks with something to see, by row, tile, cache before fresh; each tile has at least one."""
+  batch, tiles, cached = some_cache.shape
+  some = jnp.concatenate([some_cache, some_fresh], axis=2)
+  # A tile that sees nothing still has an output to write.
+  some = some.at[..., cached].max(~jnp.any(some, axis=2))
+  row, tile, block = (x.astype(jnp.int32) for x in jnp.nonzero(some, size=some.size, fill_value=0))
+  count = jnp.sum(some, dtype=jnp.int32)
+  work = jnp.arange(some.size) < count
+  of_cache = (block < cached) & work
+  if cache is None or cache.table is None:
+    major, minor = row, block
+  else:
+    pages = cache.k.shape[0]
+    major = jnp.clip(cache.table[row, jnp.minimum(block, cached - 1)], 0, pages - 1)
+    minor = jnp.zeros_like(major)
+  fresh = row * some_fresh.shape[2] + block - cached
+  rows = jnp.where(work, row * tiles + tile, -1)
+  lengths = jnp.zeros((batch,), jnp.int32) if cache is None else cache.lengths.astype(jnp.int32)
+  return Steps(
+    jnp.append(rows, -1),
+    block,
+    _held(major, of_cache),
+    _held(minor, of_cache),
+    _held(fresh, (block >= cached) & work),
+    lengths,
+    count,
+  )
+
+
+def _held(x, own):
+  """x where it is its own step's, else the last that was; 0 before the first."""
+  last = lax.cummax(jnp.where(own, jnp.arange(x.shape[0]), -1))
+  return jnp.where(last >= 0, x[jnp.maximum(last, 0)], 0)
+
+
+def some_of_cache(
+  cache: Cache, size: int, queries: Queries, tile: int, position, window: int | None
+) -> Bool[Array, "B I J"]:
+  """Blocks with a slot that some entry of the tile sees."""
+  tiles = queries.index.shape[1] // tile
+  count = -(-cache.capacity // size)
+  filled = (jnp.arange(count) * size) < cache.lengths[:, None]
+  if window is None:
+    return jnp.broadcast_to(filled[:, None], (filled.shape[0], tiles, count))
+  more = ((0, 0), (0, tiles * tile - position.shape[1]))
+  position = jnp.pad(position, more, mode="edge")
+  index = jnp.broadcast_to(jnp.arange(cache.capacity), cache.position.shape)
+  nobody = index >= cache.lengths[:, None]
+  lo, hi = cache_blocks.window_interval(cache.position, window)
+  keys = Keys(
+    jnp.where(nobody, jnp.iinfo(jnp.int32).max, lo)[:, None],
+    jnp.where(nobody, jnp.iinfo(jnp.int32).min, hi)[:, None],
+    index,
+  )
+  points = Queries(position[:, None], queries.index)
+  points, keys = blocks.padded(points, keys, tile, size)
+  return blocks.any_visible(points, keys, tile, size) & filled[:, None]

@@ -1,0 +1,48 @@
+"""Masks as pictures: who sees whom, and which blocks are computed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from kernels_pallas.frontier_attention.blocks import any_visible, labels_of, order_of, taken
+from mtjax.frontier import as_dense
+from mtjax.report import plotting
+from mtjax.types import Frontier
+
+
+def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
+  """A figure, above each mask as its entries stand, below as they are computed: in order.
+
+  Dark: pairs that see each other. Red: blocks of block x block that are skipped.
+  """
+  pyplot = plotting.pyplot()
+  drawn, axes = pyplot.subplots(2, len(frontiers), figsize=(3 * len(frontiers), 6.6), squeeze=False)
+  for column, (name, frontier) in enumerate(frontiers.items()):
+    dense = np.asarray(as_dense(frontier))[0]
+    sides = labels_of(frontier.stamp, frontier.lo, frontier.hi)
+    orders = order_of(*sides)
+    rows, columns = (np.asarray(order)[0] for order in orders)
+    in_order = [taken(side, order) for side, order in zip(sides, orders, strict=True)]
+    for axis, mask, labels, how in (
+      (axes[0, column], dense, sides, name),
+      (axes[1, column], dense[rows][:, columns], in_order, "in order"),
+    ):
+      computed = np.asarray(any_visible(*labels, block, block))[0]
+      _draw(axis, mask, computed, block)
+      axis.set_title(f"{how}: {1 - computed.mean():.0%} skipped", fontsize=9)
+  axes[0, 0].set_ylabel("queries")
+  axes[1, 0].set(xlabel="keys", ylabel="queries")
+  drawn.tight_layout()
+  return drawn
+
+
+def _draw(axis, mask, computed, block) -> None:
+  shown = np.ones((*mask.shape, 3))
+  shown[mask] = (0.15, 0.25, 0.45)
+  empty = np.repeat(np.repeat(~computed, block, axis=0), block, axis=1)
+  shown[empty] = (0.98, 0.86, 0.84)
+  axis.imshow(shown, interpolation="nearest")
+  for at in range(0, mask.shape[0] + 1, block):
+    axis.axhline(at - 0.5, color="0.75", linewidth=0.5)
+    axis.axvline(at - 0.5, color="0.75", linewidth=0.5)
+  axis.set(xticks=[], yticks=[])

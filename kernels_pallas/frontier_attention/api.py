@@ -1,14 +1,13 @@
 """The one place where models ask for attention: contract, checks and choice of implementation."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 from jaxtyping import Array, Bool, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, reference, xla
+from kernels_pallas.frontier_attention import blocks, choice, reference, tpu, xla
 from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.choice import Implementation
 from kernels_pallas.frontier_attention.law import Law
-
-Implementation = Literal["reference", "xla"]
 
 
 def frontier_attention(
@@ -57,29 +56,25 @@ def frontier_attention(
   """
   _check(q, k, v, stamp, position, window, block_sizes)
   cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window)
-  name = chosen().name if implementation is None else implementation
+  name = implementation or choice.chosen(q, k, cache).name
   if name not in get_args(Implementation):
     raise ValueError(
       f"unknown implementation {name!r}; there are: {', '.join(get_args(Implementation))}"
     )
+  if name == "tpu" and (reason := choice.why_not_tpu(q, k, cache)):
+    raise ValueError(f"the TPU kernel {reason}")
   queries, keys = blocks.labels_of(
     stamp, lo, hi, hidden=hidden, own=own, position=position, window=window
   )
   law = Law(q.shape[-1] ** -0.5 if scale is None else scale, soft_cap, window)
   if name == "reference":
     return reference.attend(q, k, v, queries, keys, cache, position, law)
-  sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
-  return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
-
-
-class Choice(NamedTuple):
-  name: Implementation
-  reason: str
-
-
-def chosen() -> Choice:
-  """What `implementation=None` takes, and why."""
-  return Choice("xla", "blocks in XLA: the only implementation that runs on every platform")
+  if name == "xla":
+    sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
+    return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
+  sizes = tpu.Sizes() if block_sizes is None else tpu.Sizes(*block_sizes)
+  interpret = name == "tpu_interpret"
+  return tpu.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
 
 
 def _check(q, k, v, stamp, position, window, block_sizes):

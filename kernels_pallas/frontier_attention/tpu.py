@@ -15,16 +15,14 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks
+from kernels_pallas.frontier_attention import blocks, tpu_work, xla
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
-from kernels_pallas.frontier_attention.tpu_work import Steps, some_of_cache, steps_of
+from kernels_pallas.frontier_attention.tpu_work import Steps
 
 _LANES = 128
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # below every score, and finite: see `_update`
-_ROWS = 256  # of a tile, at most
-_FRESH_BLOCK, _CACHE_BLOCK = 128, 256
 
 
 class Shape(NamedTuple):
@@ -40,6 +38,15 @@ class Shape(NamedTuple):
   dims: int  # of the intervals
 
 
+class Sizes(NamedTuple):
+  """Of a block, at most: fresh entries and cache slots (of pages: one); and rows of a tile."""
+
+  fresh: int = 128
+  cache: int = 256
+  rows: int = 256
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
 def attend(
   q: Float[Array, "B T H D"],
   k: Float[Array, "B G T D"],
@@ -49,16 +56,34 @@ def attend(
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
   law: Law,
-  *,
-  rows: int = _ROWS,
-  block: int = _FRESH_BLOCK,
-  page: int = _CACHE_BLOCK,
-  interpret=False,
+  sizes: Sizes,
+  interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. Forward only."""
+  """See `frontier_attention`. The gradient is that of the blocks in XLA.
+
+  interpret: by the TPU interpreter, on any machine, for tests.
+  """
+  arrays = q, k, v, queries, keys, cache, position
+  return run(*arrays, law, sizes, pltpu.InterpretParams() if interpret else False)
+
+
+def _forward(*arguments):
+  *arrays, law, sizes, interpret = arguments
+  return attend(*arguments), tuple(arrays)
+
+
+def _backward(law, sizes, interpret, arrays, cotangents):
+  return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+
+
+attend.defvjp(_forward, _backward)
+
+
+def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpret):
+  """`attend` without its gradient; `interpret` as pallas_call has it."""
   B, T, H, D = q.shape
   G = k.shape[1]
-  shape = _shape(q, k, queries, cache, rows, block, page)
+  shape = _shape(q, k, queries, cache, sizes)
   # Keys that nobody sees may be NaN, and 0 * NaN is NaN.
   used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
   k, v = (jnp.where(used, x, 0).astype(x.dtype) for x in (k, v))
@@ -72,10 +97,10 @@ def attend(
       position = jnp.take_along_axis(position, order, 1)
   queries, keys = blocks.padded(queries, keys, shape.tile, shape.block)
   none = jnp.zeros((B, shape.tiles, 0), bool)
-  steps = steps_of(
+  steps = tpu_work.steps_of(
     none
     if cache is None
-    else some_of_cache(cache, shape.page, queries, shape.tile, position, law.window),
+    else tpu_work.some_of_cache(cache, shape.page, queries, shape.tile, position, law.window),
     blocks.any_visible(queries, keys, shape.tile, shape.block),
     cache,
   )
@@ -94,7 +119,8 @@ def attend(
   return out, lse
 
 
-def _shape(q, k, queries, cache, rows, block, page) -> Shape:
+def _shape(q, k, queries, cache, sizes: Sizes) -> Shape:
+  block, page, rows = sizes
   _, T, H, _ = q.shape
   group = H // k.shape[1]
   sublanes = 32 // q.dtype.itemsize

@@ -55,6 +55,7 @@ def _masks(rng, batch, T):
     invalid_tree=lambda: F.tree(token, jnp.asarray(parent), valid=index < T - 4),
     packed=lambda: F.packed(token, documents),
     canvas=canvas,
+    nobody=lambda: F.causal(token, length=jnp.zeros((batch,), jnp.int32)),
     content=lambda: F.content(token, index, rank),
     two_stream=lambda: F.two_stream(half, half, index[:, : T // 2], short),
     any_subset=lambda: F.concatenate(
@@ -73,7 +74,7 @@ def _masks(rng, batch, T):
   )
 
 
-MASKS = tuple(_masks(np.random.default_rng(0), 1, 8))
+MASKS = tuple(name for name in _masks(np.random.default_rng(0), 1, 8) if name != "nobody")
 
 
 def frontier(mask: str, batch: int, entries: int, seed: int = 0) -> Frontier:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from kernels_pallas.frontier_attention import chosen, frontier_attention, merged
+from kernels_pallas.frontier_attention.cache_blocks import Cache
 from tests.kernels import oracle
 from tests.kernels.cases import MASKS, Case, inputs
 
@@ -21,6 +23,8 @@ CASES = {
   "one entry": Case("causal", entries=3, lengths=(1, 0, 39, 40)),
   "lengths at the edges of blocks": Case("tree", lengths=(15, 16, 17, 32, 40)),
   "lengths that share whole blocks": Case("tree", lengths=(17, 40)),
+  "nothing to see": Case("nobody", lengths=(0, 3)),
+  "every block of the only row": Case("canvas", entries=8, lengths=(40,)),
   "soft cap": Case("tree", soft_cap=1.5, scale=0.7),
   "soft cap in blocks": Case("content", lengths=None, soft_cap=1.5, scale=0.7),
   "a head each": Case("tree", heads=3, kv_heads=3),
@@ -125,7 +129,10 @@ REFUSED = {
   ),
   "position .* must be .B=2, T=6.": dict(window=3, position=jnp.zeros((2, 7), jnp.int32)),
   "block_sizes must be at least 1": dict(block_sizes=(0, 4)),
-  "unknown implementation 'cuda'; there are: reference, xla": dict(implementation="cuda"),
+  "unknown implementation 'cuda'; there are: reference, xla, tpu, tpu_interpret": dict(
+    implementation="cuda"
+  ),
+  "the TPU kernel reads heads of 128 or 256": dict(implementation="tpu"),
   "page_table is of a cache, and there is none": dict(
     cache_k=None, cache_v=None, lengths=None, page_table=jnp.zeros((2, 4), jnp.int32)
   ),
@@ -140,4 +147,17 @@ def test_what_does_not_fit_is_refused(message):
 
 
 def test_the_default_says_why():
-  assert chosen().name == "xla" and "every platform" in chosen().reason
+  q, k = jnp.zeros((1, 4, 8, 128), jnp.bfloat16), jnp.zeros((1, 2, 4, 128), jnp.bfloat16)
+  assert chosen(q, k) == ("xla", "blocks in XLA: there is no kernel for cpu")
+  device = AbstractDevice(device_kind="TPU v5 lite", num_cores=1, platform="tpu")
+  with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+    assert chosen(q, k) == ("tpu", "the TPU kernel")
+    few = chosen(q[..., :80], k[..., :80])
+    assert few.name == "xla" and "heads of 128 or 256 dimensions in place, 80" in few.reason
+    pages = Cache(*(jnp.zeros((9, 2, 24, 128), jnp.int8),) * 2, jnp.zeros(1), jnp.zeros((1, 4)))
+    assert "a multiple of 32 slots in int8, not 24" in chosen(q, k, pages).reason
+    long = pages._replace(
+      **{n: jnp.zeros((1, 2, 32, 128)) for n in "kv"}, table=jnp.zeros((1, 50_000))
+    )
+    assert "up to 40,000 blocks, and here may be 50,001" in chosen(q, k, long).reason
+    assert "not float16" in chosen(q.astype(jnp.float16), k).reason

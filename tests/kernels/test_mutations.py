@@ -6,8 +6,16 @@ import jax
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import blocks, cache_blocks, softmax, xla, xla_blocks
-from tests.kernels import oracle, test_gradients
+from kernels_pallas.frontier_attention import (
+  blocks,
+  cache_blocks,
+  softmax,
+  tpu,
+  tpu_work,
+  xla,
+  xla_blocks,
+)
+from tests.kernels import oracle, test_gradients, test_tpu
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES, SMALL, attend
 
@@ -70,6 +78,39 @@ FORWARD = {
   ),
 }  # fmt: skip
 
+# As HLO these take seconds each.
+TPU = {
+  "scratch of the row before": (tpu, "top[...] = jnp.full_like(top, _LEAST)", "pass", "tree"),
+  "the sum of the row before": (tpu, "total[...] = jnp.zeros_like(total)", "pass", "tree"),
+  "the scale of one slot too many": (
+    tpu, "(1, shape.page), 1) < length", "(1, shape.page), 1) <= length", "int8",
+  ),
+  "a slot that is not committed": (
+    tpu, "(shape.rows, shape.page), 1) < length", "(shape.rows, shape.page), 1) <= length", "tree",
+  ),
+  "stale values are multiplied by 0": (
+    tpu, "values = jnp.where(filled, values, jnp.zeros_like(values))", "pass", "tree",
+  ),
+  "keys that nobody sees are multiplied by 0": (tpu, "jnp.where(used, x, 0)", "x", "causal"),
+  "the output is not rescaled": (tpu, "acc[head] * keep[:, :1]", "acc[head]", "tree"),
+  "the sum is not rescaled": (tpu, "keep * total[head]", "total[head]", "tree"),
+  "the window by row": (
+    tpu, "distance = column(shape.dims + 2)", "distance = first + 0 * column(0)",
+    "pages in a window",
+  ),
+  "one dimension of two": (tpu, "for n in range(dims):", "for n in range(1):", "documents_x_order"),
+  "a tile that sees nothing writes nothing": (
+    tpu_work, "max(~jnp.any(some, axis=2))", "max(False)", "nothing to see",
+  ),
+  "the last page by its floor": (
+    tpu_work, "(jnp.arange(count) * size) <", "(jnp.arange(count) * size + size - 1) <", "pages",
+  ),
+  "pages of the row before": (tpu_work, "cache.table[row,", "cache.table[0 * row,", "pages"),
+  "the last step is not told": (
+    tpu_work, "jnp.append(rows, -1)", "jnp.append(rows, rows[-1])", "every block of the only row",
+  ),
+}  # fmt: skip
+
 BACKWARD = {
   "the log-sum-exp's cotangent with the wrong sign": ("axis=-1) - d_lse", "axis=-1) + d_lse"),
   "no scale": ("(d_p - rest_tile[..., None]) * law.scale", "(d_p - rest_tile[..., None])"),
@@ -102,6 +143,19 @@ def test_is_seen_in_the_output(name, mutate):
   given = inputs(CASES[case])
   mutate(module, old, new)
   found = attend(given, implementation="xla", block_sizes=SMALL)
+  assert not all(
+    np.allclose(one, other, atol=2e-6, rtol=2e-6)
+    for one, other in zip(found, oracle.attention(**given), strict=True)
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TPU)
+def test_is_seen_in_the_tpu_kernel(name, mutate):
+  module, old, new, case = TPU[name]
+  given = inputs(CASES[case])
+  mutate(module, old, new)
+  found = test_tpu.run(given, True)
   assert not all(
     np.allclose(one, other, atol=2e-6, rtol=2e-6)
     for one, other in zip(found, oracle.attention(**given), strict=True)

@@ -20,7 +20,7 @@ CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
-SHORT ?= $(wildcard tests/test_layout.py tests/core)
+SHORT ?= $(wildcard tests/test_layout.py tests/core tests/kernels)
 
 .PHONY: demo test test-slow test-latest lint bench parity clean check-python
 .DEFAULT_GOAL := test

@@ -20,8 +20,8 @@ from tests.kernels.test_attention import CASES, close
 # Blocks of 8 fresh entries and 16 slots, tiles of 16 rows: several of each, the last ones short.
 SMALL = tpu.Sizes(8, 16, 16)
 SOON = (
-  "tree", "two_stream", "documents_x_order", "hidden", "own", "pages in a window", "int8 in pages",
-  "no cache", "one key head", "soft cap", "lengths at the edges of blocks", "bfloat16",
+  "tree", "documents_x_order", "own", "pages in a window", "int8 in pages", "no cache",
+  "nothing to see", "bfloat16",
 )  # fmt: skip
 TOLERANCE = dict(float32=2e-6, bfloat16=2e-2)
 
@@ -55,7 +55,7 @@ def interpreting():
   pltpu.reset_tpu_interpret_mode_state()
 
 
-@pytest.mark.parametrize("name", ["pages in a window", "own"])
+@pytest.mark.parametrize("name", ["pages in a window", pytest.param("own", marks=pytest.mark.slow)])
 def test_two_cores_do_not_race(name, interpreting):
   given = inputs(CASES[name])
   close(run(given, interpreting), oracle.attention(**given), 2e-6, name)

@@ -3,9 +3,9 @@
 python -m experiments.bench_kernels --parts=training --output=run.json --plot=run.png
 
 Implementations of frontier attention and jax.nn's attention with an explicit mask, on the same
-inputs, in interleaved rounds. Decoding: T fresh entries over a cache, which is half full. Training:
-T entries and no cache, forward and backward. "visible" is the share of the T x T pairs that a mask
-leaves, "computed" the share of its blocks.
+inputs, in interleaved rounds. Decoding: T fresh entries over a cache, half full unless --filled
+says otherwise. Training: T entries and no cache, forward and backward. "visible" is the share of
+the T x T pairs that a mask leaves, "computed" the share of its blocks.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, trainin
 _SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")
 _ENTRIES = flags.DEFINE_list("entries", ["1", "8", "64"], "Fresh entries in decoding.")
 _CAPACITIES = flags.DEFINE_list("capacities", ["512", "2048", "8192"], "Slots of the cache.")
+_FILLED = flags.DEFINE_float("filled", 0.5, "Share of the cache that is committed.", 0, 1)
 _LENGTHS = flags.DEFINE_list("lengths", ["512", "1024", "2048"], "Entries in training.")
 _MASKS = flags.DEFINE_list("masks", [m for m in MASKS if m != "tree"], "Masks in training.")
 _BATCH = flags.DEFINE_integer("batch", 1, "Rows.", 1)
@@ -42,7 +43,9 @@ def shapes() -> list[Shape]:
   if "decoding" in _PARTS.value:
     for entries in map(int, _ENTRIES.value):
       for slots in map(int, _CAPACITIES.value):
-        found.append(Shape("tree", entries, capacity=slots, filled=slots // 2, **common))
+        found.append(
+          Shape("tree", entries, capacity=slots, filled=int(slots * _FILLED.value), **common)
+        )
   if "training" in _PARTS.value:
     for mask in _MASKS.value:
       for length in map(int, _LENGTHS.value):

@@ -1,5 +1,6 @@
 """A softmax over some of the keys that can be continued over others, and merged with its like."""
 
+import functools
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -21,39 +22,41 @@ def nothing(shape: tuple[int, ...]) -> Partial:
   return Partial(none, jnp.zeros_like(none), jnp.zeros(shape, jnp.float32))
 
 
-def started(
-  scores: Float[Array, "*B N J"],
-  values: Float[Array, "*B J D"],
-  value_scale: Float[Array, "*B J"] | None = None,
-) -> Partial:
-  """Over some keys. A score of -inf is a key that is not seen; its value must be finite."""
-  return _over(jnp.max(scores, axis=-1), scores, values, value_scale)
+class Seen(NamedTuple):
+  """Keys by their scores, and their values."""
+
+  scores: Float[Array, "*B N J"]  # -inf: a key that is not seen, whose value must be finite
+  values: Float[Array, "*B J D"]
+  scale: Float[Array, "*B J"] | None = None  # what the values are multiplied by
 
 
-def extended(
-  partial: Partial,
-  scores: Float[Array, "*B N J"],
-  values: Float[Array, "*B J D"],
-  value_scale: Float[Array, "*B J"] | None = None,
-) -> Partial:
-  """With more keys, given as to `started`."""
-  more = _over(jnp.maximum(partial.top, jnp.max(scores, axis=-1)), scores, values, value_scale)
-  keep = jnp.exp(partial.top - finite_top(more.top))
-  return Partial(
-    more.top, partial.total * keep + more.total, partial.out * keep[..., None] + more.out
-  )
+def started(*parts: Seen) -> Partial:
+  """Over the keys of all parts."""
+  tops = [jnp.max(part.scores, axis=-1) for part in parts]
+  top = functools.reduce(jnp.maximum, tops)
+  sums = [_over(top, part) for part in parts]
+  total, out = (functools.reduce(jnp.add, side) for side in zip(*sums, strict=True))
+  return Partial(lax.stop_gradient(top), total, out)
 
 
-def _over(top, scores, values, value_scale) -> Partial:
-  top = lax.stop_gradient(top)  # the result does not depend on it
-  p = jnp.exp(scores - finite_top(top)[..., None])
+def extended(partial: Partial, part: Seen) -> Partial:
+  """With more keys."""
+  top = jnp.maximum(partial.top, jnp.max(part.scores, axis=-1))
+  keep = jnp.exp(partial.top - finite_top(top))
+  total, out = _over(top, part)
+  return Partial(top, partial.total * keep + total, partial.out * keep[..., None] + out)
+
+
+def _over(top, part: Seen):
+  """(total, out) of some keys below a top, on which the result at last does not depend."""
+  p = jnp.exp(part.scores - finite_top(lax.stop_gradient(top))[..., None])
   total = jnp.sum(p, axis=-1)
-  if value_scale is not None:
-    p *= value_scale[..., None, :]
+  if part.scale is not None:
+    p *= part.scale[..., None, :]
+  values = part.values
   if values.dtype.itemsize == 1:
     values = values.astype(jnp.float32)
-  out = jnp.matmul(p.astype(values.dtype), values, preferred_element_type=jnp.float32)
-  return Partial(top, total, out)
+  return total, jnp.matmul(p.astype(values.dtype), values, preferred_element_type=jnp.float32)
 
 
 def finished(partial: Partial) -> tuple[Float[Array, "*B N D"], Float[Array, "*B N"]]:

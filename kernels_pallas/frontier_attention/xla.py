@@ -17,13 +17,14 @@ from kernels_pallas.frontier_attention import blocks, cache_blocks, reference, s
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law, masked
-from kernels_pallas.frontier_attention.softmax import Partial
+from kernels_pallas.frontier_attention.softmax import Partial, Seen
 
 # On a CPU an iteration costs as much as reading 100 KiB or so: blocks are no smaller, and a small
 # cache that is nearly full is read at once, with scores for all its slots.
 _BLOCK_BYTES, _LEAST_BLOCK, _LARGE_BLOCK = 1 << 18, 128, 512
 SMALL_CACHE = 2048
-_AT_ONCE_FEW, _AT_ONCE_MANY, _MANY_ROWS = 0.65, 0.5, 64  # rows of a key head: entries x group
+# Rows of a key head: entries x group.
+_AT_ONCE_FEW, _AT_ONCE_MANY, _FEW_ROWS, _MANY_ROWS = 0.65, 0.5, 16, 64
 
 
 # Fresh entries are taken at once where their scores are few, which is faster there even at half
@@ -52,15 +53,23 @@ def attend(
   """See `frontier_attention`. Rows of a matrix are entries and, in them, the heads of a group."""
   if cache is not None:
     return _over_both(q, k, v, queries, keys, cache, position, law, sizes)
-  rows = _rows(q, k)
-  return _entries(softmax.finished(_over_fresh(rows, k, v, queries, keys, law, sizes)), q)
+  fresh = _over_fresh(_rows(q, k), k, v, queries, keys, law, sizes)
+  return _entries(softmax.finished(_partial(fresh)), q)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8))
 def _over_both(q, k, v, queries, keys, cache, position, law, sizes):
   rows = _rows(q, k)
-  partial = _over_fresh(rows, k, v, queries, keys, law, sizes)
-  partial = _over_cache(partial, rows, cache, position, law, sizes.cache)
+  fresh = _over_fresh(rows, k, v, queries, keys, law, sizes)
+  reading = _Reading(rows, cache, position, law)
+  size = _block(cache, rows.shape[2], sizes.cache)
+  if size < cache.capacity:
+    choose = sizes.cache is None and cache.capacity <= SMALL_CACHE
+    partial = _over_cache(_partial(fresh), reading, size, choose)
+  elif isinstance(fresh, Seen):
+    partial = softmax.started(fresh, reading.at(0, size))
+  else:
+    partial = softmax.extended(fresh, reading.at(0, size))
   return _entries(softmax.finished(partial), q)
 
 
@@ -102,7 +111,11 @@ def _entries(found, q):
   return out.astype(q.dtype), lse
 
 
-def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial:
+def _partial(fresh: Partial | Seen) -> Partial:
+  return softmax.started(fresh) if isinstance(fresh, Seen) else fresh
+
+
+def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | Seen:
   batch, heads, rows, _ = q.shape
   entries = k.shape[2]
   if sizes.fresh is None:
@@ -118,51 +131,62 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial:
   seen = blocks.mask_of(queries, keys)
   # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
   v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)
-  return softmax.started(masked(law.scores(q, k), seen[:, None]), v)
+  return Seen(masked(law.scores(q, k), seen[:, None]), v)
 
 
-def _block(cache: Cache) -> int:
-  _, heads, _, width = cache.k.shape
-  slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
-  least = _LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK
-  return max(least, slots)
+def _block(cache: Cache, rows: int, at_most: int | None) -> int:
+  if at_most is None:
+    _, heads, _, width = cache.k.shape
+    slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
+    if rows < _FEW_ROWS and cache.capacity <= 2 * slots:
+      return cache.capacity
+    at_most = max(_LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK, slots)
+  return cache_blocks.block_size(cache, at_most)
 
 
-def _over_cache(
-  partial: Partial, q, cache: Cache, position, law: Law, block: int | None
-) -> Partial:
-  """`partial` extended over what is committed: all of it, or what is within the window."""
-  choose = block is None
-  if choose:
-    block = _block(cache)
-  size = cache_blocks.block_size(cache, block)
-  some, count = None, None
-  if law.window is not None:
-    some, count = cache_blocks.in_window(cache, size, position, law.window)
+class _Reading(NamedTuple):
+  """Blocks of a cache as the queries see them."""
 
-  def step(index, partial, *, edge, size=size, some=some):
-    at = index if some is None else some[index]
-    part = cache_blocks.read(cache, at, size, edge=edge, position=position, window=law.window)
+  q: Float[Array, "B G N D"]
+  cache: Cache
+  position: Int[Array, "B T"] | None
+  law: Law
+
+  def at(self, index, size: int, *, edge: bool = True) -> Seen:
+    part = cache_blocks.read(
+      self.cache, index, size, edge=edge, position=self.position, window=self.law.window
+    )
     k_scale, v_scale = (None, None) if part.scales is None else part.scales
-    s = law.scores(q, part.k, k_scale)
-    if part.seen is not None:
-      s = masked(s, part.seen[:, None])
-    return softmax.extended(partial, s, part.v, v_scale)
+    s = self.law.scores(self.q, part.k, k_scale)
+    return Seen(s if part.seen is None else masked(s, part.seen[:, None]), part.v, v_scale)
 
-  at_edge = functools.partial(step, edge=True)
-  at_once = functools.partial(at_edge, 0, size=cache.capacity, some=None)
-  if size == cache.capacity:
-    return at_once(partial)
+
+def _over_cache(partial: Partial, reading: _Reading, size: int, choose: bool) -> Partial:
+  """`partial` extended over what is committed: all of it, or what is within the window.
+
+  choose: a cache that is nearly full is read at once.
+  """
+  cache, window = reading.cache, reading.law.window
   whole = jnp.int32(0)
-  if law.window is None:
+  if window is None:
+    some = None
     whole, count = jnp.min(cache.lengths) // size, -(-jnp.max(cache.lengths) // size)
+  else:
+    some, count = cache_blocks.in_window(cache, size, reading.position, window)
+
+  def step(index, partial, *, edge):
+    at = index if some is None else some[index]
+    return softmax.extended(partial, reading.at(at, size, edge=edge))
 
   def by_blocks(partial):
-    if law.window is None:
+    if window is None:
       partial = lax.fori_loop(0, whole, functools.partial(step, edge=False), partial)
-    return lax.fori_loop(whole, count, at_edge, partial)
+    return lax.fori_loop(whole, count, functools.partial(step, edge=True), partial)
 
-  if not choose or cache.capacity > SMALL_CACHE:
+  def at_once(partial):
+    return softmax.extended(partial, reading.at(0, cache.capacity))
+
+  if not choose:
     return by_blocks(partial)
-  share = _AT_ONCE_FEW if q.shape[2] < _MANY_ROWS else _AT_ONCE_MANY
+  share = _AT_ONCE_FEW if reading.q.shape[2] < _MANY_ROWS else _AT_ONCE_MANY
   return lax.cond(count * size > share * cache.capacity, at_once, by_blocks, partial)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from kernels_pallas.frontier_attention import blocks, softmax
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.law import Law, masked
+from kernels_pallas.frontier_attention.softmax import Seen
 
 
 def attend(
@@ -68,7 +69,7 @@ def _forward(q, k, v, queries, keys, law, block, together):
     k_tile, v_tile = tile((k, v), row, j, block)
     v_tile = _where_used(seen, v_tile)
     s = masked(law.scores(tile(q, row, i, rows), k_tile), seen[:, None])
-    mine = softmax.extended(tile(partial, row, i, rows), s, v_tile)
+    mine = softmax.extended(tile(partial, row, i, rows), Seen(s, v_tile))
     return with_tile(partial, mine, row, i, rows)
 
   partial = lax.fori_loop(0, work.count, step, softmax.nothing(q.shape))

@@ -69,7 +69,7 @@ def figure(timings: Sequence[Timing]):
     axis.set(
       xscale="log",
       yscale="log",
-      xlabel="fresh entries" if training else "slots of the cache, half of them filled",
+      xlabel="fresh entries" if training else "slots of the cache",
       ylabel="milliseconds",
       title="training, forward and backward" if training else "decoding",
     )

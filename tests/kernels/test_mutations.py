@@ -64,7 +64,7 @@ FORWARD = {
     cache_blocks, "start // page", "first // size", "pages",
   ),
   "values of an 8-bit cache without their scale": (
-    softmax, "p *= value_scale[..., None, :]", "pass", "int8",
+    softmax, "p *= part.scale[..., None, :]", "pass", "int8",
   ),
   "the longest row decides which blocks are whole": (
     xla, "jnp.min(cache.lengths) // size", "jnp.max(cache.lengths) // size",

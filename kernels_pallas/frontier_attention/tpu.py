@@ -284,31 +284,43 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
   def column(n):
     return ins["points"][0, :, n : n + 1]
 
-  def extend(head, keys, values, seen, k_scale=None, v_scale=None):
-    q = ins["q"][0, head]
-    if keys.dtype.itemsize == 1:
-      keys, values = keys.astype(q.dtype), values.astype(q.dtype)
-    s = (
-      lax.dot_general(q, keys, (((1,), (1,)), ((), ())), preferred_element_type=jnp.float32)
-      * law.scale
+  def extend(seen, keys, values, k_scale=None, v_scale=None):
+    """All heads, phase by phase: one's matrix products run beside another's exponentials."""
+    dtype = out.dtype
+    # In float32 the matrix unit would round to bfloat16 unless it is told not to.
+    precise = lax.Precision.HIGHEST if dtype == jnp.float32 else None
+    product = functools.partial(
+      lax.dot_general, precision=precise, preferred_element_type=jnp.float32
     )
-    if k_scale is not None:
-      s = s * k_scale
-    if law.soft_cap is not None:
-      s = law.soft_cap * jnp.tanh(s / law.soft_cap)
-    s = jnp.where(seen, s, -jnp.inf)
-    # `_LEAST` is finite, so that a row that has seen nothing subtracts no infinity from another.
-    before = top[head]
-    now = jnp.maximum(before, jnp.max(s, axis=1, keepdims=True))
-    keep = jnp.exp(before - now)
-    p = jnp.exp(s - now[:, :1])
-    top[head] = now
-    total[head] = keep * total[head] + jnp.sum(p, axis=1, keepdims=True)
-    if v_scale is not None:
-      p = p * v_scale
-    acc[head] = acc[head] * keep[:, :1] + jnp.dot(
-      p.astype(values.dtype), values, preferred_element_type=jnp.float32
-    )
+    scores, weights = [], []
+    for head in range(heads):
+      s = product(ins["q"][0, head], keys(head).astype(dtype), (((1,), (1,)), ((), ())))
+      s = s * law.scale
+      if k_scale is not None:
+        s = s * k_scale(head)
+      if law.soft_cap is not None:
+        s = law.soft_cap * jnp.tanh(s / law.soft_cap)
+      scores.append(jnp.where(seen, s, -jnp.inf))
+    for head, s in enumerate(scores):
+      # `_LEAST` is finite, so that a row that has seen nothing subtracts no infinity.
+      before = top[head]
+      now = jnp.maximum(before, jnp.max(s, axis=1, keepdims=True))
+      keep = jnp.exp(before - now)
+      p = jnp.exp(s - now[:, :1])
+      top[head] = now
+      if dtype == jnp.float32:
+        more = jnp.sum(p, axis=1, keepdims=True)
+      else:
+        # The matrix unit is idle here, and sums what is multiplied below: rounded weights.
+        ones = jnp.ones((s.shape[1], _LANES), dtype)
+        more = product(p.astype(dtype), ones, (((1,), (0,)), ((), ())))
+      total[head] = keep * total[head] + more
+      if v_scale is not None:
+        p = p * v_scale(head)
+      weights.append((keep[:, :1], p.astype(dtype)))
+    for head, (keep, p) in enumerate(weights):
+      out_head = product(p, values(head).astype(dtype), (((1,), (0,)), ((), ())))
+      acc[head] = acc[head] * keep + out_head
 
   if shape.cached:
 
@@ -321,17 +333,17 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       if law.window is not None:
         distance = column(shape.dims + 2) - ins["place"][0, 0]
         seen &= (distance < law.window) & (distance > -law.window)
-      for head in range(heads):
-        keys, values = ins["cache_k"][0, head], ins["cache_v"][0, head]
-        values = jnp.where(filled, values, jnp.zeros_like(values))
-        scales = {}
-        if "k_scale" in ins:
-          slot = first + lax.broadcasted_iota(jnp.int32, (1, shape.page), 1) < length
-          scales = {
-            name: jnp.where(slot, ins[name][0, head : head + 1], 0.0)
-            for name in ("k_scale", "v_scale")
-          }
-        extend(head, keys, values, seen, **scales)
+      slot = first + lax.broadcasted_iota(jnp.int32, (1, shape.page), 1) < length
+
+      def filled_values(head):
+        values = ins["cache_v"][0, head]
+        return jnp.where(filled, values, jnp.zeros_like(values))
+
+      def scale(name):
+        return lambda head: jnp.where(slot, ins[name][0, head : head + 1], 0.0)
+
+      scales = {name: scale(name) for name in ("k_scale", "v_scale") if name in ins}
+      extend(seen, lambda head: ins["cache_k"][0, head], filled_values, **scales)
 
   @pl.when(block[w] >= shape.cached)
   def _():
@@ -342,8 +354,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       seen &= (lo <= column(n)) & (column(n) < hi)
     index = ins["labels"][0, 2 * dims : 2 * dims + 1]
     seen = (seen & (column(dims) != index)) | (column(dims + 1) == index)
-    for head in range(heads):
-      extend(head, ins["k"][0, head], ins["v"][0, head], seen)
+    extend(seen, lambda head: ins["k"][0, head], lambda head: ins["v"][0, head])
 
   @pl.when(rows[w + 1] != here)
   def _():

@@ -89,10 +89,10 @@ TPU = {
     tpu, "(shape.rows, shape.page), 1) < length", "(shape.rows, shape.page), 1) <= length", "tree",
   ),
   "stale values are multiplied by 0": (
-    tpu, "values = jnp.where(filled, values, jnp.zeros_like(values))", "pass", "tree",
+    tpu, "jnp.where(filled, values, jnp.zeros_like(values))", "values", "tree",
   ),
   "keys that nobody sees are multiplied by 0": (tpu, "jnp.where(used, x, 0)", "x", "causal"),
-  "the output is not rescaled": (tpu, "acc[head] * keep[:, :1]", "acc[head]", "tree"),
+  "the output is not rescaled": (tpu, "acc[head] * keep", "acc[head]", "tree"),
   "the sum is not rescaled": (tpu, "keep * total[head]", "total[head]", "tree"),
   "the window by row": (
     tpu, "distance = column(shape.dims + 2)", "distance = first + 0 * column(0)",

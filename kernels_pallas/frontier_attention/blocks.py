@@ -5,7 +5,7 @@ So a block of queries x keys is provably empty from two and two integers a dimen
 of the others is made on the device: a new mask of the same size compiles nothing.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
@@ -29,6 +29,9 @@ class Keys(NamedTuple):
   lo: Int[Array, "B K T"]
   hi: Int[Array, "B K T"]
   index: Int[Array, "B T"]
+
+
+Side = TypeVar("Side", Queries, Keys)
 
 
 def labels_of(
@@ -99,7 +102,7 @@ def order_of(queries: Queries, keys: Keys) -> tuple[Int[Array, "B T"], Int[Array
   return tuple(jnp.lexsort(jnp.moveaxis(x, 1, 0)[::-1]) for x in (queries.stamp, keys.lo))
 
 
-def taken(labels: Queries | Keys, order: Int[Array, "B T"]) -> Queries | Keys:
+def taken(labels: Side, order: Int[Array, "B T"]) -> Side:
   """The same entries in another order."""
 
   def take(x):

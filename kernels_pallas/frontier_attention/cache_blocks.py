@@ -1,6 +1,6 @@
 """The committed prefix block by block: contiguous or in pages, as it is or with scales."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
@@ -79,7 +79,7 @@ def read(
   start = jnp.minimum(first, cache.capacity - size)
   if cache.table is None:
     cut = lambda x: lax.dynamic_slice_in_dim(x, start, size, axis=2)  # noqa: E731
-    parts = dict(k=cut(cache.k), v=cut(cache.v))
+    parts: dict[str, Any] = dict(k=cut(cache.k), v=cut(cache.v))
     parts["scales"] = None if cache.scales is None else tuple(map(cut, cache.scales))
   else:
     page = cache.k.shape[2]

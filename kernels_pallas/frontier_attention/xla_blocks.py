@@ -5,6 +5,7 @@ Memory is O(T); the time is that of the blocks that are not empty.
 """
 
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -58,19 +59,19 @@ def _in_order(q, k, v, queries, keys, law: Law, block: int, together: int):
 
 def _forward(q, k, v, queries, keys, law, block, together):
   rows = block * (q.shape[2] // k.shape[2])
-  tile, with_tile = (functools.partial(f, together=together) for f in (_tile, _with_tile))
+  tiles = _Tiles(together)
   some = blocks.any_visible(queries, keys, block, block)
   some = jnp.any(some.reshape(-1, together, *some.shape[1:]), axis=1)
   work = blocks.work_list(some)
 
   def step(index, partial):
     row, i, j = work.row[index], work.query[index], work.key[index]
-    seen = blocks.mask_of(tile(queries, row, i, block), tile(keys, row, j, block))
-    k_tile, v_tile = tile((k, v), row, j, block)
+    seen = blocks.mask_of(tiles.cut(queries, row, i, block), tiles.cut(keys, row, j, block))
+    k_tile, v_tile = tiles.cut((k, v), row, j, block)
     v_tile = _where_used(seen, v_tile)
-    s = masked(law.scores(tile(q, row, i, rows), k_tile), seen[:, None])
-    mine = softmax.extended(tile(partial, row, i, rows), Seen(s, v_tile))
-    return with_tile(partial, mine, row, i, rows)
+    s = masked(law.scores(tiles.cut(q, row, i, rows), k_tile), seen[:, None])
+    mine = softmax.extended(tiles.cut(partial, row, i, rows), Seen(s, v_tile))
+    return tiles.put(partial, mine, row, i, rows)
 
   partial = lax.fori_loop(0, work.count, step, softmax.nothing(q.shape))
   out, lse = softmax.finished(partial)
@@ -84,13 +85,13 @@ def _backward(law, block, together, kept, cotangents):
   # d score = p (d_out . v - rest): what all keys of a query share.
   rest = jnp.sum(d_out * out, axis=-1) - d_lse
   lse = softmax.finite_top(lse)
-  tile, with_tile = (functools.partial(f, together=together) for f in (_tile, _with_tile))
+  tiles = _Tiles(together)
 
   def step(index, gradients):
     row, i, j = work.row[index], work.query[index], work.key[index]
-    seen = blocks.mask_of(tile(queries, row, i, block), tile(keys, row, j, block))
-    k_tile, v_tile = (_where_used(seen, x) for x in tile((k, v), row, j, block))
-    q_tile, d_out_tile, lse_tile, rest_tile = tile((q, d_out, lse, rest), row, i, rows)
+    seen = blocks.mask_of(tiles.cut(queries, row, i, block), tiles.cut(keys, row, j, block))
+    k_tile, v_tile = (_where_used(seen, x) for x in tiles.cut((k, v), row, j, block))
+    q_tile, d_out_tile, lse_tile, rest_tile = tiles.cut((q, d_out, lse, rest), row, i, rows)
     raw = law.scores(q_tile, k_tile)
     p = jnp.exp(masked(raw, seen[:, None]) - lse_tile[..., None])
     d_p = _product(d_out_tile.astype(v.dtype), v_tile.mT)
@@ -104,7 +105,7 @@ def _backward(law, block, together, kept, cotangents):
     )
     places = ((i, rows), (j, block), (j, block))
     return tuple(
-      with_tile(old, tile(old, row, at, size) + new, row, at, size)
+      tiles.put(old, tiles.cut(old, row, at, size) + new, row, at, size)
       for old, new, (at, size) in zip(gradients, more, places, strict=True)
     )
 
@@ -126,23 +127,29 @@ def _product(a, b):
   return jnp.matmul(a, b, preferred_element_type=jnp.float32)
 
 
-def _tile(tree, row, at, size, together):
-  """Entries at * size, ... of some rows of the batch: axis 2 of [B, G, N, ...], else the last."""
+class _Tiles(NamedTuple):
+  """Some entries of some rows: axis 2 of [B, G, N, ...], the last of others."""
 
-  def one(x):
-    start, sizes = [0] * x.ndim, list(x.shape)
-    axis = min(2, x.ndim - 1)
-    start[0], sizes[0] = row * together, together
-    start[axis], sizes[axis] = at * size, size
-    return lax.dynamic_slice(x, start, sizes)
+  together: int  # rows of the batch
 
-  return jax.tree.map(one, tree)
+  def cut(self, tree, row, at, size):
+    """Entries at * size, ... of rows row * together, ..."""
 
+    def one(x):
+      start, sizes = [0] * x.ndim, list(x.shape)
+      axis = min(2, x.ndim - 1)
+      start[0], sizes[0] = row * self.together, self.together
+      start[axis], sizes[axis] = at * size, size
+      return lax.dynamic_slice(x, start, sizes)
 
-def _with_tile(tree, new, row, at, size, together):
-  def one(x, y):
-    start = [0] * x.ndim
-    start[0], start[min(2, x.ndim - 1)] = row * together, at * size
-    return lax.dynamic_update_slice(x, y, start)
+    return jax.tree.map(one, tree)
 
-  return jax.tree.map(one, tree, new)
+  def put(self, tree, new, row, at, size):
+    """`tree` with these entries replaced by `new`."""
+
+    def one(x, y):
+      start = [0] * x.ndim
+      start[0], start[min(2, x.ndim - 1)] = row * self.together, at * size
+      return lax.dynamic_update_slice(x, y, start)
+
+    return jax.tree.map(one, tree, new)

@@ -19,15 +19,14 @@ def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
   drawn, axes = pyplot.subplots(2, len(frontiers), figsize=(3 * len(frontiers), 6.6), squeeze=False)
   for column, (name, frontier) in enumerate(frontiers.items()):
     dense = np.asarray(as_dense(frontier))[0]
-    sides = labels_of(frontier.stamp, frontier.lo, frontier.hi)
-    orders = order_of(*sides)
-    rows, columns = (np.asarray(order)[0] for order in orders)
-    in_order = [taken(side, order) for side, order in zip(sides, orders, strict=True)]
+    queries, keys = labels_of(frontier.stamp, frontier.lo, frontier.hi)
+    order, key_order = order_of(queries, keys)
+    mixed = dense[np.asarray(order)[0]][:, np.asarray(key_order)[0]]
     for axis, mask, labels, how in (
-      (axes[0, column], dense, sides, name),
-      (axes[1, column], dense[rows][:, columns], in_order, "in order"),
+      (axes[0, column], dense, (queries, keys), name),
+      (axes[1, column], mixed, (taken(queries, order), taken(keys, key_order)), "in order"),
     ):
-      computed = np.asarray(any_visible(*labels, block, block))[0]
+      computed = np.asarray(any_visible(labels[0], labels[1], block, block))[0]
       _draw(axis, mask, computed, block)
       axis.set_title(f"{how}: {1 - computed.mean():.0%} skipped", fontsize=9)
   axes[0, 0].set_ylabel("queries")

@@ -116,7 +116,7 @@ BACKWARD = {
   "no scale": ("(d_p - rest_tile[..., None]) * law.scale", "(d_p - rest_tile[..., None])"),
   "the cap has slope one": ("d_s *= 1 - jnp.square(raw / law.soft_cap)", "pass"),
   "weights that are not normalised": ("- lse_tile[..., None])", ")"),
-  "one block a query": ("tile(old, row, at, size) + new", "new"),
+  "one block a query": ("tiles.cut(old, row, at, size) + new", "new"),
 }
 
 

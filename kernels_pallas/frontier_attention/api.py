@@ -4,7 +4,7 @@ from typing import get_args
 
 from jaxtyping import Array, Bool, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, choice, reference, tpu, xla
+from kernels_pallas.frontier_attention import blocks, choice, reference, xla
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.choice import Implementation
 from kernels_pallas.frontier_attention.law import Law
@@ -72,6 +72,8 @@ def frontier_attention(
   if name == "xla":
     sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
     return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
+  from kernels_pallas.frontier_attention import tpu  # Pallas takes long to import
+
   sizes = tpu.Sizes() if block_sizes is None else tpu.Sizes(*block_sizes)
   interpret = name == "tpu_interpret"
   return tpu.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)

@@ -1,4 +1,4 @@
-"""What a score is, and what implementations may choose."""
+"""What a score is."""
 
 from typing import NamedTuple
 

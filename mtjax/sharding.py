@@ -4,13 +4,15 @@ Axes are of Auto type: XLA propagates shardings (GSPMD) and a spec never changes
 where it is computed. Models, decoders and losses do not know of meshes.
 """
 
+import enum
+import functools
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
@@ -126,18 +128,58 @@ def check_rows(rows: int, mesh: Mesh) -> None:
     raise ValueError(f"a batch of {rows} rows does not divide over {mesh.shape[DATA]} data shards")
 
 
-def over_heads(kernel: Callable, mesh: Mesh, *, in_axes: Any, out_axes: Any) -> Callable:
+class Pages(enum.Enum):
+  """Where the pages of a cache are that many rows share."""
+
+  SHARED = "shared"  # all of them on every device, but for the heads
+  OWN = "own"  # a part of them on each device: those that the tables of its rows (slots) name
+
+
+class Split(NamedTuple):
+  """What attention splits over which axis of a mesh; None: it is whole along all of them.
+
+  The default splits rows and heads, and exchanges nothing. Few rows with much behind
+  them: LONG_ROWS; fewer key heads than devices: FEW_KEY_HEADS.
+  """
+
+  rows: str | None = DATA
+  heads: str | None = MODEL  # of queries by whole groups, with their key head
+  slots: str | None = None  # of the cache, in equal consecutive parts
+  pages: Pages = Pages.SHARED
+
+
+LONG_ROWS = Split(rows=None, slots=DATA)
+FEW_KEY_HEADS = Split(heads=None, slots=MODEL)
+
+
+def spec_of(roles: str, split: Split = Split()) -> P:
+  """Of an array by its dimensions, a letter each: "b" rows, "h" heads, "s" slots, "p" pages, "."
+  whole; as in "bhs." for the keys of a cache.
+  """
+  names = dict(b=split.rows, h=split.heads, s=split.slots, p=page_axes(split) or None)
+  return P(*(names.get(role) for role in roles))
+
+
+def page_axes(split: Split) -> tuple[str, ...]:
+  """The axes that pages are split over, in order."""
+  axes = (split.rows, split.slots) if split.pages is Pages.OWN else ()
+  return tuple(axis for axis in axes if axis is not None)
+
+
+def over_heads(
+  kernel: Callable,
+  mesh: Mesh | AbstractMesh,
+  *,
+  in_axes: Any,
+  out_axes: Any,
+  split: Split = Split(),
+) -> Callable:
   """`kernel` under shard_map: each device computes its rows and its heads, nothing is exchanged.
 
-  A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` give each
-  argument's and result's roles as strings over its dimensions: "b" rows (data axis), "h" heads
-  (model axis), "." whole; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
+  A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` are pytrees
+  of what `spec_of` takes; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
   """
-  names = {"b": DATA, "h": MODEL, ".": None}
-
-  def specs(axes):
-    return jax.tree.map(lambda roles: P(*(names[role] for role in roles)), axes)
-
+  specs = functools.partial(jax.tree.map, lambda roles: spec_of(roles, split))
   return jax.shard_map(
     kernel, mesh=mesh, in_specs=specs(in_axes), out_specs=specs(out_axes), check_vma=False
   )

@@ -21,6 +21,7 @@ LAYERS = (
     "trees",
     "cache",
     "frontier",
+    "attention",
     "sharding",
     "sampling",
     "stopping",

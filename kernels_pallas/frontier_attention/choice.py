@@ -1,9 +1,9 @@
 """Which implementation runs: what each supports, with reasons in words."""
 
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
-from jax.sharding import get_abstract_mesh
+from jax.sharding import AxisType, get_abstract_mesh
 
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 
@@ -24,7 +24,7 @@ def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None) -> Choice:
   platform = platform_here()
   if platform != "tpu":
     return Choice("xla", f"blocks in XLA: there is no kernel for {platform}")
-  if get_abstract_mesh().size > 1:
+  if partitioned():
     return Choice("xla", "blocks in XLA: on a mesh the TPU kernel must be called under shard_map")
   reason = why_not_tpu(q, k, cache)
   if reason is not None:
@@ -36,6 +36,22 @@ def platform_here() -> str:
   """Of the abstract device that is being compiled for, if there is one, else of this process."""
   device = get_abstract_mesh().abstract_device
   return jax.default_backend() if device is None else device.platform
+
+
+def kernel_here() -> Implementation | None:
+  """The kernel of the platform, if there is one, whatever it can do."""
+  platform = platform_here()
+  return platform if platform in get_args(Implementation) else None
+
+
+def partitioned() -> bool:
+  """Arrays here may lie on several devices: XLA splits the program, and a kernel is opaque to it.
+
+  Under shard_map they do not: what a kernel gets is a device's own.
+  """
+  mesh = get_abstract_mesh()
+  axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
+  return any(size > 1 and kind != AxisType.Manual for size, kind in axes)
 
 
 def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:

@@ -84,10 +84,20 @@ def merged(
 
   What sees nothing (lse = -inf) may hold anything but NaN. Float32 in, float32 out.
   """
-  top = finite_top(jnp.max(lse, axis=0))
-  weight = jnp.exp(lse - top)
-  total = jnp.sum(weight, axis=0)
-  some = total > 0
-  total = jnp.where(some, total, 1.0)
-  mixed = jnp.sum(out.astype(jnp.float32) * weight[..., None], axis=0) / total[..., None]
-  return mixed, jnp.where(some, top + jnp.log(total), -jnp.inf)
+  top = jnp.max(lse, axis=0)
+  weight = jnp.exp(lse - finite_top(top))
+  mixed = jnp.sum(out.astype(jnp.float32) * weight[..., None], axis=0)
+  return finished(Partial(top, jnp.sum(weight, axis=0), mixed))
+
+
+def merged_over(
+  out: Float[Array, "*B D"], lse: Float[Array, "*B"], axis: str
+) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
+  """`merged` under shard_map: a part on each device along a mesh axis, the whole on all of them.
+
+  What travels is outputs, not keys: one all-reduce of (D + 1) float32 an element of B, and a
+  maximum of one.
+  """
+  top = lax.pmax(lax.stop_gradient(lse), axis)
+  weight = jnp.exp(lse - finite_top(top))
+  return finished(Partial(top, *lax.psum((weight, out * weight[..., None]), axis)))

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, cache_blocks, reference, softmax, xla_blocks
+from kernels_pallas.frontier_attention import (
+  blocks,
+  cache_blocks,
+  choice,
+  reference,
+  softmax,
+  xla_blocks,
+)
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law, masked
@@ -125,7 +132,7 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | See
   if not few:
     block = blocks.BLOCK if sizes.fresh is None else sizes.fresh
     # Rows on several devices stay where they are only if all do the same.
-    together = 1 if jax.sharding.get_abstract_mesh().empty else batch
+    together = batch if choice.partitioned() else 1
     found = xla_blocks.attend(q, k, v, queries, keys, law, block, together)
     return softmax.continued(*found)
   seen = blocks.mask_of(queries, keys)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import frontier_attention
+from mtjax.attention import attention
 from mtjax.cache import KVCache
 from mtjax.models.config import Layer, TransformerConfig
 from mtjax.models.linear import Embedding, Linear
@@ -77,7 +77,7 @@ class Attention(nn.Module):
     if self.layer.rope is not None:
       q, k = (rotate(y, *angles[self.layer.rope]) for y in (q, k))
     fresh = LayerKV(k.swapaxes(1, 2), v.swapaxes(1, 2))
-    out, _ = frontier_attention(
+    out, _ = attention(
       q,
       None if cached is None else cached.k,
       None if cached is None else cached.v,

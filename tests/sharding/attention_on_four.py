@@ -121,7 +121,8 @@ def over_heads() -> dict[str, float]:
   for name, (case, split, shape) in HEADS.items():
     mesh = sharding.make_mesh(*shape)
     given = of(case, mesh, split)
-    compiled, found = program(given, mesh, split, implementation="xla")
+    sizes = (4, 16) if case.lengths is None else None  # a list of blocks, each device its own
+    compiled, found = program(given, mesh, split, implementation="xla", block_sizes=sizes)
     out[name] = difference(found, oracle.attention(**given))
     out[f"collectives: {name}"] = float(len(COLLECTIVES.findall(compiled.as_text())))
   spread = jax.device_put(jnp.zeros((4, 8)), jax.NamedSharding(mesh, sharding.P(sharding.DATA)))
@@ -193,7 +194,7 @@ def mistakes() -> dict[str, float]:
 def gradients() -> dict[str, float]:
   """Of the queries and all keys, where keys are split and where they are shared or summed over."""
   kinds = {
-    "rows and heads": (case("content"), Split(), (2, 2)),
+    "rows and heads": (case("content", lengths=None), Split(), (2, 2)),
     "two key heads": (case("content", lengths=None, kv_heads=2), Split(), (1, 4)),
     "slots and heads": (case("own"), LONG_ROWS, (2, 2)),
   }

@@ -61,8 +61,8 @@ def frontier_attention(
     raise ValueError(
       f"unknown implementation {name!r}; there are: {', '.join(get_args(Implementation))}"
     )
-  if name == "tpu" and (reason := choice.why_not_tpu(q, k, cache)):
-    raise ValueError(f"the TPU kernel {reason}")
+  if reason := choice.why_not(name, q, k, cache):
+    raise ValueError(f"the {name.upper()} kernel {reason}")
   queries, keys = blocks.labels_of(
     stamp, lo, hi, hidden=hidden, own=own, position=position, window=window
   )
@@ -72,11 +72,15 @@ def frontier_attention(
   if name == "xla":
     sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
     return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
-  from kernels_pallas.frontier_attention import tpu  # Pallas takes long to import
+  # Pallas takes long to import, and each of these is for other machines.
+  if name.startswith("tpu"):
+    from kernels_pallas.frontier_attention import tpu as kernel
+  else:
+    from kernels_pallas.frontier_attention import gpu as kernel
 
-  sizes = tpu.Sizes() if block_sizes is None else tpu.Sizes(*block_sizes)
-  interpret = name == "tpu_interpret"
-  return tpu.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
+  sizes = kernel.Sizes() if block_sizes is None else kernel.Sizes.of(*block_sizes)
+  interpret = name.endswith("interpret")
+  return kernel.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
 
 
 def _check(q, k, v, stamp, position, window, block_sizes):

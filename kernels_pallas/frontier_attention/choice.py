@@ -1,17 +1,18 @@
 """Which implementation runs: what each supports, with reasons in words."""
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import jax
 from jax.sharding import AxisType, get_abstract_mesh
 
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 
-Implementation = Literal["reference", "xla", "tpu", "tpu_interpret"]
+Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "gpu_interpret"]
 
 # Five integers a step in the 1 MiB of scalar memory, and some of it is the compiler's.
 _MOST_STEPS = 40_000
 _TILE_ROWS = 256
+_HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 
 
 class Choice(NamedTuple):
@@ -22,26 +23,44 @@ class Choice(NamedTuple):
 def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None) -> Choice:
   """What `implementation=None` takes for these shapes, and why. Never fails."""
   platform = platform_here()
-  if platform != "tpu":
+  if platform not in _KERNELS:
     return Choice("xla", f"blocks in XLA: there is no kernel for {platform}")
+  name = platform.upper()
   if partitioned():
-    return Choice("xla", "blocks in XLA: on a mesh the TPU kernel must be called under shard_map")
-  reason = why_not_tpu(q, k, cache)
+    return Choice("xla", f"blocks in XLA: on a mesh the {name} kernel must be under shard_map")
+  reason = why_not(platform, q, k, cache) or _why_not_here(platform)
   if reason is not None:
-    return Choice("xla", f"blocks in XLA: the TPU kernel {reason}")
-  return Choice("tpu", "the TPU kernel")
+    return Choice("xla", f"blocks in XLA: the {name} kernel {reason}")
+  return Choice(platform, f"the {name} kernel")
+
+
+def _why_not_here(platform: str) -> str | None:
+  """What is wrong with the device at hand, or the abstract one that is compiled for."""
+  if platform != "gpu":
+    return None
+  device = get_abstract_mesh().abstract_device
+  kind = jax.devices()[0].device_kind if device is None else device.device_kind
+  if not any(name in kind for name in _HOPPER):
+    return f"is for Hopper ({', '.join(_HOPPER)}), not {kind}"
+  return None
+
+
+def why_not(name: str, q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
+  """What a kernel by name cannot do of this; None: it can, or it is no kernel."""
+  return _KERNELS[name](q, k, cache) if name in _KERNELS else None
 
 
 def platform_here() -> str:
   """Of the abstract device that is being compiled for, if there is one, else of this process."""
   device = get_abstract_mesh().abstract_device
-  return jax.default_backend() if device is None else device.platform
+  platform = jax.default_backend() if device is None else device.platform
+  return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 def kernel_here() -> Implementation | None:
   """The kernel of the platform, if there is one, whatever it can do."""
   platform = platform_here()
-  return platform if platform in get_args(Implementation) else None
+  return platform if platform in _KERNELS else None
 
 
 def partitioned() -> bool:
@@ -72,3 +91,24 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
   if batch * tiles * blocks > _MOST_STEPS:
     return f"lists up to {_MOST_STEPS:,} blocks, and here may be {batch * tiles * blocks:,}"
   return None
+
+
+def why_not_gpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
+  """What the GPU kernel cannot do of this; None: it can."""
+  width = q.shape[3]
+  if q.dtype.name not in ("float16", "bfloat16") or k.dtype != q.dtype:
+    # WGMMA would take float32 in TF32, 10 bits of it.
+    return f"computes in float16 or bfloat16, not {q.dtype.name} and {k.dtype.name}"
+  if width % 16 or width > 256:
+    return f"has heads of multiples of 16 up to 256 dimensions, not {width}"
+  if cache is None:
+    return None
+  if cache.k.dtype.itemsize > 1 and cache.k.dtype != q.dtype:
+    return f"reads a cache of {q.dtype.name} or of 8 bits, not {cache.k.dtype.name}"
+  page = cache.k.shape[2]
+  if cache.table is not None and (page % 8 or (64 % page and page % 64)):
+    return f"needs pages of 8, 16, 32 or a multiple of 64 slots, not {page}"
+  return None
+
+
+_KERNELS = dict(tpu=why_not_tpu, gpu=why_not_gpu)

@@ -45,6 +45,11 @@ class Sizes(NamedTuple):
   cache: int = 256
   rows: int = 256
 
+  @classmethod
+  def of(cls, fresh: int, cache: int) -> "Sizes":
+    """By what `frontier_attention` takes."""
+    return cls(fresh, cache)
+
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
 def attend(

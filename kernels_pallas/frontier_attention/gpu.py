@@ -1,0 +1,318 @@
+"""Frontier attention on a Hopper GPU (sm_90): TMA, WGMMA, flash-decoding over the list of blocks.
+
+A block of threads has one key head of one row, a tile of rows (entries x heads of a group) and one
+part of the blocks of keys that the tile sees: the cache's first, then fresh ones. Parts are merged
+by their log-sum-exps (split-K); how many there are goes by shapes, what each gets by lengths.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental.pallas import mosaic_gpu as plgpu
+from jaxtyping import Array, Float, Int
+
+from kernels_pallas.frontier_attention import blocks, compat, gpu_kernel, softmax, tpu_work, xla
+from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.gpu_kernel import Shape
+from kernels_pallas.frontier_attention.law import Law
+
+_CORES = 132  # streaming multiprocessors of an H100 or H200
+_SHARED = 232_448 - 2_048  # bytes of a block of threads, less barriers
+
+
+class Sizes(NamedTuple):
+  """Keys of a block; rows and number of the warpgroups that compute; parts of a row's blocks.
+
+  None: by the shape. Only the interpreter takes other rows than 64.
+  """
+
+  block: int = 64
+  rows: int = 64
+  groups: int | None = None
+  parts: int | None = None
+
+  @classmethod
+  def of(cls, fresh: int, cache: int) -> "Sizes":
+    """By what `frontier_attention` takes: blocks of both kinds are of the same size here."""
+    return cls(block=max(min(fresh, cache) // 64 * 64, 64))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
+def attend(
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  queries: Queries,
+  keys: Keys,
+  cache: Cache | None,
+  position: Int[Array, "B T"] | None,
+  law: Law,
+  sizes: Sizes,
+  interpret: bool,
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
+  """See `frontier_attention`. The gradient is that of the blocks in XLA.
+
+  interpret: by the GPU interpreter, on any machine, for tests: of any dtype and head dimension.
+  """
+  arrays = q, k, v, queries, keys, cache, position
+  return run(*arrays, law, sizes, compat.interpret_params() if interpret else None)
+
+
+def _forward(*arguments):
+  *arrays, law, sizes, interpret = arguments
+  return attend(*arguments), tuple(arrays)
+
+
+def _backward(law, sizes, interpret, arrays, cotangents):
+  return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+
+
+attend.defvjp(_forward, _backward)
+
+
+def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpret):
+  """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
+  B, T, H, D = q.shape
+  G = k.shape[1]
+  # Keys that nobody sees may be NaN, and 0 * NaN is NaN.
+  used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
+  k, v = (jnp.where(used, x, 0).astype(x.dtype) for x in (k, v))
+  order = None
+  if max(T * (H // G), T) > sizes.rows:
+    order, key_order = blocks.order_of(queries, keys)
+    queries, keys = blocks.taken(queries, order), blocks.taken(keys, key_order)
+    q = jnp.take_along_axis(q, order[:, :, None, None], 1)
+    k, v = (jnp.take_along_axis(x, key_order[:, None, :, None], 2) for x in (k, v))
+    if position is not None:
+      position = jnp.take_along_axis(position, order, 1)
+  if cache is not None:
+    cache = _at_least_a_block(cache, sizes.block)
+  shape = _shape(q, k, queries, cache, sizes, interpret is not None)
+  tile = shape.groups * shape.rows
+  rows = _rows_of(queries, H // G)
+  rows, keys = blocks.padded(rows, keys, tile, shape.block)
+  lists = {}
+  if shape.fresh > 1:
+    some = blocks.any_visible(rows, keys, tile, shape.block)
+    lists |= _list("fresh", some)
+  if position is not None:
+    position = jnp.pad(
+      jnp.repeat(position, H // G, axis=1), ((0, 0), (0, -T * (H // G) % tile)), mode="edge"
+    )
+  if cache is not None and law.window is not None:
+    some = tpu_work.some_of_cache(cache, shape.block, rows, tile, position, law.window)
+    lists |= _list("cache", some)
+  q = q.reshape(B, T, G, H // G, D).transpose(0, 2, 1, 3, 4).reshape(B, G, -1, D)
+  q = jnp.pad(q, ((0, 0), (0, 0), (0, -q.shape[2] % tile), (0, 0)))
+  more = ((0, 0), (0, 0), (0, shape.fresh * shape.block - T), (0, 0))
+  exceptions = queries.hidden is not None or queries.own is not None
+  arrays = lists | dict(
+    q=q,
+    points=_points(rows, exceptions, position if law.window is not None else None),
+    k=jnp.pad(k, more),
+    v=jnp.pad(v, more),
+    labels=_labels(keys, exceptions),
+  )
+  out, lse = _call(arrays, cache, law, shape, interpret)
+  if shape.parts > 1:
+    out, lse = softmax.merged(out, lse)
+    out = out.astype(q.dtype)
+  else:
+    out, lse = out[0], lse[0]
+
+  def entries(x):
+    x = x[:, :, : T * (H // G)].reshape(B, G, T, H // G, *x.shape[3:])
+    return jnp.moveaxis(x, 1, 2).reshape(B, T, H, *x.shape[4:])
+
+  out, lse = entries(out), entries(lse)
+  if order is not None:
+    back = jnp.argsort(order, axis=1)
+    out = jnp.take_along_axis(out, back[:, :, None, None], 1)
+    lse = jnp.take_along_axis(lse, back[:, :, None], 1)
+  return out, lse
+
+
+def _at_least_a_block(cache: Cache, block: int) -> Cache:
+  """A cache of fewer slots than a block has, made longer: a copy of a few."""
+  if cache.table is not None or cache.capacity >= block:
+    return cache
+
+  def longer(x, axis):
+    more = [(0, 0)] * x.ndim
+    more[axis] = (0, block - cache.capacity)
+    return jnp.pad(x, more)
+
+  return cache._replace(
+    k=longer(cache.k, 2),
+    v=longer(cache.v, 2),
+    scales=None if cache.scales is None else tuple(longer(x, 2) for x in cache.scales),
+    position=None if cache.position is None else longer(cache.position, 1),
+  )
+
+
+def _rows_of(queries: Queries, group: int) -> Queries:
+  """An entry's labels for each of its heads: rows are entries x heads of a group."""
+
+  def repeat(x):
+    return None if x is None else jnp.repeat(x, group, axis=-1)
+
+  return Queries(*(repeat(x) for x in queries))
+
+
+def _list(name: str, some) -> dict:
+  """Blocks with something to see first, in order, and how many they are, of every tile."""
+  order = jnp.argsort(~some, axis=2, stable=True).astype(jnp.int32)
+  return {f"{name}_list": order, f"{name}_count": jnp.sum(some, axis=2, dtype=jnp.int32)}
+
+
+def _points(rows: Queries, exceptions: bool, position) -> Int[Array, "B C N"]:
+  """What rows know of themselves: stamps, then hidden key and own index, then position."""
+  parts = [rows.stamp]
+  if exceptions:
+    none = jnp.full_like(rows.index, -3)
+    hidden = none if rows.hidden is None else rows.hidden
+    own = none if rows.own is None else jnp.where(rows.own, rows.index, -3)
+    parts += [hidden[:, None], own[:, None]]
+  if position is not None:
+    parts.append(position[:, None])
+  return jnp.concatenate(parts, axis=1).astype(jnp.int32)
+
+
+def _labels(keys: Keys, exceptions: bool) -> Int[Array, "B C T"]:
+  parts = [keys.lo, keys.hi]
+  if exceptions:
+    parts.append(keys.index[:, None])
+  return jnp.concatenate(parts, axis=1).astype(jnp.int32)
+
+
+def _shape(q, k, queries, cache, sizes: Sizes, simulated: bool) -> Shape:
+  B, T, H, D = q.shape
+  G = k.shape[1]
+  block = sizes.block
+  narrow = cache is not None and cache.k.dtype.itemsize == 1
+  rows = T * (H // G)
+  groups = sizes.groups or (2 if rows > sizes.rows and D <= 128 else 1)
+  if narrow:
+    groups = 1
+  tiles = -(-rows // (groups * sizes.rows))
+  fresh, cached, capacity, page = -(-T // block), 0, 0, block
+  if cache is not None:
+    capacity = cache.capacity
+    cached = -(-capacity // block)
+    if cache.table is not None:
+      page = min(cache.k.shape[2], block)
+  parts = sizes.parts or _parts(B * G * tiles, cached + fresh)
+  wide = q.dtype.itemsize
+  fixed = groups * sizes.rows * (D * (wide + _part_dtype(q, parts).itemsize) + 64)
+  stage = 2 * block * D * (wide + narrow) + 16 * block * 4
+  stages = 2 if simulated else min(max((_SHARED - fixed) // stage, 1), 6)
+  return Shape(
+    heads=G, rows=sizes.rows, groups=groups, tiles=tiles, block=block, fresh=fresh, cached=cached,
+    capacity=capacity, page=page, parts=parts, stages=stages, dims=queries.stamp.shape[1],
+    simulated=simulated,
+  )  # fmt: skip
+
+
+def _part_dtype(q, parts: int):
+  """Of the outputs that are merged. Of wide heads float32 ones would leave no room for keys."""
+  return jnp.dtype(q.dtype if parts == 1 or q.shape[-1] > 128 else jnp.float32)
+
+
+def _parts(programs: int, blocks_of_row: int) -> int:
+  """Of a row's blocks: what takes the fewest turns of all cores, fewer parts where it is equal."""
+
+  def turns(parts):
+    # Merging reads and writes the outputs of all parts: about a block's time for two of them.
+    return -(-programs * parts // _CORES) * (-(-blocks_of_row // parts) + 2) + parts / 2
+
+  return min(range(1, min(blocks_of_row, 64) + 1), key=turns)
+
+
+def _call(arrays, cache, law: Law, shape: Shape, interpret):
+  q = arrays["q"]
+  B, G, N, D = q.shape
+  given = {}
+  if cache is not None:
+    given |= dict(lengths=cache.lengths.astype(jnp.int32), cache_k=cache.k, cache_v=cache.v)
+    if cache.table is not None:
+      given["table"] = cache.table.astype(jnp.int32)
+    if cache.scales is not None:
+      given["k_scale"], given["v_scale"] = (x.astype(jnp.float32) for x in cache.scales)
+    if law.window is not None:
+      more = ((0, 0), (0, max(shape.cached * shape.block - cache.capacity, 0)))
+      given["place"] = jnp.pad(cache.position, more).astype(jnp.int32)
+  given |= arrays
+  dtype = _part_dtype(q, shape.parts)
+  outs = dict(
+    out=jax.ShapeDtypeStruct((shape.parts, B, G, N, D), dtype),
+    lse=jax.ShapeDtypeStruct((shape.parts, B, G, N), jnp.float32),
+  )
+  scratch = _scratch(given, dtype, shape)
+  call = plgpu.kernel(
+    functools.partial(gpu_kernel.program, names=[*given, *outs, *scratch], law=law, shape=shape),
+    out_type=tuple(outs.values()),
+    scratch_types=tuple(scratch.values()),
+    grid=(B * G, shape.tiles, shape.parts),
+    grid_names=("unit", "tile", "part"),
+    num_threads=shape.groups + 1,
+    thread_name="group",
+    compiler_params=plgpu.CompilerParams(approx_math=True),
+    interpret=interpret,
+  )
+  return call(*given.values())
+
+
+def _scratch(given: dict, out_dtype, shape: Shape) -> dict:
+  q, (groups, rows, block, stages) = (
+    given["q"],
+    (shape.groups, shape.rows, shape.block, shape.stages),
+  )
+  D = q.shape[-1]
+
+  def tiled(*size, dtype=q.dtype):
+    return plgpu.SMEM(size, dtype, transforms=_transforms(D, dtype, shape.simulated))
+
+  pieces = block // shape.page
+  found = dict(
+    queries=tiled(groups, rows, D),
+    point=plgpu.SMEM((groups, given["points"].shape[1], rows), jnp.int32),
+    keys=tiled(stages, block, D),
+    values=tiled(stages, block, D),
+    label=plgpu.SMEM((stages, given["labels"].shape[1], block), jnp.int32),
+    outputs=tiled(groups, rows, D, dtype=out_dtype),
+    sums=plgpu.SMEM((groups, rows), jnp.float32),
+    query_here=plgpu.Barrier(num_arrivals=2, num_barriers=groups),
+    key_here=plgpu.Barrier(num_arrivals=pieces, num_barriers=stages),
+    value_here=plgpu.Barrier(num_arrivals=pieces, num_barriers=stages),
+    label_here=plgpu.Barrier(num_barriers=stages),
+    consumed=plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
+  )
+  if groups > 1:
+    found["cleaned"] = plgpu.Barrier(num_arrivals=groups)
+  if "k_scale" in given:
+    narrow = given["cache_k"].dtype
+    found |= dict(
+      narrow_keys=plgpu.SMEM((stages, block, D), narrow),
+      narrow_values=plgpu.SMEM((stages, block, D), narrow),
+      key_scales=plgpu.SMEM((stages, block), jnp.float32),
+      value_scales=plgpu.SMEM((stages, block), jnp.float32),
+      scale_here=plgpu.Barrier(num_arrivals=2 * pieces, num_barriers=stages),
+    )
+  if "place" in given:
+    found |= dict(
+      places=plgpu.SMEM((stages, block), jnp.int32),
+      place_here=plgpu.Barrier(num_barriers=stages),
+    )
+  return found
+
+
+def _transforms(width: int, dtype, simulated: bool):
+  """Tiles of 8 rows, as wide as the swizzle that divides a row."""
+  if simulated:
+    return ()
+  size = jnp.dtype(dtype).itemsize
+  swizzle = next(bytes for bytes in (128, 64, 32) if width * size % bytes == 0)
+  return plgpu.TilingTransform((8, swizzle // size)), plgpu.SwizzleTransform(swizzle)

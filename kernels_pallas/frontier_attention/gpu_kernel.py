@@ -1,0 +1,351 @@
+"""The program of a block of GPU threads: one warpgroup that copies, one or two that compute.
+
+A ring of `stages` blocks of keys and values in shared memory lies between them. The copying one
+waits until a stage was consumed by all, the computing ones until it has arrived; each of these has
+64 rows (entries x heads of a group) of its own, and keeps their softmax in registers.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import mosaic_gpu as plgpu
+
+from kernels_pallas.frontier_attention import compat
+from kernels_pallas.frontier_attention.law import Law
+
+_LOG2E = math.log2(math.e)
+_LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that nothing seen subtracts no inf
+_TILE = plgpu.Layout.WGMMA
+_ROWS, _COLUMNS = _TILE.reduce(1), _TILE.reduce(0)
+
+
+class Shape(NamedTuple):
+  """Static sizes of one call."""
+
+  heads: int  # key heads
+  rows: int  # of a warpgroup
+  groups: int  # warpgroups that compute
+  tiles: int  # of groups x rows
+  block: int  # keys of a block
+  fresh: int  # blocks of fresh entries in a row
+  cached: int  # blocks of the cache in a row; 0: no cache
+  capacity: int  # slots of a row
+  page: int  # slots that are copied at once: a block, or a page that is smaller
+  parts: int  # that the blocks of a row are shared out to
+  stages: int
+  dims: int  # of the intervals
+  simulated: bool
+
+
+class Refs:
+  """The references of one call by name; what the call does not have is None."""
+
+  def __init__(self, names, refs):
+    self._refs = dict(zip(names, refs, strict=True))
+
+  def __getattr__(self, name):
+    return self._refs.get(name)
+
+
+def program(*refs, names, law: Law, shape: Shape):
+  r = Refs(names, refs)
+  unit, tile, part = (lax.axis_index(name) for name in ("unit", "tile", "part"))
+  batch, head = lax.div(unit, shape.heads), lax.rem(unit, shape.heads)
+  cached = _blocks_of_cache(r, shape, batch, tile)
+  fresh = shape.fresh if r.fresh_count is None else r.fresh_count[batch, tile]
+  every = lax.div(cached + fresh + (shape.parts - 1), jnp.int32(shape.parts))
+  first = jnp.minimum(part * every, cached + fresh)
+  last = jnp.minimum(first + every, cached + fresh)
+  here = Here(unit, batch, head, tile, part, cached, first, last)
+  group = lax.axis_index("group")
+
+  @pl.when(group == shape.groups)
+  def _():
+    if shape.groups > 1:
+      plgpu.set_max_registers(40, action="decrease")
+    _copy_all(r, shape, here)
+
+  @pl.when(group < shape.groups)
+  def _():
+    if shape.groups > 1:
+      plgpu.set_max_registers(232, action="increase")
+    _compute_all(r, law, shape, here, group)
+
+
+class Here(NamedTuple):
+  """Scalars: which rows these are, and which blocks of keys are this part's."""
+
+  unit: int  # row of the batch x key heads + key head
+  batch: int
+  head: int
+  tile: int
+  part: int
+  cached: int  # blocks of the cache that the tile sees; fresh ones follow
+  first: int
+  last: int
+
+
+def _blocks_of_cache(r: Refs, shape: Shape, batch, tile):
+  if not shape.cached:
+    return jnp.int32(0)
+  if r.cache_count is not None:
+    return r.cache_count[batch, tile]
+  length = jnp.minimum(r.lengths[batch], shape.capacity)
+  return lax.div(length + (shape.block - 1), jnp.int32(shape.block))
+
+
+def _slots(r: Refs, shape: Shape, here: Here, step):
+  """(first slot of the block, first that is copied): the last block of a row begins earlier."""
+  block = step if r.cache_list is None else r.cache_list[here.batch, here.tile, step]
+  first = block * shape.block
+  if r.table is not None:
+    return first, first
+  return first, jnp.minimum(first, shape.capacity - shape.block)
+
+
+def _copy_all(r: Refs, shape: Shape, here: Here):
+  pieces = shape.block // shape.page
+
+  def of_cache(step, stage):
+    first, start = _slots(r, shape, here, step)
+    for i in range(pieces):
+      if r.table is None:
+        place = here.batch, here.head, pl.ds(start, shape.block)
+      else:
+        place = (*_page(r, shape, here, first + i * shape.page), pl.ds(0, shape.page))
+        size = r.cache_k.shape[2]
+        if size > shape.page:
+          place = (*place[:2], pl.ds(lax.rem(first, jnp.int32(size)), shape.page))
+      to = stage, pl.ds(i * shape.page, shape.page)
+      keys, values = (
+        (r.keys, r.values) if r.narrow_keys is None else (r.narrow_keys, r.narrow_values)
+      )
+      plgpu.copy_gmem_to_smem(r.cache_k.at[place], keys.at[to], r.key_here.at[stage])
+      plgpu.copy_gmem_to_smem(r.cache_v.at[place], values.at[to], r.value_here.at[stage])
+      if r.k_scale is not None:
+        plgpu.copy_gmem_to_smem(r.k_scale.at[place], r.key_scales.at[to], r.scale_here.at[stage])
+        plgpu.copy_gmem_to_smem(r.v_scale.at[place], r.value_scales.at[to], r.scale_here.at[stage])
+    if r.place is not None:
+      where = here.batch, pl.ds(start, shape.block)
+      plgpu.copy_gmem_to_smem(r.place.at[where], r.places.at[stage], r.place_here.at[stage])
+
+  def of_fresh(step, stage):
+    start = _fresh_start(r, shape, here, step)
+    for i in range(pieces):  # as many copies as of the cache: each arrives at the same barriers
+      place = here.batch, here.head, pl.ds(start + i * shape.page, shape.page)
+      to = stage, pl.ds(i * shape.page, shape.page)
+      plgpu.copy_gmem_to_smem(r.k.at[place], r.keys.at[to], r.key_here.at[stage])
+      plgpu.copy_gmem_to_smem(r.v.at[place], r.values.at[to], r.value_here.at[stage])
+    where = here.batch, pl.ds(0, r.labels.shape[1]), pl.ds(start, shape.block)
+    plgpu.copy_gmem_to_smem(r.labels.at[where], r.label.at[stage], r.label_here.at[stage])
+
+  def copy(step, _):
+    turn = step - here.first
+    stage = lax.rem(turn, jnp.int32(shape.stages))
+    pl.when(turn >= shape.stages)(lambda: plgpu.barrier_wait(r.consumed.at[stage]))
+    if shape.cached:
+      pl.when(step < here.cached)(lambda: of_cache(step, stage))
+      pl.when(step >= here.cached)(lambda: of_fresh(step, stage))
+    else:
+      of_fresh(step, stage)
+    return _
+
+  lax.fori_loop(here.first, here.last, copy, None)
+
+
+def _page(r: Refs, shape: Shape, here: Here, slot):
+  """Where the page of a slot is; slots past the table, and lies in it, are of some page."""
+  index = jnp.minimum(lax.div(slot, jnp.int32(r.cache_k.shape[2])), r.table.shape[1] - 1)
+  page = jnp.clip(r.table[here.batch, index], 0, r.cache_k.shape[0] - 1)
+  return page, here.head
+
+
+def _fresh_start(r: Refs, shape: Shape, here: Here, step):
+  block = step - here.cached
+  if r.fresh_list is not None:
+    block = r.fresh_list[here.batch, here.tile, block]
+  return block * shape.block
+
+
+def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
+  rows = pl.ds((here.tile * shape.groups + group) * shape.rows, shape.rows)
+  every = pl.ds(0, r.points.shape[1])
+  q, points = r.queries.at[group], r.point.at[group]
+  plgpu.copy_gmem_to_smem(r.q.at[here.batch, here.head, rows], q, r.query_here.at[group])
+  plgpu.copy_gmem_to_smem(r.points.at[here.batch, every, rows], points, r.query_here.at[group])
+  plgpu.barrier_wait(r.query_here.at[group])
+  square = shape.rows, shape.block
+  registers = compat.Registers(shape.simulated)
+
+  def over_rows(x):
+    return lax.broadcast_in_dim(x, square, [0])
+
+  def point(n):
+    return over_rows(registers.load(points.at[n], _ROWS))
+
+  def over_columns(ref):
+    return lax.broadcast_in_dim(registers.load(ref, _COLUMNS), square, [1])
+
+  def extend(carry, keys, values, seen, ready, k_scale=None, v_scale=None):
+    acc, top, total = carry
+    s = _product(q, keys, shape) * law.scale
+    if k_scale is not None:
+      s = s * over_columns(k_scale)
+    if law.soft_cap is not None:
+      s = law.soft_cap * _tanh(s / law.soft_cap)
+    s = jnp.where(seen, s * _LOG2E, _LEAST * 1.4)
+    now = jnp.maximum(top, jnp.max(s, axis=1))
+    keep = jnp.exp2(top - now)
+    p = jnp.exp2(s - over_rows(now))
+    total = total * keep + jnp.sum(p, axis=1)
+    if v_scale is not None:
+      p = jnp.where(seen, p * over_columns(v_scale), 0.0)
+    acc = acc * lax.broadcast_in_dim(keep, acc.shape, [0])
+    ready()
+    return _weighted(acc, p.astype(q.dtype), values, shape), now, total
+
+  def release(stage, loaded: bool):
+    if loaded:
+      plgpu.commit_smem()  # what was read into registers, not by WGMMA, before TMA writes over it
+    plgpu.barrier_arrive(r.consumed.at[stage])
+
+  def stage_of(step):
+    return lax.rem(step - here.first, jnp.int32(shape.stages))
+
+  def cached_step(step, carry):
+    stage = stage_of(step)
+    first, start = _slots(r, shape, here, step)
+    length = r.lengths[here.batch]
+    column = registers.iota(square, 1, _TILE)
+    seen = (column >= first - start) & (column < length - start)
+    if r.place is not None:
+      plgpu.barrier_wait(r.place_here.at[stage])
+      distance = point(r.points.shape[1] - 1) - over_columns(r.places.at[stage])
+      seen &= (distance < law.window) & (distance > -law.window)
+    scales = {}
+    if r.k_scale is not None:
+      plgpu.barrier_wait(r.scale_here.at[stage])
+      scales = dict(k_scale=r.key_scales.at[stage], v_scale=r.value_scales.at[stage])
+    plgpu.barrier_wait(r.key_here.at[stage])
+    keys, values = r.keys.at[stage], r.values.at[stage]
+    if r.narrow_keys is not None:
+      _widen(r.narrow_keys.at[stage], keys, shape)
+
+    def ready():
+      plgpu.barrier_wait(r.value_here.at[stage])
+      if r.narrow_values is not None:
+        _widen(r.narrow_values.at[stage], values, shape)
+      _forget_stale(r, shape, values, length - start, group)
+
+    carry = extend(carry, keys, values, seen, ready, **scales)
+    release(stage, loaded=shape.simulated or r.place is not None or bool(scales))
+    return carry
+
+  def fresh_step(step, carry):
+    stage = stage_of(step)
+    plgpu.barrier_wait(r.label_here.at[stage])
+    plgpu.barrier_wait(r.key_here.at[stage])
+    label, dims = r.label.at[stage], shape.dims
+    seen = None
+    for n in range(dims):
+      at = point(n)
+      inside = (over_columns(label.at[n]) <= at) & (at < over_columns(label.at[dims + n]))
+      seen = inside if seen is None else seen & inside
+    if r.label.shape[1] > 2 * dims:
+      index = over_columns(label.at[2 * dims])
+      seen = (seen & (point(dims) != index)) | (point(dims + 1) == index)
+
+    def ready():
+      plgpu.barrier_wait(r.value_here.at[stage])
+
+    carry = extend(carry, r.keys.at[stage], r.values.at[stage], seen, ready)
+    release(stage, loaded=True)
+    return carry
+
+  width = q.shape[-1]
+  carry = (
+    registers.full((shape.rows, width), 0, _TILE),
+    registers.full((shape.rows,), _LEAST, _ROWS),
+    registers.full((shape.rows,), 0, _ROWS),
+  )
+  turn = jnp.minimum(jnp.maximum(here.cached, here.first), here.last)
+  if shape.cached:
+    carry = lax.fori_loop(here.first, turn, cached_step, carry)
+  acc, top, total = lax.fori_loop(turn, here.last, fresh_step, carry)
+  some = total > 0
+  total = jnp.where(some, total, 1.0)
+  lse = jnp.where(some, (top + jnp.log2(total)) * (1 / _LOG2E), -jnp.inf)
+  r.outputs.at[group][...] = (acc / lax.broadcast_in_dim(total, acc.shape, [0])).astype(r.out.dtype)
+  r.sums.at[group][...] = lse
+  plgpu.commit_smem()
+  to = here.part, here.batch, here.head, rows
+  plgpu.copy_smem_to_gmem(r.outputs.at[group], r.out.at[to])
+  plgpu.copy_smem_to_gmem(r.sums.at[group], r.lse.at[to])
+  plgpu.wait_smem_to_gmem(0)
+
+
+def _tanh(x):
+  """By exp2: the fast tanh of a GPU is exact to 5e-4 only."""
+  return 1.0 - 2.0 / (1.0 + jnp.exp2(x * (2 * _LOG2E)))
+
+
+def _product(q, keys, shape: Shape):
+  """q @ keys^T."""
+  if shape.simulated:
+    return _dot(q[...], keys[...].T)
+
+  def product(acc):
+    plgpu.wgmma(acc, q, keys.transpose((1, 0)))
+    return acc[...]
+
+  return pl.run_scoped(product, plgpu.ACC((shape.rows, shape.block), jnp.float32))
+
+
+def _dot(a, b):
+  """For the interpreter, which knows neither transposed operands nor given accumulators.
+
+  Not jnp.dot: a thread pool computes it, whose threads may all stand waiting at barriers.
+  """
+  return jnp.sum(a[:, :, None].astype(jnp.float32) * b[None].astype(jnp.float32), axis=1)
+
+
+def _weighted(acc, p, values, shape: Shape):
+  """acc + p @ values."""
+  if shape.simulated:
+    return acc + _dot(p, values[...])
+  return pl.run_state(lambda ref: plgpu.wgmma(ref, p, values))(plgpu.ACC.init(acc))
+
+
+def _widen(narrow, wide, shape: Shape):
+  """8 bits to what the tensor cores multiply; one warpgroup computes where there are 8 bits."""
+  x = compat.Registers(shape.simulated).load(narrow, _TILE, optimized=False)
+  if jnp.issubdtype(x.dtype, jnp.floating):
+    x = x.astype(jnp.float16)  # the only conversion that the hardware has
+  wide[...] = x.astype(wide.dtype)
+  plgpu.commit_smem()
+
+
+def _forget_stale(r: Refs, shape: Shape, values, count, group):
+  """Values past the first `count`, which may be NaN, become 0: 0 * NaN is NaN."""
+
+  @pl.when(count < shape.block)
+  def _():
+    @pl.when(group == 0)
+    def _():
+      registers = compat.Registers(shape.simulated)
+      size, width = values.shape
+      # Piece by piece: a whole block beside the accumulator would not fit the registers.
+      piece = next(n for n in (64, 32, 16, width) if width % n == 0)
+      row = registers.iota((size, piece), 0, _TILE)
+      for start in range(0, width, piece):
+        part = values.at[pl.ds(0, size), pl.ds(start, piece)]
+        old = registers.load(part, _TILE)
+        part[...] = jnp.where(row < count, old, jnp.zeros_like(old))
+      plgpu.commit_smem()
+
+    if shape.groups > 1:
+      plgpu.barrier_arrive(r.cleaned)
+      plgpu.barrier_wait(r.cleaned)

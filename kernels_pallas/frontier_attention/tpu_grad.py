@@ -22,7 +22,7 @@ from kernels_pallas.frontier_attention.law import Law
 from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes
 from kernels_pallas.frontier_attention.tpu_work import Pairs
 
-# Of the 16 MiB that a kernel gets: what is counted in `_heads`, which is not all there is.
+# Of the 16 MiB that a kernel gets; `_heads` does not count everything.
 _BYTES = 10 << 20
 _ALONG = (((1,), (1,)), ((), ()))  # contracts the last axis of both
 _ACROSS = (((1,), (0,)), ((), ()))
@@ -66,14 +66,10 @@ def run(
   q, d_out, sums = (
     tpu_tiles.rows_of(tpu_tiles.taken(x, order.queries), G, shape) for x in (q, d_out, sums)
   )
-  sides = Sides(
-    q,
-    d_out.astype(q.dtype),
-    *(
-      tpu_tiles.whole_blocks(tpu_tiles.taken(x, order.keys, 2), shape).astype(q.dtype)
-      for x in (k, v)
-    ),
+  k_blocks, v_blocks = (
+    tpu_tiles.whole_blocks(tpu_tiles.taken(x, order.keys, 2), shape).astype(q.dtype) for x in (k, v)
   )
+  sides = Sides(q, d_out.astype(q.dtype), k_blocks, v_blocks)
   points = tpu_tiles.points_of(queries, None, H // G, shape)
   labels = tpu_tiles.labels_of(keys)
   some = blocks.any_visible(queries, keys, shape.tile, shape.block)
@@ -88,12 +84,12 @@ def run(
   return d_q, d_k, d_v
 
 
-def _heads(sides: Sides, most: int, standing: int, moving: int, shape: Shape) -> int:
-  """Of keys, in a step: as many as fit. `standing`, `moving`: rows that a head has of arrays."""
+def _heads(sides: Sides, most: int, shape: Shape, *, moved: int, kept: int) -> int:
+  """Of keys, in a step: as many as fit, with `moved` rows of arrays each, `kept` of sums."""
   G, D = sides.q.shape[1], sides.q.shape[3]
-  arrays = 2 * (standing + moving) * D * sides.q.dtype.itemsize
-  weights = 4 * shape.rows * shape.block * 4
-  fit = [n for n in range(1, min(G, most) + 1) if G % n == 0 and n * (arrays + weights) <= _BYTES]
+  # What is moved has two buffers; four blocks of scores and the like are in work.
+  size = (2 * moved * sides.q.dtype.itemsize + 4 * kept) * D + 4 * 4 * shape.rows * shape.block
+  fit = [n for n in range(1, min(G, most) + 1) if G % n == 0 and n * size <= _BYTES]
   return max(fit, default=1)
 
 
@@ -102,7 +98,7 @@ def _by_rows(
 ):
   """dq: a tile of rows stands, blocks of keys pass."""
   B, G, N, D = sides.q.shape
-  heads = _heads(sides, most, 4 * shape.rows, 2 * shape.block, shape)
+  heads = _heads(sides, most, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
   # Of the heads of a step, lse and rest in turn, in columns.
   sums = sums.reshape(B, G // heads, heads, N, 2).swapaxes(2, 3).reshape(B, -1, N, 2 * heads)
 
@@ -138,7 +134,7 @@ def _by_keys(
 ):
   """(dk, dv): a block of keys stands, tiles of rows pass."""
   B, G, _, D = sides.q.shape
-  heads = _heads(sides, most, 6 * shape.block, 2 * shape.rows, shape)
+  heads = _heads(sides, most, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block)
   # Rows on the lanes, a tile at a time, so that any number of them is whole.
   sums = sums.reshape(B, G // heads, heads, shape.tiles, shape.rows, 2).transpose(0, 1, 3, 2, 5, 4)
   sums = sums.reshape(B, G // heads, shape.tiles, 2 * heads, shape.rows)

@@ -15,6 +15,8 @@ from kernels_pallas.frontier_attention import blocks
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 
+_LANES = 128
+_BYTES = 14 << 20  # of the 16 MiB that a kernel gets
 _NO_KEY = -3  # an index that no key has, padding (-2) neither
 
 
@@ -40,11 +42,23 @@ class Sizes(NamedTuple):
   heads: int = 8  # of keys, in a step of the gradient
 
 
+def rows_that_fit(q, k, block: int = Sizes().fresh, most: int = Sizes().rows) -> int:
+  """Of a tile: `most`, or as often half of that as many or wide heads of keys ask for."""
+  heads, width, item = k.shape[1], q.shape[3], q.dtype.itemsize
+  # q and the output have two buffers, the log-sum-exp too; sums, a weight and a score each key.
+  row = 4 * width * item + 8 * _LANES + 4 * (2 * _LANES + width) + block * (4 + item)
+  keys = 4 * block * width * item
+  while most > 32 and heads * (most * row + keys) > _BYTES:
+    most //= 2
+  return most
+
+
 def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape:
   block, page, rows, _ = sizes
   _, T, H, _ = q.shape
   group = H // k.shape[1]
   sublanes = 32 // q.dtype.itemsize
+  rows = rows_that_fit(q, k, min(block, T), rows)
   tile = T if T * group <= rows else max(rows // group, 1)
   if tile < T and tile * group % sublanes:
     tile = max(tile // sublanes * sublanes, sublanes)

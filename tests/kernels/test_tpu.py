@@ -4,12 +4,13 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 
-from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu
+from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
 from tests.kernels import oracle, test_gradients
@@ -60,6 +61,16 @@ def test_has_a_gradient_by_name(lengths):
   found, expected = (test_gradients.gradients(given, implementation=name) for name in names)
   for side, other in expected.items():
     np.testing.assert_allclose(found[side], other, atol=5e-6, rtol=5e-5, err_msg=side)
+
+
+def test_more_and_wider_key_heads_get_lower_tiles():
+  def rows(heads, width, dtype):
+    q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((1, 512, 32, width), (1, heads, 512, width)))
+    return tpu_tiles.rows_that_fit(q, k)
+
+  # Compiled for v4, with 16 MiB for a kernel: twice as many rows did not fit where these are fewer.
+  assert [rows(heads, 128, jnp.bfloat16) for heads in (1, 8, 16, 32)] == [256, 256, 128, 64]
+  assert [rows(8, width, jnp.float32) for width in (128, 256)] == [256, 128]
 
 
 LOWERED = {

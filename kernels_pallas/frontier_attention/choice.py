@@ -5,13 +5,13 @@ from typing import Literal, NamedTuple
 import jax
 from jax.sharding import AxisType, get_abstract_mesh
 
+from kernels_pallas.frontier_attention import tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 
 Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "gpu_interpret"]
 
 # Five integers a step in the 1 MiB of scalar memory, and some of it is the compiler's.
 _MOST_STEPS = 40_000
-_TILE_ROWS = 256
 _HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 
 
@@ -87,7 +87,7 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
     if page % sublanes:
       return f"needs pages of a multiple of {sublanes} slots in {cache.k.dtype.name}, not {page}"
     blocks += -(-cache.capacity // page)
-  tiles = -(-entries * (heads // k.shape[1]) // _TILE_ROWS)
+  tiles = -(-entries * (heads // k.shape[1]) // tpu_tiles.rows_that_fit(q, k))
   if batch * tiles * blocks > _MOST_STEPS:
     return f"lists up to {_MOST_STEPS:,} blocks, and here may be {batch * tiles * blocks:,}"
   return None

@@ -6,7 +6,6 @@ the grid is as long as it. Rows are entries x heads of a group, padded together.
 """
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,40 +14,17 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, tpu_work, xla
+from kernels_pallas.frontier_attention import blocks, tpu_grad, tpu_tiles, tpu_work, xla
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes
 from kernels_pallas.frontier_attention.tpu_work import Steps
+
+__all__ = ["Sizes", "attend", "run"]
 
 _LANES = 128
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # below every score, and finite: see `_update`
-
-
-class Shape(NamedTuple):
-  """Static sizes of one call."""
-
-  tile: int  # entries of a tile of rows
-  rows: int  # of a tile
-  tiles: int
-  block: int  # fresh entries of a block
-  fresh: int  # blocks of fresh entries in a row
-  page: int  # slots of a block of the cache
-  cached: int  # blocks of the cache in a row; 0: no cache
-  dims: int  # of the intervals
-
-
-class Sizes(NamedTuple):
-  """Of a block, at most: fresh entries and cache slots (of pages: one); and rows of a tile."""
-
-  fresh: int = 128
-  cache: int = 256
-  rows: int = 256
-
-  @classmethod
-  def of(cls, fresh: int, cache: int) -> "Sizes":
-    """By what `frontier_attention` takes."""
-    return cls(fresh, cache)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
@@ -64,21 +40,33 @@ def attend(
   sizes: Sizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. The gradient is that of the blocks in XLA.
+  """See `frontier_attention`. The gradient is that of `tpu_grad`; over a cache XLA's.
 
   interpret: by the TPU interpreter, on any machine, for tests.
   """
   arrays = q, k, v, queries, keys, cache, position
-  return run(*arrays, law, sizes, pltpu.InterpretParams() if interpret else False)
+  return run(*arrays, law, sizes, _interpreter(interpret))
+
+
+def _interpreter(interpret):
+  return pltpu.InterpretParams() if interpret else False
 
 
 def _forward(*arguments):
   *arrays, law, sizes, interpret = arguments
-  return attend(*arguments), tuple(arrays)
+  found = attend(*arguments)
+  return found, (arrays, found)
 
 
-def _backward(law, sizes, interpret, arrays, cotangents):
-  return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+def _backward(law, sizes, interpret, kept, cotangents):
+  arrays, found = kept
+  q, k, v, queries, keys, cache, _ = arrays
+  if cache is not None:
+    return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+  gradients = tpu_grad.run(
+    q, k, v, found, cotangents, queries, keys, law, sizes, _interpreter(interpret)
+  )
+  return *gradients, None, None, None, None
 
 
 attend.defvjp(_forward, _backward)
@@ -86,22 +74,16 @@ attend.defvjp(_forward, _backward)
 
 def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpret):
   """`attend` without its gradient; `interpret` as pallas_call has it."""
-  B, T, H, D = q.shape
+  _, T, H, _ = q.shape
   G = k.shape[1]
-  shape = _shape(q, k, queries, cache, sizes)
-  # Keys that nobody sees may be NaN, and 0 * NaN is NaN.
-  used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
-  k, v = (jnp.where(used, x, 0).astype(x.dtype) for x in (k, v))
-  order = None
-  if max(shape.tiles, shape.fresh) > 1:
-    order, key_order = blocks.order_of(queries, keys)
-    queries, keys = blocks.taken(queries, order), blocks.taken(keys, key_order)
-    q = jnp.take_along_axis(q, order[:, :, None, None], 1)
-    k, v = (jnp.take_along_axis(x, key_order[:, None, :, None], 2) for x in (k, v))
-    if position is not None:
-      position = jnp.take_along_axis(position, order, 1)
-  queries, keys = blocks.padded(queries, keys, shape.tile, shape.block)
-  none = jnp.zeros((B, shape.tiles, 0), bool)
+  shape = tpu_tiles.shape_of(q, k, queries, cache, sizes)
+  k, v = tpu_tiles.where_seen(queries, keys, k, v)
+  order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
+  q = tpu_tiles.taken(q, order.queries)
+  k, v = (tpu_tiles.whole_blocks(tpu_tiles.taken(x, order.keys, 2), shape) for x in (k, v))
+  if position is not None:
+    position = tpu_tiles.taken(position, order.queries)
+  none = jnp.zeros((q.shape[0], shape.tiles, 0), bool)
   steps = tpu_work.steps_of(
     none
     if cache is None
@@ -109,84 +91,16 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
     blocks.any_visible(queries, keys, shape.tile, shape.block),
     cache,
   )
-  more = shape.fresh * shape.block - T
-  k, v = (jnp.pad(x, ((0, 0), (0, 0), (0, more), (0, 0))) for x in (k, v))
+  points = tpu_tiles.points_of(queries, position, H // G, shape)
   out, lse = _call(
-    steps, _rows(q, G, shape), _points(queries, position, H // G, shape), k, v, _labels(keys),
-    cache, law, shape, interpret,
+    steps, tpu_tiles.rows_of(q, G, shape), points, k, v, tpu_tiles.labels_of(keys), cache, law,
+    shape, interpret,
   )  # fmt: skip
-  out, lse = (_entries(x, B, T, H, shape) for x in (out, lse[..., :1]))
-  lse = lse[..., 0]
-  if order is not None:
-    back = jnp.argsort(order, axis=1)
-    out = jnp.take_along_axis(out, back[:, :, None, None], 1)
-    lse = jnp.take_along_axis(lse, back[:, :, None], 1)
-  return out, lse
-
-
-def _shape(q, k, queries, cache, sizes: Sizes) -> Shape:
-  block, page, rows = sizes
-  _, T, H, _ = q.shape
-  group = H // k.shape[1]
-  sublanes = 32 // q.dtype.itemsize
-  tile = T if T * group <= rows else max(rows // group, 1)
-  if tile < T and tile * group % sublanes:
-    tile = max(tile // sublanes * sublanes, sublanes)
-  cached = 0
-  if cache is not None:
-    page = cache.k.shape[2] if cache.table is not None else min(page, cache.capacity)
-    cached = -(-cache.capacity // page)
-  block = min(block, -(-T // sublanes) * sublanes)
-  return Shape(
-    tile=tile,
-    rows=-(-tile * group // sublanes) * sublanes,
-    tiles=-(-T // tile),
-    block=block,
-    fresh=-(-T // block),
-    page=page,
-    cached=cached,
-    dims=queries.stamp.shape[1],
+  back = tpu_tiles.back(order.queries)
+  out, lse = (
+    tpu_tiles.taken(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
   )
-
-
-def _rows(q, heads, shape: Shape):
-  """[B, G, tiles x rows, D]: entries of a tile x heads of the group, then padding."""
-  B, T, H, D = q.shape
-  q = jnp.pad(q, ((0, 0), (0, shape.tiles * shape.tile - T), (0, 0), (0, 0)))
-  q = q.reshape(B, shape.tiles, shape.tile, heads, H // heads, D).transpose(0, 3, 1, 2, 4, 5)
-  q = q.reshape(B, heads, shape.tiles, -1, D)
-  q = jnp.pad(q, ((0, 0),) * 3 + ((0, shape.rows - q.shape[3]), (0, 0)))
-  return q.reshape(B, heads, -1, D)
-
-
-def _entries(x, B, T, H, shape: Shape):
-  heads, width = x.shape[1], x.shape[3]
-  x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
-  x = x.reshape(B, heads, shape.tiles, shape.tile, H // heads, width).transpose(0, 2, 3, 1, 4, 5)
-  return x.reshape(B, -1, H, width)[:, :T]
-
-
-def _points(queries: Queries, position, group, shape: Shape) -> Int[Array, "B N C"]:
-  """What rows know of themselves, in columns: stamps, index, hidden key, own index, position."""
-  none = jnp.full_like(queries.index, -3)
-  hidden = none if queries.hidden is None else queries.hidden
-  own = none if queries.own is None else jnp.where(queries.own, queries.index, -3)
-  place = none
-  if position is not None:
-    more = ((0, 0), (0, none.shape[1] - position.shape[1]))
-    place = jnp.pad(position, more, mode="edge")
-  columns = jnp.concatenate(
-    [queries.stamp, *(x[:, None] for x in (hidden, own, place))], axis=1
-  ).swapaxes(1, 2)
-  B, _, width = columns.shape
-  columns = jnp.repeat(columns.reshape(B, shape.tiles, shape.tile, width), group, axis=2)
-  more = ((0, 0), (0, 0), (0, shape.rows - columns.shape[2]), (0, 0))
-  return jnp.pad(columns, more, mode="edge").reshape(B, -1, width).astype(jnp.int32)
-
-
-def _labels(keys: Keys) -> Int[Array, "B C T"]:
-  """What keys know of themselves, in rows: lo and hi of each dimension, index."""
-  return jnp.concatenate([keys.lo, keys.hi, keys.index[:, None]], axis=1).astype(jnp.int32)
+  return out, lse[..., 0]
 
 
 def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, interpret):
@@ -352,13 +266,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
 
   @pl.when(block[w] >= shape.cached)
   def _():
-    dims = shape.dims
-    seen = jnp.full((shape.rows, shape.block), True)
-    for n in range(dims):
-      lo, hi = ins["labels"][0, n : n + 1], ins["labels"][0, dims + n : dims + n + 1]
-      seen &= (lo <= column(n)) & (column(n) < hi)
-    index = ins["labels"][0, 2 * dims : 2 * dims + 1]
-    seen = (seen & (column(dims) != index)) | (column(dims + 1) == index)
+    seen = tpu_tiles.seen(shape.dims, column, lambda n: ins["labels"][0, n : n + 1])
     extend(seen, lambda head: ins["k"][0, head], lambda head: ins["v"][0, head])
 
   @pl.when(rows[w + 1] != here)

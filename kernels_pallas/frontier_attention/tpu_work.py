@@ -1,4 +1,4 @@
-"""The TPU kernel's list of work: which rows meet which block of keys, step by step of its grid."""
+"""The TPU kernels' lists of work: which rows meet which block of keys, step by step of a grid."""
 
 from typing import NamedTuple
 
@@ -33,11 +33,7 @@ def steps_of(
   """Blocks with something to see, by row, tile, cache before fresh; each tile has at least one."""
   batch, tiles, cached = some_cache.shape
   some = jnp.concatenate([some_cache, some_fresh], axis=2)
-  # A tile that sees nothing still has an output to write.
-  some = some.at[..., cached].max(~jnp.any(some, axis=2))
-  row, tile, block = (x.astype(jnp.int32) for x in jnp.nonzero(some, size=some.size, fill_value=0))
-  count = jnp.sum(some, dtype=jnp.int32)
-  work = jnp.arange(some.size) < count
+  row, tile, block, work, count = _listed(some, spare=cached)
   of_cache = (block < cached) & work
   if cache is None or cache.table is None:
     major, minor = row, block
@@ -57,6 +53,33 @@ def steps_of(
     lengths,
     count,
   )
+
+
+class Pairs(NamedTuple):
+  """1-D integers for the scalar memory: two sides of fresh entries, the outer one in runs.
+
+  `outer` is -1 past the `count` of steps, and has one entry more, as `Steps.rows` has.
+  """
+
+  outer: Int[Array, " W1"]  # row of the batch x I + i
+  inner: Int[Array, " W"]  # row of the batch x J + j
+  count: Int[Array, ""]
+
+
+def pairs_of(some: Bool[Array, "B I J"]) -> Pairs:
+  """Blocks with something to see, by row, i, j; each i has at least one."""
+  _, outers, inners = some.shape
+  row, i, j, work, count = _listed(some, spare=0)
+  outer = jnp.where(work, row * outers + i, -1)
+  return Pairs(jnp.append(outer, -1), row * inners + j, count)
+
+
+def _listed(some, spare):
+  """Places of what is true, then of nothing; with `spare` where a row has none: its output."""
+  some = some.at[..., spare].max(~jnp.any(some, axis=2))
+  places = (x.astype(jnp.int32) for x in jnp.nonzero(some, size=some.size, fill_value=0))
+  count = jnp.sum(some, dtype=jnp.int32)
+  return *places, jnp.arange(some.size) < count, count
 
 
 def _held(x, own):

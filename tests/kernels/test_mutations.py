@@ -11,11 +11,13 @@ from kernels_pallas.frontier_attention import (
   cache_blocks,
   softmax,
   tpu,
+  tpu_grad,
+  tpu_tiles,
   tpu_work,
   xla,
   xla_blocks,
 )
-from tests.kernels import oracle, test_gradients, test_tpu
+from tests.kernels import oracle, test_gradients, test_tpu, test_tpu_grad
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES, SMALL, attend
 
@@ -91,14 +93,16 @@ TPU = {
   "stale values are multiplied by 0": (
     tpu, "jnp.where(filled, values, jnp.zeros_like(values))", "values", "tree",
   ),
-  "keys that nobody sees are multiplied by 0": (tpu, "jnp.where(used, x, 0)", "x", "causal"),
+  "keys that nobody sees are multiplied by 0": (tpu_tiles, "jnp.where(used, x, 0)", "x", "causal"),
   "the output is not rescaled": (tpu, "acc[head] * keep", "acc[head]", "tree"),
   "the sum is not rescaled": (tpu, "keep * total[head]", "total[head]", "tree"),
   "the window by row": (
     tpu, "distance = column(shape.dims + 2)", "distance = first + 0 * column(0)",
     "pages in a window",
   ),
-  "one dimension of two": (tpu, "for n in range(dims):", "for n in range(1):", "documents_x_order"),
+  "one dimension of two": (
+    tpu_tiles, "for n in range(dims):", "for n in range(1):", "documents_x_order",
+  ),
   "a tile that sees nothing writes nothing": (
     tpu_work, "max(~jnp.any(some, axis=2))", "max(False)", "nothing to see",
   ),
@@ -118,6 +122,45 @@ BACKWARD = {
   "weights that are not normalised": ("- lse_tile[..., None])", ")"),
   "one block a query": ("tiles.cut(old, row, at, size) + new", "new"),
 }
+
+TPU_BACKWARD = {
+  "the log-sum-exp's cotangent with the wrong sign": (
+    tpu_grad, "axis=-1) - d_lse", "axis=-1) + d_lse", "soft cap",
+  ),
+  "queries without the scale": (tpu_grad, "(acc[...] * law.scale)", "acc[...]", "soft cap"),
+  "keys without the scale": (tpu_grad, "(acc_k[...] * law.scale)", "acc_k[...]", "soft cap"),
+  "scores without the scale": (tpu_grad, "s = s * law.scale", "pass", "soft cap"),
+  "the cap has slope one": (
+    tpu_grad, "d_s = d_s * (1 - jnp.square(s / law.soft_cap))", "pass", "soft cap",
+  ),
+  "weights that are not normalised": (tpu_grad, "- column(2 * head))", ")", "two_stream"),
+  "all heads share the first one's sums": (
+    tpu_grad, "column(2 * head + 1)", "column(1)", "two_stream",
+  ),
+  "an empty row subtracts minus infinity": (
+    tpu_grad, "softmax.finite_top(lse)", "lse", "two_stream",
+  ),
+  "one block of keys a query": (tpu_grad, "acc[head] +=", "acc[head] =", "content"),
+  "one tile of rows a key": (tpu_grad, "acc_k[head] +=", "acc_k[head] =", "content"),
+  "one tile of rows a value": (tpu_grad, "acc_v[head] +=", "acc_v[head] =", "content"),
+  "sums of the tile before": (tpu_grad, "acc[...] = jnp.zeros_like(acc)", "pass", "content"),
+  "the list of queries for the keys": (tpu_grad, "some.swapaxes(1, 2)", "some", "content"),
+  "gradients of keys in the order of queries": (
+    tpu_grad, "tpu_tiles.back(order.keys)", "tpu_tiles.back(order.queries)", "two_stream",
+  ),
+  "gradients in the order of stamps": (
+    tpu_tiles, "jnp.argsort(order, axis=1)", "order", "content",
+  ),
+  "keys that nobody sees are multiplied by 0": (
+    tpu_tiles, "jnp.where(used, x, 0)", "x", "two_stream",
+  ),
+  "a block that nobody sees has no gradient": (
+    tpu_work, "max(~jnp.any(some, axis=2))", "max(False)", "two_stream",
+  ),
+  "the last step is not told": (
+    tpu_work, "jnp.append(outer, -1)", "jnp.append(outer, outer[-1])", "canvas",
+  ),
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -168,4 +211,17 @@ def test_is_seen_in_the_gradient(name, mutate):
   expected = test_gradients.gradients(given, implementation="reference")
   mutate(xla_blocks, *BACKWARD[name])
   found = test_gradients.gradients(given, implementation="xla", block_sizes=SMALL)
+  assert not all(np.allclose(found[s], expected[s], atol=5e-6, rtol=5e-5) for s in expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TPU_BACKWARD)
+def test_is_seen_in_the_gradient_of_the_tpu_kernel(name, mutate):
+  module, old, new, case = TPU_BACKWARD[name]
+  arguments = test_tpu_grad.arguments(inputs(test_tpu_grad.CASES[case]))
+  clean = test_tpu_grad.arguments(test_tpu_grad.clean(inputs(test_tpu_grad.CASES[case])))
+  expected = test_tpu_grad.gradients(*clean, None)
+  mutate(module, old, new)
+  jax.clear_caches()
+  found = test_tpu_grad.gradients(*arguments, test_tpu_grad.SMALL)
   assert not all(np.allclose(found[s], expected[s], atol=5e-6, rtol=5e-5) for s in expected)

@@ -1,5 +1,6 @@
 """The TPU kernel without a TPU: interpreted, watched for races, and lowered for the real one."""
 
+import dataclasses
 import functools
 
 import jax
@@ -8,12 +9,11 @@ import numpy as np
 import pytest
 from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
-from jax.experimental.pallas import tpu as pltpu
 
-from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu
+from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
-from tests.kernels import oracle
+from tests.kernels import oracle, test_gradients
 from tests.kernels.cases import Case, inputs
 from tests.kernels.test_attention import CASES, close
 
@@ -47,14 +47,6 @@ def test_equals_the_oracle(name):
   close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
 
 
-@pytest.fixture
-def interpreting():
-  """The TPU interpreter as it is on two cores, with races found; what a failure leaves is gone."""
-  pltpu.reset_tpu_interpret_mode_state()
-  yield pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
-  pltpu.reset_tpu_interpret_mode_state()
-
-
 @pytest.mark.parametrize("name", ["pages in a window", pytest.param("own", marks=pytest.mark.slow)])
 def test_two_cores_do_not_race(name, interpreting):
   given = inputs(CASES[name])
@@ -62,19 +54,23 @@ def test_two_cores_do_not_race(name, interpreting):
   assert not interpreter.races.races_found
 
 
-def test_its_gradient_is_that_of_the_blocks_in_xla():
-  given = inputs(Case("content", entries=6, lengths=None))
-  weights = jax.random.normal(jax.random.key(0), given["q"].shape)
+@pytest.mark.parametrize("lengths", [None, (0, 21)], ids=["no cache", "over a cache"])
+def test_has_a_gradient_by_name(lengths):
+  given = jax.tree.map(test_gradients._clean, inputs(Case("content", entries=6, lengths=lengths)))
+  names = "tpu_interpret", "reference"
+  found, expected = (test_gradients.gradients(given, implementation=name) for name in names)
+  for side, other in expected.items():
+    np.testing.assert_allclose(found[side], other, atol=5e-6, rtol=5e-5, err_msg=side)
 
-  def loss(q, implementation):
-    out, lse = frontier_attention(**given | dict(q=q), implementation=implementation)
-    return jnp.vdot(weights, out) + jnp.sum(lse)
 
-  found, expected = (
-    jax.jit(jax.grad(functools.partial(loss, implementation=name)))(given["q"])
-    for name in ("tpu_interpret", "reference")
-  )
-  np.testing.assert_allclose(found, expected, atol=5e-6, rtol=5e-5)
+def test_more_and_wider_key_heads_get_lower_tiles():
+  def rows(heads, width, dtype):
+    q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((1, 512, 32, width), (1, heads, 512, width)))
+    return tpu_tiles.rows_that_fit(q, k)
+
+  # Compiled for v4, with 16 MiB for a kernel: twice as many rows did not fit where these are fewer.
+  assert [rows(heads, 128, jnp.bfloat16) for heads in (1, 8, 16, 32)] == [256, 256, 128, 64]
+  assert [rows(8, width, jnp.float32) for width in (128, 256)] == [256, 128]
 
 
 LOWERED = {
@@ -87,15 +83,34 @@ LOWERED = {
 }
 
 
+def lowered(case, dtype, program):
+  """The module of `program(arrays, attend)` for a TPU."""
+  given = inputs(
+    dataclasses.replace(case, capacity=512, heads=8, kv_heads=2, width=128, dtype=dtype)
+  )
+  arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array | tuple)}
+  rest = {name: x for name, x in given.items() if name not in arrays}
+
+  def attend(arrays):
+    return frontier_attention(**arrays, **rest, implementation="tpu")
+
+  run = jax.jit(functools.partial(program, attend))
+  return export.export(run, platforms=["tpu"])(arrays).mlir_module()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", LOWERED)
 def test_lowers_for_a_tpu(name, dtype):
-  case = LOWERED[name]
-  given = {
-    **inputs(Case(**vars(case) | dict(capacity=512, heads=8, kv_heads=2, width=128, dtype=dtype)))
-  }
-  arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array | tuple)}
-  rest = {name: x for name, x in given.items() if name not in arrays}
-  program = jax.jit(lambda arrays: frontier_attention(**arrays, **rest, implementation="tpu"))
-  lowered = export.export(program, platforms=["tpu"])(arrays)
-  assert "frontier_attention" in lowered.mlir_module()
+  assert "frontier_attention" in lowered(LOWERED[name], dtype, lambda attend, x: attend(x))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_its_gradient_lowers_for_a_tpu(dtype):
+  def program(attend, arrays):
+    out, pull = jax.vjp(lambda qkv: attend(arrays | qkv), {name: arrays[name] for name in "qkv"})
+    return pull(out)
+
+  module = lowered(LOWERED["training"], dtype, program)
+  # One of each: the forward is not run again.
+  for kernel in ("frontier_attention", "frontier_attention_dq", "frontier_attention_dkv"):
+    assert module.count(f'kernel_name = "{kernel}"') == 1, kernel

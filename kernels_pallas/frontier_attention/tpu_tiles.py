@@ -1,0 +1,179 @@
+"""How entries lie for the TPU kernels: in order, in tiles of rows and blocks of keys, with labels.
+
+Rows are entries x heads of a group, padded together. Who sees whom is found again in a kernel
+from what rows and keys know of themselves.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Shaped
+
+from kernels_pallas.frontier_attention import blocks
+from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+
+_LANES = 128
+_BYTES = 14 << 20  # of the 16 MiB that a kernel gets
+_NO_KEY = -3  # an index that no key has, padding (-2) neither
+
+
+class Shape(NamedTuple):
+  """Static sizes of one call."""
+
+  tile: int  # entries of a tile of rows
+  rows: int  # of a tile
+  tiles: int
+  block: int  # fresh entries of a block
+  fresh: int  # blocks of fresh entries in a row
+  page: int  # slots of a block of the cache
+  cached: int  # blocks of the cache in a row; 0: no cache
+  dims: int  # of the intervals
+
+
+class Sizes(NamedTuple):
+  """Of a block, at most: fresh entries and cache slots (of pages: one); and rows of a tile."""
+
+  fresh: int = 128
+  cache: int = 256
+  rows: int = 256
+  heads: int = 8  # of keys, in a step of the gradient
+
+  @classmethod
+  def of(cls, fresh: int, cache: int) -> "Sizes":
+    """By what `frontier_attention` takes."""
+    return cls(fresh, cache)
+
+
+def rows_that_fit(q, k, block: int = Sizes().fresh, most: int = Sizes().rows) -> int:
+  """Of a tile: `most`, or as often half of that as many or wide heads of keys ask for."""
+  heads, width, item = k.shape[1], q.shape[3], q.dtype.itemsize
+  # q and the output have two buffers, the log-sum-exp too; sums, a weight and a score each key.
+  row = 4 * width * item + 8 * _LANES + 4 * (2 * _LANES + width) + block * (4 + item)
+  keys = 4 * block * width * item
+  while most > 32 and heads * (most * row + keys) > _BYTES:
+    most //= 2
+  return most
+
+
+def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape:
+  block, page, rows, _ = sizes
+  _, T, H, _ = q.shape
+  group = H // k.shape[1]
+  sublanes = 32 // q.dtype.itemsize
+  rows = rows_that_fit(q, k, min(block, T), rows)
+  tile = T if T * group <= rows else max(rows // group, 1)
+  if tile < T and tile * group % sublanes:
+    tile = max(tile // sublanes * sublanes, sublanes)
+  cached = 0
+  if cache is not None:
+    page = cache.k.shape[2] if cache.table is not None else min(page, cache.capacity)
+    cached = -(-cache.capacity // page)
+  block = min(block, -(-T // sublanes) * sublanes)
+  return Shape(
+    tile=tile,
+    rows=-(-tile * group // sublanes) * sublanes,
+    tiles=-(-T // tile),
+    block=block,
+    fresh=-(-T // block),
+    page=page,
+    cached=cached,
+    dims=queries.stamp.shape[1],
+  )
+
+
+class Order(NamedTuple):
+  """Of a row's entries as queries and as keys (`blocks.order_of`); None: they stay as they are."""
+
+  queries: Int[Array, "B T"] | None = None
+  keys: Int[Array, "B T"] | None = None
+
+
+def ordered(queries: Queries, keys: Keys, shape: Shape) -> tuple[Order, Queries, Keys]:
+  """Both sides in order, and padded to whole tiles and blocks."""
+  order = Order()
+  if max(shape.tiles, shape.fresh) > 1:
+    order = Order(*blocks.order_of(queries, keys))
+    queries, keys = blocks.taken(queries, order.queries), blocks.taken(keys, order.keys)
+  return order, *blocks.padded(queries, keys, shape.tile, shape.block)
+
+
+def taken(x: Shaped[Array, "B ..."], order: Int[Array, "B T"] | None, axis: int = 1) -> jax.Array:
+  """Entries, along `axis`, in another order."""
+  if order is None:
+    return x
+  others = tuple(n for n in range(1, x.ndim) if n != axis)
+  return jnp.take_along_axis(x, jnp.expand_dims(order, others), axis)
+
+
+def back(order: Int[Array, "B T"] | None) -> Int[Array, "B T"] | None:
+  """The order that undoes this one."""
+  return None if order is None else jnp.argsort(order, axis=1)
+
+
+def where_seen(
+  queries: Queries, keys: Keys, *arrays: Float[Array, "B G T D"]
+) -> tuple[Float[Array, "B G T D"], ...]:
+  """Keys that nobody sees as zeros: they may be NaN, and 0 * NaN is NaN."""
+  used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
+  return tuple(jnp.where(used, x, 0).astype(x.dtype) for x in arrays)
+
+
+def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: Shape) -> Shaped[Array, "B G N D"]:
+  """Tiles x rows: entries of a tile x heads of the group, then padding by 0."""
+  B, T, H, D = x.shape
+  x = jnp.pad(x, ((0, 0), (0, shape.tiles * shape.tile - T), (0, 0), (0, 0)))
+  x = x.reshape(B, shape.tiles, shape.tile, heads, H // heads, D).transpose(0, 3, 1, 2, 4, 5)
+  x = x.reshape(B, heads, shape.tiles, -1, D)
+  x = jnp.pad(x, ((0, 0),) * 3 + ((0, shape.rows - x.shape[3]), (0, 0)))
+  return x.reshape(B, heads, -1, D)
+
+
+def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: Shape) -> Shaped[Array, "B T H D"]:
+  """The inverse of `rows_of`."""
+  B, heads, _, width = x.shape
+  x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
+  x = x.reshape(B, heads, shape.tiles, shape.tile, H // heads, width).transpose(0, 2, 3, 1, 4, 5)
+  return x.reshape(B, -1, H, width)[:, :T]
+
+
+def whole_blocks(x: Float[Array, "B G T D"], shape: Shape) -> Float[Array, "B G M D"]:
+  """Keys or values, padded by 0."""
+  return jnp.pad(x, ((0, 0), (0, 0), (0, shape.fresh * shape.block - x.shape[2]), (0, 0)))
+
+
+def points_of(queries: Queries, position, group, shape: Shape) -> Int[Array, "B N C"]:
+  """What rows know of themselves, in columns: stamps, hidden key, own index, position."""
+  none = jnp.full_like(queries.index, _NO_KEY)
+  hidden = none if queries.hidden is None else queries.hidden
+  own = none if queries.own is None else jnp.where(queries.own, queries.index, _NO_KEY)
+  place = none
+  if position is not None:
+    more = ((0, 0), (0, none.shape[1] - position.shape[1]))
+    place = jnp.pad(position, more, mode="edge")
+  columns = jnp.concatenate(
+    [queries.stamp, *(x[:, None] for x in (hidden, own, place))], axis=1
+  ).swapaxes(1, 2)
+  B, _, width = columns.shape
+  columns = jnp.repeat(columns.reshape(B, shape.tiles, shape.tile, width), group, axis=2)
+  more = ((0, 0), (0, 0), (0, shape.rows - columns.shape[2]), (0, 0))
+  return jnp.pad(columns, more, mode="edge").reshape(B, -1, width).astype(jnp.int32)
+
+
+def labels_of(keys: Keys) -> Int[Array, "B C M"]:
+  """What keys know of themselves, in rows: lo and hi of each dimension, index."""
+  return jnp.concatenate([keys.lo, keys.hi, keys.index[:, None]], axis=1).astype(jnp.int32)
+
+
+def seen(dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]):
+  """In a kernel: which rows see which keys, from the n-th of `points_of` and of `labels_of`.
+
+  One of the two stands in columns and the other in rows, and so does the mask.
+  """
+  index = label(2 * dims)
+  inside = point(dims) != index
+  for n in range(dims):
+    inside &= (label(n) <= point(n)) & (point(n) < label(dims + n))
+  return inside | (point(dims + 1) == index)

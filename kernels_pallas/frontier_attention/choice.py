@@ -78,11 +78,19 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
   batch, entries, heads, width = q.shape
   if q.dtype.name not in ("float32", "bfloat16"):
     return f"computes in float32 or bfloat16, not {q.dtype.name}"
-  if width % 128:
-    return f"reads heads of 128 or 256 dimensions in place, {width} it would copy the cache for"
+  if width % 16:
+    return f"needs heads of a multiple of 16 dimensions, not {width}"
   blocks = -(-entries // 128)
   if cache is not None:
-    page = cache.k.shape[2] if cache.table is not None else 256
+    slots = cache.k.shape[2]  # of a page, or of a row
+    if width % 128 and slots % 128:
+      # Only then do slots fill the lanes better than anything else: see `tpu._call`.
+      kind = "rows" if cache.table is None else "pages"
+      return (
+        f"needs {kind} of a multiple of 128 slots for heads of {width} dimensions, not {slots}: "
+        "it would copy the cache"
+      )
+    page = 256 if cache.table is None else slots
     sublanes = 32 // cache.k.dtype.itemsize
     if page % sublanes:
       return f"needs pages of a multiple of {sublanes} slots in {cache.k.dtype.name}, not {page}"

@@ -121,6 +121,9 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
   def of_cache(w, rows, block, major, minor, *_):
     return major[w], 0, minor[w], 0
 
+  def of_turned(w, rows, block, major, minor, *_):
+    return major[w], 0, 0, minor[w]
+
   def of_scales(w, rows, block, major, minor, *_):
     return major[w], 0, minor[w]
 
@@ -144,8 +147,14 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
   ]
   if cache is not None:
     names += ["cache_k", "cache_v"]
-    arrays += [cache.k, cache.v]
-    specs += [pl.BlockSpec((1, G, shape.page, D), of_cache)] * 2
+    if shape.turned:
+      # Heads that do not fill their lanes: XLA keeps such a cache with its slots on the lanes, so
+      # this moves nothing, where to read it as it is written would copy all of it.
+      arrays += [x.swapaxes(2, 3) for x in (cache.k, cache.v)]
+      specs += [pl.BlockSpec((1, G, D, shape.page), of_turned)] * 2
+    else:
+      arrays += [cache.k, cache.v]
+      specs += [pl.BlockSpec((1, G, shape.page, D), of_cache)] * 2
     if cache.scales is not None:
       names += ["k_scale", "v_scale"]
       arrays += cache.scales
@@ -203,8 +212,11 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
   def column(n):
     return ins["points"][0, :, n : n + 1]
 
-  def extend(seen, keys, values, k_scale=None, v_scale=None):
-    """All heads, phase by phase: one's matrix products run beside another's exponentials."""
+  def extend(seen, keys, values, k_scale=None, v_scale=None, slots=0):
+    """All heads, phase by phase: one's matrix products run beside another's exponentials.
+
+    slots: which axis of keys and values they are.
+    """
     dtype = out.dtype
     # In float32 the matrix unit would round to bfloat16 unless it is told not to.
     precise = lax.Precision.HIGHEST if dtype == jnp.float32 else None
@@ -213,7 +225,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
     )
     scores, weights = [], []
     for head in range(heads):
-      s = product(ins["q"][0, head], keys(head).astype(dtype), (((1,), (1,)), ((), ())))
+      s = product(ins["q"][0, head], keys(head).astype(dtype), (((1,), (1 - slots,)), ((), ())))
       s = s * law.scale
       if k_scale is not None:
         s = s * k_scale(head)
@@ -238,7 +250,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
         p = p * v_scale(head)
       weights.append((keep[:, :1], p.astype(dtype)))
     for head, (keep, p) in enumerate(weights):
-      out_head = product(p, values(head).astype(dtype), (((1,), (0,)), ((), ())))
+      out_head = product(p, values(head).astype(dtype), (((1,), (slots,)), ((), ())))
       acc[head] = acc[head] * keep + out_head
 
   if shape.cached:
@@ -248,11 +260,13 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       first = block[w] * shape.page
       length = lengths[lax.div(here, shape.tiles)]
       seen = first + lax.broadcasted_iota(jnp.int32, (shape.rows, shape.page), 1) < length
-      filled = first + lax.broadcasted_iota(jnp.int32, (shape.page, 1), 0) < length
       if law.window is not None:
         distance = column(shape.dims + 2) - ins["place"][0, 0]
         seen &= (distance < law.window) & (distance > -law.window)
       slot = first + lax.broadcasted_iota(jnp.int32, (1, shape.page), 1) < length
+      filled = slot
+      if not shape.turned:
+        filled = first + lax.broadcasted_iota(jnp.int32, (shape.page, 1), 0) < length
 
       def filled_values(head):
         values = ins["cache_v"][0, head]
@@ -262,7 +276,8 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
         return lambda head: jnp.where(slot, ins[name][0, head : head + 1], 0.0)
 
       scales = {name: scale(name) for name in ("k_scale", "v_scale") if name in ins}
-      extend(seen, lambda head: ins["cache_k"][0, head], filled_values, **scales)
+      slots = 1 if shape.turned else 0
+      extend(seen, lambda head: ins["cache_k"][0, head], filled_values, **scales, slots=slots)
 
   @pl.when(block[w] >= shape.cached)
   def _():

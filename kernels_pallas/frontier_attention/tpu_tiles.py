@@ -31,6 +31,7 @@ class Shape(NamedTuple):
   page: int  # slots of a block of the cache
   cached: int  # blocks of the cache in a row; 0: no cache
   dims: int  # of the intervals
+  turned: bool  # the cache has its slots on the lanes: see `tpu._call`
 
 
 class Sizes(NamedTuple):
@@ -81,6 +82,7 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
     page=page,
     cached=cached,
     dims=queries.stamp.shape[1],
+    turned=cache is not None and q.shape[3] % _LANES > 0,
   )
 
 

@@ -132,7 +132,7 @@ REFUSED = {
   "unknown implementation 'cuda'; there are: reference, xla, tpu, tpu_interpret": dict(
     implementation="cuda"
   ),
-  "the TPU kernel reads heads of 128 or 256": dict(implementation="tpu"),
+  "the TPU kernel needs heads of a multiple of 16 dimensions, not 8": dict(implementation="tpu"),
   "page_table is of a cache, and there is none": dict(
     cache_k=None, cache_v=None, lengths=None, page_table=jnp.zeros((2, 4), jnp.int32)
   ),
@@ -152,12 +152,24 @@ def test_the_default_says_why():
   device = AbstractDevice(device_kind="TPU v5 lite", num_cores=1, platform="tpu")
   with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
     assert chosen(q, k) == ("tpu", "the TPU kernel")
-    few = chosen(q[..., :80], k[..., :80])
-    assert few.name == "xla" and "heads of 128 or 256 dimensions in place, 80" in few.reason
+    few = chosen(q[..., :72], k[..., :72])
+    assert few.name == "xla" and "heads of a multiple of 16 dimensions, not 72" in few.reason
     pages = Cache(*(jnp.zeros((9, 2, 24, 128), jnp.int8),) * 2, jnp.zeros(1), jnp.zeros((1, 4)))
     assert "a multiple of 32 slots in int8, not 24" in chosen(q, k, pages).reason
+    narrow = q[..., :80], k[..., :80]
+    assert chosen(*narrow, _zeros((9, 2, 256, 80), pages=4)).name == "tpu"
+    assert "pages of a multiple of 128 slots for heads of 80 dimensions, not 64: it would copy" in (
+      chosen(*narrow, _zeros((9, 2, 64, 80), pages=4)).reason
+    )
+    assert "rows of a multiple of 128 slots" in chosen(*narrow, _zeros((1, 2, 1000, 80))).reason
     long = pages._replace(
       **{n: jnp.zeros((1, 2, 32, 128)) for n in "kv"}, table=jnp.zeros((1, 50_000))
     )
     assert "up to 40,000 blocks, and here may be 50,001" in chosen(q, k, long).reason
     assert "not float16" in chosen(q.astype(jnp.float16), k).reason
+
+
+def _zeros(shape, pages=None):
+  k = jnp.zeros(shape, jnp.bfloat16)
+  table = None if pages is None else jnp.zeros((1, pages), jnp.int32)
+  return Cache(k, k, jnp.zeros(1, jnp.int32), table)

@@ -93,6 +93,12 @@ TPU = {
   "stale values are multiplied by 0": (
     tpu, "jnp.where(filled, values, jnp.zeros_like(values))", "values", "tree",
   ),
+  "stale values of narrow heads are multiplied by 0": (
+    tpu, "filled = slot\n", "filled = slot | True\n", "64 dimensions",
+  ),
+  "the first block of narrow heads again": (
+    tpu, "major[w], 0, 0, minor[w]", "major[w], 0, 0, 0", "64 dimensions",
+  ),
   "keys that nobody sees are multiplied by 0": (tpu_tiles, "jnp.where(used, x, 0)", "x", "causal"),
   "the output is not rescaled": (tpu, "acc[head] * keep", "acc[head]", "tree"),
   "the sum is not rescaled": (tpu, "keep * total[head]", "total[head]", "tree"),
@@ -196,7 +202,7 @@ def test_is_seen_in_the_output(name, mutate):
 @pytest.mark.parametrize("name", TPU)
 def test_is_seen_in_the_tpu_kernel(name, mutate):
   module, old, new, case = TPU[name]
-  given = inputs(CASES[case])
+  given = inputs(test_tpu.CASES[case])
   mutate(module, old, new)
   found = test_tpu.run(given, True)
   assert not all(

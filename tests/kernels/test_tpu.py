@@ -15,14 +15,28 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
 from tests.kernels import oracle, test_gradients
 from tests.kernels.cases import Case, inputs
-from tests.kernels.test_attention import CASES, close
+from tests.kernels.test_attention import CASES as ALL
+from tests.kernels.test_attention import close
 
 # Blocks of 8 fresh entries and 16 slots, tiles of 16 rows: several of each, the last ones short.
 SMALL = tpu.Sizes(8, 16, 16)
 SOON = (
   "tree", "documents_x_order", "own", "pages in a window", "int8 in pages", "no cache",
-  "nothing to see", "bfloat16",
+  "nothing to see", "bfloat16", "64 dimensions", "96 dimensions, int8",
 )  # fmt: skip
+# Heads that do not fill their lanes: a cache of theirs has its slots there.
+NARROW = {
+  "64 dimensions": Case("tree", entries=6, kv_heads=1, width=64),
+  "80 dimensions in pages": Case("tree", lengths=(3, 21), page=8, width=80, window=6, soft_cap=1.5),
+  "96 dimensions, int8": Case(
+    "tree", entries=6, lengths=(7, 40), page=8, kv_heads=1, width=96, cache_dtype="int8"
+  ),
+  "64 dimensions, int8 in a row": Case("tree", width=64, cache_dtype="int8"),
+  "80 dimensions, bfloat16": Case("tree", page=8, width=80, dtype="bfloat16"),
+  "80 dimensions, no cache": Case("two_stream", lengths=None, width=80),
+  "192 dimensions": Case("tree", width=192),
+}
+CASES = ALL | NARROW
 TOLERANCE = dict(float32=2e-6, bfloat16=2e-2)
 
 
@@ -73,21 +87,28 @@ def test_more_and_wider_key_heads_get_lower_tiles():
   assert [rows(8, width, jnp.float32) for width in (128, 256)] == [256, 128]
 
 
+def _large(mask, **how):
+  return Case(mask, **dict(capacity=512, heads=8, kv_heads=2, width=128) | how)
+
+
 LOWERED = {
-  "a token": Case("causal", entries=1, lengths=(0, 0)),
-  "a tree": Case("tree", entries=16, lengths=(0, 0)),
-  "a large tree in pages": Case("tree", entries=64, lengths=(0, 0), page=256),
-  "pages in a window": Case("tree", entries=16, lengths=(0, 0), page=256, window=100),
-  "int8": Case("tree", entries=16, lengths=(0, 0), page=256, cache_dtype="int8"),
-  "training": Case("two_stream", entries=512, lengths=None),
+  "a token": _large("causal", entries=1, lengths=(0, 0)),
+  "a tree": _large("tree", entries=16, lengths=(0, 0)),
+  "a large tree in pages": _large("tree", entries=64, lengths=(0, 0), page=256),
+  "pages in a window": _large("tree", entries=16, lengths=(0, 0), page=256, window=100),
+  "int8": _large("tree", entries=16, lengths=(0, 0), page=256, cache_dtype="int8"),
+  "training": _large("two_stream", entries=512, lengths=None),
+  "64 dimensions": _large("tree", entries=16, lengths=(0, 0), width=64),
+  "96 dimensions, int8 in pages": _large(
+    "tree", entries=16, lengths=(0, 0), page=256, cache_dtype="int8", width=96
+  ),
+  "training with 80 dimensions": _large("causal", entries=256, lengths=None, width=80),
 }
 
 
 def lowered(case, dtype, program):
   """The module of `program(arrays, attend)` for a TPU."""
-  given = inputs(
-    dataclasses.replace(case, capacity=512, heads=8, kv_heads=2, width=128, dtype=dtype)
-  )
+  given = inputs(dataclasses.replace(case, dtype=dtype))
   arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array | tuple)}
   rest = {name: x for name, x in given.items() if name not in arrays}
 

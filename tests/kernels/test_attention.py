@@ -90,6 +90,19 @@ def test_the_default_reads_a_cache_in_blocks_or_at_once(lengths):
   close(attend(given), oracle.attention(**given), 4e-6, f"{lengths} of 300 slots")
 
 
+@pytest.mark.parametrize(("entries", "loops"), [(16, False), (64, True)])
+def test_short_rows_are_taken_at_once_however_many(entries, loops):
+  """In blocks there would be an iteration a row, nearly all of it over padding."""
+  given = inputs(Case("causal", entries=entries, lengths=None))
+  arrays = {
+    name: jax.ShapeDtypeStruct((1 << 14, *x.shape[1:]), x.dtype)
+    for name, x in given.items()
+    if isinstance(x, jax.Array)
+  }
+  program = jax.make_jaxpr(lambda arrays: frontier_attention(**given | arrays))(arrays)
+  assert ("while[" in str(program)) == loops
+
+
 def test_parts_over_disjoint_keys_merge_to_the_whole():
   given = inputs(Case("tree", entries=6, lengths=(7, 21)))
   whole = frontier_attention(**given, implementation="reference")

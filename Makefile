@@ -5,6 +5,7 @@
 #
 # PY=python3.13 make test   uses another Python, in .venv-3.13
 # PARITY=no|auto|yes        torch for the parity tests: never / if a CPU build is found / always
+# WORKERS=0|1|2|...|auto    processes that share the suite; auto: one a core, 4 at most
 PY ?= python3
 PARITY ?= auto
 
@@ -20,6 +21,9 @@ CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
+# Part of a suite runs in this process: another one takes seconds to start, and prints no output.
+WORKERS ?= $(if $(ARGS),0,auto)
+PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 SHORT ?= $(wildcard tests/test_layout.py tests/core tests/kernels)
 
 .PHONY: demo test test-slow test-latest lint bench parity clean check-python
@@ -29,14 +33,14 @@ demo: $(CORE)
 	@$(BIN) -m experiments.demo
 
 test: $(DEV) $(ORACLES)
-	@$(BIN) -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 test-slow: $(DEV) $(ORACLES)
 	@$(BIN) -m pytest -m slow $(ARGS)
 
 test-latest:
 	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \
-	  ARGS='$(SHORT)' test
+	  WORKERS='$(WORKERS)' ARGS='$(SHORT)' test
 
 lint: $(DEV)
 	@$(BIN) -m ruff check .

@@ -54,6 +54,7 @@ EXTRAS["dev"] = [
   "chex>=0.1.91",
   "hypothesis>=6.100",
   "pytest>=8",
+  "pytest-xdist>=3.6",
   "ruff",
   "setuptools>=77",
   "ty",

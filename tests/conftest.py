@@ -1,7 +1,9 @@
 """Settings of the whole suite, made before anything touches a JAX backend.
 
 Subprocess tests inherit them through the environment. A test that needs several devices starts its
-own process: the device count is part of the cache's keys, so the main suite keeps to one.
+own process: the device count is part of the cache's keys, so the main suite keeps to one. Processes
+that share the suite (`make test`) share the cache: what one compiled the others read, and an entry
+that is not written to its end yet is compiled again.
 """
 
 import gc
@@ -40,6 +42,13 @@ hypothesis.settings.register_profile(
 # HYPOTHESIS_PROFILE=explore draws new examples, and more of them.
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
+
+
+def pytest_collection_finish():
+  """Tracing makes much garbage, and every module is walked for it: a tenth of the time."""
+  gc.collect()
+  gc.freeze()
+  gc.set_threshold(10_000, 20, 20)
 
 
 def _mappings() -> int:

@@ -35,7 +35,8 @@ _AT_ONCE_FEW, _AT_ONCE_MANY, _FEW_ROWS, _MANY_ROWS = 0.65, 0.5, 16, 64
 
 
 # Fresh entries are taken at once where their scores are few, which is faster there even at half
-# of the pairs hidden: those of all rows, in float32.
+# of the pairs hidden: those of all rows, in float32; or, of any number of rows, where those of one
+# are no more than the outputs of its one block would be.
 _AT_ONCE_BYTES, _AT_ONCE_ENTRIES = 1 << 23, 512
 
 
@@ -123,10 +124,12 @@ def _partial(fresh: Partial | Seen) -> Partial:
 
 
 def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | Seen:
-  batch, heads, rows, _ = q.shape
+  batch, heads, rows, width = q.shape
   entries = k.shape[2]
   if sizes.fresh is None:
     few = 4 * batch * heads * rows * entries < _AT_ONCE_BYTES and entries < _AT_ONCE_ENTRIES
+    # A row of few entries is one block, most of it padding, and there is an iteration a row.
+    few |= 2 * entries <= blocks.BLOCK and entries**2 <= blocks.BLOCK * width
   else:
     few = entries <= sizes.fresh
   if not few:

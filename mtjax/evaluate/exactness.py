@@ -252,16 +252,17 @@ def _tree(topology, token, size, height, breadth) -> TokenTree:
   """The topology in a larger one; missing nodes hold nonsense."""
   more = size - topology.size
 
-  def column(values, filling):
-    row = jnp.asarray([*values, *[filling] * more], jnp.int32)
-    return jnp.tile(row, (len(token), 1))
+  # Tiled by numpy: there are as many numbers of drafts as trees, and JAX compiles for each.
+  def column(values, filling, dtype=np.int32):
+    row = np.array([*values, *[filling] * more], dtype)
+    return jnp.asarray(np.tile(row, (len(token), 1)))
 
   return TokenTree(
     token=jnp.asarray(np.pad(token, ((0, 0), (0, more)), constant_values=10**6), jnp.int32),
     parent=column(topology.parent, 0),
     depth=column(topology.depth, 1),
     order=column(topology.order, 0),
-    valid=column([True] * topology.size, False) > 0,
+    valid=column([True] * topology.size, False, bool),
     height=height,
     breadth=breadth,
   )
@@ -278,10 +279,11 @@ def _outcomes(verifier, p_rows, draft):
   if not verifier.needs_q:
     draft = draft.replace(q=None)
   stops, laws = [], []
+  arrays = jax.tree.map(np.asarray, (p_rows, draft))
   with jax.enable_x64(True):
     for start in range(0, total, CHUNK):
       index = np.minimum(np.arange(start, start + CHUNK), total - 1)
-      chunk = jax.tree.map(lambda x, index=index: jnp.asarray(x[index]), (p_rows, draft))
+      chunk = jax.tree.map(lambda x, index=index: x[index], arrays)
       stop, law = _compiled(verifier.procedure)(*chunk)
       stops.append(np.asarray(stop))
       laws.append(np.asarray(law))

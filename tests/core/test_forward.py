@@ -5,48 +5,56 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax import frontier as F
+from mtjax import frontier as builders
+from mtjax.cache import KVCache
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.types import LayerKV
+from tests.compiled import Compiled
 
+F = Compiled(builders)
 TOLERANCE = 2e-5
 
 
 def _tokens(seed, *shape, vocab=48):
-  return jax.random.randint(jax.random.key(seed), shape, 0, vocab)
+  return np.random.default_rng(seed).integers(0, vocab, shape)
 
 
 def _close(one, other, message=""):
   np.testing.assert_allclose(one, other, atol=TOLERANCE, rtol=0, err_msg=message)
 
 
-def _commit(cache, output, frontier, count):
-  path = jnp.broadcast_to(jnp.arange(frontier.size), frontier.token.shape)
-  return cache.commit(output.kv, frontier.position, path, jnp.asarray(count))
+def _commit(cache, output, entries, count):
+  return _append(cache, output.kv, entries.position, jnp.asarray(count))
+
+
+@jax.jit
+def _append(cache, kv, position, count):
+  path = jnp.broadcast_to(jnp.arange(position.shape[1]), position.shape)
+  return cache.commit(kv, position, path, count)
 
 
 def test_step_by_step_equals_one_causal_frontier(tiny):
   model, params, forward = tiny
   tokens = _tokens(1, 2, 9)
-  whole = forward(params, F.causal(tokens)).logits
+  whole = np.asarray(forward(params, F.causal(tokens)).logits)
   cache = model.allocate(2, 12)
   for step in range(9):
     frontier = F.causal(tokens[:, step : step + 1], start=cache.length)
     output = forward(params, frontier, cache)
-    _close(output.logits[:, 0], whole[:, step], f"step {step}")
+    _close(np.asarray(output.logits)[:, 0], whole[:, step], f"step {step}")
     cache = _commit(cache, output, frontier, [1, 1])
 
 
 def test_ragged_prefix_in_the_cache_and_the_rest(tiny):
   model, params, forward = tiny
   tokens, lengths = _tokens(2, 2, 9), np.array([6, 3])
-  whole = forward(params, F.causal(tokens)).logits
+  whole = np.asarray(forward(params, F.causal(tokens)).logits)
   prefix = F.causal(tokens[:, :6], length=jnp.asarray(lengths))
   cache = _commit(model.allocate(2, 12), forward(params, prefix), prefix, lengths)
-  rest = jnp.stack([tokens[row, n : n + 3] for row, n in enumerate(lengths)])
+  rest = np.stack([tokens[row, n : n + 3] for row, n in enumerate(lengths)])
   output = forward(params, F.causal(rest, start=cache.length), cache)
   for row, n in enumerate(lengths):
-    _close(output.logits[row], whole[row, n : n + 3])
+    _close(np.asarray(output.logits)[row], whole[row, n : n + 3])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -57,18 +65,18 @@ def test_tree_logits_equal_each_root_path_run_alone(tiny, seed):
   prompt, nodes = _tokens(3, 1, 5), _tokens(4, 1, 9)
   prefix = F.causal(prompt)
   cache = _commit(model.allocate(1, 12), forward(params, prefix), prefix, [5])
-  tree = forward(params, F.tree(nodes, jnp.asarray(parent[None]), start=5), cache)
+  tree = np.asarray(forward(params, F.tree(nodes, parent[None], start=5), cache).logits)
   for leaf in range(9):
     path, up = [], leaf
     while up >= 0:
       path.append(up)
       up = parent[up]
     path = path[::-1]
-    alone = jnp.concatenate([prompt, nodes[:, np.array(path)]], axis=1)
+    alone = np.concatenate([prompt, nodes[:, path]], axis=1)
     # Padded to one length, so that all leaves share a compilation.
-    alone = jnp.pad(alone, ((0, 0), (0, 14 - alone.shape[1])))
-    logits = forward(params, F.causal(alone)).logits[0, 5 : 5 + len(path)]
-    _close(tree.logits[0, np.array(path)], logits, f"leaf {leaf}")
+    alone = np.pad(alone, ((0, 0), (0, 14 - alone.shape[1])))
+    logits = np.asarray(forward(params, F.causal(alone)).logits)
+    _close(tree[0, path], logits[0, 5 : 5 + len(path)], f"leaf {leaf}")
 
 
 def test_committing_a_tree_path_equals_running_it(tiny):
@@ -80,15 +88,15 @@ def test_committing_a_tree_path_equals_running_it(tiny):
   tree = F.tree(nodes, parent, start=cache.length)
   output = forward(params, tree, cache)
   path = jnp.array([[0, 2, 4, 5], [0, 1, 0, 0]])
-  cache = cache.commit(output.kv, tree.position, path, jnp.array([4, 2]))
+  cache = jax.jit(KVCache.commit)(cache, output.kv, tree.position, path, jnp.array([4, 2]))
   np.testing.assert_array_equal(cache.length, [8, 6])
   last = _tokens(7, 2, 1)
-  after = forward(params, F.causal(last, start=cache.length), cache).logits
+  after = np.asarray(forward(params, F.causal(last, start=cache.length), cache).logits)
   for row, nodes_kept in enumerate(([0, 2, 4, 5], [0, 1])):
-    text = jnp.concatenate([prompt[row], nodes[row, np.array(nodes_kept)], last[row]])
-    text = jnp.pad(text, (0, 9 - len(text)))[None]
+    text = np.concatenate([prompt[row], nodes[row, nodes_kept], last[row]])
+    text = np.pad(text, (0, 9 - len(text)))[None]
     at = 4 + len(nodes_kept)
-    _close(after[row, 0], forward(params, F.causal(text)).logits[0, at])
+    _close(after[row, 0], np.asarray(forward(params, F.causal(text)).logits)[0, at])
 
 
 def test_query_stream_equals_running_each_prefix_alone(tiny):
@@ -98,43 +106,43 @@ def test_query_stream_equals_running_each_prefix_alone(tiny):
   order = np.random.default_rng(0).permutation(size)
   rank = np.empty(size, int)
   rank[order] = np.arange(size)
-  position = jnp.arange(size)[None]
-  query = jnp.full((1, size), 48)  # the first extra embedding
-  streams = F.two_stream(tokens, query, position, jnp.asarray(rank[None]))
-  queries = forward(params, streams).logits[0, size:]
+  query = np.full((1, size), 48)  # the first extra embedding
+  streams = F.two_stream(tokens, query, np.arange(size)[None], rank[None])
+  queries = np.asarray(forward(params, streams).logits)[0, size:]
   for step in range(size):
     # The decided entries alone, committed, then the one query: later ones are absent, not masked.
+    # What fills the frontier up to one size, and so one compilation, is no entry of the text.
     known = np.sort(order[:step])
-    cache = model.allocate(1, size)
-    if step:
-      alone = F.content(tokens[:, known], jnp.asarray(known[None]), jnp.asarray(rank[known][None]))
-      cache = _commit(cache, model.forward(params, alone), alone, [step])
-    target = F.query(query[:, :1], jnp.asarray([[order[step]]]), jnp.asarray([[step]]))
-    _close(queries[order[step]], forward(params, target, cache).logits[0, 0], f"rank {step}")
+    filled = [np.pad(x[known], (0, size - step))[None] for x in (tokens[0], np.arange(size), rank)]
+    alone = F.content(*filled, valid=np.arange(size)[None] < step)
+    cache = _commit(model.allocate(1, size), forward(params, alone), alone, [step])
+    target = F.query(query[:, :1], order[None, step : step + 1], np.array([[step]]))
+    found = np.asarray(forward(params, target, cache).logits)
+    _close(queries[order[step]], found[0, 0], f"rank {step}")
 
 
 def test_block_diffusion_frontier_equals_a_dense_mask(tiny):
   model, params, forward = tiny
   size, width = 8, 4
   noisy, clean = _tokens(9, 1, size), _tokens(10, 1, size)
-  block = jnp.arange(size)[None] // width
-  both = forward(params, F.block_diffusion(noisy, clean, block)).logits[0]
+  block = np.arange(size)[None] // width
+  both = np.asarray(forward(params, F.block_diffusion(noisy, clean, block)).logits)[0]
   # Block 1 of the noisy half is a canvas over the clean first block, committed.
   first = F.bidirectional(clean[:, :width])
   cache = _commit(model.allocate(1, 8), forward(params, first), first, [width])
   canvas = F.bidirectional(noisy[:, width:], start=width)
-  _close(both[width:size], forward(params, canvas, cache).logits[0])
-  _close(both[:width], forward(params, F.bidirectional(noisy[:, :width])).logits[0])
+  _close(both[None, width:size], forward(params, canvas, cache).logits)
+  _close(both[None, :width], forward(params, F.bidirectional(noisy[:, :width])).logits)
 
 
 def test_packed_documents_equal_each_alone(tiny):
   _, params, forward = tiny
   tokens = _tokens(11, 1, 9)
   document = jnp.array([[1] * 4 + [2] * 5])
-  logits = forward(params, F.packed(tokens, document)).logits[0]
-  second = jnp.pad(tokens[:, 4:], ((0, 0), (0, 4)))
-  _close(logits[:4], forward(params, F.causal(tokens)).logits[0, :4])
-  _close(logits[4:], forward(params, F.causal(second)).logits[0, :5])
+  logits = np.asarray(forward(params, F.packed(tokens, document)).logits)[0]
+  second = np.pad(tokens[:, 4:], ((0, 0), (0, 4)))
+  _close(logits[:4], np.asarray(forward(params, F.causal(tokens)).logits)[0, :4])
+  _close(logits[4:], np.asarray(forward(params, F.causal(second)).logits)[0, :5])
 
 
 def test_unused_slots_may_hold_anything(tiny):
@@ -143,12 +151,12 @@ def test_unused_slots_may_hold_anything(tiny):
   lengths = jnp.array([6, 4])
   prefix = F.causal(tokens, length=lengths)
   poison = model.allocate(2, 9)
-  nan = jnp.full_like(poison.layers[0].k, jnp.nan)
+  nan = np.full_like(poison.layers[0].k, np.nan)
   poison = poison.replace(layers=tuple(LayerKV(nan, nan) for _ in poison.layers))
   output = forward(params, prefix)
   clean = _commit(model.allocate(2, 9), output, prefix, lengths)
   poisoned = _commit(poison, output, prefix, lengths)
-  assert bool(jnp.isnan(poisoned.layers[0].k[1, :, 4:]).all()), "commit wrote past the count"
+  assert np.isnan(np.asarray(poisoned.layers[0].k)[1, :, 4:]).all(), "commit wrote past the count"
   step = F.causal(_tokens(13, 2, 2), start=lengths)
   _close(forward(params, step, poisoned).logits, forward(params, step, clean).logits)
 
@@ -158,21 +166,23 @@ def test_commit_never_overwrites_what_is_committed(tiny):
   prefix = F.causal(_tokens(14, 1, 6))
   output = forward(params, prefix)
   cache = _commit(model.allocate(1, 7), output, prefix, [6])
-  path = jnp.arange(6)[None]
-  full = cache.commit(output.kv, prefix.position, path, jnp.array([4]))
-  np.testing.assert_array_equal(full.layers[0].k[:, :, :6], cache.layers[0].k[:, :, :6])
-  one = full.commit(output.kv, prefix.position, path[:, :1], jnp.array([1]))
+  path = np.arange(6)[None]
+  commit = jax.jit(KVCache.commit)
+  full = commit(cache, output.kv, prefix.position, path, jnp.array([4]))
+  kept, before = (np.asarray(x.layers[0].k)[:, :, :6] for x in (full, cache))
+  np.testing.assert_array_equal(kept, before)
+  one = commit(full, output.kv, prefix.position, path[:, :1], jnp.array([1]))
   np.testing.assert_array_equal(one.layers[0].k, full.layers[0].k)
 
 
 def test_logits_only_where_asked_for(tiny):
   model, params, forward = tiny
   frontier = F.causal(_tokens(15, 2, 8))
-  rows = jnp.array([[7, 0], [3, 3]])
+  rows = np.array([[7, 0], [3, 3]])
   some = forward(params, frontier, None, rows)
   whole = forward(params, frontier)
-  _close(some.logits, jnp.take_along_axis(whole.logits, rows[:, :, None], axis=1))
-  none = forward(params, frontier, None, jnp.zeros((2, 0), jnp.int32))
+  _close(some.logits, np.take_along_axis(np.asarray(whole.logits), rows[:, :, None], axis=1))
+  none = forward(params, frontier, None, np.zeros((2, 0), np.int32))
   assert none.logits.shape == (2, 0, 48) and none.features.shape == (2, 8, 24)
   # The head must be computed for the rows asked for, not for all and then gathered.
   big = jax.jit(model.forward).lower(params, frontier, None, rows[:, :1]).compile()
@@ -184,18 +194,19 @@ def test_logits_only_where_asked_for(tiny):
 def test_features_are_the_input_of_the_head(tiny):
   _, params, forward = tiny
   output = forward(params, F.causal(_tokens(16, 1, 4)))
-  _close(output.logits, output.features @ params["embedding"]["table"].T)
+  table = np.asarray(params["embedding"]["table"])
+  _close(output.logits, np.asarray(output.features) @ table.T)
 
 
 def test_refusals_come_before_compilation(tiny):
-  model, params, _ = tiny
+  model, params, forward = tiny
   with pytest.raises(ValueError, match="cache of 2 rows, frontier of 1"):
     model.forward(params, F.causal(_tokens(0, 1, 3)), model.allocate(2, 4))
   with pytest.raises(ValueError, match="capacity >= 1, got 0"):
     model.allocate(1, 0)
   with pytest.raises(ValueError, match="cannot fit a cache of 4 slots"):
     frontier = F.causal(_tokens(0, 1, 5))
-    _commit(model.allocate(1, 4), model.forward(params, frontier), frontier, [5])
+    _commit(model.allocate(1, 4), forward(params, frontier), frontier, [5])
 
 
 @pytest.mark.parametrize("field", ["remat", "norm", "norm_placement", "qk_norm", "mlp", "dtype"])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtjax import frontier as F
+from mtjax import frontier as builders
+from tests.compiled import Compiled
 
 # Sizes are fixed and values drawn: a new shape would cost a compilation, a new value nothing.
-_tree = jax.jit(F.tree)
-_dense = jax.jit(F.as_dense)
+F = Compiled(builders)
 
 
 def _tokens(size, batch=1):
@@ -40,9 +40,9 @@ def test_tree_sees_ancestors_and_itself(size, seed, reach):
   rng = np.random.default_rng(seed)
   # reach 1 makes chains, a large one makes bushes; -1 makes a new root.
   parent = np.array([rng.integers(max(-1, node - reach), node) for node in range(size)])
-  frontier = _tree(_tokens(size), jnp.asarray(parent[None]), start=jnp.array([7]))
+  frontier = F.tree(_tokens(size), jnp.asarray(parent[None]), start=jnp.array([7]))
   mask, depth = _ancestors(parent)
-  np.testing.assert_array_equal(_dense(frontier)[0], mask)
+  np.testing.assert_array_equal(F.as_dense(frontier)[0], mask)
   np.testing.assert_array_equal(frontier.position[0], 7 + depth)
   assert sorted(np.asarray(frontier.stamp[0, 0])) == list(range(size)), "stamps are a preorder"
 

@@ -5,8 +5,11 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax import frontier as F
+from mtjax import frontier as builders
 from mtjax.types import Frontier
+from tests.compiled import Compiled
+
+F = Compiled(builders)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,28 +37,28 @@ class Case:
 
 
 def _ranks(rng, batch, entries):
-  return jnp.asarray(np.stack([rng.permutation(entries) for _ in range(batch)]))
+  return np.stack([rng.permutation(entries) for _ in range(batch)])
 
 
 def _masks(rng, batch, T):
-  token = jnp.zeros((batch, T), jnp.int32)
+  token = np.zeros((batch, T), np.int32)
   half = token[:, : T // 2]
   rank = _ranks(rng, batch, T)
   short = _ranks(rng, batch, T // 2)
-  index = jnp.broadcast_to(jnp.arange(T), token.shape)
+  index = np.broadcast_to(np.arange(T), token.shape)
   parent = np.stack([[-1, *(rng.integers(-1, n) for n in range(1, T))] for _ in range(batch)])
-  documents = jnp.asarray(np.sort(rng.integers(0, 4, (batch, T)), axis=1)[:, ::-1])
+  documents = np.sort(rng.integers(0, 4, (batch, T)), axis=1)[:, ::-1]
 
   def canvas():
-    return F.bidirectional(token, length=jnp.full((batch,), T - 3))
+    return F.bidirectional(token, length=np.full((batch,), T - 3))
 
   return dict(
-    causal=lambda: F.causal(token, length=jnp.full((batch,), T - 2)),
-    tree=lambda: F.tree(token, jnp.asarray(parent)),
-    invalid_tree=lambda: F.tree(token, jnp.asarray(parent), valid=index < T - 4),
+    causal=lambda: F.causal(token, length=np.full((batch,), T - 2)),
+    tree=lambda: F.tree(token, parent),
+    invalid_tree=lambda: F.tree(token, parent, valid=index < T - 4),
     packed=lambda: F.packed(token, documents),
     canvas=canvas,
-    nobody=lambda: F.causal(token, length=jnp.zeros((batch,), jnp.int32)),
+    nobody=lambda: F.causal(token, length=np.zeros((batch,), np.int32)),
     content=lambda: F.content(token, index, rank),
     two_stream=lambda: F.two_stream(half, half, index[:, : T // 2], short),
     any_subset=lambda: F.concatenate(
@@ -65,7 +68,7 @@ def _masks(rng, batch, T):
     block_causal=lambda: F.block_causal(token, index // 5),
     block_local=lambda: F.block_local(token, rank // 5),
     documents_x_order=lambda: F.both(F.packed(token, documents), F.content(token, index, rank)),
-    hidden=lambda: canvas().replace(hidden=jnp.where(index % 3 == 0, (index * 7) % T, -1)),
+    hidden=lambda: canvas().replace(hidden=np.where(index % 3 == 0, (index * 7) % T, -1)),
     # Queries first: nobody else sees them, and they stand last among the sorted keys.
     own=lambda: F.concatenate(
       F.query(half, index[:, T // 2 :], short).replace(own=index[:, T // 2 :] % 2 == 0),
@@ -94,11 +97,12 @@ def inputs(case: Case, seed: int = 0) -> dict:
   dense = np.asarray(F.as_dense(given))
   for x in fresh:
     x[np.broadcast_to(~dense.any(axis=1)[:, None], x.shape[:3])] = np.nan
+  labels = {name: getattr(given, name) for name in ("stamp", "lo", "hi", "hidden", "own")}
   found = dict(
     q=jnp.asarray(normal(B, T, case.heads, D), case.dtype),
     k=jnp.asarray(fresh[0], case.dtype),
     v=jnp.asarray(fresh[1], case.dtype),
-    **{name: getattr(given, name) for name in ("stamp", "lo", "hi", "hidden", "own")},
+    **{name: None if x is None else jnp.asarray(x) for name, x in labels.items()},
     soft_cap=case.soft_cap,
     scale=case.scale,
     window=case.window,
@@ -110,7 +114,7 @@ def inputs(case: Case, seed: int = 0) -> dict:
     found |= _cache(case, rng, normal)
   if case.window is not None:
     start = 0 if case.lengths is None else np.asarray(case.lengths)[:, None]
-    found["position"] = jnp.asarray(given.position + start, jnp.int32)
+    found["position"] = jnp.asarray(np.asarray(given.position) + start, jnp.int32)
   return found
 
 

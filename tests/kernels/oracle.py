@@ -10,6 +10,11 @@ def attention(
 ):  # fmt: skip
   """(out, lse) of one query at a time over the keys it sees, which are gathered first."""
   q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+  # Read one by one below, which of a JAX array costs a dispatch each.
+  stamp, lo, hi, hidden, own, position, cache_position, page_table, lengths = (
+    None if x is None else np.asarray(x)
+    for x in (stamp, lo, hi, hidden, own, position, cache_position, page_table, lengths)
+  )
   batch, entries, heads, width = q.shape
   scale = width**-0.5 if scale is None else scale
   out, lse = np.zeros(q.shape), np.full(q.shape[:3], -np.inf)

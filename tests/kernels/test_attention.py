@@ -61,7 +61,7 @@ def test_equals_the_oracle(name):
   expected = oracle.attention(**given)
   # bfloat16 rounds weights before they meet the values, and the result.
   tolerance = dict(float32=2e-6, bfloat16=2e-2)[case.dtype]
-  close(frontier_attention(**given, implementation="reference"), expected, tolerance, "reference")
+  close(attend(given, implementation="reference"), expected, tolerance, "reference")
   found = attend(given, implementation="xla", block_sizes=SMALL)
   close(found, expected, tolerance, "xla")
 
@@ -90,16 +90,27 @@ def test_the_default_reads_a_cache_in_blocks_or_at_once(lengths):
   close(attend(given), oracle.attention(**given), 4e-6, f"{lengths} of 300 slots")
 
 
+@pytest.mark.parametrize(("entries", "loops"), [(16, False), (64, True)])
+def test_short_rows_are_taken_at_once_however_many(entries, loops):
+  """In blocks there would be an iteration a row, nearly all of it over padding."""
+  given = inputs(Case("causal", entries=entries, lengths=None))
+  arrays = {
+    name: jax.ShapeDtypeStruct((1 << 14, *x.shape[1:]), x.dtype)
+    for name, x in given.items()
+    if isinstance(x, jax.Array)
+  }
+  program = jax.make_jaxpr(lambda arrays: frontier_attention(**given | arrays))(arrays)
+  assert ("while[" in str(program)) == loops
+
+
 def test_parts_over_disjoint_keys_merge_to_the_whole():
   given = inputs(Case("tree", entries=6, lengths=(7, 21)))
-  whole = frontier_attention(**given, implementation="reference")
-  fresh = frontier_attention(
-    **given | dict.fromkeys(("cache_k", "cache_v", "lengths", "page_table", "kv_scales")),
-    implementation="reference",
+  no_cache = dict.fromkeys(("cache_k", "cache_v", "lengths", "page_table", "kv_scales"))
+  nobody = dict(lo=given["hi"])  # the cache alone
+  whole, fresh, cached = (
+    attend(given | other, implementation="reference") for other in ({}, no_cache, nobody)
   )
-  nobody = given | dict(lo=given["hi"])  # the cache alone
-  cached = frontier_attention(**nobody, implementation="reference")
-  found = merged(*(jnp.stack(x) for x in zip(fresh, cached, strict=True)))
+  found = jax.jit(merged)(*(np.stack(x) for x in zip(fresh, cached, strict=True)))
   close(found, [np.asarray(x, np.float64) for x in whole], 2e-6, "merged")
 
 

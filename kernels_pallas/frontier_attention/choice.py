@@ -27,7 +27,8 @@ def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None) -> Choice:
     return Choice("xla", f"blocks in XLA: there is no kernel for {platform}")
   name = platform.upper()
   if partitioned():
-    return Choice("xla", f"blocks in XLA: on a mesh the {name} kernel must be under shard_map")
+    why = f"on a mesh the {name} kernel must be called under shard_map"
+    return Choice("xla", f"blocks in XLA: {why}")
   reason = why_not(platform, q, k, cache) or _why_not_here(platform)
   if reason is not None:
     return Choice("xla", f"blocks in XLA: the {name} kernel {reason}")

@@ -13,11 +13,20 @@ import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, compat, gpu_kernel, softmax, tpu_work, xla
+from kernels_pallas.frontier_attention import (
+  blocks,
+  compat,
+  gpu_kernel,
+  softmax,
+  sorting,
+  tpu_work,
+  xla,
+)
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.gpu_kernel import Shape
 from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.sorting import Order
 
 _CORES = 132  # streaming multiprocessors of an H100 or H200
 _SHARED = 232_448 - 2_048  # bytes of a block of threads, less barriers
@@ -77,17 +86,14 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
   """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]
-  # Keys that nobody sees may be NaN, and 0 * NaN is NaN.
-  used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
-  k, v = (jnp.where(used, x, 0).astype(x.dtype) for x in (k, v))
-  order = None
-  if max(T * (H // G), T) > sizes.rows:
-    order, key_order = blocks.order_of(queries, keys)
-    queries, keys = blocks.taken(queries, order), blocks.taken(keys, key_order)
-    q = jnp.take_along_axis(q, order[:, :, None, None], 1)
-    k, v = (jnp.take_along_axis(x, key_order[:, None, :, None], 2) for x in (k, v))
+  k, v = sorting.where_seen(queries, keys, k, v)
+  order = Order()
+  if T * (H // G) > sizes.rows or T > sizes.block:
+    order, queries, keys = sorting.of(queries, keys)
+    q = sorting.taken(q, order.queries)
+    k, v = (sorting.taken(x, order.keys, 2) for x in (k, v))
     if position is not None:
-      position = jnp.take_along_axis(position, order, 1)
+      position = sorting.taken(position, order.queries)
   if cache is not None:
     cache = _at_least_a_block(cache, sizes.block)
   shape = _shape(q, k, queries, cache, sizes, interpret is not None)
@@ -127,12 +133,8 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
     x = x[:, :, : T * (H // G)].reshape(B, G, T, H // G, *x.shape[3:])
     return jnp.moveaxis(x, 1, 2).reshape(B, T, H, *x.shape[4:])
 
-  out, lse = entries(out), entries(lse)
-  if order is not None:
-    back = jnp.argsort(order, axis=1)
-    out = jnp.take_along_axis(out, back[:, :, None, None], 1)
-    lse = jnp.take_along_axis(lse, back[:, :, None], 1)
-  return out, lse
+  back = sorting.back(order.queries)
+  return sorting.taken(entries(out), back), sorting.taken(entries(lse), back)
 
 
 def _at_least_a_block(cache: Cache, block: int) -> Cache:

@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, tpu_grad, tpu_tiles, tpu_work, xla
+from kernels_pallas.frontier_attention import blocks, sorting, tpu_grad, tpu_tiles, tpu_work, xla
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
@@ -77,12 +77,12 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
   _, T, H, _ = q.shape
   G = k.shape[1]
   shape = tpu_tiles.shape_of(q, k, queries, cache, sizes)
-  k, v = tpu_tiles.where_seen(queries, keys, k, v)
+  k, v = sorting.where_seen(queries, keys, k, v)
   order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
-  q = tpu_tiles.taken(q, order.queries)
-  k, v = (tpu_tiles.whole_blocks(tpu_tiles.taken(x, order.keys, 2), shape) for x in (k, v))
+  q = sorting.taken(q, order.queries)
+  k, v = (tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape) for x in (k, v))
   if position is not None:
-    position = tpu_tiles.taken(position, order.queries)
+    position = sorting.taken(position, order.queries)
   none = jnp.zeros((q.shape[0], shape.tiles, 0), bool)
   steps = tpu_work.steps_of(
     none
@@ -96,9 +96,9 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
     steps, tpu_tiles.rows_of(q, G, shape), points, k, v, tpu_tiles.labels_of(keys), cache, law,
     shape, interpret,
   )  # fmt: skip
-  back = tpu_tiles.back(order.queries)
+  back = sorting.back(order.queries)
   out, lse = (
-    tpu_tiles.taken(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
+    sorting.taken(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
   )
   return out, lse[..., 0]
 

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from kernels_pallas.frontier_attention import blocks, softmax, tpu_tiles, tpu_work
+from kernels_pallas.frontier_attention import softmax, sorting, tpu_tiles, tpu_work
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.law import Law
 from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes
@@ -57,17 +57,17 @@ def run(
   G = k.shape[1]
   (out, lse), (d_out, d_lse) = found, cotangents
   shape = tpu_tiles.shape_of(q, k, queries, None, sizes)
-  k, v = tpu_tiles.where_seen(queries, keys, k, v)
+  k, v = sorting.where_seen(queries, keys, k, v)
   order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
   # d score = p (d_out . v - rest): what all keys of a query share.
   rest = jnp.sum(d_out.astype(jnp.float32) * out.astype(jnp.float32), axis=-1) - d_lse
   rest = jnp.where(jnp.isneginf(lse), 0.0, rest)
   sums = jnp.stack([softmax.finite_top(lse), rest], axis=-1)
   q, d_out, sums = (
-    tpu_tiles.rows_of(tpu_tiles.taken(x, order.queries), G, shape) for x in (q, d_out, sums)
+    tpu_tiles.rows_of(sorting.taken(x, order.queries), G, shape) for x in (q, d_out, sums)
   )
   k_blocks, v_blocks = (
-    tpu_tiles.whole_blocks(tpu_tiles.taken(x, order.keys, 2), shape).astype(q.dtype) for x in (k, v)
+    tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape).astype(q.dtype) for x in (k, v)
   )
   sides = Sides(q, d_out.astype(q.dtype), k_blocks, v_blocks)
   points = tpu_tiles.points_of(queries, None, H // G, shape)
@@ -78,9 +78,9 @@ def run(
   d_k, d_v = _by_keys(
     tpu_work.pairs_of(some.swapaxes(1, 2)), sides, points, labels.swapaxes(1, 2), sums, **how
   )
-  d_q = tpu_tiles.taken(tpu_tiles.entries_of(d_q, T, H, shape), tpu_tiles.back(order.queries))
-  back = tpu_tiles.back(order.keys)
-  d_k, d_v = (tpu_tiles.taken(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
+  d_q = sorting.taken(tpu_tiles.entries_of(d_q, T, H, shape), sorting.back(order.queries))
+  back = sorting.back(order.keys)
+  d_k, d_v = (sorting.taken(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
   return d_q, d_k, d_v
 
 

@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Shaped
 
-from kernels_pallas.frontier_attention import blocks
+from kernels_pallas.frontier_attention import blocks, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.sorting import Order
 
 _LANES = 128
 _BYTES = 14 << 20  # of the 16 MiB that a kernel gets
@@ -86,41 +87,12 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
   )
 
 
-class Order(NamedTuple):
-  """Of a row's entries as queries and as keys (`blocks.order_of`); None: they stay as they are."""
-
-  queries: Int[Array, "B T"] | None = None
-  keys: Int[Array, "B T"] | None = None
-
-
 def ordered(queries: Queries, keys: Keys, shape: Shape) -> tuple[Order, Queries, Keys]:
   """Both sides in order, and padded to whole tiles and blocks."""
   order = Order()
   if max(shape.tiles, shape.fresh) > 1:
-    order = Order(*blocks.order_of(queries, keys))
-    queries, keys = blocks.taken(queries, order.queries), blocks.taken(keys, order.keys)
+    order, queries, keys = sorting.of(queries, keys)
   return order, *blocks.padded(queries, keys, shape.tile, shape.block)
-
-
-def taken(x: Shaped[Array, "B ..."], order: Int[Array, "B T"] | None, axis: int = 1) -> jax.Array:
-  """Entries, along `axis`, in another order."""
-  if order is None:
-    return x
-  others = tuple(n for n in range(1, x.ndim) if n != axis)
-  return jnp.take_along_axis(x, jnp.expand_dims(order, others), axis)
-
-
-def back(order: Int[Array, "B T"] | None) -> Int[Array, "B T"] | None:
-  """The order that undoes this one."""
-  return None if order is None else jnp.argsort(order, axis=1)
-
-
-def where_seen(
-  queries: Queries, keys: Keys, *arrays: Float[Array, "B G T D"]
-) -> tuple[Float[Array, "B G T D"], ...]:
-  """Keys that nobody sees as zeros: they may be NaN, and 0 * NaN is NaN."""
-  used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
-  return tuple(jnp.where(used, x, 0).astype(x.dtype) for x in arrays)
 
 
 def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: Shape) -> Shaped[Array, "B G N D"]:

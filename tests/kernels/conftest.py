@@ -1,5 +1,8 @@
-"""Fixtures of the TPU kernels' tests."""
+"""Fixtures of the kernels' tests."""
 
+import inspect
+
+import jax
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
@@ -10,3 +13,20 @@ def interpreting():
   pltpu.reset_tpu_interpret_mode_state()
   yield pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
   pltpu.reset_tpu_interpret_mode_state()
+
+
+@pytest.fixture
+def mutate():
+  """mutate(module, old, new) runs the module's changed source in it, until the test ends."""
+  changed = []
+
+  def mutate(module, old, new):
+    source = inspect.getsource(module)
+    assert source.count(old) >= 1, f"{module.__name__} has no {old!r}: mend the mutation"
+    changed.append((module, source))
+    exec(compile(source.replace(old, new), module.__file__, "exec"), module.__dict__)
+
+  yield mutate
+  for module, source in changed:
+    exec(compile(source, module.__file__, "exec"), module.__dict__)
+  jax.clear_caches()

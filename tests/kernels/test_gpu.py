@@ -45,14 +45,8 @@ def run(given, sizes, **settings):
   law = Law(scale, given["soft_cap"], given["window"])
   arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), law
   interpret = compat.interpret_params(**settings)
+  interpreter.reset_gpu_interpret_mode_state()  # what a failure before may have left
   return jax.jit(lambda: gpu.run(*arguments, sizes, interpret))()
-
-
-@pytest.fixture(autouse=True)
-def _interpreter():
-  interpreter.reset_gpu_interpret_mode_state()
-  yield
-  interpreter.reset_gpu_interpret_mode_state()
 
 
 def _quick(name):

@@ -1,7 +1,5 @@
 """Mistakes made on purpose: each must be seen by the comparison with oracle or reference."""
 
-import inspect
-
 import jax
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ from kernels_pallas.frontier_attention import (
   blocks,
   cache_blocks,
   softmax,
+  sorting,
   tpu,
   tpu_grad,
   tpu_tiles,
@@ -99,7 +98,7 @@ TPU = {
   "the first block of narrow heads again": (
     tpu, "major[w], 0, 0, minor[w]", "major[w], 0, 0, 0", "64 dimensions",
   ),
-  "keys that nobody sees are multiplied by 0": (tpu_tiles, "jnp.where(used, x, 0)", "x", "causal"),
+  "keys that nobody sees are multiplied by 0": (sorting, "jnp.where(used, x, 0)", "x", "causal"),
   "the output is not rescaled": (tpu, "acc[head] * keep", "acc[head]", "tree"),
   "the sum is not rescaled": (tpu, "keep * total[head]", "total[head]", "tree"),
   "the window by row": (
@@ -152,13 +151,13 @@ TPU_BACKWARD = {
   "sums of the tile before": (tpu_grad, "acc[...] = jnp.zeros_like(acc)", "pass", "content"),
   "the list of queries for the keys": (tpu_grad, "some.swapaxes(1, 2)", "some", "content"),
   "gradients of keys in the order of queries": (
-    tpu_grad, "tpu_tiles.back(order.keys)", "tpu_tiles.back(order.queries)", "two_stream",
+    tpu_grad, "sorting.back(order.keys)", "sorting.back(order.queries)", "two_stream",
   ),
   "gradients in the order of stamps": (
-    tpu_tiles, "jnp.argsort(order, axis=1)", "order", "content",
+    sorting, "jnp.argsort(order, axis=1)", "order", "content",
   ),
   "keys that nobody sees are multiplied by 0": (
-    tpu_tiles, "jnp.where(used, x, 0)", "x", "two_stream",
+    sorting, "jnp.where(used, x, 0)", "x", "two_stream",
   ),
   "a block that nobody sees has no gradient": (
     tpu_work, "max(~jnp.any(some, axis=2))", "max(False)", "two_stream",
@@ -167,23 +166,6 @@ TPU_BACKWARD = {
     tpu_work, "jnp.append(outer, -1)", "jnp.append(outer, outer[-1])", "canvas",
   ),
 }  # fmt: skip
-
-
-@pytest.fixture
-def mutate():
-  """mutate(module, old, new) runs the module's changed source in it, until the test ends."""
-  changed = []
-
-  def mutate(module, old, new):
-    source = inspect.getsource(module)
-    assert source.count(old) >= 1, f"{module.__name__} has no {old!r}: mend the mutation"
-    changed.append((module, source))
-    exec(compile(source.replace(old, new), module.__file__, "exec"), module.__dict__)
-
-  yield mutate
-  for module, source in changed:
-    exec(compile(source, module.__file__, "exec"), module.__dict__)
-  jax.clear_caches()
 
 
 @pytest.mark.parametrize("name", FORWARD)

@@ -47,6 +47,14 @@ def test_equals_the_oracle(name):
   close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
 
 
+def test_heads_that_do_not_go_together_equal_the_oracle(monkeypatch):
+  name = "int8 in pages"
+  given = inputs(CASES[name])
+  assert given["k"].shape[1] > 1
+  monkeypatch.setattr(tpu, "_SCORES", 1)
+  close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
+
+
 @pytest.fixture
 def interpreting():
   """The TPU interpreter as it is on two cores, with races found; what a failure leaves is gone."""

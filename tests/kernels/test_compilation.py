@@ -1,0 +1,115 @@
+"""Attention compiled for chips that are not here: `make test-aot`.
+
+What only the real compilers know: whether the cache is copied in front of the kernel, whether its
+blocks fit on the chip, whether registers are spilled, how many instructions a cached token costs.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mtjax.evaluate.compilation import (
+  CHIPS,
+  LAYER,
+  MESHES,
+  Job,
+  compiled,
+  missing,
+  shapes_of,
+  table,
+)
+from mtjax.report.compilation_tables import COMMAND, document
+
+pytestmark = pytest.mark.aot
+
+TABLE = Path(__file__).resolve().parents[2] / "docs" / "kernel_table.md"
+# CPU seconds of one compilation. The longest takes 15 on a core of Zen 4.
+LONGEST = 60
+# VLIW bundles for each cached token of 8 key heads on v5e, by the slots of a page; its keys and
+# values take 7.5 cycles to arrive.
+TARGETS = {256: 6.0, 512: 4.0}
+# Heads of these many dimensions are not read in place yet, on a TPU.
+REFUSED_WIDTHS = {"tpu": {64, 80}, "gpu": set()}
+CASES = [(name, shape) for name, chip in CHIPS.items() for shape in shapes_of(chip.platform)]
+
+each = pytest.mark.parametrize(
+  ("chip", "shape"), CASES, ids=[f"{chip}: {shape}" for chip, shape in CASES]
+)
+
+
+@pytest.fixture(scope="module")
+def results():
+  for platform in {chip.platform for chip in (CHIPS | MESHES).values()}:
+    if (reason := missing(platform)) is not None:
+      # Where these tests were asked for, a skip would look like success.
+      (pytest.fail if os.environ.get("AOT") == "yes" else pytest.skip)(reason)
+  return table([*CHIPS, *MESHES])
+
+
+@pytest.fixture
+def found(results, chip, shape):
+  (one,) = (r for r in results if (r.chip, r.job.shape) == (chip, shape))
+  refused = shape.width in REFUSED_WIDTHS[CHIPS[chip].platform]
+  assert (one.refused is not None) == refused, one.refused
+  assert one.failed is None, one.failed
+  if refused:
+    pytest.skip(one.refused)
+  return one
+
+
+@each
+def test_it_compiles_in_time_to_a_kernel(found):
+  assert found.figures is not None, "no kernel was compiled"
+  assert 0 < found.seconds < LONGEST
+
+
+@each
+def test_the_cache_is_not_copied(found):
+  assert not found.copies_cache, f"{found.temporary:,} bytes of temporary memory"
+
+
+@each
+def test_it_fits_on_the_chip(found, chip):
+  assert 0 < found.figures.memory <= CHIPS[chip].memory
+
+
+@pytest.mark.parametrize(
+  ("chip", "shape"), [(c, s) for c, s in CASES if CHIPS[c].platform == "gpu"], ids=str
+)
+def test_a_gpu_spills_no_registers(found):
+  assert found.figures.registers > 0 and found.figures.spilled == 0
+
+
+@pytest.mark.parametrize(
+  "shape",
+  [s for s in shapes_of("tpu") if s.entries <= 16 and s.page and s.kv_heads == 8 and
+   s.width == 128 and s.dtype == "bfloat16"],
+  ids=str,
+)  # fmt: skip
+@pytest.mark.parametrize("chip", ["v5e"])
+def test_a_step_is_shorter_than_the_arrival_of_its_keys(found, shape):
+  assert 0.5 < found.figures.bundles / shape.page <= TARGETS[shape.page]
+
+
+@pytest.mark.parametrize("name", MESHES)
+def test_several_chips_exchange_the_sum_of_their_heads_and_nothing_else(results, name):
+  (one,) = (r for r in results if r.chip == name)
+  assert one.failed is None and one.refused is None, (one.failed, one.refused)
+  rows, width = LAYER.batch // MESHES[name].mesh[0], LAYER.heads * LAYER.width
+  assert one.collectives == (f"all-reduce bf16[{rows},{LAYER.entries},{width}]",)
+  assert one.figures is not None and not one.copies_cache
+  # Every chip holds the pages of its own heads, and little beside them.
+  share = LAYER.cache_bytes / MESHES[name].mesh[1]
+  assert share < one.arguments < 1.2 * share
+
+
+def test_a_copy_of_the_cache_is_seen(results):
+  """A cache laid out by slots before heads: it compiles, and is turned around in every call."""
+  (one,) = compiled(CHIPS["v5e"], [Job(LAYER, "slots first")])
+  assert one.failed is None and one.refused is None, (one.failed, one.refused)
+  assert one.copies_cache and one.temporary >= LAYER.cache_bytes / 2
+
+
+def test_the_table_in_the_documentation_is_this_one(results):
+  assert TABLE.read_text(encoding="utf-8") == document(results), f"make it anew: {COMMAND}"

@@ -24,18 +24,22 @@ from mtjax.report.compilation_tables import COMMAND, document
 pytestmark = pytest.mark.aot
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "kernel_table.md"
-# CPU seconds of one compilation. The longest takes 15 on a core of Zen 4.
+# CPU seconds of one compilation. The longest takes 21, on a core of Zen 4 shared with others.
 LONGEST = 60
 # VLIW bundles for each cached token of 8 key heads on v5e, by the slots of a page; its keys and
 # values take 7.5 cycles to arrive.
 TARGETS = {256: 6.0, 512: 4.0}
-# Heads of these many dimensions are not read in place yet, on a TPU.
-REFUSED_WIDTHS = {"tpu": {64, 80}, "gpu": set()}
-CASES = [(name, shape) for name, chip in CHIPS.items() for shape in shapes_of(chip.platform)]
+# Heads of these many dimensions are not read in place yet.
+REFUSED_WIDTHS = {"tpu": (64, 80), "gpu": ()}
+EVERY = [(name, shape) for name, chip in CHIPS.items() for shape in shapes_of(chip.platform)]
+REFUSED = [(c, s) for c, s in EVERY if s.width in REFUSED_WIDTHS[CHIPS[c].platform]]
+CASES = [case for case in EVERY if case not in REFUSED]
 
-each = pytest.mark.parametrize(
-  ("chip", "shape"), CASES, ids=[f"{chip}: {shape}" for chip, shape in CASES]
-)
+
+def over(cases):
+  return pytest.mark.parametrize(
+    ("chip", "shape"), cases, ids=[f"{chip}: {shape}" for chip, shape in cases]
+  )
 
 
 @pytest.fixture(scope="module")
@@ -50,44 +54,37 @@ def results():
 @pytest.fixture
 def found(results, chip, shape):
   (one,) = (r for r in results if (r.chip, r.job.shape) == (chip, shape))
-  refused = shape.width in REFUSED_WIDTHS[CHIPS[chip].platform]
-  assert (one.refused is not None) == refused, one.refused
-  assert one.failed is None, one.failed
-  if refused:
-    pytest.skip(one.refused)
   return one
 
 
-@each
+@over(CASES)
 def test_it_compiles_in_time_to_a_kernel(found):
+  assert found.refused is None and found.failed is None, (found.refused, found.failed)
   assert found.figures is not None, "no kernel was compiled"
   assert 0 < found.seconds < LONGEST
 
 
-@each
+@over(REFUSED)
+def test_what_is_not_supported_is_refused_before_it_is_compiled(found):
+  assert found.refused is not None, "it compiles: take it out of REFUSED_WIDTHS"
+
+
+@over(CASES)
 def test_the_cache_is_not_copied(found):
   assert not found.copies_cache, f"{found.temporary:,} bytes of temporary memory"
 
 
-@each
+@over(CASES)
 def test_it_fits_on_the_chip(found, chip):
   assert 0 < found.figures.memory <= CHIPS[chip].memory
+  if CHIPS[chip].platform == "gpu":
+    assert found.figures.registers > 0 and found.figures.spilled == 0
 
 
-@pytest.mark.parametrize(
-  ("chip", "shape"), [(c, s) for c, s in CASES if CHIPS[c].platform == "gpu"], ids=str
-)
-def test_a_gpu_spills_no_registers(found):
-  assert found.figures.registers > 0 and found.figures.spilled == 0
-
-
-@pytest.mark.parametrize(
-  "shape",
-  [s for s in shapes_of("tpu") if s.entries <= 16 and s.page and s.kv_heads == 8 and
+@over(
+  [("v5e", s) for s in shapes_of("tpu") if s.entries <= 16 and s.page and s.kv_heads == 8 and
    s.width == 128 and s.dtype == "bfloat16"],
-  ids=str,
 )  # fmt: skip
-@pytest.mark.parametrize("chip", ["v5e"])
 def test_a_step_is_shorter_than_the_arrival_of_its_keys(found, shape):
   assert 0.5 < found.figures.bundles / shape.page <= TARGETS[shape.page]
 

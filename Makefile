@@ -1,7 +1,8 @@
 # make demo   set up and decode with the bundled model      make test         set up and run the tests
 # make lint   ruff and ty                                   make test-slow    full-size checks
 # make bench  timings against other systems                 make test-latest  core tests, newest Python found
-# make parity logits against transformers, per family       make clean        remove what make made
+# make parity logits against transformers, per family       make test-aot     kernels compiled for TPUs and
+# make clean  remove what make made                                           GPUs that are not here
 #
 # PY=python3.13 make test   uses another Python, in .venv-3.13
 # PARITY=no|auto|yes        torch for the parity tests: never / if a CPU build is found / always
@@ -19,6 +20,7 @@ CONSTRAINTS := constraints/$(if $(filter 3.11,$(PYVER)),py311,latest).txt
 MADE := $(VENV)/.made-$(PYVER)
 CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
+AOT := $(VENV)/.aot-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
@@ -26,7 +28,7 @@ WORKERS ?= $(if $(ARGS),0,auto)
 PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 SHORT ?= $(wildcard tests/test_layout.py tests/core tests/kernels)
 
-.PHONY: demo test test-slow test-latest lint bench parity clean check-python
+.PHONY: demo test test-slow test-latest test-aot aot lint bench parity clean check-python
 .DEFAULT_GOAL := test
 
 demo: $(CORE)
@@ -41,6 +43,13 @@ test-slow: $(DEV) $(ORACLES)
 test-latest:
 	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \
 	  WORKERS='$(WORKERS)' ARGS='$(SHORT)' test
+
+# An environment of its own: with libtpu installed, whatever imports jax looks for a TPU.
+test-aot:
+	@newest=$$(sh .ci/newest-python) && $(MAKE) --no-print-directory PY="$$newest" VENV=.venv-aot aot
+
+aot: $(AOT)
+	@AOT=yes $(BIN) -m pytest -m aot $(ARGS) tests/kernels/test_compilation.py
 
 lint: $(DEV)
 	@$(BIN) -m ruff check .
@@ -69,6 +78,10 @@ $(CORE): setup.py $(CONSTRAINTS) | $(MADE)
 $(DEV): setup.py $(CONSTRAINTS) | $(MADE)
 	@$(PIP) -e '.[dev]'
 	@touch $(CORE) $@
+
+$(AOT): $(DEV)
+	@$(PIP) -e '.[aot]'
+	@touch $@
 
 $(ORACLES): $(DEV)
 	@sh .ci/parity-extra $(BIN) $(PARITY) $(CONSTRAINTS)

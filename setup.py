@@ -46,6 +46,15 @@ EXTRAS = {
   "tb": ["tensorboardX>=2.6"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.
   "parity": ["torch>=2.8", "transformers>=5.0"],
+  # Compilers for chips that are not here (`make test-aot`); before jax 0.11 CUDA's wanted a GPU.
+  "aot": [
+    "jax[tpu]>=0.11",
+    "jax-cuda13-pjrt>=0.11",
+    "jax-cuda13-plugin>=0.11",
+    "nvidia-cuda-nvcc>=13",
+    "nvidia-nvjitlink>=13",
+    "nvidia-nvvm>=13",
+  ],
 }
 EXTRAS["dev"] = [
   *EXTRAS["hf"],

@@ -212,6 +212,10 @@ MISTAKES = {
     ("experiments.benchmark", "--model=FOLDER", "--systems=vllm"),
     "unknown systems ['vllm']",
   ),
+  "chip": (
+    ("experiments.kernel_table", "--chips=v5e,z80"),
+    "unknown chip 'z80'; there are: v4, v5e",
+  ),
   "workdir": (
     ("experiments.export", "--workdir=nowhere", "--output=x"),
     "'nowhere' is no training run's folder",

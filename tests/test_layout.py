@@ -226,4 +226,4 @@ def test_setup_packages_the_library_and_nothing_else(monkeypatch):
   }
   assert set(given["packages"]) == folders, "a folder with code has no __init__.py"
   assert given["python_requires"] == ">=3.11"
-  assert {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity"} <= set(given["extras_require"])
+  assert {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot"} <= set(given["extras_require"])

@@ -24,6 +24,7 @@ from kernels_pallas.frontier_attention.tpu_work import Steps
 __all__ = ["Sizes", "attend", "run"]
 
 _LANES = 128
+_SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit beside large pages
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # below every score, and finite: see `_update`
 
 
@@ -213,10 +214,16 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
     return ins["points"][0, :, n : n + 1]
 
   def extend(seen, keys, values, k_scale=None, v_scale=None, slots=0):
-    """All heads, phase by phase: one's matrix products run beside another's exponentials.
+    """Heads phase by phase: one's matrix products run beside another's exponentials.
 
     slots: which axis of keys and values they are.
     """
+    together = max(_SCORES // seen.size, 1)
+    for first in range(0, heads, together):
+      some = range(heads)[first : first + together]
+      extend_some(some, seen, keys, values, k_scale, v_scale, slots)
+
+  def extend_some(some, seen, keys, values, k_scale, v_scale, slots):
     dtype = out.dtype
     # In float32 the matrix unit would round to bfloat16 unless it is told not to.
     precise = lax.Precision.HIGHEST if dtype == jnp.float32 else None
@@ -224,7 +231,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       lax.dot_general, precision=precise, preferred_element_type=jnp.float32
     )
     scores, weights = [], []
-    for head in range(heads):
+    for head in some:
       s = product(ins["q"][0, head], keys(head).astype(dtype), (((1,), (1 - slots,)), ((), ())))
       s = s * law.scale
       if k_scale is not None:
@@ -232,7 +239,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       if law.soft_cap is not None:
         s = law.soft_cap * jnp.tanh(s / law.soft_cap)
       scores.append(jnp.where(seen, s, -jnp.inf))
-    for head, s in enumerate(scores):
+    for head, s in zip(some, scores, strict=True):
       # `_LEAST` is finite, so that a row that has seen nothing subtracts no infinity.
       before = top[head]
       now = jnp.maximum(before, jnp.max(s, axis=1, keepdims=True))
@@ -249,7 +256,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       if v_scale is not None:
         p = p * v_scale(head)
       weights.append((keep[:, :1], p.astype(dtype)))
-    for head, (keep, p) in enumerate(weights):
+    for head, (keep, p) in zip(some, weights, strict=True):
       out_head = product(p, values(head).astype(dtype), (((1,), (slots,)), ((), ())))
       acc[head] = acc[head] * keep + out_head
 

@@ -61,6 +61,14 @@ def test_equals_the_oracle(name):
   close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
 
 
+def test_heads_that_do_not_go_together_equal_the_oracle(monkeypatch):
+  name = "int8 in pages"
+  given = inputs(CASES[name])
+  assert given["k"].shape[1] > 1
+  monkeypatch.setattr(tpu, "_SCORES", 1)
+  close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
+
+
 @pytest.mark.parametrize("name", ["pages in a window", pytest.param("own", marks=pytest.mark.slow)])
 def test_two_cores_do_not_race(name, interpreting):
   given = inputs(CASES[name])

@@ -1,0 +1,125 @@
+"""Compiling for a chip in a process of its own: its compiler reads the environment as it starts."""
+
+import concurrent.futures
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+
+from mtjax.evaluate.compilation import chips
+from mtjax.evaluate.compilation.chips import Chip
+from mtjax.evaluate.compilation.dumps import TPU_FLAGS, Figures
+from mtjax.evaluate.compilation.shapes import LAYER, Shape, shapes_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """A program (`programs.PROGRAMS`) of one shape."""
+
+  shape: Shape
+  program: str = "attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+  """What a compiler made of a job. All but the seconds is the same every time."""
+
+  chip: str
+  job: Job
+  seconds: float = 0.0  # of CPU
+  arguments: int = 0  # bytes, a device
+  temporary: int = 0  # bytes beside inputs and outputs, a device
+  collectives: tuple[str, ...] = ()  # as "all-reduce bf16[4,16,4096]"
+  figures: Figures | None = None  # of its kernels; None: there are none
+  refused: str | None = None  # why frontier_attention did not take it
+  failed: str | None = None  # what the compiler said
+
+  @property
+  def copies_cache(self) -> bool:
+    """Keys are half of the cache, and values; a copy of neither would need less than this."""
+    return bool(self.job.shape.cache_bytes) and self.temporary > self.job.shape.cache_bytes * 3 // 8
+
+
+def compiled(chip: Chip, jobs: Sequence[Job], *, seconds: float = 120.0) -> list[Compiled]:
+  """All jobs on one chip, in a process that may take `seconds` for each.
+
+  Raises ModuleNotFoundError, naming the extra, without the chip's compiler; TimeoutError; and
+  RuntimeError with the end of what the process wrote if it died.
+  """
+  if (reason := chips.missing(chip.platform)) is not None:
+    raise ModuleNotFoundError(reason)
+  # A kernel that a process has compiled before is not compiled again, on a GPU, nor reported.
+  parts = [[job] for job in jobs] if chip.platform == "gpu" else [jobs]
+  return [one for part in parts for one in _in_a_process(chip, part, seconds * len(part))]
+
+
+def _in_a_process(chip: Chip, jobs: Sequence[Job], seconds: float) -> list[Compiled]:
+  with tempfile.TemporaryDirectory() as folder:
+    try:
+      run = subprocess.run(
+        [sys.executable, "-m", "mtjax.evaluate.compilation.child", folder],
+        input=json.dumps([dataclasses.asdict(chip), [dataclasses.asdict(job) for job in jobs]]),
+        env=_environment(chip, folder),
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+      )
+    except subprocess.TimeoutExpired as error:
+      raise TimeoutError(
+        f"{len(jobs)} compilations for {chip.name} took more than {seconds:.0f} s"
+      ) from error
+  if run.returncode:
+    raise RuntimeError(f"compiling for {chip.name} died: {run.stderr[-2000:]}")
+  rows = json.loads(run.stdout.splitlines()[-1])
+  return [_result(chip.name, job, row) for job, row in zip(jobs, rows, strict=True)]
+
+
+def table(
+  names: Sequence[str], *, progress: Callable[[str], None] = lambda text: None
+) -> list[Compiled]:
+  """All shapes of a chip's platform, and of a mesh a layer; in the order of `names`.
+
+  Two compilers at a time. Raises as `compiled` does, and ValueError for a name that is none.
+  """
+  known = chips.CHIPS | chips.MESHES
+  if unknown := [name for name in names if name not in known]:
+    raise ValueError(f"unknown chip {unknown[0]!r}; there are: {', '.join(known)}")
+
+  def one(chip: Chip) -> list[Compiled]:
+    if chip.mesh is None:
+      jobs = [Job(shape) for shape in shapes_of(chip.platform)]
+    else:
+      jobs = [Job(LAYER, "layer")]
+    found = compiled(chip, jobs)
+    progress(chip.name)
+    return found
+
+  with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    return [row for rows in pool.map(one, [known[name] for name in names]) for row in rows]
+
+
+def _result(chip: str, job: Job, row: dict) -> Compiled:
+  figures = row.pop("figures", None)
+  row["collectives"] = tuple(row.get("collectives", ()))
+  return Compiled(chip, job, **row, figures=None if figures is None else Figures(**figures))
+
+
+def _environment(chip: Chip, folder: str) -> dict[str, str]:
+  """Nobody's settings of JAX or XLA: they would change what is compiled, or find it in a cache."""
+  found = {n: v for n, v in os.environ.items() if not n.startswith(("JAX_", "XLA_", "LIBTPU_"))}
+  found |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+  if chip.platform == "gpu":
+    return found | {"CUDA_VISIBLE_DEVICES": "-1", "MOSAIC_GPU_DUMP_TO": folder}
+  return found | {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_WORKER_ID": "0",
+    # There is no device that two processes could fight over.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "TPU_LOG_DIR": "disabled",
+    "LIBTPU_INIT_ARGS": " ".join(TPU_FLAGS).format(folder=folder),
+  }

@@ -1,0 +1,104 @@
+"""What is compiled: attention as it is called, and what must not pass unnoticed."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from kernels_pallas.frontier_attention import frontier_attention
+from mtjax import sharding
+from mtjax.evaluate.compilation.shapes import Shape
+
+
+class Program(NamedTuple):
+  function: Callable[..., Any]
+  arguments: tuple  # trees of jax.ShapeDtypeStruct
+
+
+def attention(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+  """frontier_attention by its name for the platform; of training, its gradient too."""
+  del mesh
+  arrays, attend = _attention(shape, platform)
+  if not shape.gradient:
+    return Program(attend, (arrays,))
+
+  def loss(qkv, arrays):
+    out, lse = attend(arrays | qkv)
+    return jnp.sum(jnp.square(out.astype(jnp.float32))) + jnp.sum(lse)
+
+  rest = {name: x for name, x in arrays.items() if name not in "qkv"}
+  return Program(jax.grad(loss), ({name: arrays[name] for name in "qkv"}, rest))
+
+
+def slots_first(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+  """A cache that keeps a slot's heads together, turned around for the kernel: a copy of it all."""
+  del mesh
+  arrays, attend = _attention(shape, platform)
+
+  def turned(x):
+    B, G, S, D = x.shape
+    return jax.ShapeDtypeStruct((B, S, G, D), x.dtype)
+
+  names = ("cache_k", "cache_v")
+
+  def function(arrays):
+    return attend(arrays | {name: arrays[name].swapaxes(1, 2) for name in names})
+
+  return Program(function, (arrays | {name: turned(arrays[name]) for name in names},))
+
+
+def layer(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+  """Attention over a mesh's heads and rows, then the output projection, split over heads too."""
+  if mesh is None:
+    raise ValueError("a layer on several chips needs a mesh")
+  arrays, attend = _attention(shape, platform)
+  roles = {name: _ROLES[name] for name in arrays}
+  spread = sharding.over_heads(attend, mesh, in_axes=(roles,), out_axes=("b.h.", "b.h"))
+
+  def function(arrays, kernel):
+    out, _ = spread(arrays)
+    projected = out.reshape(*out.shape[:2], -1) @ kernel
+    return jax.lax.with_sharding_constraint(projected, NamedSharding(mesh, P(sharding.DATA)))
+
+  names = {"b": sharding.DATA, "h": sharding.MODEL, ".": None}
+
+  def placed(x, roles):
+    where = NamedSharding(mesh, P(*(names[role] for role in roles)))
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where)
+
+  width = shape.heads * shape.width
+  kernel = placed(jax.ShapeDtypeStruct((width, width), jnp.dtype(shape.dtype)), "h.")
+  return Program(function, (jax.tree.map(placed, arrays, roles), kernel))
+
+
+PROGRAMS: Mapping[str, Callable[..., Program]] = {
+  "attention": attention,
+  "slots first": slots_first,
+  "layer": layer,
+}
+
+# Of the arguments of a cache in pages, which all rows share.
+_ROLES = {
+  "q": "b.h.",
+  "k": "bh..",
+  "v": "bh..",
+  "stamp": "b..",
+  "lo": "b..",
+  "hi": "b..",
+  "cache_k": ".h..",
+  "cache_v": ".h..",
+  "lengths": "b",
+  "page_table": "b.",
+}
+
+
+def _attention(shape: Shape, platform: str):
+  """(arguments that are arrays, frontier_attention of them)."""
+  given = shape.arguments()
+  arrays = {name: x for name, x in given.items() if x is not None}
+  rest: dict[str, Any] = {name: None for name in given if name not in arrays}
+  rest |= dict(window=shape.window, implementation=platform)
+  return arrays, lambda arrays: frontier_attention(**arrays, **rest)

@@ -1,0 +1,144 @@
+"""Shapes of attention that are compiled: arguments without arrays."""
+
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+  """T fresh entries of every row, over a cache of `capacity` slots a row (0: none)."""
+
+  entries: int
+  capacity: int = 8192
+  page: int | None = None  # slots; None: the cache is contiguous
+  batch: int = 8
+  heads: int = 32
+  kv_heads: int = 8
+  width: int = 128
+  dtype: str = "bfloat16"
+  cache_dtype: str | None = None  # None: dtype
+  window: int | None = None
+  gradient: bool = False
+
+  def __post_init__(self):
+    if self.page is not None and self.capacity % self.page:
+      raise ValueError(f"{self.capacity} slots are no whole pages of {self.page}")
+    if self.gradient and self.capacity:
+      raise ValueError("gradients are of training, which has no cache")
+
+  def __str__(self) -> str:
+    """What is not as usual, after the entries and where their cache is."""
+    if not self.capacity:
+      place = "no cache"
+    else:
+      place = "contiguous" if self.page is None else f"pages of {self.page}"
+    parts = [f"{self.entries:,} {'entry' if self.entries == 1 else 'entries'}", place]
+    if self.capacity not in (0, 8192):
+      parts.append(f"{self.capacity:,} slots")
+    if self.width != 128:
+      parts.append(f"heads of {self.width}")
+    parts += [] if self.dtype == "bfloat16" else [self.dtype]
+    parts += [] if self.cache_dtype is None else [f"{self.cache_dtype} cache"]
+    parts += [] if self.window is None else [f"window of {self.window:,}"]
+    parts += [] if self.batch == 8 else [f"batch of {self.batch}"]
+    parts += ["gradient"] if self.gradient else []
+    return ", ".join(parts)
+
+  @property
+  def cache_bytes(self) -> int:
+    """Of keys and values, without scales."""
+    if not self.capacity:
+      return 0
+    return 2 * math.prod(self._cache()) * self._cache_dtype().itemsize
+
+  @property
+  def keys_of_step(self) -> int:
+    """Of the TPU kernel's: a page, or what it takes of a contiguous cache or of fresh entries."""
+    from kernels_pallas.frontier_attention.tpu import Sizes  # Pallas takes long to import
+
+    if not self.capacity:
+      return min(Sizes().fresh, self.entries)
+    return self.page or min(Sizes().cache, self.capacity)
+
+  def _cache_dtype(self):
+    return jnp.dtype(self.cache_dtype or self.dtype)
+
+  def _cache(self) -> tuple[int, ...]:
+    if self.page is None:
+      return self.batch, self.kv_heads, self.capacity, self.width
+    # One page more than the rows have: where a pool's unused entries point.
+    pages = self.batch * (self.capacity // self.page) + 1
+    return pages, self.kv_heads, self.page, self.width
+
+  def arguments(self) -> dict[str, Any]:
+    """Of `frontier_attention`, by name; arrays as jax.ShapeDtypeStruct."""
+    B, T, H, G, D = self.batch, self.entries, self.heads, self.kv_heads, self.width
+    labels = _array(jnp.int32, B, 1, T)
+    found: dict[str, Any] = dict(
+      q=_array(self.dtype, B, T, H, D),
+      k=_array(self.dtype, B, G, T, D),
+      v=_array(self.dtype, B, G, T, D),
+      stamp=labels,
+      lo=labels,
+      hi=labels,
+      cache_k=None,
+      cache_v=None,
+      lengths=None,
+    )
+    if self.window is not None:
+      found["position"] = _array(jnp.int32, B, T)
+    if not self.capacity:
+      return found
+    cache = _array(self._cache_dtype(), *self._cache())
+    found |= dict(cache_k=cache, cache_v=cache, lengths=_array(jnp.int32, B))
+    if self.page is not None:
+      found["page_table"] = _array(jnp.int32, B, self.capacity // self.page)
+    if self._cache_dtype().itemsize == 1:
+      found["kv_scales"] = (_array(jnp.float32, *self._cache()[:3]),) * 2
+    if self.window is not None:
+      found["cache_position"] = _array(jnp.int32, B, self.capacity)
+    return found
+
+
+def _array(dtype, *shape: int) -> jax.ShapeDtypeStruct:
+  return jax.ShapeDtypeStruct(shape, dtype)
+
+
+_ENTRIES = (1, 16, 64, 256)
+
+TPU_SHAPES = (
+  *(Shape(entries, page=256) for entries in _ENTRIES),
+  *(Shape(entries, page=512) for entries in _ENTRIES),
+  Shape(16),
+  Shape(16, page=256, window=1024),
+  Shape(16, page=256, cache_dtype="int8"),
+  Shape(16, page=256, dtype="float32"),
+  Shape(16, page=256, width=256, heads=16, kv_heads=4),
+  Shape(1024, capacity=0, batch=2),
+  Shape(256, capacity=0, batch=1, gradient=True),
+  Shape(16, page=256, width=64),
+  Shape(16, page=256, width=80),
+)
+GPU_SHAPES = (
+  *(Shape(entries, page=64) for entries in _ENTRIES[:-1]),
+  # Parts of the cache are attended to in turn and merged: many entries' parts are as large as a
+  # small cache.
+  Shape(_ENTRIES[-1], page=64, capacity=32_768),
+  Shape(16, page=128),
+  Shape(16),
+  Shape(16, page=64, window=1024),
+  Shape(16, page=64, cache_dtype="int8"),
+  Shape(16, page=64, width=64),
+  Shape(16, page=64, width=256, heads=16, kv_heads=4),
+)
+# Attention of a layer on several chips.
+LAYER = Shape(16, page=256)
+
+
+def shapes_of(platform: str) -> tuple[Shape, ...]:
+  """The table of a platform, "tpu" or "gpu"."""
+  return {"tpu": TPU_SHAPES, "gpu": GPU_SHAPES}[platform]

@@ -203,9 +203,10 @@ def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
     total = total * keep + jnp.sum(p, axis=1)
     if v_scale is not None:
       p = jnp.where(seen, p * over_columns(v_scale), 0.0)
+    p = p.astype(q.dtype)
     acc = acc * lax.broadcast_in_dim(keep, acc.shape, [0])
     ready()
-    return _weighted(acc, p.astype(q.dtype), values, shape), now, total
+    return _weighted(acc, p, values, shape), now, total
 
   def release(stage, loaded: bool):
     if loaded:

@@ -16,7 +16,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from kernels_pallas.frontier_attention import softmax, sorting, tpu_tiles, tpu_work
+from kernels_pallas.frontier_attention import blocks, softmax, sorting, tpu_tiles, tpu_work
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.law import Law
 from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes

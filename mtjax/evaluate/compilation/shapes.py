@@ -109,6 +109,7 @@ def _array(dtype, *shape: int) -> jax.ShapeDtypeStruct:
 
 
 _ENTRIES = (1, 16, 64, 256)
+_REFUSED = 72  # of all kernels, which need multiples of 16
 
 TPU_SHAPES = (
   *(Shape(entries, page=256) for entries in _ENTRIES),
@@ -120,20 +121,25 @@ TPU_SHAPES = (
   Shape(16, page=256, width=256, heads=16, kv_heads=4),
   Shape(1024, capacity=0, batch=2),
   Shape(256, capacity=0, batch=1, gradient=True),
-  Shape(16, page=256, width=64),
-  Shape(16, page=256, width=80),
+  *(Shape(16, page=256, width=width) for width in (64, 80, 96)),
+  Shape(16, page=256, width=_REFUSED),
 )
 GPU_SHAPES = (
   *(Shape(entries, page=64) for entries in _ENTRIES[:-1]),
   # Parts of the cache are attended to in turn and merged: many entries' parts are as large as a
   # small cache.
   Shape(_ENTRIES[-1], page=64, capacity=32_768),
-  Shape(16, page=128),
+  Shape(16, page=16),
+  Shape(16, page=256),
   Shape(16),
   Shape(16, page=64, window=1024),
   Shape(16, page=64, cache_dtype="int8"),
-  Shape(16, page=64, width=64),
-  Shape(16, page=64, width=256, heads=16, kv_heads=4),
+  Shape(16, page=64, cache_dtype="float8_e4m3fn"),
+  Shape(16, page=64, dtype="float16"),
+  *(Shape(16, page=64, width=width) for width in (64, 80, 96)),
+  *(Shape(entries, page=64, width=256, heads=16, kv_heads=4) for entries in (16, 64)),
+  Shape(1024, capacity=0, batch=2),
+  Shape(16, page=64, width=_REFUSED),
 )
 # Attention of a layer on several chips.
 LAYER = Shape(16, page=256)

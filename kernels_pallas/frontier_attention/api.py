@@ -56,12 +56,13 @@ def frontier_attention(
   """
   _check(q, k, v, stamp, position, window, block_sizes)
   cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window)
-  name = implementation or choice.chosen(q, k, cache).name
+  dims = stamp.shape[1] + (window is not None)
+  name = implementation or choice.chosen(q, k, cache, dims).name
   if name not in get_args(Implementation):
     raise ValueError(
       f"unknown implementation {name!r}; there are: {', '.join(get_args(Implementation))}"
     )
-  if reason := choice.why_not(name, q, k, cache):
+  if reason := choice.why_not(name, q, k, cache, dims):
     raise ValueError(f"the {name.upper()} kernel {reason}")
   queries, keys = blocks.labels_of(
     stamp, lo, hi, hidden=hidden, own=own, position=position, window=window

@@ -20,8 +20,11 @@ class Choice(NamedTuple):
   reason: str
 
 
-def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None) -> Choice:
-  """What `implementation=None` takes for these shapes, and why. Never fails."""
+def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None, dims: int = 1) -> Choice:
+  """What `implementation=None` takes for these shapes, and why. Never fails.
+
+  dims: of the intervals, of which a window is one.
+  """
   platform = platform_here()
   if platform not in _KERNELS:
     return Choice("xla", f"blocks in XLA: there is no kernel for {platform}")
@@ -29,7 +32,7 @@ def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None) -> Choice:
   if partitioned():
     why = f"on a mesh the {name} kernel must be called under shard_map"
     return Choice("xla", f"blocks in XLA: {why}")
-  reason = why_not(platform, q, k, cache) or _why_not_here(platform)
+  reason = why_not(platform, q, k, cache, dims) or _why_not_here(platform)
   if reason is not None:
     return Choice("xla", f"blocks in XLA: the {name} kernel {reason}")
   return Choice(platform, f"the {name} kernel")
@@ -46,9 +49,11 @@ def _why_not_here(platform: str) -> str | None:
   return None
 
 
-def why_not(name: str, q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
+def why_not(
+  name: str, q: jax.Array, k: jax.Array, cache: Cache | None, dims: int = 1
+) -> str | None:
   """What a kernel by name cannot do of this; None: it can, or it is no kernel."""
-  return _KERNELS[name](q, k, cache) if name in _KERNELS else None
+  return _KERNELS[name](q, k, cache, dims) if name in _KERNELS else None
 
 
 def platform_here() -> str:
@@ -74,7 +79,7 @@ def partitioned() -> bool:
   return any(size > 1 and kind != AxisType.Manual for size, kind in axes)
 
 
-def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
+def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> str | None:
   """What the TPU kernel cannot do of this; None: it can."""
   batch, entries, heads, width = q.shape
   if q.dtype.name not in ("float32", "bfloat16"):
@@ -102,7 +107,7 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
   return None
 
 
-def why_not_gpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
+def why_not_gpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> str | None:
   """What the GPU kernel cannot do of this; None: it can."""
   width = q.shape[3]
   if q.dtype.name not in ("float16", "bfloat16") or k.dtype != q.dtype:
@@ -110,13 +115,23 @@ def why_not_gpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
     return f"computes in float16 or bfloat16, not {q.dtype.name} and {k.dtype.name}"
   if width % 16 or width > 256:
     return f"has heads of multiples of 16 up to 256 dimensions, not {width}"
+  if dims > 4:
+    return f"has registers for intervals of 4 dimensions, not {dims}"
   if cache is None:
     return None
-  if cache.k.dtype.itemsize > 1 and cache.k.dtype != q.dtype:
+  narrow, slots = cache.k.dtype.itemsize == 1, cache.k.shape[2]  # of a page, or of a row
+  if not narrow and cache.k.dtype != q.dtype:
     return f"reads a cache of {q.dtype.name} or of 8 bits, not {cache.k.dtype.name}"
-  page = cache.k.shape[2]
-  if cache.table is not None and (page % 8 or (64 % page and page % 64)):
-    return f"needs pages of 8, 16, 32 or a multiple of 64 slots, not {page}"
+  if narrow and width > 208:
+    return f"has room for 8-bit heads of up to 208 dimensions, not {width}"
+  if cache.table is None:
+    if slots > 64 and slots % 8:
+      return f"needs rows of a multiple of 8 slots, not {slots}"
+    return None
+  # Tensors in shared memory begin at multiples of 128 bytes: 32 scales.
+  least = 32 if narrow else 8
+  if slots not in (8, 16, 32) and slots % 64 or slots < least:
+    return f"needs pages of {least} slots and more, powers of 2 or multiples of 64, not {slots}"
   return None
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
+from jax.sharding import get_abstract_mesh
 from jaxtyping import Array, Float, Int
 
 from kernels_pallas.frontier_attention import (
@@ -28,8 +29,11 @@ from kernels_pallas.frontier_attention.gpu_kernel import Shape
 from kernels_pallas.frontier_attention.law import Law
 from kernels_pallas.frontier_attention.sorting import Order
 
-_CORES = 132  # streaming multiprocessors of an H100 or H200
-_SHARED = 232_448 - 2_048  # bytes of a block of threads, less barriers
+_CORES = 132  # streaming multiprocessors of an H100 or H200, where another is not at hand
+_SHARED = 232_448 - 4_096  # bytes of a block of threads, less barriers and what aligns buffers
+
+
+USUAL_BLOCK = 64
 
 
 class Sizes(NamedTuple):
@@ -38,15 +42,15 @@ class Sizes(NamedTuple):
   None: by the shape. Only the interpreter takes other rows than 64.
   """
 
-  block: int = 64
+  block: int = USUAL_BLOCK
   rows: int = 64
   groups: int | None = None
   parts: int | None = None
 
   @classmethod
   def of(cls, fresh: int, cache: int) -> "Sizes":
-    """By what `frontier_attention` takes: blocks of both kinds are of the same size here."""
-    return cls(block=max(min(fresh, cache) // 64 * 64, 64))
+    """By what `frontier_attention` takes: here blocks of both kinds have 64 or 128 keys."""
+    return cls(block=USUAL_BLOCK if min(fresh, cache) < 128 else 128)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8, 9))
@@ -86,6 +90,10 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
   """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]
+  if cache is not None and cache.table is not None:
+    page = cache.k.shape[2]
+    if page % sizes.block and sizes.block % page:
+      sizes = sizes._replace(block=USUAL_BLOCK)  # goes with all pages that are not refused
   k, v = sorting.where_seen(queries, keys, k, v)
   order = Order()
   if T * (H // G) > sizes.rows or T > sizes.block:
@@ -206,15 +214,19 @@ def _shape(q, k, queries, cache, sizes: Sizes, simulated: bool) -> Shape:
     cached = -(-capacity // block)
     if cache.table is not None:
       page = min(cache.k.shape[2], block)
-  parts = sizes.parts or _parts(B * G * tiles, cached + fresh)
+  parts = sizes.parts or _parts(B * G * tiles, cached + fresh, _cores())
   wide = q.dtype.itemsize
   fixed = groups * sizes.rows * (D * (wide + _part_dtype(q, parts).itemsize) + 64)
-  stage = 2 * block * D * (wide + narrow) + 16 * block * 4
+  # Keys, values and rows of labels, positions and scales, each of which begins at 1,024 bytes.
+  stage = 2 * block * D * (wide + narrow) + (2 * queries.stamp.shape[1] + 4) * block * 4 + 1024
   stages = 2 if simulated else min(max((_SHARED - fixed) // stage, 1), 6)
+  kept = sizes.rows
+  if groups * tiles == 1:
+    kept = min(-(-rows // 8) * 8, kept)
   return Shape(
     heads=G, rows=sizes.rows, groups=groups, tiles=tiles, block=block, fresh=fresh, cached=cached,
-    capacity=capacity, page=page, parts=parts, stages=stages, dims=queries.stamp.shape[1],
-    simulated=simulated,
+    capacity=capacity, page=page, parts=parts, kept=kept, stages=stages,
+    dims=queries.stamp.shape[1], simulated=simulated,
   )  # fmt: skip
 
 
@@ -223,14 +235,22 @@ def _part_dtype(q, parts: int):
   return jnp.dtype(q.dtype if parts == 1 or q.shape[-1] > 128 else jnp.float32)
 
 
-def _parts(programs: int, blocks_of_row: int) -> int:
+def _cores() -> int:
+  """Of the GPU at hand; of none when another is compiled for."""
+  if jax.default_backend() != "gpu" or get_abstract_mesh().abstract_device is not None:
+    return _CORES
+  return jax.devices()[0].core_count
+
+
+def _parts(programs: int, blocks_of_row: int, cores: int = _CORES) -> int:
   """Of a row's blocks: what takes the fewest turns of all cores, fewer parts where it is equal."""
 
   def turns(parts):
-    # Merging reads and writes the outputs of all parts: about a block's time for two of them.
-    return -(-programs * parts // _CORES) * (-(-blocks_of_row // parts) + 2) + parts / 2
+    # The output of a part is written and read again, as many bytes as a block has, on all cores.
+    merging = 2 * programs * parts / cores if parts > 1 else 0
+    return -(-programs * parts // cores) * (-(-blocks_of_row // parts) + 2) + merging
 
-  return min(range(1, min(blocks_of_row, 64) + 1), key=turns)
+  return min(range(1, min(blocks_of_row, cores) + 1), key=turns)
 
 
 def _call(arrays, cache, law: Law, shape: Shape, interpret):
@@ -248,17 +268,19 @@ def _call(arrays, cache, law: Law, shape: Shape, interpret):
       given["place"] = jnp.pad(cache.position, more).astype(jnp.int32)
   given |= arrays
   dtype = _part_dtype(q, shape.parts)
+  rows = shape.kept if shape.kept < shape.rows else N
   outs = dict(
-    out=jax.ShapeDtypeStruct((shape.parts, B, G, N, D), dtype),
-    lse=jax.ShapeDtypeStruct((shape.parts, B, G, N), jnp.float32),
+    out=jax.ShapeDtypeStruct((shape.parts, B, G, rows, D), dtype),
+    lse=jax.ShapeDtypeStruct((shape.parts, B, G, rows), jnp.float32),
   )
   scratch = _scratch(given, dtype, shape)
   call = plgpu.kernel(
     functools.partial(gpu_kernel.program, names=[*given, *outs, *scratch], law=law, shape=shape),
     out_type=tuple(outs.values()),
     scratch_types=tuple(scratch.values()),
-    grid=(B * G, shape.tiles, shape.parts),
-    grid_names=("unit", "tile", "part"),
+    # The last axis may be as large as it likes, others up to 65,535.
+    grid=(shape.parts, B * G * shape.tiles),
+    grid_names=("part", "job"),
     num_threads=shape.groups + 1,
     thread_name="group",
     compiler_params=plgpu.CompilerParams(approx_math=True),
@@ -297,8 +319,8 @@ def _scratch(given: dict, out_dtype, shape: Shape) -> dict:
   if "k_scale" in given:
     narrow = given["cache_k"].dtype
     found |= dict(
-      narrow_keys=plgpu.SMEM((stages, block, D), narrow),
-      narrow_values=plgpu.SMEM((stages, block, D), narrow),
+      narrow_keys=tiled(stages, block, D, dtype=narrow),
+      narrow_values=tiled(stages, block, D, dtype=narrow),
       key_scales=plgpu.SMEM((stages, block), jnp.float32),
       value_scales=plgpu.SMEM((stages, block), jnp.float32),
       scale_here=plgpu.Barrier(num_arrivals=2 * pieces, num_barriers=stages),

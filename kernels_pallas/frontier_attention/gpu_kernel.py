@@ -35,6 +35,7 @@ class Shape(NamedTuple):
   capacity: int  # slots of a row
   page: int  # slots that are copied at once: a block, or a page that is smaller
   parts: int  # that the blocks of a row are shared out to
+  kept: int  # rows of a warpgroup that are written: all of them, or those of few entries
   stages: int
   dims: int  # of the intervals
   simulated: bool
@@ -52,14 +53,13 @@ class Refs:
 
 def program(*refs, names, law: Law, shape: Shape):
   r = Refs(names, refs)
-  unit, tile, part = (lax.axis_index(name) for name in ("unit", "tile", "part"))
-  batch, head = lax.div(unit, shape.heads), lax.rem(unit, shape.heads)
+  part, job = lax.axis_index("part"), lax.axis_index("job")
+  unit, tile = lax.div(job, jnp.int32(shape.tiles)), lax.rem(job, jnp.int32(shape.tiles))
+  batch, head = lax.div(unit, jnp.int32(shape.heads)), lax.rem(unit, jnp.int32(shape.heads))
   cached = _blocks_of_cache(r, shape, batch, tile)
   fresh = shape.fresh if r.fresh_count is None else r.fresh_count[batch, tile]
-  every = lax.div(cached + fresh + (shape.parts - 1), jnp.int32(shape.parts))
-  first = jnp.minimum(part * every, cached + fresh)
-  last = jnp.minimum(first + every, cached + fresh)
-  here = Here(unit, batch, head, tile, part, cached, first, last)
+  first, last = (lax.div((part + n) * (cached + fresh), jnp.int32(shape.parts)) for n in range(2))
+  here = Here(batch, head, tile, part, cached, first, last)
   group = lax.axis_index("group")
 
   @pl.when(group == shape.groups)
@@ -78,7 +78,6 @@ def program(*refs, names, law: Law, shape: Shape):
 class Here(NamedTuple):
   """Scalars: which rows these are, and which blocks of keys are this part's."""
 
-  unit: int  # row of the batch x key heads + key head
   batch: int
   head: int
   tile: int
@@ -93,8 +92,11 @@ def _blocks_of_cache(r: Refs, shape: Shape, batch, tile):
     return jnp.int32(0)
   if r.cache_count is not None:
     return r.cache_count[batch, tile]
-  length = jnp.minimum(r.lengths[batch], shape.capacity)
-  return lax.div(length + (shape.block - 1), jnp.int32(shape.block))
+  return lax.div(_length(r, shape, batch) + (shape.block - 1), jnp.int32(shape.block))
+
+
+def _length(r: Refs, shape: Shape, batch):
+  return jnp.minimum(r.lengths[batch], shape.capacity)
 
 
 def _slots(r: Refs, shape: Shape, here: Here, step):
@@ -109,16 +111,18 @@ def _slots(r: Refs, shape: Shape, here: Here, step):
 def _copy_all(r: Refs, shape: Shape, here: Here):
   pieces = shape.block // shape.page
 
-  def of_cache(step, stage):
+  def places_of(step):
+    """Of each piece in the cache."""
     first, start = _slots(r, shape, here, step)
-    for i in range(pieces):
-      if r.table is None:
-        place = here.batch, here.head, pl.ds(start, shape.block)
-      else:
-        place = (*_page(r, shape, here, first + i * shape.page), pl.ds(0, shape.page))
-        size = r.cache_k.shape[2]
-        if size > shape.page:
-          place = (*place[:2], pl.ds(lax.rem(first, jnp.int32(size)), shape.page))
+    if r.table is None:
+      return [(here.batch, here.head, pl.ds(start, shape.block))]
+    size = r.cache_k.shape[2]
+    inside = lax.rem(first, jnp.int32(size)) if size > shape.page else 0
+    pages = (_page(r, here, first + i * shape.page) for i in range(pieces))
+    return [(page, here.head, pl.ds(inside, shape.page)) for page in pages]
+
+  def of_cache(step, stage, places):
+    for i, place in enumerate(places):
       to = stage, pl.ds(i * shape.page, shape.page)
       keys, values = (
         (r.keys, r.values) if r.narrow_keys is None else (r.narrow_keys, r.narrow_values)
@@ -129,7 +133,7 @@ def _copy_all(r: Refs, shape: Shape, here: Here):
         plgpu.copy_gmem_to_smem(r.k_scale.at[place], r.key_scales.at[to], r.scale_here.at[stage])
         plgpu.copy_gmem_to_smem(r.v_scale.at[place], r.value_scales.at[to], r.scale_here.at[stage])
     if r.place is not None:
-      where = here.batch, pl.ds(start, shape.block)
+      where = here.batch, pl.ds(_slots(r, shape, here, step)[1], shape.block)
       plgpu.copy_gmem_to_smem(r.place.at[where], r.places.at[stage], r.place_here.at[stage])
 
   def of_fresh(step, stage):
@@ -145,9 +149,11 @@ def _copy_all(r: Refs, shape: Shape, here: Here):
   def copy(step, _):
     turn = step - here.first
     stage = lax.rem(turn, jnp.int32(shape.stages))
+    # The table is read before the wait, not after it.
+    places = places_of(jnp.minimum(step, shape.cached - 1)) if shape.cached else []
     pl.when(turn >= shape.stages)(lambda: plgpu.barrier_wait(r.consumed.at[stage]))
     if shape.cached:
-      pl.when(step < here.cached)(lambda: of_cache(step, stage))
+      pl.when(step < here.cached)(lambda: of_cache(step, stage, places))
       pl.when(step >= here.cached)(lambda: of_fresh(step, stage))
     else:
       of_fresh(step, stage)
@@ -156,11 +162,10 @@ def _copy_all(r: Refs, shape: Shape, here: Here):
   lax.fori_loop(here.first, here.last, copy, None)
 
 
-def _page(r: Refs, shape: Shape, here: Here, slot):
-  """Where the page of a slot is; slots past the table, and lies in it, are of some page."""
+def _page(r: Refs, here: Here, slot):
+  """The page of a slot; slots past the table, and lies in it, are of some page."""
   index = jnp.minimum(lax.div(slot, jnp.int32(r.cache_k.shape[2])), r.table.shape[1] - 1)
-  page = jnp.clip(r.table[here.batch, index], 0, r.cache_k.shape[0] - 1)
-  return page, here.head
+  return jnp.clip(r.table[here.batch, index], 0, r.cache_k.shape[0] - 1)
 
 
 def _fresh_start(r: Refs, shape: Shape, here: Here, step):
@@ -191,12 +196,15 @@ def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
 
   def extend(carry, keys, values, seen, ready, k_scale=None, v_scale=None):
     acc, top, total = carry
-    s = _product(q, keys, shape) * law.scale
+    s = _product(q, keys, shape)
     if k_scale is not None:
       s = s * over_columns(k_scale)
-    if law.soft_cap is not None:
-      s = law.soft_cap * _tanh(s / law.soft_cap)
-    s = jnp.where(seen, s * _LOG2E, _LEAST * 1.4)
+    # Scores are in powers of 2 from here on, which is what exponentials of a GPU are of.
+    if law.soft_cap is None:
+      s = s * (law.scale * _LOG2E)
+    else:
+      s = law.soft_cap * _LOG2E * _tanh(s, law.scale / law.soft_cap)
+    s = jnp.where(seen, s, _LEAST * 1.4)
     now = jnp.maximum(top, jnp.max(s, axis=1))
     keep = jnp.exp2(top - now)
     p = jnp.exp2(s - over_rows(now))
@@ -219,7 +227,7 @@ def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
   def cached_step(step, carry):
     stage = stage_of(step)
     first, start = _slots(r, shape, here, step)
-    length = r.lengths[here.batch]
+    length = _length(r, shape, here.batch)
     column = registers.iota(square, 1, _TILE)
     seen = (column >= first - start) & (column < length - start)
     if r.place is not None:
@@ -282,15 +290,16 @@ def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
   r.outputs.at[group][...] = (acc / lax.broadcast_in_dim(total, acc.shape, [0])).astype(r.out.dtype)
   r.sums.at[group][...] = lse
   plgpu.commit_smem()
-  to = here.part, here.batch, here.head, rows
-  plgpu.copy_smem_to_gmem(r.outputs.at[group], r.out.at[to])
-  plgpu.copy_smem_to_gmem(r.sums.at[group], r.lse.at[to])
+  kept = pl.ds(0, shape.kept)
+  to = here.part, here.batch, here.head, pl.ds(rows.start, shape.kept)
+  plgpu.copy_smem_to_gmem(r.outputs.at[group, kept], r.out.at[to])
+  plgpu.copy_smem_to_gmem(r.sums.at[group, kept], r.lse.at[to])
   plgpu.wait_smem_to_gmem(0)
 
 
-def _tanh(x):
-  """By exp2: the fast tanh of a GPU is exact to 5e-4 only."""
-  return 1.0 - 2.0 / (1.0 + jnp.exp2(x * (2 * _LOG2E)))
+def _tanh(x, scale: float):
+  """Of x * scale, by exp2: the fast tanh of a GPU is exact to 5e-4 only."""
+  return 1.0 - 2.0 / (1.0 + jnp.exp2(x * (2 * _LOG2E * scale)))
 
 
 def _product(q, keys, shape: Shape):

@@ -5,6 +5,7 @@ dtype and head dimension, so that float32 shows mistakes that bfloat16 would hid
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import export
@@ -12,7 +13,7 @@ from jax._src.pallas.mosaic_gpu.interpret import gpu_callbacks as interpreter
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from kernels_pallas.frontier_attention import blocks, compat, frontier_attention, gpu
+from kernels_pallas.frontier_attention import blocks, chosen, compat, frontier_attention, gpu
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
 from tests.kernels import oracle
@@ -63,6 +64,27 @@ def test_equals_the_oracle_without_races(name):
   assert not interpreter.get_races().races_found
 
 
+ODD = {
+  "pages that are no part of a block": (dict(page=24, capacity=48), gpu.Sizes(16, 16, 1, 2)),
+  "a length past the pages": (dict(page=24, capacity=24, lengths=(21,)), TWO),
+}
+
+
+@pytest.mark.skipif(SLOW_INTERPRETER, reason="one block of threads takes seconds")
+@pytest.mark.parametrize("name", ODD)
+def test_pages_and_blocks_of_any_sizes(name, monkeypatch):
+  how, sizes = ODD[name]
+  monkeypatch.setattr(gpu, "USUAL_BLOCK", 8)  # where the block asked for does not go with pages
+  case = Case("tree", **dict(entries=12, lengths=(40,), heads=2, kv_heads=1) | how)
+  given = inputs(case)
+  expected = oracle.attention(**given)
+  if case.capacity == 24:
+    given["cache_k"], given["cache_v"] = (jnp.nan_to_num(given[n]) for n in ("cache_k", "cache_v"))
+    expected = oracle.attention(**given | dict(lengths=jnp.asarray([24])))
+    given["lengths"] = jnp.asarray([33])
+  close(run(given, sizes, detect_races=True), expected, 2e-6, name)
+
+
 def test_a_row_in_two_parts():
   """What every stack can afford."""
   case = Case("tree", entries=12, lengths=(21,), heads=1, kv_heads=1)
@@ -101,9 +123,37 @@ def test_lowers_for_a_gpu(name):
   assert "mosaic_gpu_v2" in lowered.mlir_module()
 
 
+REFUSED = {
+  "computes in float16 or bfloat16, not float32": dict(dtype="float32"),
+  "multiples of 16 up to 256 dimensions, not 72": dict(width=72),
+  "rows of a multiple of 8 slots, not 510": dict(capacity=510),
+  "pages of 8 slots and more, .* not 24": dict(page=24, capacity=480),
+  "pages of 32 slots and more, .* not 16": dict(page=16, cache_dtype="int8"),
+  "8-bit heads of up to 208 dimensions, not 256": dict(width=256, cache_dtype="int8"),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_it_cannot_do_is_refused(message):
+  usual = dict(entries=4, lengths=(0, 0), capacity=512, width=128, dtype="bfloat16")
+  given = inputs(Case("tree", **usual | REFUSED[message]))
+  with pytest.raises(ValueError, match=f"the GPU kernel .*{message}"):
+    frontier_attention(**given, implementation="gpu")
+
+
+def test_the_default_takes_it_on_a_hopper():
+  q, k = (jnp.zeros(shape, jnp.bfloat16) for shape in ((1, 4, 8, 128), (1, 2, 4, 128)))
+  for kind, name in (("NVIDIA H200", "gpu"), ("NVIDIA A100-SXM4-80GB", "xla")):
+    device = AbstractDevice(device_kind=kind, num_cores=None, platform="gpu")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+      assert chosen(q, k).name == name, kind
+      assert "intervals of 4 dimensions, not 5" in chosen(q, k, dims=5).reason or name == "xla"
+
+
 def test_parts_keep_all_cores_busy():
   """One row and 8 heads over 32k slots: 8 programs would leave 124 of 132 cores idle."""
   assert 8 * gpu._parts(8, 512) >= 2 * 132 // 3
+  assert gpu._parts(1, 2048) == 132
   assert gpu._parts(264, 512) == 1
   assert gpu._parts(1, 1) == 1
 
@@ -116,7 +166,7 @@ def test_its_gradient_is_that_of_the_blocks_in_xla():
 
   def loss(q, implementation):
     out, lse = frontier_attention(**given | dict(q=q), implementation=implementation)
-    return jax.numpy.vdot(weights, out) + jax.numpy.sum(lse)
+    return jnp.vdot(weights, out) + jnp.sum(lse)
 
   found, expected = (
     jax.jit(jax.grad(lambda q, name=name: loss(q, name)))(given["q"])

@@ -153,7 +153,7 @@ def test_the_default_takes_it_on_a_hopper():
 def test_parts_keep_all_cores_busy():
   """One row and 8 heads over 32k slots: 8 programs would leave 124 of 132 cores idle."""
   assert 8 * gpu._parts(8, 512) >= 2 * 132 // 3
-  assert gpu._parts(1, 2048) == 132
+  assert 120 <= gpu._parts(1, 2048) <= 132
   assert gpu._parts(264, 512) == 1
   assert gpu._parts(1, 1) == 1
 

@@ -66,7 +66,7 @@ def attend(
   sizes: Sizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. The gradient is that of the blocks in XLA.
+  """See `frontier_attention`. The gradient is that of the blocks in XLA, from this result.
 
   interpret: by the GPU interpreter, on any machine, for tests: of any dtype and head dimension.
   """
@@ -76,11 +76,17 @@ def attend(
 
 def _forward(*arguments):
   *arrays, law, sizes, interpret = arguments
-  return attend(*arguments), tuple(arrays)
+  found = attend(*arguments)
+  return found, (arrays, found)
 
 
-def _backward(law, sizes, interpret, arrays, cotangents):
-  return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+def _backward(law, sizes, interpret, kept, cotangents):
+  arrays, found = kept
+  q, k, v, queries, keys, cache, _ = arrays
+  if cache is not None:
+    return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+  gradients = xla.gradients(q, k, v, found, cotangents, queries, keys, law)
+  return *gradients, None, None, None, None
 
 
 attend.defvjp(_forward, _backward)

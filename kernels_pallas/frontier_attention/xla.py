@@ -30,6 +30,8 @@ from kernels_pallas.frontier_attention.softmax import Partial, Seen
 # cache that is nearly full is read at once, with scores for all its slots.
 _BLOCK_BYTES, _LEAST_BLOCK, _LARGE_BLOCK = 1 << 18, 128, 512
 SMALL_CACHE = 2048
+# On a GPU an iteration is a dozen of launches: blocks are larger, and rows go together.
+_GPU_BLOCK, _GPU_SLOTS = 256, 4096
 # Rows of a key head: entries x group.
 _AT_ONCE_FEW, _AT_ONCE_MANY, _FEW_ROWS, _MANY_ROWS = 0.65, 0.5, 16, 64
 
@@ -133,10 +135,7 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | See
   else:
     few = entries <= sizes.fresh
   if not few:
-    block = blocks.BLOCK if sizes.fresh is None else sizes.fresh
-    # Rows on several devices stay where they are only if all do the same.
-    together = batch if choice.partitioned() else 1
-    found = xla_blocks.attend(q, k, v, queries, keys, law, block, together)
+    found = xla_blocks.attend(q, k, v, queries, keys, law, *_blocks_of(batch, sizes))
     return softmax.continued(*found)
   seen = blocks.mask_of(queries, keys)
   # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
@@ -144,7 +143,29 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | See
   return Seen(masked(law.scores(q, k), seen[:, None]), v)
 
 
+def _blocks_of(batch: int, sizes: Sizes) -> tuple[int, int]:
+  """(entries of a block, rows of the batch that go together)."""
+  gpu = choice.platform_here() == "gpu"
+  block = (_GPU_BLOCK if gpu else blocks.BLOCK) if sizes.fresh is None else sizes.fresh
+  # Rows on several devices stay where they are only if all do the same.
+  return block, batch if gpu or choice.partitioned() else 1
+
+
+def gradients(q, k, v, found, cotangents, queries, keys, law: Law, sizes: Sizes = Sizes()):
+  """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
+  rows = (_rows(x, k) for x in (found[0], cotangents[0]))
+  sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))
+  found, cotangents = zip(rows, sums, strict=True)
+  block = _blocks_of(q.shape[0], sizes)
+  d_q, d_k, d_v = xla_blocks.gradients(
+    _rows(q, k), k, v, found, cotangents, queries, keys, law, *block
+  )
+  return _entries((d_q, d_q[..., 0]), q)[0], d_k, d_v
+
+
 def _block(cache: Cache, rows: int, at_most: int | None) -> int:
+  if at_most is None and choice.platform_here() == "gpu":
+    at_most = _GPU_SLOTS
   if at_most is None:
     _, heads, _, width = cache.k.shape
     slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)

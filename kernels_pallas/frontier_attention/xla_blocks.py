@@ -10,12 +10,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
-from kernels_pallas.frontier_attention import blocks, softmax
-from kernels_pallas.frontier_attention.blocks import Keys, Queries
+from kernels_pallas.frontier_attention import blocks, softmax, sorting
+from kernels_pallas.frontier_attention.blocks import Keys, Queries, Work
 from kernels_pallas.frontier_attention.law import Law, masked
 from kernels_pallas.frontier_attention.softmax import Seen
+from kernels_pallas.frontier_attention.sorting import Order
 
 
 def attend(
@@ -33,23 +34,62 @@ def attend(
   Permute, attend, unpermute: a random order of entries has no empty block until they are sorted.
   `together`: rows of the batch that skip the same blocks, those that are empty in all of them.
   """
-  B, G, _, D = q.shape
+  order, queries, keys = sorting.of(queries, keys)
+  sides = blocks.padded(queries, keys, block, block)
+  k, v = (_keys_in(x, order, block) for x in (k, v))
+  found = _in_order(_rows_in(q, order, block), k, v, *sides, law, block, together)
+  return tuple(_rows_out(x, order, q.shape[2]) for x in found)
+
+
+def gradients(
+  q: Float[Array, "B G N D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  found: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
+  cotangents: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
+  queries: Queries,
+  keys: Keys,
+  law: Law,
+  block: int,
+  together: int,
+) -> tuple[Float[Array, "B G N D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
+  """Of what `attend`, or a kernel in its place, has found: (out, lse) are not computed again."""
+  order, queries, keys = sorting.of(queries, keys)
+  sides = blocks.padded(queries, keys, block, block)
+  rows = (_rows_in(x.astype(jnp.float32), order, block) for x in (*found, *cotangents))
+  out, lse, d_out, d_lse = rows
+  kept = (
+    _rows_in(q, order, block), *(_keys_in(x, order, block) for x in (k, v)), *sides, out, lse,
+    _work(*sides, block, together),
+  )  # fmt: skip
+  d_q, d_k, d_v, *_ = _backward(law, block, together, kept, (d_out, d_lse))
+  back = sorting.back(order.keys)
   T = k.shape[2]
-  order, key_order = blocks.order_of(queries, keys)
-  sides = blocks.taken(queries, order), blocks.taken(keys, key_order)
-  sides = blocks.padded(*sides, block, block)
-  more = ((0, 0), (0, 0), (0, -T % block))
-  k, v = (
-    jnp.pad(jnp.take_along_axis(x, key_order[:, None, :, None], 2), (*more, (0, 0))) for x in (k, v)
+  return _rows_out(d_q, order, q.shape[2]), *(
+    sorting.taken(x[:, :, :T], back, 2) for x in (d_k, d_v)
   )
-  rows = jnp.take_along_axis(q.reshape(B, G, T, -1, D), order[:, None, :, None, None], 2)
-  rows = jnp.pad(rows, (*more, (0, 0), (0, 0))).reshape(B, G, -1, D)
-  out, lse = _in_order(rows, k, v, *sides, law, block, together)
-  back = jnp.argsort(order, axis=1)[:, None, :, None]
-  heads = q.shape[2] // T
-  lse = jnp.take_along_axis(lse.reshape(B, G, -1, heads), back, 2)
-  out = jnp.take_along_axis(out.reshape(B, G, -1, heads, D), back[..., None], 2)
-  return out.reshape(q.shape), lse.reshape(B, G, -1)
+
+
+def _rows_in(x: Shaped[Array, "B G N ..."], order: Order, block: int) -> jax.Array:
+  """Rows, entries x heads of a group, in order and padded by 0 to whole blocks of entries."""
+  B, G, _, *rest = x.shape
+  T = order.queries.shape[1]
+  x = sorting.taken(x.reshape(B, G, T, -1, *rest), order.queries, 2)
+  x = jnp.pad(x, [(0, 0), (0, 0), (0, -T % block)] + [(0, 0)] * (x.ndim - 3))
+  return x.reshape(B, G, -1, *rest)
+
+
+def _rows_out(x: Shaped[Array, "B G M ..."], order: Order, rows: int) -> jax.Array:
+  """The inverse of `_rows_in`."""
+  B, G, _, *rest = x.shape
+  T = order.queries.shape[1]
+  x = x.reshape(B, G, -1, rows // T, *rest)[:, :, :T]
+  return sorting.taken(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
+
+
+def _keys_in(x: Float[Array, "B G T D"], order: Order, block: int) -> Float[Array, "B G M D"]:
+  x = sorting.taken(x, order.keys, 2)
+  return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % block), (0, 0)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
@@ -60,9 +100,7 @@ def _in_order(q, k, v, queries, keys, law: Law, block: int, together: int):
 def _forward(q, k, v, queries, keys, law, block, together):
   rows = block * (q.shape[2] // k.shape[2])
   tiles = _Tiles(together)
-  some = blocks.any_visible(queries, keys, block, block)
-  some = jnp.any(some.reshape(-1, together, *some.shape[1:]), axis=1)
-  work = blocks.work_list(some)
+  work = _work(queries, keys, block, together)
 
   def step(index, partial):
     row, i, j = work.row[index], work.query[index], work.key[index]
@@ -76,6 +114,11 @@ def _forward(q, k, v, queries, keys, law, block, together):
   partial = lax.fori_loop(0, work.count, step, softmax.nothing(q.shape))
   out, lse = softmax.finished(partial)
   return (out, lse), (q, k, v, queries, keys, out, lse, work)
+
+
+def _work(queries, keys, block: int, together: int) -> Work:
+  some = blocks.any_visible(queries, keys, block, block)
+  return blocks.work_list(jnp.any(some.reshape(-1, together, *some.shape[1:]), axis=1))
 
 
 def _backward(law, block, together, kept, cotangents):

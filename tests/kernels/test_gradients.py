@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import frontier_attention
+from kernels_pallas.frontier_attention import blocks, frontier_attention, xla
+from kernels_pallas.frontier_attention.law import Law
 from tests.kernels.cases import MASKS, Case, inputs
 
 CASES = {
@@ -44,6 +45,29 @@ def test_equal_the_references(name):
   for side, other in expected.items():
     assert float(jnp.max(jnp.abs(other))) > 1e-3, f"{side}: nothing to compare"
     np.testing.assert_allclose(found[side], other, atol=5e-6, rtol=5e-5, err_msg=side)
+
+
+@pytest.mark.parametrize("name", ["two_stream", "own", "soft cap", "one key head"])
+def test_of_what_a_kernel_found_equal_the_references(name):
+  given = jax.tree.map(_clean, inputs(CASES[name]))
+  q, k, v = (given[side] for side in "qkv")
+  sides = {side: given.get(side) for side in ("stamp", "lo", "hi", "hidden", "own")}
+  queries, keys = blocks.labels_of(**sides)
+  law = Law(given["scale"] or q.shape[-1] ** -0.5, given["soft_cap"])
+
+  def reference(q, k, v):
+    return frontier_attention(**given | dict(q=q, k=k, v=v), implementation="reference")
+
+  @jax.jit
+  def both(q, k, v):
+    found, pull = jax.vjp(reference, q, k, v)
+    d_out = jax.random.normal(jax.random.key(1), found[0].shape)
+    cotangents = d_out, jnp.where(jnp.isneginf(found[1]), 0.0, d_out[..., 0])
+    mine = xla.gradients(q, k, v, found, cotangents, queries, keys, law, xla.Sizes(*BLOCKS))
+    return mine, pull(cotangents)
+
+  for side, one, other in zip("qkv", *both(q, k, v), strict=True):
+    np.testing.assert_allclose(one, other, atol=5e-6, rtol=5e-5, err_msg=side)
 
 
 def test_nan_in_entries_that_nobody_sees_stays_there():

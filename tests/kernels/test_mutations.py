@@ -44,7 +44,7 @@ FORWARD = {
     blocks, "position + window\n", "position + window + 1\n", "no cache, window",
   ),
   "outputs in the order of stamps": (
-    xla_blocks, "jnp.argsort(order, axis=1)", "order", "two_stream",
+    sorting, "jnp.argsort(order, axis=1)", "order", "two_stream",
   ),
   "values that nobody sees are multiplied by 0": (
     xla_blocks, "v_tile = _where_used(seen, v_tile)", "pass", "causal",

@@ -2,7 +2,8 @@
 
 A step is one block of keys against one tile of rows, all key heads at once: a page of the cache in
 one copy, or a block of fresh entries. The list is made on the device and fetched ahead as scalars;
-the grid is as long as it. Rows are entries x heads of a group, padded together.
+the grid is as long as it. Rows are entries x heads of a group, padded together. Where a device is
+two cores, each takes half of the key heads of every step.
 """
 
 import functools
@@ -107,44 +108,47 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
 def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, interpret):
   B, G, _, D = q.shape
   tiles, fresh = shape.tiles, shape.fresh
+  heads = G // shape.cores  # of each core: they share the list, and do not meet
+  grid = (steps.count,) if shape.cores == 1 else (shape.cores, steps.count)
 
-  def row(w, rows, *_):
-    return lax.div(rows[w], tiles), lax.rem(rows[w], tiles)
+  kinds = ("parallel", "arbitrary")[-len(grid) :]
 
-  def of_row(w, *scalars):
-    batch, tile = row(w, *scalars)
-    return batch, 0, tile, 0
+  def spec(size, index):
+    """By `index` of core, step and scalars; a single core has no axis of the grid."""
+    return pl.BlockSpec(size, index if shape.cores > 1 else functools.partial(index, 0))
 
-  def of_points(w, *scalars):
-    batch, tile = row(w, *scalars)
-    return batch, tile, 0
+  def of_row(core, w, rows, *_):
+    return lax.div(rows[w], tiles), core, lax.rem(rows[w], tiles), 0
 
-  def of_cache(w, rows, block, major, minor, *_):
-    return major[w], 0, minor[w], 0
+  def of_points(core, w, rows, *_):
+    return lax.div(rows[w], tiles), lax.rem(rows[w], tiles), 0
 
-  def of_turned(w, rows, block, major, minor, *_):
-    return major[w], 0, 0, minor[w]
+  def of_cache(core, w, rows, block, major, minor, *_):
+    return major[w], core, minor[w], 0
 
-  def of_scales(w, rows, block, major, minor, *_):
+  def of_turned(core, w, rows, block, major, minor, *_):
+    return major[w], core, 0, minor[w]
+
+  def of_scales(core, w, rows, block, major, minor, *_):
     return major[w], 0, minor[w]
 
-  def of_place(w, rows, block, *_):
+  def of_place(core, w, rows, block, *_):
     return lax.div(rows[w], tiles), jnp.minimum(block[w], shape.cached - 1), 0, 0
 
-  def of_fresh(w, rows, block, major, minor, fresh_block, *_):
-    return lax.div(fresh_block[w], fresh), 0, lax.rem(fresh_block[w], fresh), 0
+  def of_fresh(core, w, rows, block, major, minor, fresh_block, *_):
+    return lax.div(fresh_block[w], fresh), core, lax.rem(fresh_block[w], fresh), 0
 
-  def of_labels(w, rows, block, major, minor, fresh_block, *_):
+  def of_labels(core, w, rows, block, major, minor, fresh_block, *_):
     return lax.div(fresh_block[w], fresh), 0, lax.rem(fresh_block[w], fresh)
 
   names = ["q", "points", "k", "v", "labels"]
   arrays = [q, points, k, v, labels]
   specs = [
-    pl.BlockSpec((1, G, shape.rows, D), of_row),
-    pl.BlockSpec((1, shape.rows, points.shape[2]), of_points),
-    pl.BlockSpec((1, G, shape.block, D), of_fresh),
-    pl.BlockSpec((1, G, shape.block, D), of_fresh),
-    pl.BlockSpec((1, labels.shape[1], shape.block), of_labels),
+    spec((1, heads, shape.rows, D), of_row),
+    spec((1, shape.rows, points.shape[2]), of_points),
+    spec((1, heads, shape.block, D), of_fresh),
+    spec((1, heads, shape.block, D), of_fresh),
+    spec((1, labels.shape[1], shape.block), of_labels),
   ]
   if cache is not None:
     names += ["cache_k", "cache_v"]
@@ -152,32 +156,33 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
       # Heads that do not fill their lanes: XLA keeps such a cache with its slots on the lanes, so
       # this moves nothing, where to read it as it is written would copy all of it.
       arrays += [x.swapaxes(2, 3) for x in (cache.k, cache.v)]
-      specs += [pl.BlockSpec((1, G, D, shape.page), of_turned)] * 2
+      specs += [spec((1, heads, D, shape.page), of_turned)] * 2
     else:
       arrays += [cache.k, cache.v]
-      specs += [pl.BlockSpec((1, G, shape.page, D), of_cache)] * 2
+      specs += [spec((1, heads, shape.page, D), of_cache)] * 2
     if cache.scales is not None:
       names += ["k_scale", "v_scale"]
       arrays += cache.scales
-      specs += [pl.BlockSpec((1, G, shape.page), of_scales)] * 2
+      # Of all heads: Mosaic cuts blocks of rows on the sublanes at multiples of 8.
+      specs += [spec((1, G, shape.page), of_scales)] * 2
     if law.window is not None:
       names.append("place")
       more = ((0, 0), (0, shape.cached * shape.page - cache.capacity))
       place = jnp.pad(cache.position, more).reshape(B, shape.cached, 1, shape.page)
       arrays.append(place.astype(jnp.int32))
-      specs.append(pl.BlockSpec((1, 1, 1, shape.page), of_place))
-  scratch = [(G, shape.rows, _LANES)] * 2 + [(G, shape.rows, D)]
+      specs.append(spec((1, 1, 1, shape.page), of_place))
+  scratch = [(heads, shape.rows, _LANES)] * 2 + [(heads, shape.rows, D)]
   seen = shape.cached * shape.page + fresh * shape.block
   flops = 4 * q.size * seen
   return pl.pallas_call(
     functools.partial(_kernel, names=names, law=law, shape=shape),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=6,
-      grid=(steps.count,),
+      grid=grid,
       in_specs=specs,
       out_specs=[
-        pl.BlockSpec((1, G, shape.rows, D), of_row),
-        pl.BlockSpec((1, G, shape.rows, _LANES), of_row),
+        spec((1, heads, shape.rows, D), of_row),
+        spec((1, heads, shape.rows, _LANES), of_row),
       ],
       scratch_shapes=[pltpu.VMEM(size, jnp.float32) for size in scratch],
     ),
@@ -185,7 +190,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
       jax.ShapeDtypeStruct(q.shape, q.dtype),
       jax.ShapeDtypeStruct((*q.shape[:3], _LANES), jnp.float32),
     ],
-    compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary",)),
+    compiler_params=pltpu.CompilerParams(dimension_semantics=kinds),
     cost_estimate=pl.CostEstimate(
       flops=flops,
       transcendentals=flops // (4 * D),
@@ -200,9 +205,11 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
   del major, minor, fresh
   ins = dict(zip(names, refs[: len(names)], strict=True))
   out, lse, top, total, acc = refs[len(names) :]
-  w = pl.program_id(0)
-  here = rows[w]
   heads = out.shape[1]
+  w, first_head = pl.program_id(0), 0
+  if shape.cores > 1:
+    w, first_head = pl.program_id(1), pl.program_id(0) * heads
+  here = rows[w]
 
   @pl.when((w == 0) | (rows[jnp.maximum(w - 1, 0)] != here))
   def _():
@@ -280,7 +287,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
         return jnp.where(filled, values, jnp.zeros_like(values))
 
       def scale(name):
-        return lambda head: jnp.where(slot, ins[name][0, head : head + 1], 0.0)
+        return lambda head: jnp.where(slot, ins[name][0, pl.ds(first_head + head, 1)], 0.0)
 
       scales = {name: scale(name) for name in ("k_scale", "v_scale") if name in ins}
       slots = 1 if shape.turned else 0

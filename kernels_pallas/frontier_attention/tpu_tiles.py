@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import get_abstract_mesh
 from jaxtyping import Array, Float, Int, Shaped
 
 from kernels_pallas.frontier_attention import blocks, sorting
@@ -33,6 +34,7 @@ class Shape(NamedTuple):
   cached: int  # blocks of the cache in a row; 0: no cache
   dims: int  # of the intervals
   turned: bool  # the cache has its slots on the lanes: see `tpu._call`
+  cores: int  # that share the key heads in the forward kernel
 
 
 class Sizes(NamedTuple):
@@ -42,6 +44,7 @@ class Sizes(NamedTuple):
   cache: int = 256
   rows: int = 256
   heads: int = 8  # of keys, in a step of the gradient
+  cores: int | None = None  # that share the key heads, if they divide; None: what the device has
 
   @classmethod
   def of(cls, fresh: int, cache: int) -> "Sizes":
@@ -60,9 +63,19 @@ def rows_that_fit(q, k, block: int = Sizes().fresh, most: int = Sizes().rows) ->
   return most
 
 
+def cores_here() -> int:
+  """Of a TPU device: two where it is a chip of two (v4, v5p); elsewhere a device is a single core.
+
+  Of the abstract device that is being compiled for, if there is one, else of this process.
+  """
+  device = get_abstract_mesh().abstract_device or jax.devices()[0]
+  return device.num_cores if device.platform == "tpu" else 1
+
+
 def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape:
-  block, page, rows, _ = sizes
+  block, page, rows, _, cores = sizes
   _, T, H, _ = q.shape
+  cores = cores_here() if cores is None else cores
   group = H // k.shape[1]
   sublanes = 32 // q.dtype.itemsize
   rows = rows_that_fit(q, k, min(block, T), rows)
@@ -84,6 +97,7 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
     cached=cached,
     dims=queries.stamp.shape[1],
     turned=cache is not None and q.shape[3] % _LANES > 0,
+    cores=cores if k.shape[1] % cores == 0 else 1,
   )
 
 

@@ -96,7 +96,7 @@ TPU = {
     tpu, "filled = slot\n", "filled = slot | True\n", "64 dimensions",
   ),
   "the first block of narrow heads again": (
-    tpu, "major[w], 0, 0, minor[w]", "major[w], 0, 0, 0", "64 dimensions",
+    tpu, "major[w], core, 0, minor[w]", "major[w], core, 0, 0", "64 dimensions",
   ),
   "keys that nobody sees are multiplied by 0": (sorting, "jnp.where(used, x, 0)", "x", "causal"),
   "the output is not rescaled": (tpu, "acc[head] * keep", "acc[head]", "tree"),
@@ -118,6 +118,21 @@ TPU = {
   "the last step is not told": (
     tpu_work, "jnp.append(rows, -1)", "jnp.append(rows, rows[-1])", "every block of the only row",
   ),
+}  # fmt: skip
+
+TWO_CORES = {
+  "the first heads of a page": (
+    "major[w], core, minor[w], 0", "major[w], 0, minor[w], 0",
+    "128 dimensions, int8 pages in a window",
+  ),
+  "the first heads of narrow ones": (
+    "major[w], core, 0, minor[w]", "major[w], 0, 0, minor[w]", "int8 in pages",
+  ),
+  "the first heads of fresh entries": (
+    "lax.div(fresh_block[w], fresh), core", "lax.div(fresh_block[w], fresh), 0", "no cache",
+  ),
+  "scales of the first heads": ("pl.program_id(0) * heads", "0", "int8 in pages"),
+  "steps by core": ("= pl.program_id(1), ", "= pl.program_id(0), ", "no cache"),
 }  # fmt: skip
 
 BACKWARD = {
@@ -187,6 +202,19 @@ def test_is_seen_in_the_tpu_kernel(name, mutate):
   given = inputs(test_tpu.CASES[case])
   mutate(module, old, new)
   found = test_tpu.run(given, True)
+  assert not all(
+    np.allclose(one, other, atol=2e-6, rtol=2e-6)
+    for one, other in zip(found, oracle.attention(**given), strict=True)
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TWO_CORES)
+def test_is_seen_on_two_cores(name, mutate):
+  old, new, case = TWO_CORES[name]
+  given = inputs(test_tpu.CASES[case])
+  mutate(tpu, old, new)
+  found = test_tpu.run(given, True, test_tpu.SMALL._replace(cores=2))
   assert not all(
     np.allclose(one, other, atol=2e-6, rtol=2e-6)
     for one, other in zip(found, oracle.attention(**given), strict=True)

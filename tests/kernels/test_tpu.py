@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
@@ -19,10 +21,11 @@ from tests.kernels.test_attention import CASES as ALL
 from tests.kernels.test_attention import close
 
 # Blocks of 8 fresh entries and 16 slots, tiles of 16 rows: several of each, the last ones short.
-SMALL = tpu.Sizes(8, 16, 16)
+SMALL = tpu.Sizes(8, 16, 16, cores=1)
 SOON = (
   "tree", "documents_x_order", "own", "pages in a window", "int8 in pages", "no cache",
   "nothing to see", "bfloat16", "64 dimensions", "96 dimensions, int8",
+  "128 dimensions",
 )  # fmt: skip
 # Heads that do not fill their lanes: a cache of theirs has its slots there.
 NARROW = {
@@ -31,16 +34,25 @@ NARROW = {
   "96 dimensions, int8": Case(
     "tree", entries=6, lengths=(7, 40), page=8, kv_heads=1, width=96, cache_dtype="int8"
   ),
+  "96 dimensions, int8 on two cores": Case(
+    "tree", entries=6, lengths=(7, 40), page=8, width=96, cache_dtype="int8"
+  ),
   "64 dimensions, int8 in a row": Case("tree", width=64, cache_dtype="int8"),
   "80 dimensions, bfloat16": Case("tree", page=8, width=80, dtype="bfloat16"),
   "80 dimensions, no cache": Case("two_stream", lengths=None, width=80),
   "192 dimensions": Case("tree", width=192),
 }
-CASES = ALL | NARROW
+WHOLE = {  # The others' 8 do not either.
+  "128 dimensions": Case("tree", entries=6, kv_heads=1, width=128),
+  "128 dimensions, int8 pages in a window": Case(
+    "tree", entries=6, lengths=(3, 21), page=8, window=6, width=128, cache_dtype="int8"
+  ),
+}
+CASES = ALL | NARROW | WHOLE
 TOLERANCE = dict(float32=2e-6, bfloat16=2e-2)
 
 
-def run(given, interpret):
+def run(given, interpret, sizes=SMALL):
   queries, keys = blocks.labels_of(
     **{name: given.get(name) for name in ("stamp", "lo", "hi", "hidden", "own", "position")},
     window=given["window"],
@@ -50,7 +62,7 @@ def run(given, interpret):
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
   law = Law(scale, given["soft_cap"], given["window"])
   arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), law
-  return jax.jit(lambda: tpu.run(*arguments, SMALL, interpret))()
+  return jax.jit(lambda: tpu.run(*arguments, sizes, interpret))()
 
 
 @pytest.mark.parametrize(
@@ -69,10 +81,21 @@ def test_heads_that_do_not_go_together_equal_the_oracle(monkeypatch):
   close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
 
 
-@pytest.mark.parametrize("name", ["pages in a window", pytest.param("own", marks=pytest.mark.slow)])
-def test_two_cores_do_not_race(name, interpreting):
+TWO_CORES = ("128 dimensions, int8 pages in a window",)
+TWO_CORES_SLOWLY = (
+  "tree", "own", "a head each", "no cache", "nothing to see", "bfloat16", "64 dimensions",
+  "96 dimensions, int8 on two cores", "80 dimensions in pages",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  "name", [*TWO_CORES, *(pytest.param(n, marks=pytest.mark.slow) for n in TWO_CORES_SLOWLY)]
+)
+def test_two_cores_share_the_heads_and_do_not_race(name, interpreting):
+  """Where they divide: three key heads stay on one."""
   given = inputs(CASES[name])
-  close(run(given, interpreting), oracle.attention(**given), 2e-6, name)
+  found = run(given, interpreting, SMALL._replace(cores=2))
+  close(found, oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
   assert not interpreter.races.races_found
 
 
@@ -114,8 +137,17 @@ LOWERED = {
 }
 
 
-def lowered(case, dtype, program):
-  """The module of `program(arrays, attend)` for a TPU."""
+# Of a device: what a chip is (v5p, v4), or half of one.
+DEVICES = {"TPU v5": 2, "TPU v4": 2, "TPU v5 lite": 1, "TPU7x": 1}
+
+
+def on(kind):
+  device = AbstractDevice(device_kind=kind, num_cores=DEVICES[kind], platform="tpu")
+  return use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
+
+
+def program_of(case, dtype, program):
+  """`program(arrays, attend)` by the TPU kernel, and its arrays."""
   given = inputs(dataclasses.replace(case, dtype=dtype))
   arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array | tuple)}
   rest = {name: x for name, x in given.items() if name not in arrays}
@@ -123,7 +155,12 @@ def lowered(case, dtype, program):
   def attend(arrays):
     return frontier_attention(**arrays, **rest, implementation="tpu")
 
-  run = jax.jit(functools.partial(program, attend))
+  return jax.jit(functools.partial(program, attend)), arrays
+
+
+def lowered(*arguments):
+  """Its module for a TPU."""
+  run, arrays = program_of(*arguments)
   return export.export(run, platforms=["tpu"])(arrays).mlir_module()
 
 
@@ -131,6 +168,22 @@ def lowered(case, dtype, program):
 @pytest.mark.parametrize("name", LOWERED)
 def test_lowers_for_a_tpu(name, dtype):
   assert "frontier_attention" in lowered(LOWERED[name], dtype, lambda attend, x: attend(x))
+
+
+@pytest.mark.parametrize("name", ["a large tree in pages", "int8", "64 dimensions"])
+def test_lowers_for_a_device_of_two_cores(name):
+  with on("TPU v5"):
+    assert "frontier_attention" in lowered(LOWERED[name], "bfloat16", lambda attend, x: attend(x))
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_the_grid_has_an_axis_of_cores_where_there_are_two(kind):
+  run, arrays = program_of(LOWERED["a token"], "bfloat16", lambda attend, x: attend(x))
+  with on(kind):
+    found = str(jax.make_jaxpr(run)(arrays))
+  axes = re.findall(r"dimension_semantics=\((.*?),?\)", found)
+  expected = ["'arbitrary'"] if DEVICES[kind] == 1 else ["'parallel', 'arbitrary'"]
+  assert axes == expected
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -28,7 +28,7 @@ _ENTRIES = flags.DEFINE_list("entries", None, "Its fresh entries; full: 1,8,16,3
 _PAGE = flags.DEFINE_integer("page", None, "Slots of a page; full: 128 on a GPU, else 256.", 1)
 _DTYPE = flags.DEFINE_string("dtype", None, "full: bfloat16, toy: float32.")
 _ROUNDS = flags.DEFINE_integer("rounds", None, "Medians over so many; full: 5.", 1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, written part by part.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file, written again with every figure.")
 _PLOT = flags.DEFINE_string("plot", None, "PNG file (the extra `viz`).")
 
 
@@ -58,9 +58,10 @@ def run() -> int:
   console = Console(width=None if sys.stdout.isatty() else 170)
   report = device_benchmark.Report()
   with console.status("") as status:
-    for part, report in device_benchmark.benchmark(asked, status.update):
-      for piece in device_tables.pieces(part, report, asked.swept):
-        console.print(piece)
+    for part, report, ended in device_benchmark.benchmark(asked, status.update):
+      if ended:
+        for piece in device_tables.pieces(part, report, asked.swept):
+          console.print(piece)
       if _OUTPUT.value is not None:
         with open(_OUTPUT.value, "w", encoding="utf-8") as file:
           json.dump(report.figures(), file, indent=2)

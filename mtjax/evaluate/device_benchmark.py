@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernels_pallas.frontier_attention import choice
 from kernels_pallas.frontier_attention.choice import Implementation
@@ -75,6 +75,10 @@ class Plan:
     return self.implementation or choice.kernel_here() or "xla"
 
   @property
+  def systems(self) -> tuple[Implementation, ...]:
+    return tuple(dict.fromkeys((*implementations_here(), self.swept)))
+
+  @property
   def common(self) -> dict[str, Any]:
     return dict(heads=self.heads, kv_heads=self.kv_heads, width=self.width, dtype=self.dtype)
 
@@ -129,64 +133,77 @@ class Report:
     )
 
 
-def benchmark(
-  plan: Plan, progress: Callable[[str], None] = lambda text: None
-) -> Iterator[tuple[str, Report]]:
-  """The parts in the order of the plan, each with the report so far."""
+class Step(NamedTuple):
+  """What is known after one more case, point or shape."""
+
+  part: str  # "limits" comes first, where anything is timed
+  report: Report
+  ended: bool  # the part, that is
+
+
+def benchmark(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
+  """The parts in the order of the plan."""
   report = Report()
-  if set(plan.parts) - {"correctness"}:
+  if set(plan.parts) != {"correctness"}:
     progress("limits of the device")
     limits = device_limits.measure(plan.copied, plan.side, plan.rounds)
     report = dataclasses.replace(report, limits=limits)
-    yield "limits", report
+    yield Step("limits", report, True)
   for part in plan.parts:
-    progress(part)
-    report = dataclasses.replace(report, **_RUN[part](plan, report.limits, progress))
-    yield part, report
+    for more in _RUN[part](plan, report.limits, progress):
+      report = dataclasses.replace(report, **more)
+      yield Step(part, report, False)
+    yield Step(part, report, True)
 
 
-def _correctness(plan, limits, progress) -> dict[str, Any]:
-  asked = cases(plan.heads, plan.kv_heads, plan.width, plan.unit, plan.dtype)
-  names = dict.fromkeys((*implementations_here(), plan.swept))
-  return dict(verdicts=tuple(check(asked, list(names), progress=progress)))
+def _correctness(plan, limits, progress) -> Iterator[dict[str, Any]]:
+  found = ()
+  for case in cases(plan.heads, plan.kv_heads, plan.width, plan.unit, plan.dtype):
+    found += tuple(check([case], plan.systems, progress=progress))
+    yield dict(verdicts=found)
 
 
-def _bandwidth(plan, limits, progress) -> dict[str, Any]:
+def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = [
     Shape("tree", entries, slots, slots, rows, **plan.common)
     for rows in plan.rows
     for slots in plan.slots
     for entries in plan.entries
   ]
-  return dict(sweep=_points(plan, shapes, (None, plan.page), limits, progress))
+  for found in _points(plan, shapes, (None, plan.page), limits, progress):
+    yield dict(sweep=found)
 
 
-def _entries(plan, limits, progress) -> dict[str, Any]:
+def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
   slots = plan.one_layer_slots
   shapes = [Shape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer]
-  found = _points(plan, shapes, (plan.page,), limits, progress)
-  return dict(entries=found, latency=device_sweep.over_entries(found))
+  for found in _points(plan, shapes, (plan.page,), limits, progress):
+    yield dict(entries=found, latency=device_sweep.over_entries(found))
 
 
-def _points(plan, shapes, sizes, limits, progress) -> tuple[Point, ...]:
-  found = []
+def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[Point, ...]]:
+  """All so far."""
+  found = ()
   for shape in shapes:
     for page in sizes:
       kind = "rows" if page is None else "pages"
       progress(f"{shape.batch} x {shape.filled} slots in {kind}, {shape.entries} entries")
-      found.append(device_sweep.measured(shape, limits, plan.swept, page, rounds=plan.rounds))
-  return tuple(found)
+      point = device_sweep.measured(shape, limits, plan.swept, page, rounds=plan.rounds)
+      found += (point,)
+      yield found
 
 
-def _comparison(plan, limits, progress) -> dict[str, Any]:
-  names = list(dict.fromkeys((*implementations_here(), plan.swept)))
+def _comparison(plan, limits, progress) -> Iterator[dict[str, Any]]:
   asked = device_peers.shapes(
     plan.decoding, [(mask, n) for mask in plan.masks for n in plan.lengths], **plan.common
   )
-  found = []
+  found = ()
   for shape in asked:
-    found += device_peers.compare(shape, limits, names, rounds=plan.rounds, progress=progress)
-  return dict(comparison=tuple(found))
+    points = device_peers.compare(
+      shape, limits, plan.systems, rounds=plan.rounds, progress=progress
+    )
+    found += tuple(points)
+    yield dict(comparison=found)
 
 
 _RUN = dict(zip(PARTS, (_correctness, _bandwidth, _entries, _comparison), strict=True))

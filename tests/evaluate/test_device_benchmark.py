@@ -130,8 +130,8 @@ def test_all_parts_run_at_toy_sizes():
     parts=("bandwidth", "entries", "comparison"), rows=(1,), slots=(64,), entries=(4,),
     one_layer=(1, 4, 8), masks=("two streams",), lengths=(16,), rounds=1,
   )  # fmt: skip
-  *_, (part, report) = device_benchmark.benchmark(plan)
-  assert part == "comparison" and len(report.sweep) == 2 and len(report.entries) == 3
+  *_, (part, report, ended) = device_benchmark.benchmark(plan)
+  assert part == "comparison" and ended and len(report.sweep) == 2 and len(report.entries) == 3
   assert all(point.seconds > 0 for point in (*report.sweep, *report.entries))
   ran = [point for point in report.comparison if point.seconds is not None]
   assert {point.system for point in ran} == {"reference", "xla", "jax.nn xla"}

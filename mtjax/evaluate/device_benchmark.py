@@ -128,7 +128,7 @@ class Report:
       correctness=[plain(v) | dict(failed=v.failed) for v in self.verdicts],
       bandwidth=[point.figures() for point in self.sweep],
       entries=[point.figures() for point in self.entries],
-      latency=plain(self.latency),
+      latency=None if self.latency is None else self.latency.figures(),
       comparison=[point.figures() for point in self.comparison],
     )
 

@@ -23,6 +23,11 @@ class Latency:
     """Entries up to which one more is free; infinite if none was found that is not."""
     return (self.flat - self.start) / self.each if self.each > 0 else np.inf
 
+  def figures(self) -> dict[str, float | None]:
+    """For JSON, which has no infinity: a knee of None is none."""
+    knee = float(self.knee) if np.isfinite(self.knee) else None
+    return dataclasses.asdict(self) | dict(knee=knee)
+
 
 def fitted(entries: Sequence[int], seconds: Sequence[float]) -> Latency:
   """The model whose relative errors have the least sum of squares.

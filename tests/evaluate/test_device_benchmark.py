@@ -138,7 +138,8 @@ def test_all_parts_run_at_toy_sizes():
   assert max(point.difference for point in ran) < 2e-6, "a peer was given another mask"
   refused = {point.system: point.why for point in report.comparison if point.seconds is None}
   assert refused["FlexAttention"].startswith("torch") and refused["jax.nn cudnn"]
-  json.dumps(report.figures())
+  figures = json.loads(json.dumps(report.figures(), allow_nan=False))
+  assert figures["latency"].keys() == {"flat", "start", "each", "worst", "knee"}
   for name in ("limits", "correctness", "bandwidth", "entries", "comparison"):
     assert device_tables.pieces(name, report, plan.swept)
   drawn = device_pictures.figure(report.sweep, report.entries, report.latency)

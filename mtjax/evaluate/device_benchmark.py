@@ -1,0 +1,209 @@
+"""What `experiments/bench_device.py` does: a plan, and a report that grows part by part."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from kernels_pallas.frontier_attention import choice
+from kernels_pallas.frontier_attention.choice import Implementation
+from mtjax.evaluate import device_limits, device_peers, device_sweep
+from mtjax.evaluate.device_correctness import (
+  TOLERANCE,
+  Verdict,
+  cases,
+  check,
+  check_implementations,
+  implementations_here,
+)
+from mtjax.evaluate.device_limits import Limits
+from mtjax.evaluate.device_sweep import Point
+from mtjax.evaluate.kernel_benchmark import MASKS, Shape
+from mtjax.evaluate.kernel_inputs import pages
+from mtjax.evaluate.latency_model import Latency
+
+PARTS = ("correctness", "bandwidth", "entries", "comparison")
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """Shapes of every part. Raises ValueError for what makes no sense or does not run here."""
+
+  parts: tuple[str, ...] = PARTS
+  implementation: Implementation | None = (
+    None  # which is swept; None: the kernel of the platform, or xla
+  )
+  heads: int = 32
+  kv_heads: int = 8
+  width: int = 128
+  dtype: str = "bfloat16"
+  page: int = 256
+  unit: int = 128  # slots of a page where correctness is checked
+  rows: tuple[int, ...] = (1, 4, 8, 32)
+  slots: tuple[int, ...] = (2048, 8192, 32768)
+  entries: tuple[int, ...] = (1, 8, 16, 32, 64)
+  one_layer: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+  one_layer_slots: int = 8192
+  decoding: tuple[tuple[int, int, int], ...] = (
+    (1, 1, 8192), (1, 16, 8192), (1, 64, 8192), (8, 16, 8192),
+  )  # fmt: skip
+  masks: tuple[str, ...] = ("causal", "4 documents", "two streams", "block diffusion")
+  lengths: tuple[int, ...] = (2048, 8192)
+  copied: int = 1 << 30  # bytes of the array whose copying is timed
+  side: int = 8192  # of the matrices
+  rounds: int = 5
+
+  def __post_init__(self):
+    for part in self.parts:
+      if part not in PARTS:
+        raise ValueError(f"unknown part {part!r}; there are: {', '.join(PARTS)}")
+    if self.dtype not in TOLERANCE:
+      raise ValueError(f"dtype {self.dtype!r} is not one of: {', '.join(TOLERANCE)}")
+    if self.implementation is not None:
+      check_implementations([self.implementation])
+      if self.implementation.endswith("interpret") and set(self.parts) != {"correctness"}:
+        raise ValueError("an interpreter's time says nothing: for --parts=correctness only")
+    for name in ("rows", "slots", "entries", "one_layer", "lengths"):
+      if not getattr(self, name) or min(getattr(self, name)) < 1:
+        raise ValueError(f"{name} are numbers from 1 on, not {getattr(self, name)}")
+    for slots in (*self.slots, self.one_layer_slots):
+      pages(slots, self.page)
+    if unknown := [mask for mask in self.masks if mask not in MASKS]:
+      raise ValueError(f"unknown mask {unknown[0]!r}; there are: {', '.join(MASKS)}")
+
+  @property
+  def swept(self) -> Implementation:
+    return self.implementation or choice.kernel_here() or "xla"
+
+  @property
+  def systems(self) -> tuple[Implementation, ...]:
+    return tuple(dict.fromkeys((*implementations_here(), self.swept)))
+
+  @property
+  def common(self) -> dict[str, Any]:
+    return dict(heads=self.heads, kv_heads=self.kv_heads, width=self.width, dtype=self.dtype)
+
+
+TOY: dict[str, Any] = dict(
+  heads=4, kv_heads=2, width=16, dtype="float32", page=16, unit=8, rows=(1, 2), slots=(64, 128),
+  entries=(1, 4), one_layer=(1, 4, 16, 64), one_layer_slots=64, decoding=((1, 4, 64),),
+  masks=("two streams",), lengths=(32,), copied=1 << 22, side=128, rounds=3,
+)  # fmt: skip
+
+
+def full(**changes: Any) -> Plan:
+  """For an accelerator: raises ValueError where there is none."""
+  platform = choice.platform_here()
+  if platform == "cpu":
+    raise ValueError("JAX sees no accelerator here; --sizes=toy runs anywhere")
+  sizes: dict[str, Any] = dict(page=128 if platform == "gpu" else 256)
+  return Plan(**sizes | changes)
+
+
+def toy(**changes: Any) -> Plan:
+  """Shapes that prove nothing but that it runs."""
+  return Plan(**TOY | changes)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  limits: Limits | None = None  # None: only correctness was asked for
+  verdicts: tuple[Verdict, ...] = ()
+  sweep: tuple[Point, ...] = ()
+  entries: tuple[Point, ...] = ()
+  latency: Latency | None = None
+  comparison: tuple[Point, ...] = ()
+
+  @property
+  def failed(self) -> list[Verdict]:
+    return [verdict for verdict in self.verdicts if verdict.failed]
+
+  def figures(self) -> dict[str, Any]:
+    """For JSON."""
+
+    def plain(x):
+      return None if x is None else dataclasses.asdict(x)
+
+    return dict(
+      limits=plain(self.limits),
+      correctness=[plain(v) | dict(failed=v.failed) for v in self.verdicts],
+      bandwidth=[point.figures() for point in self.sweep],
+      entries=[point.figures() for point in self.entries],
+      latency=None if self.latency is None else self.latency.figures(),
+      comparison=[point.figures() for point in self.comparison],
+    )
+
+
+class Step(NamedTuple):
+  """What is known after one more case, point or shape."""
+
+  part: str  # "limits" comes first, where anything is timed
+  report: Report
+  ended: bool  # the part, that is
+
+
+def benchmark(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
+  """The parts in the order of the plan."""
+  report = Report()
+  if set(plan.parts) != {"correctness"}:
+    progress("limits of the device")
+    limits = device_limits.measure(plan.copied, plan.side, plan.rounds)
+    report = dataclasses.replace(report, limits=limits)
+    yield Step("limits", report, True)
+  for part in plan.parts:
+    for more in _RUN[part](plan, report.limits, progress):
+      report = dataclasses.replace(report, **more)
+      yield Step(part, report, False)
+    yield Step(part, report, True)
+
+
+def _correctness(plan, limits, progress) -> Iterator[dict[str, Any]]:
+  found = ()
+  for case in cases(plan.heads, plan.kv_heads, plan.width, plan.unit, plan.dtype):
+    found += tuple(check([case], plan.systems, progress=progress))
+    yield dict(verdicts=found)
+
+
+def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
+  shapes = [
+    Shape("tree", entries, slots, slots, rows, **plan.common)
+    for rows in plan.rows
+    for slots in plan.slots
+    for entries in plan.entries
+  ]
+  for found in _points(plan, shapes, (None, plan.page), limits, progress):
+    yield dict(sweep=found)
+
+
+def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
+  slots = plan.one_layer_slots
+  shapes = [Shape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer]
+  for found in _points(plan, shapes, (plan.page,), limits, progress):
+    yield dict(entries=found, latency=device_sweep.over_entries(found))
+
+
+def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[Point, ...]]:
+  """All so far."""
+  found = ()
+  for shape in shapes:
+    for page in sizes:
+      kind = "rows" if page is None else "pages"
+      progress(f"{shape.batch} x {shape.filled} slots in {kind}, {shape.entries} entries")
+      point = device_sweep.measured(shape, limits, plan.swept, page, rounds=plan.rounds)
+      found += (point,)
+      yield found
+
+
+def _comparison(plan, limits, progress) -> Iterator[dict[str, Any]]:
+  asked = device_peers.shapes(
+    plan.decoding, [(mask, n) for mask in plan.masks for n in plan.lengths], **plan.common
+  )
+  found = ()
+  for shape in asked:
+    points = device_peers.compare(
+      shape, limits, plan.systems, rounds=plan.rounds, progress=progress
+    )
+    found += tuple(points)
+    yield dict(comparison=found)
+
+
+_RUN = dict(zip(PARTS, (_correctness, _bandwidth, _entries, _comparison), strict=True))

@@ -1,0 +1,199 @@
+"""Is attention right on this device? Every implementation that works here against float64 numpy."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kernels_pallas.frontier_attention import choice, frontier_attention
+from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.choice import Implementation
+from mtjax.evaluate import attention_in_float64 as law
+from mtjax.evaluate import kernel_inputs
+from mtjax.evaluate.kernel_benchmark import Shape
+
+# Of the larger of 1 and what is right, twice for gradients. bfloat16 has 8 bits, in outputs and
+# probabilities.
+TOLERANCE = dict(float32=2e-5, float16=4e-3, bfloat16=2e-2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A shape and what else is asked for; `page`, `window`, `soft_cap`: None for none."""
+
+  name: str
+  shape: Shape
+  page: int | None = None
+  window: int | None = None
+  soft_cap: float | None = None
+  narrow: bool = False  # a cache of 8 bits
+  exceptions: bool = False  # hidden keys, and entries that see themselves whatever is said
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+  case: str
+  implementation: str
+  worst: float | None  # of the tolerance: at most 1 is right; None: not asked, see `why`
+  why: str = ""  # what it cannot do of this, or how it failed
+
+  @property
+  def failed(self) -> bool:
+    return bool(self.why) if self.worst is not None else self.why.startswith("raised")
+
+
+def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple[Case, ...]:
+  """The table. unit: slots of a page; caches have four, frontiers up to three times as many
+  entries without a cache."""
+
+  def decoding(entries, batch=5, dtype=dtype):
+    return Shape("tree", entries, 4 * unit, 4 * unit, batch, heads, kv_heads, width, dtype)
+
+  def training(mask, gradient):
+    return Shape(mask, 3 * unit, 0, 0, 2, heads, kv_heads, width, dtype, gradient)
+
+  few, many = max(unit // 16, 3), max(unit // 2, 6)
+  found = [
+    Case("a token", decoding(1)),
+    Case("a tree", decoding(few)),
+    Case("a tree in pages", decoding(few), unit),
+    Case("a large tree in pages", decoding(many), unit),
+    Case("pages in a window", decoding(few), unit, window=unit + 3),
+    Case("int8 in pages", decoding(few), unit, narrow=True),
+    Case("int8 in rows, soft cap", decoding(many), soft_cap=5.0, narrow=True),
+    Case("hidden and own entries", decoding(many), exceptions=True),
+    Case("float32", decoding(few, dtype="float32")),
+  ]
+  for mask in ("causal", "any order", "two streams", "block diffusion", "4 documents"):
+    found.append(Case(mask, training(mask, False)))
+  found.append(Case("any order, gradient", training("any order", True)))
+  found.append(Case("two streams, gradient", training("two streams", True)))
+  return tuple(found)
+
+
+def inputs(case: Case) -> dict:
+  """Lengths of 0, around the edge of a page, and all; NaN wherever nobody looks."""
+  shape = case.shape
+  given = kernel_inputs.with_cache(shape, case.page)
+  if shape.capacity:
+    unit = shape.capacity // 4
+    lengths = np.resize([unit + 1, 0, 4 * unit, unit, unit - 1], shape.batch)
+    given["lengths"] = jnp.asarray(lengths, jnp.int32)
+    if case.narrow:
+      given = kernel_inputs.in_8_bits(given)
+    given = kernel_inputs.poisoned(given)
+  if case.window is not None:
+    given = kernel_inputs.in_window(given, case.window)
+  if case.exceptions:
+    given = kernel_inputs.with_exceptions(given)
+  if case.soft_cap is not None:
+    given["soft_cap"] = case.soft_cap
+  if shape.gradient:  # the reference's are NaN by what is NaN where nobody looks
+    return given
+  nobody = jnp.asarray(~law.seen(given).any(axis=1))[:, None, :, None]
+  return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
+
+
+def implementations_here() -> tuple[Implementation, ...]:
+  """What runs on this platform; interpreters only when they are asked for."""
+  kernel = choice.kernel_here()
+  return ("reference", "xla") if kernel is None else ("reference", "xla", kernel)
+
+
+def check_implementations(names: Sequence[str]) -> None:
+  """Raises ValueError for what is unknown or is for another machine."""
+  known, here = get_args(Implementation), implementations_here()
+  for name in names:
+    if name not in known:
+      raise ValueError(f"unknown implementation {name!r}; there are: {', '.join(known)}")
+    if name not in here and not name.endswith("interpret"):
+      raise ValueError(f"{name!r} does not run on {choice.platform_here()}: {', '.join(here)}")
+
+
+def why_not(name: str, given: dict) -> str | None:
+  """What an implementation cannot do of these inputs; None: it can."""
+  names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
+  fields: Any = (given.get(n) for n in names)
+  cache = None if given["cache_k"] is None else Cache(*fields)
+  return choice.why_not(name, given["q"], given["k"], cache)
+
+
+def check(
+  asked: Sequence[Case],
+  names: Sequence[str],
+  *,
+  attention: Callable = frontier_attention,
+  progress: Callable[[str], None] = lambda text: None,
+) -> list[Verdict]:
+  """Every implementation on every case. What raises has failed; what says why not has not."""
+  found = []
+  for case in asked:
+    progress(f"{case.name}: float64")
+    given = inputs(case)
+    expected = _expected(case, given)
+    for name in names:
+      progress(f"{case.name}: {name}")
+      if reason := why_not(name, given):
+        found.append(Verdict(case.name, name, None, reason))
+        continue
+      try:
+        got = _run(case, given, name, attention)
+      except Exception as error:  # noqa: BLE001 - the next ones are to be seen too
+        lines = str(error).splitlines() or [""]
+        found.append(Verdict(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
+        continue
+      found.append(_verdict(case, name, got, expected))
+  return found
+
+
+def _cotangent(case):
+  size = case.shape.batch, case.shape.entries, case.shape.heads, case.shape.width
+  return np.random.default_rng(1).standard_normal(size)
+
+
+def _expected(case, given):
+  out, lse = law.attend(given)
+  found = dict(output=out, lse=lse)
+  if case.shape.gradient:
+    cotangent = np.asarray(jnp.asarray(_cotangent(case), case.shape.dtype), np.float64)
+    found |= dict(zip(("dq", "dk", "dv"), law.gradients(given, cotangent), strict=True))
+  return found
+
+
+def _run(case, given, name, attention):
+  fixed = {n: given[n] for n in ("window", "soft_cap") if n in given}
+  traced = {n: x for n, x in given.items() if n not in fixed}
+
+  def both(traced):
+    def of(q, k, v):
+      return attention(**traced | dict(q=q, k=k, v=v), **fixed, implementation=name)
+
+    qkv = [traced[n] for n in "qkv"]
+    if not case.shape.gradient:
+      return dict(zip(("output", "lse"), of(*qkv), strict=True))
+    (out, lse), pull = jax.vjp(of, *qkv)
+    gradients = pull((jnp.asarray(_cotangent(case), out.dtype), jnp.zeros_like(lse)))
+    return dict(output=out, lse=lse) | dict(zip(("dq", "dk", "dv"), gradients, strict=True))
+
+  # Elsewhere float32 is multiplied in fewer bits unless told otherwise.
+  wide = case.shape.dtype == "float32"
+  with jax.default_matmul_precision("highest") if wide else contextlib.nullcontext():
+    return jax.jit(both)(traced)
+
+
+def _verdict(case, name, got, expected) -> Verdict:
+  worst, where = 0.0, ""
+  for part, right in expected.items():
+    tolerance = TOLERANCE[case.shape.dtype] * (2 if part.startswith("d") else 1)
+    x = np.asarray(got[part], np.float64)
+    same = x == right  # -inf among them
+    with np.errstate(invalid="ignore"):
+      off = np.where(same, 0, np.abs(x - right) / np.maximum(1, np.abs(right)) / tolerance)
+    most = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
+    if most > worst:
+      worst, where = most, part
+  return Verdict(case.name, name, worst, f"{where} is off" if worst > 1 else "")

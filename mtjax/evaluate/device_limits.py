@@ -1,0 +1,71 @@
+"""What a device could do at best: bandwidth and matmuls as measured, and what they allow."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from mtjax.evaluate.device_clock import memory_limit, seconds_per_call
+from mtjax.evaluate.kernel_benchmark import Shape, visible_share
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  device: str
+  platform: str
+  memory: int | None  # bytes; None: the device does not say
+  copy_rate: float  # bytes/s read and written by a copy
+  matmul_rate: float  # FLOP/s of a large matmul in bfloat16
+
+  @property
+  def ridge(self) -> float:
+    """FLOPs per byte from which on a computation is bound by FLOPs."""
+    return self.matmul_rate / self.copy_rate
+
+
+def measure(copied: int, side: int, rounds: int = 5) -> Limits:
+  """By copying an array of `copied` bytes and multiplying bfloat16 matrices of side x side."""
+  device = jax.devices()[0]
+  words = jnp.zeros((copied // 4,), jnp.int32)
+  # Not a copy by name, which could be left out, but its traffic.
+  copy = seconds_per_call(lambda x, _, __: x + 1, words, rounds=rounds)
+  a, b = (jax.random.normal(jax.random.key(n), (side, side), jnp.bfloat16) for n in range(2))
+  b = (b.astype(jnp.float32) * side**-0.5).astype(b.dtype)
+  matmul = seconds_per_call(lambda a, b, _: a @ b, a, [b], rounds=rounds)
+  rates = 2 * words.nbytes / copy, 2 * side**3 / matmul
+  return Limits(device.device_kind, device.platform, memory_limit(), *rates)
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+  """What no implementation can do without: bytes that are read or written, and FLOPs."""
+
+  bytes: int
+  flops: float
+
+  def seconds(self, limits: Limits) -> float:
+    """The roofline: of the two limits the one that is reached first."""
+    return max(self.bytes / limits.copy_rate, self.flops / limits.matmul_rate)
+
+
+def need(shape: Shape) -> Need:
+  """Of one call forward: keys and values of filled slots and of fresh entries, queries, outputs;
+  two matmuls over the pairs that see each other.
+
+  With its gradient, which reads all of that again, and the output's gradient, and writes those of
+  queries, keys and values, three times the bytes; with five matmuls more, 3.5 times the FLOPs.
+  Labels, tables and log-sum-exps are less than a hundredth of that and do not count.
+  """
+  s = shape
+  size = jnp.dtype(s.dtype).itemsize
+  keys = 2 * s.kv_heads * (s.filled + s.entries)
+  pairs = s.entries * s.filled + visible_share(s) * s.entries**2
+  once = s.batch * s.width * size * (keys + 2 * s.entries * s.heads)
+  flops = 4.0 * s.batch * s.heads * s.width * pairs
+  return Need(3 * once, 3.5 * flops) if s.gradient else Need(once, flops)
+
+
+def knee(shape: Shape, limits: Limits) -> float:
+  """Entries from which on attention over a long cache is bound by FLOPs: ridge x size of a number
+  x key heads / (2 x query heads)."""
+  return limits.ridge * jnp.dtype(shape.dtype).itemsize * shape.kv_heads / (2 * shape.heads)

@@ -1,0 +1,107 @@
+"""Inputs of attention on a device: caches that are made there, pages, 8 bits, windows, NaN."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax.evaluate.kernel_benchmark import Shape, arrays
+
+
+def with_cache(shape: Shape, page: int | None, seed: int = 0) -> dict:
+  """As `kernel_benchmark.arrays`, with a cache that is made on the device, where it may be large.
+
+  page: slots of a page, of which the capacity is a multiple; the pages of a row lie scattered.
+  """
+  found = arrays(dataclasses.replace(shape, capacity=0, filled=0), seed)
+  if not shape.capacity:
+    return found
+  found["lengths"] = jnp.full((shape.batch,), shape.filled, jnp.int32)
+  return found | cache(shape, page, seed)
+
+
+def cache(shape: Shape, page: int | None, seed: int = 0) -> dict:
+  """cache_k and cache_v, and a page_table if there are pages."""
+  s, found = shape, {}
+  size = (s.batch, s.kv_heads, s.capacity, s.width)
+  if page is not None:
+    count = pages(s.capacity, page)
+    size = (s.batch * count, s.kv_heads, page, s.width)
+    place = np.random.default_rng(seed).permutation(size[0]).astype(np.int32)
+    found["page_table"] = jnp.asarray(place.reshape(s.batch, count))
+  for name, key in zip(("cache_k", "cache_v"), jax.random.split(jax.random.key(seed)), strict=True):
+    found[name] = _normal(key, size, s.dtype)
+  return found
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _normal(key, size, dtype):
+  return jax.random.normal(key, size, dtype)
+
+
+def pages(capacity: int, page: int) -> int:
+  """Of a row. Raises ValueError unless they fill it."""
+  if capacity % page:
+    raise ValueError(f"a cache of {capacity} slots has no whole number of pages of {page}")
+  return capacity // page
+
+
+def poisoned(given: dict) -> dict:
+  """NaN in slots past the length (77 in 8 bits, and NaN for their scales), and a table that there
+  names no page at all."""
+  lengths = np.asarray(given["lengths"])
+  found = dict(given)
+  if given.get("page_table") is None:
+    stale = np.arange(given["cache_k"].shape[2]) >= lengths[:, None]
+  else:
+    table, page = np.array(given["page_table"]), given["cache_k"].shape[2]
+    slot = np.arange(table.shape[1] * page).reshape(1, -1, page) * np.ones((len(table), 1, 1), int)
+    stale = np.ones((given["cache_k"].shape[0], page), bool)
+    stale[table] = slot >= lengths[:, None, None]
+    table[np.arange(table.shape[1]) * page >= lengths[:, None]] = 1 << 20
+    found["page_table"] = jnp.asarray(table)
+  for name in ("cache_k", "cache_v"):
+    dirt = 77 if given[name].dtype == jnp.int8 else np.nan
+    found[name] = jnp.where(stale[:, None, :, None], dirt, given[name]).astype(given[name].dtype)
+  if given.get("kv_scales") is not None:
+    scales = given["kv_scales"]
+    found["kv_scales"] = tuple(jnp.where(stale[:, None], np.nan, x) for x in scales)
+  return found
+
+
+def in_8_bits(given: dict) -> dict:
+  """The cache in int8, with a scale for each token and head."""
+  found, scales = dict(given), []
+  for name in ("cache_k", "cache_v"):
+    x = given[name].astype(jnp.float32)
+    scale = jnp.max(jnp.abs(x), axis=-1) / 127 + 1e-3
+    found[name] = jnp.round(x / scale[..., None]).astype(jnp.int8)
+    scales.append(scale)
+  return found | dict(kv_scales=tuple(scales))
+
+
+def in_window(given: dict, window: int, seed: int = 0) -> dict:
+  """Only what is near by position is seen; the cache holds positions in any order."""
+  rng, entries = np.random.default_rng(seed), given["q"].shape[1]
+  lengths = np.asarray(given["lengths"])
+  table = given.get("page_table")
+  slots = given["cache_k"].shape[2] * (1 if table is None else table.shape[1])
+  place = np.stack([np.r_[rng.permutation(n), rng.integers(0, 99, slots - n)] for n in lengths])
+  position = lengths[:, None] + np.arange(entries) // 2
+  return given | dict(
+    window=window,
+    position=jnp.asarray(position, jnp.int32),
+    cache_position=jnp.asarray(place, jnp.int32),
+  )
+
+
+def with_exceptions(given: dict, seed: int = 0) -> dict:
+  """Keys that single queries do not see, and entries that see themselves whatever is said."""
+  rng = np.random.default_rng(seed)
+  size = given["q"].shape[:2]
+  hidden = np.where(rng.random(size) < 0.3, rng.integers(0, size[1], size), -1)
+  return given | dict(
+    hidden=jnp.asarray(hidden, jnp.int32), own=jnp.asarray(rng.random(size) < 0.5)
+  )

@@ -1,0 +1,64 @@
+"""Time of a step over its number of entries: flat while memory is waited for, then a line."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency:
+  """t(T) = max(flat, start + each * T) seconds."""
+
+  flat: float
+  start: float
+  each: float  # of one entry more, past the knee; 0: flat as far as was measured
+  worst: float  # |fitted - measured| / measured at the worst point
+
+  def __call__(self, entries) -> np.ndarray:
+    return np.maximum(self.flat, self.start + self.each * np.asarray(entries, float))
+
+  @property
+  def knee(self) -> float:
+    """Entries up to which one more is free; infinite if none was found that is not."""
+    return (self.flat - self.start) / self.each if self.each > 0 else np.inf
+
+  def figures(self) -> dict[str, float | None]:
+    """For JSON, which has no infinity: a knee of None is none."""
+    knee = float(self.knee) if np.isfinite(self.knee) else None
+    return dataclasses.asdict(self) | dict(knee=knee)
+
+
+def fitted(entries: Sequence[int], seconds: Sequence[float]) -> Latency:
+  """The model whose relative errors have the least sum of squares.
+
+  Every way of giving the first points to the flat part and the others to the line is tried, each
+  fitted by itself; the model is then judged by the maximum of both at all points. Raises ValueError
+  for fewer than three points, or points that are not in order.
+  """
+  x, y = np.asarray(entries, float), np.asarray(seconds, float)
+  if len(x) < 3 or len(x) != len(y) or np.any(np.diff(x) <= 0) or np.any(y <= 0):
+    raise ValueError(f"three or more numbers of entries in order and their seconds, not {entries}")
+  found = []
+  for split in range(1, len(x) + 1):
+    flat = _weighted(np.ones((split, 1)), y[:split])[0]
+    start = each = 0.0
+    if split < len(x) - 1:
+      columns = np.stack([np.ones(len(x) - split), x[split:]], axis=1)
+      start, each = _weighted(columns, y[split:])
+    elif split == len(x) - 1:
+      each = (y[-1] - flat) / (x[-1] - x[-2])  # one point past the knee: from the last flat one
+      start = y[-1] - each * x[-1]
+    if each < 0 or split == len(x):
+      start = each = 0.0
+    model = Latency(*map(float, (flat, start, each)), 0.0)
+    off = model(x) / y - 1
+    found.append(
+      (float(np.sum(off**2)), split, dataclasses.replace(model, worst=float(abs(off).max())))
+    )
+  return min(found, key=lambda one: one[:2])[2]
+
+
+def _weighted(columns: np.ndarray, y: np.ndarray) -> np.ndarray:
+  """Least squares of relative errors."""
+  return np.linalg.lstsq(columns / y[:, None], np.ones(len(y)), rcond=None)[0]

@@ -1,0 +1,120 @@
+"""Tables of attention as measured on a device."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mtjax.evaluate.device_benchmark import Report
+from mtjax.evaluate.device_correctness import Verdict
+from mtjax.evaluate.device_limits import Limits, knee
+from mtjax.evaluate.device_sweep import Point
+from mtjax.evaluate.latency_model import Latency
+from mtjax.report.speed_tables import Cells
+
+ENOUGH = 0.8  # of the bandwidth of a copy, of caches of 8,192 slots or more
+
+
+def pieces(part: str, report: Report, swept: str) -> list[Any]:
+  """What a terminal shows of one part of the benchmark, which has just ended."""
+  if part == "limits" and report.limits is not None:
+    return [limits_line(report.limits)]
+  if part == "correctness":
+    return [correctness_table(report.verdicts).for_terminal()]
+  if part == "bandwidth":
+    table = sweep_table(report.sweep, f"Bandwidth of `{swept}`")
+    return [table.for_terminal(), bandwidth_verdict(report.sweep)]
+  if part == "entries":
+    table = sweep_table(report.entries, f"One layer of `{swept}`")
+    return [table.for_terminal(), latency_line(report.latency, report.entries)]
+  return [comparison_table(report.comparison).for_terminal()]
+
+
+def correctness_table(verdicts: Sequence[Verdict]) -> Cells:
+  """Shares of the tolerance: 1 is the most that is right."""
+  names = list(dict.fromkeys(v.implementation for v in verdicts))
+  rows = []
+  for case in dict.fromkeys(v.case for v in verdicts):
+    by = {v.implementation: v for v in verdicts if v.case == case}
+    rows.append((case, *(_verdict(by[name]) for name in names)))
+  return Cells("Error / tolerance, against float64", ["case", *names], rows)
+
+
+def _verdict(verdict: Verdict) -> str:
+  if verdict.worst is None:
+    return f"FAILED: {verdict.why}" if verdict.failed else f"no: {verdict.why}"
+  return f"{verdict.worst:.2f}" + (f" FAILED: {verdict.why}" if verdict.failed else "")
+
+
+def limits_line(limits: Limits) -> str:
+  return (
+    f"{limits.device}: copies {limits.copy_rate / 1e9:,.1f} GB/s (read and written), multiplies "
+    f"{limits.matmul_rate / 1e12:,.2f} TFLOP/s in bfloat16, {limits.ridge:,.0f} FLOPs a byte"
+  )
+
+
+def sweep_table(points: Sequence[Point], title: str) -> Cells:
+  header = [
+    "cache", "rows", "slots", "entries", "us", "roofline, us", "MB", "of copy", "of FLOPs"
+  ]  # fmt: skip
+  rows = []
+  for point in points:
+    shape = point.shape
+    kind = "rows" if point.page is None else f"pages of {point.page}"
+    sizes = (str(shape.batch), f"{shape.filled:,}", str(shape.entries))
+    rows.append((kind, *sizes, *_figures(point)))
+  return Cells(title, header, rows)
+
+
+def comparison_table(points: Sequence[Point]) -> Cells:
+  header = [
+    "system", "what", "rows", "slots", "entries", "us", "roofline, us", "MB", "of copy", "of FLOPs",
+    "differs",
+  ]  # fmt: skip
+  rows = []
+  for point in points:
+    shape = point.shape
+    what = f"{shape.mask}, gradient" if shape.gradient else shape.mask
+    sizes = (str(shape.batch), f"{shape.filled:,}", f"{shape.entries:,}")
+    off = "" if point.difference is None else f"{point.difference:.1e}"
+    rows.append((point.system, what, *sizes, *_figures(point), off))
+  return Cells("Comparison", header, rows)
+
+
+def _figures(point: Point) -> tuple[str, ...]:
+  least = (f"{1e6 * point.need.seconds(point.limits):,.1f}", f"{point.need.bytes / 1e6:,.2f}")
+  if point.seconds is None:
+    return (f"no: {point.why}", *least, "", "")
+  shares = (f"{point.bandwidth_share:.0%}", f"{point.flop_share:.0%}")
+  return (f"{1e6 * point.seconds:,.1f}", *least, *shares)
+
+
+def latency_line(model: Latency | None, points: Sequence[Point]) -> str:
+  if model is None:
+    return "T-sweep: fewer than three points were measured"
+  shape, limits = points[0].shape, points[0].limits
+  line = f"{1e6 * model.start:,.2f} + {1e6 * model.each:,.4f} T"
+  found = "no knee" if np.isinf(model.knee) else f"knee at T = {model.knee:,.1f}"
+  return (
+    f"t(T) = max({1e6 * model.flat:,.2f}, {line}) us, off by at most {model.worst:.0%}; {found}; "
+    f"the roofline's is at {knee(shape, limits):,.1f}"
+  )
+
+
+def bandwidth_verdict(points: Sequence[Point]) -> str:
+  """Of long caches: how many shapes that bandwidth bounds reach 80 % of a copy's, and the least."""
+  long = [
+    point for point in points
+    if point.seconds is not None and point.shape.filled >= 8192
+    and point.need.bytes / point.limits.copy_rate >= point.need.flops / point.limits.matmul_rate
+  ]  # fmt: skip
+  if not long:
+    return "No shape of 8,192 slots or more that bandwidth bounds was measured."
+  least = min(long, key=lambda point: point.bandwidth_share)
+  reached = sum(point.bandwidth_share >= ENOUGH for point in long)
+  shape = least.shape
+  return (
+    f"{reached} of {len(long)} shapes of 8,192 slots or more that bandwidth bounds reach "
+    f"{ENOUGH:.0%} of a copy's; the least is {least.bandwidth_share:.0%}: {shape.batch} rows, "
+    f"{shape.filled:,} slots, {shape.entries} entries"
+  )

@@ -86,7 +86,7 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> s
     return f"computes in float32 or bfloat16, not {q.dtype.name}"
   if width % 16:
     return f"needs heads of a multiple of 16 dimensions, not {width}"
-  blocks = -(-entries // 128)
+  blocks, page = -(-entries // 128), 128
   if cache is not None:
     slots = cache.k.shape[2]  # of a page, or of a row
     if width % 128 and slots % 128:
@@ -96,12 +96,18 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> s
         f"needs {kind} of a multiple of 128 slots for heads of {width} dimensions, not {slots}: "
         "it would copy the cache"
       )
-    page = 256 if cache.table is None else slots
+    page = 128 if cache.table is None else slots
     sublanes = 32 // cache.k.dtype.itemsize
     if page % sublanes:
       return f"needs pages of a multiple of {sublanes} slots in {cache.k.dtype.name}, not {page}"
+  fitting = tpu_tiles.fitting(q, k, cache)
+  if fitting is None:
+    size = f"{k.shape[1]} key heads of {width} dimensions"
+    return f"has no room for pages of {page} slots of {size}"
+  rows, page = fitting
+  if cache is not None:
     blocks += -(-cache.capacity // page)
-  tiles = -(-entries * (heads // k.shape[1]) // tpu_tiles.rows_that_fit(q, k))
+  tiles = -(-entries * (heads // k.shape[1]) // rows)
   if batch * tiles * blocks > _MOST_STEPS:
     return f"lists up to {_MOST_STEPS:,} blocks, and here may be {batch * tiles * blocks:,}"
   return None

@@ -25,7 +25,6 @@ from kernels_pallas.frontier_attention.tpu_work import Steps
 __all__ = ["Sizes", "attend", "run"]
 
 _LANES = 128
-_SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit beside large pages
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # below every score, and finite: see `_update`
 
 
@@ -190,7 +189,9 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
       jax.ShapeDtypeStruct(q.shape, q.dtype),
       jax.ShapeDtypeStruct((*q.shape[:3], _LANES), jnp.float32),
     ],
-    compiler_params=pltpu.CompilerParams(dimension_semantics=kinds),
+    compiler_params=pltpu.CompilerParams(
+      dimension_semantics=kinds, vmem_limit_bytes=tpu_tiles.vmem_limit()
+    ),
     cost_estimate=pl.CostEstimate(
       flops=flops,
       transcendentals=flops // (4 * D),
@@ -225,7 +226,7 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
 
     slots: which axis of keys and values they are.
     """
-    together = max(_SCORES // seen.size, 1)
+    together = max(tpu_tiles.SCORES // seen.size, 1)
     for first in range(0, heads, together):
       some = range(heads)[first : first + together]
       extend_some(some, seen, keys, values, k_scale, v_scale, slots)

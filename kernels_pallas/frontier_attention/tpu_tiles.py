@@ -18,7 +18,7 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.sorting import Order
 
 _LANES = 128
-_BYTES = 14 << 20  # of the 16 MiB that a kernel gets
+SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit beside large pages
 _NO_KEY = -3  # an index that no key has, padding (-2) neither
 
 
@@ -52,15 +52,47 @@ class Sizes(NamedTuple):
     return cls(fresh, cache)
 
 
-def rows_that_fit(q, k, block: int = Sizes().fresh, most: int = Sizes().rows) -> int:
-  """Of a tile: `most`, or as often half of that as many or wide heads of keys ask for."""
-  heads, width, item = k.shape[1], q.shape[3], q.dtype.itemsize
-  # q and the output have two buffers, the log-sum-exp too; sums, a weight and a score each key.
-  row = 4 * width * item + 8 * _LANES + 4 * (2 * _LANES + width) + block * (4 + item)
-  keys = 4 * block * width * item
-  while most > 32 and heads * (most * row + keys) > _BYTES:
-    most //= 2
-  return most
+def fitting(q, k, cache: Cache | None, sizes: Sizes = Sizes()) -> tuple[int, int] | None:
+  """(rows of a tile, slots of a block of the cache) that fit into VMEM; None: nothing does.
+
+  As large as `sizes` says, or halved as often as many or wide heads of keys ask for.
+  """
+  rows = min(q.shape[1] * (q.shape[2] // k.shape[1]), sizes.rows)
+  if cache is None or cache.table is not None:
+    pages = [sizes.cache if cache is None else cache.k.shape[2]]
+  else:
+    pages = [min(size, cache.capacity) for size in (sizes.cache, max(sizes.cache // 2, _LANES))]
+  for page in pages:
+    most = rows
+    while most > 32 and _bytes(q, k, cache, most, page, sizes) > _room():
+      most //= 2
+    if _bytes(q, k, cache, most, page, sizes) <= _room():
+      return sizes.rows if most == rows else most, page
+  return None
+
+
+def _bytes(q, k, cache: Cache | None, rows: int, page: int, sizes: Sizes) -> int:
+  """Of the forward kernel; what compilers took for the shapes of docs/kernel_table.md, or more."""
+  heads, width, item = k.shape[1] // _cores(k, sizes), q.shape[3], q.dtype.itemsize
+  block = min(sizes.fresh, q.shape[1])
+  keys = 4 * block * width * item  # keys and values have two buffers, as all that is copied
+  if cache is not None:
+    keys += 4 * page * width * cache.k.dtype.itemsize
+  widest = block if cache is None else max(block, page)
+  together = min(heads, max(SCORES // (rows * widest), 1))
+  row = 4 * width * item + 8 * _LANES + 4 * (2 * _LANES + width)  # q, output, sums of a head
+  return heads * (rows * row + keys) + together * rows * widest * (4 + item)
+
+
+def _room() -> int:
+  return vmem_limit() - (1 << 20)
+
+
+def vmem_limit() -> int:
+  """What a kernel may have: the 16 MiB of v4, which is also what XLA leaves it unless it is told
+  otherwise, or half of the least that newer chips have."""
+  device = get_abstract_mesh().abstract_device or jax.devices()[0]
+  return (32 if device.platform == "tpu" and "v4" not in device.device_kind else 16) << 20
 
 
 def cores_here() -> int:
@@ -72,13 +104,18 @@ def cores_here() -> int:
   return device.num_cores if device.platform == "tpu" else 1
 
 
+def _cores(k, sizes: Sizes) -> int:
+  cores = cores_here() if sizes.cores is None else sizes.cores
+  return cores if k.shape[1] % cores == 0 else 1
+
+
 def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape:
-  block, page, rows, _, cores = sizes
+  block = sizes.fresh
   _, T, H, _ = q.shape
-  cores = cores_here() if cores is None else cores
+  # What fits nowhere is refused by name before; the interpreter may have it.
+  rows, page = fitting(q, k, cache, sizes) or (sizes.rows, sizes.cache)
   group = H // k.shape[1]
   sublanes = 32 // q.dtype.itemsize
-  rows = rows_that_fit(q, k, min(block, T), rows)
   tile = T if T * group <= rows else max(rows // group, 1)
   if tile < T and tile * group % sublanes:
     tile = max(tile // sublanes * sublanes, sublanes)
@@ -97,7 +134,7 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
     cached=cached,
     dims=queries.stamp.shape[1],
     turned=cache is not None and q.shape[3] % _LANES > 0,
-    cores=cores if k.shape[1] % cores == 0 else 1,
+    cores=_cores(k, sizes),
   )
 
 

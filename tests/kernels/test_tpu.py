@@ -12,7 +12,7 @@ from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
-from kernels_pallas.frontier_attention import blocks, frontier_attention, tpu, tpu_tiles
+from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
 from tests.kernels import oracle, test_gradients
@@ -77,7 +77,7 @@ def test_heads_that_do_not_go_together_equal_the_oracle(monkeypatch):
   name = "int8 in pages"
   given = inputs(CASES[name])
   assert given["k"].shape[1] > 1
-  monkeypatch.setattr(tpu, "_SCORES", 1)
+  monkeypatch.setattr(tpu_tiles, "SCORES", 1)
   close(run(given, True), oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
 
 
@@ -111,11 +111,24 @@ def test_has_a_gradient_by_name(lengths):
 def test_more_and_wider_key_heads_get_lower_tiles():
   def rows(heads, width, dtype):
     q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((1, 512, 32, width), (1, heads, 512, width)))
-    return tpu_tiles.rows_that_fit(q, k)
+    return tpu_tiles.fitting(q, k, None)[0]
 
   # Compiled for v4, with 16 MiB for a kernel: twice as many rows did not fit where these are fewer.
   assert [rows(heads, 128, jnp.bfloat16) for heads in (1, 8, 16, 32)] == [256, 256, 128, 64]
   assert [rows(8, width, jnp.float32) for width in (128, 256)] == [256, 128]
+
+
+def test_pages_without_room_are_refused_where_there_is_none():
+  q, k = (jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((8, 1, 32, 128), (8, 8, 1, 128)))
+  pages = jax.ShapeDtypeStruct((33, 8, 2048, 128), jnp.bfloat16)
+  cache = Cache(pages, pages, jnp.zeros(8, jnp.int32), jnp.zeros((8, 4), jnp.int32))
+  # Compiled for both: 17.7 MiB of v4's 16 are too many.
+  for kind, name in (("TPU v4", "xla"), ("TPU v5 lite", "tpu")):
+    device = AbstractDevice(device_kind=kind, num_cores=1, platform="tpu")
+    with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
+      choice = chosen(q, k, cache)
+      assert choice.name == name, choice
+      assert name == "tpu" or "no room for pages of 2048 slots of 8 key heads" in choice.reason
 
 
 def _large(mask, **how):

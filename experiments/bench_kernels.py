@@ -53,7 +53,16 @@ def shapes() -> list[Shape]:
   return found
 
 
+def check(flag, known) -> None:
+  """Raises ValueError for a name that is not known, before anything is compiled."""
+  for name in flag.value:
+    if name not in known:
+      raise ValueError(f"--{flag.name}: unknown {name!r}; there are: {', '.join(known)}")
+
+
 def run() -> None:
+  check(_PARTS, ("decoding", "training"))
+  check(_SYSTEMS, SYSTEMS)
   launch.check_output(_OUTPUT.value)
   launch.check_output(_PLOT.value)
   asked = shapes()

@@ -7,6 +7,8 @@ from typing import Literal
 
 import numpy as np
 
+from kernels_pallas.frontier_attention.choice import Implementation
+
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
@@ -103,6 +105,7 @@ class TransformerConfig:
   extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of activations; params have theirs
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
+  attention: Literal["best", Implementation] = "best"  # a name never falls back
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
 
   def __post_init__(self):

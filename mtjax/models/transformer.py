@@ -93,6 +93,7 @@ class Attention(nn.Module):
       own=frontier.own,
       soft_cap=c.attention_soft_cap,
       scale=c.attention_scale,
+      implementation=None if c.attention == "best" else c.attention,
     )
     out = out.reshape(B, T, c.heads * c.head_dim)
     return Linear(c.dim, c.out_bias, dtype, _residual_init(c), name="out")(out), fresh

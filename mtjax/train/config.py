@@ -38,6 +38,7 @@ class RunConfig:
     and the data vouches for itself, wherever its files lie.
     """
     model = dataclasses.asdict(self.model.config)
+    del model["attention"]  # rounds differently, and may be another on another machine
     # What came after runs that are still being continued counts where it is used.
     if not model["exits"]:
       del model["exits"]

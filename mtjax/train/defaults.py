@@ -17,6 +17,7 @@ def defaults() -> ConfigDict:
         mlp_dim=384,
         max_position=1024,
         dtype="float32",  # of activations; parameters are float32
+        attention="best",  # or an implementation by name: docs/frontier_attention.md
         remat="none",  # "layer": recompute activations in the backward pass
         # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
         # and 6 layers, which share norm and head (mtjax/train/sorted_loss.py). (): the last alone.

@@ -1,5 +1,7 @@
 """The equivalences the design rests on: one forward pass serves every way of decoding."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,7 +211,19 @@ def test_refusals_come_before_compilation(tiny):
     _commit(model.allocate(1, 4), forward(params, frontier), frontier, [5])
 
 
-@pytest.mark.parametrize("field", ["remat", "norm", "norm_placement", "qk_norm", "mlp", "dtype"])
+def test_attention_by_name_is_what_computes_it(tiny):
+  model, params, forward = tiny
+  frontier = F.causal(_tokens(17, 1, 4))
+  named = Model(dataclasses.replace(model.config, attention="tpu_interpret"))
+  _close(named.forward(params, frontier).logits, forward(params, frontier).logits)
+  named = Model(dataclasses.replace(model.config, attention="gpu"))
+  with pytest.raises(ValueError, match="the GPU kernel computes in float16 or bfloat16"):
+    named.forward(params, frontier)
+
+
+@pytest.mark.parametrize(
+  "field", ["attention", "remat", "norm", "norm_placement", "qk_norm", "mlp", "dtype"]
+)
 def test_a_misspelt_choice_is_refused(field):
   sizes = dict(vocab_size=4, dim=4, heads=1, kv_heads=1, head_dim=4, mlp_dim=4)
   with pytest.raises(ValueError, match=f"{field} must be one of .*, got 'Nonsense'"):

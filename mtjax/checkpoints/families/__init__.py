@@ -77,9 +77,8 @@ def _essence(config: TransformerConfig) -> TransformerConfig:
   """The config without what does not change its logits, or is written in two ways."""
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
-  return dataclasses.replace(
-    config, dtype="float32", remat="none", exits=(), attention_scale=scale, layers=layers
-  )
+  free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=())
+  return dataclasses.replace(config, **free, attention_scale=scale, layers=layers)
 
 
 def _used(rope: Rope | None) -> Rope | None:

@@ -73,6 +73,16 @@ def partitioned() -> bool:
   return any(size > 1 and kind != AxisType.Manual for size, kind in axes)
 
 
+def slots_here(slots: int, width: int) -> int:
+  """Of a row of a cache of heads of `width`, at least `slots`: as many as the kernel here can read.
+
+  On a TPU up to 127 more, where heads do not fill their lanes; elsewhere more would be no use.
+  """
+  if platform_here() == "tpu" and width % 128:
+    return -(-slots // 128) * 128
+  return slots
+
+
 def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None) -> str | None:
   """What the TPU kernel cannot do of this; None: it can."""
   batch, entries, heads, width = q.shape

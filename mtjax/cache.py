@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
+from kernels_pallas.frontier_attention import choice
 from mtjax.types import LayerKV
 
 
@@ -46,50 +47,69 @@ class KVCache:
     steps = path.shape[1]
     if steps > self.capacity:
       raise ValueError(f"a path of {steps} entries cannot fit a cache of {self.capacity} slots")
-    keep = jnp.arange(steps) < count[:, None]
-    slot = self.length[:, None] + jnp.arange(steps)
+    in_runs = _in_runs(self.length.shape[0])
+    size, first = steps, self.length
+    if in_runs:
+      # A run that would not fit begins earlier, and keeps what is there.
+      size = max(steps, min(_LEAST_RUN, self.capacity))
+      first = jnp.minimum(first, self.capacity - size)
+    slot = first[:, None] + jnp.arange(size)
+    source = slot - self.length[:, None]
+    keep = (source >= 0) & (source < jnp.minimum(count, steps)[:, None])
+    path = jnp.take_along_axis(path, jnp.clip(source, 0, steps - 1), axis=1)
+    write = _write_runs if in_runs else _scatter
 
     def layer(old: LayerKV, new: LayerKV) -> LayerKV:
-      if new.k.shape[2] > 1 or steps > 1:
+      if new.k.shape[2] > 1:
         new = LayerKV(*(jnp.take_along_axis(x, path[:, None, :, None], axis=2) for x in new))
       return LayerKV(
-        *(_write(o, n.astype(o.dtype), slot, keep) for o, n in zip(old, new, strict=True))
+        *(write(o, n.astype(o.dtype), slot, keep, 2) for o, n in zip(old, new, strict=True))
       )
 
     new_position = jnp.take_along_axis(position, path, axis=1)
     return KVCache(
       layers=tuple(layer(o, n) for o, n in zip(self.layers, kv, strict=True)),
-      position=_write(self.position[:, None, :, None], new_position[:, None, :, None], slot, keep)[
-        :, 0, :, 0
-      ],
+      position=write(self.position, new_position, slot, keep, 1),
       length=self.length + jnp.minimum(count, steps).astype(jnp.int32),
     )
 
 
-def _write(old, new, slot, keep):
-  """old[b, :, slot[b, p]] = new[b, :, p] where keep[b, p]; what would not fit is dropped."""
-  if old.shape[0] == 1:
-    return _write_run(old, new, slot[0], keep[0])
-  batch = jnp.arange(old.shape[0])[:, None]
-  # Out-of-range slots are dropped, never clamped: a clamped write would hit committed entries.
-  slot = jnp.where(keep, slot, old.shape[2])
-  return old.at[batch, :, slot].set(new.swapaxes(1, 2), mode="drop")
+# For less XLA would have the slots of a TPU's cache outermost, and copy it there and back.
+_LEAST_RUN = 8
 
 
-def _write_run(old, new, slot, keep):
-  """One row: its slots are consecutive, and a slice is updated in place where a scatter is not.
+def _in_runs(batch: int) -> bool:
+  """Whether a row's slots are written as the consecutive ones that they are.
 
-  Near the end of the cache the slice begins earlier than the first slot, and keeps what is there.
+  A TPU updates a slice in place, where for a scatter over rows it copies the whole cache. A CPU
+  has a scatter in place, in less time than a slice a row. On a mesh XLA gathers rows to slice them
+  one by one, and splits a scatter as they are.
   """
-  size = new.shape[2]
-  first = jnp.minimum(slot[0], old.shape[2] - size)
-  source = jnp.arange(size) - (slot[0] - first)
-  inside = (source >= 0) & keep[jnp.maximum(source, 0)]
-  if size > 1:
-    new = jnp.take(new, jnp.maximum(source, 0), axis=2)
-  here = jax.lax.dynamic_slice_in_dim(old, first, size, axis=2)
-  new = jnp.where(inside[None, None, :, None], new, here)
-  return jax.lax.dynamic_update_slice_in_dim(old, new, first, axis=2)
+  return batch == 1 or (choice.platform_here() == "tpu" and not choice.partitioned())
+
+
+def _write_runs(old, new, slot, keep, axis):
+  """Along `axis`, old[b, slot[b, n]] = new[b, n] where keep[b, n]; slots of a row are a run.
+
+  new: an entry for each slot, or one for all.
+  """
+  for row in range(old.shape[0]):
+    start, size, across = ([n] * old.ndim for n in (0, 1, 1))
+    start[0], start[axis] = row, slot[row, 0]
+    size[1:] = old.shape[1:]
+    size[axis] = across[axis] = slot.shape[1]
+    here = jax.lax.dynamic_slice(old, start, size)
+    run = jnp.where(keep[row].reshape(across), new[row : row + 1], here)
+    old = jax.lax.dynamic_update_slice(old, run, start)
+  return old
+
+
+def _scatter(old, new, slot, keep, axis):
+  """The same, of any slots."""
+  # Out-of-range slots are dropped, never clamped: a clamped write would hit committed entries.
+  slot = jnp.where(keep, slot, old.shape[axis])
+  index = [jnp.arange(old.shape[0])[:, None], *[slice(None)] * (axis - 1), slot]
+  return old.at[tuple(index)].set(new.swapaxes(1, axis), mode="drop")
 
 
 def allocate(
@@ -101,10 +121,14 @@ def allocate(
   head_dim: int,
   dtype: jnp.dtype = jnp.float32,
 ) -> KVCache:
-  """An empty cache of `capacity` slots a row. Raises ValueError for a size below one."""
+  """An empty cache of `capacity` slots a row, or the few more that the platform's kernel asks for.
+
+  Raises ValueError for a size below one.
+  """
   for name, value in dict(batch=batch, capacity=capacity, layers=layers).items():
     if value < 1:
       raise ValueError(f"a cache needs {name} >= 1, got {value}")
+  capacity = choice.slots_here(capacity, head_dim)
   shape = (batch, kv_heads, capacity, head_dim)
   return KVCache(
     layers=tuple(LayerKV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(layers)),

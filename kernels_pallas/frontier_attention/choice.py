@@ -79,6 +79,17 @@ def partitioned() -> bool:
   return any(size > 1 and kind != AxisType.Manual for size, kind in axes)
 
 
+def slots_here(slots: int, width: int) -> int:
+  """Of a row of a cache of heads of `width`, at least `slots`: as many as the kernel here can read.
+
+  On a TPU up to 127 more, where heads do not fill their lanes; on a GPU up to 7; elsewhere more
+  would be no use.
+  """
+  platform = platform_here()
+  multiple = 128 if platform == "tpu" and width % 128 else 8 if platform == "gpu" else 1
+  return -(-slots // multiple) * multiple
+
+
 def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> str | None:
   """What the TPU kernel cannot do of this; None: it can."""
   batch, entries, heads, width = q.shape

@@ -1,5 +1,6 @@
 """What drafters that read a tree with a small model share: its cache, and its law."""
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
@@ -49,11 +50,12 @@ class TreeState:
     batch = prompt.shape[0]
     capacity = min(prompt.shape[1] + room, model.config.max_position)
     cache, _ = commit_prompt(model, params, prompt, length, capacity)
-    empty = model.allocate(batch, max(reads, 1))
+    size = max(reads, 1)
+    empty = model.allocate(batch, size)  # of so many slots, or more
+    kv = jax.tree.map(lambda x: x[:, :, :size], empty.layers)
     entry = jnp.full((batch, nodes), -1, jnp.int32)
-    return cls(
-      cache, Text.of_prompt(prompt, length, room), Reading(empty.layers, empty.position, entry)
-    )
+    reading = Reading(kv, empty.position[:, :size], entry)
+    return cls(cache, Text.of_prompt(prompt, length, room), reading)
 
   def catch_up(
     self, model: Model, params: Params, context: Context

@@ -5,12 +5,14 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
+from mtjax import decode
 from mtjax.decode import generate, stream
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
 from mtjax.sampling import Sampling
 from mtjax.speculative import Speculative
 from mtjax.stopping import StopStrings
+from tests.devices import on
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, SMALL, TARGET
 from tests.draft.two_rounds import p_value, texts
 
@@ -44,6 +46,16 @@ def test_text_is_that_of_decoding_without_drafts_token_by_token(plain, name, set
   assert out.finish == plain[setting].finish
   if setting == "greedy" and row.useful:
     assert out.counters["tokens_per_forward"] > 1.3, "no draft was of use: this tests nothing"
+
+
+@pytest.mark.parametrize("name", ["a tree of the target", "likeliest paths of the target"])
+def test_a_tpu_may_have_more_slots_than_are_asked_for(name):
+  """For its kernel; no shape may depend on there being as many."""
+  row, job = ROWS[name], decode._prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
+  arrays = TARGET, Speculative(row.drafter), PARAMS, row.params, *job.arrays
+  with on("TPU v5 lite"):
+    program = decode._generate.trace(*arrays, capacity=job.capacity, room=job.room)
+  assert "3,1,128,8]" in str(program.jaxpr), "the test no longer knows the cache's shape"
 
 
 def test_every_drafter_has_a_row():

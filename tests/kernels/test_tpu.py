@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
-from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
+from tests.devices import TPUS, on
 from tests.kernels import oracle, test_gradients
 from tests.kernels.cases import Case, inputs
 from tests.kernels.test_attention import CASES as ALL
@@ -150,15 +150,6 @@ LOWERED = {
 }
 
 
-# Of a device: what a chip is (v5p, v4), or half of one.
-DEVICES = {"TPU v5": 2, "TPU v4": 2, "TPU v5 lite": 1, "TPU7x": 1}
-
-
-def on(kind):
-  device = AbstractDevice(device_kind=kind, num_cores=DEVICES[kind], platform="tpu")
-  return use_abstract_mesh(AbstractMesh((), (), abstract_device=device))
-
-
 def program_of(case, dtype, program):
   """`program(arrays, attend)` by the TPU kernel, and its arrays."""
   given = inputs(dataclasses.replace(case, dtype=dtype))
@@ -189,13 +180,13 @@ def test_lowers_for_a_device_of_two_cores(name):
     assert "frontier_attention" in lowered(LOWERED[name], "bfloat16", lambda attend, x: attend(x))
 
 
-@pytest.mark.parametrize("kind", DEVICES)
+@pytest.mark.parametrize("kind", TPUS)
 def test_the_grid_has_an_axis_of_cores_where_there_are_two(kind):
   run, arrays = program_of(LOWERED["a token"], "bfloat16", lambda attend, x: attend(x))
   with on(kind):
     found = str(jax.make_jaxpr(run)(arrays))
   axes = re.findall(r"dimension_semantics=\((.*?),?\)", found)
-  expected = ["'arbitrary'"] if DEVICES[kind] == 1 else ["'parallel', 'arbitrary'"]
+  expected = ["'arbitrary'"] if TPUS[kind] == 1 else ["'parallel', 'arbitrary'"]
   assert axes == expected
 
 

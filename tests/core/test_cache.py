@@ -95,6 +95,6 @@ def test_a_tpu_gets_rows_that_its_kernel_reads(width, slots):
     q = jax.ShapeDtypeStruct((2, 1, 4, width), jnp.bfloat16)
     old = cache.layers[0]
     k = jax.ShapeDtypeStruct((2, 2, 1, width), jnp.bfloat16)
-    assert choice.why_not_tpu(q, k, Cache(old.k, old.v, cache.length)) is None
+    assert choice.why_not("tpu", q, k, Cache(old.k, old.v, cache.length)) is None
   assert cache.capacity == old.k.shape[2] == slots
   assert jax.eval_shape(make).capacity == 130

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
+from jax.sharding import AbstractDevice, AbstractMesh
 
 from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention, tpu, tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache

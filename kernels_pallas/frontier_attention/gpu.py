@@ -100,6 +100,8 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
     page = cache.k.shape[2]
     if page % sizes.block and sizes.block % page:
       sizes = sizes._replace(block=USUAL_BLOCK)  # goes with all pages that are not refused
+    if page % sizes.block and sizes.block % page:
+      raise ValueError(f"pages of {page} slots are no whole blocks of {sizes.block}, nor parts")
   k, v = sorting.where_seen(queries, keys, k, v)
   order = Order()
   if T * (H // G) > sizes.rows or T > sizes.block:

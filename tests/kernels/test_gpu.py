@@ -32,6 +32,8 @@ SOON = {
   "nothing to see": TWO,
   "lengths at the edges of blocks": TWO,
 }
+# Pages of 20 slots are no blocks of 16.
+SIZES = SOON | {"large pages": TWO._replace(block=20)}
 TOLERANCE = dict(float32=2e-6, bfloat16=2e-2)
 
 
@@ -59,7 +61,7 @@ def _quick(name):
 )
 def test_equals_the_oracle_without_races(name):
   given = inputs(CASES[name])
-  found = run(given, SOON.get(name, TWO), detect_races=True)
+  found = run(given, SIZES.get(name, TWO), detect_races=True)
   close(found, oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
   assert not interpreter.get_races().races_found
 
@@ -83,6 +85,12 @@ def test_pages_and_blocks_of_any_sizes(name, monkeypatch):
     expected = oracle.attention(**given | dict(lengths=jnp.asarray([24])))
     given["lengths"] = jnp.asarray([33])
   close(run(given, sizes, detect_races=True), expected, 2e-6, name)
+
+
+def test_pages_that_go_with_no_block_are_refused():
+  given = inputs(CASES["large pages"])
+  with pytest.raises(ValueError, match="pages of 20 slots are no whole blocks of 64, nor parts"):
+    frontier_attention(**given, implementation="gpu_interpret")
 
 
 def test_a_row_in_two_parts():

@@ -3,6 +3,8 @@
 Of JAX 0.11 and newer, whose interpreter is fast enough (`test_gpu`).
 """
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -11,10 +13,6 @@ from tests.kernels import oracle, test_gpu
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES
 
-pytestmark = [
-  pytest.mark.slow,
-  pytest.mark.skipif(test_gpu.SLOW_INTERPRETER, reason="one block of threads takes seconds"),
-]
 SMALL_BLOCKS = gpu.Sizes(8, 16, 1, 2)  # of which a tile's first is not the row's first
 EDGES = "lengths at the edges of blocks"
 MUTATIONS = {
@@ -50,15 +48,14 @@ MUTATIONS = {
     gpu_kernel, "    if loaded:\n      plgpu.commit_smem()", "    if loaded:\n      pass", EDGES,
   ),
   "outputs are not fenced from their copy": (
-    gpu_kernel, "  plgpu.commit_smem()\n  to = here.part", "  to = here.part", "tree",
+    gpu_kernel, "  plgpu.commit_smem()\n  kept = pl.ds(", "  kept = pl.ds(", "tree",
   ),
   "the output is not rescaled": (
     gpu_kernel, "acc = acc * lax.broadcast_in_dim(keep, acc.shape, [0])", "pass", "tree",
   ),
   "the sum is not rescaled": (gpu_kernel, "total = total * keep +", "total = total +", "tree"),
   "the last block of every part is forgotten": (
-    gpu_kernel, "jnp.minimum(first + every, cached + fresh)",
-    "jnp.minimum(first + every - 1, cached + fresh)", "tree",
+    gpu_kernel, "jnp.int32(shape.parts)) for n in", "jnp.int32(shape.parts)) - n for n in", "tree",
   ),
   "the window by row": (
     gpu_kernel, "over_columns(r.places.at[stage])", "(column + start)", "pages in a window",
@@ -79,7 +76,10 @@ MUTATIONS = {
     gpu_kernel, "p = jnp.where(seen, p * over_columns(v_scale), 0.0)",
     "p = p * over_columns(v_scale)", "int8 in pages",
   ),
-  "the cap's slope": (gpu_kernel, "_tanh(s / law.soft_cap)", "(s / law.soft_cap)", "soft cap"),
+  "the cap's slope": (
+    gpu_kernel, "_tanh(s, law.scale / law.soft_cap)", "(s * (law.scale / law.soft_cap))",
+    "soft cap",
+  ),
   "rows that saw nothing count": (
     gpu_kernel, "jnp.where(some, (top", "jnp.where(some | True, (top", "nothing to see",
   ),
@@ -92,6 +92,13 @@ MUTATIONS = {
 }  # fmt: skip
 
 
+def test_each_changes_the_source_as_it_is():
+  for name, (module, old, new, _) in MUTATIONS.items():
+    assert old in inspect.getsource(module) and old != new, name
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(test_gpu.SLOW_INTERPRETER, reason="one block of threads takes seconds")
 @pytest.mark.parametrize("name", MUTATIONS)
 def test_is_seen(name, mutate):
   module, old, new, case = MUTATIONS[name]

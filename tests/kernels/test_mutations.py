@@ -1,5 +1,7 @@
 """Mistakes made on purpose: each must be seen by the comparison with oracle or reference."""
 
+import inspect
+
 import jax
 import numpy as np
 import pytest
@@ -193,6 +195,12 @@ def test_is_seen_in_the_output(name, mutate):
     np.allclose(one, other, atol=2e-6, rtol=2e-6)
     for one, other in zip(found, oracle.attention(**given), strict=True)
   )
+
+
+def test_each_of_the_slow_ones_changes_the_source_as_it_is():
+  two_cores = {name: (tpu, *mutation) for name, mutation in TWO_CORES.items()}
+  for name, (module, old, new, _) in [*(TPU | two_cores).items(), *TPU_BACKWARD.items()]:
+    assert old in inspect.getsource(module) and old != new, name
 
 
 @pytest.mark.slow

@@ -6,7 +6,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from kernels_pallas.frontier_attention.blocks import window_interval
+from kernels_pallas.frontier_attention.blocks import (
+  Keys,
+  Queries,
+  any_visible,
+  padded,
+  window_interval,
+)
 
 
 class Cache(NamedTuple):
@@ -128,3 +134,27 @@ def in_window(
   some = (last >= of_blocks(lo, True, ends.max)) & (first < of_blocks(hi, False, ends.min))
   some = jnp.any(some, axis=0)
   return jnp.nonzero(some, size=count, fill_value=0)[0], jnp.sum(some, dtype=jnp.int32)
+
+
+def some_of_cache(
+  cache: Cache, size: int, queries: Queries, tile: int, position, window: int | None
+) -> Bool[Array, "B I J"]:
+  """Blocks with a slot that some entry of the tile sees."""
+  tiles = queries.index.shape[1] // tile
+  count = -(-cache.capacity // size)
+  filled = (jnp.arange(count) * size) < cache.lengths[:, None]
+  if window is None:
+    return jnp.broadcast_to(filled[:, None], (filled.shape[0], tiles, count))
+  more = ((0, 0), (0, tiles * tile - position.shape[1]))
+  position = jnp.pad(position, more, mode="edge")
+  index = jnp.broadcast_to(jnp.arange(cache.capacity), cache.position.shape)
+  nobody = index >= cache.lengths[:, None]
+  lo, hi = window_interval(cache.position, window)
+  keys = Keys(
+    jnp.where(nobody, jnp.iinfo(jnp.int32).max, lo)[:, None],
+    jnp.where(nobody, jnp.iinfo(jnp.int32).min, hi)[:, None],
+    index,
+  )
+  points = Queries(position[:, None], queries.index)
+  points, keys = padded(points, keys, tile, size)
+  return any_visible(points, keys, tile, size) & filled[:, None]

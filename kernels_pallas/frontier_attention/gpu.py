@@ -16,11 +16,11 @@ from jaxtyping import Array, Float, Int
 
 from kernels_pallas.frontier_attention import (
   blocks,
+  cache_blocks,
   compat,
   gpu_kernel,
   softmax,
   sorting,
-  tpu_work,
   xla,
 )
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
@@ -125,7 +125,7 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
       jnp.repeat(position, H // G, axis=1), ((0, 0), (0, -T * (H // G) % tile)), mode="edge"
     )
   if cache is not None and law.window is not None:
-    some = tpu_work.some_of_cache(cache, shape.block, rows, tile, position, law.window)
+    some = cache_blocks.some_of_cache(cache, shape.block, rows, tile, position, law.window)
     lists |= _list("cache", some)
   q = q.reshape(B, T, G, H // G, D).transpose(0, 2, 1, 3, 4).reshape(B, G, -1, D)
   q = jnp.pad(q, ((0, 0), (0, 0), (0, -q.shape[2] % tile), (0, 0)))

@@ -15,7 +15,15 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, sorting, tpu_grad, tpu_tiles, tpu_work, xla
+from kernels_pallas.frontier_attention import (
+  blocks,
+  cache_blocks,
+  sorting,
+  tpu_grad,
+  tpu_tiles,
+  tpu_work,
+  xla,
+)
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.law import Law
@@ -88,7 +96,7 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
   steps = tpu_work.steps_of(
     none
     if cache is None
-    else tpu_work.some_of_cache(cache, shape.page, queries, shape.tile, position, law.window),
+    else cache_blocks.some_of_cache(cache, shape.page, queries, shape.tile, position, law.window),
     blocks.any_visible(queries, keys, shape.tile, shape.block),
     cache,
   )

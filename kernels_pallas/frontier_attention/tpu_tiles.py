@@ -89,10 +89,11 @@ def _room() -> int:
 
 
 def vmem_limit() -> int:
-  """What a kernel may have: the 16 MiB of v4, which is also what XLA leaves it unless it is told
-  otherwise, or half of the least that newer chips have."""
+  """What a kernel may have: the 16 MiB of chips up to v4, which is also what XLA leaves it unless
+  it is told otherwise, or half of the least that newer chips have."""
   device = get_abstract_mesh().abstract_device or jax.devices()[0]
-  return (32 if device.platform == "tpu" and "v4" not in device.device_kind else 16) << 20
+  old = any(version in device.device_kind for version in ("v2", "v3", "v4"))
+  return (32 if device.platform == "tpu" and not old else 16) << 20
 
 
 def cores_here() -> int:

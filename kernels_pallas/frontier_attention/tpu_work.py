@@ -6,8 +6,6 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Int
 
-from kernels_pallas.frontier_attention import blocks, cache_blocks
-from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 
 
@@ -86,27 +84,3 @@ def _held(x, own):
   """x where it is its own step's, else the last that was; 0 before the first."""
   last = lax.cummax(jnp.where(own, jnp.arange(x.shape[0]), -1))
   return jnp.where(last >= 0, x[jnp.maximum(last, 0)], 0)
-
-
-def some_of_cache(
-  cache: Cache, size: int, queries: Queries, tile: int, position, window: int | None
-) -> Bool[Array, "B I J"]:
-  """Blocks with a slot that some entry of the tile sees."""
-  tiles = queries.index.shape[1] // tile
-  count = -(-cache.capacity // size)
-  filled = (jnp.arange(count) * size) < cache.lengths[:, None]
-  if window is None:
-    return jnp.broadcast_to(filled[:, None], (filled.shape[0], tiles, count))
-  more = ((0, 0), (0, tiles * tile - position.shape[1]))
-  position = jnp.pad(position, more, mode="edge")
-  index = jnp.broadcast_to(jnp.arange(cache.capacity), cache.position.shape)
-  nobody = index >= cache.lengths[:, None]
-  lo, hi = cache_blocks.window_interval(cache.position, window)
-  keys = Keys(
-    jnp.where(nobody, jnp.iinfo(jnp.int32).max, lo)[:, None],
-    jnp.where(nobody, jnp.iinfo(jnp.int32).min, hi)[:, None],
-    index,
-  )
-  points = Queries(position[:, None], queries.index)
-  points, keys = blocks.padded(points, keys, tile, size)
-  return blocks.any_visible(points, keys, tile, size) & filled[:, None]

@@ -114,7 +114,8 @@ TPU = {
     tpu_work, "max(~jnp.any(some, axis=2))", "max(False)", "nothing to see",
   ),
   "the last page by its floor": (
-    tpu_work, "(jnp.arange(count) * size) <", "(jnp.arange(count) * size + size - 1) <", "pages",
+    cache_blocks, "(jnp.arange(count) * size) <", "(jnp.arange(count) * size + size - 1) <",
+    "pages",
   ),
   "pages of the row before": (tpu_work, "cache.table[row,", "cache.table[0 * row,", "pages"),
   "the last step is not told": (

@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from mtjax.anysubset.masking import Masking
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.train.objectives import OBJECTIVES
 from mtjax.train.optimizers import OptimizerConfig, Schedule
+
+OBJECTIVES = ("next_token", "any_subset")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,7 @@ class RunConfig:
   data: dict[str, Any]
   init: str
   objective: str
+  masking: Masking  # of the objective any_subset
   batch: int
   length: int
   accumulate: int
@@ -42,8 +45,11 @@ class RunConfig:
     # What came after runs that are still being continued counts where it is used.
     if not model["exits"]:
       del model["exits"]
+    used: dict[str, Any] = {"init": self.init} if self.init else {}
+    if self.objective == "any_subset":
+      used["masking"] = dataclasses.asdict(self.masking)
     return dict(
-      {"init": self.init} if self.init else {},
+      used,
       model=model,
       optimizer=dataclasses.asdict(self.optimizer),
       objective=self.objective,
@@ -57,8 +63,8 @@ class RunConfig:
 
 def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
-  # Runs made before there was `init` have none.
-  fields: dict[str, Any] = {"init": "", **config}
+  # Runs made before there were `init` and `masking` have none.
+  fields: dict[str, Any] = {"init": "", "masking": {}, **config}
   model = dict(fields.pop("model"))
   layers = model.pop("layers")
   model["exits"] = tuple(model.get("exits", ()))
@@ -71,6 +77,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     schedule=schedule,
     data=dict(fields.pop("data")),
     mesh=tuple(fields.pop("mesh")),
+    masking=_masking(fields.pop("masking")),
     **fields,
   )
   for name in ("batch", "length", "accumulate", "log_every", "save_every", "keep"):
@@ -93,3 +100,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"length {out.length} exceeds the model's {out.model.config.max_position} positions"
     )
   return out
+
+
+def _masking(fields) -> Masking:
+  return Masking(**{k: tuple(v) if k in ("start", "end") else v for k, v in fields.items()})

@@ -22,9 +22,18 @@ def defaults() -> ConfigDict:
         # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
         # and 6 layers, which share norm and head (mtjax/train/sorted_loss.py). (): the last alone.
         exits=(),
+        extra_embeddings=0,  # an any-subset model has 2: its query and its sink
       ),
       init="",  # weights to begin with: a bundled model, a folder or an id; "": random ones
-      objective="next_token",
+      objective="next_token",  # or "any_subset": all asked tokens from all given ones, jointly
+      masking=dict(  # of any_subset; fields of mtjax.anysubset.masking.Masking
+        start=(0.15, 0.15),  # window that a row's share of asked tokens is uniform over: at first,
+        end=(0.85, 0.99),  # after `warmup` steps
+        warmup=0,
+        spans=0.0,  # chance that a row is asked in runs of tokens, not token by token
+        span=8.0,  # tokens of a run, on average
+        queries=0,  # asked tokens scored a row, chosen at random where more are asked; 0: all
+      ),
       optimizer=dict(
         name="muon",  # "adamw", or "muon" for the blocks' matrices and adamw for the rest
         learning_rate=5e-3,  # of adamw

@@ -1,5 +1,9 @@
 """What a run begins with: random parameters, or those of a model that there is."""
 
+import dataclasses
+
+import jax
+
 from mtjax.models import Model, Params, prefix_params
 from mtjax.presets import model_path
 
@@ -8,7 +12,8 @@ def initial_params(model: Model, source: str) -> Params | None:
   """float32 parameters of the first layers of a bundled model, a folder or a hub id.
 
   None for "": random ones. The model may have fewer layers than the source, whose first ones it
-  then takes; in all else the two must agree. Raises ValueError with what differs.
+  then takes, and extra embeddings that the source has not, which begin at random; in all else the
+  two must agree. Raises ValueError with what differs.
   """
   if not source:
     return None
@@ -21,7 +26,12 @@ def initial_params(model: Model, source: str) -> Params | None:
     raise ValueError(
       f"model.layers is {layers}, and init {source!r} has {len(found.config.layers)} layers"
     )
-  wrong = differences(model.config, found.prefix(layers).config)
+  new_extra = model.config.extra_embeddings and not found.config.extra_embeddings
+  config = dataclasses.replace(model.config, extra_embeddings=0) if new_extra else model.config
+  wrong = differences(config, found.prefix(layers).config)
   if wrong:
     raise ValueError(f"the model is not that of init {source!r}: {'; '.join(wrong)}")
-  return prefix_params(params, layers)
+  params = prefix_params(params, layers)
+  if new_extra:
+    params = dict(params, extra=model.init(jax.random.key(0))["extra"])
+  return params

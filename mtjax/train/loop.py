@@ -19,11 +19,10 @@ from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
+from mtjax.train.losses import loss_of
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
-from mtjax.train.objectives import OBJECTIVES
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.progress import make_progress
-from mtjax.train.sorted_loss import loss_of
 from mtjax.train.sources import make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
 
@@ -52,7 +51,7 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   make, shardings = _initial(settings, optimizer, mesh)
   state = make()
-  loss = loss_of(settings.model, OBJECTIVES[settings.objective])
+  loss = loss_of(settings)
   step_fn = jax.jit(
     make_step(loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
     donate_argnums=0,

@@ -28,6 +28,3 @@ def next_token(
   nats = jax.nn.logsumexp(logits, axis=-1) - own
   weight = weight.astype(jnp.float32)
   return Total(jnp.sum(jnp.where(weight > 0, nats * weight, 0.0)), jnp.sum(weight))
-
-
-OBJECTIVES = {"next_token": next_token}

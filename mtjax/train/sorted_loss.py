@@ -5,7 +5,7 @@ from collections.abc import Callable
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
 from mtjax.train.objectives import Total
-from mtjax.train.step import Loss, packed_loss
+from mtjax.train.step import Loss
 
 
 def sorted_loss(model: Model, objective: Callable) -> Loss:
@@ -20,8 +20,8 @@ def sorted_loss(model: Model, objective: Callable) -> Loss:
   if not exits:
     raise ValueError("a sorted loss needs model.exits, as (2, 4, 6): there are none")
 
-  def loss(params: Params, batch, key) -> Total:
-    del key  # this loss draws nothing
+  def loss(params: Params, batch, key, step) -> Total:
+    del key, step  # this loss draws nothing
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
     totals, hidden = {}, None
     for first, last in zip((0, *exits), exits, strict=False):
@@ -31,8 +31,3 @@ def sorted_loss(model: Model, objective: Callable) -> Loss:
     return Total(sum(parts.values()) / len(exits), totals[exits[-1]].weight, parts)
 
   return loss
-
-
-def loss_of(model: Model, objective: Callable) -> Loss:
-  """The sorted loss where the model has exits, else that of its last layer alone."""
-  return (sorted_loss if model.config.exits else packed_loss)(model, objective)

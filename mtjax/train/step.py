@@ -13,7 +13,7 @@ from mtjax.models import Model, Params
 from mtjax.train.objectives import Total
 
 Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
-Loss = Callable[[Params, Batch, PRNGKeyArray], Total]
+Loss = Callable[[Params, Batch, PRNGKeyArray, Int[Array, ""]], Total]  # the last: the step
 
 
 @struct.dataclass
@@ -59,8 +59,8 @@ def parameters_to_use(state: TrainState) -> Params:
 def packed_loss(model: Model, objective: Callable) -> Loss:
   """`objective` on rows of packed documents, each blind to the others."""
 
-  def loss(params: Params, batch: Batch, key: PRNGKeyArray) -> Total:
-    del key  # this loss draws nothing
+  def loss(params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Total:
+    del key, step  # this loss draws nothing
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
     logits = model.forward(params, frontier).logits
     return objective(logits, batch["targets"], batch["weight"])
@@ -83,33 +83,33 @@ def make_step(
   Raises ValueError, when traced, for rows that do not divide.
   """
 
-  def sums(params, part, key):
+  def sums(params, part, key, step):
     def scalar(params):
-      total = loss(params, part, key)
+      total = loss(params, part, key, step)
       return total.sum, total
 
     (_, total), grads = jax.value_and_grad(scalar, has_aux=True)(params)
     return total, grads
 
-  def whole(params, batch, key):
+  def whole(params, batch, key, step):
     if accumulate == 1:
-      return sums(params, batch, key)
+      return sums(params, batch, key, step)
     rows = batch["tokens"].shape[0]
     if rows % accumulate:
       raise ValueError(f"{rows} rows do not divide into {accumulate} parts")
     parts = jax.tree.map(lambda x: _interleave(x, accumulate), dict(batch))
     keys = jax.random.split(key, accumulate)
-    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts), keys[0])
+    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts), keys[0], step)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start)
 
     def add(carry, part):
-      return jax.tree.map(jnp.add, carry, sums(params, *part)), None
+      return jax.tree.map(jnp.add, carry, sums(params, *part, step)), None
 
     return jax.lax.scan(add, zero, (parts, keys))[0]
 
   def step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
-    total, grads = whole(state.params, batch, key)
+    total, grads = whole(state.params, batch, key, state.step)
     # A batch of padding only has no gradient, not a NaN.
     count = jnp.maximum(total.weight, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)

@@ -44,7 +44,7 @@ def sorted_config(config):
 
 def test_loss_and_gradient_are_the_mean_of_the_exits_as_models_of_their_own(params):
   def scalar(loss):
-    return jax.jit(jax.value_and_grad(lambda p: loss(p, batch(), None)[:2], has_aux=True))
+    return jax.jit(jax.value_and_grad(lambda p: loss(p, batch(), None, 0)[:2], has_aux=True))
 
   (total, weight), grads = scalar(sorted_loss(MODEL, next_token))(params)
   alone = []
@@ -72,7 +72,7 @@ def test_every_exit_is_reported(params, accumulate):
   each = [float(metrics[f"loss/exit_{layers}"]) for layers in EXITS]
   assert len(set(each)) == 3
   np.testing.assert_allclose(metrics["loss"], np.mean(each), rtol=1e-6)
-  total = packed_loss(MODEL, next_token)(params, batch(), None)
+  total = packed_loss(MODEL, next_token)(params, batch(), None, 0)
   np.testing.assert_allclose(each[-1], total.sum / total.weight, rtol=1e-5)
 
 

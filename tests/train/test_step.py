@@ -141,7 +141,7 @@ def _second(name):
   loss = packed_loss(MODEL, next_token)
 
   def second(state):
-    total = loss(state.params, batch(), jax.random.key(0))
+    total = loss(state.params, batch(), jax.random.key(0), state.step)
     return total.sum / total.weight, 0
 
   return second

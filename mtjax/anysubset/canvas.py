@@ -1,0 +1,106 @@
+"""A text with blanks, as an any-subset model takes it: what is given, what is asked."""
+
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Bool, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.models import TransformerConfig
+from mtjax.types import Frontier
+
+
+@struct.dataclass
+class Canvas:
+  """Entries of B texts. An entry is given, asked, or neither: padding, which nobody sees.
+
+  Where the model has a sink (`sink_token`), it is entry 0, given: a query over an empty subset
+  then sees one entry that says nothing of the text, where it would see none at all.
+  """
+
+  token: Int[Array, "B L"]  # meaningless where asked and not decided yet
+  position: Int[Array, "B L"]
+  given: Bool[Array, "B L"]
+  asked: Bool[Array, "B L"]
+
+  @property
+  def size(self) -> int:
+    return self.token.shape[1]
+
+
+def query_token(config: TransformerConfig) -> int:
+  """The id of the learned embedding that stands in a query entry, which has no token yet."""
+  return config.vocab_size
+
+
+def sink_token(config: TransformerConfig) -> int | None:
+  """The id of the entry that everybody always sees; None for a model that has none."""
+  return config.vocab_size + 1 if config.extra_embeddings > 1 else None
+
+
+def make_canvas(
+  config: TransformerConfig,
+  token: Int[np.ndarray, "B L"],
+  asked: Bool[np.ndarray, "B L"],
+  valid: Bool[np.ndarray, "B L"] | None = None,
+) -> Canvas:
+  """Texts, with the model's sink before them: L + 1 entries then.
+
+  `valid` is false in padding (None: nowhere). Raises ValueError for a model without a query
+  embedding, for shapes that differ, for padding that is asked, and for more entries than the
+  model has positions.
+  """
+  if config.extra_embeddings < 1:
+    raise ValueError("this is no any-subset model: it has no query embedding (extra_embeddings)")
+  token, asked = np.asarray(token), np.asarray(asked, bool)
+  valid = np.ones_like(asked) if valid is None else np.asarray(valid, bool)
+  if not token.shape == asked.shape == valid.shape:
+    raise ValueError(f"token {token.shape}, asked {asked.shape} and valid {valid.shape} differ")
+  if (asked & ~valid).any():
+    raise ValueError("an entry is both asked and padding")
+  sink = sink_token(config)
+  if sink is not None:
+    edge = ((0, 0), (1, 0))
+    token = np.pad(token, edge, constant_values=sink)
+    asked, valid = np.pad(asked, edge), np.pad(valid, edge, constant_values=True)
+  if token.shape[1] > config.max_position:
+    raise ValueError(
+      f"{token.shape[1]} entries, and the model has {config.max_position} positions"
+    )
+  position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
+  return Canvas(
+    jnp.asarray(token, jnp.int32),
+    jnp.asarray(position, jnp.int32),
+    jnp.asarray(valid & ~asked),
+    jnp.asarray(asked),
+  )
+
+
+def two_stream(
+  config: TransformerConfig,
+  canvas: Canvas,
+  rank: Int[Array, "B L"],
+  query: Int[Array, "B Q"],
+  document: Int[Array, "B L"] | None = None,
+) -> Frontier:
+  """Contents of the whole canvas, then a query entry for each index in `query` (-1: none).
+
+  `rank`: as `mtjax.anysubset.orders` makes it; the query of an asked entry sees the contents of
+  lower rank (2504.20456, sec. 4). Given entries see each other. With `document`, entries of
+  different documents (numbers rising along the canvas) are blind to each other.
+  """
+  valid = canvas.given | canvas.asked
+  contents = frontier_lib.content(canvas.token, canvas.position, rank, valid=valid)
+  place = jnp.maximum(query, 0)
+
+  def at(values):
+    return jnp.take_along_axis(values, place, axis=1)
+
+  token = jnp.full_like(query, query_token(config))
+  queries = frontier_lib.query(token, at(canvas.position), at(rank))
+  joint = frontier_lib.concatenate(contents, queries)
+  if document is None:
+    return joint
+  number = jnp.concatenate([document, at(document)], axis=1)
+  apart = frontier_lib.block_local(joint.token, number).replace(position=joint.position)
+  return frontier_lib.both(joint, apart)

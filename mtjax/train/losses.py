@@ -1,0 +1,18 @@
+"""The loss that a run's settings name."""
+
+from mtjax.train.any_subset_loss import any_subset_loss
+from mtjax.train.config import RunConfig
+from mtjax.train.objectives import next_token
+from mtjax.train.sorted_loss import sorted_loss
+from mtjax.train.step import Loss, packed_loss
+
+
+def loss_of(settings: RunConfig) -> Loss:
+  """The any-subset loss; the sorted loss where the model has exits; else its last layer's alone.
+
+  Raises ValueError for a model that the objective cannot train.
+  """
+  if settings.objective == "any_subset":
+    return any_subset_loss(settings.model, settings.masking)
+  build = sorted_loss if settings.model.config.exits else packed_loss
+  return build(settings.model, next_token)

@@ -17,7 +17,7 @@ from mtjax.choice import best_token
 from mtjax.models import Model, Params
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
-from mtjax.sampling import History, Sampling, adjusted, draw, process
+from mtjax.sampling import History, Sampling, adjusted, draw, process, row_keys
 from mtjax.stopping import StopStrings
 from mtjax.stopwatch import Stopwatch
 
@@ -274,21 +274,11 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
     rules=(sampling or Sampling()).rules(len(prompts), vocab),
     limit=jnp.asarray(limits, jnp.int32),
     eos=jnp.asarray(tuple(eos) or (-1,), jnp.int32),
-    key=_row_keys(key, len(prompts)),
+    key=row_keys(key, len(prompts)),
     stop=stop,
   )
   arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
   return _Job(arrays, lengths, capacity=min(size + room, most), room=room)
-
-
-def _row_keys(key, batch):
-  if isinstance(key, int):
-    key = jax.random.key(key)
-  if key.ndim == 0:
-    return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
-  if key.shape != (batch,):
-    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}")
-  return key
 
 
 def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) -> Generation:

@@ -115,7 +115,7 @@ class Sampling:
 def process(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits of the law that tokens are drawn from, in float32; removed tokens are -inf.
+  """Logits of the law that tokens are drawn from, in float32 at least; removed tokens are -inf.
 
   Order: bias, penalties, temperature, top-k, top-p (on what top-k left, renormalised), min-p. A
   greedy row keeps its argmax alone (the lowest id of equals), so drawing from the result is
@@ -138,8 +138,8 @@ def process(
 def adjusted(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits with bias and penalties, in float32: their best token is the greedy one."""
-  logits = logits.astype(jnp.float32)
+  """Logits with bias and penalties, in float32 at least: their best token is the greedy one."""
+  logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   if rules.needs_history and history is None:
     raise ValueError("penalties need the row's history of tokens")
   if rules.logit_bias is not None:
@@ -171,6 +171,20 @@ def _truncate(logits, rules: Rules):
     top = jnp.max(logits, axis=-1, keepdims=True)
     threshold = jnp.maximum(threshold, top + jnp.log(_column(rules.min_p)))
   return jnp.where(logits >= threshold, logits, -jnp.inf)
+
+
+def row_keys(key: PRNGKeyArray | int, batch: int) -> PRNGKeyArray:
+  """Keys [B]: a seed or key folded with the row index, or the keys given, one a row.
+
+  Raises ValueError for another number of keys.
+  """
+  if isinstance(key, int):
+    key = jax.random.key(key)
+  if key.ndim == 0:
+    return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
+  if key.shape != (batch,):
+    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}")
+  return key
 
 
 def draw(

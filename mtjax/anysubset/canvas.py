@@ -47,8 +47,8 @@ def make_canvas(
   """Texts, with the model's sink before them: L + 1 entries then.
 
   `valid` is false in padding (None: nowhere). Raises ValueError for a model without a query
-  embedding, for shapes that differ, for padding that is asked, and for more entries than the
-  model has positions.
+  embedding, for shapes that differ, for padding that is asked, for given ids outside the
+  vocabulary, and for more entries than the model has positions.
   """
   if config.extra_embeddings < 1:
     raise ValueError("this is no any-subset model: it has no query embedding (extra_embeddings)")
@@ -58,15 +58,16 @@ def make_canvas(
     raise ValueError(f"token {token.shape}, asked {asked.shape} and valid {valid.shape} differ")
   if (asked & ~valid).any():
     raise ValueError("an entry is both asked and padding")
+  known = token[valid & ~asked]
+  if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
+    raise ValueError(f"given tokens are outside 0..{config.vocab_size - 1}: blanks must be asked")
   sink = sink_token(config)
   if sink is not None:
     edge = ((0, 0), (1, 0))
     token = np.pad(token, edge, constant_values=sink)
     asked, valid = np.pad(asked, edge), np.pad(valid, edge, constant_values=True)
   if token.shape[1] > config.max_position:
-    raise ValueError(
-      f"{token.shape[1]} entries, and the model has {config.max_position} positions"
-    )
+    raise ValueError(f"{token.shape[1]} entries, and the model has {config.max_position} positions")
   position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
   return Canvas(
     jnp.asarray(token, jnp.int32),

@@ -85,7 +85,12 @@ def check_draft_model(draft: Model, target: Model) -> None:
 
 
 def draft_keys(context: Context, places: int) -> PRNGKeyArray:
-  """Keys [B, places] to draw this round's drafts with, independent of those of verification.
+  """Keys [B, places] to draw this round's drafts with, independent of those of verification."""
+  return keys_of_drafts(context.request.key, context.step, places)
+
+
+def keys_of_drafts(key: PRNGKeyArray, step: Int[Array, " B"], places: int) -> PRNGKeyArray:
+  """`draft_keys` from the rows' keys [B] and the tokens they have so far.
 
   All at once: on a CPU each fold is a small loop, dearer than what it computes.
   """
@@ -94,4 +99,4 @@ def draft_keys(context: Context, places: int) -> PRNGKeyArray:
     key = jax.random.fold_in(jax.random.fold_in(key, _STREAM), step)
     return jax.vmap(lambda place: jax.random.fold_in(key, place))(jnp.arange(places))
 
-  return jax.vmap(one)(context.request.key, context.step)
+  return jax.vmap(one)(key, step)

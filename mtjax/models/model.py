@@ -10,7 +10,7 @@ from mtjax import cache as cache_lib
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.models.config import TransformerConfig
-from mtjax.models.transformer import Transformer
+from mtjax.models.transformer import Head, Transformer
 from mtjax.types import Frontier, Output
 
 Params = PyTree
@@ -78,6 +78,10 @@ class Model:
       raise ValueError(f"cache of {len(cache.layers)} layers, model of {last - first}")
     network = Transformer(self.config, first, last)
     return network.apply({"params": params}, frontier, cache, rows, hidden)
+
+  def read(self, params: Params, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
+    """The logits of `Output.features`, for entries that are chosen after the forward pass."""
+    return Head(self.config).apply({"params": params}, features)
 
   def prefix(self, layers: int) -> "Model":
     """The model of the first `layers` layers, with the same norm and head.

@@ -174,14 +174,7 @@ class Transformer(nn.Module):
     if cache is not None:
       fresh = _after(x, fresh)
     asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    if c.tied and not self.has_variable("params", "head"):
-      logits = embedding.attend(asked)
-    else:
-      head = Linear(c.vocab_size, False, dtype, out_dtype=jnp.float32, name="head")
-      logits = head(asked)
-    if c.logit_soft_cap is not None:
-      logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
-    return Output(logits, x, tuple(fresh)), hidden
+    return Output(_logits(self, embedding, asked), x, tuple(fresh)), hidden
 
   def _embed(self, embedding, token):
     c = self.config
@@ -196,6 +189,30 @@ class Transformer(nn.Module):
     frequencies = jnp.asarray(rope.inverse_frequencies(self.config.head_dim))
     angle = position[..., None, None].astype(jnp.float32) * frequencies
     return jnp.cos(angle) * rope.attention_factor, jnp.sin(angle) * rope.attention_factor
+
+
+class Head(nn.Module):
+  """The last step of `Transformer` alone: features to logits, with the same parameters."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
+    c = self.config
+    embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
+    return _logits(self, embedding, features)
+
+
+def _logits(module, embedding, x):
+  c = module.config
+  if c.tied and not module.has_variable("params", "head"):
+    logits = embedding.attend(x)
+  else:
+    head = Linear(c.vocab_size, False, x.dtype, out_dtype=jnp.float32, name="head")
+    logits = head(x)
+  if c.logit_soft_cap is not None:
+    logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
+  return logits
 
 
 def _after(x, fresh):

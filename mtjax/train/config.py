@@ -102,5 +102,6 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   return out
 
 
-def _masking(fields) -> Masking:
-  return Masking(**{k: tuple(v) if k in ("start", "end") else v for k, v in fields.items()})
+def _masking(fields: Mapping[str, Any]) -> Masking:
+  windows = {name: tuple(fields[name]) for name in ("start", "end") if name in fields}
+  return Masking(**{**fields, **windows})

@@ -1,0 +1,180 @@
+"""Fills the asked entries of canvases: a first pass, then rounds, in one XLA program."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+
+from mtjax.anysubset.canvas import Canvas, query_token
+from mtjax.anysubset.methods import FillMethod, SelfDraft
+from mtjax.anysubset.orders import lattice
+from mtjax.anysubset.state import FillState, Problem
+from mtjax.anysubset.turns import start, turn
+from mtjax.buckets import bucket
+from mtjax.models import Model, Params
+from mtjax.sampling import Sampling, draw, row_keys
+from mtjax.stopwatch import Stopwatch
+
+
+@dataclasses.dataclass(frozen=True)
+class Filled:
+  """The canvases, and what it cost."""
+
+  token: Int[np.ndarray, "B L"]  # asked entries filled in
+  when: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: not asked
+  drafted: Bool[np.ndarray, "B L"]  # which were accepted drafts
+  forwards: Int[np.ndarray, " B"]  # passes a row took part in
+  counters: dict[str, Any]
+
+
+def fill(
+  model: Model,
+  params: Params,
+  canvas: Canvas,
+  *,
+  method: FillMethod = SelfDraft(),
+  rank: Int[Array, "B L"] | None = None,
+  sampling: Sampling | None = None,
+  key: PRNGKeyArray | int = 0,
+) -> Filled:
+  """Draws the asked entries from the model's joint law given the given ones, in one program.
+
+  `rank`: the order (mtjax.anysubset.orders; None: the lattice's, which the model was trained
+  for). The law is that of `Sequential` in this order at these settings, as `method.exactness`
+  says. `sampling`: as in decoding, temperature 0 by default; penalties, which depend on an order,
+  are refused. `key`: a seed or key, folded with the row index, or a [B] array of keys. Sizes are
+  rounded up to those of `mtjax.buckets`, so that other blanks cost no compilation.
+
+  Raises ValueError, before compilation, for a row without an asked entry, a given query
+  token, a rank that is no order of the asked entries, and settings out of their range.
+  """
+  problem, size = _prepare(model, canvas, rank, sampling, key)
+  clock = Stopwatch()
+  with clock.running():
+    state = jax.block_until_ready(_fill(model, method, params, problem))
+  return _collect(problem, state, clock, size)
+
+
+def stream(
+  model: Model,
+  params: Params,
+  canvas: Canvas,
+  *,
+  method: FillMethod = SelfDraft(),
+  rank: Int[Array, "B L"] | None = None,
+  sampling: Sampling | None = None,
+  key: PRNGKeyArray | int = 0,
+) -> Iterator[Filled]:
+  """The rounds of `fill`, stepped from Python: yields the canvases after each.
+
+  Open entries have `when` 0. The same tokens and errors, the errors at once.
+  """
+  problem, size = _prepare(model, canvas, rank, sampling, key)
+  return _stream(model, params, method, problem, size)
+
+
+def _stream(model, params, method, problem, size):
+  clock = Stopwatch()  # stands still while the caller does something else
+  with clock.running():
+    state = jax.block_until_ready(_start(model, method, params, problem))
+  yield _collect(problem, state, clock, size)
+  while bool(jnp.any(state.active(problem))):
+    with clock.running():
+      state = jax.block_until_ready(_round(model, method, params, problem, state))
+    yield _collect(problem, state, clock, size)
+
+
+def _begin(model, method, params, problem):
+  def choose(law, place):
+    del place
+    return draw(law, problem.key, jnp.zeros_like(problem.total))
+
+  return start(model, params, method, problem, choose)
+
+
+def _go_on(model, method, params, problem, state: FillState) -> FillState:
+  """One round; a phase that no row needs any more is skipped."""
+  state = turn(model, params, method, problem, state, method.round[0])
+  for phase in method.round[1:]:
+    step = functools.partial(turn, model, params, method, problem, phase=phase)
+    # A loop of at most one turn: a conditional would copy the cache.
+    _, state = jax.lax.while_loop(
+      lambda carry: carry[0] & jnp.any(carry[1].active(problem)),
+      lambda carry, step=step: (jnp.array(False), step(carry[1])),
+      (jnp.array(True), state),
+    )
+  return state
+
+
+_STATIC = ("model", "method")
+_start = jax.jit(_begin, static_argnames=_STATIC)
+_round = jax.jit(_go_on, static_argnames=_STATIC, donate_argnames=("state",))
+
+
+@functools.partial(jax.jit, static_argnames=_STATIC)
+def _fill(model, method, params, problem):
+  return jax.lax.while_loop(
+    lambda state: jnp.any(state.active(problem)),
+    functools.partial(_go_on, model, method, params, problem),
+    _begin(model, method, params, problem),
+  )
+
+
+def _prepare(model, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
+  """Checks, and sizes rounded up; the size that the canvas had."""
+  vocab = model.config.vocab_size
+  given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
+  batch, size = token.shape
+  if not batch:
+    raise ValueError("there is no canvas")
+  if not asked.any(axis=1).all():
+    raise ValueError(f"row {int(np.argmin(asked.any(axis=1)))} asks for nothing: it has no blank")
+  if (given & asked).any():
+    raise ValueError("an entry is both given and asked")
+  if (given & (token == query_token(model.config))).any():
+    raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
+  rank = np.asarray(lattice(canvas) if rank is None else rank)
+  total = asked.sum(axis=1)
+  ordered = np.sort(np.where(asked, rank, 0), axis=1)[:, ::-1]
+  place = np.arange(size)
+  if (ordered != np.maximum(total[:, None] - place, 0)).any():
+    raise ValueError("rank is no order: the asked entries of a row must have ranks 1, 2, ...")
+  rules = (sampling or Sampling()).rules(batch, vocab)
+  if rules.needs_history:
+    raise ValueError("a penalty depends on the order in which tokens come, which is not the text's")
+  most = model.config.max_position
+  order = np.argsort(np.where(asked, rank, size + 1), axis=1, kind="stable")
+  room = bucket(int(total.max()), most=most)
+  padding = ((0, 0), (0, bucket(size, most=most) - size))
+  order = np.pad(order, padding)[:, :room]
+  return Problem(
+    canvas=jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas),
+    order=jnp.asarray(order, jnp.int32),
+    total=jnp.asarray(total, jnp.int32),
+    rules=rules,
+    key=row_keys(key, batch),
+  ), size
+
+
+def _collect(problem: Problem, state: FillState, clock: Stopwatch, size: int) -> Filled:
+  token, when, drafted = (np.asarray(x)[:, :size] for x in (state.token, state.when, state.drafted))
+  forwards, count = np.asarray(state.forwards), np.asarray(state.count)
+  return Filled(
+    token=token,
+    when=when,
+    drafted=drafted,
+    forwards=forwards,
+    counters=dict(
+      asked=int(np.asarray(problem.total).sum()),
+      filled=int(count.sum()),
+      forwards=int(forwards.sum()),
+      tokens_per_forward=float(count.sum() / forwards.sum()),
+      seconds=clock.seconds,
+      compile_seconds=clock.compile_seconds,
+    ),
+  )

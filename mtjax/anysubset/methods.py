@@ -1,0 +1,159 @@
+"""How the entries of a canvas are decided: sequentially, or several a forward pass, same law."""
+
+import dataclasses
+from typing import Protocol
+
+from jaxtyping import Array, Float, Int
+
+from mtjax.anysubset.context_ngram import context_bigrams
+from mtjax.anysubset.passes import Phase
+from mtjax.anysubset.state import FillState, Problem
+from mtjax.sampling import process
+from mtjax.types import Exactness
+from mtjax.verify import VERIFIERS
+
+
+class FillMethod(Protocol):
+  """The phases of a round, and where drafts come from. Frozen and hashable: static."""
+
+  @property
+  def first(self) -> Phase:
+    """Of the pass that reads the given entries."""
+    ...
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    """The passes of every later round."""
+    ...
+
+  @property
+  def verifier(self) -> str: ...
+
+  @property
+  def exactness(self) -> Exactness: ...
+
+  def draft_law(
+    self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
+  ) -> Float[Array, "B V"]:
+    """Logits (processed) of the law that the draft after the J drafted ones is drawn from."""
+    ...
+
+
+class _Kept:
+  """Drafts are drawn from laws of an earlier pass, each independent of the others."""
+
+  def draft_law(self, problem, state, drafted, vocab):
+    return state.kept[:, drafted.shape[1]]
+
+
+class _Verified:
+  """As exact as the verifier that keeps drafts."""
+
+  verifier: str
+
+  @property
+  def exactness(self) -> Exactness:
+    return VERIFIERS[self.verifier].exactness
+
+
+def _check_window(window: int) -> None:
+  if window < 1:
+    raise ValueError(f"window must be at least 1, got {window}")
+
+
+def _check_verifier(name: str) -> None:
+  exact = [n for n, v in VERIFIERS.items() if v.chains_only]
+  if name not in exact:
+    raise ValueError(f"a window of drafts is a chain: verifier is one of {exact}, got {name!r}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequential(_Kept):
+  """One entry a forward pass, each from its own conditional: the law of the others."""
+
+  first = Phase(0, 0)
+  round = (Phase(0, 0),)
+  verifier = "chain"
+  exactness = Exactness.LOSSLESS
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfDraft(_Kept, _Verified):
+  """ASSD (2504.20456, alg. 1): the model drafts a window, each entry given the decided ones.
+
+  Two forward passes a round. The first draft law is the oracle's own conditional (lemma 1), so its
+  draw is decided at once, and the second pass verifies the other window - 1. A round decides at
+  least 2 entries, and a last single one costs one pass: never more passes than asked entries.
+  `bonus` adds the entry after a window that was accepted whole (not in the paper; as in
+  2211.17192). `verifier` "block" keeps more of a window on average (2403.10444).
+  """
+
+  window: int = 4
+  bonus: bool = True
+  verifier: str = "chain"
+
+  def __post_init__(self):
+    _check_window(self.window)
+    _check_verifier(self.verifier)
+
+  @property
+  def first(self) -> Phase:
+    return Phase(0, self.window - 1)
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    if self.window == 1:
+      return (self.first,)
+    return Phase(self.window - 1, 0, self.bonus), self.first
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused(_Kept, _Verified):
+  """ASSD with one forward pass a round: drafts of the next window ride in the oracle pass.
+
+  For each number of accepted drafts that pass has the draft laws of the window that would follow
+  ((window + 1) window queries, nobody's keys). They miss the one entry that is decided last, so
+  the first draft may be refused; every pass still decides one entry at least.
+  """
+
+  window: int = 4
+  verifier: str = "chain"
+
+  def __post_init__(self):
+    _check_window(self.window)
+    _check_verifier(self.verifier)
+
+  @property
+  def first(self) -> Phase:
+    return Phase(0, self.window)
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    return (Phase(self.window, self.window),)
+
+
+@dataclasses.dataclass(frozen=True)
+class ContextNGram(_Verified):
+  """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
+
+  See `context_bigrams` for the law. Every pass decides one entry at least.
+  """
+
+  window: int = 4
+  verifier: str = "chain"
+
+  def __post_init__(self):
+    _check_window(self.window)
+    _check_verifier(self.verifier)
+
+  @property
+  def first(self) -> Phase:
+    return Phase(0, 0)
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    return (Phase(self.window, 0),)
+
+  def draft_law(self, problem, state, drafted, vocab):
+    law = context_bigrams(problem, state, drafted, vocab)
+    return process(law[:, None], problem.rules)[:, 0]

@@ -1,0 +1,79 @@
+"""A canvas being filled: what does not change, what does, and how decided entries go in."""
+
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+
+from mtjax.anysubset.canvas import Canvas
+from mtjax.cache import KVCache
+from mtjax.sampling import Rules
+
+
+@struct.dataclass
+class Problem:
+  """What is to be filled, and how: one row a text."""
+
+  canvas: Canvas
+  order: Int[Array, "B A"]  # canvas index of the asked entries, first to last; any past `total`
+  total: Int[Array, " B"]
+  rules: Rules
+  key: PRNGKeyArray  # [B]: a row depends on its own key and nothing else in the batch
+
+
+@struct.dataclass
+class FillState:
+  """A canvas in progress. The cache holds the given entries and the first decided ones.
+
+  Those are all of them, or (`pending`) all but the last: the oracle pass that decides an entry
+  itself has not read it.
+  """
+
+  cache: KVCache
+  token: Int[Array, "B L"]  # the canvas, decided entries filled in
+  count: Int[Array, " B"]  # entries decided
+  pending: Bool[Array, " B"]
+  when: Int[Array, "B L"]  # forward pass that decided an entry, from 1; 0: given or open
+  drafted: Bool[Array, "B L"]  # decided entries that were accepted drafts
+  forwards: Int[Array, " B"]  # passes that a row took part in, the first included
+  kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
+
+  def active(self, problem: Problem) -> Bool[Array, " B"]:
+    return self.count < problem.total
+
+
+def at_ranks(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array, "B N"]:
+  """Canvas indices of the asked entries first, first + 1, ...; anything past the last one."""
+  rank = jnp.minimum(first[:, None] + jnp.arange(size), problem.order.shape[1] - 1)
+  return jnp.take_along_axis(problem.order, rank, axis=1)
+
+
+def decide(
+  problem: Problem,
+  state: FillState,
+  token: Int[Array, "B P"],
+  count: Int[Array, " B"],
+  drafts: Int[Array, " B"],
+) -> FillState:
+  """Writes token[b, :count[b]] into the next open entries of every row that has some.
+
+  What exceeds a row's open entries is dropped. The first `drafts` of them count as drafts.
+  """
+  size = token.shape[1]
+  active = state.active(problem)
+  taken = jnp.where(active, jnp.minimum(count, problem.total - state.count), 0)
+  forwards = state.forwards + active
+  new = jnp.arange(size) < taken[:, None]
+  # Out of the canvas is nowhere.
+  index = jnp.where(new, at_ranks(problem, state.count, size), problem.canvas.size)
+  rows = jnp.arange(token.shape[0])[:, None]
+
+  def put(old, values):
+    return old.at[rows, index].set(values, mode="drop")
+
+  return state.replace(
+    token=put(state.token, token),
+    when=put(state.when, jnp.broadcast_to(forwards[:, None], token.shape)),
+    drafted=put(state.drafted, jnp.arange(size) < drafts[:, None]),
+    count=state.count + taken,
+    forwards=forwards,
+  )

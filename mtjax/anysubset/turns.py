@@ -1,0 +1,133 @@
+"""One turn of filling: draft, one forward pass, verify, decide, commit.
+
+Apart from drawing and verifying, every step is a function of its own: proofs enumerate what is
+drawn, and call the others as they are.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mtjax.anysubset.methods import FillMethod
+from mtjax.anysubset.passes import Pass, Phase, first_pass, later_pass, laws_ahead
+from mtjax.anysubset.state import FillState, Problem, decide
+from mtjax.choice import draw_token
+from mtjax.draft.protocol import keys_of_drafts
+from mtjax.models import Model, Params
+from mtjax.sampling import draw
+from mtjax.trees import chain
+from mtjax.types import Draft, DraftLaw, Verdict
+from mtjax.verify import verify
+
+# (processed logits [B, V], place in the window) -> tokens [B]
+Choose = Callable[[Float[Array, "B V"], int], Int[Array, " B"]]
+
+
+def draft_window(
+  method: FillMethod, problem: Problem, state: FillState, phase: Phase, vocab: int, choose: Choose
+) -> tuple[Int[Array, "B K"], jax.Array | None]:
+  """`phase.drafts` drafts and the laws they were drawn from: `choose(logits, place)` draws one."""
+  batch = problem.total.shape[0]
+  drafted, laws = jnp.zeros((batch, 0), jnp.int32), []
+  for place in range(phase.drafts):
+    law = method.draft_law(problem, state, drafted, vocab)
+    drafted = jnp.concatenate([drafted, choose(law, place)[:, None]], axis=1)
+    laws.append(law)
+  return drafted, jnp.stack(laws, axis=1) if laws else None
+
+
+def as_draft(problem: Problem, state: FillState, drafted, laws) -> Draft:
+  """The window as a chain, its root the last decided entry; drafts past the last entry are none."""
+  size = drafted.shape[1]
+  token = jnp.pad(drafted, ((0, 0), (1, 0)))
+  place = jnp.arange(size + 1)
+  valid = (place == 0) | (state.count[:, None] + place - 1 < problem.total[:, None])
+  q = jnp.pad(jax.nn.softmax(laws, axis=-1), ((0, 0), (0, 1), (0, 0)))
+  return Draft(chain(size).tree(token, valid), DraftLaw.WITH_REPLACEMENT, q)
+
+
+def take(
+  model: Model,
+  params: Params,
+  problem: Problem,
+  state: FillState,
+  phase: Phase,
+  passed: Pass,
+  drafted: Int[Array, "B K"],
+  verdict: Verdict,
+) -> FillState:
+  """The state after a verdict: entries decided, contents of the final ones committed."""
+  size = phase.drafts
+  accepted = verdict.count - 1
+  more = jnp.ones_like(accepted)
+  if not phase.bonus:
+    more = (accepted < jnp.minimum(size, problem.total - state.count)).astype(jnp.int32)
+  place = jnp.arange(size + 1)
+  token = jnp.pad(drafted, ((0, 0), (0, 1)))
+  token = jnp.where(place == accepted[:, None], verdict.token[:, None], token)
+  was_pending = state.pending.astype(jnp.int32)
+  path = jnp.minimum(place + 1 - was_pending[:, None], size)
+  active = state.active(problem)
+  cache = state.cache.commit(
+    passed.kv, passed.position, path, jnp.where(active, accepted + was_pending, 0)
+  )
+  after = decide(problem, state, token, accepted + more, accepted)
+  if phase.ahead:
+    after = after.replace(kept=laws_ahead(model, params, problem, phase, passed, accepted))
+  return after.replace(cache=cache, pending=jnp.where(active, more > 0, state.pending))
+
+
+def start(
+  model: Model, params: Params, method: FillMethod, problem: Problem, choose: Choose
+) -> FillState:
+  """Reads and commits the given entries, and decides the first asked one of each row."""
+  canvas, phase = problem.canvas, method.first
+  batch = problem.total.shape[0]
+  passed = first_pass(model, params, problem, phase)
+  given = canvas.given.sum(axis=1)
+  path = jnp.argsort(~canvas.given, axis=1, stable=True)
+  most = max(p.drafts for p in (phase, *method.round)) + 1
+  cache = model.allocate(batch, max(canvas.size, most))
+  state = FillState(
+    cache=cache.commit(passed.kv, passed.position, path, given),
+    token=canvas.token,
+    count=jnp.zeros((batch,), jnp.int32),
+    pending=jnp.zeros((batch,), bool),
+    when=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.given),
+    forwards=jnp.zeros((batch,), jnp.int32),
+    kept=None,
+  )
+  one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
+  state = decide(problem, state, choose(passed.law[:, 0], 0)[:, None], one, none)
+  if phase.ahead:
+    state = state.replace(kept=laws_ahead(model, params, problem, phase, passed, none))
+  return state.replace(pending=jnp.ones((batch,), bool))
+
+
+def turn(
+  model: Model,
+  params: Params,
+  method: FillMethod,
+  problem: Problem,
+  state: FillState,
+  phase: Phase,
+) -> FillState:
+  """One forward pass: draft, read, verify, decide, commit."""
+  vocab = model.config.vocab_size
+  keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
+
+  def choose(law, place):
+    return jax.vmap(draw_token)(law, keys[:, place])
+
+  drafted, laws = draft_window(method, problem, state, phase, vocab, choose)
+  passed = later_pass(model, params, problem, state, phase, drafted)
+  if phase.drafts:
+    draft = as_draft(problem, state, drafted, laws)
+    verdict = verify(method.verifier, passed.law, draft, problem.key, state.count)
+  else:
+    token = draw(passed.law[:, 0], problem.key, state.count)
+    verdict = Verdict(jnp.zeros((len(token), 1), jnp.int32), jnp.ones_like(token), token)
+  return take(model, params, problem, state, phase, passed, drafted, verdict)

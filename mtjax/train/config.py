@@ -103,5 +103,5 @@ def read(config: Mapping[str, Any]) -> RunConfig:
 
 
 def _masking(fields: Mapping[str, Any]) -> Masking:
-  windows = {name: tuple(fields[name]) for name in ("start", "end") if name in fields}
-  return Masking(**{**fields, **windows})
+  masking = Masking(**fields)
+  return dataclasses.replace(masking, start=tuple(masking.start), end=tuple(masking.end))

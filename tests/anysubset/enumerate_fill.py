@@ -1,0 +1,158 @@
+"""Every draw that filling can make, with its probability: the law of a method, coins not tossed.
+
+The states of all possible histories are one batch. Where `mtjax.anysubset.turns` draws or verifies,
+each row becomes one row an outcome, with the verifier's own probabilities of outcomes; all else is
+the library's code, jitted, in float64.
+"""
+
+import functools
+import itertools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax.anysubset import passes, turns
+from mtjax.types import Verdict
+from mtjax.verify import VERIFIERS
+
+CHUNK = 512  # rows computed at once: one shape, one compilation
+
+
+class Law(NamedTuple):
+  chance: dict[tuple[int, ...], float]  # of the asked tokens, in the order
+  passes: dict[int, float]  # of their number
+
+  @property
+  def mean_passes(self) -> float:
+    return sum(n * p for n, p in self.passes.items())
+
+
+def law_of(method, network, tables, problem) -> Law:
+  """The law of the one row that `problem` has."""
+  with jax.enable_x64(True):
+    return _law_of(method, network, tables, problem)
+
+
+def _law_of(method, network, tables, problem):
+  tables = jax.tree.map(jnp.asarray, tables)
+  vocab = network.vocab
+  weight, state = _first(method, network, tables, problem, vocab)
+  chance, number = {}, {}
+  while len(weight):
+    for phase in method.round:
+      weight, state = _merged(weight, state)
+      weight, state = _turn(method, network, tables, problem, phase, weight, state)
+      open_ = _collect(weight, state, problem, chance, number)
+      weight, state = weight[open_], jax.tree.map(lambda x, keep=open_: x[keep], state)
+      if not len(weight):
+        break
+  return Law(chance, number)
+
+
+def _first(method, network, tables, problem, vocab):
+  problems = _rows(problem, vocab)
+  seen = []
+
+  def choose(law, place):
+    seen.append(law)
+    return jnp.arange(vocab, dtype=jnp.int32)
+
+  state = turns.start(network, tables, method, problems, choose)
+  return np.diagonal(np.asarray(jax.nn.softmax(seen[0], axis=-1))), jax.tree.map(np.asarray, state)
+
+
+def _turn(method, network, tables, problem, phase, weight, state):
+  vocab, size = network.vocab, phase.drafts
+  windows = np.array(list(itertools.product(range(vocab), repeat=size))).reshape(vocab**size, size)
+  row = np.repeat(np.arange(len(weight)), len(windows))
+  weight, state = weight[row], jax.tree.map(lambda x: x[row], state)
+  window = np.tile(windows, (len(weight) // len(windows), 1)).astype(np.int32)
+  chance, stop, law = _chunked(
+    _outcomes(method, network, phase, vocab), tables, problem, state, window
+  )
+  # One row an outcome: the node the path ends with, and the token emitted there.
+  joint = (weight * chance)[:, None, None] * stop[:, :, None] * np.where(
+    stop[:, :, None] > 0, law, 0
+  )
+  row, node, token = np.nonzero(joint > 0)
+  verdicts = (node + 1).astype(np.int32), token.astype(np.int32)
+  states = jax.tree.map(lambda x: x[row], state)
+  after = _chunked(_take(method, network, phase), tables, problem, states, window[row], *verdicts)
+  return joint[row, node, token], after
+
+
+@functools.cache
+def _outcomes(method, network, phase, vocab):
+  procedure = VERIFIERS[method.verifier].procedure
+
+  @jax.jit
+  def run(tables, problem, state, window):
+    chance = jnp.ones(window.shape[0])
+
+    def choose(law, place):
+      nonlocal chance
+      p = jax.nn.softmax(law, axis=-1)
+      chance *= jnp.take_along_axis(p, window[:, place, None], axis=1)[:, 0]
+      return window[:, place]
+
+    drafted, laws = turns.draft_window(method, problem, state, phase, vocab, choose)
+    passed = passes.later_pass(network, tables, problem, state, phase, drafted)
+    p = jax.nn.softmax(passed.law, axis=-1)
+    if not phase.drafts:
+      return chance, jnp.ones(p.shape[:2]), p
+    draft = turns.as_draft(problem, state, drafted, laws)
+    return chance, *jax.vmap(procedure.outcome)(p, draft)
+
+  return run
+
+
+@functools.cache
+def _take(method, network, phase):
+  @jax.jit
+  def run(tables, problem, state, window, count, token):
+    passed = passes.later_pass(network, tables, problem, state, phase, window)
+    path = jnp.broadcast_to(jnp.arange(phase.drafts + 1), (len(count), phase.drafts + 1))
+    verdict = Verdict(path, count, token)
+    return turns.take(network, tables, problem, state, phase, passed, window, verdict)
+
+  return run
+
+
+def _chunked(run, tables, problem, *arrays):
+  total = len(jax.tree.leaves(arrays)[0])
+  problems = _rows(problem, CHUNK)
+  parts = []
+  for begin in range(0, total, CHUNK):
+    index = np.minimum(np.arange(begin, begin + CHUNK), total - 1)
+    part = jax.tree.map(lambda x, index=index: np.asarray(x)[index], arrays)
+    parts.append(jax.tree.map(np.asarray, run(tables, problems, *part)))
+  return jax.tree.map(lambda *x: np.concatenate(x)[:total], *parts)
+
+
+def _rows(problem, rows):
+  return jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem)
+
+
+def _merged(weight, state):
+  """Rows that nothing to come can tell apart, as one."""
+  laws = np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
+  told = [state.token, state.count[:, None], state.pending[:, None], state.forwards[:, None]]
+  told = np.concatenate([*told, np.maximum(laws, -1e9).round(9)], axis=1)
+  _, first, group = np.unique(told, axis=0, return_index=True, return_inverse=True)
+  sums = np.zeros(len(first))
+  np.add.at(sums, group.reshape(-1), weight)
+  return sums, jax.tree.map(lambda x: x[first], state)
+
+
+def _collect(weight, state, problem, chance, number):
+  """Books the finished rows; which are open."""
+  total = int(problem.total[0])
+  order = np.asarray(problem.order)[0, :total]
+  for row in np.flatnonzero(state.count >= total):
+    text = tuple(int(x) for x in state.token[row, order])
+    passes_ = int(state.forwards[row])
+    chance[text] = chance.get(text, 0.0) + weight[row]
+    number[passes_] = number.get(passes_, 0.0) + weight[row]
+  return state.count < total

@@ -1,6 +1,22 @@
 """Any-subset autoregressive models (2504.20456): any positions given, any positions asked."""
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
+from mtjax.anysubset.fill import Filled, fill, stream
+from mtjax.anysubset.methods import ContextNGram, FillMethod, Fused, SelfDraft, Sequential
 from mtjax.anysubset.orders import lattice
 
-__all__ = ["Canvas", "lattice", "make_canvas", "query_token", "sink_token"]
+__all__ = [
+  "Canvas",
+  "ContextNGram",
+  "FillMethod",
+  "Filled",
+  "Fused",
+  "SelfDraft",
+  "Sequential",
+  "fill",
+  "lattice",
+  "make_canvas",
+  "query_token",
+  "sink_token",
+  "stream",
+]

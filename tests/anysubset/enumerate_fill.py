@@ -73,8 +73,8 @@ def _turn(method, network, tables, problem, phase, weight, state):
     _outcomes(method, network, phase, vocab), tables, problem, state, window
   )
   # One row an outcome: the node the path ends with, and the token emitted there.
-  joint = (weight * chance)[:, None, None] * stop[:, :, None] * np.where(
-    stop[:, :, None] > 0, law, 0
+  joint = (
+    (weight * chance)[:, None, None] * stop[:, :, None] * np.where(stop[:, :, None] > 0, law, 0)
   )
   row, node, token = np.nonzero(joint > 0)
   verdicts = (node + 1).astype(np.int32), token.astype(np.int32)

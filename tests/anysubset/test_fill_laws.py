@@ -6,14 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.anysubset.enumerate_fill import law_of
-from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_law
 
-from mtjax.anysubset import passes
+from mtjax.anysubset import passes, turns
 from mtjax.anysubset.canvas import Canvas
-from mtjax.anysubset.methods import ContextNGram, Fused, Sequential, SelfDraft
+from mtjax.anysubset.methods import ContextNGram, Fused, SelfDraft, Sequential
+from mtjax.anysubset.passes import Phase
 from mtjax.anysubset.state import Problem
 from mtjax.sampling import Rules
+from tests.anysubset import enumerate_fill
+from tests.anysubset.enumerate_fill import law_of
+from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_law
 
 VOCAB, LENGTH = 2, 6
 ORDER = (0, 2, 3, 5)  # asked, ascending; 1 and 4 are given
@@ -59,3 +61,177 @@ def test_the_law_is_the_sequential_joint(method):
   assert distance(found.chance, wanted) < 1e-12
   # The theorem (2504.20456, thm. 1), and what each of ours keeps of it.
   assert max(found.passes) <= len(ORDER)
+
+
+def reference(tables, given, order, window, *, fused):
+  """Passes of algorithm 1 (bonus: no), or of the fused variant, written out as a recursion."""
+  vocab, total = VOCAB, len(order)
+
+  def law(text, seen, rank):
+    decided = list(zip(order[:seen], text[:seen], strict=True))
+    return conditional(tables, given, decided, order[rank])
+
+  def add(out, chance, passes_, after):
+    for number, p in after.items():
+      out[number + passes_] = out.get(number + passes_, 0.0) + chance * p
+
+  def verified(text, seen, cost, then):
+    """Drafts of ranks len(text), ... given the first `seen`; `then` says what comes after."""
+    n, out = len(text), {}
+    size = min(window, total - n)
+    laws = [law(text, seen, n + j) for j in range(size)]
+    for draft in itertools.product(range(vocab), repeat=size):
+      chance = np.prod([p[x] for p, x in zip(laws, draft, strict=True)])
+      for j in range(size):
+        q = law((*text, *draft[:j]), n + j, n + j)
+        keep = min(1.0, q[draft[j]] / laws[j][draft[j]])
+        left = np.maximum(q - laws[j], 0)
+        if keep < 1 - 1e-12:
+          for x, p in enumerate(left / left.sum()):
+            add(out, chance * (1 - keep) * p, cost, then((*text, *draft[:j], x)))
+        chance *= keep
+      if fused and n + size < total:
+        for x, p in enumerate(law((*text, *draft), n + size, n + size)):
+          add(out, chance * p, cost, then((*text, *draft, x)))
+      else:
+        add(out, chance, cost, then((*text, *draft)))
+    return out
+
+  def assd(text):
+    if len(text) == total:
+      return {0: 1.0}
+    # The last single entry needs no second call.
+    return verified(text, len(text), 1 if len(text) == total - 1 else 2, assd)
+
+  def ours(text):
+    return {0: 1.0} if len(text) == total else verified(text, len(text) - 1, 1, ours)
+
+  if not fused:
+    return assd(())
+  out = {}
+  for x, p in enumerate(law((), 0, 0)):
+    add(out, p, 1, ours((x,)))
+  return out
+
+
+@pytest.mark.parametrize("window", [2, 3, 4])
+@pytest.mark.parametrize(
+  "method", [lambda k: SelfDraft(k, bonus=False), Fused], ids=["self", "fused"]
+)
+def test_the_number_of_passes_has_the_law_of_the_algorithm(method, window):
+  """What the law of the text cannot show: that drafts see all they may see."""
+  method = method(window)
+  found = law_of(method, NETWORK, TABLES, make_problem()).passes
+  wanted = reference(TABLES, GIVEN, ORDER, window, fused=isinstance(method, Fused))
+  assert found == pytest.approx(wanted, abs=1e-12)
+
+
+def coupled_tables(scale):
+  """The toy of the fused variant's proof: base [K, V] and pairwise tables, numpy seed 0."""
+  rng = np.random.default_rng(0)
+  base = rng.normal(size=(5, 3))
+  pairs = rng.normal(size=(5, 5, 3, 3)) * scale  # [seen, asked, token seen, V]
+  eye = np.broadcast_to(np.eye(3), (5, 3, 3))
+  return dict(base=base, read=pairs.transpose(1, 0, 3, 2), own=eye, seen=np.zeros((5, 3, 3)))
+
+
+@pytest.mark.parametrize(("scale", "passes_"), [(0.1, 4.00), (0.4, 4.01), (1.0, 4.03)])
+def test_passes_of_five_coupled_tokens(scale, passes_):
+  """Expected, to two decimals: algorithm 1 with k = 3, by a recursion that knows no masks."""
+  problem = make_problem(range(5), {}, 5)
+  found = law_of(SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem)
+  assert found.mean_passes == pytest.approx(passes_, abs=5e-3)
+
+
+@pytest.fixture
+def mutant(monkeypatch):
+  """Sets attributes for one test, with programs of its own."""
+  programs = (enumerate_fill._outcomes, enumerate_fill._take)
+  for program in programs:
+    program.cache_clear()
+  yield monkeypatch.setattr
+  for program in programs:
+    program.cache_clear()
+
+
+def blind_oracle(mutate):
+  """Oracle queries that miss the draft just before them."""
+  true = passes._queries
+
+  def wrong(model, problem, index, rank):
+    return true(model, problem, index, jnp.maximum(rank - 1, 1))
+
+  mutate(passes, "_queries", wrong)
+
+
+def lone_prompt(mutate):
+  """Given entries that see only those before them."""
+
+  def wrong(token, position, rank, *, valid=None):
+    causal = jnp.broadcast_to(jnp.arange(token.shape[1]) - token.shape[1], token.shape)
+    return true(token, position, jnp.where(rank == 0, causal, rank), valid=valid)
+
+  true = passes.frontier_lib.content
+  mutate(passes.frontier_lib, "content", wrong)
+
+
+def early_commit(mutate):
+  """The refused draft's content stays in the cache, where the corrected entry's should come."""
+  true = turns.take
+
+  def wrong(model, params, problem, state, phase, passed, drafted, verdict):
+    after = true(model, params, problem, state, phase, passed, drafted, verdict)
+    if not phase.drafts:
+      return after
+    path = jnp.broadcast_to(jnp.arange(phase.drafts + 1), (len(verdict.count), phase.drafts + 1))
+    count = jnp.minimum(verdict.count + 1, phase.drafts + 1)
+    cache = state.cache.commit(passed.kv, passed.position, path, count)
+    return after.replace(cache=cache, pending=verdict.count == phase.drafts + 1)
+
+  mutate(turns, "take", wrong)
+
+
+def forgotten_entry(mutate):
+  """The last decided entry is never read."""
+  true = turns.take
+
+  def wrong(*args):
+    after = true(*args)
+    return after.replace(pending=jnp.zeros_like(after.pending))
+
+  mutate(turns, "take", wrong)
+
+
+def laws_of_neighbours(mutate):
+  """Drafts verified against the draft law of the next place."""
+  true = turns.as_draft
+  mutate(turns, "as_draft", lambda p, s, d, laws: true(p, s, d, jnp.roll(laws, -1, axis=1)))
+
+
+@pytest.mark.parametrize(
+  "mutation", [blind_oracle, lone_prompt, early_commit, forgotten_entry, laws_of_neighbours]
+)
+def test_the_enumeration_sees(mutation, mutant):
+  mutation(mutant)
+  found = law_of(Fused(3), NETWORK, TABLES, make_problem())
+  wanted = sequential_law(TABLES, GIVEN, ORDER, VOCAB)
+  assert distance(found.chance, wanted) > 1e-3
+
+
+@jax.jit
+def first_two_laws(tables, problem, drafts):
+  """Of the second entry and the one after it: as drafted, and as the oracle sees them."""
+  phase = Phase(0, drafts.shape[1])
+  state = turns.start(NETWORK, tables, Sequential(), problem, lambda law, _: drafts[:, 0])
+  drawn = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
+  ahead = passes.laws_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
+  oracle = passes.later_pass(NETWORK, tables, problem, state, Phase(phase.ahead, 0), drafts)
+  return (drawn.law[:, 0], ahead[:, 0]), (oracle.law[:, 0], oracle.law[:, 1])
+
+
+def test_the_first_draft_law_is_the_oracles():
+  """Lemma 1 (2504.20456): whatever is drafted after it, and for it alone."""
+  tables = jax.tree.map(jnp.asarray, TABLES)
+  drafted, oracle = first_two_laws(tables, make_problem(), jnp.array([[1, 0, 1]]))
+  np.testing.assert_allclose(drafted[0], oracle[0], atol=1e-6)
+  assert np.abs(drafted[1] - oracle[1]).max() > 0.1

@@ -30,7 +30,7 @@ DEMO_PROMPTS = (
 
 
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """A bundled model ("target", "draft", "sorted"), a local folder, or a Hugging Face id.
+  """A bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
   of `mtjax.checkpoints.load`. Raises ValueError or

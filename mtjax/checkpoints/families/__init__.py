@@ -1,8 +1,9 @@
-"""Families of transformers whose config.json and tensors can be read and written."""
+"""Families, of transformers but for one, whose config.json and tensors can be read and written."""
 
 import dataclasses
 from typing import Any
 
+from mtjax.checkpoints.families.any_subset import ANY_SUBSET
 from mtjax.checkpoints.families.family import Family, Raw
 from mtjax.checkpoints.families.gemma import GEMMA2, GEMMA3
 from mtjax.checkpoints.families.gpt2 import GPT2
@@ -16,7 +17,7 @@ from mtjax.models import Rope, TransformerConfig
 # In the order in which an export tries them: what several can express is the first one's.
 FAMILIES = {
   family.model_type: family
-  for family in (LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GEMMA2, GEMMA3, GPT2)
+  for family in (LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GEMMA2, GEMMA3, GPT2, ANY_SUBSET)
 }
 
 

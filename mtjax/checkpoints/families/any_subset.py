@@ -1,0 +1,46 @@
+"""Our own any-subset models: a llama with a query, a sink and further learned entries.
+
+transformers has no such network. The names of what the two share are a llama's, so that the weights
+of either can be read by hand into the other.
+"""
+
+import dataclasses
+from typing import Any
+
+from mtjax.checkpoints.families import llama
+from mtjax.checkpoints.families.decoder_tensors import decoder_recipes
+from mtjax.checkpoints.families.family import Family, Raw, required
+from mtjax.checkpoints.layout import Recipe, whole
+from mtjax.models import TransformerConfig
+
+
+def read(raw: Raw) -> TransformerConfig:
+  return dataclasses.replace(
+    llama.read(raw), extra_embeddings=int(required(raw, "extra_embeddings"))
+  )
+
+
+def write(config: TransformerConfig) -> dict[str, Any]:
+  return dict(**llama.write(config), extra_embeddings=config.extra_embeddings)
+
+
+def recipes(config: TransformerConfig) -> dict[str, Recipe]:
+  extra = whole("rows", "model.extra_embeddings.weight", config.extra_embeddings, config.dim)
+  return {**decoder_recipes(config), "extra/table": extra}
+
+
+def refusal(config: TransformerConfig) -> str | None:
+  if not config.extra_embeddings:
+    return "it has no extra embeddings"
+  return llama.LLAMA.refusal(config)
+
+
+ANY_SUBSET = Family(
+  model_type="mtjax_any_subset",
+  architecture="AnySubsetModel",
+  defaults=llama.LLAMA.defaults,
+  read=read,
+  write=write,
+  recipes=recipes,
+  refusal=refusal,
+)

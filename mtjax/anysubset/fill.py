@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas, query_token
 from mtjax.anysubset.methods import FillMethod, SelfDraft
-from mtjax.anysubset.orders import lattice
+from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
 from mtjax.buckets import bucket
@@ -138,23 +138,17 @@ def _prepare(model, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
     raise ValueError("an entry is both given and asked")
   if (given & (token == query_token(model.config))).any():
     raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
-  rank = np.asarray(lattice(canvas) if rank is None else rank)
-  total = asked.sum(axis=1)
-  ordered = np.sort(np.where(asked, rank, 0), axis=1)[:, ::-1]
-  place = np.arange(size)
-  if (ordered != np.maximum(total[:, None] - place, 0)).any():
-    raise ValueError("rank is no order: the asked entries of a row must have ranks 1, 2, ...")
+  order, total = asked_in_order(canvas, lattice(canvas) if rank is None else rank)
   rules = (sampling or Sampling()).rules(batch, vocab)
   if rules.needs_history:
     raise ValueError("a penalty depends on the order in which tokens come, which is not the text's")
   most = model.config.max_position
-  order = np.argsort(np.where(asked, rank, size + 1), axis=1, kind="stable")
-  room = bucket(int(total.max()), most=most)
+  room = bucket(order.shape[1], most=most)
   padding = ((0, 0), (0, bucket(size, most=most) - size))
-  order = np.pad(order, padding)[:, :room]
+  order = np.pad(order, ((0, 0), (0, room - order.shape[1])), constant_values=-1)
   return Problem(
     canvas=jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas),
-    order=jnp.asarray(order, jnp.int32),
+    order=jnp.asarray(np.maximum(order, 0), jnp.int32),
     total=jnp.asarray(total, jnp.int32),
     rules=rules,
     key=row_keys(key, batch),

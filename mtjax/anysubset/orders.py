@@ -1,7 +1,9 @@
 """Orders of a canvas: the rank of every entry. Given entries have rank 0, asked ones 1, 2, ..."""
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+import numpy as np
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas
 
@@ -10,6 +12,46 @@ def lattice(canvas: Canvas) -> Int[Array, "B L"]:
   """The one order of a subset: asked entries from left to right (2504.20456, sec. 4).
 
   Of the L! orders of a text only those count in which every subset's own order is ascending: a
-  lattice of 2^L subsets, and every conditional of it is learned from exactly one side.
+  lattice of 2^L subsets, and every conditional of it is learned from exactly one side. Of the
+  empty subset it is the order of an autoregressive model.
   """
   return jnp.cumsum(canvas.asked, axis=1, dtype=jnp.int32) * canvas.asked
+
+
+def random_order(canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
+  """The asked entries of every row in an order of its own, each equally likely.
+
+  Not what a lattice model was trained for: its conditionals of this order need not agree with
+  those of the lattice, and the joint law is another (they would if the model were consistent).
+  """
+  lot = jnp.where(canvas.asked, jax.random.uniform(key, canvas.asked.shape), 2.0)
+  return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.asked
+
+
+ORDERS = ("lattice", "random")
+
+
+def order_named(name: str, canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
+  """Ranks of one of ORDERS. Raises ValueError for another name."""
+  if name not in ORDERS:
+    raise ValueError(f"order {name!r} is not one of {', '.join(ORDERS)}")
+  return lattice(canvas) if name == "lattice" else random_order(canvas, key)
+
+
+def asked_in_order(
+  canvas: Canvas, rank: Int[np.ndarray, "B L"]
+) -> tuple[Int[np.ndarray, "B A"], Int[np.ndarray, " B"]]:
+  """Canvas indices of the asked entries, first to last (-1 past a row's last), and their number.
+
+  Raises ValueError for ranks that are not 1, 2, ... over the asked entries of a row.
+  """
+  asked, rank = np.asarray(canvas.asked), np.asarray(rank)
+  if rank.shape != asked.shape:
+    raise ValueError(f"ranks {rank.shape} for entries {asked.shape}")
+  total, size = asked.sum(axis=1), asked.shape[1]
+  order = np.argsort(np.where(asked, rank, size + 1), axis=1, kind="stable")
+  place = np.arange(size)
+  real = place < total[:, None]
+  if (np.where(real, np.take_along_axis(rank, order, axis=1) - 1, place) != place).any():
+    raise ValueError("rank is no order: the asked entries of a row must have ranks 1, 2, ...")
+  return np.where(real, order, -1)[:, : max(int(total.max()), 1)], total

@@ -1,0 +1,77 @@
+r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." --length=4
+
+--length is given once for all blanks or once for each, as a number or as candidates, from which the
+likeliest is taken: --length=2,4,6. The text is shown as it fills, each token in the colour of its
+forward pass. --picture=when.png draws which position was filled when; --output keeps everything.
+"""
+
+import dataclasses
+import json
+
+from absl import flags
+from rich.console import Console
+from rich.live import Live
+
+from mtjax import launch
+
+_MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
+_TEXT = flags.DEFINE_string("text", None, "Text with ___ for each blank.")
+_LENGTH = flags.DEFINE_multi_string("length", ["8"], "Tokens of a blank, or candidates: 2,4,6.")
+_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "ngram"], "How.")
+_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+_PICTURE = flags.DEFINE_string("picture", None, "PNG of which position was filled when.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for text, tokens, passes, counters.")
+
+
+def run() -> None:
+  template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
+  lengths = _lengths()
+  launch.check_output(_OUTPUT.value)
+  launch.check_output(_PICTURE.value)
+  from mtjax.anysubset import ContextNGram, Fused, SelfDraft, Sequential
+  from mtjax.infill import infill, stream_infill
+  from mtjax.presets import load_pretrained, weights_for_decoding
+  from mtjax.report.filling import colored, save_picture
+  from mtjax.report.terminal import counters_table
+  from mtjax.sampling import Sampling
+  from mtjax.text import TextModel
+
+  loaded = load_pretrained(_MODEL.value)
+  params = weights_for_decoding(loaded.params, "stored")
+  model = TextModel(loaded.model, params, loaded.tokenizer)
+  makers = dict(self=SelfDraft, fused=Fused, ngram=ContextNGram)
+  method = Sequential() if _METHOD.value == "sequential" else makers[_METHOD.value](_WINDOW.value)
+  sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
+  settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
+  console = Console(highlight=False)
+  if all(isinstance(length, int) for length in lengths):
+    with Live(console=console, auto_refresh=False) as live:
+      for found in stream_infill(model, template, **settings):
+        live.update(colored(found, model.tokenizer), refresh=True)
+  else:
+    found = infill(model, template, **settings)
+    console.print(colored(found, model.tokenizer))
+    console.print(f"lengths {', '.join(map(str, found.lengths))}", style="dim")
+  Console(stderr=True).print(counters_table(found.counters))
+  if _PICTURE.value is not None:
+    save_picture(_PICTURE.value, found, model.tokenizer)
+  if _OUTPUT.value is not None:
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dataclasses.asdict(found), file, indent=2)
+
+
+def _lengths() -> list[int | list[int]]:
+  try:
+    each = [[int(x) for x in value.split(",")] for value in _LENGTH.value]
+  except ValueError:
+    raise ValueError(f"--length is a number or numbers, as 2,4,6: got {_LENGTH.value}") from None
+  blanks = max(_TEXT.value.count("___"), 1)
+  each = each * blanks if len(each) == 1 else each
+  return [x[0] if len(x) == 1 else x for x in each]
+
+
+if __name__ == "__main__":
+  launch.main(run)

@@ -1,0 +1,97 @@
+"""Texts with blanks: from "given ___ given" or token spans to what is given and what is asked."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+
+from mtjax.data.tokenizers import Tokenizer
+
+BLANK = "___"
+# How vocabularies of masked models spell the token that stands for a missing one.
+_MASKS = ("<mask>", "[MASK]", "<|mask|>", "<|mdm_mask|>", "<extra_id_0>")
+
+Lengths = int | Sequence[int | Sequence[int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blanked:
+  """Tokens with spans missing: pieces[0], a blank of lengths[0] tokens, pieces[1], ..."""
+
+  pieces: tuple[tuple[int, ...], ...]
+  lengths: tuple[int, ...]
+
+  @property
+  def size(self) -> int:
+    return sum(map(len, self.pieces)) + sum(self.lengths)
+
+  @property
+  def spans(self) -> list[tuple[int, int]]:
+    """(start, stop) of each blank."""
+    spans, start = [], 0
+    for piece, length in zip(self.pieces, self.lengths, strict=False):
+      start += len(piece)
+      spans.append((start, start + length))
+      start += length
+    return spans
+
+  def asked(self) -> list[bool]:
+    out = [False] * self.size
+    for start, stop in self.spans:
+      out[start:stop] = [True] * (stop - start)
+    return out
+
+  def tokens(self, filling: int = 0) -> list[int]:
+    """All tokens, `filling` where one is missing."""
+    out: list[int] = []
+    for piece, length in itertools.zip_longest(self.pieces, self.lengths, fillvalue=0):
+      out += [*piece, *[filling] * length]
+    return out
+
+
+def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Blanked]:
+  """The text, `BLANK` for every missing span, once for every choice of the blanks' lengths.
+
+  `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
+  The pieces between blanks are encoded one by one: where a blank begins and ends is then no hint
+  at what is missing. Raises ValueError for a text without a blank, a mask token in what is given,
+  another number of lengths than blanks, a length below 1, and an empty list of candidates.
+  """
+  pieces = text.split(BLANK)
+  if len(pieces) == 1:
+    raise ValueError(f"the text has no blank: write {BLANK} where something is missing")
+  found = [mask for mask in _MASKS if mask in text]
+  if found:
+    raise ValueError(f"the given text holds a mask token, {found[0]!r}: a blank is {BLANK}")
+  choices = _candidates(lengths, len(pieces) - 1)
+  ids = tuple(tuple(map(int, x)) for x in tokenizer.encode_documents(pieces))
+  return (Blanked(ids, chosen) for chosen in itertools.product(*choices))
+
+
+def blank_spans(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> Blanked:
+  """A text of tokens without its spans (start, stop): to fill again what is known.
+
+  Raises ValueError for no span, one that is empty or not within the text, and two that overlap.
+  """
+  if not spans:
+    raise ValueError("there is no span to fill")
+  pieces, lengths, end = [], [], 0
+  for start, stop in sorted(spans):
+    if not 0 <= start < stop <= len(tokens):
+      raise ValueError(f"span {(start, stop)} is not within a text of {len(tokens)} tokens")
+    if start < end:
+      raise ValueError(f"span {(start, stop)} contradicts another one, which ends at {end}")
+    pieces.append(tuple(tokens[end:start]))
+    lengths.append(stop - start)
+    end = stop
+  return Blanked((*pieces, tuple(tokens[end:])), tuple(lengths))
+
+
+def _candidates(lengths: Lengths, blanks: int) -> list[list[int]]:
+  each = [lengths] * blanks if isinstance(lengths, int) else list(lengths)
+  if len(each) != blanks:
+    raise ValueError(f"{len(each)} lengths for {blanks} blanks")
+  out = [[x] if isinstance(x, int) else list(x) for x in each]
+  for number, candidates in enumerate(out):
+    if not candidates or min(candidates) < 1:
+      raise ValueError(f"blank {number} needs lengths of at least 1 token, got {candidates}")
+  return out

@@ -1,0 +1,72 @@
+"""Pictures of a text being filled: which position was decided in which forward pass."""
+
+from pathlib import Path
+
+import numpy as np
+from rich.text import Text
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.infill import Infilling
+from mtjax.report.plotting import pyplot
+
+# From the first pass to the last; readable on dark and light.
+_COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
+
+
+def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
+  """The text, tokens in the colour of their pass, accepted drafts underlined, open ones as "_"."""
+  pieces, last = tokenizer.token_bytes(), max(1, *found.when)
+  out = Text()
+  style, waiting = None, b""
+  for token, asked, when, drafted in zip(
+    found.tokens, found.asked, found.when, found.drafted, strict=True
+  ):
+    own = "dim"
+    if asked:
+      shade = _COLORS[(when - 1) * (len(_COLORS) - 1) // max(last - 1, 1)]
+      own = f"bold {shade}{' underline' if drafted else ''}" if when else "dim"
+    if own != style:
+      out.append(waiting.decode("utf-8", "replace"), style)
+      style, waiting = own, b""
+    waiting += b"_" if asked and not when else pieces[token]
+  return out.append(waiting.decode("utf-8", "replace"), style)
+
+
+def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> None:
+  """A PNG: one column an asked token, one row a pass; a mark where and when it was decided.
+
+  Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
+  naming the extra, without matplotlib.
+  """
+  plt = pyplot()
+  pieces = tokenizer.token_bytes()
+  asked = np.flatnonzero(found.asked)
+  when = np.asarray(found.when)[asked]
+  drafted = np.asarray(found.drafted)[asked]
+  labels = [
+    pieces[found.tokens[i]].decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
+    for i in asked
+  ]
+  column = np.arange(len(asked))
+  figure, axes = plt.subplots(
+    figsize=(min(3 + 0.32 * len(asked), 24), min(2.2 + 0.22 * when.max(), 12)),
+    layout="constrained",
+  )
+  for own, face, label in ((True, "#3b6fd4", "accepted draft"), (False, "white", "oracle's draw")):
+    here = drafted == own
+    axes.scatter(
+      column[here], when[here], s=46, facecolors=face, edgecolors="#3b6fd4", label=label, zorder=3
+    )
+  # Where a given piece lies between two asked tokens.
+  for gap in np.flatnonzero(np.diff(asked) > 1):
+    axes.axvline(gap + 0.5, color="#999999", linewidth=0.8, linestyle=":")
+  axes.set_xticks(column, labels, rotation=90, family="monospace", fontsize=8)
+  axes.yaxis.get_major_locator().set_params(integer=True)
+  axes.set_ylim(when.max() + 0.7, 0.3)
+  axes.set_ylabel("forward pass")
+  axes.grid(axis="y", color="#e5e5e5", zorder=0)
+  passes = int(when.max())
+  axes.set_title(f"{len(asked)} tokens in {passes} forward passes", loc="left", fontsize=10)
+  axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.02), fontsize=8, frameon=False)
+  figure.savefig(path, dpi=120)
+  plt.close(figure)

@@ -43,7 +43,7 @@ class Blanked:
   def tokens(self, filling: int = 0) -> list[int]:
     """All tokens, `filling` where one is missing."""
     out: list[int] = []
-    for piece, length in itertools.zip_longest(self.pieces, self.lengths, fillvalue=0):
+    for piece, length in zip(self.pieces, (*self.lengths, 0), strict=True):
       out += [*piece, *[filling] * length]
     return out
 
@@ -53,7 +53,8 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
 
   `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
   The pieces between blanks are encoded one by one: where a blank begins and ends is then no hint
-  at what is missing. Raises ValueError for a text without a blank, a mask token in what is given,
+  at what is missing. A space before a blank is the blank's, as words bring their own (but not what
+  a line is indented by). Raises ValueError for a text without a blank, a mask token in what is given,
   another number of lengths than blanks, a length below 1, and an empty list of candidates.
   """
   pieces = text.split(BLANK)
@@ -63,6 +64,7 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
   if found:
     raise ValueError(f"the given text holds a mask token, {found[0]!r}: a blank is {BLANK}")
   choices = _candidates(lengths, len(pieces) - 1)
+  pieces = [*(_without_space(piece) for piece in pieces[:-1]), pieces[-1]]
   ids = tuple(tuple(map(int, x)) for x in tokenizer.encode_documents(pieces))
   return (Blanked(ids, chosen) for chosen in itertools.product(*choices))
 
@@ -84,6 +86,11 @@ def blank_spans(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> Blan
     lengths.append(stop - start)
     end = stop
   return Blanked((*pieces, tuple(tokens[end:])), tuple(lengths))
+
+
+def _without_space(piece: str) -> str:
+  inner = piece[:-1]
+  return inner if piece.endswith(" ") and inner and not inner[-1].isspace() else piece
 
 
 def _candidates(lengths: Lengths, blanks: int) -> list[list[int]]:

@@ -63,13 +63,9 @@ def infill(
   is longer than the model's positions, and what `fill` refuses.
   """
   tried = _tried(model, text, lengths)
-  settings = dict(method=method, sampling=sampling)
-  if len(tried) == 1:
-    found = fill(model.model, model.params, _canvas(model, tried), key=key, **settings)
-    return _infilling(model, tried[0], found, 0)
   canvas = _canvas(model, tried)
-  found = fill(model.model, model.params, canvas, key=key, **settings)
-  best = int(np.argmax(_fit(model, tried, canvas, found)))
+  found = fill(model.model, model.params, canvas, method=method, sampling=sampling, key=key)
+  best = int(np.argmax(_fit(model, tried, canvas, found))) if len(tried) > 1 else 0
   return _infilling(model, tried[best], found, best)
 
 

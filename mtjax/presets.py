@@ -14,7 +14,7 @@ from mtjax.models.quantize import pack, to_int8
 from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
-BUNDLED = ("target", "draft", "sorted")
+BUNDLED = ("target", "draft", "sorted", "anysubset")
 WEIGHTS = ("stored", "float32", "int8")
 
 # Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the

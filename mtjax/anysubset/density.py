@@ -32,15 +32,15 @@ def log_likelihood(
   known = token[asked]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
     raise ValueError(f"asked tokens are outside 0..{config.vocab_size - 1}")
-  rank = np.asarray(lattice(canvas) if rank is None else rank)
-  order, _ = asked_in_order(canvas, rank)
+  ranks = np.asarray(lattice(canvas) if rank is None else rank)
+  order, _ = asked_in_order(canvas, ranks)
   size, most = canvas.size, config.max_position
   padding = ((0, 0), (0, bucket(size, most=most) - size))
   queries = bucket(order.shape[1], most=most)
   queries += -queries % min(queries, _READ)
   order = np.pad(order, ((0, 0), (0, queries - order.shape[1])), constant_values=-1)
   padded = jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas)
-  own = _log_likelihood(model, params, padded, np.pad(rank, padding), order)
+  own = _log_likelihood(model, params, padded, np.pad(ranks, padding), order)
   out = np.zeros(token.shape, np.float32)
   row, place = np.nonzero(order >= 0)
   out[row, order[row, place]] = np.asarray(own)[row, place]

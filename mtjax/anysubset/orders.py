@@ -39,7 +39,7 @@ def order_named(name: str, canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L
 
 
 def asked_in_order(
-  canvas: Canvas, rank: Int[np.ndarray, "B L"]
+  canvas: Canvas, rank: Int[Array, "B L"] | Int[np.ndarray, "B L"]
 ) -> tuple[Int[np.ndarray, "B A"], Int[np.ndarray, " B"]]:
   """Canvas indices of the asked entries, first to last (-1 past a row's last), and their number.
 

@@ -54,8 +54,8 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
   `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
   The pieces between blanks are encoded one by one: where a blank begins and ends is then no hint
   at what is missing. A space before a blank is the blank's, as words bring their own (but not what
-  a line is indented by). Raises ValueError for a text without a blank, a mask token in what is given,
-  another number of lengths than blanks, a length below 1, and an empty list of candidates.
+  a line is indented by). Raises ValueError for a text without a blank, a mask token in what is
+  given, another number of lengths than blanks, a length below 1, and no candidates.
   """
   pieces = text.split(BLANK)
   if len(pieces) == 1:

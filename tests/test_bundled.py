@@ -4,8 +4,10 @@ import gzip
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.evaluate.perplexity import score
 from mtjax.evaluate.texts import named_documents
@@ -24,10 +26,13 @@ def test_sizes_and_vocabulary(models):
   assert count_parameters(models["target"].params) == 8_319_040
   assert count_parameters(models["draft"].params) == 918_144
   assert count_parameters(models["sorted"].params) == 918_144
+  assert count_parameters(models["anysubset"].params) == 5_983_680
   own = BpeTokenizer.bundled().fingerprint()
   assert {text.tokenizer.fingerprint() for text in models.values()} == {own}
   stored = sum(file.stat().st_size for file in (ASSETS / "models").rglob("*") if file.is_file())
-  assert stored < 24e6
+  assert stored < 36e6
+  of_any_subset = (ASSETS / "models" / "anysubset").iterdir()
+  assert sum(file.stat().st_size for file in of_any_subset) < 12e6
   notice = (ASSETS / "NOTICE").read_text(encoding="utf-8")
   assert all(word in notice for word in ("Python Software Foundation", "GSM8K", "Heidi"))
 
@@ -42,7 +47,8 @@ def bits_per_byte(text, model):
 
 def test_they_predict_text_that_they_have_not_seen(models):
   """Shakespeare is far from what they were trained on; without training it is about 4.7 bits."""
-  bits = {name: bits_per_byte(text, text.model) for name, text in models.items()}
+  causal = {name: text for name, text in models.items() if name != "anysubset"}
+  bits = {name: bits_per_byte(text, text.model) for name, text in causal.items()}
   assert bits["target"] < bits["draft"] - 0.1 and bits["draft"] < 3.2, bits
   assert abs(bits["sorted"] - bits["draft"]) < 0.1, bits
 
@@ -62,3 +68,20 @@ def test_they_write_words(models):
   words = [word.strip(".,;:\"'!?").lower() for word in completions[0].text.split()]
   found = sum(word in known for word in words)
   assert len(words) >= 10 and found >= 0.8 * len(words), completions[0].text
+
+
+def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
+  """What it asks of a text is likelier with the text behind it than without."""
+  text = models["anysubset"]
+  (documents,) = named_documents(
+    ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
+  ).values()
+  rows = np.concatenate([tokens for tokens, _ in documents])[: 8 * 64].reshape(8, 64)
+  asked, valid = np.zeros(rows.shape, bool), np.ones(rows.shape, bool)
+  asked[:, 28:36] = True
+  nats = {}
+  for name, behind in (("both", True), ("before", False)):
+    valid[:, 36:] = behind
+    canvas = make_canvas(text.model.config, rows, asked, valid)
+    nats[name] = -log_likelihood(text.model, text.params, canvas).sum() / asked.sum()
+  assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats

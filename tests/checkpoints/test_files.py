@@ -174,7 +174,7 @@ def test_rope_settings_of_older_files_are_read(folder):
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    (dict(extra_embeddings=2), "extra_embeddings is 2, there 0"),
+    (dict(extra_embeddings=2, norm="layer"), "norm is 'layer', there 'rms'"),
     (dict(layers=(Layer(window=4), Layer(window=8))), "layers is"),
     (dict(norm="layer"), "norm is 'layer', there 'rms'"),
   ],

@@ -1,0 +1,106 @@
+r"""Ways of filling blanks, side by side, one text at a time.
+
+python -m experiments.bench_infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
+
+--code: single-line or random-span problems of humaneval_infilling, each with its one blank. --text
+(name=source, several times; see mtjax/data/sources.py) at every --rate: rows of that text with as
+large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
+runs without compilation, as a ratio to sequential filling with the same cache; the last row is the
+authors' algorithm, which has none.
+
+The table in README.md (DATA is the developer data set):
+
+python -m experiments.bench_infill --rate=0.15 --rate=0.5 \
+  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
+  --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+from mtjax import launch
+
+_MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
+_CODE = flags.DEFINE_multi_string("code", [], "Files of humaneval_infilling.")
+_TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
+_RATE = flags.DEFINE_multi_float("rate", [0.15], "Share of a text's tokens that is missing.")
+_SIZE = flags.DEFINE_integer("size", 191, "Tokens of a text.", lower_bound=8)
+_COUNT = flags.DEFINE_integer("count", 16, "Texts of a set.", lower_bound=1)
+_MOST = flags.DEFINE_integer("most", 24, "Tokens of a blank of --code at most.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of the law; above 0.", lower_bound=1e-3)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each text.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+
+
+def run() -> None:
+  if not _CODE.value and not _TEXT.value:
+    raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
+  launch.check_output(_OUTPUT.value)
+  from mtjax.anysubset import ContextNGram, Fused, SelfDraft, Sequential
+  from mtjax.evaluate.infill_benchmark import Uncached, measure
+  from mtjax.evaluate.infill_sets import code_spans, scattered
+  from mtjax.evaluate.texts import named_documents
+  from mtjax.presets import load_pretrained, weights_for_decoding
+
+  text = load_pretrained(_MODEL.value)
+  params = weights_for_decoding(text.params, "stored")
+  cut = dict(size=_SIZE.value, count=_COUNT.value)
+  sets = {
+    f"code, {path.rsplit('/', 1)[-1].split('_')[0]}": code_spans(
+      path, text.tokenizer, most=_MOST.value, **cut
+    )
+    for path in _CODE.value
+  }
+  for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
+    rows = [tokens for tokens, _ in documents]
+    sets |= {f"{name}, {rate:.0%}": scattered(rows, rate=rate, **cut) for rate in _RATE.value}
+  ways = {
+    "sequential": Sequential(),
+    **{f"ASSD self, k={k}": SelfDraft(k, bonus=False) for k in (2, 4, 8, 16)},
+    "ASSD self + bonus, k=8": SelfDraft(8),
+    "ASSD n-gram, k=4": ContextNGram(4),
+    **{f"fused, k={k}": Fused(k) for k in (2, 4, 6)},
+    "authors' ASSD, k=5": Uncached(5),
+  }
+  console, records = Console(file=sys.stdout, width=110), {}
+  for name, problems in sets.items():
+    with Console(stderr=True).status("") as status:
+      report = measure(
+        text.model,
+        params,
+        problems,
+        ways,
+        temperature=_TEMPERATURE.value,
+        repeats=_REPEATS.value,
+        progress=lambda doing, name=name: status.update(f"{name}: {doing}"),
+      )
+    table = Table(
+      "way", "forwards", "tokens/forward", "ms/token", "speed", "-log p drawn", "exact match",
+      title=f"{name}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats a token",
+      title_justify="left",
+    )  # fmt: skip
+    for row in report.rows:
+      table.add_row(
+        row.name,
+        f"{row.forwards:.1f}",
+        f"{row.tokens_per_forward:.2f}",
+        f"{row.milliseconds:.2f}",
+        f"{row.speedup:.2f}x",
+        f"{row.own_nats:.3f} ± {row.own_error:.3f}",
+        f"{row.exact:.1%}",
+      )
+    console.print(table)
+    records[name] = dataclasses.asdict(report)
+  if _OUTPUT.value is not None:
+    settings = {f.name: f.value for f in (_MODEL, _SIZE, _COUNT, _TEMPERATURE, _REPEATS)}
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dict(settings=settings, sets=records), file, indent=2)
+
+
+if __name__ == "__main__":
+  launch.main(run)

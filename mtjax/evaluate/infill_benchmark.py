@@ -1,0 +1,142 @@
+"""How fast each way of filling is, that their law is one, and how well the model fills."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from mtjax.anysubset import FillMethod, fill, log_likelihood, make_canvas
+from mtjax.blanks import Blanked
+from mtjax.evaluate.peers.assd_uncached import assd_uncached
+from mtjax.models import Model, Params
+from mtjax.sampling import Sampling
+
+Problems = Sequence[tuple[Blanked, list[int]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Uncached:
+  """The authors' algorithm with this window: no cache, all entries in every pass."""
+
+  window: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One way of filling one set. Rates and times are over all texts, one at a time."""
+
+  name: str
+  forwards: float  # a text
+  tokens_per_forward: float
+  milliseconds: float  # a token: median over repeats of the mean
+  speedup: float  # over the first way: median of the ratios within a repeat
+  own_nats: float  # -log p a drawn token, under the model
+  own_error: float  # its standard error, over draws
+  exact: float  # share of texts that were filled as they were
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+  asked: float  # tokens a text
+  nats: float  # -log p a missing token: of the model, whichever way it fills
+  rows: list[Row]
+
+
+def measure(
+  model: Model,
+  params: Params,
+  problems: Problems,
+  ways: Mapping[str, FillMethod | Uncached],
+  *,
+  temperature: float,
+  repeats: int,
+  progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+  """Every way fills every text `repeats` times, interleaved, one text at a time.
+
+  Compilation is not counted; the first of `ways` is the one that speed is a ratio to. Raises
+  ValueError for no text, no way and fewer than one repeat.
+  """
+  if not problems or not ways or repeats < 1:
+    raise ValueError("there must be a text, a way and a repeat at least")
+  canvases = [_canvas(model, blanked) for blanked, _ in problems]
+  fillers = {name: _filler(model, params, way, temperature) for name, way in ways.items()}
+  seconds = {name: np.zeros(repeats) for name in ways}
+  drawn: dict[str, list] = {name: [] for name in ways}
+  for name, filler in fillers.items():
+    progress(f"compiling {name}")
+    for canvas in canvases:
+      filler(canvas, 0)
+  for repeat in range(repeats):
+    progress(f"repeat {repeat + 1} of {repeats}")
+    for number, canvas in enumerate(canvases):
+      for name, filler in fillers.items():
+        begin = time.perf_counter()
+        found = filler(canvas, 1 + repeat * len(canvases) + number)
+        seconds[name][repeat] += time.perf_counter() - begin
+        drawn[name].append((number, *found))
+  first = next(iter(ways))
+  total = sum(int(canvas.asked.sum()) for canvas in canvases)
+  rows = []
+  for name in ways:
+    nats = np.array([_nats(model, params, canvases[i], token) for i, token, _ in drawn[name]])
+    forwards = sum(passes for _, _, passes in drawn[name]) / repeats
+    texts = [_missing(canvases[i], token) for i, token, _ in drawn[name]]
+    exact = [text == problems[i][1] for text, (i, *_) in zip(texts, drawn[name], strict=True)]
+    own = nats.reshape(repeats, -1).sum(axis=1) / total
+    rows.append(
+      Row(
+        name=name,
+        forwards=forwards / len(problems),
+        tokens_per_forward=total / forwards,
+        milliseconds=float(np.median(seconds[name]) / total * 1e3),
+        speedup=float(np.median(seconds[first] / seconds[name])),
+        own_nats=float(own.mean()),
+        own_error=float(own.std(ddof=1) / np.sqrt(repeats)) if repeats > 1 else float("nan"),
+        exact=float(np.mean(exact)),
+      )
+    )
+  pairs = [(c, _with(c, tokens)) for c, (_, tokens) in zip(canvases, problems, strict=True)]
+  true = sum(_nats(model, params, *pair) for pair in pairs)
+  return Report(total / len(problems), true / total, rows)
+
+
+def _canvas(model, blanked):
+  token, asked = np.array([blanked.tokens()]), np.array([blanked.asked()])
+  return make_canvas(model.config, token, asked)
+
+
+def _filler(model, params, way, temperature):
+  if isinstance(way, Uncached):
+
+    def run(canvas, seed):
+      found = assd_uncached(
+        model, params, canvas, window=way.window, temperature=temperature, key=seed
+      )
+      return found.token, found.forwards
+
+    return run
+  sampling = Sampling(temperature=temperature)
+
+  def run_cached(canvas, seed):
+    found = fill(model, params, canvas, method=way, sampling=sampling, key=seed)
+    return found.token[0], int(found.forwards[0])
+
+  return run_cached
+
+
+def _missing(canvas, token):
+  return np.asarray(token)[np.asarray(canvas.asked)[0]].tolist()
+
+
+def _with(canvas, missing):
+  token = np.array(canvas.token)[0]
+  token[np.asarray(canvas.asked)[0]] = missing
+  return token
+
+
+def _nats(model, params, canvas, token):
+  """-log p of the asked tokens."""
+  filled = canvas.replace(token=np.asarray(token)[None])
+  return float(-log_likelihood(model, params, filled).sum())

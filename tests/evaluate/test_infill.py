@@ -1,0 +1,135 @@
+"""Infilling of text, its blanks, the benchmark's sets and figures, the launchers' answers."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from mtjax.anysubset import Fused, SelfDraft, Sequential
+from mtjax.blanks import blank_spans, blanks_in
+from mtjax.data.tokenizers import ByteTokenizer
+from mtjax.evaluate.infill_benchmark import Uncached, measure
+from mtjax.evaluate.infill_sets import code_spans, scattered
+from mtjax.infill import infill, stream_infill
+from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.report.filling import colored, save_picture
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+BYTES = ByteTokenizer()
+SAMPLED = Sampling(temperature=1.0)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+  config = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), extra_embeddings=2)
+  model = Model(config)
+  return TextModel(model, model.init(jax.random.key(0)), BYTES)
+
+
+def test_every_blank_is_filled_and_nothing_else_changes(tiny):
+  found = infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
+  asked = np.array(found.asked)
+  assert asked.sum() == 5 and found.lengths == (3, 2)
+  assert BYTES.decode(np.array(found.tokens)[~asked]) == "one and."
+  assert ((np.array(found.when) > 0) == asked).all()
+  *rounds, last = stream_infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
+  assert last.tokens == found.tokens and len(rounds) >= 1
+  assert rounds[0].text.count("_") == 5 - sum(w > 0 for w in rounds[0].when)
+
+
+def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
+  """A model of one certain byte: only the length that it is certain of can be chosen."""
+  greedy = infill(tiny, "a___b", lengths=[(2, 3)], method=Sequential())
+  tried = [infill(tiny, "a___b", lengths=n, method=Sequential()) for n in (2, 3)]
+  assert greedy.tokens in [one.tokens for one in tried] and greedy.lengths in ((2,), (3,))
+  nats = []
+  for one in tried:
+    token, asked = np.array([one.tokens]), np.array([one.asked])
+    asked[:, -1] = True
+    from mtjax.anysubset import log_likelihood, make_canvas
+
+    canvas = make_canvas(tiny.model.config, token, asked)
+    nats.append(log_likelihood(tiny.model, tiny.params, canvas).sum() / asked.sum())
+  assert greedy.lengths == ((2,), (3,))[int(np.argmax(nats))]
+
+
+@pytest.mark.parametrize(
+  ("text", "lengths", "message"),
+  [
+    ("no blank here", 3, "no blank: write ___"),
+    ("a ___ <mask> b", 3, "holds a mask token, '<mask>'"),
+    ("a ___ b", 4000, "room for 2047"),
+    ("a ___ b", [3, 4], "2 lengths for 1 blanks"),
+    ("a ___ b", 0, "at least 1 token"),
+    ("a ___ b", [()], "at least 1 token"),
+    ("___ ___ ___", [range(1, 6)] * 3, "more than 64 combinations"),
+  ],
+)
+def test_what_cannot_be_filled_is_refused(tiny, text, lengths, message):
+  with pytest.raises(ValueError, match=message):
+    infill(tiny, text, lengths=lengths)
+
+
+@pytest.mark.parametrize(
+  ("spans", "message"),
+  [
+    ([], "no span"),
+    ([(2, 2)], "not within"),
+    ([(3, 9)], "not within"),
+    ([(0, 3), (2, 5)], "contradicts"),
+  ],
+)
+def test_contradictory_spans_are_refused(spans, message):
+  with pytest.raises(ValueError, match=message):
+    blank_spans(range(8), spans)
+
+
+def test_blanks_take_the_space_before_them_and_no_indentation():
+  (one,) = blanks_in("if x:\n  ___\nelse ___", BYTES, 2)
+  assert [bytes(piece).decode() for piece in one.pieces] == ["if x:\n  ", "\nelse", ""]
+  assert one.spans == [(8, 10), (15, 17)] and one.size == 17
+  assert blank_spans(one.tokens(), one.spans) == one
+
+
+def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
+  file = tmp_path / "problems.jsonl"
+  problem = dict(prompt="p" * 30, canonical_solution="solve", suffix="s" * 4)
+  long = dict(problem, canonical_solution="x" * 11)
+  file.write_text("\n".join(json.dumps(one) for one in (problem, long, problem)))
+  (first, missing), _ = code_spans(file, BYTES, size=20, most=10, count=2)
+  assert bytes(missing).decode() == "solve" and first.size == 20
+  assert bytes(first.tokens(95)).decode() == "p" * 11 + "_____" + "ssss"
+  with pytest.raises(ValueError, match="holds 2 rows of that size, 3 are wanted"):
+    code_spans(file, BYTES, size=20, most=10, count=3)
+  file.write_text('{"prompt": "p"}')
+  with pytest.raises(ValueError, match="line 1: no problem"):
+    code_spans(file, BYTES, size=20, most=10, count=1)
+  text = np.arange(40)
+  (row, missing), _ = scattered([text], size=20, rate=0.25, count=2)
+  assert sum(row.asked()) == 5 == len(missing)
+  assert [x for x, asked in zip(text[:20], row.asked(), strict=True) if asked] == missing
+  with pytest.raises(ValueError, match="between 0 and 1"):
+    scattered([text], size=20, rate=1.0, count=1)
+
+
+def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
+  problems = scattered([np.arange(64)], size=16, rate=0.4, count=3)
+  ways = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": Uncached(3)}
+  report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=2)
+  sequential, own, uncached = report.rows
+  assert report.asked == sequential.forwards == 6 and sequential.speedup == 1
+  assert own.forwards < 6 and own.tokens_per_forward == pytest.approx(6 / own.forwards)
+  assert uncached.forwards <= 6
+  # An untrained model: near ln 258 for any text, drawn or true.
+  for nats in (report.nats, own.own_nats, uncached.own_nats):
+    assert nats == pytest.approx(np.log(258), abs=0.3)
+
+
+def test_the_picture_shows_every_pass(tiny, tmp_path):
+  found = infill(tiny, "ab___cd ___", lengths=[4, 3], method=Fused(2), sampling=SAMPLED, key=2)
+  save_picture(tmp_path / "when.png", found, BYTES)
+  assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
+  shown = colored(found, BYTES)
+  assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3

@@ -2,15 +2,17 @@ r"""Ways of filling blanks, side by side, one text at a time.
 
 python -m experiments.bench_infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
 
---code: single-line or random-span problems of humaneval_infilling, each with its one blank. --text
-(name=source, several times; see mtjax/data/sources.py) at every --rate: rows of that text with as
-large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
-runs without compilation, as a ratio to sequential filling with the same cache; the last row is the
-authors' algorithm, which has none.
+--ways: sequential; self: ASSD (2504.20456); bonus: with one more token after a window that was
+accepted whole; ngram: ASSD with bigrams of the context; fused: one pass a round; authors: ASSD
+without a cache, all entries in every pass. --code: single-line or random-span problems of
+humaneval_infilling, each with its one blank. --text (name=source, several times; see
+mtjax/data/sources.py) at every --rate: rows of that text with as large a share of their tokens
+missing, scattered. Times are medians over --repeats of interleaved runs without compilation, as a
+ratio to the first of --ways.
 
 The table in README.md (DATA is the developer data set):
 
-python -m experiments.bench_infill --rate=0.15 --rate=0.5 \
+python -m experiments.bench_infill --rate=0.15 \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
 """
@@ -34,6 +36,11 @@ _COUNT = flags.DEFINE_integer("count", 16, "Texts of a set.", lower_bound=1)
 _MOST = flags.DEFINE_integer("most", 24, "Tokens of a blank of --code at most.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of the law; above 0.", lower_bound=1e-3)
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each text.", lower_bound=1)
+_WAYS = flags.DEFINE_list(
+  "ways",
+  "sequential,self2,self4,self8,self16,bonus8,ngram4,fused2,fused4,fused6,authors5",
+  "Ways of filling, with their windows; speed is a ratio to the first.",
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 
 
@@ -59,14 +66,15 @@ def run() -> None:
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
     rows = [tokens for tokens, _ in documents]
     sets |= {f"{name}, {rate:.0%}": scattered(rows, rate=rate, **cut) for rate in _RATE.value}
-  ways = {
-    "sequential": Sequential(),
-    **{f"ASSD self, k={k}": SelfDraft(k, bonus=False) for k in (2, 4, 8, 16)},
-    "ASSD self + bonus, k=8": SelfDraft(8),
-    "ASSD n-gram, k=4": ContextNGram(4),
-    **{f"fused, k={k}": Fused(k) for k in (2, 4, 6)},
-    "authors' ASSD, k=5": Uncached(5),
-  }
+  makers = dict(
+    sequential=lambda: Sequential(),
+    self=lambda window: SelfDraft(window, bonus=False),
+    bonus=SelfDraft,
+    ngram=ContextNGram,
+    fused=Fused,
+    authors=Uncached,
+  )
+  ways = {name: _way(name, makers) for name in _WAYS.value}
   console, records = Console(file=sys.stdout, width=110), {}
   for name, problems in sets.items():
     with Console(stderr=True).status("") as status:
@@ -100,6 +108,15 @@ def run() -> None:
     settings = {f.name: f.value for f in (_MODEL, _SIZE, _COUNT, _TEMPERATURE, _REPEATS)}
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, sets=records), file, indent=2)
+
+
+def _way(name, makers):
+  kind = name.rstrip("0123456789")
+  window = name.removeprefix(kind)
+  if kind not in makers or (kind == "sequential") != (not window):
+    known = ", ".join(maker + ("" if maker == "sequential" else "4") for maker in makers)
+    raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
+  return makers[kind](*([int(window)] if window else []))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtjax.anysubset import Fused, SelfDraft, Sequential
+from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
 from mtjax.blanks import blank_spans, blanks_in
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.infill_benchmark import Uncached, measure
@@ -40,7 +40,6 @@ def test_every_blank_is_filled_and_nothing_else_changes(tiny):
 
 
 def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
-  """A model of one certain byte: only the length that it is certain of can be chosen."""
   greedy = infill(tiny, "a___b", lengths=[(2, 3)], method=Sequential())
   tried = [infill(tiny, "a___b", lengths=n, method=Sequential()) for n in (2, 3)]
   assert greedy.tokens in [one.tokens for one in tried] and greedy.lengths in ((2,), (3,))
@@ -48,8 +47,6 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
   for one in tried:
     token, asked = np.array([one.tokens]), np.array([one.asked])
     asked[:, -1] = True
-    from mtjax.anysubset import log_likelihood, make_canvas
-
     canvas = make_canvas(tiny.model.config, token, asked)
     nats.append(log_likelihood(tiny.model, tiny.params, canvas).sum() / asked.sum())
   assert greedy.lengths == ((2,), (3,))[int(np.argmax(nats))]

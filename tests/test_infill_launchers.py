@@ -1,0 +1,82 @@
+"""The infilling launchers as users meet them: what they print and write, what mistakes cost."""
+
+import json
+
+import jax
+import pytest
+
+from mtjax import checkpoints
+from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.models import Model, TransformerConfig, uniform_layers
+from tests.test_launchers import launch
+
+TEXT = "--text=The cat ___ on the ___."
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  """A tiny any-subset model of random weights with the bundled tokenizer, as a folder."""
+  config = TransformerConfig(
+    4096, 16, 2, 1, 8, 16, uniform_layers(1), extra_embeddings=2, max_position=256
+  )
+  path = tmp_path_factory.mktemp("model") / "tiny"
+  model = Model(config)
+  checkpoints.save(path, model, model.init(jax.random.key(0)), tokenizer=BpeTokenizer.bundled())
+  assert checkpoints.load(path)[0] == model
+  return path
+
+
+def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
+  out, picture = tmp_path / "run.json", tmp_path / "when.png"
+  code, shown, counters = launch(
+    "experiments.infill", f"--model={folder}", TEXT, "--length=3", "--length=2", "--method=fused",
+    "--temperature=1", f"--output={out}", f"--picture={picture}",
+  )  # fmt: skip
+  assert code == 0, counters
+  run = json.loads(out.read_text())
+  assert run["lengths"] == [3, 2] and sum(run["asked"]) == 5 and len(run["blanks"]) == 2
+  assert shown.replace("\n", "").startswith("The cat") and "tokens per forward" in counters
+  assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_length_may_be_chosen(folder):
+  code, shown, errors = launch(
+    "experiments.infill", f"--model={folder}", "--text=The cat ___ .", "--length=2,3"
+  )
+  assert code == 0 and "lengths " in shown, errors
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (["infill"], "--text is missing"),
+    (["infill", "--text=no blank"], "no blank: write ___"),
+    (["infill", TEXT, "--length=a"], "--length is a number or numbers"),
+    (["infill", TEXT, "--length=1", "--length=2", "--length=3"], "3 lengths for 2 blanks"),
+    (["infill", TEXT, "--length=300"], "room for 255"),
+    (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
+    (["infill", TEXT, "--picture=nowhere/when.png"], "there is no folder"),
+    (["infill", TEXT, "--model=target"], "no any-subset model"),
+    (["bench_infill"], "give a set"),
+    (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
+  ],
+)
+def test_a_mistake_costs_one_line(folder, arguments, message):
+  name, *flags = arguments
+  if not any(flag.startswith("--model") for flag in flags):
+    flags.append(f"--model={folder}")
+  code, _, errors = launch(f"experiments.{name}", *flags)
+  assert code == 2 and message in errors and errors.count("\n") == 1, errors
+
+
+def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
+  file, out = tmp_path / "text.txt", tmp_path / "figures.json"
+  file.write_text("one two three four five six seven eight nine ten " * 20)
+  code, shown, errors = launch(
+    "experiments.bench_infill", f"--model={folder}", f"--text=words=file:{file}", "--size=15",
+    "--count=1", "--repeats=2", "--ways=sequential,self2,authors5", f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, errors
+  (report,) = json.loads(out.read_text())["sets"].values()
+  assert [row["name"] for row in report["rows"]] == ["sequential", "self2", "authors5"]
+  assert report["rows"][0]["speedup"] == 1 and "words, 15%" in shown

@@ -82,8 +82,8 @@ void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows
       for (int v = 0; v < V; ++v) acc[r][d][v] = _mm512_set1_epi32(rows[r].offset[d]);
   const __m512i flip = _mm512_set1_epi8((char)0x80);
   const int64_t quads = K / 4;
-  const int8_t* p = Half(panels, K, half, 4);
-  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half, quads);
+  const int8_t* p = Column(panels, K, half * kHalf, 4);
+  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half * kHalf, quads);
   for (int64_t q = 0; q < quads; ++q, p += kPanel * 4) {
     __m512i w[V];
 #pragma GCC unroll 4
@@ -98,7 +98,7 @@ void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows
         for (int v = 0; v < V; ++v) acc[r][d][v] = _mm512_dpbusd_epi32(acc[r][d][v], w[v], x);
       }
   }
-  p = Half(panels, K, half, 1) + quads * 4 * kPanel;
+  p = Column(panels, K, half * kHalf, 1) + quads * 4 * kPanel;
 #pragma GCC unroll 4
   for (int r = 0; r < R; ++r) {
     VF out[V];

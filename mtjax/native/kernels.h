@@ -18,13 +18,16 @@ namespace mtjax {
 constexpr int kPanel = 64;
 constexpr int kHalf = kPanel / 2;  // the unit of sharing: N = 320 splits evenly
 
-// kRows rows of kWide columns (and one row of kPanel) fit in the vector registers.
+// The sums of R rows by Columns(R) outputs, and what they meet, fit in the vector registers.
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 6, kWide = kPanel;
+constexpr int kLanes = 16, kRows = 6;
+constexpr int Columns(int) { return kPanel; }
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 3, kWide = kHalf;
+constexpr int kLanes = 8, kRows = 5;
+constexpr int Columns(int rows) { return rows == 1 ? kPanel : rows == 2 ? kHalf : kHalf / 2; }
 #else
-constexpr int kLanes = 4, kRows = 3, kWide = kHalf;
+constexpr int kLanes = 4, kRows = 3;
+constexpr int Columns(int rows) { return rows == 1 ? kPanel : kHalf; }
 #endif
 
 typedef float VF __attribute__((vector_size(kLanes * 4)));
@@ -94,23 +97,29 @@ inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[
   for (int64_t i = 0; i < left; ++i) out[i] = t.scale ? all[i] * t.scale[column + i] : all[i];
 }
 
+// kStep k of V * kLanes outputs. A weight is decoded right before its R products, and its word is read
+// again for each k: R * V sums, R numbers of x and one weight are all that the registers hold.
 template <typename W, int S, int R, int V>
-inline __attribute__((always_inline)) void Step(const VI (&words)[V], const float* x,
+inline __attribute__((always_inline)) void Step(const typename W::Type* p, const float* x,
                                                 VF (&acc)[R][V]) {
   if constexpr (S < W::kStep) {
-    VF w[V];
-    for (int v = 0; v < V; ++v) w[v] = W::template Decode<S>(words[v]);
+    float rows[R];
+    for (int r = 0; r < R; ++r) rows[r] = x[S * R + r];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[S * R + r];
-    Step<W, S + 1, R, V>(words, x, acc);
+    for (int v = 0; v < V; ++v) {
+      const VF w = W::template Decode<S>(Words(p + v * kLanes * W::kStep));
+      for (int r = 0; r < R; ++r) acc[r][v] += w * rows[r];
+    }
+    // Else the compiler keeps the words from one k to the next, and has sums wait in memory.
+    if (R > 1) asm("" : "+r"(p));
+    Step<W, S + 1, R, V>(p, x, acc);
   }
 }
 
-// The first element of a half panel.
+// The first element of an output column.
 template <typename T>
-const T* Half(const T* panels, int64_t K, int64_t half, int step) {
-  return panels + half / 2 * K * kPanel + half % 2 * kHalf * step;
+const T* Column(const T* panels, int64_t K, int64_t column, int step) {
+  return panels + column / kPanel * K * kPanel + column % kPanel * step;
 }
 
 constexpr int kFew = 4;  // rows of a block
@@ -126,11 +135,11 @@ class Prefetch {
  public:
   // For a pass of C columns that begins at p, over `groups` groups of 4 * kPanel bytes.
   template <int C>
-  static Prefetch Of(const Ahead& ahead, const void* p, int64_t half, int64_t groups) {
+  static Prefetch Of(const Ahead& ahead, const void* p, int64_t column, int64_t groups) {
     constexpr int64_t kRow = 4 * kPanel;
     if (!ahead.next) return {(const char*)p, kRow, C * 4 / kLine};
     constexpr int64_t kSplit = kPanel / C;
-    const int64_t part = ahead.part * kSplit + (kSplit > 1 ? half % 2 : 0);
+    const int64_t part = ahead.part * kSplit + column % kPanel / C;
     const int64_t lines = std::max<int64_t>(1, kRow / kLine / (ahead.parts * kSplit));
     // Less what Next adds: here the place is exact.
     const char* from = (const char*)ahead.next + part * groups * lines * kLine - kFar;
@@ -161,29 +170,27 @@ class Prefetch {
   int lines_;
 };
 
-// R rows times C columns from half panel `half` on. x: [K, R], the rows transposed.
+// R rows times C columns from `column` on. x: [K, R], the rows transposed.
 template <typename W, int R, int C>
 void Block(const typename W::Type* panels, const float* x, int64_t K, const Target& t, int64_t row,
-           int64_t half, const Ahead& ahead) {
+           int64_t column, const Ahead& ahead) {
   constexpr int V = C / kLanes;
   VF acc[R][V] = {};
   const int64_t whole = K - K % W::kStep;
-  const auto* p = Half(panels, K, half, W::kStep);
-  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half, K / W::kStep);
+  const auto* p = Column(panels, K, column, W::kStep);
+  Prefetch prefetch = Prefetch::Of<C>(ahead, p, column, K / W::kStep);
   for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
-    VI words[V];
-    for (int v = 0; v < V; ++v) words[v] = Words(p + v * kLanes * W::kStep);
     prefetch.template Next<R <= kFew>(!ahead.next);
-    Step<W, 0, R, V>(words, x + k * R, acc);
+    Step<W, 0, R, V>(p, x + k * R, acc);
   }
-  p = Half(panels, K, half, 1) + whole * kPanel;
+  p = Column(panels, K, column, 1) + whole * kPanel;
   for (int64_t k = whole; k < K; ++k, p += kPanel) {
     float w[C];
     for (int i = 0; i < C; ++i) w[i] = W::Scalar(p[i]);
     for (int r = 0; r < R; ++r)
       for (int v = 0; v < V; ++v) acc[r][v] += (VF) * (VFu*)(w + v * kLanes) * x[k * R + r];
   }
-  for (int r = 0; r < R; ++r) Store(t, row + r, half * kHalf, acc[r]);
+  for (int r = 0; r < R; ++r) Store(t, row + r, column, acc[r]);
 }
 
 // R = `rows` rows times half panels [first, last).
@@ -193,14 +200,15 @@ void Rows(int rows, const typename W::Type* panels, const float* x, int64_t K, c
   if constexpr (R > 0) {
     if (rows != R)
       return Rows<W, R - 1>(rows, panels, x, K, t, row, first, last, ahead);
-    constexpr int kBoth = R == 1 ? kPanel : kWide;
-    for (int64_t half = first; half < last;) {
-      if (kBoth == kPanel && half % 2 == 0 && half + 2 <= last) {
-        Block<W, R, kBoth>(panels, x, K, t, row, half, ahead);
-        half += 2;
+    constexpr int C = Columns(R);
+    const int64_t end = last * kHalf;
+    for (int64_t column = first * kHalf; column < end;) {
+      if (C <= kHalf || (column % kPanel == 0 && column + C <= end)) {
+        Block<W, R, C>(panels, x, K, t, row, column, ahead);
+        column += C;
       } else {
-        Block<W, R, kHalf>(panels, x, K, t, row, half, ahead);
-        half += 1;
+        Block<W, R, kHalf>(panels, x, K, t, row, column, ahead);
+        column += kHalf;
       }
     }
   }

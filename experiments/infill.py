@@ -17,7 +17,7 @@ from mtjax import launch
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _TEXT = flags.DEFINE_string("text", None, "Text with ___ for each blank.")
 _LENGTH = flags.DEFINE_multi_string("length", ["8"], "Tokens of a blank, or candidates: 2,4,6.")
-_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "ngram"], "How.")
+_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "once", "ngram"], "How.")
 _WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0)
@@ -31,7 +31,7 @@ def run() -> None:
   lengths = _lengths()
   launch.check_output(_OUTPUT.value)
   launch.check_output(_PICTURE.value)
-  from mtjax.anysubset import ContextNGram, Fused, SelfDraft, Sequential
+  from mtjax.anysubset import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
   from mtjax.infill import infill, stream_infill
   from mtjax.presets import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
@@ -42,7 +42,7 @@ def run() -> None:
   loaded = load_pretrained(_MODEL.value)
   params = weights_for_decoding(loaded.params, "stored")
   model = TextModel(loaded.model, params, loaded.tokenizer)
-  makers = dict(self=SelfDraft, fused=Fused, ngram=ContextNGram)
+  makers = dict(self=SelfDraft, fused=Fused, once=DraftOnce, ngram=ContextNGram)
   method = Sequential() if _METHOD.value == "sequential" else makers[_METHOD.value](_WINDOW.value)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)

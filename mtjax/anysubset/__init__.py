@@ -3,12 +3,20 @@
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
 from mtjax.anysubset.density import log_likelihood
 from mtjax.anysubset.fill import Filled, fill, stream
-from mtjax.anysubset.methods import ContextNGram, FillMethod, Fused, SelfDraft, Sequential
+from mtjax.anysubset.methods import (
+  ContextNGram,
+  DraftOnce,
+  FillMethod,
+  Fused,
+  SelfDraft,
+  Sequential,
+)
 from mtjax.anysubset.orders import lattice
 
 __all__ = [
   "Canvas",
   "ContextNGram",
+  "DraftOnce",
   "FillMethod",
   "Filled",
   "Fused",

@@ -133,6 +133,32 @@ class Fused(_Kept, _Verified):
 
 
 @dataclasses.dataclass(frozen=True)
+class DraftOnce(_Kept, _Verified):
+  """ASSD with one forward pass a round: every draft is from the first pass.
+
+  That pass has a query for each asked entry, which sees what is given and nothing that is decided
+  later. So a pass computes two entries a draft (its content, and the oracle query after it), where
+  `SelfDraft` has three and `Fused` window + 3. Fewer drafts are accepted, by as much as asked
+  entries depend on each other; every pass decides one entry at least.
+  """
+
+  window: int = 4
+  verifier: str = "chain"
+
+  def __post_init__(self):
+    _check_window(self.window)
+    _check_verifier(self.verifier)
+
+  @property
+  def first(self) -> Phase:
+    return Phase(0, 0, recalled=self.window)
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    return (Phase(self.window, 0, recalled=self.window),)
+
+
+@dataclasses.dataclass(frozen=True)
 class ContextNGram(_Verified):
   """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
 

@@ -27,6 +27,7 @@ class Phase:
   drafts: int  # drafted entries that it verifies
   ahead: int  # entries after the one it decides that it makes draft laws of
   bonus: bool = True  # decide one more entry when all drafts are accepted
+  recalled: int = 0  # entries to come whose draft laws are those of the first pass, read again
 
 
 class Pass(NamedTuple):
@@ -41,14 +42,15 @@ class Pass(NamedTuple):
 def first_pass(model: Model, params: Params, problem: Problem, phase: Phase) -> Pass:
   """Reads the given entries, and the laws of the first asked one and of `phase.ahead` after it.
 
-  All that the queries see is given: a first draft law is an oracle law, and the only one that is.
+  Where they will be recalled, of all after it. All that the queries see is given: a first draft law
+  is an oracle law, and the only one that is.
   """
   canvas = problem.canvas
   zero = jnp.zeros_like(problem.total)
   contents = frontier_lib.content(
     canvas.token, canvas.position, jnp.zeros_like(canvas.token), valid=canvas.given
   )
-  index = at_ranks(problem, zero, 1 + phase.ahead)
+  index = at_ranks(problem, zero, 1 + ahead_at_first(problem, phase))
   queries = _queries(model, problem, index, jnp.ones_like(index))
   return _forward(model, params, problem, None, contents, queries, oracle=1)
 
@@ -87,6 +89,21 @@ def later_pass(
       rank.append(jnp.full_like(group, accepted + 1))
   queries = _queries(model, problem, *(jnp.concatenate(x, axis=1) for x in (index, rank)))
   return _forward(model, params, problem, state.cache, contents, queries, oracle=size + 1)
+
+
+def ahead_at_first(problem: Problem, phase: Phase) -> int:
+  """How many draft queries a first pass has."""
+  return max(problem.order.shape[1] - 1, 1) if phase.recalled else phase.ahead
+
+
+def laws_recalled(
+  model: Model, params: Params, problem: Problem, state: FillState, phase: Phase
+) -> Float[Array, "B K V"]:
+  """The draft laws (processed logits) of the next open entries, as the first pass had them."""
+  place = jnp.maximum(state.count - 1, 0)[:, None] + jnp.arange(phase.recalled)
+  place = jnp.minimum(place, state.first.shape[1] - 1)
+  features = jnp.take_along_axis(state.first, place[:, :, None], axis=1)
+  return process(model.read(params, features), problem.rules)
 
 
 def laws_ahead(

@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.methods import FillMethod
-from mtjax.anysubset.passes import Pass, Phase, first_pass, later_pass, laws_ahead
+from mtjax.anysubset.passes import (
+  Pass,
+  Phase,
+  ahead_at_first,
+  first_pass,
+  later_pass,
+  laws_ahead,
+  laws_recalled,
+)
 from mtjax.anysubset.state import FillState, Problem, decide
 from mtjax.choice import draw_token
 from mtjax.draft.protocol import keys_of_drafts
@@ -76,6 +84,8 @@ def take(
   after = decide(problem, state, token, accepted + more, accepted)
   if phase.ahead:
     after = after.replace(kept=laws_ahead(model, params, problem, phase, passed, accepted))
+  if phase.recalled:
+    after = after.replace(kept=laws_recalled(model, params, problem, after, phase))
   return after.replace(cache=cache, pending=jnp.where(active, more > 0, state.pending))
 
 
@@ -104,6 +114,9 @@ def start(
   state = decide(problem, state, choose(passed.law[:, 0], 0)[:, None], one, none)
   if phase.ahead:
     state = state.replace(kept=laws_ahead(model, params, problem, phase, passed, none))
+  if phase.recalled:
+    state = state.replace(first=passed.features[:, -ahead_at_first(problem, phase) :])
+    state = state.replace(kept=laws_recalled(model, params, problem, state, phase))
   return state.replace(pending=jnp.ones((batch,), bool))
 
 

@@ -11,14 +11,14 @@ from scipy import stats
 
 from mtjax.anysubset import fill, make_canvas, stream, turns
 from mtjax.anysubset.canvas import two_stream
-from mtjax.anysubset.methods import ContextNGram, Fused, SelfDraft, Sequential
+from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.orders import lattice
 from mtjax.anysubset.passes import later_pass
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
 
-METHODS = [Sequential(), SelfDraft(3), SelfDraft(3, bonus=False), Fused(2), ContextNGram(3)]
+METHODS = [Sequential(), SelfDraft(3), SelfDraft(3, bonus=False), Fused(2), DraftOnce(3), ContextNGram(3)]
 TEXT = np.array([[1, 0, 2, 2, 0, 1]])
 ASKED = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
@@ -182,7 +182,7 @@ def test_the_fill_refuses(tiny):
       fill(model, params, **{"canvas": canvas, **change})
 
 
-@pytest.mark.parametrize("make", [SelfDraft, Fused, ContextNGram])
+@pytest.mark.parametrize("make", [SelfDraft, Fused, DraftOnce, ContextNGram])
 def test_a_window_below_one_and_a_verifier_of_trees_are_refused(make):
   with pytest.raises(ValueError, match="window must be at least 1"):
     make(0)

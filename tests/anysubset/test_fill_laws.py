@@ -9,7 +9,7 @@ import pytest
 
 from mtjax.anysubset import passes, turns
 from mtjax.anysubset.canvas import Canvas
-from mtjax.anysubset.methods import ContextNGram, Fused, SelfDraft, Sequential
+from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.passes import Phase
 from mtjax.anysubset.state import Problem
 from mtjax.sampling import Rules
@@ -28,6 +28,7 @@ METHODS = [
   *(SelfDraft(k, bonus) for k in (1, 2, 3, 4) for bonus in (False, True)),
   *(Fused(k) for k in (1, 2, 3, 4)),
   *(ContextNGram(k) for k in (1, 2, 3, 4)),
+  *(DraftOnce(k) for k in (1, 2, 3, 4)),
   SelfDraft(4, verifier="block"),
   Fused(3, verifier="block"),
 ]
@@ -63,8 +64,8 @@ def test_the_law_is_the_sequential_joint(method):
   assert max(found.passes) <= len(ORDER)
 
 
-def reference(tables, given, order, window, *, fused):
-  """Passes of algorithm 1 (bonus: no), or of the fused variant, written out as a recursion."""
+def reference(tables, given, order, window, *, kind):
+  """Passes of algorithm 1 (bonus: no), or of a variant, written out as a recursion."""
   vocab, total = VOCAB, len(order)
 
   def law(text, seen, rank):
@@ -90,7 +91,7 @@ def reference(tables, given, order, window, *, fused):
           for x, p in enumerate(left / left.sum()):
             add(out, chance * (1 - keep) * p, cost, then((*text, *draft[:j], x)))
         chance *= keep
-      if fused and n + size < total:
+      if kind is not SelfDraft and n + size < total:
         for x, p in enumerate(law((*text, *draft), n + size, n + size)):
           add(out, chance * p, cost, then((*text, *draft, x)))
       else:
@@ -104,9 +105,10 @@ def reference(tables, given, order, window, *, fused):
     return verified(text, len(text), 1 if len(text) == total - 1 else 2, assd)
 
   def ours(text):
-    return {0: 1.0} if len(text) == total else verified(text, len(text) - 1, 1, ours)
+    seen = len(text) - 1 if kind is Fused else 0
+    return {0: 1.0} if len(text) == total else verified(text, seen, 1, ours)
 
-  if not fused:
+  if kind is SelfDraft:
     return assd(())
   out = {}
   for x, p in enumerate(law((), 0, 0)):
@@ -116,13 +118,15 @@ def reference(tables, given, order, window, *, fused):
 
 @pytest.mark.parametrize("window", [2, 3, 4])
 @pytest.mark.parametrize(
-  "method", [lambda k: SelfDraft(k, bonus=False), Fused], ids=["self", "fused"]
+  "method",
+  [lambda k: SelfDraft(k, bonus=False), Fused, DraftOnce],
+  ids=["self", "fused", "once"],
 )
 def test_the_number_of_passes_has_the_law_of_the_algorithm(method, window):
   """What the law of the text cannot show: that drafts see all they may see."""
   method = method(window)
   found = law_of(method, NETWORK, TABLES, make_problem()).passes
-  wanted = reference(TABLES, GIVEN, ORDER, window, fused=isinstance(method, Fused))
+  wanted = reference(TABLES, GIVEN, ORDER, window, kind=type(method))
   assert found == pytest.approx(wanted, abs=1e-12)
 
 

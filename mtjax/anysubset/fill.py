@@ -90,9 +90,9 @@ def _stream(model, params, method, problem, size):
 
 
 def _begin(model, method, params, problem):
-  def choose(law, place):
+  def choose(laws, place):
     del place
-    return draw(law, problem.key, jnp.zeros_like(problem.total))
+    return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
   return start(model, params, method, problem, choose)
 

@@ -14,7 +14,10 @@ from mtjax.verify import VERIFIERS
 
 
 class FillMethod(Protocol):
-  """The phases of a round, and where drafts come from. Frozen and hashable: static."""
+  """The phases of a round, and where drafts come from. Frozen and hashable: static.
+
+  `draft_law` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
+  """
 
   @property
   def first(self) -> Phase:
@@ -43,7 +46,7 @@ class _Kept:
   """Drafts are drawn from laws of an earlier pass, each independent of the others."""
 
   def draft_law(self, problem, state, drafted, vocab):
-    return state.kept[:, drafted.shape[1]]
+    raise TypeError(f"{self}: drafts are drawn from the laws that a pass has kept")
 
 
 class _Verified:
@@ -139,7 +142,8 @@ class DraftOnce(_Kept, _Verified):
   That pass has a query for each asked entry, which sees what is given and nothing that is decided
   later. So a pass computes two entries a draft (its content, and the oracle query after it), where
   `SelfDraft` has three and `Fused` window + 3. Fewer drafts are accepted, by as much as asked
-  entries depend on each other; every pass decides one entry at least.
+  entries depend on each other; every pass decides one entry at least. All laws of that pass are
+  kept: as many float32 as there are asked entries times the vocabulary.
   """
 
   window: int = 4

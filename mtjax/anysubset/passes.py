@@ -50,7 +50,7 @@ def first_pass(model: Model, params: Params, problem: Problem, phase: Phase) -> 
   contents = frontier_lib.content(
     canvas.token, canvas.position, jnp.zeros_like(canvas.token), valid=canvas.given
   )
-  index = at_ranks(problem, zero, 1 + ahead_at_first(problem, phase))
+  index = at_ranks(problem, zero, 1 + _ahead_at_first(problem, phase))
   queries = _queries(model, problem, index, jnp.ones_like(index))
   return _forward(model, params, problem, None, contents, queries, oracle=1)
 
@@ -91,19 +91,23 @@ def later_pass(
   return _forward(model, params, problem, state.cache, contents, queries, oracle=size + 1)
 
 
-def ahead_at_first(problem: Problem, phase: Phase) -> int:
-  """How many draft queries a first pass has."""
-  return max(problem.order.shape[1] - 1, 1) if phase.recalled else phase.ahead
+def laws_at_first(
+  model: Model, params: Params, problem: Problem, phase: Phase, passed: Pass
+) -> Float[Array, "B A V"]:
+  """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
+  features = passed.features[:, -_ahead_at_first(problem, phase) :]
+  return process(model.read(params, features), problem.rules)
 
 
-def laws_recalled(
-  model: Model, params: Params, problem: Problem, state: FillState, phase: Phase
-) -> Float[Array, "B K V"]:
-  """The draft laws (processed logits) of the next open entries, as the first pass had them."""
+def laws_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
+  """Those of the next open entries."""
   place = jnp.maximum(state.count - 1, 0)[:, None] + jnp.arange(phase.recalled)
   place = jnp.minimum(place, state.first.shape[1] - 1)
-  features = jnp.take_along_axis(state.first, place[:, :, None], axis=1)
-  return process(model.read(params, features), problem.rules)
+  return jnp.take_along_axis(state.first, place[:, :, None], axis=1)
+
+
+def _ahead_at_first(problem, phase):
+  return max(problem.order.shape[1] - 1, 1) if phase.recalled else phase.ahead
 
 
 def laws_ahead(

@@ -36,8 +36,8 @@ class FillState:
   drafted: Bool[Array, "B L"]  # decided entries that were accepted drafts
   forwards: Int[Array, " B"]  # passes that a row took part in, the first included
   kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
-  # Of the first pass's draft queries, of entries 1, 2, ... of the order; None: not needed any more.
-  first: Float[Array, "B A D"] | None = None
+  # Laws (logits) of entries 1, 2, ... of the order, as the first pass had them; None: not recalled.
+  first: Float[Array, "B A V"] | None = None
 
   def active(self, problem: Problem) -> Bool[Array, " B"]:
     return self.count < problem.total

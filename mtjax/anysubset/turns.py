@@ -14,10 +14,10 @@ from mtjax.anysubset.methods import FillMethod
 from mtjax.anysubset.passes import (
   Pass,
   Phase,
-  ahead_at_first,
   first_pass,
   later_pass,
   laws_ahead,
+  laws_at_first,
   laws_recalled,
 )
 from mtjax.anysubset.state import FillState, Problem, decide
@@ -29,21 +29,29 @@ from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw, Verdict
 from mtjax.verify import verify
 
-# (processed logits [B, V], place in the window) -> tokens [B]
-Choose = Callable[[Float[Array, "B V"], int], Int[Array, " B"]]
+# (processed logits [B, J, V], place of the first in the window) -> tokens [B, J]
+Choose = Callable[[Float[Array, "B J V"], int], Int[Array, "B J"]]
 
 
 def draft_window(
   method: FillMethod, problem: Problem, state: FillState, phase: Phase, vocab: int, choose: Choose
 ) -> tuple[Int[Array, "B K"], jax.Array | None]:
-  """`phase.drafts` drafts and the laws they were drawn from: `choose(logits, place)` draws one."""
-  batch = problem.total.shape[0]
-  drafted, laws = jnp.zeros((batch, 0), jnp.int32), []
+  """`phase.drafts` drafts and the laws they were drawn from: `choose(logits, place)` draws some.
+
+  At once where the laws are those of an earlier pass: a loop of small draws is dear on a CPU.
+  """
+  drafted = jnp.zeros((problem.total.shape[0], 0), jnp.int32)
+  if not phase.drafts:
+    return drafted, None
+  if state.kept is not None:
+    laws = state.kept[:, : phase.drafts]
+    return choose(laws, 0), laws
+  laws = []
   for place in range(phase.drafts):
-    law = method.draft_law(problem, state, drafted, vocab)
-    drafted = jnp.concatenate([drafted, choose(law, place)[:, None]], axis=1)
+    law = method.draft_law(problem, state, drafted, vocab)[:, None]
+    drafted = jnp.concatenate([drafted, choose(law, place)], axis=1)
     laws.append(law)
-  return drafted, jnp.stack(laws, axis=1) if laws else None
+  return drafted, jnp.concatenate(laws, axis=1)
 
 
 def as_draft(problem: Problem, state: FillState, drafted, laws) -> Draft:
@@ -85,7 +93,7 @@ def take(
   if phase.ahead:
     after = after.replace(kept=laws_ahead(model, params, problem, phase, passed, accepted))
   if phase.recalled:
-    after = after.replace(kept=laws_recalled(model, params, problem, after, phase))
+    after = after.replace(kept=laws_recalled(after, phase))
   return after.replace(cache=cache, pending=jnp.where(active, more > 0, state.pending))
 
 
@@ -111,12 +119,12 @@ def start(
     kept=None,
   )
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
-  state = decide(problem, state, choose(passed.law[:, 0], 0)[:, None], one, none)
+  state = decide(problem, state, choose(passed.law[:, :1], 0), one, none)
   if phase.ahead:
     state = state.replace(kept=laws_ahead(model, params, problem, phase, passed, none))
   if phase.recalled:
-    state = state.replace(first=passed.features[:, -ahead_at_first(problem, phase) :])
-    state = state.replace(kept=laws_recalled(model, params, problem, state, phase))
+    state = state.replace(first=laws_at_first(model, params, problem, phase, passed))
+    state = state.replace(kept=laws_recalled(state, phase))
   return state.replace(pending=jnp.ones((batch,), bool))
 
 
@@ -132,8 +140,8 @@ def turn(
   vocab = model.config.vocab_size
   keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
 
-  def choose(law, place):
-    return jax.vmap(draw_token)(law, keys[:, place])
+  def choose(laws, place):
+    return jax.vmap(jax.vmap(draw_token))(laws, keys[:, place : place + laws.shape[1]])
 
   drafted, laws = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)

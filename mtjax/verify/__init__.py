@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mtjax.types import Draft, DraftLaw, Exactness, Verdict
 from mtjax.verify.block import block
-from mtjax.verify.chain import rejection
+from mtjax.verify.chain import chain
 from mtjax.verify.delta import delta
 from mtjax.verify.greedy_plus_one import greedy_plus_one
 from mtjax.verify.kseq import kseq
@@ -77,7 +77,7 @@ VERIFIERS: dict[str, Verifier] = {
   ),
   "delta": Verifier(walk(delta), LOSSLESS, ANY, "2406.16858", needs_q=False),
   "chain": Verifier(
-    walk(rejection),
+    chain(),
     LOSSLESS,
     ONE_DRAW,
     "2211.17192, 2302.01318",

@@ -56,8 +56,8 @@ def _first(method, network, tables, problem, vocab):
   seen = []
 
   def choose(law, place):
-    seen.append(law)
-    return jnp.arange(vocab, dtype=jnp.int32)
+    seen.append(law[:, 0])
+    return jnp.arange(vocab, dtype=jnp.int32)[:, None]
 
   state = turns.start(network, tables, method, problems, choose)
   return np.diagonal(np.asarray(jax.nn.softmax(seen[0], axis=-1))), jax.tree.map(np.asarray, state)
@@ -91,11 +91,12 @@ def _outcomes(method, network, phase, vocab):
   def run(tables, problem, state, window):
     chance = jnp.ones(window.shape[0])
 
-    def choose(law, place):
+    def choose(laws, place):
       nonlocal chance
-      p = jax.nn.softmax(law, axis=-1)
-      chance *= jnp.take_along_axis(p, window[:, place, None], axis=1)[:, 0]
-      return window[:, place]
+      drafts = window[:, place : place + laws.shape[1]]
+      p = jax.nn.softmax(laws, axis=-1)
+      chance *= jnp.take_along_axis(p, drafts[:, :, None], axis=2)[:, :, 0].prod(axis=1)
+      return drafts
 
     drafted, laws = turns.draft_window(method, problem, state, phase, vocab, choose)
     passed = passes.later_pass(network, tables, problem, state, phase, drafted)

@@ -226,7 +226,7 @@ def test_the_enumeration_sees(mutation, mutant):
 def first_two_laws(tables, problem, drafts):
   """Of the second entry and the one after it: as drafted, and as the oracle sees them."""
   phase = Phase(0, drafts.shape[1])
-  state = turns.start(NETWORK, tables, Sequential(), problem, lambda law, _: drafts[:, 0])
+  state = turns.start(NETWORK, tables, Sequential(), problem, lambda laws, _: drafts[:, :1])
   drawn = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
   ahead = passes.laws_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
   oracle = passes.later_pass(NETWORK, tables, problem, state, Phase(phase.ahead, 0), drafts)

@@ -11,7 +11,7 @@ from fractions import Fraction
 import numpy as np
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_records
+from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_records, whole
 from mtjax.evaluate.infilling.protocol import Answer, share
 
 _ALLOWED = re.compile(r"[\d+\-*/() ]{1,80}")
@@ -37,7 +37,7 @@ class Countdown:
         raise ValueError(f"{path}, line {number}: {target} cannot be made of {numbers}")
       about = dict(numbers=numbers, target=target)
       text = pieces(numbers, target, solution)
-      found.append(from_pieces(f"line {number}", text, tokenizer, most=most, about=about))
+      found.append(whole(from_pieces(f"line {number}", text, tokenizer, about), most))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool]:
@@ -52,9 +52,8 @@ class Countdown:
     rng = np.random.default_rng(seed)
     while True:
       numbers, target = rng.integers(1, 101, 3).tolist(), int(rng.integers(10, 100))
-      solution = None
-      if (tuple(sorted(numbers)), target) not in held_out:
-        solution = solve(numbers, target)
+      known = (tuple(sorted(numbers)), target) in held_out or target in numbers
+      solution = None if known else solve(numbers, target)
       if solution is not None:
         yield "".join(text for text, _ in pieces(numbers, target, solution))
 

@@ -34,31 +34,33 @@ class Example:
 
 
 def from_pieces(
-  name: str,
-  pieces: Sequence[Piece],
-  tokenizer: Tokenizer,
-  *,
-  most: int,
-  about: Mapping[str, Any] | None = None,
+  name: str, pieces: Sequence[Piece], tokenizer: Tokenizer, about: Mapping[str, Any] | None = None
 ) -> Example:
-  """The pieces, each encoded by itself: where a blank ends is no hint at what is missing.
-
-  At most `most` tokens, those around the blank. Raises ValueError for a blank that is longer, and
-  for one that is empty.
-  """
+  """The pieces, each encoded by itself: where a blank ends is no hint at what is missing."""
   tokens: list[int] = []
   asked: list[bool] = []
   encoded = tokenizer.encode_documents([text for text, _ in pieces])
   for ids, (_, is_asked) in zip(encoded, pieces, strict=True):
     tokens += map(int, ids)
     asked += [is_asked] * len(ids)
-  whole = Example(name, tuple(tokens), tuple(asked), about or {})
-  start, stop = whole.blank.start, whole.blank.stop
+  return Example(name, tuple(tokens), tuple(asked), about or {})
+
+
+def cut(example: Example, most: int) -> Example:
+  """The `most` tokens around the blank; ValueError for a blank that is longer."""
+  start, stop = example.blank.start, example.blank.stop
   if stop - start > most:
-    raise ValueError(f"{name}: a blank of {stop - start} tokens, and there is room for {most}")
-  left, right = around(start, stop - start, len(tokens) - stop, most)
+    raise ValueError(f"{example.name}: a blank of {stop - start} tokens, and {most} have room")
+  left, right = around(start, stop - start, len(example.tokens) - stop, most)
   kept = slice(start - left, stop + right)
-  return dataclasses.replace(whole, tokens=whole.tokens[kept], asked=whole.asked[kept])
+  return dataclasses.replace(example, tokens=example.tokens[kept], asked=example.asked[kept])
+
+
+def whole(example: Example, most: int) -> Example:
+  """The example, which makes no sense in part; ValueError where it is longer than `most`."""
+  if len(example.tokens) > most:
+    raise ValueError(f"{example.name}: {len(example.tokens)} tokens, and {most} have room")
+  return example
 
 
 def causal_view(example: Example) -> Example:

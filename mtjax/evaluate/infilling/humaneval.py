@@ -3,7 +3,7 @@
 import dataclasses
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, from_pieces, read_records
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
 from mtjax.evaluate.infilling.protocol import Answer, share
 from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
 
@@ -29,7 +29,7 @@ class HumanEvalInfilling:
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
       if 0 < len(tokenizer.encode_documents([missing])[0]) <= most:
         pieces = [(before, False), (missing, True), (after, False)]
-        found.append(from_pieces(record["task_id"], pieces, tokenizer, most=most, about=record))
+        found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), most))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:

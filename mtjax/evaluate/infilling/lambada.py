@@ -4,7 +4,7 @@ import dataclasses
 import re
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, from_pieces, read_records
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
 from mtjax.evaluate.infilling.protocol import Answer
 
 _LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)
@@ -28,7 +28,7 @@ class Lambada:
         raise ValueError(f"{path}, line {number}: a passage of less than two words")
       context, word = parts.groups()
       pieces = [(context, False), (word, True)]
-      found.append(from_pieces(f"line {number}", pieces, tokenizer, most=most))
+      found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), most))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_text
+from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_text, whole
 from mtjax.evaluate.infilling.protocol import Answer, share
 
 _CELLS = re.compile(r"[0-4]{16}")
@@ -29,12 +29,13 @@ class Sudoku:
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
-    return [
-      from_pieces(f"row {number}", pieces(puzzle, solution), tokenizer, most=most, about=about)
-      for number, (puzzle, solution) in enumerate(read_puzzles(path), 1)
-      if "0" in puzzle
-      for about in [dict(puzzle=puzzle, solution=solution)]
-    ]
+    found = []
+    for number, (puzzle, solution) in enumerate(read_puzzles(path), 1):
+      if "0" in puzzle:
+        about = dict(puzzle=puzzle, solution=solution)
+        text = pieces(puzzle, solution)
+        found.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), most))
+    return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool | float]:
     puzzle, solution = example.about["puzzle"], example.about["solution"]
@@ -88,7 +89,8 @@ def solves(puzzle: str, grid: str) -> bool:
 def grids() -> tuple[str, ...]:
   """All 288 valid grids."""
   rows = ["".join(row) for row in itertools.permutations("1234")]
-  return tuple(filter(is_valid, ("".join(four) for four in itertools.product(rows, repeat=4))))
+  halves = [a + b for a, b in itertools.product(rows, repeat=2) if not set(a[:2]) & set(b[:2])]
+  return tuple(filter(is_valid, (a + b for a, b in itertools.product(halves, repeat=2))))
 
 
 def read_puzzles(path: str) -> list[tuple[str, str]]:

@@ -1,10 +1,8 @@
 """Fills the blanks of a task's examples, one by one, and keeps what is known of each answer."""
 
 import dataclasses
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import zlib
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -59,16 +57,30 @@ def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
 
 
 def run(
-  model: TextModel, task: Task, examples: Sequence[Example], filler: Filler
-) -> Iterator[Record]:
-  """A record of each example, as it is done.
+  model: TextModel,
+  task: Task,
+  examples: Sequence[Example],
+  filler: Filler,
+  *,
+  known: Sequence[Record] = (),
+  each: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+  """A record of each example; `each` is called with a new one as soon as it is there.
 
   `nats`: -log p of the reference's asked tokens in this order, exactly, in one forward pass;
   left to right each given the text before it alone. `exact`: whether every asked token is the
-  reference's. Draws depend on the seed and the example's name alone, not on what ran before.
+  reference's. Draws depend on the seed and the example's name alone, so that what an earlier run
+  left, `known`, is what this one would find.
   """
+  done = {record["name"]: record for record in known if record["order"] == filler.order}
+  records = []
   for example in examples:
-    yield _record(model, task, example, filler)
+    record = done.get(example.name)
+    if record is None:
+      record = _record(model, task, example, filler)
+      each(record)
+    records.append(record)
+  return records
 
 
 def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> Record:
@@ -121,27 +133,6 @@ def summary(task: Task, records: Sequence[Record]) -> dict[str, float]:
   )
 
 
-def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
-  """The records that an earlier run left in a file of JSON lines, of which the first is `settings`.
-
-  Starts the file where there is none. A line that was cut off is dropped. ValueError for the
-  records of other settings.
-  """
-  file = Path(path)
-  if not file.is_file() or not file.stat().st_size:
-    file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    return []
-  text = file.read_text(encoding="utf-8")
-  kept = text[: text.rfind("\n") + 1]
-  file.write_text(kept, encoding="utf-8")
-  first, *records = [json.loads(line) for line in kept.split("\n")[:-1]] or [None]
-  if first != json.loads(json.dumps(settings)):
-    raise ValueError(f"{path} holds the answers of other settings, {first}: name another file")
-  return records
-
-
 def _number(name: str) -> int:
   """Of 31 bits, the same on every machine."""
-  import zlib
-
   return zlib.crc32(name.encode()) & 0x7FFFFFFF

@@ -3,11 +3,12 @@ r"""The part of experiments/evaluate.py that fills blanks.
 python -m experiments.evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
 python -m experiments.evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
 python -m experiments.evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
-python -m experiments.evaluate --task=countdown --data=countdown.jsonl --sample=9999 --output=a.jsonl
+python -m experiments.evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
 
-Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference does not depend on
-how blanks are filled. Programs of humaneval_infilling are run: see mtjax/evaluate/infilling/sandbox.
---records keeps every answer as it comes; the same command then goes on where it was stopped.
+Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference depends on the
+order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
+wrote: mtjax/evaluate/infilling/sandbox.py says what holds them back and what does not. --records
+keeps every answer as it comes; the same command then goes on where it was stopped.
 --sample writes that many puzzles to train on, none of them in --data, in place of an evaluation:
 --config.data.sources="('file:a.jsonl',)" of experiments/train.py reads them.
 """

@@ -1,4 +1,4 @@
-"""Countdown: an expression of some numbers that makes a target (2404.03683; 2504.12216's set)."""
+"""Countdown: an expression of some numbers that makes a target (2404.03683; the set of 2504.12216)."""
 
 import ast
 import dataclasses

@@ -39,9 +39,9 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
   """PASSED if the whole program ran: an exit by itself, even with code 0, is FAILED.
 
   The program runs in a process of its own (`python -I -S`: the standard library and nothing else),
-  in a new empty folder that is removed afterwards, without input, output or the variables of this one; its
-  process group is killed at the end. Where the system allows it, without network, and for root as
-  a user who may read what root may and write nothing.
+  in a new empty folder that is removed afterwards, without input, output or the variables of this
+  one; its process group is killed at the end. Where the system allows it, without network, and for
+  root as the user nobody, who may read what root may.
 
   This holds back mistakes: loops, floods, forks. It is no security boundary: what the program means
   to read on this machine it can read. Code from somebody hostile belongs into a container or a

@@ -1,4 +1,4 @@
-"""Sudoku of 4 x 4 cells, as text: the order in which cells are filled matters (2504.12216's set)."""
+"""Sudoku of 4 x 4 cells, as text: the order of filling matters (the set of 2504.12216)."""
 
 import csv
 import dataclasses

@@ -31,7 +31,7 @@ class WikitextMasked:
   temperature = 1.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
-    tokens = np.asarray(tokenizer.encode_documents([read_text(path)])[0])
+    tokens = np.array(list(tokenizer.encode_documents([read_text(path)])[0]))
     rows = len(tokens) // most
     if not rows:
       raise ValueError(f"{path} holds {len(tokens)} tokens, fewer than one row of {most}")

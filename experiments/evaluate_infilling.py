@@ -9,8 +9,8 @@ Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference
 order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
 wrote: mtjax/evaluate/infilling/sandbox.py says what holds them back and what does not. --records
 keeps every answer as it comes; the same command then goes on where it was stopped.
---sample writes that many puzzles to train on, none of them in --data, in place of an evaluation:
---config.data.sources="('file:a.jsonl',)" of experiments/train.py reads them.
+--sample writes that many puzzles, none of them in --data, in place of an evaluation; a model is
+trained on them by configs/train/bundled_anysubset.py with --config.data.sources="('file:a.jsonl',)".
 """
 
 import json

@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from rich import box
 from rich.table import Table
 
-# Figure -> (title, how it is written).
+# Figure -> (title, how it is written). In nats, entropies in bits.
 _COLUMNS = {
   "examples": ("examples", "{:d}"),
-  "nats": ("NLL, nats a token", "{:.3f}"),
+  "nats": ("NLL a token", "{:.3f}"),
   "exact": ("exact match", "{:.1%}"),
   "tokens_per_forward": ("tokens/forward", "{:.2f}"),
   "pass_at_1": ("pass@1", "{:.1%}"),
@@ -16,9 +16,9 @@ _COLUMNS = {
   "reference_passes": ("reference passes", "{:.1%}"),
   "solved": ("solved", "{:.1%}"),
   "right_cells": ("right cells", "{:.1%}"),
-  "generative_perplexity": ("generative perplexity", "{:.1f}"),
-  "entropy": ("entropy, bits", "{:.2f}"),
-  "reference_perplexity": ("perplexity of the original", "{:.1f}"),
+  "generative_perplexity": ("gen. perplexity", "{:.1f}"),
+  "entropy": ("entropy", "{:.2f}"),
+  "reference_perplexity": ("of the original", "{:.1f}"),
   "reference_entropy": ("its entropy", "{:.2f}"),
 }
 

@@ -121,8 +121,10 @@ def test_answers_are_continued_under_the_same_settings_only(tmp_path):
   assert records_lib.resumed(path, settings) == [dict(name="one")]
   records_lib.append(path, dict(name="two"))
   assert records_lib.resumed(path, settings) == [dict(name="one"), dict(name="two")]
-  with pytest.raises(ValueError, match="answers of other settings"):
+  before = path.read_text()
+  with pytest.raises(ValueError, match="no answers of these settings but .*lambada"):
     records_lib.resumed(path, dict(settings, task="sudoku"))
+  assert path.read_text() == before
   path.write_text('{"task"')
   assert records_lib.resumed(path, settings) == []
   assert json.loads(path.read_text()) == json.loads(json.dumps(settings))

@@ -1,4 +1,4 @@
-"""Countdown: an expression of some numbers that makes a target (2404.03683; the set of 2504.12216)."""
+"""Countdown: an expression of some numbers that makes a target (2404.03683; set: 2504.12216)."""
 
 import ast
 import dataclasses

@@ -9,22 +9,21 @@ from mtjax.evaluate.infilling.protocol import Record
 
 
 def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
-  """The records that an earlier run left in a file of JSON lines, of which the first is `settings`.
+  """The records that an earlier run left in a file of JSON lines, whose first line is `settings`.
 
-  Starts the file where there is none. A line that was cut off is dropped. ValueError for the
-  records of other settings.
+  Begins the file where there is none, and drops a line that was cut off. ValueError, and the file
+  stays as it is, for the records of other settings and for any other file.
   """
-  file = Path(path)
-  if not file.is_file() or not file.stat().st_size:
-    file.write_text(json.dumps(settings) + "\n", encoding="utf-8")
-    return []
-  text = file.read_text(encoding="utf-8")
+  file, header = Path(path), json.dumps(settings) + "\n"
+  text = file.read_text(encoding="utf-8") if file.is_file() else ""
+  if header.startswith(text):
+    text = header
+  elif not text.startswith(header):
+    first = text.partition("\n")[0][:400]
+    raise ValueError(f"{path} holds no answers of these settings but {first!r}: name another file")
   kept = text[: text.rfind("\n") + 1]
   file.write_text(kept, encoding="utf-8")
-  first, *records = [json.loads(line) for line in kept.split("\n")[:-1]] or [None]
-  if first != json.loads(json.dumps(settings)):
-    raise ValueError(f"{path} holds the answers of other settings, {first}: name another file")
-  return records
+  return [json.loads(line) for line in kept.split("\n")[1:-1]]
 
 
 def append(path: str | Path, record: Record) -> None:

@@ -10,7 +10,7 @@ order alone, not on how blanks are filled. humaneval_infilling runs the programs
 wrote: mtjax/evaluate/infilling/sandbox.py says what holds them back and what does not. --records
 keeps every answer as it comes; the same command then goes on where it was stopped.
 --sample writes that many puzzles, none of them in --data, in place of an evaluation; a model is
-trained on them by configs/train/bundled_anysubset.py with --config.data.sources="('file:a.jsonl',)".
+trained on them by configs/train/bundled_anysubset.py with --config.data.sources=FILES, as in it.
 """
 
 import json

@@ -119,7 +119,7 @@ def _apply(operator: str, left: Fraction, right: Fraction) -> Fraction:
   return left * right if operator == "*" else left / right
 
 
-_SYMBOLS = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
+_SYMBOLS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.Div: "/"}
 
 
 def _value(node: ast.expr) -> Fraction:

@@ -20,9 +20,12 @@ class Answer:
 
 
 class Task(Protocol):
-  """One per set. `temperature` is what its figures are usually drawn at; 0 is greedy."""
+  """One per set."""
 
-  temperature: float
+  @property
+  def temperature(self) -> float:
+    """What its figures are usually drawn at; 0 is greedy."""
+    ...
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
     """All of a file, in texts of at most `most` tokens; FileNotFoundError, ValueError."""

@@ -44,7 +44,7 @@ class Sudoku:
     right = sum(cells[i : i + 1] == [solution[i]] for i in asked)
     # Behind the blank stand given cells, which a causal model does not see.
     missing = solution[len(cells) :] if set(puzzle[len(cells) :]).isdisjoint("0") else ""
-    grid = "".join(cells) + missing
+    grid = "".join(cell if len(cell) == 1 else "?" for cell in cells) + missing
     return dict(solved=solves(puzzle, grid), right_cells=right / len(asked))
 
   def summary(self, records) -> dict[str, float]:

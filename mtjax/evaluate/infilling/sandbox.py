@@ -45,7 +45,7 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
 
   This holds back mistakes: loops, floods, forks. It is no security boundary: what the program means
   to read on this machine it can read. Code from somebody hostile belongs into a container or a
-  virtual machine. POSIX only.
+  virtual machine. Made for Linux: macOS does not limit the address space.
   """
   with tempfile.TemporaryDirectory(prefix="program-") as folder:
     file, inside = Path(folder, "program.py"), Path(folder, "inside")

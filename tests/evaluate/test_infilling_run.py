@@ -22,6 +22,7 @@ from mtjax.text import TextModel
 BYTES = ByteTokenizer()
 PIECES = [("def f", False), ("(x)", True), (": y", False), ("z", True), ("!", False)]
 GREEDY = Filler(method=Sequential())
+LAST = "left_to_right"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,9 +89,6 @@ def test_left_to_right_nothing_behind_a_token_is_seen(tiny, example):
     filler = dataclasses.replace(GREEDY, order=order)
     a, b = run_lib.run(tiny, Shown(), [example, changed], filler)
     assert (a["nats"] == pytest.approx(b["nats"], rel=1e-5)) == same
-
-
-LAST = "left_to_right"
 
 
 def test_draws_depend_on_seed_and_name_alone(tiny, example):

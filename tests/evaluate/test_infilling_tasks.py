@@ -196,6 +196,10 @@ def test_puzzles_to_train_on_are_right_and_none_of_the_file(tmp_path):
     training_texts("lambada", numbers, 1)
 
 
+def test_ids_that_the_tokenizer_does_not_have_stand_for_nothing():
+  assert text_of(BYTES, [97, 257, 99999, 32]) == "a "
+
+
 def test_entropy_is_of_the_unigrams():
   assert entropy([7, 7, 7]) == 0 and entropy([1, 1, 2, 2]) == 1 and entropy(range(8)) == 3
   assert entropy([1, 1, 1, 2]) == pytest.approx(0.811278, abs=1e-6)  # H(1/4)

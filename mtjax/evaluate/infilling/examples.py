@@ -71,9 +71,12 @@ def causal_view(example: Example) -> Example:
 
 
 def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-  """As it stands within a text: no space is added or lost at the ends, as `decode` may."""
+  """As it stands within a text: no space is added or lost at the ends, as `decode` may.
+
+  A model may have more ids than its tokenizer: those stand for nothing.
+  """
   table = tokenizer.token_bytes()
-  return b"".join(table[token] for token in tokens).decode("utf-8", "replace")
+  return b"".join(table[i] for i in tokens if i < len(table)).decode("utf-8", "replace")
 
 
 def read_text(path: str | Path) -> str:

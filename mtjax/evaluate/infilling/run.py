@@ -21,7 +21,7 @@ ORDERS = (*MODEL_ORDERS, "left_to_right")
 
 @dataclasses.dataclass(frozen=True)
 class Filler:
-  """How blanks are filled: the figures depend on it, but for the likelihood of the reference."""
+  """How blanks are filled. Of it the likelihood of the reference depends on the order alone."""
 
   order: str = "lattice"
   method: FillMethod = SelfDraft()

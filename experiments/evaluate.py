@@ -1,4 +1,4 @@
-"""Scores texts: python -m experiments.evaluate --model=target --text=books=file:valid/*.txt.gz
+r"""Scores texts: python -m experiments.evaluate --model=target --text=books=file:valid/*.txt.gz
 
 Prints bits per byte, which compares models of any tokenizer, and perplexity per token, which does
 not. --text is name=source (see mtjax/data/sources.py) and may be given several times. A document
@@ -10,6 +10,8 @@ python -m experiments.evaluate --model=target \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}" \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
+
+Or, with --task, how well an any-subset model fills blanks: see experiments/evaluate_infilling.py.
 """
 
 import dataclasses
@@ -20,30 +22,36 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from experiments import evaluate_infilling
 from mtjax import launch
 
-_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or Hugging Face id.")
+_MODEL = flags.DEFINE_string("model", None, "Bundled model, folder or id; default: target.")
 _WEIGHTS = flags.DEFINE_enum("weights", "stored", ["stored", "int8"], "As in decoding.")
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
 _BYTES = flags.DEFINE_integer("bytes", None, "Score about the first bytes of each text.", 1)
-_LENGTH = flags.DEFINE_integer("length", 512, "Tokens a row.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer("length", None, "Tokens a row; default: 512.", lower_bound=1)
 _CONTEXT = flags.DEFINE_integer("context", None, "Least tokens before one; default: half.", 0)
 _BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 
 
 def run() -> None:
+  launch.check_output(_OUTPUT.value)
+  if evaluate_infilling.TASK.value is not None:
+    if _TEXT.value:
+      raise ValueError("give --task or --text, not both")
+    return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
-  launch.check_output(_OUTPUT.value)
-  context = _LENGTH.value // 2 if _CONTEXT.value is None else _CONTEXT.value
+  model, length = _MODEL.value or "target", _LENGTH.value or 512
+  context = length // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.
   from mtjax.evaluate.perplexity import score
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.presets import load_pretrained
 
-  text = load_pretrained(_MODEL.value)
+  text = load_pretrained(model)
   params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
   texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
   table = Table("text", "bits per byte", "perplexity per token", "tokens", "bytes")
@@ -55,7 +63,7 @@ def run() -> None:
         params,
         documents,
         start=text.tokenizer.bos_id,
-        length=_LENGTH.value,
+        length=length,
         context=context,
         batch=_BATCH.value,
         progress=lambda done, rows, name=name: status.update(f"{name}: row {done} of {rows}"),
@@ -69,13 +77,8 @@ def run() -> None:
       )
   Console(file=sys.stdout).print(table)
   if _OUTPUT.value is not None:
-    settings = dict(
-      model=_MODEL.value,
-      weights=_WEIGHTS.value,
-      text=_TEXT.value,
-      length=_LENGTH.value,
-      context=context,
-    )
+    settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, length=length)
+    settings["context"] = context
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, texts=records), file, indent=2)
 

@@ -6,6 +6,7 @@ import jax
 import pytest
 
 from mtjax import checkpoints
+from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from tests.test_launchers import launch
@@ -57,6 +58,10 @@ def test_a_length_may_be_chosen(folder):
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
     (["infill", TEXT, "--picture=nowhere/when.png"], "there is no folder"),
     (["infill", TEXT, "--model=target"], "no any-subset model"),
+    (["evaluate", "--task=lambada"], "--data is missing"),
+    (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
+    (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
+    (["evaluate", "--task=lambada", "--data=a", "--model=target"], "Take --model=anysubset"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
   ],
@@ -80,3 +85,33 @@ def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
   (report,) = json.loads(out.read_text())["sets"].values()
   assert [row["name"] for row in report["rows"]] == ["sequential", "self2", "authors5"]
   assert report["rows"][0]["speedup"] == 1 and "words, 15%" in shown
+
+
+def test_a_task_prints_writes_and_continues(folder, tmp_path):
+  data, answers, out = (tmp_path / name for name in ("data.jsonl", "answers.jsonl", "out.json"))
+  texts = ["the cat sat on the mat", "one two three four", "a b c d"]
+  data.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+  command = (
+    "experiments.evaluate", "--task=lambada", f"--model={folder}", f"--data={data}",
+    f"--records={answers}", f"--output={out}",
+  )  # fmt: skip
+  code, shown, errors = launch(*command, "--limit=1")
+  assert code == 0 and "exact match" in shown and "lattice" in shown, errors
+  first = json.loads(out.read_text())
+  assert first["summaries"]["lattice"]["examples"] == 1
+  code, _, errors = launch(*command)
+  assert code == 0, errors
+  second = json.loads(out.read_text())
+  assert len(answers.read_text().splitlines()) == 1 + 3, "what was there is not done again"
+  assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
+
+
+def test_puzzles_to_train_on_are_written_as_a_source(tmp_path):
+  data, out = tmp_path / "dev.jsonl", tmp_path / "train.jsonl"
+  data.write_text('{"input": "30,100,93", "output": "23"}\n')
+  code, _, errors = launch(
+    "experiments.evaluate", "--task=countdown", f"--data={data}", "--sample=5", f"--output={out}"
+  )
+  assert code == 0, errors
+  found = list(documents(Source.parse(f"file:{out}")))
+  assert len(found) == 5 and all(text.startswith("Numbers: ") for text in found)

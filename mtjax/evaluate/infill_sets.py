@@ -54,10 +54,18 @@ def scattered(
   return _some(found, count, "the texts")
 
 
+def around(before: int, missing: int, after: int, size: int) -> tuple[int, int]:
+  """How many of `before` and `after` tokens stay when `size` are kept around the missing ones.
+
+  Half of the room each; what one side does not need is the other's. No more than there are.
+  """
+  room = size - missing
+  left = min(before, max(room - after, (room + 1) // 2))
+  return left, min(room - left, after)
+
+
 def _cut(before, missing, after, size):
-  room = size - len(missing)
-  left = min(len(before), max(room - len(after), (room + 1) // 2))
-  right = room - left
+  left, right = around(len(before), len(missing), len(after), size)
   text = before[len(before) - left :] + missing + after[:right]
   return blank_spans(text, [(left, left + len(missing))]), missing
 

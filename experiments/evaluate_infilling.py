@@ -1,0 +1,91 @@
+r"""The part of experiments/evaluate.py that fills blanks.
+
+python -m experiments.evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
+python -m experiments.evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
+python -m experiments.evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
+python -m experiments.evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
+
+Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference depends on the
+order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
+wrote: mtjax/evaluate/infilling/sandbox.py says what holds them back and what does not. --records
+keeps every answer as it comes; the same command then goes on where it was stopped.
+--sample writes that many puzzles, none of them in --data, in place of an evaluation; a model is
+trained on them by configs/train/bundled_anysubset.py with --config.data.sources=FILES, as in it.
+"""
+
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+
+from mtjax import launch
+
+TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
+_DATA = flags.DEFINE_string("data", None, "The task's file.")
+_LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
+_ORDERS = flags.DEFINE_list("orders", "lattice", "lattice, random, left_to_right.")
+_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "ngram"], "Filling.")
+_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the task's.", 0.0)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
+_JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perplexity.")
+_RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
+_SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
+
+_LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
+
+
+def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
+  path = launch.required(_DATA, "SingleLineInfilling.jsonl.gz")
+  launch.check_output(_RECORDS.value)
+  from mtjax.anysubset import ContextNGram, Fused, SelfDraft, Sequential
+  from mtjax.evaluate.infilling import records as records_lib
+  from mtjax.evaluate.infilling import run as run_lib
+  from mtjax.evaluate.infilling.tasks import named_task, training_texts
+  from mtjax.presets import load_pretrained, weights_for_decoding
+  from mtjax.report.infilling_tables import infilling_table
+  from mtjax.text import TextModel
+
+  if _SAMPLE.value is not None:
+    if output is None:
+      raise ValueError("--sample needs --output=FILE.jsonl for its texts")
+    texts = training_texts(TASK.value, path, _SAMPLE.value, seed=_SEED.value)
+    with open(output, "w", encoding="utf-8") as file:
+      file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    return
+  task = named_task(TASK.value, judge=_JUDGE.value)
+  temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
+  makers = dict(self=SelfDraft, fused=Fused, ngram=ContextNGram)
+  method = Sequential() if _METHOD.value == "sequential" else makers[_METHOD.value](_WINDOW.value)
+  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in _ORDERS.value]
+  loaded = load_pretrained(model_name or "anysubset")
+  run_lib.check_model(loaded, TASK.value)
+  params = weights_for_decoding(loaded.params, weights)
+  model = TextModel(loaded.model, params, loaded.tokenizer)
+  most = run_lib.room(model, length or _LENGTH)
+  examples = run_lib.spread(task.examples(path, model.tokenizer, most=most), _LIMIT.value)
+  if not examples:
+    raise ValueError(f"{path} holds no example of {TASK.value} that fits {most} tokens")
+  settings = dict(
+    task=TASK.value, data=path, model=model_name or "anysubset", weights=weights, length=most,
+    method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
+  )  # fmt: skip
+  known = records_lib.resumed(_RECORDS.value, settings) if _RECORDS.value else []
+  records, summaries = {}, {}
+  with Console(stderr=True).status("") as status:
+    for filler in fillers:
+      done = iter(range(1, len(examples) + 1))
+
+      def each(record, filler=filler, done=done):
+        status.update(f"{filler.order}: {next(done)} of {len(examples)}, {record['name']}")
+        if _RECORDS.value:
+          records_lib.append(_RECORDS.value, record)
+
+      status.update(f"{filler.order}: compiling")
+      found = run_lib.run(model, task, examples, filler, known=known, each=each)
+      records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
+  Console(file=sys.stdout, width=110).print(infilling_table(TASK.value, summaries))
+  if output is not None:
+    with open(output, "w", encoding="utf-8") as file:
+      json.dump(dict(settings=settings, summaries=summaries, records=records), file, indent=2)

@@ -1,0 +1,105 @@
+"""A text of which a part is asked, and the tokens that were there."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.infill_sets import around
+
+Piece = tuple[str, bool]  # text, and whether it is asked
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """All tokens of the reference, those that are asked, and what the task's judge needs."""
+
+  name: str
+  tokens: tuple[int, ...]
+  asked: tuple[bool, ...]
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    if len(self.tokens) != len(self.asked) or not any(self.asked):
+      raise ValueError(f"{self.name}: {len(self.tokens)} tokens, {sum(self.asked)} asked")
+
+  @property
+  def blank(self) -> slice:
+    """From the first asked token to the last."""
+    stop = len(self.asked) - self.asked[::-1].index(True)
+    return slice(self.asked.index(True), stop)
+
+
+def from_pieces(
+  name: str, pieces: Sequence[Piece], tokenizer: Tokenizer, about: Mapping[str, Any] | None = None
+) -> Example:
+  """The pieces, each encoded by itself: where a blank ends is no hint at what is missing."""
+  tokens: list[int] = []
+  asked: list[bool] = []
+  encoded = tokenizer.encode_documents([text for text, _ in pieces])
+  for ids, (_, is_asked) in zip(encoded, pieces, strict=True):
+    tokens += map(int, ids)
+    asked += [is_asked] * len(ids)
+  return Example(name, tuple(tokens), tuple(asked), about or {})
+
+
+def cut(example: Example, most: int) -> Example:
+  """The `most` tokens around the blank; ValueError for a blank that is longer."""
+  start, stop = example.blank.start, example.blank.stop
+  if stop - start > most:
+    raise ValueError(f"{example.name}: a blank of {stop - start} tokens, and {most} have room")
+  left, right = around(start, stop - start, len(example.tokens) - stop, most)
+  kept = slice(start - left, stop + right)
+  return dataclasses.replace(example, tokens=example.tokens[kept], asked=example.asked[kept])
+
+
+def whole(example: Example, most: int) -> Example:
+  """The example, which makes no sense in part; ValueError where it is longer than `most`."""
+  if len(example.tokens) > most:
+    raise ValueError(f"{example.name}: {len(example.tokens)} tokens, and {most} have room")
+  return example
+
+
+def causal_view(example: Example) -> Example:
+  """What a causal model sees: nothing behind the blank, and within it everything is asked."""
+  end, start = example.blank.stop, example.blank.start
+  asked = tuple(place >= start for place in range(end))
+  return dataclasses.replace(example, tokens=example.tokens[:end], asked=asked)
+
+
+def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
+  """As it stands within a text: no space is added or lost at the ends, as `decode` may.
+
+  A model may have more ids than its tokenizer: those stand for nothing.
+  """
+  table = tokenizer.token_bytes()
+  return b"".join(table[i] for i in tokens if i < len(table)).decode("utf-8", "replace")
+
+
+def read_text(path: str | Path) -> str:
+  """A text file, gzipped or not. Raises FileNotFoundError, and ValueError for what is no text."""
+  if not Path(path).is_file():
+    raise FileNotFoundError(f"there is no file {str(path)!r}")
+  opened = gzip.open if str(path).endswith(".gz") else open
+  try:
+    with opened(path, "rt", encoding="utf-8") as file:
+      return file.read()
+  except (UnicodeDecodeError, gzip.BadGzipFile) as error:
+    raise ValueError(f"{path} is no text: {error}") from None
+
+
+def read_records(path: str | Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+  """(line, record) of JSON lines that hold text in all `fields`; ValueError for other lines."""
+  for number, line in enumerate(read_text(path).split("\n"), 1):
+    if not line.strip():
+      continue
+    try:
+      record = json.loads(line)
+    except ValueError:
+      record = None
+    if not isinstance(record, dict) or any(not isinstance(record.get(f), str) for f in fields):
+      raise ValueError(f"{path}, line {number}: no JSON record with text in {', '.join(fields)}")
+    yield number, record

@@ -1,0 +1,55 @@
+"""HumanEval infilling: a line or a span of a function is missing (2207.14255)."""
+
+import dataclasses
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
+from mtjax.evaluate.infilling.protocol import Answer, share
+from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
+
+_FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test", "entry_point")
+
+
+@dataclasses.dataclass(frozen=True)
+class HumanEvalInfilling:
+  """pass@1 of one answer a problem: the function with its blank filled passes its tests.
+
+  The blank has as many tokens as the reference: that much of the answer is given away, as for
+  every fixed-length infiller. The program is whole even where the model saw a part of it. Whether
+  the reference itself passes is recorded beside: it should, and says that the sandbox works.
+  Problems whose blank has no token or more than `most` are left out.
+  """
+
+  limits: Limits = Limits()
+  temperature = 0.0
+
+  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+    found = []
+    for _, record in read_records(path, _FIELDS):
+      before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
+      if 0 < len(tokenizer.encode_documents([missing])[0]) <= most:
+        pieces = [(before, False), (missing, True), (after, False)]
+        found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), most))
+    return found
+
+  def judge(self, example: Example, answer: Answer) -> dict[str, str]:
+    outcomes = {}
+    for name, middle in (
+      ("outcome", answer.blank),
+      ("reference", example.about["canonical_solution"]),
+    ):
+      outcomes[name] = str(run_program(program(example.about, middle), self.limits))
+    return outcomes
+
+  def summary(self, records) -> dict[str, float]:
+    return dict(
+      pass_at_1=share(records, "outcome", Outcome.PASSED),
+      timed_out=share(records, "outcome", Outcome.TIMED_OUT),
+      reference_passes=share(records, "reference", Outcome.PASSED),
+    )
+
+
+def program(record, middle: str) -> str:
+  """The function with `middle` in its blank, its tests, and the call that runs them."""
+  function = record["prompt"] + middle + record["suffix"]
+  return f"{function}\n{record['test']}\ncheck({record['entry_point']})\n"

@@ -1,0 +1,38 @@
+"""LAMBADA: the last word of a passage (1606.06031)."""
+
+import dataclasses
+import re
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
+from mtjax.evaluate.infilling.protocol import Answer
+
+_LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lambada:
+  """The word after the last space, of as many tokens as it has. Greedily, exact match is accuracy.
+
+  An any-subset model may be asked for the last word as for any other: nothing stands behind it, so
+  that the lattice's order is that of a causal model.
+  """
+
+  temperature = 0.0
+
+  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+    found = []
+    for number, record in read_records(path, ("text",)):
+      parts = _LAST_WORD.fullmatch(record["text"])
+      if parts is None:
+        raise ValueError(f"{path}, line {number}: a passage of less than two words")
+      context, word = parts.groups()
+      pieces = [(context, False), (word, True)]
+      found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), most))
+    return found
+
+  def judge(self, example: Example, answer: Answer) -> dict[str, str]:
+    return {}
+
+  def summary(self, records) -> dict[str, float]:
+    return {}

@@ -1,0 +1,138 @@
+"""Fills the blanks of a task's examples, one by one, and keeps what is known of each answer."""
+
+import dataclasses
+import zlib
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from mtjax.anysubset import FillMethod, SelfDraft, fill, log_likelihood, make_canvas, sink_token
+from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
+from mtjax.anysubset.orders import order_named
+from mtjax.evaluate.infilling.examples import Example, causal_view, text_of
+from mtjax.evaluate.infilling.protocol import Answer, Record, Task
+from mtjax.sampling import Sampling
+from mtjax.text import TextModel
+
+# Those of mtjax.anysubset.orders, and what a causal model would have to do (`causal_view`).
+ORDERS = (*MODEL_ORDERS, "left_to_right")
+
+
+@dataclasses.dataclass(frozen=True)
+class Filler:
+  """How blanks are filled. Of it the likelihood of the reference depends on the order alone."""
+
+  order: str = "lattice"
+  method: FillMethod = SelfDraft()
+  temperature: float = 0.0
+  seed: int = 0
+
+  def __post_init__(self):
+    if self.order not in ORDERS:
+      raise ValueError(f"order {self.order!r} is not one of {', '.join(ORDERS)}")
+
+
+def check_model(model: TextModel, task: str) -> None:
+  """ValueError for a model that cannot fill blanks, with what to do."""
+  try:
+    make_canvas(model.model.config, np.array([[0]]), np.array([[True]]))
+  except ValueError as error:
+    raise ValueError(
+      f"{task} fills blanks: {error}. Take --model=anysubset, or train one with "
+      "configs/train/bundled_anysubset.py"
+    ) from None
+
+
+def room(model: TextModel, length: int) -> int:
+  """Tokens of a text of `length` at most that the model has positions for."""
+  config = model.model.config
+  return min(length, config.max_position - (sink_token(config) is not None))
+
+
+def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
+  """`limit` of them, evenly over the whole set; all where there are no more."""
+  count = len(examples) if limit is None else min(limit, len(examples))
+  return [examples[index * len(examples) // count] for index in range(count)]
+
+
+def run(
+  model: TextModel,
+  task: Task,
+  examples: Sequence[Example],
+  filler: Filler,
+  *,
+  known: Sequence[Record] = (),
+  each: Callable[[Record], None] = lambda record: None,
+) -> list[Record]:
+  """A record of each example; `each` is called with a new one as soon as it is there.
+
+  `nats`: -log p of the reference's asked tokens in this order, exactly, in one forward pass;
+  left to right each given the text before it alone. `exact`: whether every asked token is the
+  reference's. Draws depend on the seed and the example's name alone, so that what an earlier run
+  left, `known`, is what this one would find.
+  """
+  done = {record["name"]: record for record in known if record["order"] == filler.order}
+  records = []
+  for example in examples:
+    record = done.get(example.name)
+    if record is None:
+      record = _record(model, task, example, filler)
+      each(record)
+    records.append(record)
+  return records
+
+
+def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> Record:
+  seen = causal_view(example) if filler.order == "left_to_right" else example
+  order = "lattice" if filler.order == "left_to_right" else filler.order
+  token, asked = np.array([seen.tokens]), np.array([seen.asked])
+  canvas = make_canvas(model.model.config, token, asked)
+  key = jax.random.fold_in(jax.random.key(filler.seed), _number(example.name))
+  order_key, fill_key = jax.random.split(key)
+  rank = order_named(order, canvas, order_key)
+  own = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(seen.tokens) :]
+  found = fill(
+    model.model,
+    model.params,
+    canvas,
+    method=filler.method,
+    rank=rank,
+    sampling=Sampling(temperature=filler.temperature),
+    key=fill_key,
+  )
+  filled = tuple(found.token[0, -len(seen.tokens) :].tolist())
+  counted = np.array(example.asked)[: len(seen.tokens)]
+  answer = Answer(
+    filled, text_of(model.tokenizer, filled[example.blank]), text_of(model.tokenizer, filled)
+  )
+  return dict(
+    name=example.name,
+    order=filler.order,
+    nats=float(-own[counted].sum()),
+    tokens=int(counted.sum()),
+    exact=bool((np.array(filled) == token[0])[counted].all()),
+    filled=int(asked.sum()),
+    forwards=int(found.forwards[0]),
+    answer=answer.blank,
+    **task.judge(example, answer),
+  )
+
+
+def summary(task: Task, records: Sequence[Record]) -> dict[str, float]:
+  """Figures of the answers in one order; those that every task has come first."""
+  nats, tokens, filled, forwards = (
+    sum(record[field] for record in records) for field in ("nats", "tokens", "filled", "forwards")
+  )
+  return dict(
+    examples=len(records),
+    nats=nats / tokens,
+    exact=sum(record["exact"] for record in records) / len(records),
+    tokens_per_forward=filled / forwards,
+    **task.summary(records),
+  )
+
+
+def _number(name: str) -> int:
+  """Of 31 bits, the same on every machine."""
+  return zlib.crc32(name.encode()) & 0x7FFFFFFF

@@ -1,0 +1,90 @@
+"""Runs a Python program that nobody has read, with limits, and says whether it came to its end."""
+
+import dataclasses
+import enum
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from mtjax.evaluate.infilling import sandbox_child
+
+_CHILD = Path(sandbox_child.__file__)
+
+
+class Outcome(enum.StrEnum):
+  PASSED = "passed"
+  FAILED = "failed"  # an exception, an exit before the end, or a crash
+  TIMED_OUT = "timed out"
+  OUT_OF_MEMORY = "out of memory"
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+  """Of one program. It may start no thread and no process, and gets no input."""
+
+  seconds: float = 5.0  # on the clock, and rounded up of a processor
+  memory: int = 512 << 20  # bytes of address space, Python's own among them
+  file: int = 1 << 20  # bytes of a file that it writes
+
+  def __post_init__(self):
+    if not self.seconds > 0 or self.memory < 1 or self.file < 0:
+      raise ValueError(f"a limit is above 0, got {self}")
+
+
+def run_program(program: str, limits: Limits = Limits()) -> Outcome:
+  """PASSED if the whole program ran: an exit by itself, even with code 0, is FAILED.
+
+  The program runs in a process of its own (`python -I -S`: the standard library and nothing else),
+  in a new empty folder that is removed afterwards, without input, output or the variables of this
+  one; its process group is killed at the end. Where the system allows it, without network, and for
+  root as the user nobody, who may read what root may.
+
+  This holds back mistakes: loops, floods, forks. It is no security boundary: what the program means
+  to read on this machine it can read. Code from somebody hostile belongs into a container or a
+  virtual machine. Made for Linux: macOS does not limit the address space.
+  """
+  with tempfile.TemporaryDirectory(prefix="program-") as folder:
+    file, inside = Path(folder, "program.py"), Path(folder, "inside")
+    # A lone surrogate is no text of a program; it fails there, not here.
+    file.write_text(program, encoding="utf-8", errors="surrogatepass")
+    inside.mkdir()
+    inside.chmod(0o777)
+    os.chmod(folder, 0o711)
+    settings = (str(file), str(math.ceil(limits.seconds)), str(limits.memory), str(limits.file))
+    process = subprocess.Popen(
+      [sys.executable, "-I", "-S", str(_CHILD), *settings],
+      cwd=inside,
+      env={},
+      stdin=subprocess.DEVNULL,
+      stdout=subprocess.DEVNULL,
+      stderr=subprocess.DEVNULL,
+      start_new_session=True,
+    )
+    try:
+      code = process.wait(limits.seconds)
+    except subprocess.TimeoutExpired:
+      return Outcome.TIMED_OUT
+    finally:
+      _kill(process)
+  return _outcome(code)
+
+
+def _kill(process: subprocess.Popen) -> None:
+  """The group: what the program may have started, too."""
+  try:
+    os.killpg(process.pid, signal.SIGKILL)
+  except (ProcessLookupError, PermissionError):
+    pass  # nobody is left of it
+  process.wait()
+
+
+def _outcome(code: int) -> Outcome:
+  if code == sandbox_child.PASSED:
+    return Outcome.PASSED
+  if code == sandbox_child.OUT_OF_MEMORY:
+    return Outcome.OUT_OF_MEMORY
+  return Outcome.TIMED_OUT if code == -signal.SIGXCPU else Outcome.FAILED

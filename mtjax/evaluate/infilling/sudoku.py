@@ -1,0 +1,111 @@
+"""Sudoku of 4 x 4 cells, as text: the order of filling matters (the set of 2504.12216)."""
+
+import csv
+import dataclasses
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_text, whole
+from mtjax.evaluate.infilling.protocol import Answer, share
+
+_CELLS = re.compile(r"[0-4]{16}")
+_HEADER = ["Puzzle", "Solution"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sudoku:
+  """`Puzzle: 3 1 0 2 ...` and, on the next line, `Solution: 3 1 4 2 ...`; 0 is a blank cell.
+
+  Asked are the cells of the solution that the puzzle leaves blank. Files: the columns Puzzle and
+  Solution, 16 digits each. Solved: any valid grid that keeps the puzzle's digits. Record
+  `right_cells`: the share of asked cells that hold the reference's digit.
+  """
+
+  temperature = 0.0
+
+  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+    found = []
+    for number, (puzzle, solution) in enumerate(read_puzzles(path), 1):
+      if "0" in puzzle:
+        about = dict(puzzle=puzzle, solution=solution)
+        text = pieces(puzzle, solution)
+        found.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), most))
+    return found
+
+  def judge(self, example: Example, answer: Answer) -> dict[str, bool | float]:
+    puzzle, solution = example.about["puzzle"], example.about["solution"]
+    cells = answer.text.partition("Solution:")[2].split()
+    asked = [i for i, digit in enumerate(puzzle) if digit == "0"]
+    right = sum(cells[i : i + 1] == [solution[i]] for i in asked)
+    # Behind the blank stand given cells, which a causal model does not see.
+    missing = solution[len(cells) :] if set(puzzle[len(cells) :]).isdisjoint("0") else ""
+    grid = "".join(cell if len(cell) == 1 else "?" for cell in cells) + missing
+    return dict(solved=solves(puzzle, grid), right_cells=right / len(asked))
+
+  def summary(self, records) -> dict[str, float]:
+    right = float(np.mean([record["right_cells"] for record in records]))
+    return dict(solved=share(records, "solved"), right_cells=right)
+
+  def training_texts(self, path: str, *, seed: int) -> Iterator[str]:
+    """Endless texts of other puzzles than the file's, of 6 to 12 blank cells each.
+
+    There are only 288 grids, so that the solutions are not new to a model trained on these.
+    """
+    held_out = {puzzle for puzzle, _ in read_puzzles(path)}
+    rng = np.random.default_rng(seed)
+    while True:
+      solution = grids()[rng.integers(len(grids()))]
+      blank = rng.permutation(16)[: rng.integers(6, 13)]
+      puzzle = "".join("0" if i in blank else digit for i, digit in enumerate(solution))
+      if puzzle not in held_out:
+        yield "".join(text for text, _ in pieces(puzzle, solution))
+
+
+def pieces(puzzle: str, solution: str) -> list[Piece]:
+  """The text, cell by cell."""
+  head = f"Puzzle: {' '.join(puzzle)}\nSolution:"
+  cells = [(f" {digit}", asked == "0") for asked, digit in zip(puzzle, solution, strict=True)]
+  return [(head, False), *cells, ("\n", False)]
+
+
+def is_valid(grid: str) -> bool:
+  """Whether every row, column and quarter of 16 digits holds 1, 2, 3 and 4."""
+  return _CELLS.fullmatch(grid) is not None and all(
+    {grid[i] for i in group} == set("1234") for group in _groups()
+  )
+
+
+def solves(puzzle: str, grid: str) -> bool:
+  """A valid grid that has the puzzle's digits where it has any."""
+  return is_valid(grid) and all(a in ("0", b) for a, b in zip(puzzle, grid, strict=True))
+
+
+@functools.cache
+def grids() -> tuple[str, ...]:
+  """All 288 valid grids."""
+  rows = ["".join(row) for row in itertools.permutations("1234")]
+  halves = [a + b for a, b in itertools.product(rows, repeat=2) if not set(a[:2]) & set(b[:2])]
+  return tuple(filter(is_valid, (a + b for a, b in itertools.product(halves, repeat=2))))
+
+
+def read_puzzles(path: str) -> list[tuple[str, str]]:
+  """(puzzle, solution) of every row; ValueError for another file or a solution that is none."""
+  header, *rows = [row for row in csv.reader(read_text(path).splitlines()) if row] or [[]]
+  if header != _HEADER:
+    raise ValueError(f"{path}: a file of sudokus begins with the line {','.join(_HEADER)}")
+  for number, row in enumerate(rows, 2):
+    if len(row) != 2 or not _CELLS.fullmatch(row[0]) or not solves(*row):
+      raise ValueError(f"{path}, row {number}: no puzzle of 16 digits 0 to 4 and its solution")
+  return [(puzzle, solution) for puzzle, solution in rows]
+
+
+def _groups() -> Sequence[Sequence[int]]:
+  rows = [range(4 * i, 4 * i + 4) for i in range(4)]
+  columns = [range(i, 16, 4) for i in range(4)]
+  quarters = [(i, i + 1, i + 4, i + 5) for i in (0, 2, 8, 10)]
+  return [*rows, *columns, *quarters]

@@ -1,0 +1,35 @@
+"""The tasks by name."""
+
+from mtjax.evaluate.infilling.countdown import Countdown
+from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling
+from mtjax.evaluate.infilling.lambada import Lambada
+from mtjax.evaluate.infilling.protocol import Task
+from mtjax.evaluate.infilling.sudoku import Sudoku
+from mtjax.evaluate.infilling.wikitext import WikitextMasked
+from mtjax.presets import load_pretrained
+
+_SIMPLE = {
+  "humaneval_infilling": HumanEvalInfilling,
+  "sudoku": Sudoku,
+  "countdown": Countdown,
+  "lambada": Lambada,
+}
+NAMES = (*_SIMPLE, "wikitext_masked")
+
+
+def named_task(name: str, *, judge: str = "target") -> Task:
+  """One of NAMES; `judge`: the causal model of wikitext_masked. ValueError for another name."""
+  if name == "wikitext_masked":
+    return WikitextMasked(load_pretrained(judge))
+  if name not in _SIMPLE:
+    raise ValueError(f"task {name!r} is not one of {', '.join(NAMES)}")
+  return _SIMPLE[name]()
+
+
+def training_texts(name: str, path: str, count: int, *, seed: int = 0) -> list[str]:
+  """Texts to train on, none of them in the file: of the puzzles, which are made by rule."""
+  makers = {"sudoku": Sudoku(), "countdown": Countdown()}
+  if name not in makers:
+    raise ValueError(f"training texts can be made of {' and '.join(makers)}, not of {name}")
+  texts = makers[name].training_texts(path, seed=seed)
+  return [next(texts) for _ in range(count)]

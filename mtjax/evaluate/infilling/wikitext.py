@@ -1,0 +1,89 @@
+"""WikiText-2 with most tokens missing: is what a model writes around the rest like text?"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.infill_sets import scattered
+from mtjax.evaluate.infilling.examples import Example, read_text, text_of
+from mtjax.evaluate.infilling.protocol import Answer
+from mtjax.evaluate.perplexity import Score, score
+from mtjax.text import TextModel
+
+_LENGTH = 512  # tokens of a row of the judge
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class WikitextMasked:
+  """Generative perplexity under `judge`, a causal model, and the entropy of the tokens beside it.
+
+  Perplexity alone is won by repetition; a text that repeats itself has a low entropy (2504.20456,
+  sec. 5, reports both). Both are of the whole text, with what was given, and stand beside those of
+  the original text. The judge reads the text in its own tokens; the entropy counts the model's.
+  """
+
+  judge_model: TextModel
+  rate: float = 0.95
+  seed: int = 0
+  temperature = 1.0
+
+  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+    tokens = np.array(list(tokenizer.encode_documents([read_text(path)])[0]))
+    rows = len(tokens) // most
+    if not rows:
+      raise ValueError(f"{path} holds {len(tokens)} tokens, fewer than one row of {most}")
+    found = []
+    cut = scattered([tokens], size=most, rate=self.rate, count=rows, seed=self.seed)
+    for number, (blanked, missing) in enumerate(cut):
+      asked = np.array(blanked.asked())
+      whole = np.array(blanked.tokens())
+      whole[asked] = missing
+      text = text_of(tokenizer, whole.tolist())
+      name = f"row {number}"
+      found.append(
+        Example(name, tuple(whole.tolist()), tuple(asked.tolist()), {"text": text, "row": number})
+      )
+    return found
+
+  def judge(self, example: Example, answer: Answer) -> dict[str, float]:
+    record = {"entropy": entropy(answer.tokens), "reference_entropy": entropy(example.tokens)}
+    for name, text in (("judge", answer.text), ("reference", example.about["text"])):
+      found = self._score(text)
+      record |= {f"{name}_nats": found.nats, f"{name}_tokens": found.tokens}
+    return record
+
+  def summary(self, records) -> dict[str, float]:
+    def perplexity(name):
+      nats, tokens = (sum(r[f"{name}_{field}"] for r in records) for field in ("nats", "tokens"))
+      return math.exp(nats / tokens)
+
+    return dict(
+      generative_perplexity=perplexity("judge"),
+      entropy=float(np.mean([r["entropy"] for r in records])),
+      reference_perplexity=perplexity("reference"),
+      reference_entropy=float(np.mean([r["reference_entropy"] for r in records])),
+    )
+
+  def _score(self, text: str) -> Score:
+    judge = self.judge_model
+    tokens = judge.tokenizer.encode_documents([text])[0]
+    length = min(_LENGTH, judge.model.config.max_position)
+    return score(
+      judge.model,
+      judge.params,
+      [(tokens, len(text.encode()))],
+      start=judge.tokenizer.bos_id,
+      length=length,
+      context=length // 2,
+      batch=1,
+    )
+
+
+def entropy(tokens: Sequence[int]) -> float:
+  """Shannon's, of the unigram frequencies of one text, in bits a token: at most log2 its length."""
+  counts = np.unique(np.asarray(tokens), return_counts=True)[1]
+  share = counts / counts.sum()
+  return float(-(share * np.log2(share)).sum())

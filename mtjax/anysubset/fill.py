@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from mtjax.anysubset import confidence
 from mtjax.anysubset.canvas import Canvas, query_token
+from mtjax.anysubset.confidence import Confidence
 from mtjax.anysubset.methods import FillMethod, SelfDraft
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.state import FillState, Problem
@@ -37,7 +39,7 @@ def fill(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -46,14 +48,15 @@ def fill(
 
   `rank`: the order (mtjax.anysubset.orders; None: the lattice's, which the model was trained
   for). The law is that of `Sequential` in this order at these settings, as `method.exactness`
-  says. `sampling`: as in decoding, temperature 0 by default; penalties, which depend on an order,
+  says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding, temperature 0 by default; penalties, which depend on an order,
   are refused. `key`: a seed or key, folded with the row index, or a [B] array of keys. Sizes are
   rounded up to those of `mtjax.buckets`, so that other blanks cost no compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, a given query
-  token, a rank that is no order of the asked entries, and settings out of their range.
+  token, a rank that is no order of the asked entries or beside a method that decides on one, and
+  settings out of their range.
   """
-  problem, size = _prepare(model, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key)
   clock = Stopwatch()
   with clock.running():
     state = jax.block_until_ready(_fill(model, method, params, problem))
@@ -65,7 +68,7 @@ def stream(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -74,7 +77,7 @@ def stream(
 
   Open entries have `when` 0. The same tokens and errors, the errors at once.
   """
-  problem, size = _prepare(model, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key)
   return _stream(model, params, method, problem, size)
 
 
@@ -90,6 +93,9 @@ def _stream(model, params, method, problem, size):
 
 
 def _begin(model, method, params, problem):
+  if isinstance(method, Confidence):
+    return confidence.start(model, params, method, problem)
+
   def choose(law, place):
     del place
     return draw(law, problem.key, jnp.zeros_like(problem.total))
@@ -99,6 +105,8 @@ def _begin(model, method, params, problem):
 
 def _go_on(model, method, params, problem, state: FillState) -> FillState:
   """One round; a phase that no row needs any more is skipped."""
+  if isinstance(method, Confidence):
+    return confidence.turn(model, params, method, problem, state)
   state = turn(model, params, method, problem, state, method.round[0])
   for phase in method.round[1:]:
     step = functools.partial(turn, model, params, method, problem, phase=phase)
@@ -125,8 +133,10 @@ def _fill(model, method, params, problem):
   )
 
 
-def _prepare(model, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
+def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
   """Checks, and sizes rounded up; the size that the canvas had."""
+  if isinstance(method, Confidence) and rank is not None:
+    raise ValueError("Confidence decides on the order as it fills: give no rank")
   vocab = model.config.vocab_size
   given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
   batch, size = token.shape

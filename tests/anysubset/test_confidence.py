@@ -13,7 +13,7 @@ from mtjax.anysubset.orders import lattice, order_of_passes
 from mtjax.sampling import Sampling
 from mtjax.types import Exactness
 from tests.anysubset.set_network import SetNetwork, consistent_tables, row_of
-from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_law
+from tests.anysubset.table_network import TableNetwork, conditional, sequential_law
 from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
 
 CRITERIA = sorted(confidence.CRITERIA)

@@ -13,7 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.density import log_likelihood
-from mtjax.anysubset.orders import lattice
 from mtjax.models import Model, Params
 
 
@@ -51,10 +50,15 @@ def decomposition(
 
 
 def log_marginal(
-  model: Model, params: Params, canvas: Canvas, subset: Bool[np.ndarray, "B L"]
+  model: Model,
+  params: Params,
+  canvas: Canvas,
+  subset: Bool[np.ndarray, "B L"],
+  base: Int[np.ndarray, "B L"] | None = None,
 ) -> Float[np.ndarray, " B"]:
   """log p(x_S) of entries S of a canvas, from what is given alone, in one forward pass, in nats.
 
+  The path up to S is that of the base order (None: from left to right, as the model was trained).
   The other asked entries are left out, not summed over: nobody sees them. So a conditional of any
   two subsets comes of two passes, log p(x_A, x_B) - log p(x_B), as in MAC; a single pass with B
   given is `log_likelihood`, and agrees with it as far as the model is consistent. Where S is the
@@ -68,4 +72,5 @@ def log_marginal(
   if (subset & ~asked).any():
     raise ValueError("a marginal is of asked entries: some of the subset are given, or padding")
   alone = canvas.replace(asked=jnp.asarray(subset))
-  return log_likelihood(model, params, alone, lattice(alone)).sum(axis=1)
+  rank = decomposition(alone.asked, None if base is None else jnp.asarray(base))
+  return log_likelihood(model, params, alone, rank).sum(axis=1)

@@ -64,7 +64,7 @@ def test_the_lattice_of_five_has_31_edges_where_any_order_has_80(base):
 @pytest.mark.parametrize("base", [None, np.array([3, 0, 4, 1, 2])])
 def test_the_decomposition_is_the_path_of_parents(base):
   for subset in subsets(5):
-    ranks = np.asarray(decomposition(subset[None], None if base is None else base[None]))[0]
+    ranks = np.array(decomposition(subset[None], None if base is None else base[None]))[0]
     for rank in range(int(subset.sum()), 0, -1):
       subset, element = parent(subset, base)
       assert ranks[element] == rank

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from mtjax.anysubset import confidence
+from mtjax.anysubset import confidence, single_stream_turns
 from mtjax.anysubset.canvas import Canvas, query_token
 from mtjax.anysubset.confidence import Confidence
-from mtjax.anysubset.methods import FillMethod, SelfDraft
+from mtjax.anysubset.methods import FillMethod, SelfDraft, Sequential
 from mtjax.anysubset.orders import asked_in_order, lattice
+from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
 from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
 from mtjax.buckets import bucket
@@ -54,8 +55,9 @@ def fill(
   `mtjax.buckets`, so that other blanks cost no compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, a given query
-  token, a rank that is no order of the asked entries or beside a method that decides on one, and
-  settings out of their range.
+  token, a rank that is no order of the asked entries or beside a method that decides on one,
+  settings out of their range, and any method but `Sequential` with a single-stream model, whose
+  cache would be wrong.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   clock = Stopwatch()
@@ -96,6 +98,8 @@ def _stream(model, params, method, problem, size):
 def _begin(model, method, params, problem):
   if isinstance(method, Confidence):
     return confidence.start(model, params, method, problem)
+  if is_single_stream(model.config):
+    return single_stream_turns.start(model, params, problem)
 
   def choose(law, place):
     del place
@@ -108,6 +112,8 @@ def _go_on(model, method, params, problem, state: FillState) -> FillState:
   """One round; a phase that no row needs any more is skipped."""
   if isinstance(method, Confidence):
     return confidence.turn(model, params, method, problem, state)
+  if is_single_stream(model.config):
+    return single_stream_turns.turn(model, params, problem, state)
   state = turn(model, params, method, problem, state, method.round[0])
   for phase in method.round[1:]:
     step = functools.partial(turn, model, params, method, problem, phase=phase)
@@ -138,6 +144,8 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
   """Checks, and sizes rounded up; the size that the canvas had."""
   if isinstance(method, Confidence) and rank is not None:
     raise ValueError("Confidence decides on the order as it fills: give no rank")
+  if not isinstance(method, Sequential):
+    check_two_streams(model.config, type(method).__name__)
   vocab = model.config.vocab_size
   given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
   batch, size = token.shape

@@ -25,6 +25,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas, two_stream
+from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Model, Params
 
 MOST_ASKED = 12  # of the exact bound: 4095 passes
@@ -125,6 +126,7 @@ def _maskings(key, asked, samples) -> Bool[Array, "B S L"]:
 
 
 def _checked(model, canvas) -> Bool[np.ndarray, "B L"]:
+  check_two_streams(model.config, "the bound of masked diffusion")
   token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
   known, vocab = token[asked], model.config.vocab_size
   if not asked.any(axis=1).all():

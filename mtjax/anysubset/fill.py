@@ -15,7 +15,7 @@ from mtjax.anysubset.canvas import Canvas, query_token
 from mtjax.anysubset.confidence import Confidence
 from mtjax.anysubset.methods import FillMethod, SelfDraft, Sequential
 from mtjax.anysubset.orders import asked_in_order, lattice
-from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
+from mtjax.anysubset.single_stream import check_start, check_two_streams, is_single_stream
 from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
 from mtjax.buckets import bucket
@@ -146,6 +146,7 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
     raise ValueError("Confidence decides on the order as it fills: give no rank")
   if not isinstance(method, Sequential):
     check_two_streams(model.config, type(method).__name__)
+  check_start(model.config, canvas)
   vocab = model.config.vocab_size
   given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
   batch, size = token.shape

@@ -11,6 +11,7 @@ was read, or wants the laws of several next positions from one entry, has to rea
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from mtjax import frontier as frontier_lib
@@ -87,4 +88,13 @@ def check_two_streams(config: Any, what: str) -> None:
       f"{config.target_conditioning!r}): an entry's keys are made for its one next position, and "
       "cached for another they would be wrong. Fill with Sequential(), or take a model of two "
       "streams"
+    )
+
+
+def check_start(config: Any, canvas: Canvas) -> None:
+  """Raises ValueError where nothing stands before the first asked entry, to predict it."""
+  if is_single_stream(config) and not np.asarray(canvas.given).any(axis=1).all():
+    raise ValueError(
+      "a single-stream model predicts an entry from the one before it in the order: every text "
+      "needs a given entry, and a model with a sink (extra_embeddings of at least 2) gives it one"
     )

@@ -16,9 +16,10 @@ from mtjax.train.step import Loss
 def any_subset_loss(model: Model, masking: Masking) -> Loss:
   """-log p(asked | given) under the lattice's order, nats an asked token (2504.20456, sec. 4).
 
-  In one pass, of two streams or, for a model with `target_conditioning`, of one. On rows of packed documents, each blind to the others. The first entry of a document, or of what
-  a row holds of one, becomes the model's sink: always given. Reports `rate`, the share of tokens
-  asked. Raises ValueError for a model without a query embedding and a sink.
+  In one pass, of two streams or, for a model with `target_conditioning`, of one. On rows of packed
+  documents, each blind to the others. The first entry of a document, or of what a row holds of one,
+  becomes the model's sink: always given. Reports `rate`, the share of tokens asked. Raises
+  ValueError for a model without a query embedding and a sink.
   """
   sink = sink_token(model.config)
   if sink is None:

@@ -90,8 +90,9 @@ def run() -> None:
         progress=lambda doing, name=name: status.update(f"{name}: {doing}"),
       )
     table = Table(
-      "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass", "-log p drawn", "exact match",
-      title=f"{name}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats a token, "
+      "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
+      "-log p drawn", "exact match",
+      title=f"{name}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
       f"first pass {report.first_milliseconds:.1f} ms",
       title_justify="left",
     )  # fmt: skip

@@ -24,8 +24,12 @@ from mtjax import launch
 TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
 _DATA = flags.DEFINE_string("data", None, "The task's file.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
-_ORDERS = flags.DEFINE_list("orders", "lattice", "lattice, random, left_to_right.")
-_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "ngram"], "Filling.")
+_ORDERS = flags.DEFINE_list(
+  "orders",
+  "lattice",
+  "lattice, right_to_left, random, left_to_right, max_probability, entropy, margin.",
+)
+_METHOD = flags.DEFINE_string("method", "self", "sequential, self, fused, once, ngram, confidence.")
 _WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the task's.", 0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
@@ -39,7 +43,7 @@ _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
   path = launch.required(_DATA, "SingleLineInfilling.jsonl.gz")
   launch.check_output(_RECORDS.value)
-  from mtjax.anysubset import ContextNGram, Fused, SelfDraft, Sequential
+  from mtjax.anysubset.named import method_named
   from mtjax.evaluate.infilling import records as records_lib
   from mtjax.evaluate.infilling import run as run_lib
   from mtjax.evaluate.infilling.tasks import named_task, training_texts
@@ -56,8 +60,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
     return
   task = named_task(TASK.value, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
-  makers = dict(self=SelfDraft, fused=Fused, ngram=ContextNGram)
-  method = Sequential() if _METHOD.value == "sequential" else makers[_METHOD.value](_WINDOW.value)
+  method = method_named(_METHOD.value, _WINDOW.value)
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in _ORDERS.value]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, TASK.value)

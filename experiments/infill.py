@@ -3,6 +3,8 @@ r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." 
 --length is given once for all blanks or once for each, as a number or as candidates, from which the
 likeliest is taken: --length=2,4,6. The text is shown as it fills, each token in the colour of its
 forward pass. --picture=when.png draws which position was filled when; --output keeps everything.
+--method=confidence decides the --window surest positions a pass, which is another law (see
+mtjax.anysubset.confidence); the others keep the model's joint law.
 """
 
 import dataclasses
@@ -17,8 +19,10 @@ from mtjax import launch
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _TEXT = flags.DEFINE_string("text", None, "Text with ___ for each blank.")
 _LENGTH = flags.DEFINE_multi_string("length", ["8"], "Tokens of a blank, or candidates: 2,4,6.")
-_METHOD = flags.DEFINE_enum("method", "self", ["sequential", "self", "fused", "once", "ngram"], "How.")
-_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
+_METHOD = flags.DEFINE_string(
+  "method", "self", "sequential, self, fused, once, ngram or confidence."
+)
+_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted or decided at once.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
@@ -31,7 +35,7 @@ def run() -> None:
   lengths = _lengths()
   launch.check_output(_OUTPUT.value)
   launch.check_output(_PICTURE.value)
-  from mtjax.anysubset import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
+  from mtjax.anysubset.named import method_named
   from mtjax.infill import infill, stream_infill
   from mtjax.presets import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
@@ -39,11 +43,10 @@ def run() -> None:
   from mtjax.sampling import Sampling
   from mtjax.text import TextModel
 
+  method = method_named(_METHOD.value, _WINDOW.value)
   loaded = load_pretrained(_MODEL.value)
   params = weights_for_decoding(loaded.params, "stored")
   model = TextModel(loaded.model, params, loaded.tokenizer)
-  makers = dict(self=SelfDraft, fused=Fused, once=DraftOnce, ngram=ContextNGram)
-  method = Sequential() if _METHOD.value == "sequential" else makers[_METHOD.value](_WINDOW.value)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
   console = Console(highlight=False)

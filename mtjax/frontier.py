@@ -166,23 +166,29 @@ def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
 def concatenate(*parts: Frontier) -> Frontier:
   """One frontier of several, entries in the order given. Stamps keep their meaning across parts.
 
-  Raises ValueError when the numbers of interval dimensions differ, and for parts with `hidden`
-  (an index would change its meaning).
+  Raises ValueError when the numbers of interval dimensions differ, for parts with `hidden`
+  (an index would change its meaning), and where some of the parts have targets.
   """
   if len({part.stamp.shape[1] for part in parts}) != 1:
     raise ValueError("the parts must have the same number of interval dimensions")
   if any(part.hidden is not None for part in parts):
     raise ValueError("hide a key after concatenating: `hidden` is an index into the whole frontier")
-  own = None
+  if len({part.target is None for part in parts}) != 1:
+    raise ValueError("some of the parts say which position an entry predicts, some do not")
+  own = target = None
   if any(part.own is not None for part in parts):
     own = jnp.concatenate(
       [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
     )
 
+  if parts[0].target is not None:
+    target = jnp.concatenate([part.target for part in parts], axis=1)
+
   def join(name):
     return jnp.concatenate([getattr(part, name) for part in parts], axis=-1)
 
-  return Frontier(*(join(name) for name in ("token", "position", "stamp", "lo", "hi")), own=own)
+  joined = (join(name) for name in ("token", "position", "stamp", "lo", "hi"))
+  return Frontier(*joined, own=own, target=target)
 
 
 def both(one: Frontier, other: Frontier) -> Frontier:

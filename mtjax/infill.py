@@ -10,6 +10,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from mtjax.anysubset import (
   Canvas,
+  Confidence,
   Filled,
   FillMethod,
   SelfDraft,
@@ -46,7 +47,7 @@ def infill(
   text: str,
   *,
   lengths: Lengths,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
 ) -> Infilling:
@@ -74,7 +75,7 @@ def stream_infill(
   text: str,
   *,
   lengths: Lengths,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
 ) -> Iterator[Infilling]:

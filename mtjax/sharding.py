@@ -30,7 +30,8 @@ Rules = Sequence[tuple[str, P]]
 RULES: Rules = (
   (r"embedding/(table|int8)$", P(MODEL, None)),
   (r"embedding/scale$", P(MODEL)),
-  (r"(positions|extra)/table$", P()),
+  (r"(positions|extra|target)/table$", P()),
+  (r"modulation/(kernel|int8|bias|scale)$", P()),
   (r"(attention/qkv|mlp/gate_up|mlp/up|head)/(kernel|int8)$", P(None, MODEL)),
   (r"(attention/qkv|mlp/gate_up|mlp/up|head)/(bias|scale)$", P(MODEL)),
   (r"(attention/out|mlp/down)/(kernel|int8)$", P(MODEL, None)),

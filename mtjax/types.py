@@ -38,6 +38,7 @@ class Frontier:
   hi: Int[Array, "B K T"]
   hidden: Int[Array, "B T"] | None = None  # one key that a query does not see; -1: none
   own: Bool[Array, "B T"] | None = None  # entries that see themselves whatever the intervals say
+  target: Int[Array, "B T"] | None = None  # position that a single-stream entry predicts; -1: none
 
   @property
   def batch(self) -> int:

@@ -42,7 +42,11 @@ def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
 
 def test_a_length_may_be_chosen(folder):
   code, shown, errors = launch(
-    "experiments.infill", f"--model={folder}", "--text=The cat ___ .", "--length=2,3"
+    "experiments.infill",
+    f"--model={folder}",
+    "--text=The cat ___ .",
+    "--length=2,3",
+    "--method=confidence",
   )
   assert code == 0 and "lengths " in shown, errors
 

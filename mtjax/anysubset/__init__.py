@@ -1,6 +1,7 @@
 """Any-subset autoregressive models (2504.20456): any positions given, any positions asked."""
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
+from mtjax.anysubset.confidence import Confidence
 from mtjax.anysubset.density import log_likelihood
 from mtjax.anysubset.fill import Filled, fill, stream
 from mtjax.anysubset.methods import (
@@ -15,6 +16,7 @@ from mtjax.anysubset.orders import lattice
 
 __all__ = [
   "Canvas",
+  "Confidence",
   "ContextNGram",
   "DraftOnce",
   "FillMethod",

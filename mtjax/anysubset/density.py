@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.canvas import Canvas, two_stream
+from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.orders import asked_in_order, lattice
+from mtjax.anysubset.single_stream import asking, check_start
 from mtjax.buckets import bucket
 from mtjax.models import Model, Params
 
@@ -21,13 +22,14 @@ def log_likelihood(
   """log p of every asked entry given the given ones and the asked ones of lower rank, in nats.
 
   Its sum over a row is log p(asked | given), exactly, under the order `rank` (None: the lattice's):
-  all conditionals come of one two-stream pass (2504.20456, sec. 4). 0 where nothing is asked. The
-  canvas's tokens are the text. Logits are held for a few entries at a time.
+  all conditionals come of one pass, of two streams (2504.20456, sec. 4) or of one. 0 where nothing
+  is asked. The canvas's tokens are the text. Logits are held for a few entries at a time.
 
-  Raises ValueError, before compilation, for tokens outside the vocabulary and for ranks that are no
-  order of the asked entries.
+  Raises ValueError, before compilation, for tokens outside the vocabulary, for ranks that are no
+  order of the asked entries, and for a text that a single-stream model has nothing to begin with.
   """
   config = model.config
+  check_start(config, canvas)
   token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
   known = token[asked]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
@@ -49,9 +51,10 @@ def log_likelihood(
 
 @functools.partial(jax.jit, static_argnames="model")
 def _log_likelihood(model, params, canvas, rank, order):
-  frontier = two_stream(model.config, canvas, rank, order)
+  frontier, rows = asking(model.config, canvas, rank, order)
   none = jnp.zeros((order.shape[0], 0), jnp.int32)
-  features = model.forward(params, frontier, rows=none).features[:, canvas.size :]
+  features = model.forward(params, frontier, rows=none).features
+  features = jnp.take_along_axis(features, rows[:, :, None], axis=1)
   token = jnp.take_along_axis(canvas.token, jnp.maximum(order, 0), axis=1)
 
   def read(part):

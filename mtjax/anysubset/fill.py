@@ -10,9 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
+from mtjax.anysubset import confidence, single_stream_turns
 from mtjax.anysubset.canvas import Canvas, query_token
-from mtjax.anysubset.methods import FillMethod, SelfDraft
+from mtjax.anysubset.confidence import Confidence
+from mtjax.anysubset.methods import FillMethod, SelfDraft, Sequential
 from mtjax.anysubset.orders import asked_in_order, lattice
+from mtjax.anysubset.single_stream import check_start, check_two_streams, is_single_stream
 from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
 from mtjax.buckets import bucket
@@ -37,7 +40,7 @@ def fill(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -46,14 +49,17 @@ def fill(
 
   `rank`: the order (mtjax.anysubset.orders; None: the lattice's, which the model was trained
   for). The law is that of `Sequential` in this order at these settings, as `method.exactness`
-  says. `sampling`: as in decoding, temperature 0 by default; penalties, which depend on an order,
-  are refused. `key`: a seed or key, folded with the row index, or a [B] array of keys. Sizes are
-  rounded up to those of `mtjax.buckets`, so that other blanks cost no compilation.
+  says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding,
+  temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
+  key, folded with the row index, or a [B] array of keys. Sizes are rounded up to those of
+  `mtjax.buckets`, so that other blanks cost no compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, a given query
-  token, a rank that is no order of the asked entries, and settings out of their range.
+  token, a rank that is no order of the asked entries or beside a method that decides on one,
+  settings out of their range, and any method but `Sequential` with a single-stream model, whose
+  cache would be wrong.
   """
-  problem, size = _prepare(model, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key)
   clock = Stopwatch()
   with clock.running():
     state = jax.block_until_ready(_fill(model, method, params, problem))
@@ -65,7 +71,7 @@ def stream(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod = SelfDraft(),
+  method: FillMethod | Confidence = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -74,7 +80,7 @@ def stream(
 
   Open entries have `when` 0. The same tokens and errors, the errors at once.
   """
-  problem, size = _prepare(model, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key)
   return _stream(model, params, method, problem, size)
 
 
@@ -90,6 +96,11 @@ def _stream(model, params, method, problem, size):
 
 
 def _begin(model, method, params, problem):
+  if isinstance(method, Confidence):
+    return confidence.start(model, params, method, problem)
+  if is_single_stream(model.config):
+    return single_stream_turns.start(model, params, problem)
+
   def choose(laws, place):
     del place
     return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
@@ -99,6 +110,10 @@ def _begin(model, method, params, problem):
 
 def _go_on(model, method, params, problem, state: FillState) -> FillState:
   """One round; a phase that no row needs any more is skipped."""
+  if isinstance(method, Confidence):
+    return confidence.turn(model, params, method, problem, state)
+  if is_single_stream(model.config):
+    return single_stream_turns.turn(model, params, problem, state)
   state = turn(model, params, method, problem, state, method.round[0])
   for phase in method.round[1:]:
     step = functools.partial(turn, model, params, method, problem, phase=phase)
@@ -125,8 +140,13 @@ def _fill(model, method, params, problem):
   )
 
 
-def _prepare(model, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
+def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
   """Checks, and sizes rounded up; the size that the canvas had."""
+  if isinstance(method, Confidence) and rank is not None:
+    raise ValueError("Confidence decides on the order as it fills: give no rank")
+  if not isinstance(method, Sequential):
+    check_two_streams(model.config, type(method).__name__)
+  check_start(model.config, canvas)
   vocab = model.config.vocab_size
   given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
   batch, size = token.shape

@@ -1,11 +1,15 @@
 """Orders of a canvas: the rank of every entry. Given entries have rank 0, asked ones 1, 2, ..."""
 
+import dataclasses
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas
+from mtjax.types import Exactness
 
 
 def lattice(canvas: Canvas) -> Int[Array, "B L"]:
@@ -28,14 +32,51 @@ def random_order(canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
   return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.asked
 
 
-ORDERS = ("lattice", "random")
+def right_to_left(canvas: Canvas) -> Int[Array, "B L"]:
+  """The lattice's order reversed: asked entries from right to left."""
+  return (jnp.sum(canvas.asked, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.asked
+
+
+def order_of_passes(canvas: Canvas, when: Int[np.ndarray, "B L"]) -> Int[Array, "B L"]:
+  """Ranks of a canvas that was filled: by the pass that decided an entry, from left to right in it.
+
+  The order that `Confidence` found. A pass that decides several entries draws each without the
+  others, so the density under this order is what they were drawn from where every pass decided one.
+  Raises ValueError for asked entries that no pass has decided.
+  """
+  asked, when = np.asarray(canvas.asked), np.asarray(when)
+  if (when[asked] < 1).any():
+    raise ValueError("there are asked entries that no pass has decided")
+  late = np.where(asked, when, np.iinfo(np.int32).max)
+  place = np.argsort(np.argsort(late, axis=1, kind="stable"), axis=1, kind="stable")
+  return jnp.asarray((place + 1) * asked, jnp.int32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Order:
+  """An order that is fixed before anything is drawn, and what it does to the law.
+
+  Fixed orders are lossless: the text has the model's joint law of that order, exactly. That it is
+  the order the model was trained for, no label says. An order that is chosen from what the model
+  says on the way is a method of its own (`mtjax.anysubset.confidence`), and changes the law.
+  """
+
+  ranks: Callable[[Canvas, PRNGKeyArray], Int[Array, "B L"]]
+  exactness: Exactness = Exactness.LOSSLESS
+
+
+ORDERS = {
+  "lattice": Order(lambda canvas, key: lattice(canvas)),
+  "right_to_left": Order(lambda canvas, key: right_to_left(canvas)),
+  "random": Order(random_order),
+}
 
 
 def order_named(name: str, canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
   """Ranks of one of ORDERS. Raises ValueError for another name."""
   if name not in ORDERS:
     raise ValueError(f"order {name!r} is not one of {', '.join(ORDERS)}")
-  return lattice(canvas) if name == "lattice" else random_order(canvas, key)
+  return ORDERS[name].ranks(canvas, key)
 
 
 def asked_in_order(

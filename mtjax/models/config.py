@@ -77,6 +77,9 @@ class TransformerConfig:
 
   Norm placement: `pre` (Llama), `post` (OLMo 2: the branch output is normed), `sandwich` (Gemma:
   both). `qk_norm`: none, per `head` (Qwen3, Gemma 3), or over the `full` projection (OLMo 2).
+  `target_conditioning`: how an entry of a single-stream any-order model learns which position it
+  predicts: a learned vector `added` to its embedding (sigma-GPT 2404.09562), or one that modulates
+  the norms of every layer (`adaptive_norm`: AO-GPT 2506.19935; pre-norm models).
   """
 
   vocab_size: int
@@ -107,6 +110,7 @@ class TransformerConfig:
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
   attention: Literal["best", Implementation] = "best"  # a name never falls back
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
+  target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
 
   def __post_init__(self):
     for name, hint in typing.get_type_hints(type(self)).items():
@@ -125,6 +129,8 @@ class TransformerConfig:
     for layer in self.layers:
       if layer.window is not None and layer.window < 1:
         raise ValueError(f"a sliding window must be at least 1, got {layer.window}")
+    if self.target_conditioning == "adaptive_norm" and self.norm_placement != "pre":
+      raise ValueError(f"adaptive_norm modulates norms before branches, not {self.norm_placement}")
     ends = (0, *self.exits)
     if self.exits and (ends != tuple(sorted(set(ends))) or ends[-1] != len(self.layers)):
       raise ValueError(

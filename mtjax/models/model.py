@@ -25,6 +25,8 @@ class Model:
   def init(self, key: PRNGKeyArray) -> Params:
     """Fresh float32 parameters: a plain nested dict."""
     frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
+    if self.config.target_conditioning != "none":
+      frontier = frontier.replace(target=frontier.position)
     return jax.jit(self._network.init)(key, frontier, None, None)["params"]
 
   def shapes(self) -> Params:
@@ -72,6 +74,11 @@ class Model:
       raise ValueError("hidden states go in where, and only where, the layers do not begin at 0")
     if frontier.position.shape != frontier.token.shape:
       raise ValueError(f"positions {frontier.position.shape} for tokens {frontier.token.shape}")
+    if (frontier.target is None) != (self.config.target_conditioning == "none"):
+      raise ValueError(
+        "a single-stream model (target_conditioning) must be told which position each entry "
+        "predicts, Frontier.target, and no other can be; see mtjax.anysubset.single_stream"
+      )
     if cache is not None and cache.length.shape[0] != frontier.batch:
       raise ValueError(f"cache of {cache.length.shape[0]} rows, frontier of {frontier.batch}")
     if cache is not None and len(cache.layers) != last - first:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax.attention import attention
 from mtjax.cache import KVCache
+from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, TransformerConfig
 from mtjax.models.linear import Embedding, Linear
 from mtjax.types import Frontier, LayerKV, Output
@@ -133,6 +134,25 @@ class Block(nn.Module):
     return x + (norm(name="mlp_post_norm")(h) if after else h), fresh
 
 
+class ConditionedBlock(nn.Module):
+  """A pre-norm block whose branches are modulated by what each entry predicts."""
+
+  config: TransformerConfig
+  layer: Layer
+
+  @nn.compact
+  def __call__(self, x, frontier, cache, cached, angles, target):
+    c = self.config
+    norm = functools.partial(Norm, c.norm, c.norm_eps)
+    project = Linear(6 * c.dim, True, x.dtype, nn.initializers.zeros, name="modulation")
+    of_attention, of_mlp = modulations(project(conditioned(target)))
+    h = of_attention.before(norm(name="attention_norm")(x))
+    h, fresh = Attention(c, self.layer, name="attention")(h, frontier, cache, cached, angles)
+    x = x + of_attention.after(h)
+    h = of_mlp.before(norm(name="mlp_norm")(x))
+    return x + of_mlp.after(Mlp(c, name="mlp")(h)), fresh
+
+
 class Transformer(nn.Module):
   """The network behind `Model.forward` and `Model.segment`; see there for the contracts."""
 
@@ -163,11 +183,19 @@ class Transformer(nn.Module):
       rope: self._angles(rope, frontier.position)
       for rope in {layer.rope for layer in layers} - {None}
     }
-    block = nn.remat(Block) if c.remat == "layer" else Block
+    block, more = Block, ()
+    if c.target_conditioning != "none":
+      vector = Embedding(c.max_position, c.dim, dtype, name="target")
+      target = known_targets(vector(jnp.maximum(frontier.target, 0)), frontier.target)
+      if c.target_conditioning == "adaptive_norm":
+        block, more = ConditionedBlock, (target,)
+      elif hidden is None:
+        x += target
+    block = nn.remat(block) if c.remat == "layer" else block
     fresh = []
     for index, layer in enumerate(layers, self.first):
       cached = None if cache is None else cache.layers[index - self.first]
-      x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles)
+      x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles, *more)
       fresh.append(kv)
     hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)

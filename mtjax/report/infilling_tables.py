@@ -23,11 +23,15 @@ _COLUMNS = {
 }
 
 
-def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float]]) -> Table:
+def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Table:
   """`summaries`: of `mtjax.evaluate.infilling.run.summary`, by order; all of one task."""
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
   table = Table("order", *titles, title=title, title_justify="left", box=box.SIMPLE_HEAD)
   for order, figures in summaries.items():
-    table.add_row(order, *(_COLUMNS[name][1].format(figures[name]) for name in names))
+    cells = (figures[name] for name in names)
+    table.add_row(
+      order,
+      *("" if x is None else _COLUMNS[n][1].format(x) for n, x in zip(names, cells, strict=True)),
+    )
   return table

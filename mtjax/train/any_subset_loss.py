@@ -1,12 +1,13 @@
-"""The loss of an any-subset model: the joint law of all asked tokens, in one two-stream pass."""
+"""The loss of an any-subset model: the joint law of all asked tokens, in one pass."""
 
 import jax
 import jax.numpy as jnp
 
 from mtjax.anysubset import masking as masking_lib
-from mtjax.anysubset.canvas import Canvas, sink_token, two_stream
+from mtjax.anysubset.canvas import Canvas, sink_token
 from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import lattice
+from mtjax.anysubset.single_stream import asking
 from mtjax.models import Model, Params
 from mtjax.train.objectives import Total, next_token
 from mtjax.train.step import Loss
@@ -15,9 +16,10 @@ from mtjax.train.step import Loss
 def any_subset_loss(model: Model, masking: Masking) -> Loss:
   """-log p(asked | given) under the lattice's order, nats an asked token (2504.20456, sec. 4).
 
-  On rows of packed documents, each blind to the others. The first entry of a document, or of what
-  a row holds of one, becomes the model's sink: always given. Reports `rate`, the share of tokens
-  asked. Raises ValueError for a model without a query embedding and a sink.
+  In one pass, of two streams or, for a model with `target_conditioning`, of one. On rows of packed
+  documents, each blind to the others. The first entry of a document, or of what a row holds of one,
+  becomes the model's sink: always given. Reports `rate`, the share of tokens asked. Raises
+  ValueError for a model without a query embedding and a sink.
   """
   sink = sink_token(model.config)
   if sink is None:
@@ -36,8 +38,7 @@ def any_subset_loss(model: Model, masking: Masking) -> Loss:
     size = token.shape[1]
     queries = min(masking.queries or size, size)
     query, each = masking_lib.choose(choice_key, asked, queries)
-    frontier = two_stream(model.config, canvas, lattice(canvas), query, document)
-    rows = jnp.broadcast_to(size + jnp.arange(queries), query.shape)
+    frontier, rows = asking(model.config, canvas, lattice(canvas), query, document)
     logits = model.forward(params, frontier, rows=rows).logits
     targets = jnp.take_along_axis(token, jnp.maximum(query, 0), axis=1)
     # The sink is no token of the vocabulary; where it is read, the weight is 0.

@@ -45,6 +45,8 @@ class RunConfig:
     # What came after runs that are still being continued counts where it is used.
     if not model["exits"]:
       del model["exits"]
+    if model["target_conditioning"] == "none":
+      del model["target_conditioning"]
     used: dict[str, Any] = {"init": self.init} if self.init else {}
     if self.objective == "any_subset":
       used["masking"] = dataclasses.asdict(self.masking)

@@ -23,6 +23,9 @@ def defaults() -> ConfigDict:
         # and 6 layers, which share norm and head (mtjax/train/sorted_loss.py). (): the last alone.
         exits=(),
         extra_embeddings=0,  # an any-subset model has 2: its query and its sink
+        # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told
+        # which position to predict (mtjax/anysubset/single_stream.py). "none": two streams.
+        target_conditioning="none",
       ),
       init="",  # weights to begin with: a bundled model, a folder or an id; "": random ones
       objective="next_token",  # or "any_subset": all asked tokens from all given ones, jointly

@@ -12,8 +12,8 @@ def initial_params(model: Model, source: str) -> Params | None:
   """float32 parameters of the first layers of a bundled model, a folder or a hub id.
 
   None for "": random ones. The model may have fewer layers than the source, whose first ones it
-  then takes, and extra embeddings that the source has not, which begin at random; in all else the
-  two must agree. Raises ValueError with what differs.
+  then takes, and extra embeddings and a target conditioning that the source has not, which begin at
+  random; in all else the two must agree. Raises ValueError with what differs.
   """
   if not source:
     return None
@@ -28,10 +28,17 @@ def initial_params(model: Model, source: str) -> Params | None:
     )
   new_extra = model.config.extra_embeddings and not found.config.extra_embeddings
   config = dataclasses.replace(model.config, extra_embeddings=0) if new_extra else model.config
+  new_target = found.config.target_conditioning == "none" != config.target_conditioning
+  config = dataclasses.replace(config, target_conditioning="none") if new_target else config
   wrong = differences(config, found.prefix(layers).config)
   if wrong:
     raise ValueError(f"the model is not that of init {source!r}: {'; '.join(wrong)}")
   params = prefix_params(params, layers)
-  if new_extra:
-    params = dict(params, extra=model.init(jax.random.key(0))["extra"])
-  return params
+  return _with(params, model.init(jax.random.key(0))) if new_extra or new_target else params
+
+
+def _with(params: Params, more: Params) -> Params:
+  """What `params` lacks, from `more`."""
+  if not isinstance(params, dict):
+    return params
+  return {k: _with(params[k], v) if k in params else v for k, v in more.items()}

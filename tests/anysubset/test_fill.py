@@ -18,7 +18,14 @@ from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
 
-METHODS = [Sequential(), SelfDraft(3), SelfDraft(3, bonus=False), Fused(2), DraftOnce(3), ContextNGram(3)]
+METHODS = [
+  Sequential(),
+  SelfDraft(3),
+  SelfDraft(3, bonus=False),
+  Fused(2),
+  DraftOnce(3),
+  ContextNGram(3),
+]
 TEXT = np.array([[1, 0, 2, 2, 0, 1]])
 ASKED = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)

@@ -16,17 +16,31 @@ from mtjax.models import TransformerConfig
 
 def read(raw: Raw) -> TransformerConfig:
   return dataclasses.replace(
-    llama.read(raw), extra_embeddings=int(required(raw, "extra_embeddings"))
+    llama.read(raw),
+    extra_embeddings=int(required(raw, "extra_embeddings")),
+    target_conditioning=raw.get("target_conditioning", "none"),
   )
 
 
 def write(config: TransformerConfig) -> dict[str, Any]:
-  return dict(**llama.write(config), extra_embeddings=config.extra_embeddings)
+  out = dict(**llama.write(config), extra_embeddings=config.extra_embeddings)
+  if config.target_conditioning != "none":
+    out["target_conditioning"] = config.target_conditioning
+  return out
 
 
 def recipes(config: TransformerConfig) -> dict[str, Recipe]:
   extra = whole("rows", "model.extra_embeddings.weight", config.extra_embeddings, config.dim)
-  return {**decoder_recipes(config), "extra/table": extra}
+  out = {**decoder_recipes(config), "extra/table": extra}
+  if config.target_conditioning != "none":
+    name = "model.target_positions.weight"
+    out["target/table"] = whole("rows", name, config.max_position, config.dim)
+  if config.target_conditioning == "adaptive_norm":
+    for index in range(len(config.layers)):
+      ours, theirs = f"layer_{index}/modulation", f"model.layers.{index}.modulation"
+      out[f"{ours}/kernel"] = whole("out_in", f"{theirs}.weight", 6 * config.dim, config.dim)
+      out[f"{ours}/bias"] = whole("rows", f"{theirs}.bias", 6 * config.dim)
+  return out
 
 
 def refusal(config: TransformerConfig) -> str | None:

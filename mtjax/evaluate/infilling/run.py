@@ -7,7 +7,16 @@ from collections.abc import Callable, Sequence
 import jax
 import numpy as np
 
-from mtjax.anysubset import FillMethod, SelfDraft, fill, log_likelihood, make_canvas, sink_token
+from mtjax.anysubset import (
+  Confidence,
+  FillMethod,
+  SelfDraft,
+  fill,
+  log_likelihood,
+  make_canvas,
+  sink_token,
+)
+from mtjax.anysubset.confidence import CRITERIA
 from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
 from mtjax.anysubset.orders import order_named
 from mtjax.evaluate.infilling.examples import Example, causal_view, text_of
@@ -15,8 +24,9 @@ from mtjax.evaluate.infilling.protocol import Answer, Record, Task
 from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
-# Those of mtjax.anysubset.orders, and what a causal model would have to do (`causal_view`).
-ORDERS = (*MODEL_ORDERS, "left_to_right")
+# Those of mtjax.anysubset.orders, what a causal model would have to do (`causal_view`), and those
+# that the model's confidence decides as it fills, one entry a pass.
+ORDERS = (*MODEL_ORDERS, "left_to_right", *CRITERIA)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,13 +34,29 @@ class Filler:
   """How blanks are filled. Of it the likelihood of the reference depends on the order alone."""
 
   order: str = "lattice"
-  method: FillMethod = SelfDraft()
+  method: FillMethod | Confidence = SelfDraft()
   temperature: float = 0.0
   seed: int = 0
 
   def __post_init__(self):
     if self.order not in ORDERS:
       raise ValueError(f"order {self.order!r} is not one of {', '.join(ORDERS)}")
+    if isinstance(self.method, Confidence) and self.order not in CRITERIA:
+      raise ValueError(
+        f"confidence decides on the order: give one of {', '.join(CRITERIA)}, not {self.order!r}"
+      )
+
+  @property
+  def decides_order(self) -> bool:
+    return self.order in CRITERIA
+
+  @property
+  def way(self) -> FillMethod | Confidence:
+    """`method`, or in an order of the model's confidence that, as many a pass as it says."""
+    if not self.decides_order:
+      return self.method
+    per_pass = self.method.per_pass if isinstance(self.method, Confidence) else 1
+    return Confidence(self.order, per_pass)
 
 
 def check_model(model: TextModel, task: str) -> None:
@@ -68,7 +94,8 @@ def run(
   """A record of each example; `each` is called with a new one as soon as it is there.
 
   `nats`: -log p of the reference's asked tokens in this order, exactly, in one forward pass;
-  left to right each given the text before it alone. `exact`: whether every asked token is the
+  left to right each given the text before it alone; None where the order comes of what is drawn, so
+  that no one order says how likely a text is. `exact`: whether every asked token is the
   reference's. Draws depend on the seed and the example's name alone, so that what an earlier run
   left, `known`, is what this one would find.
   """
@@ -85,31 +112,34 @@ def run(
 
 def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> Record:
   seen = causal_view(example) if filler.order == "left_to_right" else example
-  order = "lattice" if filler.order == "left_to_right" else filler.order
+  fixed = "lattice" if filler.order == "left_to_right" else filler.order
   token, asked = np.array([seen.tokens]), np.array([seen.asked])
   canvas = make_canvas(model.model.config, token, asked)
   key = jax.random.fold_in(jax.random.key(filler.seed), _number(example.name))
   order_key, fill_key = jax.random.split(key)
-  rank = order_named(order, canvas, order_key)
-  own = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(seen.tokens) :]
+  counted = np.array(example.asked)[: len(seen.tokens)]
+  rank, nats = None, None
+  if not filler.decides_order:
+    rank = order_named(fixed, canvas, order_key)
+    own = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
+    nats = float(-own[counted].sum())
   found = fill(
     model.model,
     model.params,
     canvas,
-    method=filler.method,
+    method=filler.way,
     rank=rank,
     sampling=Sampling(temperature=filler.temperature),
     key=fill_key,
   )
   filled = tuple(found.token[0, -len(seen.tokens) :].tolist())
-  counted = np.array(example.asked)[: len(seen.tokens)]
   answer = Answer(
     filled, text_of(model.tokenizer, filled[example.blank]), text_of(model.tokenizer, filled)
   )
   return dict(
     name=example.name,
     order=filler.order,
-    nats=float(-own[counted].sum()),
+    nats=nats,
     tokens=int(counted.sum()),
     exact=bool((np.array(filled) == token[0])[counted].all()),
     filled=int(asked.sum()),
@@ -119,14 +149,15 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
   )
 
 
-def summary(task: Task, records: Sequence[Record]) -> dict[str, float]:
+def summary(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
   """Figures of the answers in one order; those that every task has come first."""
-  nats, tokens, filled, forwards = (
-    sum(record[field] for record in records) for field in ("nats", "tokens", "filled", "forwards")
+  tokens, filled, forwards = (
+    sum(record[field] for record in records) for field in ("tokens", "filled", "forwards")
   )
+  nats = [record["nats"] for record in records]
   return dict(
     examples=len(records),
-    nats=nats / tokens,
+    nats=None if None in nats else sum(nats) / tokens,
     exact=sum(record["exact"] for record in records) / len(records),
     tokens_per_forward=filled / forwards,
     **task.summary(records),

@@ -1,0 +1,192 @@
+"""Filling in an order that the model's own confidence decides: another law, and named so."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.anysubset.canvas import query_token
+from mtjax.anysubset.state import FillState, Problem
+from mtjax.models import Model, Params
+from mtjax.sampling import draw, process
+from mtjax.types import Exactness
+
+# (processed logits [B, P, V], canvas indices [B, P]) -> tokens [B, P]
+ChooseAll = Callable[[Float[Array, "B P V"], Int[Array, "B P"]], Int[Array, "B P"]]
+
+_READ = 32  # entries whose logits are held at once
+
+
+def max_probability(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
+  """log of the likeliest token's probability (MaskGIT 2202.04200, of the law, not of a draw)."""
+  return jnp.max(jax.nn.log_softmax(logits), axis=-1)
+
+
+def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
+  """sum p log p."""
+  log_p = jax.nn.log_softmax(logits)
+  return jnp.sum(jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * log_p, 0.0), axis=-1)
+
+
+def margin(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
+  """The likeliest token's probability minus the second likeliest's."""
+  best = jax.lax.top_k(jax.nn.softmax(logits), 2)[0]
+  return best[..., 0] - best[..., 1]
+
+
+CRITERIA = {"max_probability": max_probability, "entropy": negative_entropy, "margin": margin}
+
+
+@dataclasses.dataclass(frozen=True)
+class Confidence:
+  """Every pass asks all open entries and decides the `per_pass` surest of them.
+
+  An entry's `criterion` is a statistic of the model's law there, at temperature 1 whatever the
+  sampling is, never of the token that is drawn: ranking by a drawn token's own probability (LLaDA's
+  and MaskGIT's code at a temperature) favours likely tokens, and changes the law even of a model
+  whose conditionals all agree. With one a pass such a model keeps its joint law in whatever order;
+  the conditionals of a trained one do not agree, so its law here is that of no fixed order.
+  Entries of one pass are drawn independently of each other, which changes the law of any model.
+
+  What is decided is read in the order of passes, from left to right within one (`order_of_passes`),
+  so keys and values are cached exactly: density under that order is what the entries were drawn
+  from, at one a pass. A pass computes per_pass contents and a query for every asked entry.
+  """
+
+  criterion: Literal["max_probability", "entropy", "margin"] = "max_probability"
+  per_pass: int = 1
+  exactness = Exactness.APPROXIMATE
+
+  def __post_init__(self):
+    if self.criterion not in CRITERIA:
+      raise ValueError(f"criterion {self.criterion!r} is not one of {', '.join(CRITERIA)}")
+    if self.per_pass < 1:
+      raise ValueError(f"per_pass must be at least 1, got {self.per_pass}")
+
+
+def start(
+  model: Model,
+  params: Params,
+  method: Confidence,
+  problem: Problem,
+  choose: ChooseAll | None = None,
+) -> FillState:
+  """Reads and commits the given entries, and decides the first `per_pass` of each row."""
+  canvas = problem.canvas
+  batch, size = canvas.token.shape
+  contents = frontier_lib.content(
+    canvas.token, canvas.position, jnp.zeros_like(canvas.token), valid=canvas.given
+  )
+  cache = model.allocate(batch, max(size, method.per_pass))
+  state = FillState(
+    cache=cache,
+    token=canvas.token,
+    count=jnp.zeros((batch,), jnp.int32),
+    pending=jnp.ones((batch,), bool),
+    when=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.given),
+    forwards=jnp.zeros((batch,), jnp.int32),
+    kept=None,
+  )
+  path, count = jnp.argsort(~canvas.given, axis=1, stable=True), canvas.given.sum(axis=1)
+  return _decide_surest(model, params, method, problem, state, None, contents, path, count, choose)
+
+
+def turn(
+  model: Model,
+  params: Params,
+  method: Confidence,
+  problem: Problem,
+  state: FillState,
+  choose: ChooseAll | None = None,
+) -> FillState:
+  """One forward pass: reads what the last one decided, and decides the surest open entries."""
+  canvas = problem.canvas
+  newest = (state.when > 0) & (state.when == state.forwards[:, None])
+  newest &= state.active(problem)[:, None]
+  # Canvas indices of what the last pass decided, from left to right.
+  index = jnp.argsort(~newest, axis=1, stable=True)[:, : method.per_pass]
+
+  def at(values):
+    return jnp.take_along_axis(values, index, axis=1)
+
+  rank = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
+  contents = frontier_lib.content(at(state.token), at(canvas.position), rank, valid=at(newest))
+  count = newest.sum(axis=1)
+  return _decide_surest(
+    model, params, method, problem, state, state.cache, contents, rank, count, choose
+  )
+
+
+def _decide_surest(
+  model, params, method, problem, state, cache, contents, path, count, choose
+) -> FillState:
+  """A pass over `contents`, which are committed, and a query for each asked entry."""
+  canvas = problem.canvas
+  batch, most = problem.order.shape
+  open_ = (jnp.arange(most) < problem.total[:, None]) & (_at(state.when, problem.order) == 0)
+  queries = frontier_lib.query(
+    jnp.full((batch, most), query_token(model.config), problem.order.dtype),
+    _at(canvas.position, problem.order),
+    jnp.full_like(problem.order, contents.size),
+  )
+  none = jnp.zeros((batch, 0), jnp.int32)
+  frontier = frontier_lib.concatenate(contents, queries)
+  output = model.forward(params, frontier, cache, none)
+  features = output.features[:, contents.size :]
+  score = _scores(model, params, features, CRITERIA[method.criterion])
+  size = min(method.per_pass, most)
+  sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
+  law = process(
+    model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1)), problem.rules
+  )
+  index = _at(problem.order, place)
+  token = _own_draws(problem, law, index) if choose is None else choose(law, index)
+  return _written(
+    problem,
+    state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
+    jnp.where(sure > -jnp.inf, index, canvas.size),
+    token,
+  )
+
+
+def _written(problem, state, index, token) -> FillState:
+  """Tokens at canvas indices; one past the canvas is nowhere."""
+  active = state.active(problem)
+  forwards = state.forwards + active
+  rows = jnp.arange(index.shape[0])[:, None]
+  return state.replace(
+    token=state.token.at[rows, index].set(token, mode="drop"),
+    when=state.when.at[rows, index].set(forwards[:, None], mode="drop"),
+    count=state.count + jnp.sum(index < problem.canvas.size, axis=1, dtype=jnp.int32),
+    forwards=forwards,
+  )
+
+
+def _scores(model, params, features, criterion):
+  """Of all entries, a few at a time: a vocabulary of logits for each would be large."""
+  batch, most, width = features.shape
+  part = min(most, _READ)
+  padded = jnp.pad(features, ((0, 0), (0, -most % part), (0, 0)))
+  parts = padded.reshape(batch, -1, part, width).swapaxes(0, 1)
+
+  def score(features):
+    logits = model.read(params, features)
+    return criterion(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+
+  scores = jax.lax.map(score, parts)
+  return scores.swapaxes(0, 1).reshape(batch, -1)[:, :most]
+
+
+def _own_draws(problem, law, index):
+  """Each from its row's key and its place in the canvas, which is decided once."""
+  places = [draw(law[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
+  return jnp.stack(places, axis=1)
+
+
+def _at(values, index):
+  return jnp.take_along_axis(values, index, axis=1)

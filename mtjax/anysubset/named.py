@@ -1,0 +1,28 @@
+"""Ways of filling by name, for launchers."""
+
+from mtjax.anysubset.confidence import Confidence
+from mtjax.anysubset.methods import (
+  ContextNGram,
+  DraftOnce,
+  FillMethod,
+  Fused,
+  SelfDraft,
+  Sequential,
+)
+
+# Of each, from the number of entries that a pass may decide.
+METHODS = {
+  "sequential": lambda window: Sequential(),
+  "self": SelfDraft,
+  "fused": Fused,
+  "once": DraftOnce,
+  "ngram": ContextNGram,
+  "confidence": lambda window: Confidence(per_pass=window),
+}
+
+
+def method_named(name: str, window: int) -> FillMethod | Confidence:
+  """One of METHODS. Raises ValueError for another name, and for a window below 1."""
+  if name not in METHODS:
+    raise ValueError(f"method {name!r} is none of {', '.join(METHODS)}")
+  return METHODS[name](window)

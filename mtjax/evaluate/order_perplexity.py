@@ -1,0 +1,93 @@
+"""How well an any-subset model predicts the same tokens in different orders."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from mtjax.anysubset import Canvas, lattice, log_likelihood, sink_token
+from mtjax.anysubset.orders import ORDERS, order_named
+from mtjax.models import Model, Params
+
+LEFT_TO_RIGHT = "left_to_right"
+NAMES = (*ORDERS, LEFT_TO_RIGHT)
+_BY_CHANCE = ("random",)
+
+
+@dataclasses.dataclass(frozen=True)
+class OrderScore:
+  """Of the asked tokens of some texts, in one order."""
+
+  order: str
+  nats: float  # -log p an asked token
+  spread: float  # standard deviation of `nats` over seeds; 0 for an order that has none
+  tokens: int
+
+  @property
+  def perplexity(self) -> float:
+    """Per token; depends on the tokenizer."""
+    return math.exp(self.nats)
+
+
+def order_perplexity(
+  model: Model,
+  params: Params,
+  canvas: Canvas,
+  *,
+  orders: Sequence[str] = NAMES,
+  seeds: int = 4,
+  key: int = 0,
+  batch: int = 8,
+) -> list[OrderScore]:
+  """-log p of the asked entries of B texts under each of `orders`, exactly, a forward pass a text.
+
+  The orders of `mtjax.anysubset.orders` ask the asked entries given all the given ones; `random`
+  does so for each of `seeds` seeds, and spreads as far as the model's conditionals disagree.
+  `left_to_right` is what an autoregressive model does: the same entries are scored, and each sees
+  only what stands to the left of it, given or asked. What it loses to `lattice` is what the given
+  entries on the right are worth; with nothing given the two are one.
+
+  The canvas's tokens are the text. Raises ValueError for names that are no order, no seed, and no
+  asked entry at all.
+  """
+  unknown = [name for name in orders if name not in NAMES]
+  if unknown:
+    raise ValueError(f"orders {unknown} are not among {', '.join(NAMES)}")
+  if seeds < 1 or batch < 1:
+    raise ValueError(f"seeds and batch must be at least 1, got {seeds} and {batch}")
+  asked = np.asarray(canvas.asked)
+  if not asked.any():
+    raise ValueError("nothing is asked: there is nothing to score")
+  out = []
+  for name in orders:
+    each = [
+      -_sum(model, params, canvas, name, jax.random.key(key + seed), batch) / asked.sum()
+      for seed in range(seeds if name in _BY_CHANCE else 1)
+    ]
+    spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
+    out.append(OrderScore(name, float(np.mean(each)), spread, int(asked.sum())))
+  return out
+
+
+def _sum(model, params, canvas, name, key, batch) -> float:
+  """log p of all asked entries of all texts."""
+  scored = np.asarray(canvas.asked)
+  if name == LEFT_TO_RIGHT:
+    sink = sink_token(model.config)
+    first = canvas.given & (sink is not None and canvas.token == sink)
+    canvas = canvas.replace(given=first, asked=(canvas.given & ~first) | canvas.asked)
+    rank = np.asarray(lattice(canvas))
+  else:
+    rank = np.asarray(order_named(name, canvas, key))
+  total, rows = 0.0, len(scored)
+  batch = min(batch, rows)
+  for first in range(0, rows, batch):
+    # The last batch is filled up with rows that count nothing: one compilation for all.
+    index = np.resize(np.arange(first, min(first + batch, rows)), batch)
+    part = jax.tree.map(lambda x, index=index: x[index], canvas)
+    found = np.asarray(log_likelihood(model, params, part, rank[index]), np.float64)
+    counted = scored[index] & (np.arange(batch) < rows - first)[:, None]
+    total += float(found[counted].sum())
+  return total

@@ -1,0 +1,204 @@
+"""Confidence-driven orders: the law they emit, enumerated; when it is the joint, and when not."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtjax import frontier
+from mtjax.anysubset import Confidence, confidence, fill, make_canvas, stream
+from mtjax.anysubset.orders import lattice, order_of_passes
+from mtjax.sampling import Sampling
+from mtjax.types import Exactness
+from tests.anysubset.set_network import SetNetwork, consistent_tables, row_of
+from tests.anysubset.table_network import TableNetwork, conditional, sequential_law
+from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+
+CRITERIA = sorted(confidence.CRITERIA)
+
+
+def emitted(method, network, tables, problem):
+  """{tokens, left to right: probability}: the library's passes, every draw of each enumerated."""
+  with jax.enable_x64(True):
+    tables = jax.tree.map(jnp.asarray, tables)
+    order = np.asarray(problem.order)[0]
+    size = min(method.per_pass, len(order))
+    draws = np.array(list(itertools.product(range(network.vocab), repeat=size)), np.int32)
+    problems = jax.tree.map(lambda x: jnp.repeat(x, len(draws), axis=0), problem)
+
+    def recorded(step):
+      def run(*state):
+        law = None
+
+        def choose(logits, index):
+          nonlocal law
+          law = jax.nn.softmax(logits, axis=-1)
+          return jnp.asarray(draws)
+
+        after = step(network, tables, method, problems, *state, choose=choose)
+        return after, jnp.take_along_axis(law, jnp.asarray(draws)[:, :, None], axis=2)[:, :, 0]
+
+      return jax.jit(run)
+
+    first, later = recorded(confidence.start), recorded(confidence.turn)
+    out: dict[tuple[int, ...], float] = {}
+
+    def go_on(chance, state, outcomes):
+      after, law = jax.tree.map(np.asarray, outcomes)
+      # Draws past a row's last open entry decide nothing: the first of each kind stands for them.
+      decided = int(after.count[0]) - (0 if state is None else int(state.count[0]))
+      for row in range(0, len(draws), network.vocab ** (size - decided)):
+        own = chance * law[row, :decided].prod()
+        one = jax.tree.map(lambda x, row=row: np.repeat(x[row : row + 1], len(draws), 0), after)
+        if one.count[0] == len(order):
+          text = tuple(int(x) for x in one.token[0, np.sort(order)])
+          out[text] = out.get(text, 0.0) + own
+        else:
+          go_on(own, one, later(one))
+
+    go_on(1.0, None, first())
+    return out
+
+
+def reference(tables, given, places, criterion, per_pass):
+  """The same law by a recursion that knows neither frontiers nor caches."""
+  score = confidence.CRITERIA[criterion]
+  out = {}
+
+  def go_on(chance, decided):
+    done = dict(decided)
+    open_ = [i for i in places if i not in done]
+    if not open_:
+      text = tuple(done[i] for i in places)
+      out[text] = out.get(text, 0.0) + chance
+      return
+    laws = {i: conditional(tables, given, decided, i) for i in open_}
+    with jax.enable_x64(True):
+      sure = {i: float(score(jnp.log(law))) for i, law in laws.items()}
+    best = sorted(open_, key=lambda i: -sure[i])[:per_pass]
+    for draw in itertools.product(range(VOCAB), repeat=len(best)):
+      own = np.prod([laws[i][x] for i, x in zip(best, draw, strict=True)])
+      go_on(chance * own, [*decided, *sorted(zip(best, draw, strict=True))])
+
+  go_on(1.0, [])
+  return out
+
+
+@pytest.mark.parametrize(
+  ("criterion", "per_pass"), [*((c, 1) for c in CRITERIA), ("max_probability", 3)]
+)
+def test_the_emitted_law_is_that_of_the_recursion(criterion, per_pass):
+  method, network = Confidence(criterion, per_pass), TableNetwork(2, 6)
+  found = emitted(method, network, TABLES, make_problem())
+  wanted = reference(TABLES, GIVEN, ORDER, criterion, per_pass)
+  assert sum(found.values()) == pytest.approx(1, abs=1e-12)
+  assert distance(found, wanted) < 1e-12
+  # These conditionals do not agree, so the law is that of no fixed order: the label says so.
+  assert distance(found, sequential_law(TABLES, GIVEN, ORDER, VOCAB)) > 0.02
+  assert method.exactness is Exactness.APPROXIMATE
+
+
+def consistent():
+  """Three binary tokens: the toy on which LLaDA's ranking was first measured (numpy seed 3)."""
+  rng = np.random.default_rng(3)
+  rng.normal(size=54)
+  joint = rng.dirichlet(np.ones(8)).reshape(2, 2, 2)
+  return joint, consistent_tables(joint)
+
+
+def as_law(joint):
+  return {text: float(p) for text, p in np.ndenumerate(joint)}
+
+
+@pytest.mark.parametrize("criterion", CRITERIA)
+def test_with_consistent_conditionals_one_a_pass_keeps_the_joint(criterion):
+  joint, tables = consistent()
+  problem = make_problem(range(3), {}, 3)
+  found = emitted(Confidence(criterion), SetNetwork(2, 3), tables, problem)
+  assert distance(found, as_law(joint)) < 1e-12
+  two = emitted(Confidence(criterion, 2), SetNetwork(2, 3), tables, problem)
+  assert distance(two, as_law(joint)) > 0.01, "two a pass are independent of each other"
+
+
+def test_ranking_by_the_drawn_tokens_probability_changes_the_law():
+  """What `Confidence` does not do. 0.29 was computed apart, for the same toy."""
+  joint, tables = consistent()
+  law = {}
+
+  def go_on(chance, known):
+    open_ = [i for i, x in enumerate(known) if x is None]
+    if not open_:
+      law[known] = law.get(known, 0.0) + chance
+      return
+    p = [np.exp(tables["logits"][row_of(known, 2), i]) for i in open_]
+    p = [x / x.sum() for x in p]
+    for draw in itertools.product(range(2), repeat=len(open_)):
+      own = [x[token] for x, token in zip(p, draw, strict=True)]
+      best = int(np.argmax(own))
+      after = list(known)
+      after[open_[best]] = draw[best]
+      go_on(chance * np.prod(own), tuple(after))
+
+  go_on(1.0, (None,) * 3)
+  assert distance(law, as_law(joint)) == pytest.approx(0.29, abs=5e-3)
+
+
+@pytest.mark.parametrize("per_pass", [1, 3])
+def test_the_cache_is_exact_under_the_order_of_passes(tiny, per_pass):
+  """Greedy: what was decided is the argmax of one dense pass over the finished text."""
+  model, params = tiny
+  rng = np.random.default_rng(3)
+  token, asked = rng.integers(0, 3, (3, 14)), rng.random((3, 14)) < 0.6
+  canvas = make_canvas(model.config, token, asked)
+  found = fill(model, params, canvas, method=Confidence(per_pass=per_pass))
+  count = np.asarray(canvas.asked).sum(axis=1)
+  np.testing.assert_array_equal(found.forwards, -(-count // per_pass))
+  assert (found.token == canvas.token)[np.asarray(canvas.given)].all()
+  finished = canvas.replace(token=jnp.asarray(found.token))
+  rank = np.asarray(order_of_passes(canvas, found.when))
+  # What an entry was drawn from saw the passes before its own, not the entries of its own.
+  before = np.where(found.when > 0, (found.when - 1) * per_pass + 1, 0)
+  assert (before <= rank).all()
+
+  def laws(rank, seen):
+    places = jnp.broadcast_to(jnp.arange(canvas.size), rank.shape)
+    contents = frontier.content(
+      finished.token, finished.position, jnp.asarray(rank), valid=canvas.given | canvas.asked
+    )
+    queries = frontier.query(jnp.full_like(places, 3), finished.position, jnp.asarray(seen))
+    both = frontier.concatenate(contents, queries)
+    return model.forward(params, both, rows=places + canvas.size).logits
+
+  asked = np.asarray(canvas.asked)
+  best = np.asarray(laws(rank, before)).argmax(axis=2)
+  np.testing.assert_array_equal(best[asked], found.token[asked])
+  left = np.asarray(lattice(canvas))
+  assert (np.asarray(laws(left, left)).argmax(axis=2) != found.token)[asked].any()
+
+
+def test_a_row_depends_on_its_own_key_alone(tiny):
+  model, params = tiny
+  rng = np.random.default_rng(1)
+  token, asked = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
+  settings = dict(method=Confidence("entropy", 2), sampling=Sampling(temperature=1.0))
+  keys = jax.random.split(jax.random.key(0), 4)
+  together = fill(model, params, make_canvas(model.config, token, asked), key=keys, **settings)
+  alone = make_canvas(model.config, token[2:3], asked[2:3])
+  *_, one = stream(model, params, alone, key=keys[2:3], **settings)
+  np.testing.assert_array_equal(one.token[0], together.token[2])
+  np.testing.assert_array_equal(one.when[0], together.when[2])
+
+
+def test_refusals(tiny):
+  model, params = tiny
+  canvas = make_canvas(model.config, np.zeros((1, 3), int), np.array([[True, False, True]]))
+  with pytest.raises(ValueError, match="decides on the order as it fills"):
+    fill(model, params, canvas, method=Confidence(), rank=lattice(canvas))
+  with pytest.raises(ValueError, match="one of max_probability, entropy, margin"):
+    Confidence("sampled")
+  with pytest.raises(ValueError, match="per_pass must be at least 1"):
+    Confidence(per_pass=0)
+  with pytest.raises(ValueError, match="no pass has decided"):
+    order_of_passes(canvas, np.zeros((1, 4), int))

@@ -1,0 +1,97 @@
+"""Orders: what a fixed one does to the law (nothing but naming it), and the lattice of subsets."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mtjax.anysubset import Sequential, lattice, log_likelihood, make_canvas
+from mtjax.anysubset.orders import ORDERS, asked_in_order, order_named
+from mtjax.anysubset.subset_lattice import decomposition, log_marginal, parent
+from mtjax.types import Exactness
+from tests.anysubset.enumerate_fill import law_of
+from tests.anysubset.table_network import TableNetwork, sequential_law
+from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+
+
+@pytest.mark.parametrize("name", ORDERS)
+def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
+  problem = make_problem()
+  rank = order_named(name, problem.canvas, jax.random.key(2))
+  order = tuple(int(i) for i in asked_in_order(problem.canvas, rank)[0][0])
+  found = law_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
+  assert distance(found.chance, sequential_law(TABLES, GIVEN, order, VOCAB)) < 1e-12
+  assert ORDERS[name].exactness is Exactness.LOSSLESS
+  if name != "lattice":
+    # The same texts, as the lattice's order has them: another joint, since nothing is consistent.
+    left = {
+      tuple(text[ORDER.index(i)] for i in order): p
+      for text, p in sequential_law(TABLES, GIVEN, ORDER, VOCAB).items()
+    }
+    assert order != ORDER and distance(found.chance, left) > 0.02
+
+
+def test_orders_as_ranks():
+  asked = np.array([[True, False, True, True, False], [False, True, True, False, False]])
+  canvas = make_problem().canvas.replace(asked=jnp.asarray(asked), given=jnp.asarray(~asked))
+  np.testing.assert_array_equal(lattice(canvas), [[1, 0, 2, 3, 0], [0, 1, 2, 0, 0]])
+  right = order_named("right_to_left", canvas, jax.random.key(0))
+  np.testing.assert_array_equal(right, [[3, 0, 2, 1, 0], [0, 2, 1, 0, 0]])
+
+
+def subsets(length):
+  return [np.array(bits, bool) for bits in itertools.product([0, 1], repeat=length)]
+
+
+@pytest.mark.parametrize("base", [None, np.array([3, 0, 4, 1, 2])])
+def test_the_lattice_of_five_has_31_edges_where_any_order_has_80(base):
+  """2^N - 1 and N 2^(N-1)."""
+  size = 5
+  used = set()
+  for subset in subsets(size):
+    path = []
+    while subset.any():
+      subset, element = parent(subset, base)
+      used.add((tuple(subset), element))
+      path.append(element)
+  assert len(used) == 31
+  every = {(tuple(subset), i) for subset in subsets(size) for i in range(size) if not subset[i]}
+  assert len(every) == 80 and used < every
+
+
+@pytest.mark.parametrize("base", [None, np.array([3, 0, 4, 1, 2])])
+def test_the_decomposition_is_the_path_of_parents(base):
+  for subset in subsets(5):
+    ranks = np.array(decomposition(subset[None], None if base is None else base[None]))[0]
+    for rank in range(int(subset.sum()), 0, -1):
+      subset, element = parent(subset, base)
+      assert ranks[element] == rank
+      ranks[element] = 0
+    assert not ranks.any()
+
+
+def test_the_empty_subset_has_no_parent():
+  with pytest.raises(ValueError, match="no parent"):
+    parent(np.zeros(3, bool))
+
+
+def test_marginals(tiny):
+  """Of the first entries: the joint summed over the rest. Of others: no sum, and no leak."""
+  model, params = tiny
+  texts = np.array(list(itertools.product(range(3), repeat=3)))
+  token = np.insert(texts, 1, 2, axis=1)  # the second token is given
+  canvas = make_canvas(model.config, token, np.tile([True, False, True, True], (27, 1)))
+  asked = np.asarray(canvas.asked)
+  first = asked & (np.arange(5) <= 3)
+  found = np.exp(log_marginal(model, params, canvas, first))
+  joint = np.exp(log_likelihood(model, params, canvas).sum(axis=1))
+  np.testing.assert_allclose(found.reshape(9, 3)[:, 0], joint.reshape(9, 3).sum(axis=1), atol=1e-6)
+  last = asked & (np.arange(5) >= 3)
+  own = np.exp(log_marginal(model, params, canvas, last)).reshape(3, 9)
+  np.testing.assert_allclose(own, own[:1].repeat(3, 0), atol=1e-6)  # whatever the first token is
+  assert own[0].sum() == pytest.approx(1, abs=1e-5)
+  assert np.abs(own[0] - joint.reshape(3, 9).sum(axis=0)).max() > 1e-3, "it is not consistent"
+  with pytest.raises(ValueError, match="some of the subset are given"):
+    log_marginal(model, params, canvas, ~asked)

@@ -1,0 +1,225 @@
+"""Any-order models of a single stream: who conditions whom, density, exact cache, refusals."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+from mtjax import checkpoints
+from mtjax.anysubset import (
+  Confidence,
+  ContextNGram,
+  Fused,
+  SelfDraft,
+  Sequential,
+  fill,
+  log_likelihood,
+  make_canvas,
+  single_stream_turns,
+)
+from mtjax.anysubset.masked_bound import exact_masked_bound
+from mtjax.anysubset.orders import lattice, random_order
+from mtjax.anysubset.single_stream import single_stream
+from mtjax.anysubset.state import Problem
+from mtjax.frontier import causal
+from mtjax.models import Model
+from mtjax.sampling import Rules, Sampling
+
+KINDS = ("added", "adaptive_norm")
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def single(request, tiny):
+  """(model, params) of each kind. Modulations begin as zeros: here they are not."""
+  model = Model(dataclasses.replace(tiny[0].config, target_conditioning=request.param))
+  params = model.init(jax.random.key(0))
+  keys = iter(jax.random.split(jax.random.key(1), 100))
+
+  def larger(path, x):
+    if "modulation" in str(path) or "target" in str(path):
+      return jax.random.normal(next(keys), x.shape) * 0.7
+    return x * 4 if x.ndim == 2 else x
+
+  return model, jax.tree_util.tree_map_with_path(larger, params)
+
+
+def eight(config):
+  """Eight asked tokens in a random order, after the sink."""
+  token = np.random.default_rng(0).integers(0, 3, (1, 8))
+  canvas = make_canvas(config, token, np.ones((1, 8), bool))
+  return canvas, np.concatenate([[0], np.random.default_rng(1).permutation(8) + 1])[None]
+
+
+def logits_in_order(model, params, canvas, rank):
+  """[L, V]: entry r of the order predicts the token of rank r + 1."""
+  frontier, _ = single_stream(canvas, jnp.asarray(rank))
+  found = model.forward(params, frontier).logits[0]
+  return np.asarray(found)[np.argsort(rank[0])]
+
+
+def changed(one, other):
+  return np.flatnonzero(np.abs(one - other).max(axis=1) > 1e-5).tolist()
+
+
+def test_who_conditions_whom(single):
+  """A token's entry and all after it; a target's, too: entry 6 holds the token before rank 7."""
+  model, params = single
+  canvas, rank = eight(model.config)
+  base = logits_in_order(model, params, canvas, rank)
+  index = int(np.flatnonzero(rank[0] == 6)[0])
+  other = canvas.token.at[0, index].set((canvas.token[0, index] + 1) % 3)
+  found = logits_in_order(model, params, canvas.replace(token=other), rank)
+  assert changed(base, found) == [6, 7, 8]
+  swapped = rank.copy()
+  swapped[rank == 7], swapped[rank == 8] = 8, 7
+  # Entry 6 holds the same token at the same place in both, and is told of another next one.
+  assert changed(base, logits_in_order(model, params, canvas, swapped)) == [6, 7, 8]
+
+
+def text_and_asked():
+  return np.array([[1, 0, 2, 2, 0]]), np.array([[True, False, True, True, False]])
+
+
+def completions(config):
+  token, asked = text_and_asked()
+  texts = np.array(list(itertools.product(range(3), repeat=3)))
+  token = np.repeat(token, 27, axis=0)
+  token[:, asked[0]] = texts
+  return make_canvas(config, token, np.repeat(asked, 27, axis=0))
+
+
+@pytest.mark.parametrize("order", ["lattice", "random"])
+def test_the_density_of_all_completions_sums_to_one(single, order):
+  model, params = single
+  canvas = completions(model.config)
+  rank = lattice(canvas)
+  if order == "random":
+    one = jax.tree.map(lambda x: x[:1], canvas)
+    rank = jnp.repeat(random_order(one, jax.random.key(3)), 27, axis=0)
+    assert (rank != lattice(canvas)).any()
+  found = log_likelihood(model, params, canvas, rank)
+  assert np.exp(found.sum(axis=1)).sum() == pytest.approx(1, abs=1e-5)
+
+
+def problem_of(canvas, rank):
+  order = np.argsort(np.where(np.asarray(canvas.asked), rank, 99), axis=1)
+  total = np.asarray(canvas.asked).sum(axis=1)
+  return Problem(
+    canvas,
+    jnp.asarray(order[:, : total.max()], jnp.int32),
+    jnp.asarray(total, jnp.int32),
+    Rules(temperature=jnp.ones(len(total))),
+    jax.random.split(jax.random.key(0), len(total)),
+  )
+
+
+def reusing_turn(model, params, problem, state, choose):
+  """`turn`, but the row that stays in the cache is one made for the next open entry but one."""
+  after = single_stream_turns.turn(model, params, problem, state, choose)
+  rows, last = jnp.arange(len(state.count)), problem.order.shape[1] - 1
+  another = problem.order[rows, jnp.minimum(state.count + 1, last)]
+  other = problem.replace(order=problem.order.at[rows, state.count].set(another))
+  drafted = single_stream_turns.turn(model, params, other, state)
+  return after.replace(cache=drafted.cache)
+
+
+def cached_laws(model, params, problem, turn=single_stream_turns.turn):
+  """log p [B, A, V] that each token was drawn from, teacher-forced with the canvas's text."""
+  text = jnp.take_along_axis(problem.canvas.token, problem.order, axis=1)
+
+  def recorded(step):
+    def run(*state):
+      seen = []
+
+      def choose(law, count):
+        seen.append(jax.nn.log_softmax(law))
+        return jnp.take_along_axis(text, jnp.minimum(count, text.shape[1] - 1)[:, None], 1)[:, 0]
+
+      return step(model, params, problem, *state, choose=choose), seen[0]
+
+    return jax.jit(run)
+
+  state, law = recorded(single_stream_turns.start)()
+  laws, go_on = [law], recorded(turn)
+  for _ in range(text.shape[1] - 1):
+    state, law = go_on(state)
+    laws.append(law)
+  return np.asarray(jnp.stack(laws, axis=1))
+
+
+def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
+  model, params = single
+  rng = np.random.default_rng(2)
+  token, asked = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.6
+  canvas = make_canvas(model.config, token, asked)
+  rank = random_order(canvas, jax.random.key(5))
+  problem = problem_of(canvas, rank)
+  order = np.asarray(problem.order)
+  text = np.take_along_axis(np.asarray(canvas.token), order, axis=1)
+  real = np.arange(text.shape[1]) < np.asarray(problem.total)[:, None]
+  dense = np.take_along_axis(log_likelihood(model, params, canvas, rank), order, axis=1)
+
+  def error(**changes):
+    laws = cached_laws(model, params, problem, **changes)
+    own = np.take_along_axis(laws, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
+    return np.abs(own - dense)[real].max()
+
+  assert error() < 1e-5
+  assert error(turn=reusing_turn) > 1e-2
+
+
+def test_what_is_drawn_has_the_joint_law(single):
+  model, params = single
+  token, asked = text_and_asked()
+  canvas = completions(model.config)
+  joint = np.exp(log_likelihood(model, params, canvas).sum(axis=1).astype(np.float64))
+  rows = 4000
+  many = make_canvas(model.config, np.repeat(token, rows, 0), np.repeat(asked, rows, 0))
+  settings = dict(method=Sequential(), sampling=Sampling(temperature=1.0), key=1)
+  found = fill(model, params, many, **settings)
+  counts = np.bincount(found.token[:, 1:][:, asked[0]] @ [9, 3, 1], minlength=27)
+  assert stats.chisquare(counts, joint / joint.sum() * rows).pvalue > 1e-6
+  np.testing.assert_array_equal(found.forwards, 3)
+  assert (found.token == np.asarray(many.token))[np.asarray(many.given)].all()
+
+
+@pytest.mark.parametrize(
+  "method", [SelfDraft(2), Fused(2), ContextNGram(2), Confidence()], ids=lambda m: type(m).__name__
+)
+def test_methods_whose_cache_would_be_wrong_are_refused(method, single):
+  model, params = single
+  canvas = make_canvas(model.config, *text_and_asked())
+  with pytest.raises(ValueError, match="made for its one next position.*Sequential"):
+    fill(model, params, canvas, method=method)
+
+
+def test_refusals(single, tiny):
+  model, params = single
+  canvas = make_canvas(model.config, *text_and_asked())
+  with pytest.raises(ValueError, match="bound of masked diffusion needs several laws"):
+    exact_masked_bound(model, params, canvas)
+  alone = canvas.replace(given=canvas.given & False)
+  for call in (log_likelihood, lambda *x: fill(*x, method=Sequential())):
+    with pytest.raises(ValueError, match="every text needs a given entry"):
+      call(model, params, alone)
+  text = causal(jnp.zeros((1, 3), jnp.int32))
+  with pytest.raises(ValueError, match="must be told which position each entry"):
+    model.forward(params, text)
+  with pytest.raises(ValueError, match="and no other can be"):
+    tiny[0].forward(tiny[1], text.replace(target=text.position))
+  with pytest.raises(ValueError, match="adaptive_norm modulates norms before branches"):
+    dataclasses.replace(
+      model.config, target_conditioning="adaptive_norm", norm_placement="sandwich"
+    )
+
+
+def test_a_folder_keeps_the_model(single, tmp_path):
+  model, params = single
+  checkpoints.save(tmp_path, model, params)
+  again, loaded = checkpoints.load(tmp_path)
+  assert again == model
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)

@@ -3,13 +3,13 @@ r"""Ways of filling blanks, side by side, one text at a time.
 python -m experiments.bench_infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
 
 --ways: sequential; self: ASSD (2504.20456); bonus: with one more token after a window that was
-accepted whole; ngram: ASSD with bigrams of the context; fused: one pass a round; once: one pass a
-round, all drafts of the first one; authors: ASSD without a cache, all entries in every pass. --code: single-line or random-span problems of
-humaneval_infilling, each with its one blank. --text (name=source, several times; see
-mtjax/data/sources.py) at every --rate: rows of that text with as large a share of their tokens
-missing, scattered. Times are medians over --repeats of interleaved runs without compilation, as a
-ratio to the first of --ways: of all of it, and of what comes after the pass that reads the given
-tokens, which all ways have in common.
+accepted whole; fused: one pass a round; once: one pass a round, all drafts of the first one; ngram:
+ASSD with bigrams of the context; authors: ASSD without a cache, all entries in every pass. --code:
+single-line or random-span problems of humaneval_infilling, each with its one blank. --text
+(name=source, several times; see mtjax/data/sources.py) at every --rate: rows of that text with as
+large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
+runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
+the pass that reads the given tokens, which all ways have in common.
 
 The table in README.md (DATA is the developer data set):
 

@@ -180,9 +180,8 @@ def concatenate(*parts: Frontier) -> Frontier:
     own = jnp.concatenate(
       [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
     )
-
   if parts[0].target is not None:
-    target = jnp.concatenate([part.target for part in parts], axis=1)
+    target = jnp.concatenate([jnp.asarray(part.target) for part in parts], axis=1)
 
   def join(name):
     return jnp.concatenate([getattr(part, name) for part in parts], axis=-1)

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +56,7 @@ class Confidence:
   from, at one a pass. A pass computes per_pass contents and a query for every asked entry.
   """
 
-  criterion: Literal["max_probability", "entropy", "margin"] = "max_probability"
+  criterion: str = "max_probability"  # one of CRITERIA
   per_pass: int = 1
   exactness = Exactness.APPROXIMATE
 

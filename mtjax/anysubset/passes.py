@@ -9,6 +9,7 @@ so they change nothing that they ride with.
 import dataclasses
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -96,14 +97,18 @@ def laws_at_first(
 ) -> Float[Array, "B A V"]:
   """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
   features = passed.features[:, -_ahead_at_first(problem, phase) :]
-  return process(model.read(params, features), problem.rules)
+  laws = process(model.read(params, features), problem.rules)
+  # So that a window that ends past the last entry is still a slice.
+  return jnp.pad(laws, ((0, 0), (0, phase.recalled), (0, 0)))
 
 
 def laws_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
-  """Those of the next open entries."""
-  place = jnp.maximum(state.count - 1, 0)[:, None] + jnp.arange(phase.recalled)
-  place = jnp.minimum(place, state.first.shape[1] - 1)
-  return jnp.take_along_axis(state.first, place[:, :, None], axis=1)
+  """Those of the next open entries; some entry is decided, and any law stands past the last."""
+
+  def window(laws, count):
+    return jax.lax.dynamic_slice_in_dim(laws, count - 1, phase.recalled)
+
+  return jax.vmap(window)(jnp.asarray(state.first), state.count)
 
 
 def _ahead_at_first(problem, phase):

@@ -1,6 +1,7 @@
 """The one transformer: tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -191,7 +192,7 @@ class Transformer(nn.Module):
         block, more = ConditionedBlock, (target,)
       elif hidden is None:
         x += target
-    block = nn.remat(block) if c.remat == "layer" else block
+    block: Any = nn.remat(block) if c.remat == "layer" else block
     fresh = []
     for index, layer in enumerate(layers, self.first):
       cached = None if cache is None else cache.layers[index - self.first]

@@ -42,6 +42,15 @@ _WAYS = flags.DEFINE_list(
   "sequential,self2,self4,self8,self16,bonus8,ngram4,fused2,fused4,once3,once4,once6,authors5",
   "Ways of filling, with their windows; speed is a ratio to the first.",
 )
+_WEIGHTS = flags.DEFINE_enum(
+  "weights",
+  "stored",
+  ["stored", "float32", "plain"],
+  "As in decoding, 32 bits each, or float32 arrays that XLA multiplies without our kernels.",
+)
+_MLP_DIM = flags.DEFINE_integer(
+  "mlp_dim", None, "Widen MLPs to this with zeros: the same law at the cost of a larger model."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 
 
@@ -53,10 +62,15 @@ def run() -> None:
   from mtjax.evaluate.infill_benchmark import Uncached, measure
   from mtjax.evaluate.infill_sets import code_spans, scattered
   from mtjax.evaluate.texts import named_documents
+  from mtjax.evaluate.widened import widen
   from mtjax.presets import load_pretrained, weights_for_decoding
 
   text = load_pretrained(_MODEL.value)
-  params = weights_for_decoding(text.params, "stored")
+  model, params = text.model, text.params
+  if _MLP_DIM.value is not None:
+    model, params = widen(model, params, _MLP_DIM.value)
+  if _WEIGHTS.value != "plain":
+    params = weights_for_decoding(params, _WEIGHTS.value)
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
     f"code, {path.rsplit('/', 1)[-1].split('_')[0]}": code_spans(
@@ -81,7 +95,7 @@ def run() -> None:
   for name, problems in sets.items():
     with Console(stderr=True).status("") as status:
       report = measure(
-        text.model,
+        model,
         params,
         problems,
         ways,
@@ -110,7 +124,9 @@ def run() -> None:
     console.print(table)
     records[name] = dataclasses.asdict(report)
   if _OUTPUT.value is not None:
-    settings = {f.name: f.value for f in (_MODEL, _SIZE, _COUNT, _TEMPERATURE, _REPEATS)}
+    settings = {
+      f.name: f.value for f in (_MODEL, _WEIGHTS, _MLP_DIM, _SIZE, _COUNT, _TEMPERATURE, _REPEATS)
+    }
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, sets=records), file, indent=2)
 

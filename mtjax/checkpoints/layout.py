@@ -31,7 +31,7 @@ class Recipe:
 
   `rows`: tables [V, D] and vectors, stored as they are (norms over several axes: flat).
   `out_in`: kernels, ours [in, out], stored [out, in] (torch.nn.Linear). `in_out`: kernels stored as
-  ours are (GPT-2's Conv1D).
+  ours are (GPT-2's Conv1D). Stored axes after the second count as one with it (XLNet's heads).
   """
 
   layout: Literal["rows", "out_in", "in_out"]
@@ -51,7 +51,7 @@ class Recipe:
 
 def whole(layout: Literal["rows", "out_in", "in_out"], name: str, *shape: int) -> Recipe:
   """A parameter that is one stored tensor of that shape."""
-  outputs = shape[1] if layout == "in_out" else shape[0]
+  outputs = math.prod(shape[1:]) if layout == "in_out" else shape[0]
   return Recipe(layout, (Piece(name, shape, 0, outputs),))
 
 
@@ -96,7 +96,7 @@ def _read_rows(recipe, stored, outputs, out, columns):
     begin, end = max(first, at), min(last, at + piece.stop - piece.start)
     for o, n in _chunks(begin, end, stored.row_bytes(piece.name)):
       row = piece.start + o - at
-      rows = stored.rows(piece.name, row, row + n)
+      rows = _flat(stored.rows(piece.name, row, row + n))
       out[o - first : o - first + n] = rows if columns is ... else rows[:, columns]
 
 
@@ -104,13 +104,17 @@ def _read_in_out(recipe, stored, bounds, out):
   (top, bottom), (first, last) = bounds
   for name in dict.fromkeys(piece.name for piece in recipe.pieces):
     for i, n in _chunks(top, bottom, stored.row_bytes(name)):
-      rows = stored.rows(name, i, i + n)
+      rows = _flat(stored.rows(name, i, i + n))
       for piece, at in recipe.placed():
         begin, end = max(first, at), min(last, at + piece.stop - piece.start)
         if piece.name == name and begin < end:
           shift = piece.start - at
           columns = rows[:, begin + shift : end + shift]
           out[i - top : i - top + n, begin - first : end - first] = columns
+
+
+def _flat(rows: np.ndarray) -> np.ndarray:
+  return rows.reshape(len(rows), -1) if rows.ndim > 2 else rows
 
 
 def _chunks(begin: int, end: int, row_bytes: int) -> Iterator[tuple[int, int]]:
@@ -129,7 +133,8 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 def stored_tensor(recipe: Recipe, parameter: np.ndarray, name: str) -> np.ndarray:
   """The stored tensor `name` out of the parameter that holds it: contiguous."""
   shape = next(piece.shape for piece in recipe.pieces if piece.name == name)
-  out = np.empty(shape, parameter.dtype)
+  whole = np.empty(shape, parameter.dtype)
+  out = _flat(whole)
   if recipe.layout == "rows" and len(shape) == 1:
     parameter = parameter.reshape(-1)
   elif recipe.layout == "out_in":
@@ -140,4 +145,4 @@ def stored_tensor(recipe: Recipe, parameter: np.ndarray, name: str) -> np.ndarra
       out[:, piece.start : piece.stop] = parameter[:, at : at + size]
     elif piece.name == name:
       out[piece.start : piece.stop] = parameter[at : at + size]
-  return out
+  return whole

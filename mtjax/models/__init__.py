@@ -2,6 +2,7 @@
 
 from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
 from mtjax.models.model import Model, Params, count_parameters, prefix_params
+from mtjax.models.xlnet import XLNetConfig
 
 __all__ = [
   "Layer",
@@ -9,6 +10,7 @@ __all__ = [
   "Params",
   "Rope",
   "TransformerConfig",
+  "XLNetConfig",
   "count_parameters",
   "prefix_params",
   "uniform_layers",

@@ -11,23 +11,27 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.models.config import TransformerConfig
 from mtjax.models.transformer import Head, Transformer
+from mtjax.models.xlnet import XLNet, XLNetConfig, XLNetHead
 from mtjax.types import Frontier, Output
 
 Params = PyTree
+
+# The network of a config, and its last step alone.
+_NETWORKS = {TransformerConfig: (Transformer, Head), XLNetConfig: (XLNet, XLNetHead)}
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
   """A transformer without its parameters: hashable, holds no arrays, safe as a static argument."""
 
-  config: TransformerConfig
+  config: TransformerConfig | XLNetConfig
 
   def init(self, key: PRNGKeyArray) -> Params:
     """Fresh float32 parameters: a plain nested dict."""
     frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
     if self.config.target_conditioning != "none":
       frontier = frontier.replace(target=frontier.position)
-    return jax.jit(self._network.init)(key, frontier, None, None)["params"]
+    return jax.jit(self._network(self.config).init)(key, frontier, None, None)["params"]
 
   def shapes(self) -> Params:
     """The parameter dict with jax.ShapeDtypeStruct leaves; computes nothing."""
@@ -83,12 +87,13 @@ class Model:
       raise ValueError(f"cache of {cache.length.shape[0]} rows, frontier of {frontier.batch}")
     if cache is not None and len(cache.layers) != last - first:
       raise ValueError(f"cache of {len(cache.layers)} layers, model of {last - first}")
-    network = Transformer(self.config, first, last)
+    network = self._network(self.config, first, last)
     return network.apply({"params": params}, frontier, cache, rows, hidden)
 
   def read(self, params: Params, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
     """The logits of `Output.features`, for entries that are chosen after the forward pass."""
-    return Head(self.config).apply({"params": params}, features)
+    head = _NETWORKS[type(self.config)][1]
+    return head(self.config).apply({"params": params}, features)
 
   def prefix(self, layers: int) -> "Model":
     """The model of the first `layers` layers, with the same norm and head.
@@ -114,8 +119,8 @@ class Model:
     )
 
   @property
-  def _network(self) -> Transformer:
-    return Transformer(self.config)
+  def _network(self):
+    return _NETWORKS[type(self.config)][0]
 
 
 def prefix_params(params: Params, layers: int) -> Params:

@@ -201,9 +201,9 @@ class Transformer(nn.Module):
     hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
     if cache is not None:
-      fresh = _after(x, fresh)
+      fresh = read_before_commit(x, fresh)
     asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(_logits(self, embedding, asked), x, tuple(fresh)), hidden
+    return Output(logits_of(self, embedding, asked), x, tuple(fresh)), hidden
 
   def _embed(self, embedding, token):
     c = self.config
@@ -229,10 +229,11 @@ class Head(nn.Module):
   def __call__(self, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
     c = self.config
     embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
-    return _logits(self, embedding, features)
+    return logits_of(self, embedding, features)
 
 
-def _logits(module, embedding, x):
+def logits_of(module, embedding, x):
+  """Through the embedding or the head, whichever the parameters have."""
   c = module.config
   if c.tied and not module.has_variable("params", "head"):
     logits = embedding.attend(x)
@@ -244,7 +245,7 @@ def _logits(module, embedding, x):
   return logits
 
 
-def _after(x, fresh):
+def read_before_commit(x, fresh):
   """`fresh` unchanged, but depending on `x`: a commit then comes after every read of the cache.
 
   XLA must see this order to commit in place; else it copies the whole cache in every round of a

@@ -12,16 +12,31 @@ from mtjax.checkpoints.families.mistral import MISTRAL
 from mtjax.checkpoints.families.olmo2 import OLMO2
 from mtjax.checkpoints.families.qwen import QWEN2, QWEN3
 from mtjax.checkpoints.families.smollm3 import SMOLLM3
-from mtjax.models import Rope, TransformerConfig
+from mtjax.checkpoints.families.xlnet import XLNET
+from mtjax.models import Rope, TransformerConfig, XLNetConfig
+
+Config = TransformerConfig | XLNetConfig
 
 # In the order in which an export tries them: what several can express is the first one's.
 FAMILIES = {
   family.model_type: family
-  for family in (LLAMA, MISTRAL, QWEN2, QWEN3, SMOLLM3, OLMO2, GEMMA2, GEMMA3, GPT2, ANY_SUBSET)
+  for family in (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    SMOLLM3,
+    OLMO2,
+    GEMMA2,
+    GEMMA3,
+    GPT2,
+    ANY_SUBSET,
+    XLNET,
+  )
 }
 
 
-def read_config(raw: Raw) -> tuple[Family, TransformerConfig]:
+def read_config(raw: Raw) -> tuple[Family, Config]:
   """The family and config of a config.json.
 
   Raises ValueError for an unknown model_type (with those that are known), for quantised weights
@@ -40,16 +55,19 @@ def read_config(raw: Raw) -> tuple[Family, TransformerConfig]:
   family = FAMILIES[kind]
   config = family.read({**family.defaults, **raw})
   # Of models trained to be left early; transformers keeps the field and ignores it.
-  return family, dataclasses.replace(config, exits=tuple(raw.get("exits", ())))
+  exits = tuple(raw.get("exits", ()))
+  return family, dataclasses.replace(config, exits=exits) if exits else config
 
 
-def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
+def express(config: Config) -> tuple[Family, dict[str, Any]]:
   """The first family that can hold the whole of a config, and its fields of config.json.
 
   Raises ValueError that says what the closest family has otherwise.
   """
   reasons = []
   for family in FAMILIES.values():
+    if not isinstance(config, family.config):
+      continue
     raw = family.write(config)
     lost = differences(config, family.read({**family.defaults, **raw}))
     refusal = family.refusal(config)
@@ -64,7 +82,7 @@ def express(config: TransformerConfig) -> tuple[Family, dict[str, Any]]:
   )
 
 
-def differences(config: TransformerConfig, found: TransformerConfig) -> list[str]:
+def differences(config: Config, found: Config) -> list[str]:
   """What two configs disagree about, as far as it changes logits: "dim is 8, there 16"."""
   config, found = _essence(config), _essence(found)
   pairs = {
@@ -74,8 +92,10 @@ def differences(config: TransformerConfig, found: TransformerConfig) -> list[str
   return [f"{name} is {a!r}, there {b!r}" for name, (a, b) in pairs.items() if a != b]
 
 
-def _essence(config: TransformerConfig) -> TransformerConfig:
+def _essence(config: Config) -> Config:
   """The config without what does not change its logits, or is written in two ways."""
+  if isinstance(config, XLNetConfig):
+    return dataclasses.replace(config, dtype="float32", max_position=1)
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
   free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=())

@@ -35,12 +35,13 @@ class Family:
   model_type: str
   architecture: str
   defaults: Raw  # transformers' values for what a file may leave out
-  read: Callable[[Raw], TransformerConfig]
-  write: Callable[[TransformerConfig], dict[str, Any]]
-  recipes: Callable[[TransformerConfig], dict[str, Recipe]]
+  read: Callable[[Raw], Any]
+  write: Callable[[Any], dict[str, Any]]
+  recipes: Callable[[Any], dict[str, Recipe]]
   # What the stored names may begin with; the first is what we write.
   prefixes: tuple[str, ...] = ("model.", "", "language_model.model.", "model.language_model.")
-  refusal: Callable[[TransformerConfig], str | None] = lambda config: None
+  refusal: Callable[[Any], str | None] = lambda config: None
+  config: type = TransformerConfig  # what `read` gives, and the other three take
 
 
 def required(raw: Raw, name: str) -> Any:

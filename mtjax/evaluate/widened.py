@@ -1,0 +1,31 @@
+"""The same law at the cost of a larger model: MLPs widened with zeros."""
+
+import dataclasses
+
+import jax.numpy as jnp
+
+from mtjax.models import Model, Params
+
+
+def widen(model: Model, params: Params, mlp_dim: int) -> tuple[Model, Params]:
+  """A model of MLPs `mlp_dim` wide whose new units are all zeros, so that every logit is the same.
+
+  For timing only: how often drafts are accepted is a trained model's, what a pass costs is a larger
+  one's. Raises ValueError for a width below the model's, biases in its MLPs, and no gated MLP.
+  """
+  config = model.config
+  if config.mlp != "gated" or config.mlp_bias:
+    raise ValueError("only gated MLPs without biases are widened")
+  if mlp_dim < config.mlp_dim:
+    raise ValueError(f"mlp_dim must be at least the model's {config.mlp_dim}, got {mlp_dim}")
+  more = mlp_dim - config.mlp_dim
+  wider = dict(params)
+  for number in range(len(config.layers)):
+    layer = params[f"layer_{number}"]
+    gate, up = jnp.split(layer["mlp"]["gate_up"]["kernel"], 2, axis=1)
+    both = jnp.concatenate([jnp.pad(x, ((0, 0), (0, more))) for x in (gate, up)], axis=1)
+    down = jnp.pad(layer["mlp"]["down"]["kernel"], ((0, more), (0, 0)))
+    wider[f"layer_{number}"] = dict(
+      layer, mlp=dict(gate_up=dict(kernel=both), down=dict(kernel=down))
+    )
+  return Model(dataclasses.replace(config, mlp_dim=mlp_dim)), wider

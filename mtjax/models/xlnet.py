@@ -1,0 +1,198 @@
+"""XLNet (1906.08237) in frontier terms: content and query entries of one list, shared weights."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from kernels_pallas.frontier_attention import visible
+from mtjax.cache import KVCache
+from mtjax.models.linear import Embedding, Linear
+from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit
+from mtjax.types import Frontier, LayerKV, Output
+
+
+@dataclasses.dataclass(frozen=True)
+class XLNetConfig:
+  """An XLNet without segments: attention over relative positions, norms after residuals.
+
+  Segments say which of two texts an entry is of; with one text their term is nothing, and
+  transformers leaves it out as we do. Their weights are kept, so that an import can be exported.
+  `max_position` bounds texts, not the network: relative positions have no table.
+  """
+
+  vocab_size: int
+  dim: int
+  heads: int
+  head_dim: int
+  mlp_dim: int
+  depth: int
+  norm_eps: float = 1e-12
+  activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "gelu"
+  max_position: int = 1024
+  dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+  # What other networks may have otherwise. The one extra embedding is a query's.
+  extra_embeddings: ClassVar[int] = 1
+  learned_positions: ClassVar[None] = None
+  target_conditioning: ClassVar[str] = "none"
+  tied: ClassVar[bool] = True
+  logit_soft_cap: ClassVar[None] = None
+  exits: ClassVar[tuple] = ()
+  norm: ClassVar[str] = "layer"
+  mlp: ClassVar[str] = "plain"
+  mlp_bias: ClassVar[bool] = True
+
+  def __post_init__(self):
+    for name in ("vocab_size", "dim", "heads", "head_dim", "mlp_dim", "depth", "max_position"):
+      if getattr(self, name) < 1:
+        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    if self.dim % 2:
+      raise ValueError(f"relative positions are pairs of sine and cosine: dim is {self.dim}")
+
+  @property
+  def kv_heads(self) -> int:
+    return self.heads
+
+  @property
+  def layers(self) -> tuple[int, ...]:
+    return tuple(range(self.depth))
+
+
+def waves(
+  position: Int[Array, "B T"], dim: int
+) -> tuple[Float[Array, "B T W"], Float[Array, "B T W"]]:
+  """Sine and cosine of position * 10000^(-2k / dim), k < W = dim / 2, in float32."""
+  frequency = jnp.asarray(10_000.0 ** -(np.arange(0, dim, 2) / dim), jnp.float32)
+  angle = position[..., None].astype(jnp.float32) * frequency
+  return jnp.sin(angle), jnp.cos(angle)
+
+
+class RelativeAttention(nn.Module):
+  """Attention to content and to relative position (1901.02860, sec. 3.3; no segments).
+
+  score(i, j) = ((q_i + u) . k_j + (q_i + v) . W R(pos_i - pos_j)) / sqrt(head_dim), R = [sin; cos].
+  Sine and cosine of a difference are sums of products, so the second term is the product of a
+  vector of the query and its position with one of the key's position: any positions, no table.
+  An entry that sees nothing gets nothing. (transformers' code lets it see everything.)
+  """
+
+  config: XLNetConfig
+
+  @nn.compact
+  def __call__(self, x, sees, position, cache: KVCache | None, cached: LayerKV | None):
+    c = self.config
+    B, T, _ = x.shape
+    width = c.heads * c.head_dim
+    normal = nn.initializers.normal(0.02)
+    qkv = Linear(3 * width, False, x.dtype, name="qkv")(x).reshape(B, T, 3, c.heads, c.head_dim)
+    q, k, v = (qkv[:, :, i].swapaxes(1, 2) for i in range(3))
+    fresh = LayerKV(k, v)
+    shape = (c.heads, c.head_dim)
+    content_bias = self.param("content_bias", normal, shape).astype(x.dtype)
+    position_bias = self.param("position_bias", normal, shape).astype(x.dtype)
+    relative = self.param("relative", normal, (c.dim, width)).astype(x.dtype)
+    # Not used without segments; see XLNetConfig.
+    self.param("segment_bias", normal, shape)
+    self.param("segments", normal, (2, width))
+    at = position
+    if cache is not None:
+      there = (jnp.arange(cache.capacity) < cache.length[:, None])[:, None, :, None]
+      k = jnp.concatenate([jnp.where(there, cached.k, 0).astype(k.dtype), k], axis=2)
+      v = jnp.concatenate([jnp.where(there, cached.v, 0).astype(v.dtype), v], axis=2)
+      at = jnp.concatenate([jnp.where(there[:, 0, :, 0], cache.position, 0), at], axis=1)
+    scores = jnp.einsum("bhtd,bhsd->bhts", q + content_bias[:, None], k)
+    weight = relative.reshape(c.dim, c.heads, c.head_dim)
+    turned = jnp.einsum("bhtd,whd->bhtw", q + position_bias[:, None], weight)
+    of_sine, of_cosine = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
+    sine, cosine = (y[:, None] for y in waves(position, c.dim))
+    turned = jnp.concatenate(
+      [of_cosine * sine - of_sine * cosine, of_sine * sine + of_cosine * cosine], axis=-1
+    )
+    scores += jnp.einsum("bhtw,bsw->bhts", turned, jnp.concatenate(waves(at, c.dim), axis=-1))
+    scores = jnp.where(sees[:, None], scores.astype(jnp.float32) * c.head_dim**-0.5, -jnp.inf)
+    some = jnp.any(sees, axis=-1)[:, None, :, None]
+    weights = jnp.where(some, jax.nn.softmax(jnp.where(some, scores, 0), axis=-1), 0)
+    out = jnp.einsum("bhts,bhsd->bthd", weights.astype(v.dtype), v).reshape(B, T, width)
+    return Linear(c.dim, False, x.dtype, name="out")(out), fresh
+
+
+class XLNetBlock(nn.Module):
+  config: XLNetConfig
+
+  @nn.compact
+  def __call__(self, x, sees, position, cache, cached):
+    c = self.config
+    h, fresh = RelativeAttention(c, name="attention")(x, sees, position, cache, cached)
+    x = Norm(c.norm, c.norm_eps, name="attention_norm")(x + h)
+    h = Mlp(c, name="mlp")(x)
+    return Norm(c.norm, c.norm_eps, name="mlp_norm")(x + h), fresh
+
+
+class XLNet(nn.Module):
+  """The network behind `Model.forward` for an XLNetConfig; see there for the contracts."""
+
+  config: XLNetConfig
+  first: int = 0
+  last: int | None = None
+
+  @nn.compact
+  def __call__(
+    self,
+    frontier: Frontier,
+    cache: KVCache | None,
+    rows: Int[Array, "B R"] | None,
+    hidden: Float[Array, "B T D"] | None = None,
+  ) -> tuple[Output, Float[Array, "B T D"]]:
+    c, dtype = self.config, jnp.dtype(self.config.dtype)
+    embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
+    x = self._embed(embedding, frontier.token) if hidden is None else hidden.astype(dtype)
+    sees = _sees(frontier, cache)
+    fresh = []
+    for index in c.layers[self.first : self.last]:
+      cached = None if cache is None else cache.layers[index - self.first]
+      x, kv = XLNetBlock(c, name=f"layer_{index}")(x, sees, frontier.position, cache, cached)
+      fresh.append(kv)
+    if cache is not None:
+      fresh = read_before_commit(x, fresh)
+    asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+    return Output(_logits(self, embedding, asked), x, tuple(fresh)), x
+
+  def _embed(self, embedding, token):
+    c = self.config
+    query = Embedding(1, c.dim, embedding.dtype, name="extra")(jnp.zeros_like(token))
+    known = embedding(jnp.minimum(token, c.vocab_size - 1))
+    return jnp.where((token >= c.vocab_size)[..., None], query, known)
+
+
+class XLNetHead(nn.Module):
+  """The last step of `XLNet` alone: features to logits, with the same parameters."""
+
+  config: XLNetConfig
+
+  @nn.compact
+  def __call__(self, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
+    c = self.config
+    embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
+    return _logits(self, embedding, features)
+
+
+def _logits(module, embedding, x):
+  bias = module.param("logit_bias", nn.initializers.zeros, (module.config.vocab_size,))
+  return logits_of(module, embedding, x) + bias.astype(jnp.float32)
+
+
+def _sees(frontier: Frontier, cache: KVCache | None) -> Bool[Array, "B T S"]:
+  """Of the cache first, then of the frontier: which keys an entry sees."""
+  fresh = visible(
+    frontier.stamp, frontier.lo, frontier.hi, hidden=frontier.hidden, own=frontier.own
+  )
+  if cache is None:
+    return fresh
+  there = jnp.arange(cache.capacity) < cache.length[:, None]
+  there = jnp.broadcast_to(there[:, None], (*fresh.shape[:2], cache.capacity))
+  return jnp.concatenate([there, fresh], axis=2)

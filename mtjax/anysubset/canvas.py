@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.models import TransformerConfig
+from mtjax.models import Config
 from mtjax.types import Frontier
 
 
@@ -28,18 +28,18 @@ class Canvas:
     return self.token.shape[1]
 
 
-def query_token(config: TransformerConfig) -> int:
+def query_token(config: Config) -> int:
   """The id of the learned embedding that stands in a query entry, which has no token yet."""
   return config.vocab_size
 
 
-def sink_token(config: TransformerConfig) -> int | None:
+def sink_token(config: Config) -> int | None:
   """The id of the entry that everybody always sees; None for a model that has none."""
   return config.vocab_size + 1 if config.extra_embeddings > 1 else None
 
 
 def make_canvas(
-  config: TransformerConfig,
+  config: Config,
   token: Int[np.ndarray, "B L"],
   asked: Bool[np.ndarray, "B L"],
   valid: Bool[np.ndarray, "B L"] | None = None,
@@ -78,7 +78,7 @@ def make_canvas(
 
 
 def two_stream(
-  config: TransformerConfig,
+  config: Config,
   canvas: Canvas,
   rank: Int[Array, "B L"],
   query: Int[Array, "B Q"],

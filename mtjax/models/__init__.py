@@ -1,10 +1,11 @@
 """Networks. The only package that imports linen."""
 
 from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
-from mtjax.models.model import Model, Params, count_parameters, prefix_params
+from mtjax.models.model import Config, Model, Params, count_parameters, prefix_params
 from mtjax.models.xlnet import XLNetConfig
 
 __all__ = [
+  "Config",
   "Layer",
   "Model",
   "Params",

@@ -15,6 +15,7 @@ from mtjax.models.xlnet import XLNet, XLNetConfig, XLNetHead
 from mtjax.types import Frontier, Output
 
 Params = PyTree
+Config = TransformerConfig | XLNetConfig
 
 # The network of a config, and its last step alone.
 _NETWORKS = {TransformerConfig: (Transformer, Head), XLNetConfig: (XLNet, XLNetHead)}
@@ -24,7 +25,7 @@ _NETWORKS = {TransformerConfig: (Transformer, Head), XLNetConfig: (XLNet, XLNetH
 class Model:
   """A transformer without its parameters: hashable, holds no arrays, safe as a static argument."""
 
-  config: TransformerConfig | XLNetConfig
+  config: Config
 
   def init(self, key: PRNGKeyArray) -> Params:
     """Fresh float32 parameters: a plain nested dict."""

@@ -162,6 +162,25 @@ ANY_SUBSET = dict(
   vocab_size=4096,
 )
 
+XLNET_BASE = dict(
+  model_type="xlnet",
+  attn_type="bi",
+  bi_data=False,
+  clamp_len=-1,
+  d_head=64,
+  d_inner=3072,
+  d_model=768,
+  ff_activation="gelu",
+  layer_norm_eps=1e-12,
+  mem_len=None,
+  n_head=12,
+  n_layer=12,
+  reuse_len=None,
+  same_length=False,
+  untie_r=True,
+  vocab_size=32000,
+)
+
 PUBLISHED = dict(
   llama=LLAMA32_1B,
   mistral=MISTRAL_7B,
@@ -173,6 +192,7 @@ PUBLISHED = dict(
   olmo2=OLMO2_1B,
   gpt2=GPT2,
   mtjax_any_subset=ANY_SUBSET,
+  xlnet=XLNET_BASE,
 )
 # Parameters of the published models, from their model cards and files.
 PARAMETERS = dict(
@@ -186,6 +206,7 @@ PARAMETERS = dict(
   olmo2=1_484_916_736,
   gpt2=124_439_808,
   mtjax_any_subset=5_983_680,
+  xlnet=116_750_336,
 )
 
 

@@ -13,9 +13,7 @@ from mtjax.checkpoints.families.olmo2 import OLMO2
 from mtjax.checkpoints.families.qwen import QWEN2, QWEN3
 from mtjax.checkpoints.families.smollm3 import SMOLLM3
 from mtjax.checkpoints.families.xlnet import XLNET
-from mtjax.models import Rope, TransformerConfig, XLNetConfig
-
-Config = TransformerConfig | XLNetConfig
+from mtjax.models import Config, Rope, XLNetConfig
 
 # In the order in which an export tries them: what several can express is the first one's.
 FAMILIES = {

@@ -84,12 +84,6 @@ def recipes(config: XLNetConfig) -> dict[str, Recipe]:
   return out
 
 
-def refusal(config: XLNetConfig) -> str | None:
-  if config.heads * config.head_dim != config.dim:
-    return f"heads of dim / heads dimensions, not {config.head_dim}"
-  return None
-
-
 XLNET = Family(
   model_type="xlnet",
   architecture="XLNetLMHeadModel",
@@ -107,6 +101,5 @@ XLNET = Family(
   write=write,
   recipes=recipes,
   prefixes=("transformer.", ""),
-  refusal=refusal,
   config=XLNetConfig,
 )

@@ -173,15 +173,16 @@ def concatenate(*parts: Frontier) -> Frontier:
     raise ValueError("the parts must have the same number of interval dimensions")
   if any(part.hidden is not None for part in parts):
     raise ValueError("hide a key after concatenating: `hidden` is an index into the whole frontier")
-  if len({part.target is None for part in parts}) != 1:
+  targets = [part.target for part in parts if part.target is not None]
+  if len(targets) not in (0, len(parts)):
     raise ValueError("some of the parts say which position an entry predicts, some do not")
-  own = target = None
+  own = None
   if any(part.own is not None for part in parts):
     own = jnp.concatenate(
       [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
     )
-  if parts[0].target is not None:
-    target = jnp.concatenate([jnp.asarray(part.target) for part in parts], axis=1)
+
+  target = jnp.concatenate(targets, axis=1) if targets else None
 
   def join(name):
     return jnp.concatenate([getattr(part, name) for part in parts], axis=-1)

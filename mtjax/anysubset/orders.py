@@ -67,8 +67,8 @@ class Order:
 
 ORDERS = {
   "lattice": Order(lambda canvas, key: lattice(canvas)),
-  "right_to_left": Order(lambda canvas, key: right_to_left(canvas)),
   "random": Order(random_order),
+  "right_to_left": Order(lambda canvas, key: right_to_left(canvas)),
 }
 
 

@@ -184,12 +184,13 @@ class Transformer(nn.Module):
       rope: self._angles(rope, frontier.position)
       for rope in {layer.rope for layer in layers} - {None}
     }
-    block, more = Block, ()
+    block: Any = Block
+    more: list[Array] = []
     if c.target_conditioning != "none":
       vector = Embedding(c.max_position, c.dim, dtype, name="target")
       target = known_targets(vector(jnp.maximum(frontier.target, 0)), frontier.target)
       if c.target_conditioning == "adaptive_norm":
-        block, more = ConditionedBlock, (target,)
+        block, more = ConditionedBlock, [target]
       elif hidden is None:
         x += target
     block: Any = nn.remat(block) if c.remat == "layer" else block

@@ -25,7 +25,7 @@ from mtjax.anysubset.masked_bound import exact_masked_bound
 from mtjax.anysubset.orders import lattice, random_order
 from mtjax.anysubset.single_stream import single_stream
 from mtjax.anysubset.state import Problem
-from mtjax.frontier import causal
+from mtjax.frontier import causal, concatenate
 from mtjax.models import Model
 from mtjax.sampling import Rules, Sampling
 
@@ -211,6 +211,8 @@ def test_refusals(single, tiny):
     model.forward(params, text)
   with pytest.raises(ValueError, match="and no other can be"):
     tiny[0].forward(tiny[1], text.replace(target=text.position))
+  with pytest.raises(ValueError, match="some of the parts say which position"):
+    concatenate(text, text.replace(target=text.position))
   with pytest.raises(ValueError, match="adaptive_norm modulates norms before branches"):
     dataclasses.replace(
       model.config, target_conditioning="adaptive_norm", norm_placement="sandwich"

@@ -7,11 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtjax import checkpoints
 from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.anysubset.masking import Masking
+from mtjax.anysubset.orders import right_to_left
+from mtjax.frontier import causal
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.train import any_subset_loss as loss_lib
+from mtjax.train import config as config_lib
 from mtjax.train.any_subset_loss import any_subset_loss
+from mtjax.train.initial import initial_params
 
 MODEL = Model(
   TransformerConfig(
@@ -30,10 +35,12 @@ LENGTHS = (7, 4, 9)  # documents of the first row; the second is one of 20
 MASKING = Masking(start=(0.3, 0.3), end=(0.3, 0.6))
 
 
-@pytest.fixture(scope="module")
-def params():
-  params = MODEL.init(jax.random.key(0))
-  return jax.tree.map(lambda x: x * 4 if x.ndim == 2 else x, params)
+@pytest.fixture(scope="module", params=["none", "added"], ids=["two_streams", "one_stream"])
+def trained(request):
+  """(model, params)."""
+  model = Model(dataclasses.replace(MODEL.config, target_conditioning=request.param))
+  params = model.init(jax.random.key(0))
+  return model, jax.tree.map(lambda x: x * 4 if x.ndim == 2 else x, params)
 
 
 def batch():
@@ -49,8 +56,9 @@ def batch():
   return dict(tokens=rng.integers(0, 7, (2, 22)), segment=segment, position=position)
 
 
-def run(params, masking=MASKING, **changes):
+def run(trained, masking=MASKING, **changes):
   """(loss, drawn asked entries)."""
+  model, params = trained
   seen = {}
   key = jax.random.key(3)
 
@@ -60,75 +68,117 @@ def run(params, masking=MASKING, **changes):
       return seen["asked"]
 
   masking = Recorded(**{f.name: getattr(masking, f.name) for f in dataclasses.fields(masking)})
-  total = any_subset_loss(MODEL, masking)(params, {**batch(), **changes}, key, jnp.asarray(0))
+  total = any_subset_loss(model, masking)(params, {**batch(), **changes}, key, jnp.asarray(0))
   return total, np.asarray(seen["asked"])
 
 
-def by_density(params, asked):
+def by_density(trained, asked):
   """Every document alone, without its first token, in whose place the model's sink stands."""
+  model, params = trained
   data, nats = batch(), 0.0
   for row in range(2):
     for number in sorted(set(data["segment"][row]) - {0}):
       here = np.flatnonzero(data["segment"][row] == number)[1:]
       if not asked[row, here].any():
         continue
-      canvas = make_canvas(MODEL.config, data["tokens"][row, here][None], asked[row, here][None])
-      nats -= log_likelihood(MODEL, params, canvas).sum()
+      canvas = make_canvas(model.config, data["tokens"][row, here][None], asked[row, here][None])
+      nats -= log_likelihood(model, params, canvas).sum()
   return nats
 
 
-def test_the_loss_is_the_negative_density_of_what_is_asked(params):
-  total, asked = run(params)
+def test_the_loss_is_the_negative_density_of_what_is_asked(trained):
+  total, asked = run(trained)
   assert not asked[batch()["position"] == 0].any() and asked.sum() > 8
   assert float(total.weight) == asked.sum()
-  assert float(total.sum) == pytest.approx(by_density(params, asked), rel=1e-5)
+  assert float(total.sum) == pytest.approx(by_density(trained, asked), rel=1e-5)
   assert float(total.parts["rate"] / total.weight) == pytest.approx(asked.sum() / 40)
 
 
-def test_fewer_queries_weigh_as_much_as_all_that_is_asked(params):
+def test_fewer_queries_weigh_as_much_as_all_that_is_asked(trained):
   """With fewer queries than asked tokens: another estimate a key, the same asked tokens."""
-  whole, asked = run(params)
-  some, again = run(params, dataclasses.replace(MASKING, queries=4))
+  whole, asked = run(trained)
+  some, again = run(trained, dataclasses.replace(MASKING, queries=4))
   np.testing.assert_array_equal(asked, again)
   assert float(some.weight) == pytest.approx(asked.sum())
   assert float(some.sum) != pytest.approx(float(whole.sum), rel=1e-3)
 
 
-def test_documents_of_a_row_are_blind_to_each_other(params):
+def test_documents_of_a_row_are_blind_to_each_other(trained):
   """One document's tokens change its own loss and no other's."""
-  total, asked = run(params)
+  model, params = trained
+  total, asked = run(trained)
   other = batch()["tokens"].copy()
   other[0, 7:11] = (other[0, 7:11] + 1) % 7
-  changed, _ = run(params, tokens=other)
+  changed, _ = run(trained, tokens=other)
   assert float(changed.sum) != pytest.approx(float(total.sum), rel=1e-4)
   data = batch()
   alone = {}
   for name, tokens in (("before", data["tokens"]), ("after", other)):
     here = np.arange(7, 11)[1:]
-    canvas = make_canvas(MODEL.config, tokens[0, here][None], asked[0, here][None])
-    alone[name] = float(log_likelihood(MODEL, params, canvas).sum())
+    canvas = make_canvas(model.config, tokens[0, here][None], asked[0, here][None])
+    alone[name] = float(log_likelihood(model, params, canvas).sum())
   difference = float(total.sum - changed.sum)
   assert difference == pytest.approx(alone["after"] - alone["before"], abs=1e-4)
 
 
 def see_all_documents(mutate):
-  true = loss_lib.two_stream
-  mutate(loss_lib, "two_stream", lambda config, canvas, rank, query, document: true(
-    config, canvas, rank, query))  # fmt: skip
+  true = loss_lib.asking
+  mutate(loss_lib, "asking", lambda config, canvas, rank, query, document: (
+    true(config, canvas, rank, query)))  # fmt: skip
 
 
-def ask_in_any_order(mutate):
-  mutate(loss_lib, "lattice", lambda canvas: canvas.asked * 1)
+def ask_from_the_right(mutate):
+  mutate(loss_lib, "lattice", right_to_left)
 
 
-@pytest.mark.parametrize("mutation", [see_all_documents, ask_in_any_order])
-def test_the_comparison_sees(mutation, params, monkeypatch):
+@pytest.mark.parametrize("mutation", [see_all_documents, ask_from_the_right])
+def test_the_comparison_sees(mutation, trained, monkeypatch):
   mutation(monkeypatch.setattr)
-  total, asked = run(params)
-  assert abs(float(total.sum) - by_density(params, asked)) > 1e-2
+  total, asked = run(trained)
+  assert abs(float(total.sum) - by_density(trained, asked)) > 1e-2
 
 
 def test_a_model_without_a_sink_is_refused():
   config = dataclasses.replace(MODEL.config, extra_embeddings=1)
   with pytest.raises(ValueError, match="model.extra_embeddings must be at least 2, got 1"):
     any_subset_loss(Model(config), MASKING)
+
+
+def begun_with(kind, config, folder):
+  """(a plain model and its parameters), (one of a single stream and what it begins with)."""
+  config.init = str(folder / "source")
+  plain = config_lib.read(config).model
+  given = plain.init(jax.random.key(7))
+  checkpoints.save(config.init, plain, given)
+  config.model.update(extra_embeddings=2, target_conditioning=kind)
+  model = config_lib.read(config).model
+  return (plain, given), (model, initial_params(model, config.init))
+
+
+@pytest.mark.parametrize("kind", ["added", "adaptive_norm"])
+def test_one_stream_begins_with_the_weights_of_a_plain_model(kind, config, tmp_path):
+  """What they lack begins at random; of `adaptive_norm`, as a plain transformer."""
+  (plain, given), (model, params) = begun_with(kind, config, tmp_path)
+  assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, model.shapes())
+  text = causal(jnp.arange(5)[None])
+  wanted = plain.forward(given, text).logits
+  found = model.forward(params, text.replace(target=text.position + 1)).logits
+  assert np.allclose(found, wanted, atol=1e-5) == (kind == "adaptive_norm")
+
+
+def test_every_parameter_of_one_stream_learns():
+  model = Model(dataclasses.replace(MODEL.config, target_conditioning="adaptive_norm"))
+  # Modulations begin as zeros, which pass nothing on to the targets' table.
+  params = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(0)))
+  loss = any_subset_loss(model, MASKING)
+  grads = jax.jit(jax.grad(lambda p: loss(p, batch(), jax.random.key(0), 0).sum))(params)
+  still = [k for k, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0]
+  assert not still
+
+
+def test_runs_from_before_there_were_targets_can_be_continued(config):
+  old = config.to_dict()
+  del old["model"]["target_conditioning"]
+  identity = config_lib.read(old).identity()
+  assert identity == config_lib.read(config).identity()
+  assert "target_conditioning" not in identity["model"]

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.state import FillState, Problem
+from mtjax.choice import best_tokens
 from mtjax.models import Model, Params
 from mtjax.sampling import draw, process
 from mtjax.types import Exactness
@@ -33,7 +34,7 @@ def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
 
 def margin(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
   """The likeliest token's probability minus the second likeliest's."""
-  best = jax.lax.top_k(jax.nn.softmax(logits), 2)[0]
+  best = jnp.exp(best_tokens(logits, 2)[0] - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
   return best[..., 0] - best[..., 1]
 
 

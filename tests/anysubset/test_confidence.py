@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from mtjax import frontier
 from mtjax.anysubset import Confidence, confidence, fill, make_canvas, stream
@@ -143,6 +144,21 @@ def test_ranking_by_the_drawn_tokens_probability_changes_the_law():
 
   go_on(1.0, (None,) * 3)
   assert distance(law, as_law(joint)) == pytest.approx(0.29, abs=5e-3)
+
+
+def test_what_is_drawn_has_the_emitted_law():
+  """On the jitted path, two a pass and a last one alone; and the joint is told apart from it."""
+  joint, tables = consistent()
+  network, method, rows = SetNetwork(2, 3), Confidence(per_pass=2), 8000
+  problem = make_problem(range(3), {}, 3)
+  canvas = jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem.canvas)
+  found = fill(network, tables, canvas, method=method, sampling=Sampling(temperature=1.0), key=1)
+  counts = np.bincount(found.token @ [4, 2, 1], minlength=8)
+  law = emitted(method, network, tables, problem)
+  wanted = np.array([law[text] for text in itertools.product(range(2), repeat=3)])
+  assert stats.chisquare(counts, wanted / wanted.sum() * rows).pvalue > 1e-6
+  assert stats.chisquare(counts, joint.ravel() * rows).pvalue < 1e-6
+  np.testing.assert_array_equal(found.forwards, 2)
 
 
 @pytest.mark.parametrize("per_pass", [1, 3])

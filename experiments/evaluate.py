@@ -11,6 +11,7 @@ python -m experiments.evaluate --model=target \
   --text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}" \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 
+With --orders, an any-subset model in several orders: experiments/evaluate_orders.py.
 Or, with --task, how well an any-subset model fills blanks: see experiments/evaluate_infilling.py.
 """
 
@@ -22,7 +23,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments import evaluate_infilling
+from experiments import evaluate_infilling, evaluate_orders
 from mtjax import launch
 
 _MODEL = flags.DEFINE_string("model", None, "Bundled model, folder or id; default: target.")
@@ -43,6 +44,12 @@ def run() -> None:
     return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
+  if evaluate_infilling.ORDERS.present:
+    orders = evaluate_infilling.ORDERS.value
+    return evaluate_orders.run(
+      _MODEL.value or "anysubset", _TEXT.value, orders, _LENGTH.value or 255, _BATCH.value,
+      _OUTPUT.value,
+    )  # fmt: skip
   model, length = _MODEL.value or "target", _LENGTH.value or 512
   context = length // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.

@@ -24,7 +24,7 @@ from mtjax import launch
 TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
 _DATA = flags.DEFINE_string("data", None, "The task's file.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
-_ORDERS = flags.DEFINE_list(
+ORDERS = flags.DEFINE_list(
   "orders",
   "lattice",
   "lattice, right_to_left, random, left_to_right, max_probability, entropy, margin.",
@@ -61,7 +61,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   task = named_task(TASK.value, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)
-  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in _ORDERS.value]
+  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in ORDERS.value]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, TASK.value)
   params = weights_for_decoding(loaded.params, weights)

@@ -1,0 +1,62 @@
+r"""The part of experiments/evaluate.py that scores texts in several orders.
+
+python -m experiments.evaluate --text="books=file:valid/*.txt.gz" --orders=lattice,random --rate=0.5
+
+Rows of each text with that share of their tokens asked, scattered: -log p of the asked ones given
+the others, exactly, in each order; of random ones the mean over seeds and how far they spread.
+"""
+
+import dataclasses
+import json
+import sys
+
+from absl import flags
+from rich.console import Console
+from rich.table import Table
+
+_RATE = flags.DEFINE_float("rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0)
+_COUNT = flags.DEFINE_integer("count", 32, "With --orders: rows of a text.", lower_bound=1)
+_SEEDS = flags.DEFINE_integer("seeds", 4, "With --orders: random orders of a row.", lower_bound=1)
+
+
+def run(
+  model_name: str, texts: list[str], orders: list[str], length: int, batch: int, output: str | None
+) -> None:
+  from mtjax.anysubset import make_canvas
+  from mtjax.evaluate.infill_sets import scattered
+  from mtjax.evaluate.order_perplexity import order_perplexity
+  from mtjax.evaluate.texts import named_documents
+  from mtjax.presets import load_pretrained
+
+  loaded = load_pretrained(model_name)
+  table = Table("text", "order", "NLL a token", "over seeds", "perplexity", "tokens")
+  records = {}
+  for name, documents in named_documents(texts, loaded.tokenizer, limit=10_000_000).items():
+    rows = [tokens for tokens, _ in documents]
+    problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
+    whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
+    asked = [blanked.asked() for blanked, _ in problems]
+    canvas = make_canvas(loaded.model.config, whole, asked)
+    with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
+      scores = order_perplexity(
+        loaded.model, loaded.params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
+      )
+    for score in scores:
+      spread = f"± {score.spread:.3f}" if score.spread else ""
+      figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
+      table.add_row(name, score.order, *figures)
+    records[name] = [
+      dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
+    ]
+  Console(file=sys.stdout).print(table)
+  if output is not None:
+    settings = dict(model=model_name, rate=_RATE.value, length=length, seeds=_SEEDS.value)
+    with open(output, "w", encoding="utf-8") as file:
+      json.dump(dict(settings=settings, texts=records), file, indent=2)
+
+
+def _filled(tokens, asked, missing):
+  values = iter(missing)
+  return [
+    next(values) if is_asked else token for token, is_asked in zip(tokens, asked, strict=True)
+  ]

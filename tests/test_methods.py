@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.methods import README, with_table
+from mtjax.anysubset.named import METHODS as FILLING
+from mtjax.anysubset.named import method_named
 from mtjax.methods import METHODS
 from mtjax.verify import VERIFIERS
 
@@ -30,3 +32,11 @@ def test_the_readme_names_every_verifier_with_its_exactness():
   for name, verifier in VERIFIERS.items():
     own = [row for row in rows if f"`{name}`" in row]
     assert len(own) == 1 and own[0].endswith(f"| {verifier.exactness.value} |"), name
+
+
+@pytest.mark.parametrize("name", FILLING)
+def test_the_readme_names_every_way_of_filling_with_its_exactness(name):
+  way = method_named(name, 2)
+  lines = README.read_text(encoding="utf-8").splitlines()
+  own = [line for line in lines if line.startswith(f"| `{type(way).__name__}")]
+  assert len(own) == 1 and own[0].split(" | ")[-1].startswith(way.exactness.value), own

@@ -38,7 +38,7 @@ demo: $(CORE)
 	@$(BIN) -m experiments.demo
 
 test: $(DEV) $(ORACLES)
-	@XLA_FLAGS="$(QUICK) $$XLA_FLAGS" $(PYTEST) $(ARGS)
+	@$(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) $(ARGS)
 
 test-slow: $(DEV) $(ORACLES)
 	@$(BIN) -m pytest -m slow $(ARGS)

@@ -26,9 +26,10 @@ PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
 WORKERS ?= $(if $(ARGS),0,auto)
 PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
-# Most of the suite's time was XLA's on the way to fast code, of which tests need little. Slow checks,
-# and the core tests on the newest Python, are compiled as users compile.
-QUICK ?= --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false
+# Most of the suite's time was XLA's on the way to fast code, of which tests need little; slow checks
+# are compiled as users compile. Newer versions do not know the second flag.
+QUICK ?= --xla_backend_optimization_level=0 \
+  $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
 SHORT ?= $(wildcard tests/test_layout.py tests/core tests/kernels)
 
 .PHONY: demo test test-slow test-latest test-aot aot lint bench parity clean check-python
@@ -44,7 +45,7 @@ test-slow: $(DEV) $(ORACLES)
 	@$(BIN) -m pytest -m slow $(ARGS)
 
 test-latest:
-	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" QUICK= \
+	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \
 	  WORKERS='$(WORKERS)' ARGS='$(SHORT)' test
 
 # An environment of its own: with libtpu installed, whatever imports jax looks for a TPU.

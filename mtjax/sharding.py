@@ -37,9 +37,6 @@ RULES: Rules = (
   (r"(attention/out|mlp/down)/(kernel|int8)$", P(MODEL, None)),
   (r"(attention/out|mlp/down)/(bias|scale)$", P()),
   (r"\w*norm/(weight|bias)$", P()),
-  # XLNet's: small, but for `position`, [D, D], which is read as a whole by every head.
-  (r"attention/(position|segment|(content|position|segment)_bias)$", P()),
-  (r"logit_bias$", P(MODEL)),
   (r"attention/relative$", P(None, MODEL)),
   (r"attention/(content|position|segment)_bias$", P(MODEL, None)),
   (r"(attention/segments|logit_bias)$", P()),

@@ -113,7 +113,7 @@ def _match(
   found = stored.tensors
   if tied:
     # Some files hold a tied head a second time.
-    found.pop(family.head, None)
+    found.pop("lm_head.weight", None)
   wrong = {
     "missing": [name for name in wanted if name not in found],
     "unexpected": [name for name in found if name not in wanted],

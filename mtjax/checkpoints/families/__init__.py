@@ -82,8 +82,6 @@ def express(config: Config) -> tuple[Family, dict[str, Any]]:
 
 def differences(config: Config, found: Config) -> list[str]:
   """What two configs disagree about, as far as it changes logits: "dim is 8, there 16"."""
-  if type(config) is not type(found):
-    return [f"it is a {type(config).__name__}, there a {type(found).__name__}"]
   config, found = _essence(config), _essence(found)
   pairs = {
     field.name: (getattr(config, field.name), getattr(found, field.name))
@@ -96,8 +94,6 @@ def _essence(config: Config) -> Config:
   """The config without what does not change its logits, or is written in two ways."""
   if isinstance(config, XLNetConfig):
     return dataclasses.replace(config, dtype="float32", max_position=1)
-  if isinstance(config, XLNetConfig):
-    return dataclasses.replace(config, dtype="float32", exits=())
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
   free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=())

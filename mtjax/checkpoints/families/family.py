@@ -18,7 +18,7 @@ _ACTIVATIONS = {
   "gelu_pytorch_tanh": "gelu_tanh",
   "relu": "relu",
 }
-NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+_NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
 
 FULL, SLIDING = "full_attention", "sliding_attention"
 
@@ -85,7 +85,7 @@ def write_common(config: TransformerConfig) -> dict[str, Any]:
     num_key_value_heads=config.kv_heads,
     head_dim=config.head_dim,
     rms_norm_eps=config.norm_eps,
-    hidden_act=NAMES[config.activation],
+    hidden_act=_NAMES[config.activation],
     max_position_embeddings=config.max_position,
     tie_word_embeddings=config.tied,
   )

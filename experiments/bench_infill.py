@@ -11,11 +11,14 @@ large a share of their tokens missing, scattered. Times are medians over --repea
 runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
 the pass that reads the given tokens, which all ways have in common.
 
-The table in README.md (DATA is the developer data set):
+The table in README.md (DATA is the developer data set), and its column of XLA's own products:
 
-python -m experiments.bench_infill --rate=0.15 \
+python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
+python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=plain \
+  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
+  --ways=sequential,self4,self8,bonus8,fused2,once4,once6
 """
 
 import dataclasses

@@ -71,6 +71,18 @@ def _check_verifier(name: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Windowed(_Verified):
+  """Drafts up to `window` entries a round; one more is decided if all are accepted."""
+
+  window: int = 4
+  verifier: str = "chain"
+
+  def __post_init__(self):
+    _check_window(self.window)
+    _check_verifier(self.verifier)
+
+
+@dataclasses.dataclass(frozen=True)
 class Sequential(_Kept):
   """One entry a forward pass, each from its own conditional: the law of the others."""
 
@@ -111,20 +123,13 @@ class SelfDraft(_Kept, _Verified):
 
 
 @dataclasses.dataclass(frozen=True)
-class Fused(_Kept, _Verified):
+class Fused(_Kept, _Windowed):
   """ASSD with one forward pass a round: drafts of the next window ride in the oracle pass.
 
   For each number of accepted drafts that pass has the draft laws of the window that would follow
   ((window + 1) window queries, nobody's keys). They miss the one entry that is decided last, so
   the first draft may be refused; every pass still decides one entry at least.
   """
-
-  window: int = 4
-  verifier: str = "chain"
-
-  def __post_init__(self):
-    _check_window(self.window)
-    _check_verifier(self.verifier)
 
   @property
   def first(self) -> Phase:
@@ -136,7 +141,7 @@ class Fused(_Kept, _Verified):
 
 
 @dataclasses.dataclass(frozen=True)
-class DraftOnce(_Kept, _Verified):
+class DraftOnce(_Kept, _Windowed):
   """ASSD with one forward pass a round: every draft is from the first pass.
 
   That pass has a query for each asked entry, which sees what is given and nothing that is decided
@@ -145,13 +150,6 @@ class DraftOnce(_Kept, _Verified):
   entries depend on each other; every pass decides one entry at least. All laws of that pass are
   kept: as many float32 as there are asked entries times the vocabulary.
   """
-
-  window: int = 4
-  verifier: str = "chain"
-
-  def __post_init__(self):
-    _check_window(self.window)
-    _check_verifier(self.verifier)
 
   @property
   def first(self) -> Phase:
@@ -163,18 +161,11 @@ class DraftOnce(_Kept, _Verified):
 
 
 @dataclasses.dataclass(frozen=True)
-class ContextNGram(_Verified):
+class ContextNGram(_Windowed):
   """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
 
   See `context_bigrams` for the law. Every pass decides one entry at least.
   """
-
-  window: int = 4
-  verifier: str = "chain"
-
-  def __post_init__(self):
-    _check_window(self.window)
-    _check_verifier(self.verifier)
 
   @property
   def first(self) -> Phase:

@@ -84,7 +84,8 @@ def asked_in_order(
 ) -> tuple[Int[np.ndarray, "B A"], Int[np.ndarray, " B"]]:
   """Canvas indices of the asked entries, first to last (-1 past a row's last), and their number.
 
-  Raises ValueError for ranks that are not 1, 2, ... over the asked entries of a row.
+  Raises ValueError for ranks that are not 1, 2, ... over the asked entries of a row, and 0 over the
+  given ones: one that came later would be hidden from queries before it.
   """
   asked, rank = np.asarray(canvas.asked), np.asarray(rank)
   if rank.shape != asked.shape:
@@ -95,4 +96,6 @@ def asked_in_order(
   real = place < total[:, None]
   if (np.where(real, np.take_along_axis(rank, order, axis=1) - 1, place) != place).any():
     raise ValueError("rank is no order: the asked entries of a row must have ranks 1, 2, ...")
+  if rank[np.asarray(canvas.given)].any():
+    raise ValueError("rank is no order: given entries must have rank 0")
   return np.where(real, order, -1)[:, : max(int(total.max()), 1)], total

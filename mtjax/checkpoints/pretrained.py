@@ -21,6 +21,8 @@ from mtjax.models import Model, Params
 _FLOATS = tuple(dtype.name for dtype in DTYPES.values())
 _SHARD = 5 * 10**9  # bytes; where transformers cuts too
 _SHOWN = 6
+# A head, where it is the embedding's table; XLNet's is the second.
+_TIED = ("lm_head.weight", "lm_loss.weight")
 _HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 
 
@@ -113,7 +115,8 @@ def _match(
   found = stored.tensors
   if tied:
     # Some files hold a tied head a second time.
-    found.pop("lm_head.weight", None)
+    for name in _TIED:
+      found.pop(name, None)
   wrong = {
     "missing": [name for name in wanted if name not in found],
     "unexpected": [name for name in found if name not in wanted],

@@ -193,7 +193,7 @@ class Transformer(nn.Module):
         block, more = ConditionedBlock, [target]
       elif hidden is None:
         x += target
-    block: Any = nn.remat(block) if c.remat == "layer" else block
+    block = nn.remat(block) if c.remat == "layer" else block
     fresh = []
     for index, layer in enumerate(layers, self.first):
       cached = None if cache is None else cache.layers[index - self.first]

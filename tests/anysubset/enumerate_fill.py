@@ -139,7 +139,13 @@ def _rows(problem, rows):
 def _merged(weight, state):
   """Rows that nothing to come can tell apart, as one."""
   laws = np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
-  told = [state.token, state.count[:, None], state.pending[:, None], state.forwards[:, None]]
+  told = [state.token, *(x[:, None] for x in (state.count, state.pending, state.forwards))]
+  # What is committed too: two ways to one text must not hide that one of them left another cache.
+  length = state.cache.length[:, None]
+  there = np.arange(state.cache.position.shape[1]) < length
+  told += [length, np.where(there, state.cache.position, -1)]
+  for x in state.cache.layers[0]:
+    told.append(np.where(there[:, :, None], x[:, 0], 0).reshape(len(weight), -1).round(9))
   told = np.concatenate([*told, np.maximum(laws, -1e9).round(9)], axis=1)
   _, first, group = np.unique(told, axis=0, return_index=True, return_inverse=True)
   sums = np.zeros(len(first))

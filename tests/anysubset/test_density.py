@@ -73,6 +73,8 @@ def test_an_order_is_refused_that_is_none(tiny):
   canvas = make_canvas(model.config, np.zeros((1, 5), int), ASKED)
   with pytest.raises(ValueError, match="rank is no order"):
     log_likelihood(model, params, canvas, np.zeros((1, 6), int))
+  with pytest.raises(ValueError, match="given entries must have rank 0"):
+    log_likelihood(model, params, canvas, lattice(canvas) + canvas.given)
   with pytest.raises(ValueError, match="is not one of lattice, random"):
     order_named("sorted", canvas, jax.random.key(0))
   with pytest.raises(ValueError, match="asked tokens are outside"):

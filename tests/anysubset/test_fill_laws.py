@@ -31,6 +31,8 @@ METHODS = [
   *(DraftOnce(k) for k in (1, 2, 3, 4)),
   SelfDraft(4, verifier="block"),
   Fused(3, verifier="block"),
+  DraftOnce(3, verifier="block"),
+  ContextNGram(3, verifier="block"),
 ]
 
 

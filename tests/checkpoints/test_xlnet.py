@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors import numpy as safetensors
 
 from mtjax import checkpoints
 from mtjax import frontier as frontier_lib
@@ -172,6 +173,18 @@ def test_transformers_reads_what_we_write(oracle, tmp_path):
   assert all(torch.equal(stored[name], found[name]) for name in stored)
 
 
+def test_a_tied_head_that_is_stored_a_second_time_is_read_over(tiny, tmp_path):
+  model, params = tiny
+  checkpoints.save(tmp_path, model, params)
+  file = tmp_path / "model.safetensors"
+  tensors = safetensors.load_file(file)
+  table = tensors["transformer.word_embedding.weight"]
+  safetensors.save_file({**tensors, "lm_loss.weight": table}, file)
+  found, same = checkpoints.load(tmp_path)
+  assert found == model
+  jax.tree.map(np.testing.assert_array_equal, same, params)
+
+
 @pytest.fixture(scope="module")
 def tiny():
   model = Model(XLNetConfig(vocab_size=5, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2))
@@ -264,6 +277,7 @@ def test_it_fills_as_any_other_model(tiny, method):
     (dict(attn_type="uni"), "attn_type 'uni' is not supported, only 'bi'"),
     (dict(clamp_len=400), "clamp_len 400 is not supported, only -1"),
     (dict(untie_r=False), "untie_r False is not supported"),
+    (dict(tie_word_embeddings=False), "tie_word_embeddings False is not supported"),
   ],
 )
 def test_what_the_network_lacks_is_refused(fields, message):

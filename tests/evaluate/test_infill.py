@@ -11,6 +11,7 @@ from mtjax.blanks import blank_spans, blanks_in
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.infill_benchmark import Uncached, measure
 from mtjax.evaluate.infill_sets import code_spans, scattered
+from mtjax.evaluate.widened import widen
 from mtjax.infill import infill, stream_infill
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.filling import colored, save_picture
@@ -130,3 +131,13 @@ def test_the_picture_shows_every_pass(tiny, tmp_path):
   assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
   shown = colored(found, BYTES)
   assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3
+
+
+def test_a_widened_model_has_the_same_law(tiny):
+  canvas = make_canvas(tiny.model.config, np.array([[3, 1, 4, 1, 5]]), np.array([[1, 0, 1, 1, 0]]))
+  model, params = widen(tiny.model, tiny.params, 80)
+  assert params["layer_0"]["mlp"]["down"]["kernel"].shape == (80, 16)
+  found = log_likelihood(model, params, canvas)
+  np.testing.assert_allclose(found, log_likelihood(tiny.model, tiny.params, canvas), atol=1e-6)
+  with pytest.raises(ValueError, match="at least the model's 32, got 16"):
+    widen(tiny.model, tiny.params, 16)

@@ -10,6 +10,8 @@ import pytest
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.types import Draft, DraftLaw, TokenTree
 from mtjax.verify import VERIFIERS, verify
+from mtjax.verify.chain import chain as at_once
+from mtjax.verify.chain import rejection
 from mtjax.verify.delta import delta
 from mtjax.verify.greedy_plus_one import greedy_plus_one
 from mtjax.verify.kseq import division, kseq
@@ -18,6 +20,7 @@ from mtjax.verify.rrs import with_replacement, without_replacement
 from mtjax.verify.spechub import spechub
 from mtjax.verify.threshold import threshold
 from mtjax.verify.typical import typical
+from mtjax.verify.walk import walk
 
 RULES = {
   "with": with_replacement,
@@ -224,3 +227,30 @@ def test_a_tree_may_be_its_root_alone(name):
   draft = Draft(tree, law, jnp.full_like(logits, jnp.nan))
   verdict = verify(name, logits, draft, keys, jnp.zeros(1, jnp.int32))
   assert (int(verdict.count[0]), int(verdict.token[0])) == (1, 2)
+
+
+def test_a_chain_at_once_is_the_walk_to_the_bit():
+  """What is proved of the one, whose outcomes are enumerated, holds for the other."""
+  rng = np.random.default_rng(0)
+  rows, nodes, vocab = 300, 5, 7
+  length = rng.integers(1, nodes + 1, rows)
+  token = jnp.asarray(rng.integers(0, vocab, (rows, nodes)), jnp.int32)
+  tree = chain(nodes - 1).tree(token, jnp.asarray(np.arange(nodes) < length[:, None]))
+  logits = rng.normal(size=(rows, nodes, vocab))
+  logits[rng.random(logits.shape) < 0.1] = -np.inf
+  q = jax.nn.softmax(jnp.asarray(rng.normal(size=logits.shape), jnp.float32), axis=-1)
+  draft = Draft(tree, DraftLaw.WITH_REPLACEMENT, q)
+  given = jnp.asarray(logits, jnp.float32), draft, jax.random.split(jax.random.key(0), rows)
+
+  def decide(procedure, step):
+    return jax.jit(jax.vmap(procedure.decide))(*given, step)
+
+  step = jnp.arange(rows)
+  found, wanted = decide(at_once(), step), decide(walk(rejection), step)
+  np.testing.assert_array_equal(found.count, wanted.count)
+  np.testing.assert_array_equal(found.token, wanted.token)
+  on_path = np.arange(nodes) < np.asarray(found.count)[:, None]
+  np.testing.assert_array_equal(np.asarray(found.path)[on_path], np.asarray(wanted.path)[on_path])
+  assert set(np.asarray(found.count)) == set(range(1, nodes + 1))
+  others = decide(at_once(), step + 1)
+  assert (others.count != wanted.count).any(), "other coins, and nothing differs"

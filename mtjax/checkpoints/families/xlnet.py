@@ -13,6 +13,7 @@ _FIXED = {
   "clamp_len": (-1, "distances as they are"),
   "same_length": (False, "whole texts"),
   "untie_r": (True, "biases of each layer"),
+  "tie_word_embeddings": (True, "the embedding is the head"),
 }
 
 

@@ -45,9 +45,9 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
 
   This holds back mistakes: loops, forks, a file that grows. It is no security boundary, and no
   limit of the disk as a whole: a program may write many files, in other folders too, where they
-  stay, and what it means to read on this machine it can read. Not started as root, it may remove files and
-  end processes that are this user's. Code from somebody hostile belongs into a container or a
-  virtual machine. Made for Linux: macOS does not limit the address space.
+  stay, and what it means to read on this machine it can read. Not started as root, it may remove
+  files and end processes that are this user's. Code from somebody hostile belongs into a container
+  or a virtual machine. Made for Linux: macOS does not limit the address space.
   """
   with tempfile.TemporaryDirectory(prefix="program-") as folder:
     file, inside = Path(folder, "program.py"), Path(folder, "inside")

@@ -6,7 +6,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.models import Config
+from mtjax.models import Config, XLNetConfig, position_of
 from mtjax.types import Frontier
 
 
@@ -43,12 +43,15 @@ def make_canvas(
   token: Int[np.ndarray, "B L"],
   asked: Bool[np.ndarray, "B L"],
   valid: Bool[np.ndarray, "B L"] | None = None,
+  *,
+  segment: Int[np.ndarray, "B L"] | None = None,
 ) -> Canvas:
   """Texts, with the model's sink before them: L + 1 entries then.
 
-  `valid` is false in padding (None: nowhere). Raises ValueError for a model without a query
-  embedding, for shapes that differ, for padding that is asked, for given ids outside the
-  vocabulary, and for more entries than the model has positions.
+  `valid` is false in padding (None: nowhere). `segment`, from 0: of which text an entry is, for an
+  XLNet (None: of one). Raises ValueError for a model without a query embedding, for shapes that
+  differ, for padding that is asked, for given ids outside the vocabulary, for more entries than the
+  model has positions, and for segments below 0 or of another model.
   """
   if config.extra_embeddings < 1:
     raise ValueError("this is no any-subset model: it has no query embedding (extra_embeddings)")
@@ -69,12 +72,25 @@ def make_canvas(
   if token.shape[1] > config.max_position:
     raise ValueError(f"{token.shape[1]} entries, and the model has {config.max_position} positions")
   position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
+  if segment is not None:
+    position = position_of(position, _checked_segment(config, segment, token.shape))
   return Canvas(
     jnp.asarray(token, jnp.int32),
     jnp.asarray(position, jnp.int32),
     jnp.asarray(valid & ~asked),
     jnp.asarray(asked),
   )
+
+
+def _checked_segment(config, segment, shape) -> Int[np.ndarray, "B L"]:
+  if not isinstance(config, XLNetConfig):
+    raise ValueError("segments are XLNet's: this model has none")
+  segment = np.asarray(segment).astype(int)
+  if segment.shape != shape:
+    raise ValueError(f"segment {segment.shape} and token {shape} differ")
+  if not 0 <= segment.min() <= segment.max() < XLNetConfig.segments:
+    raise ValueError(f"segments are numbers from 0 to {XLNetConfig.segments - 1}")
+  return segment
 
 
 def two_stream(

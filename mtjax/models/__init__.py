@@ -2,7 +2,7 @@
 
 from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
 from mtjax.models.model import Config, Model, Params, count_parameters, prefix_params
-from mtjax.models.xlnet import XLNetConfig
+from mtjax.models.xlnet import XLNetConfig, position_of
 
 __all__ = [
   "Config",
@@ -13,6 +13,7 @@ __all__ = [
   "TransformerConfig",
   "XLNetConfig",
   "count_parameters",
+  "position_of",
   "prefix_params",
   "uniform_layers",
 ]

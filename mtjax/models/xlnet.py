@@ -1,4 +1,8 @@
-"""XLNet (1906.08237) in frontier terms: content and query entries of one list, shared weights."""
+"""XLNet (1906.08237) in frontier terms: content and query entries of one list, shared weights.
+
+A position has two parts here, the place in the text and the segment (of which text it is), so that
+segments go wherever positions go: into frontiers, canvases and caches.
+"""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -15,13 +19,13 @@ from mtjax.models.linear import Embedding, Linear
 from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit
 from mtjax.types import Frontier, LayerKV, Output
 
+_PLACES = 1 << 20
+
 
 @dataclasses.dataclass(frozen=True)
 class XLNetConfig:
-  """An XLNet without segments: attention over relative positions, norms after residuals.
+  """An XLNet: attention over relative positions and segments, norms after residuals.
 
-  Segments say which of two texts an entry is of; with one text their term is nothing, and
-  transformers leaves it out as we do. Their weights are kept, so that an import can be exported.
   `max_position` bounds texts, not the network: relative positions have no table.
   """
 
@@ -35,6 +39,8 @@ class XLNetConfig:
   activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "gelu"
   max_position: int = 1024
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+
+  segments: ClassVar[int] = 2**31 // _PLACES  # as many as positions have room for
 
   # What other networks may have otherwise. The one extra embedding is a query's.
   extra_embeddings: ClassVar[int] = 1
@@ -51,6 +57,8 @@ class XLNetConfig:
     for name in ("vocab_size", "dim", "heads", "head_dim", "mlp_dim", "depth", "max_position"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    if self.max_position > _PLACES:
+      raise ValueError(f"a text has at most {_PLACES} places, max_position is {self.max_position}")
     if self.dim % 2:
       raise ValueError(f"relative positions are pairs of sine and cosine: dim is {self.dim}")
 
@@ -63,6 +71,14 @@ class XLNetConfig:
     return tuple(range(self.depth))
 
 
+def position_of(place, segment):
+  """The position of a place in the text, from 0, and a segment, from 0; place alone is segment 0.
+
+  Nothing depends on more of segments than which are equal (transformers' token_type_ids).
+  """
+  return place + segment * _PLACES
+
+
 def waves(
   position: Int[Array, "B T"], dim: int
 ) -> tuple[Float[Array, "B T W"], Float[Array, "B T W"]]:
@@ -73,11 +89,14 @@ def waves(
 
 
 class RelativeAttention(nn.Module):
-  """Attention to content and to relative position (1901.02860, sec. 3.3; no segments).
+  """Attention to content, relative position and relative segment (1906.08237, sec. 2.5).
 
-  score(i, j) = ((q_i + u) . k_j + (q_i + v) . W R(pos_i - pos_j)) / sqrt(head_dim), R = [sin; cos].
+  score(i, j) = ((q_i + u) . k_j + (q_i + v) . W R(pos_i - pos_j) + (q_i + b) . s_ij) /
+  sqrt(head_dim), R = [sin; cos], s_ij one of two vectors: for a key of the own segment, or another.
   Sine and cosine of a difference are sums of products, so the second term is the product of a
-  vector of the query and its position with one of the key's position: any positions, no table.
+  vector of the query and its position with one of the key's position: any positions, no table. Of
+  the third, what two vectors differ by is enough: the rest is the same for all keys, and a text of
+  one segment (or none, as transformers has it) has no such term.
   An entry that sees nothing gets nothing. (transformers' code lets it see everything.)
   """
 
@@ -96,9 +115,8 @@ class RelativeAttention(nn.Module):
     content_bias = self.param("content_bias", normal, shape).astype(x.dtype)
     position_bias = self.param("position_bias", normal, shape).astype(x.dtype)
     relative = self.param("relative", normal, (c.dim, width)).astype(x.dtype)
-    # Not used without segments; see XLNetConfig.
-    self.param("segment_bias", normal, shape)
-    self.param("segments", normal, (2, width))
+    segment_bias = self.param("segment_bias", normal, shape).astype(x.dtype)
+    same, other = self.param("segments", normal, (2, width)).astype(x.dtype).reshape(2, *shape)
     at = position
     if cache is not None:
       there = (jnp.arange(cache.capacity) < cache.length[:, None])[:, None, :, None]
@@ -109,11 +127,15 @@ class RelativeAttention(nn.Module):
     weight = relative.reshape(c.dim, c.heads, c.head_dim)
     turned = jnp.einsum("bhtd,whd->bhtw", q + position_bias[:, None], weight)
     of_sine, of_cosine = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
-    sine, cosine = (y[:, None] for y in waves(position, c.dim))
+    sine, cosine = (y[:, None] for y in waves(position % _PLACES, c.dim))
     turned = jnp.concatenate(
       [of_cosine * sine - of_sine * cosine, of_sine * sine + of_cosine * cosine], axis=-1
     )
-    scores += jnp.einsum("bhtw,bsw->bhts", turned, jnp.concatenate(waves(at, c.dim), axis=-1))
+    of_key = jnp.concatenate(waves(at % _PLACES, c.dim), axis=-1)
+    scores += jnp.einsum("bhtw,bsw->bhts", turned, of_key)
+    apart = (position[:, :, None] // _PLACES != at[:, None] // _PLACES)[:, None]
+    to_other = jnp.einsum("bhtd,hd->bht", q + segment_bias[:, None], other - same)
+    scores += jnp.where(apart, to_other[..., None], 0)
     scores = jnp.where(sees[:, None], scores.astype(jnp.float32) * c.head_dim**-0.5, -jnp.inf)
     some = jnp.any(sees, axis=-1)[:, None, :, None]
     weights = jnp.where(some, jax.nn.softmax(jnp.where(some, scores, 0), axis=-1), 0)

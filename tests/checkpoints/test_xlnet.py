@@ -23,10 +23,11 @@ from mtjax.anysubset import (
 from mtjax.anysubset.canvas import two_stream
 from mtjax.anysubset.orders import random_order
 from mtjax.checkpoints import families
-from mtjax.models import Model, XLNetConfig, xlnet
+from mtjax.models import Model, XLNetConfig, position_of, xlnet
 
 VOCAB, SIZE, MASK = 50, 10, 6
 SEEN = (0, 3, 5, 8)  # given; the others are asked, in ascending order
+SEGMENT = np.array([0, 0, 0, 0, 2, 2, 2, 1, 1, 1])
 TOLERANCE = 1e-4  # measured: 3e-6
 
 needs_torch = pytest.mark.skipif(
@@ -64,24 +65,28 @@ def texts():
   return token, rank, asked
 
 
-def theirs(model, token, banned, places):
+def theirs(model, token, banned, places, segment):
   """Logits of the content stream [B, L, V] and of queries at `places` [B, Q, V]."""
   import torch
 
   mask = torch.tensor(banned, dtype=torch.float32)[None].repeat(len(token), 1, 1)
   target = torch.zeros(len(token), len(places), SIZE)
   target[:, torch.arange(len(places)), torch.tensor(places)] = 1
+  more = dict(perm_mask=mask)
+  if segment is not None:
+    more["token_type_ids"] = torch.tensor(segment)[None].repeat(len(token), 1)
   with torch.no_grad():
-    content = model(torch.tensor(token), perm_mask=mask).logits
-    query = model(torch.tensor(token), perm_mask=mask, target_mapping=target).logits
+    content = model(torch.tensor(token), **more).logits
+    query = model(torch.tensor(token), target_mapping=target, **more).logits
   return content.numpy(), query.numpy()
 
 
-def two_streams(token, stamp, places, seen_by_queries):
+def two_streams(token, stamp, places, seen_by_queries, segment):
   """Contents that see ranks <= their own, and queries that see ranks below theirs."""
   batch = len(token)
-  position = jnp.broadcast_to(jnp.arange(SIZE), token.shape)
-  index = jnp.broadcast_to(jnp.asarray(places), (batch, len(places)))
+  at = np.arange(SIZE) if segment is None else position_of(np.arange(SIZE), segment)
+  position = jnp.broadcast_to(jnp.asarray(at), token.shape)
+  index = jnp.broadcast_to(jnp.asarray(at[places]), (batch, len(places)))
   rank = jnp.broadcast_to(jnp.asarray(stamp, jnp.int32), token.shape)
   below = jnp.broadcast_to(jnp.asarray(seen_by_queries, jnp.int32), index.shape)
   contents = frontier_lib.content(jnp.asarray(token, jnp.int32), position, rank)
@@ -89,7 +94,7 @@ def two_streams(token, stamp, places, seen_by_queries):
   return frontier_lib.concatenate(contents, queries)
 
 
-def difference(oracle, kind, change=lambda frontier: frontier):
+def difference(oracle, kind, change=lambda frontier: frontier, segment=None):
   """Between the two, of both streams, for one of the masks."""
   model, folder = oracle
   token, rank, asked = texts()
@@ -107,9 +112,9 @@ def difference(oracle, kind, change=lambda frontier: frontier):
     banned = np.triu(np.ones((SIZE, SIZE), bool))
     below = rank[asked]
   both_given = (rank[:, None] == 0) & (rank[None] == 0)
-  expected = theirs(model, token, banned & ~both_given, asked)
+  expected = theirs(model, token, banned & ~both_given, asked, segment)
   ours, params = checkpoints.load(folder)
-  frontier = two_streams(token, rank, asked, below)
+  frontier = two_streams(token, rank, asked, below, segment)
   if kind == "draft":
     # An undecided content sees itself as all do, and nobody else sees it.
     hidden = jnp.broadcast_to(jnp.asarray(rank == SIZE), token.shape)
@@ -122,9 +127,18 @@ def difference(oracle, kind, change=lambda frontier: frontier):
 
 
 @needs_torch
+@pytest.mark.parametrize("segment", [None, SEGMENT], ids=["one text", "segments"])
 @pytest.mark.parametrize("kind", ["oracle", "draft", "plain"])
-def test_both_streams_are_those_of_transformers(oracle, kind):
-  assert difference(oracle, kind) <= TOLERANCE
+def test_both_streams_are_those_of_transformers(oracle, kind, segment):
+  assert difference(oracle, kind, segment=segment) <= TOLERANCE
+
+
+@needs_torch
+def test_wrong_segments_are_seen(oracle):
+  def wrong(frontier):
+    return frontier.replace(position=frontier.position % position_of(0, 1))
+
+  assert difference(oracle, "oracle", wrong, SEGMENT) > 100 * TOLERANCE
 
 
 def swapped(position, dim):
@@ -227,7 +241,9 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
   model, params = tiny
   rng = np.random.default_rng(0)
   token, asked = rng.integers(0, 5, (2, 9)), rng.random((2, 9)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  canvas = make_canvas(model.config, token, asked, segment=rng.integers(0, 2, (2, 9)))
+  position = np.asarray(canvas.position)
+  assert position.max() > 9
   rank = random_order(canvas, jax.random.key(1))
   dense = model.forward(
     params, two_stream(model.config, canvas, rank, jnp.broadcast_to(jnp.arange(9), (2, 9)))
@@ -244,10 +260,13 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
     for count in (given, *[1] * (9 - given)):
       index = order[None, at : at + count]
       content = frontier_lib.content(
-        jnp.asarray(token[row][index]), jnp.asarray(index), jnp.zeros((1, count), int)
+        jnp.asarray(token[row][index]),
+        jnp.asarray(position[row][index]),
+        jnp.zeros((1, count), int),
       )
       rest = order[None, at + count :][:, :1]
-      query = frontier_lib.query(jnp.full(rest.shape, 5), jnp.asarray(rest), jnp.ones_like(rest))
+      where = jnp.asarray(position[row][rest])
+      query = frontier_lib.query(jnp.full(rest.shape, 5), where, jnp.ones_like(where))
       joint = frontier_lib.concatenate(content, query)
       out = model.forward(params, joint, cache)
       path = jnp.arange(count)[None]
@@ -263,7 +282,7 @@ def test_it_fills_as_any_other_model(tiny, method):
   model, params = tiny
   rng = np.random.default_rng(1)
   token, asked = rng.integers(0, 5, (3, 12)), rng.random((3, 12)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  canvas = make_canvas(model.config, token, asked, segment=np.arange(12) // 6 + np.zeros((3, 1)))
   found = fill(model, params, canvas, method=method)
   wanted = fill(model, params, canvas, method=Sequential())
   np.testing.assert_array_equal(found.token, wanted.token)
@@ -291,3 +310,13 @@ def test_heads_that_the_format_cannot_express_are_refused(tiny):
   config = dataclasses.replace(tiny[0].config, head_dim=4)
   with pytest.raises(ValueError, match="closest, xlnet, cannot: head_dim is 4, there 8"):
     families.express(config)
+
+
+@pytest.mark.parametrize(
+  ("segment", "message"),
+  [([[0, 0]], "differ"), ([[0, -1, 0]], "from 0 to 2047"), ([[0, 2048, 0]], "from 0 to 2047")],
+)
+def test_what_is_no_segment_is_refused(tiny, segment, message):
+  token, asked = np.zeros((1, 3), int), np.array([[True, False, False]])
+  with pytest.raises(ValueError, match=message):
+    make_canvas(tiny[0].config, token, asked, segment=np.array(segment))

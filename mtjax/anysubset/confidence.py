@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.state import FillState, Problem
+from mtjax.anysubset.state import FillState, Problem, given_contents
 from mtjax.choice import best_tokens
 from mtjax.models import Model, Params
 from mtjax.sampling import draw, process
@@ -78,9 +78,7 @@ def start(
   """Reads and commits the given entries, and decides the first `per_pass` of each row."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  contents = frontier_lib.content(
-    canvas.token, canvas.position, jnp.zeros_like(canvas.token), valid=canvas.given
-  )
+  contents, given = given_contents(problem)
   cache = model.allocate(batch, max(size, method.per_pass))
   state = FillState(
     cache=cache,
@@ -92,8 +90,8 @@ def start(
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
   )
-  path, count = jnp.argsort(~canvas.given, axis=1, stable=True), canvas.given.sum(axis=1)
-  return _decide_surest(model, params, method, problem, state, None, contents, path, count, choose)
+  path = jnp.broadcast_to(jnp.arange(contents.size), contents.token.shape)
+  return _decide_surest(model, params, method, problem, state, None, contents, path, given, choose)
 
 
 def turn(

@@ -172,6 +172,7 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
     total=jnp.asarray(total, jnp.int32),
     rules=rules,
     key=row_keys(key, batch),
+    most_given=bucket(int(given.sum(axis=1).max()), most=most),
   ), size
 
 

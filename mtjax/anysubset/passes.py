@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.state import FillState, Problem, at_ranks
+from mtjax.anysubset.state import FillState, Problem, at_ranks, given_contents
 from mtjax.models import Model, Params
 from mtjax.sampling import process
 from mtjax.types import LayerKV
@@ -46,11 +46,8 @@ def first_pass(model: Model, params: Params, problem: Problem, phase: Phase) -> 
   Where they will be recalled, of all after it. All that the queries see is given: a first draft law
   is an oracle law, and the only one that is.
   """
-  canvas = problem.canvas
   zero = jnp.zeros_like(problem.total)
-  contents = frontier_lib.content(
-    canvas.token, canvas.position, jnp.zeros_like(canvas.token), valid=canvas.given
-  )
+  contents, _ = given_contents(problem)
   index = at_ranks(problem, zero, 1 + _ahead_at_first(problem, phase))
   queries = _queries(model, problem, index, jnp.ones_like(index))
   return _forward(model, params, problem, None, contents, queries, oracle=1)

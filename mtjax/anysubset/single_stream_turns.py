@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.state import FillState, Problem, at_ranks, decide
+from mtjax.anysubset.state import FillState, Problem, at_ranks, decide, given_entries
 from mtjax.models import Model, Params
 from mtjax.sampling import draw, process
 
@@ -25,19 +25,23 @@ def start(
   """Reads and commits the given entries of each row, and decides the first asked one."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  path = jnp.argsort(~canvas.given, axis=1, stable=True)
-  place = jnp.argsort(path, axis=1).astype(jnp.int32)
-  given = canvas.given.sum(axis=1, dtype=jnp.int32)
+  index, given = given_entries(problem)
   zero = jnp.zeros_like(given)
+  place = jnp.broadcast_to(jnp.arange(index.shape[1], dtype=jnp.int32), index.shape)
+
+  def at(values, index):
+    return jnp.take_along_axis(values, index, axis=1)
+
   # Each is followed by the next given entry, and the last of them by the first asked one.
-  index = jnp.take_along_axis(path, jnp.minimum(place + 1, size - 1), axis=1)
-  index = jnp.where(place + 1 == given[:, None], at_ranks(problem, zero, 1), index)
-  target = jnp.take_along_axis(canvas.position, index, axis=1)
-  contents = frontier_lib.content(canvas.token, canvas.position, place, valid=canvas.given)
-  last = jnp.take_along_axis(path, given[:, None] - 1, axis=1)
-  output = model.forward(params, contents.replace(target=target), None, last)
+  following = jnp.where(
+    place + 1 == given[:, None], at_ranks(problem, zero, 1), jnp.roll(index, -1, axis=1)
+  )
+  contents = frontier_lib.content(
+    at(canvas.token, index), at(canvas.position, index), place, valid=place < given[:, None]
+  ).replace(target=at(canvas.position, following))
+  output = model.forward(params, contents, None, given[:, None] - 1)
   state = FillState(
-    cache=model.allocate(batch, size).commit(output.kv, contents.position, path, given),
+    cache=model.allocate(batch, size).commit(output.kv, contents.position, place, given),
     token=canvas.token,
     count=zero,
     pending=jnp.ones((batch,), bool),

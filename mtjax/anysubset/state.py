@@ -4,9 +4,11 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas
 from mtjax.cache import KVCache
 from mtjax.sampling import Rules
+from mtjax.types import Frontier
 
 
 @struct.dataclass
@@ -18,6 +20,8 @@ class Problem:
   total: Int[Array, " B"]
   rules: Rules
   key: PRNGKeyArray  # [B]: a row depends on its own key and nothing else in the batch
+  # No row has more given entries; None: as many as there are entries. The first pass reads so many.
+  most_given: int | None = struct.field(pytree_node=False, default=None)
 
 
 @struct.dataclass
@@ -41,6 +45,23 @@ class FillState:
 
   def active(self, problem: Problem) -> Bool[Array, " B"]:
     return self.count < problem.total
+
+
+def given_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
+  """Canvas indices of the given entries, from left to right, anything past them; their number."""
+  given = problem.canvas.given
+  index = jnp.argsort(~given, axis=1, stable=True)
+  return index[:, : problem.most_given], jnp.sum(given, axis=1, dtype=jnp.int32)
+
+
+def given_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
+  """The given entries, side by side, who all see each other; and their number."""
+  index, count = given_entries(problem)
+  token, position = (
+    jnp.take_along_axis(x, index, axis=1) for x in (problem.canvas.token, problem.canvas.position)
+  )
+  valid = jnp.arange(index.shape[1]) < count[:, None]
+  return frontier_lib.content(token, position, jnp.zeros_like(token), valid=valid), count
 
 
 def at_ranks(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array, "B N"]:

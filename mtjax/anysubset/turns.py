@@ -20,7 +20,7 @@ from mtjax.anysubset.passes import (
   laws_at_first,
   laws_recalled,
 )
-from mtjax.anysubset.state import FillState, Problem, decide
+from mtjax.anysubset.state import FillState, Problem, decide, given_entries
 from mtjax.choice import draw_token
 from mtjax.draft.protocol import keys_of_drafts
 from mtjax.models import Model, Params
@@ -104,8 +104,8 @@ def start(
   canvas, phase = problem.canvas, method.first
   batch = problem.total.shape[0]
   passed = first_pass(model, params, problem, phase)
-  given = canvas.given.sum(axis=1)
-  path = jnp.argsort(~canvas.given, axis=1, stable=True)
+  index, given = given_entries(problem)
+  path = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
   most = max(p.drafts for p in (phase, *method.round)) + 1
   cache = model.allocate(batch, max(canvas.size, most))
   state = FillState(

@@ -13,7 +13,7 @@ from mtjax.anysubset import fill, make_canvas, stream, turns
 from mtjax.anysubset.canvas import two_stream
 from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.orders import lattice
-from mtjax.anysubset.passes import later_pass
+from mtjax.anysubset.passes import first_pass, later_pass
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
@@ -187,6 +187,23 @@ def test_the_fill_refuses(tiny):
   for change, message in refused:
     with pytest.raises(ValueError, match=message):
       fill(model, params, **{"canvas": canvas, **change})
+
+
+@pytest.mark.parametrize("given", [2, 20])
+def test_the_first_pass_reads_what_is_given_and_no_more(given, tiny, monkeypatch):
+  model, params = tiny
+  read = []
+
+  def noted(model, params, problem, phase):
+    passed = first_pass(model, params, problem, phase)
+    read.append(passed.kv[0].k.shape[2])
+    return passed
+
+  monkeypatch.setattr(turns, "first_pass", noted)
+  asked = np.arange(60)[None] >= given - 1  # and the sink
+  # A window of its own: no other test has compiled it.
+  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), asked), method=Fused(7))
+  assert read == [{2: 16, 20: 24}[given] + 1 + 7]
 
 
 @pytest.mark.parametrize("make", [SelfDraft, Fused, DraftOnce, ContextNGram])

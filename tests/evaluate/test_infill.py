@@ -1,5 +1,6 @@
 """Infilling of text, its blanks, the benchmark's sets and figures, the launchers' answers."""
 
+import dataclasses
 import json
 
 import jax
@@ -131,6 +132,15 @@ def test_the_picture_shows_every_pass(tiny, tmp_path):
   assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
   shown = colored(found, BYTES)
   assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_shown_as_nothing(tiny, tmp_path):
+  found = infill(tiny, "ab___cd", lengths=2, sampling=SAMPLED, key=2)
+  start = found.asked.index(True)
+  tokens = [*found.tokens[:start], 99_999, ord("x"), *found.tokens[start + 2 :]]
+  found = dataclasses.replace(found, tokens=tokens)
+  assert colored(found, BYTES).plain == "abxcd"
+  save_picture(tmp_path / "when.png", found, BYTES)
 
 
 def test_a_widened_model_has_the_same_law(tiny):

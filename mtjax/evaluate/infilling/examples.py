@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtjax.data.tokenizers import Tokenizer
+from mtjax.data.tokenizers import Tokenizer, pieces_of
 from mtjax.evaluate.infill_sets import around
 
 Piece = tuple[str, bool]  # text, and whether it is asked
@@ -71,12 +71,8 @@ def causal_view(example: Example) -> Example:
 
 
 def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-  """As it stands within a text: no space is added or lost at the ends, as `decode` may.
-
-  A model may have more ids than its tokenizer: those stand for nothing.
-  """
-  table = tokenizer.token_bytes()
-  return b"".join(table[i] for i in tokens if i < len(table)).decode("utf-8", "replace")
+  """As it stands within a text: no space is added or lost at the ends, as `decode` may."""
+  return b"".join(pieces_of(tokenizer, tokens)).decode("utf-8", "replace")
 
 
 def read_text(path: str | Path) -> str:

@@ -100,10 +100,13 @@ def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
   (first, missing), _ = code_spans(file, BYTES, size=20, most=10, count=2)
   assert bytes(missing).decode() == "solve" and first.size == 20
   assert bytes(first.tokens(95)).decode() == "p" * 11 + "_____" + "ssss"
-  with pytest.raises(ValueError, match="holds 2 rows of that size, 3 are wanted"):
+  with pytest.raises(ValueError, match="2 rows of that size, and 3 are wanted"):
     code_spans(file, BYTES, size=20, most=10, count=3)
   file.write_text('{"prompt": "p"}')
-  with pytest.raises(ValueError, match="line 1: no problem"):
+  with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record with text in"):
+    code_spans(file, BYTES, size=20, most=10, count=1)
+  file.write_text("no JSON")
+  with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record"):
     code_spans(file, BYTES, size=20, most=10, count=1)
   text = np.arange(40)
   (row, missing), _ = scattered([text], size=20, rate=0.25, count=2)

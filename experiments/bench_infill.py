@@ -60,7 +60,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 def run() -> None:
   if not _CODE.value and not _TEXT.value:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT)
   from mtjax.anysubset import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
   from mtjax.evaluate.infill_benchmark import Uncached, measure
   from mtjax.evaluate.infill_sets import code_spans, scattered

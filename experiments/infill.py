@@ -26,15 +26,17 @@ _WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted or decided at once."
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-_PICTURE = flags.DEFINE_string("picture", None, "PNG of which position was filled when.")
+_PICTURE = flags.DEFINE_string(
+  "picture", None, "Picture (png, pdf, svg) of which position was filled when."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for text, tokens, passes, counters.")
 
 
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths()
-  launch.check_output(_OUTPUT.value)
-  launch.check_output(_PICTURE.value)
+  launch.check_output(_OUTPUT, _PICTURE)
+  launch.check_picture(_PICTURE)
   from mtjax.anysubset.named import method_named
   from mtjax.infill import infill, stream_infill
   from mtjax.presets import load_pretrained, weights_for_decoding

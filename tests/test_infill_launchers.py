@@ -60,12 +60,22 @@ def test_a_length_may_be_chosen(folder):
     (["infill", TEXT, "--length=1", "--length=2", "--length=3"], "3 lengths for 2 blanks"),
     (["infill", TEXT, "--length=300"], "room for 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
-    (["infill", TEXT, "--picture=nowhere/when.png"], "there is no folder"),
+    (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),
+    (["infill", TEXT, "--picture=when.txt"], "a picture is one of"),
     (["infill", TEXT, "--model=target"], "no any-subset model"),
     (["evaluate", "--task=lambada"], "--data is missing"),
     (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
     (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
     (["evaluate", "--task=lambada", "--data=a", "--model=target"], "Take --model=anysubset"),
+    (["evaluate", "--task=lambada", "--data=a", "--orders="], "--orders lists nothing"),
+    (["evaluate", "--text=a=file:a", "--orders=random,random"], "lists random twice"),
+    (["evaluate", "--text=a=file:a", "--orders=best"], "orders ['best'] are not among lattice"),
+    (["evaluate", "--text=a=file:a", "--orders=random", "--context=3"], "--context would do"),
+    (["evaluate", "--text=a=file:a", "--orders=random", "--length=256"], "--length=256 is too"),
+    (["evaluate", "--task=lambada", "--data=a", "--length=256"], "room for 255 tokens"),
+    (["evaluate", "--task=lambada", "--data=a", "--batch=1"], "with --task, --batch would"),
+    (["evaluate", "--task=wikitext_masked", "--data=a", "--judge=anysubset"], "the judge 'any"),
+    (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
   ],
@@ -108,6 +118,27 @@ def test_a_task_prints_writes_and_continues(folder, tmp_path):
   second = json.loads(out.read_text())
   assert len(answers.read_text().splitlines()) == 1 + 3, "what was there is not done again"
   assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
+
+
+def test_orders_are_scored_with_the_weights_and_bytes_that_were_asked_for(folder, tmp_path):
+  file, out = tmp_path / "text.txt", tmp_path / "scores.json"
+  file.write_text("one two three four five six seven eight nine ten " * 20)
+  found = []
+  for more in ((), ("--weights=int8",)):
+    code, shown, errors = launch(
+      "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
+      "--length=15", "--count=1", f"--output={out}", *more,
+    )  # fmt: skip
+    assert code == 0 and "words" in shown, errors
+    found.append(json.loads(out.read_text()))
+  stored, narrow = ([order["nats"] for order in one["texts"]["words"]] for one in found)
+  assert stored != narrow and stored == pytest.approx(narrow, rel=0.1)
+  assert found[1]["settings"]["weights"] == "int8"
+  code, _, errors = launch(
+    "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
+    "--length=15", "--count=1", "--bytes=20",
+  )  # fmt: skip
+  assert code == 2 and "0 rows of that size, and 1 are wanted" in errors
 
 
 def test_puzzles_to_train_on_are_written_as_a_source(tmp_path):

@@ -34,7 +34,7 @@ def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
 
 
 def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> None:
-  """A PNG: one column an asked token, one row a pass; a mark where and when it was decided.
+  """A picture: one column an asked token, one row a pass; a mark where and when it was decided.
 
   Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.

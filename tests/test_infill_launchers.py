@@ -78,6 +78,12 @@ def test_a_length_may_be_chosen(folder):
     (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
+    (["bench_infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
+    (["bench_infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
+    (["bench_infill", "--code=a", "--ways=self0"], "way 'self0': window must be at least 1"),
+    (["bench_infill", "--code=a", "--ways=authors0"], "way 'authors0': window must be at least"),
+    (["bench_infill", "--code=a", "--ways=self"], "way 'self' is none of sequential, self4"),
+    (["bench_infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )
 def test_a_mistake_costs_one_line(folder, arguments, message):
@@ -93,11 +99,14 @@ def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
   file.write_text("one two three four five six seven eight nine ten " * 20)
   code, shown, errors = launch(
     "experiments.bench_infill", f"--model={folder}", f"--text=words=file:{file}", "--size=15",
-    "--count=1", "--repeats=2", "--ways=sequential,self2,authors5", f"--output={out}",
+    "--count=1", "--repeats=2", "--ways=sequential,self2,authors5,confidence2", f"--output={out}",
   )  # fmt: skip
   assert code == 0, errors
-  (report,) = json.loads(out.read_text())["sets"].values()
-  assert [row["name"] for row in report["rows"]] == ["sequential", "self2", "authors5"]
+  written = json.loads(out.read_text())
+  (report,), settings = written["sets"].values(), written["settings"]
+  assert settings["text"] == [f"words=file:{file}"] and settings["code"] == []
+  assert settings["rate"] == [0.15] and settings["most"] == 24 and len(settings["ways"]) == 4
+  assert [row["name"] for row in report["rows"]] == settings["ways"]
   assert report["rows"][0]["speedup"] == 1 and "words, 15%" in shown
 
 

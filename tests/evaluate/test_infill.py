@@ -10,7 +10,7 @@ import pytest
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
 from mtjax.blanks import blank_spans, blanks_in
 from mtjax.data.tokenizers import ByteTokenizer
-from mtjax.evaluate.infill_benchmark import Uncached, measure
+from mtjax.evaluate.infill_benchmark import Uncached, later, measure
 from mtjax.evaluate.infill_sets import code_spans, scattered
 from mtjax.evaluate.widened import widen
 from mtjax.infill import infill, stream_infill
@@ -127,6 +127,21 @@ def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
   # An untrained model: near ln 258 for any text, drawn or true.
   for nats in (report.nats, own.own_nats, uncached.own_nats):
     assert nats == pytest.approx(np.log(258), abs=0.3)
+
+
+def test_one_repeat_has_no_error_and_no_way_is_faster_than_the_first_pass(tiny):
+  problems = scattered([np.arange(64)], size=16, rate=0.4, count=1)
+  ways = {"sequential": Sequential()}
+  report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=1)
+  assert report.rows[0].own_error is None
+  json.dumps(dataclasses.asdict(report), allow_nan=False)
+  first, reading = np.array([3.0, 5.0]), np.array([1.0, 1.0])
+  assert later(first, np.array([2.0, 3.0]), reading) == 2
+  for own in (1.0, 0.5):
+    assert later(first, np.array([2.0, own]), reading) is None
+    assert later(np.array([own, 5.0]), first, reading) is None
+  with pytest.raises(ValueError, match="window must be at least 1, got 0"):
+    Uncached(0)
 
 
 def test_the_picture_shows_every_pass(tiny, tmp_path):

@@ -1,14 +1,16 @@
 r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." --length=4
 
 --length is given once for all blanks or once for each, as a number or as candidates, from which the
-likeliest is taken: --length=2,4,6. The text is shown as it fills, each token in the colour of its
-forward pass. --picture=when.png draws which position was filled when; --output keeps everything.
---method=confidence decides the --window surest positions a pass, which is another law (see
-mtjax.anysubset.confidence); the others keep the model's joint law.
+likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
+colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
+draws which position was filled when; --output keeps everything. --method=confidence decides the
+--window surest positions a pass, which is another law (see mtjax.anysubset.confidence); the others
+keep the model's joint law.
 """
 
 import dataclasses
 import json
+import math
 
 from absl import flags
 from rich.console import Console
@@ -51,21 +53,27 @@ def run() -> None:
   model = TextModel(loaded.model, params, loaded.tokenizer)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
-  console = Console(highlight=False)
-  if all(isinstance(length, int) for length in lengths):
+  console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+  tried = math.prod(1 if isinstance(length, int) else len(length) for length in lengths)
+  if not console.is_terminal:
+    found = infill(model, template, **settings)
+    print(found.text)
+  elif tried == 1:
     with Live(console=console, auto_refresh=False) as live:
       for found in stream_infill(model, template, **settings):
         live.update(colored(found, model.tokenizer), refresh=True)
   else:
     found = infill(model, template, **settings)
     console.print(colored(found, model.tokenizer))
-    console.print(f"lengths {', '.join(map(str, found.lengths))}", style="dim")
-  Console(stderr=True).print(counters_table(found.counters))
+  if tried > 1:
+    chosen = ", ".join(map(str, found.lengths))
+    errors.print(f" lengths {chosen}; of all {tried} that were tried:", style="dim")
+  errors.print(counters_table(found.counters))
   if _PICTURE.value is not None:
     save_picture(_PICTURE.value, found, model.tokenizer)
   if _OUTPUT.value is not None:
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dataclasses.asdict(found), file, indent=2)
+      json.dump(dict(dataclasses.asdict(found), tried=tried), file, indent=2)
 
 
 def _lengths() -> list[int | list[int]]:

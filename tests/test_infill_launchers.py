@@ -1,6 +1,7 @@
 """The infilling launchers as users meet them: what they print and write, what mistakes cost."""
 
 import json
+import re
 
 import jax
 import pytest
@@ -36,19 +37,20 @@ def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
   assert code == 0, counters
   run = json.loads(out.read_text())
   assert run["lengths"] == [3, 2] and sum(run["asked"]) == 5 and len(run["blanks"]) == 2
-  assert shown.replace("\n", "").startswith("The cat") and "tokens per forward" in counters
+  assert shown == run["text"] + "\n" and "tokens per forward" in counters
   assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_length_may_be_chosen(folder):
+def test_a_length_may_be_chosen(folder, tmp_path):
+  out = tmp_path / "run.json"
   code, shown, errors = launch(
-    "experiments.infill",
-    f"--model={folder}",
-    "--text=The cat ___ .",
-    "--length=2,3",
-    "--method=confidence",
-  )
-  assert code == 0 and "lengths " in shown, errors
+    "experiments.infill", f"--model={folder}", "--text=The cat ___ ." + " And so on." * 20,
+    "--length=2,3", "--method=confidence", f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, errors
+  run = json.loads(out.read_text())
+  assert shown == run["text"] + "\n" and run["tried"] == 2, "the text as it is, in lines of its own"
+  assert re.search(r"lengths [23]; of all 2 that were tried:\n +asked +5 *\n", errors), errors
 
 
 @pytest.mark.parametrize(

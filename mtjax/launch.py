@@ -74,7 +74,7 @@ def check_unused(where: str, *holders: flags.FlagHolder) -> None:
   """ValueError for flags that were given and do nothing there."""
   given = [f"--{holder.name}" for holder in holders if holder.present]
   if given:
-    raise ValueError(f"{where}, {' and '.join(given)} would do nothing: leave it out")
+    raise ValueError(f"{where}, {' and '.join(given)} would do nothing")
 
 
 def check_output(*holders: flags.FlagHolder) -> None:

@@ -68,7 +68,7 @@ def check_causal(model: Model, name: str) -> None:
   It predicts from its query entries, or for an entry that is told which position it predicts.
   """
   config = model.config
-  if config.extra_embeddings or getattr(config, "target_conditioning", "none") != "none":
+  if config.extra_embeddings or config.target_conditioning != "none":
     raise ValueError(f"{name} is an any-subset model, and a causal one is wanted")
 
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from mtjax import launch
 from mtjax.evaluate import device_benchmark
 from mtjax.evaluate.device_benchmark import PARTS, Plan
-from mtjax.report import device_pictures, device_tables, plotting
+from mtjax.report import device_pictures, device_tables
 
 _PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")
 _SIZES = flags.DEFINE_enum("sizes", "full", ["full", "toy"], "toy: shapes that run anywhere.")
@@ -29,7 +29,7 @@ _PAGE = flags.DEFINE_integer("page", None, "Slots of a page; full: 128 on a GPU,
 _DTYPE = flags.DEFINE_string("dtype", None, "full: bfloat16, toy: float32.")
 _ROUNDS = flags.DEFINE_integer("rounds", None, "Medians over so many; full: 5.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file, written again with every figure.")
-_PLOT = flags.DEFINE_string("plot", None, "PNG file (the extra `viz`).")
+_PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
 def plan() -> Plan:
@@ -50,10 +50,8 @@ def _numbers(holder) -> tuple[int, ...] | None:
 
 
 def run() -> int:
-  launch.check_output(_OUTPUT.value)
-  launch.check_output(_PLOT.value)
-  if _PLOT.value is not None:
-    plotting.pyplot()  # rather now than when all is measured
+  launch.check_output(_OUTPUT, _PLOT)
+  launch.check_picture(_PLOT)
   asked = plan()
   console = Console(width=None if sys.stdout.isatty() else 170)
   report = device_benchmark.Report()

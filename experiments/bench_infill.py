@@ -4,7 +4,8 @@ python -m experiments.bench_infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="b
 
 --ways: sequential; self: ASSD (2504.20456); bonus: with one more token after a window that was
 accepted whole; fused: one pass a round; once: one pass a round, all drafts of the first one; ngram:
-ASSD with bigrams of the context; authors: ASSD without a cache, all entries in every pass. --code:
+ASSD with bigrams of the context; confidence: the surest positions, which is another law; authors:
+ASSD without a cache, all entries in every pass. A number behind one is its window. --code:
 single-line or random-span problems of humaneval_infilling, each with its one blank. --text
 (name=source, several times; see mtjax/data/sources.py) at every --rate: rows of that text with as
 large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
@@ -60,9 +61,10 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 def run() -> None:
   if not _CODE.value and not _TEXT.value:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
-  launch.check_output(_OUTPUT.value)
-  from mtjax.anysubset import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
-  from mtjax.evaluate.infill_benchmark import Uncached, measure
+  launch.check_output(_OUTPUT)
+  _check_names()
+  ways = {name: _way(name) for name in launch.distinct(_WAYS)}
+  from mtjax.evaluate.infill_benchmark import measure
   from mtjax.evaluate.infill_sets import code_spans, scattered
   from mtjax.evaluate.texts import named_documents
   from mtjax.evaluate.widened import widen
@@ -76,24 +78,12 @@ def run() -> None:
     params = weights_for_decoding(params, _WEIGHTS.value)
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
-    f"code, {path.rsplit('/', 1)[-1].split('_')[0]}": code_spans(
-      path, text.tokenizer, most=_MOST.value, **cut
-    )
+    _of_code(path): code_spans(path, text.tokenizer, most=_MOST.value, **cut)
     for path in _CODE.value
   }
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
     rows = [tokens for tokens, _ in documents]
-    sets |= {f"{name}, {rate:.0%}": scattered(rows, rate=rate, **cut) for rate in _RATE.value}
-  makers = dict(
-    sequential=lambda: Sequential(),
-    self=lambda window: SelfDraft(window, bonus=False),
-    bonus=SelfDraft,
-    ngram=ContextNGram,
-    fused=Fused,
-    once=DraftOnce,
-    authors=Uncached,
-  )
-  ways = {name: _way(name, makers) for name in _WAYS.value}
+    sets |= {_of_text(name, rate): scattered(rows, rate=rate, **cut) for rate in _RATE.value}
   console, records = Console(file=sys.stdout, width=110), {}
   for name, problems in sets.items():
     with Console(stderr=True).status("") as status:
@@ -121,26 +111,56 @@ def run() -> None:
         f"{row.milliseconds:.2f}",
         f"{row.speedup:.2f}x",
         "" if row.speedup_later is None else f"{row.speedup_later:.2f}x",
-        f"{row.own_nats:.3f} ± {row.own_error:.3f}",
+        f"{row.own_nats:.3f}" + ("" if row.own_error is None else f" ± {row.own_error:.3f}"),
         f"{row.exact:.1%}",
       )
     console.print(table)
     records[name] = dataclasses.asdict(report)
   if _OUTPUT.value is not None:
-    settings = {
-      f.name: f.value for f in (_MODEL, _WEIGHTS, _MLP_DIM, _SIZE, _COUNT, _TEMPERATURE, _REPEATS)
-    }
+    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+    settings = {flag.name: flag.value for flag in own}
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, sets=records), file, indent=2)
 
 
-def _way(name, makers):
+def _of_code(path: str) -> str:
+  return f"code, {path.rsplit('/', 1)[-1].split('_')[0]}"
+
+
+def _of_text(name: str, rate: float) -> str:
+  return f"{name}, {100 * rate:g}%"
+
+
+def _check_names() -> None:
+  """ValueError for two sets that would have one name, of which only the last would be left."""
+  named = [(_of_code(path), f"--code={path}") for path in _CODE.value]
+  for entry in _TEXT.value:
+    name = entry.partition("=")[0]
+    named += [(_of_text(name, r), f"--text={entry} with --rate={r}") for r in _RATE.value]
+  known: dict[str, str] = {}
+  for name, given in named:
+    if name in known:
+      raise ValueError(f"{known[name]} and {given} would both be called {name!r}")
+    known[name] = given
+
+
+def _way(name: str):
+  from mtjax.anysubset import SelfDraft
+  from mtjax.anysubset.named import METHODS
+  from mtjax.evaluate.infill_benchmark import Uncached
+
+  # The paper's own self-draft has no bonus token; the one that METHODS calls so has.
+  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
+  makers = {**METHODS, **own}
   kind = name.rstrip("0123456789")
   window = name.removeprefix(kind)
   if kind not in makers or (kind == "sequential") != (not window):
     known = ", ".join(maker + ("" if maker == "sequential" else "4") for maker in makers)
     raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
-  return makers[kind](*([int(window)] if window else []))
+  try:
+    return makers[kind](int(window or 1))
+  except ValueError as error:
+    raise ValueError(f"way {name!r}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ _WIDTH = flags.DEFINE_integer("width", 64, "Dimensions of a head.", 1)
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Or bfloat16.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians count.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
-_PLOT = flags.DEFINE_string("plot", None, "PNG file (the extra `viz`).")
+_PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
 def shapes() -> list[Shape]:
@@ -63,8 +63,8 @@ def check(flag, known) -> None:
 def run() -> None:
   check(_PARTS, ("decoding", "training"))
   check(_SYSTEMS, SYSTEMS)
-  launch.check_output(_OUTPUT.value)
-  launch.check_output(_PLOT.value)
+  launch.check_output(_OUTPUT, _PLOT)
+  launch.check_picture(_PLOT)
   asked = shapes()
   console = Console(width=None if sys.stdout.isatty() else 150)
   timings = []

@@ -64,7 +64,7 @@ def write(results, failed) -> None:
 
 def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT)
   prompt_sets.check_sets(_SETS.value)
   systems = {name: system(name) for name in _SYSTEMS.value}
   counts = _PROMPTS.value, _WARM.value

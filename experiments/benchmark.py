@@ -61,7 +61,7 @@ def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) ->
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT)
   named(_SYSTEMS.value, SYSTEMS)
   console = Console()
   text = load_pretrained(_MODEL.value)

@@ -37,28 +37,39 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS)
   if evaluate_infilling.TASK.value is not None:
-    if _TEXT.value:
-      raise ValueError("give --task or --text, not both")
+    launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)
+  launch.check_unused("without --task", *evaluate_infilling.FLAGS)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
   if evaluate_infilling.ORDERS.present:
-    orders = evaluate_infilling.ORDERS.value
+    launch.check_unused("with --orders", _CONTEXT)
     return evaluate_orders.run(
-      _MODEL.value or "anysubset", _TEXT.value, orders, _LENGTH.value or 255, _BATCH.value,
-      _OUTPUT.value,
-    )  # fmt: skip
+      _MODEL.value or "anysubset",
+      _TEXT.value,
+      launch.distinct(evaluate_infilling.ORDERS),
+      weights=_WEIGHTS.value,
+      limit=_BYTES.value,
+      length=_LENGTH.value,
+      batch=_BATCH.value,
+      output=_OUTPUT.value,
+    )
+  launch.check_unused("without --orders", *evaluate_orders.FLAGS)
   model, length = _MODEL.value or "target", _LENGTH.value or 512
   context = length // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.
-  from mtjax.evaluate.perplexity import score
+  from mtjax.evaluate.perplexity import check_causal, score
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.presets import load_pretrained
 
   text = load_pretrained(model)
+  try:
+    check_causal(text.model, model)
+  except ValueError as error:
+    raise ValueError(f"{error}, unless --orders or --task says how it is scored") from None
   params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
   texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
   table = Table("text", "bits per byte", "perplexity per token", "tokens", "bytes")
@@ -84,8 +95,8 @@ def run() -> None:
       )
   Console(file=sys.stdout).print(table)
   if _OUTPUT.value is not None:
-    settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, length=length)
-    settings["context"] = context
+    settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, bytes=_BYTES.value)
+    settings |= dict(length=length, context=context)
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, texts=records), file, indent=2)
 

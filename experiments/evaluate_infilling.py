@@ -34,15 +34,17 @@ _WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bou
 _TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the task's.", 0.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 _JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perplexity.")
-_RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
+RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
 _SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
+
+FLAGS = (_DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, _SAMPLE)
 
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
 
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
   path = launch.required(_DATA, "SingleLineInfilling.jsonl.gz")
-  launch.check_output(_RECORDS.value)
+  orders = launch.distinct(ORDERS)
   from mtjax.anysubset.named import method_named
   from mtjax.evaluate.infilling import records as records_lib
   from mtjax.evaluate.infilling import run as run_lib
@@ -52,6 +54,9 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   from mtjax.text import TextModel
 
   if _SAMPLE.value is not None:
+    launch.check_unused(
+      "with --sample", ORDERS, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _JUDGE, RECORDS
+    )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl for its texts")
     texts = training_texts(TASK.value, path, _SAMPLE.value, seed=_SEED.value)
@@ -61,20 +66,21 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   task = named_task(TASK.value, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)
-  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in ORDERS.value]
+  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, TASK.value)
   params = weights_for_decoding(loaded.params, weights)
   model = TextModel(loaded.model, params, loaded.tokenizer)
-  most = run_lib.room(model, length or _LENGTH)
+  most = row_length(model, length)
   examples = run_lib.spread(task.examples(path, model.tokenizer, most=most), _LIMIT.value)
   if not examples:
     raise ValueError(f"{path} holds no example of {TASK.value} that fits {most} tokens")
   settings = dict(
-    task=TASK.value, data=path, model=model_name or "anysubset", weights=weights, length=most,
+    task=TASK.value, data=path, **records_lib.data_identity(path),
+    model=model_name or "anysubset", weights=weights, length=most,
     method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
-  known = records_lib.resumed(_RECORDS.value, settings) if _RECORDS.value else []
+  known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   records, summaries = {}, {}
   with Console(stderr=True).status("") as status:
     for filler in fillers:
@@ -82,8 +88,8 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
 
       def each(record, filler=filler, done=done):
         status.update(f"{filler.order}: {next(done)} of {len(examples)}, {record['name']}")
-        if _RECORDS.value:
-          records_lib.append(_RECORDS.value, record)
+        if RECORDS.value:
+          records_lib.append(RECORDS.value, record)
 
       status.update(f"{filler.order}: compiling")
       found = run_lib.run(model, task, examples, filler, known=known, each=each)
@@ -92,3 +98,16 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   if output is not None:
     with open(output, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, summaries=summaries, records=records), file, indent=2)
+
+
+def row_length(model, length: int | None) -> int:
+  """Tokens of a row: --length, or else as many as the bundled model's where there is room.
+
+  ValueError for a --length that the model has no positions for.
+  """
+  from mtjax.evaluate.infilling.run import room
+
+  most = room(model)
+  if length is not None and length > most:
+    raise ValueError(f"--length={length} is too much: the model has room for {most} tokens")
+  return length or min(_LENGTH, most)

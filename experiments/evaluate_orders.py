@@ -14,24 +14,44 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
+from experiments.evaluate_infilling import row_length
+
 _RATE = flags.DEFINE_float("rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0)
 _COUNT = flags.DEFINE_integer("count", 32, "With --orders: rows of a text.", lower_bound=1)
 _SEEDS = flags.DEFINE_integer("seeds", 4, "With --orders: random orders of a row.", lower_bound=1)
 
 
+_LIMIT = 10_000_000  # bytes of a text that rows are taken from
+
+FLAGS = (_RATE, _COUNT, _SEEDS)
+
+
 def run(
-  model_name: str, texts: list[str], orders: list[str], length: int, batch: int, output: str | None
+  model_name: str,
+  texts: list[str],
+  orders: list[str],
+  *,
+  weights: str,
+  limit: int | None,
+  length: int | None,
+  batch: int,
+  output: str | None,
 ) -> None:
   from mtjax.anysubset import make_canvas
   from mtjax.evaluate.infill_sets import scattered
-  from mtjax.evaluate.order_perplexity import order_perplexity
+  from mtjax.evaluate.order_perplexity import check_orders, order_perplexity
   from mtjax.evaluate.texts import named_documents
+  from mtjax.models.quantize import to_int8
   from mtjax.presets import load_pretrained
 
+  check_orders(orders)
   loaded = load_pretrained(model_name)
+  params = to_int8(loaded.params) if weights == "int8" else loaded.params
+  length = row_length(loaded, length)
+  limit = _LIMIT if limit is None else limit
   table = Table("text", "order", "NLL a token", "over seeds", "perplexity", "tokens")
   records = {}
-  for name, documents in named_documents(texts, loaded.tokenizer, limit=10_000_000).items():
+  for name, documents in named_documents(texts, loaded.tokenizer, limit=limit).items():
     rows = [tokens for tokens, _ in documents]
     problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
     whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
@@ -39,7 +59,7 @@ def run(
     canvas = make_canvas(loaded.model.config, whole, asked)
     with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
       scores = order_perplexity(
-        loaded.model, loaded.params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
+        loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
       )
     for score in scores:
       spread = f"± {score.spread:.3f}" if score.spread else ""
@@ -50,7 +70,10 @@ def run(
     ]
   Console(file=sys.stdout).print(table)
   if output is not None:
-    settings = dict(model=model_name, rate=_RATE.value, length=length, seeds=_SEEDS.value)
+    settings = dict(
+      model=model_name, weights=weights, text=texts, bytes=limit, length=length,
+      rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
+    )  # fmt: skip
     with open(output, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, texts=records), file, indent=2)
 

@@ -1,14 +1,16 @@
 r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." --length=4
 
 --length is given once for all blanks or once for each, as a number or as candidates, from which the
-likeliest is taken: --length=2,4,6. The text is shown as it fills, each token in the colour of its
-forward pass. --picture=when.png draws which position was filled when; --output keeps everything.
---method=confidence decides the --window surest positions a pass, which is another law (see
-mtjax.anysubset.confidence); the others keep the model's joint law.
+likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
+colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
+draws which position was filled when; --output keeps everything. --method=confidence decides the
+--window surest positions a pass, which is another law (see mtjax.anysubset.confidence); the others
+keep the model's joint law.
 """
 
 import dataclasses
 import json
+import math
 
 from absl import flags
 from rich.console import Console
@@ -26,15 +28,17 @@ _WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted or decided at once."
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0: greedy.", lower_bound=0.0)
 _TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0)
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-_PICTURE = flags.DEFINE_string("picture", None, "PNG of which position was filled when.")
+_PICTURE = flags.DEFINE_string(
+  "picture", None, "Picture (png, pdf, svg) of which position was filled when."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for text, tokens, passes, counters.")
 
 
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths()
-  launch.check_output(_OUTPUT.value)
-  launch.check_output(_PICTURE.value)
+  launch.check_output(_OUTPUT, _PICTURE)
+  launch.check_picture(_PICTURE)
   from mtjax.anysubset.named import method_named
   from mtjax.infill import infill, stream_infill
   from mtjax.presets import load_pretrained, weights_for_decoding
@@ -49,21 +53,27 @@ def run() -> None:
   model = TextModel(loaded.model, params, loaded.tokenizer)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
-  console = Console(highlight=False)
-  if all(isinstance(length, int) for length in lengths):
+  console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+  tried = math.prod(1 if isinstance(length, int) else len(length) for length in lengths)
+  if not console.is_terminal:
+    found = infill(model, template, **settings)
+    print(found.text)
+  elif tried == 1:
     with Live(console=console, auto_refresh=False) as live:
       for found in stream_infill(model, template, **settings):
         live.update(colored(found, model.tokenizer), refresh=True)
   else:
     found = infill(model, template, **settings)
     console.print(colored(found, model.tokenizer))
-    console.print(f"lengths {', '.join(map(str, found.lengths))}", style="dim")
-  Console(stderr=True).print(counters_table(found.counters))
+  if tried > 1:
+    chosen = ", ".join(map(str, found.lengths))
+    errors.print(f" lengths {chosen}; of all {tried} that were tried:", style="dim")
+  errors.print(counters_table(found.counters))
   if _PICTURE.value is not None:
     save_picture(_PICTURE.value, found, model.tokenizer)
   if _OUTPUT.value is not None:
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dataclasses.asdict(found), file, indent=2)
+      json.dump(dict(dataclasses.asdict(found), tried=tried), file, indent=2)
 
 
 def _lengths() -> list[int | list[int]]:

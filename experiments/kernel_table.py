@@ -22,7 +22,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Markdown file for the tables.")
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT)
   console = Console(width=None if sys.stdout.isatty() else 150)
   with console.status("compiling") as status:
     results = table(_CHIPS.value, progress=lambda name: status.update(f"{name} is compiled"))

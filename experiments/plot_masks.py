@@ -12,11 +12,11 @@ from mtjax.report.mask_pictures import blocks_picture
 _MASKS = flags.DEFINE_list("masks", list(MASKS), "Which.")
 _ENTRIES = flags.DEFINE_integer("entries", 96, "Entries of a mask.", lower_bound=2)
 _BLOCK = flags.DEFINE_integer("block", 8, "Entries of a block.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "PNG file.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Picture: png, pdf, svg.", required=True)
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT.value)
+  launch.check_picture(_OUTPUT)
   if _ENTRIES.value % _BLOCK.value:
     raise ValueError(f"{_ENTRIES.value} entries are not a multiple of {_BLOCK.value}")
   frontiers = {name: frontier_of(Shape(name, _ENTRIES.value)) for name in _MASKS.value}

@@ -59,7 +59,7 @@ def target() -> TextModel:
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT.value)
+  launch.check_output(_OUTPUT)
   configs = {name: config_of(name) for name in _METHODS.value}
   temperatures = [float(value) for value in _TEMPERATURES.value]
   console = Console(width=None if sys.stdout.isatty() else 170)

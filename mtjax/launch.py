@@ -57,10 +57,53 @@ def required(holder: flags.FlagHolder, example: str):
   return holder.value
 
 
-def check_output(path: str | None) -> None:
-  """FileNotFoundError, before the work, for a file in a folder that does not exist."""
-  if path is not None and not Path(path).absolute().parent.is_dir():
-    raise FileNotFoundError(f"there is no folder {str(Path(path).parent)!r} for --output")
+def distinct(holder: flags.FlagHolder) -> list[str]:
+  """The names that a flag lists; ValueError for none, and for one that is listed twice."""
+  names = holder.value
+  if not names:
+    raise ValueError(
+      f"--{holder.name} lists nothing, for example --{holder.name}={holder.default[0]}"
+    )
+  twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+  if twice:
+    raise ValueError(f"--{holder.name} lists {' and '.join(twice)} twice")
+  return names
+
+
+def check_unused(where: str, *holders: flags.FlagHolder) -> None:
+  """ValueError for flags that were given and do nothing there."""
+  given = [f"--{holder.name}" for holder in holders if holder.present]
+  if given:
+    raise ValueError(f"{where}, {' and '.join(given)} would do nothing")
+
+
+def check_output(*holders: flags.FlagHolder) -> None:
+  """Refuses, before the work, files that cannot be written at its end.
+
+  FileNotFoundError for one in a folder that does not exist, IsADirectoryError for a folder,
+  ValueError for two flags that name one file.
+  """
+  known: dict[Path, str] = {}
+  for holder in holders:
+    if holder.value is None:
+      continue
+    path = Path(holder.value)
+    if not path.absolute().parent.is_dir():
+      raise FileNotFoundError(f"there is no folder {str(path.parent)!r} for --{holder.name}")
+    if path.is_dir():
+      raise IsADirectoryError(f"--{holder.name}={holder.value} is a folder: name a file in it")
+    other = known.setdefault(path.resolve(), holder.name)
+    if other != holder.name:
+      raise ValueError(f"--{other} and --{holder.name} are one file, {holder.value}: name two")
+
+
+def check_picture(holder: flags.FlagHolder) -> None:
+  """`check_output`, and what `mtjax.report.plotting.check_suffix` refuses."""
+  from mtjax.report.plotting import check_suffix
+
+  check_output(holder)
+  if holder.value is not None:
+    check_suffix(holder.value)
 
 
 def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:

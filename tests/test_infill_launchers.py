@@ -1,6 +1,7 @@
 """The infilling launchers as users meet them: what they print and write, what mistakes cost."""
 
 import json
+import re
 
 import jax
 import pytest
@@ -36,19 +37,20 @@ def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
   assert code == 0, counters
   run = json.loads(out.read_text())
   assert run["lengths"] == [3, 2] and sum(run["asked"]) == 5 and len(run["blanks"]) == 2
-  assert shown.replace("\n", "").startswith("The cat") and "tokens per forward" in counters
+  assert shown == run["text"] + "\n" and "tokens per forward" in counters
   assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_length_may_be_chosen(folder):
+def test_a_length_may_be_chosen(folder, tmp_path):
+  out = tmp_path / "run.json"
   code, shown, errors = launch(
-    "experiments.infill",
-    f"--model={folder}",
-    "--text=The cat ___ .",
-    "--length=2,3",
-    "--method=confidence",
-  )
-  assert code == 0 and "lengths " in shown, errors
+    "experiments.infill", f"--model={folder}", "--text=The cat ___ ." + " And so on." * 20,
+    "--length=2,3", "--method=confidence", f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, errors
+  run = json.loads(out.read_text())
+  assert shown == run["text"] + "\n" and run["tried"] == 2, "the text as it is, in lines of its own"
+  assert re.search(r"lengths [23]; of all 2 that were tried:\n +asked +5 *\n", errors), errors
 
 
 @pytest.mark.parametrize(
@@ -60,14 +62,30 @@ def test_a_length_may_be_chosen(folder):
     (["infill", TEXT, "--length=1", "--length=2", "--length=3"], "3 lengths for 2 blanks"),
     (["infill", TEXT, "--length=300"], "room for 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
-    (["infill", TEXT, "--picture=nowhere/when.png"], "there is no folder"),
+    (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),
+    (["infill", TEXT, "--picture=when.txt"], "a picture is one of"),
     (["infill", TEXT, "--model=target"], "no any-subset model"),
     (["evaluate", "--task=lambada"], "--data is missing"),
     (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
     (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
     (["evaluate", "--task=lambada", "--data=a", "--model=target"], "Take --model=anysubset"),
+    (["evaluate", "--task=lambada", "--data=a", "--orders="], "--orders lists nothing"),
+    (["evaluate", "--text=a=file:a", "--orders=random,random"], "lists random twice"),
+    (["evaluate", "--text=a=file:a", "--orders=best"], "orders ['best'] are not among lattice"),
+    (["evaluate", "--text=a=file:a", "--orders=random", "--context=3"], "--context would do"),
+    (["evaluate", "--text=a=file:a", "--orders=random", "--length=256"], "--length=256 is too"),
+    (["evaluate", "--task=lambada", "--data=a", "--length=256"], "room for 255 tokens"),
+    (["evaluate", "--task=lambada", "--data=a", "--batch=1"], "with --task, --batch would"),
+    (["evaluate", "--task=wikitext_masked", "--data=a", "--judge=anysubset"], "the judge 'any"),
+    (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
+    (["bench_infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
+    (["bench_infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
+    (["bench_infill", "--code=a", "--ways=self0"], "way 'self0': window must be at least 1"),
+    (["bench_infill", "--code=a", "--ways=authors0"], "way 'authors0': window must be at least"),
+    (["bench_infill", "--code=a", "--ways=self"], "way 'self' is none of sequential, self4"),
+    (["bench_infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )
 def test_a_mistake_costs_one_line(folder, arguments, message):
@@ -83,11 +101,14 @@ def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
   file.write_text("one two three four five six seven eight nine ten " * 20)
   code, shown, errors = launch(
     "experiments.bench_infill", f"--model={folder}", f"--text=words=file:{file}", "--size=15",
-    "--count=1", "--repeats=2", "--ways=sequential,self2,authors5", f"--output={out}",
+    "--count=1", "--repeats=2", "--ways=sequential,self2,authors5,confidence2", f"--output={out}",
   )  # fmt: skip
   assert code == 0, errors
-  (report,) = json.loads(out.read_text())["sets"].values()
-  assert [row["name"] for row in report["rows"]] == ["sequential", "self2", "authors5"]
+  written = json.loads(out.read_text())
+  (report,), settings = written["sets"].values(), written["settings"]
+  assert settings["text"] == [f"words=file:{file}"] and settings["code"] == []
+  assert settings["rate"] == [0.15] and settings["most"] == 24 and len(settings["ways"]) == 4
+  assert [row["name"] for row in report["rows"]] == settings["ways"]
   assert report["rows"][0]["speedup"] == 1 and "words, 15%" in shown
 
 
@@ -108,6 +129,27 @@ def test_a_task_prints_writes_and_continues(folder, tmp_path):
   second = json.loads(out.read_text())
   assert len(answers.read_text().splitlines()) == 1 + 3, "what was there is not done again"
   assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
+
+
+def test_orders_are_scored_with_the_weights_and_bytes_that_were_asked_for(folder, tmp_path):
+  file, out = tmp_path / "text.txt", tmp_path / "scores.json"
+  file.write_text("one two three four five six seven eight nine ten " * 20)
+  found = []
+  for more in ((), ("--weights=int8",)):
+    code, shown, errors = launch(
+      "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
+      "--length=15", "--count=1", f"--output={out}", *more,
+    )  # fmt: skip
+    assert code == 0 and "words" in shown, errors
+    found.append(json.loads(out.read_text()))
+  stored, narrow = ([order["nats"] for order in one["texts"]["words"]] for one in found)
+  assert stored != narrow and stored == pytest.approx(narrow, rel=0.1)
+  assert found[1]["settings"]["weights"] == "int8"
+  code, _, errors = launch(
+    "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
+    "--length=15", "--count=1", "--bytes=20",
+  )  # fmt: skip
+  assert code == 2 and "0 rows of that size, and 1 are wanted" in errors
 
 
 def test_puzzles_to_train_on_are_written_as_a_source(tmp_path):

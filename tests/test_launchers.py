@@ -9,8 +9,10 @@ from pathlib import Path
 
 import jax
 import pytest
+from absl import flags
 
 from mtjax import checkpoints
+from mtjax import launch as launch_lib
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -149,6 +151,50 @@ def test_texts_that_a_model_writes_are_training_text_and_go_on_where_they_ended(
   assert code == 0 and cut.read_bytes() == out.read_bytes(), errors
 
 
+def holder(value, name="output"):
+  """A flag that was given `value`, of no launcher."""
+  values = flags.FlagValues()
+  found = flags.DEFINE_string(name, None, "", flag_values=values)
+  values(["a.py", *([] if value is None else [f"--{name}={value}"])])
+  return found
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
+  launch_lib.check_output(holder(None), holder(tmp_path / "a"), holder(tmp_path / "b", "records"))
+  for path, error, message in (
+    (tmp_path / "no" / "a", FileNotFoundError, "no folder .* for --records"),
+    (tmp_path, IsADirectoryError, "--records=.* is a folder"),
+    (f"{tmp_path}/../{tmp_path.name}/a", ValueError, "--output and --records are one file"),
+  ):
+    with pytest.raises(error, match=message):
+      launch_lib.check_output(holder(tmp_path / "a"), holder(path, "records"))
+
+
+def test_a_picture_has_a_suffix_that_matplotlib_writes(tmp_path):
+  launch_lib.check_picture(holder(None))
+  for name in ("a.png", "a.PDF", "a.svg"):
+    launch_lib.check_picture(holder(tmp_path / name))
+  for name in ("a.txt", "a", ".png"):
+    with pytest.raises(ValueError, match="a picture is one of .*png.*, by its suffix"):
+      launch_lib.check_picture(holder(tmp_path / name))
+  with pytest.raises(FileNotFoundError, match="for --plot"):
+    launch_lib.check_picture(holder(tmp_path / "no" / "a.png", "plot"))
+
+
+def test_a_list_names_something_and_nothing_twice():
+  def listed(value):
+    values = flags.FlagValues()
+    found = flags.DEFINE_list("orders", "lattice", "", flag_values=values)
+    values(["a.py", f"--orders={value}"])
+    return launch_lib.distinct(found)
+
+  assert listed("random,lattice") == ["random", "lattice"]
+  with pytest.raises(ValueError, match="--orders lists nothing, for example --orders=lattice"):
+    listed("")
+  with pytest.raises(ValueError, match="--orders lists a twice"):
+    listed("a,b,a")
+
+
 MISTAKES = {
   "no sources": (("experiments.write_texts", "--output=x.jsonl"), "--sources is missing"),
   "no prompt": (("experiments.decode", AR), "no prompt"),
@@ -204,6 +250,18 @@ MISTAKES = {
   ),
   "unknown flag": (("experiments.evaluate", "--txt=a"), "txt"),
   "no text": (("experiments.evaluate",), "--text is missing"),
+  "a flag of tasks": (
+    ("experiments.evaluate", "--text=a=file:a.txt", "--limit=3", "--records=a"),
+    "without --task, --limit and --records would do nothing",
+  ),
+  "a flag of orders": (
+    ("experiments.evaluate", "--text=a=file:a.txt", "--rate=0.5"),
+    "without --orders, --rate would do nothing",
+  ),
+  "any-subset model": (
+    ("experiments.evaluate", "--text=a=file:a.txt", "--model=anysubset"),
+    "anysubset is an any-subset model, and a causal one is wanted, unless --orders",
+  ),
   "text without a name": (
     ("experiments.evaluate", "--model=FOLDER", "--text=a.txt"),
     "'a.txt' is not name=source",

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from mtjax.data.text_files import UNREADABLE
+
 BUILTIN = ("tinyshakespeare",)
 _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
@@ -155,7 +157,7 @@ def _read(path: Path, source: Source) -> Iterator[str]:
   try:
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
       content = file.read().decode("utf-8")
-  except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+  except UNREADABLE as error:
     raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from None
   if ".jsonl" in path.suffixes:
     for number, line in enumerate(content.split("\n"), 1):

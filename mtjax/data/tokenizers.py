@@ -162,6 +162,15 @@ class BpeTokenizer:
     return None if token is None else self._text.token_to_id(token)
 
 
+def pieces_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[bytes]:
+  """What each token stands for in running text.
+
+  A model may have more ids than its tokenizer: those stand for nothing.
+  """
+  table = tokenizer.token_bytes()
+  return [table[i] if i < len(table) else b"" for i in tokens]
+
+
 def load_tokenizer(name: str | Path) -> Tokenizer:
   """ "bytes", "bundled", a tokenizer.json, a model's folder, or a Hugging Face id (mtjax[hf]).
 

@@ -5,8 +5,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float
 
-from mtjax.anysubset import FillMethod, Sequential, fill, log_likelihood, make_canvas, stream
+from mtjax.anysubset import (
+  Confidence,
+  FillMethod,
+  Sequential,
+  fill,
+  log_likelihood,
+  make_canvas,
+  stream,
+)
 from mtjax.blanks import Blanked
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
@@ -21,6 +30,10 @@ class Uncached:
 
   window: int
 
+  def __post_init__(self):
+    if self.window < 1:
+      raise ValueError(f"window must be at least 1, got {self.window}")
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
@@ -31,9 +44,9 @@ class Row:
   tokens_per_forward: float
   milliseconds: float  # a token: median over repeats of the mean
   speedup: float  # over the first way: median of the ratios within a repeat
-  speedup_later: float | None  # without the first pass; None: every pass reads all
+  speedup_later: float | None  # without the first pass; None: every pass reads all, or see `later`
   own_nats: float  # -log p a drawn token, under the model
-  own_error: float  # its standard error, over draws
+  own_error: float | None  # its standard error, over repeats; None: there is one
   exact: float  # share of texts that were filled as they were
 
 
@@ -49,7 +62,7 @@ def measure(
   model: Model,
   params: Params,
   problems: Problems,
-  ways: Mapping[str, FillMethod | Uncached],
+  ways: Mapping[str, FillMethod | Confidence | Uncached],
   *,
   temperature: float,
   repeats: int,
@@ -102,9 +115,9 @@ def measure(
         speedup=float(np.median(seconds[first] / seconds[name])),
         speedup_later=None
         if isinstance(ways[name], Uncached)
-        else float(np.median((seconds[first] - reading) / (seconds[name] - reading))),
+        else later(seconds[first], seconds[name], reading),
         own_nats=float(own.mean()),
-        own_error=float(own.std(ddof=1) / np.sqrt(repeats)) if repeats > 1 else float("nan"),
+        own_error=float(own.std(ddof=1) / np.sqrt(repeats)) if repeats > 1 else None,
         exact=float(np.mean(exact)),
       )
     )
@@ -112,6 +125,19 @@ def measure(
   true = sum(_nats(model, params, *pair) for pair in pairs)
   first_milliseconds = float(np.median(reading) / len(problems) * 1e3)
   return Report(total / len(problems), true / total, first_milliseconds, rows)
+
+
+def later(
+  first: Float[np.ndarray, " R"], own: Float[np.ndarray, " R"], reading: Float[np.ndarray, " R"]
+) -> float | None:
+  """Median of the ratios of two ways' times without `reading`, the pass that both begin with.
+
+  None where a way took no longer than that pass in some repeat: the clock is too coarse then.
+  """
+  of_first, of_own = first - reading, own - reading
+  if min(of_first.min(), of_own.min()) <= 0:
+    return None
+  return float(np.median(of_first / of_own))
 
 
 def _read(model, params, canvas, temperature):

@@ -1,13 +1,12 @@
 """Texts with spans or scattered tokens missing, cut to one size: what infilling is measured on."""
 
-import gzip
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mtjax.blanks import Blanked, blank_spans
+from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 
 _FIELDS = ("prompt", "canonical_solution", "suffix")
@@ -22,16 +21,11 @@ def code_spans(
   text, `size` tokens around the blank are kept; problems with less, or with a blank of more than
   `most` tokens, are left out. Raises FileNotFoundError, ValueError for another file or too few.
   """
-  opened = gzip.open if str(path).endswith(".gz") else open
   found = []
-  with opened(path, "rt", encoding="utf-8") as file:
-    for number, line in enumerate(file, 1):
-      record = json.loads(line)
-      if not all(isinstance(record.get(name), str) for name in _FIELDS):
-        raise ValueError(f"{path}, line {number}: no problem with {', '.join(_FIELDS)}")
-      before, missing, after = tokenizer.encode_documents([record[name] for name in _FIELDS])
-      if 0 < len(missing) <= most and len(before) + len(missing) + len(after) >= size:
-        found.append(_cut(list(before), list(missing), list(after), size))
+  for _, record in read_records(path, _FIELDS):
+    before, missing, after = tokenizer.encode_documents([record[name] for name in _FIELDS])
+    if 0 < len(missing) <= most and len(before) + len(missing) + len(after) >= size:
+      found.append(_cut(list(before), list(missing), list(after), size))
   return _some(found, count, path)
 
 
@@ -72,5 +66,5 @@ def _cut(before, missing, after, size):
 
 def _some(found, count, where):
   if len(found) < count:
-    raise ValueError(f"{where} holds {len(found)} rows of that size, {count} are wanted")
+    raise ValueError(f"{where}: {len(found)} rows of that size, and {count} are wanted")
   return [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]

@@ -31,6 +31,13 @@ class OrderScore:
     return math.exp(self.nats)
 
 
+def check_orders(names: Sequence[str]) -> None:
+  """ValueError, with the names there are, for names that are no order, and for none at all."""
+  unknown = [name for name in names if name not in NAMES]
+  if unknown or not names:
+    raise ValueError(f"orders {unknown} are not among {', '.join(NAMES)}")
+
+
 def order_perplexity(
   model: Model,
   params: Params,
@@ -52,9 +59,7 @@ def order_perplexity(
   The canvas's tokens are the text. Raises ValueError for names that are no order, no seed, and no
   asked entry at all.
   """
-  unknown = [name for name in orders if name not in NAMES]
-  if unknown:
-    raise ValueError(f"orders {unknown} are not among {', '.join(NAMES)}")
+  check_orders(orders)
   if seeds < 1 or batch < 1:
     raise ValueError(f"seeds and batch must be at least 1, got {seeds} and {batch}")
   asked = np.asarray(canvas.asked)

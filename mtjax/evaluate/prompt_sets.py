@@ -1,10 +1,11 @@
 """Public prompt sets by name, from the files their authors publish: what speed is measured on."""
 
-import gzip
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+from mtjax.data.text_files import read_text
 
 Record = dict[str, Any]
 
@@ -90,12 +91,10 @@ def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
     raise FileNotFoundError(f"there is no .jsonl or .jsonl.gz file in {str(folder)!r}")
   tests = [file for file in files if "test" in file.name]
   for file in tests or files:
-    read = gzip.open if file.suffix == ".gz" else open
-    with read(file, "rt", encoding="utf-8") as lines:
-      for number, line in enumerate(lines, 1):
-        try:
-          text = of_record(json.loads(line)) if line.strip() else ""
-        except (ValueError, KeyError, IndexError, TypeError) as error:
-          raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
-        if text.strip():
-          yield text
+    for number, line in enumerate(read_text(file).split("\n"), 1):
+      try:
+        text = of_record(json.loads(line)) if line.strip() else ""
+      except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
+      if text.strip():
+        yield text

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
-from mtjax.data.tokenizers import Tokenizer
+from mtjax.data.tokenizers import Tokenizer, pieces_of
 from mtjax.infill import Infilling
 from mtjax.report.plotting import pyplot
 
@@ -15,11 +15,12 @@ _COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
 
 def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
   """The text, tokens in the colour of their pass, accepted drafts underlined, open ones as "_"."""
-  pieces, last = tokenizer.token_bytes(), max(1, *found.when)
+  last = max(1, *found.when)
   out = Text()
   style, waiting = None, b""
-  for token, asked, when, drafted in zip(
-    found.tokens, found.asked, found.when, found.drafted, strict=True
+  pieces = pieces_of(tokenizer, found.tokens)
+  for piece, asked, when, drafted in zip(
+    pieces, found.asked, found.when, found.drafted, strict=True
   ):
     own = "dim"
     if asked:
@@ -28,24 +29,23 @@ def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
     if own != style:
       out.append(waiting.decode("utf-8", "replace"), style)
       style, waiting = own, b""
-    waiting += b"_" if asked and not when else pieces[token]
+    waiting += b"_" if asked and not when else piece
   return out.append(waiting.decode("utf-8", "replace"), style)
 
 
 def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> None:
-  """A PNG: one column an asked token, one row a pass; a mark where and when it was decided.
+  """A picture: one column an asked token, one row a pass; a mark where and when it was decided.
 
   Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.
   """
   plt = pyplot()
-  pieces = tokenizer.token_bytes()
   asked = np.flatnonzero(found.asked)
   when = np.asarray(found.when)[asked]
   drafted = np.asarray(found.drafted)[asked]
   labels = [
-    pieces[found.tokens[i]].decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
-    for i in asked
+    piece.decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
+    for piece in pieces_of(tokenizer, [found.tokens[i] for i in asked])
   ]
   column = np.arange(len(asked))
   figure, axes = plt.subplots(

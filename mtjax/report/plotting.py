@@ -1,5 +1,7 @@
 """matplotlib, without a screen, where it is installed."""
 
+from pathlib import Path
+
 
 def pyplot():
   """matplotlib.pyplot. Raises ModuleNotFoundError that names the extra."""
@@ -11,3 +13,11 @@ def pyplot():
   import matplotlib.pyplot
 
   return matplotlib.pyplot
+
+
+def check_suffix(path: str | Path) -> None:
+  """ValueError for a file whose suffix is no format that matplotlib writes, or that has none."""
+  known = sorted(pyplot().Figure().canvas.get_supported_filetypes())
+  suffix = Path(path).suffix
+  if suffix[1:].lower() not in known:
+    raise ValueError(f"a picture is one of {', '.join(known)}, by its suffix: got {str(path)!r}")

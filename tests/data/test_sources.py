@@ -65,6 +65,7 @@ def test_options_and_the_string_say_the_same():
     ("file:{folder}/list.jsonl", "line 1: not an object"),
     ("file:{folder}/latin.txt", "cannot be read as UTF-8"),
     ("file:{folder}/cut.txt.gz", "cannot be read as UTF-8 text"),
+    ("file:{folder}/damaged.txt.gz", "cannot be read as UTF-8 text"),
     ("file:{folder}/table.csv", r"is none of: .txt, .txt.gz, .jsonl, .jsonl.gz"),
   ],
 )
@@ -74,6 +75,8 @@ def test_a_mistake_is_named(folder, text, message):
   (folder / "list.jsonl").write_text("[1]\n")
   (folder / "latin.txt").write_bytes("é".encode("latin-1"))
   (folder / "cut.txt.gz").write_bytes(gzip.compress(b"abc" * 100)[:-12])
+  whole = gzip.compress(b"abc" * 100)
+  (folder / "damaged.txt.gz").write_bytes(whole[:10] + b"\xff" * 4 + whole[14:])
   (folder / "table.csv").write_text("a,b")
   with pytest.raises(ValueError, match=message):
     read(text.replace("{folder}", str(folder)))

@@ -1,5 +1,6 @@
 """Infilling of text, its blanks, the benchmark's sets and figures, the launchers' answers."""
 
+import dataclasses
 import json
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
 from mtjax.blanks import blank_spans, blanks_in
 from mtjax.data.tokenizers import ByteTokenizer
-from mtjax.evaluate.infill_benchmark import Uncached, measure
+from mtjax.evaluate.infill_benchmark import Uncached, later, measure
 from mtjax.evaluate.infill_sets import code_spans, scattered
 from mtjax.evaluate.widened import widen
 from mtjax.infill import infill, stream_infill
@@ -99,10 +100,13 @@ def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
   (first, missing), _ = code_spans(file, BYTES, size=20, most=10, count=2)
   assert bytes(missing).decode() == "solve" and first.size == 20
   assert bytes(first.tokens(95)).decode() == "p" * 11 + "_____" + "ssss"
-  with pytest.raises(ValueError, match="holds 2 rows of that size, 3 are wanted"):
+  with pytest.raises(ValueError, match="2 rows of that size, and 3 are wanted"):
     code_spans(file, BYTES, size=20, most=10, count=3)
   file.write_text('{"prompt": "p"}')
-  with pytest.raises(ValueError, match="line 1: no problem"):
+  with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record with text in"):
+    code_spans(file, BYTES, size=20, most=10, count=1)
+  file.write_text("no JSON")
+  with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record"):
     code_spans(file, BYTES, size=20, most=10, count=1)
   text = np.arange(40)
   (row, missing), _ = scattered([text], size=20, rate=0.25, count=2)
@@ -125,12 +129,36 @@ def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
     assert nats == pytest.approx(np.log(258), abs=0.3)
 
 
+def test_one_repeat_has_no_error_and_no_way_is_faster_than_the_first_pass(tiny):
+  problems = scattered([np.arange(64)], size=16, rate=0.4, count=1)
+  ways = {"sequential": Sequential()}
+  report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=1)
+  assert report.rows[0].own_error is None
+  json.dumps(dataclasses.asdict(report), allow_nan=False)
+  first, reading = np.array([3.0, 5.0]), np.array([1.0, 1.0])
+  assert later(first, np.array([2.0, 3.0]), reading) == 2
+  for own in (1.0, 0.5):
+    assert later(first, np.array([2.0, own]), reading) is None
+    assert later(np.array([own, 5.0]), first, reading) is None
+  with pytest.raises(ValueError, match="window must be at least 1, got 0"):
+    Uncached(0)
+
+
 def test_the_picture_shows_every_pass(tiny, tmp_path):
   found = infill(tiny, "ab___cd ___", lengths=[4, 3], method=Fused(2), sampling=SAMPLED, key=2)
   save_picture(tmp_path / "when.png", found, BYTES)
   assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
   shown = colored(found, BYTES)
   assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3
+
+
+def test_ids_that_the_tokenizer_does_not_have_are_shown_as_nothing(tiny, tmp_path):
+  found = infill(tiny, "ab___cd", lengths=2, sampling=SAMPLED, key=2)
+  start = found.asked.index(True)
+  tokens = [*found.tokens[:start], 99_999, ord("x"), *found.tokens[start + 2 :]]
+  found = dataclasses.replace(found, tokens=tokens)
+  assert colored(found, BYTES).plain == "abxcd"
+  save_picture(tmp_path / "when.png", found, BYTES)
 
 
 def test_a_widened_model_has_the_same_law(tiny):

@@ -120,12 +120,25 @@ def test_answers_are_continued_under_the_same_settings_only(tmp_path):
   records_lib.append(path, dict(name="two"))
   assert records_lib.resumed(path, settings) == [dict(name="one"), dict(name="two")]
   before = path.read_text()
-  with pytest.raises(ValueError, match="no answers of these settings but .*lambada"):
+  with pytest.raises(ValueError, match="answers of other settings .task 'lambada', not 'sudoku'.:"):
     records_lib.resumed(path, dict(settings, task="sudoku"))
   assert path.read_text() == before
+  path.write_text("[1]\n")
+  with pytest.raises(ValueError, match="no answers of these settings but '.1.'"):
+    records_lib.resumed(path, settings)
   path.write_text('{"task"')
   assert records_lib.resumed(path, settings) == []
   assert json.loads(path.read_text()) == json.loads(json.dumps(settings))
+
+
+def test_answers_to_data_that_changed_are_not_continued(tmp_path):
+  path, data = tmp_path / "answers.jsonl", tmp_path / "data.jsonl"
+  data.write_text("one")
+  records_lib.resumed(path, dict(data=str(data), **records_lib.data_identity(data)))
+  assert records_lib.resumed(path, dict(data=str(data), **records_lib.data_identity(data))) == []
+  data.write_text("two")  # of one size
+  with pytest.raises(ValueError, match=r"other settings \(data_sha256 '7692.*, not '3fc4"):
+    records_lib.resumed(path, dict(data=str(data), **records_lib.data_identity(data)))
 
 
 def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
@@ -145,7 +158,7 @@ def test_a_model_that_cannot_fill_and_an_unknown_order_are_refused(tiny):
   with pytest.raises(ValueError, match="lambada fills blanks: .* Take --model=anysubset"):
     run_lib.check_model(TextModel(causal, {}, BYTES), "lambada")
   run_lib.check_model(tiny, "lambada")
-  assert run_lib.room(tiny, 99999) == tiny.model.config.max_position - 1
+  assert run_lib.room(tiny) == tiny.model.config.max_position - 1
   with pytest.raises(ValueError, match="'best' is not one of lattice, .*left_to_right, max"):
     Filler(order="best")
 

@@ -245,3 +245,13 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, task, text, message):
     task.examples(write(tmp_path / "file", text), BYTES, most=100)
   with pytest.raises(FileNotFoundError, match="there is no file"):
     task.examples(str(tmp_path / "nothing"), BYTES, most=100)
+
+
+@pytest.mark.parametrize("cut", [slice(-12), slice(12), slice(4, None)])
+def test_a_file_that_was_cut_or_is_damaged_is_named(tmp_path, cut):
+  content = gzip.compress(b'{"text": "one two"}\n' * 50)
+  (tmp_path / "data.jsonl.gz").write_bytes(content[cut])
+  (tmp_path / "broken.jsonl.gz").write_bytes(content[:12] + b"\xff" * 8 + content[20:])
+  for name in ("data", "broken"):
+    with pytest.raises(ValueError, match=f"{name}.jsonl.gz is no text"):
+      Lambada().examples(str(tmp_path / f"{name}.jsonl.gz"), BYTES, most=100)

@@ -60,6 +60,8 @@ def test_refusals():
   tables, canvas = dict(logits=jnp.zeros((81, 4, 2))), canvas_of()
   with pytest.raises(ValueError, match="'sorted'.* are not among lattice"):
     scores(tables, canvas, orders=["sorted"])
+  with pytest.raises(ValueError, match="are not among lattice"):
+    scores(tables, canvas, orders=[])
   with pytest.raises(ValueError, match="at least 1"):
     scores(tables, canvas, seeds=0)
   with pytest.raises(ValueError, match="nothing is asked"):

@@ -1,5 +1,6 @@
 """Bits per byte: every token counted once, with the context it was promised."""
 
+import dataclasses
 import math
 
 import jax
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax import frontier as F
-from mtjax.evaluate.perplexity import score, windows
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.evaluate.perplexity import check_causal, score, windows
+from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
 
 
 @given(st.integers(0, 60), st.integers(2, 12), st.data())
@@ -61,3 +62,15 @@ def test_refusals(small):
     score(model, params, [([1], 1)], start=0, length=8, context=8)
   with pytest.raises(ValueError, match="exceeds the model"):
     score(model, params, [([1], 1)], start=0, length=4096)
+
+
+def test_a_model_of_any_order_is_no_causal_one(small):
+  config = small[0].config
+  check_causal(small[0], "it")
+  for other in (
+    dataclasses.replace(config, extra_embeddings=2),
+    dataclasses.replace(config, target_conditioning="added"),
+    XLNetConfig(vocab_size=5, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2),
+  ):
+    with pytest.raises(ValueError, match="it is an any-subset model, and a causal one is wanted"):
+      check_causal(Model(other), "it")

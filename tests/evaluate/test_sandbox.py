@@ -56,12 +56,30 @@ def test_what_does_not_end_is_killed(program):
   assert time.monotonic() - begin < 5
 
 
-def test_a_program_leaves_nothing_behind(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+  "program",
+  [
+    "open('mine', 'w').write('x')",
+    # Deeper than Python recurses and than a path is long.
+    "import os\nfor _ in range(3000):\n  os.mkdir('d')\n  os.chdir('d')\nopen('mine', 'w')",
+    "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)",
+  ],
+)
+def test_a_program_leaves_nothing_behind(program, tmp_path, monkeypatch):
   monkeypatch.setenv("TMPDIR", str(tmp_path))
   monkeypatch.setattr("tempfile.tempdir", None)
   tmp_path.chmod(0o755)
-  run_program("open('mine', 'w').write('x')", SHORT)
+  assert run_program(program, SHORT) == Outcome.PASSED
   assert not os.listdir(tmp_path)
+
+
+def test_what_a_program_points_to_is_not_removed(tmp_path):
+  tmp_path.chmod(0o777)
+  kept = tmp_path / "kept"
+  kept.write_text("x")
+  program = f"import os\nos.symlink({str(tmp_path)!r}, 'a')\nos.symlink({str(kept)!r}, 'b')"
+  assert run_program(program, SHORT) == Outcome.PASSED
+  assert kept.read_text() == "x"
 
 
 def test_limits_are_above_zero():

@@ -10,8 +10,9 @@ from fractions import Fraction
 
 import numpy as np
 
+from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_records, whole
+from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, whole
 from mtjax.evaluate.infilling.protocol import Answer, share
 
 _ALLOWED = re.compile(r"[\d+\-*/() ]{1,80}")

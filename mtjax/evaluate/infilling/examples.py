@@ -1,13 +1,10 @@
 """A text of which a part is asked, and the tokens that were there."""
 
 import dataclasses
-import gzip
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtjax.data.tokenizers import Tokenizer
+from mtjax.data.tokenizers import Tokenizer, pieces_of
 from mtjax.evaluate.infill_sets import around
 
 Piece = tuple[str, bool]  # text, and whether it is asked
@@ -71,35 +68,5 @@ def causal_view(example: Example) -> Example:
 
 
 def text_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> str:
-  """As it stands within a text: no space is added or lost at the ends, as `decode` may.
-
-  A model may have more ids than its tokenizer: those stand for nothing.
-  """
-  table = tokenizer.token_bytes()
-  return b"".join(table[i] for i in tokens if i < len(table)).decode("utf-8", "replace")
-
-
-def read_text(path: str | Path) -> str:
-  """A text file, gzipped or not. Raises FileNotFoundError, and ValueError for what is no text."""
-  if not Path(path).is_file():
-    raise FileNotFoundError(f"there is no file {str(path)!r}")
-  opened = gzip.open if str(path).endswith(".gz") else open
-  try:
-    with opened(path, "rt", encoding="utf-8") as file:
-      return file.read()
-  except (UnicodeDecodeError, gzip.BadGzipFile) as error:
-    raise ValueError(f"{path} is no text: {error}") from None
-
-
-def read_records(path: str | Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(line, record) of JSON lines that hold text in all `fields`; ValueError for other lines."""
-  for number, line in enumerate(read_text(path).split("\n"), 1):
-    if not line.strip():
-      continue
-    try:
-      record = json.loads(line)
-    except ValueError:
-      record = None
-    if not isinstance(record, dict) or any(not isinstance(record.get(f), str) for f in fields):
-      raise ValueError(f"{path}, line {number}: no JSON record with text in {', '.join(fields)}")
-    yield number, record
+  """As it stands within a text: no space is added or lost at the ends, as `decode` may."""
+  return b"".join(pieces_of(tokenizer, tokens)).decode("utf-8", "replace")

@@ -2,8 +2,9 @@
 
 import dataclasses
 
+from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
 from mtjax.evaluate.infilling.protocol import Answer, share
 from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
 

@@ -3,8 +3,9 @@
 import dataclasses
 import re
 
+from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, cut, from_pieces, read_records
+from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
 from mtjax.evaluate.infilling.protocol import Answer
 
 _LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)

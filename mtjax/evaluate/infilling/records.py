@@ -1,11 +1,19 @@
 """A file of answers that grows as they come, and that a later run goes on with."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mtjax.evaluate.infilling.protocol import Record
+
+
+def data_identity(path: str | Path) -> dict[str, Any]:
+  """What tells a file's content from another's, as settings for `resumed`."""
+  with open(path, "rb") as file:
+    digest = hashlib.file_digest(file, "sha256").hexdigest()
+  return dict(data_bytes=Path(path).stat().st_size, data_sha256=digest)
 
 
 def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
@@ -19,8 +27,7 @@ def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
   if header.startswith(text):
     text = header
   elif not text.startswith(header):
-    first = text.partition("\n")[0][:400]
-    raise ValueError(f"{path} holds no answers of these settings but {first!r}: name another file")
+    raise ValueError(f"{path} holds {_other(text, json.loads(header))}: name another file")
   kept = text[: text.rfind("\n") + 1]
   file.write_text(kept, encoding="utf-8")
   return [json.loads(line) for line in kept.split("\n")[1:-1]]
@@ -30,3 +37,17 @@ def append(path: str | Path, record: Record) -> None:
   """One more line."""
   with open(path, "a", encoding="utf-8") as file:
     file.write(json.dumps(record) + "\n")
+
+
+def _other(text: str, settings: dict[str, Any]) -> str:
+  """What a file holds in place of the answers of these settings."""
+  first = text.partition("\n")[0]
+  try:
+    found = json.loads(first)
+    names = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+  except (ValueError, TypeError):
+    names = []
+  if not names:
+    return f"no answers of these settings but {first[:400]!r}"
+  each = (f"{name} {found.get(name)!r}, not {settings.get(name)!r}" for name in names)
+  return f"answers of other settings ({'; '.join(each)})"

@@ -70,10 +70,10 @@ def check_model(model: TextModel, task: str) -> None:
     ) from None
 
 
-def room(model: TextModel, length: int) -> int:
-  """Tokens of a text of `length` at most that the model has positions for."""
+def room(model: TextModel) -> int:
+  """Tokens of a text that the model has positions for."""
   config = model.model.config
-  return min(length, config.max_position - (sink_token(config) is not None))
+  return config.max_position - (sink_token(config) is not None)
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:

@@ -1,5 +1,6 @@
 """Runs a Python program that nobody has read, with limits, and says whether it came to its end."""
 
+import contextlib
 import dataclasses
 import enum
 import math
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import uuid
 from pathlib import Path
 
 from mtjax.evaluate.infilling import sandbox_child
@@ -49,7 +51,8 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
   files and end processes that are this user's. Code from somebody hostile belongs into a container
   or a virtual machine. Made for Linux: macOS does not limit the address space.
   """
-  with tempfile.TemporaryDirectory(prefix="program-") as folder:
+  folder = tempfile.mkdtemp(prefix="program-")
+  try:
     file, inside = Path(folder, "program.py"), Path(folder, "inside")
     # A lone surrogate is no text of a program; it fails there, not here.
     file.write_text(program, encoding="utf-8", errors="surrogatepass")
@@ -72,7 +75,9 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
       return Outcome.TIMED_OUT
     finally:
       _kill(process)
-  return _outcome(code)
+    return _outcome(code)
+  finally:
+    _remove(folder)
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -82,6 +87,40 @@ def _kill(process: subprocess.Popen) -> None:
   except (ProcessLookupError, PermissionError):
     pass  # nobody is left of it
   process.wait()
+
+
+def _remove(folder: str) -> None:
+  """Everything in it, and it; what cannot be removed stays.
+
+  Folders may be nested deeper than Python recurses (`shutil.rmtree` does, up to 3.12) and than a
+  path is long: each is moved up to the top before what is in it is looked at.
+  """
+  if os.path.islink(folder):
+    return  # the program's doing: what it points to is not ours
+  waiting = [folder]
+  while waiting:
+    inner = waiting.pop()
+    for entry in _entries(inner):
+      # Each by itself: what cannot be removed keeps nothing else.
+      with contextlib.suppress(OSError):
+        if entry.is_dir(follow_symlinks=False):
+          top = os.path.join(folder, uuid.uuid4().hex)
+          os.chmod(entry.path, 0o700)
+          os.rename(entry.path, top)
+          waiting.append(top)
+        else:
+          os.unlink(entry.path)
+    if inner != folder:
+      with contextlib.suppress(OSError):
+        os.rmdir(inner)
+  with contextlib.suppress(OSError):
+    os.rmdir(folder)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+  with contextlib.suppress(OSError), os.scandir(folder) as found:
+    return list(found)
+  return []
 
 
 def _outcome(code: int) -> Outcome:

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from mtjax.data.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, read_text, whole
+from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, whole
 from mtjax.evaluate.infilling.protocol import Answer, share
 
 _CELLS = re.compile(r"[0-4]{16}")

@@ -6,6 +6,7 @@ from mtjax.evaluate.infilling.lambada import Lambada
 from mtjax.evaluate.infilling.protocol import Task
 from mtjax.evaluate.infilling.sudoku import Sudoku
 from mtjax.evaluate.infilling.wikitext import WikitextMasked
+from mtjax.evaluate.perplexity import check_causal
 from mtjax.presets import load_pretrained
 
 _SIMPLE = {
@@ -20,7 +21,9 @@ NAMES = (*_SIMPLE, "wikitext_masked")
 def named_task(name: str, *, judge: str = "target") -> Task:
   """One of NAMES; `judge`: the causal model of wikitext_masked. ValueError for another name."""
   if name == "wikitext_masked":
-    return WikitextMasked(load_pretrained(judge))
+    loaded = load_pretrained(judge)
+    check_causal(loaded.model, f"the judge {judge!r}")
+    return WikitextMasked(loaded)
   if name not in _SIMPLE:
     raise ValueError(f"task {name!r} is not one of {', '.join(NAMES)}")
   return _SIMPLE[name]()

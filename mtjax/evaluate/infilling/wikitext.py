@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtjax.data.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infill_sets import scattered
-from mtjax.evaluate.infilling.examples import Example, read_text, text_of
+from mtjax.evaluate.infilling.examples import Example, text_of
 from mtjax.evaluate.infilling.protocol import Answer
 from mtjax.evaluate.perplexity import Score, score
 from mtjax.text import TextModel

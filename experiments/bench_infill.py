@@ -12,17 +12,15 @@ large a share of their tokens missing, scattered. Times are medians over --repea
 runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
 the pass that reads the given tokens, which all ways have in common.
 
-The table in README.md (DATA is the developer data set), and its column of XLA's own products:
+The table in README.md (DATA is the developer data set):
 
-python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 \
+python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
-python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=plain \
-  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
-  --ways=sequential,self4,self8,bonus8,fused2,once4,once6
 """
 
 import dataclasses
+import itertools
 import json
 import sys
 
@@ -46,11 +44,12 @@ _WAYS = flags.DEFINE_list(
   "sequential,self2,self4,self8,self16,bonus8,ngram4,fused2,fused4,once3,once4,once6,authors5",
   "Ways of filling, with their windows; speed is a ratio to the first.",
 )
-_WEIGHTS = flags.DEFINE_enum(
+_KINDS = ("stored", "float32", "plain")
+_WEIGHTS = flags.DEFINE_list(
   "weights",
   "stored",
-  ["stored", "float32", "plain"],
-  "As in decoding, 32 bits each, or float32 arrays that XLA multiplies without our kernels.",
+  "Of stored, as in decoding; float32, 32 bits each; plain, float32 arrays that XLA multiplies "
+  "without our kernels.",
 )
 _MLP_DIM = flags.DEFINE_integer(
   "mlp_dim", None, "Widen MLPs to this with zeros: the same law at the cost of a larger model."
@@ -64,6 +63,10 @@ def run() -> None:
   launch.check_output(_OUTPUT)
   _check_names()
   ways = {name: _way(name) for name in launch.distinct(_WAYS)}
+  kinds = launch.distinct(_WEIGHTS)
+  unknown = [kind for kind in kinds if kind not in _KINDS]
+  if unknown:
+    raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
   from mtjax.evaluate.infill_benchmark import measure
   from mtjax.evaluate.infill_sets import code_spans, scattered
   from mtjax.evaluate.texts import named_documents
@@ -74,8 +77,7 @@ def run() -> None:
   model, params = text.model, text.params
   if _MLP_DIM.value is not None:
     model, params = widen(model, params, _MLP_DIM.value)
-  if _WEIGHTS.value != "plain":
-    params = weights_for_decoding(params, _WEIGHTS.value)
+  stored = {k: params if k == "plain" else weights_for_decoding(params, k) for k in kinds}
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
     _of_code(path): code_spans(path, text.tokenizer, most=_MOST.value, **cut)
@@ -85,21 +87,22 @@ def run() -> None:
     rows = [tokens for tokens, _ in documents]
     sets |= {_of_text(name, rate): scattered(rows, rate=rate, **cut) for rate in _RATE.value}
   console, records = Console(file=sys.stdout, width=110), {}
-  for name, problems in sets.items():
+  for kind, (name, problems) in itertools.product(kinds, sets.items()):
+    title = f"{name}, weights {kind}" if len(kinds) > 1 else name
     with Console(stderr=True).status("") as status:
       report = measure(
         model,
-        params,
+        stored[kind],
         problems,
         ways,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
-        progress=lambda doing, name=name: status.update(f"{name}: {doing}"),
+        progress=lambda doing, title=title: status.update(f"{title}: {doing}"),
       )
     table = Table(
       "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
       "-log p drawn", "exact match",
-      title=f"{name}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
+      title=f"{title}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
       f"first pass {report.first_milliseconds:.1f} ms",
       title_justify="left",
     )  # fmt: skip
@@ -115,7 +118,7 @@ def run() -> None:
         f"{row.exact:.1%}",
       )
     console.print(table)
-    records[name] = dataclasses.asdict(report)
+    records[title] = dataclasses.asdict(report)
   if _OUTPUT.value is not None:
     own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
     settings = {flag.name: flag.value for flag in own}

@@ -80,6 +80,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
+    (["bench_infill", "--code=a", "--weights=int4"], "--weights=int4 is none of stored"),
     (["bench_infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
     (["bench_infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
     (["bench_infill", "--code=a", "--ways=self0"], "way 'self0': window must be at least 1"),

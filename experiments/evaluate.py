@@ -60,8 +60,9 @@ def run() -> None:
   model, length = _MODEL.value or "target", _LENGTH.value or 512
   context = length // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.
-  from mtjax.evaluate.perplexity import check_causal, score
+  from mtjax.evaluate.perplexity import score
   from mtjax.evaluate.texts import named_documents
+  from mtjax.models import check_causal
   from mtjax.models.quantize import to_int8
   from mtjax.presets import load_pretrained
 

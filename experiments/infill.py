@@ -77,11 +77,13 @@ def run() -> None:
 
 
 def _lengths() -> list[int | list[int]]:
+  from mtjax.blanks import count_blanks
+
   try:
     each = [[int(x) for x in value.split(",")] for value in _LENGTH.value]
   except ValueError:
     raise ValueError(f"--length is a number or numbers, as 2,4,6: got {_LENGTH.value}") from None
-  blanks = max(_TEXT.value.count("___"), 1)
+  blanks = max(count_blanks(_TEXT.value), 1)
   each = each * blanks if len(each) == 1 else each
   return [x[0] if len(x) == 1 else x for x in each]
 

@@ -2,15 +2,19 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+import operator
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import SupportsIndex
 
 from mtjax.data.tokenizers import Tokenizer
 
 BLANK = "___"
+_BLANK = re.compile("_{3,}")
 # How vocabularies of masked models spell the token that stands for a missing one.
 _MASKS = ("<mask>", "[MASK]", "<|mask|>", "<|mdm_mask|>", "<extra_id_0>")
 
-Lengths = int | Sequence[int | Sequence[int]]
+Lengths = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,22 +55,29 @@ class Blanked:
 def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Blanked]:
   """The text, `BLANK` for every missing span, once for every choice of the blanks' lengths.
 
+  Three underscores in a row or more are one blank.
   `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
   The pieces between blanks are encoded one by one: where a blank begins and ends is then no hint
   at what is missing. A space before a blank is the blank's, as words bring their own (but not what
   a line is indented by). Raises ValueError for a text without a blank, a mask token in what is
-  given, another number of lengths than blanks, a length below 1, and no candidates.
+  given (the tokenizer's own or a usual one: it would be read as plain text), another number of
+  lengths than blanks, a length below 1, and no candidates.
   """
-  pieces = text.split(BLANK)
+  pieces = _BLANK.split(text)
   if len(pieces) == 1:
     raise ValueError(f"the text has no blank: write {BLANK} where something is missing")
-  found = [mask for mask in _MASKS if mask in text]
+  found = [mask for mask in (tokenizer.mask_token, *_MASKS) if mask and mask in text]
   if found:
     raise ValueError(f"the given text holds a mask token, {found[0]!r}: a blank is {BLANK}")
   choices = _candidates(lengths, len(pieces) - 1)
   pieces = [*(_without_space(piece) for piece in pieces[:-1]), pieces[-1]]
   ids = tuple(tuple(map(int, x)) for x in tokenizer.encode_documents(pieces))
   return (Blanked(ids, chosen) for chosen in itertools.product(*choices))
+
+
+def count_blanks(text: str) -> int:
+  """How many spans are missing from a text with `BLANK` for each."""
+  return len(_BLANK.findall(text))
 
 
 def blank_spans(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> Blanked:
@@ -94,11 +105,20 @@ def _without_space(piece: str) -> str:
 
 
 def _candidates(lengths: Lengths, blanks: int) -> list[list[int]]:
-  each = [lengths] * blanks if isinstance(lengths, int) else list(lengths)
+  each = list(lengths) if isinstance(lengths, Iterable) else [lengths] * blanks
   if len(each) != blanks:
-    raise ValueError(f"{len(each)} lengths for {blanks} blanks")
-  out = [[x] if isinstance(x, int) else list(x) for x in each]
-  for number, candidates in enumerate(out):
-    if not candidates or min(candidates) < 1:
-      raise ValueError(f"blank {number} needs lengths of at least 1 token, got {candidates}")
+    raise ValueError(f"lengths of {len(each)} blanks, and the text has {blanks}")
+  out = []
+  for number, candidates in enumerate(each, 1):
+    found = list(candidates) if isinstance(candidates, Iterable) else [candidates]
+    if not found or not all(map(_is_length, found)):
+      raise ValueError(
+        f"blank {number} takes a number of tokens, at least 1, or several to choose from: "
+        f"got {candidates!r}"
+      )
+    out.append([operator.index(x) for x in found])
   return out
+
+
+def _is_length(value) -> bool:
+  return hasattr(value, "__index__") and not isinstance(value, bool) and operator.index(value) > 0

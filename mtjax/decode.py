@@ -14,7 +14,7 @@ from mtjax import frontier as frontier_lib
 from mtjax import rounds
 from mtjax.buckets import bucket
 from mtjax.choice import best_token
-from mtjax.models import Model, Params
+from mtjax.models import Model, Params, check_causal
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
 from mtjax.sampling import History, Sampling, adjusted, draw, process, row_keys
@@ -166,9 +166,9 @@ def generate(
   Lengths are rounded up to the sizes of `mtjax.buckets`: prompts and limits may change within
   one without compiling again.
 
-  Raises ValueError, before compilation, for no prompt, an empty prompt, ids outside the
-  vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of
-  their range, and a method that cannot decode this model.
+  Raises ValueError, before compilation, for an any-subset model (see `mtjax.infill`), no prompt, an
+  empty prompt, ids outside the vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's
+  positions, settings out of their range, and a method that cannot decode this model.
   """
   method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
@@ -242,6 +242,7 @@ class _Job:
 
 
 def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
+  check_causal(model, "the model")
   vocab, most = model.config.vocab_size, model.config.max_position
   prompts = [list(map(int, prompt)) for prompt in prompts]
   if not prompts:

@@ -59,7 +59,10 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["infill"], "--text is missing"),
     (["infill", "--text=no blank"], "no blank: write ___"),
     (["infill", TEXT, "--length=a"], "--length is a number or numbers"),
-    (["infill", TEXT, "--length=1", "--length=2", "--length=3"], "3 lengths for 2 blanks"),
+    (
+      ["infill", TEXT, "--length=1", "--length=2", "--length=3"],
+      "lengths of 3 blanks, and the text has 2",
+    ),
     (["infill", TEXT, "--length=300"], "room for 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
     (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),

@@ -93,6 +93,23 @@ def _checked_segment(config, segment, shape) -> Int[np.ndarray, "B L"]:
   return segment
 
 
+def check_canvas(config: Config, canvas: Canvas) -> None:
+  """ValueError for entries given and asked at once, and given ids that are no tokens.
+
+  `make_canvas` lets no such canvas through; one that was changed since may be one.
+  """
+  given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
+  if (given & asked).any():
+    raise ValueError("an entry is both given and asked")
+  if sink_token(config) is not None:
+    given = given & ~((token == sink_token(config)) & (np.arange(canvas.size) == 0))
+  known = token[given]
+  if (known == query_token(config)).any():
+    raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
+  if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
+    raise ValueError(f"given tokens are outside 0..{config.vocab_size - 1}")
+
+
 def two_stream(
   config: Config,
   canvas: Canvas,

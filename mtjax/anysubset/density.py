@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.canvas import Canvas
+from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import asking, check_start
 from mtjax.buckets import bucket
@@ -25,11 +25,13 @@ def log_likelihood(
   all conditionals come of one pass, of two streams (2504.20456, sec. 4) or of one. 0 where nothing
   is asked. The canvas's tokens are the text. Logits are held for a few entries at a time.
 
-  Raises ValueError, before compilation, for tokens outside the vocabulary, for ranks that are no
+  Raises ValueError, before compilation, for tokens outside the vocabulary, for entries that are
+  given and asked, for ranks that are no
   order of the asked entries, and for a text that a single-stream model has nothing to begin with.
   """
   config = model.config
   check_start(config, canvas)
+  check_canvas(config, canvas)
   token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
   known = token[asked]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from mtjax.anysubset import confidence, single_stream_turns
-from mtjax.anysubset.canvas import Canvas, query_token
+from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.confidence import Confidence
 from mtjax.anysubset.methods import FillMethod, SelfDraft, Sequential
 from mtjax.anysubset.orders import asked_in_order, lattice
@@ -54,10 +54,10 @@ def fill(
   key, folded with the row index, or a [B] array of keys. Sizes are rounded up to those of
   `mtjax.buckets`, so that other blanks cost no compilation.
 
-  Raises ValueError, before compilation, for a row without an asked entry, a given query
-  token, a rank that is no order of the asked entries or beside a method that decides on one,
-  settings out of their range, and any method but `Sequential` with a single-stream model, whose
-  cache would be wrong.
+  Raises ValueError, before compilation, for a row without an asked entry, given entries that are
+  asked too or hold no token, a rank that is no order of the asked entries or beside a method that
+  decides on one, settings out of their range, and any method but `Sequential` with a single-stream
+  model, whose cache would be wrong.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   clock = Stopwatch()
@@ -148,16 +148,13 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
     check_two_streams(model.config, type(method).__name__)
   check_start(model.config, canvas)
   vocab = model.config.vocab_size
-  given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
-  batch, size = token.shape
+  given, asked = np.asarray(canvas.given), np.asarray(canvas.asked)
+  batch, size = given.shape
   if not batch:
     raise ValueError("there is no canvas")
   if not asked.any(axis=1).all():
     raise ValueError(f"row {int(np.argmin(asked.any(axis=1)))} asks for nothing: it has no blank")
-  if (given & asked).any():
-    raise ValueError("an entry is both given and asked")
-  if (given & (token == query_token(model.config))).any():
-    raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
+  check_canvas(model.config, canvas)
   order, total = asked_in_order(canvas, lattice(canvas) if rank is None else rank)
   rules = (sampling or Sampling()).rules(batch, vocab)
   if rules.needs_history:

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from mtjax.anysubset.canvas import Canvas, two_stream
+from mtjax.anysubset.canvas import Canvas, check_canvas, two_stream
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Model, Params
 
@@ -127,6 +127,7 @@ def _maskings(key, asked, samples) -> Bool[Array, "B S L"]:
 
 def _checked(model, canvas) -> Bool[np.ndarray, "B L"]:
   check_two_streams(model.config, "the bound of masked diffusion")
+  check_canvas(model.config, canvas)
   token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
   known, vocab = token[asked], model.config.vocab_size
   if not asked.any(axis=1).all():

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas
+from mtjax.sampling import row_keys
 from mtjax.types import Exactness
 
 
@@ -22,13 +23,20 @@ def lattice(canvas: Canvas) -> Int[Array, "B L"]:
   return jnp.cumsum(canvas.asked, axis=1, dtype=jnp.int32) * canvas.asked
 
 
-def random_order(canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
+def random_order(canvas: Canvas, key: PRNGKeyArray | int) -> Int[Array, "B L"]:
   """The asked entries of every row in an order of its own, each equally likely.
 
+  `key`: a seed or key, folded with the row index, or a [B] array of keys. A row's order depends on
+  its own key and entries, and not on padding behind them.
   Not what a lattice model was trained for: its conditionals of this order need not agree with
   those of the lattice, and the joint law is another (they would if the model were consistent).
   """
-  lot = jnp.where(canvas.asked, jax.random.uniform(key, canvas.asked.shape), 2.0)
+  batch, size = canvas.asked.shape
+
+  def lots(key):
+    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(jnp.arange(size))
+
+  lot = jnp.where(canvas.asked, jax.vmap(lots)(row_keys(key, batch)), 2.0)
   return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.asked
 
 

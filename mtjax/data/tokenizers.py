@@ -24,6 +24,7 @@ class Tokenizer(Protocol):
   eos_id: int  # ends a document
   eos_ids: tuple[int, ...]  # all that end a generated text, eos_id among them
   pad_id: int
+  mask_token: str | None  # how the vocabulary spells a token that is missing; None: not at all
 
   def encode(self, text: str) -> list[int]:
     """Tokens of a prompt; special tokens written in it are those tokens."""
@@ -53,6 +54,7 @@ class ByteTokenizer:
   bos_id = eos_id = 256
   eos_ids: tuple[int, ...] = (256,)
   pad_id = 257
+  mask_token: str | None = None
 
   def encode(self, text: str) -> list[int]:
     return list(text.encode())
@@ -107,6 +109,7 @@ class BpeTokenizer:
     if pad is None:
       pad = self._text.token_to_id("<|pad|>")
     self.pad_id = self.eos_id if pad is None else pad
+    self.mask_token = named_token(_json(self._folder / "tokenizer_config.json"), "mask_token")
 
   @classmethod
   def bundled(cls) -> "BpeTokenizer":

@@ -8,7 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
-from mtjax.models import Model
+from mtjax.models import Model, check_causal
 from mtjax.rounds import Request
 from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
 
@@ -77,7 +77,11 @@ class Drafter(Protocol):
 
 
 def check_draft_model(draft: Model, target: Model) -> None:
-  """Raises ValueError unless tokens of one are tokens of the other, as far as sizes tell."""
+  """Raises ValueError for a draft model that is not causal, or whose tokens are not the target's.
+
+  As far as sizes tell.
+  """
+  check_causal(draft, "the draft model")
   for field in ("vocab_size", "max_position"):
     own, wanted = getattr(draft.config, field), getattr(target.config, field)
     if own < wanted or (own != wanted and field == "vocab_size"):

@@ -62,16 +62,6 @@ def _nats(model: Model, params: Params, tokens, targets, counted):
   return jnp.sum(jnp.where(counted, nats, 0.0), axis=1)
 
 
-def check_causal(model: Model, name: str) -> None:
-  """ValueError for a model that was trained to see any subset, which `score` would mistake.
-
-  It predicts from its query entries, or for an entry that is told which position it predicts.
-  """
-  config = model.config
-  if config.extra_embeddings or config.target_conditioning != "none":
-    raise ValueError(f"{name} is an any-subset model, and a causal one is wanted")
-
-
 def score(
   model: Model,
   params: Params,

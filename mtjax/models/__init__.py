@@ -1,7 +1,14 @@
 """Networks. The only package that imports linen."""
 
 from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
-from mtjax.models.model import Config, Model, Params, count_parameters, prefix_params
+from mtjax.models.model import (
+  Config,
+  Model,
+  Params,
+  check_causal,
+  count_parameters,
+  prefix_params,
+)
 from mtjax.models.xlnet import XLNetConfig, position_of
 
 __all__ = [
@@ -12,6 +19,7 @@ __all__ = [
   "Rope",
   "TransformerConfig",
   "XLNetConfig",
+  "check_causal",
   "count_parameters",
   "position_of",
   "prefix_params",

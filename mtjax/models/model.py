@@ -101,6 +101,8 @@ class Model:
 
     It reads the parameters of this one (`prefix_params` leaves out what it does not need).
     """
+    if isinstance(self.config, XLNetConfig):
+      return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
 
   def allocate(self, batch: int, capacity: int, dtype: jnp.dtype | None = None) -> KVCache:
@@ -122,6 +124,17 @@ class Model:
   @property
   def _network(self):
     return _NETWORKS[type(self.config)][0]
+
+
+def check_causal(model: Model, name: str) -> None:
+  """ValueError for a model that was trained to see any subset of a text, not what precedes.
+
+  It predicts from query entries, or from entries that are told which position they predict: what
+  the others have as logits is no law of the next token.
+  """
+  config = model.config
+  if config.extra_embeddings or config.target_conditioning != "none":
+    raise ValueError(f"{name} is an any-subset model, and a causal one is wanted")
 
 
 def prefix_params(params: Params, layers: int) -> Params:

@@ -3,10 +3,12 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mtjax.anysubset import lattice, log_likelihood, make_canvas
+from mtjax.anysubset.masked_bound import exact_masked_bound
 from mtjax.anysubset.orders import asked_in_order, order_named, random_order
 
 ASKED = np.array([[True, False, True, True, False]])
@@ -78,4 +80,31 @@ def test_an_order_is_refused_that_is_none(tiny):
   with pytest.raises(ValueError, match="is not one of lattice, random"):
     order_named("sorted", canvas, jax.random.key(0))
   with pytest.raises(ValueError, match="asked tokens are outside"):
-    log_likelihood(model, params, canvas.replace(token=canvas.token + 5))
+    log_likelihood(model, params, canvas.replace(token=canvas.token + 5 * canvas.asked))
+
+
+@pytest.mark.parametrize("score", [log_likelihood, exact_masked_bound])
+def test_a_canvas_that_was_changed_is_checked_again(score, tiny):
+  model, params = tiny
+  canvas = make_canvas(model.config, np.zeros((1, 5), int), ASKED)
+  place = int(np.flatnonzero(np.asarray(canvas.given)[0])[1])
+  for token, message in ((3, "holds the query token"), (-1, "outside 0..2"), (4, "outside 0..2")):
+    with pytest.raises(ValueError, match=message):
+      score(model, params, canvas.replace(token=canvas.token.at[0, place].set(token)))
+  with pytest.raises(ValueError, match="both given and asked"):
+    score(model, params, canvas.replace(given=canvas.given | canvas.asked))
+
+
+def test_a_random_order_is_the_rows_own(tiny):
+  asked = np.random.default_rng(2).random((2, 12)) < 0.6
+  canvas = make_canvas(tiny[0].config, np.zeros((2, 12), int), asked)
+  key = jax.random.key(4)
+  found = random_order(canvas, key)
+  wide = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 7))), canvas)
+  np.testing.assert_array_equal(random_order(wide, key)[:, :13], found)
+  alone = jax.tree.map(lambda x: x[1:], canvas)
+  own = random_order(alone, jax.random.fold_in(key, 1)[None])
+  np.testing.assert_array_equal(own[0], found[1])
+  assert (
+    (np.asarray(found) != np.asarray(random_order(canvas, jax.random.key(5)))).any(axis=1).all()
+  )

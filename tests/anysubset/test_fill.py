@@ -25,6 +25,7 @@ METHODS = [
   Fused(2),
   DraftOnce(3),
   ContextNGram(3),
+  SelfDraft(3, verifier="block"),
 ]
 TEXT = np.array([[1, 0, 2, 2, 0, 1]])
 ASKED = np.array([[True, False, True, True, False, False]])

@@ -124,7 +124,7 @@ def test_refusals(tiny):
     sampled_masked_bound(model, params, wide, samples=0)
   with pytest.raises(ValueError, match="asks for nothing"):
     exact_masked_bound(model, params, wide.replace(asked=wide.asked & False))
-  with pytest.raises(ValueError, match="outside 0..2"):
-    exact_masked_bound(model, params, wide.replace(token=wide.token - 1))
+  with pytest.raises(ValueError, match="asked tokens are outside 0..2"):
+    exact_masked_bound(model, params, wide.replace(token=wide.token - wide.asked))
   with pytest.raises(ValueError, match="0 of 4 entries masked"):
     weight_of_subset(4, 0)

@@ -23,7 +23,7 @@ from mtjax.anysubset import (
 from mtjax.anysubset.canvas import two_stream
 from mtjax.anysubset.orders import random_order
 from mtjax.checkpoints import families
-from mtjax.models import Model, XLNetConfig, position_of, xlnet
+from mtjax.models import Model, XLNetConfig, position_of, prefix_params, xlnet
 
 VOCAB, SIZE, MASK = 50, 10, 6
 SEEN = (0, 3, 5, 8)  # given; the others are asked, in ascending order
@@ -304,6 +304,17 @@ def test_what_the_network_lacks_is_refused(fields, message):
   assert families.read_config(raw)[1].depth == 1
   with pytest.raises(ValueError, match=message):
     families.read_config(raw | fields)
+
+
+def test_its_first_layers_are_a_model(tiny):
+  model, params = tiny
+  first = model.prefix(1)
+  assert first.config.depth == 1
+  token = jnp.array([[1, 2, 3]], jnp.int32)
+  frontier = frontier_lib.content(token, jnp.arange(3)[None], jnp.zeros((1, 3), int))
+  cut, _ = model.segment(params, frontier, first=0, last=1)
+  found = first.forward(prefix_params(params, 1), frontier)
+  np.testing.assert_array_equal(found.logits, cut.logits)
 
 
 def test_heads_that_the_format_cannot_express_are_refused(tiny):

@@ -1,5 +1,7 @@
 """One tiny model and its jitted forward pass, shared: compilations are what tests cost."""
 
+import dataclasses
+
 import jax
 import pytest
 
@@ -28,4 +30,13 @@ def tiny():
   params = model.init(jax.random.key(0))
   # Larger weights than at initialisation: differences between masks must show in the logits.
   params = jax.tree.map(lambda x: x * 3 if x.ndim == 2 else x, params)
+  return model, params, jax.jit(model.forward)
+
+
+@pytest.fixture(scope="session")
+def causal(tiny):
+  """(model, params, forward) without the extra embeddings: what decodes."""
+  model, params, _ = tiny
+  model = Model(dataclasses.replace(model.config, extra_embeddings=0))
+  params = {name: value for name, value in params.items() if name != "extra"}
   return model, params, jax.jit(model.forward)

@@ -1,5 +1,7 @@
 """Autoregressive decoding: the same text however it is batched, cut, streamed or bucketed."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,7 @@ from mtjax import decode, prefill, rounds
 from mtjax import frontier as F
 from mtjax.buckets import SIZES, bucket
 from mtjax.decode import generate, stream
+from mtjax.models import Model, XLNetConfig
 from mtjax.sampling import Sampling
 from mtjax.stopping import StopStrings
 
@@ -24,8 +27,8 @@ def _greedy(model, params, forward, prompt, steps):
   return text[len(prompt) :]
 
 
-def test_greedy_equals_running_the_whole_text_again(tiny):
-  model, params, forward = tiny
+def test_greedy_equals_running_the_whole_text_again(causal):
+  model, params, forward = causal
   result = generate(model, params, PROMPTS, max_tokens=12)
   for prompt, tokens in zip(PROMPTS, result.tokens, strict=True):
     assert tokens == _greedy(model, params, forward, prompt, 12)
@@ -33,8 +36,8 @@ def test_greedy_equals_running_the_whole_text_again(tiny):
   assert result.counters["target_forwards"] == 36 and result.counters["tokens"] == 36
 
 
-def test_a_row_does_not_depend_on_who_else_is_in_the_batch(tiny):
-  model, params, _ = tiny
+def test_a_row_does_not_depend_on_who_else_is_in_the_batch(causal):
+  model, params, _ = causal
   keys = jax.random.split(jax.random.key(5), 3)
   settings = dict(sampling=Sampling(temperature=1.0, top_p=0.95), max_tokens=10)
   together = generate(model, params, PROMPTS, key=keys, **settings).tokens
@@ -46,8 +49,8 @@ def test_a_row_does_not_depend_on_who_else_is_in_the_batch(tiny):
   assert other.tokens != together
 
 
-def test_greedy_and_sampled_rows_in_one_batch(tiny):
-  model, params, _ = tiny
+def test_greedy_and_sampled_rows_in_one_batch(causal):
+  model, params, _ = causal
   greedy = generate(model, params, PROMPTS, max_tokens=8).tokens
   mixed = generate(
     model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=(0.0, 2.0, 0.0))
@@ -55,8 +58,8 @@ def test_greedy_and_sampled_rows_in_one_batch(tiny):
   assert mixed[0] == greedy[0] and mixed[2] == greedy[2] and mixed[1] != greedy[1]
 
 
-def test_limits_and_eos_end_each_row_on_its_own(tiny):
-  model, params, _ = tiny
+def test_limits_and_eos_end_each_row_on_its_own(causal):
+  model, params, _ = causal
   free = generate(model, params, PROMPTS, max_tokens=10).tokens
   limited = generate(model, params, PROMPTS, max_tokens=[1, 10, 4])
   assert limited.tokens == [free[0][:1], free[1], free[2][:4]]
@@ -68,8 +71,8 @@ def test_limits_and_eos_end_each_row_on_its_own(tiny):
     assert ended.finish[row] == ("eos" if eos in tokens else "length")
 
 
-def test_stop_strings_end_a_row_inside_the_program(tiny):
-  model, params, _ = tiny
+def test_stop_strings_end_a_row_inside_the_program(causal):
+  model, params, _ = causal
   free = generate(model, params, PROMPTS, max_tokens=10).tokens
   pieces = [bytes([token]) for token in range(48)]
   stop = StopStrings.compile([bytes(free[1][2:4])], pieces)
@@ -80,8 +83,8 @@ def test_stop_strings_end_a_row_inside_the_program(tiny):
 
 
 @pytest.mark.parametrize("every", [1, 3, 100])
-def test_stream_emits_what_generate_does(tiny, every):
-  model, params, _ = tiny
+def test_stream_emits_what_generate_does(causal, every):
+  model, params, _ = causal
   settings = dict(sampling=Sampling(temperature=1.0), max_tokens=[9, 5, 7], key=3)
   whole = generate(model, params, PROMPTS, **settings)
   done = []
@@ -91,8 +94,8 @@ def test_stream_emits_what_generate_does(tiny, every):
   assert max(len(row) for part in parts for row in part) <= every
 
 
-def test_chunked_prefill_equals_one_prefill(tiny, monkeypatch):
-  model, params, _ = tiny
+def test_chunked_prefill_equals_one_prefill(causal, monkeypatch):
+  model, params, _ = causal
   prompts = [list(np.random.default_rng(0).integers(0, 48, n)) for n in (5, 16, 13)]
   whole = generate(model, params, prompts, max_tokens=6)
   monkeypatch.setattr(prefill, "PREFILL_CHUNK", 6)
@@ -101,8 +104,8 @@ def test_chunked_prefill_equals_one_prefill(tiny, monkeypatch):
   jax.clear_caches()
 
 
-def test_no_compilation_inside_a_bucket(tiny):
-  model, params, _ = tiny
+def test_no_compilation_inside_a_bucket(causal):
+  model, params, _ = causal
   generate(model, params, [[1] * 20, [2] * 18], max_tokens=20)
   before = decode._generate._cache_size()
   generate(model, params, [[1] * 24, [2]], max_tokens=[24, 17])
@@ -111,8 +114,8 @@ def test_no_compilation_inside_a_bucket(tiny):
   assert decode._generate._cache_size() == before + 1, "the count could not see a compilation"
 
 
-def test_values_of_sampling_settings_cost_no_compilation(tiny):
-  model, params, _ = tiny
+def test_values_of_sampling_settings_cost_no_compilation(causal):
+  model, params, _ = causal
   for temperature, seed in ((0.7, 1), (1.3, 2)):
     generate(
       model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=temperature), key=seed
@@ -122,8 +125,20 @@ def test_values_of_sampling_settings_cost_no_compilation(tiny):
   assert decode._generate._cache_size() == before
 
 
-def test_finished_rows_are_frozen(tiny):
-  model, params, _ = tiny
+def test_a_model_of_any_order_is_refused(causal):
+  """What it has at an entry is no law of the next token."""
+  model, params, _ = causal
+  for other in (
+    dataclasses.replace(model.config, extra_embeddings=2),
+    XLNetConfig(vocab_size=48, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2),
+  ):
+    for run in (generate, stream):
+      with pytest.raises(ValueError, match="the model is an any-subset model"):
+        run(Model(other), params, [[1]])
+
+
+def test_finished_rows_are_frozen(causal):
+  model, params, _ = causal
   job = decode._prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
   arrays = (model, decode.Autoregressive(), params, None)
   state = decode._start(*arrays, *job.arrays, capacity=job.capacity, room=job.room)
@@ -134,8 +149,8 @@ def test_finished_rows_are_frozen(tiny):
   assert after.finish[1] == rounds.Finish.RUNNING
 
 
-def test_penalties_reach_the_loop(tiny):
-  model, params, _ = tiny
+def test_penalties_reach_the_loop(causal):
+  model, params, _ = causal
   sampling = Sampling(presence_penalty=1e6)
   tokens = generate(model, params, PROMPTS, max_tokens=20, sampling=sampling).tokens
   assert all(len(set(row)) == 20 for row in tokens), "no token may come twice"
@@ -169,8 +184,8 @@ def test_bucket_limits():
     (dict(prompts=[[1]], key=jax.random.split(jax.random.key(0), 2)), "for a batch of 1"),
   ],
 )
-def test_refusals_come_before_compilation(tiny, arguments, message):
-  model, params, _ = tiny
+def test_refusals_come_before_compilation(causal, arguments, message):
+  model, params, _ = causal
   before = decode._generate._cache_size()
   with pytest.raises(ValueError, match=message):
     generate(model, params, **arguments)
@@ -180,9 +195,9 @@ def test_refusals_come_before_compilation(tiny, arguments, message):
 
 
 @pytest.mark.parametrize("batch", [1, 3])
-def test_the_cache_is_committed_in_place(tiny, batch):
+def test_the_cache_is_committed_in_place(causal, batch):
   """A copy of the cache in every round would make long contexts slow."""
-  model, params, _ = tiny
+  model, params, _ = causal
   job = decode._prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
   sizes = dict(capacity=job.capacity, room=job.room)
   arrays = (model, decode.Autoregressive(), params, None, *job.arrays)
@@ -194,9 +209,9 @@ def test_the_cache_is_committed_in_place(tiny, batch):
   assert not copies, f"{len(copies)} copies of the cache a round, for example {copies[0]}"
 
 
-def test_compilation_is_not_counted_as_decoding(tiny):
-  model, params, _ = tiny
+def test_compilation_is_not_counted_as_decoding(causal):
+  model, params, _ = causal
   first, again = (generate(model, params, [[3, 1]], max_tokens=70).counters for _ in range(2))
   assert first["compile_seconds"] > 0 and again["compile_seconds"] == 0
-  # A compilation takes a second or more here, the decoding of a tiny model milliseconds.
+  # A compilation takes a second or more here, the decoding of a causal model milliseconds.
   assert first["seconds"] < 0.5 * (first["seconds"] + first["compile_seconds"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
-from mtjax.blanks import blank_spans, blanks_in
+from mtjax.blanks import blank_spans, blanks_in, count_blanks
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.infill_benchmark import Uncached, later, measure
 from mtjax.evaluate.infill_sets import code_spans, scattered
@@ -60,9 +60,13 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
     ("no blank here", 3, "no blank: write ___"),
     ("a ___ <mask> b", 3, "holds a mask token, '<mask>'"),
     ("a ___ b", 4000, "room for 2047"),
-    ("a ___ b", [3, 4], "2 lengths for 1 blanks"),
-    ("a ___ b", 0, "at least 1 token"),
-    ("a ___ b", [()], "at least 1 token"),
+    ("a ___ b", [3, 4], "lengths of 2 blanks, and the text has 1"),
+    ("a _________ b ____ c", [3], "lengths of 1 blanks, and the text has 2"),
+    ("a ___ b", 0, "blank 1 takes a number of tokens, at least 1, .* got 0"),
+    ("a ___ b", [()], "got \\(\\)"),
+    ("a ___ b", 2.0, "got 2.0"),
+    ("a ___ b", True, "got True"),
+    ("a ___ b ___", [2, "34"], "blank 2 .* got '34'"),
     ("___ ___ ___", [range(1, 6)] * 3, "more than 64 combinations"),
   ],
 )
@@ -83,6 +87,23 @@ def test_what_cannot_be_filled_is_refused(tiny, text, lengths, message):
 def test_contradictory_spans_are_refused(spans, message):
   with pytest.raises(ValueError, match=message):
     blank_spans(range(8), spans)
+
+
+def test_a_run_of_underscores_is_one_blank_and_numpy_has_lengths_too():
+  (one,) = blanks_in("a____b__c________", BYTES, np.array([2, 3]))
+  assert [bytes(piece).decode() for piece in one.pieces] == ["a", "b__c", ""]
+  assert one.lengths == (2, 3) and count_blanks("a____b__c________") == 2
+  chosen = [each.lengths for each in blanks_in("___", BYTES, [np.arange(1, 3)])]
+  assert chosen == [(1,), (2,)]
+
+
+def test_a_mask_token_of_the_vocabulary_is_no_text():
+  class Masked(ByteTokenizer):
+    mask_token = "<gap>"
+
+  with pytest.raises(ValueError, match="mask token, '<gap>'"):
+    blanks_in("a <gap> b ___", Masked(), 2)
+  assert list(blanks_in("a <gap> b ___", BYTES, 2))
 
 
 def test_blanks_take_the_space_before_them_and_no_indentation():

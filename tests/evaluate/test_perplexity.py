@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax import frontier as F
-from mtjax.evaluate.perplexity import check_causal, score, windows
-from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
+from mtjax.evaluate.perplexity import score, windows
+from mtjax.models import Model, TransformerConfig, XLNetConfig, check_causal, uniform_layers
 
 
 @given(st.integers(0, 60), st.integers(2, 12), st.data())

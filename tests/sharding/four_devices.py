@@ -203,7 +203,7 @@ def drafted_on_the_host(mesh) -> float:
 
   The prefill is a forward, and the first round asks once more; after the last one nobody asks.
   """
-  model = Model(CONFIG)
+  model = Model(dataclasses.replace(CONFIG, extra_embeddings=0))
   params = sharding.shard_params(distinct(model.init(jax.random.key(0)), jax.random.key(1)), mesh)
   store = TrieStore(CONFIG.vocab_size)
   calls, draft = [], store.draft

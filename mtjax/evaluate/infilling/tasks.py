@@ -6,7 +6,7 @@ from mtjax.evaluate.infilling.lambada import Lambada
 from mtjax.evaluate.infilling.protocol import Task
 from mtjax.evaluate.infilling.sudoku import Sudoku
 from mtjax.evaluate.infilling.wikitext import WikitextMasked
-from mtjax.evaluate.perplexity import check_causal
+from mtjax.models import check_causal
 from mtjax.presets import load_pretrained
 
 _SIMPLE = {

@@ -37,7 +37,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS)
+  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS, inputs=[evaluate_infilling.DATA])
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)

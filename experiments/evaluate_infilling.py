@@ -22,7 +22,7 @@ from rich.console import Console
 from mtjax import launch
 
 TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
-_DATA = flags.DEFINE_string("data", None, "The task's file.")
+DATA = flags.DEFINE_string("data", None, "The task's file.")
 _LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
 ORDERS = flags.DEFINE_list(
   "orders",
@@ -37,13 +37,13 @@ _JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perp
 RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
 _SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
 
-FLAGS = (_DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, _SAMPLE)
+FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, _SAMPLE)
 
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
 
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
-  path = launch.required(_DATA, "SingleLineInfilling.jsonl.gz")
+  path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
   from mtjax.anysubset.named import method_named
   from mtjax.evaluate.infilling import records as records_lib

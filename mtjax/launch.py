@@ -77,13 +77,13 @@ def check_unused(where: str, *holders: flags.FlagHolder) -> None:
     raise ValueError(f"{where}, {' and '.join(given)} would do nothing")
 
 
-def check_output(*holders: flags.FlagHolder) -> None:
+def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] = ()) -> None:
   """Refuses, before the work, files that cannot be written at its end.
 
   FileNotFoundError for one in a folder that does not exist, IsADirectoryError for a folder,
-  ValueError for two flags that name one file.
+  ValueError for two flags that name one file, or one that is read.
   """
-  known: dict[Path, str] = {}
+  known = {Path(holder.value).resolve(): holder.name for holder in inputs if holder.value}
   for holder in holders:
     if holder.value is None:
       continue

@@ -81,6 +81,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=lambada", "--data=a", "--batch=1"], "with --task, --batch would"),
     (["evaluate", "--task=wikitext_masked", "--data=a", "--judge=anysubset"], "the judge 'any"),
     (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
+    (["evaluate", "--task=lambada", "--data=a", "--output=./a"], "--data and --output are one"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
     (["bench_infill", "--code=a", "--weights=int4"], "--weights=int4 is none of stored"),

@@ -17,6 +17,12 @@ The table in README.md (DATA is the developer data set):
 python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
+
+and the one of a wider model:
+
+python -m experiments.bench_infill --count=8 --repeats=3 --mlp_dim=24000 --rate=0.15 \
+  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" --weights=stored,float32 \
+  --ways=sequential,self4,bonus4,bonus8,fused2,once4
 """
 
 import dataclasses
@@ -60,7 +66,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 def run() -> None:
   if not _CODE.value and not _TEXT.value:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, inputs=[_CODE, _TEXT])
   _check_names()
   ways = {name: _way(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)

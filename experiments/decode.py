@@ -32,7 +32,7 @@ def run() -> None:
   config = launch.required(_CONFIG, "configs/decode/ar.py")
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, inputs=[_PROMPTS])
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   text = load_pretrained(config.model, dtype=config.dtype or None)
   text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)

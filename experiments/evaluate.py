@@ -30,16 +30,21 @@ _MODEL = flags.DEFINE_string("model", None, "Bundled model, folder or id; defaul
 _WEIGHTS = flags.DEFINE_enum("weights", "stored", ["stored", "int8"], "As in decoding.")
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
 _BYTES = flags.DEFINE_integer("bytes", None, "Score about the first bytes of each text.", 1)
-_LENGTH = flags.DEFINE_integer("length", None, "Tokens a row; default: 512.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer(
+  "length", None, "Tokens a row; default: 512, with --task or --orders 255.", lower_bound=1
+)
 _CONTEXT = flags.DEFINE_integer("context", None, "Least tokens before one; default: half.", 0)
 _BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.")
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS, inputs=[evaluate_infilling.DATA])
+  inputs = [evaluate_infilling.DATA, _TEXT]
+  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS, inputs=inputs)
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
+    if evaluate_infilling.SAMPLE.present:
+      launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH)
     return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)
   launch.check_unused("without --task", *evaluate_infilling.FLAGS)
   if not _TEXT.value:

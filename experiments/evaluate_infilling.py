@@ -35,9 +35,9 @@ _TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the 
 _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
 _JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perplexity.")
 RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
-_SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
+SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
 
-FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, _SAMPLE)
+FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, SAMPLE)
 
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
@@ -53,16 +53,20 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
 
-  if _SAMPLE.value is not None:
+  if SAMPLE.value is not None:
     launch.check_unused(
       "with --sample", ORDERS, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _JUDGE, RECORDS
     )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl for its texts")
-    texts = training_texts(TASK.value, path, _SAMPLE.value, seed=_SEED.value)
+    texts = training_texts(TASK.value, path, SAMPLE.value, seed=_SEED.value)
     with open(output, "w", encoding="utf-8") as file:
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     return
+  if TASK.value != "wikitext_masked":
+    launch.check_unused(f"with --task={TASK.value}", _JUDGE)
+  if _METHOD.value == "sequential":
+    launch.check_unused("with --method=sequential", _WINDOW)
   task = named_task(TASK.value, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)
@@ -76,8 +80,8 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   if not examples:
     raise ValueError(f"{path} holds no example of {TASK.value} that fits {most} tokens")
   settings = dict(
-    task=TASK.value, data=path, **records_lib.data_identity(path),
-    model=model_name or "anysubset", weights=weights, length=most,
+    task=TASK.value, **records_lib.data_identity(path), model=model_name or "anysubset",
+    params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=most,
     method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
@@ -97,7 +101,11 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   Console(file=sys.stdout, width=110).print(infilling_table(TASK.value, summaries))
   if output is not None:
     with open(output, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, summaries=summaries, records=records), file, indent=2)
+      json.dump(
+        dict(settings=dict(settings, data=path), summaries=summaries, records=records),
+        file,
+        indent=2,
+      )
 
 
 def row_length(model, length: int | None) -> int:

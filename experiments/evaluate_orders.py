@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.evaluate_infilling import row_length
+from mtjax import launch
 
 _RATE = flags.DEFINE_float("rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0)
 _COUNT = flags.DEFINE_integer("count", 32, "With --orders: rows of a text.", lower_bound=1)
@@ -39,12 +40,14 @@ def run(
 ) -> None:
   from mtjax.anysubset import make_canvas
   from mtjax.evaluate.infill_sets import scattered
-  from mtjax.evaluate.order_perplexity import check_orders, order_perplexity
+  from mtjax.evaluate.order_perplexity import BY_CHANCE, check_orders, order_perplexity
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.presets import load_pretrained
 
   check_orders(orders)
+  if not BY_CHANCE.intersection(orders):
+    launch.check_unused("without random orders", _SEEDS)
   loaded = load_pretrained(model_name)
   params = to_int8(loaded.params) if weights == "int8" else loaded.params
   length = row_length(loaded, length)

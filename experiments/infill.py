@@ -37,6 +37,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for text, tokens, passe
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths()
+  if _METHOD.value == "sequential":
+    launch.check_unused("with --method=sequential", _WINDOW)
   launch.check_output(_OUTPUT, _PICTURE)
   launch.check_picture(_PICTURE)
   from mtjax.anysubset.named import method_named
@@ -54,7 +56,7 @@ def run() -> None:
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-  tried = math.prod(1 if isinstance(length, int) else len(length) for length in lengths)
+  tried = math.prod(1 if isinstance(length, int) else len(set(length)) for length in lengths)
   if not console.is_terminal:
     found = infill(model, template, **settings)
     print(found.text)
@@ -69,11 +71,11 @@ def run() -> None:
     chosen = ", ".join(map(str, found.lengths))
     errors.print(f" lengths {chosen}; of all {tried} that were tried:", style="dim")
   errors.print(counters_table(found.counters))
-  if _PICTURE.value is not None:
-    save_picture(_PICTURE.value, found, model.tokenizer)
   if _OUTPUT.value is not None:
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(dataclasses.asdict(found), tried=tried), file, indent=2)
+  if _PICTURE.value is not None:
+    save_picture(_PICTURE.value, found, model.tokenizer)
 
 
 def _lengths() -> list[int | list[int]]:

@@ -16,6 +16,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Picture: png, pdf, svg.", require
 
 
 def run() -> None:
+  launch.check_output(_OUTPUT)
   launch.check_picture(_OUTPUT)
   if _ENTRIES.value % _BLOCK.value:
     raise ValueError(f"{_ENTRIES.value} entries are not a multiple of {_BLOCK.value}")

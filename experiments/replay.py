@@ -34,7 +34,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
 def run() -> None:
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="code=file:*.jsonl#text_key=text"')
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, inputs=[_TEXT])
   sizes = [int(size) for size in _SIZES.value]
   # Imported here: a mistake in the command is answered at once.
   from mtjax.evaluate.replay import compare, split

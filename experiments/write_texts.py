@@ -36,7 +36,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the beginnings and of what is drawn.
 def run() -> None:
   output = Path(launch.required(_OUTPUT, "written.jsonl"))
   sources = launch.required(_SOURCES, "builtin:tinyshakespeare")
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, inputs=[_SOURCES])
   stored = load_pretrained(_MODEL.value)
   params = weights_for_decoding(stored.params, "float32")
   text = TextModel(stored.model, params, stored.tokenizer)

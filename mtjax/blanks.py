@@ -105,20 +105,29 @@ def _without_space(piece: str) -> str:
 
 
 def _candidates(lengths: Lengths, blanks: int) -> list[list[int]]:
-  each = list(lengths) if isinstance(lengths, Iterable) else [lengths] * blanks
+  each = _listed(lengths) or [lengths] * blanks
   if len(each) != blanks:
     raise ValueError(f"lengths of {len(each)} blanks, and the text has {blanks}")
   out = []
   for number, candidates in enumerate(each, 1):
-    found = list(candidates) if isinstance(candidates, Iterable) else [candidates]
-    if not found or not all(map(_is_length, found)):
+    found = [_whole(x) for x in _listed(candidates) or [candidates]]
+    if min(found) < 1:
       raise ValueError(
         f"blank {number} takes a number of tokens, at least 1, or several to choose from: "
         f"got {candidates!r}"
       )
-    out.append([operator.index(x) for x in found])
+    out.append(list(dict.fromkeys(found)))
   return out
 
 
-def _is_length(value) -> bool:
-  return hasattr(value, "__index__") and not isinstance(value, bool) and operator.index(value) > 0
+def _listed(values) -> list | None:
+  """None for a number: an array of no dimension is one."""
+  return list(values) if isinstance(values, Iterable) and getattr(values, "ndim", 1) else None
+
+
+def _whole(value) -> int:
+  """0, which is no length, for what is no whole number."""
+  try:
+    return 0 if isinstance(value, bool) else operator.index(value)
+  except TypeError:
+    return 0

@@ -94,8 +94,9 @@ def prefill(
 ) -> DecodeState:
   """Commits the prompts and emits the first token of each row.
 
-  prompt [B, P] is padded on the right, length [B] >= 1.
+  prompt [B, P] is padded on the right, length [B] >= 1. Raises ValueError for an any-subset model.
   """
+  check_causal(model, "the model")
   batch = prompt.shape[0]
   cache, logits = commit_prompt(model, params, prompt, length, capacity)
   history = None

@@ -1,6 +1,7 @@
 """What every launcher starts with: flags whose mistakes cost one clear line and exit code 2."""
 
 import difflib
+import glob
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -81,9 +82,10 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
   """Refuses, before the work, files that cannot be written at its end.
 
   FileNotFoundError for one in a folder that does not exist, IsADirectoryError for a folder,
-  ValueError for two flags that name one file, or one that is read.
+  ValueError for two flags that name one file, or one that is read: `inputs` name files, or sources
+  of them (mtjax/data/sources.py).
   """
-  known = {Path(holder.value).resolve(): holder.name for holder in inputs if holder.value}
+  known = {path.resolve(): holder.name for holder in inputs for path in _files(holder.value)}
   for holder in holders:
     if holder.value is None:
       continue
@@ -97,11 +99,17 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
       raise ValueError(f"--{other} and --{holder.name} are one file, {holder.value}: name two")
 
 
+def _files(value: str | Sequence[str] | None) -> Iterator[Path]:
+  """The files that a flag names, alone or as sources: name=file:PATTERN#settings."""
+  for each in [value] if isinstance(value, str) else value or ():
+    pattern = each.partition("file:")[2].partition("#")[0] or each
+    yield from map(Path, glob.glob(pattern, recursive=True))
+
+
 def check_picture(holder: flags.FlagHolder) -> None:
-  """`check_output`, and what `mtjax.report.plotting.check_suffix` refuses."""
+  """Refuses what `mtjax.report.plotting.check_suffix` does."""
   from mtjax.report.plotting import check_suffix
 
-  check_output(holder)
   if holder.value is not None:
     check_suffix(holder.value)
 

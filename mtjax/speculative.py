@@ -57,8 +57,9 @@ class Speculative:
   greedily, whatever `verifier` is.
 
   Raises ValueError for a verifier that is not exact for how the drafter drafts; `check` does for a
-  draft model of another vocabulary than the target's, or with fewer positions, and for drafts
-  longer than the target has positions. A drafter may have a `check(target)` of its own.
+  draft model that is not causal, of another vocabulary than the target's, or with fewer positions,
+  and for drafts longer than the target has positions. A drafter may have a `check(target)` of its
+  own.
   """
 
   drafter: Drafter

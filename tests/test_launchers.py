@@ -168,17 +168,19 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
   ):
     with pytest.raises(error, match=message):
       launch_lib.check_output(holder(tmp_path / "a"), holder(path, "records"))
+  (tmp_path / "read.txt").write_text("x")
+  for read in (tmp_path / "read.txt", f"books=file:{tmp_path}/*.txt#header=a"):
+    with pytest.raises(ValueError, match="--data and --output are one file"):
+      launch_lib.check_output(holder(tmp_path / "read.txt"), inputs=[holder(read, "data")])
 
 
 def test_a_picture_has_a_suffix_that_matplotlib_writes(tmp_path):
   launch_lib.check_picture(holder(None))
   for name in ("a.png", "a.PDF", "a.svg"):
     launch_lib.check_picture(holder(tmp_path / name))
-  for name in ("a.txt", "a", ".png"):
+  for name in ("a.txt", "a", ".png", "a.pgf"):
     with pytest.raises(ValueError, match="a picture is one of .*png.*, by its suffix"):
       launch_lib.check_picture(holder(tmp_path / name))
-  with pytest.raises(FileNotFoundError, match="for --plot"):
-    launch_lib.check_picture(holder(tmp_path / "no" / "a.png", "plot"))
 
 
 def test_a_list_names_something_and_nothing_twice():

@@ -73,7 +73,7 @@ def make_canvas(
     raise ValueError(f"{token.shape[1]} entries, and the model has {config.max_position} positions")
   position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
   if segment is not None:
-    position = position_of(position, _checked_segment(config, segment, token.shape))
+    position = position_of(position, _checked_segment(config, np.asarray(segment), valid))
   return Canvas(
     jnp.asarray(token, jnp.int32),
     jnp.asarray(position, jnp.int32),
@@ -82,15 +82,16 @@ def make_canvas(
   )
 
 
-def _checked_segment(config, segment, shape) -> Int[np.ndarray, "B L"]:
+def _checked_segment(config, segment, valid) -> Int[np.ndarray, "B L"]:
   if not isinstance(config, XLNetConfig):
     raise ValueError("segments are XLNet's: this model has none")
-  segment = np.asarray(segment).astype(int)
-  if segment.shape != shape:
-    raise ValueError(f"segment {segment.shape} and token {shape} differ")
-  if not 0 <= segment.min() <= segment.max() < XLNetConfig.segments:
+  if segment.shape != valid.shape:
+    raise ValueError(f"segment {segment.shape} and token {valid.shape} differ")
+  segment = np.where(valid, segment, 0)
+  known = np.isin(segment, np.arange(XLNetConfig.segments))
+  if not known.all():
     raise ValueError(f"segments are numbers from 0 to {XLNetConfig.segments - 1}")
-  return segment
+  return segment.astype(np.int32)
 
 
 def check_canvas(config: Config, canvas: Canvas) -> None:

@@ -25,9 +25,9 @@ def log_likelihood(
   all conditionals come of one pass, of two streams (2504.20456, sec. 4) or of one. 0 where nothing
   is asked. The canvas's tokens are the text. Logits are held for a few entries at a time.
 
-  Raises ValueError, before compilation, for tokens outside the vocabulary, for entries that are
-  given and asked, for ranks that are no
-  order of the asked entries, and for a text that a single-stream model has nothing to begin with.
+  Raises ValueError, before compilation, for tokens outside the vocabulary, given or asked, for
+  entries that are both, for ranks that are no order of the asked entries, and for a text that a
+  single-stream model has nothing to begin with.
   """
   config = model.config
   check_start(config, canvas)

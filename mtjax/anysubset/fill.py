@@ -51,8 +51,8 @@ def fill(
   for). The law is that of `Sequential` in this order at these settings, as `method.exactness`
   says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding,
   temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
-  key, folded with the row index, or a [B] array of keys. Sizes are rounded up to those of
-  `mtjax.buckets`, so that other blanks cost no compilation.
+  key, folded with the row index, or a [B] array of keys. The size, and how many entries are given
+  and asked, are rounded up to those of `mtjax.buckets`: most other blanks cost no compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, given entries that are
   asked too or hold no token, a rank that is no order of the asked entries or beside a method that

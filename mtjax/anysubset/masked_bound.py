@@ -58,7 +58,8 @@ def exact_masked_bound(
   """-NELBO of every row, in nats, by all subsets of its asked entries.
 
   The canvas's tokens are the text. Raises ValueError, before compilation, for more than 12 asked
-  entries (`sampled_masked_bound` has no such limit) and asked tokens outside the vocabulary.
+  entries (`sampled_masked_bound` has no such limit), a row without one, tokens outside the
+  vocabulary, and entries that are both given and asked.
   """
   asked = _checked(model, canvas)
   if asked.sum(axis=1).max() > MOST_ASKED:

@@ -15,7 +15,7 @@ from mtjax.draft import host
 from mtjax.draft.reading import read
 from mtjax.draft.reencoding import Translator
 from mtjax.draft.text import Text
-from mtjax.models import Model
+from mtjax.models import Model, check_causal
 from mtjax.prefill import PREFILL_CHUNK
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
@@ -58,7 +58,11 @@ class CrossVocabulary:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
   def check(self, target: Model) -> None:
-    """Any vocabulary goes with any other, and rows that need more positions decode plainly."""
+    """Any vocabulary goes with any other, and rows that need more positions decode plainly.
+
+    Raises ValueError for a draft model that is not causal.
+    """
+    check_causal(self.model, "the draft model")
 
   @property
   def height(self) -> int:

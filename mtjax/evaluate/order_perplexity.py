@@ -13,7 +13,7 @@ from mtjax.models import Model, Params
 
 LEFT_TO_RIGHT = "left_to_right"
 NAMES = (*ORDERS, LEFT_TO_RIGHT)
-_BY_CHANCE = ("random",)
+BY_CHANCE = ("random",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def order_perplexity(
   for name in orders:
     each = [
       -_sum(model, params, canvas, name, jax.random.key(key + seed), batch) / asked.sum()
-      for seed in range(seeds if name in _BY_CHANCE else 1)
+      for seed in range(seeds if name in BY_CHANCE else 1)
     ]
     spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
     out.append(OrderScore(name, float(np.mean(each)), spread, int(asked.sum())))

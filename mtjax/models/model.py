@@ -130,7 +130,8 @@ def check_causal(model: Model, name: str) -> None:
   """ValueError for a model that was trained to see any subset of a text, not what precedes.
 
   It predicts from query entries, or from entries that are told which position they predict: what
-  the others have as logits is no law of the next token.
+  the others have as logits is no law of the next token. Whatever has extra embeddings is taken for
+  one: they are the query's, and a sink's.
   """
   config = model.config
   if config.extra_embeddings or config.target_conditioning != "none":

@@ -76,7 +76,7 @@ def position_of(place, segment):
 
   Nothing depends on more of segments than which are equal (transformers' token_type_ids).
   """
-  return place + segment * _PLACES
+  return jnp.asarray(place, jnp.int32) + jnp.asarray(segment, jnp.int32) * _PLACES
 
 
 def waves(

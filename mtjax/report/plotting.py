@@ -17,7 +17,8 @@ def pyplot():
 
 def check_suffix(path: str | Path) -> None:
   """ValueError for a file whose suffix is no format that matplotlib writes, or that has none."""
-  known = sorted(pyplot().Figure().canvas.get_supported_filetypes())
+  # pgf needs a TeX.
+  known = sorted({*pyplot().Figure().canvas.get_supported_filetypes()} - {"pgf"})
   suffix = Path(path).suffix
   if suffix[1:].lower() not in known:
     raise ValueError(f"a picture is one of {', '.join(known)}, by its suffix: got {str(path)!r}")

@@ -325,9 +325,21 @@ def test_heads_that_the_format_cannot_express_are_refused(tiny):
 
 @pytest.mark.parametrize(
   ("segment", "message"),
-  [([[0, 0]], "differ"), ([[0, -1, 0]], "from 0 to 2047"), ([[0, 2048, 0]], "from 0 to 2047")],
+  [
+    ([[0, 0]], "differ"),
+    ([[0, 0.5, 0]], "from 0 to 2047"),
+    ([[0, -1, 0]], "from 0 to 2047"),
+    ([[0, 2048, 0]], "from 0 to 2047"),
+  ],
 )
 def test_what_is_no_segment_is_refused(tiny, segment, message):
   token, asked = np.zeros((1, 3), int), np.array([[True, False, False]])
   with pytest.raises(ValueError, match=message):
     make_canvas(tiny[0].config, token, asked, segment=np.array(segment))
+
+
+def test_padding_is_of_no_segment(tiny):
+  token, asked = np.zeros((1, 3), int), np.array([[True, False, False]])
+  valid, segment = np.array([[True, True, False]]), np.array([[0, 1, -1]], np.int8)
+  canvas = make_canvas(tiny[0].config, token, asked, valid, segment=segment)
+  np.testing.assert_array_equal(canvas.position, [[0, position_of(1, 1), 2]])

@@ -213,5 +213,5 @@ def test_compilation_is_not_counted_as_decoding(causal):
   model, params, _ = causal
   first, again = (generate(model, params, [[3, 1]], max_tokens=70).counters for _ in range(2))
   assert first["compile_seconds"] > 0 and again["compile_seconds"] == 0
-  # A compilation takes a second or more here, the decoding of a causal model milliseconds.
+  # A compilation takes a second or more here, the decoding of a tiny model milliseconds.
   assert first["seconds"] < 0.5 * (first["seconds"] + first["compile_seconds"])

@@ -10,7 +10,7 @@ from mtjax.checkpoints import load, save
 from mtjax.data import bpe
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.decode import generate, stream
-from mtjax.draft import ModelChain, PromptLookup
+from mtjax.draft import CrossVocabulary, ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
 from mtjax.models import Model
 from mtjax.speculative import Speculative
@@ -28,6 +28,10 @@ WRONG = {
   "vocabulary": (ModelChain(other(vocab_size=13), 3), "model has vocab_size 13, the target 12"),
   "positions": (ModelChain(other(max_position=64), 3), "has max_position 64, the target 128"),
   "any order": (ModelChain(other(extra_embeddings=2), 3), "the draft model is an any-subset model"),
+  "any order, any vocabulary": (
+    CrossVocabulary(other(extra_embeddings=2, vocab_size=13)),
+    "draft model is an any-subset model",
+  ),
   "long draft": (PromptLookup(length=200), "drafts of 200 tokens do not fit the target's 128"),
 }
 

@@ -95,6 +95,8 @@ def test_a_run_of_underscores_is_one_blank_and_numpy_has_lengths_too():
   assert one.lengths == (2, 3) and count_blanks("a____b__c________") == 2
   chosen = [each.lengths for each in blanks_in("___", BYTES, [np.arange(1, 3)])]
   assert chosen == [(1,), (2,)]
+  assert [each.lengths for each in blanks_in("___", BYTES, np.array(3))] == [(3,)]
+  assert [each.lengths for each in blanks_in("___", BYTES, [(2, 2)])] == [(2,)]
 
 
 def test_a_mask_token_of_the_vocabulary_is_no_text():

@@ -141,6 +141,14 @@ def test_answers_to_data_that_changed_are_not_continued(tmp_path):
     records_lib.resumed(path, dict(data=str(data), **records_lib.data_identity(data)))
 
 
+def test_other_weights_have_another_identity(tiny):
+  own = records_lib.params_identity(tiny.params)
+  assert own == records_lib.params_identity(jax.tree.map(np.array, tiny.params))
+  changed = jax.tree.map(np.array, tiny.params)
+  changed["final_norm"]["weight"][3] += 1e-6
+  assert own != records_lib.params_identity(changed)
+
+
 def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
   example = from_pieces("x", [("a" * 20, False), ("bb", True), ("c" * 3, False)], BYTES)
   assert bytes(cut(example, 10).tokens) == b"aaaaabbccc" and sum(cut(example, 10).asked) == 2

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+
 from mtjax.evaluate.infilling.protocol import Record
+from mtjax.models import Params
 
 
 def data_identity(path: str | Path) -> dict[str, Any]:
@@ -14,6 +19,15 @@ def data_identity(path: str | Path) -> dict[str, Any]:
   with open(path, "rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   return dict(data_bytes=Path(path).stat().st_size, data_sha256=digest)
+
+
+def params_identity(params: Params) -> int:
+  """What tells a model's weights from others, of the same shapes or not."""
+  out = 0
+  for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+    out = zlib.crc32(jax.tree_util.keystr(path).encode(), out)
+    out = zlib.crc32(np.asarray(leaf).tobytes(), out)
+  return out
 
 
 def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:

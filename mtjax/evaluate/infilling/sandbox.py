@@ -97,6 +97,8 @@ def _remove(folder: str) -> None:
   """
   if os.path.islink(folder):
     return  # the program's doing: what it points to is not ours
+  with contextlib.suppress(OSError):
+    os.chmod(folder, 0o700)
   waiting = [folder]
   while waiting:
     inner = waiting.pop()

@@ -21,7 +21,7 @@ python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=s
 and the one of a wider model:
 
 python -m experiments.bench_infill --count=8 --repeats=3 --mlp_dim=24000 --rate=0.15 \
-  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" --weights=stored,float32 \
+  --text="books=file:DATA/books/valid/*.txt.gz#header=-------" --weights=stored,float32,plain \
   --ways=sequential,self4,bonus4,bonus8,fused2,once4
 """
 

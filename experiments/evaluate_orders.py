@@ -46,7 +46,7 @@ def run(
   from mtjax.presets import load_pretrained
 
   check_orders(orders)
-  if not BY_CHANCE.intersection(orders):
+  if BY_CHANCE.isdisjoint(orders):
     launch.check_unused("without random orders", _SEEDS)
   loaded = load_pretrained(model_name)
   params = to_int8(loaded.params) if weights == "int8" else loaded.params

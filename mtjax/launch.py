@@ -103,7 +103,8 @@ def _files(value: str | Sequence[str] | None) -> Iterator[Path]:
   """The files that a flag names, alone or as sources: name=file:PATTERN#settings."""
   for each in [value] if isinstance(value, str) else value or ():
     pattern = each.partition("file:")[2].partition("#")[0] or each
-    yield from map(Path, glob.glob(pattern, recursive=True))
+    # Itself too: a name may hold what a pattern gives a meaning to.
+    yield from map(Path, (pattern, *glob.glob(pattern, recursive=True)))
 
 
 def check_picture(holder: flags.FlagHolder) -> None:

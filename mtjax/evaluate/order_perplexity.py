@@ -13,7 +13,7 @@ from mtjax.models import Model, Params
 
 LEFT_TO_RIGHT = "left_to_right"
 NAMES = (*ORDERS, LEFT_TO_RIGHT)
-BY_CHANCE = ("random",)
+BY_CHANCE = frozenset({"random"})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,12 @@ class Masking:
   """How the asked tokens of a row are drawn.
 
   The share of a row's tokens that is asked is uniform over a window, stratified: one rate from
-  each of B equal parts of it for the B rows of a batch. The window moves linearly from `start`
-  to `end` over the first `warmup` steps (2504.20456: from .15 to [.85, .99] over 5,000). With
-  chance `spans`, a row is asked in runs of tokens, of `span` on average (geometric); else token by
-  token. `queries`: entries a row that are scored, a uniform choice where more are asked.
+  each of B equal parts of it for the B rows of a batch, which are all rows of a step, whatever
+  parts it is computed in and devices it is on (`mtjax.train.step.Loss`). The window moves linearly
+  from `start` to `end` over the first `warmup` steps (2504.20456: from .15 to [.85, .99] over
+  5,000). With chance `spans`, a row is asked in runs of tokens, of `span` on average (geometric);
+  else token by token. `queries`: entries a row that are scored, a uniform choice where more are
+  asked.
   """
 
   start: tuple[float, float] = (0.15, 0.15)

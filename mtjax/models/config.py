@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import typing
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -112,11 +112,10 @@ class TransformerConfig:
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
   target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
 
+  kind: ClassVar[str] = "transformer"
+
   def __post_init__(self):
-    for name, hint in typing.get_type_hints(type(self)).items():
-      if typing.get_origin(hint) is Literal and getattr(self, name) not in typing.get_args(hint):
-        allowed = ", ".join(map(repr, typing.get_args(hint)))
-        raise ValueError(f"{name} must be one of {allowed}, got {getattr(self, name)!r}")
+    check_choices(self)
     for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -141,6 +140,14 @@ class TransformerConfig:
   def group(self) -> int:
     """Query heads per key/value head."""
     return self.heads // self.kv_heads
+
+
+def check_choices(config: Any) -> None:
+  """Raises ValueError for a field that is none of the values that its type, a Literal, lists."""
+  for name, hint in typing.get_type_hints(type(config)).items():
+    if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(hint):
+      allowed = ", ".join(map(repr, typing.get_args(hint)))
+      raise ValueError(f"{name} must be one of {allowed}, got {getattr(config, name)!r}")
 
 
 def uniform_layers(count: int, **fields) -> tuple[Layer, ...]:

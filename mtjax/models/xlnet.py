@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import visible
 from mtjax.cache import KVCache
+from mtjax.models.config import check_choices
 from mtjax.models.linear import Embedding, Linear
 from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit
 from mtjax.types import Frontier, LayerKV, Output
@@ -39,7 +40,9 @@ class XLNetConfig:
   activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "gelu"
   max_position: int = 1024
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+  remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
 
+  kind: ClassVar[str] = "xlnet"
   segments: ClassVar[int] = 2**31 // _PLACES  # as many as positions have room for
 
   # What other networks may have otherwise. The one extra embedding is a query's.
@@ -54,6 +57,7 @@ class XLNetConfig:
   mlp_bias: ClassVar[bool] = True
 
   def __post_init__(self):
+    check_choices(self)
     for name in ("vocab_size", "dim", "heads", "head_dim", "mlp_dim", "depth", "max_position"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -174,10 +178,11 @@ class XLNet(nn.Module):
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
     x = self._embed(embedding, frontier.token) if hidden is None else hidden.astype(dtype)
     sees = _sees(frontier, cache)
+    block = nn.remat(XLNetBlock) if c.remat == "layer" else XLNetBlock
     fresh = []
     for index in c.layers[self.first : self.last]:
       cached = None if cache is None else cache.layers[index - self.first]
-      x, kv = XLNetBlock(c, name=f"layer_{index}")(x, sees, frontier.position, cache, cached)
+      x, kv = block(c, name=f"layer_{index}")(x, sees, frontier.position, cache, cached)
       fresh.append(kv)
     if cache is not None:
       fresh = read_before_commit(x, fresh)

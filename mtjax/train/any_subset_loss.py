@@ -8,9 +8,9 @@ from mtjax.anysubset.canvas import Canvas, sink_token
 from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import lattice
 from mtjax.anysubset.single_stream import asking
-from mtjax.models import Model, Params
+from mtjax.models import Model, Params, XLNetConfig
 from mtjax.train.objectives import Total, next_token
-from mtjax.train.step import Loss
+from mtjax.train.step import Batch, Loss
 
 
 def any_subset_loss(model: Model, masking: Masking) -> Loss:
@@ -18,33 +18,45 @@ def any_subset_loss(model: Model, masking: Masking) -> Loss:
 
   In one pass, of two streams or, for a model with `target_conditioning`, of one. On rows of packed
   documents, each blind to the others. The first entry of a document, or of what a row holds of one,
-  becomes the model's sink: always given. Reports `rate`, the share of tokens asked. Raises
-  ValueError for a model without a query embedding and a sink.
+  becomes the model's sink: always given. An XLNet has no sink: the entry is left out, so that a
+  document is what a canvas of its text is, and any of its tokens may be asked.
+
+  What is asked is chosen for all rows of a batch at once, rates stratified over all of them,
+  whatever parts and devices they go to (`Masking.rates`). Reports `rate`, the share of entries that
+  are asked. Raises ValueError for a transformer without a query embedding and a sink.
   """
   sink = sink_token(model.config)
-  if sink is None:
+  if sink is None and not isinstance(model.config, XLNetConfig):
     raise ValueError(
       f"an any-subset model has a query and a sink embedding: model.extra_embeddings must be at "
       f"least 2, got {model.config.extra_embeddings}"
     )
 
-  def loss(params: Params, batch, key, step) -> Total:
-    document, position = batch["segment"], batch["position"]
-    token = jnp.where(position == 0, sink, batch["tokens"])
-    valid = document > 0
+  def prepare(batch: Batch, key, step) -> Batch:
     draw_key, choice_key = jax.random.split(key)
-    asked = masking.draw(draw_key, valid & (position > 0), step)
-    canvas = Canvas(token, position, valid & ~asked, asked)
-    size = token.shape[1]
-    queries = min(masking.queries or size, size)
-    query, each = masking_lib.choose(choice_key, asked, queries)
+    valid = batch["segment"] > 0
+    asked = masking.draw(draw_key, valid & (batch["position"] > 0), step)
+    rows, size = asked.shape
+    query, each = masking_lib.choose(choice_key, asked, min(masking.queries or size, size))
+    # Of the whole batch: what parts of it have as their shares does not add up to this.
+    rate = jnp.full(rows, jnp.sum(asked) / jnp.maximum(jnp.sum(valid), 1))
+    return {**batch, "asked": asked, "query": query, "each": each, "rate": rate}
+
+  def total(params: Params, batch: Batch) -> Total:
+    document, position = batch["segment"], batch["position"]
+    asked, query = batch["asked"], batch["query"]
+    token, valid = batch["tokens"], document > 0
+    if sink is None:
+      given = valid & ~asked & (position > 0)
+    else:
+      token, given = jnp.where(position == 0, sink, token), valid & ~asked
+    canvas = Canvas(token, position, given, asked)
     frontier, rows = asking(model.config, canvas, lattice(canvas), query, document)
     logits = model.forward(params, frontier, rows=rows).logits
     targets = jnp.take_along_axis(token, jnp.maximum(query, 0), axis=1)
     # The sink is no token of the vocabulary; where it is read, the weight is 0.
     targets = jnp.where(query >= 0, targets, 0)
-    total = next_token(logits, targets, (query >= 0) * each[:, None])
-    rate = total.weight * jnp.sum(asked) / jnp.maximum(jnp.sum(valid), 1)
-    return Total(total.sum, total.weight, {"rate": rate})
+    total = next_token(logits, targets, (query >= 0) * batch["each"][:, None])
+    return Total(total.sum, total.weight, {"rate": total.weight * batch["rate"][0]})
 
-  return loss
+  return Loss(total, prepare)

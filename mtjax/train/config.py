@@ -5,10 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtjax.anysubset.masking import Masking
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
 OBJECTIVES = ("next_token", "any_subset")
+KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +41,16 @@ class RunConfig:
     Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals;
     and the data vouches for itself, wherever its files lie.
     """
-    model = dataclasses.asdict(self.model.config)
-    del model["attention"]  # rounds differently, and may be another on another machine
+    config = self.model.config
+    model = dataclasses.asdict(config)
+    model.pop("attention", None)  # rounds differently, and may be another on another machine
     # What came after runs that are still being continued counts where it is used.
-    if not model["exits"]:
-      del model["exits"]
-    if model["target_conditioning"] == "none":
-      del model["target_conditioning"]
+    if not config.exits:
+      model.pop("exits", None)
+    if config.target_conditioning == "none":
+      model.pop("target_conditioning", None)
+    if config.kind != "transformer":
+      model["kind"] = config.kind
     used: dict[str, Any] = {"init": self.init} if self.init else {}
     if self.objective == "any_subset":
       used["masking"] = dataclasses.asdict(self.masking)
@@ -67,14 +71,9 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
   # Runs made before there were `init` and `masking` have none.
   fields: dict[str, Any] = {"init": "", "masking": {}, **config}
-  model = dict(fields.pop("model"))
-  layers = model.pop("layers")
-  model["exits"] = tuple(model.get("exits", ()))
-  if layers < 1:
-    raise ValueError(f"model.layers must be at least 1, got {layers}")
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
   out = RunConfig(
-    model=Model(TransformerConfig(layers=uniform_layers(layers), **model)),
+    model=_model(fields.pop("model")),
     optimizer=OptimizerConfig(**fields.pop("optimizer")),
     schedule=schedule,
     data=dict(fields.pop("data")),
@@ -87,6 +86,16 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       raise ValueError(f"{name} must be at least 1, got {getattr(out, name)}")
   if out.objective not in OBJECTIVES:
     raise ValueError(f"objective {out.objective!r} is not one of: {', '.join(OBJECTIVES)}")
+  if out.objective == "any_subset" and out.data.get("eval_sources"):
+    raise ValueError(
+      "data.eval_sources are scored from left to right, and an any-subset model is not trained for "
+      "that; leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
+    )
+  if out.model.config.kind == "xlnet" and out.objective != "any_subset":
+    raise ValueError(
+      f"objective {out.objective!r} trains causal models, and an entry of an XLNet sees itself; "
+      "train it with the objective 'any_subset'"
+    )
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:
@@ -102,6 +111,32 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"length {out.length} exceeds the model's {out.model.config.max_position} positions"
     )
   return out
+
+
+def _model(given: Mapping[str, Any]) -> Model:
+  # Runs made before there were kinds have none.
+  fields: dict[str, Any] = {"kind": "transformer", **given}
+  kind, layers = fields.pop("kind"), fields.pop("layers")
+  if kind not in KINDS:
+    raise ValueError(f"model.kind {kind!r} is not one of: {', '.join(KINDS)}")
+  if layers < 1:
+    raise ValueError(f"model.layers must be at least 1, got {layers}")
+  known = {field.name: field for field in dataclasses.fields(KINDS[kind])}
+  known = {name: field for name, field in known.items() if name not in ("layers", "depth")}
+  if unknown := sorted(fields.keys() - known):
+    raise ValueError(
+      f"model.{', model.'.join(unknown)}: no setting of a model of the kind {kind!r}, which has "
+      f"layers, {', '.join(sorted(known))}"
+    )
+  needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+  if missing := sorted(needed - fields.keys()):
+    raise ValueError(
+      f"model.{', model.'.join(missing)}: missing, and a model of the kind {kind!r} needs it"
+    )
+  if kind == "xlnet":
+    return Model(XLNetConfig(depth=layers, **fields))
+  exits = tuple(fields.pop("exits", ()))
+  return Model(TransformerConfig(layers=uniform_layers(layers), exits=exits, **fields))
 
 
 def _masking(fields: Mapping[str, Any]) -> Masking:

@@ -8,6 +8,7 @@ def defaults() -> ConfigDict:
   return ConfigDict(
     dict(
       model=dict(  # fields of mtjax.models.TransformerConfig; layers is their number
+        kind="transformer",  # or "xlnet", whose fields `xlnet_model` has
         vocab_size=4096,
         dim=128,
         layers=2,
@@ -42,6 +43,8 @@ def defaults() -> ConfigDict:
         learning_rate=5e-3,  # of adamw
         muon_learning_rate=0.02,
         weight_decay=0.01,
+        b1=0.9,  # of adamw: decay of the gradients' mean,
+        b2=0.95,  # and of their squares'
         clip=1.0,  # global norm of the gradient
       ),
       data=dict(
@@ -65,5 +68,25 @@ def defaults() -> ConfigDict:
       save_every=200,
       keep=2,  # checkpoints
       tensorboard=False,
+    )
+  )
+
+
+def xlnet_model() -> ConfigDict:
+  """`config.model` of an XLNet, in the sizes of xlnet-base-cased: fields of XLNetConfig."""
+  return ConfigDict(
+    dict(
+      kind="xlnet",
+      vocab_size=32000,
+      dim=768,
+      layers=12,
+      heads=12,
+      head_dim=64,
+      mlp_dim=3072,
+      activation="gelu",
+      norm_eps=1e-12,
+      max_position=512,  # bounds `length`: relative positions have no table
+      dtype="float32",
+      remat="none",
     )
   )

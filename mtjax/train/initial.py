@@ -21,6 +21,11 @@ def initial_params(model: Model, source: str) -> Params | None:
   from mtjax.checkpoints.families import differences
 
   found, params = checkpoints.load(model_path(source), dtype="float32")
+  if found.config.kind != model.config.kind:
+    raise ValueError(
+      f"model.kind is {model.config.kind!r}, and init {source!r} is of the kind "
+      f"{found.config.kind!r}"
+    )
   layers = len(model.config.layers)
   if layers > len(found.config.layers):
     raise ValueError(

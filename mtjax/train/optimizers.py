@@ -13,14 +13,17 @@ OPTIMIZERS = ("adamw", "muon")
 
 # Matrices of the blocks. The embedding and the head have one row a token, which is not the
 # geometry Muon's orthogonal update is for.
-_MATRIX = re.compile(r"layer_\d+/.*/kernel$")
+_MATRIX = re.compile(r"layer_\d+/(.*/kernel|attention/relative)$")
+# XLNet's content_bias, position_bias, segment_bias: [heads, head_dim], and matrices in name only.
+_BIAS = re.compile(r"bias$")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
   """`adamw`, or `muon` for the matrices of the blocks and adamw for the rest.
 
-  Weight decay falls on matrices only. Gradients are clipped by their global norm to `clip`.
+  Weight decay falls on matrices and tables only, not on biases of any shape. Gradients are clipped
+  by their global norm to `clip`.
   """
 
   name: str = "adamw"
@@ -99,7 +102,7 @@ def _adamw(config, schedule):
     b1=config.b1,
     b2=config.b2,
     weight_decay=config.weight_decay,
-    mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    mask=_decays,
   )
 
 
@@ -107,12 +110,22 @@ def _rate(peak: float, schedule: Schedule) -> Callable:
   return lambda step: peak * schedule.factor(step)
 
 
+def _decays(params: PyTree) -> PyTree:
+  def decays(path, leaf):
+    return leaf.ndim > 1 and not _BIAS.search(_name(path))
+
+  return jax.tree_util.tree_map_with_path(decays, params)
+
+
 def _labels(params: PyTree) -> PyTree:
   def label(path, leaf):
-    name = "/".join(str(key.key) for key in path)
-    return "muon" if leaf.ndim == 2 and _MATRIX.search(name) else "adamw"
+    return "muon" if leaf.ndim == 2 and _MATRIX.search(_name(path)) else "adamw"
 
   return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _name(path) -> str:
+  return "/".join(str(key.key) for key in path)
 
 
 def _scale_by_shape():

@@ -20,8 +20,7 @@ def sorted_loss(model: Model, objective: Callable) -> Loss:
   if not exits:
     raise ValueError("a sorted loss needs model.exits, as (2, 4, 6): there are none")
 
-  def loss(params: Params, batch, key, step) -> Total:
-    del key, step  # this loss draws nothing
+  def total(params: Params, batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
     totals, hidden = {}, None
     for first, last in zip((0, *exits), exits, strict=False):
@@ -30,4 +29,4 @@ def sorted_loss(model: Model, objective: Callable) -> Loss:
     parts = {f"loss/exit_{layers}": total.sum for layers, total in totals.items()}
     return Total(sum(parts.values()) / len(exits), totals[exits[-1]].weight, parts)
 
-  return loss
+  return Loss(total)

@@ -1,5 +1,6 @@
 """One update: state and batch to state and metrics, a pure function."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 
 import jax
@@ -13,7 +14,31 @@ from mtjax.models import Model, Params
 from mtjax.train.objectives import Total
 
 Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
-Loss = Callable[[Params, Batch, PRNGKeyArray, Int[Array, ""]], Total]  # the last: the step
+
+
+def _as_it_is(batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
+  del key, step  # nothing is left to chance
+  return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """What a step minimises, in two halves: every random choice first, then sums over rows.
+
+  `prepare(batch, key, step)` returns the batch with what was chosen for it, arrays of as many rows
+  as the batch has. It is called once per step, with the rows of all parts and all devices, so what
+  it stratifies is stratified over all of them, and the number of parts changes no choice.
+  `total(params, batch)` scores some rows of a prepared batch, and nothing in it is random.
+  """
+
+  total: Callable[[Params, Batch], Total]
+  prepare: Callable[[Batch, PRNGKeyArray, Int[Array, ""]], Batch] = _as_it_is
+
+  def __call__(
+    self, params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]
+  ) -> Total:
+    """Both halves, of a batch in one part."""
+    return self.total(params, self.prepare(batch, key, step))
 
 
 @struct.dataclass
@@ -59,13 +84,12 @@ def parameters_to_use(state: TrainState) -> Params:
 def packed_loss(model: Model, objective: Callable) -> Loss:
   """`objective` on rows of packed documents, each blind to the others."""
 
-  def loss(params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Total:
-    del key, step  # this loss draws nothing
+  def total(params: Params, batch: Batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
     logits = model.forward(params, frontier).logits
     return objective(logits, batch["targets"], batch["weight"])
 
-  return loss
+  return Loss(total)
 
 
 def make_step(
@@ -77,39 +101,39 @@ def make_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
   """The update that a batch makes, in `accumulate` parts of equally many rows.
 
-  The gradient is of the mean over the weight of the whole batch, so the number of parts changes
-  rounding only. Metrics: `loss` (nats a token), `weight` (tokens counted), `grad_norm` (before
-  clipping) and the loss's own parts. Not jitted: the caller says what is donated and sharded.
-  Raises ValueError, when traced, for rows that do not divide.
+  The gradient is of the mean over the weight of the whole batch, and random choices are those of
+  the whole batch (`Loss.prepare`), so the number of parts changes rounding only. Metrics: `loss`
+  (nats a token), `weight` (tokens counted), `grad_norm` (before clipping) and the loss's own parts.
+  Not jitted: the caller says what is donated and sharded. Raises ValueError, when traced, for rows
+  that do not divide.
   """
 
-  def sums(params, part, key, step):
+  def sums(params, part):
     def scalar(params):
-      total = loss(params, part, key, step)
+      total = loss.total(params, part)
       return total.sum, total
 
     (_, total), grads = jax.value_and_grad(scalar, has_aux=True)(params)
     return total, grads
 
-  def whole(params, batch, key, step):
+  def whole(params, batch):
     if accumulate == 1:
-      return sums(params, batch, key, step)
+      return sums(params, batch)
     rows = batch["tokens"].shape[0]
     if rows % accumulate:
       raise ValueError(f"{rows} rows do not divide into {accumulate} parts")
     parts = jax.tree.map(lambda x: _interleave(x, accumulate), dict(batch))
-    keys = jax.random.split(key, accumulate)
-    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts), keys[0], step)
+    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start)
 
     def add(carry, part):
-      return jax.tree.map(jnp.add, carry, sums(params, *part, step)), None
+      return jax.tree.map(jnp.add, carry, sums(params, part)), None
 
-    return jax.lax.scan(add, zero, (parts, keys))[0]
+    return jax.lax.scan(add, zero, parts)[0]
 
   def step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
-    total, grads = whole(state.params, batch, key, state.step)
+    total, grads = whole(state.params, loss.prepare(batch, key, state.step))
     # A batch of padding only has no gradient, not a NaN.
     count = jnp.maximum(total.weight, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)

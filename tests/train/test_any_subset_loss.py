@@ -12,7 +12,7 @@ from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import right_to_left
 from mtjax.frontier import causal
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
 from mtjax.train import any_subset_loss as loss_lib
 from mtjax.train import config as config_lib
 from mtjax.train.any_subset_loss import any_subset_loss
@@ -31,14 +31,16 @@ MODEL = Model(
     max_position=64,
   )
 )
+XLNET = Model(XLNetConfig(vocab_size=7, dim=16, heads=2, head_dim=8, mlp_dim=24, depth=1))
 LENGTHS = (7, 4, 9)  # documents of the first row; the second is one of 20
 MASKING = Masking(start=(0.3, 0.3), end=(0.3, 0.6))
 
 
-@pytest.fixture(scope="module", params=["none", "added"], ids=["two_streams", "one_stream"])
+@pytest.fixture(scope="module", params=["two_streams", "one_stream", "xlnet"])
 def trained(request):
   """(model, params)."""
-  model = Model(dataclasses.replace(MODEL.config, target_conditioning=request.param))
+  one_stream = Model(dataclasses.replace(MODEL.config, target_conditioning="added"))
+  model = dict(two_streams=MODEL, one_stream=one_stream, xlnet=XLNET)[request.param]
   params = model.init(jax.random.key(0))
   return model, jax.tree.map(lambda x: x * 4 if x.ndim == 2 else x, params)
 
@@ -73,7 +75,7 @@ def run(trained, masking=MASKING, **changes):
 
 
 def by_density(trained, asked):
-  """Every document alone, without its first token, in whose place the model's sink stands."""
+  """Every document alone, without its first token: the model's sink is there, or nothing."""
   model, params = trained
   data, nats = batch(), 0.0
   for row in range(2):
@@ -174,6 +176,15 @@ def test_every_parameter_of_one_stream_learns():
   grads = jax.jit(jax.grad(lambda p: loss(p, batch(), jax.random.key(0), 0).sum))(params)
   still = [k for k, g in jax.tree_util.tree_leaves_with_path(grads) if not np.abs(g).max() > 0]
   assert not still
+
+
+def test_the_first_entry_of_a_document_says_nothing_to_an_xlnet():
+  """As before the text that a canvas holds: there is nothing."""
+  params = XLNET.init(jax.random.key(0))
+  other = np.where(batch()["position"] == 0, 3, batch()["tokens"])
+  assert (other != batch()["tokens"]).any()
+  (one, _), (two, _) = (run((XLNET, params)), run((XLNET, params), tokens=other))
+  assert float(one.sum) == float(two.sum) > 0
 
 
 def test_runs_from_before_there_were_targets_can_be_continued(config):

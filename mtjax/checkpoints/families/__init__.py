@@ -93,7 +93,7 @@ def differences(config: Config, found: Config) -> list[str]:
 def _essence(config: Config) -> Config:
   """The config without what does not change its logits, or is written in two ways."""
   if isinstance(config, XLNetConfig):
-    return dataclasses.replace(config, dtype="float32", max_position=1)
+    return dataclasses.replace(config, dtype="float32", remat="none", max_position=1)
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
   free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=())

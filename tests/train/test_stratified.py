@@ -1,0 +1,76 @@
+"""Every stratum of the window of rates has one row of a step, whatever parts and devices it has."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from mtjax.train.any_subset_loss import any_subset_loss
+from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
+from mtjax.train.step import init_state, make_step
+from tests.train.strata import MASKING, MODEL, ROWS, one_text, rows_of_strata
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_EACH = [1.0] * ROWS
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_parts_of_a_step_share_the_strata_of_its_batch(accumulate):
+  assert rows_of_strata(accumulate) == ONE_EACH
+
+
+def test_rates_that_each_part_stratifies_alone_are_seen():
+  def part_by_part(loss):
+    def total(params, batch):
+      return loss.total(params, loss.prepare(batch, jax.random.key(0), 0))
+
+    return dataclasses.replace(loss, total=total, prepare=lambda batch, key, step: batch)
+
+  assert rows_of_strata(1, part_by_part) == ONE_EACH
+  assert rows_of_strata(4, part_by_part) != ONE_EACH
+
+
+def test_the_number_of_parts_changes_rounding_only():
+  optimizer = make_optimizer(OptimizerConfig(), Schedule(9, 0, 0))
+  state = init_state(MODEL, optimizer, seed=0)
+  loss = any_subset_loss(MODEL, dataclasses.replace(MASKING, queries=3))
+  (one, metrics), (four, of_parts) = (
+    jax.jit(make_step(loss, optimizer, accumulate=parts))(state, one_text(4, 9)) for parts in (1, 4)
+  )
+  assert metrics["weight"] == of_parts["weight"] > 4
+  for name in metrics:
+    np.testing.assert_allclose(metrics[name], of_parts[name], rtol=1e-5)
+  for a, b in zip(jax.tree.leaves(one.opt_state), jax.tree.leaves(four.opt_state), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def four_devices():
+  run = subprocess.run(
+    [sys.executable, "-m", "tests.train.four_devices"],
+    cwd=ROOT,
+    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert run.returncode == 0, run.stderr[-3000:]
+  return json.loads(run.stdout)
+
+
+def test_devices_share_the_strata_of_a_step(four_devices):
+  assert four_devices["strata"] == ONE_EACH
+
+
+def test_four_devices_choose_what_one_does(four_devices):
+  assert four_devices["choices"] == 0
+
+
+def test_an_xlnet_on_two_by_two_devices_learns_what_one_device_does(four_devices):
+  assert four_devices["xlnet_step"] < 2e-5

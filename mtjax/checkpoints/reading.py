@@ -42,10 +42,12 @@ class Tensor:
 class StoredTensors(contextlib.AbstractContextManager):
   """The tensors of a folder's safetensors files, by name, without buffers; single or sharded.
 
-  Raises FileNotFoundError when files are missing, ValueError when one is broken; both name it.
+  `source` is the file that errors name: the one file, or the index of several. Raises
+  FileNotFoundError when files are missing, ValueError when one is broken; both name it.
   """
 
   def __init__(self, folder: Path):
+    self.source = folder / (INDEX if (folder / INDEX).is_file() else SINGLE)
     self.tensors: dict[str, Tensor] = {}
     self._files: dict[Path, Any] = {}
     self._scratch = np.empty(0, np.uint8)

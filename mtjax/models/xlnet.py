@@ -38,6 +38,7 @@ class XLNetConfig:
   norm_eps: float = 1e-12
   activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "gelu"
   max_position: int = 1024
+  tied: bool = True
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"
 
   segments: ClassVar[int] = 2**31 // _PLACES  # as many as positions have room for
@@ -46,7 +47,6 @@ class XLNetConfig:
   extra_embeddings: ClassVar[int] = 1
   learned_positions: ClassVar[None] = None
   target_conditioning: ClassVar[str] = "none"
-  tied: ClassVar[bool] = True
   logit_soft_cap: ClassVar[None] = None
   exits: ClassVar[tuple] = ()
   norm: ClassVar[str] = "layer"

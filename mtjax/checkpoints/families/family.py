@@ -40,6 +40,8 @@ class Family:
   recipes: Callable[[Any], dict[str, Recipe]]
   # What the stored names may begin with; the first is what we write.
   prefixes: tuple[str, ...] = ("model.", "", "language_model.model.", "model.language_model.")
+  # What the head may be called; the first is what we write.
+  heads: tuple[str, ...] = ("lm_head.weight", "language_model.lm_head.weight")
   refusal: Callable[[Any], str | None] = lambda config: None
   config: type = TransformerConfig  # what `read` gives, and the other three take
 

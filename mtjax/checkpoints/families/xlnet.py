@@ -13,7 +13,6 @@ _FIXED = {
   "clamp_len": (-1, "distances as they are"),
   "same_length": (False, "whole texts"),
   "untie_r": (True, "biases of each layer"),
-  "tie_word_embeddings": (True, "the embedding is the head"),
 }
 
 
@@ -33,6 +32,7 @@ def read(raw: Raw) -> XLNetConfig:
     depth=required(raw, "n_layer"),
     norm_eps=float(raw["layer_norm_eps"]),
     activation=activation(raw["ff_activation"]),
+    tied=bool(raw["tie_word_embeddings"]),
   )
 
 
@@ -46,6 +46,7 @@ def write(config: XLNetConfig) -> dict[str, Any]:
     d_inner=config.mlp_dim,
     ff_activation=names.get(config.activation, config.activation),
     layer_norm_eps=config.norm_eps,
+    tie_word_embeddings=config.tied,
     **{name: value for name, (value, _) in _FIXED.items()},
   )
 
@@ -81,6 +82,8 @@ def recipes(config: XLNetConfig) -> dict[str, Recipe]:
       name = f"{theirs}.ff.{stored}"
       out[f"{ours}/mlp/{part}/kernel"] = whole("out_in", f"{name}.weight", outputs, inputs)
       out[f"{ours}/mlp/{part}/bias"] = whole("rows", f"{name}.bias", outputs)
+  if not c.tied:
+    out["head/kernel"] = whole("out_in", "lm_loss.weight", c.vocab_size, c.dim)
   out["logit_bias"] = whole("rows", "lm_loss.bias", c.vocab_size)
   return out
 
@@ -96,11 +99,13 @@ XLNET = Family(
     d_inner=4096,
     ff_activation="gelu",
     layer_norm_eps=1e-12,
+    tie_word_embeddings=True,
     **{name: value for name, (value, _) in _FIXED.items()},
   ),
   read=read,
   write=write,
   recipes=recipes,
   prefixes=("transformer.", ""),
+  heads=("lm_loss.weight",),
   config=XLNetConfig,
 )

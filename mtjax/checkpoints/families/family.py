@@ -93,8 +93,12 @@ def write_common(config: TransformerConfig) -> dict[str, Any]:
   )
 
 
-def layer_types(raw: Raw, default: Callable[[int], str]) -> list[str]:
-  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types."""
+def layer_types(raw: Raw, window: int | None, default: Callable[[int], str]) -> list[str]:
+  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types.
+
+  Raises ValueError for unknown kinds, for another number of them than there are layers, and for
+  sliding ones without a window.
+  """
   count = required(raw, "num_hidden_layers")
   types = raw.get("layer_types") or [default(index) for index in range(count)]
   unknown = sorted(set(types) - {FULL, SLIDING})
@@ -102,7 +106,7 @@ def layer_types(raw: Raw, default: Callable[[int], str]) -> list[str]:
     raise ValueError(f"layer_types {unknown} are not among {FULL}, {SLIDING}")
   if len(types) != count:
     raise ValueError(f"{len(types)} layer_types for {count} layers")
-  if SLIDING in types and raw.get("sliding_window") is None:
+  if SLIDING in types and window is None:
     raise ValueError(f"layer_types has {SLIDING}, but there is no sliding_window")
   return types
 

@@ -39,16 +39,17 @@ _DEFAULTS = dict(
 
 def read_gemma2(raw: Raw) -> TransformerConfig:
   rope = read_rope(raw)
-  types = layer_types(raw, lambda index: FULL if index % 2 else SLIDING)
-  layers = make_layers(types, raw["sliding_window"], {FULL: rope, SLIDING: rope})
+  window = raw["sliding_window"]
+  types = layer_types(raw, window, lambda index: FULL if index % 2 else SLIDING)
+  layers = make_layers(types, window, {FULL: rope, SLIDING: rope})
   return _config(raw, layers=layers)
 
 
 def read_gemma3(raw: Raw) -> TransformerConfig:
-  every = raw["sliding_window_pattern"]
-  types = layer_types(raw, lambda index: SLIDING if (index + 1) % every else FULL)
+  every, window = raw["sliding_window_pattern"], raw["sliding_window"]
+  types = layer_types(raw, window, lambda index: SLIDING if (index + 1) % every else FULL)
   ropes = {FULL: read_rope(raw), SLIDING: read_rope(_local(raw), SLIDING)}
-  layers = make_layers(types, raw["sliding_window"], ropes)
+  layers = make_layers(types, window, ropes)
   return _config(raw, layers=layers, qk_norm="head")
 
 

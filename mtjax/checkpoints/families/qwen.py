@@ -64,7 +64,7 @@ def _layers(raw: Raw):
   def default(index):
     return SLIDING if window is not None and index >= raw["max_window_layers"] else FULL
 
-  types = layer_types({**raw, "sliding_window": window}, default)
+  types = layer_types(raw, window, default)
   rope = read_rope(raw)
   return make_layers(types, window, {FULL: rope, SLIDING: rope})
 

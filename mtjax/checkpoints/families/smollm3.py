@@ -28,7 +28,7 @@ def read(raw: Raw) -> TransformerConfig:
   def default(index):
     return SLIDING if window is not None and not rotary[index] else FULL
 
-  types = layer_types({**raw, "sliding_window": window}, default)
+  types = layer_types(raw, window, default)
   rope = read_rope(raw)
   layers = make_layers(types, window, {FULL: rope, SLIDING: rope})
   return TransformerConfig(

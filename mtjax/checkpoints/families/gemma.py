@@ -16,7 +16,13 @@ from mtjax.checkpoints.families.family import (
   write_common,
   written_types,
 )
-from mtjax.checkpoints.families.rope import read_rope, rope_scaling, write_rope
+from mtjax.checkpoints.families.rope import (
+  make_rope,
+  read_rope,
+  rope_scaling,
+  settings,
+  write_rope,
+)
 from mtjax.models import Rope, TransformerConfig
 
 _DEFAULTS = dict(
@@ -48,7 +54,13 @@ def read_gemma2(raw: Raw) -> TransformerConfig:
 def read_gemma3(raw: Raw) -> TransformerConfig:
   every, window = raw["sliding_window_pattern"], raw["sliding_window"]
   types = layer_types(raw, window, lambda index: SLIDING if (index + 1) % every else FULL)
-  ropes = {FULL: read_rope(raw), SLIDING: read_rope(_local(raw), SLIDING)}
+  # Here rope_scaling adds to rope_parameters, and it does not touch windowed layers.
+  full, local = (settings(raw, "rope_parameters", kind) for kind in (FULL, SLIDING))
+  full = {**full, **(raw.get("rope_scaling") or {})}
+  ropes = {
+    FULL: make_rope(raw, full, raw["rope_theta"]),
+    SLIDING: make_rope(raw, local, raw["rope_local_base_freq"]),
+  }
   layers = make_layers(types, window, ropes)
   return _config(raw, layers=layers, qk_norm="head")
 
@@ -106,12 +118,6 @@ def _write(config: TransformerConfig) -> dict[str, Any]:
     sliding_window=only_window(config) or config.max_position,
     layer_types=written_types(config),
   )
-
-
-def _local(raw: Raw) -> Raw:
-  """The settings of windowed layers: extensions of the context do not touch them."""
-  out = {key: value for key, value in raw.items() if key not in ("rope_scaling", "rope_theta")}
-  return dict(out, rope_theta=raw["rope_local_base_freq"])
 
 
 def _first_rope(config: TransformerConfig, kind: str) -> Rope | None:

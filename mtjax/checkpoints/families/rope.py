@@ -1,6 +1,8 @@
 """Rotary settings in config.json, in the form of transformers 5 (rope_parameters) and before."""
 
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from mtjax.checkpoints.families.family import FULL, SLIDING, Raw
@@ -9,13 +11,37 @@ from mtjax.models import Rope, TransformerConfig
 _KINDS = ("default", "linear", "llama3", "yarn")
 
 
-def read_rope(raw: Raw, kind: str = FULL) -> Rope:
-  """The settings for layers of a kind. ValueError for a rope type that the network lacks."""
-  given = raw.get("rope_parameters") or {}
-  given = given.get(kind, {}) if {FULL, SLIDING} & set(given) else given
-  # transformers lets the older key win where a file has both.
-  given = {**given, **(raw.get("rope_scaling") or {})}
-  theta = given.get("rope_theta") or raw.get("rope_theta") or 10_000.0
+def read_rope(raw: Raw) -> Rope:
+  """Returns the settings of all layers; an older rope_scaling replaces rope_parameters whole.
+
+  So does transformers 5 (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict). rope_theta is
+  then the one in rope_scaling, else the one of config.json, else the family's default; a warning
+  says so where rope_parameters has another. Raises ValueError for a rope type that the network
+  lacks.
+  """
+  theta, given = raw.get("rope_theta"), settings(raw, "rope_parameters", FULL)
+  if not raw.get("rope_scaling"):
+    return make_rope(raw, given, theta)
+  rope = make_rope(raw, settings(raw, "rope_scaling", FULL), theta)
+  lost = given.get("rope_theta")
+  if lost is not None and lost != rope.theta:
+    warnings.warn(
+      f"rope_scaling of config.json replaces rope_parameters, as in transformers, and with it "
+      f"rope_theta {lost}: {rope.theta} is used. Put rope_theta into rope_scaling to keep it",
+      stacklevel=2,
+    )
+  return rope
+
+
+def settings(raw: Raw, field: str, kind: str) -> Mapping[str, Any]:
+  """What a field says of the layers of a kind: the same for all, or kind by kind."""
+  given = raw.get(field) or {}
+  return (given.get(kind) or {}) if {FULL, SLIDING} & set(given) else given
+
+
+def make_rope(raw: Raw, given: Mapping[str, Any], theta: float | None) -> Rope:
+  """The rope of `given`, in which `theta` is used if there is none (None: 10,000)."""
+  theta = given.get("rope_theta") or theta or 10_000.0
   name = given.get("rope_type") or given.get("type") or "default"
   if name not in _KINDS:
     raise ValueError(f"rope type {name!r} is not one of: {', '.join(_KINDS)}")

@@ -48,7 +48,12 @@ def load(
     folder = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder or")
   if not (folder / "config.json").is_file():
     raise FileNotFoundError(f"{folder} has no config.json")
-  family, config = families.read_config(read_json(folder / "config.json"))
+  file = folder / "config.json"
+  raw = read_json(file)
+  try:
+    family, config = families.read_config(raw)
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from None
   with StoredTensors(folder) as stored:
     config, recipes = matching.match(stored, family, config)
     model = Model(dataclasses.replace(config, dtype=computed))

@@ -47,7 +47,7 @@ class StoredTensors(contextlib.AbstractContextManager):
     for file in _files(folder):
       for name, tensor in read_header(file).items():
         if name in self.tensors:
-          raise ValueError(f"{name} is in {self.tensors[name].file.name} and in {file.name}")
+          raise ValueError(f"{name} is in {self.tensors[name].file} and in {file.name}")
         if not _BUFFERS.search(name):
           self.tensors[name] = tensor
 

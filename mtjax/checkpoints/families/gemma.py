@@ -7,7 +7,6 @@ from mtjax.checkpoints.families.family import (
   FULL,
   SLIDING,
   Family,
-  Raw,
   heads_must_divide,
   layer_types,
   make_layers,
@@ -16,6 +15,7 @@ from mtjax.checkpoints.families.family import (
   write_common,
   written_types,
 )
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import (
   make_rope,
   read_rope,
@@ -43,7 +43,7 @@ _DEFAULTS = dict(
 )
 
 
-def read_gemma2(raw: Raw) -> TransformerConfig:
+def read_gemma2(raw: Fields) -> TransformerConfig:
   rope = read_rope(raw)
   window = raw["sliding_window"]
   types = layer_types(raw, window, lambda index: FULL if index % 2 else SLIDING)
@@ -51,12 +51,12 @@ def read_gemma2(raw: Raw) -> TransformerConfig:
   return _config(raw, layers=layers)
 
 
-def read_gemma3(raw: Raw) -> TransformerConfig:
+def read_gemma3(raw: Fields) -> TransformerConfig:
   every, window = raw["sliding_window_pattern"], raw["sliding_window"]
   types = layer_types(raw, window, lambda index: SLIDING if (index + 1) % every else FULL)
   # Here rope_scaling adds to rope_parameters, and it does not touch windowed layers.
   full, local = (settings(raw, "rope_parameters", kind) for kind in (FULL, SLIDING))
-  full = {**full, **(raw.get("rope_scaling") or {})}
+  full = full.updated(settings(raw, "rope_scaling", FULL))
   ropes = {
     FULL: make_rope(raw, full, raw["rope_theta"]),
     SLIDING: make_rope(raw, local, raw["rope_local_base_freq"]),
@@ -95,8 +95,8 @@ def _config(raw, **fields) -> TransformerConfig:
     **fields,
     norm="rms_plus_one",
     norm_placement="sandwich",
-    qkv_bias=bool(raw["attention_bias"]),
-    out_bias=bool(raw["attention_bias"]),
+    qkv_bias=raw["attention_bias"],
+    out_bias=raw["attention_bias"],
     attention_scale=raw["query_pre_attn_scalar"] ** -0.5,
     attention_soft_cap=raw.get("attn_logit_softcapping"),
     logit_soft_cap=raw.get("final_logit_softcapping"),

@@ -7,18 +7,18 @@ from mtjax.checkpoints.families.family import (
   FULL,
   SLIDING,
   Family,
-  Raw,
   layer_types,
   make_layers,
   only_window,
   read_common,
   write_common,
 )
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import only_rope, read_rope, write_rope
 from mtjax.models import TransformerConfig
 
 
-def read(raw: Raw) -> TransformerConfig:
+def read(raw: Fields) -> TransformerConfig:
   window, rope = raw["sliding_window"], read_rope(raw)
   types = layer_types(raw, window, lambda _: FULL if window is None else SLIDING)
   return TransformerConfig(

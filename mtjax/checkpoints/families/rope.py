@@ -2,16 +2,16 @@
 
 import math
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
-from mtjax.checkpoints.families.family import FULL, SLIDING, Raw
+from mtjax.checkpoints.families.family import FULL
+from mtjax.checkpoints.families.fields import KINDS, ROPE, Fields
 from mtjax.models import Rope, TransformerConfig
 
 _KINDS = ("default", "linear", "llama3", "yarn")
 
 
-def read_rope(raw: Raw) -> Rope:
+def read_rope(raw: Fields) -> Rope:
   """Returns the settings of all layers; an older rope_scaling replaces rope_parameters whole.
 
   So does transformers 5 (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict). rope_theta is
@@ -33,13 +33,15 @@ def read_rope(raw: Raw) -> Rope:
   return rope
 
 
-def settings(raw: Raw, field: str, kind: str) -> Mapping[str, Any]:
+def settings(raw: Fields, name: str, kind: str) -> Fields:
   """What a field says of the layers of a kind: the same for all, or kind by kind."""
-  given = raw.get(field) or {}
-  return (given.get(kind) or {}) if {FULL, SLIDING} & set(given) else given
+  given = raw.get(name) or {}
+  if KINDS.keys() & given.keys():
+    given = Fields(given, KINDS, name).get(kind) or {}
+  return Fields(given, ROPE, name)
 
 
-def make_rope(raw: Raw, given: Mapping[str, Any], theta: float | None) -> Rope:
+def make_rope(raw: Fields, given: Fields, theta: float | None) -> Rope:
   """The rope of `given`, in which `theta` is used if there is none (None: 10,000)."""
   theta = given.get("rope_theta") or theta or 10_000.0
   name = given.get("rope_type") or given.get("type") or "default"
@@ -72,7 +74,7 @@ def make_rope(raw: Raw, given: Mapping[str, Any], theta: float | None) -> Rope:
     beta_fast=float(given.get("beta_fast") or 32),
     beta_slow=float(given.get("beta_slow") or 1),
     attention_factor=_attention_factor(given, factor),
-    truncate=bool(given.get("truncate", True)),
+    truncate=given.get("truncate", True) is True,
   )
 
 
@@ -106,15 +108,17 @@ def only_rope(config: TransformerConfig) -> Rope:
   return next((layer.rope for layer in config.layers if layer.rope is not None), Rope())
 
 
-def _need(given, field, name) -> float:
-  if given.get(field) is None:
+def _need(given: Fields, field: str, name: str) -> float:
+  value = given.get(field)
+  if value is None:
     raise ValueError(f"rope type {name!r} needs {field!r}, config.json has none")
-  return given[field]
+  return value
 
 
 def _attention_factor(given, factor) -> float:
-  if given.get("attention_factor") is not None:
-    return float(given["attention_factor"])
+  fixed = given.get("attention_factor")
+  if fixed is not None:
+    return float(fixed)
 
   def scale(by):
     return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mtjax.checkpoints.families.family import Family, Raw, activation, required
+from mtjax.checkpoints.families.family import Family, activation
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Piece, Recipe, whole
 from mtjax.models import XLNetConfig
 
@@ -16,23 +17,23 @@ _FIXED = {
 }
 
 
-def read(raw: Raw) -> XLNetConfig:
+def read(raw: Fields) -> XLNetConfig:
   for name, (value, meaning) in _FIXED.items():
     if raw[name] != value:
       raise ValueError(
         f"an xlnet with {name} {raw[name]!r} is not supported, only {value!r}: {meaning}"
       )
-  dim, heads = required(raw, "d_model"), required(raw, "n_head")
+  dim, heads = raw["d_model"], raw["n_head"]
   return XLNetConfig(
-    vocab_size=required(raw, "vocab_size"),
+    vocab_size=raw["vocab_size"],
     dim=dim,
     heads=heads,
     head_dim=dim // heads,
-    mlp_dim=required(raw, "d_inner"),
-    depth=required(raw, "n_layer"),
+    mlp_dim=raw["d_inner"],
+    depth=raw["n_layer"],
     norm_eps=float(raw["layer_norm_eps"]),
     activation=activation(raw["ff_activation"]),
-    tied=bool(raw["tie_word_embeddings"]),
+    tied=raw["tie_word_embeddings"],
   )
 
 

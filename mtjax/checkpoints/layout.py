@@ -89,6 +89,18 @@ def read_block(
   return out
 
 
+def same_numbers(stored: StoredTensors, one: str, other: str) -> bool:
+  """Whether two stored tensors of one shape hold the same numbers, NaN for NaN, in any dtypes."""
+  size = max(stored.row_bytes(one), stored.row_bytes(other))
+  for start, n in _chunks(0, stored.tensors[one].shape[0], size):
+    # The next read takes the buffer.
+    rows = stored.rows(one, start, start + n).astype(np.float32)
+    others = stored.rows(other, start, start + n).astype(np.float32)
+    if not np.array_equal(rows, others, equal_nan=True):
+      return False
+  return True
+
+
 def _read_rows(recipe, stored, outputs, out, columns):
   """out[o - first, :] = row o, for every output o from first to last."""
   first, last = outputs

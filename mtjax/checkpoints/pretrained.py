@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +12,13 @@ import numpy as np
 from jax.sharding import Mesh
 
 from mtjax import sharding
-from mtjax.checkpoints import families, layout, tokenizer_files, writing
-from mtjax.checkpoints.families import Family
+from mtjax.checkpoints import families, layout, matching, tokenizer_files, writing
 from mtjax.checkpoints.reading import DTYPES, StoredTensors, read_json
 from mtjax.data.hub import MODEL_FILES, local_folder
 from mtjax.models import Model, Params
 
 _FLOATS = tuple(dtype.name for dtype in DTYPES.values())
 _SHARD = 5 * 10**9  # bytes; where transformers cuts too
-_SHOWN = 6
-# A head, where it is the embedding's table; XLNet's is the second.
-_TIED = ("lm_head.weight", "lm_loss.weight")
-_HEADS = ("lm_head.weight", "language_model.lm_head.weight")
 
 
 def load(
@@ -34,6 +29,9 @@ def load(
   dtype None keeps the stored one and computes in float32; "float32", "bfloat16" or "float16" (or
   the type) is what parameters are converted to and what the model computes in. With a mesh, each
   parameter goes to where mtjax.sharding puts it, and a process reads only what its devices hold.
+
+  Where config.json ties the head to the embedding and the files store another head, that head is
+  used and the model is untied, as in transformers 5.
 
   Parameters are assembled one at a time from reads of a few MB: the peak of host memory is the
   parameters kept there and a few MB; for other devices, one parameter.
@@ -50,11 +48,15 @@ def load(
     folder = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder or")
   if not (folder / "config.json").is_file():
     raise FileNotFoundError(f"{folder} has no config.json")
-  family, config = families.read_config(read_json(folder / "config.json"))
-  model = Model(dataclasses.replace(config, dtype=computed))
+  file = folder / "config.json"
+  raw = read_json(file)
+  try:
+    family, config = families.read_config(raw)
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from None
   with StoredTensors(folder) as stored:
-    recipes = family.recipes(config)
-    _match(stored, layout.stored_shapes(recipes), family, tied=config.tied, folder=folder)
+    config, recipes = matching.match(stored, family, config)
+    model = Model(dataclasses.replace(config, dtype=computed))
     target = None if dtype is None else np.dtype(computed)
     return model, _read(model.shapes(), recipes, stored, target, mesh)
 
@@ -100,61 +102,6 @@ def save(
     writing.write_tensors(place, given, _stored(recipes, flat), shard_bytes)
     tokenizer_files.write(place, tokenizer, ids, model.config.max_position)
     writing.write_json(place / "config.json", config)
-
-
-def _match(
-  stored: StoredTensors,
-  wanted: Mapping[str, tuple[int, ...]],
-  family: Family,
-  *,
-  tied: bool,
-  folder: Path,
-) -> None:
-  """Renames what is stored to what the family calls it; ValueError unless all of it fits."""
-  _rename(stored, wanted, family)
-  found = stored.tensors
-  if tied:
-    # Some files hold a tied head a second time.
-    for name in _TIED:
-      found.pop(name, None)
-  wrong = {
-    "missing": [name for name in wanted if name not in found],
-    "unexpected": [name for name in found if name not in wanted],
-    "misshaped": [
-      f"{name} is {list(found[name].shape)} and must be {list(shape)}"
-      for name, shape in wanted.items()
-      if name in found and found[name].shape != shape
-    ],
-  }
-  if any(wrong.values()):
-    parts = [f"{kind}: {_listed(names)}" for kind, names in wrong.items() if names]
-    raise ValueError(
-      f"the tensors in {folder} are not those of its config.json ({family.model_type}). "
-      + ". ".join(parts)
-    )
-  for name in wanted:
-    stored.dtype(name)
-
-
-def _rename(stored, wanted, family) -> None:
-  first = next(iter(wanted))
-  base = first.removeprefix(family.prefixes[0])
-  prefix = next((p for p in family.prefixes if p + base in stored.tensors), None)
-  if prefix is None:
-    return
-  renamed = {}
-  for name, tensor in stored.tensors.items():
-    if name in _HEADS:
-      renamed["lm_head.weight"] = tensor
-    elif name.startswith(prefix):
-      renamed[family.prefixes[0] + name.removeprefix(prefix)] = tensor
-    elif not _is_vision(name):
-      renamed[name] = tensor
-  stored.tensors = renamed
-
-
-def _is_vision(name: str) -> bool:
-  return name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))
 
 
 def _read(shapes, recipes, stored, target, mesh) -> Params:
@@ -205,7 +152,7 @@ def _check_parameters(flat: Mapping[str, Any], model: Model) -> None:
     paths = [path for path in {**wanted, **given} if wanted.get(path) != given.get(path)]
     raise ValueError(
       "the parameters are not this model's: "
-      + _listed([f"{p} is {given.get(p)} and must be {wanted.get(p)}" for p in paths])
+      + matching.listed([f"{p} is {given.get(p)} and must be {wanted.get(p)}" for p in paths])
     )
   for path, leaf in flat.items():
     if leaf.dtype.name not in _FLOATS:
@@ -222,8 +169,3 @@ def _flat(tree: Params) -> dict[str, Any]:
 
 def _name(path) -> str:
   return jax.tree_util.keystr(path, simple=True, separator="/")
-
-
-def _listed(names: Sequence[str]) -> str:
-  more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-  return ", ".join(names[:_SHOWN]) + more

@@ -6,15 +6,18 @@ asked for into one small buffer. It checks every header before anything is read.
 """
 
 import contextlib
-import dataclasses
 import json
 import math
+import os
 import re
-from pathlib import Path
+import reprlib
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+
+from mtjax.checkpoints.header import Tensor, read_header
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -29,30 +32,22 @@ DTYPES = {
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)h\.\d+\.attn\.(masked_)?bias)$")
 
 
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-  """Where a tensor lies."""
-
-  file: Path
-  dtype: str  # the file's name for it, as in "BF16"
-  shape: tuple[int, ...]
-  offset: int  # in the file, of its first byte
-
-
 class StoredTensors(contextlib.AbstractContextManager):
   """The tensors of a folder's safetensors files, by name, without buffers; single or sharded.
 
-  Raises FileNotFoundError when files are missing, ValueError when one is broken; both name it.
+  `source` is the file that errors name: the one file, or the index of several. Raises
+  FileNotFoundError when files are missing, ValueError when one is broken; both name it.
   """
 
   def __init__(self, folder: Path):
+    self.source = folder / (INDEX if (folder / INDEX).is_file() else SINGLE)
     self.tensors: dict[str, Tensor] = {}
     self._files: dict[Path, Any] = {}
     self._scratch = np.empty(0, np.uint8)
     for file in _files(folder):
       for name, tensor in read_header(file).items():
         if name in self.tensors:
-          raise ValueError(f"{name} is in {self.tensors[name].file.name} and in {file.name}")
+          raise ValueError(f"{name} is in {self.tensors[name].file} and in {file.name}")
         if not _BUFFERS.search(name):
           self.tensors[name] = tensor
 
@@ -91,39 +86,11 @@ class StoredTensors(contextlib.AbstractContextManager):
       file.close()
 
 
-def read_header(file: Path) -> dict[str, Tensor]:
-  """Tensors of one file. Raises ValueError that names the file when it is cut or no safetensors."""
-  size = file.stat().st_size
-  with open(file, "rb") as stream:
-    length = int.from_bytes(stream.read(8), "little")
-    if size < 8 or length > size - 8:
-      raise ValueError(f"{file} is no safetensors file, or was cut: its header is not whole")
-    try:
-      header = json.loads(stream.read(length))
-      header.pop("__metadata__", None)
-      found = {
-        name: (entry["dtype"], tuple(entry["shape"]), *entry["data_offsets"])
-        for name, entry in header.items()
-      }
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-      raise ValueError(f"{file} has a broken safetensors header: {error}") from None
-  end = 8 + length + max((stop for _, _, _, stop in found.values()), default=0)
-  if end != size:
-    raise ValueError(f"{file} has {size} bytes and must have {end}: it was cut or is damaged")
-  for name, (dtype, shape, start, stop) in found.items():
-    if dtype in DTYPES and stop - start != math.prod(shape) * DTYPES[dtype].itemsize:
-      raise ValueError(f"{file} is damaged: {name} has {stop - start} bytes for {dtype} {shape}")
-  return {
-    name: Tensor(file, dtype, shape, 8 + length + start)
-    for name, (dtype, shape, start, _) in found.items()
-  }
-
-
 def read_json(file: Path) -> dict[str, Any]:
   """A JSON object. Raises FileNotFoundError or ValueError that names the file."""
   try:
     found = json.loads(file.read_text(encoding="utf-8"))
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise ValueError(f"{file} is no JSON: {error}") from None
   if not isinstance(found, dict):
     raise ValueError(f"{file} must hold a JSON object, got {type(found).__name__}")
@@ -131,18 +98,39 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _files(folder: Path) -> list[Path]:
-  index = folder / INDEX
-  if index.is_file():
-    places = read_json(index).get("weight_map")
-    if not isinstance(places, dict):
-      raise ValueError(f"{index} has no weight_map")
-    names = sorted(set(places.values()))
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-      raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which {INDEX} names")
-    return [folder / name for name in names]
+  if (folder / INDEX).is_file():
+    return [folder / name for name in _shards(folder / INDEX)]
   if (folder / SINGLE).is_file():
     return [folder / SINGLE]
   others = sorted(f.name for f in folder.glob("*") if f.suffix in (".bin", ".pt", ".pth", ".gguf"))
   hint = f"; it holds {', '.join(others)}: save it as safetensors first" if others else ""
   raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}{hint}")
+
+
+def _shards(index: Path) -> list[str]:
+  """Names of the files that an index names, all of which lie in its folder."""
+  places = read_json(index).get("weight_map")
+  if not isinstance(places, dict) or not places:
+    raise ValueError(f"{index} has no weight_map of names of tensors to names of files")
+  for tensor, name in places.items():
+    if not _is_inside(name):
+      raise ValueError(
+        f"{index} has {reprlib.repr(name)} as the file of {tensor}; it must be the name of a file "
+        "in the same folder"
+      )
+  names = sorted(set(places.values()))
+  missing = [name for name in names if not os.path.isfile(index.parent / name)]
+  if missing:
+    raise FileNotFoundError(f"{index.parent} lacks {', '.join(missing)}, which {index.name} names")
+  return names
+
+
+def _is_inside(name: Any) -> bool:
+  """Whether it names a file in a folder or below it.
+
+  By its name alone: the hub's cache keeps links to files that lie elsewhere.
+  """
+  if not isinstance(name, str) or "\\" in name or not name.isprintable():
+    return False
+  path = PurePosixPath(name)
+  return bool(path.parts) and not path.is_absolute() and ".." not in path.parts

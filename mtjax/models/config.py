@@ -2,12 +2,22 @@
 
 import dataclasses
 import math
+import numbers
 import typing
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from kernels_pallas.frontier_attention.choice import Implementation
+
+
+def _check_positive(config, names: Sequence[str]) -> None:
+  for name in names:
+    value = getattr(config, name)
+    # NaN is in no range.
+    if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
+      raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +39,17 @@ class Rope:
   beta_slow: float = 1.0
   attention_factor: float = 1.0
   truncate: bool = True
+
+  def __post_init__(self):
+    given = [f.name for f in dataclasses.fields(self) if f.name not in ("kind", "truncate")]
+    _check_positive(self, given)
+    if self.theta <= 1:
+      raise ValueError(f"theta must be more than 1, got {self.theta}")
+    if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
+      raise ValueError(
+        f"high_freq_factor ({self.high_freq_factor}) must be more than low_freq_factor "
+        f"({self.low_freq_factor})"
+      )
 
   def inverse_frequencies(self, head_dim: int) -> np.ndarray:
     """[head_dim / 2] float32, computed in float64 as the values enter an angle of thousands."""
@@ -116,9 +137,14 @@ class TransformerConfig:
 
   def __post_init__(self):
     check_choices(self)
-    for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+    for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim", "max_position"):
+      size = getattr(self, name)
+      if not isinstance(size, numbers.Integral) or size < 1:
+        raise ValueError(f"{name} must be a whole number and at least 1, got {size!r}")
+    _check_positive(
+      self,
+      ("norm_eps", "attention_scale", "attention_soft_cap", "logit_soft_cap", "embedding_scale"),
+    )
     if not self.layers:
       raise ValueError("a transformer needs at least one layer")
     if self.heads % self.kv_heads:

@@ -39,6 +39,7 @@ class XLNetConfig:
   norm_eps: float = 1e-12
   activation: Literal["silu", "gelu", "gelu_tanh", "relu"] = "gelu"
   max_position: int = 1024
+  tied: bool = True
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
 
@@ -49,7 +50,6 @@ class XLNetConfig:
   extra_embeddings: ClassVar[int] = 1
   learned_positions: ClassVar[None] = None
   target_conditioning: ClassVar[str] = "none"
-  tied: ClassVar[bool] = True
   logit_soft_cap: ClassVar[None] = None
   exits: ClassVar[tuple] = ()
   norm: ClassVar[str] = "layer"

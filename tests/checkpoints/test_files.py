@@ -134,6 +134,8 @@ def lost_shard(folder):
     (lost_shard, FileNotFoundError, "lacks model-00001-of-00002.safetensors"),
     (lambda f: (f / "config.json").unlink(), FileNotFoundError, "has no config.json"),
     (lambda f: (f / "config.json").write_text("{"), ValueError, "config.json is no JSON"),
+    (lambda f: (f / "config.json").write_text("[" * 10**5), ValueError, "config.json is no JSON"),
+    (lambda f: (f / "config.json").write_text("[]"), ValueError, "config.json must hold a JSON"),
   ],
 )
 def test_broken_folders_are_named(folder, damage, error, message):

@@ -296,7 +296,6 @@ def test_it_fills_as_any_other_model(tiny, method):
     (dict(attn_type="uni"), "attn_type 'uni' is not supported, only 'bi'"),
     (dict(clamp_len=400), "clamp_len 400 is not supported, only -1"),
     (dict(untie_r=False), "untie_r False is not supported"),
-    (dict(tie_word_embeddings=False), "tie_word_embeddings False is not supported"),
   ],
 )
 def test_what_the_network_lacks_is_refused(fields, message):

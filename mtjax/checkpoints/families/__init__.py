@@ -5,6 +5,7 @@ from typing import Any
 
 from mtjax.checkpoints.families.any_subset import ANY_SUBSET
 from mtjax.checkpoints.families.family import Family, Raw
+from mtjax.checkpoints.families.fields import CONFIG, Fields
 from mtjax.checkpoints.families.gemma import GEMMA2, GEMMA3
 from mtjax.checkpoints.families.gpt2 import GPT2
 from mtjax.checkpoints.families.llama import LLAMA
@@ -13,7 +14,7 @@ from mtjax.checkpoints.families.olmo2 import OLMO2
 from mtjax.checkpoints.families.qwen import QWEN2, QWEN3
 from mtjax.checkpoints.families.smollm3 import SMOLLM3
 from mtjax.checkpoints.families.xlnet import XLNET
-from mtjax.models import Config, Rope, XLNetConfig
+from mtjax.models import Config, Rope, TransformerConfig, XLNetConfig
 
 # In the order in which an export tries them: what several can express is the first one's.
 FAMILIES = {
@@ -37,24 +38,33 @@ FAMILIES = {
 def read_config(raw: Raw) -> tuple[Family, Config]:
   """The family and config of a config.json.
 
-  Raises ValueError for an unknown model_type (with those that are known), for quantised weights
-  and for settings that the network cannot compute.
+  Raises ValueError for an unknown model_type (with those that are known), for quantised weights,
+  for a field that is not of its kind or out of all bounds, and for settings that the network cannot
+  compute.
   """
-  kind = raw.get("model_type")
-  if kind == "gemma3" and "text_config" in raw:
+  fields = _fields(raw)
+  kind = fields.get("model_type")
+  if kind == "gemma3" and "text_config" in fields:
     # The text half of a model of images and text.
-    raw, kind = {**raw["text_config"]}, "gemma3_text"
+    raw, kind = fields["text_config"], "gemma3_text"
   if kind not in FAMILIES:
     raise ValueError(
       f"model_type {kind!r} of config.json is not supported; known: {', '.join(FAMILIES)}"
     )
-  if raw.get("quantization_config"):
+  if fields.get("quantization_config") or raw.get("quantization_config"):
     raise ValueError("the weights are quantised (quantization_config); save them as floats first")
   family = FAMILIES[kind]
-  config = family.read({**family.defaults, **raw})
+  fields = _fields({**family.defaults, **raw})
+  config = family.read(fields)
   # Of models trained to be left early; transformers keeps the field and ignores it.
-  exits = tuple(raw.get("exits", ()))
+  exits = tuple(fields.get("exits") or ())
+  if exits and not isinstance(config, TransformerConfig):
+    raise ValueError(f"exits of config.json: a model of type {kind} has none")
   return family, dataclasses.replace(config, exits=exits) if exits else config
+
+
+def _fields(raw: Raw) -> Fields:
+  return Fields(raw, CONFIG, "config.json")
 
 
 def express(config: Config) -> tuple[Family, dict[str, Any]]:
@@ -62,17 +72,24 @@ def express(config: Config) -> tuple[Family, dict[str, Any]]:
 
   Raises ValueError that says what the closest family has otherwise.
   """
-  reasons = []
+  reasons, unreadable = [], []
   for family in FAMILIES.values():
     if not isinstance(config, family.config):
       continue
     raw = family.write(config)
-    lost = differences(config, family.read({**family.defaults, **raw}))
+    try:
+      found = family.read(_fields({**family.defaults, **raw}))
+    except ValueError as error:
+      unreadable.append(f"{family.model_type}: {error}")
+      continue
+    lost = differences(config, found)
     refusal = family.refusal(config)
     lost += [] if refusal is None else [refusal]
     if not lost:
       return family, {**raw, **({"exits": list(config.exits)} if config.exits else {})}
     reasons.append((len(lost), family.model_type, lost))
+  if not reasons:
+    raise ValueError(f"no family of transformers can express this model: {'; '.join(unreadable)}")
   _, name, lost = min(reasons, key=lambda reason: reason[0])
   raise ValueError(
     f"no family of transformers can express this model; the closest, {name}, cannot: "

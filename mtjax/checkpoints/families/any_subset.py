@@ -9,15 +9,16 @@ from typing import Any
 
 from mtjax.checkpoints.families import llama
 from mtjax.checkpoints.families.decoder_tensors import decoder_recipes
-from mtjax.checkpoints.families.family import Family, Raw, required
+from mtjax.checkpoints.families.family import Family
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Recipe, whole
 from mtjax.models import TransformerConfig
 
 
-def read(raw: Raw) -> TransformerConfig:
+def read(raw: Fields) -> TransformerConfig:
   return dataclasses.replace(
     llama.read(raw),
-    extra_embeddings=int(required(raw, "extra_embeddings")),
+    extra_embeddings=raw["extra_embeddings"],
     target_conditioning=raw.get("target_conditioning", "none"),
   )
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Recipe
 from mtjax.models import Layer, Rope, TransformerConfig
 
@@ -35,20 +36,15 @@ class Family:
   model_type: str
   architecture: str
   defaults: Raw  # transformers' values for what a file may leave out
-  read: Callable[[Raw], Any]
+  read: Callable[[Fields], Any]
   write: Callable[[Any], dict[str, Any]]
   recipes: Callable[[Any], dict[str, Recipe]]
   # What the stored names may begin with; the first is what we write.
   prefixes: tuple[str, ...] = ("model.", "", "language_model.model.", "model.language_model.")
+  # What the head may be called; the first is what we write.
+  heads: tuple[str, ...] = ("lm_head.weight", "language_model.lm_head.weight")
   refusal: Callable[[Any], str | None] = lambda config: None
   config: type = TransformerConfig  # what `read` gives, and the other three take
-
-
-def required(raw: Raw, name: str) -> Any:
-  """raw[name]; ValueError when a file lacks it."""
-  if raw.get(name) is None:
-    raise ValueError(f"config.json has no {name!r}")
-  return raw[name]
 
 
 def activation(name: str) -> Any:
@@ -58,20 +54,20 @@ def activation(name: str) -> Any:
   return _ACTIVATIONS[name]
 
 
-def read_common(raw: Raw) -> dict[str, Any]:
+def read_common(raw: Fields) -> dict[str, Any]:
   """Sizes, eps, activation, tied head: equal in all families but GPT-2."""
-  heads = required(raw, "num_attention_heads")
+  heads = raw["num_attention_heads"]
   return dict(
-    vocab_size=required(raw, "vocab_size"),
-    dim=required(raw, "hidden_size"),
+    vocab_size=raw["vocab_size"],
+    dim=raw["hidden_size"],
     heads=heads,
     kv_heads=raw.get("num_key_value_heads") or heads,
     head_dim=raw.get("head_dim") or raw["hidden_size"] // heads,
-    mlp_dim=required(raw, "intermediate_size"),
-    norm_eps=float(required(raw, "rms_norm_eps")),
+    mlp_dim=raw["intermediate_size"],
+    norm_eps=float(raw["rms_norm_eps"]),
     activation=activation(raw.get("hidden_activation") or raw.get("hidden_act") or "silu"),
-    max_position=required(raw, "max_position_embeddings"),
-    tied=bool(raw["tie_word_embeddings"]),
+    max_position=raw["max_position_embeddings"],
+    tied=raw["tie_word_embeddings"],
   )
 
 
@@ -91,16 +87,20 @@ def write_common(config: TransformerConfig) -> dict[str, Any]:
   )
 
 
-def layer_types(raw: Raw, default: Callable[[int], str]) -> list[str]:
-  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types."""
-  count = required(raw, "num_hidden_layers")
+def layer_types(raw: Fields, window: int | None, default: Callable[[int], str]) -> list[str]:
+  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types.
+
+  Raises ValueError for unknown kinds, for another number of them than there are layers, and for
+  sliding ones without a window.
+  """
+  count = raw["num_hidden_layers"]
   types = raw.get("layer_types") or [default(index) for index in range(count)]
   unknown = sorted(set(types) - {FULL, SLIDING})
   if unknown:
     raise ValueError(f"layer_types {unknown} are not among {FULL}, {SLIDING}")
   if len(types) != count:
     raise ValueError(f"{len(types)} layer_types for {count} layers")
-  if SLIDING in types and raw.get("sliding_window") is None:
+  if SLIDING in types and window is None:
     raise ValueError(f"layer_types has {SLIDING}, but there is no sliding_window")
   return types
 

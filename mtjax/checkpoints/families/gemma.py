@@ -7,7 +7,6 @@ from mtjax.checkpoints.families.family import (
   FULL,
   SLIDING,
   Family,
-  Raw,
   heads_must_divide,
   layer_types,
   make_layers,
@@ -16,7 +15,14 @@ from mtjax.checkpoints.families.family import (
   write_common,
   written_types,
 )
-from mtjax.checkpoints.families.rope import read_rope, rope_scaling, write_rope
+from mtjax.checkpoints.families.fields import Fields
+from mtjax.checkpoints.families.rope import (
+  make_rope,
+  read_rope,
+  rope_scaling,
+  settings,
+  write_rope,
+)
 from mtjax.models import Rope, TransformerConfig
 
 _DEFAULTS = dict(
@@ -37,18 +43,25 @@ _DEFAULTS = dict(
 )
 
 
-def read_gemma2(raw: Raw) -> TransformerConfig:
+def read_gemma2(raw: Fields) -> TransformerConfig:
   rope = read_rope(raw)
-  types = layer_types(raw, lambda index: FULL if index % 2 else SLIDING)
-  layers = make_layers(types, raw["sliding_window"], {FULL: rope, SLIDING: rope})
+  window = raw["sliding_window"]
+  types = layer_types(raw, window, lambda index: FULL if index % 2 else SLIDING)
+  layers = make_layers(types, window, {FULL: rope, SLIDING: rope})
   return _config(raw, layers=layers)
 
 
-def read_gemma3(raw: Raw) -> TransformerConfig:
-  every = raw["sliding_window_pattern"]
-  types = layer_types(raw, lambda index: SLIDING if (index + 1) % every else FULL)
-  ropes = {FULL: read_rope(raw), SLIDING: read_rope(_local(raw), SLIDING)}
-  layers = make_layers(types, raw["sliding_window"], ropes)
+def read_gemma3(raw: Fields) -> TransformerConfig:
+  every, window = raw["sliding_window_pattern"], raw["sliding_window"]
+  types = layer_types(raw, window, lambda index: SLIDING if (index + 1) % every else FULL)
+  # Here rope_scaling adds to rope_parameters, and it does not touch windowed layers.
+  full, local = (settings(raw, "rope_parameters", kind) for kind in (FULL, SLIDING))
+  full = full.updated(settings(raw, "rope_scaling", FULL))
+  ropes = {
+    FULL: make_rope(raw, full, raw["rope_theta"]),
+    SLIDING: make_rope(raw, local, raw["rope_local_base_freq"]),
+  }
+  layers = make_layers(types, window, ropes)
   return _config(raw, layers=layers, qk_norm="head")
 
 
@@ -82,8 +95,8 @@ def _config(raw, **fields) -> TransformerConfig:
     **fields,
     norm="rms_plus_one",
     norm_placement="sandwich",
-    qkv_bias=bool(raw["attention_bias"]),
-    out_bias=bool(raw["attention_bias"]),
+    qkv_bias=raw["attention_bias"],
+    out_bias=raw["attention_bias"],
     attention_scale=raw["query_pre_attn_scalar"] ** -0.5,
     attention_soft_cap=raw.get("attn_logit_softcapping"),
     logit_soft_cap=raw.get("final_logit_softcapping"),
@@ -105,12 +118,6 @@ def _write(config: TransformerConfig) -> dict[str, Any]:
     sliding_window=only_window(config) or config.max_position,
     layer_types=written_types(config),
   )
-
-
-def _local(raw: Raw) -> Raw:
-  """The settings of windowed layers: extensions of the context do not touch them."""
-  out = {key: value for key, value in raw.items() if key not in ("rope_scaling", "rope_theta")}
-  return dict(out, rope_theta=raw["rope_local_base_freq"])
 
 
 def _first_rope(config: TransformerConfig, kind: str) -> Rope | None:

@@ -3,24 +3,25 @@
 from typing import Any
 
 from mtjax.checkpoints.families.decoder_tensors import fused_qkv
-from mtjax.checkpoints.families.family import Family, Raw, activation, required
+from mtjax.checkpoints.families.family import Family, activation
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Recipe, whole
 from mtjax.models import TransformerConfig, uniform_layers
 
 
-def read(raw: Raw) -> TransformerConfig:
+def read(raw: Fields) -> TransformerConfig:
   for field in ("scale_attn_by_inverse_layer_idx", "add_cross_attention"):
     if raw.get(field):
       raise ValueError(f"a gpt2 with {field} is not supported")
-  dim, heads = required(raw, "n_embd"), required(raw, "n_head")
+  dim, heads = raw["n_embd"], raw["n_head"]
   return TransformerConfig(
-    vocab_size=required(raw, "vocab_size"),
+    vocab_size=raw["vocab_size"],
     dim=dim,
     heads=heads,
     kv_heads=heads,
     head_dim=dim // heads,
     mlp_dim=raw.get("n_inner") or 4 * dim,
-    layers=uniform_layers(required(raw, "n_layer"), rope=None),
+    layers=uniform_layers(raw["n_layer"], rope=None),
     norm="layer",
     norm_eps=float(raw["layer_norm_epsilon"]),
     activation=activation(raw["activation_function"]),
@@ -29,7 +30,7 @@ def read(raw: Raw) -> TransformerConfig:
     out_bias=True,
     mlp_bias=True,
     attention_scale=None if raw["scale_attn_weights"] else 1.0,
-    tied=bool(raw["tie_word_embeddings"]),
+    tied=raw["tie_word_embeddings"],
     learned_positions=raw["n_positions"],
     max_position=raw["n_positions"],
   )

@@ -1,29 +1,34 @@
-"""Mistral: Llama with one sliding window for all layers, or none."""
+"""Mistral: Llama with one sliding window for all layers, for some (layer_types), or for none."""
 
 from typing import Any
 
 from mtjax.checkpoints.families.decoder_tensors import decoder_recipes
 from mtjax.checkpoints.families.family import (
+  FULL,
+  SLIDING,
   Family,
-  Raw,
+  layer_types,
+  make_layers,
   only_window,
   read_common,
-  required,
   write_common,
 )
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import only_rope, read_rope, write_rope
-from mtjax.models import TransformerConfig, uniform_layers
+from mtjax.models import TransformerConfig
 
 
-def read(raw: Raw) -> TransformerConfig:
-  count = required(raw, "num_hidden_layers")
+def read(raw: Fields) -> TransformerConfig:
+  window, rope = raw["sliding_window"], read_rope(raw)
+  types = layer_types(raw, window, lambda _: FULL if window is None else SLIDING)
   return TransformerConfig(
-    **read_common(raw),
-    layers=uniform_layers(count, window=raw["sliding_window"], rope=read_rope(raw)),
+    **read_common(raw), layers=make_layers(types, window, {FULL: rope, SLIDING: rope})
   )
 
 
 def write(config: TransformerConfig) -> dict[str, Any]:
+  # Without layer_types, which many readers of a mistral do not look for: a mixture of layers is
+  # another family's.
   return dict(
     **write_common(config),
     **write_rope(only_rope(config)),

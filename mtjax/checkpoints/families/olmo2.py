@@ -3,19 +3,20 @@
 from typing import Any
 
 from mtjax.checkpoints.families.decoder_tensors import decoder_recipes
-from mtjax.checkpoints.families.family import Family, Raw, read_common, required, write_common
+from mtjax.checkpoints.families.family import Family, read_common, write_common
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import only_rope, read_rope, write_rope
 from mtjax.models import TransformerConfig, uniform_layers
 
 
-def read(raw: Raw) -> TransformerConfig:
+def read(raw: Fields) -> TransformerConfig:
   return TransformerConfig(
     **read_common(raw),
-    layers=uniform_layers(required(raw, "num_hidden_layers"), rope=read_rope(raw)),
+    layers=uniform_layers(raw["num_hidden_layers"], rope=read_rope(raw)),
     norm_placement="post",
     qk_norm="full",
-    qkv_bias=bool(raw["attention_bias"]),
-    out_bias=bool(raw["attention_bias"]),
+    qkv_bias=raw["attention_bias"],
+    out_bias=raw["attention_bias"],
   )
 
 

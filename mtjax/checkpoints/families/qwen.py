@@ -7,7 +7,6 @@ from mtjax.checkpoints.families.family import (
   FULL,
   SLIDING,
   Family,
-  Raw,
   layer_types,
   make_layers,
   only_window,
@@ -15,6 +14,7 @@ from mtjax.checkpoints.families.family import (
   write_common,
   written_types,
 )
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import only_rope, read_rope, write_rope
 from mtjax.models import TransformerConfig
 
@@ -30,12 +30,12 @@ _DEFAULTS = dict(
 )
 
 
-def read_qwen2(raw: Raw) -> TransformerConfig:
+def read_qwen2(raw: Fields) -> TransformerConfig:
   return TransformerConfig(**read_common(raw), layers=_layers(raw), qkv_bias=True)
 
 
-def read_qwen3(raw: Raw) -> TransformerConfig:
-  bias = bool(raw["attention_bias"])
+def read_qwen3(raw: Fields) -> TransformerConfig:
+  bias = raw["attention_bias"]
   return TransformerConfig(
     **read_common(raw), layers=_layers(raw), qk_norm="head", qkv_bias=bias, out_bias=bias
   )
@@ -58,13 +58,13 @@ def write_qwen3(config: TransformerConfig) -> dict[str, Any]:
   return dict(write(config), attention_bias=config.qkv_bias)
 
 
-def _layers(raw: Raw):
+def _layers(raw: Fields):
   window = raw["sliding_window"] if raw["use_sliding_window"] else None
 
   def default(index):
     return SLIDING if window is not None and index >= raw["max_window_layers"] else FULL
 
-  types = layer_types({**raw, "sliding_window": window}, default)
+  types = layer_types(raw, window, default)
   rope = read_rope(raw)
   return make_layers(types, window, {FULL: rope, SLIDING: rope})
 

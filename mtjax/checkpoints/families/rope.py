@@ -1,21 +1,49 @@
 """Rotary settings in config.json, in the form of transformers 5 (rope_parameters) and before."""
 
 import math
+import warnings
 from typing import Any
 
-from mtjax.checkpoints.families.family import FULL, SLIDING, Raw
+from mtjax.checkpoints.families.family import FULL
+from mtjax.checkpoints.families.fields import KINDS, ROPE, Fields
 from mtjax.models import Rope, TransformerConfig
 
 _KINDS = ("default", "linear", "llama3", "yarn")
 
 
-def read_rope(raw: Raw, kind: str = FULL) -> Rope:
-  """The settings for layers of a kind. ValueError for a rope type that the network lacks."""
-  given = raw.get("rope_parameters") or {}
-  given = given.get(kind, {}) if {FULL, SLIDING} & set(given) else given
-  # transformers lets the older key win where a file has both.
-  given = {**given, **(raw.get("rope_scaling") or {})}
-  theta = given.get("rope_theta") or raw.get("rope_theta") or 10_000.0
+def read_rope(raw: Fields) -> Rope:
+  """Returns the settings of all layers; an older rope_scaling replaces rope_parameters whole.
+
+  So does transformers 5 (RotaryEmbeddingConfigMixin.convert_rope_params_to_dict). rope_theta is
+  then the one in rope_scaling, else the one of config.json, else the family's default; a warning
+  says so where rope_parameters has another. Raises ValueError for a rope type that the network
+  lacks.
+  """
+  theta, given = raw.get("rope_theta"), settings(raw, "rope_parameters", FULL)
+  if not raw.get("rope_scaling"):
+    return make_rope(raw, given, theta)
+  rope = make_rope(raw, settings(raw, "rope_scaling", FULL), theta)
+  lost = given.get("rope_theta")
+  if lost is not None and lost != rope.theta:
+    warnings.warn(
+      f"rope_scaling of config.json replaces rope_parameters, as in transformers, and with it "
+      f"rope_theta {lost}: {rope.theta} is used. Put rope_theta into rope_scaling to keep it",
+      stacklevel=2,
+    )
+  return rope
+
+
+def settings(raw: Fields, name: str, kind: str) -> Fields:
+  """What a field says of the layers of a kind: the same for all, or kind by kind."""
+  given = raw.get(name) or {}
+  if KINDS.keys() & given.keys():
+    given = Fields(given, KINDS, name).get(kind) or {}
+  return Fields(given, ROPE, name)
+
+
+def make_rope(raw: Fields, given: Fields, theta: float | None) -> Rope:
+  """The rope of `given`, in which `theta` is used if there is none (None: 10,000)."""
+  theta = given.get("rope_theta") or theta or 10_000.0
   name = given.get("rope_type") or given.get("type") or "default"
   if name not in _KINDS:
     raise ValueError(f"rope type {name!r} is not one of: {', '.join(_KINDS)}")
@@ -46,7 +74,7 @@ def read_rope(raw: Raw, kind: str = FULL) -> Rope:
     beta_fast=float(given.get("beta_fast") or 32),
     beta_slow=float(given.get("beta_slow") or 1),
     attention_factor=_attention_factor(given, factor),
-    truncate=bool(given.get("truncate", True)),
+    truncate=given.get("truncate", True) is True,
   )
 
 
@@ -80,15 +108,17 @@ def only_rope(config: TransformerConfig) -> Rope:
   return next((layer.rope for layer in config.layers if layer.rope is not None), Rope())
 
 
-def _need(given, field, name) -> float:
-  if given.get(field) is None:
+def _need(given: Fields, field: str, name: str) -> float:
+  value = given.get(field)
+  if value is None:
     raise ValueError(f"rope type {name!r} needs {field!r}, config.json has none")
-  return given[field]
+  return value
 
 
 def _attention_factor(given, factor) -> float:
-  if given.get("attention_factor") is not None:
-    return float(given["attention_factor"])
+  fixed = given.get("attention_factor")
+  if fixed is not None:
+    return float(fixed)
 
   def scale(by):
     return 1.0 if factor <= 1 else 0.1 * by * math.log(factor) + 1.0

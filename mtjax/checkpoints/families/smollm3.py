@@ -8,7 +8,6 @@ from mtjax.checkpoints.families.family import (
   FULL,
   SLIDING,
   Family,
-  Raw,
   layer_types,
   make_layers,
   only_window,
@@ -16,19 +15,22 @@ from mtjax.checkpoints.families.family import (
   write_common,
   written_types,
 )
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.families.rope import only_rope, read_rope, write_rope
 from mtjax.models import TransformerConfig
 
 
-def read(raw: Raw) -> TransformerConfig:
+def read(raw: Fields) -> TransformerConfig:
   count, every = raw["num_hidden_layers"], raw["no_rope_layer_interval"]
   rotary = raw.get("no_rope_layers") or [(index + 1) % every != 0 for index in range(count)]
+  if len(rotary) < count:
+    raise ValueError(f"{len(rotary)} no_rope_layers for {count} layers")
   window = raw["sliding_window"] if raw["use_sliding_window"] else None
 
   def default(index):
     return SLIDING if window is not None and not rotary[index] else FULL
 
-  types = layer_types({**raw, "sliding_window": window}, default)
+  types = layer_types(raw, window, default)
   rope = read_rope(raw)
   layers = make_layers(types, window, {FULL: rope, SLIDING: rope})
   return TransformerConfig(
@@ -37,9 +39,9 @@ def read(raw: Raw) -> TransformerConfig:
       layer if with_rope else dataclasses.replace(layer, rope=None)
       for layer, with_rope in zip(layers, rotary, strict=False)
     ),
-    qkv_bias=bool(raw["attention_bias"]),
-    out_bias=bool(raw["attention_bias"]),
-    mlp_bias=bool(raw["mlp_bias"]),
+    qkv_bias=raw["attention_bias"],
+    out_bias=raw["attention_bias"],
+    mlp_bias=raw["mlp_bias"],
   )
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mtjax.checkpoints.families.family import Family, Raw, activation, required
+from mtjax.checkpoints.families.family import Family, activation
+from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Piece, Recipe, whole
 from mtjax.models import XLNetConfig
 
@@ -13,26 +14,26 @@ _FIXED = {
   "clamp_len": (-1, "distances as they are"),
   "same_length": (False, "whole texts"),
   "untie_r": (True, "biases of each layer"),
-  "tie_word_embeddings": (True, "the embedding is the head"),
 }
 
 
-def read(raw: Raw) -> XLNetConfig:
+def read(raw: Fields) -> XLNetConfig:
   for name, (value, meaning) in _FIXED.items():
     if raw[name] != value:
       raise ValueError(
         f"an xlnet with {name} {raw[name]!r} is not supported, only {value!r}: {meaning}"
       )
-  dim, heads = required(raw, "d_model"), required(raw, "n_head")
+  dim, heads = raw["d_model"], raw["n_head"]
   return XLNetConfig(
-    vocab_size=required(raw, "vocab_size"),
+    vocab_size=raw["vocab_size"],
     dim=dim,
     heads=heads,
     head_dim=dim // heads,
-    mlp_dim=required(raw, "d_inner"),
-    depth=required(raw, "n_layer"),
+    mlp_dim=raw["d_inner"],
+    depth=raw["n_layer"],
     norm_eps=float(raw["layer_norm_eps"]),
     activation=activation(raw["ff_activation"]),
+    tied=raw["tie_word_embeddings"],
   )
 
 
@@ -46,6 +47,7 @@ def write(config: XLNetConfig) -> dict[str, Any]:
     d_inner=config.mlp_dim,
     ff_activation=names.get(config.activation, config.activation),
     layer_norm_eps=config.norm_eps,
+    tie_word_embeddings=config.tied,
     **{name: value for name, (value, _) in _FIXED.items()},
   )
 
@@ -81,6 +83,8 @@ def recipes(config: XLNetConfig) -> dict[str, Recipe]:
       name = f"{theirs}.ff.{stored}"
       out[f"{ours}/mlp/{part}/kernel"] = whole("out_in", f"{name}.weight", outputs, inputs)
       out[f"{ours}/mlp/{part}/bias"] = whole("rows", f"{name}.bias", outputs)
+  if not c.tied:
+    out["head/kernel"] = whole("out_in", "lm_loss.weight", c.vocab_size, c.dim)
   out["logit_bias"] = whole("rows", "lm_loss.bias", c.vocab_size)
   return out
 
@@ -96,11 +100,13 @@ XLNET = Family(
     d_inner=4096,
     ff_activation="gelu",
     layer_norm_eps=1e-12,
+    tie_word_embeddings=True,
     **{name: value for name, (value, _) in _FIXED.items()},
   ),
   read=read,
   write=write,
   recipes=recipes,
   prefixes=("transformer.", ""),
+  heads=("lm_loss.weight",),
   config=XLNetConfig,
 )

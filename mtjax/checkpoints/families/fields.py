@@ -1,0 +1,174 @@
+"""Fields of config.json: what each may hold, checked where a family reads it.
+
+A field that no family reads may hold anything. The limits are far beyond every published model;
+they keep a damaged file from asking for a network that would take hours to describe.
+"""
+
+import dataclasses
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """What a value must be, in words and as a test."""
+
+  meaning: str
+  allows: Callable[[Any], bool]
+
+
+class Fields:
+  """A JSON object of which nothing is read that its rules do not allow.
+
+  `place` is where it stands in the file. Reading raises ValueError that names the field.
+  """
+
+  def __init__(self, values: Mapping[str, Any], rules: Mapping[str, Rule], place: str):
+    self._values, self._rules, self._place = values, rules, place
+
+  def __getitem__(self, name: str) -> Any:
+    """The value of a field that the object must have; a null is none, unless the rule has one."""
+    value, rule = self._values.get(name), self._rules[name]
+    if rule.allows(value) and name in self._values:
+      return value
+    if value is None:
+      raise ValueError(f"{self._place} has no {name!r}, which must be {rule.meaning}")
+    raise ValueError(f"{name} of {self._place} must be {rule.meaning}, got {reprlib.repr(value)}")
+
+  def get(self, name: str, otherwise: Any = None) -> Any:
+    """The value of a field, or `otherwise` if the object lacks it."""
+    return self[name] if name in self._values else otherwise
+
+  def __contains__(self, name: str) -> bool:
+    return name in self._values
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._values)
+
+  def updated(self, other: "Fields") -> "Fields":
+    """This object with the fields of another of the same rules put in or replaced."""
+    return Fields({**self._values, **other._values}, self._rules, other._place)
+
+
+def _whole(low: int, high: int) -> Rule:
+  return Rule(
+    f"a whole number from {low} to {high}",
+    lambda x: isinstance(x, int) and not isinstance(x, bool) and low <= x <= high,
+  )
+
+
+def _number(low: float, high: float) -> Rule:
+  # NaN is in no range.
+  return Rule(
+    f"a number from {low:g} to {high:g}",
+    lambda x: isinstance(x, int | float) and not isinstance(x, bool) and low <= x <= high,
+  )
+
+
+def _or_null(rule: Rule) -> Rule:
+  return Rule(f"{rule.meaning}, or null", lambda x: x is None or rule.allows(x))
+
+
+def _list_of(rule: Rule) -> Rule:
+  return Rule(
+    f"a list, each {rule.meaning}", lambda x: isinstance(x, list) and all(map(rule.allows, x))
+  )
+
+
+def _either(one: Rule, other: Rule) -> Rule:
+  return Rule(f"{one.meaning} or {other.meaning}", lambda x: one.allows(x) or other.allows(x))
+
+
+_TRUTH = Rule("true or false", lambda x: isinstance(x, bool))
+_WORD = Rule("a word", lambda x: isinstance(x, str) and x != "")
+_OBJECT = Rule("an object", lambda x: isinstance(x, dict))
+# Compared with the one value that there is a network for.
+_ANYTHING = Rule("anything", lambda x: True)
+
+_COUNT = _whole(1, 2**30)  # of positions
+_WIDTH = _whole(1, 2**20)
+_ROWS = _whole(1, 2**24)
+_HEADS = _whole(1, 1024)
+_LAYERS = _whole(1, 4096)
+_EPS = _number(1e-30, 1)
+_THETA = _number(2, 1e18)
+_CAP = _number(1e-3, 1e9)
+
+CONFIG = {
+  "model_type": _WORD,
+  "text_config": _OBJECT,
+  "quantization_config": _ANYTHING,
+  "exits": _or_null(_list_of(_LAYERS)),
+  # Sizes.
+  "vocab_size": _ROWS,
+  "hidden_size": _WIDTH,
+  "d_model": _WIDTH,
+  "n_embd": _WIDTH,
+  "intermediate_size": _ROWS,
+  "d_inner": _ROWS,
+  "n_inner": _or_null(_ROWS),
+  "num_hidden_layers": _LAYERS,
+  "n_layer": _LAYERS,
+  "num_attention_heads": _HEADS,
+  "n_head": _HEADS,
+  "num_key_value_heads": _or_null(_HEADS),
+  "head_dim": _or_null(_whole(1, 2**16)),
+  "max_position_embeddings": _COUNT,
+  "n_positions": _COUNT,
+  "extra_embeddings": _WIDTH,
+  "target_conditioning": _WORD,
+  # Norms, activations, biases, heads.
+  "rms_norm_eps": _EPS,
+  "layer_norm_eps": _EPS,
+  "layer_norm_epsilon": _EPS,
+  "hidden_act": _or_null(_WORD),
+  "hidden_activation": _or_null(_WORD),
+  "activation_function": _WORD,
+  "ff_activation": _WORD,
+  "attention_bias": _TRUTH,
+  "mlp_bias": _TRUTH,
+  "tie_word_embeddings": _TRUTH,
+  # Attention.
+  "sliding_window": _or_null(_COUNT),
+  "use_sliding_window": _TRUTH,
+  "max_window_layers": _whole(0, 2**30),
+  "sliding_window_pattern": _COUNT,
+  "layer_types": _or_null(_list_of(_WORD)),
+  "no_rope_layers": _or_null(_list_of(_either(_whole(0, 1), _TRUTH))),
+  "no_rope_layer_interval": _COUNT,
+  "query_pre_attn_scalar": _number(1e-6, 1e9),
+  "attn_logit_softcapping": _or_null(_CAP),
+  "final_logit_softcapping": _or_null(_CAP),
+  "use_bidirectional_attention": _or_null(_TRUTH),
+  "scale_attn_weights": _TRUTH,
+  "scale_attn_by_inverse_layer_idx": _or_null(_TRUTH),
+  "add_cross_attention": _or_null(_TRUTH),
+  # XLNet's.
+  **dict.fromkeys(("attn_type", "bi_data", "clamp_len", "same_length", "untie_r"), _ANYTHING),
+  # Rotary positions; ROPE has what is in the first two.
+  "rope_parameters": _or_null(_OBJECT),
+  "rope_scaling": _or_null(_OBJECT),
+  "rope_theta": _or_null(_THETA),
+  "rope_local_base_freq": _THETA,
+  "partial_rotary_factor": _or_null(_number(0, 1)),
+}
+
+# Settings by kind of layer, and the settings themselves.
+KINDS = {name: _or_null(_OBJECT) for name in ("full_attention", "sliding_attention")}
+ROPE = {
+  "rope_type": _or_null(_WORD),
+  "type": _or_null(_WORD),
+  "rope_theta": _or_null(_THETA),
+  "partial_rotary_factor": _or_null(_number(0, 1)),
+  "factor": _or_null(_number(1e-6, 1e6)),
+  "low_freq_factor": _or_null(_number(1e-6, 1e6)),
+  "high_freq_factor": _or_null(_number(1e-6, 1e6)),
+  "original_max_position_embeddings": _or_null(_COUNT),
+  "beta_fast": _or_null(_number(1e-3, 1e6)),
+  "beta_slow": _or_null(_number(1e-3, 1e6)),
+  "attention_factor": _or_null(_number(1e-6, 1e6)),
+  "mscale": _or_null(_number(0, 1e6)),
+  "mscale_all_dim": _or_null(_number(0, 1e6)),
+  "truncate": _or_null(_TRUTH),
+}

@@ -119,7 +119,7 @@ class BpeTokenizer:
     self._names = special.named
     # A folder that adds nothing keeps the hash of its tokenizer.json.
     for token in self._add(special.declared):
-      content += repr((token.content, token.flags)).encode()
+      content += repr((token.content, sorted(token.flags.items()))).encode()
     self._hash = hashlib.sha256(content).hexdigest()
     self.vocab_size = max(self._text.get_vocab(with_added_tokens=True).values()) + 1
     self.eos_ids = self._ends()

@@ -41,7 +41,7 @@ CORE = [
 EXTRAS = {
   "cuda": ["jax[cuda13]>=0.10.2"],
   "tpu": ["jax[tpu]>=0.10.2"],
-  "hf": ["huggingface_hub>=1.0", "jinja2>=3.1"],
+  "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.

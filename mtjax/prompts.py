@@ -1,26 +1,27 @@
 """Prompts of a launcher: from flags, JSON lines or standard input."""
 
-import json
 import sys
 from collections.abc import Sequence
 
+from mtjax.data.text_files import BYTE_ORDER_MARK, parse_json, read_text, whole_text
 from mtjax.data.tokenizers import Tokenizer
 
 
 def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
   """The prompts given, those of a file of {"prompt": "..."} lines, or else standard input whole.
 
-  Raises ValueError when there is none, or for a line that is something else (with its number).
+  Raises ValueError when there is none, or for a line that is something else (with its number), and
+  FileNotFoundError.
   """
   prompts = list(given)
   if file is not None:
-    with open(file, encoding="utf-8") as opened:
-      lines = enumerate(opened.read().split("\n"), 1)
+    lines = enumerate(read_text(file).split("\n"), 1)
     prompts += [
       _prompt_of(line, f"{file}, line {number}") for number, line in lines if line.strip()
     ]
   if not prompts and not sys.stdin.isatty():
-    prompts = [text] if (text := sys.stdin.read().rstrip("\n")) else []
+    text = sys.stdin.read().removeprefix(BYTE_ORDER_MARK).rstrip("\n")
+    prompts = [text] if text else []
   if not prompts:
     raise ValueError('no prompt: give --prompt="...", --prompts=file.jsonl, or text on stdin')
   return prompts
@@ -28,9 +29,10 @@ def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
 
 def _prompt_of(line: str, where: str) -> str:
   try:
-    return "".join([json.loads(line)["prompt"]])  # a TypeError for anything but text
-  except (json.JSONDecodeError, KeyError, TypeError):
+    prompt = "".join([parse_json(line, where)["prompt"]])  # a TypeError for anything but text
+  except (ValueError, KeyError, TypeError):
     raise ValueError(f'{where}: not {{"prompt": "..."}}') from None
+  return whole_text(prompt, where)
 
 
 def formatted(prompts: list[str], tokenizer: Tokenizer, prompt_format: str) -> list:

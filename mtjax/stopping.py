@@ -1,59 +1,167 @@
-"""Stop strings inside one XLA program: a finite automaton over tokens."""
+"""Stop strings: a finite automaton over tokens inside an XLA program, and a scan outside of it."""
 
-from collections.abc import Sequence
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
+# A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without any.
+SPECIAL = 256
+_STAY = 256  # column of the automaton's table for symbols that no word holds
+
+Word = tuple[int, ...]
+Partial = Mapping[Word, int]  # what is missing of words that have begun, and where they began
+
+
+@dataclasses.dataclass(frozen=True)
+class StopWords:
+  """Stop strings as words over symbols.
+
+  A string that holds the spelling of a special token is two words: its bytes, as a model may write
+  the spelling in ordinary tokens, and one with the token itself as a symbol. A special token that a
+  word does not ask for is read over, as it does not show in the text.
+  """
+
+  words: tuple[Word, ...]
+
+  @classmethod
+  def of(cls, stops: Sequence[str | bytes], special: Mapping[str, int]) -> "StopWords":
+    """The words of `stops`, given the spelling and id of each special token.
+
+    Raises ValueError for an empty stop string.
+    """
+    texts = [stop.encode() if isinstance(stop, str) else bytes(stop) for stop in stops]
+    if not texts or not all(texts):
+      raise ValueError("a stop string must hold at least one character")
+    ids = {spelling.encode(): index for spelling, index in special.items() if spelling}
+    return cls(tuple(dict.fromkeys([*map(tuple, texts), *(_with_ids(t, ids) for t in texts)])))
+
+  def follow(self, partial: Partial, symbol: int, place: int) -> dict[Word, int]:
+    """The words that have begun once `symbol` is read at `place`; one that ended is ()."""
+    after = dict(partial) if symbol >= SPECIAL else {}
+    for rest, start in (*partial.items(), *((word, place) for word in self.words)):
+      if rest[0] == symbol:
+        after[rest[1:]] = min(start, after.get(rest[1:], start))
+    return after
+
+
+def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
+  """`text` with a symbol in place of each spelling; of spellings in one place, the longest."""
+  if not ids:
+    return tuple(text)
+  spellings = b"|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
+  word: list[int] = []
+  for piece in re.split(b"(" + spellings + b")", text):
+    word += [SPECIAL + ids[piece]] if piece in ids else piece
+  return tuple(word)
+
+
+class StopScan:
+  """The text of one row up to its first stop string, as its symbols come.
+
+  What may turn out to be the beginning of a stop string is held back until it is not.
+  """
+
+  def __init__(self, stops: StopWords):
+    self._stops = stops
+    self._partial: dict[Word, int] = {}
+    self._held = bytearray()  # the last bytes read
+    self._read = 0  # bytes so far
+    self._stopped = False
+
+  def feed(self, symbols: Iterable[int]) -> bytes:
+    """The text that is certain now."""
+    for symbol in symbols:
+      if self._stopped:
+        return b""
+      self._partial = self._stops.follow(self._partial, symbol, self._read)
+      if symbol < SPECIAL:
+        self._held.append(symbol)
+        self._read += 1
+      if () in self._partial:
+        out = self._release(self._partial[()])
+        self._stopped = True
+        self._held.clear()
+        return out
+    return self._release(min(self._partial.values(), default=self._read))
+
+  def finish(self) -> bytes:
+    """What was held back, as nothing follows."""
+    return self._release(self._read)
+
+  def _release(self, end: int) -> bytes:
+    count = max(len(self._held) - (self._read - end), 0)
+    out = bytes(self._held[:count])
+    del self._held[:count]
+    return out
+
 
 @struct.dataclass
 class StopStrings:
-  """Where a row is in its stop strings (Aho-Corasick over bytes, one step a token).
+  """Where a row is in its stop strings (Aho-Corasick over symbols, one step a token).
 
-  A string is found however the tokenizer cut it: the automaton reads each token's bytes. State 0
-  is the start; a token during which a string ends leads to state -1.
+  A string is found however the tokenizer cut it: the automaton reads each token's symbols. State 0
+  is the start; a token during which a string ends leads to state -1. The last column is for ids
+  past the vocabulary, which stand for nothing.
   """
 
-  step: Int[Array, "Q V"]
+  step: Int[Array, "Q V+1"]
 
   def advance(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
     known = jnp.minimum(token, self.step.shape[1] - 1)
     return jnp.where(state < 0, state, self.step[jnp.maximum(state, 0), known])
 
   @classmethod
-  def compile(cls, stops: Sequence[str | bytes], token_bytes: Sequence[bytes]) -> "StopStrings":
+  def compile(
+    cls,
+    stops: Sequence[str | bytes],
+    token_bytes: Sequence[bytes],
+    special: Mapping[str, int] | None = None,
+  ) -> "StopStrings":
     """The automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
 
-    O(states * V * longest token) once, on the host. Raises ValueError for an empty stop string.
+    `special` has the id of each special token by its spelling: a stop string that holds one is
+    found where the model writes that token. O(states * V * longest token) once, on the host.
+    Raises ValueError for an empty stop string.
     """
-    words = [stop.encode() if isinstance(stop, str) else bytes(stop) for stop in stops]
-    if not words or not all(words):
-      raise ValueError("a stop string must hold at least one character")
-    by_byte = _aho_corasick(words)
-    longest = max(map(len, token_bytes))
-    padded = np.full((len(token_bytes), longest), 256, np.int32)
+    by_symbol, column = _automaton(StopWords.of(stops, special or {}))
+    longest = max(1, *map(len, token_bytes))
+    padded = np.full((len(token_bytes) + 1, longest), _STAY, np.int32)
     for index, piece in enumerate(token_bytes):
-      padded[index, : len(piece)] = np.frombuffer(piece, np.uint8)
-    state = np.broadcast_to(np.arange(len(by_byte))[:, None], (len(by_byte), len(padded)))
-    for column in padded.T:
-      state = np.where(state < 0, state, by_byte[state, column])
+      if piece:
+        padded[index, : len(piece)] = np.frombuffer(piece, np.uint8)
+      else:
+        padded[index, 0] = column.get(SPECIAL + index, _STAY)
+    state = np.broadcast_to(np.arange(len(by_symbol))[:, None], (len(by_symbol), len(padded)))
+    for symbols in padded.T:
+      state = np.where(state < 0, state, by_symbol[state, symbols])
     return cls(jnp.asarray(state, jnp.int32))
 
 
-def _aho_corasick(words: list[bytes]) -> np.ndarray:
-  """[states, 257] transitions by byte; byte 256 stays put; -1 accepts."""
-  prefixes = sorted({word[:end] for word in words for end in range(len(word))}, key=len)
-  index = {prefix: state for state, prefix in enumerate(prefixes)}
-  table = np.zeros((len(prefixes), 257), np.int32)
-  for prefix, state in index.items():
-    table[state, 256] = state
-    for byte in range(256):
-      text = prefix + bytes([byte])
-      if any(text.endswith(word) for word in words):
-        table[state, byte] = -1
-      else:
-        suffix = next(text[i:] for i in range(len(text) + 1) if text[i:] in index)
-        table[state, byte] = index[suffix]
-  return table
+def _automaton(stops: StopWords) -> tuple[np.ndarray, dict[int, int]]:
+  """[states, columns] transitions, and the column of each symbol that a word holds.
+
+  A state is a set of words that have begun. Column _STAY stays put, -1 accepts, and a byte that no
+  word holds leads back to the start.
+  """
+  symbols = sorted({symbol for word in stops.words for symbol in word})
+  special = [symbol for symbol in symbols if symbol >= SPECIAL]
+  column = {symbol: symbol for symbol in symbols if symbol < SPECIAL}
+  column |= {symbol: _STAY + 1 + place for place, symbol in enumerate(special)}
+  index: dict[frozenset[Word], int] = {frozenset(): 0}
+  rows = []
+  for state in (waiting := [frozenset()]):
+    row = np.zeros(_STAY + 1 + len(special), np.int32)
+    row[_STAY] = index[state]
+    for symbol in symbols:
+      after = frozenset(stops.follow(dict.fromkeys(state, 0), symbol, 0))
+      if () not in after and after not in index:
+        index[after] = len(index)
+        waiting.append(after)
+      row[column[symbol]] = -1 if () in after else index[after]
+    rows.append(row)
+  return np.stack(rows), column

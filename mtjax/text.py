@@ -62,9 +62,9 @@ class TextModel:
         on_finish(self._completions(prompts, stop, generation), generation)
 
     rounds = decode.stream(self.model, self.params, on_finish=finished, **arguments)
-    return self._pieces(rounds, [_Row(self.tokenizer, stop) for _ in prompts])
+    return self._pieces(rounds, [TextStream(self.tokenizer, stop) for _ in prompts])
 
-  def _pieces(self, rounds, rows: list["_Row"]) -> Iterator[list[str]]:
+  def _pieces(self, rounds, rows: list[TextStream]) -> Iterator[list[str]]:
     for new in rounds:
       pieces = [row.feed(tokens) for row, tokens in zip(rows, new, strict=True)]
       if any(pieces):
@@ -76,49 +76,19 @@ class TextModel:
   def _arguments(self, prompts, stop, settings) -> dict:
     encode = self.tokenizer.encode
     ids = [encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
-    automaton = StopStrings.compile(stop, self.tokenizer.token_bytes()) if stop else None
-    return {"prompts": ids, "stop": automaton, "eos": self.tokenizer.eos_ids, **settings}
+    automaton = None
+    if stop:
+      tokenizer = self.tokenizer
+      automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
+    # A tokenizer may have end tokens that the model has not: it never writes those.
+    eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
+    return {"prompts": ids, "stop": automaton, "eos": eos, **settings}
 
   def _completions(self, prompts, stop, generation) -> list[Completion]:
     out = []
     for prompt, ids, finish in zip(prompts, generation.tokens, generation.finish, strict=True):
-      row = _Row(self.tokenizer, stop)
+      row = TextStream(self.tokenizer, stop)
       text = row.feed(ids) + row.finish()
       shown = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
       out.append(Completion(shown, text, ids, finish))
     return out
-
-
-class _Row:
-  """The text of one row as its tokens come: nothing that a later token can change or cut.
-
-  Not `Tokenizer.decode`: SentencePiece tokenizers drop the space that a text begins with, and a
-  continuation needs it.
-  """
-
-  def __init__(self, tokenizer: Tokenizer, stop: Sequence[str]):
-    self._stream, self._stop = TextStream(tokenizer), stop
-    self._waiting = ""  # may be the beginning of a stop string
-    self._stopped = False
-
-  def feed(self, tokens: Sequence[int]) -> str:
-    return self._take(self._stream.feed(tokens))
-
-  def finish(self) -> str:
-    piece = self._take(self._stream.finish())
-    rest, self._waiting = self._waiting, ""
-    return piece + rest
-
-  def _take(self, new: str) -> str:
-    if self._stopped:
-      return ""
-    text = self._waiting + new
-    ends = [text.index(word) for word in self._stop if word in text]
-    if ends:
-      self._stopped, self._waiting = True, ""
-      return text[: min(ends)]
-    held = max(
-      (n for word in self._stop for n in range(1, len(word)) if text.endswith(word[:n])), default=0
-    )
-    self._waiting = text[len(text) - held :]
-    return text[: len(text) - held]

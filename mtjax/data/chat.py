@@ -1,88 +1,84 @@
-"""Chat templates of imported models, rendered in a sandbox."""
+"""Chat templates of imported models: messages as the text that a model was trained on."""
 
-import datetime
-import json
-from collections.abc import Sequence
+import importlib.util
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from mtjax.data import templates
+from mtjax.data.special_tokens import CONFIG, read_special_tokens
+from mtjax.data.text_files import read_object, read_text, whole_text
+
+# Names of a message's reasoning; templates read the first, some the second.
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 def apply_chat_template(
   messages: Sequence[dict[str, Any]], folder: str | Path, **variables: Any
 ) -> str:
-  """The conversation as the text that the model in `folder` was trained on.
+  """Returns the conversation as the text that the model in `folder` was trained on.
 
-  `messages` are {"role": ..., "content": ...}; `variables` are seen by the template, among them
-  add_generation_prompt (True unless given). The template is chat_template.jinja, or chat_template
-  in tokenizer_config.json or chat_template.json. It runs in a sandbox: it can neither change what
-  it is given nor reach Python. Raises FileNotFoundError when the folder has no template,
-  ValueError when the template refuses the messages.
+  `messages` are {"role": ..., "content": ...}. A key whose value is None counts as missing, and
+  reasoning under one of its names is given under the others, as in transformers 5. `variables` are
+  seen by the template, among them add_generation_prompt (True unless given), tools and documents
+  (None unless given), and the special tokens that the folder's files name. The template is
+  chat_template.jinja, or chat_template in tokenizer_config.json or chat_template.json; of several
+  the default, or with tools the one named tool_use.
+
+  It runs in a sandbox in a process of its own, with limits of time, memory and length
+  (`mtjax.data.templates.LIMITS`): it can neither change what it is given nor reach Python. Raises
+  FileNotFoundError when the folder has no template, ValueError that names the template's file when
+  it refuses the messages, fails or goes past a limit, and ImportError without jinja2.
   """
-  try:
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-  except ImportError:
-    raise ImportError("chat templates need jinja2: pip install mtjax[hf]") from None
-
+  if importlib.util.find_spec("jinja2") is None:
+    raise ImportError("chat templates need jinja2: pip install mtjax[hf]")
   folder = Path(folder)
-  config = _json(folder / "tokenizer_config.json")
-  environment = ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-  )
-  environment.filters["tojson"] = _tojson
-  functions: dict[str, Any] = dict(raise_exception=_refuse, strftime_now=_now)
-  names = ("bos_token", "eos_token", "pad_token", "unk_token")
-  special = {name: token for name in names if (token := named_token(config, name)) is not None}
+  file, template = _template(folder, has_tools=variables.get("tools") is not None)
+  given = {
+    **read_special_tokens(folder).named,
+    "tools": None,
+    "documents": None,
+    "add_generation_prompt": True,
+    "messages": [_message(message) for message in messages],
+    **variables,
+  }
   try:
-    return environment.from_string(_template(folder, config)).render(
-      **{
-        **functions,
-        **special,
-        "add_generation_prompt": True,
-        "messages": list(messages),
-        **variables,
-      }
-    )
-  except jinja2.TemplateError as error:
-    raise ValueError(f"the chat template of {str(folder)!r} refused: {error}") from None
+    return templates.renderer().render(template, given)
+  except templates.Unrenderable as error:
+    raise ValueError(f"the chat template in {str(file)!r} refused: {error}") from None
 
 
-def named_token(config: dict[str, Any], name: str) -> str | None:
-  """The text of a special token in tokenizer_config.json, which has two ways to write it."""
-  value = config.get(name)
-  return value["content"] if isinstance(value, dict) else value
+def _message(message: Any) -> dict[str, Any]:
+  if not isinstance(message, Mapping):
+    raise ValueError(f'a message must be {{"role": ..., "content": ...}}, got {message!r:.80}')
+  known = {key: value for key, value in message.items() if value is not None}
+  reasoning = next((known[name] for name in _REASONING if name in known), None)
+  if reasoning is None:
+    return known
+  return {"thinking": reasoning, **known, "reasoning_content": reasoning}
 
 
-def _template(folder: Path, config: dict[str, Any]) -> str:
-  file = folder / "chat_template.jinja"
-  if file.is_file():
-    return file.read_text(encoding="utf-8")
-  template = config.get("chat_template") or _json(folder / "chat_template.json").get(
-    "chat_template"
-  )
-  if isinstance(template, list):
-    template = {each["name"]: each["template"] for each in template}.get("default")
-  if not template:
-    raise FileNotFoundError(f"{str(folder)!r} has no chat template; give the model plain text")
-  return template
+def _template(folder: Path, *, has_tools: bool) -> tuple[Path, str]:
+  """The file that the template is in, and the template."""
+  own = folder / "chat_template.jinja"
+  if own.is_file():
+    return own, read_text(own)
+  for file in (folder / CONFIG, folder / "chat_template.json"):
+    found = read_object(file).get("chat_template")
+    if isinstance(found, list):
+      found = _one_of(found, file, has_tools)
+    if found and not isinstance(found, str):
+      raise ValueError(f"{file}: chat_template must be text, got {found!r:.80}")
+    if found:
+      return file, whole_text(found, str(file))
+  raise FileNotFoundError(f"{str(folder)!r} has no chat template; give the model plain text")
 
 
-def _tojson(value: Any, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-  # Not jinja2's own filter: that one escapes for HTML.
-  return json.dumps(
-    value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
-  )
-
-
-def _now(form: str) -> str:
-  return datetime.datetime.now().strftime(form)
-
-
-def _refuse(message: str) -> None:
-  import jinja2
-
-  raise jinja2.TemplateError(message)
-
-
-def _json(path: Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _one_of(several: list[Any], file: Path, has_tools: bool) -> Any:
+  try:
+    by_name = {each["name"]: each["template"] for each in several}
+  except (TypeError, KeyError):
+    raise ValueError(
+      f'{file}: chat_template must be text, or a list of {{"name": ..., "template": ...}}'
+    ) from None
+  return by_name.get("tool_use" if has_tools and "tool_use" in by_name else "default")

@@ -3,7 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-TOKENIZER_FILES = ("tokenizer*", "config.json", "generation_config.json", "chat_template*")
+TOKENIZER_FILES = (
+  "tokenizer*",
+  "special_tokens_map.json",
+  "added_tokens.json",
+  "config.json",
+  "generation_config.json",
+  "chat_template*",
+)
 # Not *.safetensors: some repositories hold their weights a second time, in another layout.
 MODEL_FILES = (*TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json")
 

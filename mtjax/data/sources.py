@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from mtjax.data.text_files import UNREADABLE
+from mtjax.data.text_files import UNREADABLE, parse_json, whole_text
 
 BUILTIN = ("tinyshakespeare",)
 _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
@@ -156,7 +156,7 @@ def _builtin(source: Source) -> Path:
 def _read(path: Path, source: Source) -> Iterator[str]:
   try:
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-      content = file.read().decode("utf-8")
+      content = file.read().decode("utf-8-sig")
   except UNREADABLE as error:
     raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from None
   if ".jsonl" in path.suffixes:
@@ -174,10 +174,7 @@ def _read(path: Path, source: Source) -> Iterator[str]:
 
 
 def _of_json(line: str, text_key: str, where: str) -> str:
-  try:
-    record = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise ValueError(f"{where}: not JSON ({error})") from None
+  record = parse_json(line, where)
   if not isinstance(record, dict):
     raise ValueError(f"{where}: not an object with keys")
   return text_of(record, text_key, where)
@@ -191,4 +188,4 @@ def text_of(record: dict[str, Any], text_key: str, where: str) -> str:
     raise ValueError(f"{where}: no key {error}; there is: {', '.join(map(str, record))}") from None
   if not isinstance(text, str):
     raise ValueError(f"{where}: {text_key!r} holds {type(text).__name__}, not text")
-  return text
+  return whole_text(text, where)

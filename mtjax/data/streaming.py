@@ -1,27 +1,35 @@
-"""Text that grows token by token: whole characters, each once."""
+"""Text that grows token by token: whole characters, each once, up to a stop string."""
 
 import codecs
 from collections.abc import Sequence
 
 from mtjax.data.tokenizers import Tokenizer
+from mtjax.stopping import SPECIAL, StopScan, StopWords
 
 
 class TextStream:
   """Feeds tokens, gives text; a character whose bytes are not all there yet waits for the rest.
 
-  The pieces of a byte-level tokenizer's stream joined are `decode` of all its tokens. Bytes that
-  can be no UTF-8 become U+FFFD, as in `decode`.
+  Without stop strings, the pieces of a byte-level tokenizer's stream joined are `decode` of all its
+  tokens. (A SentencePiece tokenizer's `decode` drops the space that a text begins with, which a
+  continuation needs.) Bytes that can be no UTF-8 become U+FFFD, as in `decode`. With them, the text
+  ends before the first, and what may be the beginning of one waits too.
   """
 
-  def __init__(self, tokenizer: Tokenizer):
+  def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
     self._bytes = tokenizer.token_bytes()
     self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    self._scan = StopScan(StopWords.of(stop, tokenizer.special_tokens())) if stop else None
 
   def feed(self, ids: Sequence[int]) -> str:
     """The text that these tokens complete; ids past the vocabulary stand for nothing."""
-    known = (self._bytes[token] for token in ids if token < len(self._bytes))
-    return self._decoder.decode(b"".join(known))
+    known = (token for token in ids if token < len(self._bytes))
+    if self._scan is None:
+      return self._decoder.decode(b"".join(self._bytes[token] for token in known))
+    symbols = (s for token in known for s in self._bytes[token] or (SPECIAL + token,))
+    return self._decoder.decode(self._scan.feed(symbols))
 
   def finish(self) -> str:
-    """What waited: nothing, or U+FFFD for a character that was cut."""
-    return self._decoder.decode(b"", final=True)
+    """What waited: the beginning of a stop string, or U+FFFD for a character that was cut."""
+    rest = b"" if self._scan is None else self._scan.finish()
+    return self._decoder.decode(rest, final=True)

@@ -10,18 +10,19 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 def token_bytes(settings: dict[str, Any], tokenizer, vocab_size: int) -> tuple[bytes, ...]:
   """Bytes of every id in running text; b"" for special tokens and ids without a token.
 
-  `settings` is the content of the tokenizer.json that `tokenizer` was made from. Two families are
+  `settings` is the content of the tokenizer.json that `tokenizer` was made from, before tokens
+  were added to it. Two families are
   known by their decoder: byte-level (GPT-2, Llama 3, Qwen) writes a byte as a printable letter;
   the SentencePiece kind (Llama 2, Gemma, Mistral) writes a space as U+2581 and odd bytes as
   <0x0A>. A tokenizer of neither kind stands for its tokens' own text.
   """
   to_bytes = _byte_level if _has_byte_level(settings) else _sentencepiece
-  added = {token["id"]: token for token in settings.get("added_tokens", [])}
+  added = tokenizer.get_added_tokens_decoder()
   out = []
   for index in range(vocab_size):
     if index in added:
       token = added[index]
-      out.append(b"" if token["special"] else token["content"].encode())
+      out.append(b"" if token.special else token.content.encode())
     else:
       piece = tokenizer.id_to_token(index)
       out.append(b"" if piece is None else to_bytes(piece))

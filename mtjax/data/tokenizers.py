@@ -1,5 +1,6 @@
 """Text to token ids and back: bytes, the bundled BPE, and tokenizers of imported models."""
 
+import codecs
 import functools
 import hashlib
 import json
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mtjax.data import token_bytes as token_bytes_lib
-from mtjax.data.chat import apply_chat_template, named_token
+from mtjax.data.chat import apply_chat_template
 from mtjax.data.hub import local_folder
+from mtjax.data.special_tokens import DeclaredToken, read_special_tokens
+from mtjax.data.text_files import read_object, whole_text
 
 # Names of the end token where no file beside the tokenizer says which one it is.
 _USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
@@ -42,6 +45,10 @@ class Tokenizer(Protocol):
     """What each id stands for in running text; special tokens stand for nothing."""
     ...
 
+  def special_tokens(self) -> dict[str, int]:
+    """The id of each special token that has a spelling, by it; `encode` finds them in prompts."""
+    ...
+
   def fingerprint(self) -> str:
     """A hash that tells apart tokenizers that give different ids."""
     ...
@@ -57,16 +64,19 @@ class ByteTokenizer:
   mask_token: str | None = None
 
   def encode(self, text: str) -> list[int]:
-    return list(text.encode())
+    return list(whole_text(text, "the prompt").encode())
 
   def encode_documents(self, texts: Sequence[str]) -> list[bytes]:
-    return [text.encode() for text in texts]
+    return [whole_text(text, "a document").encode() for text in texts]
 
   def decode(self, ids: Sequence[int]) -> str:
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
 
   def token_bytes(self) -> list[bytes]:
     return [bytes([i]) for i in range(256)] + [b"", b""]
+
+  def special_tokens(self) -> dict[str, int]:
+    return {}
 
   def fingerprint(self) -> str:
     return "bytes"
@@ -75,9 +85,14 @@ class ByteTokenizer:
 class BpeTokenizer:
   """A file of the `tokenizers` library, with what files beside it say about special tokens.
 
-  `file` is a tokenizer.json, alone or in the folder of an imported model. bos_id, eos_id and
-  pad_id come from tokenizer_config.json or config.json beside it, else from usual names; without
-  a begin or padding token the end token serves. Raises FileNotFoundError or ValueError.
+  `file` is a tokenizer.json, alone or in the folder of an imported model. Tokens that only the
+  files beside it declare are added as transformers adds them (see
+  `mtjax.data.special_tokens.read_special_tokens`). eos_id, bos_id and pad_id are the tokens that
+  those files name; eos_ids has those of generation_config.json and config.json too, and a usual
+  name where no file names one. Without a begin or padding token the end token serves.
+
+  Raises FileNotFoundError, and ValueError that names the file for one that cannot be read, and for
+  an added token that would get another id than its file says.
   """
 
   def __init__(self, file: str | Path):
@@ -86,7 +101,7 @@ class BpeTokenizer:
     file = Path(file)
     if not file.is_file():
       raise FileNotFoundError(f"there is no tokenizer {str(file)!r}")
-    content = file.read_bytes()
+    content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
       self._prompts = tokenizers.Tokenizer.from_buffer(content)
       self._text = tokenizers.Tokenizer.from_buffer(content)
@@ -98,9 +113,14 @@ class BpeTokenizer:
       each.no_truncation()
     self._text.encode_special_tokens = True
     self._settings = json.loads(content)
-    self._hash = hashlib.sha256(content).hexdigest()
     self.file = file
     self._folder = file.parent
+    special = read_special_tokens(self._folder)
+    self._names = special.named
+    # A folder that adds nothing keeps the hash of its tokenizer.json.
+    for token in self._add(special.declared):
+      content += repr((token.content, sorted(token.flags.items()))).encode()
+    self._hash = hashlib.sha256(content).hexdigest()
     self.vocab_size = max(self._text.get_vocab(with_added_tokens=True).values()) + 1
     self.eos_ids = self._ends()
     self.eos_id = self.eos_ids[0]
@@ -109,7 +129,7 @@ class BpeTokenizer:
     if pad is None:
       pad = self._text.token_to_id("<|pad|>")
     self.pad_id = self.eos_id if pad is None else pad
-    self.mask_token = named_token(_json(self._folder / "tokenizer_config.json"), "mask_token")
+    self.mask_token = self._names.get("mask_token")
 
   @classmethod
   def bundled(cls) -> "BpeTokenizer":
@@ -118,15 +138,16 @@ class BpeTokenizer:
 
   def encode(self, text: str) -> list[int]:
     """With the tokens that the model expects around a prompt, such as a begin token."""
-    return self._prompts.encode(text).ids
+    return self._prompts.encode(whole_text(text, "the prompt")).ids
 
   def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-    codes = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+    texts = [whole_text(text, "a document") for text in texts]
+    codes = self._text.encode_batch_fast(texts, add_special_tokens=False)
     return [code.ids for code in codes]
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:
     """A conversation in the folder's chat template (see `apply_chat_template`)."""
-    text = apply_chat_template(messages, self._folder, **variables)
+    text = whole_text(apply_chat_template(messages, self._folder, **variables), "the conversation")
     # The template has written the special tokens itself.
     return self._prompts.encode(text, add_special_tokens=False).ids
 
@@ -135,6 +156,10 @@ class BpeTokenizer:
 
   def token_bytes(self) -> list[bytes]:
     return list(self._token_bytes)
+
+  def special_tokens(self) -> dict[str, int]:
+    added = self._text.get_added_tokens_decoder()
+    return {token.content: index for index, token in added.items() if token.special}
 
   def fingerprint(self) -> str:
     return self._hash
@@ -148,8 +173,7 @@ class BpeTokenizer:
     own = self._special("eos")
     ids = [] if own is None else [own]
     for name in ("generation_config.json", "config.json"):
-      value = _json(self._folder / name).get("eos_token_id")
-      ids += value if isinstance(value, list) else [] if value is None else [value]
+      ids += _end_ids(self._folder / name)
     ids = [i for i in dict.fromkeys(ids) if i < self.vocab_size]
     if not ids:
       ids = [i for i in map(self._text.token_to_id, _USUAL_ENDS) if i is not None][:1]
@@ -161,8 +185,30 @@ class BpeTokenizer:
     return tuple(ids)
 
   def _special(self, name: str) -> int | None:
-    token = named_token(_json(self._folder / "tokenizer_config.json"), f"{name}_token")
+    token = self._names.get(f"{name}_token")
     return None if token is None else self._text.token_to_id(token)
+
+  def _add(self, declared: Sequence[DeclaredToken]) -> list[DeclaredToken]:
+    """Adds the declared tokens that tokenizer.json does not have as added tokens; returns those."""
+    import tokenizers
+
+    known = {token.content for token in self._text.get_added_tokens_decoder().values()}
+    added = []
+    for token in declared:
+      if not token.content or token.content in known:
+        continue
+      before = self._text.token_to_id(token.content)
+      for each in (self._prompts, self._text):
+        each.add_tokens([tokenizers.AddedToken(token.content, **token.flags)])
+      index = self._text.token_to_id(token.content)
+      if before is None and token.id not in (None, index):
+        raise ValueError(
+          f"{token.file} says that {token.content!r} is token {token.id}; added to "
+          f"{str(self.file)!r}, it is token {index}: one of the two files is of another model"
+        )
+      known.add(token.content)
+      added.append(token)
+    return added
 
 
 def pieces_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[bytes]:
@@ -198,5 +244,10 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
   return BpeTokenizer(file)
 
 
-def _json(path: Path) -> dict[str, Any]:
-  return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+def _end_ids(file: Path) -> list[int]:
+  """What a model's file says of end tokens; a number below 0 means none."""
+  value = read_object(file).get("eos_token_id")
+  ids = value if isinstance(value, list) else [] if value is None else [value]
+  if not all(type(each) is int for each in ids):
+    raise ValueError(f"{file}: eos_token_id must be an id or a list of ids, got {value!r:.80}")
+  return [each for each in ids if each >= 0]

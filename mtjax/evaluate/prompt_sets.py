@@ -1,11 +1,10 @@
 """Public prompt sets by name, from the files their authors publish: what speed is measured on."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtjax.data.text_files import read_text
+from mtjax.data.text_files import parse_json, read_text
 
 Record = dict[str, Any]
 
@@ -93,7 +92,7 @@ def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
   for file in tests or files:
     for number, line in enumerate(read_text(file).split("\n"), 1):
       try:
-        text = of_record(json.loads(line)) if line.strip() else ""
+        text = of_record(parse_json(line, str(file))) if line.strip() else ""
       except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
       if text.strip():

@@ -3,10 +3,14 @@
 import jax
 import pytest
 
+from mtjax import decode
+from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import ByteTokenizer
+from mtjax.draft import PromptLookup
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling import Sampling
-from mtjax.text import TextModel, _Row
+from mtjax.speculative import Speculative
+from mtjax.text import TextModel
 
 WARM = Sampling(temperature=1.0)
 
@@ -41,7 +45,7 @@ def test_pieces_of_any_size_make_up_the_text_before_a_stop(given, stop, shown, s
   tokens = list(given.encode())
   if stop == ("abc", "b"):
     tokens = tokens[:2]  # decoding ends with the token in which the first stop string ends
-  assert pieces(_Row(ByteTokenizer(), stop), tokens, size) == shown
+  assert pieces(TextStream(ByteTokenizer(), stop), tokens, size) == shown
 
 
 def test_streamed_text_is_generated_text(text):
@@ -70,3 +74,50 @@ def test_every_end_token_of_the_tokenizer_ends_a_row(text):
   _, ended = TextModel(text.model, text.params, tokenizer).generate(["ab"], max_tokens=8)
   first = free.tokens[0].index(free.tokens[0][3])
   assert ended.tokens[0] == free.tokens[0][: first + 1] and ended.finish == ["eos"]
+
+
+class Spelled(ByteTokenizer):
+  """Bytes whose ids 256 and 257 can be written in a stop string."""
+
+  def special_tokens(self):
+    return {"<end>": 256, "<pad>": 257}
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 100])
+@pytest.mark.parametrize(
+  ("tokens", "stop", "shown"),
+  [
+    ([*b"ab", 257, *b"cd"], ("<pad>",), "ab"),
+    ([*b"ab", 257, *b"cd"], ("<end>",), "abcd"),
+    ([*b"ab", 257, *b"cd"], ("b<pad>c",), "a"),
+    ([*b"ab", 257, *b"cd"], ("bc",), "a"),
+    ([*b"ab", 257, *b"cd"], ("<pad>\n",), "abcd"),
+    ([*b"ab", 256, 257, *b"\ncd"], ("<end>\n",), "ab"),
+    ([*"ä".encode(), 257, *b"x"], ("<pad>",), "ä"),
+    ([*b"a<pad>b"], ("<pad>",), "a"),
+    ([*b"xyz"], ("xyz", "y"), "x"),  # whichever ends first
+  ],
+)
+def test_text_ends_before_a_special_token_that_is_a_stop(tokens, stop, shown, size):
+  assert pieces(TextStream(Spelled(), stop), tokens, size) == shown
+
+
+@pytest.mark.parametrize("method", [decode.Autoregressive(), Speculative(PromptLookup(length=3))])
+def test_a_row_ends_at_a_special_token_that_is_a_stop(text, method):
+  model = TextModel(text.model, text.params, Spelled())
+  settings = dict(max_tokens=8, eos=(), method=method, sampling=Sampling(logit_bias={257: 1e6}))
+  (completion,), _ = model.generate(["ab"], stop=["<pad>"], **settings)
+  assert (completion.text, completion.tokens, completion.finish) == ("", [257], "stop")
+  results = []
+  streamed = model.stream(
+    ["ab"], stop=["<pad>"], on_finish=lambda *r: results.append(r), **settings
+  )
+  assert list(streamed) == [] and results[0][0] == [completion]
+
+
+def test_end_tokens_that_the_model_cannot_write_are_harmless(text):
+  tokenizer = ByteTokenizer()
+  tokenizer.eos_ids = (256, 258)
+  settings = dict(max_tokens=4)
+  expected = text.generate(["ab"], **settings)[0]
+  assert TextModel(text.model, text.params, tokenizer).generate(["ab"], **settings)[0] == expected

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from mtjax.data.token_bytes import letters
+
 
 @pytest.fixture
 def folder(tmp_path):
@@ -21,3 +23,28 @@ def folder(tmp_path):
   with gzip.open(tmp_path / "qa.jsonl.gz", "wb") as file:
     file.write(lines.encode())
   return tmp_path
+
+
+@pytest.fixture
+def imported(tmp_path):
+  """Makes an imported model's folder: a byte-level tokenizer.json, and JSON files by their name.
+
+  Ids 0 to 255 are the bytes, `special` follow.
+  """
+  import tokenizers
+
+  def make(*special, **files):
+    made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters(), merges=[]))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(
+      add_prefix_space=False, use_regex=False
+    )
+    made.decoder = tokenizers.decoders.ByteLevel()
+    made.add_special_tokens(list(special))
+    folder = tmp_path / f"model{len(list(tmp_path.iterdir()))}"
+    folder.mkdir()
+    made.save(str(folder / "tokenizer.json"))
+    for name, content in files.items():
+      (folder / f"{name}.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+  return make

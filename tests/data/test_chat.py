@@ -69,6 +69,99 @@ def test_it_is_the_text_and_the_ids_of_transformers(folder):
   assert BpeTokenizer(folder / "tokenizer.json").encode_chat(MESSAGES) == ids
 
 
+# Templates that published models have the like of, and what transformers 5.24 prints for `TALK`.
+TALK = [
+  dict(role="user", content="hi"),
+  dict(role="assistant", content=None, reasoning="hm", tool_calls=None),
+]
+DIALECT = {
+  "{% for m in messages %}{% generation %}{{ m.role }}{% endgeneration %}{% endfor %}": (
+    "userassistant"
+  ),
+  "{% for m in messages %}a {%- generation -%} {{ m.role }} {%- endgeneration -%} b{% endfor %}": (
+    "auserbaassistantb"
+  ),
+  "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}": "21",
+  "{% if tools is not none %}T{% endif %}{% if documents != None %}D{% endif %}hi": "hi",
+  "{{ tools | tojson }} {{ documents is none }} {{ documents is defined }}": "null True True",
+  "{% for m in messages %}{{ m.content }}|{% endfor %}": "hi||",
+  "{{ messages[1].content is none }} {{ 'tool_calls' in messages[1] }}": "False False",
+  "{{ messages[1].reasoning_content }} {{ messages[1].thinking }} {{ messages[1].reasoning }}": (
+    "hm hm hm"
+  ),
+  "{{ bos_token }}{{ cls_token }}{{ sep_token }}{{ mask_token }}{{ image_token }}{{ boi }}": (
+    "<s><cls><sep><mask><img>"
+  ),
+  "{% set ns = namespace(n=1) %}{% set ns.n = ns.n + 1 %}{{ ns.n }} {{ dict(a=1) }}": "2 {'a': 1}",
+}
+
+
+@pytest.fixture
+def spoken(imported):
+  names = dict(bos_token="<s>", eos_token="</s>", cls_token="<cls>", mask_token="<mask>")
+  config = dict(names, sep_token=dict(content="<sep>", __type="AddedToken"), image_token="<img>")
+  return imported("<s>", "</s>", tokenizer_config=config)
+
+
+@pytest.mark.parametrize("template", DIALECT)
+def test_a_template_is_read_as_transformers_reads_it(spoken, template):
+  (spoken / "chat_template.jinja").write_text(template)
+  assert apply_chat_template(TALK, spoken) == DIALECT[template]
+
+
+@pytest.mark.parametrize("template", DIALECT)
+def test_transformers_reads_it_so(spoken, template):
+  transformers = pytest.importorskip("transformers", reason="PARITY=yes make test")
+  (spoken / "chat_template.jinja").write_text(template)
+  theirs = transformers.AutoTokenizer.from_pretrained(spoken)
+  assert theirs.apply_chat_template(TALK, tokenize=False) == DIALECT[template]
+
+
+def test_names_of_the_older_file_are_seen(imported):
+  folder = imported("<s>", special_tokens_map=dict(bos_token="<s>", eos_token=dict(content="</s>")))
+  (folder / "chat_template.jinja").write_text("\ufeff{{ bos_token }}hi{{ eos_token }}", "utf-8")
+  assert apply_chat_template([dict(role="user", content="hi")], folder) == "<s>hi</s>"
+
+
+def test_with_tools_the_template_for_tools_is_taken(folder):
+  write(folder, [dict(name=name, template=name) for name in ("default", "tool_use")])
+  assert apply_chat_template(MESSAGES, folder) == "default"
+  assert apply_chat_template(MESSAGES, folder, tools=[dict(name="f")]) == "tool_use"
+
+
+@pytest.mark.parametrize("template", [1, dict(default="x"), ["x"], [dict(name="default")]])
+def test_what_is_no_template_is_named(folder, template):
+  write(folder, template)
+  with pytest.raises(ValueError, match="tokenizer_config.json: chat_template must be text"):
+    apply_chat_template(MESSAGES, folder)
+
+
+@pytest.mark.parametrize("messages", [["hi"], [None], [dict(role="user", content=object())]])
+def test_messages_are_what_json_can_hold(folder, messages):
+  with pytest.raises(ValueError, match="a message must be|must be what JSON can hold"):
+    apply_chat_template(messages, folder)
+
+
+def test_half_a_character_is_refused(folder):
+  with pytest.raises(ValueError, match=r"the conversation: .* is U\+D83D"):
+    BpeTokenizer(folder / "tokenizer.json").encode_chat([dict(role="user", content="\ud83d")])
+
+
+@pytest.mark.parametrize(
+  "template",
+  [
+    "{% include 'x' %}",
+    "{{ 1 + 'a' }}",
+    "{{ 1 / 0 }}",
+    "{{ range | tojson }}",
+  ],
+)
+def test_whatever_fails_in_a_template_names_its_file(folder, template):
+  (folder / "chat_template.jinja").write_text(template)
+  with pytest.raises(ValueError, match=r"template in '.*chat_template\.jinja' refused: "):
+    apply_chat_template(MESSAGES, folder)
+
+
 def test_a_file_of_its_own_and_the_default_of_several_are_found(folder):
   several = [dict(name="tool", template="no"), dict(name="default", template="yes")]
   write(folder, several)

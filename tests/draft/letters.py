@@ -31,5 +31,8 @@ class Letters:
   def token_bytes(self) -> list[bytes]:
     return [piece.encode() for piece in self.pieces]
 
+  def special_tokens(self) -> dict[str, int]:
+    return {}
+
   def fingerprint(self) -> str:
     return repr(self.pieces)

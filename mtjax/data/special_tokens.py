@@ -1,0 +1,127 @@
+"""What the files beside a tokenizer.json say of special and added tokens."""
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtjax.data.text_files import read_object, whole_text
+
+CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+
+# The names that transformers knows, in its order, which decides the ids of tokens without one.
+_NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
+_KEYS = tuple(f"{name}_token" for name in _NAMES)
+_LISTS = ("extra_special_tokens", "additional_special_tokens")
+_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_INDEX = re.compile("[0-9]{1,9}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DeclaredToken:
+  """A token that tokenizer.json may lack."""
+
+  content: str
+  flags: Mapping[str, bool]  # of the tokenizers library's AddedToken
+  id: int | None  # None: the next one that is free
+  file: Path  # that declares it
+
+
+@dataclasses.dataclass(frozen=True)
+class SpecialTokens:
+  """The tokens of a folder by name, as chat templates see them, and those to add, in order."""
+
+  named: Mapping[str, str]  # "bos_token" and the like, among them names of the model's own
+  declared: tuple[DeclaredToken, ...]
+
+
+def read_special_tokens(folder: Path) -> SpecialTokens:
+  """Returns what the folder says, by the rules of transformers 5 (`_from_pretrained`).
+
+  With added_tokens_decoder, tokenizer_config.json speaks alone. Without it the folder is of an
+  older kind: names in special_tokens_map.json come before those in tokenizer_config.json, and
+  added_tokens.json declares tokens with their ids. A name whose token tokenizer.json lacks declares
+  it. Raises ValueError that names the file for what is none of these forms.
+  """
+  config = folder / CONFIG
+  content = read_object(config)
+  sources = [(config, content)]
+  older = "added_tokens_decoder" not in content
+  if older:
+    sources.append((folder / MAP, read_object(folder / MAP)))
+  named = {token: each for source in sources for token, each in _named(*source)}
+  listed = [each for source in sources for each in _listed(*source)]
+  special = {each.content for each in (*named.values(), *listed)}
+  with_ids = _of_added_tokens(folder / ADDED, special) if older else _of_decoder(config, content)
+  known = [name for name in _KEYS if name in named]
+  order = [*known, *(name for name in named if name not in known)]
+  declared = (*with_ids, *(named[name] for name in order), *listed)
+  return SpecialTokens(
+    {name: named[name].content for name in order}, tuple(_special_if(special, declared))
+  )
+
+
+def _named(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, DeclaredToken]]:
+  own = content.get(_LISTS[0])
+  for key, value in (content | (own if isinstance(own, dict) else {})).items():
+    expected = key in _KEYS or (isinstance(own, dict) and key in own)
+    other = key.endswith("_token") and (isinstance(value, str) or _has_content(value))
+    if value is not None and (expected or other):
+      yield key, _token(file, key, value)
+
+
+def _listed(file: Path, content: Mapping[str, Any]) -> list[DeclaredToken]:
+  key = next((key for key in _LISTS if content.get(key)), None)
+  value = content.get(key, []) if key else []
+  if isinstance(value, dict) and key == _LISTS[0]:
+    return []
+  if not isinstance(value, list):
+    raise ValueError(f"{file}: {key} must be a list of tokens, got {value!r}")
+  return [_token(file, str(key), each) for each in value]
+
+
+def _of_decoder(file: Path, content: Mapping[str, Any]) -> list[DeclaredToken]:
+  found = content["added_tokens_decoder"]
+  if not isinstance(found, dict) or not all(map(_INDEX.fullmatch, found)):
+    raise ValueError(f"{file}: added_tokens_decoder must map ids to tokens, got {found!r:.80}")
+  tokens = {
+    int(key): _token(file, f"added_tokens_decoder, {key}", token) for key, token in found.items()
+  }
+  return [dataclasses.replace(tokens[index], id=index) for index in sorted(tokens)]
+
+
+def _of_added_tokens(file: Path, special: set[str]) -> list[DeclaredToken]:
+  found = read_object(file)
+  if not all(type(index) is int and index >= 0 for index in found.values()):
+    raise ValueError(f"{file} must map tokens to ids, got {found!r:.80}")
+  return [
+    DeclaredToken(
+      whole_text(content, str(file)), dict(normalized=content not in special), index, file
+    )
+    for content, index in sorted(found.items(), key=lambda item: item[1])
+  ]
+
+
+def _special_if(special: set[str], tokens: tuple[DeclaredToken, ...]) -> Iterator[DeclaredToken]:
+  for token in tokens:
+    is_special = token.content in special or token.flags.get("special", False)
+    yield dataclasses.replace(token, flags={**token.flags, "special": is_special})
+
+
+def _has_content(value: Any) -> bool:
+  return isinstance(value, dict) and isinstance(value.get("content"), str)
+
+
+def _token(file: Path, key: str, value: Any) -> DeclaredToken:
+  """A token as text, or as the fields of an AddedToken."""
+  where = f"{file}, {key}"
+  if isinstance(value, str):
+    return DeclaredToken(whole_text(value, where), {}, None, file)
+  flags = {flag: value[flag] for flag in _FLAGS if flag in value} if _has_content(value) else None
+  if flags is None or not all(isinstance(flag, bool) for flag in flags.values()):
+    raise ValueError(
+      f'{file}: {key} must be a token\'s text, or {{"content": text}} with flags that are true or '
+      f"false, got {value!r:.80}"
+    )
+  return DeclaredToken(whole_text(value["content"], where), flags, None, file)

@@ -1,0 +1,126 @@
+"""The inner side of `renderer`: renders templates, one a line. Standard library and jinja2 only."""
+
+import datetime
+import functools
+import json
+import signal
+import sys
+from typing import Any
+
+import jinja2
+from jinja2 import ext, nodes, sandbox, utils
+
+_LONGEST_ERROR = 1000  # characters: a template writes its own errors
+
+
+class Generation(ext.Extension):
+  """{% generation %} .. {% endgeneration %} marks the words to train on: prints what is inside."""
+
+  tags = {"generation"}
+
+  def parse(self, parser):
+    line = next(parser.stream).lineno
+    body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+    # A scope of its own, as transformers has it: what is set inside is not seen outside.
+    return nodes.Scope(body).set_lineno(line)
+
+
+class Namespace(utils.Namespace):
+  """jinja2's namespace, without names that reach into Python."""
+
+  def __init__(*args, **values):
+    self, *rest = args  # a name may be "self"
+    found = dict(*rest, **values)
+    for name in found:
+      _check_name(name)
+    utils.Namespace.__init__(self, found)
+
+  def __setitem__(self, name, value):
+    _check_name(name)
+    utils.Namespace.__setitem__(self, name, value)
+
+
+def _check_name(name):
+  if isinstance(name, str) and name.startswith("_"):
+    raise jinja2.exceptions.SecurityError(f"a namespace cannot hold the name {name!r}")
+
+
+def _refuse(message):
+  raise jinja2.TemplateError(message)
+
+
+def _now(form):
+  return datetime.datetime.now().strftime(form)
+
+
+def _tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
+  # Not jinja2's own filter: that one escapes for HTML.
+  return json.dumps(
+    value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+  )
+
+
+@functools.lru_cache(maxsize=8)
+def compiled(template: str) -> jinja2.Template:
+  """The template, compiled in the environment that transformers gives chat templates."""
+  environment = sandbox.ImmutableSandboxedEnvironment(
+    trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
+  )
+  environment.filters["tojson"] = _tojson
+  environment.globals |= dict(namespace=Namespace, raise_exception=_refuse, strftime_now=_now)
+  return environment.from_string(template)
+
+
+def answer(line: bytes, longest: int) -> dict[str, Any]:
+  """{"text": ...}, or {"error": ...} that says why there is none."""
+  try:
+    request = json.loads(line)
+    text = compiled(request["template"]).render(**request["variables"])
+  except MemoryError:
+    raise
+  except jinja2.TemplateError as error:
+    return dict(error=f"{error}"[:_LONGEST_ERROR])
+  except RecursionError:
+    return dict(error="it calls itself too often")
+  except Exception as error:
+    return dict(error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+  if len(text) > longest:
+    return dict(error=f"it writes more than {longest} characters")
+  return dict(text=text)
+
+
+def _limit_memory(size: int) -> None:
+  try:
+    import resource
+  except ImportError:
+    return  # Windows
+  try:
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+  except (ValueError, OSError):
+    pass  # macOS has no limit of address space
+
+
+def main(seconds: int, memory: int, longest: int) -> None:
+  # An interrupt is for the other side, which ends this one if it waits for it.
+  signal.signal(signal.SIGINT, signal.SIG_IGN)
+  _limit_memory(memory)
+  # The other side keeps the time; this ends a loop that is left alone.
+  alarm = getattr(signal, "alarm", lambda seconds: None)
+  out = sys.stdout.buffer
+  out.write(b"ready\n")
+  out.flush()
+  for line in sys.stdin.buffer:
+    alarm(seconds)
+    try:
+      reply = json.dumps(answer(line, longest)).encode()
+    except MemoryError:
+      compiled.cache_clear()
+      reply = json.dumps(dict(error=f"it needs more than {memory >> 20} MiB of memory")).encode()
+    alarm(0)
+    out.write(reply + b"\n")
+    out.flush()
+
+
+if __name__ == "__main__":
+  main(*map(int, sys.argv[1:]))

@@ -17,14 +17,14 @@ from mtjax.optimum import audited
 from mtjax.presets import load_pretrained, make_method, run_settings, weights_for_decoding
 from mtjax.prompts import formatted, read_prompts
 from mtjax.report import comparison
-from mtjax.report.terminal import audit_table, counters_table
+from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.text import TextModel
 
 _CONFIG = launch.define_config()
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be given several times.")
 _PROMPTS = flags.DEFINE_string("prompts", None, 'JSON lines, each {"prompt": "..."}.')
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write texts, tokens, settings, counters.")
-_AUDIT = flags.DEFINE_bool("audit", False, "Acceptance beside the optimum, depth by depth.")
+_AUDIT = flags.DEFINE_bool("audit", False, "Acceptance beside the best that is possible, by depth.")
 _COMPARE = flags.DEFINE_list("compare", [], "Methods to run side by side; the first is the base.")
 
 
@@ -70,8 +70,8 @@ def _decode(config, text, inputs) -> dict:
   )
   console.print(counters_table(generation.counters))
   if audit is not None:
-    console.print(audit_table(audit.rows()))
-    record["audit"] = audit.rows()
+    record["audit"] = audit.report()
+    console.print(*audit_tables(record["audit"]))
   return dict(record, counters=generation.counters)
 
 

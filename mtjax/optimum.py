@@ -1,54 +1,82 @@
 """How good a verifier was, beside how good any could have been: an audit of a speculative run."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from mtjax.decode import Method
-from mtjax.draft import Context, host
+from mtjax.draft import Context, Drafter, host
+from mtjax.draft.model_tree_state import warm_rows
 from mtjax.speculative import Decision, Speculative
-from mtjax.types import Draft, DraftLaw
-from mtjax.verify import optimal_acceptance
+from mtjax.trees import Topology, chain
+from mtjax.types import Draft, DraftLaw, Exactness
+from mtjax.verify import VERIFIERS
+from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, optimum, path_bounds
+
+DEVIATIONS = 2.576  # of a normal distribution: 99 % of it are nearer to its mean
 
 
 @dataclasses.dataclass
 class Audit:
-  """Sums by depth, over all rows and rounds: of positions that were verified with a draft there."""
+  """What was accepted in each round, and estimates of what could have been.
+
+  `sampled`: how requests that sample draft. `node_wise`: whether the verifier judges each node by
+  what is known there alone, so that the optimum of 2502.18779 holds at every depth.
+  """
 
   height: int
+  sampled: Sampled
+  node_wise: bool
 
   def __post_init__(self):
-    self.positions, self.accepted = np.zeros(self.height, int), np.zeros(self.height, int)
-    self.optimum = np.zeros(self.height)
+    self.accepted: list[int] = []  # drafts, by round
+    self.bounds: list[Float[np.ndarray, "H L"]] = []  # `path_bounds`, by round
+    self.nodes: list[tuple[int, bool, float]] = []  # depth, accepted, optimum of nodes reached
 
-  def add(self, depth: int, accepted: bool, optimum: float) -> None:
-    self.positions[depth] += 1
-    self.accepted[depth] += accepted
-    self.optimum[depth] += optimum
+  def report(self) -> dict[str, Any]:
+    """Returns the numbers of `mtjax.report.terminal.audit_tables`.
 
-  def rows(self) -> list[dict[str, Any]]:
-    """One a depth that was reached: share accepted, the best expected share, and the difference."""
-    out = []
-    for depth in np.flatnonzero(self.positions):
-      count = self.positions[depth]
-      accepted, optimum = self.accepted[depth] / count, self.optimum[depth] / count
-      row = dict(depth=int(depth) + 1, positions=int(count), accepted=accepted, optimum=optimum)
-      out.append(row | dict(gap=optimum - accepted))
-    return out
+    paths: for each depth d the share of rounds with at least d accepted drafts, the bound of all
+    lossless verifiers (the smallest of `path_bounds` over levels and depths up to d), and the gap
+    between them with the half-width of its 99 % interval. The last row, of depth "all", is about
+    the number of accepted drafts. nodes, of node-wise verifiers: for each depth the share of nodes
+    of the path after which a draft was accepted, beside the node-wise optimum (2502.18779). grown:
+    whether trees grow with what was sampled, so that below depth 1 the bound says little.
+    """
+    paths, nodes = [], []
+    if self.accepted:
+      accepted = np.array(self.accepted)[:, None] > np.arange(self.height)
+      bounds = self._best_bounds()
+      deepest = int(np.flatnonzero(bounds.any(axis=0)).max(initial=-1)) + 1
+      for d in range(deepest):
+        paths.append(_row(d + 1, bounds[:, d], accepted[:, d], "bound"))
+      if deepest:
+        paths.append(_row("all", bounds.sum(axis=1), accepted.sum(axis=1), "bound"))
+    for d in sorted({depth for depth, *_ in self.nodes}):
+      found = np.array([node[1:] for node in self.nodes if node[0] == d], float)
+      nodes.append(_row(d + 1, found[:, 1], found[:, 0], "optimum"))
+    grown = self.sampled.law is not DraftLaw.DELTA and self.sampled.shape is None
+    return dict(paths=paths, nodes=nodes, grown=grown)
+
+  def _best_bounds(self) -> Float[np.ndarray, "rounds H"]:
+    """By depth, the column of the smallest mean: d accepted drafts are d - 1 as well."""
+    every = np.array(self.bounds)
+    means = every.mean(axis=0)
+    best = [np.unravel_index(means[: d + 1].argmin(), means.shape) for d in range(self.height)]
+    return np.stack([every[:, depth, level] for depth, level in best], axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class Audited(Speculative):
-  """`Speculative` that tells an `Audit` what was accepted and the optimum of 2502.18779 there.
+  """`Speculative` that tells an `Audit` what was accepted and what could have been.
 
-  method_params are (handle of a registered Audit, the drafter's). The optimum is the largest
-  acceptance of any lossless verifier at that node, given how many drafts of which law it had; for
-  DELTA drafts the law's mass on them, which every exact verifier reaches. Costs a pass over the
-  vocabulary on the host for every node of the path: for reports, not for speed.
+  method_params are (handle of a registered Audit, the drafter's). Passes all rows of V of drafts
+  that were sampled to the host and works on them there: for reports, not for speed.
   """
 
   def start(self, method_params, prompt, length, *, capacity, room):
@@ -59,48 +87,97 @@ class Audited(Speculative):
     context = Context(request, state.last, state.count, state.active, state.cache)
     draft, drafter = self.drafter.propose(of_drafter, state.method.drafter, context)
     decision = self.decide(model, params, request, state, draft)
-    _tell(handle, draft, decision, state.active)
+    sampled = warm_rows(request)
+    if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
+      best = jax.nn.one_hot(decision.law.argmax(-1), decision.law.shape[-1])
+      _tell(handle, draft, decision.replace(law=jnp.log(best)), state.active, sampled)
+    else:
+      _tell(handle, draft, decision, state.active, sampled)
     return self.keep(request, state, draft, drafter, decision)
 
 
 def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:
-  """A speculative method and its parameters as `Audited`, and the audit that its runs fill.
+  """Returns a speculative method and its parameters as `Audited`, and the audit that runs fill.
 
-  Raises ValueError for a method that is not exactly propose, verify, commit each round.
+  Raises ValueError for a method that is not exactly propose, verify, commit each round, and for
+  verifiers that are not lossless: no bound holds for them.
   """
   if type(method) is not Speculative:
     raise ValueError(
       f"only speculative methods have an optimum to compare with, not {type(method).__name__}"
     )
-  audit = Audit(method.drafter.height)
-  return Audited(method.drafter, method.verifier), (host.register(audit), params), audit
+  verifier = VERIFIERS[method.verifier]
+  if verifier.exactness is Exactness.APPROXIMATE:
+    raise ValueError(
+      f"{method.verifier} changes the distribution of the text, so no bound holds for what it "
+      "accepts; audit a lossless verifier"
+    )
+  drafter = method.drafter
+  sampled = Sampled(drafter.law, drafter.breadth, fixed_shape(drafter))
+  audit = Audit(drafter.height, sampled, node_wise=not verifier.whole_paths)
+  return Audited(drafter, method.verifier), (host.register(audit), params), audit
 
 
-def _tell(handle, draft: Draft, decision: Decision, active) -> None:
+def fixed_shape(drafter: Drafter) -> Topology | None:
+  """Returns the shape of all trees of a drafter, or None where it depends on what was sampled.
+
+  A chain may end early, for a reason that lies in the path itself. A drafter of trees of one shape
+  has it as its `topology`.
+  """
+  return chain(drafter.height) if drafter.breadth == 1 else getattr(drafter, "topology", None)
+
+
+def _row(depth, could, was, name) -> dict[str, Any]:
+  """Returns means, and their difference with its interval.
+
+  Given the past, a difference has a mean of at least 0: where all are 0 their sum is a martingale,
+  whose variance the sample's estimates. Two more rounds, of differences 1 and -1, keep a few rounds
+  from looking certain.
+  """
+  gaps = could - was
+  variance = (np.sum((gaps - gaps.mean()) ** 2) + 2) / gaps.size
+  row = {"depth": depth, "count": gaps.size, "accepted": float(was.mean())}
+  error = DEVIATIONS * math.sqrt(variance / gaps.size)
+  return row | {name: float(could.mean()), "gap": float(gaps.mean()), "error": error}
+
+
+def _tell(handle, draft: Draft, decision: Decision, active, sampled) -> None:
   tree, path = decision.tree, decision.verdict.path
-
-  def on_path(rows):
-    return jnp.take_along_axis(rows, path[:, :, None], axis=1)
-
-  p = jax.nn.softmax(on_path(decision.law), axis=-1)
-  q = p if draft.q is None else on_path(draft.q)
-  is_child = (tree.parent[:, None, :] == path[:, :, None]) & tree.valid[:, None, :]
+  law = jax.nn.log_softmax(decision.law, axis=-1)
+  row, above = jnp.arange(tree.token.shape[0])[:, None], jnp.maximum(tree.parent, 0)
+  p = jnp.exp(law[row, above, tree.token])
+  of_tree = (p, tree.token, tree.parent, tree.valid)
   count = jnp.where(active, decision.verdict.count, 0)
+  is_sampled = draft.law is not DraftLaw.DELTA and draft.q is not None
+  rows_of_v = (jnp.exp(law[row, path]), draft.q) if is_sampled else ()
 
-  def on_host(audit: Audit, p, q, is_child, token, count):
-    for row in range(len(count)):
-      for depth in range(count[row]):
-        drafts = token[row][is_child[row, depth]]
-        if drafts.size:
-          law = p[row, depth], q[row, depth], drafts
-          audit.add(depth, count[row] > depth + 1, _optimum(*law, draft.law))
+  def on_host(audit: Audit, count, path, sampled, p, token, parent, valid, *rows_of_v):
+    for row in np.flatnonzero(count):
+      drafts = token[row], parent[row], valid[row], p[row]
+      # Requests that do not sample draft the best tokens, whatever the drafter's scheme.
+      of_v = tuple(x[row] for x in rows_of_v) if sampled[row] else ()
+      _add(audit, int(count[row]), path[row], drafts, of_v)
     return np.int32(0)
 
   shape = jax.ShapeDtypeStruct((), jnp.int32)
-  host.call(on_host, shape, handle, p, q, is_child, tree.token, count)
+  host.call(on_host, shape, handle, count, path, sampled, *of_tree, *rows_of_v)
 
 
-def _optimum(p, q, drafts, law: DraftLaw) -> float:
-  if law is DraftLaw.DELTA:
-    return float(p[np.unique(drafts)].sum())
-  return optimal_acceptance(p, q, drafts.size, law)
+def _add(audit: Audit, count: int, path, drafts, of_v) -> None:
+  """One round of one row; `of_v`, of drafts that were sampled: p on the path and q, rows of V."""
+  token, parent, valid, p = drafts
+  paths = Paths.of_tree(*drafts)
+  children = [np.flatnonzero(valid & (parent == node)) for node in path[:count]]
+  audit.accepted.append(count - 1)
+  if of_v:
+    on_path, q = of_v
+    of_root = on_path[0], q, len(children[0])
+    audit.bounds.append(path_bounds(paths, audit.height, audit.sampled, *of_root))
+  else:
+    audit.bounds.append(exact_bounds(paths, audit.height))
+  for depth, below in enumerate(children if audit.node_wise else []):
+    if below.size:
+      best = float(p[below].sum())
+      if of_v:
+        best = optimum(on_path[depth], q[path[depth]], audit.sampled, below.size)
+      audit.nodes.append((depth, count > depth + 1, best))

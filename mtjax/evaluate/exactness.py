@@ -33,6 +33,7 @@ CHUNK = 2048  # drafts evaluated at once: one shape, one compilation
 class Emitted(NamedTuple):
   law: Float[np.ndarray, "pairs sequences"]  # of the first height + 1 tokens, in counting order
   tokens: Float[np.ndarray, " pairs"]  # emitted in one round on average, the last included
+  accepted: Float[np.ndarray, "pairs height"]  # probability of at least 1, 2, ... accepted drafts
 
 
 class Drafts(NamedTuple):
@@ -114,7 +115,11 @@ def emitted_by(
   np.add.at(mass, (drafts.pair[:, None, None], where), last)
   depth = np.asarray(draft.tree.depth)[:, :nodes]
   tokens = np.bincount(drafts.pair, (chance * (depth + 1)).sum(axis=1), minlength=pairs)
-  return Emitted(_continue(mass, p, height + 1), tokens)
+  accepted = np.empty((pairs, height))
+  for d in range(height):
+    share = np.where(depth > d, chance, 0).sum(axis=1)
+    accepted[:, d] = np.bincount(drafts.pair, share, minlength=pairs)
+  return Emitted(_continue(mass, p, height + 1), tokens, accepted)
 
 
 def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:

@@ -19,12 +19,24 @@ def counters_table(counters: Mapping[str, Any]) -> Table:
   return table
 
 
-def audit_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-  """`mtjax.optimum.Audit.rows`: acceptance at each depth beside the best that any rule reaches."""
-  table = Table("depth", "positions", "accepted", "optimum", "gap", box=box.SIMPLE_HEAD)
+def audit_tables(report: Mapping[str, Any]) -> list[Table]:
+  """Returns tables of `mtjax.optimum.Audit.report`: what was accepted beside the best possible."""
+  paths = _audit_table("drafts accepted per round", "rounds", "bound", report["paths"])
+  if report["grown"]:
+    paths.caption = "the tree grows with its samples: deeper than 1 the bound is loose"
+  nodes = _audit_table("drafts accepted after their parent", "nodes", "optimum", report["nodes"])
+  return [paths, nodes] if report["nodes"] else [paths]
+
+
+def _audit_table(title: str, count: str, best: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+  """Returns the share accepted, the best possible, and the gap with its 99 % interval."""
+  names = {"bound": "bound of all rules", "optimum": "node-wise optimum"}
+  columns = ("depth", count, "accepted", names[best], "gap, 99 %")
+  table = Table(*columns, title=title, box=box.SIMPLE_HEAD)
   for row in rows:
-    shares = (f"{row[name]:.3f}" for name in ("accepted", "optimum", "gap"))
-    table.add_row(str(row["depth"]), f"{row['positions']:,}", *shares)
+    shares = (f"{row[name]:.3f}" for name in ("accepted", best))
+    gap = f"{row['gap']:+.3f} ± {row['error']:.3f}"
+    table.add_row(str(row["depth"]), f"{row['count']:,}", *shares, gap)
   return table
 
 

@@ -56,6 +56,8 @@ class Verifier:
   paper: str
   needs_q: bool = True
   chains_only: str | None = None  # the reason, for a verifier that takes no trees
+  # Whether what is accepted at a node depends on drafts below it: paths are judged as wholes.
+  whole_paths: bool = False
 
   @functools.cached_property
   def decide(self):
@@ -98,8 +100,11 @@ VERIFIERS: dict[str, Verifier] = {
     ONE_DRAW,
     "2403.10444",
     chains_only="it judges one chain as a whole; use traversal, its form for trees",
+    whole_paths=True,
   ),
-  "traversal": Verifier(leaves_first(traversal), LOSSLESS, WITH | WITHOUT, "2505.12398"),
+  "traversal": Verifier(
+    leaves_first(traversal), LOSSLESS, WITH | WITHOUT, "2505.12398", whole_paths=True
+  ),
   # Without a default in its source other than the exact 1 and 1; these are ours.
   "threshold": Verifier(
     walk(threshold(single=0.5, cumulative=0.9)),

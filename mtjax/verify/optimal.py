@@ -1,19 +1,22 @@
 """The largest probability that any lossless verifier accepts one of n drafts at a position."""
 
-import math
-
 import numpy as np
 from jaxtyping import Float
 
 from mtjax.types import DraftLaw
+from mtjax.verify.race import Race
 
-SPACING = 1 / 12  # of the quadrature's nodes; errors stay below 1e-12
+SEGMENTS = 128  # prefixes evaluated at once in the search for the minimum
+TOLERANCE = 1e-11
 
 
 def optimal_acceptance(
   p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, law: DraftLaw
 ) -> float:
-  """Hu et al., Towards optimal multi-draft speculative decoding (2502.18779).
+  """Returns the node-wise optimum (Hu et al., Towards optimal multi-draft SD, 2502.18779).
+
+  It bounds the first draft of a path for every lossless rule, and later ones for rules that judge
+  each node for itself; rules that judge whole paths exceed it there (`mtjax.verify.path_bound`).
 
   Over all couplings of the emitted token i ~ p and the drafts x_1..x_n of `law`, the largest
   P(i is a draft). By duality it is 1 + min over sets H of P(H) - Q(H), where Q(H) is the
@@ -37,7 +40,7 @@ def optimal_acceptance(
   p, q = p[q > 0], q[q > 0]
   if law is DraftLaw.WITHOUT_REPLACEMENT and q.size <= n:
     return float(p.sum())  # everything that q can draw is drafted
-  ahead = np.argsort(-q / np.maximum(p, np.finfo(p.dtype).tiny), kind="stable")
+  ahead = np.argsort(-q / np.maximum(p, np.finfo(p.dtype).tiny))
   p, q = p[ahead], q[ahead]
   if law is DraftLaw.WITH_REPLACEMENT:
     inside = np.cumsum(q) ** n
@@ -46,7 +49,7 @@ def optimal_acceptance(
   elif n == 2:
     inside = _both_inside(q)
   else:
-    inside = _all_inside(q, n)
+    return float(1 + min(0.0, _smallest_gap(np.cumsum(q), np.cumsum(p), Race(q, n))))
   return float(1 + min(0.0, (np.cumsum(p) - np.minimum(inside, 1)).min()))
 
 
@@ -74,45 +77,24 @@ def _both_inside(q):
   return np.cumsum(q) - _outside(q) * np.cumsum(q / others)
 
 
-def _all_inside(q, n):
-  """Q(H) of every prefix for n draws, by an exponential race.
+def _smallest_gap(s, inside_p, race):
+  """min P(H) - Q(H) over the prefixes H, Q known where it is asked for.
 
-  Token i arrives after Exp(q_i); H's first n arrive before anything else with probability
-  1 - (1 - q(H)) int exp(-t) sum_{k<n} e_k(exp(q_i t) - 1, i in H) dt, with e_k the elementary
-  symmetric polynomials: cumulative sums along the prefix. The n - 1 largest q are kept out of
-  them, so that nothing overflows when they hold nearly all of q. t = exp(s - exp(-s)).
+  s = q(H). Along growing sets Q is convex as a function of q(H) (the paper's q-convexity), so that
+  between two prefixes it lies below its chord: prefixes that cannot have the minimum are never
+  evaluated.
   """
-  heavy = np.sort(_top(q, n - 1))
-  light = q.copy()
-  light[heavy] = 0
-  slowest = light.sum()  # the rate at which the integrand ends, by itself for accuracy
-  segment = np.searchsorted(heavy, np.arange(q.size), side="right")  # heavy tokens in the prefix
-  s = np.arange(-3.7, math.log(40 / slowest), SPACING)
-  times = np.exp(s - np.exp(-s))
-  weights = times * (1 + np.exp(-s)) * SPACING
-  total = np.zeros_like(q)
-  for t, weight in zip(times, weights, strict=True):
-    power = np.ones_like(q)
-    odds = np.expm1(light * t)
-    share = _heavy_shares(q[heavy], slowest, t, n)
-    for k in range(n):
-      total += weight * share[k][segment] * power
-      # e_(k+1) of a prefix: its last token with e_k of what is before it.
-      power = np.cumsum(odds * np.append(float(k == 0), power[:-1]))
-  return 1 - _outside(q) * total
-
-
-def _heavy_shares(heavy, light, t, n):
-  """[k, m]: what the first m heavy tokens make of e_k of the light ones, times exp(-t).
-
-  At most n - 1 - k of them have arrived by t, and none of the others, heavy or light.
-  """
-  out = np.zeros((n, heavy.size + 1))
-  arrived = np.zeros(n)
-  arrived[0] = 1.0
-  for m in range(heavy.size + 1):
-    out[:, m] = np.cumsum(arrived)[::-1] * math.exp(-t * (light + heavy[m:].sum()))
-    if m < heavy.size:
-      late = math.exp(-heavy[m] * t)
-      arrived = arrived * late - np.append(0.0, arrived[:-1]) * math.expm1(-heavy[m] * t)
-  return out
+  last = s.size - 1
+  cuts = np.searchsorted(s, np.linspace(0, s[-1], SEGMENTS))
+  cuts = np.unique(np.clip(np.concatenate([[0, last], race.heavy, cuts]), 0, last))
+  inside, open_ = race.all_inside(cuts), np.arange(s.size)
+  while True:
+    best = (inside_p[cuts] - np.minimum(inside, 1)).min()
+    lowest = inside_p[open_] - np.interp(s[open_], s[cuts], inside)
+    open_ = np.setdiff1d(open_[lowest < best - TOLERANCE], cuts, assume_unique=True)
+    if not open_.size:
+      return best
+    new = open_[:: -(-open_.size // SEGMENTS)]
+    order = np.argsort(np.append(cuts, new))
+    inside = np.append(inside, race.all_inside(new))[order]
+    cuts = np.append(cuts, new)[order]

@@ -11,6 +11,7 @@ from mtjax.trees import k_ary
 from mtjax.types import DraftLaw
 from mtjax.verify import VERIFIERS
 from mtjax.verify.optimal import optimal_acceptance
+from mtjax.verify.race import Race
 
 
 def random_pair(rng, vocab):
@@ -82,6 +83,46 @@ def test_a_large_vocabulary(law):
   assert found == sorted(found)
   other = optimal_acceptance(p, q, 3, DraftLaw.WITH_REPLACEMENT)
   assert found[2] == pytest.approx(other, abs=1e-4)
+
+
+@pytest.mark.parametrize("sharp", [0.05, 0.5, 5.0])
+def test_the_search_finds_the_minimum_over_all_prefixes(sharp):
+  rng = np.random.default_rng(4)
+  p, q = (rng.dirichlet(np.full(3000, sharp)) for _ in "pq")
+  p, q = p[q > 0], q[q > 0]
+  ahead = np.argsort(-q / np.maximum(p, 1e-300))
+  for n in (3, 6):
+    every = Race(q[ahead], n).all_inside(np.arange(q.size))
+    best = 1 + (np.cumsum(p[ahead]) - every).min()
+    found = optimal_acceptance(p, q, n, DraftLaw.WITHOUT_REPLACEMENT)
+    assert found == pytest.approx(best, abs=1e-9)
+
+
+def test_all_inside_is_convex_in_the_share_of_q():
+  """What lets the search leave prefixes out: along any growing sets, by enumeration."""
+  rng = np.random.default_rng(6)
+  for n, sharp in itertools.product((2, 3, 4), (0.1, 1.0, 5.0)):
+    q = rng.dirichlet(np.full(6, sharp)) + 1e-4
+    drafts = enumerate_drafts(k_ary((n,)), DraftLaw.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
+    for _ in range(10):
+      order = rng.permutation(6)
+      place = np.argsort(order)[drafts.token[:, 1:]].max(axis=1)
+      inside = np.bincount(place, drafts.weight, minlength=6).cumsum()
+      np.testing.assert_allclose(
+        Race(q[order] / q.sum(), n).all_inside(np.arange(6)), inside, atol=1e-12
+      )
+      slopes = np.diff(inside, prepend=0) / q[order]
+      assert (np.diff(slopes) >= -1e-12).all()
+
+
+def test_who_is_drawn_when():
+  rng = np.random.default_rng(8)
+  for n in (1, 2, 3, 4):
+    q = rng.dirichlet(np.full(6, 0.5)) + 1e-4
+    drafts = enumerate_drafts(k_ary((n,)), DraftLaw.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
+    for j, column in enumerate(drafts.token[:, 1:].T):
+      chance = np.bincount(column, drafts.weight, minlength=6)
+      np.testing.assert_allclose(Race(q / q.sum(), n).places(np.arange(6))[j], chance, atol=1e-12)
 
 
 @pytest.mark.parametrize(

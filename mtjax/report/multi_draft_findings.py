@@ -36,7 +36,7 @@ def beside_the_paper(bounds: Bounds) -> list[str]:
     f"Here: with {bounds.shown} drafts at temperature {t:g} the bounds of the three ways to choose "
     f"them (with and without replacement, greedy-plus-one) are up to {spread:.3f} apart; the "
     f"largest gap of a verifier to its bound is {max(sampled.values()):.3f}.",
-    "Greedy drafts have a verifier that reaches its bound, and lose their lead at high temperatures. "
+    "Greedy drafts have a verifier that reaches its bound, and lead at low temperatures alone. "
     f"Here, greedy-plus-one against RRS without replacement, {bounds.shown} drafts: ahead at "
     f"{_listed(ahead) or 'no temperature'}, behind at {_listed(behind) or 'no temperature'} "
     "(by two standard errors or more).",
@@ -58,7 +58,7 @@ def errors(bounds: Bounds) -> str:
   return (
     f"Over all texts the largest standard error of a share is {share:.3f} and of a gap {gap:.4f}: "
     "gaps compare verifiers on the same positions, so they are far more exact than the shares. "
-    f"Sampled refusals of RRS without replacement add at most {sampling:.0e} to an error."
+    f"Sampled refusals of RRS without replacement add at most {sampling:.4f} to an error."
   )
 
 

@@ -36,7 +36,8 @@ def beside_the_paper(bounds: Bounds) -> list[str]:
     f"Here: with {bounds.shown} drafts at temperature {t:g} the bounds of the three ways to choose "
     f"them (with and without replacement, greedy-plus-one) are up to {spread:.3f} apart; the "
     f"largest gap of a verifier to its bound is {max(sampled.values()):.3f}.",
-    "Greedy drafts have a verifier that reaches its bound, and lead at low temperatures alone. "
+    "Greedy drafts have a verifier that reaches its bound, and can lose their lead at high "
+    "temperatures. "
     f"Here, greedy-plus-one against RRS without replacement, {bounds.shown} drafts: ahead at "
     f"{_listed(ahead) or 'no temperature'}, behind at {_listed(behind) or 'no temperature'} "
     "(by two standard errors or more).",
@@ -108,10 +109,14 @@ def _past_sampling(bounds: Bounds) -> str:
     past = _temperatures(bounds, n, "bound without replacement", +1)
     if n > 1 and past:
       parts.append(f"{n} drafts at {_listed(past)}")
-  where = "; ".join(parts) or "nowhere in the table"
+  if not parts:
+    return (
+      "No row has greedy-plus-one above the bound of drafts without replacement: an ideal verifier "
+      "of these would be accepted more often everywhere."
+    )
   return (
     "Greedy-plus-one is accepted more often than any verifier of drafts without replacement could "
-    f"be (its share is above their bound): {where}."
+    f"be, its share being above their bound: {'; '.join(parts)}."
   )
 
 

@@ -112,7 +112,7 @@ def _past_sampling(bounds: Bounds) -> str:
   if not parts:
     return (
       "No row has greedy-plus-one above the bound of drafts without replacement: an ideal verifier "
-      "of these would be accepted more often everywhere."
+      "of these would be accepted at least as often everywhere."
     )
   return (
     "Greedy-plus-one is accepted more often than any verifier of drafts without replacement could "

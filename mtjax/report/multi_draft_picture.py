@@ -28,7 +28,7 @@ def figure(bounds: Bounds):
     axis.set(xlabel=xlabel, title=title, xticks=[x for x, _, _ in points])
     axis.grid(True, alpha=0.2)
   axes[0].set_ylabel("share of positions that accept a draft")
-  axes[1].legend(fontsize=8, loc="lower right")
+  axes[0].legend(fontsize=8, loc="lower left")
   drawn.tight_layout()
   return drawn
 

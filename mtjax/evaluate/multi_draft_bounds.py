@@ -109,9 +109,12 @@ def schemes(n: int) -> list[DraftLaw]:
 def _bound(p, q, n, scheme) -> float:
   """`optimal_acceptance` without tokens of nearly no probability, which take most of its time.
 
-  These have less than V * _NEVER of p and of q: the bound changes by less than (n + 1) times that.
+  p has less than V * _NEVER on these tokens. They are small beside what the n - 1 largest leave of
+  q as well, because that is what a later draft may be sampled from: a draft is one of them with
+  probability below V * _NEVER. So the bound changes by less than (n + 1) V * _NEVER.
   """
-  kept = (p > _NEVER) | (q > _NEVER)
+  left = np.sort(q)[: max(q.size - n + 1, 0)].sum()
+  kept = (p > _NEVER) | (q > _NEVER * left)
   return optimal_acceptance(p[kept], q[kept], n, scheme)
 
 

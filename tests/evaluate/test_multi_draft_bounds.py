@@ -99,6 +99,17 @@ def test_tokens_of_nearly_no_probability_change_nothing(pairs):
   assert [r["bound"] for r in found] == [r["bound"] for r in expected]
 
 
+def test_small_tokens_count_where_the_first_drafts_leave_nothing_else():
+  """The second draft of a sharp q is one of 51 tokens of 1e-12 each, of which p has one."""
+  q, p = np.full((2, 52), 1e-12)
+  q[0], p[:2] = 1, 0.5
+  logits = [np.tile(np.log(x).astype(np.float32), (2, 1)) for x in (p, q)]
+  pairs = RecordedPairs(SETTINGS, ["one"] * 2, *logits)
+  for row in measure(pairs, temperatures=[1.0], drafts=[2])["rows"]:
+    if row["scheme"] in ("greedy-plus-one", "without-replacement"):
+      assert row["bound"][0] == pytest.approx(0.5 + 1 / 51, abs=1e-6), row["scheme"]
+
+
 def test_a_page_bolds_the_best_verifier_and_reads_what_was_written(results, tmp_path):
   write(results, tmp_path / "x.json")
   assert page(read(tmp_path / "x.json")) == page(results)

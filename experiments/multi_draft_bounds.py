@@ -1,0 +1,92 @@
+r"""Several drafts at a position: the best acceptance of any lossless rule, and of the known rules.
+
+The table of 2502.18779, from what a target and its draft model predict on texts; --text is
+name=source, as for experiments/evaluate.py. docs/multi_draft_bounds.md has the table of the bundled
+models, and its whole command (about 15 minutes on 2 cores), which begins:
+
+python -m experiments.multi_draft_bounds --results=results/multi_draft_bounds.json \
+  --record=pairs.npz --text="prose=file:DATA/books/valid/*.txt.gz#header=-------"
+
+The logits are kept in --record: with it a second run computes other temperatures and numbers of
+drafts without the models. Without --text the page is made from --results as it is.
+"""
+
+import shlex
+import sys
+
+from absl import flags
+from rich.console import Console
+
+from mtjax import launch
+
+_TEXT = flags.DEFINE_multi_string("text", [], "Text as name=source; may be given several times.")
+_TARGET = flags.DEFINE_string("target", "target", "Target: bundled model, folder or hub id.")
+_DRAFT = flags.DEFINE_string("draft", "draft", "Draft model, of the target's vocabulary.")
+_POSITIONS = flags.DEFINE_integer("positions", 250, "Positions recorded in each text.", 2)
+_CONTEXT = flags.DEFINE_integer("context", 256, "Tokens that a position is predicted from.", 1)
+_RECORD = flags.DEFINE_string(
+  "record", None, "File of the recorded logits (.npz), read if it exists."
+)
+_TEMPERATURES = flags.DEFINE_list(
+  "temperatures", ["0.2", "0.4", "0.6", "0.8", "1.0"], "Temperatures of both models."
+)
+_DRAFTS = flags.DEFINE_list("drafts", ["1", "2", "3", "4", "8"], "Numbers of drafts at a position.")
+_SAMPLES = flags.DEFINE_integer(
+  "samples", 16, "Samples of refused drafts where the mean over drafts has no formula.", 2
+)
+_RESULTS = flags.DEFINE_string("results", None, "JSON file of the results.", required=True)
+_PAGE = flags.DEFINE_string("page", None, "Markdown file made from the results.")
+_PICTURE = flags.DEFINE_string("picture", None, "Picture made from the results: png, svg.")
+_MEASURED = (_TARGET, _DRAFT, _POSITIONS, _CONTEXT, _RECORD, _TEMPERATURES, _DRAFTS, _SAMPLES)
+
+
+def measure() -> None:
+  temperatures = [float(value) for value in launch.distinct(_TEMPERATURES)]
+  drafts = [int(value) for value in launch.distinct(_DRAFTS)]
+  from mtjax.evaluate import multi_draft_bounds
+  from mtjax.evaluate.recorded_pairs import recorded
+
+  multi_draft_bounds.check(temperatures, drafts)
+  command = shlex.join(["python", "-m", "experiments.multi_draft_bounds", *sys.argv[1:]])
+  path = _RESULTS.value
+  with Console(stderr=True).status("") as status:
+    pairs = recorded(
+      _RECORD.value,
+      _TARGET.value,
+      _DRAFT.value,
+      _TEXT.value,
+      positions=_POSITIONS.value,
+      context=_CONTEXT.value,
+      progress=status.update,
+    )
+    multi_draft_bounds.measure(
+      pairs,
+      temperatures=temperatures,
+      drafts=drafts,
+      samples=_SAMPLES.value,
+      progress=status.update,
+      finished=lambda results: multi_draft_bounds.write({"command": command, **results}, path),
+    )
+
+
+def run() -> None:
+  launch.check_output(_RECORD, _RESULTS, _PAGE, _PICTURE, inputs=[_TEXT])
+  launch.check_picture(_PICTURE)
+  if _TEXT.value:
+    measure()
+  else:
+    launch.check_unused("without --text", *_MEASURED)
+  # Imported here: a mistake in the command is answered at once.
+  from mtjax.report import multi_draft_page, multi_draft_picture
+  from mtjax.report.multi_draft_tables import Bounds
+
+  results = multi_draft_page.read(_RESULTS.value)
+  if _PAGE.value is not None:
+    with open(_PAGE.value, "w", encoding="utf-8") as file:
+      file.write(multi_draft_page.page(results))
+  if _PICTURE.value is not None:
+    multi_draft_picture.figure(Bounds(results["rows"])).savefig(_PICTURE.value, dpi=110)
+
+
+if __name__ == "__main__":
+  launch.main(run)

@@ -18,8 +18,8 @@ def figure(sweep: Sequence[Point], entries: Sequence[Point], model: Latency | No
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  pyplot = plotting.pyplot()
-  drawn, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.5))
+  drawn = plotting.new_figure(figsize=(14, 5.5))
+  left, right = drawn.subplots(1, 2)
   _bandwidth(left, [point for point in sweep if point.seconds is not None])
   _latency(right, [point for point in entries if point.seconds is not None], model)
   for axis in (left, right):

@@ -6,6 +6,7 @@ from typing import Any
 
 from mtjax.anysubset.masking import Masking
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.train.fields import check_fields
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
 OBJECTIVES = ("next_token", "any_subset")
@@ -67,6 +68,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
   # Runs made before there were `init` and `masking` have none.
   fields: dict[str, Any] = {"init": "", "masking": {}, **config}
+  check_fields(fields)
   model = dict(fields.pop("model"))
   layers = model.pop("layers")
   model["exits"] = tuple(model.get("exits", ()))

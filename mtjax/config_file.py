@@ -28,19 +28,19 @@ class ConfigFile(flags.ArgumentParser):
   path: str = ""
   config: ConfigDict | None = None
 
-  def parse(self, path: str) -> ConfigDict:
-    file, colon, argument = path.partition(":")
+  def parse(self, argument: str) -> ConfigDict:
+    file, colon, given = argument.partition(":")
     if not os.path.exists(file):
       raise ConfigError(f"config file {file!r} does not exist")
     if os.path.isdir(file):
       raise ConfigError(f"config file {file!r} is a folder: name a file in it")
     try:
-      config = _get_config(_load(file), [argument] if colon else [])
+      config = _get_config(_load(file), [given] if colon else [])
     except ConfigError as error:
-      raise ConfigError(f"config file {path!r}: {error}") from None
+      raise ConfigError(f"config file {argument!r}: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
       raise ConfigError(f"config file {file!r} failed{_where(error, file)}") from error
-    self.path, self.config = path, config.lock()
+    self.path, self.config = argument, config.lock()
     return config
 
   def flag_type(self) -> str:
@@ -55,7 +55,9 @@ def lacks_field(error: BaseException) -> bool:
 
 def _load(file: str) -> ModuleType:
   loader = machinery.SourceFileLoader(_MODULE, file)
-  module = util.module_from_spec(util.spec_from_loader(_MODULE, loader))
+  spec = util.spec_from_loader(_MODULE, loader)
+  assert spec is not None, "there is one for every loader"
+  module = util.module_from_spec(spec)
   # What dataclasses and pickle look up.
   sys.modules[_MODULE] = module
   loader.exec_module(module)

@@ -47,7 +47,8 @@ def _bandwidth(axis, points):
   axis.axhline(rate, color="black", lw=1.5)
   axis.axhline(ENOUGH * rate, color="black", lw=1, ls=":")
   # One entry for each color, marker and style: a line for each of their products is no legend.
-  names = [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
+  names: list[tuple[str, dict[str, Any]]] = []
+  names += [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
   names += [(f"B = {b}", dict(color="gray", marker=m, ls="")) for b, m in markers.items()]
   names += [("rows", dict(color="gray")), ("pages", dict(color="gray", ls="--"))]
   names += [

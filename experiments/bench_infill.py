@@ -75,10 +75,13 @@ def run() -> None:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
   from mtjax.evaluate.infill_benchmark import measure
   from mtjax.evaluate.infill_sets import code_spans, scattered
+  from mtjax.evaluate.infilling.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
   from mtjax.evaluate.widened import widen
   from mtjax.presets import load_pretrained, weights_for_decoding
 
+  for path in _CODE.value:  # before the model is loaded
+    read_problems(path, ("prompt", "canonical_solution"))
   text = load_pretrained(_MODEL.value)
   model, params = text.model, text.params
   if _MLP_DIM.value is not None:

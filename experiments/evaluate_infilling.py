@@ -48,7 +48,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   from mtjax.anysubset.named import method_named
   from mtjax.evaluate.infilling import records as records_lib
   from mtjax.evaluate.infilling import run as run_lib
-  from mtjax.evaluate.infilling.tasks import named_task, training_texts
+  from mtjax.evaluate.infilling.tasks import check_data, named_task, training_texts
   from mtjax.presets import load_pretrained, weights_for_decoding
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
@@ -67,6 +67,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
     launch.check_unused(f"with --task={TASK.value}", _JUDGE)
   if _METHOD.value == "sequential":
     launch.check_unused("with --method=sequential", _WINDOW)
+  check_data(TASK.value, path)
   task = named_task(TASK.value, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)

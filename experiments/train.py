@@ -1,11 +1,12 @@
 """Trains a model: python -m experiments.train --config=configs/train/tiny.py --workdir=runs/tiny
 
 The same command continues a run that ended early, however it ended. Exit codes: 0 done, 2 a
-mistake in the command, 42 saved after SIGTERM.
+mistake in the command or a workdir that is in use, 42 ended by SIGTERM with every step saved.
 """
 
 from absl import flags
 
+from experiments import early_sigterm  # noqa: F401 - first: it takes effect when imported
 from mtjax import launch
 
 _CONFIG = launch.define_config()

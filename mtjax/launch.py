@@ -11,15 +11,17 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from mtjax.config_file import ConfigFile, lacks_field
+
 USAGE_EXIT = 2
 
 
 def main(run: Callable[[], int | None]) -> None:
   """Parses flags, calls `run` and exits with what it returns (None: 0).
 
-  A ValueError, OSError or ImportError that reaches this point is the user's to mend:
-  its message is printed on one line and the exit code is 2. MTJAX_TRACEBACK=1 shows where it
-  was raised.
+  A ValueError, OSError or ImportError that reaches this point is the user's to mend, as is
+  whatever a config file raises or lacks: its message is printed on one line and the exit code is
+  2. MTJAX_TRACEBACK=1 shows where it was raised.
   """
 
   def checked(argv: Sequence[str]) -> int | None:
@@ -38,17 +40,24 @@ def main(run: Callable[[], int | None]) -> None:
       if os.environ.get("MTJAX_TRACEBACK"):
         raise
       _exit(error)
-    except KeyboardInterrupt:
-      print("\nmtjax: interrupted", file=sys.stderr)
-      sys.exit(130)
+    except (AttributeError, KeyError) as error:
+      if os.environ.get("MTJAX_TRACEBACK") or not lacks_field(error):
+        raise
+      _exit(f"the config lacks a field: {error.args[0]}")
 
-  app.run(checked, flags_parser=_parse)
+  try:
+    app.run(checked, flags_parser=_parse)
+  except KeyboardInterrupt:
+    print("\nmtjax: interrupted", file=sys.stderr)
+    sys.exit(130)
 
 
 def define_config() -> flags.FlagHolder:
   """--config=FILE.py[:argument] and --config.field=value, for a file with get_config()."""
   # No default path: config_flags would parse overrides at import, before errors can be caught.
-  return config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+  holder = config_flags.DEFINE_config_file("config", None, "Config file.")
+  flags.FLAGS["config"].parser = ConfigFile()
+  return holder
 
 
 def required(holder: flags.FlagHolder, example: str):
@@ -125,32 +134,33 @@ def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
-  path = next((a.split("=", 1)[1] for a in argv if a.startswith("--config=")), None)
-  if path is not None and not os.path.isfile(path.split(":")[0]):
-    _exit(f"config file {path.split(':')[0]!r} does not exist")
-  if path is None and any(a.startswith("--config.") for a in argv):
+  # absl would call the field an unknown flag.
+  if not any(_is_config(a) for a in argv) and any(a.startswith("--config.") for a in argv):
     _exit("--config.FIELD needs --config=FILE.py before it")
   try:
     return flags.FLAGS(argv)
-  except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-    _exit(_unknown_field(argv, path) or error)
+  except Exception as error:  # noqa: BLE001 - of flags and files: all of it is the user's
+    if os.environ.get("MTJAX_TRACEBACK"):
+      raise
+    _exit(_unknown_field(argv) or error)
 
 
-def _unknown_field(argv, path) -> str | None:
-  if path is None:
+def _is_config(argument: str) -> bool:
+  return argument.lstrip("-").partition("=")[0] == "config" and argument.startswith("-")
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+  parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+  if not isinstance(parser, ConfigFile) or parser.config is None:
     return None
-  try:
-    config = config_flags.config_flags.ConfigFileFlagParser("config").parse(path)
-  except Exception:  # noqa: BLE001 - the file itself is broken: the first error says how
-    return None
-  known = list(fields(config))
+  known = list(fields(parser.config))
   for argument in argv:
     if argument.startswith("--config."):
       name = argument[len("--config.") :].split("=")[0]
       if name not in known:
         close = difflib.get_close_matches(name, known, 3, 0.4)
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known)}"
-        return f"{path} has no field {name!r}; {hint}"
+        return f"{parser.path} has no field {name!r}; {hint}"
   return None
 
 

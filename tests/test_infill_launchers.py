@@ -71,15 +71,24 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=lambada"], "--data is missing"),
     (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
     (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
-    (["evaluate", "--task=lambada", "--data=a", "--model=target"], "Take --model=anysubset"),
+    (["evaluate", "--task=lambada", "--data=a", "--model=target"], "no file 'a'"),
+    (["evaluate", "--task=lambada", "--data=PASSAGES", "--model=target"], "Take --model=anysubset"),
+    (
+      ["evaluate", "--task=humaneval_infilling", "--data=HUMANEVAL", "--model=nowhere"],
+      "HumanEval-Single",
+    ),
     (["evaluate", "--task=lambada", "--data=a", "--orders="], "--orders lists nothing"),
     (["evaluate", "--text=a=file:a", "--orders=random,random"], "lists random twice"),
     (["evaluate", "--text=a=file:a", "--orders=best"], "orders ['best'] are not among lattice"),
     (["evaluate", "--text=a=file:a", "--orders=random", "--context=3"], "--context would do"),
     (["evaluate", "--text=a=file:a", "--orders=random", "--length=256"], "--length=256 is too"),
-    (["evaluate", "--task=lambada", "--data=a", "--length=256"], "room for 255 tokens"),
+    (["evaluate", "--task=lambada", "--data=PASSAGES", "--length=256"], "room for 255 tokens"),
     (["evaluate", "--task=lambada", "--data=a", "--batch=1"], "with --task, --batch would"),
-    (["evaluate", "--task=wikitext_masked", "--data=a", "--judge=anysubset"], "the judge 'any"),
+    (["evaluate", "--task=wikitext_masked", "--data=a", "--judge=anysubset"], "no file 'a'"),
+    (
+      ["evaluate", "--task=wikitext_masked", "--data=PASSAGES", "--judge=anysubset"],
+      "the judge 'any",
+    ),
     (["evaluate", "--task=lambada", "--data=a", "--output=b", "--records=./b"], "are one file"),
     (["evaluate", "--task=lambada", "--data=a", "--output=./a"], "--data and --output are one"),
     (["evaluate", "--task=countdown", "--data=a", "--judge=b"], "--judge would do nothing"),
@@ -88,6 +97,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=sudoku", "--data=a", "--sample=3", "--length=9"], "--length would"),
     (["bench_infill"], "give a set"),
     (["bench_infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
+    (["bench_infill", "--code=HUMANEVAL", "--model=nowhere"], "is a problem of HumanEval itself"),
     (["bench_infill", "--code=a", "--weights=int4"], "--weights=int4 is none of stored"),
     (["bench_infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
     (["bench_infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
@@ -97,7 +107,13 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["bench_infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )
-def test_a_mistake_costs_one_line(folder, arguments, message):
+def test_a_mistake_costs_one_line(folder, tmp_path, arguments, message):
+  files = {name: tmp_path / f"{name}.jsonl" for name in ("PASSAGES", "HUMANEVAL")}
+  files["PASSAGES"].write_text('{"text": "one two"}\n')
+  own = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
+  files["HUMANEVAL"].write_text(json.dumps(dict.fromkeys(own, "x")))
+  for text, file in files.items():
+    arguments = [argument.replace(text, str(file)) for argument in arguments]
   name, *flags = arguments
   if not any(flag.startswith("--model") for flag in flags):
     flags.append(f"--model={folder}")

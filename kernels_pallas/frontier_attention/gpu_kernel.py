@@ -231,6 +231,7 @@ def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
     column = registers.iota(square, 1, _TILE)
     seen = (column >= first - start) & (column < length - start)
     if r.place is not None:
+      assert law.window is not None, "places are read for a window"
       plgpu.barrier_wait(r.place_here.at[stage])
       distance = point(r.points.shape[1] - 1) - over_columns(r.places.at[stage])
       seen &= (distance < law.window) & (distance > -law.window)

@@ -52,10 +52,8 @@ class _Kept:
 class _Verified:
   """As exact as the verifier that keeps drafts."""
 
-  verifier: str
-
   @property
-  def exactness(self) -> Exactness:
+  def exactness(self: FillMethod) -> Exactness:
     return VERIFIERS[self.verifier].exactness
 
 

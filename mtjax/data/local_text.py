@@ -49,14 +49,21 @@ def prepare(name: str, splits: Mapping[str, str | Source], *, data_dir: str) -> 
   The string lacks only a split: add ";split=valid" for another than "train". The dataset's name
   ends in a hash of the content, so changed files make another dataset; what is there already is
   not written again, and what is half written is not seen. TFDS stores records in an order of its
-  own, drawn from their numbers. Raises ValueError for a bad name or no split, and what the
-  sources raise.
+  own, drawn from their numbers. Raises ValueError for a bad name, for no split and for one that
+  would hold no document, and what the sources raise.
   """
-  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-    raise ValueError(f"a dataset's name is of a-z, 0-9 and _ and begins with a letter: {name!r}")
+  _check_name("a dataset", name)
   if not splits:
     raise ValueError('there is no split; give for example {"train": "file:books/*.txt"}')
+  if ";" in data_dir:
+    raise ValueError(f"{data_dir!r} cannot stand in a source: it holds a ;")
   chosen = {split: Source.parse(source) for split, source in splits.items()}
+  for split, source in chosen.items():
+    _check_name("a split", split)
+    if split == "all":
+      raise ValueError("no split may be called 'all': that name stands for all of them together")
+    if next(documents(source), None) is None:
+      raise ValueError(f"the split {split!r} would be empty: {source.uri!r} holds no text")
   content = json.dumps({split: fingerprint(source) for split, source in chosen.items()})
   full = f"{name}_{hashlib.sha256(content.encode()).hexdigest()[:12]}"
   tfds.disable_progress_bar()
@@ -65,3 +72,8 @@ def prepare(name: str, splits: Mapping[str, str | Source], *, data_dir: str) -> 
   )
   builder.download_and_prepare(download_config=tfds.download.DownloadConfig(try_download_gcs=False))
   return f"tfds:local_text/{full}:{builder.version}#data_dir={data_dir}"
+
+
+def _check_name(of: str, name: str) -> None:
+  if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+    raise ValueError(f"{of}'s name is of a-z, 0-9 and _ and begins with a letter: {name!r}")

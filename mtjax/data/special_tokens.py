@@ -64,7 +64,7 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
 
 def _named(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, DeclaredToken]]:
   own = content.get(_LISTS[0])
-  for key, value in (content | (own if isinstance(own, dict) else {})).items():
+  for key, value in ({**content, **(own if isinstance(own, dict) else {})}).items():
     expected = key in _KEYS or (isinstance(own, dict) and key in own)
     other = key.endswith("_token") and (isinstance(value, str) or _has_content(value))
     if value is not None and (expected or other):

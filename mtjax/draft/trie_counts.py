@@ -123,7 +123,7 @@ class Counts:
     gone: set[int] = set()
     while self._over:
       tree = self._over.pop()
-      while self.sizes.get(tree, 0) > self.tree_nodes:
+      while self.tree_nodes is not None and self.sizes.get(tree, 0) > self.tree_nodes:
         gone |= self._squeeze(tree)
     while self.nodes is not None and self.size > self.nodes:
       for tree in list(self.sizes):

@@ -35,10 +35,12 @@ class Point:
   @property
   def bandwidth_share(self) -> float:
     """What must be read and written, a second, of what a copy reads and writes."""
+    assert self.seconds is not None, self.why
     return self.need.bytes / self.seconds / self.limits.copy_rate
 
   @property
   def flop_share(self) -> float:
+    assert self.seconds is not None, self.why
     return self.need.flops / self.seconds / self.limits.matmul_rate
 
   def figures(self) -> dict[str, Any]:

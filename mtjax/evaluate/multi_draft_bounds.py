@@ -47,17 +47,19 @@ def measure(
   check(temperatures, drafts)
   if ALL in pairs.text:
     raise ValueError(f"{ALL!r} means all texts together: give the text another name")
-  results = dict(
+  rows: list[Row] = []
+  results: dict[str, Any] = dict(
     date=datetime.date.today().isoformat(),
     versions={name: metadata.version(name) for name in ("mtjax", "jax", "numpy")},
     settings=pairs.settings | dict(samples=samples),
     vocabulary=pairs.target.shape[1],
     positions=dict(collections.Counter(pairs.text)),
-    rows=[],
+    rows=rows,
   )
   for temperature in temperatures:
     found = rows_at(pairs, temperature, drafts=drafts, samples=samples, progress=progress)
-    results = results | dict(rows=results["rows"] + found)
+    rows = rows + found
+    results = results | dict(rows=rows)
     finished(results)
   return results
 

@@ -79,8 +79,9 @@ def recorded(
   ValueError for models of different vocabularies or that are no causal ones, and what `record` and
   `RecordedPairs.load` raise.
   """
-  settings = dict(target=target, draft=draft, texts=list(texts))
-  settings |= dict(positions=positions, context=context)
+  settings: dict[str, Any] = dict(
+    target=target, draft=draft, texts=list(texts), positions=positions, context=context
+  )
   if path is not None and Path(path).exists():
     return RecordedPairs.load(path, settings)
   models = {name: load_pretrained(name) for name in (target, draft)}

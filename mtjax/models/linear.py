@@ -18,7 +18,8 @@ class Linear(nn.Module):
   features: int
   bias: bool
   dtype: jnp.dtype
-  init: nn.initializers.Initializer = nn.initializers.lecun_normal()
+  # The name is linen's method as well, which a submodule is never asked for.
+  init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # ty: ignore[incompatible-attribute-override]
   out_dtype: jnp.dtype | None = None  # None: dtype
 
   @nn.compact

@@ -18,8 +18,8 @@ def figure(sweep: Sequence[Point], entries: Sequence[Point], model: Latency | No
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  pyplot = plotting.pyplot()
-  drawn, (left, right) = pyplot.subplots(1, 2, figsize=(14, 5.5))
+  drawn = plotting.new_figure(figsize=(14, 5.5))
+  left, right = drawn.subplots(1, 2)
   _bandwidth(left, [point for point in sweep if point.seconds is not None])
   _latency(right, [point for point in entries if point.seconds is not None], model)
   for axis in (left, right):
@@ -47,7 +47,8 @@ def _bandwidth(axis, points):
   axis.axhline(rate, color="black", lw=1.5)
   axis.axhline(ENOUGH * rate, color="black", lw=1, ls=":")
   # One entry for each color, marker and style: a line for each of their products is no legend.
-  names = [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
+  names: list[tuple[str, dict[str, Any]]] = []
+  names += [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
   names += [(f"B = {b}", dict(color="gray", marker=m, ls="")) for b, m in markers.items()]
   names += [("rows", dict(color="gray")), ("pages", dict(color="gray", ls="--"))]
   names += [

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from mtjax.data.tokenizers import Tokenizer, pieces_of
 from mtjax.infill import Infilling
-from mtjax.report.plotting import pyplot
+from mtjax.report.plotting import new_figure
 
 # From the first pass to the last; readable on dark and light.
 _COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
@@ -39,7 +39,6 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
   Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.
   """
-  plt = pyplot()
   asked = np.flatnonzero(found.asked)
   when = np.asarray(found.when)[asked]
   drafted = np.asarray(found.drafted)[asked]
@@ -48,10 +47,11 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
     for piece in pieces_of(tokenizer, [found.tokens[i] for i in asked])
   ]
   column = np.arange(len(asked))
-  figure, axes = plt.subplots(
+  figure = new_figure(
     figsize=(min(3 + 0.32 * len(asked), 24), min(2.2 + 0.22 * when.max(), 12)),
     layout="constrained",
   )
+  axes = figure.subplots()
   for own, face, label in ((True, "#3b6fd4", "accepted draft"), (False, "white", "oracle's draw")):
     here = drafted == own
     axes.scatter(
@@ -69,4 +69,3 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
   axes.set_title(f"{len(asked)} tokens in {passes} forward passes", loc="left", fontsize=10)
   axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.02), fontsize=8, frameon=False)
   figure.savefig(path, dpi=120)
-  plt.close(figure)

@@ -59,10 +59,10 @@ def figure(timings: Sequence[Timing]):
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  pyplot = plotting.pyplot()
   parts = [[t for t in timings if t.shape.gradient == training] for training in (False, True)]
   parts = [part for part in parts if part]
-  drawn, axes = pyplot.subplots(1, len(parts), figsize=(7 * len(parts), 5), squeeze=False)
+  drawn = plotting.new_figure(figsize=(7 * len(parts), 5))
+  axes = drawn.subplots(1, len(parts), squeeze=False)
   for axis, part in zip(axes[0], parts, strict=True):
     training = part[0].shape.gradient
     _lines(axis, part, training)

@@ -15,8 +15,8 @@ def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
 
   Dark: pairs that see each other. Red: blocks of block x block that are skipped.
   """
-  pyplot = plotting.pyplot()
-  drawn, axes = pyplot.subplots(2, len(frontiers), figsize=(3 * len(frontiers), 6.6), squeeze=False)
+  drawn = plotting.new_figure(figsize=(3 * len(frontiers), 6.6))
+  axes = drawn.subplots(2, len(frontiers), squeeze=False)
   for column, (name, frontier) in enumerate(frontiers.items()):
     dense = np.asarray(as_dense(frontier))[0]
     queries, keys = labels_of(frontier.stamp, frontier.lo, frontier.hi)

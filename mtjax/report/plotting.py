@@ -1,24 +1,27 @@
 """matplotlib, without a screen, where it is installed."""
 
 from pathlib import Path
+from typing import Any
 
 
-def pyplot():
-  """matplotlib.pyplot. Raises ModuleNotFoundError that names the extra."""
+def new_figure(**settings: Any) -> Any:
+  """Returns an empty `matplotlib.figure.Figure`, for `savefig` or for a notebook.
+
+  Not one of pyplot's, which would choose a backend for the whole process and keep the figure in
+  memory: the figures of a program that calls this look and appear as before. Raises
+  ModuleNotFoundError that names the extra.
+  """
   try:
-    import matplotlib
+    from matplotlib.figure import Figure
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError("pictures need matplotlib: pip install 'mtjax[viz]'") from error
-  matplotlib.use("Agg")
-  import matplotlib.pyplot
-
-  return matplotlib.pyplot
+  return Figure(**settings)
 
 
 def check_suffix(path: str | Path) -> None:
   """ValueError for a file whose suffix is no format that matplotlib writes, or that has none."""
   # pgf needs a TeX.
-  known = sorted({*pyplot().Figure().canvas.get_supported_filetypes()} - {"pgf"})
+  known = sorted({*new_figure().canvas.get_supported_filetypes()} - {"pgf"})
   suffix = Path(path).suffix
   if suffix[1:].lower() not in known:
     raise ValueError(f"a picture is one of {', '.join(known)}, by its suffix: got {str(path)!r}")

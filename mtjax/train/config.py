@@ -6,6 +6,7 @@ from typing import Any
 
 from mtjax.anysubset.masking import Masking
 from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
+from mtjax.train.fields import check_fields
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
 OBJECTIVES = ("next_token", "any_subset")
@@ -71,6 +72,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
   # Runs made before there were `init` and `masking` have none.
   fields: dict[str, Any] = {"init": "", "masking": {}, **config}
+  check_fields(fields)
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
   out = RunConfig(
     model=_model(fields.pop("model")),

@@ -4,9 +4,7 @@ import contextlib
 import functools
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +17,14 @@ from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
+from mtjax.train.lock import exclusive
 from mtjax.train.losses import loss_of
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.optimizers import make_optimizer
+from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
 from mtjax.train.progress import make_progress
 from mtjax.train.sources import make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
-
-PREEMPTED_EXIT = 42
 
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> int:
@@ -34,8 +32,9 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> int:
 
   0: all steps are done and the last checkpoint is written. PREEMPTED_EXIT: SIGTERM came, the
   state is saved, the same call continues. The same call continues after any other end as well,
-  from the last checkpoint, and on a CPU repeats the undisturbed run bit by bit. Raises ValueError
-  for a bad config and for a workdir that holds another run.
+  from the last checkpoint, and on a CPU repeats the undisturbed run bit by bit. Before the first
+  step there is nothing to save, and SIGTERM ends the process, with the same exit code. Raises
+  ValueError for a bad config, for a workdir that holds another run, and for one that is in use.
   """
   state, _ = train(config, workdir)
   return 0 if int(state.step) == config["steps"] else PREEMPTED_EXIT
@@ -45,6 +44,14 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
   """`run`, returning the last state, and the parameters to use: the average if there is one."""
   settings = config_lib.read(config)
   workdir = Path(workdir)
+  with on_sigterm() as stop, exclusive(workdir):
+    state = _train(settings, config, workdir, stop)
+  return state, parameters_to_use(state)
+
+
+def _train(
+  settings: config_lib.RunConfig, config: Mapping[str, Any], workdir: Path, stop: Preemption
+) -> TrainState:
   batches = make_batches(settings)
   evaluate = make_evaluation(settings)
   mesh = sharding.make_mesh(*settings.mesh)
@@ -58,51 +65,58 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
     out_shardings=(shardings, None),
   )
   steps, stable_end = settings.schedule.steps, settings.schedule.stable_end
-  workdir.mkdir(parents=True, exist_ok=True)
   checkpoints = Checkpoints(
     workdir / "checkpoints",
     identity=dict(settings.identity(), texts=batches.get_state()["data"]),
     keep=settings.keep,
     keep_steps=(stable_end,),
   )
-  state, start = _restore(settings, checkpoints, state, batches)
-  # After the restore: the folder of another run is left as it is.
-  _write_config(workdir / CONFIG_FILE, config)
-  parameters = count_parameters(state.params)
-  print(f"{parameters:,} parameters, from step {start} to {steps}", file=sys.stderr, flush=True)
-  speed = Speed(steps=steps)
-  done = start
-  with (
-    # Attention keeps rows of a batch where they are when it knows of a mesh.
-    jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext(),
-    _sinks(settings, workdir, start) as sinks,
-    _on_sigterm() as stop,
-    contextlib.closing(checkpoints),
-  ):
-    since_log = 0
-    for done in range(start + 1, steps + 1):
-      state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
-      since_log += settings.batch * settings.length
-      # Asked once a step: a signal that comes after this is the next step's, which then saves.
-      stopping = stop.is_set()
-      last = done == steps or stopping
-      values: dict[str, float] = {}
-      if done % settings.log_every == 0 or last:
-        values = {name: float(value) for name, value in metrics.items()}
-        values |= speed.update(done, since_log)
-        since_log = 0
-      if evaluate is not None and (_due(done, settings.eval_every) or done == steps):
-        scores = evaluate(parameters_to_use(state))
-        values |= {f"bits_per_byte/{name}": score for name, score in scores.items()}
-      if values:
-        for sink in sinks:
-          sink.write(done, values)
-      if _due(done, settings.save_every) or done == stable_end or last:
-        checkpoints.save(done, state, data=batches.get_state(), schedule=_schedule(settings))
-      if stopping:
-        break
-    checkpoints.wait()
-  return state, parameters_to_use(state)
+  with contextlib.closing(checkpoints):
+    state, start = _restore(settings, checkpoints, state, batches)
+    if start == steps:
+      _say(f"the run in {str(workdir)!r} has done all its {steps} steps: there is nothing to do")
+      return state
+    # After the restore: the folder of another run is left as it is.
+    _write_config(workdir / CONFIG_FILE, config)
+    _say(f"{count_parameters(state.params):,} parameters, from step {start} to {steps}")
+    speed = Speed(steps=steps)
+    done = start
+    with (
+      # Attention keeps rows of a batch where they are when it knows of a mesh.
+      jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext(),
+      _sinks(settings, workdir, start) as sinks,
+    ):
+      since_log = 0
+      for done in range(start + 1, steps + 1):
+        state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
+        stop.started()
+        since_log += settings.batch * settings.length
+        # Asked once a step: a signal that comes after this is the next step's, which then saves.
+        stopping = stop.is_set()
+        last = done == steps or stopping
+        values: dict[str, float] = {}
+        if done % settings.log_every == 0 or last:
+          values = {name: float(value) for name, value in metrics.items()}
+          values |= speed.update(done, since_log)
+          since_log = 0
+        if evaluate is not None and (_due(done, settings.eval_every) or done == steps):
+          scores = evaluate(parameters_to_use(state))
+          values |= {f"bits_per_byte/{name}": score for name, score in scores.items()}
+        if values:
+          for sink in sinks:
+            sink.write(done, values)
+        if _due(done, settings.save_every) or done == stable_end or last:
+          checkpoints.save(done, state, data=batches.get_state(), schedule=_schedule(settings))
+        if stopping:
+          break
+      checkpoints.wait()
+    if done < steps:
+      _say(f"SIGTERM: step {done} of {steps} is saved, the same command continues")
+  return state
+
+
+def _say(text: str) -> None:
+  print(text, file=sys.stderr, flush=True)
 
 
 def _initial(settings, optimizer, mesh):
@@ -162,17 +176,3 @@ def _sinks(settings, workdir: Path, step: int) -> Generator[list]:
     for sink in sinks:
       stack.callback(sink.close)
     yield sinks
-
-
-@contextlib.contextmanager
-def _on_sigterm() -> Generator[threading.Event]:
-  """An event that SIGTERM sets. Signals reach the main thread only: elsewhere it is never set."""
-  stop = threading.Event()
-  if threading.current_thread() is not threading.main_thread():
-    yield stop
-    return
-  before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
-  try:
-    yield stop
-  finally:
-    signal.signal(signal.SIGTERM, before)

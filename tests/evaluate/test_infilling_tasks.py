@@ -18,7 +18,7 @@ from mtjax.evaluate.infilling.lambada import Lambada
 from mtjax.evaluate.infilling.protocol import Answer
 from mtjax.evaluate.infilling.sandbox import Limits
 from mtjax.evaluate.infilling.sudoku import Sudoku
-from mtjax.evaluate.infilling.tasks import training_texts
+from mtjax.evaluate.infilling.tasks import NAMES, check_data, training_texts
 from mtjax.evaluate.infilling.wikitext import WikitextMasked, entropy
 from mtjax.evaluate.perplexity import score
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -245,6 +245,33 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, task, text, message):
     task.examples(write(tmp_path / "file", text), BYTES, most=100)
   with pytest.raises(FileNotFoundError, match="there is no file"):
     task.examples(str(tmp_path / "nothing"), BYTES, most=100)
+
+
+def test_files_are_checked_without_a_model_and_humaneval_itself_is_told_apart(tmp_path):
+  own = {name: value for name, value in PROBLEM.items() if name != "suffix"}
+  files = {
+    "humaneval_infilling": json.dumps(PROBLEM),
+    "sudoku": f"Puzzle,Solution\n{PUZZLE},{GRID}\n",
+    "countdown": '{"input": "30,100,93", "output": "23"}',
+    "lambada": '{"text": "one two"}',
+    "wikitext_masked": "one two",
+  }
+  assert set(files) == set(NAMES)
+  for name, text in files.items():
+    check_data(name, write(tmp_path / "right.txt", text))
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+      check_data(name, str(tmp_path / "nothing"))
+    with pytest.raises(ValueError, match="empty.txt"):
+      check_data(name, write(tmp_path / "empty.txt", ""))
+  for name, text, message in (
+    ("humaneval_infilling", json.dumps(own), "HumanEval itself.*HumanEval-SingleLineInfilling"),
+    ("humaneval_infilling", '{"suffix": "x"}', "line 1: no JSON record with text in task_id"),
+    ("lambada", '{"text": "word"}', "line 1: a passage of less than two words"),
+    ("countdown", '{"input": "1,2", "output": "30"}', "line 1: 30 cannot be made of"),
+    ("rocstories", "x", "task 'rocstories' is not one of humaneval_infilling, "),
+  ):
+    with pytest.raises(ValueError, match=message):
+      check_data(name, write(tmp_path / "wrong.txt", text))
 
 
 @pytest.mark.parametrize("cut", [slice(-12), slice(12), slice(4, None)])

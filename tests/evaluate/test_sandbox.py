@@ -2,13 +2,15 @@
 
 import os
 import sys
+import threading
 import time
 
 import pytest
 
+from mtjax.evaluate.infilling import sandbox, sandbox_child
 from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
 
-SHORT = Limits(seconds=2.0)
+SHORT = Limits(seconds=5.0)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory: run it on Linux")
 
 
@@ -36,6 +38,99 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory: 
 )
 def test_a_program_has_an_outcome(program, outcome):
   assert run_program(program, SHORT) == outcome
+
+
+# What a program would do that looks for a way to be counted as passed. `tell` writes a piece of
+# data to every descriptor there may be.
+TELL = """
+import os, sys
+def tell(data):
+  for number in range(256):
+    try:
+      os.write(number, data)
+    except OSError:
+      pass
+"""
+FORGERIES = {
+  "the code of a pass": f"import os\nos._exit({sandbox_child.OUT_OF_MEMORY - 2})",
+  "exit code 0": "import os\nos._exit(0)",
+  "another program": "import os, sys\nos.execv(sys.executable, [sys.executable, '-c', ''])",
+  "words": TELL + "tell(b'passed')\nos._exit(0)",
+  "a token of its own": TELL + "tell(bytes(16))\nos._exit(0)",
+  "what can be read": TELL
+  + """
+for number in range(256):
+  try:
+    os.set_blocking(number, False)
+    tell(os.read(number, 64))
+  except OSError:
+    pass
+os._exit(0)
+""",
+  "what is handed in": TELL
+  + """
+for name in ("environ", "cmdline"):
+  for part in open(f"/proc/self/{name}", "rb").read().split(bytes(1)):
+    tell(part)
+os._exit(0)
+""",
+  "the frames below and what they reach": TELL
+  + """
+import gc, types
+def search(thing, depth):
+  if isinstance(thing, bytes) and len(thing) == 16:
+    tell(thing)
+    os._exit(0)
+  if isinstance(thing, types.ModuleType):
+    thing = vars(thing)
+  if depth and isinstance(thing, dict):
+    for value in list(thing.values()):
+      search(value, depth - 1)
+  elif depth and isinstance(thing, (list, tuple, set)):
+    for value in list(thing):
+      search(value, depth - 1)
+frames = [sys._getframe()]
+try:
+  1 / 0
+except ZeroDivisionError as error:
+  frames.append(error.__traceback__.tb_frame)
+for frame in frames:
+  while frame is not None:
+    for found in (frame.f_locals, frame.f_globals, frame.f_code.co_consts):
+      search(found, 3)
+    if hasattr(gc, "get_referents"):
+      search(gc.get_referents(frame), 3)
+    frame = frame.f_back
+if hasattr(gc, "get_objects"):
+  search(gc.get_objects(), 3)
+os._exit(0)
+""",
+  "an exit from under the frames": TELL + "sys._getframe().f_back.f_globals['FAILED'] = 0\nexit()",
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_program_that_only_pretends_has_not_passed(name):
+  assert run_program(FORGERIES[name], SHORT) == Outcome.FAILED
+
+
+def test_a_program_is_main_and_may_name_itself():
+  program = (
+    "import sys\nclass A: pass\nassert sys.modules[A.__module__].A is A and len(sys.argv) == 1"
+  )
+  assert run_program(program, SHORT) == Outcome.PASSED
+
+
+@LINUX
+def test_all_files_together_are_limited(tmp_path):
+  own = "import os\nassert os.stat('.').st_dev != os.stat('..').st_dev"
+  if run_program(own, SHORT) != Outcome.PASSED:
+    pytest.skip("this system allows no file system of one's own: run it where user namespaces are")
+  few = Limits(seconds=5.0, disk=1 << 20)
+  files = "for n in range({}):\n  open(str(n), 'w').write('x' * {})"
+  assert run_program(files.format(100, 1000), few) == Outcome.PASSED
+  assert run_program(files.format(100, 100_000), few) == Outcome.FAILED
+  assert run_program(files.format(1000, 0), few) == Outcome.FAILED
 
 
 @pytest.mark.parametrize(
@@ -83,6 +178,37 @@ def test_what_a_program_points_to_is_not_removed(tmp_path):
   program = f"import os\nos.symlink({str(tmp_path)!r}, 'a')\nos.symlink({str(kept)!r}, 'b')"
   assert run_program(program, SHORT) == Outcome.PASSED
   assert kept.read_text() == "x"
+
+
+def test_folders_are_removed_however_deep_and_closed_they_are(tmp_path):
+  """As on a system where they are on the disk."""
+  os.makedirs(tmp_path / "deep" / "closed")
+  (tmp_path / "deep" / "closed" / "file").write_text("x")
+  fd = os.open(tmp_path / "deep", os.O_RDONLY)
+  for _ in range(300):
+    os.mkdir("d" * 30, dir_fd=fd)
+    inner = os.open("d" * 30, os.O_RDONLY, dir_fd=fd)
+    os.close(fd)
+    fd = inner
+  os.close(fd)
+  os.chmod(tmp_path / "deep" / "closed", 0)
+  sandbox._remove(str(tmp_path / "deep"))
+  assert not os.listdir(tmp_path)
+
+
+def test_a_removal_that_lasts_does_not_hold_the_outcome_back(monkeypatch):
+  allowed, removed, remove = threading.Event(), [], sandbox._remove
+
+  def wait_and_remove(folder):
+    allowed.wait(30)
+    remove(folder)
+    removed.append(folder)
+
+  monkeypatch.setattr(sandbox, "_remove", wait_and_remove)
+  begin = time.monotonic()
+  assert run_program("pass", Limits(seconds=1.0)) == Outcome.PASSED
+  assert time.monotonic() - begin < 10 and not removed
+  allowed.set()
 
 
 def test_limits_are_above_zero():

@@ -61,6 +61,38 @@ def test_a_bad_value_is_named_before_anything_runs(config, field, value, message
     config_lib.read(config)
 
 
+@pytest.mark.parametrize(
+  ("change", "message"),
+  [
+    (lambda c: c.pop("steps"), "the config has no field steps"),
+    (lambda c: c["data"].pop("sources"), "the config has no field data.sources"),
+    (lambda c: c["model"].pop("dim"), "model.dim: missing"),
+    (lambda c: c.update(stesp=3), "a field stesp, which nothing reads; did you mean steps?"),
+    (lambda c: c["optimizer"].update(b3=0.9), "a field optimizer.b3, which nothing reads"),
+    (lambda c: c.update(steps="6"), "steps must be a whole number, got '6'"),
+    (lambda c: c.update(ema="none"), "ema must be a number, got 'none'"),
+    (lambda c: c.update(model=3), "model must be a group of fields, got 3"),
+    (lambda c: c["model"].update(layers=1.5), "model.layers must be a whole number, got 1.5"),
+    (lambda c: c.update(mesh=2), "mesh must be a tuple, got 2"),
+  ],
+)
+def test_a_config_of_other_fields_or_kinds_is_refused_by_name(config, change, message):
+  fields = config.to_dict()
+  config_lib.read(fields)
+  change(fields)
+  with pytest.raises(ValueError, match=message.replace("?", "[?]")):
+    config_lib.read(fields)
+
+
+def test_fields_that_have_defaults_or_came_later_may_be_left_out(config):
+  fields = config.to_dict()
+  del fields["init"], fields["masking"], fields["model"]["exits"], fields["optimizer"]["clip"]
+  fields["optimizer"]["b1"] = 0.8  # a field of OptimizerConfig that the defaults do not name
+  fields["mesh"], fields["ema"] = [1, 1], 0  # as JSON has them
+  settings = config_lib.read(fields)
+  assert settings.optimizer.b1 == 0.8 and settings.mesh == (1, 1) and settings.init == ""
+
+
 def test_an_unknown_optimizer_is_named(config):
   config.optimizer.name = "adam"
   with pytest.raises(ValueError, match="'adam' is not one of: adamw, muon"):

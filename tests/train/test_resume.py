@@ -93,7 +93,7 @@ def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, sources, 
   check_equal(tmp_path / "run", undisturbed)
 
 
-def test_sigterm_saves_whenever_in_a_step_it_comes(tmp_path, config, monkeypatch):
+def test_sigterm_saves_whenever_in_a_step_it_comes(tmp_path, config, monkeypatch, capsys):
   """Most of a step is waiting for its metrics; the signal nearly always comes there."""
   write = JsonLines.write
 
@@ -107,6 +107,36 @@ def test_sigterm_saves_whenever_in_a_step_it_comes(tmp_path, config, monkeypatch
   assert train.run(config, tmp_path) == train.PREEMPTED_EXIT
   saved = {int(path.name) for path in (tmp_path / "checkpoints").iterdir()}
   assert max(saved) == last_step(tmp_path) == 4
+  assert "SIGTERM: step 4 of 50 is saved, the same command continues" in capsys.readouterr().err
+
+
+def test_sigterm_before_a_step_ends_the_run_at_once_and_says_so(tmp_path, sources):
+  process = start(tmp_path / "run", sources)
+  deadline = time.monotonic() + 120
+  while not (tmp_path / "run" / "lock").exists():
+    assert process.poll() is None and time.monotonic() < deadline
+    time.sleep(0.001)
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=60)
+  assert process.returncode == train.PREEMPTED_EXIT
+  assert errors.endswith("nothing to save, the same command starts again\n"), errors
+
+
+def test_sigterm_is_heard_while_the_main_thread_compiles():
+  """Stood in for by another call that Python cannot interrupt, of about a minute."""
+  code = (
+    "import hashlib; from mtjax.train.preemption import on_sigterm\n"
+    "with on_sigterm():\n"
+    "  print('ready', flush=True); hashlib.pbkdf2_hmac('sha256', b'', b'', 10**8)"
+  )
+  process = subprocess.Popen(
+    [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+  )
+  assert process.stdout.readline() == "ready\n"
+  time.sleep(0.2)
+  process.send_signal(signal.SIGTERM)
+  _, errors = process.communicate(timeout=15)
+  assert process.returncode == train.PREEMPTED_EXIT and errors.count("SIGTERM before") == 1
 
 
 @pytest.mark.slow
@@ -120,10 +150,12 @@ def test_killed_five_times_at_random_it_is_the_same_run(tmp_path, sources, undis
   check_equal(tmp_path / "run", undisturbed)
 
 
-def test_a_finished_run_is_left_as_it_is(tmp_path, config):
+def test_a_finished_run_is_left_as_it_is(tmp_path, config, capsys):
   assert train.run(config, tmp_path) == 0
   before = (tmp_path / "metrics.jsonl").read_bytes()
+  assert "nothing to do" not in capsys.readouterr().err
   assert train.run(config, tmp_path) == 0
+  assert "has done all its 6 steps: there is nothing to do" in capsys.readouterr().err
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
 
 

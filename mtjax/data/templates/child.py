@@ -67,7 +67,8 @@ def compiled(template: str) -> jinja2.Template:
     trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
   )
   environment.filters["tojson"] = _tojson
-  environment.globals |= dict(namespace=Namespace, raise_exception=_refuse, strftime_now=_now)
+  functions: dict[str, Any] = dict(namespace=Namespace, raise_exception=_refuse, strftime_now=_now)
+  environment.globals = {**environment.globals, **functions}
   return environment.from_string(template)
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import functools
 import itertools
 import re
 from collections import Counter
@@ -32,10 +33,7 @@ class Countdown:
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
     found = []
-    for number, (numbers, target) in read_countdowns(path):
-      solution = solve(numbers, target)
-      if solution is None:
-        raise ValueError(f"{path}, line {number}: {target} cannot be made of {numbers}")
+    for number, (numbers, target), solution in read_solved(path):
       about = dict(numbers=numbers, target=target)
       text = pieces(numbers, target, solution)
       found.append(whole(from_pieces(f"line {number}", text, tokenizer, about), most))
@@ -79,6 +77,11 @@ def makes(expression: str, numbers: Sequence[int], target: int) -> bool:
 
 def solve(numbers: Sequence[int], target: int) -> str | None:
   """The first expression that makes the target, of few numbers before many; None without one."""
+  return _solve(tuple(numbers), target)
+
+
+@functools.lru_cache(10_000)  # a file is checked, and read once more with its model's tokenizer
+def _solve(numbers: tuple[int, ...], target: int) -> str | None:
   for count in range(1, len(numbers) + 1):
     for chosen in itertools.permutations(numbers, count):
       for value, text in _expressions(chosen):
@@ -96,6 +99,17 @@ def read_countdowns(path: str) -> list[tuple[int, tuple[list[int], int]]]:
       found.append((number, (numbers, int(record["output"]))))
     except ValueError:
       raise ValueError(f"{path}, line {number}: input or output holds no numbers") from None
+  return found
+
+
+def read_solved(path: str) -> list[tuple[int, tuple[list[int], int], str]]:
+  """(line, (numbers, target), solution); ValueError for other records and without a solution."""
+  found = []
+  for number, (numbers, target) in read_countdowns(path):
+    solution = solve(numbers, target)
+    if solution is None:
+      raise ValueError(f"{path}, line {number}: {target} cannot be made of {numbers}")
+    found.append((number, (numbers, target), solution))
   return found
 
 

@@ -1,6 +1,8 @@
 """HumanEval infilling: a line or a span of a function is missing (2207.14255)."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
@@ -8,7 +10,8 @@ from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
 from mtjax.evaluate.infilling.protocol import Answer, share
 from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
 
-_FIELDS = ("task_id", "prompt", "suffix", "canonical_solution", "test", "entry_point")
+_OWN = ("task_id", "prompt", "canonical_solution", "test", "entry_point")  # HumanEval's fields
+_FILES = ("SingleLineInfilling", "MultiLineInfilling", "RandomSpanInfilling")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +29,7 @@ class HumanEvalInfilling:
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
     found = []
-    for _, record in read_records(path, _FIELDS):
+    for record in read_problems(path):
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
       if 0 < len(tokenizer.encode_documents([missing])[0]) <= most:
         pieces = [(before, False), (missing, True), (after, False)]
@@ -48,6 +51,20 @@ class HumanEvalInfilling:
       timed_out=share(records, "outcome", Outcome.TIMED_OUT),
       reference_passes=share(records, "reference", Outcome.PASSED),
     )
+
+
+def read_problems(path: str, fields: Sequence[str] = _OWN) -> list[dict[str, Any]]:
+  """All problems of a file; ValueError for other records, HumanEval's own among them."""
+  found = []
+  for number, record in read_records(path, fields):
+    if not isinstance(record.get("suffix"), str):
+      files = ", ".join(f"HumanEval-{name}.jsonl.gz" for name in _FILES)
+      raise ValueError(
+        f"{path}, line {number}: no suffix, so this is a problem of HumanEval itself, without a "
+        f"blank. Give a file of humaneval_infilling: {files}"
+      )
+    found.append(record)
+  return found
 
 
 def program(record, middle: str) -> str:

@@ -23,11 +23,7 @@ class Lambada:
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
     found = []
-    for number, record in read_records(path, ("text",)):
-      parts = _LAST_WORD.fullmatch(record["text"])
-      if parts is None:
-        raise ValueError(f"{path}, line {number}: a passage of less than two words")
-      context, word = parts.groups()
+    for number, context, word in read_passages(path):
       pieces = [(context, False), (word, True)]
       found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), most))
     return found
@@ -37,3 +33,14 @@ class Lambada:
 
   def summary(self, records) -> dict[str, float]:
     return {}
+
+
+def read_passages(path: str) -> list[tuple[int, str, str]]:
+  """(line, text before, last word with the space before it); ValueError for other records."""
+  found = []
+  for number, record in read_records(path, ("text",)):
+    parts = _LAST_WORD.fullmatch(record["text"])
+    if parts is None:
+      raise ValueError(f"{path}, line {number}: a passage of less than two words")
+    found.append((number, parts[1], parts[2]))
+  return found

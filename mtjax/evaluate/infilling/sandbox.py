@@ -5,10 +5,12 @@ import dataclasses
 import enum
 import math
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
 from pathlib import Path
 
@@ -31,9 +33,10 @@ class Limits:
   seconds: float = 5.0  # on the clock, and rounded up of a processor
   memory: int = 512 << 20  # bytes of address space, Python's own among them
   file: int = 1 << 20  # bytes of a file that it writes
+  disk: int = 64 << 20  # bytes of all its files; 4096 for each counts as well
 
   def __post_init__(self):
-    if not self.seconds > 0 or self.memory < 1 or self.file < 0:
+    if not self.seconds > 0 or self.memory < 1 or self.file < 0 or self.disk < 1:
       raise ValueError(f"a limit is above 0, got {self}")
 
 
@@ -42,16 +45,27 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
 
   The program runs in a process of its own (`python -I -S`: the standard library and nothing else),
   in a new empty folder that is removed afterwards, without input, output or the variables of this
-  one; its process group is killed at the end. Where the system allows it, without network, and for
-  root as the user nobody, who may read what root may.
+  one; its process group is killed at the end. Where the system allows it, the folder is a file
+  system in memory, there is no network, and for root the program is the user nobody, who may read
+  what root may. Elsewhere `disk` is no limit.
 
-  This holds back mistakes: loops, forks, a file that grows. It is no security boundary, and no
-  limit of the disk as a whole: a program may write many files, in other folders too, where they
-  stay, and what it means to read on this machine it can read. Not started as root, it may remove
-  files and end processes that are this user's. Code from somebody hostile belongs into a container
-  or a virtual machine. Made for Linux: macOS does not limit the address space.
+  PASSED takes a token of 128 random bits that the process hands back after the program's end, so
+  that no exit code, no output and nothing written to any descriptor stands for it. While the
+  program runs the token is in no file, variable, argument or descriptor of the process. It is in
+  its memory, and in this one's.
+
+  This holds back mistakes: loops, forks, a file that grows, an exit in place of a result. It is no
+  security boundary: what a program means to read on this machine it can read, and it may write in
+  other folders, where that stays. One that searches its own memory for the token (ctypes,
+  /proc/self/mem) or makes the interpreter continue elsewhere (a trace function of the frames below
+  its own) can pretend to have passed. Not started as root, it may read this process, remove files
+  and end processes that are this user's. Code from somebody hostile belongs into a container or a
+  virtual machine, with its results judged outside of it. Made for Linux: macOS does not limit the
+  address space.
   """
   folder = tempfile.mkdtemp(prefix="program-")
+  token = secrets.token_bytes(16)
+  said, result = os.pipe()
   try:
     file, inside = Path(folder, "program.py"), Path(folder, "inside")
     # A lone surrogate is no text of a program; it fails there, not here.
@@ -59,25 +73,40 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
     inside.mkdir()
     inside.chmod(0o777)
     os.chmod(folder, 0o711)
-    settings = (str(file), str(math.ceil(limits.seconds)), str(limits.memory), str(limits.file))
+    numbers = (result, math.ceil(limits.seconds), limits.memory, limits.file, limits.disk)
     process = subprocess.Popen(
-      [sys.executable, "-I", "-S", str(_CHILD), *settings],
+      [sys.executable, "-I", "-S", str(_CHILD), str(file), *map(str, numbers)],
       cwd=inside,
       env={},
-      stdin=subprocess.DEVNULL,
+      stdin=subprocess.PIPE,
       stdout=subprocess.DEVNULL,
       stderr=subprocess.DEVNULL,
+      pass_fds=[result],
       start_new_session=True,
     )
     try:
-      code = process.wait(limits.seconds)
+      process.communicate(token, limits.seconds)
     except subprocess.TimeoutExpired:
       return Outcome.TIMED_OUT
     finally:
       _kill(process)
-    return _outcome(code)
+    return _outcome(process.returncode, _read(said) == token)
   finally:
-    _remove(folder)
+    os.close(said)
+    os.close(result)
+    # Many folders take longer to remove than to make: what is left is removed beside.
+    removing = threading.Thread(target=_remove, args=[folder])
+    removing.start()
+    removing.join(limits.seconds)
+
+
+def _read(said: int) -> bytes:
+  """What stands in the pipe, a little more than a token at most; it does not wait."""
+  os.set_blocking(said, False)
+  try:
+    return os.read(said, 64)
+  except BlockingIOError:
+    return b""
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -125,8 +154,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
   return []
 
 
-def _outcome(code: int) -> Outcome:
-  if code == sandbox_child.PASSED:
+def _outcome(code: int, passed: bool) -> Outcome:
+  if passed:
     return Outcome.PASSED
   if code == sandbox_child.OUT_OF_MEMORY:
     return Outcome.OUT_OF_MEMORY

@@ -1,10 +1,11 @@
 """The tasks by name."""
 
-from mtjax.evaluate.infilling.countdown import Countdown
-from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling
-from mtjax.evaluate.infilling.lambada import Lambada
+from mtjax.data.text_files import read_text
+from mtjax.evaluate.infilling.countdown import Countdown, read_solved
+from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling, read_problems
+from mtjax.evaluate.infilling.lambada import Lambada, read_passages
 from mtjax.evaluate.infilling.protocol import Task
-from mtjax.evaluate.infilling.sudoku import Sudoku
+from mtjax.evaluate.infilling.sudoku import Sudoku, read_puzzles
 from mtjax.evaluate.infilling.wikitext import WikitextMasked
 from mtjax.models import check_causal
 from mtjax.presets import load_pretrained
@@ -16,6 +17,26 @@ _SIMPLE = {
   "lambada": Lambada,
 }
 NAMES = (*_SIMPLE, "wikitext_masked")
+
+_READ = {
+  "humaneval_infilling": read_problems,
+  "sudoku": read_puzzles,
+  "countdown": read_solved,
+  "lambada": read_passages,
+  "wikitext_masked": read_text,
+}
+
+
+def check_data(name: str, path: str) -> None:
+  """Reads a task's file, for which no model is needed.
+
+  Raises ValueError for another name than NAMES, and FileNotFoundError or ValueError, naming the
+  file and the line, for a file that is no file of the task or holds nothing.
+  """
+  if name not in _READ:
+    raise ValueError(f"task {name!r} is not one of {', '.join(NAMES)}")
+  if not _READ[name](path):
+    raise ValueError(f"{path} holds nothing of {name}")
 
 
 def named_task(name: str, *, judge: str = "target") -> Task:

@@ -1,0 +1,99 @@
+"""A config file: Python that somebody wrote, so that whatever goes wrong in it is said by name."""
+
+import inspect
+import os
+import sys
+import traceback
+from importlib import machinery, util
+from types import ModuleType, TracebackType
+
+from absl import flags
+from ml_collections import ConfigDict
+
+_MODULE = "config_config"  # as ml_collections names it
+
+
+class ConfigError(flags.Error):
+  """A config file that cannot be used; the message names the file, and the line that failed."""
+
+
+class ConfigFile(flags.ArgumentParser):
+  """The parser of --config=FILE.py[:argument]: the ConfigDict of get_config(argument), locked.
+
+  In place of that of ml_collections, which shows an exception of the file as a traceback and lets
+  anything pass that is no ConfigDict. Raises ConfigError.
+  """
+
+  # Of the last file that could be used.
+  path: str = ""
+  config: ConfigDict | None = None
+
+  def parse(self, argument: str) -> ConfigDict:
+    file, colon, given = argument.partition(":")
+    if not os.path.exists(file):
+      raise ConfigError(f"config file {file!r} does not exist")
+    if os.path.isdir(file):
+      raise ConfigError(f"config file {file!r} is a folder: name a file in it")
+    try:
+      config = _get_config(_load(file), [given] if colon else [])
+    except ConfigError as error:
+      raise ConfigError(f"config file {argument!r}: {error}") from None
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
+      raise ConfigError(f"config file {file!r} failed{_where(error, file)}") from error
+    self.path, self.config = argument, config.lock()
+    return config
+
+  def flag_type(self) -> str:
+    return "config file"
+
+
+def lacks_field(error: BaseException) -> bool:
+  """Whether it is a ConfigDict that raised the error, asked for a field that it does not have."""
+  last = _last(error.__traceback__)
+  return isinstance(error, (AttributeError, KeyError)) and last.startswith("ml_collections.")
+
+
+def _load(file: str) -> ModuleType:
+  loader = machinery.SourceFileLoader(_MODULE, file)
+  spec = util.spec_from_loader(_MODULE, loader)
+  assert spec is not None, "there is one for every loader"
+  module = util.module_from_spec(spec)
+  # What dataclasses and pickle look up.
+  sys.modules[_MODULE] = module
+  loader.exec_module(module)
+  return module
+
+
+def _get_config(module: ModuleType, arguments: list[str]) -> ConfigDict:
+  make = getattr(module, "get_config", None)
+  if not callable(make):
+    raise ConfigError("there is no function get_config() in it")
+  try:
+    inspect.signature(make).bind(*arguments)
+  except TypeError:
+    wanted = "no argument" if arguments else "an argument, as --config=FILE.py:ARGUMENT"
+    raise ConfigError(f"its get_config() takes {wanted}") from None
+  config = make(*arguments)
+  if not isinstance(config, ConfigDict):
+    raise ConfigError(f"its get_config() returns no ConfigDict but {type(config).__name__}")
+  return config
+
+
+def _where(error: BaseException, file: str) -> str:
+  """Returns for example ", line 3: KeyError: 'a'", with the file's last line that led there."""
+  if isinstance(error, SyntaxError) and error.filename not in (None, file):
+    return f" by importing {error.filename!r}, line {error.lineno}: {error.msg}"
+  if isinstance(error, SyntaxError):
+    lines, said = [error.lineno], f"{type(error).__name__}: {error.msg}"
+  else:
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == file]
+    said = "".join(traceback.format_exception_only(error))
+  return (f", line {lines[-1]}" if lines and lines[-1] else "") + f": {said.strip()}"
+
+
+def _last(trace: TracebackType | None) -> str:
+  """The name of the module where it was raised."""
+  while trace is not None and trace.tb_next is not None:
+    trace = trace.tb_next
+  return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")

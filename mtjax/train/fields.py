@@ -1,0 +1,75 @@
+"""Whether a training config has the fields that it must have, of the kinds that they must be."""
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtjax.anysubset.masking import Masking
+from mtjax.train.defaults import defaults, xlnet_model
+from mtjax.train.optimizers import OptimizerConfig
+
+# Groups that become a dataclass: they may name any field of it, and leave out those with a default.
+_CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig, "masking": Masking}
+# Runs made before these fields existed have none.
+_OPTIONAL = ("init", "masking")
+# By the type of the default: the types that may stand in its place, and what they are called.
+_KINDS: dict[type, tuple[Any, str]] = {
+  bool: (bool, "True or False"),
+  int: (int, "a whole number"),
+  float: ((int, float), "a number"),
+  str: (str, "text"),
+  tuple: ((tuple, list), "a tuple"),
+  dict: ((Mapping, ConfigDict), "a group of fields"),
+}
+
+
+def check_fields(config: Mapping[str, Any]) -> None:
+  """Compares a config with `mtjax.train.defaults`.
+
+  Raises ValueError for a field that is missing, that nothing reads, or whose value is of another
+  kind than the default; whole numbers are numbers, lists (of JSON) are tuples. Which fields a model
+  has depends on its kind: `mtjax.train.config` says what is missing there.
+  """
+  expected = defaults().to_dict()
+  _check("", config, expected, optional=_OPTIONAL, known=expected)
+  _check_kinds("model.", config["model"], xlnet_model().to_dict() | expected.pop("model"))
+  for name, default in expected.items():
+    if isinstance(default, dict) and name in config:
+      if name not in _CLASSES:
+        _check(f"{name}.", config[name], default, optional=(), known=default)
+        continue
+      fields = {field.name: field for field in dataclasses.fields(_CLASSES[name])}
+      optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
+      known = [*default, *fields]
+      _check(f"{name}.", config[name], default, optional=optional, known=known)
+
+
+def _check(
+  prefix: str,
+  config: Mapping[str, Any],
+  expected: Mapping[str, Any],
+  *,
+  optional: Iterable[str],
+  known: Iterable[str],
+) -> None:
+  if missing := expected.keys() - config.keys() - set(optional):
+    raise ValueError(
+      f"the config has no field {prefix}{min(missing)}; mtjax/train/defaults.py has them all"
+    )
+  for name in config:
+    if name not in known:
+      close = difflib.get_close_matches(name, list(known), 1)
+      hint = f"; did you mean {prefix}{close[0]}?" if close else ""
+      raise ValueError(f"the config has a field {prefix}{name}, which nothing reads{hint}")
+  _check_kinds(prefix, config, expected)
+
+
+def _check_kinds(prefix: str, config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+  for name, value in config.items():
+    if name in expected:
+      kind, words = _KINDS[type(expected[name])]
+      if not isinstance(value, kind):
+        raise ValueError(f"{prefix}{name} must be {words}, got {value!r}")

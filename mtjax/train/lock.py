@@ -1,0 +1,69 @@
+"""One training run at a time in a workdir."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import warnings
+from collections.abc import Generator
+from pathlib import Path
+
+LOCK_FILE = "lock"
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+
+
+@contextlib.contextmanager
+def exclusive(workdir: Path) -> Generator[None]:
+  """Holds the workdir against other runs; makes it where it is not there.
+
+  By the operating system's lock of a file in it (flock), which goes with the process, however that
+  ends: a lock file that is left behind stops nobody. Readers such as experiments/export.py take no
+  lock. Raises ValueError that names the process that holds the workdir. On a file system without
+  such locks it warns, and goes on.
+  """
+  new = not workdir.exists()
+  path = workdir / LOCK_FILE
+  file = _locked(path)
+  try:
+    os.ftruncate(file, 0)
+    os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    yield
+  finally:
+    path.unlink(missing_ok=True)
+    os.close(file)
+    if new:
+      with contextlib.suppress(OSError):
+        workdir.rmdir()  # empty after a run that failed before it wrote anything
+
+
+def _locked(path: Path) -> int:
+  """A descriptor of the file at `path`, with its lock."""
+  while True:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+      file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except FileNotFoundError:
+      if path.parent.exists():
+        raise
+      continue  # a run that failed has removed its empty folder
+    try:
+      fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+      holder = os.pread(file, 200, 0).decode("utf-8", "replace") or "another process"
+      os.close(file)
+      raise ValueError(
+        f"the workdir {str(path.parent)!r} is in use by {holder}: two runs in one folder would "
+        "lose each other's metrics and checkpoints. Wait for that run, or give another --workdir"
+      ) from None
+    except OSError as error:
+      if error.errno not in _NO_LOCKS:
+        os.close(file)
+        raise
+      warnings.warn(f"{path}: no lock ({error}); start no second run there", stacklevel=4)
+    # Who held it before may have removed the file since it was opened: then the lock is of nothing.
+    with contextlib.suppress(FileNotFoundError):
+      if os.path.samestat(os.fstat(file), os.stat(path)):
+        return file
+    os.close(file)

@@ -7,6 +7,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
+from mtjax.arguments import texts
+
 
 @struct.dataclass
 class StopStrings:
@@ -23,14 +25,14 @@ class StopStrings:
     return jnp.where(state < 0, state, self.step[jnp.maximum(state, 0), known])
 
   @classmethod
-  def compile(cls, stops: Sequence[str | bytes], token_bytes: Sequence[bytes]) -> "StopStrings":
+  def compile(cls, stops: str | bytes | Sequence[str | bytes], token_bytes: Sequence[bytes]) -> "StopStrings":
     """The automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
 
     O(states * V * longest token) once, on the host. Raises ValueError for an empty stop string.
     """
-    words = [stop.encode() if isinstance(stop, str) else bytes(stop) for stop in stops]
-    if not words or not all(words):
-      raise ValueError("a stop string must hold at least one character")
+    words = [stop.encode() if isinstance(stop, str) else stop for stop in texts(stops)]
+    if not words or not all(isinstance(word, bytes) and word for word in words):
+      raise ValueError(f"a stop string must hold at least one character, got {stops!r}")
     by_byte = _aho_corasick(words)
     longest = max(map(len, token_bytes))
     padded = np.full((len(token_bytes), longest), 256, np.int32)

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+from mtjax import arguments
 from mtjax.data import token_bytes as token_bytes_lib
 from mtjax.data.chat import apply_chat_template, named_token
 from mtjax.data.hub import local_folder
@@ -60,7 +61,7 @@ class ByteTokenizer:
     return list(text.encode())
 
   def encode_documents(self, texts: Sequence[str]) -> list[bytes]:
-    return [text.encode() for text in texts]
+    return [text.encode() for text in arguments.texts(texts)]
 
   def decode(self, ids: Sequence[int]) -> str:
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
@@ -121,7 +122,7 @@ class BpeTokenizer:
     return self._prompts.encode(text).ids
 
   def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-    codes = self._text.encode_batch_fast(list(texts), add_special_tokens=False)
+    codes = self._text.encode_batch_fast(arguments.texts(texts), add_special_tokens=False)
     return [code.ids for code in codes]
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:

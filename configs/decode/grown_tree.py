@@ -6,6 +6,7 @@ python -m experiments.decode --config=configs/decode/grown_tree.py --config.temp
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
@@ -13,6 +14,7 @@ def get_config() -> ConfigDict:
   # As in configs/decode/draft_tree.py: drafts are drawn without replacement.
   config.update(method="grown_tree", verifier="traversal")
   config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
-  # Fields of mtjax.draft.GrownTree: `step` drafts are added a pass of the draft model.
-  config.drafter = dict(size=12, depth=6, children=4, step=3)
+  # Fields of mtjax.draft.GrownTree: size, depth, children, step. `step` drafts are added per pass of
+  # the draft model.
+  config.drafter = drafters.settings("grown_tree")
   return config

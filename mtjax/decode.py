@@ -169,8 +169,9 @@ def generate(
   one without compiling again.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.infill`), no prompt, an
-  empty prompt, prompts that are no token ids, ids outside the vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's
-  positions, settings out of their range, and a method that cannot decode this model.
+  empty prompt, prompts that are no token ids, ids outside the vocabulary, max_tokens < 1, prompt +
+  max_tokens beyond the model's positions, settings out of their range, and a method that cannot
+  decode this model.
   """
   method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
@@ -289,7 +290,8 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
 def _token_ids(row: int, prompt: Sequence[int]) -> list[int]:
   if isinstance(prompt, str):
     raise ValueError(
-      f"prompt {row} is the text {prompt!r}: token ids are wanted here, TextModel.generate takes texts"
+      f"prompt {row} is the text {prompt!r}: token ids are wanted here, and it is "
+      "TextModel.generate that takes texts"
     )
   if not isinstance(prompt, Iterable):
     raise ValueError(f"prompt {row} is {prompt!r}: prompts are a list of lists of token ids")

@@ -25,7 +25,9 @@ class StopStrings:
     return jnp.where(state < 0, state, self.step[jnp.maximum(state, 0), known])
 
   @classmethod
-  def compile(cls, stops: str | bytes | Sequence[str | bytes], token_bytes: Sequence[bytes]) -> "StopStrings":
+  def compile(
+    cls, stops: str | bytes | Sequence[str | bytes], token_bytes: Sequence[bytes]
+  ) -> "StopStrings":
     """The automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
 
     O(states * V * longest token) once, on the host. Raises ValueError for an empty stop string.

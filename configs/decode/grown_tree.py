@@ -14,7 +14,7 @@ def get_config() -> ConfigDict:
   # As in configs/decode/draft_tree.py: drafts are drawn without replacement.
   config.update(method="grown_tree", verifier="traversal")
   config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
-  # Fields of mtjax.draft.GrownTree: size, depth, children, step. `step` drafts are added per pass of
-  # the draft model.
+  # Fields of mtjax.draft.GrownTree: size, depth, children, step. Each pass of the draft model adds
+  # `step` drafts.
   config.drafter = drafters.settings("grown_tree")
   return config

@@ -19,7 +19,7 @@ from mtjax import drafters
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="suffix", verifier="sample_match")
-  # Fields of mtjax.draft.Trie (size, depth), those of mtjax.draft.SuffixSettings, and the store's file:
+  # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.SuffixSettings, and the store's file.
   # store="" is an empty store, which ends with the process.
   config.drafter = drafters.settings("suffix")
   return config

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mtjax.data.pieces import encode_pieces
 from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
@@ -28,7 +29,7 @@ class HumanEvalInfilling:
     found = []
     for _, record in read_records(path, _FIELDS):
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
-      if 0 < len(tokenizer.encode_documents([missing])[0]) <= most:
+      if 0 < len(encode_pieces(tokenizer, [before, missing])[1]) <= most:
         pieces = [(before, False), (missing, True), (after, False)]
         found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), most))
     return found

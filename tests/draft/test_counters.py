@@ -1,13 +1,20 @@
 """What the counters of a run count: drafts behind the end of a text were given to nobody."""
 
+import dataclasses
+
+import jax
 import numpy as np
 import pytest
 
+from mtjax import counters
 from mtjax.adaptive import Adaptive
+from mtjax.anysubset import Sequential, fill, make_canvas
 from mtjax.decode import generate
+from mtjax.models import Model
 from mtjax.speculative import Speculative
 from mtjax.stopping import StopStrings
 from tests.draft.drafters import PARAMS, PROMPTS, ROWS, TARGET
+from tests.test_launchers import launch
 
 LETTERS = [bytes([97 + token]) for token in range(TARGET.config.vocab_size)]
 
@@ -44,3 +51,28 @@ def test_accepted_drafts_are_those_that_were_emitted(free, name, adaptive):
     assert sum(out.counters["accepted_at_place"]) == runs.sum()
     cut += sum(own[-1] for own in out.drafted)
   assert cut > 0, "no text ended within a draft: this tests nothing"
+
+
+def test_every_counter_of_a_run_has_a_meaning_and_every_meaning_a_counter():
+  seen = set()
+  for name in ("lookup, a tree", "the target itself", "sorted"):
+    row = ROWS[name]
+    method = Speculative(row.drafter)
+    settings = dict(max_tokens=20, method=method, method_params=row.params)
+    seen |= set(generate(TARGET, PARAMS, PROMPTS, **settings).counters)
+  plain = set(generate(TARGET, PARAMS, PROMPTS, max_tokens=20).counters)
+  assert seen == set(counters.DECODING) and plain < seen
+
+  model = Model(dataclasses.replace(TARGET.config, extra_embeddings=2))
+  canvas = make_canvas(model.config, np.array([[1, 0, 2]]), np.array([[False, True, False]]))
+  params = model.init(jax.random.key(0))
+  assert set(fill(model, params, canvas, method=Sequential()).counters) == set(counters.FILLING)
+
+
+@pytest.mark.parametrize(
+  ("launcher", "legend"), [("decode", counters.DECODING), ("infill", counters.FILLING)]
+)
+def test_the_launchers_help_has_the_legend(launcher, legend):
+  _, shown, errors = launch(f"experiments.{launcher}", "--help")
+  for name, meaning in legend.items():
+    assert f"  {name.replace('_', ' ')}: {meaning}\n" in shown, errors

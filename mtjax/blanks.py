@@ -62,10 +62,12 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
   what is missing; decoded, they are what they were (`mtjax.data.pieces`). A space before a blank is
   the blank's, as words bring their own (but not what a line is indented by).
 
-  Raises ValueError for a text without a blank, a mask token in what is given (the tokenizer's own
-  or a usual one: it would be read as plain text), another number of lengths than blanks, a length
-  below 1, no candidates, and as `encode_pieces` does.
+  Raises ValueError for several texts, a text without a blank, a mask token in what is given (the
+  tokenizer's own or a usual one: it would be read as plain text), another number of lengths than
+  blanks, a length below 1, no candidates, and as `encode_pieces` does.
   """
+  if not isinstance(text, str):
+    raise ValueError(f"one text is filled at a time, got {text!r}")
   pieces = _BLANK.split(text)
   if len(pieces) == 1:
     raise ValueError(f"the text has no blank: write {BLANK} where something is missing")

@@ -79,6 +79,9 @@ class TextModel:
 
   def _arguments(self, prompts, stop, settings) -> dict:
     encode = self.tokenizer.encode
+    for row, prompt in enumerate(prompts):
+      if isinstance(prompt, bytes):
+        raise ValueError(f"prompt {row} is bytes: a prompt is a text or a list of token ids")
     ids = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
     automaton = StopStrings.compile(stop, self.tokenizer.token_bytes()) if stop else None
     return {"prompts": ids, "stop": automaton, "eos": self.tokenizer.eos_ids, **settings}

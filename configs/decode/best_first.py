@@ -15,7 +15,7 @@ from mtjax import drafters
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="best_first", verifier="sample_match")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # Fields of mtjax.draft.BestFirst: width, depth, size, threshold. A threshold of what a draft pass
   # costs in target passes goes as deep as pays (2406.17276).
   config.drafter = drafters.settings("best_first")

@@ -14,6 +14,6 @@ def get_config() -> ConfigDict:
   # "block" accepts most of a chain (2403.10444); "chain" is the first rule, of 2211.17192;
   # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
   config.update(method="draft", verifier="block")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   config.drafter = drafters.settings("draft")  # mtjax.draft.ModelChain: length, confidence
   return config

@@ -13,7 +13,7 @@ def get_config() -> ConfigDict:
   config = ar.get_config()
   # As in configs/decode/draft_tree.py: drafts are drawn without replacement.
   config.update(method="grown_tree", verifier="traversal")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # Fields of mtjax.draft.GrownTree: size, depth, children, step. Each pass of the draft model adds
   # `step` drafts.
   config.drafter = drafters.settings("grown_tree")

@@ -11,7 +11,7 @@ import json
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
+from mtjax import counters, launch
 from mtjax.methods import check_method
 from mtjax.optimum import audited
 from mtjax.presets import load_pretrained, make_method, run_settings, weights_for_decoding
@@ -19,6 +19,9 @@ from mtjax.prompts import formatted, read_prompts
 from mtjax.report import comparison
 from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.text import TextModel
+
+# --help shows the module's text.
+__doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
 
 _CONFIG = launch.define_config()
 _PROMPT = flags.DEFINE_multi_string("prompt", [], "Text to continue; may be given several times.")

@@ -16,7 +16,10 @@ from absl import flags
 from rich.console import Console
 from rich.live import Live
 
-from mtjax import launch
+from mtjax import counters, launch
+
+# --help shows the module's text.
+__doc__ = f"{__doc__}\n{counters.legend(counters.FILLING)}"
 
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _TEXT = flags.DEFINE_string("text", None, "Text with ___ for each blank.")

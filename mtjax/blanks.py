@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import SupportsIndex
 
+from mtjax.data.pieces import encode_pieces
 from mtjax.data.tokenizers import Tokenizer
 
 BLANK = "___"
@@ -57,12 +58,16 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
 
   Three underscores in a row or more are one blank.
   `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
-  The pieces between blanks are encoded one by one: where a blank begins and ends is then no hint
-  at what is missing. A space before a blank is the blank's, as words bring their own (but not what
-  a line is indented by). Raises ValueError for a text without a blank, a mask token in what is
-  given (the tokenizer's own or a usual one: it would be read as plain text), another number of
-  lengths than blanks, a length below 1, and no candidates.
+  The pieces between blanks are encoded one by one, so where a blank begins and ends is no hint at
+  what is missing; decoded, they are what they were (`mtjax.data.pieces`). A space before a blank is
+  the blank's, as words bring their own (but not what a line is indented by).
+
+  Raises ValueError for several texts, a text without a blank, a mask token in what is given (the
+  tokenizer's own or a usual one: it would be read as plain text), another number of lengths than
+  blanks, a length below 1, no candidates, and as `encode_pieces` does.
   """
+  if not isinstance(text, str):
+    raise ValueError(f"one text is filled at a time, got {text!r}")
   pieces = _BLANK.split(text)
   if len(pieces) == 1:
     raise ValueError(f"the text has no blank: write {BLANK} where something is missing")
@@ -71,7 +76,7 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
     raise ValueError(f"the given text holds a mask token, {found[0]!r}: a blank is {BLANK}")
   choices = _candidates(lengths, len(pieces) - 1)
   pieces = [*(_without_space(piece) for piece in pieces[:-1]), pieces[-1]]
-  ids = tuple(tuple(map(int, x)) for x in tokenizer.encode_documents(pieces))
+  ids = tuple(map(tuple, encode_pieces(tokenizer, pieces)))
   return (Blanked(ids, chosen) for chosen in itertools.product(*choices))
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -12,6 +12,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import rounds
+from mtjax.arguments import integer
 from mtjax.buckets import bucket
 from mtjax.choice import best_token
 from mtjax.models import Model, Params, check_causal
@@ -28,7 +29,7 @@ class Generation:
 
   tokens: list[list[int]]
   finish: list[str]  # "eos", "stop" or "length", one a row
-  counters: dict[str, Any]
+  counters: dict[str, Any]  # `mtjax.counters.DECODING` says what each is
   drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
 
 
@@ -168,8 +169,9 @@ def generate(
   one without compiling again.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.infill`), no prompt, an
-  empty prompt, ids outside the vocabulary, max_tokens < 1, prompt + max_tokens beyond the model's
-  positions, settings out of their range, and a method that cannot decode this model.
+  empty prompt, prompts that are no token ids, ids outside the vocabulary, max_tokens < 1, prompt +
+  max_tokens beyond the model's positions, settings out of their range, and a method that cannot
+  decode this model.
   """
   method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
@@ -198,6 +200,7 @@ def stream(
   settings of `generate`, emits the same tokens, raises the same errors, at once rather than on
   the first `next`. `on_finish` receives the whole Generation at the end.
   """
+  every = integer(every, "every")
   if every < 1:
     raise ValueError(f"every must be at least 1, got {every}")
   defaults = dict(max_tokens=128, sampling=None, key=0, eos=(), stop=None)
@@ -245,10 +248,11 @@ class _Job:
 def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   check_causal(model, "the model")
   vocab, most = model.config.vocab_size, model.config.max_position
-  prompts = [list(map(int, prompt)) for prompt in prompts]
+  prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
   if not prompts:
     raise ValueError("there is no prompt")
-  limits = [max_tokens] * len(prompts) if isinstance(max_tokens, int) else list(max_tokens)
+  limits = list(max_tokens) if np.ndim(max_tokens) else [max_tokens] * len(prompts)
+  limits = [integer(limit, "max_tokens") for limit in limits]
   if len(limits) != len(prompts):
     raise ValueError(f"{len(limits)} values of max_tokens for {len(prompts)} prompts")
   for row, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
@@ -281,6 +285,17 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   )
   arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
   return _Job(arrays, lengths, capacity=min(size + room, most), room=room)
+
+
+def _token_ids(row: int, prompt: Sequence[int]) -> list[int]:
+  if isinstance(prompt, str):
+    raise ValueError(
+      f"prompt {row} is the text {prompt!r}: token ids are wanted here, and it is "
+      "TextModel.generate that takes texts"
+    )
+  if not isinstance(prompt, Iterable):
+    raise ValueError(f"prompt {row} is {prompt!r}: prompts are a list of lists of token ids")
+  return [integer(token, f"a token of prompt {row}") for token in prompt]
 
 
 def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) -> Generation:

@@ -1,5 +1,7 @@
 """Every drafter by name: how a config becomes one. Adding a drafter: a file, a line, a test row."""
 
+import dataclasses
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -22,7 +24,10 @@ from mtjax.draft import (
   Trie,
   TrieSettings,
   TrieStore,
+  in_vocabulary,
 )
+from mtjax.draft.cross_vocabulary import check_model
+from mtjax.draft.reencoding import translator
 from mtjax.draft.trie_store import open_store
 from mtjax.text import TextModel
 
@@ -30,22 +35,52 @@ from mtjax.text import TextModel
 Build = Callable[[Mapping[str, Any], TextModel], tuple[Drafter, PyTree]]
 
 
-def of_settings(drafter: Callable[..., Drafter]) -> Build:
+@dataclasses.dataclass(frozen=True)
+class Entry:
+  """A drafter by name: its settings with their defaults, and how a config becomes one.
+
+  A setting that config.drafter lacks has its default: the one in the drafter's own signature, so
+  that configs, launchers and Python agree. Raises ValueError for a setting that there is not.
+  """
+
+  settings: Mapping[str, Any]
+  build: Build
+
+  def __call__(self, config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
+    unknown = [name for name in config.get("drafter", {}) if name not in self.settings]
+    if unknown:
+      raise ValueError(
+        f"this drafter has no setting {' and '.join(unknown)}; it has: "
+        f"{', '.join(self.settings) or 'none'}"
+      )
+    return self.build(config, target)
+
+
+def defaults(*made: Callable[..., Any]) -> dict[str, Any]:
+  """Returns the parameters of each that have a default, with their defaults."""
+  parameters = [p for each in made for p in inspect.signature(each).parameters.values()]
+  return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def of_settings(drafter: Callable[..., Drafter]) -> Entry:
   """A drafter that is made of config.drafter alone."""
-  return lambda config, target: (drafter(**config.get("drafter", {})), None)
+  return Entry(defaults(drafter), lambda config, target: (drafter(**_fields(config)), None))
 
 
-def of_vocabulary(drafter: Callable[..., Drafter]) -> Build:
+def of_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
   """A drafter that takes the size of the target's vocabulary first, then config.drafter."""
 
   def build(config, target):
-    return drafter(target.model.config.vocab_size, **config.get("drafter", {})), None
+    return drafter(target.model.config.vocab_size, **_fields(config)), None
 
-  return build
+  return Entry(defaults(drafter), build)
 
 
-def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
-  """A drafter that takes a model first: config.draft_model, in the target's vocabulary."""
+def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
+  """A drafter that takes a model first: config.draft_model, of the target's tokenizer.
+
+  Where the two have other numbers of rows, the model is put `in_vocabulary` of the target.
+  """
 
   def build(config, target):
     from mtjax.presets import load_pretrained, weights_for_decoding
@@ -53,47 +88,62 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Build:
     draft = load_pretrained(config["draft_model"])
     check_vocabulary(draft, target, config["draft_model"])
     params = weights_for_decoding(draft.params, config["weights"])
-    return drafter(draft.model, **config.get("drafter", {})), params
+    rows, tokens = target.model.config.vocab_size, target.tokenizer.vocab_size
+    model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
+    return drafter(model, **_fields(config)), params
 
-  return build
+  return Entry(defaults(drafter), build)
 
 
-def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Build:
-  """`Trie` with a store of its own, kept in the file config.drafter.store from run to run."""
+def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:
+  """`Trie` with a store of its own, kept in the file config.drafter.store from run to run.
+
+  "" is an empty store, which ends with the process.
+  """
+  of_drafter = defaults(Trie)
 
   def build(config, target):
-    fields = dict(config.get("drafter", {}))
+    fields = _fields(config)
     path = fields.pop("store", "")
-    of_drafter = {name: fields.pop(name) for name in ("size", "depth") if name in fields}
-    drafter, vocabulary = Trie(**of_drafter), target.tokenizer.fingerprint()
+    drafter = Trie(**{name: fields.pop(name) for name in of_drafter if name in fields})
+    vocabulary = target.tokenizer.fingerprint()
     made = store(target.model.config.vocab_size, vocabulary, settings(**fields))
     return drafter, open_store(path, made).handle
 
-  return build
+  return Entry(defaults(Trie, settings) | dict(store=""), build)
 
 
-def with_target(drafter: Callable[..., Drafter]) -> Build:
+def with_target(drafter: Callable[..., Drafter]) -> Entry:
   """A drafter that runs the target itself: takes its model first, and its parameters."""
 
   def build(config, target):
-    return drafter(target.model, **config.get("drafter", {})), target.params
+    return drafter(target.model, **_fields(config)), target.params
 
-  return build
+  return Entry(defaults(drafter), build)
 
 
-def with_other_vocabulary(config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
-  """`CrossVocabulary` with config.draft_model, which has a tokenizer of its own."""
-  from mtjax.draft.cross_vocabulary import check_model
-  from mtjax.draft.reencoding import translator
-  from mtjax.presets import load_pretrained, weights_for_decoding
+def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
+  """A drafter that takes config.draft_model, which has a tokenizer of its own, and a translator."""
+  of_translator = defaults(translator)
 
-  fields = dict(config.get("drafter", {}))
-  look_back = fields.pop("look_back", 10)
-  draft = load_pretrained(config["draft_model"])
-  check_model(draft.model, draft.tokenizer.vocab_size)
-  handle = translator(target.tokenizer, draft.tokenizer, look_back).handle
-  params = weights_for_decoding(draft.params, config["weights"])
-  return CrossVocabulary(draft.model, **fields), (params, handle)
+  def build(config, target):
+    from mtjax.presets import load_pretrained, weights_for_decoding
+
+    fields = _fields(config)
+    between = {name: fields.pop(name) for name in of_translator if name in fields}
+    draft = load_pretrained(config["draft_model"])
+    own, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
+    check_model(draft.model, tokens)
+    handle = translator(target.tokenizer, draft.tokenizer, **between).handle
+    params = weights_for_decoding(draft.params, config["weights"])
+    model = in_vocabulary(draft.model, rows=own, tokens=tokens)
+    return drafter(model, **fields), (params, handle)
+
+  return Entry(defaults(drafter, translator), build)
+
+
+def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
+  return dict(config.get("drafter", {}))
 
 
 def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
@@ -105,7 +155,7 @@ def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
     )
 
 
-DRAFTERS: dict[str, Build] = {
+DRAFTERS: dict[str, Entry] = {
   "lookup": of_settings(PromptLookup),
   "draft": with_draft_model(ModelChain),
   "sorted": with_draft_model(Sorted),
@@ -117,5 +167,15 @@ DRAFTERS: dict[str, Build] = {
   "suffix": with_store(SuffixStore, SuffixSettings),
   "recycling": of_vocabulary(Recycling),
   "jacobi": of_settings(Jacobi),
-  "cross_vocabulary": with_other_vocabulary,
+  "cross_vocabulary": with_other_vocabulary(CrossVocabulary),
 }
+
+
+def settings(name: str) -> dict[str, Any]:
+  """Returns the settings of a drafter of that name with their defaults, as configs show them.
+
+  Raises ValueError, with the names there are, for another name.
+  """
+  if name not in DRAFTERS:
+    raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")
+  return dict(DRAFTERS[name].settings)

@@ -21,6 +21,7 @@ from mtjax.anysubset import (
   stream,
 )
 from mtjax.blanks import Blanked, Lengths, blanks_in
+from mtjax.data.pieces import decode_continuation
 from mtjax.sampling import Sampling
 from mtjax.text import TextModel
 
@@ -139,7 +140,7 @@ def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> I
   shown = [None if a and not w else x for x, a, w in zip(token, asked, when, strict=True)]
   return Infilling(
     text=_text(model, shown),
-    blanks=[_text(model, shown[start:stop]) for start, stop in blanked.spans],
+    blanks=[_text(model, shown, start, stop) for start, stop in blanked.spans],
     tokens=token,
     asked=asked,
     when=when,
@@ -149,10 +150,18 @@ def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> I
   )
 
 
-def _text(model: TextModel, tokens: Sequence[int | None]) -> str:
-  """Decoded, with "_" for each token that is open."""
-  runs = itertools.groupby(tokens, key=lambda token: token is None)
-  return "".join(
-    "_" * len(list(run)) if is_open else model.tokenizer.decode([x for x in run if x is not None])
-    for is_open, run in runs
-  )
+def _text(
+  model: TextModel, tokens: Sequence[int | None], start: int = 0, stop: int | None = None
+) -> str:
+  """Returns tokens[start:stop] decoded as they stand in the text, with "_" for each open one."""
+  out, place = "", start
+  for is_open, run in itertools.groupby(tokens[start:stop], key=lambda token: token is None):
+    ids = [0 if token is None else token for token in run]
+    if is_open:
+      out += "_" * len(ids)
+    elif place == 0:
+      out += model.tokenizer.decode(ids)
+    else:
+      out += decode_continuation(model.tokenizer, ids)
+    place += len(ids)
+  return out

@@ -5,12 +5,17 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from mtjax.arguments import integer
 from mtjax.choice import best_token, draw_token
 
-Values = float | Sequence[float] | None
+Values = float | Sequence[float] | None  # an array is a sequence too
+
+_INT32 = jnp.iinfo(jnp.int32).max
+_SEEDS = 2**64
 
 
 @struct.dataclass
@@ -86,7 +91,7 @@ class Sampling:
     given = getattr(self, name)
     if given is None:
       return None
-    values = list(given) if isinstance(given, Sequence) else [given] * batch
+    values = list(given) if np.ndim(given) else [given] * batch
     if len(values) != batch:
       raise ValueError(f"{name} has {len(values)} values for a batch of {batch}")
     for value in values:
@@ -99,6 +104,8 @@ class Sampling:
         )
     if all(value == off for value in values):
       return None
+    if dtype == jnp.int32:
+      values = [min(integer(value, name), _INT32) for value in values]
     return jnp.asarray(values, dtype)
 
   def _bias(self, batch, vocab):
@@ -173,13 +180,29 @@ def _truncate(logits, rules: Rules):
   return jnp.where(logits >= threshold, logits, -jnp.inf)
 
 
-def row_keys(key: PRNGKeyArray | int, batch: int) -> PRNGKeyArray:
-  """Keys [B]: a seed or key folded with the row index, or the keys given, one a row.
+def seed_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
+  """Returns the key of a seed; keys are returned as they are.
 
-  Raises ValueError for another number of keys.
+  The lower 32 bits of a seed make the key, and the upper ones are folded in where there are any:
+  `jax.random.key` alone would drop them, and 2**32 would be seed 0. Raises ValueError for anything
+  but keys and whole numbers from 0 to 2**64 - 1.
   """
-  if isinstance(key, int):
-    key = jax.random.key(key)
+  if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+    return key
+  seed = integer(key, "a key that is not made by jax.random.key is a seed and")
+  if not 0 <= seed < _SEEDS:
+    raise ValueError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed}")
+  upper, lower = divmod(seed, 2**32)
+  made = jax.random.key(lower)
+  return jax.random.fold_in(made, upper) if upper else made
+
+
+def row_keys(key: PRNGKeyArray | int, batch: int) -> PRNGKeyArray:
+  """Returns keys [B]: a seed or key folded with the row index, or the keys given, one per row.
+
+  Raises ValueError for another number of keys, and as `seed_key` does.
+  """
+  key = seed_key(key)
   if key.ndim == 0:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
   if key.shape != (batch,):

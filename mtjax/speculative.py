@@ -22,7 +22,7 @@ class Statistics:
   """What was drafted and what was kept, over all rounds; sums over the batch."""
 
   drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
-  accepted: Int[Array, " H"]
+  accepted: Int[Array, " H"]  # and emitted: none behind the end of a text
   accepted_order: Int[Array, " C"]  # by place among siblings
   forwards: Int[Array, ""]  # of a draft model, one a row
   entries: Int[Array, ""]  # of target forwards; padding is none
@@ -129,7 +129,7 @@ class Speculative:
     path = verdict.path[:, : state.cache.capacity]
     cache = state.cache.commit(decision.kv, decision.position, path, taken)
     drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, decision.logits))
-    statistics = _counted(state.method.statistics, draft, decision, active)
+    statistics = _counted(state.method.statistics, draft, decision, active, taken)
     return state.replace(
       cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
@@ -172,12 +172,14 @@ def _histories(history: History | None, tree: TokenTree) -> History | None:
   return History(nodes(history.seen), nodes(history.generated))
 
 
-def _counted(statistics: Statistics, draft: Draft, decision: Decision, active) -> Statistics:
+def _counted(statistics: Statistics, draft: Draft, decision: Decision, active, taken) -> Statistics:
   tree, verdict = decision.tree, decision.verdict
   depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
   real = tree.valid & active[:, None]
   drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
-  reached = (verdict.count[:, None] > depths) & active[:, None]
+  # Where a text ends within an accepted draft, what stands behind the end is given to nobody.
+  emitted = jnp.minimum(verdict.count - 1, taken)
+  reached = emitted[:, None] >= depths
   order = jnp.take_along_axis(tree.order, verdict.path, axis=1)[:, 1:]
   places = jnp.arange(statistics.accepted_order.shape[0])
   by_order = jnp.sum(reached[:, :, None] & (order[:, :, None] == places), axis=(0, 1))

@@ -9,6 +9,8 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Int
 
+from mtjax.arguments import texts
+
 # A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without any.
 SPECIAL = 256
 _STAY = 256  # column of the automaton's table for symbols that no word holds
@@ -29,16 +31,20 @@ class StopWords:
   words: tuple[Word, ...]
 
   @classmethod
-  def of(cls, stops: Sequence[str | bytes], special: Mapping[str, int]) -> "StopWords":
+  def of(
+    cls, stops: str | bytes | Sequence[str | bytes], special: Mapping[str, int]
+  ) -> "StopWords":
     """The words of `stops`, given the spelling and id of each special token.
 
     Raises ValueError for an empty stop string.
     """
-    texts = [stop.encode() if isinstance(stop, str) else bytes(stop) for stop in stops]
-    if not texts or not all(texts):
-      raise ValueError("a stop string must hold at least one character")
+    words = [stop.encode() if isinstance(stop, str) else stop for stop in texts(stops)]
+    if not words or not all(isinstance(word, bytes) and word for word in words):
+      raise ValueError(f"a stop string must hold at least one character, got {stops!r}")
     ids = {spelling.encode(): index for spelling, index in special.items() if spelling}
-    return cls(tuple(dict.fromkeys([*map(tuple, texts), *(_with_ids(t, ids) for t in texts)])))
+    return cls(
+      tuple(dict.fromkeys([*map(tuple, words), *(_with_ids(word, ids) for word in words)]))
+    )
 
   def follow(self, partial: Partial, symbol: int, place: int) -> dict[Word, int]:
     """The words that have begun once `symbol` is read at `place`; one that ended is ()."""
@@ -118,7 +124,7 @@ class StopStrings:
   @classmethod
   def compile(
     cls,
-    stops: Sequence[str | bytes],
+    stops: str | bytes | Sequence[str | bytes],
     token_bytes: Sequence[bytes],
     special: Mapping[str, int] | None = None,
   ) -> "StopStrings":

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 from mtjax import decode
+from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.decode import Generation
@@ -32,22 +33,24 @@ class TextModel:
   tokenizer: Tokenizer
 
   def generate(
-    self, prompts: Sequence[Prompt], *, stop: Sequence[str] = (), **settings
+    self, prompts: str | Sequence[Prompt], *, stop: str | Sequence[str] = (), **settings
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
-    Rows end at the tokenizer's end tokens unless `eos` says otherwise. Raises ValueError as
-    `generate` does, and for a prompt of no token.
+    One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
+    tokenizer's end tokens unless `eos` says otherwise. Raises ValueError as `generate` does, for a
+    prompt of no token, and for a stop string that is no text.
     """
+    prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
     generation = decode.generate(self.model, self.params, **arguments)
     return self._completions(prompts, stop, generation), generation
 
   def stream(
     self,
-    prompts: Sequence[Prompt],
+    prompts: str | Sequence[Prompt],
     *,
-    stop: Sequence[str] = (),
+    stop: str | Sequence[str] = (),
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
     **settings,
   ) -> Iterator[list[str]]:
@@ -55,6 +58,7 @@ class TextModel:
 
     What may turn out to be the beginning of a stop string is held back until it is not.
     """
+    prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
 
     def finished(generation):
@@ -75,7 +79,10 @@ class TextModel:
 
   def _arguments(self, prompts, stop, settings) -> dict:
     encode = self.tokenizer.encode
-    ids = [encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    for row, prompt in enumerate(prompts):
+      if isinstance(prompt, bytes):
+        raise ValueError(f"prompt {row} is bytes: a prompt is a text or a list of token ids")
+    ids = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
     automaton = None
     if stop:
       tokenizer = self.tokenizer
@@ -92,3 +99,11 @@ class TextModel:
       shown = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
       out.append(Completion(shown, text, ids, finish))
     return out
+
+
+def _stop_strings(stop: str | Sequence[str]) -> list[str]:
+  words = texts(stop)
+  for word in words:
+    if not isinstance(word, str):
+      raise ValueError(f"stop strings are texts, got {word!r}")
+  return words

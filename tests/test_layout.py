@@ -15,7 +15,7 @@ CODE = ("mtjax", "kernels_pallas", "configs", "experiments", "tests", "colab")
 # README, "How it is built". A module may import its own layer and the ones below; one that is not
 # listed belongs to the layer of decode, train, evaluate and report.
 LAYERS = (
-  ("types", "buckets", "native", "choice"),
+  ("types", "arguments", "buckets", "native", "choice"),
   (
     "models",
     "trees",

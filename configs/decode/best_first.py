@@ -9,13 +9,14 @@ gives with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="best_first", verifier="sample_match")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
-  # Fields of mtjax.draft.BestFirst. A threshold of what a draft pass costs in target passes goes
-  # as deep as pays (2406.17276).
-  config.drafter = dict(width=3, depth=4, size=12, threshold=0.1)
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
+  # Fields of mtjax.draft.BestFirst: width, depth, size, threshold. A threshold of what a draft pass
+  # costs in target passes goes as deep as pays (2406.17276).
+  config.drafter = drafters.settings("best_first")
   return config

@@ -6,6 +6,7 @@ python -m experiments.decode --config=configs/decode/draft.py --prompt="Once upo
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
@@ -13,6 +14,6 @@ def get_config() -> ConfigDict:
   # "block" accepts most of a chain (2403.10444); "chain" is the first rule, of 2211.17192;
   # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
   config.update(method="draft", verifier="block")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
-  config.drafter = dict(length=4)  # fields of mtjax.draft.ModelChain
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
+  config.drafter = drafters.settings("draft")  # mtjax.draft.ModelChain: length, confidence
   return config

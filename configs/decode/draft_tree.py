@@ -8,6 +8,7 @@ Greedy, the tree holds the likeliest tokens; with a temperature its siblings are
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
@@ -15,9 +16,9 @@ def get_config() -> ConfigDict:
   # "traversal" accepts most of drafts without replacement (2505.12398), "rrs_without" is cheaper;
   # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
   config.update(method="draft_tree", verifier="traversal")
-  config.draft_model = "draft"  # of the target's vocabulary: bundled, a folder or an id
+  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # topology: children by depth, or "medusa_63", "eagle_25". law: "delta" (the likeliest),
   # "with-replacement" (verifier rrs_with, kseq or traversal), "without-replacement",
   # "greedy-plus-one" (its own verifier), "pair" (two children a node; verifier spechub).
-  config.drafter = dict(topology=(3, 2, 1, 1), law="without-replacement")
+  config.drafter = drafters.settings("draft_tree")
   return config

@@ -10,11 +10,12 @@ with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="jacobi", verifier="sample_match")
-  # Fields of mtjax.draft.Jacobi: W, N, G and the pool's buckets.
-  config.drafter = dict(window=3, ngram=3, guesses=3, buckets=4096)
+  # Fields of mtjax.draft.Jacobi: window, ngram and guesses (W, N, G), and the pool's buckets.
+  config.drafter = drafters.settings("jacobi")
   return config

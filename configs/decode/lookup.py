@@ -9,11 +9,12 @@ configs/decode/ar.py gives with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="lookup", verifier="sample_match")
-  # Fields of mtjax.draft.PromptLookup.
-  config.drafter = dict(length=8, branches=1, most=4, least=1)
+  # Fields of mtjax.draft.PromptLookup: length, branches, most, least.
+  config.drafter = drafters.settings("lookup")
   return config

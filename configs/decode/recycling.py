@@ -9,11 +9,13 @@ the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="recycling", verifier="sample_match")
-  # Fields of mtjax.draft.Recycling; the paper's tree has 80 nodes, for accelerators.
-  config.drafter = dict(tree=12, candidates=8)
+  # Fields of mtjax.draft.Recycling: tree, candidates. The paper's tree has 80 nodes, for
+  # accelerators.
+  config.drafter = drafters.settings("recycling")
   return config

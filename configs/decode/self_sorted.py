@@ -9,11 +9,13 @@ bundled target was not: it drafts little of use, and the text is the one of plai
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="self_sorted", verifier="block")
-  # Fields of mtjax.draft.SelfSorted; exits=() are those that the target was trained with.
-  config.drafter = dict(exits=(3, 5), thresholds=(0.5, 0.5), length=3)
+  # Fields of mtjax.draft.SelfSorted: exits, thresholds, length. exits=() are those that the target
+  # was trained with: the bundled one has none. thresholds=() are 0.5 at every exit.
+  config.drafter = drafters.settings("self_sorted") | dict(exits=(3, 5))
   return config

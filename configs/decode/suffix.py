@@ -13,19 +13,13 @@ The text is the one that configs/decode/ar.py gives with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="suffix", verifier="sample_match")
-  # Fields of mtjax.draft.Trie, of mtjax.draft.SuffixSettings, and the store's file.
-  config.drafter = dict(
-    size=8,
-    depth=12,
-    max_query=4,
-    branch_length=15,
-    output_weight=0.1,
-    escape=1.0,
-    store="",  # "": an empty store, which ends with the process
-  )
+  # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.SuffixSettings, and the store's file.
+  # store="" is an empty store, which ends with the process.
+  config.drafter = drafters.settings("suffix")
   return config

@@ -11,19 +11,13 @@ gives with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
+from mtjax import drafters
 
 
 def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="trie", verifier="sample_match")
-  # Fields of mtjax.draft.Trie, of mtjax.draft.TrieSettings, and the store's file.
-  config.drafter = dict(
-    size=8,
-    depth=12,
-    max_query=2,
-    branch_length=12,
-    output_weight=1e-4,
-    output_share=0.5,
-    store="",  # "": an empty store, which ends with the process
-  )
+  # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.TrieSettings, and the store's file.
+  # store="" is an empty store, which ends with the process.
+  config.drafter = drafters.settings("trie")
   return config

@@ -27,6 +27,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from mtjax.anysubset.canvas import Canvas, check_canvas, two_stream
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Model, Params
+from mtjax.sampling import seed_key
 
 MOST_ASKED = 12  # of the exact bound: 4095 passes
 
@@ -100,8 +101,7 @@ def sampled_masked_bound(
   asked = _checked(model, canvas)
   if samples < 1:
     raise ValueError(f"samples must be at least 1, got {samples}")
-  key = jax.random.key(key) if isinstance(key, int) else key
-  masks = np.asarray(_maskings(key, jnp.asarray(asked), samples))  # [B, S, L]
+  masks = np.asarray(_maskings(seed_key(key), jnp.asarray(asked), samples))  # [B, S, L]
   rows = np.repeat(np.arange(len(asked)), samples)
   sums = _sums(model, params, canvas, rows, masks.reshape(-1, canvas.size), batch)
   each = sums.reshape(masks.shape[:2]) * asked.sum(axis=1)[:, None] / masks.sum(axis=2)

@@ -4,6 +4,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from mtjax import arguments
 from mtjax.data.sources import Source, documents
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def train(texts: Sequence[str], *, vocab_size: int) -> "tokenizers.Tokenizer":
     initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     show_progress=False,
   )
-  out.train_from_iterator(texts, trainer)
+  out.train_from_iterator(arguments.texts(texts), trainer)
   if out.get_vocab_size() < vocab_size:
     raise ValueError(
       f"the texts have merges for {out.get_vocab_size()} tokens, not {vocab_size}; give more text"

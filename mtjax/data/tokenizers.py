@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+from mtjax import arguments
 from mtjax.data import token_bytes as token_bytes_lib
 from mtjax.data.chat import apply_chat_template
 from mtjax.data.hub import local_folder
@@ -67,7 +68,7 @@ class ByteTokenizer:
     return list(whole_text(text, "the prompt").encode())
 
   def encode_documents(self, texts: Sequence[str]) -> list[bytes]:
-    return [whole_text(text, "a document").encode() for text in texts]
+    return [whole_text(text, "a document").encode() for text in arguments.texts(texts)]
 
   def decode(self, ids: Sequence[int]) -> str:
     return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
@@ -141,8 +142,8 @@ class BpeTokenizer:
     return self._prompts.encode(whole_text(text, "the prompt")).ids
 
   def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
-    texts = [whole_text(text, "a document") for text in texts]
-    codes = self._text.encode_batch_fast(texts, add_special_tokens=False)
+    whole = [whole_text(text, "a document") for text in arguments.texts(texts)]
+    codes = self._text.encode_batch_fast(whole, add_special_tokens=False)
     return [code.ids for code in codes]
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:

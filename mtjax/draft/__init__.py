@@ -13,6 +13,7 @@ from mtjax.draft.sorted import SelfSorted, Sorted
 from mtjax.draft.suffix import SuffixSettings, SuffixStore
 from mtjax.draft.trie import Trie
 from mtjax.draft.trie_store import TrieSettings, TrieStore
+from mtjax.draft.vocabulary import InVocabulary, in_vocabulary
 
 __all__ = [
   "BestFirst",
@@ -20,6 +21,7 @@ __all__ = [
   "CrossVocabulary",
   "Drafter",
   "GrownTree",
+  "InVocabulary",
   "Jacobi",
   "ModelChain",
   "ModelTree",
@@ -35,4 +37,5 @@ __all__ = [
   "TrieStore",
   "check_draft_model",
   "draft_keys",
+  "in_vocabulary",
 ]

@@ -29,10 +29,10 @@ class BestFirst:
   """
 
   model: Model
-  width: int = 4
+  width: int = 3
   depth: int = 4
-  size: int = 16
-  threshold: float = 0.0
+  size: int = 12
+  threshold: float = 0.1
 
   def __post_init__(self):
     for name in ("width", "depth", "size"):

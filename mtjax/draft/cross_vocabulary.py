@@ -48,9 +48,9 @@ class CrossVocabulary:
   """
 
   model: Model
-  length: int = 5
-  most: int = 8
-  space: int = 4
+  length: int = 12
+  most: int = 6
+  space: int = 6
 
   def __post_init__(self):
     for name in ("length", "most", "space"):

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -27,12 +27,14 @@ class EarlyExit:
   give a law: if its largest probability (of the model's own softmax, before temperature and
   filters) is at least that exit's threshold, the token is drawn from it; else the next group goes
   on. Below the last threshold a row drafts no further. () stands for 0.5 at every exit but the
-  last, and 0 there.
+  last, and `at_the_last` there.
 
   Where to leave is decided before the token is drawn, so a draft has the law `q` of the exit that
   it was drawn at. Rows of a batch leave each for itself: a group runs while any row needs it, for
   those rows alone. Raises ValueError for exits and thresholds that make no sense.
   """
+
+  at_the_last: ClassVar[float] = 0.0
 
   model: Model
   exits: tuple[int, ...] = ()
@@ -46,7 +48,7 @@ class EarlyExit:
         "the model was not trained with exits: say after how many layers it may be left, as "
         "exits=(2, 4)"
       )
-    thresholds = tuple(self.thresholds) or (0.5,) * (len(exits) - 1) + (0.0,)
+    thresholds = tuple(self.thresholds) or (0.5,) * (len(exits) - 1) + (self.at_the_last,)
     object.__setattr__(self, "exits", exits)
     object.__setattr__(self, "thresholds", thresholds)
     layers = len(self.model.config.layers)

@@ -15,8 +15,10 @@ class PromptLookup:
 
   A place is as good as the number of last tokens it repeats, at most `most` and at least `least`;
   the latest of equals comes first. The `branches` best places make one tree, common beginnings
-  shared (apoorvumang/prompt-lookup-decoding, several branches as in 2312.12728). Nothing is
-  learned and nothing runs: O(text x most) comparisons a round, in the graph.
+  shared (apoorvumang/prompt-lookup-decoding, several branches as in 2312.12728). A copy that
+  reaches the end of the text goes on with what it has copied, as in LZ77: a text that repeats
+  itself every few tokens is drafted as one that goes on repeating itself. Nothing is learned and
+  nothing runs: O(text x most) comparisons per round, in the graph.
   """
 
   length: int = 8
@@ -51,12 +53,12 @@ class PromptLookup:
     # What the rounds before emitted is there, but for the one token that the prefill did.
     text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
     place, found = self._places(text)
-    offset = jnp.arange(self.length)
-    source = place[:, :, None] + offset
-    inside = found[:, :, None] & (source < text.length[:, None, None])
+    # Behind the end of the text stands the copy itself, so the source has this period.
+    period = jnp.maximum(text.length[:, None] - place, 1)[:, :, None]
+    source = place[:, :, None] + jnp.arange(self.length) % period
     rows = jnp.arange(place.shape[0])[:, None, None]
-    token = text.token[rows, jnp.minimum(source, text.token.shape[1] - 1)]
-    return Draft(merge(context.last, token, inside), DraftLaw.DELTA), text
+    inside = jnp.broadcast_to(found[:, :, None], source.shape)
+    return Draft(merge(context.last, text.token[rows, source], inside), DraftLaw.DELTA), text
 
   def update(self, state, round):
     return state.append(round.token, round.taken)

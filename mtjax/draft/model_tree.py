@@ -49,7 +49,7 @@ class ModelTree:
   def of_names(
     cls,
     model: Model,
-    topology: str | Sequence[int] = (4, 2, 1, 1),
+    topology: str | Sequence[int] = (3, 2, 1, 1),
     law: str = DraftLaw.WITHOUT_REPLACEMENT.value,
   ) -> "ModelTree":
     """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""

@@ -84,7 +84,12 @@ def check_draft_model(draft: Model, target: Model) -> None:
   check_causal(draft, "the draft model")
   for field in ("vocab_size", "max_position"):
     own, wanted = getattr(draft.config, field), getattr(target.config, field)
-    if own < wanted or (own != wanted and field == "vocab_size"):
+    if field == "vocab_size" and own != wanted:
+      raise ValueError(
+        f"the draft model has {field} {own}, the target {wanted}: for models of one tokenizer, "
+        "mtjax.draft.in_vocabulary makes the draft model's the target's"
+      )
+    if own < wanted:
       raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
 
 

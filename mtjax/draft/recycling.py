@@ -51,7 +51,7 @@ class Recycling:
         f"candidates must be between 1 and the {self.vocab_size} tokens there are, got "
         f"{self.candidates}"
       )
-    if isinstance(self.tree, int) and self.tree < 1:
+    if not isinstance(self.tree, Topology) and self.tree < 1:
       raise ValueError(f"a tree needs at least 1 draft, got {self.tree}")
     most = max(self.topology.rank) + 1
     if most > self.candidates:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -130,6 +131,11 @@ class SelfSorted(EarlyExit):
   read and never written: no second cache, no prefill. What is being drafted has none yet and is
   computed anew for every token, up to `length` + 1 entries in one pass.
   """
+
+  # The target goes on from the last exit itself: what is not sure there is better not drafted.
+  at_the_last: ClassVar[float] = 0.5
+
+  length: int = 3
 
   def check(self, target):
     """Raises ValueError for another target than the model it drafts with."""

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from mtjax.blanks import Blanked, blank_spans
+from mtjax.data.pieces import encode_pieces
 from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 
@@ -23,9 +24,9 @@ def code_spans(
   """
   found = []
   for _, record in read_records(path, _FIELDS):
-    before, missing, after = tokenizer.encode_documents([record[name] for name in _FIELDS])
+    before, missing, after = encode_pieces(tokenizer, [record[name] for name in _FIELDS])
     if 0 < len(missing) <= most and len(before) + len(missing) + len(after) >= size:
-      found.append(_cut(list(before), list(missing), list(after), size))
+      found.append(_cut(before, missing, after, size))
   return _some(found, count, path)
 
 

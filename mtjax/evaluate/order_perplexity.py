@@ -10,6 +10,7 @@ import numpy as np
 from mtjax.anysubset import Canvas, lattice, log_likelihood, sink_token
 from mtjax.anysubset.orders import ORDERS, order_named
 from mtjax.models import Model, Params
+from mtjax.sampling import seed_key
 
 LEFT_TO_RIGHT = "left_to_right"
 NAMES = (*ORDERS, LEFT_TO_RIGHT)
@@ -68,7 +69,7 @@ def order_perplexity(
   out = []
   for name in orders:
     each = [
-      -_sum(model, params, canvas, name, jax.random.key(key + seed), batch) / asked.sum()
+      -_sum(model, params, canvas, name, seed_key(key + seed), batch) / asked.sum()
       for seed in range(seeds if name in BY_CHANCE else 1)
     ]
     spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.decode import Generation, Method
 from mtjax.methods import METHODS
@@ -81,7 +82,7 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
   """Methods by name, each as its own config has it but for what `config` has too."""
   shared = set(method_config("ar"))
   out = {}
-  for name in names:
+  for name in texts(names):
     own = method_config(name)
     own.update({field: config[field] for field in shared if field != "method"})
     method, params = make_method(own.to_dict(), text)
@@ -106,6 +107,7 @@ def compare(
   settings are those of `TextModel.generate`. Compilation is not in `seconds`. A method that keeps
   what it saw from prompt to prompt (a trie) meets each prompt once.
   """
+  prompts = texts(prompts)
   for name, one in contenders.items():
     runs = [
       text.generate([prompt], method=one.method, method_params=one.params, **settings)[1]

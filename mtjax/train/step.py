@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
+from mtjax.sampling import seed_key
 from mtjax.train.objectives import Total
 
 Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
@@ -64,7 +65,7 @@ def init_state(
 
   It begins with `params` where they are given, with random ones where not.
   """
-  init_key, train_key = jax.random.split(jax.random.key(seed))
+  init_key, train_key = jax.random.split(seed_key(seed))
   if params is None:
     params = model.init(init_key)
   return TrainState(

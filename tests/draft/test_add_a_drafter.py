@@ -32,9 +32,11 @@ def echo(blocks):
 
 def test_the_line_makes_it_by_name(blocks, echo):
   line = blocks[1].splitlines()[0]
+  assert "from mtjax.draft.echo import Echo" in README.read_text(encoding="utf-8")
   made = eval("{" + line + "}", {**vars(drafters), "Echo": echo})
   drafter, params = made["echo"](dict(drafter=dict(length=5)), None)
   assert drafter == echo(length=5) and params is None
+  assert made["echo"].settings == dict(length=3)
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(temperature=0.9, presence_penalty=0.3)])

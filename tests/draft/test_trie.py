@@ -139,5 +139,5 @@ def test_a_store_file_is_read_before_and_written_after_a_run(tmp_path, monkeypat
   with pytest.raises(FileNotFoundError, match="there is no folder"):
     DRAFTERS["trie"](config, target)
   config["drafter"]["siz"] = 3
-  with pytest.raises(TypeError, match="siz"):
+  with pytest.raises(ValueError, match="this drafter has no setting siz; it has: size, depth, "):
     DRAFTERS["trie"](config, target)

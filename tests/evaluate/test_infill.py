@@ -58,6 +58,7 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
   ("text", "lengths", "message"),
   [
     ("no blank here", 3, "no blank: write ___"),
+    (["a ___", "b ___"], 3, "one text is filled at a time, got"),
     ("a ___ <mask> b", 3, "holds a mask token, '<mask>'"),
     ("a ___ b", 4000, "room for 2047"),
     ("a ___ b", [3, 4], "lengths of 2 blanks, and the text has 1"),

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mtjax.data.pieces import encode_pieces
 from mtjax.data.tokenizers import Tokenizer, pieces_of
 from mtjax.evaluate.infill_sets import around
 
@@ -36,9 +37,9 @@ def from_pieces(
   """The pieces, each encoded by itself: where a blank ends is no hint at what is missing."""
   tokens: list[int] = []
   asked: list[bool] = []
-  encoded = tokenizer.encode_documents([text for text, _ in pieces])
+  encoded = encode_pieces(tokenizer, [text for text, _ in pieces])
   for ids, (_, is_asked) in zip(encoded, pieces, strict=True):
-    tokens += map(int, ids)
+    tokens += ids
     asked += [is_asked] * len(ids)
   return Example(name, tuple(tokens), tuple(asked), about or {})
 

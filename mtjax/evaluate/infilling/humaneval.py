@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from mtjax.data.pieces import encode_pieces
 from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
@@ -31,7 +32,7 @@ class HumanEvalInfilling:
     found = []
     for record in read_problems(path):
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
-      if 0 < len(tokenizer.encode_documents([missing])[0]) <= most:
+      if 0 < len(encode_pieces(tokenizer, [before, missing])[1]) <= most:
         pieces = [(before, False), (missing, True), (after, False)]
         found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), most))
     return found

@@ -21,7 +21,7 @@ from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
 from mtjax.anysubset.orders import order_named
 from mtjax.evaluate.infilling.examples import Example, causal_view, text_of
 from mtjax.evaluate.infilling.protocol import Answer, Record, Task
-from mtjax.sampling import Sampling
+from mtjax.sampling import Sampling, seed_key
 from mtjax.text import TextModel
 
 # Those of mtjax.anysubset.orders, what a causal model would have to do (`causal_view`), and those
@@ -115,7 +115,7 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
   fixed = "lattice" if filler.order == "left_to_right" else filler.order
   token, asked = np.array([seen.tokens]), np.array([seen.asked])
   canvas = make_canvas(model.model.config, token, asked)
-  key = jax.random.fold_in(jax.random.key(filler.seed), _number(example.name))
+  key = jax.random.fold_in(seed_key(filler.seed), _number(example.name))
   order_key, fill_key = jax.random.split(key)
   counted = np.array(example.asked)[: len(seen.tokens)]
   rank, nats = None, None

@@ -15,6 +15,7 @@ from jaxtyping import Int, PRNGKeyArray
 from mtjax.anysubset.canvas import Canvas, two_stream
 from mtjax.anysubset.orders import lattice
 from mtjax.models import Model, Params
+from mtjax.sampling import seed_key
 
 
 class Found(NamedTuple):
@@ -38,7 +39,7 @@ def assd_uncached(
   """
   if canvas.token.shape[0] != 1:
     raise ValueError(f"one text at a time, got {canvas.token.shape[0]}")
-  key = jax.random.key(key) if isinstance(key, int) else key
+  key = seed_key(key)
   token, forwards = _run(model, params, canvas, window, temperature, key)
   return Found(np.asarray(token)[0], int(forwards))
 

@@ -1,0 +1,59 @@
+"""Prompt lookup beside the obvious program: a copy that goes on past the end of the text."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtjax.draft import Context, PromptLookup
+from mtjax.draft.text import Text
+
+SIZE = 24
+DRAFTER = PromptLookup(length=6, most=3)
+
+
+@jax.jit
+def propose(token, length):
+  text = Text(token, length)
+  last = jnp.take_along_axis(token, length[:, None] - 1, axis=1)[:, 0]
+  context = Context(None, last, jnp.full_like(length, 2), length > 0, None)
+  return DRAFTER.propose(None, text, context)[0].tree
+
+
+def drafted(text):
+  token = jnp.array([text + [9] * (SIZE - len(text))])  # 9: what must not be read
+  tree = propose(token, jnp.array([len(text)]))
+  return tree.token[0][tree.valid[0]].tolist()[1:]
+
+
+def expected(text):
+  """One place after the other, one token after the other."""
+
+  def repeated(place):
+    matches = [text[place - back] == text[-back] for back in range(1, min(place, 3) + 1)]
+    return [*matches, False].index(False)
+
+  place = max(range(len(text)), key=lambda place: (repeated(place), place))
+  if repeated(place) < 1:
+    return []
+  copied = list(text)
+  for _ in range(6):
+    copied.append(copied[place])
+    place += 1
+  return copied[len(text) :]
+
+
+@given(st.lists(st.integers(0, 2), min_size=1, max_size=SIZE))
+def test_drafts_are_those_of_the_obvious_program(text):
+  assert drafted(text) == expected(text)
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 4, 5])
+def test_a_text_that_repeats_itself_is_drafted_to_the_full_length(period):
+  text = [i % period for i in range(2 * period)]
+  assert drafted(text) == [i % period for i in range(6)]
+
+
+def test_nothing_is_drafted_for_a_token_that_is_new():
+  assert drafted([0, 1, 0, 2]) == []

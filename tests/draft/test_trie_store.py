@@ -1,7 +1,9 @@
 """The trie's store: counts and choices as their definition has them, files, sharing."""
 
 import collections
+import io
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -14,6 +16,12 @@ from mtjax.trees import Topology
 
 def store(vocab_size=16, **fields):
   return TrieStore(vocab_size, settings=TrieSettings(**fields))
+
+
+def read(path):
+  found = store()
+  found.load(path)
+  return found.counts
 
 
 def drafts(branches):
@@ -93,7 +101,7 @@ def test_requests_of_the_oldest_generation_go():
 
 
 def test_a_long_prompt_counts_from_its_end():
-  trie = store(branch_length=2, nodes=9, tree_nodes=9)
+  trie = store(branch_length=2, prompt_nodes=9)
   (request,) = trie.begin([[1, 9, 5, 1, 2, 1]])
   assert drafts(trie.draft(request, 9, 1)) == [(2,)]
   assert trie.begin([[1, 2, 5, 6, 1]]) and drafts(trie.draft(request + 1, 9, 1)) == []
@@ -105,6 +113,7 @@ class Definition:
   def __init__(self, settings):
     self.settings, self.length = settings, settings.branch_length + 1
     self.shared, self.requests = collections.Counter(), {}
+    self.updated, self.recent = set(), []  # first tokens: since the last squeeze, and all
 
   def count(self, counter, ends, tokens):
     for token in tokens:
@@ -125,26 +134,38 @@ class Definition:
     found["own_ends"] = self.count(found["own"], found["own_ends"], tokens)
     found["ends"] = self.count(self.shared, found["ends"], tokens)
     found["last"] += tokens
-    self.squeeze()
+    self.updated |= set(tokens)
+    for token in dict.fromkeys(tokens):
+      self.recent = [first for first in self.recent if first != token] + [token]
 
-  def squeeze(self):
-    def sizes():
-      return collections.Counter(gram[0] for gram in self.shared)
-
-    def halve(first):
-      for gram in [gram for gram in self.shared if gram[0] == first]:
-        if self.shared[gram] > 1:
-          self.shared[gram] /= 2
-        else:
-          del self.shared[gram]
-
-    while over := [t for t, size in sizes().items() if size > self.settings.tree_nodes]:
-      halve(over[0])
-    while len(self.shared) > self.settings.nodes:
-      for first in sizes():
-        halve(first)
+  def finish(self, number):
+    if self.requests[number] is None:
+      return
+    self.requests[number] = None
+    if len(self.updated) >= self.settings.squeeze_after:
+      for first in self.updated:
+        grams = [gram for gram in self.shared if gram[0] == first]
+        if len(grams) > self.settings.tree_nodes:
+          self.squeeze(grams)
+      self.updated = set()
+    self.recent = [first for first in self.recent if (first,) in self.shared]
+    while len(self.shared) > self.settings.max_total:
+      grams = [gram for gram in self.shared if gram[0] == self.recent[0]]
+      if len(self.recent) == 1:
+        self.squeeze(grams)
+        continue
+      self.recent.pop(0)
+      for gram in grams:
+        del self.shared[gram]
     for found in filter(None, self.requests.values()):
       found["ends"] = [end for end in found["ends"] if end in self.shared]
+
+  def squeeze(self, grams):
+    for gram in grams:
+      if self.shared[gram] > 1:
+        self.shared[gram] /= 2
+      else:
+        del self.shared[gram]
 
   def draft(self, number, size, depth):
     found, out = self.requests[number], []
@@ -191,7 +212,9 @@ SETTINGS = st.builds(
   output_weight=st.sampled_from([1e-4, 0.5, 1.0]),
   output_share=st.sampled_from([0.0, 0.5]),
   tree_nodes=st.sampled_from([5, 12, 512]),
-  nodes=st.sampled_from([17, 30, 65536]),
+  squeeze_after=st.sampled_from([1, 2, 4]),
+  max_total=st.sampled_from([17, 30, 65536]),
+  prompt_nodes=st.sampled_from([17, 30, 65536]),
   generations=st.just(100),
 )
 
@@ -204,7 +227,7 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
   for what, which, tokens in steps:
     number = which % begun + 1 if begun else None
     if what == "begin":
-      most = max(fields.nodes // (fields.branch_length + 1), fields.branch_length + 1)
+      most = max(fields.prompt_nodes // (fields.branch_length + 1), fields.branch_length + 1)
       assert trie.begin([tokens]) == [begun + 1]
       plain.begin(tokens[-most:])
       begun += 1
@@ -212,13 +235,14 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
       trie.extend(number, tokens)
       plain.extend(number, tokens)
     elif number:
+      ended = plain.requests[number] is not None
       trie.finish(number)
-      plain.requests[number] = None
+      plain.finish(number)
+      assert not ended or trie.counts.size <= fields.max_total
     found = counts(trie.counts)
     assert found == dict(plain.shared)
-    assert trie.counts.size == len(found) <= fields.nodes
-    sizes = collections.Counter(gram[0] for gram in found)
-    assert trie.counts.sizes == sizes and max(sizes.values(), default=0) <= fields.tree_nodes
+    assert trie.counts.size == len(found)
+    assert trie.counts.sizes == collections.Counter(gram[0] for gram in found)
     assert all(count <= found[g[:-1]] for g, count in found.items() if len(g) > 1)
     for number in range(1, begun + 1):
       branches = trie.draft(number, size, depth)
@@ -229,29 +253,98 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
       assert len(set(drafts(branches))) == branches.drafts <= size
 
 
-def test_squeezing_halves_what_is_frequent_and_drops_the_rest():
-  trie = store(tree_nodes=4, branch_length=2)
-  (request,) = trie.begin([[1]])
+def test_squeezing_halves_what_is_frequent_and_drops_the_rest_when_a_request_ends():
+  trie = store(tree_nodes=4, branch_length=2, squeeze_after=1)
+  running, request = trie.begin([[5], [1]])
   trie.warm([[1, 2]] * 3 + [[1, 3]])
   assert counts(trie.counts) == {(1,): 4, (1, 2): 3, (2,): 3, (1, 3): 1, (3,): 1}
   assert drafts(trie.draft(request, 9, 9)) == [(2,), (3,)]
-  trie.warm([[1, 2, 5, 6]])  # 1, 12, 13, 125: four are kept; 5 and 6 are other trees
-  assert counts(trie.counts)[(1, 2)] == 4
-  trie.warm([[2, 1, 2, 7]])  # 127 is the fifth of its tree
+  trie.extend(running, [1, 2, 5, 6])  # 1, 12, 13, 125: four are kept; 5 and 6 are other trees
+  trie.extend(running, [2, 1, 2, 7])  # 127 is the fifth of its tree, and stays while this runs
+  assert counts(trie.counts)[(1, 2, 7)] == 1 and counts(trie.counts)[(1, 2)] == 5
+  trie.finish(running)
   found = counts(trie.counts)
   assert {gram: n for gram, n in found.items() if gram[0] == 1} == {(1,): 3, (1, 2): 2.5}
   assert found[(5,)] == found[(5, 6)] == 1  # another tree
   assert drafts(trie.draft(request, 9, 9)) == [(2,)]
 
 
+def test_squeezing_waits_for_updated_trees_and_happens_once():
+  trie = store(tree_nodes=1, branch_length=1, max_query=1, squeeze_after=3)
+  trie.warm([[1, 2]] * 8)
+  assert counts(trie.counts) == {(1,): 8, (1, 2): 8, (2,): 8}
+  trie.warm([[3]])  # the third tree; the first is as large as before, only its counts are not
+  assert counts(trie.counts) == {(1,): 4, (1, 2): 4, (2,): 8, (3,): 1}
+  trie.warm([[1, 2]])
+  assert counts(trie.counts)[(1, 2)] == 5
+
+
+def test_above_the_total_the_least_recently_updated_tree_goes_when_a_request_ends():
+  trie = store(branch_length=1, max_query=1, max_total=4)
+  (running,) = trie.begin([[9]])
+  trie.warm([[1], [2], [3], [4], [1]])
+  trie.extend(running, [5, 6])  # 5, 56, 6 beside the four
+  assert len(counts(trie.counts)) == 7
+  trie.finish(running)
+  assert counts(trie.counts) == {(1,): 2, (5,): 1, (5, 6): 1, (6,): 1}
+  (request,) = trie.begin([[5]])
+  assert drafts(trie.draft(request, 4, 4)) == [(6,)]
+
+
+def test_a_tree_that_is_too_large_by_itself_is_squeezed_until_it_fits():
+  trie = store(branch_length=3, max_total=2)
+  trie.warm([[1, 1, 1, 1]])  # 1 four times, 11 three, 111 two, 1111 once
+  assert counts(trie.counts) == {(1,): 1, (1, 1): 0.75}
+
+
+def test_a_running_text_does_not_add_to_what_was_evicted():
+  trie = store(branch_length=2, max_total=1)
+  running, other = trie.begin([[9], [9]])
+  trie.extend(running, [1, 2])
+  trie.extend(other, [3])
+  trie.finish(other)  # all but the tree of 3 go
+  trie.extend(running, [4, 5])
+  assert counts(trie.counts) == {(3,): 1, (4,): 1, (4, 5): 1, (5,): 1}
+
+
 def test_nodes_that_were_squeezed_out_are_forgotten_where_they_hung():
-  trie = store(tree_nodes=4, branch_length=2)
+  trie = store(tree_nodes=4, branch_length=2, squeeze_after=1)
   (request,) = trie.begin([[1, 2]])
   trie.warm([[1, 2, 6], [1, 2, 6], [1, 2, 3]])
   assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]
   trie.warm([[1, 4], [9, 8]])  # 1, 12, 126, 123, 14: 123 and 14 go, and 9 and 98 get their numbers
   assert (1, 2, 3) not in counts(trie.counts) and (9, 8) in counts(trie.counts)
   assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]  # 3 after 2 alone
+
+
+def test_what_is_read_is_not_learned_by_others():
+  trie = store()
+  one, other = trie.begin([[1], [1]])
+  trie.read(one, [2, 1])
+  assert drafts(trie.draft(one, 1, 1)) == [(2,)] and drafts(trie.draft(other, 1, 1)) == []
+
+
+def test_par_counts_a_prefix_once_a_branch_and_one_takes_a_single_branch():
+  texts = [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 6], [1, 7]]
+  found = {}
+  for retrieval in ("hier", "par", "one"):
+    trie = store(retrieval=retrieval)
+    trie.warm(texts)
+    (request,) = trie.begin([[1]])
+    found[retrieval] = drafts(trie.draft(request, 5, 4))
+  assert found["hier"] == [(2,), (2, 3), (2, 3, 4), (2, 5), (2, 5, 6)]
+  # Five entries: 2, 3, 4 and then 2, 5 of a second branch.
+  assert found["par"] == [(2,), (2, 3), (2, 3, 4), (2, 5)]
+  assert found["one"] == [(2,), (2, 3), (2, 3, 4)]
+
+
+def test_one_takes_a_shorter_match_where_the_longer_one_ends_soon():
+  trie = store(retrieval="one", max_query=2)
+  trie.warm([[2, 7, 8, 9, 6]])
+  (request,) = trie.begin([[1, 2, 3, 1, 2]])
+  assert drafts(trie.draft(request, 4, 4)) == [(3,), (3, 1), (3, 1, 2)]
+  (request,) = trie.begin([[1, 2, 3, 5, 4, 1, 7, 1, 2, 7]])
+  assert drafts(trie.draft(request, 4, 4)) == [(8,), (8, 9), (8, 9, 6)]
 
 
 def test_a_file_gives_back_the_counts(tmp_path):
@@ -266,7 +359,7 @@ def test_a_file_gives_back_the_counts(tmp_path):
   for prompt in rng.integers(0, 16, (20, 3)).tolist():
     one, other = (t.draft(t.begin([prompt])[0], 12, 6) for t in (trie, again))
     assert drafts(one) == drafts(other)
-  shallow = TrieStore(16, "words", TrieSettings(branch_length=2, nodes=40))
+  shallow = TrieStore(16, "words", TrieSettings(branch_length=2, max_total=40))
   shallow.load(path)
   found = counts(shallow.counts)
   assert len(found) <= 40 and max(map(len, found)) <= 3
@@ -289,12 +382,133 @@ def test_a_save_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
   assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
 
 
+def test_damaged_bytes_never_raise_anything_else_than_a_valueerror_with_the_name(tmp_path):
+  path, rng = tmp_path / "trie.npz", np.random.default_rng(0)
+  trie = store()
+  trie.warm(rng.integers(0, 16, (2, 12)).tolist())
+  trie.save(path)
+  whole = path.read_bytes()
+  for _ in range(500):
+    broken = bytearray(whole)
+    for place in rng.integers(0, len(whole), rng.integers(1, 4)):
+      broken[place] = rng.integers(0, 256)
+    path.write_bytes(broken)
+    try:
+      store().load(path)
+    except ValueError as error:
+      assert str(path) in str(error)
+
+
+@pytest.mark.parametrize(
+  "changed",
+  [
+    dict(count=np.array([np.inf, np.inf, 1.0])),
+    dict(count=np.array([np.nan, 1.0, 1.0])),
+    dict(count=np.array([1e300, 1.0, 1.0])),
+    dict(token=np.array([1.5, 2.0, 3.0])),
+    dict(depth=np.array([[1, 2, 3]])),
+    dict(depth=np.array([1, 2])),
+    dict(version=np.inf),
+    dict(vocab_size="many"),
+  ],
+)
+def test_impossible_contents_are_refused_with_the_files_name(tmp_path, changed):
+  path = tmp_path / "trie.npz"
+  trie = store()
+  trie.warm([[1, 2, 3]])
+  trie.save(path)
+  with np.load(path) as file:
+    arrays = {name: array[:3] if array.ndim else array for name, array in file.items()}
+  np.savez(path, **arrays)
+  store().load(path)
+  np.savez(path, **{**arrays, **changed})
+  with pytest.raises(ValueError, match="trie.npz' is"):
+    store().load(path)
+
+
+def test_a_header_that_claims_more_than_memory_holds_is_refused(tmp_path):
+  path = tmp_path / "trie.npz"
+  header = io.BytesIO()
+  np.lib.format.write_array_header_1_0(
+    header, dict(descr="<i4", fortran_order=False, shape=(2**58,))
+  )
+  with zipfile.ZipFile(path, "w") as file:
+    file.writestr("depth.npy", header.getvalue())
+  with pytest.raises(ValueError, match="trie.npz' is no file of a trie store"):
+    store().load(path)
+
+
+def test_two_stores_of_one_file_lose_nothing(tmp_path):
+  path = tmp_path / "trie.npz"
+  one, other = store(), store()
+  for each in (one, other):
+    each.share(path)  # there is no file yet
+  (request,) = one.begin([[9]])
+  one.extend(request, [1, 2])  # goes on after both have saved
+  other.warm([[1, 3], [1, 3]])
+  other.save(path)
+  one.save(path)
+  both = {(1,): 3, (1, 2): 1, (2,): 1, (1, 3): 2, (3,): 2}
+  assert counts(one.counts) == both and counts(read(path)) == both
+  one.extend(request, [5])
+  other.warm([[6]])
+  other.save(path)
+  one.save(path)
+  one.save(path)  # nothing is counted twice
+  assert counts(read(path)) == {**both, (1, 2, 5): 1, (2, 5): 1, (5,): 1, (6,): 1}
+  assert [file.name for file in tmp_path.iterdir()] == ["trie.npz"]
+
+
+def test_a_store_of_two_files_keeps_what_others_wrote_in_either(tmp_path):
+  paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+  one = store()
+  for path in paths:
+    one.save(path)
+  for token, path in enumerate(paths, 1):
+    other = store()
+    other.load(path)
+    other.warm([[token]])
+    other.save(path)
+  one.warm([[3]])
+  for path in [*paths, *paths]:
+    one.save(path)
+  assert [counts(read(path)) for path in paths] == [{(1,): 1, (3,): 1}, {(2,): 1, (3,): 1}]
+
+
+def test_a_file_that_cannot_be_added_to_is_left_and_the_counts_are_beside_it(tmp_path):
+  path = tmp_path / "trie.npz"
+  trie, foreign = store(), TrieStore(16, "letters")
+  trie.share(path)
+  trie.warm([[1, 2]])
+  foreign.save(path)
+  with pytest.raises(ValueError, match="of another vocabulary.*the store was written to") as error:
+    trie.save(path)
+  (beside,) = set(tmp_path.iterdir()) - {path}
+  assert str(beside) in str(error.value) and counts(read(beside)) == counts(trie.counts)
+  TrieStore(16, "letters").load(path)
+
+
+def test_processes_that_save_at_once_lose_nothing(tmp_path):
+  path = tmp_path / "trie.npz"
+  stores = [store() for _ in range(8)]
+  for number, each in enumerate(stores):
+    each.share(path)
+    each.warm([[number], [15]])
+  threads = [threading.Thread(target=each.save, args=(path,)) for each in stores]
+  for thread in threads:
+    thread.start()
+  for thread in threads:
+    thread.join()
+  assert counts(read(path)) == {**{(number,): 1 for number in range(8)}, (15,): 8}
+
+
 def test_wrong_files_are_refused(tmp_path):
   path = tmp_path / "trie.npz"
   trie = TrieStore(16, "words")
   trie.warm([[1, 2, 3]] * 50)
 
   def saved(**changed):
+    path.unlink(missing_ok=True)  # what is damaged is not to be added to
     trie.save(path)
     with np.load(path) as file:
       np.savez_compressed(path, **{**dict(file), **changed})
@@ -347,7 +561,9 @@ def test_threads_lose_nothing():
   ("make", "message"),
   [
     (lambda: TrieSettings(branch_length=0), "branch_length must be at least 1, got 0"),
-    (lambda: TrieSettings(nodes=0), "nodes must be at least 1, got 0"),
+    (lambda: TrieSettings(max_total=0), "max_total must be at least 1, got 0"),
+    (lambda: TrieSettings(squeeze_after=0), "squeeze_after must be at least 1, got 0"),
+    (lambda: TrieSettings(retrieval="tree"), "retrieval must be one of hier, par, one, got 'tree'"),
     (lambda: TrieSettings(output_weight=1.5), "output_weight must be between 0 and 1, got 1.5"),
     (lambda: TrieSettings(output_share=-1), "output_share must be between 0 and 1, got -1"),
     (lambda: TrieSettings(max_query=13), r"max_query \(13\) must be at most branch_length \(12\)"),

@@ -26,6 +26,8 @@ def get_config() -> ConfigDict:
     branch_length=15,
     output_weight=0.1,
     escape=1.0,
-    store="",  # "": an empty store, which ends with the process
+    tree_nodes=512,  # n-grams kept per first token, about
+    max_total=2**20,  # n-grams kept in all when a request ends, about 300 bytes each
+    store="",  # a file, which several runs may share; "": a store that ends with the process
   )
   return config

@@ -4,8 +4,9 @@ python -m experiments.decode --config=configs/decode/trie.py --prompt="def add(a
 python -m experiments.decode --config=configs/decode/trie.py --config.drafter.store=trie.npz ...
 
 Prompt and output of a request, and the outputs of all before it: the second command begins with
-those in trie.npz, if it is there, and adds its own. The text is the one that configs/decode/ar.py
-gives with the same seed.
+those in trie.npz, if it is there, and adds its own. Runs at the same time may share that file:
+each adds its own to what the others saved, and nothing is lost. The text is the one that
+configs/decode/ar.py gives with the same seed.
 """
 
 from ml_collections import ConfigDict
@@ -24,6 +25,9 @@ def get_config() -> ConfigDict:
     branch_length=12,
     output_weight=1e-4,
     output_share=0.5,
-    store="",  # "": an empty store, which ends with the process
+    retrieval="hier",  # "par", "one": the paper's other two, to compare with
+    tree_nodes=512,  # n-grams kept per first token, about; the paper's max_output_node
+    max_total=2**20,  # n-grams kept in all when a request ends, about 300 bytes each
+    store="",  # a file, which several runs may share; "": a store that ends with the process
   )
   return config

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
     output_share=0.5,
     retrieval="hier",  # "par", "one": the paper's other two, to compare with
     tree_nodes=512,  # n-grams kept per first token, about; the paper's max_output_node
-    max_total=2**20,  # n-grams kept in all when a request ends, about 300 bytes each
+    max_total=2**20,  # n-grams kept in all when a request ends, 300 to 400 bytes each
     store="",  # a file, which several runs may share; "": a store that ends with the process
   )
   return config

@@ -20,7 +20,7 @@ class Counts:
     last one that is left is squeezed until it fits.
 
   Nodes are numbers, not objects: Python's garbage collector would look at every one of them, again
-  and again, and take longer than all the rest. A node takes about 300 bytes.
+  and again, and take longer than all the rest. A node takes 300 to 400 bytes.
   """
 
   def __init__(

@@ -25,7 +25,7 @@ class StoreSettings:
   output_weight: float = 1e-4  # what an occurrence in the outputs of all counts beside its own
   tree_nodes: int = 512  # of outputs, for one first token: a tree with more is squeezed, ...
   squeeze_after: int = 1024  # ... at the end of a request, once so many trees were updated
-  max_total: int = 2**20  # nodes of outputs in all, about 300 bytes each
+  max_total: int = 2**20  # nodes of outputs in all, 300 to 400 bytes each
   prompt_nodes: int = 65536  # a prompt's last tokens count, as many as surely fit in as much
   generations: int = 8  # whose requests are kept: the oldest goes, unless it said that it ended
 

@@ -13,7 +13,7 @@ python -m experiments.bench_trie --data=DATA --outputs=outputs --output=results/
 The figures in results/trie_warmup.json are of 28 November 2026, from one run a set (two CPU cores,
 some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests and
 after the last: gsm8k 1.58 and 1.96 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and 2.52
-(3,200); par is 1 to 4 % below at the end, one 8 to 15 %.
+(3,200); par ends 2 to 4 % below, one 8 to 15 %.
 """
 
 import dataclasses

@@ -12,8 +12,8 @@ python -m experiments.bench_trie --data=DATA --outputs=outputs --output=results/
 
 The figures in results/trie_warmup.json are of 28 November 2026, from one run a set (two CPU cores,
 some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests and
-after the last: gsm8k 1.58 and 1.96 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and 2.52
-(3,200); par ends 2 to 4 % below, one 8 to 15 %.
+after the last: gsm8k 1.58 and 1.97 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and 2.56
+(3,200); par ends 2 to 5 % below, one 8 to 15 %.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ _RETRIEVALS = flags.DEFINE_list("retrievals", ["hier", "par", "one"], "Retrieval
 _AT = flags.DEFINE_list("at", ["0", "250", "1000", "2000", "3900"], "Warm-up requests.")
 _TESTS = flags.DEFINE_integer("tests", 100, "Texts to measure per set.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 8, "Nodes of a tree, the root among them.", lower_bound=2)
-_TREE_NODES = flags.DEFINE_integer("tree_nodes", 512, "Capacity per first token.", lower_bound=1)
+_TREE_NODES = flags.DEFINE_integer("tree_nodes", 4096, "Capacity per first token.", lower_bound=1)
 _MAX_TOTAL = flags.DEFINE_integer("max_total", 2**20, "Capacity in all.", lower_bound=1)
 _PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt, at most.", lower_bound=1)
 _TOKENS = flags.DEFINE_integer("tokens", 128, "Tokens of an output, at most.", lower_bound=1)

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     branch_length=15,
     output_weight=0.1,
     escape=1.0,
-    tree_nodes=512,  # n-grams kept per first token, about
+    tree_nodes=4096,  # n-grams kept per first token, about
     max_total=2**20,  # n-grams kept in all when a request ends, 300 to 400 bytes each
     store="",  # a file, which several runs may share; "": a store that ends with the process
   )

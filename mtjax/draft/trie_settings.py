@@ -15,15 +15,15 @@ class StoreSettings:
   """Counts are those of the n-grams of up to branch_length + 1 tokens.
 
   Capacities are kept when a request ends (see `Counts`): a store holds at most `max_total` nodes
-  and what running requests have added since. The paper's authors have `tree_nodes` and
-  `squeeze_after`, no limit in all, and one of 65,536 nodes per first token for prompts and outputs
+  and what running requests have added since. The paper's authors have 512 for `tree_nodes`, with
+  which more warm-up may cost 1 % (results/trie_warmup.json), no limit in all, and one of 65,536 nodes per first token for prompts and outputs
   together, which prompts cannot reach here: their counts are their own, and end with them.
   """
 
   branch_length: int = 12
   max_query: int = 2  # tokens of the text's end that are looked up, at most
   output_weight: float = 1e-4  # what an occurrence in the outputs of all counts beside its own
-  tree_nodes: int = 512  # of outputs, for one first token: a tree with more is squeezed, ...
+  tree_nodes: int = 4096  # of outputs, for one first token: a tree with more is squeezed, ...
   squeeze_after: int = 1024  # ... at the end of a request, once so many trees were updated
   max_total: int = 2**20  # nodes of outputs in all, 300 to 400 bytes each
   prompt_nodes: int = 65536  # a prompt's last tokens count, as many as surely fit in as much

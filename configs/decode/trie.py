@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     output_weight=1e-4,
     output_share=0.5,
     retrieval="hier",  # "par", "one": the paper's other two, to compare with
-    tree_nodes=4096,  # n-grams kept per first token, about; the authors of the paper have 512
+    tree_nodes=4096,  # n-grams kept per first token, about; the paper has 512
     max_total=2**20,  # n-grams kept in all when a request ends, 300 to 400 bytes each
     store="",  # a file, which several runs may share; "": a store that ends with the process
   )

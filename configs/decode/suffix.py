@@ -20,6 +20,8 @@ def get_config() -> ConfigDict:
   config = ar.get_config()
   config.update(method="suffix", verifier="sample_match")
   # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.SuffixSettings, and the store's file.
-  # store="" is an empty store, which ends with the process.
+  # tree_nodes: n-grams kept per first token, about. max_total: n-grams kept in all when a request
+  # ends, 300 to 400 bytes each. store: a file, which several runs may share; "": a store that ends
+  # with the process.
   config.drafter = drafters.settings("suffix")
   return config

@@ -12,7 +12,8 @@ from mtjax.draft.recycling import Recycling
 from mtjax.draft.sorted import SelfSorted, Sorted
 from mtjax.draft.suffix import SuffixSettings, SuffixStore
 from mtjax.draft.trie import Trie
-from mtjax.draft.trie_store import TrieSettings, TrieStore
+from mtjax.draft.trie_settings import TrieSettings
+from mtjax.draft.trie_store import TrieStore
 from mtjax.draft.vocabulary import InVocabulary, in_vocabulary
 
 __all__ = [

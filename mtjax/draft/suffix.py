@@ -4,8 +4,10 @@ import dataclasses
 import heapq
 from operator import itemgetter
 
+from mtjax.draft.trie_branches import Branches, Matches
 from mtjax.draft.trie_counts import Counts
-from mtjax.draft.trie_store import Branches, Matches, NgramStore, StoreSettings
+from mtjax.draft.trie_settings import StoreSettings
+from mtjax.draft.trie_store import NgramStore
 
 
 @dataclasses.dataclass(frozen=True)

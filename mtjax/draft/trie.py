@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax.draft import host
-from mtjax.draft.trie_store import Branches
+from mtjax.draft.trie_branches import Branches
 from mtjax.types import Draft, DraftLaw, TokenTree
 
 

@@ -9,28 +9,41 @@ class Counts:
   """Counts of all n-grams of up to `length` tokens, within capacities.
 
   A count is never above that of the n-gram without its last token. The nodes that begin with one
-  token are a tree; one of more than `tree_nodes` nodes is squeezed, and all of them are when
-  there are more than `nodes` in all (2312.12728): n-grams seen once at most go, the counts of the
-  others are halved, again and again until the capacity is kept.
+  token are a tree. Capacities are looked at when a text ends, never while it goes on:
+
+  * once `squeeze_after` trees were updated since the last time, each of these that has more than
+    `tree_nodes` nodes is squeezed, once: n-grams seen once at most go, the counts of the others
+    are halved (2312.12728, as its authors' program does it). A tree may hold more in between, and
+    after it too where its n-grams are frequent. The wait matters: what was seen once needs the
+    time to be seen again.
+  * while there are more than `max_total` nodes in all, the least recently updated tree goes. The
+    last one that is left is squeezed until it fits.
 
   Nodes are numbers, not objects: Python's garbage collector would look at every one of them, again
-  and again, and take longer than all the rest.
+  and again, and take longer than all the rest. A node takes 300 to 400 bytes.
   """
 
-  def __init__(self, length: int, tree_nodes: int | None = None, nodes: int | None = None):
-    self.length, self.tree_nodes, self.nodes = length, tree_nodes, nodes
+  def __init__(
+    self,
+    length: int,
+    tree_nodes: int | None = None,
+    max_total: int | None = None,
+    squeeze_after: int = 1,
+  ):
+    self.length, self.tree_nodes, self.max_total = length, tree_nodes, max_total
+    self.squeeze_after = squeeze_after
     # By node, which is an n-gram: its continuations, its last token, its first, its count.
     self.children: list[dict[int, int]] = [{}]
     self.token, self.tree, self.count = [-1], [-1], [1.0]
-    self.sizes: dict[int, int] = {}  # nodes of each tree
+    self.sizes: dict[int, int] = {}  # nodes of each tree, the least recently updated first
     self.size = 0
     self._ranked: list[tuple[int, ...] | None] = [None]
     self._free: list[int] = []
-    self._over: set[int] = set()
+    self._updated: set[int] = set()  # trees, since the last squeeze
     # Of growing texts: the n-grams that they end with and that can go on, longest first.
     self._ends: dict[Hashable, list[int]] = {}
 
-  def add(self, text: Hashable, tokens: Iterable[int]) -> None:
+  def add(self, text: Hashable, tokens: Sequence[int]) -> None:
     """Counts the next tokens of the text of that name."""
     children, count, ranked = self.children, self.count, self._ranked
     ends = self._ends.get(text, [])
@@ -48,21 +61,30 @@ class Counts:
         grown.append(child)
       ends = grown[-(self.length - 1) :]
     self._ends[text] = ends
-    self._keep_capacities()
+    self._updated.update(tokens)
+    for tree in dict.fromkeys(tokens):
+      self.sizes[tree] = self.sizes.pop(tree)
 
   def end(self, text: Hashable) -> None:
-    """The text of that name goes on no more; its counts stay."""
+    """The text of that name goes on no more; its counts stay, within the capacities."""
     self._ends.pop(text, None)
+    gone: list[int] = []
+    if self.tree_nodes is not None and len(self._updated) >= self.squeeze_after:
+      for tree in self._updated:
+        if self.sizes.get(tree, 0) > self.tree_nodes:
+          gone += self._squeeze(tree)
+      self._updated.clear()
+    self._forget(gone + self._evict())
+
+  def resume(self, text: Hashable, tokens: Sequence[int]) -> None:
+    """The text of that name goes on after `tokens`, which are counted already."""
+    last = tokens[-(self.length - 1) :]
+    self._ends[text] = [self._node(last[start:]) for start in range(len(last))]
 
   def find(self, tokens: Sequence[int]) -> int | None:
     """The node of an n-gram that has continuations, or None."""
-    node = ROOT
-    for token in tokens:
-      child = self.children[node].get(token)
-      if child is None:
-        return None
-      node = child
-    return node if self.children[node] else None
+    node = self._node(tokens)
+    return node if node != GONE and self.children[node] else None
 
   def ranked(self, node: int) -> tuple[int, ...]:
     """Children by falling count; of equals, the one seen first."""
@@ -73,12 +95,16 @@ class Counts:
     return found
 
   def nodes_in_order(self) -> Iterator[tuple[int, int, float]]:
-    """(depth from 1, token, count), parents before their children, children as first seen."""
-    stack = [(1, node) for node in reversed(self.children[ROOT].values())]
-    while stack:
-      depth, node = stack.pop()
-      yield depth, self.token[node], self.count[node]
-      stack += [(depth + 1, child) for child in reversed(self.children[node].values())]
+    """(depth from 1, token, count): the least recently updated tree first.
+
+    Within a tree parents come before their children, and children as they were first seen.
+    """
+    for tree in self.sizes:
+      stack = [(1, self.children[ROOT][tree])]
+      while stack:
+        depth, node = stack.pop()
+        yield depth, self.token[node], self.count[node]
+        stack += [(depth + 1, child) for child in reversed(self.children[node].values())]
 
   def restore(self, nodes: Iterable[tuple[int, int, float]]) -> None:
     """Fills empty counts with what `nodes_in_order` gave, longer n-grams than `length` left out.
@@ -94,11 +120,19 @@ class Counts:
         path.append(GONE)
         continue
       above = path[-1]
-      most = self.count[above] if depth > 1 else float("inf")
+      most = self.count[above] if depth > 1 else _MAX_COUNT
       if token in self.children[above] or not 0 < count <= most:
         raise ValueError(f"token {token} at depth {depth} is there twice or has count {count}")
       path.append(self._new(above, token, count))
-    self._keep_capacities()
+    self._evict()
+
+  def _node(self, tokens: Sequence[int]) -> int:
+    node = ROOT
+    for token in tokens:
+      node = self.children[node].get(token, GONE)
+      if node == GONE:
+        break
+    return node
 
   def _new(self, above: int, token: int, count: float) -> int:
     tree = token if above == ROOT else self.tree[above]
@@ -114,41 +148,60 @@ class Counts:
       self._ranked.append(None)
     self.children[above][token] = node
     self.size += 1
-    self.sizes[tree] = size = self.sizes.get(tree, 0) + 1
-    if self.tree_nodes is not None and size > self.tree_nodes:
-      self._over.add(tree)
+    self.sizes[tree] = self.sizes.get(tree, 0) + 1
     return node
 
-  def _keep_capacities(self) -> None:
-    gone: set[int] = set()
-    while self._over:
-      tree = self._over.pop()
-      while self.tree_nodes is not None and self.sizes.get(tree, 0) > self.tree_nodes:
-        gone |= self._squeeze(tree)
-    while self.nodes is not None and self.size > self.nodes:
-      for tree in list(self.sizes):
-        gone |= self._squeeze(tree)
-    if gone:
-      for text, ends in self._ends.items():
-        self._ends[text] = [GONE if node in gone else node for node in ends]
-
-  def _squeeze(self, tree: int) -> set[int]:
-    """The nodes that went."""
-    kept, gone = 0, set()
-    stack = [(ROOT, self.children[ROOT][tree])]
-    while stack:
-      above, node = stack.pop()
-      stack += [(node, child) for child in self.children[node].values()]
-      self._ranked[node] = None
-      if self.count[node] > 1:
-        self.count[node] /= 2
-        kept += 1
-      else:  # and with it all below, whose counts are no greater
-        del self.children[above][self.token[node]]
-        gone.add(node)
-    self._ranked[ROOT] = None
-    self.size += kept - self.sizes.pop(tree)
-    if kept:
-      self.sizes[tree] = kept
-    self._free += gone
+  def _squeeze(self, tree: int) -> list[int]:
+    """The nodes that went, each without those below it, whose counts are no greater."""
+    children, count = self.children, self.count
+    node = children[ROOT][tree]
+    if count[node] <= 1:
+      return self._drop(tree)
+    count[node] /= 2
+    kept, gone = [node], []
+    for node in kept:  # which grows
+      below = {token: child for token, child in children[node].items() if count[child] > 1}
+      if len(below) < len(children[node]):
+        gone += [child for child in children[node].values() if count[child] <= 1]
+        children[node] = below
+        self._ranked[node] = None
+      for child in below.values():
+        count[child] /= 2
+        kept.append(child)
+    self.size += len(kept) - self.sizes[tree]
+    self.sizes[tree] = len(kept)
     return gone
+
+  def _evict(self) -> list[int]:
+    """The nodes that went, each without those below it."""
+    gone: list[int] = []
+    if self.max_total is not None and self.size > self.max_total:
+      for tree in list(self.sizes):
+        while self.size > self.max_total:
+          if len(self.sizes) > 1:
+            gone += self._drop(tree)
+            break
+          gone += self._squeeze(tree)
+    return gone
+
+  def _drop(self, tree: int) -> list[int]:
+    self.size -= self.sizes.pop(tree)
+    return [self.children[ROOT].pop(tree)]
+
+  def _forget(self, gone: list[int]) -> None:
+    """Frees these nodes and all below them, and ends what running texts would add to them."""
+    if not gone:
+      return
+    for node in gone:  # which grows
+      gone += self.children[node].values()
+      self.children[node] = {}
+      self._ranked[node] = None
+    self._ranked[ROOT] = None
+    self._free += gone
+    without = set(gone)
+    for text, ends in self._ends.items():
+      self._ends[text] = [GONE if node in without else node for node in ends]
+
+
+# Adding 1 to greater numbers changes nothing.
+_MAX_COUNT = 2.0**53

@@ -1,9 +1,8 @@
 """Files of n-gram counts: written at once or not at all, refused when they do not fit."""
 
+import io
 import os
 import threading
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +11,23 @@ from mtjax.draft.trie_counts import Counts
 
 _VERSION = 1
 
+# What tells a file from one that replaced it: inode, bytes, time of writing.
+Stamp = tuple[int, int, int]
 
-def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) -> None:
+
+def stamp(path: str | Path) -> Stamp | None:
+  """None if there is no such file."""
+  try:
+    return _stamp(os.stat(path))
+  except FileNotFoundError:
+    return None
+
+
+def _stamp(status: os.stat_result) -> Stamp:
+  return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) -> Stamp:
   """Writes counts as .npz; a file of that name is replaced at once or not at all."""
   nodes = np.array(list(counts.nodes_in_order()), np.float64).reshape(-1, 3)
   path = Path(path)
@@ -29,25 +43,32 @@ def write(path: str | Path, counts: Counts, vocab_size: int, vocabulary: str) ->
         token=nodes[:, 1].astype(np.int32),
         count=nodes[:, 2],
       )
+      file.flush()
+      written = _stamp(os.fstat(file.fileno()))
     os.replace(new, path)
   except BaseException:
     new.unlink(missing_ok=True)
     raise
+  return written
 
 
-def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> None:
+def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> Stamp:
   """Adds a file's counts, within the capacities of `into`.
 
   Raises ValueError for another vocabulary and for files that are damaged or something else.
   """
+  with open(path, "rb") as file:  # errors of the disk name the file by themselves
+    found, content = _stamp(os.fstat(file.fileno())), io.BytesIO(file.read())
   try:
-    with np.load(path, allow_pickle=False) as file:
+    with np.load(content, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
     version = int(arrays["version"])
     kind = int(arrays["vocab_size"]), str(arrays["vocabulary"])
-    nodes = [arrays[name].tolist() for name in ("depth", "token", "count")]
-    rows = list(zip(*nodes, strict=True))
-  except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    columns = [arrays[name] for name in ("depth", "token", "count")]
+    if [(x.ndim, x.dtype.kind) for x in columns] != [(1, "i"), (1, "i"), (1, "f")]:
+      raise ValueError("these are not the arrays that were written")
+    rows = list(zip(*(x.tolist() for x in columns), strict=True))
+  except Exception:  # damaged bytes raise a dozen kinds in zipfile, zlib and numpy, MemoryError too
     raise ValueError(f"{str(path)!r} is no file of a trie store, or a damaged one") from None
   if version != _VERSION:
     raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
@@ -62,3 +83,4 @@ def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> No
     into.restore(rows)
   except ValueError as error:
     raise ValueError(f"{str(path)!r} is damaged: {error}") from None
+  return found

@@ -2,9 +2,7 @@
 
 import atexit
 import collections
-import dataclasses
 import functools
-import heapq
 import itertools
 import threading
 from collections.abc import Iterable, Sequence
@@ -12,77 +10,17 @@ from pathlib import Path
 
 from jaxtyping import Array, Int
 
-from mtjax.draft import host, trie_file
+from mtjax.draft import host
+from mtjax.draft.trie_branches import (
+  Branches,
+  Matches,
+  add_most_frequent,
+  add_one_branch,
+  add_side_by_side,
+)
 from mtjax.draft.trie_counts import Counts
-
-
-class Branches:
-  """A draft tree in the making: node 0 is the root, which holds no draft."""
-
-  __slots__ = ("children", "depth", "order", "parent", "token")
-
-  def __init__(self):
-    self.token, self.parent, self.depth, self.order = [0], [-1], [0], [0]
-    self.children: list[dict[int, int]] = [{}]
-
-  def below(self, parent: int, token: int) -> int:
-    """The child of a node that has a token; it is made if it is not there."""
-    siblings = self.children[parent]
-    node = siblings.get(token)
-    if node is None:
-      node = len(self.token)
-      self.token.append(token)
-      self.parent.append(parent)
-      self.depth.append(self.depth[parent] + 1)
-      self.order.append(len(siblings))
-      self.children.append({})
-      siblings[token] = node
-    return node
-
-  @property
-  def drafts(self) -> int:
-    return len(self.token) - 1
-
-
-@dataclasses.dataclass(frozen=True)
-class StoreSettings:
-  """Counts are those of the n-grams of up to branch_length + 1 tokens."""
-
-  branch_length: int = 12
-  max_query: int = 2  # tokens of the text's end that are looked up, at most
-  output_weight: float = 1e-4  # what an occurrence in the outputs of all counts beside its own
-  tree_nodes: int = 512  # of outputs, for one first token
-  nodes: int = 65536  # of outputs in all; a prompt's last tokens count, as many as fit in as much
-  generations: int = 8  # whose requests are kept: the oldest goes, unless it said that it ended
-
-  def __post_init__(self):
-    for name in ("branch_length", "max_query", "tree_nodes", "nodes", "generations"):
-      if getattr(self, name) < 1:
-        raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-    if not 0 <= self.output_weight <= 1:
-      raise ValueError(f"output_weight must be between 0 and 1, got {self.output_weight}")
-    if self.max_query > self.branch_length:
-      raise ValueError(
-        f"max_query ({self.max_query}) must be at most branch_length ({self.branch_length}): a "
-        "longer match has no continuation"
-      )
-
-
-@dataclasses.dataclass(frozen=True)
-class TrieSettings(StoreSettings):
-  """The paper's settings (2312.12728): (1 - w) f_input + w f_output ranks, w = output_weight."""
-
-  output_share: float = 0.5  # of the drafts, chosen by output frequency alone
-
-  def __post_init__(self):
-    super().__post_init__()
-    if not 0 <= self.output_share <= 1:
-      raise ValueError(f"output_share must be between 0 and 1, got {self.output_share}")
-
-
-# Nodes of a text's last tokens in its own counts and in those of the outputs, for several numbers
-# of tokens, most first; None: never followed by anything.
-Matches = list[tuple[int | None, int | None]]
+from mtjax.draft.trie_settings import StoreSettings, TrieSettings
+from mtjax.draft.trie_shared_file import SharedFile
 
 _TEXT = "text"  # the name of the one text in a request's own counts
 
@@ -110,7 +48,8 @@ class NgramStore:
     if vocab_size < 1:
       raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
     self.vocab_size, self.vocabulary, self.settings = vocab_size, vocabulary, settings
-    self.counts = Counts(settings.branch_length + 1, settings.tree_nodes, settings.nodes)
+    self.counts = self._empty()
+    self._files: dict[Path, SharedFile] = {}
     self._requests: dict[int, _Request] = {}
     self._generations: collections.deque[list[int]] = collections.deque()
     self._ids = itertools.count(1)
@@ -126,7 +65,7 @@ class NgramStore:
   def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
     """Numbers of new requests, one a prompt, that no request had before."""
     length = self.counts.length
-    most = max(self.settings.nodes // length, length)
+    most = max(self.settings.prompt_nodes // length, length)
     with self._lock:
       ids = []
       for prompt in prompts:
@@ -146,13 +85,20 @@ class NgramStore:
       found = self._requests.get(request)
       if found is not None:
         self._learn(found, tokens)
-        self.counts.add(request, tokens)
+        self._count(request, tokens)
+
+  def read(self, request: int, tokens: Sequence[int]) -> None:
+    """Text of a request that the others do not learn."""
+    with self._lock:
+      found = self._requests.get(request)
+      if found is not None:
+        self._learn(found, tokens)
 
   def finish(self, request: int) -> None:
-    """Drops a request's own counts."""
+    """Drops a request's own counts, and of the outputs' what is above the capacities."""
     with self._lock:
-      self.counts.end(request)
-      self._requests.pop(request, None)
+      if self._requests.pop(request, None) is not None:
+        self._end(request)
 
   def draft(self, request: int, size: int, depth: int) -> Branches:
     """Up to `size` drafts, none deeper than `depth`: what followed the text's last tokens."""
@@ -172,29 +118,68 @@ class NgramStore:
       if tokens and not (0 <= min(tokens) and max(tokens) < self.vocab_size):
         raise ValueError(f"text {number} has token ids outside 0..{self.vocab_size - 1}")
       with self._lock:
-        self.counts.add(_TEXT, tokens)
-        self.counts.end(_TEXT)
+        self._count(_TEXT, tokens)
+        self._end(_TEXT)
 
   def save(self, path: str | Path) -> None:
-    """Writes the outputs' counts; a file of that name is replaced at once or not at all."""
+    """Writes the outputs' counts; a file of that name is replaced at once or not at all.
+
+    If the store loaded, shared or saved that file before, and somebody else has written it since,
+    what this store counted since is added to what the file holds now, and the store goes on with
+    both: nobody's additions are lost. Raises ValueError if what somebody else wrote cannot be read
+    or is of another vocabulary; the store's counts are then in a file beside it.
+    """
+    place = Path(path).resolve()
     with self._lock:
-      trie_file.write(path, self.counts, self.vocab_size, self.vocabulary)
+      file = self._files.get(place)
+      if file is None:
+        file = self._files[place] = SharedFile(path, self.settings.max_total)
+        file.overwrite()
+      counts = file.write(self.counts, self._empty(), self.vocab_size, self.vocabulary)
+      if counts is not self.counts:
+        self.counts = counts
+        for other in self._files.values():
+          if other is not file:
+            other.distrust()
 
   def load(self, path: str | Path) -> None:
     """Takes the counts of a file that `save` wrote instead of its own.
 
     Raises ValueError for another vocabulary and for files that are damaged or something else.
     """
-    counts = Counts(self.counts.length, self.counts.tree_nodes, self.counts.nodes)
-    trie_file.read(path, counts, self.vocab_size, self.vocabulary)
+    file, counts = SharedFile(path, self.settings.max_total), self._empty()
+    file.read(counts, self.vocab_size, self.vocabulary)
     with self._lock:
-      self.counts = counts
+      self.counts, self._files = counts, {Path(path).resolve(): file}
+
+  def share(self, path: str | Path) -> None:
+    """Loads the file if there is one; if others make it before this store saves, both are kept."""
+    if Path(path).exists():
+      self.load(path)
+    else:
+      self._files[Path(path).resolve()] = SharedFile(path, self.settings.max_total)
 
   # What a subclass decides.
 
   def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
     """Adds up to `size` continuations of `matches`; `own` are the request's own counts."""
     raise NotImplementedError
+
+  def _empty(self) -> Counts:
+    fields = self.settings
+    return Counts(
+      fields.branch_length + 1, fields.tree_nodes, fields.max_total, fields.squeeze_after
+    )
+
+  def _count(self, text: int | str, tokens: Sequence[int]) -> None:
+    self.counts.add(text, tokens)
+    for file in self._files.values():
+      file.additions.add(text, tokens)
+
+  def _end(self, text: int | str) -> None:
+    self.counts.end(text)
+    for file in self._files.values():
+      file.additions.end(text)
 
   def _learn(self, request: _Request, tokens: Sequence[int]) -> None:
     request.counts.add(_TEXT, tokens)
@@ -228,58 +213,20 @@ class TrieStore(NgramStore):
     super().__init__(vocab_size, vocabulary, settings)
 
   def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
-    weight, share = self.settings.output_weight, int(size * self.settings.output_share)
+    weight, counts = self.settings.output_weight, (own, self.counts)
+    weights = (1 - weight, weight)
+    if self.settings.retrieval == "one":
+      add_one_branch(out, counts, matches, weights, min(size, depth))
+      return
+    tree = out if self.settings.retrieval == "hier" else Branches()
+    share = int(size * self.settings.output_share)
     for _, shared in matches:
       if shared is not None:
-        _most_frequent(out, (own, self.counts), (None, shared), (0.0, 1.0), share, depth)
+        add_most_frequent(tree, counts, (None, shared), (0.0, 1.0), share, depth)
     for pair in matches:
-      _most_frequent(out, (own, self.counts), pair, (1 - weight, weight), size, depth)
-
-
-def _most_frequent(
-  out: Branches,
-  counts: tuple[Counts, Counts],
-  nodes: tuple[int | None, int | None],
-  weights: tuple[float, float],
-  most: int,
-  depth: int,
-) -> None:
-  """Adds continuations of two nodes by falling weighted sum of their counts, until `most` drafts.
-
-  Counts fall along a path, so whatever is chosen has its ancestors. Equals: first come, first
-  served, which is the shallow first.
-  """
-  (own, shared), (own_node, shared_node), (own_weight, shared_weight) = counts, nodes, weights
-  own_count, shared_count, shared_token = own.count, shared.count, shared.token
-  nothing: dict[int, int] = {}
-  heap: list = []
-  place = ticket = 0
-  push, pop = heapq.heappush, heapq.heappop
-  while out.drafts < most:
-    if out.depth[place] < depth:
-      mine = nothing if own_node is None else own.children[own_node]
-      theirs = nothing if shared_node is None else shared.children[shared_node]
-      for token, child in mine.items():
-        other = theirs.get(token)
-        score = own_weight * own_count[child]
-        if other is not None:
-          score += shared_weight * shared_count[other]
-        ticket += 1
-        push(heap, (-score, ticket, place, token, child, other))
-      if shared_node is not None and theirs:
-        wanted, there = most - out.drafts, out.children[place]
-        for child in shared.ranked(shared_node):
-          token = shared_token[child]
-          if token not in mine:
-            ticket += 1
-            push(heap, (-shared_weight * shared_count[child], ticket, place, token, None, child))
-            wanted -= token not in there
-            if not wanted:
-              break
-    if not heap:
-      break
-    _, _, place, token, own_node, shared_node = pop(heap)
-    place = out.below(place, token)
+      add_most_frequent(tree, counts, pair, weights, size, depth)
+    if tree is not out:
+      add_side_by_side(out, tree)
 
 
 _KEPT: list[NgramStore] = []
@@ -288,13 +235,14 @@ _KEPT: list[NgramStore] = []
 def open_store(path: str, store: NgramStore) -> NgramStore:
   """Keeps `store` until the process ends; loads `path`, if there is one, and saves it at the end.
 
+  Several processes may have one file open: each begins with what it held then, and adds its own.
+
   Raises ValueError as `load` does, FileNotFoundError for a folder that does not exist.
   """
   _KEPT.append(store)
   if path:
     if not Path(path).absolute().parent.is_dir():
       raise FileNotFoundError(f"there is no folder {str(Path(path).parent)!r} for the store")
-    if Path(path).exists():
-      store.load(path)
+    store.share(path)
     atexit.register(store.save, path)
   return store

@@ -93,7 +93,7 @@ def test_requests_of_the_oldest_generation_go():
 
 
 def test_a_long_prompt_counts_from_its_end():
-  trie = store(branch_length=2, nodes=9, tree_nodes=9)
+  trie = store(branch_length=2, prompt_nodes=9)
   (request,) = trie.begin([[1, 9, 5, 1, 2, 1]])
   assert drafts(trie.draft(request, 9, 1)) == [(2,)]
   assert trie.begin([[1, 2, 5, 6, 1]]) and drafts(trie.draft(request + 1, 9, 1)) == []
@@ -105,6 +105,7 @@ class Definition:
   def __init__(self, settings):
     self.settings, self.length = settings, settings.branch_length + 1
     self.shared, self.requests = collections.Counter(), {}
+    self.updated, self.recent = set(), []  # first tokens: since the last squeeze, and all
 
   def count(self, counter, ends, tokens):
     for token in tokens:
@@ -125,26 +126,38 @@ class Definition:
     found["own_ends"] = self.count(found["own"], found["own_ends"], tokens)
     found["ends"] = self.count(self.shared, found["ends"], tokens)
     found["last"] += tokens
-    self.squeeze()
+    self.updated |= set(tokens)
+    for token in dict.fromkeys(tokens):
+      self.recent = [first for first in self.recent if first != token] + [token]
 
-  def squeeze(self):
-    def sizes():
-      return collections.Counter(gram[0] for gram in self.shared)
-
-    def halve(first):
-      for gram in [gram for gram in self.shared if gram[0] == first]:
-        if self.shared[gram] > 1:
-          self.shared[gram] /= 2
-        else:
-          del self.shared[gram]
-
-    while over := [t for t, size in sizes().items() if size > self.settings.tree_nodes]:
-      halve(over[0])
-    while len(self.shared) > self.settings.nodes:
-      for first in sizes():
-        halve(first)
+  def finish(self, number):
+    if self.requests[number] is None:
+      return
+    self.requests[number] = None
+    if len(self.updated) >= self.settings.squeeze_after:
+      for first in self.updated:
+        grams = [gram for gram in self.shared if gram[0] == first]
+        if len(grams) > self.settings.tree_nodes:
+          self.squeeze(grams)
+      self.updated = set()
+    self.recent = [first for first in self.recent if (first,) in self.shared]
+    while len(self.shared) > self.settings.max_total:
+      grams = [gram for gram in self.shared if gram[0] == self.recent[0]]
+      if len(self.recent) == 1:
+        self.squeeze(grams)
+        continue
+      self.recent.pop(0)
+      for gram in grams:
+        del self.shared[gram]
     for found in filter(None, self.requests.values()):
       found["ends"] = [end for end in found["ends"] if end in self.shared]
+
+  def squeeze(self, grams):
+    for gram in grams:
+      if self.shared[gram] > 1:
+        self.shared[gram] /= 2
+      else:
+        del self.shared[gram]
 
   def draft(self, number, size, depth):
     found, out = self.requests[number], []
@@ -191,7 +204,9 @@ SETTINGS = st.builds(
   output_weight=st.sampled_from([1e-4, 0.5, 1.0]),
   output_share=st.sampled_from([0.0, 0.5]),
   tree_nodes=st.sampled_from([5, 12, 512]),
-  nodes=st.sampled_from([17, 30, 65536]),
+  squeeze_after=st.sampled_from([1, 2, 4]),
+  max_total=st.sampled_from([17, 30, 65536]),
+  prompt_nodes=st.sampled_from([17, 30, 65536]),
   generations=st.just(100),
 )
 
@@ -204,7 +219,7 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
   for what, which, tokens in steps:
     number = which % begun + 1 if begun else None
     if what == "begin":
-      most = max(fields.nodes // (fields.branch_length + 1), fields.branch_length + 1)
+      most = max(fields.prompt_nodes // (fields.branch_length + 1), fields.branch_length + 1)
       assert trie.begin([tokens]) == [begun + 1]
       plain.begin(tokens[-most:])
       begun += 1
@@ -212,13 +227,14 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
       trie.extend(number, tokens)
       plain.extend(number, tokens)
     elif number:
+      ended = plain.requests[number] is not None
       trie.finish(number)
-      plain.requests[number] = None
+      plain.finish(number)
+      assert not ended or trie.counts.size <= fields.max_total
     found = counts(trie.counts)
     assert found == dict(plain.shared)
-    assert trie.counts.size == len(found) <= fields.nodes
-    sizes = collections.Counter(gram[0] for gram in found)
-    assert trie.counts.sizes == sizes and max(sizes.values(), default=0) <= fields.tree_nodes
+    assert trie.counts.size == len(found)
+    assert trie.counts.sizes == collections.Counter(gram[0] for gram in found)
     assert all(count <= found[g[:-1]] for g, count in found.items() if len(g) > 1)
     for number in range(1, begun + 1):
       branches = trie.draft(number, size, depth)
@@ -229,100 +245,34 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
       assert len(set(drafts(branches))) == branches.drafts <= size
 
 
-def test_squeezing_halves_what_is_frequent_and_drops_the_rest():
-  trie = store(tree_nodes=4, branch_length=2)
-  (request,) = trie.begin([[1]])
-  trie.warm([[1, 2]] * 3 + [[1, 3]])
-  assert counts(trie.counts) == {(1,): 4, (1, 2): 3, (2,): 3, (1, 3): 1, (3,): 1}
-  assert drafts(trie.draft(request, 9, 9)) == [(2,), (3,)]
-  trie.warm([[1, 2, 5, 6]])  # 1, 12, 13, 125: four are kept; 5 and 6 are other trees
-  assert counts(trie.counts)[(1, 2)] == 4
-  trie.warm([[2, 1, 2, 7]])  # 127 is the fifth of its tree
-  found = counts(trie.counts)
-  assert {gram: n for gram, n in found.items() if gram[0] == 1} == {(1,): 3, (1, 2): 2.5}
-  assert found[(5,)] == found[(5, 6)] == 1  # another tree
-  assert drafts(trie.draft(request, 9, 9)) == [(2,)]
-
-
-def test_nodes_that_were_squeezed_out_are_forgotten_where_they_hung():
-  trie = store(tree_nodes=4, branch_length=2)
-  (request,) = trie.begin([[1, 2]])
-  trie.warm([[1, 2, 6], [1, 2, 6], [1, 2, 3]])
-  assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]
-  trie.warm([[1, 4], [9, 8]])  # 1, 12, 126, 123, 14: 123 and 14 go, and 9 and 98 get their numbers
-  assert (1, 2, 3) not in counts(trie.counts) and (9, 8) in counts(trie.counts)
-  assert drafts(trie.draft(request, 9, 1)) == [(6,), (3,)]  # 3 after 2 alone
-
-
-def test_a_file_gives_back_the_counts(tmp_path):
-  path = tmp_path / "trie.npz"
-  trie = TrieStore(16, "words")
-  rng = np.random.default_rng(0)
-  trie.warm(rng.integers(0, 16, (20, 30)).tolist())
-  trie.save(path)
-  again = TrieStore(16, "words")
-  again.load(path)
-  assert counts(again.counts) == counts(trie.counts) and again.counts.size == trie.counts.size
-  for prompt in rng.integers(0, 16, (20, 3)).tolist():
-    one, other = (t.draft(t.begin([prompt])[0], 12, 6) for t in (trie, again))
-    assert drafts(one) == drafts(other)
-  shallow = TrieStore(16, "words", TrieSettings(branch_length=2, nodes=40))
-  shallow.load(path)
-  found = counts(shallow.counts)
-  assert len(found) <= 40 and max(map(len, found)) <= 3
-  assert [file.name for file in tmp_path.iterdir()] == ["trie.npz"]
-
-
-def test_a_save_that_fails_leaves_the_file_as_it_was(tmp_path, monkeypatch):
-  path = tmp_path / "trie.npz"
+def test_what_is_read_is_not_learned_by_others():
   trie = store()
-  trie.warm([[1, 2, 3]])
-  trie.save(path)
-  before = path.read_bytes()
-
-  def fail(*_, **__):
-    raise OSError("no space left")
-
-  monkeypatch.setattr(np, "savez_compressed", fail)
-  with pytest.raises(OSError, match="no space"):
-    trie.save(path)
-  assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+  one, other = trie.begin([[1], [1]])
+  trie.read(one, [2, 1])
+  assert drafts(trie.draft(one, 1, 1)) == [(2,)] and drafts(trie.draft(other, 1, 1)) == []
 
 
-def test_wrong_files_are_refused(tmp_path):
-  path = tmp_path / "trie.npz"
-  trie = TrieStore(16, "words")
-  trie.warm([[1, 2, 3]] * 50)
+def test_par_counts_a_prefix_once_a_branch_and_one_takes_a_single_branch():
+  texts = [[1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 5, 6], [1, 2, 5, 6], [1, 7]]
+  found = {}
+  for retrieval in ("hier", "par", "one"):
+    trie = store(retrieval=retrieval)
+    trie.warm(texts)
+    (request,) = trie.begin([[1]])
+    found[retrieval] = drafts(trie.draft(request, 5, 4))
+  assert found["hier"] == [(2,), (2, 3), (2, 3, 4), (2, 5), (2, 5, 6)]
+  # Five entries: 2, 3, 4 and then 2, 5 of a second branch.
+  assert found["par"] == [(2,), (2, 3), (2, 3, 4), (2, 5)]
+  assert found["one"] == [(2,), (2, 3), (2, 3, 4)]
 
-  def saved(**changed):
-    trie.save(path)
-    with np.load(path) as file:
-      np.savez_compressed(path, **{**dict(file), **changed})
 
-  def refused(message, other=trie):
-    with pytest.raises(ValueError, match=message):
-      other.load(path)
-    assert counts(trie.counts)[(1, 2, 3)] == 50  # what it had is still there
-
-  saved()
-  refused(r"of another vocabulary \(16 tokens, words; here 16, letters", TrieStore(16, "letters"))
-  refused("another vocabulary", TrieStore(17, "words"))
-  whole = path.read_bytes()
-  for broken in (b"", b"text", whole[:-40], whole[:60] + b"????????" + whole[68:]):
-    path.write_bytes(broken)
-    refused("is no file of a trie store")
-  np.savez(path, a=1)
-  refused("is no file of a trie store")
-  saved(version=2)
-  refused("has version 2; this program reads 1")
-  saved(depth=np.array([1, 3, 2, 1, 2, 1]))
-  refused("is damaged: a node of depth 3 follows one of depth 1")
-  saved(token=np.array([1, 2, 3, 2, 16, 3]))
-  refused("is damaged: token ids outside the vocabulary")
-  saved(count=np.array([50, 50, 51, 50, 50, 50.0]))
-  refused("is damaged: token 3 at depth 3")
-  with pytest.raises(FileNotFoundError):
-    trie.load(tmp_path / "none.npz")
+def test_one_takes_a_shorter_match_where_the_longer_one_ends_soon():
+  trie = store(retrieval="one", max_query=2)
+  trie.warm([[2, 7, 8, 9, 6]])
+  (request,) = trie.begin([[1, 2, 3, 1, 2]])
+  assert drafts(trie.draft(request, 4, 4)) == [(3,), (3, 1), (3, 1, 2)]
+  (request,) = trie.begin([[1, 2, 3, 5, 4, 1, 7, 1, 2, 7]])
+  assert drafts(trie.draft(request, 4, 4)) == [(8,), (8, 9), (8, 9, 6)]
 
 
 def test_threads_lose_nothing():
@@ -347,7 +297,9 @@ def test_threads_lose_nothing():
   ("make", "message"),
   [
     (lambda: TrieSettings(branch_length=0), "branch_length must be at least 1, got 0"),
-    (lambda: TrieSettings(nodes=0), "nodes must be at least 1, got 0"),
+    (lambda: TrieSettings(max_total=0), "max_total must be at least 1, got 0"),
+    (lambda: TrieSettings(squeeze_after=0), "squeeze_after must be at least 1, got 0"),
+    (lambda: TrieSettings(retrieval="tree"), "retrieval must be one of hier, par, one, got 'tree'"),
     (lambda: TrieSettings(output_weight=1.5), "output_weight must be between 0 and 1, got 1.5"),
     (lambda: TrieSettings(output_share=-1), "output_share must be between 0 and 1, got -1"),
     (lambda: TrieSettings(max_query=13), r"max_query \(13\) must be at most branch_length \(12\)"),

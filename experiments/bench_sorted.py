@@ -23,7 +23,7 @@ from mtjax.drafters import check_vocabulary
 from mtjax.evaluate import prompt_sets
 from mtjax.evaluate.shared_draft import Counted, candidates, figures, measure
 from mtjax.presets import DEMO_PROMPTS, load_pretrained, weights_for_decoding
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 
 _TARGETS = flags.DEFINE_list("targets", ["target", "target:int8"], "Models that decode.")
 _SORTED = flags.DEFINE_string("sorted", "sorted", "The draft that all of them share.")

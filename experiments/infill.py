@@ -49,7 +49,7 @@ def run() -> None:
   from mtjax.presets import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
   from mtjax.report.terminal import counters_table
-  from mtjax.sampling import Sampling
+  from mtjax.sampling.logits import Sampling
   from mtjax.text import TextModel
 
   method = method_named(_METHOD.value, _WINDOW.value)

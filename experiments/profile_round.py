@@ -26,7 +26,7 @@ from mtjax.evaluate.profile import profile_round, with_nodes
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.presets import DEMO_PROMPTS, load_pretrained, make_method, weights_for_decoding
 from mtjax.report.speed_tables import profile_table
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)

@@ -20,7 +20,7 @@ from rich.progress import track
 from mtjax import launch
 from mtjax.data import TrainBatches
 from mtjax.presets import load_pretrained, weights_for_decoding
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 _MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")

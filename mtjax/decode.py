@@ -14,11 +14,11 @@ from mtjax import frontier as frontier_lib
 from mtjax import rounds
 from mtjax.arguments import integer
 from mtjax.buckets import bucket
-from mtjax.choice import best_token
 from mtjax.models import Model, Params, check_causal
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import DecodeState, Finish, Request
-from mtjax.sampling import History, Sampling, adjusted, draw, process, row_keys
+from mtjax.sampling.categorical import best_token
+from mtjax.sampling.logits import History, Sampling, adjusted, draw, process, row_keys
 from mtjax.stopping import StopStrings
 from mtjax.stopwatch import Stopwatch
 

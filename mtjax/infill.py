@@ -22,7 +22,7 @@ from mtjax.anysubset import (
 )
 from mtjax.blanks import Blanked, Lengths, blanks_in
 from mtjax.data.pieces import decode_continuation
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 MOST_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch

@@ -11,7 +11,7 @@ from mtjax.decode import Autoregressive, Method
 from mtjax.methods import check_method
 from mtjax.models import Params
 from mtjax.models.quantize import pack, to_int8
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset")

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
-from mtjax.sampling import History, Rules
+from mtjax.sampling.logits import History, Rules
 from mtjax.stopping import StopStrings
 
 

@@ -13,7 +13,7 @@ from mtjax import rounds, verify
 from mtjax.draft import Context, Drafter, Round, check_draft_model
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
-from mtjax.sampling import History, adjusted, process
+from mtjax.sampling.logits import History, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 

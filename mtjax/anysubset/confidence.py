@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.state import FillState, Problem, given_contents
-from mtjax.choice import best_tokens
 from mtjax.models import Model, Params
-from mtjax.sampling import draw, process
+from mtjax.sampling.categorical import best_tokens
+from mtjax.sampling.logits import draw, process
 from mtjax.types import Exactness
 
 # (processed logits [B, P, V], canvas indices [B, P]) -> tokens [B, P]

@@ -20,7 +20,7 @@ from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
 from mtjax.buckets import bucket
 from mtjax.models import Model, Params
-from mtjax.sampling import Sampling, draw, row_keys
+from mtjax.sampling.logits import Sampling, draw, row_keys
 from mtjax.stopwatch import Stopwatch
 
 

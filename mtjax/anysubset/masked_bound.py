@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float, PRNGKeyArray
 from mtjax.anysubset.canvas import Canvas, check_canvas, two_stream
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Model, Params
-from mtjax.sampling import seed_key
+from mtjax.sampling.logits import seed_key
 
 MOST_ASKED = 12  # of the exact bound: 4095 passes
 

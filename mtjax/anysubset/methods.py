@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from mtjax.anysubset.context_ngram import context_bigrams
 from mtjax.anysubset.passes import Phase
 from mtjax.anysubset.state import FillState, Problem
-from mtjax.sampling import process
+from mtjax.sampling.logits import process
 from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
 

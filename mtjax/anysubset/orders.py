@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas
-from mtjax.sampling import row_keys
+from mtjax.sampling.logits import row_keys
 from mtjax.types import Exactness
 
 

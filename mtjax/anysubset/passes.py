@@ -17,7 +17,7 @@ from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.state import FillState, Problem, at_ranks, given_contents
 from mtjax.models import Model, Params
-from mtjax.sampling import process
+from mtjax.sampling.logits import process
 from mtjax.types import LayerKV
 
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.state import FillState, Problem, at_ranks, decide, given_entries
 from mtjax.models import Model, Params
-from mtjax.sampling import draw, process
+from mtjax.sampling.logits import draw, process
 
 # processed logits [B, V], entries decided [B] -> tokens [B]
 Choose = Callable[[Float[Array, "B V"], Int[Array, " B"]], Int[Array, " B"]]

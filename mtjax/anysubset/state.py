@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas
 from mtjax.cache import KVCache
-from mtjax.sampling import Rules
+from mtjax.sampling.logits import Rules
 from mtjax.types import Frontier
 
 

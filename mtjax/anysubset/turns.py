@@ -21,10 +21,10 @@ from mtjax.anysubset.passes import (
   laws_recalled,
 )
 from mtjax.anysubset.state import FillState, Problem, decide, given_entries
-from mtjax.choice import draw_token
 from mtjax.draft.protocol import keys_of_drafts
 from mtjax.models import Model, Params
-from mtjax.sampling import draw
+from mtjax.sampling.categorical import draw_token
+from mtjax.sampling.logits import draw
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw, Verdict
 from mtjax.verify import verify

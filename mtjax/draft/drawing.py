@@ -3,8 +3,8 @@
 import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from mtjax.choice import best_token, draw_token
-from mtjax.sampling import Rules, adjusted, process
+from mtjax.sampling.categorical import best_token, draw_token
+from mtjax.sampling.logits import Rules, adjusted, process
 
 
 def draw_draft(

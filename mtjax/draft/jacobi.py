@@ -8,7 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
-from mtjax.choice import best_token
+from mtjax.sampling.categorical import best_token
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw, TokenTree
 

@@ -13,7 +13,7 @@ from mtjax.draft.text import Text
 from mtjax.models import Model, Params
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import Request
-from mtjax.sampling import process
+from mtjax.sampling.logits import process
 from mtjax.types import LayerKV, Output
 
 

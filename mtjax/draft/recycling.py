@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-from mtjax.choice import best_tokens
+from mtjax.sampling.categorical import best_tokens
 from mtjax.trees import Topology
 from mtjax.types import Draft, DraftLaw
 

@@ -19,7 +19,7 @@ from mtjax.anysubset import (
 from mtjax.blanks import Blanked
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 
 Problems = Sequence[tuple[Blanked, list[int]]]
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mtjax.choice import best_token
+from mtjax.sampling.categorical import best_token
 from mtjax.types import DraftLaw
 from mtjax.verify.kseq import division
 from mtjax.verify.laws import normalise

@@ -10,7 +10,7 @@ import numpy as np
 from mtjax.anysubset import Canvas, lattice, log_likelihood, sink_token
 from mtjax.anysubset.orders import ORDERS, order_named
 from mtjax.models import Model, Params
-from mtjax.sampling import seed_key
+from mtjax.sampling.logits import seed_key
 
 LEFT_TO_RIGHT = "left_to_right"
 NAMES = (*ORDERS, LEFT_TO_RIGHT)

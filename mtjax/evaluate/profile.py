@@ -27,7 +27,7 @@ from mtjax.evaluate.repeat import nothing, repeated, stirred
 from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.models import Model, Params
 from mtjax.rounds import DecodeState, Request
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Decision, Speculative, emitted_tokens
 from mtjax.types import Draft, Verdict
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from mtjax.choice import best_tokens
+from mtjax.sampling.categorical import best_tokens
 from mtjax.types import TokenTree
 
 

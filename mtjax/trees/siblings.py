@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mtjax.choice import best_token, best_tokens, draw_token, draw_tokens
+from mtjax.sampling.categorical import best_token, best_tokens, draw_token, draw_tokens
 from mtjax.types import DraftLaw
 
 

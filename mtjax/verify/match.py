@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mtjax.choice import best_token
-from mtjax.sampling import draw
+from mtjax.sampling.categorical import best_token
+from mtjax.sampling.logits import draw
 from mtjax.types import Draft, Verdict
 from mtjax.verify.procedure import Outcome, Procedure, children
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mtjax.choice import draw_token
+from mtjax.sampling.categorical import draw_token
 from mtjax.types import Draft, TokenTree, Verdict
 
 

@@ -11,7 +11,7 @@ from scipy import stats
 from mtjax import frontier
 from mtjax.anysubset import Confidence, confidence, fill, make_canvas, stream
 from mtjax.anysubset.orders import lattice, order_of_passes
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness
 from tests.anysubset.set_network import SetNetwork, consistent_tables, row_of
 from tests.anysubset.table_network import TableNetwork, conditional, sequential_law

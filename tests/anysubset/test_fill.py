@@ -16,7 +16,7 @@ from mtjax.anysubset.orders import lattice
 from mtjax.anysubset.passes import first_pass, later_pass
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 
 METHODS = [
   Sequential(),

@@ -12,7 +12,7 @@ from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.passes import Phase
 from mtjax.anysubset.state import Problem
-from mtjax.sampling import Rules
+from mtjax.sampling.logits import Rules
 from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import law_of
 from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_law

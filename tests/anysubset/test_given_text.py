@@ -14,7 +14,7 @@ from mtjax.data.pieces import decode_continuation, encode_pieces
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, pieces_of
 from mtjax.infill import infill, stream_infill
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 SPACE = "\u2581"

@@ -27,7 +27,7 @@ from mtjax.anysubset.single_stream import single_stream
 from mtjax.anysubset.state import Problem
 from mtjax.frontier import causal, concatenate
 from mtjax.models import Model
-from mtjax.sampling import Rules, Sampling
+from mtjax.sampling.logits import Rules, Sampling
 
 KINDS = ("added", "adaptive_norm")
 

@@ -8,7 +8,7 @@ import pytest
 from mtjax.arguments import integer, texts
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.decode import generate, stream
-from mtjax.sampling import Sampling, row_keys, seed_key
+from mtjax.sampling.logits import Sampling, row_keys, seed_key
 from mtjax.stopping import StopStrings
 from mtjax.text import TextModel
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtjax import choice
+from mtjax.sampling import categorical as choice
 
 DRAWS, AT_ONCE = 120_000, 1000
 LIKELY = (0, 1, 17, 300, 301, 998)  # some share a block; the last block of 1000 is not full

@@ -12,7 +12,7 @@ from mtjax import frontier as F
 from mtjax.buckets import SIZES, bucket
 from mtjax.decode import generate, stream
 from mtjax.models import Model, XLNetConfig
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.stopping import StopStrings
 
 PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]

@@ -11,7 +11,7 @@ from scipy import stats
 from mtjax import frontier
 from mtjax.decode import generate
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.sampling import Sampling, process
+from mtjax.sampling.logits import Sampling, process
 
 VOCAB, LENGTH, ROWS = 5, 3, 8192
 PROMPT = [2, 0]

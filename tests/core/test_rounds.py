@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mtjax import cache, rounds
 from mtjax.rounds import DecodeState, Finish, Request
-from mtjax.sampling import History, Rules
+from mtjax.sampling.logits import History, Rules
 from mtjax.stopping import StopStrings
 
 BATCH, MOST, ROOM, VOCAB, EOS = 3, 4, 12, 6, 5

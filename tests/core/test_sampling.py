@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mtjax.sampling import History, Sampling, draw, process
+from mtjax.sampling.logits import History, Sampling, draw, process
 
 V = 12
 

@@ -8,7 +8,7 @@ from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.draft import PromptLookup
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 

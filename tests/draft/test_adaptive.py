@@ -8,7 +8,7 @@ from mtjax import adaptive
 from mtjax.adaptive import Adaptive, measure_cost
 from mtjax.decode import Autoregressive, Generation, generate
 from mtjax.draft import ModelChain, PromptLookup
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, SMALL, SMALL_PARAMS, TARGET
 

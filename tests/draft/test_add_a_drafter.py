@@ -8,7 +8,7 @@ import pytest
 
 from mtjax import drafters
 from mtjax.decode import generate
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, Row
 

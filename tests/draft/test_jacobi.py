@@ -14,7 +14,7 @@ from mtjax import frontier
 from mtjax.draft import Context, Jacobi
 from mtjax.draft.jacobi import insert
 from mtjax.rounds import Request
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.recorder import rounds
 

@@ -4,7 +4,7 @@ import pytest
 
 from mtjax.decode import generate
 from mtjax.draft import BestFirst, ModelTree
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from mtjax.trees import k_ary
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, TARGET

@@ -8,7 +8,7 @@ from mtjax.decode import generate
 from mtjax.draft import GrownTree, ModelChain, ModelTree, PromptLookup, Sorted
 from mtjax.optimum import Audited, audited
 from mtjax.report.terminal import audit_tables
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from mtjax.trees import Topology, k_ary
 from mtjax.types import DraftLaw

@@ -15,7 +15,7 @@ from mtjax.draft.sorted import _CHUNK
 from mtjax.models import Model, uniform_layers
 from mtjax.prefill import commit_prompt
 from mtjax.rounds import Request
-from mtjax.sampling import Sampling, process
+from mtjax.sampling.logits import Sampling, process
 from mtjax.speculative import Speculative
 from mtjax.types import DraftLaw, Verdict
 from tests.draft.drafters import LIMITS, PROMPTS, make

@@ -9,7 +9,7 @@ from mtjax import decode
 from mtjax.decode import generate, stream
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from mtjax.stopping import StopStrings
 from tests.devices import on

@@ -25,7 +25,7 @@ from mtjax.draft import (
 from mtjax.drafters import DRAFTERS
 from mtjax.evaluate.exactness import emitted, target_law, total_variation
 from mtjax.models import Model
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary

@@ -14,7 +14,7 @@ from mtjax import frontier
 from mtjax.decode import generate
 from mtjax.evaluate import exactness
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
 
 VOCAB, LENGTH, WARMTH, PROMPT = 5, 3, 0.9, [2, 0]

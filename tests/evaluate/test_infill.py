@@ -16,7 +16,7 @@ from mtjax.evaluate.widened import widen
 from mtjax.infill import infill, stream_infill
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.filling import colored, save_picture
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 BYTES = ByteTokenizer()

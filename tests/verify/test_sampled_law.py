@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtjax.evaluate.exactness import p_value, sampled_texts, target_law
-from mtjax.sampling import Rules, draw, process
+from mtjax.sampling.logits import Rules, draw, process
 from mtjax.trees import chain
 from mtjax.types import DraftLaw, Exactness
 from mtjax.verify import VERIFIERS, verify

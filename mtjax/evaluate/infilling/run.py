@@ -21,7 +21,7 @@ from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
 from mtjax.anysubset.orders import order_named
 from mtjax.evaluate.infilling.examples import Example, causal_view, text_of
 from mtjax.evaluate.infilling.protocol import Answer, Record, Task
-from mtjax.sampling import Sampling, seed_key
+from mtjax.sampling.logits import Sampling, seed_key
 from mtjax.text import TextModel
 
 # Those of mtjax.anysubset.orders, what a causal model would have to do (`causal_view`), and those

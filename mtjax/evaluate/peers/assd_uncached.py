@@ -15,7 +15,7 @@ from jaxtyping import Int, PRNGKeyArray
 from mtjax.anysubset.canvas import Canvas, two_stream
 from mtjax.anysubset.orders import lattice
 from mtjax.models import Model, Params
-from mtjax.sampling import seed_key
+from mtjax.sampling.logits import seed_key
 
 
 class Found(NamedTuple):

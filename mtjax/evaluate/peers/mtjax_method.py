@@ -9,7 +9,7 @@ from mtjax.decode import generate
 from mtjax.draft import host
 from mtjax.evaluate.peers import Run, Text
 from mtjax.presets import load_pretrained, make_method, weights_for_decoding
-from mtjax.sampling import Sampling
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 

@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from mtjax.arguments import integer
-from mtjax.choice import best_token, draw_token
+from mtjax.sampling.categorical import best_token, draw_token
 
 Values = float | Sequence[float] | None  # an array is a sequence too
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from mtjax.decode import Autoregressive, generate
 from mtjax.draft import Context
 from mtjax.models import Model, Params
-from mtjax.rounds import DecodeState
+from mtjax.rounds.state import DecodeState
 from mtjax.speculative import Decision, Speculative, SpeculativeState
 from mtjax.types import Draft, TokenTree
 

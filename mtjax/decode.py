@@ -11,16 +11,16 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray, PyTree
 
 from mtjax import frontier as frontier_lib
-from mtjax import rounds
 from mtjax.arguments import integer
-from mtjax.buckets import bucket
 from mtjax.models import Model, Params, check_causal
-from mtjax.prefill import commit_prompt
-from mtjax.rounds import DecodeState, Finish, Request
+from mtjax.rounds import state as rounds
+from mtjax.rounds.prefill import commit_prompt
+from mtjax.rounds.size_buckets import bucket
+from mtjax.rounds.state import DecodeState, Finish, Request
+from mtjax.rounds.stop_strings import StopStrings
+from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.categorical import best_token
 from mtjax.sampling.logits import History, Sampling, adjusted, draw, process, row_keys
-from mtjax.stopping import StopStrings
-from mtjax.stopwatch import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +165,7 @@ def generate(
   `method`: how several tokens come of a round (see `mtjax.speculative`), with its parameters.
   `key`: a seed or key, folded with the row index, or a [B] array of keys, one a row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
-  Lengths are rounded up to the sizes of `mtjax.buckets`: prompts and limits may change within
+  Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change within
   one without compiling again.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.infill`), no prompt, an

@@ -9,10 +9,11 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
-from mtjax import rounds, verify
+from mtjax import verify
 from mtjax.draft import Context, Drafter, Round, check_draft_model
 from mtjax.models import Model, Params
-from mtjax.rounds import DecodeState, Request
+from mtjax.rounds import state as rounds
+from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.logits import History, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 

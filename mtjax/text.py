@@ -9,7 +9,7 @@ from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.decode import Generation
 from mtjax.models import Model, Params
-from mtjax.stopping import StopStrings
+from mtjax.rounds.stop_strings import StopStrings
 
 Prompt = str | Sequence[int]  # token ids, as `Tokenizer.encode_chat` gives, are taken as they are
 

@@ -10,8 +10,8 @@ from jaxtyping import Array, Float, Int
 from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import asking, check_start
-from mtjax.buckets import bucket
 from mtjax.models import Model, Params
+from mtjax.rounds.size_buckets import bucket
 
 _READ = 32  # entries whose logits are held at once
 

@@ -18,10 +18,10 @@ from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import check_start, check_two_streams, is_single_stream
 from mtjax.anysubset.state import FillState, Problem
 from mtjax.anysubset.turns import start, turn
-from mtjax.buckets import bucket
 from mtjax.models import Model, Params
+from mtjax.rounds.size_buckets import bucket
+from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.logits import Sampling, draw, row_keys
-from mtjax.stopwatch import Stopwatch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def fill(
   says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding,
   temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
   key, folded with the row index, or a [B] array of keys. The size, and how many entries are given
-  and asked, are rounded up to those of `mtjax.buckets`: most other blanks cost no compilation.
+  and asked, are rounded up to those of `mtjax.rounds.size_buckets`: most other blanks cost no compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, given entries that are
   asked too or hold no token, a rank that is no order of the asked entries or beside a method that

@@ -4,7 +4,7 @@ import codecs
 from collections.abc import Sequence
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.stopping import SPECIAL, StopScan, StopWords
+from mtjax.rounds.stop_strings import SPECIAL, StopScan, StopWords
 
 
 class TextStream:

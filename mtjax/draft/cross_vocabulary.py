@@ -15,7 +15,7 @@ from mtjax.draft.reading import read
 from mtjax.draft.reencoding import Translator
 from mtjax.draft.text import Text
 from mtjax.models import Model, check_causal
-from mtjax.prefill import PREFILL_CHUNK
+from mtjax.rounds.prefill import PREFILL_CHUNK
 from mtjax.sampling.categorical import best_token
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw

@@ -13,7 +13,7 @@ from mtjax.draft.protocol import draft_keys
 from mtjax.draft.reading import catch_up, read
 from mtjax.draft.text import Text
 from mtjax.models import Model
-from mtjax.prefill import commit_prompt
+from mtjax.rounds.prefill import commit_prompt
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
 

@@ -11,8 +11,8 @@ from mtjax.draft.protocol import Context, Round
 from mtjax.draft.reading import catch_up
 from mtjax.draft.text import Text
 from mtjax.models import Model, Params
-from mtjax.prefill import commit_prompt
-from mtjax.rounds import Request
+from mtjax.rounds.prefill import commit_prompt
+from mtjax.rounds.state import Request
 from mtjax.sampling.logits import process
 from mtjax.types import LayerKV, Output
 

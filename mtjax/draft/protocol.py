@@ -9,7 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.models import Model, check_causal
-from mtjax.rounds import Request
+from mtjax.rounds.state import Request
 from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
 
 # Folded into a row's key: drafts must not share randomness with their verification, which uses the

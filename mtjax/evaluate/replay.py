@@ -12,10 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from mtjax.buckets import bucket
 from mtjax.decode import generate
 from mtjax.draft import Drafter, PromptLookup, SuffixStore, Trie, TrieStore
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.rounds.size_buckets import bucket
 from mtjax.speculative import Speculative
 from mtjax.types import LayerKV, Output
 

@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax import decode, prefill, rounds
+from mtjax import decode
 from mtjax import frontier as F
-from mtjax.buckets import SIZES, bucket
 from mtjax.decode import generate, stream
 from mtjax.models import Model, XLNetConfig
+from mtjax.rounds import prefill
+from mtjax.rounds import state as rounds
+from mtjax.rounds.size_buckets import SIZES, bucket
+from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
-from mtjax.stopping import StopStrings
 
 PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]
 

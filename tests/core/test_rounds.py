@@ -6,10 +6,11 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtjax import cache, rounds
-from mtjax.rounds import DecodeState, Finish, Request
+from mtjax import cache
+from mtjax.rounds import state as rounds
+from mtjax.rounds.state import DecodeState, Finish, Request
+from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import History, Rules
-from mtjax.stopping import StopStrings
 
 BATCH, MOST, ROOM, VOCAB, EOS = 3, 4, 12, 6, 5
 STOP = StopStrings.compile(["ab", "ddd"], [b"a", b"b", b"c", b"d", b"ad", b""])

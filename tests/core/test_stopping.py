@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtjax.stopping import StopStrings
+from mtjax.rounds.stop_strings import StopStrings
 
 PIECES = [b"a", b"b", b"ab", b"ba", b"aab", b"\n", b"", "é".encode(), b"bb\n"]
 

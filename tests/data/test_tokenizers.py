@@ -9,7 +9,7 @@ import pytest
 
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, load_tokenizer
-from mtjax.stopping import StopStrings
+from mtjax.rounds.stop_strings import StopStrings
 
 BUNDLED = BpeTokenizer.bundled()
 BOTH = [ByteTokenizer(), BUNDLED]

@@ -11,8 +11,8 @@ from mtjax.adaptive import Adaptive
 from mtjax.anysubset import Sequential, fill, make_canvas
 from mtjax.decode import generate
 from mtjax.models import Model
+from mtjax.rounds.stop_strings import StopStrings
 from mtjax.speculative import Speculative
-from mtjax.stopping import StopStrings
 from tests.draft.drafters import PARAMS, PROMPTS, ROWS, TARGET
 from tests.test_launchers import launch
 

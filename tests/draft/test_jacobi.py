@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mtjax import frontier
 from mtjax.draft import Context, Jacobi
 from mtjax.draft.jacobi import insert
-from mtjax.rounds import Request
+from mtjax.rounds.state import Request
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.recorder import rounds

@@ -13,8 +13,8 @@ from mtjax.decode import generate
 from mtjax.draft import Context, Round, SelfSorted, Sorted
 from mtjax.draft.sorted import _CHUNK
 from mtjax.models import Model, uniform_layers
-from mtjax.prefill import commit_prompt
-from mtjax.rounds import Request
+from mtjax.rounds.prefill import commit_prompt
+from mtjax.rounds.state import Request
 from mtjax.sampling.logits import Sampling, process
 from mtjax.speculative import Speculative
 from mtjax.types import DraftLaw, Verdict

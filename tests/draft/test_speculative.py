@@ -9,9 +9,9 @@ from mtjax import decode
 from mtjax.decode import generate, stream
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
+from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
 from mtjax.speculative import Speculative
-from mtjax.stopping import StopStrings
 from tests.devices import on
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, SMALL, TARGET
 from tests.draft.two_rounds import p_value, texts

@@ -1,7 +1,6 @@
 """What every generation loop shares: its state, how tokens are emitted, how rounds are run."""
 
 import enum
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -9,8 +8,8 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
 
 from mtjax.cache import KVCache
+from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import History, Rules
-from mtjax.stopping import StopStrings
 
 
 class Finish(enum.IntEnum):
@@ -110,20 +109,3 @@ def _stops(state: DecodeState, request: Request, token):
 
   _, states = jax.lax.scan(advance, state.stop_state, token.T)
   return states.T < 0, states.T
-
-
-def run(
-  step: Callable[[DecodeState], DecodeState], state: DecodeState, most: Int[Array, ""] | int | None
-) -> DecodeState:
-  """Rounds until every row is finished, or `most` of them: one while_loop."""
-
-  def unfinished(carry):
-    done, state = carry
-    running = jnp.any(state.active)
-    return running if most is None else running & (done < most)
-
-  def body(carry):
-    done, state = carry
-    return done + 1, step(state)
-
-  return jax.lax.while_loop(unfinished, body, (jnp.int32(0), state))[1]

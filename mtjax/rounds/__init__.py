@@ -1,0 +1,12 @@
+"""What every generation loop shares: prompts, state, stop strings, sizes, the loop itself."""
+
+from mtjax.rounds.run import run
+from mtjax.rounds.state import DecodeState, Finish, Request, emit
+
+__all__ = [
+  "DecodeState",
+  "Finish",
+  "Request",
+  "emit",
+  "run",
+]

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mtjax.models.model import Params
-from mtjax.native.panels import pack_panels, quantize_int8
+from mtjax.native.packed_weights import pack_panels, quantize_int8
 
 
 def to_int8(params: Params) -> Params:

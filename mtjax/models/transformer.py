@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from mtjax.attention import attention
 from mtjax.cache import KVCache
+from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, TransformerConfig
 from mtjax.models.linear import Embedding, Linear

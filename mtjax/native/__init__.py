@@ -5,6 +5,6 @@ reaches under half of it for float32 and far less for narrower weights with one 
 """
 
 from mtjax.native.matmul import panel_matmul, support
-from mtjax.native.panels import pack_panels, quantize_int8, unpack_panels
+from mtjax.native.packed_weights import pack_panels, quantize_int8, unpack_panels
 
 __all__ = ["pack_panels", "panel_matmul", "quantize_int8", "support", "unpack_panels"]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from mtjax.native import build
-from mtjax.native.panels import check_panels, pack_panels, quantize_int8, unpack_panels
+from mtjax.native.packed_weights import check_panels, pack_panels, quantize_int8, unpack_panels
 
 __all__ = ["pack_panels", "panel_matmul", "quantize_int8", "support", "unpack_panels"]
 

@@ -15,11 +15,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-import mtjax.attention  # noqa: E402
+import mtjax.models.attention  # noqa: E402
 from kernels_pallas.frontier_attention import choice, frontier_attention  # noqa: E402
 from mtjax import frontier, sharding  # noqa: E402
-from mtjax.attention import roles_of, sharded_attention  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
+from mtjax.models.attention import roles_of, sharded_attention  # noqa: E402
 from mtjax.sharding import FEW_KEY_HEADS, LONG_ROWS, Pages, Split  # noqa: E402
 from tests.kernels import oracle  # noqa: E402
 from tests.kernels.cases import Case, inputs  # noqa: E402
@@ -164,7 +164,7 @@ def mistakes() -> dict[str, float]:
   expected = oracle.attention(**given)
   out = {}
 
-  def seen(name, wrong, of=mtjax.attention):
+  def seen(name, wrong, of=mtjax.models.attention):
     with mock.patch.object(of, wrong.__name__, wrong):
       _, found = program(given, mesh, split, implementation="xla")
     out[f"seen: {name}"] = difference(found, expected)
@@ -173,7 +173,7 @@ def mistakes() -> dict[str, float]:
     return jax.lax.pmean(out, axis), jax.lax.pmax(lse, axis)
 
   seen("parts merged by their mean", merged_over)
-  right = mtjax.attention._own_slots
+  right = mtjax.models.attention._own_slots
 
   def _own_slots(arrays, axis):
     return right(arrays, axis) | dict(hi=arrays["hi"])

@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AbstractDevice, AbstractMesh, AxisType
 
 from kernels_pallas.frontier_attention import chosen
-from mtjax.attention import attention, sharded_attention
+from mtjax.models.attention import attention, sharded_attention
 from mtjax.sharding import DATA, FEW_KEY_HEADS, MODEL, Pages, Split
 from tests.kernels.cases import Case, inputs
 

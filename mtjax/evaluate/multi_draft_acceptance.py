@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from mtjax.sampling.categorical import best_token
 from mtjax.types import DraftLaw
-from mtjax.verify.kseq import division
-from mtjax.verify.laws import normalise
+from mtjax.verify.probs import normalise
+from mtjax.verify.rules.kseq import division
 
 # The lossless rules for several drafts at a node, by how these are sampled.
 RULES: dict[DraftLaw, tuple[str, ...]] = {
@@ -85,7 +85,7 @@ def _all_rules(drafts: tuple[int, ...], samples: int):
 
 
 def rrs_with(p: Float[Array, " V"], q: Float[Array, " V"], max_n: int) -> Float[Array, " n"]:
-  """`mtjax.verify.rrs.with_replacement` of 1..max_n drafts: 1 - Z(l_(n+1)).
+  """`mtjax.verify.rules.rrs.with_replacement` of 1..max_n drafts: 1 - Z(l_(n+1)).
 
   With Z(l) = sum (p - l q)+, l_1 = 0 and l_(k+1) = l_k + Z(l_k): clipping once more only raises l,
   so that after k - 1 refusals the target's distribution is norm((p - l_k q)+), whatever was
@@ -106,7 +106,7 @@ def rrs_without(
   key: PRNGKeyArray,
   samples: int,
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-  """`mtjax.verify.rrs.without_replacement`: means and their standard errors.
+  """`mtjax.verify.rules.rrs.without_replacement`: means and their standard errors.
 
   As `rrs_with`, but l_(k+1) = l_k + Z(l_k) / s_k, where s_k is the mass of q that the refused
   drafts x_1..x_(k-1) leave. A refused token has p_k = 0 ever after, so nothing else depends on
@@ -124,19 +124,19 @@ def rrs_without(
 
 
 def kseq(p: Float[Array, " V"], q: Float[Array, " V"], n: Float[Array, ""]) -> Float[Array, ""]:
-  """`mtjax.verify.kseq.kseq`: each of n independent drafts is taken with probability beta."""
+  """`mtjax.verify.rules.kseq.kseq`: each of n independent drafts is taken with probability beta."""
   rho = division(p, q, n)
   return 1 - (1 - jnp.sum(jnp.minimum(q, p / rho))) ** n
 
 
 def greedy_plus_one(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
-  """`mtjax.verify.greedy_plus_one`: the fixed tokens' share of p, and min(p, q~) elsewhere."""
+  """`mtjax.verify.rules.greedy_plus_one`: the fixed tokens' share of p, and min(p, q~) elsewhere."""
   top = jax.lax.top_k(q, n - 1)[1]
   return jnp.sum(p[top]) + jnp.sum(jnp.minimum(p.at[top].set(0), normalise(q.at[top].set(0))))
 
 
 def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
-  """`mtjax.verify.spechub.spechub`: all of p that pairs (i, hub) and (hub, i) can take.
+  """`mtjax.verify.rules.spechub.spechub`: all of p that pairs (i, hub) and (hub, i) can take.
 
   A token i beside the hub a has the mass of both its pairs, q(i) + q(a) q(i) / (1 - q(a)); the hub
   takes what the others leave.
@@ -149,7 +149,7 @@ def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
 
 
 def delta(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
-  """`mtjax.verify.delta.delta` of the n tokens with the largest q: their share of p."""
+  """`mtjax.verify.rules.delta.delta` of the n tokens with the largest q: their share of p."""
   return jnp.sum(p[jax.lax.top_k(q, n)[1]])
 
 

@@ -12,20 +12,20 @@ import jax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from mtjax.types import Draft, DraftLaw, Exactness, Verdict
-from mtjax.verify.block import block
-from mtjax.verify.chain import chain
-from mtjax.verify.delta import delta
-from mtjax.verify.greedy_plus_one import greedy_plus_one
-from mtjax.verify.kseq import kseq
 from mtjax.verify.match import follow, greedy, one_hot, sampled
 from mtjax.verify.optimal import optimal_acceptance
 from mtjax.verify.plan import leaves_first
 from mtjax.verify.procedure import Outcome, Procedure
-from mtjax.verify.rrs import with_replacement, without_replacement
-from mtjax.verify.spechub import spechub
-from mtjax.verify.threshold import threshold
-from mtjax.verify.traversal import traversal
-from mtjax.verify.typical import typical
+from mtjax.verify.rules.block import block
+from mtjax.verify.rules.chain import chain
+from mtjax.verify.rules.delta import delta
+from mtjax.verify.rules.greedy_plus_one import greedy_plus_one
+from mtjax.verify.rules.kseq import kseq
+from mtjax.verify.rules.rrs import with_replacement, without_replacement
+from mtjax.verify.rules.spechub import spechub
+from mtjax.verify.rules.threshold import threshold
+from mtjax.verify.rules.traversal import traversal
+from mtjax.verify.rules.typical import typical
 from mtjax.verify.walk import Coupling, walk
 
 __all__ = [

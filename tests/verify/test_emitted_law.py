@@ -7,7 +7,7 @@ from mtjax.evaluate.exactness import emitted, random_laws, target_law, total_var
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.types import DraftLaw, Exactness
 from mtjax.verify import VERIFIERS, Verifier
-from mtjax.verify.threshold import threshold
+from mtjax.verify.rules.threshold import threshold
 from mtjax.verify.walk import walk
 
 SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation a verifier and law for all trees

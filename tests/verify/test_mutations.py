@@ -13,13 +13,13 @@ import pytest
 from mtjax.evaluate.exactness import emitted, target_law, total_variation
 from mtjax.types import DraftLaw, Exactness
 from mtjax.verify import Verifier
-from mtjax.verify.block import block
-from mtjax.verify.delta import delta
-from mtjax.verify.laws import difference, normalise, ratio, without, without_tokens
 from mtjax.verify.plan import Plan, leaves_first
+from mtjax.verify.probs import difference, normalise, ratio, without, without_tokens
 from mtjax.verify.procedure import Outcome, Procedure, children
-from mtjax.verify.rrs import with_replacement, without_replacement
-from mtjax.verify.traversal import traversal
+from mtjax.verify.rules.block import block
+from mtjax.verify.rules.delta import delta
+from mtjax.verify.rules.rrs import with_replacement, without_replacement
+from mtjax.verify.rules.traversal import traversal
 from mtjax.verify.walk import Coupling, walk
 
 SIZE, HEIGHT, BREADTH = 7, 3, 3

@@ -7,8 +7,8 @@ import pytest
 from mtjax.trees import chain, k_ary
 from mtjax.types import Draft, DraftLaw, TokenTree
 from mtjax.verify import VERIFIERS, check, verify
-from mtjax.verify.threshold import threshold
-from mtjax.verify.typical import typical
+from mtjax.verify.rules.threshold import threshold
+from mtjax.verify.rules.typical import typical
 
 VOCAB = 4
 

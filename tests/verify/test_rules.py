@@ -10,16 +10,16 @@ import pytest
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.types import Draft, DraftLaw, TokenTree
 from mtjax.verify import VERIFIERS, verify
-from mtjax.verify.chain import chain as at_once
-from mtjax.verify.chain import rejection
-from mtjax.verify.delta import delta
-from mtjax.verify.greedy_plus_one import greedy_plus_one
-from mtjax.verify.kseq import division, kseq
 from mtjax.verify.plan import first_to_stop
-from mtjax.verify.rrs import with_replacement, without_replacement
-from mtjax.verify.spechub import spechub
-from mtjax.verify.threshold import threshold
-from mtjax.verify.typical import typical
+from mtjax.verify.rules.chain import chain as at_once
+from mtjax.verify.rules.chain import rejection
+from mtjax.verify.rules.delta import delta
+from mtjax.verify.rules.greedy_plus_one import greedy_plus_one
+from mtjax.verify.rules.kseq import division, kseq
+from mtjax.verify.rules.rrs import with_replacement, without_replacement
+from mtjax.verify.rules.spechub import spechub
+from mtjax.verify.rules.threshold import threshold
+from mtjax.verify.rules.typical import typical
 from mtjax.verify.walk import walk
 
 RULES = {

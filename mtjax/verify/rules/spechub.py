@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.sampling.categorical import best_token
-from mtjax.verify.laws import difference, normalise, ratio
+from mtjax.verify.probs import difference, normalise, ratio
 from mtjax.verify.walk import Coupling
 
 

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from mtjax.types import Draft
-from mtjax.verify.laws import normalise, ratio
 from mtjax.verify.plan import Plan
+from mtjax.verify.probs import normalise, ratio
 from mtjax.verify.procedure import children
 
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, DraftLaw
-from mtjax.verify.laws import normalise, ratio, without
 from mtjax.verify.plan import Plan
+from mtjax.verify.probs import normalise, ratio, without
 from mtjax.verify.procedure import children
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.verify.laws import normalise, ratio
+from mtjax.verify.probs import normalise, ratio
 from mtjax.verify.walk import Coupling
 
 

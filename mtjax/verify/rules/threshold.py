@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.verify.delta import first_of_equals
-from mtjax.verify.laws import normalise, without_tokens
+from mtjax.verify.probs import normalise, without_tokens
+from mtjax.verify.rules.delta import first_of_equals
 from mtjax.verify.walk import Coupling, NodeRule
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.verify.laws import difference, ratio, without
+from mtjax.verify.probs import difference, ratio, without
 from mtjax.verify.walk import Coupling
 
 

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.verify.laws import normalise, ratio, without_tokens
+from mtjax.verify.probs import normalise, ratio, without_tokens
 from mtjax.verify.walk import Coupling
 
 

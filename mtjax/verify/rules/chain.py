@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, Verdict
-from mtjax.verify.laws import difference, ratio
+from mtjax.verify.probs import difference, ratio
 from mtjax.verify.procedure import Procedure, draw_one, round_key
 from mtjax.verify.walk import Coupling, walk
 

@@ -26,9 +26,9 @@ from mtjax.draft import (
   TrieStore,
   in_vocabulary,
 )
-from mtjax.draft.cross_vocabulary import check_model
-from mtjax.draft.reencoding import translator
-from mtjax.draft.trie_store import open_store
+from mtjax.draft.model.cross_vocabulary import check_model
+from mtjax.draft.model.reencoding import translator
+from mtjax.draft.model_free.trie_store import open_store
 from mtjax.text import TextModel
 
 # (config of configs/decode, target) -> the drafter and its parameters.

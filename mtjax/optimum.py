@@ -11,7 +11,7 @@ from jaxtyping import Float, PyTree
 
 from mtjax.decode import Method
 from mtjax.draft import Context, Drafter, host
-from mtjax.draft.model_tree_state import warm_rows
+from mtjax.draft.model.tree_state import warm_rows
 from mtjax.speculative import Decision, Speculative
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftLaw, Exactness

@@ -1,20 +1,20 @@
 """Drafters: what proposes the tokens that a target model verifies."""
 
-from mtjax.draft.best_first import BestFirst
-from mtjax.draft.cross_vocabulary import CrossVocabulary
-from mtjax.draft.grown_tree import GrownTree
-from mtjax.draft.jacobi import Jacobi
-from mtjax.draft.lookup import PromptLookup
-from mtjax.draft.model_chain import ModelChain
-from mtjax.draft.model_tree import ModelTree
+from mtjax.draft.model.best_first import BestFirst
+from mtjax.draft.model.chain import ModelChain
+from mtjax.draft.model.cross_vocabulary import CrossVocabulary
+from mtjax.draft.model.fixed_tree import ModelTree
+from mtjax.draft.model.grown_tree import GrownTree
+from mtjax.draft.model.s2d import SelfSorted, Sorted
+from mtjax.draft.model.vocabulary import InVocabulary, in_vocabulary
+from mtjax.draft.model_free.jacobi import Jacobi
+from mtjax.draft.model_free.lookup import PromptLookup
+from mtjax.draft.model_free.recycling import Recycling
+from mtjax.draft.model_free.suffix import SuffixSettings, SuffixStore
+from mtjax.draft.model_free.trie import Trie
+from mtjax.draft.model_free.trie_settings import TrieSettings
+from mtjax.draft.model_free.trie_store import TrieStore
 from mtjax.draft.protocol import Context, Drafter, Round, check_draft_model, draft_keys
-from mtjax.draft.recycling import Recycling
-from mtjax.draft.sorted import SelfSorted, Sorted
-from mtjax.draft.suffix import SuffixSettings, SuffixStore
-from mtjax.draft.trie import Trie
-from mtjax.draft.trie_settings import TrieSettings
-from mtjax.draft.trie_store import TrieStore
-from mtjax.draft.vocabulary import InVocabulary, in_vocabulary
 
 __all__ = [
   "BestFirst",

@@ -2,7 +2,7 @@
 
 import heapq
 
-from mtjax.draft.trie_counts import Counts
+from mtjax.draft.model_free.trie_counts import Counts
 
 # Nodes of a text's last tokens in its own counts and in those of the outputs, for several numbers
 # of tokens, most first; None: never followed by anything.

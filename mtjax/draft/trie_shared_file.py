@@ -7,8 +7,8 @@ from array import array
 from collections.abc import Generator, Hashable, Sequence
 from pathlib import Path
 
-from mtjax.draft import trie_file
-from mtjax.draft.trie_counts import Counts
+from mtjax.draft.model_free import trie_file
+from mtjax.draft.model_free.trie_counts import Counts
 
 try:
   import fcntl

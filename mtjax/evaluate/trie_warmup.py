@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtjax.draft.trie_store import NgramStore
+from mtjax.draft.model_free.trie_store import NgramStore
 from mtjax.evaluate.replay import Pair
 
 

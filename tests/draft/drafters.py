@@ -21,7 +21,7 @@ from mtjax.draft import (
   Trie,
   TrieStore,
 )
-from mtjax.draft.reencoding import Translator
+from mtjax.draft.model.reencoding import Translator
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.trees import Topology
 from tests.draft.letters import Letters

@@ -13,8 +13,8 @@ from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
 from mtjax.decode import generate
 from mtjax.draft import CrossVocabulary, ModelChain
-from mtjax.draft.cross_vocabulary import check_model
-from mtjax.draft.reencoding import Translator
+from mtjax.draft.model.cross_vocabulary import check_model
+from mtjax.draft.model.reencoding import Translator
 from mtjax.drafters import DRAFTERS
 from mtjax.speculative import Speculative
 from mtjax.text import TextModel

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mtjax import frontier
 from mtjax.draft import Context, Jacobi
-from mtjax.draft.jacobi import insert
+from mtjax.draft.model_free.jacobi import insert
 from mtjax.rounds.state import Request
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax.draft import Context, PromptLookup
-from mtjax.draft.text import Text
+from mtjax.draft.text_buffer import Text
 
 SIZE = 24
 DRAFTER = PromptLookup(length=6, most=3)

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax.decode import generate
-from mtjax.draft import Recycling, recycling
-from mtjax.draft.recycling import of_bigrams, replace_rows, template
+from mtjax.draft import Recycling
+from mtjax.draft.model_free import recycling
+from mtjax.draft.model_free.recycling import of_bigrams, replace_rows, template
 from mtjax.speculative import Speculative
 from mtjax.trees import Topology, k_ary
 from tests.draft.drafters import PARAMS, PROMPTS, TARGET, VOCAB

@@ -11,7 +11,7 @@ import pytest
 from mtjax import frontier
 from mtjax.decode import generate
 from mtjax.draft import Context, Round, SelfSorted, Sorted
-from mtjax.draft.sorted import _CHUNK
+from mtjax.draft.model.s2d import _CHUNK
 from mtjax.models import Model, uniform_layers
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.state import Request

@@ -8,7 +8,7 @@ import pytest
 
 from mtjax.decode import generate, stream
 from mtjax.draft import Trie, TrieStore, host
-from mtjax.draft.trie_store import Branches
+from mtjax.draft.model_free.trie_store import Branches
 from mtjax.drafters import DRAFTERS
 from mtjax.speculative import Speculative
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB

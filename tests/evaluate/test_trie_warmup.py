@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mtjax.draft import Trie, TrieSettings, TrieStore, host
-from mtjax.draft.trie_counts import Counts
+from mtjax.draft.model_free.trie_counts import Counts
 from mtjax.evaluate import trie_requests
 from mtjax.evaluate.replay import replay
 from mtjax.evaluate.trie_warmup import Point, count_forwards, curves, fall

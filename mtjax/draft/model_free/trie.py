@@ -15,7 +15,7 @@ from mtjax.types import Draft, DraftLaw, TokenTree
 
 
 class Store(Protocol):
-  """What retrieves drafts; see `mtjax.draft.trie_store.TrieStore`."""
+  """What retrieves drafts; see `mtjax.draft.model_free.trie_store.TrieStore`."""
 
   def begin(self, prompts: list[list[int]]) -> list[int]: ...
 

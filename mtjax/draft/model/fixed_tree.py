@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.draft.model_tree_state import Reading, TreeState, law_logits, warm_rows
+from mtjax.draft.model.tree_state import Reading, TreeState, law_logits, warm_rows
 from mtjax.draft.protocol import draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology

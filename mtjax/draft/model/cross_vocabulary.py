@@ -11,9 +11,9 @@ from jaxtyping import Array, Int
 
 from mtjax.cache import KVCache
 from mtjax.draft import host
-from mtjax.draft.reading import read
-from mtjax.draft.reencoding import Translator
-from mtjax.draft.text import Text
+from mtjax.draft.model.reading import read
+from mtjax.draft.model.reencoding import Translator
+from mtjax.draft.text_buffer import Text
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK
 from mtjax.sampling.categorical import best_token

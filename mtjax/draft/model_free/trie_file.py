@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.draft.trie_counts import Counts
+from mtjax.draft.model_free.trie_counts import Counts
 
 _VERSION = 1
 

@@ -8,10 +8,10 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from mtjax.cache import KVCache
-from mtjax.draft.drawing import draw_draft
+from mtjax.draft.model.reading import catch_up, read
+from mtjax.draft.model.sampling import draw_draft
 from mtjax.draft.protocol import draft_keys
-from mtjax.draft.reading import catch_up, read
-from mtjax.draft.text import Text
+from mtjax.draft.text_buffer import Text
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.trees import chain

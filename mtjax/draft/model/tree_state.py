@@ -7,9 +7,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
+from mtjax.draft.model.reading import catch_up
 from mtjax.draft.protocol import Context, Round
-from mtjax.draft.reading import catch_up
-from mtjax.draft.text import Text
+from mtjax.draft.text_buffer import Text
 from mtjax.models import Model, Params
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.state import Request

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.draft.model_tree_state import TreeState
+from mtjax.draft.model.tree_state import TreeState
 from mtjax.models import Model
 from mtjax.trees.best_first import Candidates
 from mtjax.types import Draft, DraftLaw, LayerKV

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
-from mtjax.draft.text import Text
+from mtjax.draft.text_buffer import Text
 from mtjax.models import Model, Params
 
 # Entries read at a time after rounds in which the drafter was not asked.

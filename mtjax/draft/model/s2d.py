@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
-from mtjax.draft.early_exit import EarlyExit
+from mtjax.draft.model.early_exit import EarlyExit
 from mtjax.rounds.prefill import commit_prompt
 
 # Entries that the deeper layers read at a time.

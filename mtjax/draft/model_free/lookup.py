@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from mtjax.draft.text import Text
+from mtjax.draft.text_buffer import Text
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw
 

@@ -4,10 +4,10 @@ import dataclasses
 import heapq
 from operator import itemgetter
 
+from mtjax.draft.model_free.trie_counts import Counts
+from mtjax.draft.model_free.trie_settings import StoreSettings
+from mtjax.draft.model_free.trie_store import NgramStore
 from mtjax.draft.trie_branches import Branches, Matches
-from mtjax.draft.trie_counts import Counts
-from mtjax.draft.trie_settings import StoreSettings
-from mtjax.draft.trie_store import NgramStore
 
 
 @dataclasses.dataclass(frozen=True)

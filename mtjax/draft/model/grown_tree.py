@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtjax.draft.model_tree_state import TreeState, law_logits, warm_rows
+from mtjax.draft.model.tree_state import TreeState, law_logits, warm_rows
 from mtjax.draft.protocol import draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares

@@ -11,6 +11,8 @@ from pathlib import Path
 from jaxtyping import Array, Int
 
 from mtjax.draft import host
+from mtjax.draft.model_free.trie_counts import Counts
+from mtjax.draft.model_free.trie_settings import StoreSettings, TrieSettings
 from mtjax.draft.trie_branches import (
   Branches,
   Matches,
@@ -18,8 +20,6 @@ from mtjax.draft.trie_branches import (
   add_one_branch,
   add_side_by_side,
 )
-from mtjax.draft.trie_counts import Counts
-from mtjax.draft.trie_settings import StoreSettings, TrieSettings
 from mtjax.draft.trie_shared_file import SharedFile
 
 _TEXT = "text"  # the name of the one text in a request's own counts

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.draft.drawing import draw_draft
+from mtjax.draft.model.sampling import draw_draft
 from mtjax.draft.protocol import Context, draft_keys
 from mtjax.models import Model
 from mtjax.trees import chain

@@ -1,0 +1,1 @@
+"""Drafters that run no model: they copy what the text, a store or the target said before."""

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax import launch
-from mtjax.decode import Autoregressive
+from mtjax.decode.method import Autoregressive
 from mtjax.draft import Sorted
 from mtjax.drafters import check_vocabulary
 from mtjax.evaluate import prompt_sets

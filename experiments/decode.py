@@ -12,8 +12,8 @@ from absl import flags
 from rich.console import Console
 
 from mtjax import counters, launch
+from mtjax.decode.audit import audited
 from mtjax.methods import check_method
-from mtjax.optimum import audited
 from mtjax.presets import load_pretrained, make_method, run_settings, weights_for_decoding
 from mtjax.prompts import formatted, read_prompts
 from mtjax.report import comparison

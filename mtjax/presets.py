@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mtjax.decode import Autoregressive, Method
+from mtjax.decode.method import Autoregressive, Method
 from mtjax.methods import check_method
 from mtjax.models import Params
 from mtjax.models.quantize import pack, to_int8
@@ -91,8 +91,8 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   check_method(name)
   if name == "ar":
     return Autoregressive(), None
+  from mtjax.decode.speculative import Speculative
   from mtjax.drafters import DRAFTERS
-  from mtjax.speculative import Speculative
   from mtjax.verify import named
 
   if "verifier" not in config:
@@ -106,7 +106,7 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
 
 
 def _adaptive(config, target, method, params):
-  from mtjax.adaptive import Adaptive, measure_cost
+  from mtjax.decode.adaptive import Adaptive, measure_cost
 
   settings = dict(config["adaptive"])
   if not settings["cost"]:

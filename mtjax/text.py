@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
-from mtjax import decode
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.decode import Generation
+from mtjax.decode import generation as decode
+from mtjax.decode.generation import Generation
 from mtjax.models import Model, Params
 from mtjax.rounds.stop_strings import StopStrings
 

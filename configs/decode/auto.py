@@ -22,6 +22,6 @@ def get_config(of: str = "lookup") -> ConfigDict:
   config.drafter = drafters.settings(of)  # the drafter's fields
   if of == "lookup":
     config.drafter.length = 5  # a forward of 6 entries costs little more than one of a single one
-  # Fields of mtjax.adaptive.Adaptive; cost 0: measured before the first token.
+  # Fields of mtjax.decode.adaptive.Adaptive; cost 0: measured before the first token.
   config.adaptive = dict(cost=0.0, patience=16, memory=0.2, hope=2.0)
   return config

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax import checkpoints, frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.models import Model, Params
 
 TOLERANCE = 1e-4  # largest difference of float32 logits

@@ -21,7 +21,8 @@ from jaxtyping import PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import verify
-from mtjax.decode import prefill
+from mtjax.decode.generation import prefill
+from mtjax.decode.speculative import Decision, Speculative, emitted_tokens
 from mtjax.draft import Context, Round
 from mtjax.evaluate.repeat import nothing, repeated, stirred
 from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
@@ -29,7 +30,6 @@ from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Decision, Speculative, emitted_tokens
 from mtjax.types import Draft, Verdict
 
 ROUNDS = 16  # of a text that grows

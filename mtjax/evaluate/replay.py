@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int, PyTree
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter, PromptLookup, SuffixStore, Trie, TrieStore
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.rounds.size_buckets import bucket
-from mtjax.speculative import Speculative
 from mtjax.types import LayerKV, Output
 
 Pair = tuple[list[int], list[int]]  # prompt, continuation

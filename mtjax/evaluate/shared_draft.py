@@ -5,10 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtjax.decode import Method
+from mtjax.decode.method import Method
+from mtjax.decode.speculative import Speculative, SpeculativeState
 from mtjax.draft import Drafter, ModelChain, Sorted
 from mtjax.models import Params, prefix_params
-from mtjax.speculative import Speculative, SpeculativeState
 from mtjax.text import TextModel
 
 

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
-from mtjax.decode import Generation, Method
+from mtjax.decode.generation import Generation
+from mtjax.decode.method import Method
 from mtjax.methods import METHODS
 from mtjax.presets import make_method
 from mtjax.text import TextModel

@@ -7,7 +7,7 @@ import pytest
 
 from mtjax.arguments import integer, texts
 from mtjax.data.tokenizers import ByteTokenizer
-from mtjax.decode import generate, stream
+from mtjax.decode.generation import generate, stream
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling, row_keys, seed_key
 from mtjax.text import TextModel

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax import decode
 from mtjax import frontier as F
-from mtjax.decode import generate, stream
+from mtjax.decode import generation as decode
+from mtjax.decode.generation import generate, stream
 from mtjax.models import Model, XLNetConfig
 from mtjax.rounds import prefill
 from mtjax.rounds import state as rounds

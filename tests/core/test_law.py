@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from mtjax import frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling, process
 

@@ -3,13 +3,13 @@
 import jax
 import pytest
 
-from mtjax import decode
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import ByteTokenizer
+from mtjax.decode import generation as decode
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import PromptLookup
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 
 WARM = Sampling(temperature=1.0)

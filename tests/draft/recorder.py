@@ -5,9 +5,9 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter, Round
-from mtjax.speculative import Speculative
 from mtjax.types import Draft
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET
 

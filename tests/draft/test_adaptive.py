@@ -4,12 +4,13 @@ import dataclasses
 
 import pytest
 
-from mtjax import adaptive
-from mtjax.adaptive import Adaptive, measure_cost
-from mtjax.decode import Autoregressive, Generation, generate
+from mtjax.decode import adaptive
+from mtjax.decode.adaptive import Adaptive, measure_cost
+from mtjax.decode.generation import Generation, generate
+from mtjax.decode.method import Autoregressive
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, SMALL, SMALL_PARAMS, TARGET
 
 WARM = Sampling(temperature=(0.0, 1.0, 0.5), repetition_penalty=1.3)

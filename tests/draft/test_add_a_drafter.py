@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from mtjax import drafters
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, Row
 
 README = Path(__file__).parents[2] / "README.md"

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from mtjax import counters
-from mtjax.adaptive import Adaptive
 from mtjax.anysubset import Sequential, fill, make_canvas
-from mtjax.decode import generate
+from mtjax.decode.adaptive import Adaptive
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.models import Model
 from mtjax.rounds.stop_strings import StopStrings
-from mtjax.speculative import Speculative
 from tests.draft.drafters import PARAMS, PROMPTS, ROWS, TARGET
 from tests.test_launchers import launch
 

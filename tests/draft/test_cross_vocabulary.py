@@ -11,12 +11,12 @@ from mtjax.data import bpe
 from mtjax.data.sources import Source, documents
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import CrossVocabulary, ModelChain
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import Translator
 from mtjax.drafters import DRAFTERS
-from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 from tests.draft.drafters import (
   LETTERS,

@@ -18,7 +18,7 @@ import pytest
 from configs.decode import ar
 from configs.train import shakespeare
 from mtjax import checkpoints, frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.drafters import DRAFTERS
 from mtjax.presets import load_pretrained, weights_for_decoding
 from mtjax.report.comparison import contenders

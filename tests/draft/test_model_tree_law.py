@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.draft import BestFirst, GrownTree, ModelTree
 from mtjax.trees import k_ary
 from mtjax.types import DraftLaw

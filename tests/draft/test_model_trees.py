@@ -2,10 +2,10 @@
 
 import pytest
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import BestFirst, ModelTree
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from mtjax.trees import k_ary
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, TARGET
 

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.decode import generate
+from mtjax.decode.audit import Audited, audited
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import GrownTree, ModelChain, ModelTree, PromptLookup, Sorted
-from mtjax.optimum import Audited, audited
 from mtjax.report.terminal import audit_tables
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from mtjax.trees import Topology, k_ary
 from mtjax.types import DraftLaw
 from tests.draft.drafters import (

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import Recycling
 from mtjax.draft.model_free import recycling
 from mtjax.draft.model_free.recycling import of_bigrams, replace_rows, template
-from mtjax.speculative import Speculative
 from mtjax.trees import Topology, k_ary
 from tests.draft.drafters import PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.recorder import rounds

@@ -5,15 +5,15 @@ import dataclasses
 import jax
 import pytest
 
-from mtjax.adaptive import Adaptive
 from mtjax.checkpoints import load, save
 from mtjax.data import bpe
 from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.decode import generate, stream
+from mtjax.decode.adaptive import Adaptive
+from mtjax.decode.generation import generate, stream
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import CrossVocabulary, ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
 from mtjax.models import Model
-from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 from mtjax.trees import Topology
 from mtjax.types import DraftLaw

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from mtjax import frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import Context, Round, SelfSorted, Sorted
 from mtjax.draft.model.s2d import _CHUNK
 from mtjax.models import Model, uniform_layers
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.state import Request
 from mtjax.sampling.logits import Sampling, process
-from mtjax.speculative import Speculative
 from mtjax.types import DraftLaw, Verdict
 from tests.draft.drafters import LIMITS, PROMPTS, make
 from tests.draft.drafters import VOCAB as WORDS

@@ -5,13 +5,13 @@ import dataclasses
 import jax.numpy as jnp
 import pytest
 
-from mtjax import decode
-from mtjax.decode import generate, stream
+from mtjax.decode import generation as decode
+from mtjax.decode.generation import generate, stream
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.drafters import DRAFTERS
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from tests.devices import on
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, SMALL, TARGET
 from tests.draft.two_rounds import p_value, texts

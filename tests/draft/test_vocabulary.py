@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from mtjax import frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.draft import (
   BestFirst,
   CrossVocabulary,
@@ -26,7 +27,6 @@ from mtjax.drafters import DRAFTERS
 from mtjax.evaluate.exactness import emitted, target_law, total_variation
 from mtjax.models import Model
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary
 from mtjax.types import DraftLaw

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax import frontier
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
+from mtjax.decode.speculative import Speculative
 from mtjax.evaluate import exactness
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
-from mtjax.speculative import Speculative
 
 VOCAB, LENGTH, WARMTH, PROMPT = 5, 3, 0.9, [2, 0]
 # To see a total variation of 0.05 and 0.02 among 125 texts, whatever its direction (level 1e-6,

@@ -16,11 +16,11 @@ import numpy as np  # noqa: E402
 from configs.train.tiny import tiny  # noqa: E402
 from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
 from mtjax import checkpoints, frontier, sharding  # noqa: E402
-from mtjax.decode import generate  # noqa: E402
+from mtjax.decode.generation import generate  # noqa: E402
+from mtjax.decode.speculative import Speculative  # noqa: E402
 from mtjax.draft import Trie, TrieStore  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
-from mtjax.speculative import Speculative  # noqa: E402
 from mtjax.train import train  # noqa: E402
 from mtjax.train.objectives import next_token  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402

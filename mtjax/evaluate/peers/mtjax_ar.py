@@ -1,7 +1,7 @@
 """Our own autoregressive decoding: whole generations in one XLA program."""
 
 from mtjax import checkpoints
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.evaluate.peers import Text
 from mtjax.evaluate.peers.exported import off_bfloat16
 from mtjax.models.quantize import pack

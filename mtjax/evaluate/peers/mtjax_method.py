@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.decode import generate
+from mtjax.decode.generation import generate
 from mtjax.draft import host
 from mtjax.evaluate.peers import Run, Text
 from mtjax.presets import load_pretrained, make_method, weights_for_decoding

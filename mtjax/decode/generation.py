@@ -3,15 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree
+from jaxtyping import PRNGKeyArray, PyTree
 
-from mtjax import frontier as frontier_lib
 from mtjax.arguments import integer
+from mtjax.decode.method import Autoregressive, Method, emit_next
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import state as rounds
 from mtjax.rounds.prefill import commit_prompt
@@ -19,8 +19,7 @@ from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.categorical import best_token
-from mtjax.sampling.logits import History, Sampling, adjusted, draw, process, row_keys
+from mtjax.sampling.logits import History, Sampling, row_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,63 +30,6 @@ class Generation:
   finish: list[str]  # "eos", "stop" or "length", one a row
   counters: dict[str, Any]  # `mtjax.counters.DECODING` says what each is
   drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
-
-
-class Method(Protocol):
-  """How a round goes. Frozen and hashable: a static argument of the one program."""
-
-  def check(self, model: Model) -> None:
-    """Raises ValueError, before anything is compiled, for a target that it cannot decode."""
-    ...
-
-  def start(
-    self,
-    method_params: PyTree,
-    prompt: Int[Array, "B P"],
-    length: Int[Array, " B"],
-    *,
-    capacity: int,
-    room: int,
-  ) -> PyTree:
-    """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
-    ...
-
-  def step(
-    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
-  ) -> DecodeState:
-    """One round: propose, forward, accept, commit. Emits at least one token in a running row."""
-    ...
-
-  def counters(self, kept: PyTree, rounds: int) -> dict[str, Any]:
-    """`draft_forwards` and `entries` of all rounds (one a row and target forward), and more."""
-    ...
-
-
-@dataclasses.dataclass(frozen=True)
-class Autoregressive:
-  """One token a round: the last token is the frontier, its successor is drawn and emitted.
-
-  Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
-  """
-
-  def check(self, model):
-    pass  # decodes every model
-
-  def start(self, method_params, prompt, length, *, capacity, room):
-    return None
-
-  def step(self, model, params, method_params, request, state):
-    frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
-    output = model.forward(params, frontier, state.cache)
-    active = state.active
-    cache = state.cache.commit(
-      output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
-    )
-    state = state.replace(cache=cache, rounds=state.rounds + active)
-    return _emit_next(state, request, output.logits)
-
-  def counters(self, kept, rounds):
-    return dict(draft_forwards=0, entries=rounds)
 
 
 def prefill(
@@ -113,16 +55,7 @@ def prefill(
     rounds=jnp.zeros((batch,), jnp.int32),
     history=history,
   )
-  return _emit_next(state, request, logits)
-
-
-def _emit_next(state, request, logits):
-  if request.rules.temperature is None:
-    token = best_token(adjusted(logits, request.rules, state.history)[:, 0])
-  else:
-    law = process(logits, request.rules, state.history)[:, 0]
-    token = draw(law, request.key, state.count)
-  return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]
+  return emit_next(state, request, logits)
 
 
 def _begin(model, method, params, method_params, request, prompt, length, *, capacity, room):
@@ -162,7 +95,7 @@ def generate(
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
-  `method`: how several tokens come of a round (see `mtjax.speculative`), with its parameters.
+  `method`: how several tokens come of a round (see `mtjax.decode.speculative`), with its parameters.
   `key`: a seed or key, folded with the row index, or a [B] array of keys, one a row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
   Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change within

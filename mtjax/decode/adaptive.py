@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
-from mtjax.decode import Autoregressive, generate
+from mtjax.decode.generation import generate
+from mtjax.decode.method import Autoregressive
+from mtjax.decode.speculative import Decision, Speculative, SpeculativeState
 from mtjax.draft import Context
 from mtjax.models import Model, Params
 from mtjax.rounds.state import DecodeState
-from mtjax.speculative import Decision, Speculative, SpeculativeState
 from mtjax.types import Draft, TokenTree
 
 # A text that begins to repeat itself waits for as many rounds, at most: 64 by default.

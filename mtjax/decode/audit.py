@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, PyTree
 
-from mtjax.decode import Method
+from mtjax.decode.method import Method
+from mtjax.decode.speculative import Decision, Speculative
 from mtjax.draft import Context, Drafter, host
 from mtjax.draft.model.tree_state import warm_rows
-from mtjax.speculative import Decision, Speculative
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftLaw, Exactness
 from mtjax.verify import VERIFIERS

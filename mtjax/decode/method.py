@@ -1,0 +1,80 @@
+"""How a round goes: what every decoding method provides, and plain decoding, one token a round."""
+
+import dataclasses
+from typing import Any, Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+from mtjax import frontier as frontier_lib
+from mtjax.models import Model, Params
+from mtjax.rounds import state as rounds
+from mtjax.rounds.state import DecodeState, Request
+from mtjax.sampling.categorical import best_token
+from mtjax.sampling.logits import adjusted, draw, process
+
+
+class Method(Protocol):
+  """How a round goes. Frozen and hashable: a static argument of the one program."""
+
+  def check(self, model: Model) -> None:
+    """Raises ValueError, before anything is compiled, for a target that it cannot decode."""
+    ...
+
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    room: int,
+  ) -> PyTree:
+    """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
+    ...
+
+  def step(
+    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
+  ) -> DecodeState:
+    """One round: propose, forward, accept, commit. Emits at least one token in a running row."""
+    ...
+
+  def counters(self, kept: PyTree, rounds: int) -> dict[str, Any]:
+    """`draft_forwards` and `entries` of all rounds (one a row and target forward), and more."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoregressive:
+  """One token a round: the last token is the frontier, its successor is drawn and emitted.
+
+  Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
+  """
+
+  def check(self, model):
+    pass  # decodes every model
+
+  def start(self, method_params, prompt, length, *, capacity, room):
+    return None
+
+  def step(self, model, params, method_params, request, state):
+    frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
+    output = model.forward(params, frontier, state.cache)
+    active = state.active
+    cache = state.cache.commit(
+      output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
+    )
+    state = state.replace(cache=cache, rounds=state.rounds + active)
+    return emit_next(state, request, output.logits)
+
+  def counters(self, kept, rounds):
+    return dict(draft_forwards=0, entries=rounds)
+
+
+def emit_next(state, request, logits):
+  if request.rules.temperature is None:
+    token = best_token(adjusted(logits, request.rules, state.history)[:, 0])
+  else:
+    law = process(logits, request.rules, state.history)[:, 0]
+    token = draw(law, request.key, state.count)
+  return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]

@@ -158,7 +158,7 @@ def _check_names() -> None:
 
 def _way(name: str):
   from mtjax.anysubset import SelfDraft
-  from mtjax.anysubset.named import METHODS
+  from mtjax.anysubset.filling.names import METHODS
   from mtjax.evaluate.infill_benchmark import Uncached
 
   # The paper's own self-draft has no bonus token; the one that METHODS calls so has.

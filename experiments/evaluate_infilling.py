@@ -45,7 +45,7 @@ _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
-  from mtjax.anysubset.named import method_named
+  from mtjax.anysubset.filling.names import method_named
   from mtjax.evaluate.infilling import records as records_lib
   from mtjax.evaluate.infilling import run as run_lib
   from mtjax.evaluate.infilling.tasks import check_data, named_task, training_texts

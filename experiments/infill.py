@@ -4,7 +4,7 @@ r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." 
 likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
 colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
 draws which position was filled when; --output keeps everything. --method=confidence decides the
---window surest positions a pass, which is another law (see mtjax.anysubset.confidence); the others
+--window surest positions a pass, which is another law (see mtjax.anysubset.filling.confidence); the others
 keep the model's joint law.
 """
 
@@ -44,8 +44,8 @@ def run() -> None:
     launch.check_unused("with --method=sequential", _WINDOW)
   launch.check_output(_OUTPUT, _PICTURE)
   launch.check_picture(_PICTURE)
-  from mtjax.anysubset.named import method_named
-  from mtjax.infill import infill, stream_infill
+  from mtjax.anysubset.filling.names import method_named
+  from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.presets import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
   from mtjax.report.terminal import counters_table
@@ -82,7 +82,7 @@ def run() -> None:
 
 
 def _lengths() -> list[int | list[int]]:
-  from mtjax.blanks import count_blanks
+  from mtjax.anysubset.blanks import count_blanks
 
   try:
     each = [[int(x) for x in value.split(",")] for value in _LENGTH.value]

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from experiments.methods import README, with_table
-from mtjax.anysubset.named import METHODS as FILLING
-from mtjax.anysubset.named import method_named
+from mtjax.anysubset.filling.names import METHODS as FILLING
+from mtjax.anysubset.filling.names import method_named
 from mtjax.methods import METHODS
 from mtjax.verify import VERIFIERS
 

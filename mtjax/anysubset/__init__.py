@@ -1,10 +1,8 @@
 """Any-subset autoregressive models (2504.20456): any positions given, any positions asked."""
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
-from mtjax.anysubset.confidence import Confidence
-from mtjax.anysubset.density import log_likelihood
-from mtjax.anysubset.fill import Filled, fill, stream
-from mtjax.anysubset.methods import (
+from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.methods import (
   ContextNGram,
   DraftOnce,
   FillMethod,
@@ -12,6 +10,8 @@ from mtjax.anysubset.methods import (
   SelfDraft,
   Sequential,
 )
+from mtjax.anysubset.filling.run import Filled, fill, stream
+from mtjax.anysubset.likelihood.density import log_likelihood
 from mtjax.anysubset.orders import lattice
 
 __all__ = [

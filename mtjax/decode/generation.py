@@ -101,7 +101,7 @@ def generate(
   Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change within
   one without compiling again.
 
-  Raises ValueError, before compilation, for an any-subset model (see `mtjax.infill`), no prompt, an
+  Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no prompt, an
   empty prompt, prompts that are no token ids, ids outside the vocabulary, max_tokens < 1, prompt +
   max_tokens beyond the model's positions, settings out of their range, and a method that cannot
   decode this model.

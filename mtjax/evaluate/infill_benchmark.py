@@ -16,7 +16,7 @@ from mtjax.anysubset import (
   make_canvas,
   stream,
 )
-from mtjax.blanks import Blanked
+from mtjax.anysubset.blanks import Blanked
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import Sampling

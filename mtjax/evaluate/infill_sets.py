@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.blanks import Blanked, blank_spans
+from mtjax.anysubset.blanks import Blanked, blank_spans
 from mtjax.data.pieces import encode_pieces
 from mtjax.data.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from rich.text import Text
 
+from mtjax.anysubset.infill import Infilling
 from mtjax.data.tokenizers import Tokenizer, pieces_of
-from mtjax.infill import Infilling
 from mtjax.report.plotting import new_figure
 
 # From the first pass to the last; readable on dark and light.

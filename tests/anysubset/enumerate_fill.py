@@ -1,6 +1,6 @@
 """Every draw that filling can make, with its probability: the law of a method, coins not tossed.
 
-The states of all possible histories are one batch. Where `mtjax.anysubset.turns` draws or verifies,
+The states of all possible histories are one batch. Where `mtjax.anysubset.filling.step` draws or verifies,
 each row becomes one row an outcome, with the verifier's own probabilities of outcomes; all else is
 the library's code, jitted, in float64.
 """
@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.anysubset import passes, turns
+from mtjax.anysubset.filling import passes
+from mtjax.anysubset.filling import step as turns
 from mtjax.types import Verdict
 from mtjax.verify import VERIFIERS
 

@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from mtjax import frontier
-from mtjax.anysubset import Confidence, confidence, fill, make_canvas, stream
+from mtjax.anysubset import Confidence, fill, make_canvas, stream
+from mtjax.anysubset.filling import confidence
 from mtjax.anysubset.orders import lattice, order_of_passes
 from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax.anysubset import lattice, log_likelihood, make_canvas
-from mtjax.anysubset.masked_bound import exact_masked_bound
+from mtjax.anysubset.likelihood.masked_bound import exact_masked_bound
 from mtjax.anysubset.orders import asked_in_order, order_named, random_order
 
 ASKED = np.array([[True, False, True, True, False]])

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from mtjax.anysubset import fill, make_canvas, stream, turns
+from mtjax.anysubset import fill, make_canvas, stream
 from mtjax.anysubset.canvas import two_stream
-from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
+from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
+from mtjax.anysubset.filling.passes import first_pass, later_pass
 from mtjax.anysubset.orders import lattice
-from mtjax.anysubset.passes import first_pass, later_pass
 from mtjax.evaluate.peers.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.anysubset import passes, turns
 from mtjax.anysubset.canvas import Canvas
-from mtjax.anysubset.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
-from mtjax.anysubset.passes import Phase
-from mtjax.anysubset.state import Problem
+from mtjax.anysubset.filling import passes
+from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
+from mtjax.anysubset.filling.passes import Phase
+from mtjax.anysubset.filling.state import Problem
 from mtjax.sampling.logits import Rules
 from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import law_of

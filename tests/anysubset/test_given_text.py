@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-from mtjax.blanks import blanks_in
+from mtjax.anysubset.blanks import blanks_in
+from mtjax.anysubset.infill import infill, stream_infill
 from mtjax.data.pieces import decode_continuation, encode_pieces
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, pieces_of
-from mtjax.infill import infill, stream_infill
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel

@@ -10,7 +10,7 @@ import pytest
 
 from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.anysubset.canvas import Canvas
-from mtjax.anysubset.masked_bound import (
+from mtjax.anysubset.likelihood.masked_bound import (
   exact_masked_bound,
   sampled_masked_bound,
   weight_of_subset,

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mtjax.anysubset import Sequential, lattice, log_likelihood, make_canvas
+from mtjax.anysubset.likelihood.subset_lattice import decomposition, log_marginal, parent
 from mtjax.anysubset.orders import ORDERS, asked_in_order, order_named
-from mtjax.anysubset.subset_lattice import decomposition, log_marginal, parent
 from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import law_of
 from tests.anysubset.table_network import TableNetwork, sequential_law

@@ -19,12 +19,12 @@ from mtjax.anysubset import (
   fill,
   log_likelihood,
   make_canvas,
-  single_stream_turns,
 )
-from mtjax.anysubset.masked_bound import exact_masked_bound
+from mtjax.anysubset.filling import single_stream_step as single_stream_turns
+from mtjax.anysubset.filling.state import Problem
+from mtjax.anysubset.likelihood.masked_bound import exact_masked_bound
 from mtjax.anysubset.orders import lattice, random_order
 from mtjax.anysubset.single_stream import single_stream
-from mtjax.anysubset.state import Problem
 from mtjax.frontier import causal, concatenate
 from mtjax.models import Model
 from mtjax.sampling.logits import Rules, Sampling

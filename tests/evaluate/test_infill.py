@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
-from mtjax.blanks import blank_spans, blanks_in, count_blanks
+from mtjax.anysubset.blanks import blank_spans, blanks_in, count_blanks
+from mtjax.anysubset.infill import infill, stream_infill
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.infill_benchmark import Uncached, later, measure
 from mtjax.evaluate.infill_sets import code_spans, scattered
 from mtjax.evaluate.widened import widen
-from mtjax.infill import infill, stream_infill
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.filling import colored, save_picture
 from mtjax.sampling.logits import Sampling

@@ -16,7 +16,7 @@ from mtjax.anysubset import (
   make_canvas,
   sink_token,
 )
-from mtjax.anysubset.confidence import CRITERIA
+from mtjax.anysubset.filling.confidence import CRITERIA
 from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
 from mtjax.anysubset.orders import order_named
 from mtjax.evaluate.infilling.examples import Example, causal_view, text_of

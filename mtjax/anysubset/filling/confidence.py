@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.state import FillState, Problem, given_contents
+from mtjax.anysubset.filling.state import FillState, Problem, given_contents
 from mtjax.models import Model, Params
 from mtjax.sampling.categorical import best_tokens
 from mtjax.sampling.logits import draw, process

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.state import FillState, Problem, at_ranks, decide, given_entries
+from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, decide, given_entries
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import draw, process
 

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from mtjax.anysubset import confidence, single_stream_turns
 from mtjax.anysubset.canvas import Canvas, check_canvas
-from mtjax.anysubset.confidence import Confidence
-from mtjax.anysubset.methods import FillMethod, SelfDraft, Sequential
+from mtjax.anysubset.filling import confidence
+from mtjax.anysubset.filling import single_stream_step as single_stream_turns
+from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.methods import FillMethod, SelfDraft, Sequential
+from mtjax.anysubset.filling.state import FillState, Problem
+from mtjax.anysubset.filling.step import start, turn
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import check_start, check_two_streams, is_single_stream
-from mtjax.anysubset.state import FillState, Problem
-from mtjax.anysubset.turns import start, turn
 from mtjax.models import Model, Params
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.stopwatch import Stopwatch

@@ -20,7 +20,7 @@ from mtjax.anysubset import (
   sink_token,
   stream,
 )
-from mtjax.blanks import Blanked, Lengths, blanks_in
+from mtjax.anysubset.blanks import Blanked, Lengths, blanks_in
 from mtjax.data.pieces import decode_continuation
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -58,7 +58,7 @@ def infill(
   (4, (2, 3, 5)). All combinations are then filled, and the one is taken whose mean log-likelihood
   a token is highest, over the blanks and up to 32 given tokens behind each, from left to right
   given the rest: what follows a blank of the wrong length is unlikely. `method`, `sampling` and
-  `key` are those of `mtjax.anysubset.fill`.
+  `key` are those of `mtjax.anysubset.filling.run`.
 
   Raises ValueError, before compilation, for a text without a blank, a mask token in what is given,
   lengths that are no lengths of its blanks, more than 64 combinations, a text that with its blanks

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.state import FillState, Problem, at_ranks
+from mtjax.anysubset.filling.state import FillState, Problem, at_ranks
 
 
 def context_bigrams(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.anysubset.canvas import Canvas
-from mtjax.anysubset.density import log_likelihood
+from mtjax.anysubset.likelihood.density import log_likelihood
 from mtjax.models import Model, Params
 
 

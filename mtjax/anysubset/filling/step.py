@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.methods import FillMethod
-from mtjax.anysubset.passes import (
+from mtjax.anysubset.filling.methods import FillMethod
+from mtjax.anysubset.filling.passes import (
   Pass,
   Phase,
   first_pass,
@@ -20,7 +20,7 @@ from mtjax.anysubset.passes import (
   laws_at_first,
   laws_recalled,
 )
-from mtjax.anysubset.state import FillState, Problem, decide, given_entries
+from mtjax.anysubset.filling.state import FillState, Problem, decide, given_entries
 from mtjax.draft.protocol import keys_of_drafts
 from mtjax.models import Model, Params
 from mtjax.sampling.categorical import draw_token

@@ -1,7 +1,7 @@
 """Ways of filling by name, for launchers."""
 
-from mtjax.anysubset.confidence import Confidence
-from mtjax.anysubset.methods import (
+from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.methods import (
   ContextNGram,
   DraftOnce,
   FillMethod,

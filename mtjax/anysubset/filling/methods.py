@@ -5,9 +5,9 @@ from typing import Protocol
 
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.context_ngram import context_bigrams
-from mtjax.anysubset.passes import Phase
-from mtjax.anysubset.state import FillState, Problem
+from mtjax.anysubset.filling.context_ngram import context_bigrams
+from mtjax.anysubset.filling.passes import Phase
+from mtjax.anysubset.filling.state import FillState, Problem
 from mtjax.sampling.logits import process
 from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS

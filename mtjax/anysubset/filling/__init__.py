@@ -1,0 +1,1 @@
+"""Filling canvases: the methods, their rounds, and the program that runs them."""

@@ -1,0 +1,1 @@
+"""Likelihoods of any-subset models: exact densities, bounds, marginals over subsets."""

@@ -15,7 +15,9 @@ from absl import flags
 
 from mtjax import launch
 
-_SOURCE = flags.DEFINE_multi_string("source", [], "Text (see mtjax/data/sources.py); repeatable.")
+_SOURCE = flags.DEFINE_multi_string(
+  "source", [], "Text (see mtjax/data/sources/read.py); repeatable."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "Where to write the tokenizer's file.")
 _VOCAB = flags.DEFINE_integer("vocab_size", 4096, "Number of tokens, special ones included.")
 _CHARACTERS = flags.DEFINE_integer("characters", 10_000_000, "To sample, by the sources' weights.")
@@ -28,7 +30,8 @@ def run() -> None:
     raise ValueError('--source is missing, for example --source="file:books/*.txt"')
   if not output.parent.is_dir():
     raise FileNotFoundError(f"there is no folder {str(output.parent)!r} for --output")
-  from mtjax.data import bpe, sources
+  from mtjax.data import bpe
+  from mtjax.data.sources import read as sources
 
   chosen = [sources.Source.parse(text) for text in _SOURCE.value]
   texts = bpe.sample(chosen, characters=_CHARACTERS.value, seed=_SEED.value)

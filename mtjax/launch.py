@@ -92,7 +92,7 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
 
   FileNotFoundError for one in a folder that does not exist, IsADirectoryError for a folder,
   ValueError for two flags that name one file, or one that is read: `inputs` name files, or sources
-  of them (mtjax/data/sources.py).
+  of them (mtjax/data/sources/read.py).
   """
   known = {path.resolve(): holder.name for holder in inputs for path in _files(holder.value)}
   for holder in holders:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 
-from mtjax.data.text_files import BYTE_ORDER_MARK, parse_json, read_text, whole_text
+from mtjax.data.sources.text_files import BYTE_ORDER_MARK, parse_json, read_text, whole_text
 from mtjax.data.tokenizers import Tokenizer
 
 

@@ -1,7 +1,8 @@
 """Text: sources, tokenizers, packed rows that a killed run can go on reading."""
 
 from mtjax.data.pipeline import EvalRows, TrainBatches, eval_documents, eval_rows
-from mtjax.data.sources import Source, documents
+from mtjax.data.sources.read import documents
+from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, Tokenizer, load_tokenizer
 
 __all__ = [

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mtjax import arguments
-from mtjax.data.sources import Source, documents
+from mtjax.data.sources.read import documents
+from mtjax.data.sources.source import Source
 
 if TYPE_CHECKING:
   import tokenizers

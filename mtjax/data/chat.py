@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mtjax.data import templates
+from mtjax.data.sources.text_files import read_object, read_text, whole_text
 from mtjax.data.special_tokens import CONFIG, read_special_tokens
-from mtjax.data.text_files import read_object, read_text, whole_text
 
 # Names of a message's reasoning; templates read the first, some the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtjax.data.packing import PackedRows
-from mtjax.data.sources import Source
+from mtjax.data.sources.source import Source
 from mtjax.data.token_cache import TokenizedText, tokenized
 from mtjax.data.tokenizers import Tokenizer
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mtjax.data.sources import Source, documents, fingerprint
+from mtjax.data.sources.read import documents, fingerprint
+from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import Tokenizer
 
 CACHE_DIR = "~/.cache/mtjax/tokens"

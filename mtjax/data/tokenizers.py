@@ -13,8 +13,8 @@ from mtjax import arguments
 from mtjax.data import token_bytes as token_bytes_lib
 from mtjax.data.chat import apply_chat_template
 from mtjax.data.hub import local_folder
+from mtjax.data.sources.text_files import read_object, whole_text
 from mtjax.data.special_tokens import DeclaredToken, read_special_tokens
-from mtjax.data.text_files import read_object, whole_text
 
 # Names of the end token where no file beside the tokenizer says which one it is.
 _USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")

@@ -7,7 +7,7 @@ import numpy as np
 
 from mtjax.anysubset.blanks import Blanked, blank_spans
 from mtjax.data.pieces import encode_pieces
-from mtjax.data.text_files import read_records
+from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 
 _FIELDS = ("prompt", "canonical_solution", "suffix")

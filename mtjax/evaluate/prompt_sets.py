@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtjax.data.text_files import parse_json, read_text
+from mtjax.data.sources.text_files import parse_json, read_text
 
 Record = dict[str, Any]
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from mtjax.data.text_files import read_records, read_text
+from mtjax.data.sources.text_files import read_records, read_text
 
 Request = tuple[str, str]  # prompt, output
 

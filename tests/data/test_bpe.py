@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtjax.data import bpe
-from mtjax.data.sources import Source
+from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import BpeTokenizer
 
 CODE = "def f(x):\n    for i in range(10):\n        print(i + 123)\n" * 5

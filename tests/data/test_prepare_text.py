@@ -2,8 +2,9 @@
 
 import pytest
 
-from mtjax.data.local_text import prepare
-from mtjax.data.sources import Source, documents
+from mtjax.data.sources.local_text import prepare
+from mtjax.data.sources.read import documents
+from mtjax.data.sources.source import Source
 from tests.test_launchers import launch
 
 

@@ -4,7 +4,8 @@ import gzip
 
 import pytest
 
-from mtjax.data.sources import Source, documents, fingerprint
+from mtjax.data.sources.read import documents, fingerprint
+from mtjax.data.sources.source import Source
 
 
 def read(text):

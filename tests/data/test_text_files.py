@@ -5,8 +5,15 @@ import io
 
 import pytest
 
-from mtjax.data.sources import Source, documents
-from mtjax.data.text_files import parse_json, read_object, read_records, read_text, whole_text
+from mtjax.data.sources.read import documents
+from mtjax.data.sources.source import Source
+from mtjax.data.sources.text_files import (
+  parse_json,
+  read_object,
+  read_records,
+  read_text,
+  whole_text,
+)
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
 from mtjax.prompts import read_prompts
 

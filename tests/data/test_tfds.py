@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from mtjax import data
-from mtjax.data.sources import Source, documents, fingerprint
+from mtjax.data.sources.read import documents, fingerprint
+from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import ByteTokenizer
 
 
@@ -49,7 +50,7 @@ def test_what_is_not_there_is_explained_at_once(tmp_path, name, error, message):
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
   """Source string of 20 numbered lines (train) and 2 (valid)."""
-  from mtjax.data.local_text import prepare
+  from mtjax.data.sources.local_text import prepare
 
   folder = tmp_path_factory.mktemp("tfds")
   (folder / "train.txt").write_text("\n".join(f"line {n} é" for n in range(20)))
@@ -100,7 +101,7 @@ def test_another_version_is_refused(prepared):
 
 
 def test_changed_files_make_another_dataset(tmp_path):
-  from mtjax.data.local_text import prepare
+  from mtjax.data.sources.local_text import prepare
 
   path = tmp_path / "a.txt"
   names = []
@@ -114,7 +115,7 @@ def test_changed_files_make_another_dataset(tmp_path):
 
 
 def test_other_formats_are_refused(tmp_path):
-  from mtjax.data.local_text import prepare
+  from mtjax.data.sources.local_text import prepare
 
   (tmp_path / "a.txt").write_text("one")
   source = prepare("a", {"train": f"file:{tmp_path}/a.txt"}, data_dir=str(tmp_path / "data"))
@@ -130,7 +131,7 @@ def test_other_formats_are_refused(tmp_path):
   [("Bad Name", {"train": "file:x.txt"}, "is of a-z"), ("a", {}, "there is no split")],
 )
 def test_bad_names_are_refused(tmp_path, name, splits, message):
-  from mtjax.data.local_text import prepare
+  from mtjax.data.sources.local_text import prepare
 
   with pytest.raises(ValueError, match=message):
     prepare(name, splits, data_dir=str(tmp_path))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax.data import bpe
-from mtjax.data.sources import Source, documents
+from mtjax.data.sources.read import documents
+from mtjax.data.sources.source import Source
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
 from mtjax.decode.generation import generate

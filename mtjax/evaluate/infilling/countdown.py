@@ -11,7 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from mtjax.data.text_files import read_records
+from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, whole
 from mtjax.evaluate.infilling.protocol import Answer, share

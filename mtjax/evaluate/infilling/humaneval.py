@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtjax.data.pieces import encode_pieces
-from mtjax.data.text_files import read_records
+from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
 from mtjax.evaluate.infilling.protocol import Answer, share

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 
-from mtjax.data.text_files import read_records
+from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
 from mtjax.evaluate.infilling.protocol import Answer

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mtjax.data.text_files import read_text
+from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, whole
 from mtjax.evaluate.infilling.protocol import Answer, share

@@ -1,6 +1,6 @@
 """The tasks by name."""
 
-from mtjax.data.text_files import read_text
+from mtjax.data.sources.text_files import read_text
 from mtjax.evaluate.infilling.countdown import Countdown, read_solved
 from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling, read_problems
 from mtjax.evaluate.infilling.lambada import Lambada, read_passages

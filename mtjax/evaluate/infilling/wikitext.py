@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mtjax.data.text_files import read_text
+from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.infill_sets import scattered
 from mtjax.evaluate.infilling.examples import Example, text_of

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import tensorflow_datasets as tfds
 
-from mtjax.data.sources import Source, documents, fingerprint
+from mtjax.data.sources.read import documents, fingerprint
+from mtjax.data.sources.source import Source
 
 
 @dataclasses.dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-  from mtjax.data.sources import Source
+  from mtjax.data.sources.source import Source
 
 # tensorflow_datasets finds builders by importing folders in turn and stops, silently, at the first
 # that lacks a package. What is imported before that is found all the same.
@@ -24,7 +24,7 @@ def documents(source: "Source") -> Iterator[str]:
   that needs TensorFlow or apache_beam once. Raises FileNotFoundError for what is not prepared,
   ValueError for an unknown name, version, split or key.
   """
-  from mtjax.data.sources import text_of
+  from mtjax.data.sources.source import text_of
 
   records = _open(source)
   for index in range(len(records)):

@@ -1,0 +1,100 @@
+"""Where text comes from: documents by a short string that fits in a config or on a command line."""
+
+import dataclasses
+import glob
+import gzip
+import hashlib
+import json
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from mtjax.data.sources.source import Source, text_of
+from mtjax.data.sources.text_files import UNREADABLE, parse_json
+
+BUILTIN = ("tinyshakespeare",)
+_SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
+
+
+def documents(source: Source) -> Iterator[str]:
+  """The source's documents in a fixed order; none is empty.
+
+  Raises FileNotFoundError or ValueError that names the file and line of what is missing or wrong.
+  """
+  if source.kind == "tfds":
+    from mtjax.data.sources import tfds_text as catalogue
+
+    texts = catalogue.documents(source)
+  else:
+    texts = (text for path in files(source) for text in _read(path, source))
+  return (text for text in texts if text)
+
+
+def fingerprint(source: Source) -> str:
+  """A hash of what `documents` would give: of the files' bytes and the options that read them."""
+  # Where it lies, and how much of it is used, does not matter.
+  options = dataclasses.asdict(dataclasses.replace(source, weight=1.0, download=False))
+  if source.kind == "tfds":
+    from mtjax.data.sources import tfds_text as catalogue
+
+    options["data_dir"] = ""
+    parts = [catalogue.identity(source)]
+  else:
+    options["uri"] = source.kind
+    parts = []
+    for path in files(source):
+      with path.open("rb") as file:
+        parts.append(path.name + hashlib.file_digest(file, "sha256").hexdigest())
+  return hashlib.sha256(json.dumps([options, parts], sort_keys=True).encode()).hexdigest()
+
+
+def files(source: Source) -> list[Path]:
+  """The files of a "file:" or "builtin:" source; FileNotFoundError when there is none."""
+  if source.kind == "builtin":
+    return [_builtin(source)]
+  pattern = str(Path(source.name).expanduser())
+  found = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+  found = [path for path in found if path.is_file()]
+  if not found:
+    raise FileNotFoundError(f"no file matches {source.name!r} (from {str(Path.cwd())!r})")
+  for path in found:
+    if not path.name.endswith(_SUFFIXES):
+      raise ValueError(f"{str(path)!r} is none of: {', '.join(_SUFFIXES)}")
+  return found
+
+
+def _builtin(source: Source) -> Path:
+  if source.name not in BUILTIN:
+    raise ValueError(f"there is no builtin:{source.name}; there is: {', '.join(BUILTIN)}")
+  folder = Path(str(resources.files("mtjax") / "assets" / source.name))
+  splits = {path.name.removesuffix(".txt.gz"): path for path in folder.glob("*.txt.gz")}
+  if source.split not in splits:
+    raise ValueError(f"{source.uri} has no split {source.split!r}; it has: {', '.join(splits)}")
+  return splits[source.split]
+
+
+def _read(path: Path, source: Source) -> Iterator[str]:
+  try:
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+      content = file.read().decode("utf-8-sig")
+  except UNREADABLE as error:
+    raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from None
+  if ".jsonl" in path.suffixes:
+    for number, line in enumerate(content.split("\n"), 1):
+      if line.strip():
+        yield _of_json(line, source.text_key, f"{path}, line {number}")
+    return
+  content = content.replace("\r\n", "\n").replace("\r", "\n")
+  if source.header:
+    before, found, content = f"\n{content}".partition(f"\n{source.header}\n")
+    if not found:
+      raise ValueError(f"{str(path)!r} has no header: no line is {source.header!r}")
+    content = content.strip()
+  yield from content.split("\n") if source.per == "line" else [content]
+
+
+def _of_json(line: str, text_key: str, where: str) -> str:
+  record = parse_json(line, where)
+  if not isinstance(record, dict):
+    raise ValueError(f"{where}: not an object with keys")
+  return text_of(record, text_key, where)

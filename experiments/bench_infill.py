@@ -78,7 +78,7 @@ def run() -> None:
   from mtjax.evaluate.infilling.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
   from mtjax.evaluate.widened import widen
-  from mtjax.presets import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import load_pretrained, weights_for_decoding
 
   for path in _CODE.value:  # before the model is loaded
     read_problems(path, ("prompt", "canonical_solution"))

@@ -19,10 +19,10 @@ from rich.table import Table
 from mtjax import launch
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import Sorted
-from mtjax.drafters import check_vocabulary
 from mtjax.evaluate import prompt_sets
 from mtjax.evaluate.shared_draft import Counted, candidates, figures, measure
-from mtjax.presets import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.registry.drafters import check_vocabulary
 from mtjax.sampling.logits import Sampling
 
 _TARGETS = flags.DEFINE_list("targets", ["target", "target:int8"], "Models that decode.")

@@ -25,7 +25,7 @@ from mtjax.evaluate.floors import PLAIN
 from mtjax.evaluate.peers import TRANSFORMERS, System
 from mtjax.evaluate.peers.exported import export
 from mtjax.evaluate.speculative_benchmark import PromptSet, compare_sets
-from mtjax.methods import METHODS
+from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables
 
 EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]

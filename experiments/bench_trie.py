@@ -31,7 +31,7 @@ from mtjax import launch
 from mtjax.draft import TrieSettings, TrieStore
 from mtjax.evaluate import trie_requests
 from mtjax.evaluate.trie_warmup import curves, fall
-from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.pretrained import load_pretrained, weights_for_decoding
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")
 _SETS = flags.DEFINE_list("sets", ["gsm8k", "e2e", "rag"], "Sets to measure.")

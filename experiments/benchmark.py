@@ -18,7 +18,7 @@ from mtjax.evaluate.benchmark import Row, compare, named
 from mtjax.evaluate.peers import SYSTEMS
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.presets import DEMO_PROMPTS, load_pretrained
+from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
 
 _MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
 _SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")

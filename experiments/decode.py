@@ -11,11 +11,13 @@ import json
 from absl import flags
 from rich.console import Console
 
-from mtjax import counters, launch
+from mtjax import launch
 from mtjax.decode.audit import audited
-from mtjax.methods import check_method
-from mtjax.presets import load_pretrained, make_method, run_settings, weights_for_decoding
+from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.prompts import formatted, read_prompts
+from mtjax.registry import counters
+from mtjax.registry.build import make_method, run_settings
+from mtjax.registry.methods import check_method
 from mtjax.report import comparison
 from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.text import TextModel

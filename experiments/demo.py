@@ -13,7 +13,8 @@ from rich.markup import escape
 from configs.decode import ar
 from mtjax import launch
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.presets import DEMO_PROMPTS, load_pretrained, run_settings, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.registry.build import run_settings
 from mtjax.report.comparison import DRAFTED, colored, compare, contenders, table
 from mtjax.text import TextModel
 

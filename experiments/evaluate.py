@@ -69,7 +69,7 @@ def run() -> None:
   from mtjax.evaluate.texts import named_documents
   from mtjax.models import check_causal
   from mtjax.models.quantize import to_int8
-  from mtjax.presets import load_pretrained
+  from mtjax.pretrained import load_pretrained
 
   text = load_pretrained(model)
   try:

@@ -49,7 +49,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   from mtjax.evaluate.infilling import records as records_lib
   from mtjax.evaluate.infilling import run as run_lib
   from mtjax.evaluate.infilling.tasks import check_data, named_task, training_texts
-  from mtjax.presets import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
 

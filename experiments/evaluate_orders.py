@@ -43,7 +43,7 @@ def run(
   from mtjax.evaluate.order_perplexity import BY_CHANCE, check_orders, order_perplexity
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
-  from mtjax.presets import load_pretrained
+  from mtjax.pretrained import load_pretrained
 
   check_orders(orders)
   if BY_CHANCE.isdisjoint(orders):

@@ -16,7 +16,8 @@ from absl import flags
 from rich.console import Console
 from rich.live import Live
 
-from mtjax import counters, launch
+from mtjax import launch
+from mtjax.registry import counters
 
 # --help shows the module's text.
 __doc__ = f"{__doc__}\n{counters.legend(counters.FILLING)}"
@@ -46,7 +47,7 @@ def run() -> None:
   launch.check_picture(_PICTURE)
   from mtjax.anysubset.filling.names import method_named
   from mtjax.anysubset.infill import infill, stream_infill
-  from mtjax.presets import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from mtjax.methods import check_method
+from mtjax.registry.methods import check_method
 from mtjax.report.comparison import method_config
 
 

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from mtjax import launch, methods
+from mtjax import launch
+from mtjax.registry import methods
 
 README = Path(__file__).resolve().parent.parent / "README.md"
 BEGIN = "<!-- methods: made by `python -m experiments.methods`; a test compares -->\n"

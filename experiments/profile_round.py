@@ -24,7 +24,8 @@ from mtjax import checkpoints, launch
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.evaluate.profile import profile_round, with_nodes
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.presets import DEMO_PROMPTS, load_pretrained, make_method, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.registry.build import make_method
 from mtjax.report.speed_tables import profile_table
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel

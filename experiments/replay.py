@@ -39,7 +39,7 @@ def run() -> None:
   # Imported here: a mistake in the command is answered at once.
   from mtjax.evaluate.replay import compare, split
   from mtjax.evaluate.texts import named_documents
-  from mtjax.presets import load_pretrained
+  from mtjax.pretrained import load_pretrained
 
   tokenizer = load_pretrained(_TOKENIZER.value).tokenizer
   rows: dict[str, dict[str, list[float]]] = {}

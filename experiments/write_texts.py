@@ -19,7 +19,7 @@ from rich.progress import track
 
 from mtjax import launch
 from mtjax.data import TrainBatches
-from mtjax.presets import load_pretrained, weights_for_decoding
+from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 

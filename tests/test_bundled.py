@@ -12,7 +12,7 @@ from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.evaluate.perplexity import score
 from mtjax.evaluate.texts import named_documents
 from mtjax.models import count_parameters
-from mtjax.presets import BUNDLED, DEMO_PROMPTS, load_pretrained
+from mtjax.pretrained import BUNDLED, DEMO_PROMPTS, load_pretrained
 
 ASSETS = Path(str(resources.files("mtjax"))) / "assets"
 

@@ -7,7 +7,7 @@ import pytest
 from experiments.methods import README, with_table
 from mtjax.anysubset.filling.names import METHODS as FILLING
 from mtjax.anysubset.filling.names import method_named
-from mtjax.methods import METHODS
+from mtjax.registry.methods import METHODS
 from mtjax.verify import VERIFIERS
 
 ROOT = Path(README).parent

@@ -11,13 +11,13 @@ the drafter that is named behind the file.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config(of: str = "lookup") -> ConfigDict:
   config = ar.get_config()
   config.update(method="auto", verifier="sample_match")
-  config.of = of  # whose drafts: a drafter of mtjax.drafters
+  config.of = of  # whose drafts: a drafter of mtjax.registry.drafters
   config.draft_model = "draft"  # for drafters that take one
   config.drafter = drafters.settings(of)  # the drafter's fields
   if of == "lookup":

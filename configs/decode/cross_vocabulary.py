@@ -10,7 +10,7 @@ which reads bytes. The text is the one that configs/decode/ar.py gives with the 
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

@@ -8,7 +8,7 @@ Greedy, the tree holds the likeliest tokens; with a temperature its siblings are
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

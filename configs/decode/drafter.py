@@ -1,4 +1,4 @@
-"""Any drafter of mtjax.drafters by name, with its own settings, on the bundled target.
+"""Any drafter of mtjax.registry.drafters by name, with its own settings, on the bundled target.
 
 python -m experiments.decode --config=configs/decode/drafter.py:lookup --prompt="def add(a, b):"
 
@@ -9,7 +9,7 @@ drafter has is a field, with the drafter's default: --config.drafter.length=4.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config(drafter: str) -> ConfigDict:

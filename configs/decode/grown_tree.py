@@ -6,7 +6,7 @@ python -m experiments.decode --config=configs/decode/grown_tree.py --config.temp
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ bundled target was not: it drafts little of use, and the text is the one of plai
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

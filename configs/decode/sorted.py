@@ -9,7 +9,7 @@ drafts of a fixed depth and with a draft for each target.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

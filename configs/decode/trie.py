@@ -12,7 +12,7 @@ configs/decode/ar.py gives with the same seed.
 from ml_collections import ConfigDict
 
 from configs.decode import ar
-from mtjax import drafters
+from mtjax.registry import drafters
 
 
 def get_config() -> ConfigDict:

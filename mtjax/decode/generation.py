@@ -28,7 +28,7 @@ class Generation:
 
   tokens: list[list[int]]
   finish: list[str]  # "eos", "stop" or "length", one a row
-  counters: dict[str, Any]  # `mtjax.counters.DECODING` says what each is
+  counters: dict[str, Any]  # `mtjax.registry.counters.DECODING` says what each is
   drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
 
 

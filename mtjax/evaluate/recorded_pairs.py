@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.drafters import check_vocabulary
 from mtjax.evaluate.texts import Documents, named_documents
 from mtjax.models import check_causal
-from mtjax.presets import load_pretrained
+from mtjax.pretrained import load_pretrained
+from mtjax.registry.drafters import check_vocabulary
 from mtjax.text import TextModel
 
 _BATCH = 8  # positions of one forward pass

@@ -16,8 +16,8 @@ from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.decode.generation import Generation
 from mtjax.decode.method import Method
-from mtjax.methods import METHODS
-from mtjax.presets import make_method
+from mtjax.registry.build import make_method
+from mtjax.registry.methods import METHODS
 from mtjax.text import TextModel
 from mtjax.verify import VERIFIERS
 

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 
 from mtjax.models import Model, Params, prefix_params
-from mtjax.presets import model_path
+from mtjax.pretrained import model_path
 
 
 def initial_params(model: Model, source: str) -> Params | None:

@@ -33,7 +33,7 @@ PROMPTS, LIMITS = [[1, 2, 3, 1, 2], [4, 4, 4], [7, 8, 9, 7, 8, 9, 7]], [20, 13, 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A drafter of `mtjax.drafters.DRAFTERS` with settings, as tests run it."""
+  """A drafter of `mtjax.registry.drafters.DRAFTERS` with settings, as tests run it."""
 
   name: str
   drafter: Drafter

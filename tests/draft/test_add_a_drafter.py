@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mtjax import drafters
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
+from mtjax.registry import drafters
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, Row
 

@@ -6,12 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from mtjax import counters
 from mtjax.anysubset import Sequential, fill, make_canvas
 from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
 from mtjax.models import Model
+from mtjax.registry import counters
 from mtjax.rounds.stop_strings import StopStrings
 from tests.draft.drafters import PARAMS, PROMPTS, ROWS, TARGET
 from tests.test_launchers import launch

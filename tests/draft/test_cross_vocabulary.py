@@ -17,7 +17,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import CrossVocabulary, ModelChain
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import Translator
-from mtjax.drafters import DRAFTERS
+from mtjax.registry.drafters import DRAFTERS
 from mtjax.text import TextModel
 from tests.draft.drafters import (
   LETTERS,
@@ -221,7 +221,7 @@ def test_what_is_refused(make, message):
 
 def test_a_config_makes_the_drafter(monkeypatch):
   draft = TextModel(SMALL, SMALL_PARAMS, OTHER)
-  monkeypatch.setattr("mtjax.presets.load_pretrained", lambda name: draft)
+  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name: draft)
   config = dict(draft_model="other", weights="stored", drafter=dict(length=3, look_back=2))
   target = TextModel(TARGET, PARAMS, LETTERS)
   drafter, (_, handle) = DRAFTERS["cross_vocabulary"](config, target)

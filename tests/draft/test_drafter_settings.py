@@ -10,10 +10,10 @@ from ml_collections import config_flags
 
 from configs.decode import auto, drafter
 from experiments.method_names import config_of
-from mtjax import drafters
 from mtjax.draft import Jacobi, PromptLookup, Recycling
-from mtjax.drafters import DRAFTERS, Entry, of_settings, settings
-from mtjax.methods import METHODS
+from mtjax.registry import drafters
+from mtjax.registry.drafters import DRAFTERS, Entry, of_settings, settings
+from mtjax.registry.methods import METHODS
 from mtjax.text import TextModel
 from mtjax.trees.named import PUBLISHED, named
 from tests.draft.drafters import PARAMS, TARGET, VOCAB

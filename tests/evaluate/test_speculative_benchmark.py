@@ -19,8 +19,8 @@ from mtjax.evaluate.floors import AUTO, DRAFT_MODEL, RETRIEVAL, floors
 from mtjax.evaluate.peers import Job, System, Text, mtjax_method
 from mtjax.evaluate.peers.worker import serve
 from mtjax.evaluate.speculative_benchmark import PromptSet, Result, Results, compare_sets
-from mtjax.methods import METHODS
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -33,7 +33,7 @@ class Filled:
   when: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: not asked
   drafted: Bool[np.ndarray, "B L"]  # which were accepted drafts
   forwards: Int[np.ndarray, " B"]  # passes a row took part in
-  counters: dict[str, Any]  # `mtjax.counters.FILLING` says what each is
+  counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
 
 
 def fill(

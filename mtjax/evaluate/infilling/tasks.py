@@ -8,7 +8,7 @@ from mtjax.evaluate.infilling.protocol import Task
 from mtjax.evaluate.infilling.sudoku import Sudoku, read_puzzles
 from mtjax.evaluate.infilling.wikitext import WikitextMasked
 from mtjax.models import check_causal
-from mtjax.presets import load_pretrained
+from mtjax.pretrained import load_pretrained
 
 _SIMPLE = {
   "humaneval_infilling": HumanEvalInfilling,

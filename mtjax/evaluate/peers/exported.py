@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from mtjax import checkpoints
 from mtjax.models import Params
-from mtjax.presets import load_pretrained
+from mtjax.pretrained import load_pretrained
 from mtjax.text import TextModel
 
 WEIGHTS = ("float32", "stored")

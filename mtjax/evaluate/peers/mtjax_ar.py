@@ -5,7 +5,7 @@ from mtjax.decode.generation import generate
 from mtjax.evaluate.peers import Text
 from mtjax.evaluate.peers.exported import off_bfloat16
 from mtjax.models.quantize import pack
-from mtjax.presets import weights_for_decoding
+from mtjax.pretrained import weights_for_decoding
 
 
 def open_system(folder: str, threads: int, *, variant: str):

@@ -8,7 +8,8 @@ from typing import Any
 from mtjax.decode.generation import generate
 from mtjax.draft import host
 from mtjax.evaluate.peers import Run, Text
-from mtjax.presets import load_pretrained, make_method, weights_for_decoding
+from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.registry.build import make_method
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 

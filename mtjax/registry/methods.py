@@ -138,7 +138,7 @@ METHODS = {
 
 def check_method(name: str) -> None:
   """Raises ValueError, with the names there are, for anything but a method or a drafter."""
-  from mtjax.drafters import DRAFTERS
+  from mtjax.registry.drafters import DRAFTERS
 
   if name not in METHODS and name not in DRAFTERS:
     every = ", ".join(dict.fromkeys((*METHODS, *DRAFTERS)))

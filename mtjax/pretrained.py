@@ -1,17 +1,13 @@
 """Things by name: bundled models, prompts that show what they can do, weight formats."""
 
-from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mtjax.decode.method import Autoregressive, Method
-from mtjax.methods import check_method
 from mtjax.models import Params
 from mtjax.models.quantize import pack, to_int8
-from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset")
@@ -70,46 +66,3 @@ def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
   from mtjax.native.memory import on_huge_pages
 
   return on_huge_pages(pack(params, narrowest=narrowest)) if support() is None else params
-
-
-def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-  """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
-  laws = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
-  sampling = Sampling(**{name: config[name] for name in laws})
-  return dict(
-    sampling=sampling, max_tokens=config["max_tokens"], key=config["seed"], stop=config["stop"]
-  )
-
-
-def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
-  """The method that a config of configs/decode names, and its parameters, for `generate`.
-
-  Raises ValueError for an unknown method, settings out of range, and a draft model whose
-  vocabulary is not the target's.
-  """
-  name = config["method"]
-  check_method(name)
-  if name == "ar":
-    return Autoregressive(), None
-  from mtjax.decode.speculative import Speculative
-  from mtjax.drafters import DRAFTERS
-  from mtjax.verify import named
-
-  if "verifier" not in config:
-    raise ValueError(
-      f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
-    )
-  named(config["verifier"])
-  drafter, params = DRAFTERS[config["of"] if name == "auto" else name](config, target)
-  method = Speculative(drafter, config["verifier"])
-  return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
-
-
-def _adaptive(config, target, method, params):
-  from mtjax.decode.adaptive import Adaptive, measure_cost
-
-  settings = dict(config["adaptive"])
-  if not settings["cost"]:
-    prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
-    settings["cost"] = measure_cost(target.model, target.params, method, params, prompt=prompt)
-  return Adaptive(method, **settings)

@@ -83,7 +83,7 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
   """
 
   def build(config, target):
-    from mtjax.presets import load_pretrained, weights_for_decoding
+    from mtjax.pretrained import load_pretrained, weights_for_decoding
 
     draft = load_pretrained(config["draft_model"])
     check_vocabulary(draft, target, config["draft_model"])
@@ -127,7 +127,7 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
   of_translator = defaults(translator)
 
   def build(config, target):
-    from mtjax.presets import load_pretrained, weights_for_decoding
+    from mtjax.pretrained import load_pretrained, weights_for_decoding
 
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}

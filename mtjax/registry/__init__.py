@@ -1,0 +1,1 @@
+"""The table of methods and drafters, and how a config becomes one."""

@@ -1,0 +1,54 @@
+"""From a config of configs/decode to what `TextModel.generate` takes."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtjax.decode.method import Autoregressive, Method
+from mtjax.models import Params
+from mtjax.pretrained import DEMO_PROMPTS
+from mtjax.registry.methods import check_method
+from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
+
+
+def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+  """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
+  laws = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
+  sampling = Sampling(**{name: config[name] for name in laws})
+  return dict(
+    sampling=sampling, max_tokens=config["max_tokens"], key=config["seed"], stop=config["stop"]
+  )
+
+
+def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
+  """The method that a config of configs/decode names, and its parameters, for `generate`.
+
+  Raises ValueError for an unknown method, settings out of range, and a draft model whose
+  vocabulary is not the target's.
+  """
+  name = config["method"]
+  check_method(name)
+  if name == "ar":
+    return Autoregressive(), None
+  from mtjax.decode.speculative import Speculative
+  from mtjax.registry.drafters import DRAFTERS
+  from mtjax.verify import named
+
+  if "verifier" not in config:
+    raise ValueError(
+      f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
+    )
+  named(config["verifier"])
+  drafter, params = DRAFTERS[config["of"] if name == "auto" else name](config, target)
+  method = Speculative(drafter, config["verifier"])
+  return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
+
+
+def _adaptive(config, target, method, params):
+  from mtjax.decode.adaptive import Adaptive, measure_cost
+
+  settings = dict(config["adaptive"])
+  if not settings["cost"]:
+    prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
+    settings["cost"] = measure_cost(target.model, target.params, method, params, prompt=prompt)
+  return Adaptive(method, **settings)

@@ -21,7 +21,7 @@ def defaults() -> ConfigDict:
         attention="best",  # or an implementation by name: docs/frontier_attention.md
         remat="none",  # "layer": recompute activations in the backward pass
         # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
-        # and 6 layers, which share norm and head (mtjax/train/sorted_loss.py). (): the last alone.
+        # and 6 layers, which share norm and head (mtjax/train/losses/s2d.py). (): the last alone.
         exits=(),
         extra_embeddings=0,  # an any-subset model has 2: its query and its sink
         # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told

@@ -18,7 +18,7 @@ from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
 from mtjax.train.lock import exclusive
-from mtjax.train.losses import loss_of
+from mtjax.train.losses.registry import loss_of
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm

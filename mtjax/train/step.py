@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import seed_key
-from mtjax.train.objectives import Total
+from mtjax.train.losses.objective import Total
 
 Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
 

@@ -22,7 +22,7 @@ from mtjax.draft import Trie, TrieStore  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
 from mtjax.train import train  # noqa: E402
-from mtjax.train.objectives import next_token  # noqa: E402
+from mtjax.train.losses.objective import next_token  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
 from mtjax.train.step import init_state, make_step, packed_loss  # noqa: E402
 

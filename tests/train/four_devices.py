@@ -12,7 +12,7 @@ import numpy as np  # noqa: E402
 import optax  # noqa: E402
 
 from mtjax import sharding  # noqa: E402
-from mtjax.train.any_subset_loss import any_subset_loss  # noqa: E402
+from mtjax.train.losses.any_subset import any_subset_loss  # noqa: E402
 from mtjax.train.step import init_state, make_step  # noqa: E402
 from tests.train.strata import MASKING, MODEL, one_text, rows_of_strata  # noqa: E402
 

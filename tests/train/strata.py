@@ -9,8 +9,8 @@ import optax
 
 from mtjax.anysubset.masking import Masking
 from mtjax.models import Model, XLNetConfig
-from mtjax.train.any_subset_loss import any_subset_loss
-from mtjax.train.objectives import Total
+from mtjax.train.losses.any_subset import any_subset_loss
+from mtjax.train.losses.objective import Total
 from mtjax.train.step import TrainState, make_step
 
 MODEL = Model(XLNetConfig(vocab_size=7, dim=16, heads=2, head_dim=8, mlp_dim=24, depth=1))

@@ -13,10 +13,10 @@ from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import right_to_left
 from mtjax.frontier import causal
 from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
-from mtjax.train import any_subset_loss as loss_lib
 from mtjax.train import config as config_lib
-from mtjax.train.any_subset_loss import any_subset_loss
 from mtjax.train.initial import initial_params
+from mtjax.train.losses import any_subset as loss_lib
+from mtjax.train.losses.any_subset import any_subset_loss
 
 MODEL = Model(
   TransformerConfig(

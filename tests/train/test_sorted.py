@@ -11,8 +11,8 @@ from mtjax import checkpoints, frontier, train
 from mtjax.models import Model, TransformerConfig, prefix_params, uniform_layers
 from mtjax.train import config as config_lib
 from mtjax.train.export import load_trained
-from mtjax.train.objectives import next_token
-from mtjax.train.sorted_loss import sorted_loss
+from mtjax.train.losses.objective import next_token
+from mtjax.train.losses.s2d import sorted_loss
 from mtjax.train.step import make_step, packed_loss
 from tests.train.test_step import batch
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.train.objectives import next_token
+from mtjax.train.losses.objective import next_token
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
 from mtjax.train.step import init_state, make_step, packed_loss
 

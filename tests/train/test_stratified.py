@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtjax.train.any_subset_loss import any_subset_loss
+from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
 from mtjax.train.step import init_state, make_step
 from tests.train.strata import MASKING, MODEL, ROWS, one_text, rows_of_strata

@@ -16,9 +16,9 @@ from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.checkpoints import families
 from mtjax.models import Model, XLNetConfig
 from mtjax.train import config as config_lib
-from mtjax.train.any_subset_loss import any_subset_loss
 from mtjax.train.export import load_trained
 from mtjax.train.initial import initial_params
+from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
 from tests.train.strata import MASKING, MODEL, one_text
 

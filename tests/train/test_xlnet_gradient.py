@@ -9,8 +9,8 @@ import pytest
 
 from mtjax import checkpoints
 from mtjax.anysubset.masking import Masking
-from mtjax.train import any_subset_loss as loss_lib
-from mtjax.train.any_subset_loss import any_subset_loss
+from mtjax.train.losses import any_subset as loss_lib
+from mtjax.train.losses.any_subset import any_subset_loss
 
 VOCAB, SIZE = 20, 10
 DOCUMENT = np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2, 2], [1] * 9 + [0]])  # the last is padding

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
-from mtjax.train.objectives import Total
+from mtjax.train.losses.objective import Total
 from mtjax.train.step import Loss
 
 

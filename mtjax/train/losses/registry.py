@@ -1,9 +1,9 @@
 """The loss that a run's settings name."""
 
-from mtjax.train.any_subset_loss import any_subset_loss
 from mtjax.train.config import RunConfig
-from mtjax.train.objectives import next_token
-from mtjax.train.sorted_loss import sorted_loss
+from mtjax.train.losses.any_subset import any_subset_loss
+from mtjax.train.losses.objective import next_token
+from mtjax.train.losses.s2d import sorted_loss
 from mtjax.train.step import Loss, packed_loss
 
 

@@ -74,8 +74,8 @@ def run() -> None:
   if unknown:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
   from mtjax.evaluate.infill_benchmark import measure
-  from mtjax.evaluate.infill_sets import code_spans, scattered
-  from mtjax.evaluate.infilling.humaneval import read_problems
+  from mtjax.evaluate.sets.infill import code_spans, scattered
+  from mtjax.evaluate.tasks.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
   from mtjax.evaluate.widened import widen
   from mtjax.pretrained import load_pretrained, weights_for_decoding

@@ -19,7 +19,7 @@ from rich.table import Table
 from mtjax import launch
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import Sorted
-from mtjax.evaluate import prompt_sets
+from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.evaluate.shared_draft import Counted, candidates, figures, measure
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.drafters import check_vocabulary

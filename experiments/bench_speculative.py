@@ -4,7 +4,7 @@ python -m experiments.bench_speculative --data=DATA \
   --sets=specbench,pycode,toolcall,gsm8k,humaneval --prompts=16 --tokens=128 --temperatures=0,1 \
   --threads=1 --rounds=5 --output=run.json
 
-DATA has a folder for each set (mtjax/evaluate/prompt_sets.py). One process per system, all on the
+DATA has a folder for each set (mtjax/evaluate/sets/prompts.py). One process per system, all on the
 same exported weights, in interleaved rounds. A system is mtjax:METHOD, any method or drafter there
 is, also with other settings, as mtjax:lookup:length=5:branches=2; or one of transformers'.
 """
@@ -19,11 +19,11 @@ from rich.console import Console
 
 from experiments.method_names import config_of
 from mtjax import launch
-from mtjax.evaluate import prompt_sets
 from mtjax.evaluate.benchmark import named
 from mtjax.evaluate.floors import PLAIN
 from mtjax.evaluate.peers import TRANSFORMERS, System
 from mtjax.evaluate.peers.exported import export
+from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.evaluate.speculative_benchmark import PromptSet, compare_sets
 from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables

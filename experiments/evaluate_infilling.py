@@ -7,7 +7,7 @@ python -m experiments.evaluate --task=countdown --data=dev.jsonl --sample=9999 -
 
 Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference depends on the
 order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
-wrote: mtjax/evaluate/infilling/sandbox.py says what holds them back and what does not. --records
+wrote: mtjax/evaluate/tasks/sandbox.py says what holds them back and what does not. --records
 keeps every answer as it comes; the same command then goes on where it was stopped.
 --sample writes that many puzzles, none of them in --data, in place of an evaluation; a model is
 trained on them by configs/train/bundled_anysubset.py with --config.data.sources=FILES, as in it.
@@ -46,9 +46,9 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
   from mtjax.anysubset.filling.names import method_named
-  from mtjax.evaluate.infilling import records as records_lib
-  from mtjax.evaluate.infilling import run as run_lib
-  from mtjax.evaluate.infilling.tasks import check_data, named_task, training_texts
+  from mtjax.evaluate.tasks import records as records_lib
+  from mtjax.evaluate.tasks import run as run_lib
+  from mtjax.evaluate.tasks.registry import check_data, named_task, training_texts
   from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
@@ -114,7 +114,7 @@ def row_length(model, length: int | None) -> int:
 
   ValueError for a --length that the model has no positions for.
   """
-  from mtjax.evaluate.infilling.run import room
+  from mtjax.evaluate.tasks.run import room
 
   most = room(model)
   if length is not None and length > most:

@@ -39,8 +39,8 @@ def run(
   output: str | None,
 ) -> None:
   from mtjax.anysubset import make_canvas
-  from mtjax.evaluate.infill_sets import scattered
   from mtjax.evaluate.order_perplexity import BY_CHANCE, check_orders, order_perplexity
+  from mtjax.evaluate.sets.infill import scattered
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained

@@ -33,7 +33,7 @@ class PromptSet:
   def of_texts(
     cls, name: str, texts: tuple[Sequence[str], Sequence[str]], encode: Encode, *, most: int
   ) -> "PromptSet":
-    """Of what `mtjax.evaluate.prompt_sets.split_prompts` gives, cut to the last `most` tokens."""
+    """Of what `mtjax.evaluate.sets.prompts.split_prompts` gives, cut to the last `most` tokens."""
     timed, others = ([encode(text)[-most:] for text in part] for part in texts)
     return cls(name, timed, others)
 

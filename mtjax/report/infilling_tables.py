@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Table:
-  """`summaries`: of `mtjax.evaluate.infilling.run.summary`, by order; all of one task."""
+  """`summaries`: of `mtjax.evaluate.tasks.run.summary`, by order; all of one task."""
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
   table = Table("order", *titles, title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -12,7 +12,7 @@ from mtjax.anysubset.blanks import blank_spans, blanks_in, count_blanks
 from mtjax.anysubset.infill import infill, stream_infill
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.infill_benchmark import Uncached, later, measure
-from mtjax.evaluate.infill_sets import code_spans, scattered
+from mtjax.evaluate.sets.infill import code_spans, scattered
 from mtjax.evaluate.widened import widen
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.filling import colored, save_picture

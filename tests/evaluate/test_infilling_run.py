@@ -9,12 +9,12 @@ import pytest
 
 from mtjax.anysubset import Sequential, log_likelihood, make_canvas
 from mtjax.data.tokenizers import ByteTokenizer
-from mtjax.evaluate.infilling import records as records_lib
-from mtjax.evaluate.infilling import run as run_lib
-from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
-from mtjax.evaluate.infilling.lambada import Lambada
-from mtjax.evaluate.infilling.run import Filler
-from mtjax.evaluate.infilling.tasks import NAMES
+from mtjax.evaluate.tasks import records as records_lib
+from mtjax.evaluate.tasks import run as run_lib
+from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
+from mtjax.evaluate.tasks.lambada import Lambada
+from mtjax.evaluate.tasks.registry import NAMES
+from mtjax.evaluate.tasks.run import Filler
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.infilling_tables import infilling_table
 from mtjax.text import TextModel

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
-from mtjax.evaluate.infilling import countdown, sudoku
-from mtjax.evaluate.infilling.countdown import Countdown
-from mtjax.evaluate.infilling.examples import causal_view, text_of
-from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling
-from mtjax.evaluate.infilling.lambada import Lambada
-from mtjax.evaluate.infilling.protocol import Answer
-from mtjax.evaluate.infilling.sandbox import Limits
-from mtjax.evaluate.infilling.sudoku import Sudoku
-from mtjax.evaluate.infilling.tasks import NAMES, check_data, training_texts
-from mtjax.evaluate.infilling.wikitext import WikitextMasked, entropy
 from mtjax.evaluate.perplexity import score
+from mtjax.evaluate.tasks import countdown, sudoku
+from mtjax.evaluate.tasks.countdown import Countdown
+from mtjax.evaluate.tasks.examples import causal_view, text_of
+from mtjax.evaluate.tasks.humaneval import HumanEvalInfilling
+from mtjax.evaluate.tasks.lambada import Lambada
+from mtjax.evaluate.tasks.protocol import Answer
+from mtjax.evaluate.tasks.registry import NAMES, check_data, training_texts
+from mtjax.evaluate.tasks.sandbox import Limits
+from mtjax.evaluate.tasks.sudoku import Sudoku
+from mtjax.evaluate.tasks.wikitext import WikitextMasked, entropy
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.text import TextModel
 

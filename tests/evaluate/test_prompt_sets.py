@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mtjax.evaluate.prompt_sets import SETS, prompts, split_prompts
+from mtjax.evaluate.sets.prompts import SETS, prompts, split_prompts
 
 CALL = [
   {"from": "human", "value": "weather in Rome?"},

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from mtjax.evaluate.infilling import sandbox, sandbox_child
-from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
+from mtjax.evaluate.tasks import sandbox, sandbox_child
+from mtjax.evaluate.tasks.sandbox import Limits, Outcome, run_program
 
 SHORT = Limits(seconds=5.0)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory: run it on Linux")

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from mtjax.evaluate.infilling.protocol import Record
+from mtjax.evaluate.tasks.protocol import Record
 from mtjax.models import Params
 
 

@@ -1,12 +1,12 @@
 """The tasks by name."""
 
 from mtjax.data.sources.text_files import read_text
-from mtjax.evaluate.infilling.countdown import Countdown, read_solved
-from mtjax.evaluate.infilling.humaneval import HumanEvalInfilling, read_problems
-from mtjax.evaluate.infilling.lambada import Lambada, read_passages
-from mtjax.evaluate.infilling.protocol import Task
-from mtjax.evaluate.infilling.sudoku import Sudoku, read_puzzles
-from mtjax.evaluate.infilling.wikitext import WikitextMasked
+from mtjax.evaluate.tasks.countdown import Countdown, read_solved
+from mtjax.evaluate.tasks.humaneval import HumanEvalInfilling, read_problems
+from mtjax.evaluate.tasks.lambada import Lambada, read_passages
+from mtjax.evaluate.tasks.protocol import Task
+from mtjax.evaluate.tasks.sudoku import Sudoku, read_puzzles
+from mtjax.evaluate.tasks.wikitext import WikitextMasked
 from mtjax.models import check_causal
 from mtjax.pretrained import load_pretrained
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example
+from mtjax.evaluate.tasks.examples import Example
 
 Record = dict[str, Any]  # of one example in one order; fits in a line of JSON
 

@@ -5,8 +5,8 @@ import re
 
 from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
-from mtjax.evaluate.infilling.protocol import Answer
+from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
+from mtjax.evaluate.tasks.protocol import Answer
 
 _LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)
 

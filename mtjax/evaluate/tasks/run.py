@@ -19,8 +19,8 @@ from mtjax.anysubset import (
 from mtjax.anysubset.filling.confidence import CRITERIA
 from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
 from mtjax.anysubset.orders import order_named
-from mtjax.evaluate.infilling.examples import Example, causal_view, text_of
-from mtjax.evaluate.infilling.protocol import Answer, Record, Task
+from mtjax.evaluate.tasks.examples import Example, causal_view, text_of
+from mtjax.evaluate.tasks.protocol import Answer, Record, Task
 from mtjax.sampling.logits import Sampling, seed_key
 from mtjax.text import TextModel
 

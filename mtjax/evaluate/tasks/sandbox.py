@@ -14,7 +14,7 @@ import threading
 import uuid
 from pathlib import Path
 
-from mtjax.evaluate.infilling import sandbox_child
+from mtjax.evaluate.tasks import sandbox_child
 
 _CHILD = Path(sandbox_child.__file__)
 

@@ -8,10 +8,10 @@ import numpy as np
 
 from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infill_sets import scattered
-from mtjax.evaluate.infilling.examples import Example, text_of
-from mtjax.evaluate.infilling.protocol import Answer
 from mtjax.evaluate.perplexity import Score, score
+from mtjax.evaluate.sets.infill import scattered
+from mtjax.evaluate.tasks.examples import Example, text_of
+from mtjax.evaluate.tasks.protocol import Answer
 from mtjax.text import TextModel
 
 _LENGTH = 512  # tokens of a row of the judge

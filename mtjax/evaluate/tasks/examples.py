@@ -6,7 +6,7 @@ from typing import Any
 
 from mtjax.data.pieces import encode_pieces
 from mtjax.data.tokenizers import Tokenizer, pieces_of
-from mtjax.evaluate.infill_sets import around
+from mtjax.evaluate.sets.infill import around
 
 Piece = tuple[str, bool]  # text, and whether it is asked
 

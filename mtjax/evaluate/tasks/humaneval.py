@@ -7,9 +7,9 @@ from typing import Any
 from mtjax.data.pieces import encode_pieces
 from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, cut, from_pieces
-from mtjax.evaluate.infilling.protocol import Answer, share
-from mtjax.evaluate.infilling.sandbox import Limits, Outcome, run_program
+from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
+from mtjax.evaluate.tasks.protocol import Answer, share
+from mtjax.evaluate.tasks.sandbox import Limits, Outcome, run_program
 
 _OWN = ("task_id", "prompt", "canonical_solution", "test", "entry_point")  # HumanEval's fields
 _FILES = ("SingleLineInfilling", "MultiLineInfilling", "RandomSpanInfilling")

@@ -11,8 +11,8 @@ import numpy as np
 
 from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.evaluate.infilling.examples import Example, Piece, from_pieces, whole
-from mtjax.evaluate.infilling.protocol import Answer, share
+from mtjax.evaluate.tasks.examples import Example, Piece, from_pieces, whole
+from mtjax.evaluate.tasks.protocol import Answer, share
 
 _CELLS = re.compile(r"[0-4]{16}")
 _HEADER = ["Puzzle", "Solution"]

@@ -1,0 +1,1 @@
+"""Sets of prompts and of texts with blanks, read from files."""

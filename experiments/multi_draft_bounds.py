@@ -43,8 +43,8 @@ _MEASURED = (_TARGET, _DRAFT, _POSITIONS, _CONTEXT, _RECORD, _TEMPERATURES, _DRA
 def measure() -> None:
   temperatures = [float(value) for value in launch.distinct(_TEMPERATURES)]
   drafts = [int(value) for value in launch.distinct(_DRAFTS)]
-  from mtjax.evaluate import multi_draft_bounds
-  from mtjax.evaluate.recorded_pairs import recorded
+  from mtjax.evaluate.multi_draft import bounds as multi_draft_bounds
+  from mtjax.evaluate.multi_draft.recorded_pairs import recorded
 
   multi_draft_bounds.check(temperatures, drafts)
   command = shlex.join(["python", "-m", "experiments.multi_draft_bounds", *sys.argv[1:]])
@@ -77,8 +77,9 @@ def run() -> None:
   else:
     launch.check_unused("without --text", *_MEASURED)
   # Imported here: a mistake in the command is answered at once.
-  from mtjax.report import multi_draft_page, multi_draft_picture
-  from mtjax.report.multi_draft_tables import Bounds
+  from mtjax.report.multi_draft import page as multi_draft_page
+  from mtjax.report.multi_draft import picture as multi_draft_picture
+  from mtjax.report.multi_draft.tables import Bounds
 
   results = multi_draft_page.read(_RESULTS.value)
   if _PAGE.value is not None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mtjax.evaluate.exactness import emitted
-from mtjax.evaluate.multi_draft_acceptance import RULES, acceptance
+from mtjax.evaluate.multi_draft.acceptance import RULES, acceptance
 from mtjax.trees import k_ary
 from mtjax.types import DraftLaw
 from mtjax.verify import VERIFIERS

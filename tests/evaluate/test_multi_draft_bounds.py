@@ -12,11 +12,11 @@ import pytest
 from mtjax import checkpoints
 from mtjax import frontier as F
 from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.evaluate.multi_draft_acceptance import acceptance
-from mtjax.evaluate.multi_draft_bounds import measure, write
-from mtjax.evaluate.recorded_pairs import RecordedPairs, contexts, record
+from mtjax.evaluate.multi_draft.acceptance import acceptance
+from mtjax.evaluate.multi_draft.bounds import measure, write
+from mtjax.evaluate.multi_draft.recorded_pairs import RecordedPairs, contexts, record
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.report.multi_draft_page import page, read
+from mtjax.report.multi_draft.page import page, read
 from mtjax.text import TextModel
 from mtjax.types import DraftLaw
 from mtjax.verify import optimal_acceptance

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from mtjax.report.multi_draft_tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
+from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
 
 _SPELLED = {"RRS with": "RRS with replacement", "RRS without": "RRS without replacement"}
 _VERIFIERS = [(_SPELLED.get(name, name), scheme, rule) for name, scheme, rule in COLUMNS if rule]

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.evaluate.multi_draft_acceptance import RULES, acceptance
-from mtjax.evaluate.recorded_pairs import RecordedPairs
+from mtjax.evaluate.multi_draft.acceptance import RULES, acceptance
+from mtjax.evaluate.multi_draft.recorded_pairs import RecordedPairs
 from mtjax.types import DraftLaw
 from mtjax.verify import optimal_acceptance
 
@@ -38,7 +38,7 @@ def measure(
   progress: Callable[[str], None] = lambda message: None,
   finished: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-  """Returns what the page of `mtjax.report.multi_draft_page` is made of: `rows`, and of what.
+  """Returns what the page of `mtjax.report.multi_draft.page` is made of: `rows`, and of what.
 
   progress is called with what is computed next, finished with the results so far after every
   temperature. Raises ValueError for what `check` refuses, and for a text that is named as all

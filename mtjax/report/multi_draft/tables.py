@@ -42,7 +42,7 @@ _MEANINGS = {
 
 
 class Bounds:
-  """Rows of `mtjax.evaluate.multi_draft_bounds.bounds`, by what they are of."""
+  """Rows of `mtjax.evaluate.multi_draft.bounds.bounds`, by what they are of."""
 
   def __init__(self, rows: Sequence[Mapping[str, Any]]):
     self._rows = {(r["text"], r["temperature"], r["drafts"], r["scheme"]): r for r in rows}

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtjax.report.multi_draft_findings import beside_the_paper, errors, findings
-from mtjax.report.multi_draft_tables import (
+from mtjax.report.multi_draft.findings import beside_the_paper, errors, findings
+from mtjax.report.multi_draft.tables import (
   Bounds,
   columns_table,
   lead_table,
@@ -15,7 +15,7 @@ from mtjax.report.multi_draft_tables import (
   text_table,
 )
 
-Results = Mapping[str, Any]  # of mtjax.evaluate.multi_draft_bounds.measure
+Results = Mapping[str, Any]  # of mtjax.evaluate.multi_draft.bounds.measure
 
 _PAGE = """# Several drafts at a position: bounds, and what verifiers reach
 
@@ -68,7 +68,7 @@ Both models predict the next token at the same positions, which are spread evenl
 from what stands before it in the text ({context} tokens at most). The target reads these texts;
 it does not write them. p and q are the softmax of the logits over {vocabulary:,} tokens, at the
 temperature of the row. Bounds are those of `mtjax.verify.optimal_acceptance`. What verifiers
-accept is averaged over all drafts by the formulas of `mtjax/evaluate/multi_draft_acceptance.py`,
+accept is averaged over all drafts by the formulas of `mtjax/evaluate/multi_draft/acceptance.py`,
 which tests compare with enumeration of the verifiers; only RRS without replacement of three and
 more drafts is an average over {samples} sampled sequences of refused drafts per position.
 Standard errors are over positions.

@@ -1,7 +1,7 @@
 """A picture of multi-draft bounds: what drafts could be worth, and what verifiers make of them."""
 
 from mtjax.report import plotting
-from mtjax.report.multi_draft_tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
+from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
 
 _COLORS = {WITH: "C0", WITHOUT: "C1", PLUS: "C2", "delta": "0.6"}
 _STYLES = {None: "-", "rrs_with": "--", "rrs_without": "--", "kseq": ":"}

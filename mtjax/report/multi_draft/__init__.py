@@ -1,0 +1,1 @@
+"""The page, tables and picture of the bounds for several drafts."""

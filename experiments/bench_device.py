@@ -15,8 +15,8 @@ from absl import flags
 from rich.console import Console
 
 from mtjax import launch
-from mtjax.evaluate import device_benchmark
-from mtjax.evaluate.device_benchmark import PARTS, Plan
+from mtjax.bench.attention import device as device_benchmark
+from mtjax.bench.attention.device import PARTS, Plan
 from mtjax.report import device_pictures, device_tables
 
 _PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")

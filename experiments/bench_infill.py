@@ -73,11 +73,11 @@ def run() -> None:
   unknown = [kind for kind in kinds if kind not in _KINDS]
   if unknown:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
-  from mtjax.evaluate.infill_benchmark import measure
+  from mtjax.bench.infill import measure
+  from mtjax.bench.pad_mlp import widen
   from mtjax.evaluate.sets.infill import code_spans, scattered
   from mtjax.evaluate.tasks.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
-  from mtjax.evaluate.widened import widen
   from mtjax.pretrained import load_pretrained, weights_for_decoding
 
   for path in _CODE.value:  # before the model is loaded
@@ -159,7 +159,7 @@ def _check_names() -> None:
 def _way(name: str):
   from mtjax.anysubset import SelfDraft
   from mtjax.anysubset.filling.names import METHODS
-  from mtjax.evaluate.infill_benchmark import Uncached
+  from mtjax.bench.infill import Uncached
 
   # The paper's own self-draft has no bonus token; the one that METHODS calls so has.
   own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)

@@ -16,7 +16,7 @@ from absl import flags
 from rich.console import Console
 
 from mtjax import launch
-from mtjax.evaluate.kernel_benchmark import MASKS, SYSTEMS, Shape, compare
+from mtjax.bench.attention.kernels import MASKS, SYSTEMS, Shape, compare
 from mtjax.report.kernel_tables import figure, tables
 
 _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")

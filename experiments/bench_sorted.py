@@ -17,10 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax import launch
+from mtjax.bench.shared_draft import Counted, candidates, figures, measure
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import Sorted
 from mtjax.evaluate.sets import prompts as prompt_sets
-from mtjax.evaluate.shared_draft import Counted, candidates, figures, measure
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.drafters import check_vocabulary
 from mtjax.sampling.logits import Sampling

@@ -19,12 +19,12 @@ from rich.console import Console
 
 from experiments.method_names import config_of
 from mtjax import launch
-from mtjax.evaluate.benchmark import named
-from mtjax.evaluate.floors import PLAIN
-from mtjax.evaluate.peers import TRANSFORMERS, System
-from mtjax.evaluate.peers.exported import export
+from mtjax.bench.speculative import PromptSet, compare_sets
+from mtjax.bench.systems import TRANSFORMERS, System
+from mtjax.bench.systems.exported import export
+from mtjax.bench.targets import PLAIN
+from mtjax.bench.workers import named
 from mtjax.evaluate.sets import prompts as prompt_sets
-from mtjax.evaluate.speculative_benchmark import PromptSet, compare_sets
 from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables
 

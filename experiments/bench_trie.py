@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax import launch
+from mtjax.bench import trie_requests
+from mtjax.bench.trie_warmup import curves, fall
 from mtjax.draft import TrieSettings, TrieStore
-from mtjax.evaluate import trie_requests
-from mtjax.evaluate.trie_warmup import curves, fall
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax import checkpoints, launch
-from mtjax.evaluate.benchmark import Row, compare, named
-from mtjax.evaluate.peers import SYSTEMS
+from mtjax.bench.systems import SYSTEMS
+from mtjax.bench.workers import Row, compare, named
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained

@@ -14,7 +14,7 @@ from absl import flags
 from rich.console import Console
 
 from mtjax import launch
-from mtjax.evaluate.compilation import CHIPS, MESHES, table
+from mtjax.bench.compile import CHIPS, MESHES, table
 from mtjax.report.compilation_tables import document, tables
 
 _CHIPS = flags.DEFINE_list("chips", [*CHIPS, *MESHES], "Which chips.")

@@ -21,8 +21,8 @@ from rich.console import Console
 
 from experiments.method_names import config_of
 from mtjax import checkpoints, launch
+from mtjax.bench.profile import profile_round, with_nodes
 from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.evaluate.profile import profile_round, with_nodes
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.build import make_method

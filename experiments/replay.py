@@ -37,7 +37,7 @@ def run() -> None:
   launch.check_output(_OUTPUT, inputs=[_TEXT])
   sizes = [int(size) for size in _SIZES.value]
   # Imported here: a mistake in the command is answered at once.
-  from mtjax.evaluate.replay import compare, split
+  from mtjax.bench.replay import compare, split
   from mtjax.evaluate.texts import named_documents
   from mtjax.pretrained import load_pretrained
 

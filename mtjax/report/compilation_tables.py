@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from mtjax.evaluate.compilation import CHIPS, MESHES, Compiled, versions
+from mtjax.bench.compile import CHIPS, MESHES, Compiled, versions
 from mtjax.report.speed_tables import Cells
 
 COMMAND = "python -m experiments.kernel_table --output=docs/kernel_table.md"

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.evaluate.device_sweep import Point
-from mtjax.evaluate.latency_model import Latency
+from mtjax.bench.attention.sweep import Point
+from mtjax.bench.latency_model import Latency
 from mtjax.report import plotting
 from mtjax.report.device_tables import ENOUGH
 

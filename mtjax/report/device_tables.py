@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.evaluate.device_benchmark import Report
-from mtjax.evaluate.device_correctness import Verdict
-from mtjax.evaluate.device_limits import Limits, knee
-from mtjax.evaluate.device_sweep import Point
-from mtjax.evaluate.latency_model import Latency
+from mtjax.bench.attention.correctness import Verdict
+from mtjax.bench.attention.device import Report
+from mtjax.bench.attention.limits import Limits, knee
+from mtjax.bench.attention.sweep import Point
+from mtjax.bench.latency_model import Latency
 from mtjax.report.speed_tables import Cells
 
 ENOUGH = 0.8  # of the bandwidth of a copy, of caches of 8,192 slots or more

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mtjax.evaluate.kernel_benchmark import Shape, Timing, block_share, visible_share
+from mtjax.bench.attention.kernels import Shape, Timing, block_share, visible_share
 from mtjax.report import plotting
 from mtjax.report.speed_tables import Cells
 

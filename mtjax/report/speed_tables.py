@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from mtjax.evaluate.floors import Floor, floors
-from mtjax.evaluate.profile import Profile
-from mtjax.evaluate.speculative_benchmark import Result, Results
+from mtjax.bench.profile import Profile
+from mtjax.bench.speculative import Result, Results
+from mtjax.bench.targets import Floor, floors
 
 
 @dataclasses.dataclass(frozen=True)

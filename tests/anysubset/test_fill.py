@@ -15,7 +15,7 @@ from mtjax.anysubset.filling import step as turns
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.filling.passes import first_pass, later_pass
 from mtjax.anysubset.orders import lattice
-from mtjax.evaluate.peers.assd_uncached import assd_uncached
+from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
 

@@ -9,14 +9,22 @@ import numpy as np
 import pytest
 
 from kernels_pallas.frontier_attention import frontier_attention
-from mtjax.evaluate import attention_in_float64 as law
-from mtjax.evaluate import device_benchmark, flex_peer, kernel_inputs
-from mtjax.evaluate.device_clock import DoesNotFit, check_fits, seconds_per_call
-from mtjax.evaluate.device_correctness import cases, check, check_implementations, inputs
-from mtjax.evaluate.device_limits import Limits, knee, need
-from mtjax.evaluate.device_sweep import Point, sets_of
-from mtjax.evaluate.kernel_benchmark import Shape
-from mtjax.evaluate.latency_model import fitted
+from mtjax.bench.attention import (
+  device as device_benchmark,
+)
+from mtjax.bench.attention import (
+  flex as flex_peer,
+)
+from mtjax.bench.attention import float64 as law
+from mtjax.bench.attention import (
+  inputs as kernel_inputs,
+)
+from mtjax.bench.attention.clock import DoesNotFit, check_fits, seconds_per_call
+from mtjax.bench.attention.correctness import cases, check, check_implementations, inputs
+from mtjax.bench.attention.kernels import Shape
+from mtjax.bench.attention.limits import Limits, knee, need
+from mtjax.bench.attention.sweep import Point, sets_of
+from mtjax.bench.latency_model import fitted
 from mtjax.report import device_pictures, device_tables
 from tests.kernels import oracle
 

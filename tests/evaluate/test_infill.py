@@ -10,10 +10,10 @@ import pytest
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
 from mtjax.anysubset.blanks import blank_spans, blanks_in, count_blanks
 from mtjax.anysubset.infill import infill, stream_infill
+from mtjax.bench.infill import Uncached, later, measure
+from mtjax.bench.pad_mlp import widen
 from mtjax.data.tokenizers import ByteTokenizer
-from mtjax.evaluate.infill_benchmark import Uncached, later, measure
 from mtjax.evaluate.sets.infill import code_spans, scattered
-from mtjax.evaluate.widened import widen
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.filling import colored, save_picture
 from mtjax.sampling.logits import Sampling

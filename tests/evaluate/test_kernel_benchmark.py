@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mtjax.evaluate.kernel_benchmark import (
+from mtjax.bench.attention.kernels import (
   MASKS,
   SYSTEMS,
   Shape,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mtjax.evaluate.compilation import (
+from mtjax.bench.compile import (
   CHIPS,
   LAYER,
   MESHES,

@@ -6,12 +6,12 @@ import time
 import jax.numpy as jnp
 import pytest
 
+from mtjax.bench import profile
+from mtjax.bench.profile import Profile, profile_round, with_nodes
+from mtjax.bench.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import BestFirst, ModelChain, PromptLookup
-from mtjax.evaluate import profile
-from mtjax.evaluate.profile import Profile, profile_round, with_nodes
-from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.report.speed_tables import profile_table
 from mtjax.types import Frontier
 from tests.draft.drafters import PARAMS, SMALL, SMALL_PARAMS, TARGET

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from mtjax.bench.replay import compare, replay, split
 from mtjax.draft import PromptLookup, Trie, TrieStore
-from mtjax.evaluate.replay import compare, replay, split
 
 PERIODIC = ([1, 2, 3, 1, 2, 3], [1, 2, 3] * 4)
 

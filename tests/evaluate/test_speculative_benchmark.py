@@ -12,13 +12,14 @@ from absl.testing import flagsaver
 from configs.decode import drafter
 from experiments import bench_speculative
 from mtjax import checkpoints
+from mtjax.bench import speculative as speculative_benchmark
+from mtjax.bench import workers as benchmark
+from mtjax.bench.speculative import PromptSet, Result, Results, compare_sets
+from mtjax.bench.systems import Job, System, Text, mtjax_method
+from mtjax.bench.systems.worker import serve
+from mtjax.bench.targets import AUTO, DRAFT_MODEL, RETRIEVAL, floors
+from mtjax.bench.workers import Worker, median_ratio, same_text
 from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.evaluate import benchmark, speculative_benchmark
-from mtjax.evaluate.benchmark import Worker, median_ratio, same_text
-from mtjax.evaluate.floors import AUTO, DRAFT_MODEL, RETRIEVAL, floors
-from mtjax.evaluate.peers import Job, System, Text, mtjax_method
-from mtjax.evaluate.peers.worker import serve
-from mtjax.evaluate.speculative_benchmark import PromptSet, Result, Results, compare_sets
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from mtjax.bench import trie_requests
+from mtjax.bench.replay import replay
+from mtjax.bench.trie_warmup import Point, count_forwards, curves, fall
 from mtjax.draft import Trie, TrieSettings, TrieStore, host
 from mtjax.draft.model_free.trie_counts import Counts
-from mtjax.evaluate import trie_requests
-from mtjax.evaluate.replay import replay
-from mtjax.evaluate.trie_warmup import Point, count_forwards, curves, fall
 
 VOCAB = 64
 AT = [0, 25, 50, 100, 200, 400, 800, 1600]

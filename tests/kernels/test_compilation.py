@@ -9,16 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mtjax.evaluate.compilation import (
-  CHIPS,
-  LAYER,
-  MESHES,
-  Job,
-  compiled,
-  missing,
-  shapes_of,
-  table,
-)
+from mtjax.bench.compile import CHIPS, LAYER, MESHES, Job, compiled, missing, shapes_of, table
 from mtjax.report.compilation_tables import COMMAND, document
 
 pytestmark = pytest.mark.aot

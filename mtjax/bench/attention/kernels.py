@@ -12,7 +12,7 @@ import numpy as np
 
 from kernels_pallas.frontier_attention import any_visible_blocks, frontier_attention, visible
 from mtjax import frontier as frontier_lib
-from mtjax.evaluate.repeat import nothing, repeated, stirred
+from mtjax.bench.repeat import nothing, repeated, stirred
 from mtjax.types import Frontier
 
 _LEAST_SECONDS, _MOST = 0.02, 400  # of a loop that is timed

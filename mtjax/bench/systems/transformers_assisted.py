@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.evaluate.peers import Text
+from mtjax.bench.systems import Text
 
 
 def open_system(

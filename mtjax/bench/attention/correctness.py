@@ -12,9 +12,9 @@ import numpy as np
 from kernels_pallas.frontier_attention import choice, frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.choice import Implementation
-from mtjax.evaluate import attention_in_float64 as law
-from mtjax.evaluate import kernel_inputs
-from mtjax.evaluate.kernel_benchmark import Shape
+from mtjax.bench.attention import float64 as law
+from mtjax.bench.attention import inputs as kernel_inputs
+from mtjax.bench.attention.kernels import Shape
 
 # Of the larger of 1 and what is right, twice for gradients. bfloat16 has 8 bits, in outputs and
 # probabilities.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.evaluate.kernel_benchmark import Shape, arrays
+from mtjax.bench.attention.kernels import Shape, arrays
 
 
 def with_cache(shape: Shape, page: int | None, seed: int = 0) -> dict:

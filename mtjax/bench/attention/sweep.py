@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from kernels_pallas.frontier_attention import frontier_attention
 from kernels_pallas.frontier_attention.choice import Implementation
-from mtjax.evaluate import kernel_inputs
-from mtjax.evaluate.device_clock import check_fits, memory_limit, seconds_per_call
-from mtjax.evaluate.device_correctness import why_not
-from mtjax.evaluate.device_limits import Limits, Need, need
-from mtjax.evaluate.kernel_benchmark import Shape
-from mtjax.evaluate.latency_model import Latency, fitted
+from mtjax.bench.attention import inputs as kernel_inputs
+from mtjax.bench.attention.clock import check_fits, memory_limit, seconds_per_call
+from mtjax.bench.attention.correctness import why_not
+from mtjax.bench.attention.kernels import Shape
+from mtjax.bench.attention.limits import Limits, Need, need
+from mtjax.bench.latency_model import Latency, fitted
 
 _ARRAYS = ("k", "v", "cache_k", "cache_v")  # a layer's own; labels, lengths and tables are shared
 _MOST_SETS = 16

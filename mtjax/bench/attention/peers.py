@@ -16,12 +16,12 @@ from jaxtyping import Array, Bool, Float
 
 from kernels_pallas.frontier_attention import frontier_attention, visible
 from kernels_pallas.frontier_attention.choice import Implementation
-from mtjax.evaluate import flex_peer
-from mtjax.evaluate.device_clock import seconds_per_call
-from mtjax.evaluate.device_correctness import why_not
-from mtjax.evaluate.device_limits import Limits, need
-from mtjax.evaluate.device_sweep import Point, cached_bytes, sets_of, short
-from mtjax.evaluate.kernel_benchmark import Shape
+from mtjax.bench.attention import flex as flex_peer
+from mtjax.bench.attention.clock import seconds_per_call
+from mtjax.bench.attention.correctness import why_not
+from mtjax.bench.attention.kernels import Shape
+from mtjax.bench.attention.limits import Limits, need
+from mtjax.bench.attention.sweep import Point, cached_bytes, sets_of, short
 
 FLEX = "FlexAttention"
 

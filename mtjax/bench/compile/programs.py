@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec as P
 
 from kernels_pallas.frontier_attention import frontier_attention
 from mtjax import sharding
-from mtjax.evaluate.compilation.shapes import Shape
+from mtjax.bench.compile.shapes import Shape
 
 
 class Program(NamedTuple):

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from mtjax.evaluate.speculative_benchmark import Results
+from mtjax.bench.speculative import Results
 
 PLAIN = "mtjax:ar"
 ASSISTED, LOOKUP = "transformers assisted", "transformers prompt lookup"

@@ -13,10 +13,10 @@ from jax.experimental import topologies
 from jax.sharding import AbstractDevice, AbstractMesh, SingleDeviceSharding
 
 from mtjax import sharding
-from mtjax.evaluate.compilation import dumps
-from mtjax.evaluate.compilation.chips import Chip
-from mtjax.evaluate.compilation.programs import PROGRAMS
-from mtjax.evaluate.compilation.shapes import Shape
+from mtjax.bench.compile import dumps
+from mtjax.bench.compile.chips import Chip
+from mtjax.bench.compile.programs import PROGRAMS
+from mtjax.bench.compile.shapes import Shape
 
 # What XLA's client for CUDA has to know of an H200 or H100 of 132 multiprocessors.
 _SM_90A = """

@@ -1,6 +1,6 @@
 """transformers `generate` on PyTorch's CPU back-end."""
 
-from mtjax.evaluate.peers import Text
+from mtjax.bench.systems import Text
 
 
 def open_system(folder: str, threads: int, *, variant: str):

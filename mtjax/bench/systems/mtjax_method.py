@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtjax.bench.systems import Run, Text
 from mtjax.decode.generation import generate
 from mtjax.draft import host
-from mtjax.evaluate.peers import Run, Text
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.registry.build import make_method
 from mtjax.sampling.logits import Sampling

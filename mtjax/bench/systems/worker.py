@@ -1,4 +1,4 @@
-"""One system in one process: python -m mtjax.evaluate.peers.worker FOLDER THREADS SYSTEM
+"""One system in one process: python -m mtjax.bench.systems.worker FOLDER THREADS SYSTEM
 
 SYSTEM is {"module": ..., "settings": {...}}. Says {"ready": true, "remembers": bool} first, or
 {"error": why} and ends. Then reads {"batches": [[[id]]], "job": {...}, "before": [[[id]]] or null}
@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from mtjax.evaluate.peers import Job, Run
+from mtjax.bench.systems import Job, Run
 
 _SEEDS, _BEFORE = 2**16, 2**15  # seeds of a job; where those of the untimed batches begin
 
@@ -35,7 +35,7 @@ def main(folder: str, threads: int, system: dict) -> None:
     print(json.dumps(fields), file=answers, flush=True)
 
   try:
-    opened = importlib.import_module(f"mtjax.evaluate.peers.{system['module']}")
+    opened = importlib.import_module(f"mtjax.bench.systems.{system['module']}")
     run = opened.open_system(folder, threads, **system["settings"])
   except Exception as error:  # noqa: BLE001 - a peer that does not start is a row without figures
     answer(error=f"{type(error).__name__}: {error}")

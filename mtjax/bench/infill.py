@@ -17,7 +17,7 @@ from mtjax.anysubset import (
   stream,
 )
 from mtjax.anysubset.blanks import Blanked
-from mtjax.evaluate.peers.assd_uncached import assd_uncached
+from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import Sampling
 

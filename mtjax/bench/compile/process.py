@@ -9,10 +9,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 
-from mtjax.evaluate.compilation import chips
-from mtjax.evaluate.compilation.chips import Chip
-from mtjax.evaluate.compilation.dumps import TPU_FLAGS, Figures
-from mtjax.evaluate.compilation.shapes import LAYER, Shape, shapes_of
+from mtjax.bench.compile import chips
+from mtjax.bench.compile.chips import Chip
+from mtjax.bench.compile.dumps import TPU_FLAGS, Figures
+from mtjax.bench.compile.shapes import LAYER, Shape, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ def _in_a_process(chip: Chip, jobs: Sequence[Job], seconds: float) -> list[Compi
   with tempfile.TemporaryDirectory() as folder:
     try:
       run = subprocess.run(
-        [sys.executable, "-m", "mtjax.evaluate.compilation.child", folder],
+        [sys.executable, "-m", "mtjax.bench.compile.child", folder],
         input=json.dumps([dataclasses.asdict(chip), [dataclasses.asdict(job) for job in jobs]]),
         env=_environment(chip, folder),
         capture_output=True,

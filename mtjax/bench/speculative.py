@@ -10,8 +10,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtjax.evaluate.benchmark import interleave, median_ratio, open_workers, same_text
-from mtjax.evaluate.peers import Job, System
+from mtjax.bench.systems import Job, System
+from mtjax.bench.workers import interleave, median_ratio, open_workers, same_text
 
 Encode = Callable[[str], Sequence[int]]
 

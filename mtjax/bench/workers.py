@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 
-from mtjax.evaluate.peers import SYSTEMS, Job, System
+from mtjax.bench.systems import SYSTEMS, Job, System
 
 _SHOWN = 300  # characters of what a process that ended wrote last
 
@@ -39,7 +39,7 @@ class Worker:
   """A system in its own process. What it answers are dicts, with "error" when something failed."""
 
   def __init__(self, folder: str, threads: int, system: System):
-    command = [sys.executable, "-m", "mtjax.evaluate.peers.worker", folder, str(threads)]
+    command = [sys.executable, "-m", "mtjax.bench.systems.worker", folder, str(threads)]
     self._said = tempfile.TemporaryFile()
     self._process = subprocess.Popen(
       [*command, json.dumps(dict(module=system.module, settings=dict(system.settings)))],
@@ -54,7 +54,7 @@ class Worker:
     return json.loads(line) if line else {"error": self._last_words()}
 
   def run(self, batches, job: Job, *, before=None) -> dict:
-    """Each batch timed on its own: see `mtjax.evaluate.peers.worker`."""
+    """Each batch timed on its own: see `mtjax.bench.systems.worker`."""
     asked = dict(batches=batches, job=dataclasses.asdict(job), before=before)
     try:
       print(json.dumps(asked), file=self._process.stdin, flush=True)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtjax.bench.replay import Pair
 from mtjax.draft.model_free.trie_store import NgramStore
-from mtjax.evaluate.replay import Pair
 
 
 @dataclasses.dataclass(frozen=True)

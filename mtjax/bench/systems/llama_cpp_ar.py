@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.evaluate.peers import Text
+from mtjax.bench.systems import Text
 
 
 def open_system(folder: str, threads: int, *, variant: str):

@@ -21,11 +21,11 @@ from jaxtyping import PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import verify
+from mtjax.bench.repeat import nothing, repeated, stirred
+from mtjax.bench.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.decode.generation import prefill
 from mtjax.decode.speculative import Decision, Speculative, emitted_tokens
 from mtjax.draft import Context, Round
-from mtjax.evaluate.repeat import nothing, repeated, stirred
-from mtjax.evaluate.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request

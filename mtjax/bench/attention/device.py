@@ -6,8 +6,16 @@ from typing import Any, NamedTuple
 
 from kernels_pallas.frontier_attention import choice
 from kernels_pallas.frontier_attention.choice import Implementation
-from mtjax.evaluate import device_limits, device_peers, device_sweep
-from mtjax.evaluate.device_correctness import (
+from mtjax.bench.attention import (
+  limits as device_limits,
+)
+from mtjax.bench.attention import (
+  peers as device_peers,
+)
+from mtjax.bench.attention import (
+  sweep as device_sweep,
+)
+from mtjax.bench.attention.correctness import (
   TOLERANCE,
   Verdict,
   cases,
@@ -15,11 +23,11 @@ from mtjax.evaluate.device_correctness import (
   check_implementations,
   implementations_here,
 )
-from mtjax.evaluate.device_limits import Limits
-from mtjax.evaluate.device_sweep import Point
-from mtjax.evaluate.kernel_benchmark import MASKS, Shape
-from mtjax.evaluate.kernel_inputs import pages
-from mtjax.evaluate.latency_model import Latency
+from mtjax.bench.attention.inputs import pages
+from mtjax.bench.attention.kernels import MASKS, Shape
+from mtjax.bench.attention.limits import Limits
+from mtjax.bench.attention.sweep import Point
+from mtjax.bench.latency_model import Latency
 
 PARTS = ("correctness", "bandwidth", "entries", "comparison")
 

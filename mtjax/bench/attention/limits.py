@@ -5,8 +5,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtjax.evaluate.device_clock import memory_limit, seconds_per_call
-from mtjax.evaluate.kernel_benchmark import Shape, visible_share
+from mtjax.bench.attention.clock import memory_limit, seconds_per_call
+from mtjax.bench.attention.kernels import Shape, visible_share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from mtjax.evaluate.peers import Text
+from mtjax.bench.systems import Text
 
 
 def open_system(folder: str, threads: int, *, variant: str):

@@ -1,9 +1,9 @@
 """Our own autoregressive decoding: whole generations in one XLA program."""
 
 from mtjax import checkpoints
+from mtjax.bench.systems import Text
+from mtjax.bench.systems.exported import off_bfloat16
 from mtjax.decode.generation import generate
-from mtjax.evaluate.peers import Text
-from mtjax.evaluate.peers.exported import off_bfloat16
 from mtjax.models.quantize import pack
 from mtjax.pretrained import weights_for_decoding
 

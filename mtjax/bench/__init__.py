@@ -1,0 +1,1 @@
+"""Benchmarks: what measures time, interleaved and against named systems."""

@@ -1,0 +1,1 @@
+"""Benchmarks of attention: on this processor, and on an accelerator."""

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
 
-from kernels_pallas.frontier_attention import choice
+from kernels_pallas.frontier_attention import dispatch as choice
 from mtjax.types import LayerKV
 
 

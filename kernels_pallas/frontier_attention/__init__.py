@@ -2,7 +2,7 @@
 
 from kernels_pallas.frontier_attention.api import frontier_attention
 from kernels_pallas.frontier_attention.blocks import any_visible_blocks, visible
-from kernels_pallas.frontier_attention.choice import chosen
+from kernels_pallas.frontier_attention.dispatch import chosen
 from kernels_pallas.frontier_attention.softmax import merged, merged_over
 
 __all__ = [

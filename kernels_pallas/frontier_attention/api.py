@@ -4,10 +4,12 @@ from typing import get_args
 
 from jaxtyping import Array, Bool, Float, Int
 
-from kernels_pallas.frontier_attention import blocks, choice, reference, xla
+from kernels_pallas.frontier_attention import blocks, reference
+from kernels_pallas.frontier_attention import dispatch as choice
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.choice import Implementation
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.dispatch import Implementation
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.xla import attention as xla
 
 
 def frontier_attention(
@@ -75,9 +77,9 @@ def frontier_attention(
     return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
   # Pallas takes long to import, and each of these is for other machines.
   if name.startswith("tpu"):
-    from kernels_pallas.frontier_attention import tpu as kernel
+    from kernels_pallas.frontier_attention.tpu import kernel
   else:
-    from kernels_pallas.frontier_attention import gpu as kernel
+    from kernels_pallas.frontier_attention.gpu import call as kernel
 
   sizes = kernel.Sizes() if block_sizes is None else kernel.Sizes.of(*block_sizes)
   interpret = name.endswith("interpret")

@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from kernels_pallas.frontier_attention import blocks, cache_blocks
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.score import Law
 
 
 def attend(

@@ -9,7 +9,8 @@ from jax import lax
 from jax.sharding import AbstractMesh, AxisType, Mesh
 from jaxtyping import Array, Bool, Float
 
-from kernels_pallas.frontier_attention import choice, frontier_attention, merged_over
+from kernels_pallas.frontier_attention import dispatch as choice
+from kernels_pallas.frontier_attention import frontier_attention, merged_over
 from mtjax import sharding
 from mtjax.sharding import Pages, Split
 

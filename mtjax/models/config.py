@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention.dispatch import Implementation
 
 
 def _check_positive(config, names: Sequence[str]) -> None:

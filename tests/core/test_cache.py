@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import choice
+from kernels_pallas.frontier_attention import dispatch as choice
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from mtjax.cache import KVCache, allocate
 from mtjax.types import LayerKV

@@ -13,9 +13,11 @@ from jax._src.pallas.mosaic_gpu.interpret import gpu_callbacks as interpreter
 from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from kernels_pallas.frontier_attention import blocks, chosen, compat, frontier_attention, gpu
+from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.gpu import call as gpu
+from kernels_pallas.frontier_attention.gpu import compat
+from kernels_pallas.frontier_attention.score import Law
 from tests.kernels import oracle
 from tests.kernels.cases import Case, inputs
 from tests.kernels.test_attention import CASES, close

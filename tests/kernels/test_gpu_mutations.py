@@ -8,7 +8,9 @@ import inspect
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import gpu, gpu_kernel, sorting
+from kernels_pallas.frontier_attention import sorting
+from kernels_pallas.frontier_attention.gpu import call as gpu
+from kernels_pallas.frontier_attention.gpu import kernel as gpu_kernel
 from tests.kernels import oracle, test_gpu
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES

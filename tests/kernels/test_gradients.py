@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import blocks, frontier_attention, xla
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention import blocks, frontier_attention
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.xla import attention as xla
 from tests.kernels.cases import MASKS, Case, inputs
 
 CASES = {

@@ -6,18 +6,21 @@ import jax
 import numpy as np
 import pytest
 
-from kernels_pallas.frontier_attention import (
-  blocks,
-  cache_blocks,
-  softmax,
-  sorting,
-  tpu,
-  tpu_grad,
-  tpu_tiles,
-  tpu_work,
-  xla,
-  xla_blocks,
+from kernels_pallas.frontier_attention import blocks, cache_blocks, softmax, sorting
+from kernels_pallas.frontier_attention.tpu import (
+  gradient as tpu_grad,
 )
+from kernels_pallas.frontier_attention.tpu import (
+  kernel as tpu,
+)
+from kernels_pallas.frontier_attention.tpu import (
+  tiles as tpu_tiles,
+)
+from kernels_pallas.frontier_attention.tpu import (
+  work as tpu_work,
+)
+from kernels_pallas.frontier_attention.xla import attention as xla
+from kernels_pallas.frontier_attention.xla import blocks as xla_blocks
 from tests.kernels import oracle, test_gradients, test_tpu, test_tpu_grad
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES, SMALL, attend

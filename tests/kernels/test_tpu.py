@@ -12,9 +12,11 @@ from jax import export
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 from jax.sharding import AbstractDevice, AbstractMesh
 
-from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention, tpu, tpu_tiles
+from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.tpu import kernel as tpu
+from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 from tests.devices import TPUS, on
 from tests.kernels import oracle, test_gradients
 from tests.kernels.cases import Case, inputs

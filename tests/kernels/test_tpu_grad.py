@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 
-from kernels_pallas.frontier_attention import blocks, reference, tpu, tpu_grad
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention import blocks, reference
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.tpu import gradient as tpu_grad
+from kernels_pallas.frontier_attention.tpu import kernel as tpu
 from tests.kernels import test_gradients
 from tests.kernels.cases import Case, inputs
 

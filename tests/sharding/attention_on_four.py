@@ -16,7 +16,8 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import mtjax.models.attention  # noqa: E402
-from kernels_pallas.frontier_attention import choice, frontier_attention  # noqa: E402
+from kernels_pallas.frontier_attention import dispatch as choice
+from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
 from mtjax import frontier, sharding  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.attention import roles_of, sharded_attention  # noqa: E402
@@ -227,7 +228,7 @@ def kernel() -> dict[str, float]:
   """The TPU kernel on each device's part, interpreted as HLO: under shard_map the TPU's own
   interpreter stands still in JAX 0.10.
   """
-  from kernels_pallas.frontier_attention import tpu
+  from kernels_pallas.frontier_attention.tpu import kernel as tpu
 
   out = {}
   for name, split in (("rows and heads", Split()), ("slots and heads", LONG_ROWS)):

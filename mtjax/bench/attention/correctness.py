@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kernels_pallas.frontier_attention import choice, frontier_attention
+from kernels_pallas.frontier_attention import dispatch as choice
+from kernels_pallas.frontier_attention import frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import float64 as law
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.kernels import Shape

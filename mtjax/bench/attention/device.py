@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from kernels_pallas.frontier_attention import choice
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention import dispatch as choice
+from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import (
   limits as device_limits,
 )

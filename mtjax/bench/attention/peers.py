@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from kernels_pallas.frontier_attention import frontier_attention, visible
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import flex as flex_peer
 from mtjax.bench.attention.clock import seconds_per_call
 from mtjax.bench.attention.correctness import why_not

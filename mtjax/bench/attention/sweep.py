@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from kernels_pallas.frontier_attention import frontier_attention
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.clock import check_fits, memory_limit, seconds_per_call
 from mtjax.bench.attention.correctness import why_not

@@ -4,7 +4,7 @@ import dataclasses
 from importlib import metadata
 from typing import Literal, get_args
 
-from kernels_pallas.frontier_attention.choice import Implementation
+from kernels_pallas.frontier_attention.dispatch import Implementation
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Shape:
   @property
   def keys_of_step(self) -> int:
     """Of the TPU kernel's: a page, or what it takes of a contiguous cache or of fresh entries."""
-    from kernels_pallas.frontier_attention.tpu import Sizes  # Pallas takes long to import
+    from kernels_pallas.frontier_attention.tpu.kernel import Sizes  # Pallas takes long to import
 
     if not self.capacity:
       return min(Sizes().fresh, self.entries)

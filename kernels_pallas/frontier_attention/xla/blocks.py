@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Shaped
 
 from kernels_pallas.frontier_attention import blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries, Work
-from kernels_pallas.frontier_attention.law import Law, masked
+from kernels_pallas.frontier_attention.score import Law, masked
 from kernels_pallas.frontier_attention.softmax import Seen
 from kernels_pallas.frontier_attention.sorting import Order
 

@@ -14,20 +14,15 @@ from jax.experimental.pallas import mosaic_gpu as plgpu
 from jax.sharding import get_abstract_mesh
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import (
-  blocks,
-  cache_blocks,
-  compat,
-  gpu_kernel,
-  softmax,
-  sorting,
-  xla,
-)
+from kernels_pallas.frontier_attention import blocks, cache_blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.gpu_kernel import Shape
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.gpu import compat
+from kernels_pallas.frontier_attention.gpu import kernel as gpu_kernel
+from kernels_pallas.frontier_attention.gpu.kernel import Shape
+from kernels_pallas.frontier_attention.score import Law
 from kernels_pallas.frontier_attention.sorting import Order
+from kernels_pallas.frontier_attention.xla import attention as xla
 
 _CORES = 132  # streaming multiprocessors of an H100 or H200, where another is not at hand
 _SHARED = 232_448 - 4_096  # bytes of a block of threads, less barriers and what aligns buffers

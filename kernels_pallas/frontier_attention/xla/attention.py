@@ -16,15 +16,17 @@ from jaxtyping import Array, Float, Int
 from kernels_pallas.frontier_attention import (
   blocks,
   cache_blocks,
-  choice,
   reference,
   softmax,
-  xla_blocks,
+)
+from kernels_pallas.frontier_attention import (
+  dispatch as choice,
 )
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.law import Law, masked
+from kernels_pallas.frontier_attention.score import Law, masked
 from kernels_pallas.frontier_attention.softmax import Partial, Seen
+from kernels_pallas.frontier_attention.xla import blocks as xla_blocks
 
 # On a CPU an iteration costs as much as reading 100 KiB or so: blocks are no smaller, and a small
 # cache that is nearly full is read at once, with scores for all its slots.

@@ -13,8 +13,8 @@ from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
-from kernels_pallas.frontier_attention import compat
-from kernels_pallas.frontier_attention.law import Law
+from kernels_pallas.frontier_attention.gpu import compat
+from kernels_pallas.frontier_attention.score import Law
 
 _LOG2E = math.log2(math.e)
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that nothing seen subtracts no inf

@@ -15,20 +15,22 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float, Int
 
-from kernels_pallas.frontier_attention import (
-  blocks,
-  cache_blocks,
-  sorting,
-  tpu_grad,
-  tpu_tiles,
-  tpu_work,
-  xla,
-)
+from kernels_pallas.frontier_attention import blocks, cache_blocks, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.law import Law
-from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes
-from kernels_pallas.frontier_attention.tpu_work import Steps
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.tpu import (
+  gradient as tpu_grad,
+)
+from kernels_pallas.frontier_attention.tpu import (
+  tiles as tpu_tiles,
+)
+from kernels_pallas.frontier_attention.tpu import (
+  work as tpu_work,
+)
+from kernels_pallas.frontier_attention.tpu.tiles import Shape, Sizes
+from kernels_pallas.frontier_attention.tpu.work import Steps
+from kernels_pallas.frontier_attention.xla import attention as xla
 
 __all__ = ["Sizes", "attend", "run"]
 

@@ -5,8 +5,8 @@ from typing import Literal, NamedTuple
 import jax
 from jax.sharding import AxisType, get_abstract_mesh
 
-from kernels_pallas.frontier_attention import tpu_tiles
 from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 
 Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "gpu_interpret"]
 

@@ -16,11 +16,13 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 from jaxtyping import Array, Float
 
-from kernels_pallas.frontier_attention import blocks, softmax, sorting, tpu_tiles, tpu_work
+from kernels_pallas.frontier_attention import blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
-from kernels_pallas.frontier_attention.law import Law
-from kernels_pallas.frontier_attention.tpu_tiles import Shape, Sizes
-from kernels_pallas.frontier_attention.tpu_work import Pairs
+from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
+from kernels_pallas.frontier_attention.tpu import work as tpu_work
+from kernels_pallas.frontier_attention.tpu.tiles import Shape, Sizes
+from kernels_pallas.frontier_attention.tpu.work import Pairs
 
 # Of the 16 MiB that a kernel gets; `_heads` does not count everything.
 _BYTES = 10 << 20

@@ -1,0 +1,1 @@
+"""The TPU back-end (Pallas, Mosaic)."""

@@ -1,0 +1,1 @@
+"""The XLA back-end: blocks of ordinary operations, for every platform."""

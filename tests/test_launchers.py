@@ -273,7 +273,7 @@ MISTAKES = {
     "unknown systems ['vllm']",
   ),
   "chip": (
-    ("experiments.kernel_table", "--chips=v5e,z80"),
+    ("docs.make.kernel_table", "--chips=v5e,z80"),
     "unknown chip 'z80'; there are: v4, v5e",
   ),
   "workdir": (

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.methods import README, with_table
+from docs.make.methods import README, with_table
 from mtjax.anysubset.filling.names import METHODS as FILLING
 from mtjax.anysubset.filling.names import method_named
 from mtjax.registry.methods import METHODS
@@ -15,7 +15,7 @@ ROOT = Path(README).parent
 
 def test_the_readme_shows_the_table():
   text = README.read_text(encoding="utf-8")
-  assert text == with_table(text), "run `python -m experiments.methods` and commit README.md"
+  assert text == with_table(text), "run `python -m docs.make.methods` and commit README.md"
 
 
 @pytest.mark.parametrize("name", METHODS)

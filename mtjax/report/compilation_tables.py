@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from mtjax.bench.compile import CHIPS, MESHES, Compiled, versions
 from mtjax.report.speed_tables import Cells
 
-COMMAND = "python -m experiments.kernel_table --output=docs/kernel_table.md"
+COMMAND = "python -m docs.make.kernel_table --output=docs/kernel_table.md"
 _INTRODUCTION = """# Kernels as compiled
 
 Made by `{command}` in the environment of `make test-aot`,

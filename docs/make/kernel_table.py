@@ -1,7 +1,7 @@
-"""Attention compiled for chips that are not here: python -m experiments.kernel_table
+"""Attention compiled for chips that are not here: python -m docs.make.kernel_table
 
-python -m experiments.kernel_table --output=docs/kernel_table.md
-python -m experiments.kernel_table --chips=v5e,v6e
+python -m docs.make.kernel_table --output=docs/kernel_table.md
+python -m docs.make.kernel_table --chips=v5e,v6e
 
 All shapes of the table for TPUs and for CUDA: the kernel's instructions, registers, memory on the
 chip and temporary memory, as the compilers say. Needs the extra `aot` (make test-aot) but no chip;

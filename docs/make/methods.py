@@ -1,4 +1,4 @@
-"""Writes the method table into README.md: python -m experiments.methods"""
+"""Writes the method table into README.md: python -m docs.make.methods"""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from mtjax import launch
 from mtjax.registry import methods
 
 README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN = "<!-- methods: made by `python -m experiments.methods`; a test compares -->\n"
+BEGIN = "<!-- methods: made by `python -m docs.make.methods`; a test compares -->\n"
 END = "<!-- end of methods -->"
 
 

@@ -1,4 +1,4 @@
-"""A picture of the blocks that attention skips: python -m experiments.plot_masks --output=masks.png
+"""A picture of the blocks that attention skips: python -m docs.make.plot_masks --output=masks.png
 
 Above the masks as their entries stand, below in the order of their stamps, as they are computed.
 """

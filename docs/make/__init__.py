@@ -1,0 +1,1 @@
+"""Makers of generated pages and pictures: python -m docs.make.<name>."""

@@ -61,7 +61,7 @@ lint: $(DEV)
 	@$(BIN) -m ty check --python $(VENV)
 
 bench: $(DEV) $(ORACLES)
-	@$(BIN) -m experiments.benchmark $(ARGS)
+	@$(BIN) -m experiments.bench.autoregressive $(ARGS)
 
 parity: $(DEV) $(ORACLES)
 	@$(BIN) -m experiments.parity $(ARGS)

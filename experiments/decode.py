@@ -11,10 +11,10 @@ import json
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
+from mtjax.cli import flags as launch
+from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.decode.audit import audited
 from mtjax.pretrained import load_pretrained, weights_for_decoding
-from mtjax.prompts import formatted, read_prompts
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.methods import check_method

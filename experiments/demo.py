@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.decode import ar
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.build import run_settings

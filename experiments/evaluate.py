@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments import evaluate_infilling, evaluate_orders
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _MODEL = flags.DEFINE_string("model", None, "Bundled model, folder or id; default: target.")
 _WEIGHTS = flags.DEFINE_enum("weights", "stored", ["stored", "int8"], "As in decoding.")

@@ -19,7 +19,7 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
 DATA = flags.DEFINE_string("data", None, "The task's file.")

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.evaluate_infilling import row_length
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _RATE = flags.DEFINE_float("rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0)
 _COUNT = flags.DEFINE_integer("count", 32, "With --orders: rows of a text.", lower_bound=1)

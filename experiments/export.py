@@ -6,7 +6,7 @@ that experiments/decode.py, transformers and others open: config.json, safetenso
 
 from absl import flags
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the training run.")
 _OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")

@@ -16,7 +16,7 @@ from absl import flags
 from rich.console import Console
 from rich.live import Live
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.registry import counters
 
 # --help shows the module's text.

@@ -17,7 +17,7 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _TEXT = flags.DEFINE_multi_string("text", [], "Text as name=source; may be given several times.")
 _TARGET = flags.DEFINE_string("target", "target", "Target: bundled model, folder or hub id.")

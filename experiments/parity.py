@@ -10,7 +10,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.evaluate import parity
 
 _FAMILIES = flags.DEFINE_list("families", list(parity.CASES), "Which families.")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _NAME = flags.DEFINE_string("name", None, "Of the dataset: a-z, 0-9 and _.")
 _SPLIT = flags.DEFINE_multi_string("split", [], "name=source; may be given several times.")

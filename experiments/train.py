@@ -6,8 +6,8 @@ mistake in the command or a workdir that is in use, 42 ended by SIGTERM with eve
 
 from absl import flags
 
-from experiments import early_sigterm  # noqa: F401 - first: it takes effect when imported
-from mtjax import launch
+from mtjax.cli import early_sigterm  # noqa: F401 - first: it takes effect when imported
+from mtjax.cli import flags as launch
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where checkpoints and metrics.jsonl go.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _SOURCE = flags.DEFINE_multi_string(
   "source", [], "Text (see mtjax/data/sources/read.py); repeatable."

@@ -17,7 +17,7 @@ from pathlib import Path
 from absl import flags
 from rich.progress import track
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.data import TrainBatches
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.sampling.logits import Sampling

@@ -4,7 +4,7 @@ import pytest
 from absl import flags
 from ml_collections import ConfigDict
 
-from mtjax.config_file import ConfigError, ConfigFile, lacks_field
+from mtjax.cli.config_file import ConfigError, ConfigFile, lacks_field
 from tests.test_launchers import launch
 
 HEAD = "from ml_collections import ConfigDict\n"

@@ -125,7 +125,7 @@ def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
   file, out = tmp_path / "text.txt", tmp_path / "figures.json"
   file.write_text("one two three four five six seven eight nine ten " * 20)
   code, shown, errors = launch(
-    "experiments.bench_infill", f"--model={folder}", f"--text=words=file:{file}", "--size=15",
+    "experiments.bench.infill", f"--model={folder}", f"--text=words=file:{file}", "--size=15",
     "--count=1", "--repeats=2", "--ways=sequential,self2,authors5,confidence2", f"--output={out}",
   )  # fmt: skip
   assert code == 0, errors

@@ -12,7 +12,7 @@ import pytest
 from absl import flags
 
 from mtjax import checkpoints
-from mtjax import launch as launch_lib
+from mtjax.cli import flags as launch_lib
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -269,7 +269,7 @@ MISTAKES = {
     "'a.txt' is not name=source",
   ),
   "system": (
-    ("experiments.benchmark", "--model=FOLDER", "--systems=vllm"),
+    ("experiments.bench.autoregressive", "--model=FOLDER", "--systems=vllm"),
     "unknown systems ['vllm']",
   ),
   "chip": (

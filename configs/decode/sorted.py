@@ -2,7 +2,7 @@
 
 python -m experiments.decode --config=configs/decode/sorted.py --prompt="Once upon a time"
 
-One such draft serves every target of its vocabulary: experiments/bench_sorted.py compares it with
+One such draft serves every target of its vocabulary: experiments/bench/sorted.py compares it with
 drafts of a fixed depth and with a draft for each target.
 """
 

@@ -13,8 +13,8 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
 from mtjax.bench.compile import CHIPS, MESHES, table
+from mtjax.cli import flags as launch
 from mtjax.report.compilation_tables import document, tables
 
 _CHIPS = flags.DEFINE_list("chips", [*CHIPS, *MESHES], "Which chips.")

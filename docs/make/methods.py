@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.registry import methods
 
 README = Path(__file__).resolve().parent.parent / "README.md"

@@ -5,8 +5,8 @@ Above the masks as their entries stand, below in the order of their stamps, as t
 
 from absl import flags
 
-from mtjax import launch
 from mtjax.bench.attention.kernels import MASKS, Shape, frontier_of
+from mtjax.cli import flags as launch
 from mtjax.report.mask_pictures import blocks_picture
 
 _MASKS = flags.DEFINE_list("masks", list(MASKS), "Which.")

@@ -5,6 +5,7 @@ import io
 
 import pytest
 
+from mtjax.cli.prompts import read_prompts
 from mtjax.data.sources.read import documents
 from mtjax.data.sources.source import Source
 from mtjax.data.sources.text_files import (
@@ -15,7 +16,6 @@ from mtjax.data.sources.text_files import (
   whole_text,
 )
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
-from mtjax.prompts import read_prompts
 
 MARK = b"\xef\xbb\xbf"
 HALF = rb'{"prompt": "smile \ud83d", "text": "smile \ud83d"}'

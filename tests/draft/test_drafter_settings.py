@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from configs.decode import auto, drafter
-from experiments.method_names import config_of
+from mtjax.cli.method_names import config_of
 from mtjax.draft import Jacobi, PromptLookup, Recycling
 from mtjax.registry import drafters
 from mtjax.registry.drafters import DRAFTERS, Entry, of_settings, settings

@@ -10,7 +10,7 @@ from absl.flags import FLAGS
 from absl.testing import flagsaver
 
 from configs.decode import drafter
-from experiments import bench_speculative
+from experiments.bench import speculative as bench_speculative
 from mtjax import checkpoints
 from mtjax.bench import speculative as speculative_benchmark
 from mtjax.bench import workers as benchmark

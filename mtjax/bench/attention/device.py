@@ -1,4 +1,4 @@
-"""What `experiments/bench_device.py` does: a plan, and a report that grows part by part."""
+"""What `experiments/bench/device.py` does: a plan, and a report that grows part by part."""
 
 import dataclasses
 from collections.abc import Callable, Iterator

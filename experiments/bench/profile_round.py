@@ -1,7 +1,7 @@
-"""Where the time of a speculative round goes: python -m experiments.profile_round
+"""Where the time of a speculative round goes: python -m experiments.bench.profile_round
 
-python -m experiments.profile_round --methods=lookup,trie,draft_tree --nodes=32 --output=run.json
-python -m experiments.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
+python -m experiments.bench.profile_round --methods=lookup,trie,draft_tree --nodes=32 --output=run.json
+python -m experiments.bench.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
 
 The bundled target with 32 nodes a round, or one of random weights. "outside" is the share of the
 round that neither network takes: by difference, each network by itself; by difference to drafter
@@ -19,9 +19,10 @@ import jax
 from absl import flags
 from rich.console import Console
 
-from experiments.method_names import config_of
-from mtjax import checkpoints, launch
+from mtjax import checkpoints
 from mtjax.bench.profile import profile_round, with_nodes
+from mtjax.cli import flags as launch
+from mtjax.cli.method_names import config_of
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding

@@ -1,4 +1,4 @@
-"""Decoding speed against other systems on the same weights: python -m experiments.benchmark
+"""Decoding speed against other systems on the same weights: python -m experiments.bench.autoregressive
 
 The model is exported once in the transformers format; every system runs in a process of its own,
 pinned to the same cores, in interleaved rounds. Rates are medians with quartiles; ratios are to
@@ -13,9 +13,10 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import checkpoints, launch
+from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
 from mtjax.bench.workers import Row, compare, named
+from mtjax.cli import flags as launch
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained

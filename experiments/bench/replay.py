@@ -1,4 +1,4 @@
-"""Tokens per forward of retrieval drafters on given text, no model: python -m experiments.replay
+"""Tokens per forward of retrieval drafters on given text, no model: python -m experiments.bench.replay
 
 --text is name=source (see mtjax/data/sources/read.py), several times. Of --count documents the first
 half is the prompt and what follows is what a target would write; the others warm the stores. A
@@ -6,7 +6,7 @@ target that writes other text than these accepts less, or more where it repeats 
 
 Four public sets (DATA is the developer data set):
 
-python -m experiments.replay \
+python -m experiments.bench.replay \
   --text="toolcall=file:DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}" \
   --text="pycode=file:DATA/pycode/*.jsonl.gz#text_key={text}" \
   --text="specbench=file:DATA/specbench/*.jsonl.gz#text_key={turns}" \
@@ -20,7 +20,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
 _TOKENIZER = flags.DEFINE_string("tokenizer", "target", "Bundled model, folder or hub id.")

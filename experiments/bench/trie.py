@@ -1,4 +1,4 @@
-"""What Lookahead's trie gains from requests before (2312.12728): python -m experiments.bench_trie
+"""What Lookahead's trie gains from requests before (2312.12728): python -m experiments.bench.trie
 
 Tokens per forward of texts that the store does not learn, after 0, 1,000, ... warm-up requests, for
 the three retrievals of the paper (hier, par, one). Sets of DATA, the developer data set:
@@ -8,7 +8,7 @@ the three retrievals of the paper (hier, par, one). Sets of DATA, the developer 
   rag    greedy outputs of the bundled target: warm-up on passages of Wikipedia, measured on the
          retrieval subset of Spec-Bench. --outputs keeps what it wrote; the same command goes on.
 
-python -m experiments.bench_trie --data=DATA --outputs=outputs --output=results/trie_warmup.json
+python -m experiments.bench.trie --data=DATA --outputs=outputs --output=results/trie_warmup.json
 
 The figures in results/trie_warmup.json are of 28 November 2026, from one run a set (two CPU cores,
 some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests and
@@ -27,9 +27,9 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import launch
 from mtjax.bench import trie_requests
 from mtjax.bench.trie_warmup import curves, fall
+from mtjax.cli import flags as launch
 from mtjax.draft import TrieSettings, TrieStore
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 
@@ -118,7 +118,7 @@ def run() -> None:
   if _OUTPUT.value is not None:
     record = dict(
       date=date.today().isoformat(),
-      command=" ".join(["python -m experiments.bench_trie", *_given()]),
+      command=" ".join(["python -m experiments.bench.trie", *_given()]),
       hardware=f"{platform.machine()} processor; the figures do not depend on it",
       size=_SIZE.value,
       tree_nodes=_TREE_NODES.value,

@@ -1,6 +1,6 @@
 r"""Ways of filling blanks, side by side, one text at a time.
 
-python -m experiments.bench_infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
+python -m experiments.bench.infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
 
 --ways: sequential; self: ASSD (2504.20456); bonus: with one more token after a window that was
 accepted whole; fused: one pass a round; once: one pass a round, all drafts of the first one; ngram:
@@ -14,13 +14,13 @@ the pass that reads the given tokens, which all ways have in common.
 
 The table in README.md (DATA is the developer data set):
 
-python -m experiments.bench_infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
+python -m experiments.bench.infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
 
 and the one of a wider model:
 
-python -m experiments.bench_infill --count=8 --repeats=3 --mlp_dim=24000 --rate=0.15 \
+python -m experiments.bench.infill --count=8 --repeats=3 --mlp_dim=24000 --rate=0.15 \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" --weights=stored,float32,plain \
   --ways=sequential,self4,bonus4,bonus8,fused2,once4
 """
@@ -34,7 +34,7 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _CODE = flags.DEFINE_multi_string("code", [], "Files of humaneval_infilling.")

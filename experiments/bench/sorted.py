@@ -1,11 +1,11 @@
-"""One sorted draft for several targets (2407.01955): python -m experiments.bench_sorted
+"""One sorted draft for several targets (2407.01955): python -m experiments.bench.sorted
 
 Against the same network left after a fixed number of layers, and a draft of its own for every
 target. A model is a bundled one, a folder or a hub id; NAME:int8 decodes it with int8 weights,
 which is another target. Batch 1; medians over interleaved rounds; memory is that of the drafts'
 weights for all targets together, as they are decoded.
 
-python -m experiments.bench_sorted --targets=target,target:int8 --sorted=models/sorted \
+python -m experiments.bench.sorted --targets=target,target:int8 --sorted=models/sorted \
   --separate=draft,draft:int8 --data=DATA --sets=specbench,gsm8k --temperature=1
 """
 
@@ -16,8 +16,8 @@ from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from mtjax import launch
 from mtjax.bench.shared_draft import Counted, candidates, figures, measure
+from mtjax.cli import flags as launch
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import Sorted
 from mtjax.evaluate.sets import prompts as prompt_sets

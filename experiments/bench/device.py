@@ -1,6 +1,6 @@
 """Attention on an accelerator: is it right, how near to its limits, beside what others offer.
 
-python -m experiments.bench_device --output=device.json --plot=device.png
+python -m experiments.bench.device --output=device.json --plot=device.png
 
 Four parts: `correctness` of every implementation that works here against float64 numpy;
 `bandwidth` reached over rows, slots and entries, and `entries`, one layer over its T, beside the
@@ -14,9 +14,9 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
 from mtjax.bench.attention import device as device_benchmark
 from mtjax.bench.attention.device import PARTS, Plan
+from mtjax.cli import flags as launch
 from mtjax.report import device_pictures, device_tables
 
 _PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")

@@ -1,6 +1,6 @@
-"""Attention over frontiers, time and memory: python -m experiments.bench_kernels
+"""Attention over frontiers, time and memory: python -m experiments.bench.kernels
 
-python -m experiments.bench_kernels --parts=training --output=run.json --plot=run.png
+python -m experiments.bench.kernels --parts=training --output=run.json --plot=run.png
 
 Implementations of frontier attention and jax.nn's attention with an explicit mask, on the same
 inputs, in interleaved rounds. Decoding: T fresh entries over a cache, half full unless --filled
@@ -15,8 +15,8 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax import launch
 from mtjax.bench.attention.kernels import MASKS, SYSTEMS, Shape, compare
+from mtjax.cli import flags as launch
 from mtjax.report.kernel_tables import figure, tables
 
 _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")

@@ -1,6 +1,6 @@
 """Speculative decoding against plain decoding and transformers, on public prompts, batch 1.
 
-python -m experiments.bench_speculative --data=DATA \
+python -m experiments.bench.speculative --data=DATA \
   --sets=specbench,pycode,toolcall,gsm8k,humaneval --prompts=16 --tokens=128 --temperatures=0,1 \
   --threads=1 --rounds=5 --output=run.json
 
@@ -17,13 +17,13 @@ import tempfile
 from absl import flags
 from rich.console import Console
 
-from experiments.method_names import config_of
-from mtjax import launch
 from mtjax.bench.speculative import PromptSet, compare_sets
 from mtjax.bench.systems import TRANSFORMERS, System
 from mtjax.bench.systems.exported import export
 from mtjax.bench.targets import PLAIN
 from mtjax.bench.workers import named
+from mtjax.cli import flags as launch
+from mtjax.cli.method_names import config_of
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.registry.methods import METHODS
 from mtjax.report.speed_tables import speed_tables

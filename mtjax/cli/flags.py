@@ -11,7 +11,7 @@ from typing import NoReturn
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from mtjax.config_file import ConfigFile, lacks_field
+from mtjax.cli.config_file import ConfigFile, lacks_field
 
 USAGE_EXIT = 2
 

@@ -1,7 +1,7 @@
 """Weights read per second by panel_matmul and by XLA, beside the memory bandwidth.
 
-  taskset -c 0   python -m experiments.bench_native
-  taskset -c 0,1 python -m experiments.bench_native --dtypes=int8 --rows=1,8
+  taskset -c 0   python -m experiments.bench.native
+  taskset -c 0,1 python -m experiments.bench.native --dtypes=int8 --rows=1,8
 
 Each figure is one jitted while_loop over as many different weights as make up the model's size, so
 that caches behave as in decoding, all on huge pages; GB/s counts each weight once per product. Both
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from mtjax import launch
+from mtjax.cli import flags as launch
 from mtjax.native import build, matmul
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.native.memory import on_huge_pages

@@ -1,0 +1,1 @@
+"""What launchers share: flags, files of prompts, errors of one line."""

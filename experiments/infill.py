@@ -4,8 +4,8 @@ r"""Fills blanks: python -m experiments.infill --text="The cat ___ on the mat." 
 likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
 colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
 draws which position was filled when; --output keeps everything. --method=confidence decides the
---window surest positions a pass, which is another law (see mtjax.anysubset.filling.confidence); the others
-keep the model's joint law.
+--window surest positions a pass, which is another law (see mtjax.anysubset.filling.confidence); the
+others keep the model's joint law.
 """
 
 import dataclasses

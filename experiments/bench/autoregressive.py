@@ -1,4 +1,6 @@
-"""Decoding speed against other systems on the same weights: python -m experiments.bench.autoregressive
+"""Decoding speed against other systems on the same weights.
+
+    python -m experiments.bench.autoregressive
 
 The model is exported once in the transformers format; every system runs in a process of its own,
 pinned to the same cores, in interleaved rounds. Rates are medians with quartiles; ratios are to

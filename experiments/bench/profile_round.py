@@ -1,6 +1,6 @@
 """Where the time of a speculative round goes: python -m experiments.bench.profile_round
 
-python -m experiments.bench.profile_round --methods=lookup,trie,draft_tree --nodes=32 --output=run.json
+python -m experiments.bench.profile_round --methods=lookup,trie --nodes=32 --output=run.json
 python -m experiments.bench.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
 
 The bundled target with 32 nodes a round, or one of random weights. "outside" is the share of the

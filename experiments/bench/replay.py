@@ -1,4 +1,6 @@
-"""Tokens per forward of retrieval drafters on given text, no model: python -m experiments.bench.replay
+"""Tokens per forward of retrieval drafters on given text, without a model.
+
+    python -m experiments.bench.replay
 
 --text is name=source (see mtjax/data/sources/read.py), several times. Of --count documents the first
 half is the prompt and what follows is what a target would write; the others warm the stores. A

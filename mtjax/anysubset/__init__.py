@@ -2,10 +2,10 @@
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
 from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import (
   ContextNGram,
   DraftOnce,
-  FillMethod,
   Fused,
   SelfDraft,
   Sequential,

@@ -10,7 +10,6 @@ from jaxtyping import Float, PRNGKeyArray
 
 from mtjax.anysubset import (
   Canvas,
-  Confidence,
   Filled,
   FillMethod,
   SelfDraft,
@@ -48,7 +47,7 @@ def infill(
   text: str,
   *,
   lengths: Lengths,
-  method: FillMethod | Confidence = SelfDraft(),
+  method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
 ) -> Infilling:
@@ -58,7 +57,7 @@ def infill(
   (4, (2, 3, 5)). All combinations are then filled, and the one is taken whose mean log-likelihood
   a token is highest, over the blanks and up to 32 given tokens behind each, from left to right
   given the rest: what follows a blank of the wrong length is unlikely. `method`, `sampling` and
-  `key` are those of `mtjax.anysubset.filling.run`.
+  `key` are those of `mtjax.anysubset.fill`.
 
   Raises ValueError, before compilation, for a text without a blank, a mask token in what is given,
   lengths that are no lengths of its blanks, more than 64 combinations, a text that with its blanks
@@ -76,7 +75,7 @@ def stream_infill(
   text: str,
   *,
   lengths: Lengths,
-  method: FillMethod | Confidence = SelfDraft(),
+  method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
 ) -> Iterator[Infilling]:

@@ -7,15 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mtjax.anysubset import (
-  Confidence,
-  FillMethod,
-  Sequential,
-  fill,
-  log_likelihood,
-  make_canvas,
-  stream,
-)
+from mtjax.anysubset import FillMethod, Sequential, fill, log_likelihood, make_canvas, stream
 from mtjax.anysubset.blanks import Blanked
 from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
@@ -62,7 +54,7 @@ def measure(
   model: Model,
   params: Params,
   problems: Problems,
-  ways: Mapping[str, FillMethod | Confidence | Uncached],
+  ways: Mapping[str, FillMethod | Uncached],
   *,
   temperature: float,
   repeats: int,

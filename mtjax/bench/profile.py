@@ -27,6 +27,7 @@ from mtjax.decode.generation import prefill
 from mtjax.decode.speculative import Decision, Speculative, emitted_tokens
 from mtjax.draft import Context, Round
 from mtjax.models import Model, Params
+from mtjax.rounds import run
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.logits import Sampling
@@ -143,9 +144,13 @@ def _start(model, params, method, method_params, prompt, sampling, key) -> _Star
     draft, _ = method.drafter.propose(method_params, kept.drafter, _context(request, state))
     decision = method.decide(model, params, request, state, draft)
     step = functools.partial(method.step, model, params, method_params, request)
-    return state, draft, decision, rounds.run(step, state, ROUNDS).replace(method=None)
+    return state, draft, decision, run.loop(step, _active, state, ROUNDS).replace(method=None)
 
   return _Start(request, *first(params, method_params, request))
+
+
+def _active(state: DecodeState):
+  return state.active
 
 
 def _context(request: Request, state: DecodeState) -> Context:

@@ -1,11 +1,9 @@
 """Generation: prefill, then rounds of propose, forward, accept, commit in one XLA program."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
@@ -13,7 +11,7 @@ from jaxtyping import PRNGKeyArray, PyTree
 from mtjax.arguments import integer
 from mtjax.decode.method import Autoregressive, Method, emit_next
 from mtjax.models import Model, Params, check_causal
-from mtjax.rounds import state as rounds
+from mtjax.rounds import run
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
@@ -58,26 +56,27 @@ def prefill(
   return emit_next(state, request, logits)
 
 
-def _begin(model, method, params, method_params, request, prompt, length, *, capacity, room):
-  state = prefill(model, params, request, prompt, length, capacity=capacity, room=room)
-  kept = method.start(method_params, prompt, length, capacity=capacity, room=room)
-  return state.replace(method=kept)
+@dataclasses.dataclass(frozen=True)
+class _Decoding:
+  """A `rounds.Program`. Inputs: (params, method's params, request, prompt [B, P], length [B])."""
 
+  model: Model
+  method: Method
+  capacity: int
+  room: int
 
-def _go_on(model, method, params, method_params, request, state, most):
-  step = functools.partial(method.step, model, params, method_params, request)
-  return rounds.run(step, state, most)
+  def begin(self, inputs) -> DecodeState:
+    params, method_params, request, prompt, length = inputs
+    sizes = dict(capacity=self.capacity, room=self.room)
+    state = prefill(self.model, params, request, prompt, length, **sizes)
+    return state.replace(method=self.method.start(method_params, prompt, length, **sizes))
 
+  def round(self, inputs, state: DecodeState) -> DecodeState:
+    params, method_params, request, *_ = inputs
+    return self.method.step(self.model, params, method_params, request, state)
 
-_STATIC = ("model", "method", "capacity", "room")
-_start = jax.jit(_begin, static_argnames=_STATIC)
-_continue = jax.jit(_go_on, static_argnames=("model", "method"), donate_argnames=("state",))
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _generate(model, method, params, method_params, request, *prompts, capacity, room):
-  arrays = (model, method, params, method_params, request)
-  return _go_on(*arrays, _begin(*arrays, *prompts, capacity=capacity, room=room), None)
+  def active(self, inputs, state: DecodeState):
+    return state.active
 
 
 def generate(
@@ -95,24 +94,21 @@ def generate(
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
-  `method`: how several tokens come of a round (see `mtjax.decode.speculative`), with its parameters.
+  `method`: how several tokens come of a round (see `mtjax.decode.speculative`), with its
+  parameters.
   `key`: a seed or key, folded with the row index, or a [B] array of keys, one a row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
-  Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change within
-  one without compiling again.
+  Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change
+  within one without compiling again.
 
-  Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no prompt, an
-  empty prompt, prompts that are no token ids, ids outside the vocabulary, max_tokens < 1, prompt +
-  max_tokens beyond the model's positions, settings out of their range, and a method that cannot
-  decode this model.
+  Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
+  prompt, an empty prompt, prompts that are no token ids, ids outside the vocabulary,
+  max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of their range,
+  and a method that cannot decode this model.
   """
   method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
-  arrays = (params, method_params, *job.arrays)
-  clock = Stopwatch()
-  with clock.running():
-    state = _generate(model, method, *arrays, capacity=job.capacity, room=job.room)
-    state = jax.block_until_ready(state)
+  state, clock = run.run(job.program(model, method), (params, method_params, *job.arrays))
   return _collect(method, job, state, clock)
 
 
@@ -142,24 +138,16 @@ def stream(
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   method.check(model)
   job = _prepare(model, prompts, **{**defaults, **settings})
-  return _stream(model, method, (params, method_params), job, every, on_finish)
+  states = run.stream(job.program(model, method), (params, method_params, *job.arrays), every=every)
+  return _stream(states, method, job, on_finish)
 
 
-def _stream(model, method, params, job, every, on_finish):
-  clock = Stopwatch()  # stands still while the caller does something else
-  with clock.running():
-    state = _start(model, method, *params, *job.arrays, capacity=job.capacity, room=job.room)
-    jax.block_until_ready(state.count)
+def _stream(states, method, job, on_finish):
   shown = np.zeros(job.batch, int)
-  while True:
-    tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
+  for state, clock in states:  # noqa: B007, the last ones are collected
+    tokens, count = np.asarray(state.tokens), np.array(state.count)
     yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
-    shown = count.copy()
-    if np.all(finish != Finish.RUNNING):
-      break
-    with clock.running():
-      state = _continue(model, method, *params, job.arrays[0], state, every)
-      jax.block_until_ready(state.count)
+    shown = count
   if on_finish is not None:
     on_finish(_collect(method, job, state, clock))
 
@@ -176,6 +164,9 @@ class _Job:
   @property
   def batch(self) -> int:
     return len(self.lengths)
+
+  def program(self, model: Model, method: Method) -> _Decoding:
+    return _Decoding(model, method, self.capacity, self.room)
 
 
 def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:

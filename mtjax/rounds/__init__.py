@@ -1,12 +1,6 @@
 """What every generation loop shares: prompts, state, stop strings, sizes, the loop itself."""
 
-from mtjax.rounds.run import run
+from mtjax.rounds.run import Program
 from mtjax.rounds.state import DecodeState, Finish, Request, emit
 
-__all__ = [
-  "DecodeState",
-  "Finish",
-  "Request",
-  "emit",
-  "run",
-]
+__all__ = ["DecodeState", "Finish", "Program", "Request", "emit"]

@@ -1,8 +1,8 @@
 """Every draw that filling can make, with its probability: the law of a method, coins not tossed.
 
-The states of all possible histories are one batch. Where `mtjax.anysubset.filling.step` draws or verifies,
-each row becomes one row an outcome, with the verifier's own probabilities of outcomes; all else is
-the library's code, jitted, in float64.
+The states of all possible histories are one batch. Where `mtjax.anysubset.filling.step` draws or
+verifies, each row becomes one row an outcome, with the verifier's own probabilities of outcomes;
+all else is the library's code, jitted, in float64.
 """
 
 import functools

@@ -10,8 +10,10 @@ import pytest
 from mtjax import frontier as F
 from mtjax.decode import generation as decode
 from mtjax.decode.generation import generate, stream
+from mtjax.decode.method import Autoregressive
 from mtjax.models import Model, XLNetConfig
 from mtjax.rounds import prefill
+from mtjax.rounds import run as run_lib
 from mtjax.rounds import state as rounds
 from mtjax.rounds.size_buckets import SIZES, bucket
 from mtjax.rounds.stop_strings import StopStrings
@@ -109,11 +111,11 @@ def test_chunked_prefill_equals_one_prefill(causal, monkeypatch):
 def test_no_compilation_inside_a_bucket(causal):
   model, params, _ = causal
   generate(model, params, [[1] * 20, [2] * 18], max_tokens=20)
-  before = decode._generate._cache_size()
+  before = run_lib.whole._cache_size()
   generate(model, params, [[1] * 24, [2]], max_tokens=[24, 17])
-  assert decode._generate._cache_size() == before
+  assert run_lib.whole._cache_size() == before
   generate(model, params, [[1] * 25, [2]], max_tokens=20)
-  assert decode._generate._cache_size() == before + 1, "the count could not see a compilation"
+  assert run_lib.whole._cache_size() == before + 1, "the count could not see a compilation"
 
 
 def test_values_of_sampling_settings_cost_no_compilation(causal):
@@ -122,9 +124,9 @@ def test_values_of_sampling_settings_cost_no_compilation(causal):
     generate(
       model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=temperature), key=seed
     )
-    before = decode._generate._cache_size()
+    before = run_lib.whole._cache_size()
   generate(model, params, PROMPTS, max_tokens=8, sampling=Sampling(temperature=0.9), key=5)
-  assert decode._generate._cache_size() == before
+  assert run_lib.whole._cache_size() == before
 
 
 def test_a_model_of_any_order_is_refused(causal):
@@ -142,9 +144,11 @@ def test_a_model_of_any_order_is_refused(causal):
 def test_finished_rows_are_frozen(causal):
   model, params, _ = causal
   job = decode._prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
-  arrays = (model, decode.Autoregressive(), params, None)
-  state = decode._start(*arrays, *job.arrays, capacity=job.capacity, room=job.room)
-  after = decode._continue(*arrays, job.arrays[0], jax.tree.map(jnp.copy, state), 3)
+  program, inputs = job.program(model, Autoregressive()), (params, None, *job.arrays)
+  state, unfinished = run_lib.begin(program, inputs)
+  assert unfinished
+  after, unfinished = run_lib.go_on(program, inputs, state, 3)
+  assert unfinished
   np.testing.assert_array_equal(after.count, [1, 4, 1])
   np.testing.assert_array_equal(after.cache.length, [3, 9, 1])
   np.testing.assert_array_equal(after.rounds, [0, 3, 0])
@@ -188,12 +192,12 @@ def test_bucket_limits():
 )
 def test_refusals_come_before_compilation(causal, arguments, message):
   model, params, _ = causal
-  before = decode._generate._cache_size()
+  before = run_lib.whole._cache_size()
   with pytest.raises(ValueError, match=message):
     generate(model, params, **arguments)
   with pytest.raises(ValueError, match=message):
     stream(model, params, **arguments)
-  assert decode._generate._cache_size() == before
+  assert run_lib.whole._cache_size() == before
 
 
 @pytest.mark.parametrize("batch", [1, 3])
@@ -201,9 +205,9 @@ def test_the_cache_is_committed_in_place(causal, batch):
   """A copy of the cache in every round would make long contexts slow."""
   model, params, _ = causal
   job = decode._prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
-  sizes = dict(capacity=job.capacity, room=job.room)
-  arrays = (model, decode.Autoregressive(), params, None, *job.arrays)
-  program = decode._generate.lower(*arrays, **sizes).compile().as_text()
+  inputs = (params, None, *job.arrays)
+  lowered = run_lib.whole.lower(job.program(model, Autoregressive()), inputs)
+  program = lowered.compile().as_text()
   loops = program[: program.index("\nENTRY")]
   cache = f"f32[{batch},2,{job.capacity},8]"
   assert cache in loops, "the test no longer knows the cache's shape"

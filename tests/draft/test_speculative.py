@@ -10,6 +10,7 @@ from mtjax.decode.generation import generate, stream
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.registry.drafters import DRAFTERS
+from mtjax.rounds import run
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
 from tests.devices import on
@@ -52,9 +53,9 @@ def test_text_is_that_of_decoding_without_drafts_token_by_token(plain, name, set
 def test_a_tpu_may_have_more_slots_than_are_asked_for(name):
   """For its kernel; no shape may depend on there being as many."""
   row, job = ROWS[name], decode._prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
-  arrays = TARGET, Speculative(row.drafter), PARAMS, row.params, *job.arrays
+  decoding = job.program(TARGET, Speculative(row.drafter))
   with on("TPU v5 lite"):
-    program = decode._generate.trace(*arrays, capacity=job.capacity, room=job.room)
+    program = run.whole.trace(decoding, (PARAMS, row.params, *job.arrays))
   assert "3,1,128,8]" in str(program.jaxpr), "the test no longer knows the cache's shape"
 
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
 import mtjax.models.attention  # noqa: E402
-from kernels_pallas.frontier_attention import dispatch as choice
+from kernels_pallas.frontier_attention import dispatch as choice  # noqa: E402
 from kernels_pallas.frontier_attention import frontier_attention  # noqa: E402
 from mtjax import frontier, sharding  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402

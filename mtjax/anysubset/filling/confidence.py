@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.filling.state import FillState, Problem, given_contents
+from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Model, Params
 from mtjax.sampling.categorical import best_tokens
 from mtjax.sampling.logits import draw, process
@@ -60,12 +61,22 @@ class Confidence:
   criterion: str = "max_probability"  # one of CRITERIA
   per_pass: int = 1
   exactness = Exactness.APPROXIMATE
+  decides_order = True
 
   def __post_init__(self):
     if self.criterion not in CRITERIA:
       raise ValueError(f"criterion {self.criterion!r} is not one of {', '.join(CRITERIA)}")
     if self.per_pass < 1:
       raise ValueError(f"per_pass must be at least 1, got {self.per_pass}")
+
+  def check(self, config):
+    check_two_streams(config, type(self).__name__)
+
+  def start(self, model, params, problem):
+    return start(model, params, self, problem)
+
+  def step(self, model, params, problem, state):
+    return turn(model, params, self, problem, state)
 
 
 def start(

@@ -1,48 +1,46 @@
 """How the entries of a canvas are decided: sequentially, or several a forward pass, same law."""
 
 import dataclasses
-from typing import Protocol
+import functools
 
-from jaxtyping import Array, Float, Int
+import jax.numpy as jnp
 
+from mtjax.anysubset.filling import single_stream_step
 from mtjax.anysubset.filling.context_ngram import context_bigrams
 from mtjax.anysubset.filling.passes import Phase
-from mtjax.anysubset.filling.state import FillState, Problem
-from mtjax.sampling.logits import process
+from mtjax.anysubset.filling.step import start, turn
+from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
+from mtjax.rounds.run import loop
+from mtjax.sampling.logits import draw, process
 from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
 
 
-class FillMethod(Protocol):
-  """The phases of a round, and where drafts come from. Frozen and hashable: static.
+class _Phased:
+  """Rounds made of phases, on models of two streams; one that no row needs any more is skipped."""
 
-  `draft_law` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
-  """
+  decides_order = False
 
-  @property
-  def first(self) -> Phase:
-    """Of the pass that reads the given entries."""
-    ...
+  def check(self, config):
+    check_two_streams(config, type(self).__name__)
 
-  @property
-  def round(self) -> tuple[Phase, ...]:
-    """The passes of every later round."""
-    ...
+  def start(self, model, params, problem):
+    def choose(laws, place):
+      del place
+      return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
-  @property
-  def verifier(self) -> str: ...
+    return start(model, params, self, problem, choose)
 
-  @property
-  def exactness(self) -> Exactness: ...
-
-  def draft_law(
-    self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
-  ) -> Float[Array, "B V"]:
-    """Logits (processed) of the law that the draft after the J drafted ones is drawn from."""
-    ...
+  def step(self, model, params, problem, state):
+    state = turn(model, params, self, problem, state, self.round[0])
+    for phase in self.round[1:]:
+      step = functools.partial(turn, model, params, self, problem, phase=phase)
+      # A loop of at most one turn: a conditional would copy the cache.
+      state = loop(step, lambda state: state.active(problem), state, 1)
+    return state
 
 
-class _Kept:
+class _Kept(_Phased):
   """Drafts are drawn from laws of an earlier pass, each independent of the others."""
 
   def draft_law(self, problem, state, drafted, vocab):
@@ -82,12 +80,28 @@ class _Windowed(_Verified):
 
 @dataclasses.dataclass(frozen=True)
 class Sequential(_Kept):
-  """One entry a forward pass, each from its own conditional: the law of the others."""
+  """One entry a forward pass, each from its own conditional: the law of the others.
+
+  The only method for models of a single stream, too.
+  """
 
   first = Phase(0, 0)
   round = (Phase(0, 0),)
   verifier = "chain"
   exactness = Exactness.LOSSLESS
+
+  def check(self, config):
+    pass  # fills with every model
+
+  def start(self, model, params, problem):
+    if is_single_stream(model.config):
+      return single_stream_step.start(model, params, problem)
+    return super().start(model, params, problem)
+
+  def step(self, model, params, problem, state):
+    if is_single_stream(model.config):
+      return single_stream_step.turn(model, params, problem, state)
+    return super().step(model, params, problem, state)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +173,7 @@ class DraftOnce(_Kept, _Windowed):
 
 
 @dataclasses.dataclass(frozen=True)
-class ContextNGram(_Windowed):
+class ContextNGram(_Phased, _Windowed):
   """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
 
   See `context_bigrams` for the law. Every pass decides one entry at least.

@@ -1,10 +1,10 @@
 """Ways of filling by name, for launchers."""
 
 from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import (
   ContextNGram,
   DraftOnce,
-  FillMethod,
   Fused,
   SelfDraft,
   Sequential,
@@ -21,7 +21,7 @@ METHODS = {
 }
 
 
-def method_named(name: str, window: int) -> FillMethod | Confidence:
+def method_named(name: str, window: int) -> FillMethod:
   """One of METHODS. Raises ValueError for another name, and for a window below 1."""
   if name not in METHODS:
     raise ValueError(f"method {name!r} is none of {', '.join(METHODS)}")

@@ -1,7 +1,6 @@
 """Fills the asked entries of canvases: a first pass, then rounds, in one XLA program."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,18 +10,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
-from mtjax.anysubset.filling import confidence
-from mtjax.anysubset.filling import single_stream_step as single_stream_turns
-from mtjax.anysubset.filling.confidence import Confidence
-from mtjax.anysubset.filling.methods import FillMethod, SelfDraft, Sequential
+from mtjax.anysubset.filling.method import FillMethod
+from mtjax.anysubset.filling.methods import SelfDraft
 from mtjax.anysubset.filling.state import FillState, Problem
-from mtjax.anysubset.filling.step import start, turn
 from mtjax.anysubset.orders import asked_in_order, lattice
-from mtjax.anysubset.single_stream import check_start, check_two_streams, is_single_stream
+from mtjax.anysubset.single_stream import check_start
 from mtjax.models import Model, Params
+from mtjax.rounds import run
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import Sampling, draw, row_keys
+from mtjax.sampling.logits import Sampling, row_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +38,7 @@ def fill(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod | Confidence = SelfDraft(),
+  method: FillMethod = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -53,7 +50,8 @@ def fill(
   says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding,
   temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
   key, folded with the row index, or a [B] array of keys. The size, and how many entries are given
-  and asked, are rounded up to those of `mtjax.rounds.size_buckets`: most other blanks cost no compilation.
+  and asked, are rounded up to those of `mtjax.rounds.size_buckets`: most other blanks cost no
+  compilation.
 
   Raises ValueError, before compilation, for a row without an asked entry, given entries that are
   asked too or hold no token, a rank that is no order of the asked entries or beside a method that
@@ -61,9 +59,7 @@ def fill(
   model, whose cache would be wrong.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
-  clock = Stopwatch()
-  with clock.running():
-    state = jax.block_until_ready(_fill(model, method, params, problem))
+  state, clock = run.run(_Filling(model, method), (params, problem))
   return _collect(problem, state, clock, size)
 
 
@@ -72,7 +68,7 @@ def stream(
   params: Params,
   canvas: Canvas,
   *,
-  method: FillMethod | Confidence = SelfDraft(),
+  method: FillMethod = SelfDraft(),
   rank: Int[Array, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: PRNGKeyArray | int = 0,
@@ -82,71 +78,32 @@ def stream(
   Open entries have `when` 0. The same tokens and errors, the errors at once.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
-  return _stream(model, params, method, problem, size)
+  states = run.stream(_Filling(model, method), (params, problem))
+  return (_collect(problem, state, clock, size) for state, clock in states)
 
 
-def _stream(model, params, method, problem, size):
-  clock = Stopwatch()  # stands still while the caller does something else
-  with clock.running():
-    state = jax.block_until_ready(_start(model, method, params, problem))
-  yield _collect(problem, state, clock, size)
-  while bool(jnp.any(state.active(problem))):
-    with clock.running():
-      state = jax.block_until_ready(_round(model, method, params, problem, state))
-    yield _collect(problem, state, clock, size)
+@dataclasses.dataclass(frozen=True)
+class _Filling:
+  """A `rounds.Program`: inputs are (params, problem)."""
 
+  model: Model
+  method: FillMethod
 
-def _begin(model, method, params, problem):
-  if isinstance(method, Confidence):
-    return confidence.start(model, params, method, problem)
-  if is_single_stream(model.config):
-    return single_stream_turns.start(model, params, problem)
+  def begin(self, inputs) -> FillState:
+    return self.method.start(self.model, *inputs)
 
-  def choose(laws, place):
-    del place
-    return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
+  def round(self, inputs, state: FillState) -> FillState:
+    return self.method.step(self.model, *inputs, state)
 
-  return start(model, params, method, problem, choose)
-
-
-def _go_on(model, method, params, problem, state: FillState) -> FillState:
-  """One round; a phase that no row needs any more is skipped."""
-  if isinstance(method, Confidence):
-    return confidence.turn(model, params, method, problem, state)
-  if is_single_stream(model.config):
-    return single_stream_turns.turn(model, params, problem, state)
-  state = turn(model, params, method, problem, state, method.round[0])
-  for phase in method.round[1:]:
-    step = functools.partial(turn, model, params, method, problem, phase=phase)
-    # A loop of at most one turn: a conditional would copy the cache.
-    _, state = jax.lax.while_loop(
-      lambda carry: carry[0] & jnp.any(carry[1].active(problem)),
-      lambda carry, step=step: (jnp.array(False), step(carry[1])),
-      (jnp.array(True), state),
-    )
-  return state
-
-
-_STATIC = ("model", "method")
-_start = jax.jit(_begin, static_argnames=_STATIC)
-_round = jax.jit(_go_on, static_argnames=_STATIC, donate_argnames=("state",))
-
-
-@functools.partial(jax.jit, static_argnames=_STATIC)
-def _fill(model, method, params, problem):
-  return jax.lax.while_loop(
-    lambda state: jnp.any(state.active(problem)),
-    functools.partial(_go_on, model, method, params, problem),
-    _begin(model, method, params, problem),
-  )
+  def active(self, inputs, state: FillState):
+    return state.active(inputs[1])
 
 
 def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
   """Checks, and sizes rounded up; the size that the canvas had."""
-  if isinstance(method, Confidence) and rank is not None:
-    raise ValueError("Confidence decides on the order as it fills: give no rank")
-  if not isinstance(method, Sequential):
-    check_two_streams(model.config, type(method).__name__)
+  if method.decides_order and rank is not None:
+    raise ValueError(f"{type(method).__name__} decides on the order as it fills: give no rank")
+  method.check(model.config)
   check_start(model.config, canvas)
   vocab = model.config.vocab_size
   given, asked = np.asarray(canvas.given), np.asarray(canvas.asked)

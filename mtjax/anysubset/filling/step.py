@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mtjax.anysubset.filling.methods import FillMethod
+from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import (
   Pass,
   Phase,
@@ -34,7 +34,7 @@ Choose = Callable[[Float[Array, "B J V"], int], Int[Array, "B J"]]
 
 
 def draft_window(
-  method: FillMethod, problem: Problem, state: FillState, phase: Phase, vocab: int, choose: Choose
+  method: Windowed, problem: Problem, state: FillState, phase: Phase, vocab: int, choose: Choose
 ) -> tuple[Int[Array, "B K"], jax.Array | None]:
   """`phase.drafts` drafts and the laws they were drawn from: `choose(logits, place)` draws some.
 
@@ -98,7 +98,7 @@ def take(
 
 
 def start(
-  model: Model, params: Params, method: FillMethod, problem: Problem, choose: Choose
+  model: Model, params: Params, method: Windowed, problem: Problem, choose: Choose
 ) -> FillState:
   """Reads and commits the given entries, and decides the first asked one of each row."""
   canvas, phase = problem.canvas, method.first
@@ -131,7 +131,7 @@ def start(
 def turn(
   model: Model,
   params: Params,
-  method: FillMethod,
+  method: Windowed,
   problem: Problem,
   state: FillState,
   phase: Phase,

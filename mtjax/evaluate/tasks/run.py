@@ -34,14 +34,14 @@ class Filler:
   """How blanks are filled. Of it the likelihood of the reference depends on the order alone."""
 
   order: str = "lattice"
-  method: FillMethod | Confidence = SelfDraft()
+  method: FillMethod = SelfDraft()
   temperature: float = 0.0
   seed: int = 0
 
   def __post_init__(self):
     if self.order not in ORDERS:
       raise ValueError(f"order {self.order!r} is not one of {', '.join(ORDERS)}")
-    if isinstance(self.method, Confidence) and self.order not in CRITERIA:
+    if self.method.decides_order and self.order not in CRITERIA:
       raise ValueError(
         f"confidence decides on the order: give one of {', '.join(CRITERIA)}, not {self.order!r}"
       )
@@ -51,12 +51,13 @@ class Filler:
     return self.order in CRITERIA
 
   @property
-  def way(self) -> FillMethod | Confidence:
+  def way(self) -> FillMethod:
     """`method`, or in an order of the model's confidence that, as many a pass as it says."""
     if not self.decides_order:
       return self.method
-    per_pass = self.method.per_pass if isinstance(self.method, Confidence) else 1
-    return Confidence(self.order, per_pass)
+    if self.method.decides_order:
+      return dataclasses.replace(self.method, criterion=self.order)
+    return Confidence(self.order)
 
 
 def check_model(model: TextModel, task: str) -> None:

@@ -1,0 +1,67 @@
+"""What every way of filling a canvas provides."""
+
+from typing import Any, Protocol
+
+from jaxtyping import Array, Float, Int
+
+from mtjax.anysubset.filling.passes import Phase
+from mtjax.anysubset.filling.state import FillState, Problem
+from mtjax.models import Model, Params
+from mtjax.types import Exactness
+
+
+class FillMethod(Protocol):
+  """How the entries of a canvas are decided. Frozen and hashable: static in the one program.
+
+  `start` and `step` are traced; neither compiles anything of its own.
+  """
+
+  @property
+  def decides_order(self) -> bool:
+    """Whether the method decides the order as it fills; otherwise it is given one."""
+    ...
+
+  @property
+  def exactness(self) -> Exactness:
+    """What is kept of the model's joint distribution in the given order."""
+    ...
+
+  def check(self, config: Any) -> None:
+    """Raises ValueError, before anything is compiled, for a model that it cannot fill with."""
+    ...
+
+  def start(self, model: Model, params: Params, problem: Problem) -> FillState:
+    """Returns the state after the first pass: context committed, the first entries decided."""
+    ...
+
+  def step(self, model: Model, params: Params, problem: Problem, state: FillState) -> FillState:
+    """Returns the state after one round, which decides at least one entry of every active row."""
+    ...
+
+
+class Windowed(Protocol):
+  """A method whose rounds are `Phase`s of `mtjax.anysubset.filling.step`: what those need of it.
+
+  `draft_law` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
+  """
+
+  @property
+  def first(self) -> Phase:
+    """Of the pass that reads the given entries."""
+    ...
+
+  @property
+  def round(self) -> tuple[Phase, ...]:
+    """The passes of every later round."""
+    ...
+
+  @property
+  def verifier(self) -> str:
+    """The name of the rule in `mtjax.verify.VERIFIERS` that keeps drafts."""
+    ...
+
+  def draft_law(
+    self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
+  ) -> Float[Array, "B V"]:
+    """Logits (processed) of the law that the draft after the J drafted ones is drawn from."""
+    ...

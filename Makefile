@@ -30,7 +30,7 @@ PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 # are compiled as users compile. Newer versions do not know the second flag.
 QUICK ?= --xla_backend_optimization_level=0 \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
-SHORT ?= $(wildcard tests/test_layout.py tests/core tests/kernels)
+SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/kernels)
 
 .PHONY: demo test test-slow test-latest test-aot aot lint bench parity clean check-python
 .DEFAULT_GOAL := test

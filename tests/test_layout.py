@@ -1,136 +1,91 @@
-"""The shape of the source: who imports whom, what is heavy, deprecated or packaged."""
+"""The layout of the house: which file may stand where, and who may import whom.
+
+The rules are those of CONTRIBUTING.md, "Layout"; each has a test that plants a violation.
+"""
 
 import ast
-import functools
-import subprocess
-import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-import setuptools
 
-ROOT = Path(__file__).resolve().parent.parent
-CODE = ("mtjax", "kernels_pallas", "configs", "experiments", "tests", "colab")
+from tests.source import CODE, ROOT, imported, modules, sources, within
 
-# README, "How it is built". A module may import its own layer and the ones below; one that is not
-# listed belongs to the layer of decode, train, evaluate and report.
-LAYERS = (
-  ("types", "arguments", "buckets", "native", "choice"),
-  (
-    "models",
-    "trees",
-    "cache",
-    "frontier",
-    "attention",
-    "sharding",
-    "sampling",
-    "stopping",
-    "rounds",
-    "prefill",
-    "stopwatch",
-  ),
-  ("draft", "verify", "anysubset", "diffusion", "tuning"),
+# From the bottom to the top. What stands on one line may import its own package and those of the
+# lines above it; every package and every file of the root has its line.
+ORDER = (
+  "arguments",
+  "types",
+  "native",
+  "sampling",
+  "sharding",
+  "cache",
+  "frontier",
+  "models",
+  "trees",
+  "rounds",
+  "draft",
+  "verify",
+  "decode",
+  "data",
+  "text",
+  "anysubset",
+  "checkpoints",
+  "pretrained",
+  "registry",
+  "evaluate",
+  "train",
+  "bench",
+  "report",
+  "cli",
 )
-LIBRARY = len(LAYERS)
-
-HEAVY = (
-  "tensorflow_datasets",
-  "tensorflow",
-  "grain",
-  "torch",
-  "transformers",
-  "matplotlib",
-  "orbax",
+ROOT_FILES = (
+  "__init__",
+  "arguments",
+  "cache",
+  "frontier",
+  "pretrained",
+  "sharding",
+  "text",
+  "types",
 )
-
-DEPRECATED = {
-  "jax.experimental.shard_map": "jax.shard_map",
-  "jax.experimental.pjit": "jax.jit",
-  "jax.experimental.maps": "jax.make_mesh",
-  "jax.pmap": "jax.jit with shardings",
-  "jax.pjit": "jax.jit",
-  "jax.xmap": "jax.shard_map",
-  "jax.tree_map": "jax.tree.map",
-  "jax.tree_util.tree_map": "jax.tree.map",
-  "jax.tree_util.tree_leaves": "jax.tree.leaves",
-  "jax.tree_util.tree_flatten": "jax.tree.flatten",
-  "jax.random.PRNGKey": "jax.random.key",
-  "jax.core.Primitive": "jax.extend.core.Primitive",
-  "jax.interpreters.xla": "jax.extend",
-  "jax.experimental.pallas.triton": "jax.experimental.pallas.mosaic_gpu",
-  "jax.experimental.pallas.core_map": "pl.kernel",
-  "jax.experimental.pallas.load": "ref[...]",
-  "jax.experimental.pallas.store": "ref[...] = x",
-  "jax.experimental.pallas.dot": "jnp.dot",
-  "jax.experimental.pallas.tpu.TPUCompilerParams": "pltpu.CompilerParams",
-  "jax.experimental.host_callback": "jax.experimental.io_callback",
-  "flax.optim": "optax",
-  "flax.training.checkpoints": "orbax.checkpoint",
-}
+ENGINE = ("rounds", "draft", "verify", "decode", "anysubset")
+MEASURING = ("evaluate", "bench", "report")
+MAX_FILES = 14  # in a folder; the 15th makes a subfolder
+MAX_LINES = 400
+# Configs are records: one a method, side by side.
+RECORDS = ("configs", "tests")
 
 
-@functools.cache
-def sources() -> dict[Path, ast.Module]:
-  """Every Python file of the project, parsed, by path relative to the root."""
-  files = [f for folder in CODE for f in sorted((ROOT / folder).rglob("*.py"))]
-  return {
-    f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8"), filename=str(f)) for f in files
-  }
+def package(module: str) -> str:
+  """The part of `mtjax.<part>...` that has a line in ORDER."""
+  return module.removeprefix("mtjax").removeprefix(".").split(".")[0]
 
 
-def imported(path: Path, tree: ast.Module) -> dict[str, int]:
-  """Absolute names of what a file imports, anywhere in it, with the line."""
-  names = {}
+def mentioned(tree: ast.Module) -> dict[str, int]:
+  """Strings that name a module of the project: `importlib` and `python -m` import by them."""
+  found = {}
   for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      names |= {alias.name: node.lineno for alias in node.names}
-    elif isinstance(node, ast.ImportFrom):
-      base = node.module or ""
-      if node.level:
-        base = ".".join([*path.parts[: -node.level], *filter(None, [node.module])])
-      names |= {f"{base}.{alias.name}": node.lineno for alias in node.names}
-  return names
-
-
-def used(path: Path, tree: ast.Module) -> dict[str, int]:
-  """Full dotted names that a file imports or reaches through an imported alias, with the line."""
-  names, aliases = imported(path, tree), {}
-  for node in ast.walk(tree):
-    if isinstance(node, ast.Import):
-      for alias in node.names:
-        first = alias.name.split(".")[0]
-        aliases[alias.asname or first] = alias.name if alias.asname else first
-    elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-      aliases |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
-  for node in ast.walk(tree):
-    parts, inner = [], node
-    while isinstance(inner, ast.Attribute):
-      parts.append(inner.attr)
-      inner = inner.value
-    if parts and isinstance(inner, ast.Name) and inner.id in aliases:
-      names[".".join([aliases[inner.id], *reversed(parts)])] = node.lineno
-  return names
-
-
-def within(name: str, prefix: str) -> bool:
-  return name == prefix or name.startswith(prefix + ".")
-
-
-def layer(module: str) -> int:
-  """Layer of `mtjax.<name>...`; higher layers may import lower ones, all but the root package."""
-  name = module.removeprefix("mtjax").removeprefix(".").split(".")[0]
-  return next((i for i, names in enumerate(LAYERS) if name in names), LIBRARY)
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+      first, *rest = node.value.split(".")
+      if first in CODE and rest and all(part.isidentifier() for part in rest):
+        found[node.value] = node.lineno
+  return found
 
 
 def upward(path: Path, tree: ast.Module) -> list[str]:
-  """The imports of one file of the library that do not point down."""
+  """The imports of one file of the library that do not point down, and packages without a line."""
   found = []
-  for name, line in imported(path, tree).items():
+  own = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+  rank = {name: i for i, name in enumerate(ORDER)}
+  if path.parts[0] == "mtjax" and own != "mtjax" and package(own) not in rank:
+    return [f"{path} is in no package that ORDER names"]
+  for name, line in (imported(path, tree) | mentioned(tree)).items():
     if path.parts[0] == "kernels_pallas":
       wrong = within(name, "mtjax")
-    elif within(name, "mtjax"):
-      own = ".".join(path.with_suffix("").parts)
-      wrong = own != "mtjax.__init__" and layer(name) > layer(own)
+    elif within(name, "mtjax") and own != "mtjax":
+      wrong = rank.get(package(name), len(rank)) > rank[package(own)]
     else:
       wrong = False
     if wrong or name.split(".")[0] in ("experiments", "configs", "tests"):
@@ -138,24 +93,82 @@ def upward(path: Path, tree: ast.Module) -> list[str]:
   return found
 
 
-def deprecated(path: Path, tree: ast.Module) -> list[str]:
+def measuring(path: Path, tree: ast.Module) -> list[str]:
+  """Imports of what measures and shows, by what is measured."""
+  if path.parts[0] != "mtjax" or path.parts[1] not in ENGINE:
+    return []
   return [
-    f"{path}:{line} uses {name}; use {better}"
-    for name, line in used(path, tree).items()
-    for old, better in DEPRECATED.items()
-    if within(name, old)
+    f"{path}:{line} imports {name}"
+    for name, line in (imported(path, tree) | mentioned(tree)).items()
+    if within(name, "mtjax") and package(name) in MEASURING
   ]
 
 
-def test_linen_is_imported_only_by_the_models():
-  found = [
-    f"{path}:{line}"
-    for path, tree in sources().items()
-    if path.parts[:2] != ("mtjax", "models")
-    for name, line in used(path, tree).items()
-    if within(name, "flax.linen")
-  ]
-  assert not found, f"call the model's pure forward instead of using linen in {found}"
+def edges(files: dict[Path, ast.Module]) -> dict[str, set[str]]:
+  """Which module of the library imports which, anywhere in it."""
+  known = set(modules())
+  out = {}
+  for path, tree in files.items():
+    own = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    names = (n if n in known else n.rpartition(".")[0] for n in imported(path, tree))
+    out[own] = {name for name in names if name in known and name != own}
+  return out
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+  """Modules that import each other, by way of others or not: one line a circle."""
+  found, done, path = [], set(), []
+
+  def visit(module):
+    if module in path:
+      found.append(" -> ".join([*path[path.index(module) :], module]))
+    elif module not in done:
+      path.append(module)
+      for other in sorted(graph.get(module, ())):
+        visit(other)
+      done.add(path.pop())
+
+  for module in sorted(graph):
+    visit(module)
+  return found
+
+
+def crowded(paths: Sequence[Path]) -> list[str]:
+  """Folders of code with more files than MAX_FILES."""
+  count = Counter(path.parent for path in paths if path.parts[0] not in RECORDS)
+  return [f"{folder} holds {n} files" for folder, n in count.items() if n > MAX_FILES]
+
+
+def closed(path: Path, tree: ast.Module) -> list[str]:
+  """Where the engine asks what a method is, instead of asking the method.
+
+  `isinstance` of a method or drafter, and `getattr` of a member that its Protocol may have.
+  """
+  found = []
+  if path.parts[0] != "mtjax" or path.parts[1] not in ENGINE:
+    return found
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
+      subject = ast.unparse(node.args[0]).split(".")[-1]
+      asks = node.func.id == "isinstance" or (
+        node.func.id == "getattr" and len(node.args) == 3  # a default: it may be missing
+      )
+      if asks and subject in ("method", "drafter", "verifier", "objective"):
+        if node.func.id == "isinstance" and ast.unparse(node.args[1]) == "str":
+          continue  # a name or the thing itself
+        found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+  return found
+
+
+def twice(files: dict[Path, ast.Module]) -> list[str]:
+  """Public classes of the library that share a name."""
+  where = defaultdict(list)
+  for path, tree in files.items():
+    if path.parts[0] in ("mtjax", "kernels_pallas"):
+      for node in tree.body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+          where[node.name].append(str(path))
+  return [f"{name}: {', '.join(paths)}" for name, paths in where.items() if len(paths) > 1]
 
 
 def test_dependencies_point_down():
@@ -165,11 +178,51 @@ def test_dependencies_point_down():
     if path.parts[0] in ("mtjax", "kernels_pallas")
     for line in upward(path, tree)
   ]
-  assert not found, "move what is shared to the lower layer:\n" + "\n".join(found)
+  assert not found, "move what is shared to the lower package:\n" + "\n".join(found)
 
 
-def test_nothing_deprecated_is_used():
-  found = [line for path, tree in sources().items() for line in deprecated(path, tree)]
+def test_the_root_holds_the_nouns_of_the_engine_and_nothing_else():
+  found = sorted(path.stem for path in sources() if path.parent == Path("mtjax"))
+  assert found == sorted(ROOT_FILES), "the rest goes into a package"
+
+
+def test_every_package_has_a_line_and_every_line_a_package():
+  found = {package(name) for name in modules() if within(name, "mtjax") and name != "mtjax"}
+  assert found == set(ORDER)
+
+
+def test_no_folder_is_crowded():
+  found = crowded(list(sources()))
+  assert not found, "make a subfolder:\n" + "\n".join(found)
+
+
+def test_no_file_is_long():
+  found = [
+    f"{path}: {lines} lines"
+    for path in sources()
+    if (lines := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > MAX_LINES
+  ]
+  assert not found, "one file, one idea:\n" + "\n".join(found)
+
+
+def test_imports_run_in_no_circle():
+  files = {p: t for p, t in sources().items() if p.parts[0] in ("mtjax", "kernels_pallas")}
+  found = circles(edges(files))
+  assert not found, "\n".join(found)
+
+
+def test_what_is_measured_does_not_know_what_measures():
+  found = [line for path, tree in sources().items() for line in measuring(path, tree)]
+  assert not found, "\n".join(found)
+
+
+def test_methods_are_asked_and_not_recognised():
+  found = [line for path, tree in sources().items() for line in closed(path, tree)]
+  assert not found, "make it a member of the Protocol:\n" + "\n".join(found)
+
+
+def test_a_public_class_has_a_name_of_its_own():
+  found = twice(sources())
   assert not found, "\n".join(found)
 
 
@@ -178,52 +231,48 @@ def test_nothing_deprecated_is_used():
   [
     ("mtjax/cache.py", "from mtjax.draft import chain"),
     ("mtjax/models/transformer.py", "from ..evaluate import perplexity"),
-    ("mtjax/frontier.py", "import mtjax"),
+    ("mtjax/frontier.py", "import mtjax.models"),
     ("mtjax/models/transformer.py", "def f():\n  import mtjax.train.loop"),
     ("mtjax/report/terminal.py", "from experiments import decode"),
+    ("mtjax/report/comparison.py", 'importlib.import_module("configs.decode.drafter")'),
+    ("mtjax/decode/adaptive.py", 'run("mtjax.bench.systems")'),
+    ("mtjax/tuning/planner.py", "import numpy"),
+    ("mtjax/stray.py", "import numpy"),
     ("kernels_pallas/frontier_attention/api.py", "from mtjax import types"),
   ],
 )
-def test_the_layer_check_sees(path, code):
+def test_the_order_check_sees(path, code):
   assert upward(Path(path), ast.parse(code))
 
 
-@pytest.mark.parametrize(
-  "code",
-  [
-    "from jax.experimental.shard_map import shard_map",
-    "from jax import pmap",
-    "import jax\njax.tree_map(f, x)",
-    "from jax.experimental import pallas as pl\npl.load(ref, 0)",
-    "import jax.random as r\nr.PRNGKey(0)",
-  ],
-)
-def test_the_deprecation_check_sees(code):
-  assert deprecated(Path("mtjax/x.py"), ast.parse(code))
+def test_the_crowd_check_sees():
+  paths = [Path(f"mtjax/draft/file_{i}.py") for i in range(MAX_FILES)]
+  assert not crowded(paths)
+  assert crowded([*paths, Path("mtjax/draft/one_more.py")])
 
 
-def test_import_is_light():
-  """Text, checkpoints and plots cost seconds to import and are loaded where they are used."""
-  code = "import sys, mtjax, kernels_pallas; print(*sys.modules)"
-  run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-  assert run.returncode == 0, run.stderr
-  heavy = set(HEAVY) & set(run.stdout.split())
-  assert not heavy, f"import {sorted(heavy)} inside the functions that need it"
-
-
-def test_setup_packages_the_library_and_nothing_else(monkeypatch):
-  given = {}
-  monkeypatch.setattr(setuptools, "setup", given.update)
-  monkeypatch.chdir(ROOT)
-  exec(
-    compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"),
-    {"__name__": "__main__", "__file__": str(ROOT / "setup.py")},
-  )
-  folders = {
-    ".".join(f.parent.relative_to(ROOT).parts)
-    for top in ("mtjax", "kernels_pallas")
-    for f in (ROOT / top).rglob("*.py")
+def test_the_circle_check_sees():
+  planted = {
+    Path("mtjax/registry/drafters.py"): ast.parse("def f():\n  from mtjax import pretrained"),
+    Path("mtjax/pretrained.py"): ast.parse("from mtjax.registry import drafters"),
   }
-  assert set(given["packages"]) == folders, "a folder with code has no __init__.py"
-  assert given["python_requires"] == ">=3.11"
-  assert {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot"} <= set(given["extras_require"])
+  assert circles(edges(planted))
+
+
+def test_the_measuring_check_sees():
+  code = ast.parse("def f():\n  from mtjax.bench import repeat")
+  assert measuring(Path("mtjax/decode/adaptive.py"), code)
+  assert not measuring(Path("mtjax/train/loop.py"), code)
+
+
+@pytest.mark.parametrize(
+  "code", ["if isinstance(method, Confidence): ...", 'check = getattr(self.drafter, "check", None)']
+)
+def test_the_method_check_sees(code):
+  assert closed(Path("mtjax/decode/speculative.py"), ast.parse(code))
+
+
+def test_the_name_check_sees():
+  one = {Path("mtjax/types.py"): ast.parse("class Verdict: ...")}
+  assert not twice(one)
+  assert twice(one | {Path("mtjax/bench/repeat.py"): ast.parse("class Verdict: ...")})

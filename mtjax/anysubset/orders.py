@@ -66,7 +66,7 @@ class Order:
 
   Fixed orders are lossless: the text has the model's joint law of that order, exactly. That it is
   the order the model was trained for, no label says. An order that is chosen from what the model
-  says on the way is a method of its own (`mtjax.anysubset.filling.confidence`), and changes the law.
+  says on the way is a method of its own (`mtjax.anysubset.Confidence`), and changes the law.
   """
 
   ranks: Callable[[Canvas, PRNGKeyArray], Int[Array, "B L"]]

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from mtjax.anysubset.filling import single_stream_step
 from mtjax.anysubset.filling.context_ngram import context_bigrams
+from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import Phase
 from mtjax.anysubset.filling.step import start, turn
 from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
@@ -24,14 +25,14 @@ class _Phased:
   def check(self, config):
     check_two_streams(config, type(self).__name__)
 
-  def start(self, model, params, problem):
+  def start(self: Windowed, model, params, problem):
     def choose(laws, place):
       del place
       return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
     return start(model, params, self, problem, choose)
 
-  def step(self, model, params, problem, state):
+  def step(self: Windowed, model, params, problem, state):
     state = turn(model, params, self, problem, state, self.round[0])
     for phase in self.round[1:]:
       step = functools.partial(turn, model, params, self, problem, phase=phase)

@@ -55,9 +55,8 @@ class Filler:
     """`method`, or in an order of the model's confidence that, as many a pass as it says."""
     if not self.decides_order:
       return self.method
-    if self.method.decides_order:
-      return dataclasses.replace(self.method, criterion=self.order)
-    return Confidence(self.order)
+    per_pass = self.method.per_pass if isinstance(self.method, Confidence) else 1
+    return Confidence(self.order, per_pass)
 
 
 def check_model(model: TextModel, task: str) -> None:

@@ -1,7 +1,7 @@
 r"""Scores texts: python -m experiments.evaluate --model=target --text=books=file:valid/*.txt.gz
 
 Prints bits per byte, which compares models of any tokenizer, and perplexity per token, which does
-not. --text is name=source (see mtjax/data/sources/read.py) and may be given several times. A document
+not. --text is name=source (see mtjax.data.sources) and may be given several times. A document
 is read in overlapping rows, so that no token is predicted from less than --context others.
 
 The bundled models' validation parts (DATA is the developer data set):

@@ -4,7 +4,7 @@ python -m experiments.prepare_text --name=plays --data_dir=datasets \
   --split="train=builtin:tinyshakespeare" --split="valid=builtin:tinyshakespeare#split=valid"
 
 Prints the source that opens the first split: for --config.data.sources of experiments/train.py, and
-wherever else a source is taken (mtjax/data/sources/read.py). Another name after split= opens another
+wherever else a source is taken (mtjax.data.sources). Another name after split= opens another
 split. The same command finds what is there already; texts that have changed are another dataset.
 TensorFlow is needed neither to write nor to read. docs/guides/data.md shows it in use.
 """

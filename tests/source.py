@@ -5,7 +5,7 @@ import functools
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-CODE = ("mtjax", "kernels_pallas", "configs", "experiments", "tests", "colab")
+CODE = ("mtjax", "kernels_pallas", "configs", "experiments", "tests", "docs", "colab")
 
 
 @functools.cache

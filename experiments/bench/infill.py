@@ -7,7 +7,7 @@ accepted whole; fused: one pass a round; once: one pass a round, all drafts of t
 ASSD with bigrams of the context; confidence: the surest positions, which is another law; authors:
 ASSD without a cache, all entries in every pass. A number behind one is its window. --code:
 single-line or random-span problems of humaneval_infilling, each with its one blank. --text
-(name=source, several times; see mtjax/data/sources/read.py) at every --rate: rows of that text with as
+(name=source, several times; see mtjax.data.sources) at every --rate: rows of that text with as
 large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
 runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
 the pass that reads the given tokens, which all ways have in common.

@@ -2,7 +2,7 @@
 
     python -m experiments.bench.replay
 
---text is name=source (see mtjax/data/sources/read.py), several times. Of --count documents the first
+--text is name=source (see mtjax.data.sources), several times. Of --count documents the first
 half is the prompt and what follows is what a target would write; the others warm the stores. A
 target that writes other text than these accepts less, or more where it repeats itself.
 

@@ -121,10 +121,9 @@ def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:
 def fixed_shape(drafter: Drafter) -> Topology | None:
   """Returns the shape of all trees of a drafter, or None where it depends on what was sampled.
 
-  A chain may end early, for a reason that lies in the path itself. A drafter of trees of one shape
-  has it as its `topology`.
+  A chain may end early, for a reason that lies in the path itself.
   """
-  return chain(drafter.height) if drafter.breadth == 1 else getattr(drafter, "topology", None)
+  return chain(drafter.height) if drafter.breadth == 1 else drafter.fixed_shape
 
 
 def _row(depth, could, was, name) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import verify
-from mtjax.draft import Context, Drafter, Round, check_draft_model
+from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
@@ -57,10 +57,8 @@ class Speculative:
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is.
 
-  Raises ValueError for a verifier that is not exact for how the drafter drafts; `check` does for a
-  draft model that is not causal, of another vocabulary than the target's, or with fewer positions,
-  and for drafts longer than the target has positions. A drafter may have a `check(target)` of its
-  own.
+  Raises ValueError for a verifier that is not exact for how the drafter drafts; `check` does for
+  drafts longer than the target has positions, and for what the drafter's own `check` refuses.
   """
 
   drafter: Drafter
@@ -73,11 +71,7 @@ class Speculative:
     height, positions = self.drafter.height, model.config.max_position
     if height >= positions:
       raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
-    own, drafts_with = (getattr(self.drafter, name, None) for name in ("check", "model"))
-    if own is not None:
-      own(model)
-    elif drafts_with is not None:
-      check_draft_model(drafts_with, model)
+    self.drafter.check(model)
 
   def start(self, method_params, prompt, length, *, capacity, room):
     none = jnp.zeros((self.drafter.height,), jnp.int32)

@@ -14,13 +14,22 @@ from mtjax.draft.model_free.suffix import SuffixSettings, SuffixStore
 from mtjax.draft.model_free.trie import Trie
 from mtjax.draft.model_free.trie_settings import TrieSettings
 from mtjax.draft.model_free.trie_store import TrieStore
-from mtjax.draft.protocol import Context, Drafter, Round, check_draft_model, draft_keys
+from mtjax.draft.protocol import (
+  Context,
+  Drafter,
+  ForAnyTarget,
+  Round,
+  WithDraftModel,
+  check_draft_model,
+  draft_keys,
+)
 
 __all__ = [
   "BestFirst",
   "Context",
   "CrossVocabulary",
   "Drafter",
+  "ForAnyTarget",
   "GrownTree",
   "InVocabulary",
   "Jacobi",
@@ -36,6 +45,7 @@ __all__ = [
   "Trie",
   "TrieSettings",
   "TrieStore",
+  "WithDraftModel",
   "check_draft_model",
   "draft_keys",
   "in_vocabulary",

@@ -1,5 +1,6 @@
 """What proposes drafts: one Protocol, a file for each of them beside it."""
 
+import dataclasses
 from typing import Protocol
 
 import jax
@@ -10,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from mtjax.cache import KVCache
 from mtjax.models import Model, check_causal
 from mtjax.rounds.state import Request
+from mtjax.trees import Topology
 from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
 
 # Folded into a row's key: drafts must not share randomness with their verification, which uses the
@@ -61,6 +63,15 @@ class Drafter(Protocol):
     """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 
+  @property
+  def fixed_shape(self) -> Topology | None:
+    """The shape of all its trees; None where that depends on what was sampled, or is a chain."""
+    ...
+
+  def check(self, target: Model) -> None:
+    """Raises ValueError, before anything is compiled, for a target that it cannot draft for."""
+    ...
+
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, room: int
   ) -> PyTree:
@@ -74,6 +85,31 @@ class Drafter(Protocol):
   def update(self, state: PyTree, round: Round) -> PyTree:
     """The state after a round. A row that took nothing stays as it was before `propose`."""
     ...
+
+
+class ForAnyTarget:
+  """Base of drafters that draft for every target, in trees of no fixed shape."""
+
+  @property
+  def fixed_shape(self) -> Topology | None:
+    return None
+
+  def check(self, target: Model) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class WithDraftModel:
+  """Base of drafters with a `model` of the target's vocabulary, in trees of no fixed shape."""
+
+  model: Model
+
+  @property
+  def fixed_shape(self) -> Topology | None:
+    return None
+
+  def check(self, target: Model) -> None:
+    check_draft_model(self.model, target)
 
 
 def check_draft_model(draft: Model, target: Model) -> None:

@@ -20,7 +20,7 @@ def counters_table(counters: Mapping[str, Any]) -> Table:
 
 
 def audit_tables(report: Mapping[str, Any]) -> list[Table]:
-  """Returns tables of `mtjax.decode.audit.Audit.report`: what was accepted beside the best possible."""
+  """Returns tables of an `Audit.report` of mtjax.decode: what was accepted beside the bound."""
   paths = _audit_table("drafts accepted per round", "rounds", "bound", report["paths"])
   if report["grown"]:
     paths.caption = "the tree grows with its samples: deeper than 1 the bound is loose"

@@ -52,7 +52,7 @@ class _Verified:
   """As exact as the verifier that keeps drafts."""
 
   @property
-  def exactness(self: FillMethod) -> Exactness:
+  def exactness(self: Windowed) -> Exactness:
     return VERIFIERS[self.verifier].exactness
 
 

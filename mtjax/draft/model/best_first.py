@@ -8,13 +8,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.draft.model.tree_state import TreeState
+from mtjax.draft.protocol import WithDraftModel
 from mtjax.models import Model
 from mtjax.trees.best_first import Candidates
 from mtjax.types import Draft, DraftLaw, LayerKV
 
 
 @dataclasses.dataclass(frozen=True)
-class BestFirst:
+class BestFirst(WithDraftModel):
   """The `size` drafts of largest cumulated probability (EAGLE-2, 2406.16858, sec. 4).
 
   Each of `depth` levels tries the `width` likeliest tokens after each of the `width` best nodes of

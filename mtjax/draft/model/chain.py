@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from mtjax.cache import KVCache
 from mtjax.draft.model.reading import catch_up, read
 from mtjax.draft.model.sampling import draw_draft
-from mtjax.draft.protocol import draft_keys
+from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.draft.text_buffer import Text
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
@@ -28,7 +28,7 @@ class ChainState:
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelChain:
+class ModelChain(WithDraftModel):
   """Up to `length` tokens of the draft model's own law, at the request's temperature and filters.
 
   Speculative decoding of 2211.17192 and 2302.01318: params are the draft model's. Greedy requests

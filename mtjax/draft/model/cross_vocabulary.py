@@ -13,6 +13,7 @@ from mtjax.cache import KVCache
 from mtjax.draft import host
 from mtjax.draft.model.reading import read
 from mtjax.draft.model.reencoding import Translator
+from mtjax.draft.protocol import WithDraftModel
 from mtjax.draft.text_buffer import Text
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK
@@ -32,7 +33,7 @@ class CrossState:
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossVocabulary:
+class CrossVocabulary(WithDraftModel):
   """The draft model's greedy text, in the target's tokens: at most `most` of them.
 
   Universal assisted generation (transformers). Params are the draft model's and the handle of a

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.draft.model.sampling import draw_draft
-from mtjax.draft.protocol import Context, draft_keys
+from mtjax.draft.protocol import Context, WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftLaw
@@ -19,7 +19,7 @@ RunGroup = Callable[[Any, int, Bool[Array, " B"]], tuple[Any, Float[Array, "B V"
 
 
 @dataclasses.dataclass(frozen=True)
-class EarlyExit:
+class EarlyExit(WithDraftModel):
   """A chain of up to `length` tokens, each drawn after as few layers as are sure of it.
 
   Sorted speculative decoding (2407.01955). Layers run in groups that end at `exits`, numbers of

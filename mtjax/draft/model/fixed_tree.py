@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax.draft.model.tree_state import Reading, TreeState, law_logits, warm_rows
-from mtjax.draft.protocol import draft_keys
+from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology
 from mtjax.trees.named import named
@@ -19,7 +19,7 @@ from mtjax.types import Draft, DraftLaw
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelTree:
+class ModelTree(WithDraftModel):
   """A tree of shape `topology` whose siblings are drawn by `law` from the draft model's own law.
 
   Params are the draft model's. The law is at the request's temperature and filters. One pass of
@@ -54,6 +54,10 @@ class ModelTree:
   ) -> "ModelTree":
     """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""
     return cls(model, named(topology), DraftLaw(law))
+
+  @property
+  def fixed_shape(self) -> Topology:
+    return self.topology
 
   @property
   def height(self) -> int:

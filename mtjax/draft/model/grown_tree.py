@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from mtjax.draft.model.tree_state import TreeState, law_logits, warm_rows
-from mtjax.draft.protocol import draft_keys
+from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares
 from mtjax.trees.siblings import likeliest, siblings
@@ -14,7 +14,7 @@ from mtjax.types import Draft, DraftLaw
 
 
 @dataclasses.dataclass(frozen=True)
-class GrownTree:
+class GrownTree(WithDraftModel):
   """DySpec (2410.11744): `size` drafts, each where its estimated acceptance is the largest.
 
   Siblings are drawn without replacement from the draft model's law, at the request's temperature

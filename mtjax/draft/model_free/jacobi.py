@@ -8,6 +8,7 @@ import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Int
 
+from mtjax.draft.protocol import ForAnyTarget
 from mtjax.sampling.categorical import best_token
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw, TokenTree
@@ -25,7 +26,7 @@ class JacobiState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Jacobi:
+class Jacobi(ForAnyTarget):
   """Lookahead decoding (2402.02057), with its W, N and G: `window`, `ngram` and `guesses`.
 
   Candidates: up to G n-grams of the pool that begin with the last token, as one tree. A pool keeps,

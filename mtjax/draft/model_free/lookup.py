@@ -4,13 +4,14 @@ import dataclasses
 
 import jax.numpy as jnp
 
+from mtjax.draft.protocol import ForAnyTarget
 from mtjax.draft.text_buffer import Text
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptLookup:
+class PromptLookup(ForAnyTarget):
   """Copies `length` tokens from behind earlier places that end as the text ends now.
 
   A place is as good as the number of last tokens it repeats, at most `most` and at least `least`;

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
+from mtjax.draft.protocol import ForAnyTarget
 from mtjax.sampling.categorical import best_tokens
 from mtjax.trees import Topology
 from mtjax.types import Draft, DraftLaw
@@ -20,7 +21,7 @@ _RATES = (0.38, 0.09, 0.046, 0.030, 0.023, 0.020, 0.017, 0.012)
 
 
 @dataclasses.dataclass(frozen=True)
-class Recycling:
+class Recycling(ForAnyTarget):
   """A tree of the `candidates` likeliest successors that the target last gave each token.
 
   Token Recycling (2408.08696): a matrix [V, K] of ids. The children of a node are the entries of
@@ -56,6 +57,10 @@ class Recycling:
     most = max(self.topology.rank) + 1
     if most > self.candidates:
       raise ValueError(f"the tree asks for {most} successors, candidates is {self.candidates}")
+
+  @property
+  def fixed_shape(self) -> Topology:
+    return self.topology
 
   @functools.cached_property
   def topology(self) -> Topology:

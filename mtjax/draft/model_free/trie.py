@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax.draft import host
+from mtjax.draft.protocol import ForAnyTarget
 from mtjax.draft.trie_branches import Branches
 from mtjax.types import Draft, DraftLaw, TokenTree
 
@@ -36,7 +37,7 @@ class TrieState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trie:
+class Trie(ForAnyTarget):
   """A tree of `size` nodes, the root among them, that a store retrieves (2312.12728).
 
   Params are the store's handle (`TrieStore(...).handle`): one program serves every store, and rows

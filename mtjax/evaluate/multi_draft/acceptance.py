@@ -130,7 +130,7 @@ def kseq(p: Float[Array, " V"], q: Float[Array, " V"], n: Float[Array, ""]) -> F
 
 
 def greedy_plus_one(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
-  """`mtjax.verify.rules.greedy_plus_one`: the fixed tokens' share of p, and min(p, q~) elsewhere."""
+  """Greedy-plus-one: the fixed tokens' share of p, and min(p, q~) elsewhere."""
   top = jax.lax.top_k(q, n - 1)[1]
   return jnp.sum(p[top]) + jnp.sum(jnp.minimum(p.at[top].set(0), normalise(q.at[top].set(0))))
 

@@ -5,7 +5,7 @@ Above the masks as their entries stand, below in the order of their stamps, as t
 
 from absl import flags
 
-from mtjax.bench.attention.kernels import MASKS, Shape, frontier_of
+from mtjax.bench.attention.kernels import MASKS, AttentionShape, frontier_of
 from mtjax.cli import flags as launch
 from mtjax.report.mask_pictures import blocks_picture
 
@@ -20,7 +20,7 @@ def run() -> None:
   launch.check_picture(_OUTPUT)
   if _ENTRIES.value % _BLOCK.value:
     raise ValueError(f"{_ENTRIES.value} entries are not a multiple of {_BLOCK.value}")
-  frontiers = {name: frontier_of(Shape(name, _ENTRIES.value)) for name in _MASKS.value}
+  frontiers = {name: frontier_of(AttentionShape(name, _ENTRIES.value)) for name in _MASKS.value}
   blocks_picture(frontiers, _BLOCK.value).savefig(_OUTPUT.value, dpi=110)
   print(f"wrote {_OUTPUT.value}")
 

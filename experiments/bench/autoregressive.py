@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
-from mtjax.bench.workers import Row, compare, named
+from mtjax.bench.workers import WorkerRow, compare, named
 from mtjax.cli import flags as launch
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
@@ -44,7 +44,7 @@ def prompts(tokenizer, batch: int) -> list[list[int]]:
   return [ring[row * 7 % len(text) :][: _PROMPT.value] for row in range(batch)]
 
 
-def show(console, rows: list[Row], *, batch: int, threads: int, weights: int) -> list[dict]:
+def show(console, rows: list[WorkerRow], *, batch: int, threads: int, weights: int) -> list[dict]:
   title = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
   table = Table(title=title)
   table.add_column("system", no_wrap=True)

@@ -15,7 +15,7 @@ from absl import flags
 from rich.console import Console
 
 from mtjax.bench.attention import device as device_benchmark
-from mtjax.bench.attention.device import PARTS, Plan
+from mtjax.bench.attention.device import PARTS, DevicePlan
 from mtjax.cli import flags as launch
 from mtjax.report import device_pictures, device_tables
 
@@ -32,7 +32,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file, written again with eve
 _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
-def plan() -> Plan:
+def plan() -> DevicePlan:
   asked = dict(
     implementation=_IMPLEMENTATION.value, page=_PAGE.value, dtype=_DTYPE.value,
     rounds=_ROUNDS.value, rows=_numbers(_ROWS), slots=_numbers(_SLOTS), entries=_numbers(_ENTRIES),
@@ -54,7 +54,7 @@ def run() -> int:
   launch.check_picture(_PLOT)
   asked = plan()
   console = Console(width=None if sys.stdout.isatty() else 170)
-  report = device_benchmark.Report()
+  report = device_benchmark.DeviceReport()
   with console.status("") as status:
     for part, report, ended in device_benchmark.benchmark(asked, status.update):
       if ended:

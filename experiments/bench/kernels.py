@@ -15,7 +15,7 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.attention.kernels import MASKS, SYSTEMS, Shape, compare
+from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, compare
 from mtjax.cli import flags as launch
 from mtjax.report.kernel_tables import figure, tables
 
@@ -36,7 +36,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
 _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
-def shapes() -> list[Shape]:
+def shapes() -> list[AttentionShape]:
   heads = dict(heads=_HEADS.value, kv_heads=_KV_HEADS.value, width=_WIDTH.value)
   common = dict(batch=_BATCH.value, dtype=_DTYPE.value, **heads)
   found = []
@@ -44,12 +44,14 @@ def shapes() -> list[Shape]:
     for entries in map(int, _ENTRIES.value):
       for slots in map(int, _CAPACITIES.value):
         found.append(
-          Shape("tree", entries, capacity=slots, filled=int(slots * _FILLED.value), **common)
+          AttentionShape(
+            "tree", entries, capacity=slots, filled=int(slots * _FILLED.value), **common
+          )
         )
   if "training" in _PARTS.value:
     for mask in _MASKS.value:
       for length in map(int, _LENGTHS.value):
-        found.append(Shape(mask, length, gradient=True, **common))
+        found.append(AttentionShape(mask, length, gradient=True, **common))
   return found
 
 

@@ -73,7 +73,7 @@ def frontier_attention(
   if name == "reference":
     return reference.attend(q, k, v, queries, keys, cache, position, law)
   if name == "xla":
-    sizes = xla.Sizes() if block_sizes is None else xla.Sizes(*block_sizes)
+    sizes = xla.XlaSizes() if block_sizes is None else xla.XlaSizes(*block_sizes)
     return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
   # Pallas takes long to import, and each of these is for other machines.
   if name.startswith("tpu"):
@@ -81,7 +81,7 @@ def frontier_attention(
   else:
     from kernels_pallas.frontier_attention.gpu import call as kernel
 
-  sizes = kernel.Sizes() if block_sizes is None else kernel.Sizes.of(*block_sizes)
+  sizes = kernel.CallSizes() if block_sizes is None else kernel.CallSizes.of(*block_sizes)
   interpret = name.endswith("interpret")
   return kernel.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
 

@@ -10,16 +10,16 @@ from kernels_pallas.frontier_attention import blocks
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 
 
-class Order(NamedTuple):
+class SortedLabels(NamedTuple):
   """Of a row's entries as queries and as keys (`blocks.order_of`); None: they stay as they are."""
 
   queries: Int[Array, "B T"] | None = None
   keys: Int[Array, "B T"] | None = None
 
 
-def of(queries: Queries, keys: Keys) -> tuple[Order, Queries, Keys]:
+def of(queries: Queries, keys: Keys) -> tuple[SortedLabels, Queries, Keys]:
   """Both sides in order."""
-  order = Order(*blocks.order_of(queries, keys))
+  order = SortedLabels(*blocks.order_of(queries, keys))
   return order, blocks.taken(queries, order.queries), blocks.taken(keys, order.keys)
 
 

@@ -28,7 +28,7 @@ class Uncached:
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class InfillRow:
   """One way of filling one set. Rates and times are over all texts, one at a time."""
 
   name: str
@@ -43,11 +43,11 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class InfillReport:
   asked: float  # tokens a text
   nats: float  # -log p a missing token: of the model, whichever way it fills
   first_milliseconds: float  # a text: median of the pass that reads what is given
-  rows: list[Row]
+  rows: list[InfillRow]
 
 
 def measure(
@@ -59,7 +59,7 @@ def measure(
   temperature: float,
   repeats: int,
   progress: Callable[[str], None] = lambda text: None,
-) -> Report:
+) -> InfillReport:
   """Every way fills every text `repeats` times, interleaved, one text at a time.
 
   Compilation is not counted; the first of `ways` is the one that speed is a ratio to. Raises
@@ -99,7 +99,7 @@ def measure(
     exact = [text == problems[i][1] for text, (i, *_) in zip(texts, drawn[name], strict=True)]
     own = nats.reshape(repeats, -1).sum(axis=1) / total
     rows.append(
-      Row(
+      InfillRow(
         name=name,
         forwards=forwards / len(problems),
         tokens_per_forward=total / forwards,
@@ -116,7 +116,7 @@ def measure(
   pairs = [(c, _with(c, tokens)) for c, (_, tokens) in zip(canvases, problems, strict=True)]
   true = sum(_nats(model, params, *pair) for pair in pairs)
   first_milliseconds = float(np.median(reading) / len(problems) * 1e3)
-  return Report(total / len(problems), true / total, first_milliseconds, rows)
+  return InfillReport(total / len(problems), true / total, first_milliseconds, rows)
 
 
 def later(

@@ -39,7 +39,7 @@ class PromptSet:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class SystemResult:
   """One system on one set at one temperature: R timed rounds over P prompts."""
 
   system: str
@@ -67,11 +67,11 @@ class Result:
     emitted = sum(len(tokens) for prompts in self.tokens for tokens in prompts)
     return emitted / sum(n for prompts in self.forwards for n in prompts)
 
-  def speed_up(self, reference: "Result") -> float:
+  def speed_up(self, reference: "SystemResult") -> float:
     """Median over rounds of the ratio in the same round."""
     return median_ratio(self.totals, reference.totals)
 
-  def same_text(self, reference: "Result") -> float:
+  def same_text(self, reference: "SystemResult") -> float:
     """Share of the first round's tokens up to each prompt's first difference."""
     return same_text(reference.tokens[0], self.tokens[0])
 
@@ -86,8 +86,8 @@ def compare_sets(
   threads: int,
   rounds: int,
   progress: Callable[[str], None] = lambda text: None,
-  finished: Callable[[list[Result], dict[str, str]], None] = lambda *found: None,
-) -> tuple[list[Result], dict[str, str]]:
+  finished: Callable[[list[SystemResult], dict[str, str]], None] = lambda *found: None,
+) -> tuple[list[SystemResult], dict[str, str]]:
   """Results of every system that runs, and why the others, or the rest of one, are missing.
 
   All systems emit exactly `tokens` tokens a prompt. Sampled rounds differ in their seed. A system
@@ -124,7 +124,9 @@ def _pass_over(prompt_set: PromptSet, tokens: int, temperature: float):
   return ask
 
 
-def _result(system: str, prompt_set: str, temperature: float, said: list[list[dict]]) -> Result:
+def _result(
+  system: str, prompt_set: str, temperature: float, said: list[list[dict]]
+) -> SystemResult:
   def each(value):
     return [[value(answer) for answer in prompts] for prompts in said]
 
@@ -132,7 +134,7 @@ def _result(system: str, prompt_set: str, temperature: float, said: list[list[di
     # Nothing compiles in a timed round; if something does, it is not the system's speed.
     return answer["seconds"] - (answer["counters"] or {}).get("compile_seconds", 0.0)
 
-  return Result(
+  return SystemResult(
     system,
     prompt_set,
     temperature,
@@ -146,14 +148,14 @@ def _result(system: str, prompt_set: str, temperature: float, said: list[list[di
 class Results:
   """Results of one temperature, by system and set; sets in the order they were run in."""
 
-  def __init__(self, results: Sequence[Result], temperature: float):
+  def __init__(self, results: Sequence[SystemResult], temperature: float):
     own = [result for result in results if result.temperature == temperature]
     self.temperature = temperature
     self.sets = list(dict.fromkeys(result.prompt_set for result in own))
     self.systems = list(dict.fromkeys(result.system for result in own))
     self._found = {(result.system, result.prompt_set): result for result in own}
 
-  def get(self, system: str, prompt_set: str) -> Result | None:
+  def get(self, system: str, prompt_set: str) -> SystemResult | None:
     return self._found.get((system, prompt_set))
 
   def speed_up(self, system: str, reference: str, prompt_set: str) -> float | None:

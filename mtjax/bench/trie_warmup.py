@@ -15,7 +15,7 @@ from mtjax.draft.model_free.trie_store import NgramStore
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class CurvePoint:
   """After `requests` warm-up requests: per measured text its tokens and target forwards."""
 
   requests: int
@@ -40,7 +40,7 @@ class Point:
     return math.sqrt((self.influences**2).sum())
 
 
-def fall(curve: Sequence[Point]) -> tuple[float, float]:
+def fall(curve: Sequence[CurvePoint]) -> tuple[float, float]:
   """The largest (rate before - rate after) / its standard error, as difference and error.
 
   Both points measure the same texts, so the error is that of the paired difference. (0, 0) for a
@@ -64,7 +64,7 @@ def curves(
   *,
   size: int,
   depth: int = 12,
-) -> list[list[Point]]:
+) -> list[list[CurvePoint]]:
   """For each store a point after the first n texts of `warm`, for each n of `at`, which must rise.
 
   The first store is warmed; the others, which may differ in how they choose only, share what it
@@ -73,7 +73,7 @@ def curves(
   """
   if list(at) != sorted(set(at)) or (at and not 0 <= at[0] <= at[-1] <= len(warm)):
     raise ValueError(f"warm-up points must rise from 0 to {len(warm)} at most, got {list(at)}")
-  out: list[list[Point]] = [[] for _ in stores]
+  out: list[list[CurvePoint]] = [[] for _ in stores]
   tokens = tuple(len(text) for _, text in pairs)
   done = 0
   for requests in at:
@@ -82,7 +82,7 @@ def curves(
     for store, points in zip(stores, out, strict=True):
       store.counts = stores[0].counts
       forwards = tuple(count_forwards(store, pair, size=size, depth=depth) for pair in pairs)
-      points.append(Point(requests, store.counts.size, tokens, forwards))
+      points.append(CurvePoint(requests, store.counts.size, tokens, forwards))
   return out
 
 

@@ -15,7 +15,7 @@ _SHOWN = 300  # characters of what a process that ended wrote last
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class WorkerRow:
   """One system on one workload."""
 
   system: str
@@ -142,7 +142,7 @@ def compare(
   threads: int,
   rounds: int,
   progress: Callable[[str], None] = lambda text: None,
-) -> tuple[list[Row], dict[str, str]]:
+) -> tuple[list[WorkerRow], dict[str, str]]:
   """Times greedy decoding of `prompts` (one batch, equal lengths) on each system.
 
   Each system has one warm-up run, then in every round each runs once, in turn. Returns rows and
@@ -166,7 +166,7 @@ def compare(
   for name, times in seconds.items():
     rates = tuple(tokens * len(prompts) / time for time in times)
     ratio = median_ratio(times, seconds[reference])
-    rows.append(Row(name, rates, ratio, same_text(texts[reference], texts[name])))
+    rows.append(WorkerRow(name, rates, ratio, same_text(texts[reference], texts[name])))
   return rows, failed
 
 

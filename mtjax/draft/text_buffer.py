@@ -6,19 +6,21 @@ from jaxtyping import Array, Int
 
 
 @struct.dataclass
-class Text:
+class TextBuffer:
   """Prompt and output of each row."""
 
   token: Int[Array, "B C"]
   length: Int[Array, " B"]
 
   @classmethod
-  def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], room: int) -> "Text":
+  def of_prompt(
+    cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], room: int
+  ) -> "TextBuffer":
     """The prompts, with space for `room` tokens more."""
     return cls(jnp.pad(prompt, ((0, 0), (0, room))), length)
 
-  def append(self, token: Int[Array, "B P"], count: Int[Array, " B"]) -> "Text":
+  def append(self, token: Int[Array, "B P"], count: Int[Array, " B"]) -> "TextBuffer":
     source = jnp.arange(self.token.shape[1]) - self.length[:, None]
     moved = jnp.take_along_axis(token, jnp.clip(source, 0, token.shape[1] - 1), axis=1)
     new = (source >= 0) & (source < count[:, None])
-    return Text(jnp.where(new, moved, self.token), self.length + count)
+    return TextBuffer(jnp.where(new, moved, self.token), self.length + count)

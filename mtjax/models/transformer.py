@@ -118,7 +118,7 @@ class Mlp(nn.Module):
     return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(c), name="down")(h)
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
   config: TransformerConfig
   layer: Layer
 
@@ -184,7 +184,7 @@ class Transformer(nn.Module):
       rope: self._angles(rope, frontier.position)
       for rope in {layer.rope for layer in layers} - {None}
     }
-    block: Any = Block
+    block: Any = TransformerBlock
     more: list[Array] = []
     if c.target_conditioning != "none":
       vector = Embedding(c.max_position, c.dim, dtype, name="target")

@@ -9,7 +9,7 @@ from mtjax.types import Exactness
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class MethodRow:
   """One row of the method table. Paths are relative to the repository."""
 
   title: str
@@ -21,7 +21,7 @@ class Method:
 
 
 METHODS = {
-  "ar": Method(
+  "ar": MethodRow(
     title="autoregressive",
     paper="-",
     exactness=Exactness.LOSSLESS,
@@ -29,7 +29,7 @@ METHODS = {
     config="configs/decode/ar.py",
     test="tests/core/test_law.py",
   ),
-  "auto": Method(
+  "auto": MethodRow(
     title="speculates while it pays",
     paper="-",
     exactness=Exactness.LOSSLESS,
@@ -37,7 +37,7 @@ METHODS = {
     config="configs/decode/auto.py",
     test="tests/draft/test_adaptive.py",
   ),
-  "lookup": Method(
+  "lookup": MethodRow(
     title="prompt lookup",
     paper="prompt-lookup-decoding; 2312.12728",
     exactness=Exactness.LOSSLESS,
@@ -45,7 +45,7 @@ METHODS = {
     config="configs/decode/lookup.py",
     test="tests/draft/test_speculative.py",
   ),
-  "trie": Method(
+  "trie": MethodRow(
     title="Lookahead's trie",
     paper="2312.12728",
     exactness=Exactness.LOSSLESS,
@@ -53,7 +53,7 @@ METHODS = {
     config="configs/decode/trie.py",
     test="tests/draft/test_trie_store.py",
   ),
-  "suffix": Method(
+  "suffix": MethodRow(
     title="suffix counts",
     paper="2411.04975",
     exactness=Exactness.LOSSLESS,
@@ -61,7 +61,7 @@ METHODS = {
     config="configs/decode/suffix.py",
     test="tests/draft/test_suffix.py",
   ),
-  "draft": Method(
+  "draft": MethodRow(
     title="draft model, chain",
     paper="2211.17192, 2302.01318",
     exactness=Exactness.LOSSLESS,
@@ -69,7 +69,7 @@ METHODS = {
     config="configs/decode/draft.py",
     test="tests/draft/test_speculative.py",
   ),
-  "draft_tree": Method(
+  "draft_tree": MethodRow(
     title="draft model, tree of a fixed shape",
     paper="2305.09781, 2402.12374",
     exactness=Exactness.LOSSLESS,
@@ -77,7 +77,7 @@ METHODS = {
     config="configs/decode/draft_tree.py",
     test="tests/draft/test_model_tree_law.py",
   ),
-  "best_first": Method(
+  "best_first": MethodRow(
     title="draft model, its likeliest paths",
     paper="2406.16858, 2406.17276",
     exactness=Exactness.LOSSLESS,
@@ -85,7 +85,7 @@ METHODS = {
     config="configs/decode/best_first.py",
     test="tests/draft/test_speculative.py",
   ),
-  "grown_tree": Method(
+  "grown_tree": MethodRow(
     title="draft model, a tree grown as it is drawn",
     paper="2410.11744",
     exactness=Exactness.LOSSLESS,
@@ -93,7 +93,7 @@ METHODS = {
     config="configs/decode/grown_tree.py",
     test="tests/trees/test_growth.py",
   ),
-  "recycling": Method(
+  "recycling": MethodRow(
     title="token recycling",
     paper="2408.08696",
     exactness=Exactness.LOSSLESS,
@@ -101,7 +101,7 @@ METHODS = {
     config="configs/decode/recycling.py",
     test="tests/draft/test_speculative.py",
   ),
-  "jacobi": Method(
+  "jacobi": MethodRow(
     title="lookahead decoding: Jacobi window and n-gram pool",
     paper="2402.02057",
     exactness=Exactness.LOSSLESS,
@@ -109,7 +109,7 @@ METHODS = {
     config="configs/decode/jacobi.py",
     test="tests/draft/test_jacobi.py",
   ),
-  "sorted": Method(
+  "sorted": MethodRow(
     title="sorted draft model, left early (S2D)",
     paper="2407.01955",
     exactness=Exactness.LOSSLESS,
@@ -117,7 +117,7 @@ METHODS = {
     config="configs/decode/sorted.py",
     test="tests/draft/test_sorted.py",
   ),
-  "self_sorted": Method(
+  "self_sorted": MethodRow(
     title="the target's own first layers, left early",
     paper="2407.01955, 2404.16710",
     exactness=Exactness.LOSSLESS,
@@ -125,7 +125,7 @@ METHODS = {
     config="configs/decode/self_sorted.py",
     test="tests/draft/test_sorted.py",
   ),
-  "cross_vocabulary": Method(
+  "cross_vocabulary": MethodRow(
     title="draft model with another tokenizer",
     paper="transformers' universal assisted generation",
     exactness=Exactness.LOSSLESS,

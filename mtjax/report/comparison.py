@@ -35,7 +35,7 @@ class Contender:
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class MethodResult:
   """One method's runs, one a prompt, each at batch 1."""
 
   name: str
@@ -68,7 +68,7 @@ class Result:
       name=self.name, exactness=self.exactness, acceptance=self.acceptance, **figures, runs=runs
     )
 
-  def same_text(self, other: "Result") -> float:
+  def same_text(self, other: "MethodResult") -> float:
     """Share of `other`'s tokens that come before the first difference, over all prompts."""
     equal = total = 0
     for run, reference in zip(self.runs, other.runs, strict=True):
@@ -102,7 +102,7 @@ def method_config(name: str) -> ConfigDict:
 
 def compare(
   text: TextModel, prompts: Sequence, contenders: Mapping[str, Contender], **settings
-) -> Iterator[Result]:
+) -> Iterator[MethodResult]:
   """Runs every contender on every prompt, one prompt at a time, in the order given.
 
   settings are those of `TextModel.generate`. Compilation is not in `seconds`. A method that keeps
@@ -114,10 +114,10 @@ def compare(
       text.generate([prompt], method=one.method, method_params=one.params, **settings)[1]
       for prompt in prompts
     ]
-    yield Result(name, one.exactness, runs)
+    yield MethodResult(name, one.exactness, runs)
 
 
-def table(results: Sequence[Result]) -> Table:
+def table(results: Sequence[MethodResult]) -> Table:
   """One line a method: 80 columns. Speed and text are compared with the first one's."""
   out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
   out.add_column("method", no_wrap=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.bench.attention.sweep import Point
+from mtjax.bench.attention.sweep import SweepPoint
 from mtjax.bench.latency_model import Latency
 from mtjax.report import plotting
 from mtjax.report.device_tables import ENOUGH
@@ -13,7 +13,9 @@ from mtjax.report.device_tables import ENOUGH
 _MARKERS = "os^Dvx*P"
 
 
-def figure(sweep: Sequence[Point], entries: Sequence[Point], model: Latency | None) -> Any:
+def figure(
+  sweep: Sequence[SweepPoint], entries: Sequence[SweepPoint], model: Latency | None
+) -> Any:
   """Bandwidth reached over slots, a line for each T, beside a copy's; and the T-sweep and its fit.
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.

@@ -5,17 +5,17 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.bench.attention.correctness import Verdict
-from mtjax.bench.attention.device import Report
-from mtjax.bench.attention.limits import Limits, knee
-from mtjax.bench.attention.sweep import Point
+from mtjax.bench.attention.correctness import Agreement
+from mtjax.bench.attention.device import DeviceReport
+from mtjax.bench.attention.limits import DeviceLimits, knee
+from mtjax.bench.attention.sweep import SweepPoint
 from mtjax.bench.latency_model import Latency
 from mtjax.report.speed_tables import Cells
 
 ENOUGH = 0.8  # of the bandwidth of a copy, of caches of 8,192 slots or more
 
 
-def pieces(part: str, report: Report, swept: str) -> list[Any]:
+def pieces(part: str, report: DeviceReport, swept: str) -> list[Any]:
   """What a terminal shows of one part of the benchmark, which has just ended."""
   if part == "limits" and report.limits is not None:
     return [limits_line(report.limits)]
@@ -30,7 +30,7 @@ def pieces(part: str, report: Report, swept: str) -> list[Any]:
   return [comparison_table(report.comparison).for_terminal()]
 
 
-def correctness_table(verdicts: Sequence[Verdict]) -> Cells:
+def correctness_table(verdicts: Sequence[Agreement]) -> Cells:
   """Shares of the tolerance: 1 is the most that is right."""
   names = list(dict.fromkeys(v.implementation for v in verdicts))
   rows = []
@@ -40,20 +40,20 @@ def correctness_table(verdicts: Sequence[Verdict]) -> Cells:
   return Cells("Error / tolerance, against float64", ["case", *names], rows)
 
 
-def _verdict(verdict: Verdict) -> str:
+def _verdict(verdict: Agreement) -> str:
   if verdict.worst is None:
     return f"FAILED: {verdict.why}" if verdict.failed else f"no: {verdict.why}"
   return f"{verdict.worst:.2f}" + (f" FAILED: {verdict.why}" if verdict.failed else "")
 
 
-def limits_line(limits: Limits) -> str:
+def limits_line(limits: DeviceLimits) -> str:
   return (
     f"{limits.device}: copies {limits.copy_rate / 1e9:,.1f} GB/s (read and written), multiplies "
     f"{limits.matmul_rate / 1e12:,.2f} TFLOP/s in bfloat16, {limits.ridge:,.0f} FLOPs a byte"
   )
 
 
-def sweep_table(points: Sequence[Point], title: str) -> Cells:
+def sweep_table(points: Sequence[SweepPoint], title: str) -> Cells:
   header = [
     "cache", "rows", "slots", "entries", "us", "roofline, us", "MB", "of copy", "of FLOPs"
   ]  # fmt: skip
@@ -66,7 +66,7 @@ def sweep_table(points: Sequence[Point], title: str) -> Cells:
   return Cells(title, header, rows)
 
 
-def comparison_table(points: Sequence[Point]) -> Cells:
+def comparison_table(points: Sequence[SweepPoint]) -> Cells:
   header = [
     "system", "what", "rows", "slots", "entries", "us", "roofline, us", "MB", "of copy", "of FLOPs",
     "differs",
@@ -81,7 +81,7 @@ def comparison_table(points: Sequence[Point]) -> Cells:
   return Cells("Comparison", header, rows)
 
 
-def _figures(point: Point) -> tuple[str, ...]:
+def _figures(point: SweepPoint) -> tuple[str, ...]:
   least = (f"{1e6 * point.need.seconds(point.limits):,.1f}", f"{point.need.bytes / 1e6:,.2f}")
   if point.seconds is None:
     return (f"no: {point.why}", *least, "", "")
@@ -89,7 +89,7 @@ def _figures(point: Point) -> tuple[str, ...]:
   return (f"{1e6 * point.seconds:,.1f}", *least, *shares)
 
 
-def latency_line(model: Latency | None, points: Sequence[Point]) -> str:
+def latency_line(model: Latency | None, points: Sequence[SweepPoint]) -> str:
   if model is None:
     return "T-sweep: fewer than three points were measured"
   shape, limits = points[0].shape, points[0].limits
@@ -101,7 +101,7 @@ def latency_line(model: Latency | None, points: Sequence[Point]) -> str:
   )
 
 
-def bandwidth_verdict(points: Sequence[Point]) -> str:
+def bandwidth_verdict(points: Sequence[SweepPoint]) -> str:
   """Of long caches: how many shapes that bandwidth bounds reach 80 % of a copy's, and the least."""
   long = [
     point for point in points

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from mtjax.bench.attention.kernels import Shape, Timing, block_share, visible_share
+from mtjax.bench.attention.kernels import AttentionShape, Timing, block_share, visible_share
 from mtjax.report import plotting
 from mtjax.report.speed_tables import Cells
 
@@ -20,7 +20,7 @@ def tables(timings: Sequence[Timing]) -> list[Cells]:
   return found
 
 
-def _decoding(shape: Shape) -> dict[str, str]:
+def _decoding(shape: AttentionShape) -> dict[str, str]:
   return {
     "entries": str(shape.entries),
     "slots": f"{shape.capacity:,}",
@@ -28,7 +28,7 @@ def _decoding(shape: Shape) -> dict[str, str]:
   }
 
 
-def _training(shape: Shape) -> dict[str, str]:
+def _training(shape: AttentionShape) -> dict[str, str]:
   return {
     "mask": shape.mask,
     "entries": f"{shape.entries:,}",

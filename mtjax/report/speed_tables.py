@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.table import Table
 
 from mtjax.bench.profile import Profile
-from mtjax.bench.speculative import Result, Results
+from mtjax.bench.speculative import Results, SystemResult
 from mtjax.bench.targets import Floor, floors
 
 
@@ -35,7 +35,7 @@ class Cells:
     return "\n".join([f"{self.title}:", "", line(self.header), rule, *map(line, self.rows)])
 
 
-def speed_tables(results: Sequence[Result], *references: str) -> list[Cells]:
+def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cells]:
   """For each temperature a table to each reference that ran; then the floors of greedy decoding."""
   temperatures = dict.fromkeys(result.temperature for result in results)
   every = [Results(results, temperature) for temperature in temperatures]

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from mtjax.data.templates import Limits, Renderer, Unrenderable
+from mtjax.data.templates import Renderer, RenderLimits, Unrenderable
 
 pytest.importorskip("jinja2", reason="pip install mtjax[hf]")
 
 
 @pytest.fixture(scope="module")
 def renderer():
-  made = Renderer(Limits(seconds=1.0, memory=1 << 28, characters=1000))
+  made = Renderer(RenderLimits(seconds=1.0, memory=1 << 28, characters=1000))
   yield made
   made.close()
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtjax.draft import Context, PromptLookup
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 
 SIZE = 24
 DRAFTER = PromptLookup(length=6, most=3)
@@ -15,7 +15,7 @@ DRAFTER = PromptLookup(length=6, most=3)
 
 @jax.jit
 def propose(token, length):
-  text = Text(token, length)
+  text = TextBuffer(token, length)
   last = jnp.take_along_axis(token, length[:, None] - 1, axis=1)[:, 0]
   context = Context(None, last, jnp.full_like(length, 2), length > 0, None)
   return DRAFTER.propose(None, text, context)[0].tree

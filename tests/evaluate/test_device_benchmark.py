@@ -21,16 +21,18 @@ from mtjax.bench.attention import (
 )
 from mtjax.bench.attention.clock import DoesNotFit, check_fits, seconds_per_call
 from mtjax.bench.attention.correctness import cases, check, check_implementations, inputs
-from mtjax.bench.attention.kernels import Shape
-from mtjax.bench.attention.limits import Limits, knee, need
-from mtjax.bench.attention.sweep import Point, sets_of
+from mtjax.bench.attention.kernels import AttentionShape
+from mtjax.bench.attention.limits import DeviceLimits, knee, need
+from mtjax.bench.attention.sweep import SweepPoint, sets_of
 from mtjax.bench.latency_model import fitted
 from mtjax.report import device_pictures, device_tables
 from tests.kernels import oracle
 
 CASES = {case.name: case for case in cases(4, 2, 16, 8, "float32")}
-LIMITS = Limits("a device", "cpu", None, copy_rate=1e12, matmul_rate=1e14)
-LONG = Shape("causal", 16, 8192, 8192, 2, heads=32, kv_heads=8, width=128, dtype="bfloat16")
+LIMITS = DeviceLimits("a device", "cpu", None, copy_rate=1e12, matmul_rate=1e14)
+LONG = AttentionShape(
+  "causal", 16, 8192, 8192, 2, heads=32, kv_heads=8, width=128, dtype="bfloat16"
+)
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if "gradient" not in name])
@@ -81,7 +83,7 @@ def test_what_is_wrong_fails():
   assert failed(half_a_gradient) == ["two streams, gradient"]
   (verdict,) = check(asked[:1], ["xla"], attention=raises)
   assert verdict.failed and verdict.why == "raised RuntimeError: no such instruction"
-  assert device_benchmark.Report(verdicts=(verdict,)).failed == [verdict]
+  assert device_benchmark.DeviceReport(verdicts=(verdict,)).failed == [verdict]
   table = device_tables.correctness_table([verdict])
   assert table.rows == [("pages in a window", f"FAILED: {verdict.why}")]
 
@@ -103,7 +105,7 @@ def test_the_roofline_is_arithmetic():
   more_flops = dataclasses.replace(LIMITS, copy_rate=1e13)
   assert found.seconds(more_flops) == pytest.approx(found.flops / 1e14)
   assert knee(LONG, LIMITS) == pytest.approx(100 / 4), "a ridge of 100, 4 query heads a key head"
-  point = Point(LONG, "xla", 2 * 67.764224e-6, found, LIMITS)
+  point = SweepPoint(LONG, "xla", 2 * 67.764224e-6, found, LIMITS)
   assert point.bandwidth_share == pytest.approx(0.5)
   trained = dataclasses.replace(LONG, capacity=0, filled=0)
   forward, both = need(trained), need(dataclasses.replace(trained, gradient=True))
@@ -124,7 +126,7 @@ def test_a_knee_is_found_where_it_was_put():
 
 def test_calls_are_made_one_after_the_other_with_each_set_of_arrays():
   assert seconds_per_call(lambda x, y, _: x @ y, jnp.eye(4), [jnp.eye(4)] * 3, rounds=1) > 0
-  shape = Shape("tree", 2, 64, 64, 1, 4, 2, 16)
+  shape = AttentionShape("tree", 2, 64, 64, 1, 4, 2, 16)
   each = 2 * 2 * 64 * 16 * 4
   sets, shared = sets_of(shape, 16, 3 * each - 1)
   assert len(sets) == 3 and "page_table" in shared and "page_table" not in sets[1]

@@ -18,7 +18,7 @@ from mtjax.evaluate.tasks.humaneval import HumanEvalInfilling
 from mtjax.evaluate.tasks.lambada import Lambada
 from mtjax.evaluate.tasks.protocol import Answer
 from mtjax.evaluate.tasks.registry import NAMES, check_data, training_texts
-from mtjax.evaluate.tasks.sandbox import Limits
+from mtjax.evaluate.tasks.sandbox import SandboxLimits
 from mtjax.evaluate.tasks.sudoku import Sudoku
 from mtjax.evaluate.tasks.wikitext import WikitextMasked, entropy
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -56,7 +56,7 @@ def own(example, tokenizer=BYTES):
 
 def test_a_program_with_the_reference_passes_and_one_with_another_line_does_not(tmp_path):
   path = write(tmp_path / "problems.jsonl.gz", json.dumps(PROBLEM) + "\n\n")
-  task = HumanEvalInfilling(Limits(seconds=2.0))
+  task = HumanEvalInfilling(SandboxLimits(seconds=2.0))
   (example,) = task.examples(path, BYTES, most=20)
   assert own(example) == PROBLEM["canonical_solution"]
   assert len(example.tokens) == 20, "the model sees as much as there is room for"

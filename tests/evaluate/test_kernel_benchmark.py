@@ -7,7 +7,7 @@ import pytest
 from mtjax.bench.attention.kernels import (
   MASKS,
   SYSTEMS,
-  Shape,
+  AttentionShape,
   Timing,
   arrays,
   block_share,
@@ -23,7 +23,10 @@ SMALL = dict(heads=4, kv_heads=2, width=8, batch=2)
 
 @pytest.mark.parametrize(
   "shape",
-  [Shape("tree", 6, capacity=16, filled=9, **SMALL), Shape("two streams", 12, **SMALL)],
+  [
+    AttentionShape("tree", 6, capacity=16, filled=9, **SMALL),
+    AttentionShape("two streams", 12, **SMALL),
+  ],
   ids=["decoding", "training"],
 )
 def test_systems_compute_the_same(shape):
@@ -37,17 +40,17 @@ def test_systems_compute_the_same(shape):
 
 
 def test_shares_are_those_of_the_masks():
-  assert visible_share(Shape("causal", 128)) == pytest.approx(129 / 256)
-  assert block_share(Shape("causal", 512)) == pytest.approx(10 / 16)
-  assert block_share(Shape("any order", 512)) == pytest.approx(10 / 16), "sorted first"
-  assert block_share(Shape("blocks of 64", 512)) == pytest.approx(4 / 16)
+  assert visible_share(AttentionShape("causal", 128)) == pytest.approx(129 / 256)
+  assert block_share(AttentionShape("causal", 512)) == pytest.approx(10 / 16)
+  assert block_share(AttentionShape("any order", 512)) == pytest.approx(10 / 16), "sorted first"
+  assert block_share(AttentionShape("blocks of 64", 512)) == pytest.approx(4 / 16)
 
 
 def test_a_comparison_has_a_row_for_each_shape():
-  shape = Shape("tree", 2, capacity=4, filled=2, **SMALL)
+  shape = AttentionShape("tree", 2, capacity=4, filled=2, **SMALL)
   found = compare(shape, ["xla", "dense mask"], rounds=1)
   assert [t.system for t in found] == ["xla", "dense mask"] and all(t.seconds > 0 for t in found)
-  trained = Shape("causal", 128, gradient=True)
+  trained = AttentionShape("causal", 128, gradient=True)
   rows = [
     Timing(shape, "xla", 2e-6, 2048), Timing(shape, "dense mask", 5e-6, None),
     Timing(trained, "xla", 2e-3, 1 << 20), Timing(trained, "dense mask", 3e-3, 1 << 21),
@@ -63,7 +66,7 @@ def test_a_comparison_has_a_row_for_each_shape():
 
 def test_a_picture_shows_what_is_skipped():
   drawn = blocks_picture(
-    {name: frontier_of(Shape(name, 16)) for name in ("causal", "any order")}, 4
+    {name: frontier_of(AttentionShape(name, 16)) for name in ("causal", "any order")}, 4
   )
   titles = [axis.get_title() for axis in drawn.axes]
   assert titles == [
@@ -74,9 +77,9 @@ def test_a_picture_shows_what_is_skipped():
 
 def test_shapes_that_make_no_sense_are_refused():
   with pytest.raises(ValueError, match="unknown mask 'star'; there are: tree, causal"):
-    Shape("star", 4)
+    AttentionShape("star", 4)
   with pytest.raises(ValueError, match="9 slots of 8 cannot be filled"):
-    Shape("tree", 4, capacity=8, filled=9)
+    AttentionShape("tree", 4, capacity=8, filled=9)
   with pytest.raises(ValueError, match="gradients are of training"):
-    Shape("tree", 4, capacity=8, filled=8, gradient=True)
+    AttentionShape("tree", 4, capacity=8, filled=8, gradient=True)
   assert set(MASKS) >= {"tree", "causal", "block diffusion"}

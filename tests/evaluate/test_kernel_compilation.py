@@ -9,9 +9,9 @@ from mtjax.bench.compile import (
   LAYER,
   MESHES,
   Compiled,
+  CompiledShape,
+  CompileJob,
   Figures,
-  Job,
-  Shape,
   chips,
   compiled,
   dumps,
@@ -82,7 +82,7 @@ def test_registers_spills_and_shared_memory_of_a_gpu(tmp_path):
 def test_a_missing_compiler_is_refused_by_the_name_of_the_extra(monkeypatch):
   monkeypatch.setitem(chips._COMPILERS, "tpu", ("libtpu-of-mars",))
   with pytest.raises(ModuleNotFoundError, match="needs libtpu-of-mars: the extra `aot`"):
-    compiled(CHIPS["v4"], [Job(LAYER)])
+    compiled(CHIPS["v4"], [CompileJob(LAYER)])
   with pytest.raises(ValueError, match="unknown chip 'z80'; there are: v4, v5e"):
     table(["z80"])
 
@@ -98,15 +98,15 @@ def test_a_process_that_compiles_has_nobodys_settings(monkeypatch):
 
 
 def test_shapes_say_what_they_are():
-  shape = Shape(1, page=256, cache_dtype="int8", window=1024, width=256)
+  shape = CompiledShape(1, page=256, cache_dtype="int8", window=1024, width=256)
   assert str(shape) == "1 entry, pages of 256, heads of 256, int8 cache, window of 1,024"
   assert shape.cache_bytes == 2 * 257 * 8 * 256 * 256
-  assert str(Shape(2048, capacity=0)) == "2,048 entries, no cache"
-  assert [Shape(16).keys_of_step, Shape(16, page=512).keys_of_step] == [256, 512]
+  assert str(CompiledShape(2048, capacity=0)) == "2,048 entries, no cache"
+  assert [CompiledShape(16).keys_of_step, CompiledShape(16, page=512).keys_of_step] == [256, 512]
   with pytest.raises(ValueError, match="no whole pages"):
-    Shape(1, capacity=100, page=64)
+    CompiledShape(1, capacity=100, page=64)
   with pytest.raises(ValueError, match="has no cache"):
-    Shape(1, gradient=True)
+    CompiledShape(1, gradient=True)
 
 
 def test_a_layer_needs_a_mesh():
@@ -115,14 +115,16 @@ def test_a_layer_needs_a_mesh():
 
 
 def test_the_document_has_a_row_for_each_shape_and_says_why_one_is_absent():
-  wide, narrow = Shape(16, page=256), Shape(16, page=256, width=64)
+  wide, narrow = CompiledShape(16, page=256), CompiledShape(16, page=256, width=64)
   half = wide.cache_bytes // 2
   rows = [
-    Compiled("v5e", Job(wide), 2.0, temporary=1 << 20, figures=Figures(3 << 20, 1 << 19, 1344)),
-    Compiled("v5e", Job(narrow), refused="reads heads of 128"),
-    Compiled("v6e", Job(wide), 2.0, temporary=half, figures=Figures(3 << 20, 0, 1024)),
-    Compiled("v6e", Job(narrow), failed="no room\nat all"),
-    Compiled("v5e 2x4", Job(LAYER, "layer"), 2.0, 1 << 26, 0, ("all-reduce bf16[4]",)),
+    Compiled(
+      "v5e", CompileJob(wide), 2.0, temporary=1 << 20, figures=Figures(3 << 20, 1 << 19, 1344)
+    ),
+    Compiled("v5e", CompileJob(narrow), refused="reads heads of 128"),
+    Compiled("v6e", CompileJob(wide), 2.0, temporary=half, figures=Figures(3 << 20, 0, 1024)),
+    Compiled("v6e", CompileJob(narrow), failed="no room\nat all"),
+    Compiled("v5e 2x4", CompileJob(LAYER, "layer"), 2.0, 1 << 26, 0, ("all-reduce bf16[4]",)),
   ]
   assert [one.copies_cache for one in rows[:3:2]] == [False, True]
   bundles, memory, temporary, meshes = tables(rows)

@@ -8,32 +8,32 @@ import time
 import pytest
 
 from mtjax.evaluate.tasks import sandbox, sandbox_child
-from mtjax.evaluate.tasks.sandbox import Limits, Outcome, run_program
+from mtjax.evaluate.tasks.sandbox import ProgramResult, SandboxLimits, run_program
 
-SHORT = Limits(seconds=5.0)
+SHORT = SandboxLimits(seconds=5.0)
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="no limit of memory: run it on Linux")
 
 
 @pytest.mark.parametrize(
   ("program", "outcome"),
   [
-    ("import math\nassert math.gcd(4, 6) == 2", Outcome.PASSED),
-    ("assert 1 == 2", Outcome.FAILED),
-    ("def f(:", Outcome.FAILED),
-    ("raise SystemExit(0)", Outcome.FAILED),
-    ("import os\nos._exit(0)", Outcome.FAILED),
-    ("import ctypes\nctypes.string_at(0)", Outcome.FAILED),
-    ("\ud800", Outcome.FAILED),
-    ("import numpy", Outcome.FAILED),
-    pytest.param("x = [0]\nwhile True:\n  x = x + x", Outcome.OUT_OF_MEMORY, marks=LINUX),
-    ("input()", Outcome.FAILED),
-    ("import os\nassert os.listdir() == [] and 'HOME' not in os.environ", Outcome.PASSED),
-    ("print('flood' * 10**7)", Outcome.PASSED),
-    ("open('mine', 'w').write('few')", Outcome.PASSED),
-    ("with open('mine', 'w') as f:\n  f.write('x' * (2 << 20))", Outcome.FAILED),
-    ("import os\nos.fork()", Outcome.FAILED),
-    ("import threading\nthreading.Thread(target=print).start()", Outcome.FAILED),
-    ("import atexit, time\natexit.register(time.sleep, 60)", Outcome.PASSED),
+    ("import math\nassert math.gcd(4, 6) == 2", ProgramResult.PASSED),
+    ("assert 1 == 2", ProgramResult.FAILED),
+    ("def f(:", ProgramResult.FAILED),
+    ("raise SystemExit(0)", ProgramResult.FAILED),
+    ("import os\nos._exit(0)", ProgramResult.FAILED),
+    ("import ctypes\nctypes.string_at(0)", ProgramResult.FAILED),
+    ("\ud800", ProgramResult.FAILED),
+    ("import numpy", ProgramResult.FAILED),
+    pytest.param("x = [0]\nwhile True:\n  x = x + x", ProgramResult.OUT_OF_MEMORY, marks=LINUX),
+    ("input()", ProgramResult.FAILED),
+    ("import os\nassert os.listdir() == [] and 'HOME' not in os.environ", ProgramResult.PASSED),
+    ("print('flood' * 10**7)", ProgramResult.PASSED),
+    ("open('mine', 'w').write('few')", ProgramResult.PASSED),
+    ("with open('mine', 'w') as f:\n  f.write('x' * (2 << 20))", ProgramResult.FAILED),
+    ("import os\nos.fork()", ProgramResult.FAILED),
+    ("import threading\nthreading.Thread(target=print).start()", ProgramResult.FAILED),
+    ("import atexit, time\natexit.register(time.sleep, 60)", ProgramResult.PASSED),
   ],
 )
 def test_a_program_has_an_outcome(program, outcome):
@@ -111,26 +111,26 @@ os._exit(0)
 
 @pytest.mark.parametrize("name", FORGERIES)
 def test_a_program_that_only_pretends_has_not_passed(name):
-  assert run_program(FORGERIES[name], SHORT) == Outcome.FAILED
+  assert run_program(FORGERIES[name], SHORT) == ProgramResult.FAILED
 
 
 def test_a_program_is_main_and_may_name_itself():
   program = (
     "import sys\nclass A: pass\nassert sys.modules[A.__module__].A is A and len(sys.argv) == 1"
   )
-  assert run_program(program, SHORT) == Outcome.PASSED
+  assert run_program(program, SHORT) == ProgramResult.PASSED
 
 
 @LINUX
 def test_all_files_together_are_limited(tmp_path):
   own = "import os\nassert os.stat('.').st_dev != os.stat('..').st_dev"
-  if run_program(own, SHORT) != Outcome.PASSED:
+  if run_program(own, SHORT) != ProgramResult.PASSED:
     pytest.skip("this system allows no file system of one's own: run it where user namespaces are")
-  few = Limits(seconds=5.0, disk=1 << 20)
+  few = SandboxLimits(seconds=5.0, disk=1 << 20)
   files = "for n in range({}):\n  open(str(n), 'w').write('x' * {})"
-  assert run_program(files.format(100, 1000), few) == Outcome.PASSED
-  assert run_program(files.format(100, 100_000), few) == Outcome.FAILED
-  assert run_program(files.format(1000, 0), few) == Outcome.FAILED
+  assert run_program(files.format(100, 1000), few) == ProgramResult.PASSED
+  assert run_program(files.format(100, 100_000), few) == ProgramResult.FAILED
+  assert run_program(files.format(1000, 0), few) == ProgramResult.FAILED
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_all_files_together_are_limited(tmp_path):
 )
 def test_what_does_not_end_is_killed(program):
   begin = time.monotonic()
-  assert run_program(program, Limits(seconds=0.5)) == Outcome.TIMED_OUT
+  assert run_program(program, SandboxLimits(seconds=0.5)) == ProgramResult.TIMED_OUT
   assert time.monotonic() - begin < 5
 
 
@@ -167,7 +167,7 @@ def test_a_program_leaves_nothing_behind(program, tmp_path, monkeypatch):
   monkeypatch.setenv("TMPDIR", str(tmp_path))
   monkeypatch.setattr("tempfile.tempdir", None)
   tmp_path.chmod(0o755)
-  assert run_program(program, SHORT) == Outcome.PASSED
+  assert run_program(program, SHORT) == ProgramResult.PASSED
   assert not os.listdir(tmp_path)
 
 
@@ -176,7 +176,7 @@ def test_what_a_program_points_to_is_not_removed(tmp_path):
   kept = tmp_path / "kept"
   kept.write_text("x")
   program = f"import os\nos.symlink({str(tmp_path)!r}, 'a')\nos.symlink({str(kept)!r}, 'b')"
-  assert run_program(program, SHORT) == Outcome.PASSED
+  assert run_program(program, SHORT) == ProgramResult.PASSED
   assert kept.read_text() == "x"
 
 
@@ -206,11 +206,11 @@ def test_a_removal_that_lasts_does_not_hold_the_outcome_back(monkeypatch):
 
   monkeypatch.setattr(sandbox, "_remove", wait_and_remove)
   begin = time.monotonic()
-  assert run_program("pass", Limits(seconds=1.0)) == Outcome.PASSED
+  assert run_program("pass", SandboxLimits(seconds=1.0)) == ProgramResult.PASSED
   assert time.monotonic() - begin < 10 and not removed
   allowed.set()
 
 
 def test_limits_are_above_zero():
   with pytest.raises(ValueError, match="above 0"):
-    Limits(seconds=0)
+    SandboxLimits(seconds=0)

@@ -14,8 +14,8 @@ from experiments.bench import speculative as bench_speculative
 from mtjax import checkpoints
 from mtjax.bench import speculative as speculative_benchmark
 from mtjax.bench import workers as benchmark
-from mtjax.bench.speculative import PromptSet, Result, Results, compare_sets
-from mtjax.bench.systems import Job, System, Text, mtjax_method
+from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
+from mtjax.bench.systems import Job, System, SystemText, mtjax_method
 from mtjax.bench.systems.worker import serve
 from mtjax.bench.targets import AUTO, DRAFT_MODEL, RETRIEVAL, floors
 from mtjax.bench.workers import Worker, median_ratio, same_text
@@ -140,7 +140,7 @@ def test_same_text_counts_tokens_up_to_the_first_difference():
 def made(speeds, temperature=0.0):
   """Results of systems whose speed on each set is given; one round, one prompt of 4 tokens."""
   return [
-    Result(name, where, temperature, [[1 / speed]], [[[1, 2, 3, 4]]], [[2]], [[None]])
+    SystemResult(name, where, temperature, [[1 / speed]], [[[1, 2, 3, 4]]], [[2]], [[None]])
     for name, sets in speeds.items()
     for where, speed in sets.items()
   ]
@@ -236,7 +236,7 @@ class Scholar:
     if job.temperature < 0:
       raise ValueError("too cold")
     self.known.append((prompts[0][0], job.seed))
-    return Text([list(prompts[0])], len(self.known), dict(known=list(self.known)))
+    return SystemText([list(prompts[0])], len(self.known), dict(known=list(self.known)))
 
 
 def test_what_a_system_learned_goes_before_a_pass_and_other_prompts_come_first():
@@ -260,7 +260,7 @@ def test_what_a_system_learned_goes_before_a_pass_and_other_prompts_come_first()
 def test_a_worker_that_fails_once_says_why_and_goes_on():
   _, failed, good = served(Scholar(), asked([1], temperature=-1), asked([1]))
   assert failed == dict(error="ValueError: too cold") and good["batches"][0]["tokens"] == [[1]]
-  plain = lambda prompts, job: Text([[5]])  # noqa: E731
+  plain = lambda prompts, job: SystemText([[5]])  # noqa: E731
   ready, said = served(plain, asked([1], before=[[[2]]]))
   assert not ready["remembers"] and said["batches"][0]["forwards"] is None
 

@@ -7,7 +7,7 @@ import pytest
 
 from mtjax.bench import trie_requests
 from mtjax.bench.replay import replay
-from mtjax.bench.trie_warmup import Point, count_forwards, curves, fall
+from mtjax.bench.trie_warmup import CurvePoint, count_forwards, curves, fall
 from mtjax.draft import Trie, TrieSettings, TrieStore, host
 from mtjax.draft.model_free.trie_counts import Counts
 
@@ -94,8 +94,8 @@ def test_stores_that_choose_otherwise_share_what_one_learns():
 
 
 def test_rates_errors_and_falls_by_hand():
-  high = Point(0, 0, tokens=(10, 20), forwards=(5, 5))  # 3 tokens a forward
-  low = Point(9, 0, tokens=(10, 20), forwards=(5, 10))  # 2
+  high = CurvePoint(0, 0, tokens=(10, 20), forwards=(5, 5))  # 3 tokens a forward
+  low = CurvePoint(9, 0, tokens=(10, 20), forwards=(5, 10))  # 2
   assert (high.rate, low.rate) == (3, 2)
   np.testing.assert_allclose(high.influences, [-0.5, 0.5])
   assert high.error == pytest.approx(0.5**0.5) and low.error == 0

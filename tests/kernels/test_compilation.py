@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from mtjax.bench.compile import CHIPS, LAYER, MESHES, Job, compiled, missing, shapes_of, table
+from mtjax.bench.compile import (
+  CHIPS,
+  LAYER,
+  MESHES,
+  CompileJob,
+  compiled,
+  missing,
+  shapes_of,
+  table,
+)
 from mtjax.report.compilation_tables import COMMAND, document
 
 pytestmark = pytest.mark.aot
@@ -93,7 +102,7 @@ def test_several_chips_exchange_the_sum_of_their_heads_and_nothing_else(results,
 
 def test_a_copy_of_the_cache_is_seen(results):
   """A cache laid out by slots before heads: it compiles, and is turned around in every call."""
-  (one,) = compiled(CHIPS["v5e"], [Job(LAYER, "slots first")])
+  (one,) = compiled(CHIPS["v5e"], [CompileJob(LAYER, "slots first")])
   assert one.failed is None and one.refused is None, (one.failed, one.refused)
   assert one.copies_cache and one.temporary >= LAYER.cache_bytes / 2
 

@@ -25,8 +25,8 @@ from tests.kernels.test_attention import CASES, close
 # Before JAX 0.11 it compiles the program again for every block of threads: one case there.
 SLOW_INTERPRETER = not hasattr(plgpu, "InterpretGPUParams")
 # Two blocks of fresh entries and three of the cache in two parts; warpgroups of 16 rows.
-SMALL = gpu.Sizes(16, 16, 1, 2)
-TWO = gpu.Sizes(16, 16, 2, 2)
+SMALL = gpu.CallSizes(16, 16, 1, 2)
+TWO = gpu.CallSizes(16, 16, 2, 2)
 SOON = {
   "own": TWO,
   "pages in a window": SMALL,
@@ -69,7 +69,7 @@ def test_equals_the_oracle_without_races(name):
 
 
 ODD = {
-  "pages that are no part of a block": (dict(page=24, capacity=48), gpu.Sizes(16, 16, 1, 2)),
+  "pages that are no part of a block": (dict(page=24, capacity=48), gpu.CallSizes(16, 16, 1, 2)),
   "a length past the pages": (dict(page=24, capacity=24, lengths=(21,)), TWO),
 }
 
@@ -99,7 +99,7 @@ def test_a_row_in_two_parts():
   """What every stack can afford."""
   case = Case("tree", entries=12, lengths=(21,), heads=1, kv_heads=1)
   given = inputs(case)
-  found = run(given, gpu.Sizes(16, 16, 1, 2), detect_races=True)
+  found = run(given, gpu.CallSizes(16, 16, 1, 2), detect_races=True)
   close(found, oracle.attention(**given), 2e-6, "tree")
   assert not interpreter.get_races().races_found
 

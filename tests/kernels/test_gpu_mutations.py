@@ -15,7 +15,7 @@ from tests.kernels import oracle, test_gpu
 from tests.kernels.cases import inputs
 from tests.kernels.test_attention import CASES
 
-SMALL_BLOCKS = gpu.Sizes(8, 16, 1, 2)  # of which a tile's first is not the row's first
+SMALL_BLOCKS = gpu.CallSizes(8, 16, 1, 2)  # of which a tile's first is not the row's first
 EDGES = "lengths at the edges of blocks"
 MUTATIONS = {
   "a slot that is not committed": (

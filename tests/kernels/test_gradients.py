@@ -64,7 +64,7 @@ def test_of_what_a_kernel_found_equal_the_references(name):
     found, pull = jax.vjp(reference, q, k, v)
     d_out = jax.random.normal(jax.random.key(1), found[0].shape)
     cotangents = d_out, jnp.where(jnp.isneginf(found[1]), 0.0, d_out[..., 0])
-    mine = xla.gradients(q, k, v, found, cotangents, queries, keys, law, xla.Sizes(*BLOCKS))
+    mine = xla.gradients(q, k, v, found, cotangents, queries, keys, law, xla.XlaSizes(*BLOCKS))
     return mine, pull(cotangents)
 
   for side, one, other in zip("qkv", *both(q, k, v), strict=True):

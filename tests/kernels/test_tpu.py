@@ -24,7 +24,7 @@ from tests.kernels.test_attention import CASES as ALL
 from tests.kernels.test_attention import close
 
 # Blocks of 8 fresh entries and 16 slots, tiles of 16 rows: several of each, the last ones short.
-SMALL = tpu.Sizes(8, 16, 16, cores=1)
+SMALL = tpu.TileSizes(8, 16, 16, cores=1)
 SOON = (
   "tree", "documents_x_order", "own", "pages in a window", "int8 in pages", "no cache",
   "nothing to see", "bfloat16", "64 dimensions", "96 dimensions, int8",

@@ -16,7 +16,7 @@ from tests.kernels import test_gradients
 from tests.kernels.cases import Case, inputs
 
 # Blocks of 8 keys, tiles of 16 rows: several of each, the last ones of padding or with some.
-SMALL = tpu.Sizes(8, 16, 16)
+SMALL = tpu.TileSizes(8, 16, 16)
 CASES = {
   **{name: case for name, case in test_gradients.CASES.items() if case.lengths is None},
   "tiles that end in padding": Case("content", lengths=None, entries=21, heads=3, kv_heads=1),

@@ -19,9 +19,9 @@ from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.gpu import compat
 from kernels_pallas.frontier_attention.gpu import kernel as gpu_kernel
-from kernels_pallas.frontier_attention.gpu.kernel import Shape
+from kernels_pallas.frontier_attention.gpu.kernel import KernelShape
 from kernels_pallas.frontier_attention.score import Law
-from kernels_pallas.frontier_attention.sorting import Order
+from kernels_pallas.frontier_attention.sorting import SortedLabels
 from kernels_pallas.frontier_attention.xla import attention as xla
 
 _CORES = 132  # streaming multiprocessors of an H100 or H200, where another is not at hand
@@ -31,7 +31,7 @@ _SHARED = 232_448 - 4_096  # bytes of a block of threads, less barriers and what
 USUAL_BLOCK = 64
 
 
-class Sizes(NamedTuple):
+class CallSizes(NamedTuple):
   """Keys of a block; rows and number of the warpgroups that compute; parts of a row's blocks.
 
   None: by the shape. Only the interpreter takes other rows than 64.
@@ -43,7 +43,7 @@ class Sizes(NamedTuple):
   parts: int | None = None
 
   @classmethod
-  def of(cls, fresh: int, cache: int) -> "Sizes":
+  def of(cls, fresh: int, cache: int) -> "CallSizes":
     """By what `frontier_attention` takes: here blocks of both kinds have 64 or 128 keys."""
     return cls(block=USUAL_BLOCK if min(fresh, cache) < 128 else 128)
 
@@ -58,7 +58,7 @@ def attend(
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
   law: Law,
-  sizes: Sizes,
+  sizes: CallSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """See `frontier_attention`. The gradient is that of the blocks in XLA, from this result.
@@ -87,7 +87,7 @@ def _backward(law, sizes, interpret, kept, cotangents):
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpret):
+def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, interpret):
   """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]
@@ -98,7 +98,7 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
     if page % sizes.block and sizes.block % page:
       raise ValueError(f"pages of {page} slots are no whole blocks of {sizes.block}, nor parts")
   k, v = sorting.where_seen(queries, keys, k, v)
-  order = Order()
+  order = SortedLabels()
   if T * (H // G) > sizes.rows or T > sizes.block:
     order, queries, keys = sorting.of(queries, keys)
     q = sorting.taken(q, order.queries)
@@ -201,7 +201,7 @@ def _labels(keys: Keys, exceptions: bool) -> Int[Array, "B C T"]:
   return jnp.concatenate(parts, axis=1).astype(jnp.int32)
 
 
-def _shape(q, k, queries, cache, sizes: Sizes, simulated: bool) -> Shape:
+def _shape(q, k, queries, cache, sizes: CallSizes, simulated: bool) -> KernelShape:
   B, T, H, D = q.shape
   G = k.shape[1]
   block = sizes.block
@@ -226,7 +226,7 @@ def _shape(q, k, queries, cache, sizes: Sizes, simulated: bool) -> Shape:
   kept = sizes.rows
   if groups * tiles == 1:
     kept = min(-(-rows // 8) * 8, kept)
-  return Shape(
+  return KernelShape(
     heads=G, rows=sizes.rows, groups=groups, tiles=tiles, block=block, fresh=fresh, cached=cached,
     capacity=capacity, page=page, parts=parts, kept=kept, stages=stages,
     dims=queries.stamp.shape[1], simulated=simulated,
@@ -256,7 +256,7 @@ def _parts(programs: int, blocks_of_row: int, cores: int = _CORES) -> int:
   return min(range(1, min(blocks_of_row, cores) + 1), key=turns)
 
 
-def _call(arrays, cache, law: Law, shape: Shape, interpret):
+def _call(arrays, cache, law: Law, shape: KernelShape, interpret):
   q = arrays["q"]
   B, G, N, D = q.shape
   given = {}
@@ -292,7 +292,7 @@ def _call(arrays, cache, law: Law, shape: Shape, interpret):
   return call(*given.values())
 
 
-def _scratch(given: dict, out_dtype, shape: Shape) -> dict:
+def _scratch(given: dict, out_dtype, shape: KernelShape) -> dict:
   q, (groups, rows, block, stages) = (
     given["q"],
     (shape.groups, shape.rows, shape.block, shape.stages),

@@ -22,7 +22,7 @@ _TILE = plgpu.Layout.WGMMA
 _ROWS, _COLUMNS = _TILE.reduce(1), _TILE.reduce(0)
 
 
-class Shape(NamedTuple):
+class KernelShape(NamedTuple):
   """Static sizes of one call."""
 
   heads: int  # key heads
@@ -51,7 +51,7 @@ class Refs:
     return self._refs.get(name)
 
 
-def program(*refs, names, law: Law, shape: Shape):
+def program(*refs, names, law: Law, shape: KernelShape):
   r = Refs(names, refs)
   part, job = lax.axis_index("part"), lax.axis_index("job")
   unit, tile = lax.div(job, jnp.int32(shape.tiles)), lax.rem(job, jnp.int32(shape.tiles))
@@ -87,7 +87,7 @@ class Here(NamedTuple):
   last: int
 
 
-def _blocks_of_cache(r: Refs, shape: Shape, batch, tile):
+def _blocks_of_cache(r: Refs, shape: KernelShape, batch, tile):
   if not shape.cached:
     return jnp.int32(0)
   if r.cache_count is not None:
@@ -95,11 +95,11 @@ def _blocks_of_cache(r: Refs, shape: Shape, batch, tile):
   return lax.div(_length(r, shape, batch) + (shape.block - 1), jnp.int32(shape.block))
 
 
-def _length(r: Refs, shape: Shape, batch):
+def _length(r: Refs, shape: KernelShape, batch):
   return jnp.minimum(r.lengths[batch], shape.capacity)
 
 
-def _slots(r: Refs, shape: Shape, here: Here, step):
+def _slots(r: Refs, shape: KernelShape, here: Here, step):
   """(first slot of the block, first that is copied): the last block of a row begins earlier."""
   block = step if r.cache_list is None else r.cache_list[here.batch, here.tile, step]
   first = block * shape.block
@@ -108,7 +108,7 @@ def _slots(r: Refs, shape: Shape, here: Here, step):
   return first, jnp.minimum(first, shape.capacity - shape.block)
 
 
-def _copy_all(r: Refs, shape: Shape, here: Here):
+def _copy_all(r: Refs, shape: KernelShape, here: Here):
   pieces = shape.block // shape.page
 
   def places_of(step):
@@ -168,14 +168,14 @@ def _page(r: Refs, here: Here, slot):
   return jnp.clip(r.table[here.batch, index], 0, r.cache_k.shape[0] - 1)
 
 
-def _fresh_start(r: Refs, shape: Shape, here: Here, step):
+def _fresh_start(r: Refs, shape: KernelShape, here: Here, step):
   block = step - here.cached
   if r.fresh_list is not None:
     block = r.fresh_list[here.batch, here.tile, block]
   return block * shape.block
 
 
-def _compute_all(r: Refs, law: Law, shape: Shape, here: Here, group):
+def _compute_all(r: Refs, law: Law, shape: KernelShape, here: Here, group):
   rows = pl.ds((here.tile * shape.groups + group) * shape.rows, shape.rows)
   every = pl.ds(0, r.points.shape[1])
   q, points = r.queries.at[group], r.point.at[group]
@@ -303,7 +303,7 @@ def _tanh(x, scale: float):
   return 1.0 - 2.0 / (1.0 + jnp.exp2(x * (2 * _LOG2E * scale)))
 
 
-def _product(q, keys, shape: Shape):
+def _product(q, keys, shape: KernelShape):
   """q @ keys^T."""
   if shape.simulated:
     return _dot(q[...], keys[...].T)
@@ -323,14 +323,14 @@ def _dot(a, b):
   return jnp.sum(a[:, :, None].astype(jnp.float32) * b[None].astype(jnp.float32), axis=1)
 
 
-def _weighted(acc, p, values, shape: Shape):
+def _weighted(acc, p, values, shape: KernelShape):
   """acc + p @ values."""
   if shape.simulated:
     return acc + _dot(p, values[...])
   return pl.run_state(lambda ref: plgpu.wgmma(ref, p, values))(plgpu.ACC.init(acc))
 
 
-def _widen(narrow, wide, shape: Shape):
+def _widen(narrow, wide, shape: KernelShape):
   """8 bits to what the tensor cores multiply; one warpgroup computes where there are 8 bits."""
   x = compat.Registers(shape.simulated).load(narrow, _TILE, optimized=False)
   if jnp.issubdtype(x.dtype, jnp.floating):
@@ -339,7 +339,7 @@ def _widen(narrow, wide, shape: Shape):
   plgpu.commit_smem()
 
 
-def _forget_stale(r: Refs, shape: Shape, values, count, group):
+def _forget_stale(r: Refs, shape: KernelShape, values, count, group):
   """Values past the first `count`, which may be NaN, become 0: 0 * NaN is NaN."""
 
   @pl.when(count < shape.block)

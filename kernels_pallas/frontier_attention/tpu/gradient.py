@@ -21,7 +21,7 @@ from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.score import Law
 from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 from kernels_pallas.frontier_attention.tpu import work as tpu_work
-from kernels_pallas.frontier_attention.tpu.tiles import Shape, Sizes
+from kernels_pallas.frontier_attention.tpu.tiles import TileShape, TileSizes
 from kernels_pallas.frontier_attention.tpu.work import Pairs
 
 # Of the 16 MiB that a kernel gets; `_heads` does not count everything.
@@ -48,7 +48,7 @@ def run(
   queries: Queries,
   keys: Keys,
   law: Law,
-  sizes: Sizes,
+  sizes: TileSizes,
   interpret,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
   """(dq, dk, dv) from what the forward kernel found and the cotangents of that.
@@ -86,7 +86,7 @@ def run(
   return d_q, d_k, d_v
 
 
-def _heads(sides: Sides, most: int, shape: Shape, *, moved: int, kept: int) -> int:
+def _heads(sides: Sides, most: int, shape: TileShape, *, moved: int, kept: int) -> int:
   """Of keys, in a step: as many as fit, with `moved` rows of arrays each, `kept` of sums."""
   G, D = sides.q.shape[1], sides.q.shape[3]
   # What is moved has two buffers; four blocks of scores and the like are in work.
@@ -96,7 +96,7 @@ def _heads(sides: Sides, most: int, shape: Shape, *, moved: int, kept: int) -> i
 
 
 def _by_rows(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: Shape, most, interpret
+  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: TileShape, most, interpret
 ):
   """dq: a tile of rows stands, blocks of keys pass."""
   B, G, N, D = sides.q.shape
@@ -132,7 +132,7 @@ def _by_rows(
 
 
 def _by_keys(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: Shape, most, interpret
+  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: TileShape, most, interpret
 ):
   """(dk, dv): a block of keys stands, tiles of rows pass."""
   B, G, _, D = sides.q.shape

@@ -28,11 +28,11 @@ from kernels_pallas.frontier_attention.tpu import (
 from kernels_pallas.frontier_attention.tpu import (
   work as tpu_work,
 )
-from kernels_pallas.frontier_attention.tpu.tiles import Shape, Sizes
+from kernels_pallas.frontier_attention.tpu.tiles import TileShape, TileSizes
 from kernels_pallas.frontier_attention.tpu.work import Steps
 from kernels_pallas.frontier_attention.xla import attention as xla
 
-__all__ = ["Sizes", "attend", "run"]
+__all__ = ["TileSizes", "attend", "run"]
 
 _LANES = 128
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # below every score, and finite: see `_update`
@@ -48,7 +48,7 @@ def attend(
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
   law: Law,
-  sizes: Sizes,
+  sizes: TileSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """See `frontier_attention`. The gradient is that of `tpu_grad`; over a cache XLA's.
@@ -83,7 +83,7 @@ def _backward(law, sizes, interpret, kept, cotangents):
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpret):
+def run(q, k, v, queries, keys, cache, position, law: Law, sizes: TileSizes, interpret):
   """`attend` without its gradient; `interpret` as pallas_call has it."""
   _, T, H, _ = q.shape
   G = k.shape[1]
@@ -114,7 +114,7 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: Sizes, interpr
   return out, lse[..., 0]
 
 
-def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, interpret):
+def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: TileShape, interpret):
   B, G, _, D = q.shape
   tiles, fresh = shape.tiles, shape.fresh
   heads = G // shape.cores  # of each core: they share the list, and do not meet
@@ -212,7 +212,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: Shape, inter
   )(*steps[:-1], *arrays)
 
 
-def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, shape: Shape):
+def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, shape: TileShape):
   del major, minor, fresh
   ins = dict(zip(names, refs[: len(names)], strict=True))
   out, lse, top, total, acc = refs[len(names) :]

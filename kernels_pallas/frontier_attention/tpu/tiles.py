@@ -15,14 +15,14 @@ from jaxtyping import Array, Float, Int, Shaped
 from kernels_pallas.frontier_attention import blocks, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.sorting import Order
+from kernels_pallas.frontier_attention.sorting import SortedLabels
 
 _LANES = 128
 SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit beside large pages
 _NO_KEY = -3  # an index that no key has, padding (-2) neither
 
 
-class Shape(NamedTuple):
+class TileShape(NamedTuple):
   """Static sizes of one call."""
 
   tile: int  # entries of a tile of rows
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
   cores: int  # that share the key heads in the forward kernel
 
 
-class Sizes(NamedTuple):
+class TileSizes(NamedTuple):
   """Of a block, at most: fresh entries and cache slots (of pages: one); and rows of a tile."""
 
   fresh: int = 128
@@ -47,12 +47,12 @@ class Sizes(NamedTuple):
   cores: int | None = None  # that share the key heads, if they divide; None: what the device has
 
   @classmethod
-  def of(cls, fresh: int, cache: int) -> "Sizes":
+  def of(cls, fresh: int, cache: int) -> "TileSizes":
     """By what `frontier_attention` takes."""
     return cls(fresh, cache)
 
 
-def fitting(q, k, cache: Cache | None, sizes: Sizes = Sizes()) -> tuple[int, int] | None:
+def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[int, int] | None:
   """(rows of a tile, slots of a block of the cache) that fit into VMEM; None: nothing does.
 
   As large as `sizes` says, or halved as often as many or wide heads of keys ask for.
@@ -71,7 +71,7 @@ def fitting(q, k, cache: Cache | None, sizes: Sizes = Sizes()) -> tuple[int, int
   return None
 
 
-def _bytes(q, k, cache: Cache | None, rows: int, page: int, sizes: Sizes) -> int:
+def _bytes(q, k, cache: Cache | None, rows: int, page: int, sizes: TileSizes) -> int:
   """Of the forward kernel; what compilers took for the shapes of docs/kernel_table.md, or more."""
   heads, width, item = k.shape[1] // _cores(k, sizes), q.shape[3], q.dtype.itemsize
   block = min(sizes.fresh, q.shape[1])
@@ -105,12 +105,12 @@ def cores_here() -> int:
   return device.num_cores if device.platform == "tpu" else 1
 
 
-def _cores(k, sizes: Sizes) -> int:
+def _cores(k, sizes: TileSizes) -> int:
   cores = cores_here() if sizes.cores is None else sizes.cores
   return cores if k.shape[1] % cores == 0 else 1
 
 
-def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape:
+def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: TileSizes) -> TileShape:
   block = sizes.fresh
   _, T, H, _ = q.shape
   # What fits nowhere is refused by name before; the interpreter may have it.
@@ -125,7 +125,7 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
     page = cache.k.shape[2] if cache.table is not None else min(page, cache.capacity)
     cached = -(-cache.capacity // page)
   block = min(block, -(-T // sublanes) * sublanes)
-  return Shape(
+  return TileShape(
     tile=tile,
     rows=-(-tile * group // sublanes) * sublanes,
     tiles=-(-T // tile),
@@ -139,15 +139,15 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: Sizes) -> Shape
   )
 
 
-def ordered(queries: Queries, keys: Keys, shape: Shape) -> tuple[Order, Queries, Keys]:
+def ordered(queries: Queries, keys: Keys, shape: TileShape) -> tuple[SortedLabels, Queries, Keys]:
   """Both sides in order, and padded to whole tiles and blocks."""
-  order = Order()
+  order = SortedLabels()
   if max(shape.tiles, shape.fresh) > 1:
     order, queries, keys = sorting.of(queries, keys)
   return order, *blocks.padded(queries, keys, shape.tile, shape.block)
 
 
-def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: Shape) -> Shaped[Array, "B G N D"]:
+def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: TileShape) -> Shaped[Array, "B G N D"]:
   """Tiles x rows: entries of a tile x heads of the group, then padding by 0."""
   B, T, H, D = x.shape
   x = jnp.pad(x, ((0, 0), (0, shape.tiles * shape.tile - T), (0, 0), (0, 0)))
@@ -157,7 +157,7 @@ def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: Shape) -> Shaped[Arr
   return x.reshape(B, heads, -1, D)
 
 
-def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: Shape) -> Shaped[Array, "B T H D"]:
+def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: TileShape) -> Shaped[Array, "B T H D"]:
   """The inverse of `rows_of`."""
   B, heads, _, width = x.shape
   x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
@@ -165,12 +165,12 @@ def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: Shape) -> Shaped[Array,
   return x.reshape(B, -1, H, width)[:, :T]
 
 
-def whole_blocks(x: Float[Array, "B G T D"], shape: Shape) -> Float[Array, "B G M D"]:
+def whole_blocks(x: Float[Array, "B G T D"], shape: TileShape) -> Float[Array, "B G M D"]:
   """Keys or values, padded by 0."""
   return jnp.pad(x, ((0, 0), (0, 0), (0, shape.fresh * shape.block - x.shape[2]), (0, 0)))
 
 
-def points_of(queries: Queries, position, group, shape: Shape) -> Int[Array, "B N C"]:
+def points_of(queries: Queries, position, group, shape: TileShape) -> Int[Array, "B N C"]:
   """What rows know of themselves, in columns: stamps, hidden key, own index, position."""
   none = jnp.full_like(queries.index, _NO_KEY)
   hidden = none if queries.hidden is None else queries.hidden

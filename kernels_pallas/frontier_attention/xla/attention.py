@@ -44,7 +44,7 @@ _AT_ONCE_FEW, _AT_ONCE_MANY, _FEW_ROWS, _MANY_ROWS = 0.65, 0.5, 16, 64
 _AT_ONCE_BYTES, _AT_ONCE_ENTRIES = 1 << 23, 512
 
 
-class Sizes(NamedTuple):
+class XlaSizes(NamedTuple):
   """Entries and slots of a block, at most; None: by the shapes."""
 
   fresh: int | None = None
@@ -60,7 +60,7 @@ def attend(
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
   law: Law,
-  sizes: Sizes = Sizes(),
+  sizes: XlaSizes = XlaSizes(),
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """See `frontier_attention`. Rows of a matrix are entries and, in them, the heads of a group."""
   if cache is not None:
@@ -127,7 +127,7 @@ def _partial(fresh: Partial | Seen) -> Partial:
   return softmax.started(fresh) if isinstance(fresh, Seen) else fresh
 
 
-def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | Seen:
+def _over_fresh(q, k, v, queries, keys, law: Law, sizes: XlaSizes) -> Partial | Seen:
   batch, heads, rows, width = q.shape
   entries = k.shape[2]
   if sizes.fresh is None:
@@ -145,7 +145,7 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: Sizes) -> Partial | See
   return Seen(masked(law.scores(q, k), seen[:, None]), v)
 
 
-def _blocks_of(batch: int, sizes: Sizes) -> tuple[int, int]:
+def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
   """(entries of a block, rows of the batch that go together)."""
   gpu = choice.platform_here() == "gpu"
   block = (_GPU_BLOCK if gpu else blocks.BLOCK) if sizes.fresh is None else sizes.fresh
@@ -153,7 +153,7 @@ def _blocks_of(batch: int, sizes: Sizes) -> tuple[int, int]:
   return block, batch if gpu or choice.partitioned() else 1
 
 
-def gradients(q, k, v, found, cotangents, queries, keys, law: Law, sizes: Sizes = Sizes()):
+def gradients(q, k, v, found, cotangents, queries, keys, law: Law, sizes: XlaSizes = XlaSizes()):
   """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
   rows = (_rows(x, k) for x in (found[0], cotangents[0]))
   sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))

@@ -16,7 +16,7 @@ from kernels_pallas.frontier_attention import blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries, Work
 from kernels_pallas.frontier_attention.score import Law, masked
 from kernels_pallas.frontier_attention.softmax import Seen
-from kernels_pallas.frontier_attention.sorting import Order
+from kernels_pallas.frontier_attention.sorting import SortedLabels
 
 
 def attend(
@@ -70,7 +70,7 @@ def gradients(
   )
 
 
-def _rows_in(x: Shaped[Array, "B G N ..."], order: Order, block: int) -> jax.Array:
+def _rows_in(x: Shaped[Array, "B G N ..."], order: SortedLabels, block: int) -> jax.Array:
   """Rows, entries x heads of a group, in order and padded by 0 to whole blocks of entries."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
@@ -79,7 +79,7 @@ def _rows_in(x: Shaped[Array, "B G N ..."], order: Order, block: int) -> jax.Arr
   return x.reshape(B, G, -1, *rest)
 
 
-def _rows_out(x: Shaped[Array, "B G M ..."], order: Order, rows: int) -> jax.Array:
+def _rows_out(x: Shaped[Array, "B G M ..."], order: SortedLabels, rows: int) -> jax.Array:
   """The inverse of `_rows_in`."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
@@ -87,7 +87,9 @@ def _rows_out(x: Shaped[Array, "B G M ..."], order: Order, rows: int) -> jax.Arr
   return sorting.taken(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
 
 
-def _keys_in(x: Float[Array, "B G T D"], order: Order, block: int) -> Float[Array, "B G M D"]:
+def _keys_in(
+  x: Float[Array, "B G T D"], order: SortedLabels, block: int
+) -> Float[Array, "B G M D"]:
   x = sorting.taken(x, order.keys, 2)
   return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % block), (0, 0)))
 

@@ -15,7 +15,7 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import float64 as law
 from mtjax.bench.attention import inputs as kernel_inputs
-from mtjax.bench.attention.kernels import Shape
+from mtjax.bench.attention.kernels import AttentionShape
 
 # Of the larger of 1 and what is right, twice for gradients. bfloat16 has 8 bits, in outputs and
 # probabilities.
@@ -27,7 +27,7 @@ class Case:
   """A shape and what else is asked for; `page`, `window`, `soft_cap`: None for none."""
 
   name: str
-  shape: Shape
+  shape: AttentionShape
   page: int | None = None
   window: int | None = None
   soft_cap: float | None = None
@@ -36,7 +36,7 @@ class Case:
 
 
 @dataclasses.dataclass(frozen=True)
-class Verdict:
+class Agreement:
   case: str
   implementation: str
   worst: float | None  # of the tolerance: at most 1 is right; None: not asked, see `why`
@@ -52,10 +52,10 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
   entries without a cache."""
 
   def decoding(entries, batch=5, dtype=dtype):
-    return Shape("tree", entries, 4 * unit, 4 * unit, batch, heads, kv_heads, width, dtype)
+    return AttentionShape("tree", entries, 4 * unit, 4 * unit, batch, heads, kv_heads, width, dtype)
 
   def training(mask, gradient):
-    return Shape(mask, 3 * unit, 0, 0, 2, heads, kv_heads, width, dtype, gradient)
+    return AttentionShape(mask, 3 * unit, 0, 0, 2, heads, kv_heads, width, dtype, gradient)
 
   few, many = max(unit // 16, 3), max(unit // 2, 6)
   found = [
@@ -129,7 +129,7 @@ def check(
   *,
   attention: Callable = frontier_attention,
   progress: Callable[[str], None] = lambda text: None,
-) -> list[Verdict]:
+) -> list[Agreement]:
   """Every implementation on every case. What raises has failed; what says why not has not."""
   found = []
   for case in asked:
@@ -139,13 +139,13 @@ def check(
     for name in names:
       progress(f"{case.name}: {name}")
       if reason := why_not(name, given):
-        found.append(Verdict(case.name, name, None, reason))
+        found.append(Agreement(case.name, name, None, reason))
         continue
       try:
         got = _run(case, given, name, attention)
       except Exception as error:  # noqa: BLE001 - the next ones are to be seen too
         lines = str(error).splitlines() or [""]
-        found.append(Verdict(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
+        found.append(Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
         continue
       found.append(_verdict(case, name, got, expected))
   return found
@@ -186,7 +186,7 @@ def _run(case, given, name, attention):
     return jax.jit(both)(traced)
 
 
-def _verdict(case, name, got, expected) -> Verdict:
+def _verdict(case, name, got, expected) -> Agreement:
   worst, where = 0.0, ""
   for part, right in expected.items():
     tolerance = TOLERANCE[case.shape.dtype] * (2 if part.startswith("d") else 1)
@@ -197,4 +197,4 @@ def _verdict(case, name, got, expected) -> Verdict:
     most = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
     if most > worst:
       worst, where = most, part
-  return Verdict(case.name, name, worst, f"{where} is off" if worst > 1 else "")
+  return Agreement(case.name, name, worst, f"{where} is off" if worst > 1 else "")

@@ -17,23 +17,23 @@ from mtjax.bench.attention import (
 )
 from mtjax.bench.attention.correctness import (
   TOLERANCE,
-  Verdict,
+  Agreement,
   cases,
   check,
   check_implementations,
   implementations_here,
 )
 from mtjax.bench.attention.inputs import pages
-from mtjax.bench.attention.kernels import MASKS, Shape
-from mtjax.bench.attention.limits import Limits
-from mtjax.bench.attention.sweep import Point
+from mtjax.bench.attention.kernels import MASKS, AttentionShape
+from mtjax.bench.attention.limits import DeviceLimits
+from mtjax.bench.attention.sweep import SweepPoint
 from mtjax.bench.latency_model import Latency
 
 PARTS = ("correctness", "bandwidth", "entries", "comparison")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class DevicePlan:
   """Shapes of every part. Raises ValueError for what makes no sense or does not run here."""
 
   parts: tuple[str, ...] = PARTS
@@ -98,31 +98,31 @@ TOY: dict[str, Any] = dict(
 )  # fmt: skip
 
 
-def full(**changes: Any) -> Plan:
+def full(**changes: Any) -> DevicePlan:
   """For an accelerator: raises ValueError where there is none."""
   platform = choice.platform_here()
   if platform == "cpu":
     raise ValueError("JAX sees no accelerator here; --sizes=toy runs anywhere")
   sizes: dict[str, Any] = dict(page=128 if platform == "gpu" else 256)
-  return Plan(**sizes | changes)
+  return DevicePlan(**sizes | changes)
 
 
-def toy(**changes: Any) -> Plan:
+def toy(**changes: Any) -> DevicePlan:
   """Shapes that prove nothing but that it runs."""
-  return Plan(**TOY | changes)
+  return DevicePlan(**TOY | changes)
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
-  limits: Limits | None = None  # None: only correctness was asked for
-  verdicts: tuple[Verdict, ...] = ()
-  sweep: tuple[Point, ...] = ()
-  entries: tuple[Point, ...] = ()
+class DeviceReport:
+  limits: DeviceLimits | None = None  # None: only correctness was asked for
+  verdicts: tuple[Agreement, ...] = ()
+  sweep: tuple[SweepPoint, ...] = ()
+  entries: tuple[SweepPoint, ...] = ()
   latency: Latency | None = None
-  comparison: tuple[Point, ...] = ()
+  comparison: tuple[SweepPoint, ...] = ()
 
   @property
-  def failed(self) -> list[Verdict]:
+  def failed(self) -> list[Agreement]:
     return [verdict for verdict in self.verdicts if verdict.failed]
 
   def figures(self) -> dict[str, Any]:
@@ -145,13 +145,15 @@ class Step(NamedTuple):
   """What is known after one more case, point or shape."""
 
   part: str  # "limits" comes first, where anything is timed
-  report: Report
+  report: DeviceReport
   ended: bool  # the part, that is
 
 
-def benchmark(plan: Plan, progress: Callable[[str], None] = lambda text: None) -> Iterator[Step]:
+def benchmark(
+  plan: DevicePlan, progress: Callable[[str], None] = lambda text: None
+) -> Iterator[Step]:
   """The parts in the order of the plan."""
-  report = Report()
+  report = DeviceReport()
   if set(plan.parts) != {"correctness"}:
     progress("limits of the device")
     limits = device_limits.measure(plan.copied, plan.side, plan.rounds)
@@ -173,7 +175,7 @@ def _correctness(plan, limits, progress) -> Iterator[dict[str, Any]]:
 
 def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = [
-    Shape("tree", entries, slots, slots, rows, **plan.common)
+    AttentionShape("tree", entries, slots, slots, rows, **plan.common)
     for rows in plan.rows
     for slots in plan.slots
     for entries in plan.entries
@@ -184,12 +186,14 @@ def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
 
 def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
   slots = plan.one_layer_slots
-  shapes = [Shape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer]
+  shapes = [
+    AttentionShape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer
+  ]
   for found in _points(plan, shapes, (plan.page,), limits, progress):
     yield dict(entries=found, latency=device_sweep.over_entries(found))
 
 
-def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[Point, ...]]:
+def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[SweepPoint, ...]]:
   """All so far."""
   found = ()
   for shape in shapes:

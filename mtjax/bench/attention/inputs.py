@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.bench.attention.kernels import Shape, arrays
+from mtjax.bench.attention.kernels import AttentionShape, arrays
 
 
-def with_cache(shape: Shape, page: int | None, seed: int = 0) -> dict:
+def with_cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
   """As `kernel_benchmark.arrays`, with a cache that is made on the device, where it may be large.
 
   page: slots of a page, of which the capacity is a multiple; the pages of a row lie scattered.
@@ -22,7 +22,7 @@ def with_cache(shape: Shape, page: int | None, seed: int = 0) -> dict:
   return found | cache(shape, page, seed)
 
 
-def cache(shape: Shape, page: int | None, seed: int = 0) -> dict:
+def cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
   """cache_k and cache_v, and a page_table if there are pages."""
   s, found = shape, {}
   size = (s.batch, s.kv_heads, s.capacity, s.width)

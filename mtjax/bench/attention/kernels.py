@@ -19,7 +19,7 @@ _LEAST_SECONDS, _MOST = 0.02, 400  # of a loop that is timed
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class AttentionShape:
   """What is attended to: T fresh entries under a mask, over `filled` of `capacity` slots."""
 
   mask: str
@@ -80,16 +80,16 @@ MASKS: Mapping[str, Callable[..., Frontier]] = {
 }
 
 
-def frontier_of(shape: Shape) -> Frontier:
+def frontier_of(shape: AttentionShape) -> Frontier:
   return MASKS[shape.mask](jnp.zeros((shape.batch, shape.entries), jnp.int32))
 
 
-def visible_share(shape: Shape) -> float:
+def visible_share(shape: AttentionShape) -> float:
   """Of the T x T pairs of fresh entries: what no implementation can skip."""
   return float(jnp.mean(frontier_lib.as_dense(frontier_of(shape))))
 
 
-def block_share(shape: Shape) -> float:
+def block_share(shape: AttentionShape) -> float:
   """Of the blocks of fresh entries: what is computed."""
   f = frontier_of(shape)
   return float(jnp.mean(any_visible_blocks(f.stamp, f.lo, f.hi)))
@@ -97,13 +97,13 @@ def block_share(shape: Shape) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
-  shape: Shape
+  shape: AttentionShape
   system: str
   seconds: float  # median
   temporary: int | None  # bytes at the peak beside inputs and outputs; None: not known here
 
 
-def arrays(shape: Shape, seed: int = 0) -> dict:
+def arrays(shape: AttentionShape, seed: int = 0) -> dict:
   """q, k, v, cache_k, cache_v, lengths and the frontier's labels."""
   s, rng = shape, np.random.default_rng(seed)
 
@@ -156,7 +156,7 @@ SYSTEMS: Mapping[str, Callable[[dict], jax.Array]] = {
 
 
 def compare(
-  shape: Shape,
+  shape: AttentionShape,
   systems: Sequence[str],
   *,
   rounds: int = 5,

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 
 from mtjax.bench.attention.clock import memory_limit, seconds_per_call
-from mtjax.bench.attention.kernels import Shape, visible_share
+from mtjax.bench.attention.kernels import AttentionShape, visible_share
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class DeviceLimits:
   device: str
   platform: str
   memory: int | None  # bytes; None: the device does not say
@@ -23,7 +23,7 @@ class Limits:
     return self.matmul_rate / self.copy_rate
 
 
-def measure(copied: int, side: int, rounds: int = 5) -> Limits:
+def measure(copied: int, side: int, rounds: int = 5) -> DeviceLimits:
   """By copying an array of `copied` bytes and multiplying bfloat16 matrices of side x side."""
   device = jax.devices()[0]
   words = jnp.zeros((copied // 4,), jnp.int32)
@@ -33,7 +33,7 @@ def measure(copied: int, side: int, rounds: int = 5) -> Limits:
   b = (b.astype(jnp.float32) * side**-0.5).astype(b.dtype)
   matmul = seconds_per_call(lambda a, b, _: a @ b, a, [b], rounds=rounds)
   rates = 2 * words.nbytes / copy, 2 * side**3 / matmul
-  return Limits(device.device_kind, device.platform, memory_limit(), *rates)
+  return DeviceLimits(device.device_kind, device.platform, memory_limit(), *rates)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,12 +43,12 @@ class Need:
   bytes: int
   flops: float
 
-  def seconds(self, limits: Limits) -> float:
+  def seconds(self, limits: DeviceLimits) -> float:
     """The roofline: of the two limits the one that is reached first."""
     return max(self.bytes / limits.copy_rate, self.flops / limits.matmul_rate)
 
 
-def need(shape: Shape) -> Need:
+def need(shape: AttentionShape) -> Need:
   """Of one call forward: keys and values of filled slots and of fresh entries, queries, outputs;
   two matmuls over the pairs that see each other.
 
@@ -65,7 +65,7 @@ def need(shape: Shape) -> Need:
   return Need(3 * once, 3.5 * flops) if s.gradient else Need(once, flops)
 
 
-def knee(shape: Shape, limits: Limits) -> float:
+def knee(shape: AttentionShape, limits: DeviceLimits) -> float:
   """Entries from which on attention over a long cache is bound by FLOPs: ridge x size of a number
   x key heads / (2 x query heads)."""
   return limits.ridge * jnp.dtype(shape.dtype).itemsize * shape.kv_heads / (2 * shape.heads)

@@ -19,14 +19,14 @@ from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import flex as flex_peer
 from mtjax.bench.attention.clock import seconds_per_call
 from mtjax.bench.attention.correctness import why_not
-from mtjax.bench.attention.kernels import Shape
-from mtjax.bench.attention.limits import Limits, need
-from mtjax.bench.attention.sweep import Point, cached_bytes, sets_of, short
+from mtjax.bench.attention.kernels import AttentionShape
+from mtjax.bench.attention.limits import DeviceLimits, need
+from mtjax.bench.attention.sweep import SweepPoint, cached_bytes, sets_of, short
 
 FLEX = "FlexAttention"
 
 
-class System(NamedTuple):
+class AttentionSystem(NamedTuple):
   """`prepare` makes what a system keeps of a layer's arrays and of what layers share; its arrays
   have "k" and "v" by which gradients are taken. `attend` takes q and both."""
 
@@ -34,18 +34,18 @@ class System(NamedTuple):
   attend: Callable[[Array, dict, dict], Array]
 
 
-def peers() -> dict[str, System]:
+def peers() -> dict[str, AttentionSystem]:
   return {
-    f"jax.nn {name}": System(with_mask, functools.partial(_jax_nn, implementation=name))
+    f"jax.nn {name}": AttentionSystem(with_mask, functools.partial(_jax_nn, implementation=name))
     for name in ("xla", "cudnn")
   }
 
 
-def ours(name: Implementation) -> System:
+def ours(name: Implementation) -> AttentionSystem:
   def attend(q, arrays, shared):
     return frontier_attention(q, **arrays, **shared, implementation=name)[0]
 
-  return System(lambda arrays, shared: (arrays, shared), attend)
+  return AttentionSystem(lambda arrays, shared: (arrays, shared), attend)
 
 
 def with_mask(arrays: dict, shared: dict) -> tuple[dict, dict]:
@@ -81,17 +81,17 @@ def _jax_nn(q, arrays, shared, *, implementation):
 
 
 def compare(
-  shape: Shape,
-  limits: Limits,
+  shape: AttentionShape,
+  limits: DeviceLimits,
   names: Sequence[Implementation],
   *,
   rounds: int = 5,
   progress: Callable[[str], None] = lambda text: None,
-) -> list[Point]:
+) -> list[SweepPoint]:
   """Implementations by name, then jax.nn's in XLA and cuDNN, then FlexAttention, on one shape.
 
-  One that cannot do it has a point that says why. `Point.difference` is the largest to what `xla`
-  gives, over entries that see something: of those that do not, others have no law.
+  One that cannot do it has a point that says why. `SweepPoint.difference` is the largest to what
+  `xla` gives, over entries that see something: of those that do not, others have no law.
   """
   try:
     sets, shared = sets_of(shape, None, cached_bytes(limits.platform))
@@ -100,7 +100,7 @@ def compare(
       q, **sets[0], **shared
     )
   except Exception as error:  # noqa: BLE001 - whatever it is, other shapes are to be seen too
-    return [Point(shape, "all", None, need(shape), limits, why=short(error))]
+    return [SweepPoint(shape, "all", None, need(shape), limits, why=short(error))]
 
   def difference(out):
     some = np.isfinite(np.asarray(lse))[..., None]
@@ -126,7 +126,7 @@ def compare(
 
   def point(name, measure):
     progress(name)
-    found = Point(shape, name, None, need(shape), limits)
+    found = SweepPoint(shape, name, None, need(shape), limits)
     try:
       seconds, off = measure()
     except Exception as error:  # noqa: BLE001 - peers refuse in many ways, and each is a finding
@@ -160,10 +160,10 @@ def shapes(
   decoding: Iterable[tuple[int, int, int]],
   training: Iterable[tuple[str, int]],
   **common: Any,
-) -> list[Shape]:
+) -> list[AttentionShape]:
   """(batch, entries, slots) of decoding; (mask, entries) of training, forward and with gradient."""
-  found = [Shape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding]
+  found = [AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding]
   for name, entries in training:
     for gradient in (False, True):
-      found.append(Shape(name, entries, batch=1, gradient=gradient, **common))
+      found.append(AttentionShape(name, entries, batch=1, gradient=gradient, **common))
   return found

@@ -11,8 +11,8 @@ from kernels_pallas.frontier_attention.dispatch import Implementation
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.clock import check_fits, memory_limit, seconds_per_call
 from mtjax.bench.attention.correctness import why_not
-from mtjax.bench.attention.kernels import Shape
-from mtjax.bench.attention.limits import Limits, Need, need
+from mtjax.bench.attention.kernels import AttentionShape
+from mtjax.bench.attention.limits import DeviceLimits, Need, need
 from mtjax.bench.latency_model import Latency, fitted
 
 _ARRAYS = ("k", "v", "cache_k", "cache_v")  # a layer's own; labels, lengths and tables are shared
@@ -20,14 +20,14 @@ _MOST_SETS = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Point:
+class SweepPoint:
   """One call as measured, beside what it needs at least."""
 
-  shape: Shape
+  shape: AttentionShape
   system: str
   seconds: float | None  # None: not measured, see `why`
   need: Need
-  limits: Limits
+  limits: DeviceLimits
   page: int | None = None  # slots of a page; None: contiguous
   why: str = ""
   difference: float | None = None  # the largest to another system's output, if it was compared
@@ -64,7 +64,7 @@ def cached_bytes(platform: str) -> int:
   return (128 << 20) if platform in ("gpu", "cuda", "rocm") else 0
 
 
-def sets_of(shape: Shape, page: int | None, at_least: int) -> tuple[list[dict], dict]:
+def sets_of(shape: AttentionShape, page: int | None, at_least: int) -> tuple[list[dict], dict]:
   """Arrays of as many layers as have `at_least` bytes in all, and what they share."""
   each = 2 * shape.batch * shape.kv_heads * shape.capacity * shape.width
   each *= jnp.dtype(shape.dtype).itemsize
@@ -78,10 +78,15 @@ def sets_of(shape: Shape, page: int | None, at_least: int) -> tuple[list[dict], 
 
 
 def measured(
-  shape: Shape, limits: Limits, name: Implementation, page: int | None = None, *, rounds: int = 5
-) -> Point:
+  shape: AttentionShape,
+  limits: DeviceLimits,
+  name: Implementation,
+  page: int | None = None,
+  *,
+  rounds: int = 5,
+) -> SweepPoint:
   """An implementation over a cache, one call's outputs the next one's queries."""
-  point = Point(shape, name, None, need(shape), limits, page)
+  point = SweepPoint(shape, name, None, need(shape), limits, page)
   try:
     sets, shared = sets_of(shape, page, cached_bytes(limits.platform))
     q = shared.pop("q")
@@ -102,7 +107,7 @@ def short(error: Exception) -> str:
   return lines[0][:150]
 
 
-def over_entries(points: Sequence[Point]) -> Latency | None:
+def over_entries(points: Sequence[SweepPoint]) -> Latency | None:
   """The model of latency of points that differ in their entries; None: too few of them."""
   ran = [(p.shape.entries, p.seconds) for p in points if p.seconds is not None]
   return fitted(*zip(*ran, strict=True)) if len(ran) >= 3 else None

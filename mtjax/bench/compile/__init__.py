@@ -2,8 +2,8 @@
 
 from mtjax.bench.compile.chips import CHIPS, MESHES, Chip, missing, versions
 from mtjax.bench.compile.dumps import Figures
-from mtjax.bench.compile.process import Compiled, Job, compiled, table
-from mtjax.bench.compile.shapes import LAYER, Shape, shapes_of
+from mtjax.bench.compile.process import Compiled, CompileJob, compiled, table
+from mtjax.bench.compile.shapes import LAYER, CompiledShape, shapes_of
 
 __all__ = [
   "CHIPS",
@@ -12,8 +12,8 @@ __all__ = [
   "Chip",
   "Compiled",
   "Figures",
-  "Job",
-  "Shape",
+  "CompileJob",
+  "CompiledShape",
   "compiled",
   "missing",
   "shapes_of",

@@ -16,7 +16,7 @@ from mtjax import sharding
 from mtjax.bench.compile import dumps
 from mtjax.bench.compile.chips import Chip
 from mtjax.bench.compile.programs import PROGRAMS
-from mtjax.bench.compile.shapes import Shape
+from mtjax.bench.compile.shapes import CompiledShape
 
 # What XLA's client for CUDA has to know of an H200 or H100 of 132 multiprocessors.
 _SM_90A = """
@@ -46,7 +46,7 @@ def devices_of(chip: Chip):
   ).devices
 
 
-def compile_job(chip: Chip, devices, shape: Shape, program: str, folder: Path) -> dict:
+def compile_job(chip: Chip, devices, shape: CompiledShape, program: str, folder: Path) -> dict:
   """The fields of `process.Compiled`."""
   begin = _cpu_seconds()
   mesh = None
@@ -118,7 +118,7 @@ def main() -> None:
   for job in jobs:
     for path in folder.iterdir():
       shutil.rmtree(path) if path.is_dir() else path.unlink()
-    rows.append(compile_job(chip, devices, Shape(**job["shape"]), job["program"], folder))
+    rows.append(compile_job(chip, devices, CompiledShape(**job["shape"]), job["program"], folder))
   print(json.dumps(rows))
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Sequence
 from mtjax.bench.compile import chips
 from mtjax.bench.compile.chips import Chip
 from mtjax.bench.compile.dumps import TPU_FLAGS, Figures
-from mtjax.bench.compile.shapes import LAYER, Shape, shapes_of
+from mtjax.bench.compile.shapes import LAYER, CompiledShape, shapes_of
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class CompileJob:
   """A program (`programs.PROGRAMS`) of one shape."""
 
-  shape: Shape
+  shape: CompiledShape
   program: str = "attention"
 
 
@@ -28,7 +28,7 @@ class Compiled:
   """What a compiler made of a job. All but the seconds is the same every time."""
 
   chip: str
-  job: Job
+  job: CompileJob
   seconds: float = 0.0  # of CPU
   arguments: int = 0  # bytes, a device
   temporary: int = 0  # bytes beside inputs and outputs, a device
@@ -43,7 +43,7 @@ class Compiled:
     return bool(self.job.shape.cache_bytes) and self.temporary > self.job.shape.cache_bytes * 3 // 8
 
 
-def compiled(chip: Chip, jobs: Sequence[Job], *, seconds: float = 120.0) -> list[Compiled]:
+def compiled(chip: Chip, jobs: Sequence[CompileJob], *, seconds: float = 120.0) -> list[Compiled]:
   """All jobs on one chip, in a process that may take `seconds` for each.
 
   Raises ModuleNotFoundError, naming the extra, without the chip's compiler; TimeoutError; and
@@ -56,7 +56,7 @@ def compiled(chip: Chip, jobs: Sequence[Job], *, seconds: float = 120.0) -> list
   return [one for part in parts for one in _in_a_process(chip, part, seconds * len(part))]
 
 
-def _in_a_process(chip: Chip, jobs: Sequence[Job], seconds: float) -> list[Compiled]:
+def _in_a_process(chip: Chip, jobs: Sequence[CompileJob], seconds: float) -> list[Compiled]:
   with tempfile.TemporaryDirectory() as folder:
     try:
       run = subprocess.run(
@@ -90,9 +90,9 @@ def table(
 
   def one(chip: Chip) -> list[Compiled]:
     if chip.mesh is None:
-      jobs = [Job(shape) for shape in shapes_of(chip.platform)]
+      jobs = [CompileJob(shape) for shape in shapes_of(chip.platform)]
     else:
-      jobs = [Job(LAYER, "layer")]
+      jobs = [CompileJob(LAYER, "layer")]
     found = compiled(chip, jobs)
     progress(chip.name)
     return found
@@ -101,7 +101,7 @@ def table(
     return [row for rows in pool.map(one, [known[name] for name in names]) for row in rows]
 
 
-def _result(chip: str, job: Job, row: dict) -> Compiled:
+def _result(chip: str, job: CompileJob, row: dict) -> Compiled:
   figures = row.pop("figures", None)
   row["collectives"] = tuple(row.get("collectives", ()))
   return Compiled(chip, job, **row, figures=None if figures is None else Figures(**figures))

@@ -10,30 +10,30 @@ from jax.sharding import PartitionSpec as P
 
 from kernels_pallas.frontier_attention import frontier_attention
 from mtjax import sharding
-from mtjax.bench.compile.shapes import Shape
+from mtjax.bench.compile.shapes import CompiledShape
 
 
-class Program(NamedTuple):
+class CompiledProgram(NamedTuple):
   function: Callable[..., Any]
   arguments: tuple  # trees of jax.ShapeDtypeStruct
 
 
-def attention(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+def attention(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
   """frontier_attention by its name for the platform; of training, its gradient too."""
   del mesh
   arrays, attend = _attention(shape, platform)
   if not shape.gradient:
-    return Program(attend, (arrays,))
+    return CompiledProgram(attend, (arrays,))
 
   def loss(qkv, arrays):
     out, lse = attend(arrays | qkv)
     return jnp.sum(jnp.square(out.astype(jnp.float32))) + jnp.sum(lse)
 
   rest = {name: x for name, x in arrays.items() if name not in "qkv"}
-  return Program(jax.grad(loss), ({name: arrays[name] for name in "qkv"}, rest))
+  return CompiledProgram(jax.grad(loss), ({name: arrays[name] for name in "qkv"}, rest))
 
 
-def slots_first(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+def slots_first(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
   """A cache that keeps a slot's heads together, turned around for the kernel: a copy of it all."""
   del mesh
   arrays, attend = _attention(shape, platform)
@@ -47,10 +47,10 @@ def slots_first(shape: Shape, platform: str, mesh: Mesh | None = None) -> Progra
   def function(arrays):
     return attend(arrays | {name: arrays[name].swapaxes(1, 2) for name in names})
 
-  return Program(function, (arrays | {name: turned(arrays[name]) for name in names},))
+  return CompiledProgram(function, (arrays | {name: turned(arrays[name]) for name in names},))
 
 
-def layer(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
+def layer(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
   """Attention over a mesh's heads and rows, then the output projection, split over heads too."""
   if mesh is None:
     raise ValueError("a layer on several chips needs a mesh")
@@ -71,10 +71,10 @@ def layer(shape: Shape, platform: str, mesh: Mesh | None = None) -> Program:
 
   width = shape.heads * shape.width
   kernel = placed(jax.ShapeDtypeStruct((width, width), jnp.dtype(shape.dtype)), "h.")
-  return Program(function, (jax.tree.map(placed, arrays, roles), kernel))
+  return CompiledProgram(function, (jax.tree.map(placed, arrays, roles), kernel))
 
 
-PROGRAMS: Mapping[str, Callable[..., Program]] = {
+PROGRAMS: Mapping[str, Callable[..., CompiledProgram]] = {
   "attention": attention,
   "slots first": slots_first,
   "layer": layer,
@@ -95,7 +95,7 @@ _ROLES = {
 }
 
 
-def _attention(shape: Shape, platform: str):
+def _attention(shape: CompiledShape, platform: str):
   """(arguments that are arrays, frontier_attention of them)."""
   given = shape.arguments()
   arrays = {name: x for name, x in given.items() if x is not None}

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 
 @dataclasses.dataclass(frozen=True)
-class Shape:
+class CompiledShape:
   """T fresh entries of every row, over a cache of `capacity` slots a row (0: none)."""
 
   entries: int
@@ -58,11 +58,13 @@ class Shape:
   @property
   def keys_of_step(self) -> int:
     """Of the TPU kernel's: a page, or what it takes of a contiguous cache or of fresh entries."""
-    from kernels_pallas.frontier_attention.tpu.kernel import Sizes  # Pallas takes long to import
+    from kernels_pallas.frontier_attention.tpu.kernel import (
+      TileSizes,  # Pallas takes long to import
+    )
 
     if not self.capacity:
-      return min(Sizes().fresh, self.entries)
-    return self.page or min(Sizes().cache, self.capacity)
+      return min(TileSizes().fresh, self.entries)
+    return self.page or min(TileSizes().cache, self.capacity)
 
   def _cache_dtype(self):
     return jnp.dtype(self.cache_dtype or self.dtype)
@@ -112,39 +114,39 @@ _ENTRIES = (1, 16, 64, 256)
 _REFUSED = 72  # of all kernels, which need multiples of 16
 
 TPU_SHAPES = (
-  *(Shape(entries, page=256) for entries in _ENTRIES),
-  *(Shape(entries, page=512) for entries in _ENTRIES),
-  Shape(16),
-  Shape(16, page=256, window=1024),
-  Shape(16, page=256, cache_dtype="int8"),
-  Shape(16, page=256, dtype="float32"),
-  Shape(16, page=256, width=256, heads=16, kv_heads=4),
-  Shape(1024, capacity=0, batch=2),
-  Shape(256, capacity=0, batch=1, gradient=True),
-  *(Shape(16, page=256, width=width) for width in (64, 80, 96)),
-  Shape(16, page=256, width=_REFUSED),
+  *(CompiledShape(entries, page=256) for entries in _ENTRIES),
+  *(CompiledShape(entries, page=512) for entries in _ENTRIES),
+  CompiledShape(16),
+  CompiledShape(16, page=256, window=1024),
+  CompiledShape(16, page=256, cache_dtype="int8"),
+  CompiledShape(16, page=256, dtype="float32"),
+  CompiledShape(16, page=256, width=256, heads=16, kv_heads=4),
+  CompiledShape(1024, capacity=0, batch=2),
+  CompiledShape(256, capacity=0, batch=1, gradient=True),
+  *(CompiledShape(16, page=256, width=width) for width in (64, 80, 96)),
+  CompiledShape(16, page=256, width=_REFUSED),
 )
 GPU_SHAPES = (
-  *(Shape(entries, page=64) for entries in _ENTRIES[:-1]),
+  *(CompiledShape(entries, page=64) for entries in _ENTRIES[:-1]),
   # Parts of the cache are attended to in turn and merged: many entries' parts are as large as a
   # small cache.
-  Shape(_ENTRIES[-1], page=64, capacity=32_768),
-  Shape(16, page=16),
-  Shape(16, page=256),
-  Shape(16),
-  Shape(16, page=64, window=1024),
-  Shape(16, page=64, cache_dtype="int8"),
-  Shape(16, page=64, cache_dtype="float8_e4m3fn"),
-  Shape(16, page=64, dtype="float16"),
-  *(Shape(16, page=64, width=width) for width in (64, 80, 96)),
-  *(Shape(entries, page=64, width=256, heads=16, kv_heads=4) for entries in (16, 64)),
-  Shape(1024, capacity=0, batch=2),
-  Shape(16, page=64, width=_REFUSED),
+  CompiledShape(_ENTRIES[-1], page=64, capacity=32_768),
+  CompiledShape(16, page=16),
+  CompiledShape(16, page=256),
+  CompiledShape(16),
+  CompiledShape(16, page=64, window=1024),
+  CompiledShape(16, page=64, cache_dtype="int8"),
+  CompiledShape(16, page=64, cache_dtype="float8_e4m3fn"),
+  CompiledShape(16, page=64, dtype="float16"),
+  *(CompiledShape(16, page=64, width=width) for width in (64, 80, 96)),
+  *(CompiledShape(entries, page=64, width=256, heads=16, kv_heads=4) for entries in (16, 64)),
+  CompiledShape(1024, capacity=0, batch=2),
+  CompiledShape(16, page=64, width=_REFUSED),
 )
 # Attention of a layer on several chips.
-LAYER = Shape(16, page=256)
+LAYER = CompiledShape(16, page=256)
 
 
-def shapes_of(platform: str) -> tuple[Shape, ...]:
+def shapes_of(platform: str) -> tuple[CompiledShape, ...]:
   """The table of a platform, "tpu" or "gpu"."""
   return {"tpu": TPU_SHAPES, "gpu": GPU_SHAPES}[platform]

@@ -24,7 +24,7 @@ class Job:
       raise ValueError(f"this system is timed greedily, not at temperature {self.temperature}")
 
 
-class Text(NamedTuple):
+class SystemText(NamedTuple):
   """New tokens of each row, and what they cost where the system can say it."""
 
   tokens: list[list[int]]
@@ -35,7 +35,7 @@ class Text(NamedTuple):
 class Run(Protocol):
   """An opened system."""
 
-  def __call__(self, prompts: Sequence[Sequence[int]], job: Job) -> Text:
+  def __call__(self, prompts: Sequence[Sequence[int]], job: Job) -> SystemText:
     """Prompts of equal length. Raises ValueError for a temperature that it does not take."""
     ...
 

@@ -3,7 +3,7 @@
 import tempfile
 from pathlib import Path
 
-from mtjax.bench.systems import Text
+from mtjax.bench.systems import SystemText
 
 
 def open_system(folder: str, threads: int, *, variant: str):
@@ -29,6 +29,6 @@ def open_system(folder: str, threads: int, *, variant: str):
       include_prompt_in_result=False,
       end_token=[],
     )
-    return Text([list(result.sequences_ids[0]) for result in results])
+    return SystemText([list(result.sequences_ids[0]) for result in results])
 
   return run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.bench.systems import Text
+from mtjax.bench.systems import SystemText
 
 
 def open_system(folder: str, threads: int, *, variant: str):
@@ -47,7 +47,7 @@ def open_system(folder: str, threads: int, *, variant: str):
       new = _decode(api, inside, batch, [[token] for token in new], position, vocab)
       for row, token in zip(out, new, strict=True):
         row.append(token)
-    return Text(out)
+    return SystemText(out)
 
   return run
 

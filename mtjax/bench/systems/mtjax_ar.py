@@ -1,7 +1,7 @@
 """Our own autoregressive decoding: whole generations in one XLA program."""
 
 from mtjax import checkpoints
-from mtjax.bench.systems import Text
+from mtjax.bench.systems import SystemText
 from mtjax.bench.systems.exported import off_bfloat16
 from mtjax.decode.generation import generate
 from mtjax.models.quantize import pack
@@ -19,6 +19,6 @@ def open_system(folder: str, threads: int, *, variant: str):
 
   def run(prompts, job):
     job.check_greedy()
-    return Text(generate(model, params, prompts, max_tokens=job.tokens).tokens)
+    return SystemText(generate(model, params, prompts, max_tokens=job.tokens).tokens)
 
   return run

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.bench.systems import Run, Text
+from mtjax.bench.systems import Run, SystemText
 from mtjax.decode.generation import generate
 from mtjax.draft import host
 from mtjax.pretrained import load_pretrained, weights_for_decoding
@@ -43,7 +43,7 @@ class _Decoder:
       key=job.seed,
     )
     counters = dict(out.counters)
-    return Text(out.tokens, counters.pop("target_forwards"), counters)
+    return SystemText(out.tokens, counters.pop("target_forwards"), counters)
 
 
 class _WithStore(_Decoder):

@@ -1,6 +1,6 @@
 """transformers `generate` on PyTorch's CPU back-end."""
 
-from mtjax.bench.systems import Text
+from mtjax.bench.systems import SystemText
 
 
 def open_system(folder: str, threads: int, *, variant: str):
@@ -33,6 +33,6 @@ def open_system(folder: str, threads: int, *, variant: str):
         eos_token_id=None,
         **settings,
       )
-    return Text(out[:, ids.shape[1] :].tolist())
+    return SystemText(out[:, ids.shape[1] :].tolist())
 
   return run

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.bench.systems import Text
+from mtjax.bench.systems import SystemText
 
 
 def open_system(
@@ -62,6 +62,6 @@ def open_system(
         **law,
         **more,
       )
-    return Text(out[:, ids.shape[1] :].tolist(), forwards * len(prompts))
+    return SystemText(out[:, ids.shape[1] :].tolist(), forwards * len(prompts))
 
   return run

@@ -13,7 +13,7 @@ from jinja2 import ext, nodes, sandbox, utils
 _LONGEST_ERROR = 1000  # characters: a template writes its own errors
 
 
-class Generation(ext.Extension):
+class GenerationBlock(ext.Extension):
   """{% generation %} .. {% endgeneration %} marks the words to train on: prints what is inside."""
 
   tags = {"generation"}
@@ -64,7 +64,7 @@ def _tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=F
 def compiled(template: str) -> jinja2.Template:
   """The template, compiled in the environment that transformers gives chat templates."""
   environment = sandbox.ImmutableSandboxedEnvironment(
-    trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
+    trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols]
   )
   environment.filters["tojson"] = _tojson
   functions: dict[str, Any] = dict(namespace=Namespace, raise_exception=_refuse, strftime_now=_now)

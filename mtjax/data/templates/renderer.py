@@ -19,7 +19,7 @@ _START_SECONDS = 60.0  # until Python and jinja2 are loaded, on a machine that i
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class RenderLimits:
   """Of one template's rendering; far above what chat templates need (milliseconds, a few MB)."""
 
   seconds: float = 5.0  # on the clock
@@ -27,7 +27,7 @@ class Limits:
   characters: int = 1 << 24  # of the text
 
 
-LIMITS = Limits()
+LIMITS = RenderLimits()
 
 
 class Unrenderable(Exception):
@@ -43,7 +43,7 @@ class Renderer:
   and started again for the next template. Starting takes about 0.1 s, a template below 1 ms.
   """
 
-  def __init__(self, limits: Limits = LIMITS):
+  def __init__(self, limits: RenderLimits = LIMITS):
     self._limits = limits
     self._lock = threading.Lock()
     self._process: subprocess.Popen | None = None

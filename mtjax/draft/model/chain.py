@@ -11,7 +11,7 @@ from mtjax.cache import KVCache
 from mtjax.draft.model.reading import catch_up, read
 from mtjax.draft.model.sampling import draw_draft
 from mtjax.draft.protocol import WithDraftModel, draft_keys
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.trees import chain
@@ -23,7 +23,7 @@ class ChainState:
   """The draft model's own cache, and the text, of which the cache holds the beginning."""
 
   cache: KVCache
-  text: Text
+  text: TextBuffer
   held: Int[Array, " B"]  # drafts of this round that are in the cache, between propose and update
 
 
@@ -65,7 +65,7 @@ class ModelChain(WithDraftModel):
     # Drafts go into the cache before it is known how many are kept.
     capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
-    text = Text.of_prompt(prompt, length, room)
+    text = TextBuffer.of_prompt(prompt, length, room)
     return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
   def propose(self, params, state, context):

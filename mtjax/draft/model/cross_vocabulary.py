@@ -14,7 +14,7 @@ from mtjax.draft import host
 from mtjax.draft.model.reading import read
 from mtjax.draft.model.reencoding import Translator
 from mtjax.draft.protocol import WithDraftModel
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK
 from mtjax.sampling.categorical import best_token
@@ -27,7 +27,7 @@ _CHUNK = 8
 
 @struct.dataclass
 class CrossState:
-  text: Text  # in the target's tokens
+  text: TextBuffer  # in the target's tokens
   cache: KVCache  # the draft model's
   held: Int[Array, "B D"]  # its tokens that the cache holds, drafts of the last round among them
 
@@ -82,7 +82,7 @@ class CrossVocabulary(WithDraftModel):
     capacity = self.space * (size + room) + self.length
     capacity = min(capacity, self.model.config.max_position)
     state = CrossState(
-      Text.of_prompt(prompt, length, room),
+      TextBuffer.of_prompt(prompt, length, room),
       self.model.allocate(batch, capacity),
       jnp.zeros((batch, capacity), jnp.int32),
     )

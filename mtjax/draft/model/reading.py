@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, Params
 
 # Entries read at a time after rounds in which the drafter was not asked.
@@ -29,7 +29,7 @@ def read(
 
 
 def catch_up(
-  model: Model, params: Params, cache: KVCache, text: Text
+  model: Model, params: Params, cache: KVCache, text: TextBuffer
 ) -> tuple[KVCache, Float[Array, "B 1 V"]]:
   """Reads the text that the cache, which holds its beginning, lacks; logits after its last token.
 

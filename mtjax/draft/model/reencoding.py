@@ -10,7 +10,7 @@ from jaxtyping import Array, Int
 from mtjax.draft import host
 
 
-class Tokenizer(Protocol):
+class TextTokenizer(Protocol):
   """What is needed of a tokenizer; those of `mtjax.data.tokenizers` have it."""
 
   bos_id: int  # read in place of a text of no token
@@ -40,7 +40,7 @@ class Spelling:
   that does not give back the text it is given (one that lower-cases it, say).
   """
 
-  def __init__(self, tokenizer: Tokenizer, name: str):
+  def __init__(self, tokenizer: TextTokenizer, name: str):
     needed = ("encode", "encode_documents", "token_bytes", "fingerprint")
     missing = [function for function in needed if not hasattr(tokenizer, function)]
     if missing:
@@ -80,7 +80,7 @@ class Translator:
   twice, and as `Spelling` does.
   """
 
-  def __init__(self, target: Tokenizer, draft: Tokenizer, look_back: int = 10):
+  def __init__(self, target: TextTokenizer, draft: TextTokenizer, look_back: int = 10):
     self.target, self.draft = Spelling(target, "the target"), Spelling(draft, "the draft model")
     if target.fingerprint() == draft.fingerprint():
       raise ValueError(
@@ -190,7 +190,7 @@ class Translator:
 _KEPT: dict[tuple[str, str, int], Translator] = {}
 
 
-def translator(target: Tokenizer, draft: Tokenizer, look_back: int = 10) -> Translator:
+def translator(target: TextTokenizer, draft: TextTokenizer, look_back: int = 10) -> Translator:
   """One translator per pair of vocabularies, kept as long as the process: it is small."""
   key = (target.fingerprint(), draft.fingerprint(), look_back)
   if key not in _KEPT:

@@ -9,7 +9,7 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.model.reading import catch_up
 from mtjax.draft.protocol import Context, Round
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, Params
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.state import Request
@@ -31,7 +31,7 @@ class TreeState:
   """The model's cache holds the beginning of the text and nothing else."""
 
   cache: KVCache
-  text: Text
+  text: TextBuffer
   reading: Reading  # of no node, but between propose and update
 
   @classmethod
@@ -55,7 +55,7 @@ class TreeState:
     kv = jax.tree.map(lambda x: x[:, :, :size], empty.layers)
     entry = jnp.full((batch, nodes), -1, jnp.int32)
     reading = Reading(kv, empty.position[:, :size], entry)
-    return cls(cache, Text.of_prompt(prompt, length, room), reading)
+    return cls(cache, TextBuffer.of_prompt(prompt, length, room), reading)
 
   def catch_up(
     self, model: Model, params: Params, context: Context

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 
 from mtjax.draft.protocol import ForAnyTarget
-from mtjax.draft.text_buffer import Text
+from mtjax.draft.text_buffer import TextBuffer
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftLaw
 
@@ -48,7 +48,7 @@ class PromptLookup(ForAnyTarget):
 
   def start(self, params, prompt, length, *, room):
     # The first token is emitted before the first round: it is not in this text yet.
-    return Text.of_prompt(prompt, length, room)
+    return TextBuffer.of_prompt(prompt, length, room)
 
   def propose(self, params, state, context):
     # What the rounds before emitted is there, but for the one token that the prefill did.
@@ -64,7 +64,7 @@ class PromptLookup(ForAnyTarget):
   def update(self, state, round):
     return state.append(round.token, round.taken)
 
-  def _places(self, text: Text):
+  def _places(self, text: TextBuffer):
     """Starts of continuations [B, K], best first, and whether there are so many."""
     size = text.token.shape[1]
     start = jnp.arange(size)

@@ -9,7 +9,7 @@ from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
 from mtjax.evaluate.tasks.protocol import Answer, share
-from mtjax.evaluate.tasks.sandbox import Limits, Outcome, run_program
+from mtjax.evaluate.tasks.sandbox import ProgramResult, SandboxLimits, run_program
 
 _OWN = ("task_id", "prompt", "canonical_solution", "test", "entry_point")  # HumanEval's fields
 _FILES = ("SingleLineInfilling", "MultiLineInfilling", "RandomSpanInfilling")
@@ -25,7 +25,7 @@ class HumanEvalInfilling:
   Problems whose blank has no token or more than `most` are left out.
   """
 
-  limits: Limits = Limits()
+  limits: SandboxLimits = SandboxLimits()
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
@@ -48,9 +48,9 @@ class HumanEvalInfilling:
 
   def summary(self, records) -> dict[str, float]:
     return dict(
-      pass_at_1=share(records, "outcome", Outcome.PASSED),
-      timed_out=share(records, "outcome", Outcome.TIMED_OUT),
-      reference_passes=share(records, "reference", Outcome.PASSED),
+      pass_at_1=share(records, "outcome", ProgramResult.PASSED),
+      timed_out=share(records, "outcome", ProgramResult.TIMED_OUT),
+      reference_passes=share(records, "reference", ProgramResult.PASSED),
     )
 
 

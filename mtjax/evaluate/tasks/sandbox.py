@@ -19,7 +19,7 @@ from mtjax.evaluate.tasks import sandbox_child
 _CHILD = Path(sandbox_child.__file__)
 
 
-class Outcome(enum.StrEnum):
+class ProgramResult(enum.StrEnum):
   PASSED = "passed"
   FAILED = "failed"  # an exception, an exit before the end, or a crash
   TIMED_OUT = "timed out"
@@ -27,7 +27,7 @@ class Outcome(enum.StrEnum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class SandboxLimits:
   """Of one program. It may start no thread and no process, and gets no input."""
 
   seconds: float = 5.0  # on the clock, and rounded up of a processor
@@ -40,7 +40,7 @@ class Limits:
       raise ValueError(f"a limit is above 0, got {self}")
 
 
-def run_program(program: str, limits: Limits = Limits()) -> Outcome:
+def run_program(program: str, limits: SandboxLimits = SandboxLimits()) -> ProgramResult:
   """PASSED if the whole program ran: an exit by itself, even with code 0, is FAILED.
 
   The program runs in a process of its own (`python -I -S`: the standard library and nothing else),
@@ -87,7 +87,7 @@ def run_program(program: str, limits: Limits = Limits()) -> Outcome:
     try:
       process.communicate(token, limits.seconds)
     except subprocess.TimeoutExpired:
-      return Outcome.TIMED_OUT
+      return ProgramResult.TIMED_OUT
     finally:
       _kill(process)
     return _outcome(process.returncode, _read(said) == token)
@@ -154,9 +154,9 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
   return []
 
 
-def _outcome(code: int, passed: bool) -> Outcome:
+def _outcome(code: int, passed: bool) -> ProgramResult:
   if passed:
-    return Outcome.PASSED
+    return ProgramResult.PASSED
   if code == sandbox_child.OUT_OF_MEMORY:
-    return Outcome.OUT_OF_MEMORY
-  return Outcome.TIMED_OUT if code == -signal.SIGXCPU else Outcome.FAILED
+    return ProgramResult.OUT_OF_MEMORY
+  return ProgramResult.TIMED_OUT if code == -signal.SIGXCPU else ProgramResult.FAILED

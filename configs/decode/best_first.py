@@ -8,15 +8,10 @@ gives with the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="best_first", verifier="sample_match")
-  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # Fields of mtjax.draft.BestFirst: width, depth, size, threshold. A threshold of what a draft pass
   # costs in target passes goes as deep as pays (2406.17276).
-  config.drafter = drafters.settings("best_first")
-  return config
+  return decode_config("best_first")

@@ -9,15 +9,10 @@ which reads bytes. The text is the one that configs/decode/ar.py gives with the 
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="cross_vocabulary", verifier="sample_match")
-  config.draft_model = "models/shakespeare"  # a folder or an id, with a tokenizer of its own
   # Fields of mtjax.draft.CrossVocabulary (length, most, space), and of its Translator (look_back).
   # Drafts are `length` tokens of the draft model, at most `most` of the target.
-  config.drafter = drafters.settings("cross_vocabulary")
-  return config
+  return decode_config("cross_vocabulary")

@@ -5,15 +5,12 @@ python -m experiments.decode --config=configs/decode/draft.py --prompt="Once upo
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
   # "block" accepts most of a chain (2403.10444); "chain" is the first rule, of 2211.17192;
   # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
-  config.update(method="draft", verifier="block")
-  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
-  config.drafter = drafters.settings("draft")  # mtjax.draft.ModelChain: length, confidence
-  return config
+  # config.draft_model: of the target's tokenizer, bundled, a folder or an id. config.drafter:
+  # fields of mtjax.draft.ModelChain, length and confidence.
+  return decode_config("draft")

@@ -7,18 +7,13 @@ Greedy, the tree holds the likeliest tokens; with a temperature its siblings are
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
   # "traversal" accepts most of drafts without replacement (2505.12398), "rrs_without" is cheaper;
   # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
-  config.update(method="draft_tree", verifier="traversal")
-  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # topology: children by depth, or "medusa_63", "eagle_25". law: "delta" (the likeliest),
   # "with-replacement" (verifier rrs_with, kseq or traversal), "without-replacement",
   # "greedy-plus-one" (its own verifier), "pair" (two children a node; verifier spechub).
-  config.drafter = drafters.settings("draft_tree")
-  return config
+  return decode_config("draft_tree")

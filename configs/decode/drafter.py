@@ -1,4 +1,4 @@
-"""Any drafter of mtjax.registry.drafters by name, with its own settings, on the bundled target.
+"""Any drafter of mtjax.registry.methods by name, with its own settings, on the bundled target.
 
 python -m experiments.decode --config=configs/decode/drafter.py:lookup --prompt="def add(a, b):"
 
@@ -8,13 +8,8 @@ drafter has is a field, with the drafter's default: --config.drafter.length=4.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config(drafter: str) -> ConfigDict:
-  config = ar.get_config()
-  config.update(method=drafter, verifier="sample_match")
-  config.draft_model = "draft"  # for drafters that take one
-  config.drafter = drafters.settings(drafter)
-  return config
+  return decode_config(drafter)

@@ -5,16 +5,11 @@ python -m experiments.decode --config=configs/decode/grown_tree.py --config.temp
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
   # As in configs/decode/draft_tree.py: drafts are drawn without replacement.
-  config.update(method="grown_tree", verifier="traversal")
-  config.draft_model = "draft"  # of the target's tokenizer: bundled, a folder or an id
   # Fields of mtjax.draft.GrownTree: size, depth, children, step. Each pass of the draft model adds
   # `step` drafts.
-  config.drafter = drafters.settings("grown_tree")
-  return config
+  return decode_config("grown_tree")

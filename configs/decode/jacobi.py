@@ -9,13 +9,9 @@ with the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="jacobi", verifier="sample_match")
   # Fields of mtjax.draft.Jacobi: window, ngram and guesses (W, N, G), and the pool's buckets.
-  config.drafter = drafters.settings("jacobi")
-  return config
+  return decode_config("jacobi")

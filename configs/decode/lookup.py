@@ -8,13 +8,9 @@ configs/decode/ar.py gives with the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="lookup", verifier="sample_match")
   # Fields of mtjax.draft.PromptLookup: length, branches, most, least.
-  config.drafter = drafters.settings("lookup")
-  return config
+  return decode_config("lookup")

@@ -8,14 +8,10 @@ the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="recycling", verifier="sample_match")
   # Fields of mtjax.draft.Recycling: tree, candidates. The paper's tree has 80 nodes, for
   # accelerators.
-  config.drafter = drafters.settings("recycling")
-  return config
+  return decode_config("recycling")

@@ -8,14 +8,10 @@ bundled target was not: it drafts little of use, and the text is the one of plai
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="self_sorted", verifier="block")
   # Fields of mtjax.draft.SelfSorted: exits, thresholds, length. exits=() are those that the target
   # was trained with: the bundled one has none. thresholds=() are 0.5 at every exit.
-  config.drafter = drafters.settings("self_sorted") | dict(exits=(3, 5))
-  return config
+  return decode_config("self_sorted")

@@ -12,16 +12,12 @@ The text is the one that configs/decode/ar.py gives with the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="suffix", verifier="sample_match")
   # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.SuffixSettings, and the store's file.
   # tree_nodes: n-grams kept per first token, about. max_total: n-grams kept in all when a request
   # ends, 300 to 400 bytes each. store: a file, which several runs may share; "": a store that ends
   # with the process.
-  config.drafter = drafters.settings("suffix")
-  return config
+  return decode_config("suffix")

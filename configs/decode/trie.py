@@ -11,17 +11,13 @@ configs/decode/ar.py gives with the same seed.
 
 from ml_collections import ConfigDict
 
-from configs.decode import ar
-from mtjax.registry import drafters
+from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  config = ar.get_config()
-  config.update(method="trie", verifier="sample_match")
   # Fields of mtjax.draft.Trie (size, depth), of mtjax.draft.TrieSettings, and the store's file.
   # retrieval: "hier", or "par" and "one", the paper's other two, to compare with.
   # tree_nodes: n-grams kept per first token, about. max_total: n-grams kept in all when a request
   # ends, 300 to 400 bytes each. store: a file, which several runs may share; "": a store that ends
   # with the process.
-  config.drafter = drafters.settings("trie")
-  return config
+  return decode_config("trie")

@@ -5,7 +5,7 @@ from pathlib import Path
 from mtjax.cli import flags as launch
 from mtjax.registry import methods
 
-README = Path(__file__).resolve().parent.parent / "README.md"
+README = Path(__file__).resolve().parents[2] / "README.md"
 BEGIN = "<!-- methods: made by `python -m docs.make.methods`; a test compares -->\n"
 END = "<!-- end of methods -->"
 

@@ -3,18 +3,16 @@
 import json
 from typing import Any
 
-from mtjax.registry.methods import check_method
-from mtjax.report.comparison import method_config
+from mtjax.registry.configs import decode_config
 
 
 def config_of(name: str) -> dict[str, Any]:
-  """The config of configs/decode for "lookup" or "lookup:length=5:branches=2".
+  """Returns the settings of "lookup" or "lookup:length=5:branches=2".
 
   Fields are the config's own or else the drafter's. Raises ValueError for an unknown method.
   """
   method, *settings = name.split(":")
-  check_method(method)
-  config = method_config(method).to_dict()
+  config = decode_config(method).to_dict()
   for field, _, value in (setting.partition("=") for setting in settings):
     place = config if field in config else config.setdefault("drafter", {})
     place[field] = json.loads(value) if value[:1].isdigit() else value

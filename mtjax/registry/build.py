@@ -6,7 +6,7 @@ from typing import Any
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.models import Params
 from mtjax.pretrained import DEMO_PROMPTS
-from mtjax.registry.methods import check_method
+from mtjax.registry.methods import check_method, get_drafter
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -31,7 +31,6 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   if name == "ar":
     return Autoregressive(), None
   from mtjax.decode.speculative import Speculative
-  from mtjax.registry.drafters import DRAFTERS
   from mtjax.verify import named
 
   if "verifier" not in config:
@@ -39,7 +38,7 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
       f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
     )
   named(config["verifier"])
-  drafter, params = DRAFTERS[config["of"] if name == "auto" else name](config, target)
+  drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])
   return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
 

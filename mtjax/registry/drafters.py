@@ -1,4 +1,4 @@
-"""Every drafter by name: how a config becomes one. Adding a drafter: a file, a line, a test row."""
+"""How a config becomes a drafter: what the rows of `mtjax.registry.methods` are made of."""
 
 import dataclasses
 import inspect
@@ -7,25 +7,7 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mtjax.draft import (
-  BestFirst,
-  CrossVocabulary,
-  Drafter,
-  GrownTree,
-  Jacobi,
-  ModelChain,
-  ModelTree,
-  PromptLookup,
-  Recycling,
-  SelfSorted,
-  Sorted,
-  SuffixSettings,
-  SuffixStore,
-  Trie,
-  TrieSettings,
-  TrieStore,
-  in_vocabulary,
-)
+from mtjax.draft import Drafter, Trie, in_vocabulary
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import translator
 from mtjax.draft.model_free.trie_store import open_store
@@ -153,29 +135,3 @@ def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
       f"the draft model {name!r} has another vocabulary than the target: tokens of one mean "
       "nothing to the other; cross_vocabulary is the drafter for such a pair"
     )
-
-
-DRAFTERS: dict[str, Entry] = {
-  "lookup": of_settings(PromptLookup),
-  "draft": with_draft_model(ModelChain),
-  "sorted": with_draft_model(Sorted),
-  "self_sorted": with_target(SelfSorted),
-  "draft_tree": with_draft_model(ModelTree.of_names),
-  "best_first": with_draft_model(BestFirst),
-  "grown_tree": with_draft_model(GrownTree),
-  "trie": with_store(TrieStore, TrieSettings),
-  "suffix": with_store(SuffixStore, SuffixSettings),
-  "recycling": of_vocabulary(Recycling),
-  "jacobi": of_settings(Jacobi),
-  "cross_vocabulary": with_other_vocabulary(CrossVocabulary),
-}
-
-
-def settings(name: str) -> dict[str, Any]:
-  """Returns the settings of a drafter of that name with their defaults, as configs show them.
-
-  Raises ValueError, with the names there are, for another name.
-  """
-  if name not in DRAFTERS:
-    raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")
-  return dict(DRAFTERS[name].settings)

@@ -4,20 +4,56 @@ README's table is made from this one, and a test fails for a row without a file,
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+from mtjax.draft import (
+  BestFirst,
+  CrossVocabulary,
+  GrownTree,
+  Jacobi,
+  ModelChain,
+  ModelTree,
+  PromptLookup,
+  Recycling,
+  SelfSorted,
+  Sorted,
+  SuffixSettings,
+  SuffixStore,
+  TrieSettings,
+  TrieStore,
+)
+from mtjax.registry.drafters import (
+  Entry,
+  of_settings,
+  of_vocabulary,
+  with_draft_model,
+  with_other_vocabulary,
+  with_store,
+  with_target,
+)
 from mtjax.types import Exactness
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodRow:
-  """One row of the method table. Paths are relative to the repository."""
+  """One row: all that there is to say of a method. Paths are relative to the repository.
+
+  A row with a drafter makes it known to every launcher, comparison, table and proof.
+  """
 
   title: str
   paper: str
   exactness: Exactness
   file: str
-  config: str
-  test: str
+  config: str = "configs/decode/drafter.py"  # of any drafter
+  test: str = "tests/draft/test_speculative.py"  # of every drafter
+  drafter: Entry | None = None
+  # What configs begin with: the verifier, a draft model where one is taken, and settings of the
+  # drafter other than its own defaults.
+  verifier: str = "sample_match"
+  draft_model: str = "draft"
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 METHODS = {
@@ -44,6 +80,7 @@ METHODS = {
     file="mtjax/draft/model_free/lookup.py",
     config="configs/decode/lookup.py",
     test="tests/draft/test_speculative.py",
+    drafter=of_settings(PromptLookup),
   ),
   "trie": MethodRow(
     title="Lookahead's trie",
@@ -52,6 +89,7 @@ METHODS = {
     file="mtjax/draft/model_free/trie.py",
     config="configs/decode/trie.py",
     test="tests/draft/test_trie_store.py",
+    drafter=with_store(TrieStore, TrieSettings),
   ),
   "suffix": MethodRow(
     title="suffix counts",
@@ -60,6 +98,7 @@ METHODS = {
     file="mtjax/draft/model_free/suffix.py",
     config="configs/decode/suffix.py",
     test="tests/draft/test_suffix.py",
+    drafter=with_store(SuffixStore, SuffixSettings),
   ),
   "draft": MethodRow(
     title="draft model, chain",
@@ -68,6 +107,8 @@ METHODS = {
     file="mtjax/draft/model/chain.py",
     config="configs/decode/draft.py",
     test="tests/draft/test_speculative.py",
+    drafter=with_draft_model(ModelChain),
+    verifier="block",
   ),
   "draft_tree": MethodRow(
     title="draft model, tree of a fixed shape",
@@ -76,6 +117,8 @@ METHODS = {
     file="mtjax/draft/model/fixed_tree.py",
     config="configs/decode/draft_tree.py",
     test="tests/draft/test_model_tree_law.py",
+    drafter=with_draft_model(ModelTree.of_names),
+    verifier="traversal",
   ),
   "best_first": MethodRow(
     title="draft model, its likeliest paths",
@@ -84,6 +127,7 @@ METHODS = {
     file="mtjax/draft/model/best_first.py",
     config="configs/decode/best_first.py",
     test="tests/draft/test_speculative.py",
+    drafter=with_draft_model(BestFirst),
   ),
   "grown_tree": MethodRow(
     title="draft model, a tree grown as it is drawn",
@@ -92,6 +136,8 @@ METHODS = {
     file="mtjax/draft/model/grown_tree.py",
     config="configs/decode/grown_tree.py",
     test="tests/trees/test_growth.py",
+    drafter=with_draft_model(GrownTree),
+    verifier="traversal",
   ),
   "recycling": MethodRow(
     title="token recycling",
@@ -100,6 +146,7 @@ METHODS = {
     file="mtjax/draft/model_free/recycling.py",
     config="configs/decode/recycling.py",
     test="tests/draft/test_speculative.py",
+    drafter=of_vocabulary(Recycling),
   ),
   "jacobi": MethodRow(
     title="lookahead decoding: Jacobi window and n-gram pool",
@@ -108,6 +155,7 @@ METHODS = {
     file="mtjax/draft/model_free/jacobi.py",
     config="configs/decode/jacobi.py",
     test="tests/draft/test_jacobi.py",
+    drafter=of_settings(Jacobi),
   ),
   "sorted": MethodRow(
     title="sorted draft model, left early (S2D)",
@@ -116,6 +164,9 @@ METHODS = {
     file="mtjax/draft/model/s2d.py",
     config="configs/decode/sorted.py",
     test="tests/draft/test_sorted.py",
+    drafter=with_draft_model(Sorted),
+    verifier="block",
+    draft_model="sorted",
   ),
   "self_sorted": MethodRow(
     title="the target's own first layers, left early",
@@ -124,6 +175,10 @@ METHODS = {
     file="mtjax/draft/model/s2d.py",
     config="configs/decode/self_sorted.py",
     test="tests/draft/test_sorted.py",
+    drafter=with_target(SelfSorted),
+    verifier="block",
+    # The bundled target was not trained with exits.
+    settings=dict(exits=(3, 5)),
   ),
   "cross_vocabulary": MethodRow(
     title="draft model with another tokenizer",
@@ -132,17 +187,37 @@ METHODS = {
     file="mtjax/draft/model/cross_vocabulary.py",
     config="configs/decode/cross_vocabulary.py",
     test="tests/draft/test_cross_vocabulary.py",
+    drafter=with_other_vocabulary(CrossVocabulary),
+    draft_model="models/shakespeare",
   ),
 }
 
 
-def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for anything but a method or a drafter."""
-  from mtjax.registry.drafters import DRAFTERS
+DRAFTERS: dict[str, Entry] = {
+  name: row.drafter for name, row in METHODS.items() if row.drafter is not None
+}
 
-  if name not in METHODS and name not in DRAFTERS:
-    every = ", ".join(dict.fromkeys((*METHODS, *DRAFTERS)))
-    raise ValueError(f"unknown method {name!r}; there is: {every}")
+
+def check_method(name: str) -> None:
+  """Raises ValueError, with the names there are, for anything but a method."""
+  if name not in METHODS:
+    raise ValueError(f"unknown method {name!r}; there is: {', '.join(METHODS)}")
+
+
+def get_drafter(name: str) -> Entry:
+  """Returns how a drafter is made. Raises ValueError, with the names there are, for others."""
+  row = METHODS.get(name)
+  if row is None or row.drafter is None:
+    raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")
+  return row.drafter
+
+
+def drafter_settings(name: str) -> dict[str, Any]:
+  """Returns the settings of a drafter with their defaults, as configs show them.
+
+  Raises ValueError as `get_drafter` does.
+  """
+  return {**get_drafter(name).settings, **METHODS[name].settings}
 
 
 def table() -> str:

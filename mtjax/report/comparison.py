@@ -1,7 +1,6 @@
 """Decoding methods side by side on the same prompts: what each costs, and who proposed what."""
 
 import dataclasses
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from mtjax.data.streaming import TextStream
 from mtjax.decode.generation import Generation
 from mtjax.decode.method import Method
 from mtjax.registry.build import make_method
+from mtjax.registry.configs import decode_config
 from mtjax.registry.methods import METHODS
 from mtjax.text import TextModel
 from mtjax.verify import VERIFIERS
@@ -81,23 +81,15 @@ class MethodResult:
 
 def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dict[str, Contender]:
   """Methods by name, each as its own config has it but for what `config` has too."""
-  shared = set(method_config("ar"))
+  shared = set(decode_config("ar"))
   out = {}
   for name in texts(names):
-    own = method_config(name)
+    own = decode_config(name)
     own.update({field: config[field] for field in shared if field != "method"})
     method, params = make_method(own.to_dict(), text)
     label = VERIFIERS[own.verifier].exactness if "verifier" in own else METHODS[name].exactness
     out[name] = Contender(method, params, label.value)
   return out
-
-
-def method_config(name: str) -> ConfigDict:
-  """The config of configs/decode for a known method or drafter."""
-  if name in METHODS:
-    module = METHODS[name].config.removesuffix(".py").replace("/", ".")
-    return importlib.import_module(module).get_config()
-  return importlib.import_module("configs.decode.drafter").get_config(name)
 
 
 def compare(

@@ -1,6 +1,7 @@
 """Every drafter with a tiny target: the rows that the proofs of this folder run over."""
 
 import dataclasses
+from unittest import mock
 
 import jax
 from jaxtyping import PyTree
@@ -23,6 +24,8 @@ from mtjax.draft import (
 )
 from mtjax.draft.model.reencoding import Translator
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.registry.methods import DRAFTERS, get_drafter
+from mtjax.text import TextModel
 from mtjax.trees import Topology
 from tests.draft.letters import Letters
 
@@ -33,7 +36,7 @@ PROMPTS, LIMITS = [[1, 2, 3, 1, 2], [4, 4, 4], [7, 8, 9, 7, 8, 9, 7]], [20, 13, 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A drafter of `mtjax.registry.drafters.DRAFTERS` with settings, as tests run it."""
+  """A drafter of `mtjax.registry.methods.DRAFTERS` with settings, as tests run it."""
 
   name: str
   drafter: Drafter
@@ -106,4 +109,21 @@ ROWS = {
     "sorted", Sorted(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False
   ),
   "the target's own layer": Row("self_sorted", SelfSorted(TARGET, (1,), length=3), PARAMS),
+}
+
+
+def made_by_the_registry(name: str) -> Row:
+  """A drafter as its row in `mtjax.registry.methods` makes it, for the tiny target."""
+  small = TextModel(SMALL, SMALL_PARAMS, LETTERS)
+  with mock.patch("mtjax.pretrained.load_pretrained", lambda name: small):
+    config = dict(draft_model="small", weights="float32")
+    drafter, params = get_drafter(name)(config, TextModel(TARGET, PARAMS, LETTERS))
+  return Row(name, drafter, params, useful=False)
+
+
+# A drafter that is new here goes through every proof, too.
+ROWS |= {
+  name: made_by_the_registry(name)
+  for name in DRAFTERS
+  if name not in {row.name for row in ROWS.values()}
 }

@@ -1,16 +1,19 @@
-"""README's "Add a drafter", done: its file, its line, its row, through the proofs of every row."""
+"""README's "Add a drafter", done: its file and its row, through the proofs of every row."""
 
 import re
 import types
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
-from mtjax.registry import drafters
+from mtjax.registry import methods
+from mtjax.registry.build import make_method
+from mtjax.registry.configs import decode_config
 from mtjax.sampling.logits import Sampling
-from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, Row
+from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, made_by_the_registry
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -30,21 +33,30 @@ def echo(blocks):
   return module.Echo
 
 
-def test_the_line_makes_it_by_name(blocks, echo):
-  line = blocks[1].splitlines()[0]
-  assert "from mtjax.draft.echo import Echo" in README.read_text(encoding="utf-8")
-  made = eval("{" + line + "}", {**vars(drafters), "Echo": echo})
-  drafter, params = made["echo"](dict(drafter=dict(length=5)), None)
-  assert drafter == echo(length=5) and params is None
-  assert made["echo"].settings == dict(length=3)
+@pytest.fixture(scope="module")
+def row(blocks, echo):
+  """The row of the guide, beside the others for as long as these tests run."""
+  made = eval("{" + blocks[1] + "}", {**vars(methods), "Echo": echo})
+  with mock.patch.dict(methods.METHODS, made):
+    yield made["echo"]
+
+
+def test_the_row_makes_it_by_name(row, echo):
+  assert "from mtjax.draft.model_free.echo import Echo" in README.read_text(encoding="utf-8")
+  config = decode_config("echo")
+  assert config.drafter.to_dict() == dict(length=3)
+  config.drafter.length = 5
+  method, params = make_method(config.to_dict(), None)
+  assert method == Speculative(echo(length=5)) and params is None
+  assert "`echo`" in methods.table()
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(temperature=0.9, presence_penalty=0.3)])
-def test_the_row_passes_the_proof_of_every_row(blocks, echo, sampling):
-  row = eval("{" + blocks[1].splitlines()[1] + "}", dict(Row=Row, Echo=echo))["echo"]
+def test_the_row_passes_the_proof_of_every_row(row, sampling):
+  made = made_by_the_registry("echo")
   settings = dict(max_tokens=LIMITS, sampling=sampling, key=5)
   plain = generate(TARGET, PARAMS, PROMPTS, **settings)
-  method = Speculative(row.drafter)
-  out = generate(TARGET, PARAMS, PROMPTS, method=method, method_params=row.params, **settings)
+  method = Speculative(made.drafter)
+  out = generate(TARGET, PARAMS, PROMPTS, method=method, method_params=made.params, **settings)
   assert out.tokens == plain.tokens
   assert sum(out.counters["drafted_at_depth"]) > 0

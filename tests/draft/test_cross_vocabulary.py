@@ -17,7 +17,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import CrossVocabulary, ModelChain
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import Translator
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from mtjax.text import TextModel
 from tests.draft.drafters import (
   LETTERS,

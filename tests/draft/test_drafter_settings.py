@@ -11,11 +11,11 @@ from ml_collections import config_flags
 from configs.decode import auto, drafter
 from mtjax.cli.method_names import config_of
 from mtjax.draft import Jacobi, PromptLookup, Recycling
-from mtjax.registry import drafters
-from mtjax.registry.drafters import DRAFTERS, Entry, of_settings, settings
-from mtjax.registry.methods import METHODS
+from mtjax.registry.drafters import Entry, of_settings
+from mtjax.registry.methods import DRAFTERS, METHODS, MethodRow, drafter_settings, get_drafter
 from mtjax.text import TextModel
 from mtjax.trees.named import PUBLISHED, named
+from mtjax.types import Exactness
 from tests.draft.drafters import PARAMS, TARGET, VOCAB
 from tests.draft.letters import Letters
 
@@ -41,7 +41,7 @@ def other(value):
 
 @pytest.mark.parametrize("name", DRAFTERS)
 def test_every_setting_of_every_drafter_is_a_flag(name):
-  defaults = settings(name)
+  defaults = drafter_settings(name)
   assert defaults, "a drafter without settings: say so here"
   changed = {field: other(value) for field, value in defaults.items()}
   overrides = [f"drafter.{field}={text}" for field, (_, text) in changed.items()]
@@ -68,26 +68,26 @@ def test_what_a_flag_sets_is_what_decodes():
 def test_the_config_of_a_method_has_the_drafters_own_defaults(name):
   module = METHODS[name].config.removesuffix(".py").replace("/", ".")
   found = importlib.import_module(module).get_config().drafter.to_dict()
-  # The bundled target was not trained with exits: its config has to name some.
-  own = dict(exits=(3, 5)) if name == "self_sorted" else {}
-  assert found == settings(name) | own
+  assert found == dict(DRAFTERS[name].settings) | METHODS[name].settings
+  assert name == "self_sorted" or not METHODS[name].settings, "one default, the drafter's own"
 
 
 def test_any_drafter_may_be_the_one_that_speculates_while_it_pays():
-  assert auto.get_config().drafter.to_dict() == settings("lookup") | dict(length=5)
+  assert auto.get_config().drafter.to_dict() == drafter_settings("lookup") | dict(length=5)
   config = parsed("configs/decode/auto.py:trie", "drafter.size=6")
-  assert config.of == "trie" and config.drafter.to_dict() == settings("trie") | dict(size=6)
+  assert config.of == "trie" and config.drafter.to_dict() == drafter_settings("trie") | dict(size=6)
 
 
 def test_a_drafter_of_ones_own_has_its_settings_too(monkeypatch):
   def echo(length: int = 3, word: str = "a"):
     return length, word
 
-  monkeypatch.setitem(DRAFTERS, "echo", of_settings(echo))
+  row = MethodRow("", "", Exactness.LOSSLESS, "", drafter=of_settings(echo))
+  monkeypatch.setitem(METHODS, "echo", row)
   config = drafter.get_config("echo")
   assert config.drafter.to_dict() == dict(length=3, word="a")
   config.drafter.length = 5
-  assert DRAFTERS["echo"](config.to_dict(), None) == ((5, "a"), None)
+  assert get_drafter("echo")(config.to_dict(), None) == ((5, "a"), None)
 
 
 def test_mistakes_are_named():
@@ -95,8 +95,8 @@ def test_mistakes_are_named():
     DRAFTERS["lookup"](dict(drafter=dict(long=1, length=2, lenth=3)), None)
   with pytest.raises(ValueError, match="has no setting a; it has: none"):
     Entry({}, lambda config, target: (None, None))(dict(drafter=dict(a=1)), None)
-  with pytest.raises(ValueError, match="no drafter 'magic'; there are lookup, draft, "):
-    drafters.settings("magic")
+  with pytest.raises(ValueError, match="no drafter 'magic'; there are lookup, trie, "):
+    drafter_settings("magic")
 
 
 def test_a_tree_may_be_named_on_a_command_line():

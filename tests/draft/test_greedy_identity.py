@@ -20,7 +20,7 @@ from configs.train import shakespeare
 from mtjax import checkpoints, frontier
 from mtjax.decode.generation import generate
 from mtjax.pretrained import load_pretrained, weights_for_decoding
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from mtjax.report.comparison import contenders
 from mtjax.text import TextModel
 from mtjax.train import train

@@ -13,7 +13,7 @@ from mtjax.decode.generation import generate, stream
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import CrossVocabulary, ModelChain, PromptLookup
 from mtjax.models import Model
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from mtjax.text import TextModel
 from mtjax.trees import Topology
 from mtjax.types import DraftLaw

@@ -9,7 +9,7 @@ from mtjax.decode import generation as decode
 from mtjax.decode.generation import generate, stream
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import ModelChain, PromptLookup
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from mtjax.rounds import run
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling

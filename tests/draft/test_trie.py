@@ -10,7 +10,7 @@ from mtjax.decode.generation import generate, stream
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import Trie, TrieStore, host
 from mtjax.draft.model_free.trie_store import Branches
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 
 METHOD = Speculative(Trie(size=6, depth=4))

@@ -25,7 +25,7 @@ from mtjax.draft import (
 )
 from mtjax.evaluate.exactness import emitted, target_law, total_variation
 from mtjax.models import Model
-from mtjax.registry.drafters import DRAFTERS
+from mtjax.registry.methods import DRAFTERS
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary

@@ -1,0 +1,53 @@
+"""The settings of every method of decoding, with their defaults: what configs/decode hands out."""
+
+from ml_collections import ConfigDict
+
+from mtjax.registry.methods import METHODS, check_method, drafter_settings
+
+
+def shared() -> ConfigDict:
+  """Returns the settings that every method has, those of plain decoding."""
+  return ConfigDict(
+    dict(
+      method="ar",
+      model="target",  # "target", "draft", a folder, or a Hugging Face id
+      dtype="",  # of weights and activations: "bfloat16", ...; "": stored weights, float32
+      weights="stored",  # "stored", or "int8" (another, smaller target)
+      prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
+      max_tokens=128,
+      temperature=0.0,
+      top_k=0,
+      top_p=1.0,
+      min_p=0.0,
+      repetition_penalty=1.0,
+      presence_penalty=0.0,
+      stop=(),  # text that ends a row, e.g. ("\n\n",)
+      seed=0,
+      every=4,  # rounds between two pieces of streamed text
+    )
+  )
+
+
+def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
+  """Returns the settings of a method by name; `of` is the drafter whose drafts `auto` takes.
+
+  `config.drafter` has every setting that the drafter has. Raises ValueError, with the names there
+  are, for an unknown method or drafter.
+  """
+  check_method(name)
+  config = shared()
+  config.method = name
+  if name == "ar":
+    return config
+  row = METHODS[name]
+  config.update(verifier=row.verifier, draft_model=row.draft_model)
+  if name == "auto":
+    config.of = of
+    config.drafter = drafter_settings(of)
+    if of == "lookup":
+      config.drafter.length = 5  # a forward of 6 entries costs little more than one of one
+    # Fields of mtjax.decode.Adaptive; cost 0: measured before the first token.
+    config.adaptive = dict(cost=0.0, patience=16, memory=0.2, hope=2.0)
+    return config
+  config.drafter = drafter_settings(name)
+  return config

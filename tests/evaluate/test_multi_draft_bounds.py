@@ -91,25 +91,6 @@ def test_rows_are_means_over_the_positions_of_a_text(pairs, results):
   assert exact["rrs_without"]["sampling_error"] == 0 < sampled["rrs_without"]["sampling_error"]
 
 
-def test_tokens_of_nearly_no_probability_change_nothing(pairs):
-  """Logits of 60 below the others are e^-60 of a distribution at temperature 1."""
-  longer = [np.pad(x, ((0, 0), (0, 50)), constant_values=-60) for x in (pairs.target, pairs.draft)]
-  more = dataclasses.replace(pairs, target=longer[0], draft=longer[1])
-  found, expected = (measure(x, temperatures=[1.0], drafts=[2])["rows"] for x in (more, pairs))
-  assert [r["bound"] for r in found] == [r["bound"] for r in expected]
-
-
-def test_small_tokens_count_where_the_first_drafts_leave_nothing_else():
-  """The second draft of a sharp q is one of 51 tokens of 1e-12 each, of which p has one."""
-  q, p = np.full((2, 52), 1e-12)
-  q[0], p[:2] = 1, 0.5
-  logits = [np.tile(np.log(x).astype(np.float32), (2, 1)) for x in (p, q)]
-  pairs = RecordedPairs(SETTINGS, ["one"] * 2, *logits)
-  for row in measure(pairs, temperatures=[1.0], drafts=[2])["rows"]:
-    if row["scheme"] in ("greedy-plus-one", "without-replacement"):
-      assert row["bound"][0] == pytest.approx(0.5 + 1 / 51, abs=1e-6), row["scheme"]
-
-
 def test_a_page_bolds_the_best_verifier_and_reads_what_was_written(results, tmp_path):
   write(results, tmp_path / "x.json")
   assert page(read(tmp_path / "x.json")) == page(results)

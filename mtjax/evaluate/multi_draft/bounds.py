@@ -16,7 +16,6 @@ from mtjax.types import DraftLaw
 from mtjax.verify import optimal_acceptance
 
 ALL = "all"  # every position of every text
-_NEVER = 1e-11  # a probability that changes no digit of the results, with 4096 tokens
 
 Row = dict[str, Any]  # JSON
 
@@ -95,7 +94,9 @@ def rows_at(
     best = {}
     for scheme in schemes(n):
       progress(f"temperature {temperature:g}, {n} drafts, {scheme.value}: bound")
-      best[scheme] = np.array([_bound(*pair, n, scheme) for pair in zip(p, q, strict=True)])
+      best[scheme] = np.array(
+        [optimal_acceptance(*pair, n, scheme) for pair in zip(p, q, strict=True)]
+      )
     mean, error = ({name: x[:, at] for name, x in part.items()} for part in found)
     for scheme in best:
       cell = dict(temperature=temperature, drafts=n, scheme=scheme.value)
@@ -106,18 +107,6 @@ def rows_at(
 def schemes(n: int) -> list[DraftLaw]:
   """Draft schemes for n drafts: a pair is two."""
   return [scheme for scheme in RULES if scheme is not DraftLaw.PAIR or n == 2]
-
-
-def _bound(p, q, n, scheme) -> float:
-  """`optimal_acceptance` without tokens of nearly no probability, which take most of its time.
-
-  p has less than V * _NEVER on these tokens. They are small beside what the n - 1 largest leave of
-  q as well, because that is what a later draft may be sampled from: a draft is one of them with
-  probability below V * _NEVER. So the bound changes by less than (n + 1) V * _NEVER.
-  """
-  left = np.sort(q)[: max(q.size - n + 1, 0)].sum()
-  kept = (p > _NEVER) | (q > _NEVER * left)
-  return optimal_acceptance(p[kept], q[kept], n, scheme)
 
 
 def _of_texts(cell, text, scheme, best, mean, error) -> Iterator[Row]:

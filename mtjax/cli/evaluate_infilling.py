@@ -1,11 +1,11 @@
-r"""The part of experiments/evaluate.py that fills blanks.
+r"""The part of mtjax/cli/evaluate.py that fills blanks.
 
-python -m experiments.evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
-python -m experiments.evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
-python -m experiments.evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
-python -m experiments.evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
+mtjax-evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
+mtjax-evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
+mtjax-evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
+mtjax-evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
 
-Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference depends on the
+Tasks and their files: mtjax/evaluate/tasks. The likelihood of the reference depends on the
 order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
 wrote: mtjax/evaluate/tasks/sandbox.py says what holds them back and what does not. --records
 keeps every answer as it comes; the same command then goes on where it was stopped.
@@ -21,21 +21,38 @@ from rich.console import Console
 
 from mtjax.cli import flags as launch
 
-TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
-DATA = flags.DEFINE_string("data", None, "The task's file.")
-_LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
+VALUES = flags.FlagValues()
+
+TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.", flag_values=VALUES)
+DATA = flags.DEFINE_string("data", None, "The task's file.", flag_values=VALUES)
+_LIMIT = flags.DEFINE_integer(
+  "limit", None, "Examples, evenly over the file.", lower_bound=1, flag_values=VALUES
+)
 ORDERS = flags.DEFINE_list(
   "orders",
   "lattice",
   "lattice, right_to_left, random, left_to_right, max_probability, entropy, margin.",
+  flag_values=VALUES,
 )
-_METHOD = flags.DEFINE_string("method", "self", "sequential, self, fused, once, ngram, confidence.")
-_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the task's.", 0.0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-_JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perplexity.")
-RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
-SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
+_METHOD = flags.DEFINE_string(
+  "method", "self", "sequential, self, fused, once, ngram, confidence.", flag_values=VALUES
+)
+_WINDOW = flags.DEFINE_integer(
+  "window", 4, "Tokens drafted at once.", lower_bound=1, flag_values=VALUES
+)
+_TEMPERATURE = flags.DEFINE_float(
+  "temperature", None, "0: greedy; default: the task's.", 0.0, flag_values=VALUES
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=VALUES)
+_JUDGE = flags.DEFINE_string(
+  "judge", "target", "Causal model of generative perplexity.", flag_values=VALUES
+)
+RECORDS = flags.DEFINE_string(
+  "records", None, "JSON lines of all answers; continued if there.", flag_values=VALUES
+)
+SAMPLE = flags.DEFINE_integer(
+  "sample", None, "Puzzles to write to --output.", lower_bound=1, flag_values=VALUES
+)
 
 FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, SAMPLE)
 

@@ -10,6 +10,7 @@ settings that the configs of all methods have are those of --config.
 """
 
 import json
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -86,10 +87,8 @@ def _decode(config, text, inputs) -> dict:
   print() if len(inputs) == 1 else print(
     "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))
   )
-  console, record = (
-    Console(stderr=True),
-    dict(rows=[vars(completion) for completion in completions]),
-  )
+  console = Console(stderr=True)
+  record: dict[str, Any] = dict(rows=[vars(completion) for completion in completions])
   console.print(counters_table(generation.counters))
   if audit is not None:
     record["audit"] = audit.report()

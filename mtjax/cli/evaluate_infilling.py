@@ -60,6 +60,7 @@ _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
 
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
+  name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
   from mtjax.anysubset.filling.names import method_named
@@ -76,29 +77,29 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
     )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl for its texts")
-    texts = training_texts(TASK.value, path, SAMPLE.value, seed=_SEED.value)
+    texts = training_texts(name, path, SAMPLE.value, seed=_SEED.value)
     with open(output, "w", encoding="utf-8") as file:
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     return
-  if TASK.value != "wikitext_masked":
-    launch.check_unused(f"with --task={TASK.value}", _JUDGE)
+  if name != "wikitext_masked":
+    launch.check_unused(f"with --task={name}", _JUDGE)
   if _METHOD.value == "sequential":
     launch.check_unused("with --method=sequential", _WINDOW)
-  check_data(TASK.value, path)
-  task = named_task(TASK.value, judge=_JUDGE.value)
+  check_data(name, path)
+  task = named_task(name, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
-  run_lib.check_model(loaded, TASK.value)
+  run_lib.check_model(loaded, name)
   params = weights_for_decoding(loaded.params, weights)
   model = TextModel(loaded.model, params, loaded.tokenizer)
   most = row_length(model, length)
   examples = run_lib.spread(task.examples(path, model.tokenizer, most=most), _LIMIT.value)
   if not examples:
-    raise ValueError(f"{path} holds no example of {TASK.value} that fits {most} tokens")
+    raise ValueError(f"{path} holds no example of {name} that fits {most} tokens")
   settings = dict(
-    task=TASK.value, **records_lib.data_identity(path), model=model_name or "anysubset",
+    task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=most,
     method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
@@ -116,7 +117,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
       status.update(f"{filler.order}: compiling")
       found = run_lib.run(model, task, examples, filler, known=known, each=each)
       records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
-  Console(file=sys.stdout, width=110).print(infilling_table(TASK.value, summaries))
+  Console(file=sys.stdout, width=110).print(infilling_table(name, summaries))
   if output is not None:
     with open(output, "w", encoding="utf-8") as file:
       json.dump(

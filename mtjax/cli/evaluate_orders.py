@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 
+import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.table import Table
@@ -67,7 +68,7 @@ def run(
     problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
     whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
     asked = [blanked.asked() for blanked, _ in problems]
-    canvas = make_canvas(loaded.model.config, whole, asked)
+    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(asked))
     with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
       scores = order_perplexity(
         loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch

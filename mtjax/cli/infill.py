@@ -11,6 +11,7 @@ others keep the model's joint law.
 import dataclasses
 import json
 import math
+from typing import Any
 
 from absl import flags
 from rich.console import Console
@@ -53,7 +54,7 @@ _OUTPUT = flags.DEFINE_string(
 
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
-  lengths = _lengths()
+  lengths = _lengths(template)
   if _METHOD.value == "sequential":
     launch.check_unused("with --method=sequential", _WINDOW)
   launch.check_output(_OUTPUT, _PICTURE)
@@ -71,7 +72,9 @@ def run() -> None:
   params = weights_for_decoding(loaded.params, "stored")
   model = TextModel(loaded.model, params, loaded.tokenizer)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
-  settings = dict(lengths=lengths, method=method, sampling=sampling, key=_SEED.value)
+  settings: dict[str, Any] = dict(
+    lengths=lengths, method=method, sampling=sampling, key=_SEED.value
+  )
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
   tried = math.prod(1 if isinstance(length, int) else len(set(length)) for length in lengths)
   if not console.is_terminal:
@@ -95,14 +98,14 @@ def run() -> None:
     save_picture(_PICTURE.value, found, model.tokenizer)
 
 
-def _lengths() -> list[int | list[int]]:
+def _lengths(template: str) -> list[int | list[int]]:
   from mtjax.anysubset.blanks import count_blanks
 
   try:
     each = [[int(x) for x in value.split(",")] for value in _LENGTH.value]
   except ValueError:
     raise ValueError(f"--length is a number or numbers, as 2,4,6: got {_LENGTH.value}") from None
-  blanks = max(count_blanks(_TEXT.value), 1)
+  blanks = max(count_blanks(template), 1)
   each = each * blanks if len(each) == 1 else each
   return [x[0] if len(x) == 1 else x for x in each]
 

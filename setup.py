@@ -73,11 +73,42 @@ setup(
   name="mtjax",
   version=version(),
   description="Several tokens per forward pass, and what each way of doing so keeps (JAX, Flax)",
+  author="The mtjax authors",
+  license_expression="Apache-2.0",
+  license_files=["LICENSE", "mtjax/assets/NOTICE"],
+  keywords=[
+    "JAX",
+    "Flax",
+    "Pallas",
+    "speculative decoding",
+    "any-subset autoregressive models",
+    "infilling",
+    "language models",
+  ],
+  classifiers=[
+    "Development Status :: 4 - Beta",
+    "Intended Audience :: Science/Research",
+    "Intended Audience :: Developers",
+    "Operating System :: POSIX :: Linux",
+    "Operating System :: MacOS",
+    "Programming Language :: C++",
+    "Programming Language :: Python :: 3",
+    "Programming Language :: Python :: 3.11",
+    "Programming Language :: Python :: 3.12",
+    "Programming Language :: Python :: 3.13",
+    "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    "Typing :: Typed",
+  ],
   long_description=description(),
   long_description_content_type="text/markdown",
   python_requires=">=3.11",
   packages=find_packages(include=["mtjax", "mtjax.*", "kernels_pallas", "kernels_pallas.*"]),
   package_data={"": ["*.cc", "*.h", "py.typed"], "mtjax": ["assets/*", "assets/**/*"]},
+  entry_points={
+    "console_scripts": [
+      f"mtjax-{name} = mtjax.cli.{name}:entry" for name in ("decode", "infill", "train", "evaluate")
+    ]
+  },
   install_requires=CORE,
   extras_require=EXTRAS,
 )

@@ -5,7 +5,11 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from mtjax.cli.config_file import ConfigError, ConfigFile, lacks_field
-from tests.test_launchers import launch
+from mtjax.cli.method_names import method_config
+from mtjax.registry.configs import decode_config
+from mtjax.registry.methods import METHODS
+from mtjax.train.defaults import named
+from tests.test_launchers import ROOT, launch
 
 HEAD = "from ml_collections import ConfigDict\n"
 
@@ -68,6 +72,40 @@ def test_a_config_file_is_run_once_and_locked(tmp_path):
   assert values["config"].value.size == 3 and values["config"].value.is_locked
   assert parser.config is values["config"].value
   assert (tmp_path / "mine.py.runs").read_text() == "x"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_by_name_is_its_config_locked(name):
+  parser = ConfigFile(method_config)
+  config = parser.parse(name)
+  assert config.to_dict() == decode_config(name).to_dict()
+  assert config.is_locked and (parser.path, parser.config) == (name, config)
+
+
+def test_auto_takes_the_drafter_behind_its_name():
+  assert ConfigFile(method_config).parse("auto:trie").of == "trie"
+  with pytest.raises(ConfigError, match="--config=lookup:trie is .* takes no argument, which only"):
+    ConfigFile(method_config).parse("lookup:trie")
+  with pytest.raises(ConfigError, match="as a name: no drafter 'magic'"):
+    ConfigFile(method_config).parse("auto:magic")
+
+
+def test_a_name_is_no_path_and_a_path_no_name(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / "lookup").mkdir()
+  assert ConfigFile(method_config).parse("lookup").method == "lookup"
+  file = write(tmp_path, HEAD + "def get_config():\n  return ConfigDict(dict(a=1))")
+  for path in (file, file.name):
+    assert ConfigFile(method_config).parse(str(path)).a == 1
+  with pytest.raises(ConfigError, match="config file 'lookup' is a folder"):
+    ConfigFile().parse("lookup")
+  with pytest.raises(ConfigError, match="config file 'configs/decode/ar' does not exist"):
+    ConfigFile(method_config).parse("configs/decode/ar")
+
+
+def test_the_packaged_training_config_is_the_one_of_the_file():
+  file = str(ROOT / "configs/train/tiny.py")
+  assert ConfigFile(named).parse("tiny").to_dict() == ConfigFile().parse(file).to_dict()
 
 
 def test_only_what_a_config_raises_is_a_missing_field():

@@ -94,6 +94,15 @@ def test_import_is_light():
   assert not heavy, f"import {sorted(heavy)} inside the functions that need it"
 
 
+def test_launchers_can_be_imported_side_by_side():
+  """Flags of one name belong to each, and to absl's own only in the one that is run."""
+  names = ("decode", "infill", "train", "evaluate")
+  code = f"from absl.flags import FLAGS; from mtjax.cli import {', '.join(names)}; "
+  code += "print('model' in FLAGS)"
+  run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+  assert run.stdout == "False\n", run.stderr
+
+
 def test_setup_packages_the_library_and_nothing_else(monkeypatch):
   given = {}
   monkeypatch.setattr(setuptools, "setup", given.update)

@@ -200,8 +200,17 @@ def test_a_list_names_something_and_nothing_twice():
 MISTAKES = {
   "no sources": (("experiments.write_texts", "--output=x.jsonl"), "--sources is missing"),
   "no prompt": (("experiments.decode", AR), "no prompt"),
-  "no config": (("experiments.decode",), "--config is missing"),
+  "no config": (("experiments.train",), "--config is missing, for example --config=tiny"),
   "config file": (("experiments.decode", "--config=nowhere.py"), "'nowhere.py' does not exist"),
+  "config name": (("experiments.decode", "--config=magic"), "unknown method 'magic'; there is: ar"),
+  "training config name": (
+    ("experiments.train", "--config=huge", "--workdir=x"),
+    "unknown training config 'huge'; there is: tiny",
+  ),
+  "config field of the default": (
+    ("experiments.decode", "--config.max_token=3"),
+    "ar has no field 'max_token'; did you mean max_tokens",
+  ),
   "config field": (
     ("experiments.decode", AR, "--config.max_token=3"),
     "did you mean max_tokens",
@@ -221,7 +230,7 @@ MISTAKES = {
   ),
   "method of another config": (
     ("experiments.decode", AR, "--config.model=FOLDER", "--config.method=lookup", "--prompt=a"),
-    "begin with --config=configs/decode/drafter.py:lookup",
+    "begin with --config=lookup",
   ),
   "prompts file": (("experiments.decode", AR, "--prompts=no.jsonl"), "no.jsonl"),
   "model": (

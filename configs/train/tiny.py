@@ -7,19 +7,12 @@ python -m experiments.train --config=configs/train/tiny.py --workdir=runs/tiny
 
 from ml_collections import ConfigDict
 
-from mtjax.train.defaults import defaults
+from mtjax.train.defaults import named
 
 
 def get_config() -> ConfigDict:
-  config = defaults()
-  config.model.update(
-    vocab_size=258, dim=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_dim=32, max_position=64
-  )
-  config.data.update(sources=("builtin:tinyshakespeare",), tokenizer="bytes")
-  config.update(
-    batch=4, length=16, steps=40, warmup=4, decay=10, ema=0.9, log_every=1, save_every=5
-  )
-  return config
+  # The same as --config=tiny; its fields stand in mtjax/train/defaults.py.
+  return named("tiny")
 
 
 def tiny() -> ConfigDict:

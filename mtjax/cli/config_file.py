@@ -1,9 +1,11 @@
-"""A config file: Python that somebody wrote, so that whatever goes wrong in it is said by name."""
+"""--config: a name, or Python that somebody wrote; whatever goes wrong in it is said by name."""
 
+import dataclasses
 import inspect
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from importlib import machinery, util
 from types import ModuleType, TracebackType
 
@@ -17,19 +19,32 @@ class ConfigError(flags.Error):
   """A config file that cannot be used; the message names the file, and the line that failed."""
 
 
+@dataclasses.dataclass(eq=False)
 class ConfigFile(flags.ArgumentParser):
   """The parser of --config=FILE.py[:argument]: the ConfigDict of get_config(argument), locked.
 
   In place of that of ml_collections, which shows an exception of the file as a traceback and lets
   anything pass that is no ConfigDict. Raises ConfigError.
+
+  `named` makes the config of a value that is a name and no path, as --config=lookup; it raises
+  ValueError for an unknown name. `default` is the value where --config is missing; "": none.
   """
 
-  # Of the last file that could be used.
+  named: Callable[[str], ConfigDict] | None = None
+  default: str = ""
+  # Of the last value that could be used.
   path: str = ""
   config: ConfigDict | None = None
 
   def parse(self, argument: str) -> ConfigDict:
     file, colon, given = argument.partition(":")
+    if self.named is not None and file.isidentifier():
+      try:
+        config = self.named(argument)
+      except ValueError as error:
+        raise ConfigError(f"--config={argument} is no file, and as a name: {error}") from None
+      self.path, self.config = argument, config.lock()
+      return config
     if not os.path.exists(file):
       raise ConfigError(f"config file {file!r} does not exist")
     if os.path.isdir(file):

@@ -16,8 +16,11 @@ from mtjax.cli.config_file import ConfigFile, lacks_field
 USAGE_EXIT = 2
 
 
-def main(run: Callable[[], int | None]) -> None:
+def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
   """Parses flags, calls `run` and exits with what it returns (None: 0).
+
+  `values`: flags of the launcher that are not among absl's own yet. --help then shows them, and the
+  text of the module that `run` stands in, whichever module was started.
 
   A ValueError, OSError or ImportError that reaches this point is the user's to mend, as is
   whatever a config file raises or lacks: its message is printed on one line and the exit code is
@@ -45,6 +48,14 @@ def main(run: Callable[[], int | None]) -> None:
         raise
       _exit(f"the config lacks a field: {error.args[0]}")
 
+  for own in values:
+    flags.FLAGS.append_flag_values(own)
+    for name in own:
+      flags.FLAGS.register_key_flag_for_module(sys.argv[0], own[name])
+    # Their values are known when those of absl's own are.
+    own.mark_as_parsed()
+  if values:
+    sys.modules["__main__"].__doc__ = sys.modules[run.__module__].__doc__
   try:
     app.run(checked, flags_parser=_parse)
   except KeyboardInterrupt:
@@ -52,11 +63,20 @@ def main(run: Callable[[], int | None]) -> None:
     sys.exit(130)
 
 
-def define_config() -> flags.FlagHolder:
-  """--config=FILE.py[:argument] and --config.field=value, for a file with get_config()."""
+def define_config(
+  values: flags.FlagValues, *, named: Callable[[str], ConfigDict], default: str = ""
+) -> flags.FlagHolder:
+  """--config=NAME or FILE.py[:argument], and --config.field=value.
+
+  `named` and `default` are those of `ConfigFile`.
+  """
+  text = "Config by name, or FILE.py with get_config()" + f"; default: {default}." * bool(default)
   # No default path: config_flags would parse overrides at import, before errors can be caught.
-  holder = config_flags.DEFINE_config_file("config", None, "Config file.")
-  flags.FLAGS["config"].parser = ConfigFile()
+  holder = config_flags.DEFINE_config_file("config", None, text, flag_values=values)
+  flag = values["config"]
+  flag.parser = ConfigFile(named, default)
+  # Where the flags of its fields are defined: what `main` parses.
+  flag.flag_values = flags.FLAGS
   return holder
 
 
@@ -134,9 +154,13 @@ def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
 
 
 def _parse(argv: list[str]) -> list[str]:
-  # absl would call the field an unknown flag.
-  if not any(_is_config(a) for a in argv) and any(a.startswith("--config.") for a in argv):
-    _exit("--config.FIELD needs --config=FILE.py before it")
+  if not any(_is_config(a) for a in argv):
+    parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
+    if isinstance(parser, ConfigFile) and parser.default:
+      argv = [argv[0], f"--config={parser.default}", *argv[1:]]
+    elif any(a.startswith("--config.") for a in argv):
+      # absl would call the field an unknown flag.
+      _exit("--config.FIELD needs --config=FILE.py before it")
   try:
     return flags.FLAGS(argv)
   except Exception as error:  # noqa: BLE001 - of flags and files: all of it is the user's

@@ -3,7 +3,20 @@
 import json
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from mtjax.registry.configs import decode_config
+
+
+def method_config(name: str) -> ConfigDict:
+  """Returns the config of --config=NAME: that of a method, or "auto:DRAFTER".
+
+  Raises ValueError, with the names there are, for an unknown one.
+  """
+  method, colon, of = name.partition(":")
+  if colon and method != "auto":
+    raise ValueError(f"{method!r} takes no argument, which only auto does, as auto:trie")
+  return decode_config(method, of=of) if colon else decode_config(method)
 
 
 def config_of(name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
@@ -20,6 +21,11 @@ class Score:
   nats: float
   tokens: int
   bytes: int
+
+  @property
+  def log_likelihood(self) -> float:
+    """In nats."""
+    return -self.nats
 
   @property
   def bits_per_byte(self) -> float:
@@ -73,30 +79,57 @@ def score(
   batch: int = 8,
   progress: Callable[[int, int], None] | None = None,
 ) -> Score:
-  """Scores documents of (tokens, bytes), each after the token `start`, in rows of `length`.
+  """Scores documents of (tokens, bytes) together: `document_nats`, whose errors it raises."""
+  nats = document_nats(
+    model,
+    params,
+    [tokens for tokens, _ in documents],
+    start=start,
+    length=length,
+    context=context,
+    batch=batch,
+    progress=progress,
+  )
+  count = sum(len(tokens) for tokens, _ in documents)
+  return Score(float(nats.sum()), count, sum(size for _, size in documents))
 
-  `progress` is called with (rows done, rows). Raises ValueError for no text, for a context not
-  below length, and for rows longer than the model's positions.
+
+def document_nats(
+  model: Model,
+  params: Params,
+  documents: Sequence[Sequence[int] | np.ndarray],
+  *,
+  start: int,
+  length: int,
+  context: int,
+  batch: int = 8,
+  progress: Callable[[int, int], None] | None = None,
+) -> Float[np.ndarray, " N"]:
+  """Returns -log p of each document, after the token `start`, read in rows of `length`.
+
+  No token is predicted from less than `context` others where there are as many. `progress` is
+  called with (rows done, rows). Raises ValueError for no text, for a context not below length, and
+  for rows longer than the model's positions.
   """
   if not 0 <= context < length:
     raise ValueError(f"context must be from 0 to length - 1 = {length - 1}, got {context}")
   if length > model.config.max_position:
     raise ValueError(f"length {length} exceeds the model's {model.config.max_position} positions")
-  rows = [
-    row
-    for tokens, _ in documents
-    for row in windows(tokens, length=length, context=context, start=start)
-  ]
+  rows, owners = [], []
+  for owner, tokens in enumerate(documents):
+    for row in windows(tokens, length=length, context=context, start=start):
+      rows.append(row)
+      owners.append(owner)
   if not rows:
     raise ValueError("there is no text to score")
-  total = 0.0
+  total = np.zeros(len(documents))
   for first in range(0, len(rows), batch):
     part = rows[first : first + batch]
     # The last batch is filled up with rows that count nothing: one compilation for all.
     part += [(r, t, np.zeros_like(c)) for r, t, c in part[:1] * (batch - len(part))]
     nats = _nats(model, params, *(jnp.asarray(np.stack(x)) for x in zip(*part, strict=True)))
-    total += float(np.asarray(nats, np.float64).sum())
+    own = owners[first : first + batch]
+    np.add.at(total, own, np.asarray(nats, np.float64)[: len(own)])
     if progress is not None:
       progress(min(first + batch, len(rows)), len(rows))
-  count = sum(len(tokens) for tokens, _ in documents)
-  return Score(total, count, sum(size for _, size in documents))
+  return total

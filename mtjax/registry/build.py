@@ -34,9 +34,7 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   from mtjax.verify import named
 
   if "verifier" not in config:
-    raise ValueError(
-      f"method {name!r} needs 'verifier'; begin with --config=configs/decode/drafter.py:{name}"
-    )
+    raise ValueError(f"method {name!r} needs 'verifier'; begin with --config={name}")
   named(config["verifier"])
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])

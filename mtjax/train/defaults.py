@@ -72,6 +72,29 @@ def defaults() -> ConfigDict:
   )
 
 
+def tiny() -> ConfigDict:
+  """The smallest run that goes through everything, of a text that comes with the package."""
+  config = defaults()
+  config.model.update(
+    vocab_size=258, dim=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_dim=32, max_position=64
+  )
+  config.data.update(sources=("builtin:tinyshakespeare",), tokenizer="bytes")
+  config.update(
+    batch=4, length=16, steps=40, warmup=4, decay=10, ema=0.9, log_every=1, save_every=5
+  )
+  return config
+
+
+NAMED = {"tiny": tiny}
+
+
+def named(name: str) -> ConfigDict:
+  """Returns the config of --config=NAME. Raises ValueError, with the names there are."""
+  if name not in NAMED:
+    raise ValueError(f"unknown training config {name!r}; there is: {', '.join(NAMED)}")
+  return NAMED[name]()
+
+
 def xlnet_model() -> ConfigDict:
   """`config.model` of an XLNet, in the sizes of xlnet-base-cased: fields of XLNetConfig."""
   return ConfigDict(

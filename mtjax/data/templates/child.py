@@ -7,8 +7,11 @@ import signal
 import sys
 from typing import Any
 
-import jinja2
-from jinja2 import ext, nodes, sandbox, utils
+try:
+  import jinja2
+  from jinja2 import ext, nodes, sandbox, utils
+except ImportError:
+  raise ImportError("chat templates need jinja2: pip install mtjax[hf]") from None
 
 _LONGEST_ERROR = 1000  # characters: a template writes its own errors
 

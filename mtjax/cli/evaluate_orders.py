@@ -1,6 +1,6 @@
-r"""The part of experiments/evaluate.py that scores texts in several orders.
+r"""The part of mtjax/cli/evaluate.py that scores texts in several orders.
 
-python -m experiments.evaluate --text="books=file:valid/*.txt.gz" --orders=lattice,random --rate=0.5
+mtjax-evaluate --text="books=file:valid/*.txt.gz" --orders=lattice,random --rate=0.5
 
 Rows of each text with that share of their tokens asked, scattered: -log p of the asked ones given
 the others, exactly, in each order; of random ones the mean over seeds and how far they spread.
@@ -10,16 +10,25 @@ import dataclasses
 import json
 import sys
 
+import numpy as np
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
-from experiments.evaluate_infilling import row_length
 from mtjax.cli import flags as launch
+from mtjax.cli.evaluate_infilling import row_length
 
-_RATE = flags.DEFINE_float("rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0)
-_COUNT = flags.DEFINE_integer("count", 32, "With --orders: rows of a text.", lower_bound=1)
-_SEEDS = flags.DEFINE_integer("seeds", 4, "With --orders: random orders of a row.", lower_bound=1)
+VALUES = flags.FlagValues()
+
+_RATE = flags.DEFINE_float(
+  "rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0, flag_values=VALUES
+)
+_COUNT = flags.DEFINE_integer(
+  "count", 32, "With --orders: rows of a text.", lower_bound=1, flag_values=VALUES
+)
+_SEEDS = flags.DEFINE_integer(
+  "seeds", 4, "With --orders: random orders of a row.", lower_bound=1, flag_values=VALUES
+)
 
 
 _LIMIT = 10_000_000  # bytes of a text that rows are taken from
@@ -59,7 +68,7 @@ def run(
     problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
     whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
     asked = [blanked.asked() for blanked, _ in problems]
-    canvas = make_canvas(loaded.model.config, whole, asked)
+    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(asked))
     with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
       scores = order_perplexity(
         loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch

@@ -1,11 +1,11 @@
-r"""The part of experiments/evaluate.py that fills blanks.
+r"""The part of mtjax/cli/evaluate.py that fills blanks.
 
-python -m experiments.evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
-python -m experiments.evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
-python -m experiments.evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
-python -m experiments.evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
+mtjax-evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
+mtjax-evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
+mtjax-evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
+mtjax-evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
 
-Tasks and their files: mtjax/evaluate/infilling. The likelihood of the reference depends on the
+Tasks and their files: mtjax/evaluate/tasks. The likelihood of the reference depends on the
 order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
 wrote: mtjax/evaluate/tasks/sandbox.py says what holds them back and what does not. --records
 keeps every answer as it comes; the same command then goes on where it was stopped.
@@ -21,21 +21,38 @@ from rich.console import Console
 
 from mtjax.cli import flags as launch
 
-TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.")
-DATA = flags.DEFINE_string("data", None, "The task's file.")
-_LIMIT = flags.DEFINE_integer("limit", None, "Examples, evenly over the file.", lower_bound=1)
+VALUES = flags.FlagValues()
+
+TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.", flag_values=VALUES)
+DATA = flags.DEFINE_string("data", None, "The task's file.", flag_values=VALUES)
+_LIMIT = flags.DEFINE_integer(
+  "limit", None, "Examples, evenly over the file.", lower_bound=1, flag_values=VALUES
+)
 ORDERS = flags.DEFINE_list(
   "orders",
   "lattice",
   "lattice, right_to_left, random, left_to_right, max_probability, entropy, margin.",
+  flag_values=VALUES,
 )
-_METHOD = flags.DEFINE_string("method", "self", "sequential, self, fused, once, ngram, confidence.")
-_WINDOW = flags.DEFINE_integer("window", 4, "Tokens drafted at once.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", None, "0: greedy; default: the task's.", 0.0)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.")
-_JUDGE = flags.DEFINE_string("judge", "target", "Causal model of generative perplexity.")
-RECORDS = flags.DEFINE_string("records", None, "JSON lines of all answers; continued if there.")
-SAMPLE = flags.DEFINE_integer("sample", None, "Puzzles to write to --output.", lower_bound=1)
+_METHOD = flags.DEFINE_string(
+  "method", "self", "sequential, self, fused, once, ngram, confidence.", flag_values=VALUES
+)
+_WINDOW = flags.DEFINE_integer(
+  "window", 4, "Tokens drafted at once.", lower_bound=1, flag_values=VALUES
+)
+_TEMPERATURE = flags.DEFINE_float(
+  "temperature", None, "0: greedy; default: the task's.", 0.0, flag_values=VALUES
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=VALUES)
+_JUDGE = flags.DEFINE_string(
+  "judge", "target", "Causal model of generative perplexity.", flag_values=VALUES
+)
+RECORDS = flags.DEFINE_string(
+  "records", None, "JSON lines of all answers; continued if there.", flag_values=VALUES
+)
+SAMPLE = flags.DEFINE_integer(
+  "sample", None, "Puzzles to write to --output.", lower_bound=1, flag_values=VALUES
+)
 
 FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, SAMPLE)
 
@@ -43,6 +60,7 @@ _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
 
 def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
+  name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
   from mtjax.anysubset.filling.names import method_named
@@ -59,29 +77,29 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
     )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl for its texts")
-    texts = training_texts(TASK.value, path, SAMPLE.value, seed=_SEED.value)
+    texts = training_texts(name, path, SAMPLE.value, seed=_SEED.value)
     with open(output, "w", encoding="utf-8") as file:
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     return
-  if TASK.value != "wikitext_masked":
-    launch.check_unused(f"with --task={TASK.value}", _JUDGE)
+  if name != "wikitext_masked":
+    launch.check_unused(f"with --task={name}", _JUDGE)
   if _METHOD.value == "sequential":
     launch.check_unused("with --method=sequential", _WINDOW)
-  check_data(TASK.value, path)
-  task = named_task(TASK.value, judge=_JUDGE.value)
+  check_data(name, path)
+  task = named_task(name, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
   method = method_named(_METHOD.value, _WINDOW.value)
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
-  run_lib.check_model(loaded, TASK.value)
+  run_lib.check_model(loaded, name)
   params = weights_for_decoding(loaded.params, weights)
   model = TextModel(loaded.model, params, loaded.tokenizer)
   most = row_length(model, length)
   examples = run_lib.spread(task.examples(path, model.tokenizer, most=most), _LIMIT.value)
   if not examples:
-    raise ValueError(f"{path} holds no example of {TASK.value} that fits {most} tokens")
+    raise ValueError(f"{path} holds no example of {name} that fits {most} tokens")
   settings = dict(
-    task=TASK.value, **records_lib.data_identity(path), model=model_name or "anysubset",
+    task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=most,
     method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
@@ -99,7 +117,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
       status.update(f"{filler.order}: compiling")
       found = run_lib.run(model, task, examples, filler, known=known, each=each)
       records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
-  Console(file=sys.stdout, width=110).print(infilling_table(TASK.value, summaries))
+  Console(file=sys.stdout, width=110).print(infilling_table(name, summaries))
   if output is not None:
     with open(output, "w", encoding="utf-8") as file:
       json.dump(

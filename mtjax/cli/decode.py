@@ -1,0 +1,120 @@
+"""Continues prompts: mtjax-decode --config=lookup --prompt="def add(a, b):"
+
+--config is a method by name (default: ar), a drafter for method auto, as auto:trie, or a file with
+get_config(), as configs/decode/ar.py; python -m experiments.decode is the same program.
+
+Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} a line) or
+standard input. One prompt is streamed; several are one batch. --output=run.json keeps everything.
+--compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
+settings that the configs of all methods have are those of --config.
+"""
+
+import json
+from typing import Any
+
+from absl import flags
+from rich.console import Console
+
+from mtjax.cli import flags as launch
+from mtjax.cli.method_names import method_config
+from mtjax.cli.prompts import formatted, read_prompts
+from mtjax.decode.audit import audited
+from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.registry import counters
+from mtjax.registry.build import make_method, run_settings
+from mtjax.registry.methods import check_method
+from mtjax.report import comparison
+from mtjax.report.terminal import audit_tables, counters_table
+from mtjax.text import TextModel
+
+# --help shows the module's text.
+__doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
+
+# Not absl's own: the modules of several launchers can be imported side by side.
+VALUES = flags.FlagValues()
+
+_CONFIG = launch.define_config(VALUES, named=method_config, default="ar")
+_PROMPT = flags.DEFINE_multi_string(
+  "prompt", [], "Text to continue; may be given several times.", flag_values=VALUES
+)
+_PROMPTS = flags.DEFINE_string(
+  "prompts", None, 'JSON lines, each {"prompt": "..."}.', flag_values=VALUES
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "Where to write texts, tokens, settings, counters.", flag_values=VALUES
+)
+_AUDIT = flags.DEFINE_bool(
+  "audit", False, "Acceptance beside the best that is possible, by depth.", flag_values=VALUES
+)
+_COMPARE = flags.DEFINE_list(
+  "compare", [], "Methods to run side by side; the first is the base.", flag_values=VALUES
+)
+
+
+def run() -> None:
+  config = _CONFIG.value
+  for name in [config.method, *_COMPARE.value]:
+    check_method(name)
+  launch.check_output(_OUTPUT, inputs=[_PROMPTS])
+  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  text = load_pretrained(config.model, dtype=config.dtype or None)
+  text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
+  inputs = formatted(prompts, text.tokenizer, config.prompt_format)
+  record = _compare(config, text, inputs) if _COMPARE.value else _decode(config, text, inputs)
+  if _OUTPUT.value is not None:
+    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
+      json.dump(dict(settings=config.to_dict(), **record), file, indent=2)
+
+
+def _decode(config, text, inputs) -> dict:
+  method, method_params = make_method(config, text)
+  audit = None
+  if _AUDIT.value:
+    method, method_params, audit = audited(method, method_params)
+  results = []
+  pieces = text.stream(
+    inputs,
+    method=method,
+    method_params=method_params,
+    every=config.every,
+    on_finish=lambda *result: results.append(result),
+    **run_settings(config),
+  )
+  for new in pieces:
+    if len(inputs) == 1:
+      print(new[0], end="", flush=True)
+  completions, generation = results[0]
+  print() if len(inputs) == 1 else print(
+    "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))
+  )
+  console = Console(stderr=True)
+  record: dict[str, Any] = dict(rows=[vars(completion) for completion in completions])
+  console.print(counters_table(generation.counters))
+  if audit is not None:
+    record["audit"] = audit.report()
+    console.print(*audit_tables(record["audit"]))
+  return dict(record, counters=generation.counters)
+
+
+def _compare(config, text, inputs) -> dict:
+  contenders = comparison.contenders(_COMPARE.value, config, text)
+  console = Console(highlight=False)
+  results = []
+  for result in comparison.compare(text, inputs, contenders, **run_settings(config)):
+    console.rule(result.name, align="left")
+    for generation in result.runs:
+      console.print(
+        comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
+      )
+    results.append(result)
+  console.print(comparison.table(results), f"[{comparison.DRAFTED}]proposed by a drafter[/]")
+  return dict(compared=[result.record() for result in results])
+
+
+def entry() -> None:
+  """Runs the launcher with the flags of the command line, and exits with its code."""
+  launch.main(run, VALUES)
+
+
+if __name__ == "__main__":
+  entry()

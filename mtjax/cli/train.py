@@ -1,0 +1,45 @@
+"""Trains a model: mtjax-train --config=tiny --workdir=runs/tiny
+
+--config is a file with get_config(), as those of configs/train, or "tiny", a run of 15 seconds that
+comes with the package; python -m experiments.train is the same program.
+
+The same command continues a run that ended early, however it ended. Exit codes: 0 done, 2 a
+mistake in the command or a workdir that is in use, 42 ended by SIGTERM with every step saved.
+"""
+
+from absl import flags
+
+from mtjax.cli import early_sigterm  # noqa: F401 - first: it takes effect when imported
+from mtjax.cli import flags as launch
+
+
+def _named(name: str):
+  from mtjax.train.defaults import named
+
+  return named(name)
+
+
+# Not absl's own: the modules of several launchers can be imported side by side.
+VALUES = flags.FlagValues()
+
+_CONFIG = launch.define_config(VALUES, named=_named)
+_WORKDIR = flags.DEFINE_string(
+  "workdir", None, "Where checkpoints and metrics.jsonl go.", flag_values=VALUES
+)
+
+
+def run() -> int:
+  config = launch.required(_CONFIG, "tiny")
+  workdir = launch.required(_WORKDIR, "runs/tiny")
+  from mtjax import train
+
+  return train.run(config, workdir)
+
+
+def entry() -> None:
+  """Runs the launcher with the flags of the command line, and exits with its code."""
+  launch.main(run, VALUES)
+
+
+if __name__ == "__main__":
+  entry()

@@ -127,15 +127,14 @@ class Model:
 
 
 def check_causal(model: Model, name: str) -> None:
-  """ValueError for a model that was trained to see any subset of a text, not what precedes.
+  """Raises ValueError for a model that predicts anything but the next token.
 
-  It predicts from query entries, or from entries that are told which position they predict: what
-  the others have as logits is no law of the next token. Whatever has extra embeddings is taken for
-  one: they are the query's, and a sink's.
+  The logits of such a model at an entry are not the distribution of the token after it. `predicts`
+  of the config says what they are; extra embeddings make no difference.
   """
-  config = model.config
-  if config.extra_embeddings or config.target_conditioning != "none":
-    raise ValueError(f"{name} is an any-subset model, and a causal one is wanted")
+  if model.config.predicts != "next_token":
+    kind = "a masked" if model.config.predicts == "masked" else "an any-subset"
+    raise ValueError(f"{name} is {kind} model, and a causal one is wanted")
 
 
 def prefix_params(params: Params, layers: int) -> Params:

@@ -17,7 +17,7 @@ from kernels_pallas.frontier_attention import visible
 from mtjax.cache import KVCache
 from mtjax.models.config import check_choices, special_id
 from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit
+from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit, with_soft_entries
 from mtjax.types import Frontier, LayerKV, Output
 
 _PLACES = 1 << 20
@@ -182,7 +182,10 @@ class XLNet(nn.Module):
   ) -> tuple[Output, Float[Array, "B T D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
-    x = self._embed(embedding, frontier.token) if hidden is None else hidden.astype(dtype)
+    if hidden is None:
+      x = with_soft_entries(self._embed(embedding, frontier.token), frontier)
+    else:
+      x = hidden.astype(dtype)
     sees = _sees(frontier, cache)
     block = nn.remat(XLNetBlock) if c.remat == "layer" else XLNetBlock
     fresh = []

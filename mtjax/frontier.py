@@ -4,7 +4,7 @@ Every mask of the library is written here and nowhere else (design: who sees who
 """
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import visible
 from mtjax.types import FOREVER, Frontier
@@ -163,11 +163,43 @@ def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
   return _frontier(token, _index(token), block, block, block + 1, None)
 
 
+def with_vectors(
+  frontier: Frontier, vector: Float[Array, "B T D"], soft: Bool[Array, "B T"] | None = None
+) -> Frontier:
+  """Returns the frontier with vectors in place of tokens, at the entries that `soft` names.
+
+  None: at all of them. Who sees whom, and where entries stand, stays as it is. Replaces the vectors
+  that the frontier had. Raises ValueError for shapes and dtypes that are not the frontier's.
+  """
+  soft = jnp.ones(frontier.token.shape, bool) if soft is None else jnp.asarray(soft)
+  out = frontier.replace(vector=jnp.asarray(vector), soft=soft)
+  check_vectors(out)
+  return out
+
+
+def check_vectors(frontier: Frontier, width: int | None = None) -> None:
+  """Raises ValueError unless a frontier's vectors, if any, fit its entries and are `width` wide."""
+  vector, soft, shape = frontier.vector, frontier.soft, frontier.token.shape
+  if vector is None and soft is None:
+    return
+  if vector is None or soft is None:
+    raise ValueError("a frontier has both `vector` and `soft` or neither; see with_vectors")
+  if soft.shape != shape or soft.dtype != bool:
+    raise ValueError(f"`soft` must be bool of shape {shape}, got {soft.dtype} of {soft.shape}")
+  if vector.ndim != 3 or vector.shape[:2] != shape:
+    raise ValueError(f"`vector` must have the shape {(*shape, width or 'D')}, got {vector.shape}")
+  if width is not None and vector.shape[2] != width:
+    raise ValueError(f"vectors of width {vector.shape[2]}, and the model's embeddings have {width}")
+  if not jnp.issubdtype(vector.dtype, jnp.floating):
+    raise ValueError(f"`vector` must hold floats, got {vector.dtype}")
+
+
 def concatenate(*parts: Frontier) -> Frontier:
   """One frontier of several, entries in the order given. Stamps keep their meaning across parts.
 
-  Raises ValueError when the numbers of interval dimensions differ, for parts with `hidden`
-  (an index would change its meaning), and where some of the parts have targets.
+  Parts with vectors and parts without go together. Raises ValueError when the numbers of interval
+  dimensions or the widths of vectors differ, for parts with `hidden` (an index would change its
+  meaning), and where some of the parts have targets.
   """
   if len({part.stamp.shape[1] for part in parts}) != 1:
     raise ValueError("the parts must have the same number of interval dimensions")
@@ -176,19 +208,46 @@ def concatenate(*parts: Frontier) -> Frontier:
   targets = [part.target for part in parts if part.target is not None]
   if len(targets) not in (0, len(parts)):
     raise ValueError("some of the parts say which position an entry predicts, some do not")
-  own = None
-  if any(part.own is not None for part in parts):
-    own = jnp.concatenate(
-      [jnp.zeros_like(p.token, bool) if p.own is None else p.own for p in parts], axis=1
-    )
-
   target = jnp.concatenate(targets, axis=1) if targets else None
 
   def join(name):
     return jnp.concatenate([getattr(part, name) for part in parts], axis=-1)
 
+  def join_flags(name):
+    flags = [getattr(part, name) for part in parts]
+    if all(flag is None for flag in flags):
+      return None
+    pairs = zip(parts, flags, strict=True)
+    return jnp.concatenate(
+      [jnp.zeros_like(part.token, bool) if flag is None else flag for part, flag in pairs], axis=1
+    )
+
   joined = (join(name) for name in ("token", "position", "stamp", "lo", "hi"))
-  return Frontier(*joined, own=own, target=target)
+  return Frontier(
+    *joined,
+    own=join_flags("own"),
+    target=target,
+    vector=_joined_vectors(parts),
+    soft=join_flags("soft"),
+  )
+
+
+def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
+  """Zeros where a part has none."""
+  vectors = [part.vector for part in parts if part.vector is not None]
+  if not vectors:
+    return None
+  widths = sorted({vector.shape[2] for vector in vectors})
+  if len(widths) > 1:
+    raise ValueError(f"the parts have vectors of different widths, {widths}")
+  dtype = jnp.result_type(*vectors)
+  return jnp.concatenate(
+    [
+      jnp.zeros((*part.token.shape, widths[0]), dtype) if part.vector is None else part.vector
+      for part in parts
+    ],
+    axis=1,
+  )
 
 
 def both(one: Frontier, other: Frontier) -> Frontier:

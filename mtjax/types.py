@@ -29,6 +29,11 @@ class Frontier:
 
   Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for every k, and sees everything
   committed. An entry with lo >= hi is never a key (padding, query streams).
+
+  An entry is a token or, where `soft`, a vector in place of the row that the embedding table has
+  for a token. So it is scaled by `embedding_scale` and meets learned positions as a row does, and
+  its token says nothing; its keys and values are committed like any other's. `vector` and `soft`
+  are both given or both None; `mtjax.frontier.with_vectors` makes them.
   """
 
   token: Int[Array, "B T"]  # ids >= vocab_size index the model's extra embeddings
@@ -39,6 +44,8 @@ class Frontier:
   hidden: Int[Array, "B T"] | None = None  # one key that a query does not see; -1: none
   own: Bool[Array, "B T"] | None = None  # entries that see themselves whatever the intervals say
   target: Int[Array, "B T"] | None = None  # position that a single-stream entry predicts; -1: none
+  vector: Float[Array, "B T D"] | None = None  # of soft entries; meaningless at the others
+  soft: Bool[Array, "B T"] | None = None
 
   @property
   def batch(self) -> int:

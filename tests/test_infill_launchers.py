@@ -19,7 +19,17 @@ TEXT = "--text=The cat ___ on the ___."
 def folder(tmp_path_factory):
   """A tiny any-subset model of random weights with the bundled tokenizer, as a folder."""
   config = TransformerConfig(
-    4096, 16, 2, 1, 8, 16, uniform_layers(1), extra_embeddings=2, max_position=256
+    4096,
+    16,
+    2,
+    1,
+    8,
+    16,
+    uniform_layers(1),
+    max_position=256,
+    predicts="any_subset",
+    extra_embeddings=2,
+    extra_names=("query", "sink"),
   )
   path = tmp_path_factory.mktemp("model") / "tiny"
   model = Model(config)

@@ -22,7 +22,7 @@ from mtjax.train.defaults import defaults
 def get_config() -> ConfigDict:
   config = defaults()
   config.model.update(dim=320, layers=4, heads=10, kv_heads=2, head_dim=32, mlp_dim=960)
-  config.model.extra_embeddings = 2
+  config.model.update(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
   config.update(init="target", objective="any_subset")
   config.masking.update(start=(0.05, 0.15), end=(0.05, 0.95), warmup=200, spans=0.5, queries=128)
   config.optimizer.update(name="muon", learning_rate=3e-3, muon_learning_rate=0.02)

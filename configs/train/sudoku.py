@@ -22,7 +22,7 @@ from mtjax.train.defaults import defaults
 def get_config() -> ConfigDict:
   config = defaults()
   config.model.update(dim=96, layers=4, heads=3, kv_heads=3, head_dim=32, mlp_dim=256)
-  config.model.extra_embeddings = 2
+  config.model.update(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
   config.objective = "any_subset"
   config.masking.update(start=(0.05, 0.7), end=(0.05, 0.7), queries=32)
   config.optimizer.update(name="muon", learning_rate=3e-3, muon_learning_rate=0.02)

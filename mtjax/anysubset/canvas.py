@@ -30,12 +30,12 @@ class Canvas:
 
 def query_token(config: Config) -> int:
   """The id of the learned embedding that stands in a query entry, which has no token yet."""
-  return config.vocab_size
+  return config.special_id("query")
 
 
 def sink_token(config: Config) -> int | None:
   """The id of the entry that everybody always sees; None for a model that has none."""
-  return config.vocab_size + 1 if config.extra_embeddings > 1 else None
+  return config.special_id("sink") if "sink" in config.extra_names else None
 
 
 def make_canvas(
@@ -49,12 +49,17 @@ def make_canvas(
   """Texts, with the model's sink before them: L + 1 entries then.
 
   `valid` is false in padding (None: nowhere). `segment`, from 0: of which text an entry is, for an
-  XLNet (None: of one). Raises ValueError for a model without a query embedding, for shapes that
-  differ, for padding that is asked, for given ids outside the vocabulary, for more entries than the
-  model has positions, and for segments below 0 or of another model.
+  XLNet (None: of one). Raises ValueError for a model that is no any-subset model with a query, for
+  shapes that differ, for padding that is asked, for given ids outside the vocabulary, for more
+  entries than the model has positions, and for segments below 0 or of another model.
   """
-  if config.extra_embeddings < 1:
-    raise ValueError("this is no any-subset model: it has no query embedding (extra_embeddings)")
+  if "query" not in config.extra_names:
+    raise ValueError(
+      "this is no any-subset model: it has no query embedding ('query' among extra_names, which is "
+      f"{config.extra_names})"
+    )
+  if config.predicts != "any_subset":
+    raise ValueError(f"this is no any-subset model: its config predicts {config.predicts!r}")
   token, asked = np.asarray(token), np.asarray(asked, bool)
   valid = np.ones_like(asked) if valid is None else np.asarray(valid, bool)
   if not token.shape == asked.shape == valid.shape:

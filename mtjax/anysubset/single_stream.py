@@ -96,5 +96,5 @@ def check_start(config: Any, canvas: Canvas) -> None:
   if is_single_stream(config) and not np.asarray(canvas.given).any(axis=1).all():
     raise ValueError(
       "a single-stream model predicts an entry from the one before it in the order: every text "
-      "needs a given entry, and a model with a sink (extra_embeddings of at least 2) gives it one"
+      "needs a given entry, and a model with a sink (extra_names) gives it one"
     )

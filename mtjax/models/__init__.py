@@ -1,6 +1,12 @@
 """Networks. The only package that imports linen."""
 
-from mtjax.models.config import Layer, Rope, TransformerConfig, uniform_layers
+from mtjax.models.config import (
+  ANY_SUBSET_NAMES,
+  Layer,
+  Rope,
+  TransformerConfig,
+  uniform_layers,
+)
 from mtjax.models.model import (
   Config,
   Model,
@@ -12,6 +18,7 @@ from mtjax.models.model import (
 from mtjax.models.xlnet import XLNetConfig, position_of
 
 __all__ = [
+  "ANY_SUBSET_NAMES",
   "Config",
   "Layer",
   "Model",

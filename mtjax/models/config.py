@@ -20,6 +20,11 @@ def _check_positive(config, names: Sequence[str]) -> None:
       raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
+# What the extra embeddings of an any-subset model are, in order, in folders and runs made before
+# there was `extra_names`: what stands where no token is yet, and what every entry sees.
+ANY_SUBSET_NAMES = ("query", "sink")
+
+
 @dataclasses.dataclass(frozen=True)
 class Rope:
   """Rotary position embedding (2104.09864) and its context extensions.
@@ -101,6 +106,10 @@ class TransformerConfig:
   `target_conditioning`: how an entry of a single-stream any-order model learns which position it
   predicts: a learned vector `added` to its embedding (sigma-GPT 2404.09562), or one that modulates
   the norms of every layer (`adaptive_norm`: AO-GPT 2506.19935; pre-norm models).
+  `predicts`: what the logits of an entry are of. The `next_token` after it (causal models); any
+  token of a text from any others (`any_subset`: a query entry, or the position that a single-stream
+  entry is told); the token at its own place, which holds a mask (`masked`: MDLM 2406.07524).
+  Extra embeddings are allowed in each of them; logits cover the vocabulary alone.
   """
 
   vocab_size: int
@@ -127,11 +136,13 @@ class TransformerConfig:
   learned_positions: int | None = None  # a table of that many positions beside the tokens (GPT-2)
   max_position: int = 2048
   extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
+  extra_names: tuple[str, ...] = ()  # of the first of them: `special_id` finds an id by its name
   dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of activations; params have theirs
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
   attention: Literal["best", Implementation] = "best"  # a name never falls back
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
   target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
+  predicts: Literal["next_token", "any_subset", "masked"] = "next_token"
 
   kind: ClassVar[str] = "transformer"
 
@@ -156,6 +167,13 @@ class TransformerConfig:
         raise ValueError(f"a sliding window must be at least 1, got {layer.window}")
     if self.target_conditioning == "adaptive_norm" and self.norm_placement != "pre":
       raise ValueError(f"adaptive_norm modulates norms before branches, not {self.norm_placement}")
+    check_extra_names(self.extra_names, self.extra_embeddings)
+    if self.target_conditioning != "none" and self.predicts != "any_subset":
+      raise ValueError(
+        "an entry that is told which position it predicts (target_conditioning "
+        f"{self.target_conditioning!r}) is one of a model with predicts 'any_subset', not "
+        f"{self.predicts!r}"
+      )
     ends = (0, *self.exits)
     if self.exits and (ends != tuple(sorted(set(ends))) or ends[-1] != len(self.layers)):
       raise ValueError(
@@ -166,6 +184,35 @@ class TransformerConfig:
   def group(self) -> int:
     """Query heads per key/value head."""
     return self.heads // self.kv_heads
+
+  def special_id(self, name: str) -> int:
+    """Returns the id of the extra embedding of that name; ValueError where there is none."""
+    return special_id(self, name)
+
+
+def special_id(config: Any, name: str) -> int:
+  """Returns vocab_size + i for the name i of `extra_names`.
+
+  Raises ValueError, with the names that there are.
+  """
+  if name not in config.extra_names:
+    known = ", ".join(map(repr, config.extra_names)) or "none"
+    raise ValueError(f"the model has no extra embedding called {name!r}; it has {known}")
+  return config.vocab_size + config.extra_names.index(name)
+
+
+def check_extra_names(names: Any, count: Any) -> None:
+  """Raises ValueError unless `names` are distinct words for some of `count` extra embeddings."""
+  if not isinstance(count, numbers.Integral) or count < 0:
+    raise ValueError(f"extra_embeddings must be a whole number and at least 0, got {count!r}")
+  if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+    raise ValueError(f"extra_names must be a tuple of words, got {names!r}")
+  if len(set(names)) != len(names):
+    raise ValueError(f"extra_names must differ from each other, got {names}")
+  if len(names) > count:
+    raise ValueError(
+      f"extra_names names {len(names)} extra embeddings, {names}, and extra_embeddings is {count}"
+    )
 
 
 def check_choices(config: Any) -> None:

@@ -49,7 +49,8 @@ class Model:
 
     Every entry sees the whole of `cache` and what its stamp allows of the frontier. Logits are
     float32 and computed for the entries `rows` only (None: all T; R = 0: none, for prefill).
-    Nothing is written to the cache: commit what was accepted.
+    Nothing is written to the cache: commit what was accepted. An entry may be a vector in place of
+    a token (`Frontier.vector`), and gradients flow into it.
     """
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 
@@ -66,10 +67,13 @@ class Model:
   ) -> tuple[Output, Float[Array, "B T D"]]:
     """`forward` through layers first, ..., last - 1 alone, and the hidden states after them.
 
-    `hidden` is what layer first - 1 left; None at the bottom, where tokens are read. The output is
-    that of the model cut off after `last` layers, through the one final norm and head: one pass
-    gives every exit by going on from the hidden states of the last. `cache` holds these layers.
-    Raises ValueError for layers that there are not, and for `hidden` missing or not wanted.
+    `hidden` is what layer first - 1 left; None at the bottom, where alone tokens and vectors are
+    read. The output is that of the model cut off after `last` layers, through the one final norm
+    and head: one pass gives every exit by going on from the hidden states of the last. `cache`
+    holds these layers.
+
+    Raises ValueError for layers that there are not, for `hidden` missing or not wanted, and for
+    vectors that are not as wide as the model's embeddings or do not fit the frontier's entries.
     """
     if not 0 <= first < last <= len(self.config.layers):
       raise ValueError(
@@ -79,6 +83,7 @@ class Model:
       raise ValueError("hidden states go in where, and only where, the layers do not begin at 0")
     if frontier.position.shape != frontier.token.shape:
       raise ValueError(f"positions {frontier.position.shape} for tokens {frontier.token.shape}")
+    frontier_lib.check_vectors(frontier, self.config.dim)
     if (frontier.target is None) != (self.config.target_conditioning == "none"):
       raise ValueError(
         "a single-stream model (target_conditioning) must be told which position each entry "
@@ -127,15 +132,14 @@ class Model:
 
 
 def check_causal(model: Model, name: str) -> None:
-  """ValueError for a model that was trained to see any subset of a text, not what precedes.
+  """Raises ValueError for a model that predicts anything but the next token.
 
-  It predicts from query entries, or from entries that are told which position they predict: what
-  the others have as logits is no law of the next token. Whatever has extra embeddings is taken for
-  one: they are the query's, and a sink's.
+  The logits of such a model at an entry are not the distribution of the token after it. `predicts`
+  of the config says what they are; extra embeddings make no difference.
   """
-  config = model.config
-  if config.extra_embeddings or config.target_conditioning != "none":
-    raise ValueError(f"{name} is an any-subset model, and a causal one is wanted")
+  if model.config.predicts != "next_token":
+    kind = "a masked" if model.config.predicts == "masked" else "an any-subset"
+    raise ValueError(f"{name} is {kind} model, and a causal one is wanted")
 
 
 def prefix_params(params: Params, layers: int) -> Params:

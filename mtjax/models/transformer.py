@@ -173,7 +173,7 @@ class Transformer(nn.Module):
     layers = c.layers[self.first : self.last]
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
     if hidden is None:
-      x = self._embed(embedding, frontier.token)
+      x = with_soft_entries(self._embed(embedding, frontier.token), frontier)
       if c.embedding_scale is not None:
         x *= jnp.asarray(c.embedding_scale, dtype)
       if c.learned_positions is not None:
@@ -231,6 +231,13 @@ class Head(nn.Module):
     c = self.config
     embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
     return logits_of(self, embedding, features)
+
+
+def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Array, "B T D"]:
+  """Returns the table's rows `x`, with the frontier's vectors in their place where it is soft."""
+  if frontier.vector is None:
+    return x
+  return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
 
 
 def logits_of(module, embedding, x):

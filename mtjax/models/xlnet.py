@@ -15,9 +15,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import visible
 from mtjax.cache import KVCache
-from mtjax.models.config import check_choices
+from mtjax.models.config import check_choices, special_id
 from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit
+from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit, with_soft_entries
 from mtjax.types import Frontier, LayerKV, Output
 
 _PLACES = 1 << 20
@@ -48,6 +48,8 @@ class XLNetConfig:
 
   # What other networks may have otherwise. The one extra embedding is a query's.
   extra_embeddings: ClassVar[int] = 1
+  extra_names: ClassVar[tuple[str, ...]] = ("query",)
+  predicts: ClassVar[str] = "any_subset"
   learned_positions: ClassVar[None] = None
   target_conditioning: ClassVar[str] = "none"
   logit_soft_cap: ClassVar[None] = None
@@ -73,6 +75,10 @@ class XLNetConfig:
   @property
   def layers(self) -> tuple[int, ...]:
     return tuple(range(self.depth))
+
+  def special_id(self, name: str) -> int:
+    """Returns the id of the extra embedding of that name; ValueError where there is none."""
+    return special_id(self, name)
 
 
 def position_of(place, segment):
@@ -176,7 +182,10 @@ class XLNet(nn.Module):
   ) -> tuple[Output, Float[Array, "B T D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
-    x = self._embed(embedding, frontier.token) if hidden is None else hidden.astype(dtype)
+    if hidden is None:
+      x = with_soft_entries(self._embed(embedding, frontier.token), frontier)
+    else:
+      x = hidden.astype(dtype)
     sees = _sees(frontier, cache)
     block = nn.remat(XLNetBlock) if c.remat == "layer" else XLNetBlock
     fresh = []

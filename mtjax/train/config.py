@@ -5,11 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtjax.anysubset.masking import Masking
-from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
+from mtjax.models import ANY_SUBSET_NAMES, Model, TransformerConfig, XLNetConfig, uniform_layers
 from mtjax.train.fields import check_fields
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
-OBJECTIVES = ("next_token", "any_subset")
+# What the model of an objective predicts.
+_PREDICTS = {"next_token": "next_token", "any_subset": "any_subset"}
+OBJECTIVES = tuple(_PREDICTS)
 KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
 
@@ -50,6 +52,9 @@ class RunConfig:
       model.pop("exits", None)
     if config.target_conditioning == "none":
       model.pop("target_conditioning", None)
+    for name, before in _unsaid(self.objective, config.extra_embeddings).items():
+      if getattr(config, name) == before:
+        model.pop(name, None)
     if config.kind != "transformer":
       model["kind"] = config.kind
     used: dict[str, Any] = {"init": self.init} if self.init else {}
@@ -75,7 +80,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   check_fields(fields)
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
   out = RunConfig(
-    model=_model(fields.pop("model")),
+    model=_model(fields.pop("model"), fields["objective"]),
     optimizer=OptimizerConfig(**fields.pop("optimizer")),
     schedule=schedule,
     data=dict(fields.pop("data")),
@@ -98,6 +103,11 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"objective {out.objective!r} trains causal models, and an entry of an XLNet sees itself; "
       "train it with the objective 'any_subset'"
     )
+  if out.model.config.predicts != _PREDICTS[out.objective]:
+    raise ValueError(
+      f"objective {out.objective!r} trains models of model.predicts {_PREDICTS[out.objective]!r}, "
+      f"and this one has {out.model.config.predicts!r}"
+    )
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:
@@ -115,7 +125,14 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   return out
 
 
-def _model(given: Mapping[str, Any]) -> Model:
+def _unsaid(objective: str, extra_embeddings: int) -> dict[str, Any]:
+  """What the model of a run was before its config could say so."""
+  if objective != "any_subset":
+    return dict(predicts="next_token", extra_names=())
+  return dict(predicts="any_subset", extra_names=ANY_SUBSET_NAMES[:extra_embeddings])
+
+
+def _model(given: Mapping[str, Any], objective: str) -> Model:
   # Runs made before there were kinds have none.
   fields: dict[str, Any] = {"kind": "transformer", **given}
   kind, layers = fields.pop("kind"), fields.pop("layers")
@@ -137,8 +154,10 @@ def _model(given: Mapping[str, Any]) -> Model:
     )
   if kind == "xlnet":
     return Model(XLNetConfig(depth=layers, **fields))
-  exits = tuple(fields.pop("exits", ()))
-  return Model(TransformerConfig(layers=uniform_layers(layers), exits=exits, **fields))
+  fields = _unsaid(objective, fields.get("extra_embeddings", 0)) | fields
+  for name in ("exits", "extra_names"):
+    fields[name] = tuple(fields.get(name, ()))
+  return Model(TransformerConfig(layers=uniform_layers(layers), **fields))
 
 
 def _masking(fields: Mapping[str, Any]) -> Masking:

@@ -23,7 +23,9 @@ def defaults() -> ConfigDict:
         # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
         # and 6 layers, which share norm and head (mtjax/train/losses/s2d.py). (): the last alone.
         exits=(),
-        extra_embeddings=0,  # an any-subset model has 2: its query and its sink
+        predicts="next_token",  # or "any_subset": what the logits are of, as `objective` says it
+        extra_embeddings=0,  # learned ids behind the vocabulary; an any-subset model has 2:
+        extra_names=(),  # ("query", "sink")
         # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told
         # which position to predict (mtjax/anysubset/single_stream.py). "none": two streams.
         target_conditioning="none",

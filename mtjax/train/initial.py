@@ -32,9 +32,14 @@ def initial_params(model: Model, source: str) -> Params | None:
       f"model.layers is {layers}, and init {source!r} has {len(found.config.layers)} layers"
     )
   new_extra = model.config.extra_embeddings and not found.config.extra_embeddings
-  config = dataclasses.replace(model.config, extra_embeddings=0) if new_extra else model.config
+  config = model.config
+  if new_extra:
+    config = dataclasses.replace(config, extra_embeddings=0, extra_names=())
   new_target = found.config.target_conditioning == "none" != config.target_conditioning
   config = dataclasses.replace(config, target_conditioning="none") if new_target else config
+  if config.kind == "transformer":
+    # What a run trains its model to predict is the run's to say.
+    config = dataclasses.replace(config, predicts=found.config.predicts)
   wrong = differences(config, found.prefix(layers).config)
   if wrong:
     raise ValueError(f"the model is not that of init {source!r}: {'; '.join(wrong)}")

@@ -20,7 +20,9 @@ def tiny():
       head_dim=8,
       mlp_dim=32,
       layers=uniform_layers(2),
+      predicts="any_subset",
       extra_embeddings=2,
+      extra_names=("query", "sink"),
       max_position=64,
     )
   )

@@ -24,7 +24,11 @@ class SetNetwork:
   @property
   def config(self):
     return types.SimpleNamespace(
-      vocab_size=self.vocab, extra_embeddings=1, max_position=self.length
+      vocab_size=self.vocab,
+      predicts="any_subset",
+      extra_names=("query",),
+      special_id=dict(query=self.vocab).__getitem__,
+      max_position=self.length,
     )
 
   def forward(self, params, frontier, cache=None, rows=None):

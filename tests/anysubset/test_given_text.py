@@ -136,7 +136,17 @@ def test_given_text_around_blanks_is_unchanged(by_kind, kind, text):
 def test_given_text_is_unchanged_in_every_round_of_a_filling(by_kind, kind):
   tokenizer = by_kind[kind]
   config = TransformerConfig(
-    tokenizer.vocab_size, 16, 2, 1, 8, 16, uniform_layers(1), extra_embeddings=2, max_position=64
+    tokenizer.vocab_size,
+    16,
+    2,
+    1,
+    8,
+    16,
+    uniform_layers(1),
+    max_position=64,
+    predicts="any_subset",
+    extra_embeddings=2,
+    extra_names=("query", "sink"),
   )
   model = Model(config)
   text = TextModel(model, model.init(jax.random.key(0)), tokenizer)

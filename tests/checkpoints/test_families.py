@@ -161,6 +161,8 @@ ANY_SUBSET = dict(
   tie_word_embeddings=True,
   vocab_size=4096,
 )
+# As in a folder of a causal model with 2 embeddings of a prompt, of which one has a name.
+EXTENDED = dict(ANY_SUBSET, model_type="mtjax_extended", extra_names=["prompt"])
 
 XLNET_BASE = dict(
   model_type="xlnet",
@@ -192,6 +194,7 @@ PUBLISHED = dict(
   olmo2=OLMO2_1B,
   gpt2=GPT2,
   mtjax_any_subset=ANY_SUBSET,
+  mtjax_extended=EXTENDED,
   xlnet=XLNET_BASE,
 )
 # Parameters of the published models, from their model cards and files.
@@ -206,6 +209,7 @@ PARAMETERS = dict(
   olmo2=1_484_916_736,
   gpt2=124_439_808,
   mtjax_any_subset=5_983_680,
+  mtjax_extended=5_983_680,
   xlnet=116_750_336,
 )
 
@@ -237,7 +241,7 @@ def test_what_is_read_can_be_written_and_is_the_same_model(name):
     assert read({key: value for key, value in raw.items() if key not in form}) == config
 
 
-@pytest.mark.parametrize("name", sorted(set(PUBLISHED) - {"mtjax_any_subset"}))
+@pytest.mark.parametrize("name", sorted(set(PUBLISHED) - {"mtjax_any_subset", "mtjax_extended"}))
 def test_transformers_reads_what_was_published_and_what_we_write_as_one_model(name):
   if importlib.util.find_spec("transformers") is None:
     pytest.skip("transformers is not installed: pip install mtjax[parity]")

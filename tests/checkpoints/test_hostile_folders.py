@@ -98,6 +98,9 @@ REFUSED = [
   (base("xlnet") | dict(exits=[1, 2]), "exits of config.json: a model of type xlnet has none"),
   (base("mtjax_any_subset") | dict(extra_embeddings="2"), "extra_embeddings .*, got '2'"),
   (base("mtjax_any_subset") | dict(target_conditioning=[]), "target_conditioning .* a word"),
+  (base("mtjax_extended") | dict(predicts="past"), "predicts must be one of 'next_token', 'any_s"),
+  (base("mtjax_extended") | dict(extra_names="prompt"), "extra_names .* a list, each a word"),
+  (base("mtjax_extended") | dict(extra_names=["a", "b", "c"]), "names 3 extra embeddings, .* is 2"),
 ]
 
 

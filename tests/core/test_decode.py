@@ -133,7 +133,7 @@ def test_a_model_of_any_order_is_refused(causal):
   """What it has at an entry is no law of the next token."""
   model, params, _ = causal
   for other in (
-    dataclasses.replace(model.config, extra_embeddings=2),
+    dataclasses.replace(model.config, predicts="any_subset"),
     XLNetConfig(vocab_size=48, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2),
   ):
     for run in (generate, stream):

@@ -63,7 +63,8 @@ def test_every_counter_of_a_run_has_a_meaning_and_every_meaning_a_counter():
   plain = set(generate(TARGET, PARAMS, PROMPTS, max_tokens=20).counters)
   assert seen == set(counters.DECODING) and plain < seen
 
-  model = Model(dataclasses.replace(TARGET.config, extra_embeddings=2))
+  named = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+  model = Model(dataclasses.replace(TARGET.config, **named))
   canvas = make_canvas(model.config, np.array([[1, 0, 2]]), np.array([[False, True, False]]))
   params = model.init(jax.random.key(0))
   assert set(fill(model, params, canvas, method=Sequential()).counters) == set(counters.FILLING)

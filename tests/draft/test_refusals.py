@@ -27,9 +27,12 @@ def other(**changes):
 WRONG = {
   "vocabulary": (ModelChain(other(vocab_size=13), 3), "model has vocab_size 13, the target 12"),
   "positions": (ModelChain(other(max_position=64), 3), "has max_position 64, the target 128"),
-  "any order": (ModelChain(other(extra_embeddings=2), 3), "the draft model is an any-subset model"),
+  "any order": (
+    ModelChain(other(predicts="any_subset"), 3),
+    "the draft model is an any-subset model",
+  ),
   "any order, any vocabulary": (
-    CrossVocabulary(other(extra_embeddings=2, vocab_size=13)),
+    CrossVocabulary(other(predicts="any_subset", vocab_size=13)),
     "draft model is an any-subset model",
   ),
   "long draft": (PromptLookup(length=200), "drafts of 200 tokens do not fit the target's 128"),

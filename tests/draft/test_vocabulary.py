@@ -108,6 +108,21 @@ def test_a_token_that_the_draft_model_has_no_row_for_is_read_as_its_last():
   assert (one == other).all() and jnp.isfinite(one[..., :FEW]).all()
 
 
+@pytest.mark.parametrize("own", ROWS.values())
+def test_extra_embeddings_keep_their_names_and_follow_the_targets_rows(own):
+  model, params = with_rows(own)
+  config = dataclasses.replace(model.config, extra_embeddings=2, extra_names=("mask", "prompt"))
+  model = Model(config)
+  params = params | {"extra": {"table": params["embedding"]["table"][:2] * -3}}
+  fitted = in_vocabulary(model, rows=VOCAB, tokens=VOCAB)
+  ids = [fitted.config.special_id(name) for name in ("mask", "prompt")]
+  assert ids == [VOCAB, VOCAB + 1]
+  theirs, ours = (frontier.causal(jnp.array([[1, *x]])) for x in ([own, own + 1], ids))
+  wanted = model.forward(params, theirs).logits[..., : min(own, VOCAB)]
+  found = fitted.forward(params, ours).logits[..., : min(own, VOCAB)]
+  np.testing.assert_array_equal(found, wanted)
+
+
 def test_models_whose_rows_are_all_tokens_of_the_target_stay_as_they_are():
   assert in_vocabulary(TARGET, rows=VOCAB, tokens=VOCAB) is TARGET
   assert in_vocabulary(TARGET, rows=VOCAB, tokens=VOCAB + 5) is TARGET

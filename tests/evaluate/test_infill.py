@@ -25,7 +25,8 @@ SAMPLED = Sampling(temperature=1.0)
 
 @pytest.fixture(scope="module")
 def tiny():
-  config = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), extra_embeddings=2)
+  named = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+  config = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), **named)
   model = Model(config)
   return TextModel(model, model.init(jax.random.key(0)), BYTES)
 

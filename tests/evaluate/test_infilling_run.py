@@ -40,7 +40,8 @@ class Shown:
 
 @pytest.fixture(scope="module")
 def tiny():
-  config = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), extra_embeddings=2)
+  named = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+  config = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), **named)
   model = Model(config)
   return TextModel(model, model.init(jax.random.key(0)), BYTES)
 
@@ -162,7 +163,7 @@ def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
 
 
 def test_a_model_that_cannot_fill_and_an_unknown_order_are_refused(tiny):
-  causal = Model(dataclasses.replace(tiny.model.config, extra_embeddings=0))
+  causal = Model(dataclasses.replace(tiny.model.config, extra_embeddings=0, extra_names=()))
   with pytest.raises(ValueError, match="lambada fills blanks: .* Take --model=anysubset"):
     run_lib.check_model(TextModel(causal, {}, BYTES), "lambada")
   run_lib.check_model(tiny, "lambada")

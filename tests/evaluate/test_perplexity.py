@@ -68,8 +68,8 @@ def test_a_model_of_any_order_is_no_causal_one(small):
   config = small[0].config
   check_causal(small[0], "it")
   for other in (
-    dataclasses.replace(config, extra_embeddings=2),
-    dataclasses.replace(config, target_conditioning="added"),
+    dataclasses.replace(config, predicts="any_subset"),
+    dataclasses.replace(config, predicts="any_subset", target_conditioning="added"),
     XLNetConfig(vocab_size=5, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2),
   ):
     with pytest.raises(ValueError, match="it is an any-subset model, and a causal one is wanted"):

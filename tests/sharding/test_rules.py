@@ -18,7 +18,7 @@ def test_every_parameter_of_every_variant_has_a_rule():
     dict(tied=False, qk_norm="full", norm_placement="post"),
     dict(norm_placement="sandwich", norm="rms_plus_one", qk_norm="head"),
     dict(mlp="plain", norm="layer", learned_positions=8, out_bias=True),
-    dict(target_conditioning="adaptive_norm"),
+    dict(target_conditioning="adaptive_norm", predicts="any_subset"),
   )
   mesh = sharding.make_mesh()
   for fields in variants:

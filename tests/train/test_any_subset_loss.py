@@ -27,7 +27,9 @@ MODEL = Model(
     head_dim=8,
     mlp_dim=24,
     layers=uniform_layers(1),
+    predicts="any_subset",
     extra_embeddings=2,
+    extra_names=("query", "sink"),
     max_position=64,
   )
 )
@@ -141,7 +143,7 @@ def test_the_comparison_sees(mutation, trained, monkeypatch):
 
 
 def test_a_model_without_a_sink_is_refused():
-  config = dataclasses.replace(MODEL.config, extra_embeddings=1)
+  config = dataclasses.replace(MODEL.config, extra_embeddings=1, extra_names=("query",))
   with pytest.raises(ValueError, match="model.extra_embeddings must be at least 2, got 1"):
     any_subset_loss(Model(config), MASKING)
 
@@ -152,7 +154,9 @@ def begun_with(kind, config, folder):
   plain = config_lib.read(config).model
   given = plain.init(jax.random.key(7))
   checkpoints.save(config.init, plain, given)
-  config.model.update(extra_embeddings=2, target_conditioning=kind)
+  config.objective = "any_subset"
+  config.model.update(predicts="any_subset", target_conditioning=kind)
+  config.model.update(extra_embeddings=2, extra_names=("query", "sink"))
   model = config_lib.read(config).model
   return (plain, given), (model, initial_params(model, config.init))
 

@@ -1,9 +1,9 @@
-"""Families, of transformers but for one, whose config.json and tensors can be read and written."""
+"""Families, of transformers but for two, whose config.json and tensors can be read and written."""
 
 import dataclasses
 from typing import Any
 
-from mtjax.checkpoints.families.any_subset import ANY_SUBSET
+from mtjax.checkpoints.families.any_subset import ANY_SUBSET, EXTENDED
 from mtjax.checkpoints.families.family import Family, Raw
 from mtjax.checkpoints.families.fields import CONFIG, Fields
 from mtjax.checkpoints.families.gemma import GEMMA2, GEMMA3
@@ -30,6 +30,7 @@ FAMILIES = {
     GEMMA3,
     GPT2,
     ANY_SUBSET,
+    EXTENDED,
     XLNET,
   )
 }

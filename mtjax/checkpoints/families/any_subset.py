@@ -1,7 +1,8 @@
-"""Our own any-subset models: a llama with a query, a sink and further learned entries.
+"""Our own models: a llama with a query, a sink, prompts or other learned entries.
 
-transformers has no such network. The names of what the two share are a llama's, so that the weights
-of either can be read by hand into the other.
+Two families of one format, any-subset models and all others. transformers has no such network and
+loads neither. The names of what is shared are a llama's, so that the weights of either can be read
+by hand into the other.
 """
 
 import dataclasses
@@ -12,19 +13,30 @@ from mtjax.checkpoints.families.decoder_tensors import decoder_recipes
 from mtjax.checkpoints.families.family import Family
 from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Recipe, whole
-from mtjax.models import TransformerConfig
+from mtjax.models import ANY_SUBSET_NAMES, TransformerConfig
 
 
 def read(raw: Fields) -> TransformerConfig:
+  names = raw.get("extra_names")
+  if names is None:
+    # Folders of any-subset models from before there were names.
+    names = ANY_SUBSET_NAMES[: raw["extra_embeddings"]] if raw["predicts"] == "any_subset" else ()
   return dataclasses.replace(
     llama.read(raw),
     extra_embeddings=raw["extra_embeddings"],
+    extra_names=tuple(names),
+    predicts=raw["predicts"],
     target_conditioning=raw.get("target_conditioning", "none"),
   )
 
 
 def write(config: TransformerConfig) -> dict[str, Any]:
-  out = dict(**llama.write(config), extra_embeddings=config.extra_embeddings)
+  out = dict(
+    **llama.write(config),
+    predicts=config.predicts,
+    extra_embeddings=config.extra_embeddings,
+    extra_names=list(config.extra_names),
+  )
   if config.target_conditioning != "none":
     out["target_conditioning"] = config.target_conditioning
   return out
@@ -50,12 +62,25 @@ def refusal(config: TransformerConfig) -> str | None:
   return llama.LLAMA.refusal(config)
 
 
+def _refusal_of_others(config: TransformerConfig) -> str | None:
+  if config.predicts != "any_subset":
+    return f"it predicts {config.predicts!r}, not 'any_subset'"
+  return refusal(config)
+
+
 ANY_SUBSET = Family(
   model_type="mtjax_any_subset",
   architecture="AnySubsetModel",
-  defaults=llama.LLAMA.defaults,
+  defaults={**llama.LLAMA.defaults, "predicts": "any_subset"},
   read=read,
   write=write,
   recipes=recipes,
+  refusal=_refusal_of_others,
+)
+EXTENDED = dataclasses.replace(
+  ANY_SUBSET,
+  model_type="mtjax_extended",
+  architecture="ExtendedModel",
+  defaults={**llama.LLAMA.defaults, "predicts": "next_token"},
   refusal=refusal,
 )

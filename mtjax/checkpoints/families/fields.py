@@ -117,6 +117,8 @@ CONFIG = {
   "max_position_embeddings": _COUNT,
   "n_positions": _COUNT,
   "extra_embeddings": _WIDTH,
+  "extra_names": _list_of(_WORD),
+  "predicts": _WORD,
   "target_conditioning": _WORD,
   # Norms, activations, biases, heads.
   "rms_norm_eps": _EPS,

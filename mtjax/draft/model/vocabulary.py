@@ -22,7 +22,7 @@ class InVocabulary:
   distribution given that the token is one of the first `tokens`, with zeros behind: a distribution
   over the target's vocabulary as any other, and drafts of it are lossless. The target's own
   distribution is left as it is, and may emit any of its ids: one that the model has no row for is
-  read as its last row.
+  read as its last row. Its extra embeddings have the ids from `rows` on.
 
   Stands in a model's place where drafters call it; parameters are the model's.
   """
@@ -61,7 +61,10 @@ class InVocabulary:
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
   ) -> tuple[Output, Float[Array, "B T D"]]:
-    known = jnp.minimum(frontier.token, self.model.config.vocab_size - 1)
+    own = self.model.config.vocab_size
+    known = jnp.minimum(frontier.token, own - 1)
+    if self.config.extra_embeddings:
+      known = jnp.where(frontier.token >= self.rows, frontier.token - self.rows + own, known)
     output, hidden = self.model.segment(
       params, frontier.replace(token=known), cache, rows, first=first, last=last, hidden=hidden
     )

@@ -26,10 +26,12 @@ def any_subset_loss(model: Model, masking: Masking) -> Loss:
   are asked. Raises ValueError for a transformer without a query embedding and a sink.
   """
   sink = sink_token(model.config)
-  if sink is None and not isinstance(model.config, XLNetConfig):
+  names = model.config.extra_names
+  if "query" not in names or (sink is None and not isinstance(model.config, XLNetConfig)):
     raise ValueError(
-      f"an any-subset model has a query and a sink embedding: model.extra_embeddings must be at "
-      f"least 2, got {model.config.extra_embeddings}"
+      "an any-subset model has a query and a sink embedding: model.extra_embeddings must be at "
+      f"least 2, got {model.config.extra_embeddings}, and model.extra_names must have 'query' and "
+      f"'sink', got {names}"
     )
 
   def prepare(batch: Batch, key, step) -> Batch:

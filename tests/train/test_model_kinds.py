@@ -1,0 +1,69 @@
+"""What a run's model predicts: said by its config, and by its objective before configs could."""
+
+import json
+
+import jax
+import pytest
+
+from configs.train import bundled_anysubset
+from mtjax import checkpoints
+from mtjax.train import config as config_lib
+from mtjax.train.initial import initial_params
+
+
+def read(config):
+  config.data.sources = ("builtin:tinyshakespeare",)
+  return config_lib.read(config)
+
+
+def before(config):
+  """The config as a run saved it that was begun before there were kinds and names."""
+  old = json.loads(json.dumps(config.to_dict()))
+  del old["model"]["predicts"], old["model"]["extra_names"]
+  return old
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_runs_from_before_are_of_any_subset_models_and_can_be_continued(count):
+  config = bundled_anysubset.tiny()
+  config.model.extra_embeddings = count
+  now, then = read(config), config_lib.read(before(config))
+  assert then.model == now.model
+  assert (now.model.config.predicts, now.model.config.extra_names) == (
+    "any_subset",
+    ("query", "sink"),
+  )
+  assert then.identity() == now.identity()
+  assert not {"predicts", "extra_names"} & now.identity()["model"].keys()
+
+
+def test_causal_runs_from_before_can_be_continued(config):
+  config.model.extra_embeddings = 2
+  now, then = config_lib.read(config), config_lib.read(before(config))
+  assert then.model == now.model and then.model.config.predicts == "next_token"
+  assert then.identity() == now.identity() and "predicts" not in now.identity()["model"]
+  config.model.extra_names = ("prompt",)
+  assert config_lib.read(config).identity()["model"]["extra_names"] == ("prompt",)
+
+
+def test_a_model_and_an_objective_that_differ_are_refused(config):
+  config.objective = "any_subset"
+  with pytest.raises(ValueError, match="trains models of model.predicts 'any_subset', and .*'next"):
+    config_lib.read(config)
+  config.update(objective="next_token")
+  config.model.update(predicts="any_subset")
+  with pytest.raises(ValueError, match="'next_token' trains .* 'next_token', and .* 'any_subset'"):
+    config_lib.read(config)
+
+
+def test_a_causal_model_with_new_embeddings_begins_with_the_weights_of_one_without(
+  config, tmp_path
+):
+  plain = config_lib.read(config).model
+  given = plain.init(jax.random.key(3))
+  checkpoints.save(tmp_path, plain, given)
+  config.model.update(extra_embeddings=2, extra_names=("prompt", "mask"))
+  model = config_lib.read(config).model
+  params = initial_params(model, str(tmp_path))
+  assert params["extra"]["table"].shape == (2, 16)
+  assert (params["embedding"]["table"] == given["embedding"]["table"]).all()

@@ -78,10 +78,12 @@ def frontier_attention(
   # Pallas takes long to import, and each of these is for other machines.
   if name.startswith("tpu"):
     from kernels_pallas.frontier_attention.tpu import kernel
+    from kernels_pallas.frontier_attention.tpu.kernel import TileSizes as KernelSizes
   else:
     from kernels_pallas.frontier_attention.gpu import call as kernel
+    from kernels_pallas.frontier_attention.gpu.call import CallSizes as KernelSizes
 
-  sizes = kernel.CallSizes() if block_sizes is None else kernel.CallSizes.of(*block_sizes)
+  sizes = KernelSizes() if block_sizes is None else KernelSizes.of(*block_sizes)
   interpret = name.endswith("interpret")
   return kernel.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
 

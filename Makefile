@@ -62,9 +62,9 @@ lint: $(DEV)
 	@$(BIN) -m ruff format --check .
 	@$(BIN) -m ty check --python $(VENV)
 
-# The notice that it turns off is about a version of mkdocs that is not used.
+# The notice turned off is about a version of mkdocs that is not used. No -q: with it mkdocs counts no warnings.
 docs: $(DOCS)
-	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build -q --strict
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict
 	@echo "mtjax: the site is in site/; site/index.html is its first page"
 
 bench: $(DEV) $(ORACLES)

@@ -1,13 +1,15 @@
 """README is short and true: its length, its pictures, its links, its numbers, its commands."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
+from docs.make.api import MODULES
 from mtjax.anysubset.filling.names import METHODS as FILLING
 from mtjax.verify import VERIFIERS
-from tests.source import ROOT
+from tests.source import ROOT, modules, sources
 
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,3 +54,11 @@ def test_every_target_of_make_exists():
     for target in re.findall(r"^\s*make ([a-z-]+)|`make ([a-z-]+)", page.read_text("utf-8"), re.M):
       name = "".join(target)
       assert re.search(rf"^{name}:", made, re.M), f"{page.name}: make {name}"
+
+
+def test_the_reference_has_every_package_that_says_what_is_public():
+  known = set(modules())
+  assert set(MODULES) <= known
+  for path, tree in sources().items():
+    if path.parts[0] == "mtjax" and path.name == "__init__.py" and "__all__" in ast.unparse(tree):
+      assert ".".join(path.parent.parts) in MODULES, f"add {path.parent} to docs/make/api.py"

@@ -21,6 +21,8 @@ MODULES = (
   "mtjax.anysubset.orders",
   "mtjax.anysubset.likelihood",
   "mtjax.data",
+  "mtjax.data.sources",
+  "mtjax.data.templates",
   "mtjax.text",
   "mtjax.checkpoints",
   "mtjax.pretrained",
@@ -29,6 +31,8 @@ MODULES = (
   "mtjax.evaluate.exactness",
   "mtjax.evaluate.perplexity",
   "mtjax.train",
+  "mtjax.native",
+  "mtjax.bench.compile",
 )
 
 

@@ -1,9 +1,7 @@
 """docs/guides/new_fill_method.md, done: its file and its row, through the proof of every method."""
 
 import dataclasses
-import re
 import types
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -22,16 +20,16 @@ from tests.anysubset.test_fill_laws import (
   distance,
   make_problem,
 )
+from tests.source import ROOT, python_blocks
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "new_fill_method.md"
+GUIDE = ROOT / "docs" / "guides" / "new_fill_method.md"
 
 
 @pytest.fixture(scope="module")
 def method():
   """The method of the guide, by its name."""
-  text = GUIDE.read_text(encoding="utf-8")
-  code, row = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-  assert "from mtjax.anysubset.filling.repeat import Repeat" in text
+  code, row = python_blocks(GUIDE)
+  assert "from mtjax.anysubset.filling.repeat import Repeat" in GUIDE.read_text(encoding="utf-8")
   module = types.ModuleType("repeat")
   exec(compile(code, GUIDE.name, "exec"), module.__dict__)
   made = eval("{" + row + "}", {**vars(names), "Repeat": module.Repeat})

@@ -1,8 +1,6 @@
 """docs/guides/new_drafter.md, done: its file and its row, through the proofs of every row."""
 
-import re
 import types
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,13 +12,14 @@ from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, made_by_the_registry
+from tests.source import ROOT, python_blocks
 
-GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "new_drafter.md"
+GUIDE = ROOT / "docs" / "guides" / "new_drafter.md"
 
 
 @pytest.fixture(scope="module")
 def blocks():
-  found = re.findall(r"```python\n(.*?)```", GUIDE.read_text(encoding="utf-8"), flags=re.DOTALL)
+  found = python_blocks(GUIDE)
   assert len(found) == 2
   return found
 

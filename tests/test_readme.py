@@ -62,3 +62,10 @@ def test_the_reference_has_every_package_that_says_what_is_public():
   for path, tree in sources().items():
     if path.parts[0] == "mtjax" and path.name == "__init__.py" and "__all__" in ast.unparse(tree):
       assert ".".join(path.parent.parts) in MODULES, f"add {path.parent} to docs/make/api.py"
+
+
+def test_its_pictures_can_be_made():
+  pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
+  from docs.make import concepts
+
+  assert len(concepts.tree_picture().axes) == 3 and len(concepts.mask_picture().axes) == 2

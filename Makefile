@@ -2,7 +2,8 @@
 # make lint   ruff and ty                                   make test-slow    full-size checks
 # make bench  timings against other systems                 make test-latest  core tests, newest Python found
 # make parity logits against transformers, per family       make test-aot     kernels compiled for TPUs and
-# make clean  remove what make made                                           GPUs that are not here
+# make docs   the site, in site/                                              GPUs that are not here
+# make clean  remove what make made
 #
 # PY=python3.13 make test   uses another Python, in .venv-3.13
 # PARITY=no|auto|yes        torch for the parity tests: never / if a CPU build is found / always
@@ -21,6 +22,7 @@ MADE := $(VENV)/.made-$(PYVER)
 CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
 AOT := $(VENV)/.aot-$(PYVER)
+DOCS := $(VENV)/.docs-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
@@ -32,7 +34,7 @@ QUICK ?= --xla_backend_optimization_level=0 \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
 SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/kernels)
 
-.PHONY: demo test test-slow test-latest test-aot aot lint bench parity clean check-python
+.PHONY: demo test test-slow test-latest test-aot aot lint docs bench parity clean check-python
 .DEFAULT_GOAL := test
 
 demo: $(CORE)
@@ -60,6 +62,11 @@ lint: $(DEV)
 	@$(BIN) -m ruff format --check .
 	@$(BIN) -m ty check --python $(VENV)
 
+# The notice turned off is about a version of mkdocs that is not used. No -q: with it mkdocs counts no warnings.
+docs: $(DOCS)
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" NO_MKDOCS_2_WARNING=1 $(BIN) -m mkdocs build --strict
+	@echo "mtjax: the site is in site/; site/index.html is its first page"
+
 bench: $(DEV) $(ORACLES)
 	@$(BIN) -m experiments.bench.autoregressive $(ARGS)
 
@@ -67,7 +74,7 @@ parity: $(DEV) $(ORACLES)
 	@$(BIN) -m experiments.parity $(ARGS)
 
 clean:
-	rm -rf .venv .venv-* build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(MADE): | check-python
@@ -82,6 +89,10 @@ $(CORE): setup.py $(CONSTRAINTS) | $(MADE)
 $(DEV): setup.py $(CONSTRAINTS) | $(MADE)
 	@$(PIP) -e '.[dev]'
 	@touch $(CORE) $@
+
+$(DOCS): $(DEV)
+	@$(PIP) -e '.[docs]'
+	@touch $@
 
 $(AOT): $(DEV)
 	@$(PIP) -e '.[aot]'

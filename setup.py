@@ -44,6 +44,8 @@ EXTRAS = {
   "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
+  # ruff formats the signatures of the API reference.
+  "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.
   "parity": ["torch>=2.8", "transformers>=5.0"],
   # Compilers for chips that are not here (`make test-aot`); before jax 0.11 CUDA's wanted a GPU.

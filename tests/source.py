@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,6 +16,11 @@ def sources() -> dict[Path, ast.Module]:
   return {
     f.relative_to(ROOT): ast.parse(f.read_text(encoding="utf-8"), filename=str(f)) for f in files
   }
+
+
+def python_blocks(page: Path) -> list[str]:
+  """The Python code of a Markdown page, block by block."""
+  return re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def imported(path: Path, tree: ast.Module) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""The bundled models are what README says: small, one vocabulary, and they have learned to read."""
+"""The bundled models: small, one vocabulary, and they have learned to read (docs/benchmarks.md)."""
 
 import gzip
 from importlib import resources

@@ -3,7 +3,7 @@
 python -m experiments.decode --config=configs/decode/cross_vocabulary.py \\
   --config.draft_model=models/shakespeare --prompt="ROMEO:"
 
-Universal assisted generation as in transformers. README's section "Train" makes that draft model,
+Universal assisted generation as in transformers. docs/guides/train.md makes that draft model,
 which reads bytes. The text is the one that configs/decode/ar.py gives with the same seed.
 """
 

@@ -18,7 +18,7 @@ python -m experiments.export --workdir=runs/distilled --output=mtjax/assets/mode
 twice). Expected: loss 2.67 (mean of the last 200 steps), bits per byte on texts it has not seen:
 2.205 on prose, 2.191 on HumanEval, 1.691 on GSM8K's test questions; before, 2.066, 2.211 and 1.632.
 It predicts people less well and the target better: chains of 3 keep 2.7 tokens a forward instead of
-2.1 on the prompts of README's table (2026-11-25).
+2.1 on the prompts of docs/benchmarks.md (2026-11-25).
 """
 
 from ml_collections import ConfigDict

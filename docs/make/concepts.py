@@ -26,8 +26,8 @@ EDGE = "#4a4a55"
 
 def tree_picture():
   """Returns a figure: the same tree drafted, verified and committed."""
-  plt = plotting.pyplot()
-  figure, axes = plt.subplots(1, 3, figsize=(13, 4.2))
+  figure = plotting.new_figure(figsize=(13, 4.2))
+  axes = figure.subplots(1, 3)
   place = _places()
   for axis, title in zip(axes, ("1. propose", "2. forward and verify", "3. commit"), strict=True):
     axis.set_title(title, fontsize=13, loc="left")
@@ -57,10 +57,8 @@ def tree_picture():
 
 def mask_picture():
   """Returns a figure: the tree's three integers, and the mask that they mean."""
-  plt = plotting.pyplot()
-  figure, (table, mask) = plt.subplots(
-    1, 2, figsize=(10, 4.2), gridspec_kw=dict(width_ratios=(1.25, 1))
-  )
+  figure = plotting.new_figure(figsize=(10, 4.2))
+  table, mask = figure.subplots(1, 2, gridspec_kw=dict(width_ratios=(1.25, 1)))
   frontier = frontier_lib.tree(
     jnp.zeros((1, len(TOKENS)), jnp.int32), jnp.asarray([PARENT]), start=len(PREFIX)
   )

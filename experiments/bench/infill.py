@@ -12,7 +12,7 @@ large a share of their tokens missing, scattered. Times are medians over --repea
 runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
 the pass that reads the given tokens, which all ways have in common.
 
-The table in README.md (DATA is the developer data set):
+The table in docs/benchmarks.md (DATA is the developer data set):
 
 python -m experiments.bench.infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \

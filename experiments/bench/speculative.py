@@ -43,7 +43,7 @@ _TOKENS = flags.DEFINE_integer("tokens", 128, "New tokens a prompt.", lower_boun
 _TEMPERATURES = flags.DEFINE_list("temperatures", ["0", "1"], "0 is greedy.")
 _THREADS = flags.DEFINE_integer("threads", 1, "Threads; cores are pinned.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
-_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables as README has them.")
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables as docs/benchmarks.md has them.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt by prompt.")
 
 

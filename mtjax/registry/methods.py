@@ -1,10 +1,12 @@
 """Every decoding method there is: what it keeps, where it stands, what proves it.
 
-README's table is made from this one, and a test fails for a row without a file, config or test.
+The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
+a test fails for a row without a file, config or test.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtjax.draft import (
@@ -39,7 +41,8 @@ from mtjax.types import Exactness
 class MethodRow:
   """One row: all that there is to say of a method. Paths are relative to the repository.
 
-  A row with a drafter makes it known to every launcher, comparison, table and proof.
+  A row with a drafter makes it known to every launcher, comparison, table and proof. `pays` is one
+  sentence about when the method is worth its cost; docs/benchmarks.md holds what backs it.
   """
 
   title: str
@@ -48,6 +51,8 @@ class MethodRow:
   file: str
   config: str = "configs/decode/drafter.py"  # of any drafter
   test: str = "tests/draft/test_speculative.py"  # of every drafter
+  family: str = "speculative"
+  pays: str = "Not measured yet."
   drafter: Entry | None = None
   # What configs begin with: the verifier, a draft model where one is taken, and settings of the
   # drafter other than its own defaults.
@@ -59,6 +64,8 @@ class MethodRow:
 METHODS = {
   "ar": MethodRow(
     title="autoregressive",
+    family="plain",
+    pays="Sampling where no draft model is at hand: every other method is measured against it.",
     paper="-",
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/generation.py",
@@ -67,6 +74,9 @@ METHODS = {
   ),
   "auto": MethodRow(
     title="speculates while it pays",
+    family="speculative",
+    pays="Text of which it is not known whether it repeats itself: it stops drafting when "
+    "that costs time.",
     paper="-",
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/adaptive.py",
@@ -75,6 +85,8 @@ METHODS = {
   ),
   "lookup": MethodRow(
     title="prompt lookup",
+    family="speculative, no draft model",
+    pays="Greedy decoding of text that repeats itself or its prompt.",
     paper="prompt-lookup-decoding; 2312.12728",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/lookup.py",
@@ -84,6 +96,8 @@ METHODS = {
   ),
   "trie": MethodRow(
     title="Lookahead's trie",
+    family="speculative, no draft model",
+    pays="Greedy decoding of many requests that resemble each other, such as tool calls.",
     paper="2312.12728",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/trie.py",
@@ -93,6 +107,8 @@ METHODS = {
   ),
   "suffix": MethodRow(
     title="suffix counts",
+    family="speculative, no draft model",
+    pays="As `trie`: it emits more tokens per forward pass, and was about as fast.",
     paper="2411.04975",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/suffix.py",
@@ -102,6 +118,9 @@ METHODS = {
   ),
   "draft": MethodRow(
     title="draft model, chain",
+    family="speculative, draft model",
+    pays="Sampling at temperature 1 too: on average it was faster than `ar` there, where "
+    "copied drafts were slower.",
     paper="2211.17192, 2302.01318",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/chain.py",
@@ -112,6 +131,9 @@ METHODS = {
   ),
   "draft_tree": MethodRow(
     title="draft model, tree of a fixed shape",
+    family="speculative, draft model",
+    pays="Where a large forward pass costs little more than a small one; on the CPU measured "
+    "it did not pay.",
     paper="2305.09781, 2402.12374",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/fixed_tree.py",
@@ -122,6 +144,9 @@ METHODS = {
   ),
   "best_first": MethodRow(
     title="draft model, its likeliest paths",
+    family="speculative, draft model",
+    pays="Where a large forward pass costs little more than a small one; on the CPU measured "
+    "it did not pay.",
     paper="2406.16858, 2406.17276",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/best_first.py",
@@ -131,6 +156,9 @@ METHODS = {
   ),
   "grown_tree": MethodRow(
     title="draft model, a tree grown as it is drawn",
+    family="speculative, draft model",
+    pays="Where a large forward pass costs little more than a small one; on the CPU measured "
+    "it did not pay.",
     paper="2410.11744",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/grown_tree.py",
@@ -141,6 +169,8 @@ METHODS = {
   ),
   "recycling": MethodRow(
     title="token recycling",
+    family="speculative, no draft model",
+    pays="Greedy decoding without a draft model: it was faster than `ar` on every set of prompts.",
     paper="2408.08696",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/recycling.py",
@@ -150,6 +180,9 @@ METHODS = {
   ),
   "jacobi": MethodRow(
     title="lookahead decoding: Jacobi window and n-gram pool",
+    family="speculative, no draft model",
+    pays="Where a large forward pass costs little more than a small one; on the CPU measured "
+    "it did not pay.",
     paper="2402.02057",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/jacobi.py",
@@ -159,6 +192,9 @@ METHODS = {
   ),
   "sorted": MethodRow(
     title="sorted draft model, left early (S2D)",
+    family="speculative, draft model",
+    pays="Several targets with one vocabulary: one draft model serves all, with less memory "
+    "than one for each.",
     paper="2407.01955",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/s2d.py",
@@ -170,6 +206,8 @@ METHODS = {
   ),
   "self_sorted": MethodRow(
     title="the target's own first layers, left early",
+    family="speculative, own layers",
+    pays="A target that was trained to be left early; not measured yet.",
     paper="2407.01955, 2404.16710",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/s2d.py",
@@ -182,6 +220,8 @@ METHODS = {
   ),
   "cross_vocabulary": MethodRow(
     title="draft model with another tokenizer",
+    family="speculative, draft model",
+    pays="Where the only draft model has another tokenizer; not measured yet.",
     paper="transformers' universal assisted generation",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/cross_vocabulary.py",
@@ -221,10 +261,30 @@ def drafter_settings(name: str) -> dict[str, Any]:
 
 
 def table() -> str:
-  """The method table in Markdown."""
-  lines = ["| method | paper | exactness | file | config | test |", "|---|---|---|---|---|---|"]
-  for name, m in METHODS.items():
-    cells = (f"{m.title} (`{name}`)", m.paper, m.exactness.value)
-    paths = (f"`{path}`" for path in (m.file, m.config, m.test))
-    lines.append(f"| {' | '.join((*cells, *paths))} |")
-  return "\n".join(lines)
+  """Returns the whole method table in Markdown, with links to the papers."""
+  rows = [
+    (f"{m.title} (`{name}`)", m.family, linked(m.paper), m.exactness.value)
+    + tuple(f"`{path}`" for path in (m.file, m.config, m.test))
+    for name, m in METHODS.items()
+  ]
+  return markdown(("method", "family", "paper", "exactness", "file", "config", "test"), rows)
+
+
+def short_table() -> str:
+  """Returns the method table of README.md in Markdown: what to choose, and when."""
+  rows = [
+    (f"{m.title} ([`{name}`]({m.config}))", m.family, m.exactness.value, m.pays)
+    for name, m in METHODS.items()
+  ]
+  return markdown(("method", "family", "exactness", "when it pays"), rows)
+
+
+def linked(paper: str) -> str:
+  """Returns the text with every arXiv number in it as a link."""
+  return re.sub(r"\b\d{4}\.\d{5}\b", r"[\g<0>](https://arxiv.org/abs/\g<0>)", paper)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Returns a Markdown table."""
+  lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+  return "\n".join((lines[0], "|" + "---|" * len(header), *lines[1:]))

@@ -1,4 +1,4 @@
-"""Tables of the speculative benchmark and profile, for a terminal or for a README."""
+"""Tables of the speculative benchmark and profile, for a terminal or for a page."""
 
 import dataclasses
 import statistics

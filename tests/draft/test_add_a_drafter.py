@@ -1,8 +1,6 @@
-"""README's "Add a drafter", done: its file and its row, through the proofs of every row."""
+"""docs/guides/new_drafter.md, done: its file and its row, through the proofs of every row."""
 
-import re
 import types
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,14 +12,14 @@ from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, made_by_the_registry
+from tests.source import ROOT, python_blocks
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = ROOT / "docs" / "guides" / "new_drafter.md"
 
 
 @pytest.fixture(scope="module")
 def blocks():
-  section = README.read_text(encoding="utf-8").split("### Add a drafter")[1].split("\n## ")[0]
-  found = re.findall(r"```python\n(.*?)```", section, flags=re.DOTALL)
+  found = python_blocks(GUIDE)
   assert len(found) == 2
   return found
 
@@ -29,7 +27,7 @@ def blocks():
 @pytest.fixture(scope="module")
 def echo(blocks):
   module = types.ModuleType("echo")
-  exec(compile(blocks[0], "README.md", "exec"), module.__dict__)
+  exec(compile(blocks[0], GUIDE.name, "exec"), module.__dict__)
   return module.Echo
 
 
@@ -42,7 +40,7 @@ def row(blocks, echo):
 
 
 def test_the_row_makes_it_by_name(row, echo):
-  assert "from mtjax.draft.model_free.echo import Echo" in README.read_text(encoding="utf-8")
+  assert "from mtjax.draft.model_free.echo import Echo" in GUIDE.read_text(encoding="utf-8")
   config = decode_config("echo")
   assert config.drafter.to_dict() == dict(length=3)
   config.drafter.length = 5

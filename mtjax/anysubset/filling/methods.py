@@ -17,7 +17,7 @@ from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
 
 
-class _Phased:
+class Phased:
   """Rounds made of phases, on models of two streams; one that no row needs any more is skipped."""
 
   decides_order = False
@@ -41,7 +41,7 @@ class _Phased:
     return state
 
 
-class _Kept(_Phased):
+class _Kept(Phased):
   """Drafts are drawn from laws of an earlier pass, each independent of the others."""
 
   def draft_law(self, problem, state, drafted, vocab):
@@ -68,7 +68,7 @@ def _check_verifier(name: str) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Windowed(_Verified):
+class DraftsAWindow(_Verified):
   """Drafts up to `window` entries a round; one more is decided if all are accepted."""
 
   window: int = 4
@@ -136,7 +136,7 @@ class SelfDraft(_Kept, _Verified):
 
 
 @dataclasses.dataclass(frozen=True)
-class Fused(_Kept, _Windowed):
+class Fused(_Kept, DraftsAWindow):
   """ASSD with one forward pass a round: drafts of the next window ride in the oracle pass.
 
   For each number of accepted drafts that pass has the draft laws of the window that would follow
@@ -154,7 +154,7 @@ class Fused(_Kept, _Windowed):
 
 
 @dataclasses.dataclass(frozen=True)
-class DraftOnce(_Kept, _Windowed):
+class DraftOnce(_Kept, DraftsAWindow):
   """ASSD with one forward pass a round: every draft is from the first pass.
 
   That pass has a query for each asked entry, which sees what is given and nothing that is decided
@@ -174,7 +174,7 @@ class DraftOnce(_Kept, _Windowed):
 
 
 @dataclasses.dataclass(frozen=True)
-class ContextNGram(_Phased, _Windowed):
+class ContextNGram(Phased, DraftsAWindow):
   """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
 
   See `context_bigrams` for the law. Every pass decides one entry at least.

@@ -80,7 +80,7 @@ sets:
 {command}
 ```
 
-[results/multi_draft_bounds.json](../results/multi_draft_bounds.json) has every row for each
+`results/multi_draft_bounds.json` has every row for each
 text. This page is made from it, and a test compares them:
 
 ```

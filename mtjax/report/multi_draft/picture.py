@@ -13,8 +13,8 @@ def figure(bounds: Bounds):
   Solid lines are bounds; a scheme whose verifier reaches its bound has that line alone. Raises
   ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  pyplot = plotting.pyplot()
-  drawn, axes = pyplot.subplots(1, 2, figsize=(11, 4.4), sharey=True)
+  drawn = plotting.new_figure(figsize=(11, 4.4))
+  axes = drawn.subplots(1, 2, sharey=True)
   last = bounds.temperatures[-1]
   over_temperature = [(t, t, bounds.shown) for t in bounds.temperatures]
   over_drafts = [(n, last, n) for n in bounds.drafts]

@@ -1,0 +1,57 @@
+"""Makes the API reference from docstrings: a hook of mkdocs.yml, run by `make docs`.
+
+One page per public module. The pages are made while the site is built and are not kept.
+"""
+
+MODULES = (
+  "mtjax",
+  "mtjax.frontier",
+  "mtjax.cache",
+  "mtjax.types",
+  "mtjax.models",
+  "mtjax.sampling",
+  "mtjax.trees",
+  "mtjax.rounds",
+  "mtjax.draft",
+  "mtjax.draft.protocol",
+  "mtjax.verify",
+  "mtjax.decode",
+  "mtjax.anysubset",
+  "mtjax.anysubset.infill",
+  "mtjax.anysubset.orders",
+  "mtjax.anysubset.likelihood",
+  "mtjax.data",
+  "mtjax.data.sources",
+  "mtjax.data.templates",
+  "mtjax.text",
+  "mtjax.checkpoints",
+  "mtjax.pretrained",
+  "mtjax.registry.methods",
+  "mtjax.registry.configs",
+  "mtjax.evaluate.exactness",
+  "mtjax.evaluate.perplexity",
+  "mtjax.train",
+  "mtjax.native",
+  "mtjax.bench.compile",
+)
+
+
+def page(module: str) -> str:
+  """Returns the Markdown of a module's page."""
+  return f"# {module}\n\n::: {module}\n    options:\n      show_root_heading: false\n"
+
+
+def on_config(config):
+  """Returns the site's configuration with the pages in its navigation."""
+  reference = next(entry for entry in config.nav if "API reference" in entry)
+  reference["API reference"] = [{name: f"api/{name}.md"} for name in MODULES]
+  return config
+
+
+def on_files(files, config):
+  """Returns the site's files with the pages among them."""
+  from mkdocs.structure.files import File
+
+  for name in MODULES:
+    files.append(File.generated(config, f"api/{name}.md", content=page(name)))
+  return files

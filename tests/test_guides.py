@@ -1,0 +1,30 @@
+"""The examples of README and of the guides run as they stand there.
+
+Those that add a method have tests of their own: tests/draft/test_add_a_drafter.py and
+tests/anysubset/test_add_a_fill_method.py.
+"""
+
+import pytest
+
+import mtjax
+from tests.source import ROOT, python_blocks
+
+PAGES = [
+  pytest.param(
+    "README.md",
+    marks=pytest.mark.skipif(
+      not hasattr(mtjax, "load"), reason="mtjax.load is not there yet; runs when it is"
+    ),
+  ),
+  "docs/guides/new_verifier.md",
+  pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),
+  pytest.param("docs/guides/infill.md", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_examples_run(page):
+  blocks = python_blocks(ROOT / page)
+  assert blocks
+  for block in blocks:
+    exec(compile(block, page, "exec"), {})

@@ -37,7 +37,7 @@ def _filled(rng, entries, rows=ROWS):
   empty = (np.arange(SLOTS) >= lengths[:, None])[:, None, :, None]
   old = LayerKV(*(np.where(empty, np.nan, draw(SLOTS)) for _ in "kv"))
   place = rng.integers(0, 99, (rows, SLOTS))
-  cache = KVCache((old,), place.astype(np.int32), lengths.astype(np.int32))
+  cache = KVCache((old,), jnp.asarray(place, jnp.int32), jnp.asarray(lengths, jnp.int32))
   return jax.tree.map(jnp.asarray, cache), LayerKV(draw(entries), draw(entries))
 
 

@@ -23,8 +23,6 @@ def _cpu() -> str:
   return "".join(c if c.isalnum() else "-" for c in name.strip())
 
 
-# Whole numbers are floats too (PEP 484).
-_CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
 _CACHE = Path("~/.cache/mtjax/xla").expanduser() / f"{_cpu()}-jax{metadata.version('jax')}"
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
@@ -34,14 +32,14 @@ os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
 
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
-import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
+
+from tests import typed  # noqa: E402
 
 jax.config.update("jax_num_cpu_devices", 1)
 
 if os.environ.get("MTJAX_TYPED"):
-  # Before the first import of the packages: every function checks its annotations when called.
-  jaxtyping.install_import_hook(["mtjax", "kernels_pallas"], _CHECKER)
+  typed.switch_on()
 
 hypothesis.settings.register_profile(
   "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True

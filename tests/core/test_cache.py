@@ -51,7 +51,9 @@ def _expected(cache, new, position, path, count):
         for side, other in zip(old, new, strict=True):
           side[row, :, slot] = other[row, :, entry]
         cache.position[row, slot] = position[row, entry]
-  return cache.replace(length=cache.length + np.minimum(count, one))
+  return jax.tree.map(jnp.asarray, cache).replace(
+    length=jnp.asarray(cache.length + np.minimum(count, one))
+  )
 
 
 @pytest.mark.parametrize("rows", [1, ROWS])

@@ -123,7 +123,7 @@ def test_a_dropped_draft_is_caught(models):
   alone = np.asarray(tree.parent[:, 2] == 1)[:, None]
   best = np.column_stack([q[:, 0] >= q[:, 1], q[:, 0] < q[:, 1]])
   keep = np.pad(alone | best, ((0, 0), (1, 0)), constant_values=True)
-  dropped = tree.replace(valid=np.asarray(tree.valid) & keep)
+  dropped = tree.replace(valid=tree.valid & jnp.asarray(keep))
   assert judge("rrs_without", models, tree, drafts, reads)[0].max() <= 1e-12
   assert judge("rrs_without", models, dropped, drafts, reads)[0].mean() > 0.05
 

@@ -5,6 +5,7 @@ import jaxtyping
 
 # Whole numbers are floats too (PEP 484).
 CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+_REGISTER = jax.tree_util.register_dataclass
 
 
 def switch_on() -> None:
@@ -13,11 +14,13 @@ def switch_on() -> None:
   jaxtyping.install_import_hook(["mtjax", "kernels_pallas"], CHECKER)
 
 
-def _register(cls, data_fields, meta_fields, drop_fields=()):
+def _register(cls, data_fields=None, meta_fields=None, **options):
   """`jax.tree_util.register_dataclass`, but for calls of `__init__` where JAX rebuilds a tree.
 
   Its leaves may be anything then: mapped axes, shardings, arrays with one dimension more.
   """
+  if data_fields is None or meta_fields is None:  # JAX's own classes
+    return _REGISTER(cls, data_fields, meta_fields, **options)
 
   def with_keys(tree):
     keys = map(jax.tree_util.GetAttrKey, data_fields)

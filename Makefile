@@ -3,7 +3,7 @@
 # make bench  timings against other systems                 make test-latest  core tests, newest Python found
 # make parity logits against transformers, per family       make test-aot     kernels compiled for TPUs and
 # make docs   the site, in site/                                              GPUs that are not here
-# make clean  remove what make made
+# make clean  remove what make made                         make test-typed   annotations checked at run time
 #
 # PY=python3.13 make test   uses another Python, in .venv-3.13
 # PARITY=no|auto|yes        torch for the parity tests: never / if a CPU build is found / always
@@ -32,9 +32,11 @@ PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 # are compiled as users compile. Newer versions do not know the second flag.
 QUICK ?= --xla_backend_optimization_level=0 \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
+# Wrong types on purpose, from the first import on.
+TYPED ?= tests/core tests/trees tests/verify tests/anysubset --ignore tests/core/test_arguments.py
 SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/kernels)
 
-.PHONY: demo test test-slow test-latest test-aot aot lint docs bench parity clean check-python
+.PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python
 .DEFAULT_GOAL := test
 
 demo: $(CORE)
@@ -45,6 +47,10 @@ test: $(DEV) $(ORACLES)
 
 test-slow: $(DEV) $(ORACLES)
 	@$(BIN) -m pytest -m slow $(ARGS)
+
+test-typed: $(DEV)
+	@MTJAX_TYPED=1 $(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) \
+	  -m 'not slow and not aot and not ill_typed' $(if $(ARGS),$(ARGS),$(TYPED))
 
 test-latest:
 	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \

@@ -62,6 +62,7 @@ EXTRAS["dev"] = [
   *EXTRAS["hf"],
   *EXTRAS["viz"],
   *EXTRAS["tb"],
+  "beartype>=0.22",
   "chex>=0.1.91",
   "hypothesis>=6.100",
   "pytest>=8",

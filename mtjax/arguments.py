@@ -1,7 +1,17 @@
 """What callers hand over in more than one form: whole numbers, and one text in place of several."""
 
 import operator
+from collections.abc import Sequence
 from typing import Any, SupportsIndex
+
+import numpy as np
+from jaxtyping import Array, Integer
+
+Whole = int | np.integer | Integer[np.ndarray | Array, ""]
+# One number for all rows, or one per row.
+Wholes = Whole | Sequence[Whole] | Integer[np.ndarray | Array, "_"]
+# A text's; each may have a length of its own.
+TokenIds = Sequence[Whole] | Integer[np.ndarray | Array, "_"]
 
 
 def integer(value: SupportsIndex, name: str) -> int:

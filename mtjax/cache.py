@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from kernels_pallas.frontier_attention import dispatch as choice
@@ -119,7 +120,7 @@ def allocate(
   layers: int,
   kv_heads: int,
   head_dim: int,
-  dtype: jnp.dtype = jnp.float32,
+  dtype: DTypeLike = jnp.float32,
 ) -> KVCache:
   """An empty cache of `capacity` slots a row, or the few more that the platform's kernel asks for.
 

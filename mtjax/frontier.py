@@ -9,6 +9,9 @@ from jaxtyping import Array, Bool, Float, Int
 from kernels_pallas.frontier_attention import visible
 from mtjax.types import FOREVER, Frontier
 
+# The position of the first entry: of every row, or one per row.
+Start = Int[Array, " B"] | Int[Array, ""] | int
+
 
 def as_dense(frontier: Frontier) -> Bool[Array, "B T T"]:
   """The mask a frontier stands for: [b, i, j] is true iff entry i sees entry j. For tests."""
@@ -18,7 +21,7 @@ def as_dense(frontier: Frontier) -> Bool[Array, "B T T"]:
 def causal(
   token: Int[Array, "B T"],
   *,
-  start: Int[Array, " B"] | int = 0,
+  start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
   """Text from left to right, entry i at position start + i; entries >= length are padding."""
@@ -30,7 +33,7 @@ def tree(
   token: Int[Array, "B N"],
   parent: Int[Array, "B N"],
   *,
-  start: Int[Array, " B"] | int = 0,
+  start: Start = 0,
   valid: Bool[Array, "B N"] | None = None,
 ) -> Frontier:
   """A token tree or forest: a node sees its ancestors and itself, and stands at start + depth.
@@ -93,7 +96,7 @@ def packed(token: Int[Array, "B T"], document: Int[Array, "B T"]) -> Frontier:
 def bidirectional(
   token: Int[Array, "B T"],
   *,
-  start: Int[Array, " B"] | int = 0,
+  start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
   """A canvas that sees itself whole and the prefix (MDLM, LLaDA, Dream, block decoding)."""

@@ -86,14 +86,14 @@ class TokenTree:
   """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
 
   Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
-  child, and nothing that is read depends on them.
+  child, and nothing that is read depends on them. Verifiers see one row, without B.
   """
 
-  token: Int[Array, "B N"]
-  parent: Int[Array, "B N"]  # -1 for the root
-  depth: Int[Array, "B N"]  # 0 for the root
-  order: Int[Array, "B N"]  # place among its siblings, in the order they were drawn; < breadth
-  valid: Bool[Array, "B N"]  # the root always is
+  token: Int[Array, "*B N"]
+  parent: Int[Array, "*B N"]  # -1 for the root
+  depth: Int[Array, "*B N"]  # 0 for the root
+  order: Int[Array, "*B N"]  # place among its siblings, in the order they were drawn; < breadth
+  valid: Bool[Array, "*B N"]  # the root always is
   height: int = struct.field(pytree_node=False)  # static: no node is deeper
   breadth: int = struct.field(pytree_node=False)  # static: no node has more children
 
@@ -109,17 +109,17 @@ class Draft:
   tree: TokenTree
   law: DraftLaw = struct.field(pytree_node=False)
   # The law that each node's first child was drawn from, as probabilities; None for DELTA.
-  q: Float[Array, "B N V"] | None = None
+  q: Float[Array, "*B N V"] | None = None
   # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass
   # for what the drafter learns from their logits, and have no child that may be accepted.
-  offered: Bool[Array, "B N"] | None = None
-  forwards: Int[Array, " B"] | None = None  # of a draft model, to make this; None: none
+  offered: Bool[Array, "*B N"] | None = None
+  forwards: Int[Array, "*B"] | None = None  # of a draft model, to make this; None: none
 
 
 @struct.dataclass
 class Verdict:
   """What a verifier accepted: path[:count] is committed, then `token` is emitted."""
 
-  path: Int[Array, "B P"]  # nodes from the root on, P = height + 1; meaningless past count
-  count: Int[Array, " B"]  # >= 1: the root always; count - 1 drafts were accepted
-  token: Int[Array, " B"]  # follows the last node of the path; not in the cache yet
+  path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; meaningless past count
+  count: Int[Array, "*B"]  # >= 1: the root always; count - 1 drafts were accepted
+  token: Int[Array, "*B"]  # follows the last node of the path; not in the cache yet

@@ -34,7 +34,12 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from tests import typed  # noqa: E402
+
 jax.config.update("jax_num_cpu_devices", 1)
+
+if os.environ.get("MTJAX_TYPED"):
+  typed.switch_on()
 
 hypothesis.settings.register_profile(
   "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True

@@ -70,7 +70,7 @@ def block_size(cache: Cache, at_most: int) -> int:
 
 def read(
   cache: Cache,
-  index: Int[Array, ""],
+  index: Int[Array, ""] | int,
   size: int,
   *,
   edge: bool,

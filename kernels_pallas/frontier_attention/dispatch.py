@@ -49,9 +49,11 @@ def _why_not_here(platform: str) -> str | None:
   return None
 
 
-def why_not(
-  name: str, q: jax.Array, k: jax.Array, cache: Cache | None, dims: int = 1
-) -> str | None:
+# All that a choice looks at.
+Shaped = jax.Array | jax.ShapeDtypeStruct
+
+
+def why_not(name: str, q: Shaped, k: Shaped, cache: Cache | None, dims: int = 1) -> str | None:
   """What a kernel by name cannot do of this; None: it can, or it is no kernel."""
   return _KERNELS[name](q, k, cache, dims) if name in _KERNELS else None
 
@@ -90,7 +92,7 @@ def slots_here(slots: int, width: int) -> int:
   return -(-slots // multiple) * multiple
 
 
-def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> str | None:
+def why_not_tpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | None:
   """What the TPU kernel cannot do of this; None: it can."""
   batch, entries, heads, width = q.shape
   if q.dtype.name not in ("float32", "bfloat16"):
@@ -124,7 +126,7 @@ def why_not_tpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> s
   return None
 
 
-def why_not_gpu(q: jax.Array, k: jax.Array, cache: Cache | None, dims: int) -> str | None:
+def why_not_gpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | None:
   """What the GPU kernel cannot do of this; None: it can."""
   width = q.shape[3]
   if q.dtype.name not in ("float16", "bfloat16") or k.dtype != q.dtype:

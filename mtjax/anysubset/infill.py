@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Float
 
 from mtjax.anysubset import (
   Canvas,
@@ -21,7 +21,7 @@ from mtjax.anysubset import (
 )
 from mtjax.anysubset.blanks import Blanked, Lengths, blanks_in
 from mtjax.data.pieces import decode_continuation
-from mtjax.sampling.logits import Sampling
+from mtjax.sampling.logits import Sampling, Seed
 from mtjax.text import TextModel
 
 MOST_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch
@@ -49,7 +49,7 @@ def infill(
   lengths: Lengths,
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Infilling:
   """Fills every ___ of the text with tokens from their joint law given all the rest.
 
@@ -77,7 +77,7 @@ def stream_infill(
   lengths: Lengths,
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Iterator[Infilling]:
   """The same text round by round: open tokens have `when` 0. No candidates: ValueError."""
   tried = _tried(model, text, lengths)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PRNGKeyArray
+from jaxtyping import Array, Int
 
 from mtjax.anysubset.canvas import Canvas
-from mtjax.sampling.logits import row_keys
+from mtjax.sampling.logits import Seed, row_keys
 from mtjax.types import Exactness
 
 
@@ -23,7 +23,7 @@ def lattice(canvas: Canvas) -> Int[Array, "B L"]:
   return jnp.cumsum(canvas.asked, axis=1, dtype=jnp.int32) * canvas.asked
 
 
-def random_order(canvas: Canvas, key: PRNGKeyArray | int) -> Int[Array, "B L"]:
+def random_order(canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
   """The asked entries of every row in an order of its own, each equally likely.
 
   `key`: a seed or key, folded with the row index, or a [B] array of keys. A row's order depends on
@@ -69,7 +69,7 @@ class Order:
   says on the way is a method of its own (`mtjax.anysubset.Confidence`), and changes the law.
   """
 
-  ranks: Callable[[Canvas, PRNGKeyArray], Int[Array, "B L"]]
+  ranks: Callable[[Canvas, Seed], Int[Array, "B L"]]
   exactness: Exactness = Exactness.LOSSLESS
 
 
@@ -80,7 +80,7 @@ ORDERS = {
 }
 
 
-def order_named(name: str, canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L"]:
+def order_named(name: str, canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
   """Ranks of one of ORDERS. Raises ValueError for another name."""
   if name not in ORDERS:
     raise ValueError(f"order {name!r} is not one of {', '.join(ORDERS)}")
@@ -88,7 +88,7 @@ def order_named(name: str, canvas: Canvas, key: PRNGKeyArray) -> Int[Array, "B L
 
 
 def asked_in_order(
-  canvas: Canvas, rank: Int[Array, "B L"] | Int[np.ndarray, "B L"]
+  canvas: Canvas, rank: Int[Array | np.ndarray, "B L"]
 ) -> tuple[Int[np.ndarray, "B A"], Int[np.ndarray, " B"]]:
   """Canvas indices of the asked entries, first to last (-1 past a row's last), and their number.
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mtjax import arguments
 from mtjax.data import token_bytes as token_bytes_lib
@@ -20,6 +20,7 @@ from mtjax.data.special_tokens import DeclaredToken, read_special_tokens
 _USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
   """What data and generation need; ids are 0 .. vocab_size - 1."""
 

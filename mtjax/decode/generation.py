@@ -6,9 +6,9 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PRNGKeyArray, PyTree
+from jaxtyping import PyTree
 
-from mtjax.arguments import integer
+from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.decode.method import Autoregressive, Method, emit_next
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import run
@@ -17,7 +17,7 @@ from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import History, Sampling, row_keys
+from mtjax.sampling.logits import History, Sampling, Seed, row_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,13 +82,13 @@ class _Decoding:
 def generate(
   model: Model,
   params: Params,
-  prompts: Sequence[Sequence[int]],
+  prompts: Sequence[TokenIds],
   *,
   method: Method = Autoregressive(),
   method_params: PyTree = None,
-  max_tokens: int | Sequence[int] = 128,
+  max_tokens: Wholes = 128,
   sampling: Sampling | None = None,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
   eos: Sequence[int] = (),
   stop: StopStrings | None = None,
 ) -> Generation:
@@ -115,9 +115,9 @@ def generate(
 def stream(
   model: Model,
   params: Params,
-  prompts: Sequence[Sequence[int]],
+  prompts: Sequence[TokenIds],
   *,
-  every: int = 8,
+  every: Whole = 8,
   on_finish: Callable[[Generation], None] | None = None,
   method: Method = Autoregressive(),
   method_params: PyTree = None,
@@ -211,7 +211,7 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   return _Job(arrays, lengths, capacity=min(size + room, most), room=room)
 
 
-def _token_ids(row: int, prompt: Sequence[int]) -> list[int]:
+def _token_ids(row: int, prompt: TokenIds) -> list[int]:
   if isinstance(prompt, str):
     raise ValueError(
       f"prompt {row} is the text {prompt!r}: token ids are wanted here, and it is "

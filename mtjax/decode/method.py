@@ -1,7 +1,7 @@
 """How a round goes: what every decoding method provides, and plain decoding, one token a round."""
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
@@ -14,6 +14,7 @@ from mtjax.sampling.categorical import best_token
 from mtjax.sampling.logits import adjusted, draw, process
 
 
+@runtime_checkable
 class Method(Protocol):
   """How a round goes. Frozen and hashable: a static argument of the one program."""
 

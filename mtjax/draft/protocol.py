@@ -1,12 +1,12 @@
 """What proposes drafts: one Protocol, a file for each of them beside it."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.models import Model, check_causal
@@ -41,6 +41,7 @@ class Round:
   logits: Float[Array, "B N V"]  # the target's after every node that was computed; unprocessed
 
 
+@runtime_checkable
 class Drafter(Protocol):
   """Proposes a tree a round. Frozen and hashable; what changes is its state, a pytree.
 
@@ -129,12 +130,14 @@ def check_draft_model(draft: Model, target: Model) -> None:
       raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
 
 
-def draft_keys(context: Context, places: int) -> PRNGKeyArray:
-  """Keys [B, places] to draw this round's drafts with, independent of those of verification."""
+def draft_keys(context: Context, places: int) -> Key[Array, "B {places}"]:
+  """Keys to draw this round's drafts with, independent of those of verification."""
   return keys_of_drafts(context.request.key, context.step, places)
 
 
-def keys_of_drafts(key: PRNGKeyArray, step: Int[Array, " B"], places: int) -> PRNGKeyArray:
+def keys_of_drafts(
+  key: Key[Array, " B"], step: Int[Array, " B"], places: int
+) -> Key[Array, "B {places}"]:
   """`draft_keys` from the rows' keys [B] and the tokens they have so far.
 
   All at once: on a CPU each fold is a small loop, dearer than what it computes.

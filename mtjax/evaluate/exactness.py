@@ -87,7 +87,9 @@ def emitted(
   pairs, _, vocab = p.shape
   drafts = enumerate_drafts(topology, law, q)
   p_rows, q_rows = _rows(topology, drafts, p, q, size)
-  draft = Draft(_tree(topology, drafts.token, size, height, breadth), law, q_rows)
+  tree = _tree(topology, drafts.token, size, height, breadth)
+  with jax.enable_x64(True):
+    draft = Draft(tree, law, jnp.asarray(q_rows))
   check(verifier, draft.replace(tree=draft.tree.replace(breadth=topology.breadth)))
   return emitted_by(verifier, drafts, draft, p_rows, p, topology.height)
 
@@ -284,11 +286,12 @@ def _outcomes(verifier, p_rows, draft):
   if not verifier.needs_q:
     draft = draft.replace(q=None)
   stops, laws = [], []
-  arrays = jax.tree.map(np.asarray, (p_rows, draft))
+  leaves, structure = jax.tree.flatten((p_rows, draft))
+  leaves = [np.asarray(leaf) for leaf in leaves]
   with jax.enable_x64(True):
     for start in range(0, total, CHUNK):
       index = np.minimum(np.arange(start, start + CHUNK), total - 1)
-      chunk = jax.tree.map(lambda x, index=index: x[index], arrays)
+      chunk = jax.tree.unflatten(structure, [jnp.asarray(leaf[index]) for leaf in leaves])
       stop, law = _compiled(verifier.procedure)(*chunk)
       stops.append(np.asarray(stop))
       laws.append(np.asarray(law))

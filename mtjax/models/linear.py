@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.typing import DTypeLike
 
 from mtjax.native.matmul import panel_matmul
 
@@ -17,10 +18,10 @@ class Linear(nn.Module):
 
   features: int
   bias: bool
-  dtype: jnp.dtype
+  dtype: DTypeLike
   # The name is linen's method as well, which a submodule is never asked for.
   init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # ty: ignore[incompatible-attribute-override]
-  out_dtype: jnp.dtype | None = None  # None: dtype
+  out_dtype: DTypeLike | None = None  # None: dtype
 
   @nn.compact
   def __call__(self, x):
@@ -51,7 +52,7 @@ class Embedding(nn.Module):
 
   size: int
   dim: int
-  dtype: jnp.dtype
+  dtype: DTypeLike
 
   def setup(self):
     if self.has_variable("params", "int8"):

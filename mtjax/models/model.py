@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from mtjax import cache as cache_lib
@@ -110,7 +111,7 @@ class Model:
       return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
 
-  def allocate(self, batch: int, capacity: int, dtype: jnp.dtype | None = None) -> KVCache:
+  def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
     """An empty cache for this model. Raises ValueError past its learned positions."""
     c = self.config
     if c.learned_positions is not None and capacity > c.learned_positions:

@@ -1,6 +1,7 @@
 """How weights lie in memory: panels of 64 outputs, each read once from its start to its end."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int8, Num
 
 WIDTH = 64
@@ -9,7 +10,7 @@ WIDTH = 64
 _WORD = {4: 1, 2: 2, 1: 4}
 
 
-def pack_panels(kernel_KxN: Num[Array, "K N"]) -> Num[Array, "P K W"]:
+def pack_panels(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W"]:
   """[K, N] to panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
 
   Output n is in panel n // 64; missing outputs of the last panel are 0. In a panel of bfloat16
@@ -49,7 +50,7 @@ def check_panels(panels: Num[Array, "P K W"], n: int) -> None:
 
 
 def quantize_int8(
-  kernel_KxN: Float[Array, "K N"],
+  kernel_KxN: Float[Array | np.ndarray, "K N"],
 ) -> tuple[Int8[Array, "K N"], Float[Array, " N"]]:
   """Symmetric int8 by output channel: kernel ~ int8 * scale, |error| <= scale / 2.
 

@@ -6,7 +6,7 @@ become a program, how long that program took, and how a caller sees what came so
 
 import functools
 from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from mtjax.rounds.stopwatch import Stopwatch
 State = TypeVar("State")
 
 
+@runtime_checkable
 class Program(Protocol[State]):
   """What is compiled. Frozen and hashable: model, method and sizes, all of them static.
 
@@ -105,7 +106,7 @@ def begin(program: Program[State], inputs: PyTree) -> tuple[State, Bool[Array, "
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
 def go_on(
-  program: Program[State], inputs: PyTree, state: State, max_rounds: int
+  program: Program[State], inputs: PyTree, state: State, max_rounds: Int[Array, ""] | int
 ) -> tuple[State, Bool[Array, ""]]:
   """Returns the state after `max_rounds` rounds, and whether a row is active: the second one."""
   state = _rounds(program, inputs, state, max_rounds)

@@ -5,7 +5,7 @@ import enum
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.rounds.stop_strings import StopStrings
@@ -28,7 +28,7 @@ class Request:
   rules: Rules
   limit: Int[Array, " B"]  # tokens to emit at most; >= 1
   eos: Int[Array, " E"]
-  key: PRNGKeyArray  # [B]: a row's text depends on its own key and nothing else in the batch
+  key: Key[Array, " B"]  # a row's text depends on its own key and nothing else in the batch
   stop: StopStrings | None = None
 
 

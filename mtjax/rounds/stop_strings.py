@@ -115,7 +115,7 @@ class StopStrings:
   past the vocabulary, which stand for nothing.
   """
 
-  step: Int[Array, "Q V+1"]
+  step: Int[Array, "Q columns"]
 
   def advance(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
     known = jnp.minimum(token, self.step.shape[1] - 1)

@@ -7,12 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
-from mtjax.arguments import integer
+from mtjax.arguments import Whole, Wholes, integer
 from mtjax.sampling.categorical import best_token, draw_token
 
-Values = float | Sequence[float] | None  # an array is a sequence too
+# One number, or one per row.
+Values = (
+  float | np.floating | Sequence[float | np.floating] | Shaped[np.ndarray | Array, "*B"] | None
+)
+# A seed, a key, or a key per row.
+Seed = Whole | Key[Array, "*B"]
 
 _INT32 = jnp.iinfo(jnp.int32).max
 _SEEDS = 2**64
@@ -68,7 +73,7 @@ class Sampling:
   """
 
   temperature: Values = 0.0
-  top_k: int | Sequence[int] | None = None
+  top_k: Wholes | None = None
   top_p: Values = None
   min_p: Values = None
   repetition_penalty: Values = None
@@ -180,7 +185,7 @@ def _truncate(logits, rules: Rules):
   return jnp.where(logits >= threshold, logits, -jnp.inf)
 
 
-def seed_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
+def seed_key(key: Seed) -> Key[Array, "*B"]:
   """Returns the key of a seed; keys are returned as they are.
 
   The lower 32 bits of a seed make the key, and the upper ones are folded in where there are any:
@@ -197,7 +202,7 @@ def seed_key(key: PRNGKeyArray | int) -> PRNGKeyArray:
   return jax.random.fold_in(made, upper) if upper else made
 
 
-def row_keys(key: PRNGKeyArray | int, batch: int) -> PRNGKeyArray:
+def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   """Returns keys [B]: a seed or key folded with the row index, or the keys given, one per row.
 
   Raises ValueError for another number of keys, and as `seed_key` does.
@@ -211,7 +216,7 @@ def row_keys(key: PRNGKeyArray | int, batch: int) -> PRNGKeyArray:
 
 
 def draw(
-  law_logits: Float[Array, "B V"], keys: PRNGKeyArray, step: Int[Array, " B"]
+  law_logits: Float[Array, "B V"], keys: Key[Array, " B"], step: Int[Array, " B"]
 ) -> Int[Array, " B"]:
   """One token a row, from the row's own key folded with the row's own step."""
 

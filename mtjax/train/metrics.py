@@ -5,9 +5,10 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, runtime_checkable
 
 
+@runtime_checkable
 class Sink(Protocol):
   """Takes the metrics of a step. Steps come in order; a restored run begins with `rewind`."""
 

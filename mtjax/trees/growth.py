@@ -57,7 +57,7 @@ class Growth:
       share=self.share.at[here].set(share),
     )
 
-  def add(self, node: Int[Array, ""]) -> "Growth":
+  def add(self, node: Int[Array, ""] | int) -> "Growth":
     """DySpec's step (2410.11744): the slot of the largest value gets its child, as `node`.
 
     A slot of value v whose child x has the share R(x) of what is left of q leaves a node of reach

@@ -1,13 +1,13 @@
 """Several branches into one tree."""
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Int
 
 from mtjax.types import TokenTree
 
 
 def merge(
-  root: Int[Array, " B"], token: Int[Array, "B K L"], inside: Int[Array, "B K L"]
+  root: Int[Array, " B"], token: Int[Array, "B K L"], inside: Bool[Array, "B K L"]
 ) -> TokenTree:
   """One tree of K branches: a beginning that an earlier branch has is that branch's."""
   batch, branches, length = token.shape

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax.sampling.categorical import best_token, best_tokens, draw_token, draw_tokens
 from mtjax.types import DraftLaw
@@ -24,7 +24,7 @@ def siblings(
   logits: Float[Array, "B I V"],
   q: Float[Array, "B I V"],
   count: Sequence[int],
-  keys: PRNGKeyArray,
+  keys: Key[Array, " B"],
   warm: Bool[Array, " B"],
 ) -> tuple[Int[Array, "B I C"], Bool[Array, "B I C"]]:
   """Children of I nodes in draw order, and which of them there are; node i has up to count[i].

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mtjax.types import Draft, DraftLaw, Exactness, Verdict
 from mtjax.verify.match import follow, greedy, one_hot, sampled
@@ -121,7 +121,7 @@ def verify(
   verifier: str | Verifier,
   law_logits: Float[Array, "B N V"],
   draft: Draft,
-  keys: PRNGKeyArray,
+  keys: Key[Array, " B"],
   step: Int[Array, " B"],
 ) -> Verdict:
   """Keeps drafts and emits one token a row.

@@ -132,7 +132,7 @@ def optimum(
 
 def inclusion(
   paths: Paths, sampled: Sampled, q: Float[np.ndarray, "N V"]
-) -> Float[np.ndarray, " M-1"]:
+) -> Float[np.ndarray, " drafts"]:
   """Returns, for each path but the empty one, the probability that another sample of a tree has it.
 
   Siblings sampled independently: over the shape's nodes below which the path may lie, from the

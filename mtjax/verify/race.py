@@ -109,7 +109,7 @@ class Race:
         out[j, column] = np.sum(own * np.sum(light[: j + 1] * arrived[j::-1], axis=0))
     return out
 
-  def _odds_sums(self, sums: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "n-1 M T"]:
+  def _odds_sums(self, sums: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "{self.n-1} M T"]:
     """sum_i (exp(q_i t) - 1)^m for m = 1, ..., n - 1."""
     series = np.append(0.0, 1 / np.cumprod(np.arange(1.0, len(sums) + 1)))  # of exp(x) - 1
     steps = (self._nodes[0] / self._nodes[0][-1]) ** np.arange(1, len(sums) + 1)[:, None]
@@ -120,7 +120,7 @@ class Race:
     return np.array(out).reshape(self.n - 1, sums.shape[1], steps.shape[1])
 
   @functools.cached_property
-  def _heavy_shares(self) -> Float[np.ndarray, "H+1 n T"]:
+  def _heavy_shares(self) -> Float[np.ndarray, "prefixes {self.n} T"]:
     """[m, k]: what the first m heavy tokens make of e_k of the light ones, times exp(-t).
 
     At most n - 1 - k of them have arrived by t, and none of the others, heavy or light.
@@ -131,7 +131,9 @@ class Race:
     return few * np.exp(-waiting[:, None] * times)[:, None]
 
 
-def _arrivals(q, times, n) -> Float[np.ndarray, "H+1 n T"]:
+def _arrivals(
+  q: Float[np.ndarray, " H"], times: Float[np.ndarray, " T"], n: int
+) -> Float[np.ndarray, "H+1 {n} T"]:
   """[m, k]: probability that k of the first m tokens have arrived by each of the times."""
   out = np.zeros((q.size + 1, n, times.size))
   out[0, 0] = 1
@@ -142,7 +144,7 @@ def _arrivals(q, times, n) -> Float[np.ndarray, "H+1 n T"]:
   return out
 
 
-def _polynomials(powers: Float[np.ndarray, "n-1 *M"], n: int) -> Float[np.ndarray, "n *M"]:
+def _polynomials(powers: Float[np.ndarray, "{n-1} *M"], n: int) -> Float[np.ndarray, "{n} *M"]:
   """Elementary symmetric polynomials e_0, ..., e_(n-1) from power sums (Newton)."""
   out = [np.ones(powers.shape[1:])]
   for k in range(1, n):

@@ -6,7 +6,7 @@ Only the nodes of the path are looked at, so a round costs (path length) x (chil
 a vector of V, whatever the size of the tree.
 """
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ class Coupling(NamedTuple):
   residual: Float[Array, " V"]  # law of the token emitted if none is
 
 
+@runtime_checkable
 class NodeRule(Protocol):
   """Lossless iff, averaged over drafts, taken and emitted tokens together have law p.
 

@@ -6,7 +6,6 @@ consistent, or arbitrary ones. What a content saw itself does not matter, unlike
 """
 
 import dataclasses
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from mtjax.cache import KVCache
 from mtjax.frontier import as_dense
 from mtjax.types import LayerKV, Output
+from tests.anysubset.network_sizes import sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,13 +23,7 @@ class SetNetwork:
 
   @property
   def config(self):
-    return types.SimpleNamespace(
-      vocab_size=self.vocab,
-      predicts="any_subset",
-      extra_names=("query",),
-      special_id=dict(query=self.vocab).__getitem__,
-      max_position=self.length,
-    )
+    return sizes(self.vocab, self.length)
 
   def forward(self, params, frontier, cache=None, rows=None):
     digit = (self.vocab + 1.0) ** (self.length - 1 - frontier.position)

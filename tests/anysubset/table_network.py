@@ -8,7 +8,6 @@ any mistake about who sees whom, or about what is committed, shows in the law.
 
 import dataclasses
 import itertools
-import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from mtjax.cache import KVCache
 from mtjax.frontier import as_dense
 from mtjax.types import LayerKV, Output
+from tests.anysubset.network_sizes import sizes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +27,7 @@ class TableNetwork:
 
   @property
   def config(self):
-    return types.SimpleNamespace(
-      vocab_size=self.vocab,
-      predicts="any_subset",
-      extra_names=("query",),
-      special_id=dict(query=self.vocab).__getitem__,
-      max_position=self.length,
-    )
+    return sizes(self.vocab, self.length)
 
   def forward(self, params, frontier, cache=None, rows=None):
     token = jnp.clip(frontier.token, 0, self.vocab - 1)

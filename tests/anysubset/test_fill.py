@@ -216,6 +216,7 @@ def test_a_window_below_one_and_a_verifier_of_trees_are_refused(make):
     make(2, verifier="traversal")
 
 
+@pytest.mark.ill_typed
 def test_a_canvas_refuses(tiny):
   config = tiny[0].config
   plain = Model(TransformerConfig(3, 16, 2, 2, 8, 16, uniform_layers(1))).config

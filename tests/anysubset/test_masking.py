@@ -70,8 +70,9 @@ def test_spans_are_asked_in_runs():
 def test_what_is_scored_is_an_unbiased_part_of_what_is_asked():
   rng = np.random.default_rng(0)
   asked = rng.random((3, 20)) < np.array([[0.9], [0.5], [0.1]])
+  mask = jnp.asarray(asked)
   value = rng.normal(size=asked.shape)
-  chosen, weight = (np.asarray(x) for x in jax.vmap(lambda k: choose(k, asked, 6))(KEYS))
+  chosen, weight = (np.asarray(x) for x in jax.vmap(lambda k: choose(k, mask, 6))(KEYS))
   assert chosen.shape == (len(KEYS), 3, 6)
   for row in range(3):
     real = chosen[:, row] >= 0

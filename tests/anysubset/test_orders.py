@@ -34,8 +34,9 @@ def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
 
 
 def test_orders_as_ranks():
-  asked = np.array([[True, False, True, True, False], [False, True, True, False, False]])
-  canvas = make_problem().canvas.replace(asked=jnp.asarray(asked), given=jnp.asarray(~asked))
+  asked = jnp.array([[True, False, True, True, False], [False, True, True, False, False]])
+  nothing = jnp.zeros(asked.shape, jnp.int32)
+  canvas = make_problem().canvas.replace(token=nothing, position=nothing, asked=asked, given=~asked)
   np.testing.assert_array_equal(lattice(canvas), [[1, 0, 2, 3, 0], [0, 1, 2, 0, 0]])
   right = order_named("right_to_left", canvas, jax.random.key(0))
   np.testing.assert_array_equal(right, [[3, 0, 2, 1, 0], [0, 2, 1, 0, 0]])

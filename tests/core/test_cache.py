@@ -37,7 +37,7 @@ def _filled(rng, entries, rows=ROWS):
   empty = (np.arange(SLOTS) >= lengths[:, None])[:, None, :, None]
   old = LayerKV(*(np.where(empty, np.nan, draw(SLOTS)) for _ in "kv"))
   place = rng.integers(0, 99, (rows, SLOTS))
-  cache = KVCache((old,), place.astype(np.int32), lengths.astype(np.int32))
+  cache = KVCache((old,), jnp.asarray(place, jnp.int32), jnp.asarray(lengths, jnp.int32))
   return jax.tree.map(jnp.asarray, cache), LayerKV(draw(entries), draw(entries))
 
 
@@ -51,7 +51,9 @@ def _expected(cache, new, position, path, count):
         for side, other in zip(old, new, strict=True):
           side[row, :, slot] = other[row, :, entry]
         cache.position[row, slot] = position[row, entry]
-  return cache.replace(length=cache.length + np.minimum(count, one))
+  return jax.tree.map(jnp.asarray, cache).replace(
+    length=jnp.asarray(cache.length + np.minimum(count, one))
+  )
 
 
 @pytest.mark.parametrize("rows", [1, ROWS])

@@ -221,6 +221,7 @@ def test_attention_by_name_is_what_computes_it(tiny):
     named.forward(params, frontier)
 
 
+@pytest.mark.ill_typed
 @pytest.mark.parametrize(
   "field", ["attention", "remat", "norm", "norm_placement", "qk_norm", "mlp", "dtype"]
 )

@@ -167,6 +167,7 @@ def test_builders_work_under_jit_with_the_topology_as_data():
   assert len(traces) == 1, "a new topology of one size must not compile again"
 
 
+@pytest.mark.ill_typed
 def test_refusals():
   with pytest.raises(ValueError, match="one shape"):
     F.tree(_tokens(4), jnp.zeros((1, 3), int))

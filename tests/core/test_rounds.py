@@ -44,7 +44,7 @@ def test_many_tokens_equal_one_at_a_time(data):
     rules=Rules(),
     limit=ints(1, ROOM, BATCH),
     eos=jnp.array([EOS]),
-    key=jax.random.key(0),
+    key=jax.random.split(jax.random.key(0), BATCH),
     stop=STOP,
   )
   many = one = fresh()

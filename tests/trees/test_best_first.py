@@ -17,8 +17,9 @@ CONTEXTS = 1 + VOCAB + VOCAB**2
 
 
 def search(logp, *, width, size):
-  """`_search`, as arrays of numpy's."""
-  return jax.tree.map(np.asarray, _search(logp, width=width, size=size))
+  """`_search`, with scores and entries as arrays of numpy's."""
+  tree, *rest = _search(logp, width=width, size=size)
+  return tree, *map(np.asarray, rest)
 
 
 @functools.partial(jax.jit, static_argnames=("width", "size"))
@@ -38,11 +39,12 @@ def _search(logp, *, width, size):
 
 def paths(tree):
   """Each draft's tokens from the root down; parents are known by then."""
+  valid, parents, token = (np.asarray(x)[0] for x in (tree.valid, tree.parent, tree.token))
   out = {0: ()}
-  for node in np.flatnonzero(tree.valid[0])[1:]:
-    parent = int(tree.parent[0, node])
+  for node in np.flatnonzero(valid)[1:]:
+    parent = int(parents[node])
     assert parent in out, "a parent is missing, or stands behind its child"
-    out[int(node)] = (*out[parent], int(tree.token[0, node]))
+    out[int(node)] = (*out[parent], int(token[node]))
   return [out[node] for node in sorted(out)][1:]
 
 

@@ -57,15 +57,17 @@ def judge(verifier, models, tree, drafts, reads):
   """Total variation to the target and expected tokens; NaN is where nobody may look."""
 
   def padded(values):
+    values = np.asarray(values)
     return np.pad(values, ((0, 0), (0, SIZE + 1 - values.shape[1])))
 
   height = tree.height
-  tree = jax.tree.map(padded, tree).replace(height=HEIGHT, breadth=VOCAB)
+  tree = jax.tree.map(lambda x: jnp.asarray(padded(x)), tree).replace(height=HEIGHT, breadth=VOCAB)
   where = drafts.pair[:, None], padded(drafts.context)
   p_rows, q_rows = models.p[where], models.q[where]
-  p_rows[~tree.valid] = np.nan
+  p_rows[~np.asarray(tree.valid)] = np.nan
   q_rows[:, reads:] = np.nan
-  draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, q_rows)
+  with jax.enable_x64(True):
+    draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
   found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
   return total_variation(found.law, target_law(models.p, height + 1)), found.tokens
 
@@ -121,7 +123,7 @@ def test_a_dropped_draft_is_caught(models):
   alone = np.asarray(tree.parent[:, 2] == 1)[:, None]
   best = np.column_stack([q[:, 0] >= q[:, 1], q[:, 0] < q[:, 1]])
   keep = np.pad(alone | best, ((0, 0), (1, 0)), constant_values=True)
-  dropped = tree.replace(valid=np.asarray(tree.valid) & keep)
+  dropped = tree.replace(valid=tree.valid & jnp.asarray(keep))
   assert judge("rrs_without", models, tree, drafts, reads)[0].max() <= 1e-12
   assert judge("rrs_without", models, dropped, drafts, reads)[0].mean() > 0.05
 

@@ -43,7 +43,7 @@ def test_leaves_and_masks_agree(tree):
 # Few sizes: each is a compilation.
 @given(topologies(st.sampled_from((1, 2, 3, 7, 40))))
 def test_the_frontier_of_a_tree_is_its_ancestor_mask(tree):
-  made = tree.tree(np.zeros((1, tree.size), np.int32))
+  made = tree.tree(jnp.zeros((1, tree.size), jnp.int32))
   position, mask = _position_and_mask(made.token, made.parent)
   np.testing.assert_array_equal(mask[0], tree.ancestors())
   np.testing.assert_array_equal(position[0], 5 + np.array(tree.depth))
@@ -91,7 +91,7 @@ def test_chains_and_k_ary_trees():
     (lambda: Topology((-1, 0, 0), (0, 1, 1)), "ranks of siblings must grow"),
     (lambda: Topology.from_paths([[0, 1]]), r"path \[0, 1\] needs its prefix \[0\]"),
     (lambda: Topology.from_paths([[0], [0]]), "given twice"),
-    (lambda: Topology.from_ancestors(np.ones((3, 3))), "parent|mask"),
+    (lambda: Topology.from_ancestors(np.ones((3, 3), bool)), "parent|mask"),
     (lambda: Topology.from_siblings([1, -1], [-1, 1]), "run in a circle"),
     (lambda: chain(2).tree(jnp.zeros((1, 4), jnp.int32)), "4 tokens a row for a tree of 3"),
     (lambda: k_ary((2, 0)), "at least one child"),

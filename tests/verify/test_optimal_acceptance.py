@@ -125,6 +125,7 @@ def test_who_is_drawn_when():
       np.testing.assert_allclose(Race(q / q.sum(), n).places(np.arange(6))[j], chance, atol=1e-12)
 
 
+@pytest.mark.ill_typed
 @pytest.mark.parametrize(
   ("p", "q", "n", "law", "message"),
   [

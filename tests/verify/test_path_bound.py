@@ -47,7 +47,7 @@ def bounds_of(shape, law, p, q):
     if law is DraftLaw.DELTA:
       found = exact_bounds(paths, shape.height)
     else:
-      root = p[pair, 0], laws, np.sum(parent == 0)
+      root = p[pair, 0], laws, int(np.sum(parent == 0))
       found = path_bounds(paths, shape.height, sampled, *root)
     out[pair] = out[pair] + weight * found
   return np.minimum.accumulate(np.array(out).min(axis=2), axis=1)
@@ -144,7 +144,7 @@ def test_a_tree_that_grows_with_its_samples(models):
 
 
 def _of_grown(verifier, tree, drafts: Drafts, p, q, height):
-  tree = jax.tree.map(np.asarray, tree)
   rows = drafts.pair[:, None], drafts.context
-  draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, q[rows])
+  with jax.enable_x64(True):
+    draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, jnp.asarray(q[rows]))
   return emitted_by(VERIFIERS[verifier], drafts, draft, p[rows], p, height).accepted[0]

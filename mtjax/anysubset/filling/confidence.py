@@ -10,8 +10,9 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.filling.state import FillState, Problem, given_contents
+from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
-from mtjax.models import Model, Params
+from mtjax.models import Params
 from mtjax.sampling.categorical import best_tokens
 from mtjax.sampling.logits import draw, process
 from mtjax.types import Exactness
@@ -80,7 +81,7 @@ class Confidence:
 
 
 def start(
-  model: Model,
+  model: Network,
   params: Params,
   method: Confidence,
   problem: Problem,
@@ -106,7 +107,7 @@ def start(
 
 
 def turn(
-  model: Model,
+  model: Network,
   params: Params,
   method: Confidence,
   problem: Problem,

@@ -1,15 +1,17 @@
 """What every way of filling a canvas provides."""
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.filling.passes import Phase
 from mtjax.anysubset.filling.state import FillState, Problem
-from mtjax.models import Model, Params
+from mtjax.anysubset.network import Network
+from mtjax.models import Params
 from mtjax.types import Exactness
 
 
+@runtime_checkable
 class FillMethod(Protocol):
   """How the entries of a canvas are decided. Frozen and hashable: static in the one program.
 
@@ -30,15 +32,16 @@ class FillMethod(Protocol):
     """Raises ValueError, before anything is compiled, for a model that it cannot fill with."""
     ...
 
-  def start(self, model: Model, params: Params, problem: Problem) -> FillState:
+  def start(self, model: Network, params: Params, problem: Problem) -> FillState:
     """Returns the state after the first pass: context committed, the first entries decided."""
     ...
 
-  def step(self, model: Model, params: Params, problem: Problem, state: FillState) -> FillState:
+  def step(self, model: Network, params: Params, problem: Problem, state: FillState) -> FillState:
     """Returns the state after one round, which decides at least one entry of every active row."""
     ...
 
 
+@runtime_checkable
 class Windowed(Protocol):
   """A method whose rounds are `Phase`s of `mtjax.anysubset.filling.step`: what those need of it.
 

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
 from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, given_contents
-from mtjax.models import Model, Params
+from mtjax.anysubset.network import Network
+from mtjax.models import Params
 from mtjax.sampling.logits import process
 from mtjax.types import LayerKV
 
@@ -40,7 +41,7 @@ class Pass(NamedTuple):
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries
 
 
-def first_pass(model: Model, params: Params, problem: Problem, phase: Phase) -> Pass:
+def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -> Pass:
   """Reads the given entries, and the laws of the first asked one and of `phase.ahead` after it.
 
   Where they will be recalled, of all after it. All that the queries see is given: a first draft law
@@ -54,7 +55,7 @@ def first_pass(model: Model, params: Params, problem: Problem, phase: Phase) -> 
 
 
 def later_pass(
-  model: Model,
+  model: Network,
   params: Params,
   problem: Problem,
   state: FillState,
@@ -90,7 +91,7 @@ def later_pass(
 
 
 def laws_at_first(
-  model: Model, params: Params, problem: Problem, phase: Phase, passed: Pass
+  model: Network, params: Params, problem: Problem, phase: Phase, passed: Pass
 ) -> Float[Array, "B A V"]:
   """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
   features = passed.features[:, -_ahead_at_first(problem, phase) :]
@@ -113,7 +114,7 @@ def _ahead_at_first(problem, phase):
 
 
 def laws_ahead(
-  model: Model,
+  model: Network,
   params: Params,
   problem: Problem,
   phase: Phase,

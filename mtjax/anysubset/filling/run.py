@@ -7,19 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import SelfDraft
 from mtjax.anysubset.filling.state import FillState, Problem
+from mtjax.anysubset.network import Network
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import check_start
-from mtjax.models import Model, Params
+from mtjax.models import Params
 from mtjax.rounds import run
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import Sampling, row_keys
+from mtjax.sampling.logits import Sampling, Seed, row_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +35,14 @@ class Filled:
 
 
 def fill(
-  model: Model,
+  model: Network,
   params: Params,
   canvas: Canvas,
   *,
   method: FillMethod = SelfDraft(),
-  rank: Int[Array, "B L"] | None = None,
+  rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Filled:
   """Draws the asked entries from the model's joint law given the given ones, in one program.
 
@@ -64,14 +65,14 @@ def fill(
 
 
 def stream(
-  model: Model,
+  model: Network,
   params: Params,
   canvas: Canvas,
   *,
   method: FillMethod = SelfDraft(),
-  rank: Int[Array, "B L"] | None = None,
+  rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Iterator[Filled]:
   """The rounds of `fill`, stepped from Python: yields the canvases after each.
 
@@ -86,7 +87,7 @@ def stream(
 class _Filling:
   """A `rounds.Program`: inputs are (params, problem)."""
 
-  model: Model
+  model: Network
   method: FillMethod
 
   def begin(self, inputs) -> FillState:

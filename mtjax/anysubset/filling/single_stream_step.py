@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, decide, given_entries
-from mtjax.models import Model, Params
+from mtjax.anysubset.network import Network
+from mtjax.models import Params
 from mtjax.sampling.logits import draw, process
 
 # processed logits [B, V], entries decided [B] -> tokens [B]
@@ -20,7 +21,7 @@ Choose = Callable[[Float[Array, "B V"], Int[Array, " B"]], Int[Array, " B"]]
 
 
 def start(
-  model: Model, params: Params, problem: Problem, choose: Choose | None = None
+  model: Network, params: Params, problem: Problem, choose: Choose | None = None
 ) -> FillState:
   """Reads and commits the given entries of each row, and decides the first asked one."""
   canvas = problem.canvas
@@ -54,7 +55,7 @@ def start(
 
 
 def turn(
-  model: Model, params: Params, problem: Problem, state: FillState, choose: Choose | None = None
+  model: Network, params: Params, problem: Problem, state: FillState, choose: Choose | None = None
 ) -> FillState:
   """Reads and commits the entry decided last, told what comes next, and decides that."""
   active = state.active(problem)

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas
@@ -19,7 +19,7 @@ class Problem:
   order: Int[Array, "B A"]  # canvas index of the asked entries, first to last; any past `total`
   total: Int[Array, " B"]
   rules: Rules
-  key: PRNGKeyArray  # [B]: a row depends on its own key and nothing else in the batch
+  key: Key[Array, " B"]  # a row depends on its own key and nothing else in the batch
   # No row has more given entries; None: as many as there are entries. The first pass reads so many.
   most_given: int | None = struct.field(pytree_node=False, default=None)
 

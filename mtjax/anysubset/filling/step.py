@@ -21,8 +21,9 @@ from mtjax.anysubset.filling.passes import (
   laws_recalled,
 )
 from mtjax.anysubset.filling.state import FillState, Problem, decide, given_entries
+from mtjax.anysubset.network import Network
 from mtjax.draft.protocol import keys_of_drafts
-from mtjax.models import Model, Params
+from mtjax.models import Params
 from mtjax.sampling.categorical import draw_token
 from mtjax.sampling.logits import draw
 from mtjax.trees import chain
@@ -65,7 +66,7 @@ def as_draft(problem: Problem, state: FillState, drafted, laws) -> Draft:
 
 
 def take(
-  model: Model,
+  model: Network,
   params: Params,
   problem: Problem,
   state: FillState,
@@ -98,7 +99,7 @@ def take(
 
 
 def start(
-  model: Model, params: Params, method: Windowed, problem: Problem, choose: Choose
+  model: Network, params: Params, method: Windowed, problem: Problem, choose: Choose
 ) -> FillState:
   """Reads and commits the given entries, and decides the first asked one of each row."""
   canvas, phase = problem.canvas, method.first
@@ -129,7 +130,7 @@ def start(
 
 
 def turn(
-  model: Model,
+  model: Network,
   params: Params,
   method: Windowed,
   problem: Problem,

@@ -8,16 +8,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
+from mtjax.anysubset.network import Network
 from mtjax.anysubset.orders import asked_in_order, lattice
 from mtjax.anysubset.single_stream import asking, check_start
-from mtjax.models import Model, Params
+from mtjax.models import Params
 from mtjax.rounds.size_buckets import bucket
 
 _READ = 32  # entries whose logits are held at once
 
 
 def log_likelihood(
-  model: Model, params: Params, canvas: Canvas, rank: Int[Array, "B L"] | None = None
+  model: Network, params: Params, canvas: Canvas, rank: Int[Array | np.ndarray, "B L"] | None = None
 ) -> Float[np.ndarray, "B L"]:
   """log p of every asked entry given the given ones and the asked ones of lower rank, in nats.
 

@@ -22,12 +22,13 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float
 
 from mtjax.anysubset.canvas import Canvas, check_canvas, two_stream
+from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
-from mtjax.models import Model, Params
-from mtjax.sampling.logits import seed_key
+from mtjax.models import Params
+from mtjax.sampling.logits import Seed, seed_key
 
 MOST_ASKED = 12  # of the exact bound: 4095 passes
 
@@ -39,7 +40,7 @@ def weight_of_subset(asked: int, masked: int) -> float:
   return 1 / (masked * math.comb(asked, masked))
 
 
-def log_conditionals(model: Model, params: Params, canvas: Canvas) -> Float[Array, "B L"]:
+def log_conditionals(model: Network, params: Params, canvas: Canvas) -> Float[Array, "B L"]:
   """log p of every asked entry given the given ones alone, nats; 0 elsewhere. One pass.
 
   What a masked diffusion model predicts of its masked tokens: no asked entry sees another.
@@ -54,7 +55,7 @@ def log_conditionals(model: Model, params: Params, canvas: Canvas) -> Float[Arra
 
 
 def exact_masked_bound(
-  model: Model, params: Params, canvas: Canvas, *, batch: int = 64
+  model: Network, params: Params, canvas: Canvas, *, batch: int = 64
 ) -> Float[np.ndarray, " B"]:
   """-NELBO of every row, in nats, by all subsets of its asked entries.
 
@@ -83,12 +84,12 @@ def exact_masked_bound(
 
 
 def sampled_masked_bound(
-  model: Model,
+  model: Network,
   params: Params,
   canvas: Canvas,
   *,
   samples: int,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
   batch: int = 64,
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, " B"]]:
   """An unbiased estimate of -NELBO of every row from `samples` maskings, and its standard error.

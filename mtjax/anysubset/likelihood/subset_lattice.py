@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.likelihood.density import log_likelihood
-from mtjax.models import Model, Params
+from mtjax.anysubset.network import Network
+from mtjax.models import Params
 
 
 def parent(
@@ -35,7 +36,7 @@ def parent(
 
 
 def decomposition(
-  subset: Bool[Array, "B L"], base: Int[Array, "B L"] | None = None
+  subset: Bool[Array | np.ndarray, "B L"], base: Int[Array | np.ndarray, "B L"] | None = None
 ) -> Int[Array, "B L"]:
   """Ranks 1, 2, ... of a subset's elements on its path up from the empty one; 0 elsewhere.
 
@@ -50,7 +51,7 @@ def decomposition(
 
 
 def log_marginal(
-  model: Model,
+  model: Network,
   params: Params,
   canvas: Canvas,
   subset: Bool[np.ndarray, "B L"],

@@ -7,7 +7,7 @@ folder holds models in the transformers format. Adding one: a file here and a li
 import dataclasses
 import importlib.util
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +32,7 @@ class SystemText(NamedTuple):
   counters: dict[str, Any] | None = None  # more of the kind
 
 
+@runtime_checkable
 class Run(Protocol):
   """An opened system."""
 

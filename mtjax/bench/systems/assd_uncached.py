@@ -10,12 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, PRNGKeyArray
+from jaxtyping import Int
 
 from mtjax.anysubset.canvas import Canvas, two_stream
 from mtjax.anysubset.orders import lattice
 from mtjax.models import Model, Params
-from mtjax.sampling.logits import seed_key
+from mtjax.sampling.logits import Seed, seed_key
 
 
 class Found(NamedTuple):
@@ -30,7 +30,7 @@ def assd_uncached(
   *,
   window: int,
   temperature: float = 1.0,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Found:
   """Algorithm 1 of 2504.20456 with the self-draft, for a canvas of one row; window >= 1.
 

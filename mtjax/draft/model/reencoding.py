@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Int
@@ -10,6 +10,7 @@ from jaxtyping import Array, Int
 from mtjax.draft import host
 
 
+@runtime_checkable
 class TextTokenizer(Protocol):
   """What is needed of a tokenizer; those of `mtjax.data.tokenizers` have it."""
 

@@ -1,14 +1,14 @@
 """A draft model's next token, one after the other."""
 
 import jax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key
 
 from mtjax.sampling.categorical import best_token, draw_token
 from mtjax.sampling.logits import Rules, adjusted, process
 
 
 def draw_draft(
-  logits: Float[Array, "B V"], rules: Rules, keys: PRNGKeyArray
+  logits: Float[Array, "B V"], rules: Rules, keys: Key[Array, " B"]
 ) -> tuple[Int[Array, " B"], Float[Array, "B V"] | None]:
   """A token a row and the law it is drawn from; None where it is the likeliest of every row.
 

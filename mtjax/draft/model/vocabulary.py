@@ -4,6 +4,7 @@ import dataclasses
 import functools
 
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from mtjax.cache import KVCache
@@ -35,7 +36,7 @@ class InVocabulary:
   def config(self) -> Config:
     return dataclasses.replace(self.model.config, vocab_size=self.rows)
 
-  def allocate(self, batch: int, capacity: int, dtype: jnp.dtype | None = None) -> KVCache:
+  def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
     return self.model.allocate(batch, capacity, dtype)
 
   def prefix(self, layers: int) -> "InVocabulary":

@@ -20,8 +20,8 @@ Pool = Int[Array, "B S G N"]
 @struct.dataclass
 class JacobiState:
   pool: Pool
-  window: Int[Array, "B N-1 W"]  # guesses, oldest level first; the first of all is the root
-  before: Int[Array, "B N-1"]  # the text's last tokens, those before the root; -1: none
+  window: Int[Array, "B levels W"]  # guesses, oldest level first; the first of all is the root
+  before: Int[Array, "B before"]  # the text's last tokens, those before the root; -1: none
   room: Int[Array, " B"]  # deeper nodes are not computed this round; -1: no round was proposed for
 
 
@@ -123,14 +123,14 @@ class Jacobi(ForAnyTarget):
       room=jnp.full_like(state.room, -1),
     )
 
-  def _nodes(self) -> Int[np.ndarray, "N-1 W"]:
+  def _nodes(self) -> Int[np.ndarray, "levels W"]:
     """Where the window stands in the tree: the root, and what is behind the candidates."""
     behind = self.guesses * (self.ngram - 1)
     nodes = behind + np.arange((self.ngram - 1) * self.window).reshape(-1, self.window)
     nodes[0, 0] = 0
     return nodes
 
-  def _with_window(self, candidates: TokenTree, window: Int[Array, "B N-1 W"]) -> TokenTree:
+  def _with_window(self, candidates: TokenTree, window: Int[Array, "B levels W"]) -> TokenTree:
     batch = window.shape[0]
     nodes = self._nodes()
     parent = np.concatenate([np.roll(nodes[:1], 1, axis=1), nodes[:-1]])

@@ -1,7 +1,7 @@
 """Drafts from a store on the host: what followed the last tokens, here and in other requests."""
 
 import dataclasses
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from mtjax.draft.trie_branches import Branches
 from mtjax.types import Draft, DraftLaw, TokenTree
 
 
+@runtime_checkable
 class Store(Protocol):
   """What retrieves drafts; see `mtjax.draft.model_free.trie_store.TrieStore`."""
 

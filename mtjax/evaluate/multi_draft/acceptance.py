@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from mtjax.sampling.categorical import best_token
+from mtjax.sampling.logits import Seed
 from mtjax.types import DraftLaw
 from mtjax.verify.probs import normalise
 from mtjax.verify.rules.kseq import division
@@ -44,7 +45,7 @@ def acceptance(
   drafts: Sequence[int],
   *,
   samples: int = 16,
-  key: PRNGKeyArray | int = 0,
+  key: Seed = 0,
 ) -> Acceptance:
   """Returns the acceptance of every rule of `RULES` for each number of drafts, in float64.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example
@@ -19,6 +19,7 @@ class Answer:
   text: str  # all of it, as far as the model saw it
 
 
+@runtime_checkable
 class Task(Protocol):
   """One per set."""
 

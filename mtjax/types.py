@@ -71,7 +71,7 @@ class Output(NamedTuple):
   kv: tuple[LayerKV, ...]  # fresh keys and values of the frontier, not committed yet
 
 
-class DraftLaw(enum.Enum):
+class DraftScheme(enum.Enum):
   """How the children of a node were drawn; siblings are in draw order (`TokenTree.order`)."""
 
   DELTA = "delta"  # chosen without the target's randomness, by whatever rule; siblings distinct
@@ -107,7 +107,7 @@ class Draft:
   """A tree and how it was drawn: what a verifier needs to be exact."""
 
   tree: TokenTree
-  law: DraftLaw = struct.field(pytree_node=False)
+  law: DraftScheme = struct.field(pytree_node=False)
   # The law that each node's first child was drawn from, as probabilities; None for DELTA.
   q: Float[Array, "*B N V"] | None = None
   # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass

@@ -7,7 +7,7 @@ import pytest
 
 from docs.make.methods import BEGIN, PAGE, README, ROOT, TABLES, with_tables
 from mtjax.anysubset.filling.names import METHODS as FILLING
-from mtjax.anysubset.filling.names import method_named
+from mtjax.anysubset.filling.names import get_fill_method
 from mtjax.registry import methods
 from mtjax.registry.methods import METHODS
 from mtjax.verify import VERIFIERS
@@ -52,7 +52,7 @@ def test_the_page_names_every_verifier_with_its_exactness():
 
 @pytest.mark.parametrize("name", FILLING)
 def test_the_pages_name_every_way_of_filling_with_its_exactness(name):
-  way = method_named(name, 2)
+  way = get_fill_method(name, 2)
   own = [line for line in rows(PAGE, "fill methods") if line.startswith(f"| `{name}` |")]
   assert len(own) == 1 and f"`{type(way).__name__}`" in own[0]
   assert own[0].endswith(f"| {way.exactness.value} |"), own

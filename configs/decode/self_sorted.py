@@ -12,6 +12,6 @@ from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  # Fields of mtjax.draft.SelfSorted: exits, thresholds, length. exits=() are those that the target
+  # Fields of mtjax.draft.SelfS2D: exits, thresholds, length. exits=() are those that the target
   # was trained with: the bundled one has none. thresholds=() are 0.5 at every exit.
   return decode_config("self_sorted")

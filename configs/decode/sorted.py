@@ -12,7 +12,7 @@ from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  # Fields of mtjax.draft.Sorted: after how many layers a token may leave (exits), how sure the
+  # Fields of mtjax.draft.S2D: after how many layers a token may leave (exits), how sure the
   # draft must be to leave there (thresholds), and length. exits=() are those that the draft was
   # trained with, thresholds=() are 0.5, and 0 at the last exit.
   return decode_config("sorted")

@@ -4,10 +4,10 @@ import inspect
 from pathlib import Path
 
 from mtjax.anysubset.filling.names import METHODS as FILLING
-from mtjax.anysubset.filling.names import method_named
+from mtjax.anysubset.filling.names import get_fill_method
 from mtjax.cli import flags as launch
 from mtjax.registry import methods
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS, Verifier
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,11 +17,11 @@ BEGIN = "<!-- {name}: made by `python -m docs.make.methods`; a test compares -->
 END = "<!-- end of {name} -->"
 
 _CHOSEN = {
-  DraftLaw.DELTA: "by a rule",
-  DraftLaw.WITH_REPLACEMENT: "with replacement",
-  DraftLaw.WITHOUT_REPLACEMENT: "without replacement",
-  DraftLaw.GREEDY_PLUS_ONE: "greedily and one",
-  DraftLaw.PAIR: "as a pair",
+  DraftScheme.DELTA: "by a rule",
+  DraftScheme.WITH_REPLACEMENT: "with replacement",
+  DraftScheme.WITHOUT_REPLACEMENT: "without replacement",
+  DraftScheme.GREEDY_PLUS_ONE: "greedily and one",
+  DraftScheme.PAIR: "as a pair",
 }
 
 
@@ -38,9 +38,9 @@ def fill_methods_table() -> str:
   """Returns the table of fill methods in Markdown; the words are those of their docstrings."""
   rows = []
   for name in FILLING:
-    method = type(method_named(name, 2))
+    method = type(get_fill_method(name, 2))
     summary = (inspect.getdoc(method) or "").split("\n\n")[0].replace("\n", " ")
-    exactness = method_named(name, 2).exactness.value
+    exactness = get_fill_method(name, 2).exactness.value
     rows.append((f"`{name}`", f"`{method.__name__}`", methods.linked(summary), exactness))
   return methods.markdown(("name", "class", "how it fills", "exactness"), rows)
 
@@ -72,9 +72,10 @@ def run() -> None:
 
 def _drafts(verifier: Verifier) -> str:
   shape = "chains" if verifier.chains_only else "trees"
-  if verifier.laws == frozenset(DraftLaw):
+  if verifier.laws == frozenset(DraftScheme):
     return f"{shape}, chosen in any way"
-  return f"{shape}, chosen {' or '.join(_CHOSEN[law] for law in DraftLaw if law in verifier.laws)}"
+  chosen = (_CHOSEN[scheme] for scheme in DraftScheme if scheme in verifier.laws)
+  return f"{shape}, chosen {' or '.join(chosen)}"
 
 
 if __name__ == "__main__":

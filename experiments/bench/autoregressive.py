@@ -17,7 +17,7 @@ from rich.table import Table
 
 from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
-from mtjax.bench.workers import WorkerRow, compare, named
+from mtjax.bench.workers import WorkerRow, compare, get_system
 from mtjax.cli import flags as launch
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
@@ -65,7 +65,7 @@ def show(console, rows: list[WorkerRow], *, batch: int, threads: int, weights: i
 
 def run() -> None:
   launch.check_output(_OUTPUT)
-  named(_SYSTEMS.value, SYSTEMS)
+  get_system(_SYSTEMS.value, SYSTEMS)
   console = Console()
   text = load_pretrained(_MODEL.value)
   weights = count_parameters(text.params)

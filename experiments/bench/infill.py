@@ -74,7 +74,7 @@ def run() -> None:
   if unknown:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
   from mtjax.bench.infill import measure
-  from mtjax.bench.pad_mlp import widen
+  from mtjax.bench.pad_mlp import pad_mlp
   from mtjax.evaluate.sets.infill import code_spans, scattered
   from mtjax.evaluate.tasks.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
@@ -85,7 +85,7 @@ def run() -> None:
   text = load_pretrained(_MODEL.value)
   model, params = text.model, text.params
   if _MLP_DIM.value is not None:
-    model, params = widen(model, params, _MLP_DIM.value)
+    model, params = pad_mlp(model, params, _MLP_DIM.value)
   stored = {k: params if k == "plain" else weights_for_decoding(params, k) for k in kinds}
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {

@@ -39,7 +39,7 @@ def xla(x, weights):
 
 def native(x, weights):
   kernel, scale, n = weights
-  return matmul.panel_matmul(x, kernel, scale, n=n.shape[0], implementation="native")
+  return matmul.packed_matmul(x, kernel, scale, n=n.shape[0], implementation="native")
 
 
 @jax.jit(static_argnums=0)

@@ -19,7 +19,7 @@ from rich.table import Table
 from mtjax.bench.shared_draft import Counted, candidates, figures, measure
 from mtjax.cli import flags as launch
 from mtjax.decode.method import Autoregressive
-from mtjax.draft import Sorted
+from mtjax.draft import S2D
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.drafters import check_vocabulary
@@ -71,7 +71,7 @@ def run() -> None:
   if len(separate) != len(targets):
     raise ValueError(f"{len(separate)} separate drafts for {len(targets)} targets")
   exits, sure = tuple(map(int, _EXITS.value)), tuple(map(float, _THRESHOLDS.value))
-  adaptive = Sorted(shared.model, exits, sure, _LENGTH.value)
+  adaptive = S2D(shared.model, exits, sure, _LENGTH.value)
   # The ends of long prompts: every length that is another bucket compiles anew.
   prompts = [shared.tokenizer.encode(prompt)[-_KEPT:] for prompt in read_prompts()]
   given = dict(max_tokens=_TOKENS.value, sampling=Sampling(temperature=_TEMPERATURE.value))

@@ -21,7 +21,7 @@ from mtjax.bench.speculative import PromptSet, compare_sets
 from mtjax.bench.systems import TRANSFORMERS, System
 from mtjax.bench.systems.exported import export
 from mtjax.bench.targets import PLAIN
-from mtjax.bench.workers import named
+from mtjax.bench.workers import get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
 from mtjax.evaluate.sets import prompts as prompt_sets
@@ -50,7 +50,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt
 def system(name: str) -> System:
   prefix, _, method = name.partition(":")
   if prefix != "mtjax" or not method:
-    return named([name], {**dict.fromkeys(EVERY), **TRANSFORMERS})[name]
+    return get_system([name], {**dict.fromkeys(EVERY), **TRANSFORMERS})[name]
   return System("mtjax_method", dict(config=config_of(method)))
 
 

@@ -80,14 +80,14 @@ ORDERS = {
 }
 
 
-def order_named(name: str, canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
+def get_order(name: str, canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
   """Ranks of one of ORDERS. Raises ValueError for another name."""
   if name not in ORDERS:
     raise ValueError(f"order {name!r} is not one of {', '.join(ORDERS)}")
   return ORDERS[name].ranks(canvas, key)
 
 
-def asked_in_order(
+def targets_in_order(
   canvas: Canvas, rank: Int[Array | np.ndarray, "B L"]
 ) -> tuple[Int[np.ndarray, "B A"], Int[np.ndarray, " B"]]:
   """Canvas indices of the asked entries, first to last (-1 past a row's last), and their number.

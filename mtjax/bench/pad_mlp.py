@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from mtjax.models import Model, Params
 
 
-def widen(model: Model, params: Params, mlp_dim: int) -> tuple[Model, Params]:
+def pad_mlp(model: Model, params: Params, mlp_dim: int) -> tuple[Model, Params]:
   """A model of MLPs `mlp_dim` wide whose new units are all zeros, so that every logit is the same.
 
   For timing only: how often drafts are accepted is a trained model's, what a pass costs is a larger

@@ -257,7 +257,7 @@ def _drafter(drafter, method_params, draft, start: _Start) -> _Loop:
 
 
 def _needs_q(method: Speculative, request: Request) -> bool:
-  return request.rules.temperature is not None and verify.named(method.verifier).needs_q
+  return request.rules.temperature is not None and verify.get_verifier(method.verifier).needs_q
 
 
 def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, float]:

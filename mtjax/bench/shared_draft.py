@@ -7,7 +7,7 @@ from typing import Any
 
 from mtjax.decode.method import Method
 from mtjax.decode.speculative import Speculative, SpeculativeState
-from mtjax.draft import Drafter, ModelChain, Sorted
+from mtjax.draft import S2D, Drafter, ModelChain
 from mtjax.models import Params, prefix_params
 from mtjax.text import TextModel
 
@@ -31,7 +31,7 @@ class Candidate:
   exits: tuple[int, ...] = ()
 
 
-def candidates(adaptive: Sorted, params: Params, separate: Sequence[TextModel], own: int):
+def candidates(adaptive: S2D, params: Params, separate: Sequence[TextModel], own: int):
   """{name: Candidate} of the three that 2407.01955 compares; separate[own] is this target's."""
   found = {"sorted, adaptive": Candidate(adaptive, params, [params], adaptive.exits)}
   for layers in adaptive.exits:

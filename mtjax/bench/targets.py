@@ -10,7 +10,7 @@ ASSISTED, LOOKUP = "transformers assisted", "transformers prompt lookup"
 
 
 @dataclasses.dataclass(frozen=True)
-class Floor:
+class SpeedTarget:
   """One demand and the figure that meets it or not."""
 
   demand: str
@@ -36,7 +36,7 @@ def _ours(systems: Sequence[str], methods: Sequence[str]) -> list[str]:
   return [name for name, part in parts.items() if part[0] == "mtjax" and part[1] in methods]
 
 
-def floors(results: Results) -> list[Floor]:
+def speed_targets(results: Results) -> list[SpeedTarget]:
   """Every floor for one temperature, by the best system of the kind it speaks of.
 
   The automatic choice is judged by its worst system and set. A ratio to a peer is to its fastest
@@ -68,9 +68,9 @@ def floors(results: Results) -> list[Floor]:
   def floor(demand, least, of, figure, choose=max):
     found = {system: value for system in of if (value := figure(system)) is not None}
     if not found:
-      return Floor(demand, least, None)
+      return SpeedTarget(demand, least, None)
     system = choose(found, key=found.__getitem__)
-    return Floor(demand, least, found[system], system)
+    return SpeedTarget(demand, least, found[system], system)
 
   return [
     floor("lookup or trie / plain, toolcall", 1.8, lookups, on("toolcall")),

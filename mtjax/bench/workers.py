@@ -151,7 +151,7 @@ def compare(
   """
   if len({len(prompt) for prompt in prompts}) != 1:
     raise ValueError("the prompts of a batch must have one length")
-  chosen = named(systems, SYSTEMS)
+  chosen = get_system(systems, SYSTEMS)
   with open_workers(folder, chosen, threads, progress) as (workers, failed):
     job = Job(tokens)
     answers = interleave(
@@ -170,7 +170,7 @@ def compare(
   return rows, failed
 
 
-def named(names: Sequence[str], systems: Mapping[str, System]) -> dict[str, System]:
+def get_system(names: Sequence[str], systems: Mapping[str, System]) -> dict[str, System]:
   """The systems of these names. Raises ValueError, with the names there are, for others."""
   unknown = [name for name in names if name not in systems]
   if unknown:

@@ -63,10 +63,10 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
-  from mtjax.anysubset.filling.names import method_named
+  from mtjax.anysubset.filling.names import get_fill_method
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.evaluate.tasks import run as run_lib
-  from mtjax.evaluate.tasks.registry import check_data, named_task, training_texts
+  from mtjax.evaluate.tasks.registry import check_data, get_task, training_texts
   from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
@@ -86,9 +86,9 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   if _METHOD.value == "sequential":
     launch.check_unused("with --method=sequential", _WINDOW)
   check_data(name, path)
-  task = named_task(name, judge=_JUDGE.value)
+  task = get_task(name, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
-  method = method_named(_METHOD.value, _WINDOW.value)
+  method = get_fill_method(_METHOD.value, _WINDOW.value)
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, name)
@@ -132,9 +132,9 @@ def row_length(model, length: int | None) -> int:
 
   ValueError for a --length that the model has no positions for.
   """
-  from mtjax.evaluate.tasks.run import room
+  from mtjax.evaluate.tasks.run import free_positions
 
-  most = room(model)
+  most = free_positions(model)
   if length is not None and length > most:
     raise ValueError(f"--length={length} is too much: the model has room for {most} tokens")
   return length or min(_LENGTH, most)

@@ -59,7 +59,7 @@ def run() -> None:
     launch.check_unused("with --method=sequential", _WINDOW)
   launch.check_output(_OUTPUT, _PICTURE)
   launch.check_picture(_PICTURE)
-  from mtjax.anysubset.filling.names import method_named
+  from mtjax.anysubset.filling.names import get_fill_method
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
@@ -67,7 +67,7 @@ def run() -> None:
   from mtjax.sampling.logits import Sampling
   from mtjax.text import TextModel
 
-  method = method_named(_METHOD.value, _WINDOW.value)
+  method = get_fill_method(_METHOD.value, _WINDOW.value)
   loaded = load_pretrained(_MODEL.value)
   params = weights_for_decoding(loaded.params, "stored")
   model = TextModel(loaded.model, params, loaded.tokenizer)

@@ -14,7 +14,7 @@ from mtjax.decode.speculative import Decision, Speculative
 from mtjax.draft import Context, Drafter, host
 from mtjax.draft.model.tree_state import warm_rows
 from mtjax.trees import Topology, chain
-from mtjax.types import Draft, DraftLaw, Exactness
+from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
 from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, optimum, path_bounds
 
@@ -60,7 +60,7 @@ class Audit:
     for d in sorted({depth for depth, *_ in self.nodes}):
       found = np.array([node[1:] for node in self.nodes if node[0] == d], float)
       nodes.append(_row(d + 1, found[:, 1], found[:, 0], "optimum"))
-    grown = self.sampled.law is not DraftLaw.DELTA and self.sampled.shape is None
+    grown = self.sampled.law is not DraftScheme.DELTA and self.sampled.shape is None
     return dict(paths=paths, nodes=nodes, grown=grown)
 
   def _best_bounds(self) -> Float[np.ndarray, "rounds H"]:
@@ -147,7 +147,7 @@ def _tell(handle, draft: Draft, decision: Decision, active, sampled) -> None:
   p = jnp.exp(law[row, above, tree.token])
   of_tree = (p, tree.token, tree.parent, tree.valid)
   count = jnp.where(active, decision.verdict.count, 0)
-  is_sampled = draft.law is not DraftLaw.DELTA and draft.q is not None
+  is_sampled = draft.law is not DraftScheme.DELTA and draft.q is not None
   rows_of_v = (jnp.exp(law[row, path]), draft.q) if is_sampled else ()
 
   def on_host(audit: Audit, count, path, sampled, p, token, parent, valid, *rows_of_v):

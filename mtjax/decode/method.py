@@ -10,8 +10,8 @@ from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
-from mtjax.sampling.categorical import best_token
-from mtjax.sampling.logits import adjusted, draw, process
+from mtjax.sampling.categorical import argmax
+from mtjax.sampling.logits import adjusted, process, sample
 
 
 @runtime_checkable
@@ -74,8 +74,8 @@ class Autoregressive:
 
 def emit_next(state, request, logits):
   if request.rules.temperature is None:
-    token = best_token(adjusted(logits, request.rules, state.history)[:, 0])
+    token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
   else:
     law = process(logits, request.rules, state.history)[:, 0]
-    token = draw(law, request.key, state.count)
+    token = sample(law, request.key, state.count)
   return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]

@@ -65,7 +65,7 @@ class Speculative:
   verifier: str = "sample_match"
 
   def __post_init__(self):
-    verify.check_law(self.verifier, self.drafter.law, self.drafter.breadth)
+    verify.check_scheme(self.verifier, self.drafter.law, self.drafter.breadth)
 
   def check(self, model: Model) -> None:
     height, positions = self.drafter.height, model.config.max_position

@@ -5,7 +5,7 @@ from mtjax.draft.model.chain import ModelChain
 from mtjax.draft.model.cross_vocabulary import CrossVocabulary
 from mtjax.draft.model.fixed_tree import ModelTree
 from mtjax.draft.model.grown_tree import GrownTree
-from mtjax.draft.model.s2d import SelfSorted, Sorted
+from mtjax.draft.model.s2d import S2D, SelfS2D
 from mtjax.draft.model.vocabulary import InVocabulary, in_vocabulary
 from mtjax.draft.model_free.jacobi import Jacobi
 from mtjax.draft.model_free.lookup import PromptLookup
@@ -38,8 +38,8 @@ __all__ = [
   "PromptLookup",
   "Recycling",
   "Round",
-  "SelfSorted",
-  "Sorted",
+  "SelfS2D",
+  "S2D",
   "SuffixSettings",
   "SuffixStore",
   "Trie",

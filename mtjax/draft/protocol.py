@@ -12,7 +12,7 @@ from mtjax.cache import KVCache
 from mtjax.models import Model, check_causal
 from mtjax.rounds.state import Request
 from mtjax.trees import Topology
-from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
+from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 
 # Folded into a row's key: drafts must not share randomness with their verification, which uses the
 # key with the row's step, a small number.
@@ -60,7 +60,7 @@ class Drafter(Protocol):
     ...
 
   @property
-  def law(self) -> DraftLaw:
+  def law(self) -> DraftScheme:
     """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 

@@ -2,12 +2,12 @@
 
 What somebody who writes a verifier calls:
 
-  p, q = random_laws(rng, 20, vocab=3, length=4), random_laws(rng, 20, vocab=3, length=4)
-  law = DraftLaw.WITHOUT_REPLACEMENT
+  p, q = random_probs(rng, 20, vocab=3, length=4), random_probs(rng, 20, vocab=3, length=4)
+  law = DraftScheme.WITHOUT_REPLACEMENT
   found = emitted(my_verifier, k_ary((2, 2)), law, p, q)
-  assert total_variation(found.law, target_law(p, 3)).max() < 1e-12
+  assert total_variation(found.law, target_probs(p, 3)).max() < 1e-12
   texts = sampled_texts(my_verifier, k_ary((2, 2)), law, p, q, rows=10**5, length=2, key=key)
-  assert p_value(texts[::20], target_law(p, 2)[0]) > 1e-6
+  assert p_value(texts[::20], target_probs(p, 2)[0]) > 1e-6
 
 Laws are tables [pairs, contexts, V], one target (or draft) a pair. Context 0 is the empty one, and
 context c followed by token x is c V + 1 + x; so contexts of d tokens start at `first(V, d)`.
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float, Int, PRNGKeyArray
 
 from mtjax.trees import Topology
-from mtjax.types import Draft, DraftLaw, TokenTree, Verdict
+from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 from mtjax.verify import Procedure, Verifier, check, verify
 
 Laws = Float[np.ndarray, "pairs contexts V"]
@@ -50,7 +50,7 @@ def first(vocab: int, length: int) -> int:
   return sum(vocab**d for d in range(length))
 
 
-def random_laws(
+def random_probs(
   rng: np.random.Generator, pairs: int, vocab: int, length: int, concentration: float = 0.7
 ) -> Laws:
   """A law of its own for every context of fewer than `length` tokens."""
@@ -61,7 +61,7 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   return 0.5 * np.abs(a - b).sum(axis=-1)
 
 
-def target_law(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
+def target_probs(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
   """Of the first `length` tokens of plain decoding."""
   start = np.zeros((p.shape[0], first(p.shape[2], length + 1)))
   start[:, 0] = 1
@@ -71,7 +71,7 @@ def target_law(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
 def emitted(
   verifier: Verifier,
   topology: Topology,
-  law: DraftLaw,
+  law: DraftScheme,
   p: Laws,
   q: Laws,
   *,
@@ -124,7 +124,7 @@ def emitted_by(
   return Emitted(_continue(mass, p, height + 1), tokens, accepted)
 
 
-def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:
+def enumerate_drafts(topology: Topology, law: DraftScheme, q: Laws) -> Drafts:
   """Every draft of the law with its probability; those of probability 0 are left out."""
   pairs, _, vocab = q.shape
   drafts = Drafts(
@@ -144,7 +144,7 @@ def enumerate_drafts(topology: Topology, law: DraftLaw, q: Laws) -> Drafts:
 def sampled_texts(
   decide: str | Verifier | Callable[..., Verdict],
   topology: Topology,
-  law: DraftLaw,
+  law: DraftScheme,
   p: Laws,
   q: Laws,
   *,
@@ -206,7 +206,7 @@ def _draft_law(topology, law, drafts, q, node):
   siblings = [n for n, above in enumerate(topology.parent) if above == parent]
   row = q[drafts.pair, drafts.context[:, parent]]
   earlier = drafts.token[:, [n for n in siblings if n < node]]
-  if law is DraftLaw.WITH_REPLACEMENT:
+  if law is DraftScheme.WITH_REPLACEMENT:
     return row
   left = row.copy()
   np.put_along_axis(left, earlier, -1, axis=1)
@@ -216,9 +216,9 @@ def _draft_law(topology, law, drafts, q, node):
   total = left.sum(axis=1, keepdims=True)
   # When q has run out, filling: a token that q cannot draw.
   drawn = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
-  if law is DraftLaw.DELTA or (law is DraftLaw.GREEDY_PLUS_ONE and node != siblings[-1]):
+  if law is DraftScheme.DELTA or (law is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]):
     return top
-  if law is DraftLaw.PAIR and node != siblings[0]:
+  if law is DraftScheme.PAIR and node != siblings[0]:
     hub = row.argmax(axis=1)
     return np.where((earlier[:, 0] == hub)[:, None], drawn, eye[hub])
   return drawn

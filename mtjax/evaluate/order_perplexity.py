@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from mtjax.anysubset import Canvas, lattice, log_likelihood, sink_token
-from mtjax.anysubset.orders import ORDERS, order_named
+from mtjax.anysubset.orders import ORDERS, get_order
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import seed_key
 
@@ -86,7 +86,7 @@ def _sum(model, params, canvas, name, key, batch) -> float:
     canvas = canvas.replace(given=first, asked=(canvas.given & ~first) | canvas.asked)
     rank = np.asarray(lattice(canvas))
   else:
-    rank = np.asarray(order_named(name, canvas, key))
+    rank = np.asarray(get_order(name, canvas, key))
   total, rows = 0.0, len(scored)
   batch = min(batch, rows)
   for first in range(0, rows, batch):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
 
-from mtjax.native.matmul import panel_matmul
+from mtjax.native.matmul import packed_matmul
 
 
 class Linear(nn.Module):
@@ -31,7 +31,7 @@ class Linear(nn.Module):
       scale = None
       if self.has_variable("params", "scale"):
         scale = self.get_variable("params", "scale")
-      y = panel_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(out)
+      y = packed_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(out)
     elif self.has_variable("params", "int8"):
       kernel = self.get_variable("params", "int8").astype(self.dtype)
       y = jnp.matmul(x, kernel, preferred_element_type=out)

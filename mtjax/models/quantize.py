@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from mtjax.models.model import Params
-from mtjax.native.packed_weights import pack_panels, quantize_int8
+from mtjax.native.packed_weights import pack_weights, quantize_int8
 
 
 def to_int8(params: Params) -> Params:
@@ -68,9 +68,9 @@ def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
 
   def linear(node):
     if "int8" in node:
-      rest = _replace(node, "int8", panels=pack_panels(node["int8"]))
+      rest = _replace(node, "int8", panels=pack_weights(node["int8"]))
       return rest
-    return _replace(node, "kernel", panels=pack_panels(narrow(node["kernel"])))
+    return _replace(node, "kernel", panels=pack_weights(narrow(node["kernel"])))
 
   def embedding(node):
     return node if "int8" in node else dict(table=narrow(node["table"]))
@@ -79,9 +79,9 @@ def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
   if "head" not in params:
     table = packed["embedding"]
     if "int8" in table:
-      head = dict(panels=pack_panels(table["int8"].T), scale=table["scale"])
+      head = dict(panels=pack_weights(table["int8"].T), scale=table["scale"])
     else:
-      head = dict(panels=pack_panels(table["table"].T))
+      head = dict(panels=pack_weights(table["table"].T))
     packed = dict(packed, head=head)
   return packed
 

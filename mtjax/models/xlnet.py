@@ -89,7 +89,7 @@ def position_of(place, segment):
   return jnp.asarray(place, jnp.int32) + jnp.asarray(segment, jnp.int32) * _PLACES
 
 
-def waves(
+def sinusoids(
   position: Int[Array, "B T"], dim: int
 ) -> tuple[Float[Array, "B T W"], Float[Array, "B T W"]]:
   """Sine and cosine of position * 10000^(-2k / dim), k < W = dim / 2, in float32."""
@@ -137,11 +137,11 @@ class RelativeAttention(nn.Module):
     weight = relative.reshape(c.dim, c.heads, c.head_dim)
     turned = jnp.einsum("bhtd,whd->bhtw", q + position_bias[:, None], weight)
     of_sine, of_cosine = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
-    sine, cosine = (y[:, None] for y in waves(position % _PLACES, c.dim))
+    sine, cosine = (y[:, None] for y in sinusoids(position % _PLACES, c.dim))
     turned = jnp.concatenate(
       [of_cosine * sine - of_sine * cosine, of_sine * sine + of_cosine * cosine], axis=-1
     )
-    of_key = jnp.concatenate(waves(at % _PLACES, c.dim), axis=-1)
+    of_key = jnp.concatenate(sinusoids(at % _PLACES, c.dim), axis=-1)
     scores += jnp.einsum("bhtw,bsw->bhts", turned, of_key)
     apart = (position[:, :, None] // _PLACES != at[:, None] // _PLACES)[:, None]
     to_other = jnp.einsum("bhtd,hd->bht", q + segment_bias[:, None], other - same)

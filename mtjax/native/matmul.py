@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from mtjax.native import build
-from mtjax.native.packed_weights import check_panels, pack_panels, quantize_int8, unpack_panels
+from mtjax.native.packed_weights import check_packed, pack_weights, quantize_int8, unpack_weights
 
-__all__ = ["pack_panels", "panel_matmul", "quantize_int8", "support", "unpack_panels"]
+__all__ = ["pack_weights", "packed_matmul", "quantize_int8", "support", "unpack_weights"]
 
 IMPLEMENTATIONS = ("native", "xla")
 
@@ -23,7 +23,7 @@ def support() -> str | None:
   return build.unavailable()
 
 
-def panel_matmul(
+def packed_matmul(
   x: Float[Array, "*M K"],
   panels: Num[Array, "P K W"],
   scale: Float[Array, " N"] | None = None,
@@ -31,7 +31,7 @@ def panel_matmul(
   n: int,
   implementation: str | None = None,
 ) -> Float[Array, "*M N"]:
-  """x @ unpack_panels(panels, n) (* scale), all in float32.
+  """x @ unpack_weights(panels, n) (* scale), all in float32.
 
   bfloat16 and int8 weights take part as the float32 numbers they are; `scale` [n] belongs to int8
   panels and to no others. Both implementations have the rounding error of a float32 dot product
@@ -54,7 +54,7 @@ def panel_matmul(
 
 
 def _check(x, panels, scale, n, implementation) -> None:
-  check_panels(panels, n)
+  check_packed(panels, n)
   if implementation is not None and implementation not in IMPLEMENTATIONS:
     raise ValueError(f"implementation is {implementation!r}, must be None or {IMPLEMENTATIONS}")
   if x.dtype != jnp.float32:
@@ -76,7 +76,7 @@ def _product(implementation, n, x_MxK, panels, scale):
 @_product.defjvp
 def _no_gradient(implementation, n, primals, tangents):
   raise NotImplementedError(
-    "panel_matmul has no gradient: panels are for decoding; differentiate the model with its "
+    "packed_matmul has no gradient: panels are for decoding; differentiate the model with its "
     "unpacked kernels"
   )
 
@@ -108,6 +108,6 @@ def _native(n, x_MxK, panels, scale):
 
 
 def _xla(n, x_MxK, panels, scale):
-  kernel = unpack_panels(panels, n).astype(jnp.float32)
+  kernel = unpack_weights(panels, n).astype(jnp.float32)
   y = jnp.dot(x_MxK, kernel, precision=jax.lax.Precision.HIGHEST)
   return y if scale.size == 0 else y * scale

@@ -10,12 +10,12 @@ WIDTH = 64
 _WORD = {4: 1, 2: 2, 1: 4}
 
 
-def pack_panels(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W"]:
+def pack_weights(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W"]:
   """[K, N] to panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
 
   Output n is in panel n // 64; missing outputs of the last panel are 0. In a panel of bfloat16
   (int8), each 2 (4) consecutive k are interleaved output by output, so that they fill a 32-bit
-  word; the K % 2 (K % 4) last k are plain rows. `unpack_panels` is the inverse.
+  word; the K % 2 (K % 4) last k are plain rows. `unpack_weights` is the inverse.
   """
   if kernel_KxN.ndim != 2:
     raise ValueError(f"a kernel is [K, N], got shape {kernel_KxN.shape}")
@@ -29,9 +29,9 @@ def pack_panels(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W
   return jnp.concatenate([words.reshape(P, whole, WIDTH), panels[:, whole:]], axis=1)
 
 
-def unpack_panels(panels: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
-  """The kernel [K, n] that `pack_panels` was given."""
-  check_panels(panels, n)
+def unpack_weights(panels: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
+  """The kernel [K, n] that `pack_weights` was given."""
+  check_packed(panels, n)
   word = _word(panels.dtype)
   P, K, _ = panels.shape
   whole = K - K % word
@@ -40,11 +40,11 @@ def unpack_panels(panels: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
   return plain.swapaxes(0, 1).reshape(K, P * WIDTH)[:, :n]
 
 
-def check_panels(panels: Num[Array, "P K W"], n: int) -> None:
+def check_packed(panels: Num[Array, "P K W"], n: int) -> None:
   """ValueError unless these are panels of n outputs."""
   _word(panels.dtype)
   if panels.ndim != 3 or panels.shape[2] != WIDTH:
-    raise ValueError(f"panels are [P, K, {WIDTH}] (see pack_panels), got shape {panels.shape}")
+    raise ValueError(f"panels are [P, K, {WIDTH}] (see pack_weights), got shape {panels.shape}")
   if -(-n // WIDTH) != panels.shape[0]:
     raise ValueError(f"{panels.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
 

@@ -31,11 +31,11 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   if name == "ar":
     return Autoregressive(), None
   from mtjax.decode.speculative import Speculative
-  from mtjax.verify import named
+  from mtjax.verify import get_verifier
 
   if "verifier" not in config:
     raise ValueError(f"method {name!r} needs 'verifier'; begin with --config={name}")
-  named(config["verifier"])
+  get_verifier(config["verifier"])
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])
   return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mtjax.draft import (
+  S2D,
   BestFirst,
   CrossVocabulary,
   GrownTree,
@@ -18,8 +19,7 @@ from mtjax.draft import (
   ModelTree,
   PromptLookup,
   Recycling,
-  SelfSorted,
-  Sorted,
+  SelfS2D,
   SuffixSettings,
   SuffixStore,
   TrieSettings,
@@ -200,7 +200,7 @@ METHODS = {
     file="mtjax/draft/model/s2d.py",
     config="configs/decode/sorted.py",
     test="tests/draft/test_sorted.py",
-    drafter=with_draft_model(Sorted),
+    drafter=with_draft_model(S2D),
     verifier="block",
     draft_model="sorted",
   ),
@@ -213,7 +213,7 @@ METHODS = {
     file="mtjax/draft/model/s2d.py",
     config="configs/decode/self_sorted.py",
     test="tests/draft/test_sorted.py",
-    drafter=with_target(SelfSorted),
+    drafter=with_target(SelfS2D),
     verifier="block",
     # The bundled target was not trained with exits.
     settings=dict(exits=(3, 5)),

@@ -8,7 +8,7 @@ from rich.table import Table
 
 from mtjax.bench.profile import Profile
 from mtjax.bench.speculative import Results, SystemResult
-from mtjax.bench.targets import Floor, floors
+from mtjax.bench.targets import SpeedTarget, speed_targets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cell
     for reference in references
     if reference in one.systems
   ]
-  return tables + [floors_table(floors(one)) for one in every if not one.temperature]
+  return tables + [targets_table(speed_targets(one)) for one in every if not one.temperature]
 
 
 def speed_table(results: Results, reference: str) -> Cells:
@@ -86,7 +86,7 @@ def _same_text(results: Results, system: str, reference: str) -> str:
   return f"{int(statistics.mean(shares) * 1000) / 10:.1f}%" if shares else "-"
 
 
-def floors_table(found: Sequence[Floor]) -> Cells:
+def targets_table(found: Sequence[SpeedTarget]) -> Cells:
   rows = [
     (f.demand, f"{f.least:g}x", "-" if f.found is None else f"{f.found:.2f}x", f.of, f.verdict)
     for f in found

@@ -1,16 +1,16 @@
 """Sampling: from logits to the distribution a token is sampled from, and the sampling itself."""
 
-from mtjax.sampling.categorical import best_token, best_tokens, draw_token
-from mtjax.sampling.logits import History, Rules, Sampling, draw, process, row_keys
+from mtjax.sampling.categorical import argmax, sample_categorical, top_k
+from mtjax.sampling.logits import History, Rules, Sampling, process, row_keys, sample
 
 __all__ = [
   "History",
   "Rules",
   "Sampling",
-  "best_token",
-  "best_tokens",
-  "draw",
-  "draw_token",
+  "argmax",
+  "top_k",
+  "sample",
+  "sample_categorical",
   "process",
   "row_keys",
 ]

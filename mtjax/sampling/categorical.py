@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 _WHOLE = 256  # a vocabulary up to this is one block
 
 
-def best_token(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
+def argmax(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
   """argmax over the vocabulary, int32: the lowest id of equals. Any token if one is NaN."""
   blocks = _blocks(logits)
   if blocks is None:
@@ -21,7 +21,7 @@ def best_token(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
   return _of_one_block(blocks, block)
 
 
-def best_tokens(
+def top_k(
   logits: Float[Array, "*N V"], most: int
 ) -> tuple[Float[Array, "*N C"], Int[Array, "*N C"]]:
   """The `most` best logits, best first, and their tokens (int32), the lowest id of equals first.
@@ -38,7 +38,7 @@ def best_tokens(
   return _best_inside(_inside(blocks, block), block, most)
 
 
-def draw_token(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*N"]:
+def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*N"]:
   """A token from softmax(logits) by Gumbel-max, int32; of N rows, each by itself. -inf: never.
 
   The largest of a block's perturbed logits is a Gumbel around the block's log-sum-exp, and which
@@ -54,7 +54,9 @@ def draw_token(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*
   return _of_one_block(blocks, block, of_token[..., 0, :])
 
 
-def draw_tokens(logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int) -> Int[Array, "*N C"]:
+def sample_categorical_each(
+  logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int
+) -> Int[Array, "*N C"]:
   """`most` different tokens, as if drawn from softmax(logits) one after the other, int32.
 
   Gumbel top-k, top down: the blocks of the best tokens are those of the best block maxima, and

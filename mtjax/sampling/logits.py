@@ -10,7 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from mtjax.arguments import Whole, Wholes, integer
-from mtjax.sampling.categorical import best_token, draw_token
+from mtjax.sampling.categorical import argmax, sample_categorical
 
 # One number, or one per row.
 Values = (
@@ -138,7 +138,7 @@ def process(
   its own path. Raises ValueError when penalties are set and it is missing.
   """
   logits = adjusted(logits, rules, history)
-  best = jnp.arange(logits.shape[-1]) == best_token(logits)[..., None]
+  best = jnp.arange(logits.shape[-1]) == argmax(logits)[..., None]
   only_best = jnp.where(best, 0.0, -jnp.inf)
   if rules.temperature is None:
     return only_best
@@ -215,15 +215,15 @@ def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   return key
 
 
-def draw(
-  law_logits: Float[Array, "B V"], keys: Key[Array, " B"], step: Int[Array, " B"]
+def sample(
+  processed_logits: Float[Array, "B V"], keys: Key[Array, " B"], step: Int[Array, " B"]
 ) -> Int[Array, " B"]:
   """One token a row, from the row's own key folded with the row's own step."""
 
   def one(logits, key, step):
-    return draw_token(logits, jax.random.fold_in(key, step))
+    return sample_categorical(logits, jax.random.fold_in(key, step))
 
-  return jax.vmap(one)(law_logits, keys, step)
+  return jax.vmap(one)(processed_logits, keys, step)
 
 
 def _column(value):

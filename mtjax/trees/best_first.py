@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
-from mtjax.sampling.categorical import best_tokens
+from mtjax.sampling.categorical import top_k
 from mtjax.types import TokenTree
 
 
@@ -31,7 +31,7 @@ class Candidates:
   def add(self, depth: int, logp: Float[Array, "B I V"]) -> "Candidates":
     """The next level: of the root (I = 1, depth 0) or of the beam of the level above (I = K)."""
     batch, _, width, _ = self.score.shape
-    best, token = best_tokens(logp, width)
+    best, token = top_k(logp, width)
     if depth > 0:
       above = self.score[:, depth - 1].reshape(batch, -1)
       best += jnp.take_along_axis(above, self.beam[:, depth - 1], axis=1)[:, :, None]

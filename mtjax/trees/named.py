@@ -8,7 +8,7 @@ from mtjax.trees.topology import Topology, k_ary
 PUBLISHED = {"medusa_63": MEDUSA_63, "eagle_25": EAGLE_25}
 
 
-def named(shape: str | Sequence[int]) -> Topology:
+def get_topology(shape: str | Sequence[int]) -> Topology:
   """ "medusa_63", "eagle_25", or children by depth: (4, 2, 1) is `k_ary`. ValueError for others."""
   if not isinstance(shape, str) and len(shape) == 1 and isinstance(shape[0], str):
     shape = shape[0]  # as a command line gives it in place of numbers

@@ -7,20 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from mtjax.sampling.categorical import best_token, best_tokens, draw_token, draw_tokens
-from mtjax.types import DraftLaw
+from mtjax.sampling.categorical import argmax, sample_categorical, sample_categorical_each, top_k
+from mtjax.types import DraftScheme
 
 
 def likeliest(
   logits: Float[Array, "B I V"], most: int
 ) -> tuple[Int[Array, "B I C"], Bool[Array, "B I C"]]:
   """The `most` best tokens, the lowest id of equals first; -inf is no token."""
-  score, token = best_tokens(logits, most)
+  score, token = top_k(logits, most)
   return token, score > -jnp.inf
 
 
 def siblings(
-  law: DraftLaw,
+  law: DraftScheme,
   logits: Float[Array, "B I V"],
   q: Float[Array, "B I V"],
   count: Sequence[int],
@@ -40,18 +40,20 @@ def siblings(
   DELTA is `likeliest`, which needs neither q nor keys: ValueError here.
   """
   most = max(count)
-  if law is DraftLaw.WITH_REPLACEMENT:
+  if law is DraftScheme.WITH_REPLACEMENT:
     shape = (*logits.shape[:2], most, logits.shape[-1])
     copies = jnp.broadcast_to(logits[:, :, None], shape)
-    token = _if_warm(warm, jax.vmap(draw_token)(copies, keys), lambda: best_tokens(logits, most)[1])
+    token = _if_warm(
+      warm, jax.vmap(sample_categorical)(copies, keys), lambda: top_k(logits, most)[1]
+    )
     return _of_positive_law(q, token)
-  if law is DraftLaw.GREEDY_PLUS_ONE:
+  if law is DraftScheme.GREEDY_PLUS_ONE:
     return _greedy_plus_one(logits, q, count, keys, warm)
-  drawn = jax.vmap(lambda logits, key: draw_tokens(logits, key, most))(logits, keys)
-  drawn = _if_warm(warm, drawn, lambda: best_tokens(logits, most)[1])
-  if law is DraftLaw.WITHOUT_REPLACEMENT:
+  drawn = jax.vmap(lambda logits, key: sample_categorical_each(logits, key, most))(logits, keys)
+  drawn = _if_warm(warm, drawn, lambda: top_k(logits, most)[1])
+  if law is DraftScheme.WITHOUT_REPLACEMENT:
     return _of_positive_law(q, drawn)
-  if law is DraftLaw.PAIR:
+  if law is DraftScheme.PAIR:
     return _pair(q, drawn, most)
   raise ValueError(f"siblings are not drawn {law.value}: use likeliest")
 
@@ -68,7 +70,7 @@ def _of_positive_law(q, token):
 
 def _pair(q, drawn, most):
   # The verifier's own choice of the likeliest: logits that differ may be equal in q.
-  hub = best_token(q)
+  hub = argmax(q)
   if most == 1:
     return _of_positive_law(q, drawn)
   # Of two draws without replacement the second is one from the others.
@@ -78,12 +80,12 @@ def _pair(q, drawn, most):
 
 def _greedy_plus_one(logits, q, count, keys, warm):
   most = max(count)
-  top = best_tokens(logits, most)[1]
+  top = top_k(logits, most)[1]
   last = np.asarray(count)[:, None] - 1
   fixed = jnp.arange(most) < last
   batch, node = jnp.ogrid[: q.shape[0], : q.shape[1]]
   taken = jnp.where(fixed, top, q.shape[2])
   left = logits.at[batch[..., None], node[..., None], taken].set(-jnp.inf, mode="drop")
-  drawn = _if_warm(warm, jax.vmap(draw_token)(left, keys), lambda: best_token(left))
+  drawn = _if_warm(warm, jax.vmap(sample_categorical)(left, keys), lambda: argmax(left))
   token, valid = _of_positive_law(q, jnp.where(jnp.arange(most) == last, drawn[..., None], top))
   return token, valid & (fixed | (jnp.max(left, axis=-1, keepdims=True) > -jnp.inf))

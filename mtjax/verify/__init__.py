@@ -1,8 +1,8 @@
 """Verification of drafts: which drafted tokens are kept, and what is emitted after them.
 
-`verify(name, law_logits, draft, keys, step)` checks that the verifier is exact for how the draft
-was drawn, and runs it. `VERIFIERS` says what each keeps of the target; tests enumerate the emitted
-law of every pair of verifier and draft law declared here.
+`verify(name, processed_logits, draft, keys, step)` checks that the verifier is exact for how the
+draft was drawn, and runs it. `VERIFIERS` says what each keeps of the target; tests enumerate the
+emitted distribution of every pair of verifier and draft scheme declared here.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ import functools
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from mtjax.types import Draft, DraftLaw, Exactness, Verdict
+from mtjax.types import Draft, DraftScheme, Exactness, Verdict
 from mtjax.verify.match import follow, greedy, one_hot, sampled
 from mtjax.verify.optimal import optimal_acceptance
 from mtjax.verify.plan import leaves_first
@@ -35,14 +35,14 @@ __all__ = [
   "Procedure",
   "Verifier",
   "check",
-  "check_law",
+  "check_scheme",
   "optimal_acceptance",
   "verify",
 ]
 
-ANY = frozenset(DraftLaw)
+ANY = frozenset(DraftScheme)
 ONE_DRAW = frozenset(
-  (DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.GREEDY_PLUS_ONE)
+  (DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.GREEDY_PLUS_ONE)
 )
 
 
@@ -52,7 +52,7 @@ class Verifier:
 
   procedure: Procedure
   exactness: Exactness
-  laws: frozenset[DraftLaw]  # it keeps its promise for drafts of these laws
+  laws: frozenset[DraftScheme]  # it keeps its promise for drafts of these laws
   paper: str
   needs_q: bool = True
   chains_only: str | None = None  # the reason, for a verifier that takes no trees
@@ -61,13 +61,13 @@ class Verifier:
 
   @functools.cached_property
   def decide(self):
-    """(law_logits [B, N, V], draft, keys [B], step [B]) -> Verdict; jitted, over the batch."""
+    """(processed_logits [B, N, V], draft, keys [B], step [B]) -> Verdict; jitted, by row."""
     return jax.jit(jax.vmap(self.procedure.decide))
 
 
 LOSSLESS, APPROXIMATE = Exactness.LOSSLESS, Exactness.APPROXIMATE
 WITH, WITHOUT = (
-  frozenset((law,)) for law in (DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT)
+  frozenset((law,)) for law in (DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT)
 )
 
 VERIFIERS: dict[str, Verifier] = {
@@ -89,10 +89,10 @@ VERIFIERS: dict[str, Verifier] = {
   "rrs_without": Verifier(walk(without_replacement), LOSSLESS, WITH | WITHOUT, "2402.12374"),
   "kseq": Verifier(walk(kseq), LOSSLESS, WITH, "2310.15141"),
   "spechub": Verifier(
-    walk(spechub), LOSSLESS, frozenset((DraftLaw.PAIR,)), "aclanthology 2024.emnlp-main.1148"
+    walk(spechub), LOSSLESS, frozenset((DraftScheme.PAIR,)), "aclanthology 2024.emnlp-main.1148"
   ),
   "greedy_plus_one": Verifier(
-    walk(greedy_plus_one), LOSSLESS, frozenset((DraftLaw.GREEDY_PLUS_ONE,)), "2502.18779"
+    walk(greedy_plus_one), LOSSLESS, frozenset((DraftScheme.GREEDY_PLUS_ONE,)), "2502.18779"
   ),
   "block": Verifier(
     leaves_first(block),
@@ -119,36 +119,38 @@ VERIFIERS: dict[str, Verifier] = {
 
 def verify(
   verifier: str | Verifier,
-  law_logits: Float[Array, "B N V"],
+  processed_logits: Float[Array, "B N V"],
   draft: Draft,
   keys: Key[Array, " B"],
   step: Int[Array, " B"],
 ) -> Verdict:
   """Keeps drafts and emits one token a row.
 
-  law_logits: `mtjax.sampling.process`ed logits after each node; removed tokens are -inf. keys [B]:
-  a row's own key, which the drafter must not have drawn with. step: tokens the row has emitted so
-  far, so that every round has randomness of its own. A row without valid drafts gets a plain draw.
+  processed_logits: those of `mtjax.sampling.process` after each node; removed tokens are -inf.
+  keys [B]: a row's own key, which the drafter must not have drawn with. step: tokens the row has
+  emitted so far, so that every round has randomness of its own. A row without valid drafts gets a
+  plain sample.
   Raises ValueError, before compilation, for what `check` refuses.
   """
-  chosen = named(verifier) if isinstance(verifier, str) else verifier
+  chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
   check(verifier, draft)
-  rows, nodes, vocab = law_logits.shape
+  rows, nodes, vocab = processed_logits.shape
   if draft.tree.token.shape != (rows, nodes):
     raise ValueError(
-      f"law_logits are for {(rows, nodes)} rows and nodes, the tree has {draft.tree.token.shape}"
+      f"processed_logits are for {(rows, nodes)} rows and nodes, the tree has "
+      f"{draft.tree.token.shape}"
     )
-  if chosen.needs_q and draft.q.shape != law_logits.shape:
+  if chosen.needs_q and draft.q.shape != processed_logits.shape:
     raise ValueError(
-      f"q is {draft.q.shape}, law_logits {law_logits.shape}: scatter q into the target's "
-      f"vocabulary of {vocab} (zeros elsewhere), or use delta, which needs no q"
+      f"q is {draft.q.shape}, processed_logits {processed_logits.shape}: scatter q into the "
+      f"target's vocabulary of {vocab} (zeros elsewhere), or use delta, which needs no q"
     )
   if not chosen.needs_q:
     draft = draft.replace(q=None)
-  return chosen.decide(law_logits, draft, keys, step)
+  return chosen.decide(processed_logits, draft, keys, step)
 
 
-def named(name: str) -> Verifier:
+def get_verifier(name: str) -> Verifier:
   """The verifier of that name. Raises ValueError with the names there are."""
   if name not in VERIFIERS:
     raise ValueError(f"no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
@@ -157,19 +159,19 @@ def named(name: str) -> Verifier:
 
 def check(verifier: str | Verifier, draft: Draft) -> None:
   """Raises ValueError unless the verifier keeps its promise for this draft; says what would."""
-  check_law(verifier, draft.law, draft.tree.breadth, has_q=draft.q is not None)
+  check_scheme(verifier, draft.law, draft.tree.breadth, has_q=draft.q is not None)
 
 
-def check_law(
-  verifier: str | Verifier, law: DraftLaw, breadth: int, *, has_q: bool | None = None
+def check_scheme(
+  verifier: str | Verifier, law: DraftScheme, breadth: int, *, has_q: bool | None = None
 ) -> None:
   """`check` before there is a draft: for trees of `breadth` whose children are drawn by `law`.
 
   `has_q`: whether drafts come with the law they were drawn from; None: all but DELTA ones.
   """
-  chosen = named(verifier) if isinstance(verifier, str) else verifier
+  chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
   name = verifier if isinstance(verifier, str) else "this verifier"
-  has_q = law is not DraftLaw.DELTA if has_q is None else has_q
+  has_q = law is not DraftScheme.DELTA if has_q is None else has_q
   alone = breadth == 1
   if chosen.chains_only and not alone:
     raise ValueError(
@@ -194,7 +196,7 @@ def check_law(
     raise ValueError(
       f"{name} needs the law q that the drafts were drawn from; use delta or sample_match without"
     )
-  if law is DraftLaw.PAIR and breadth > 2:
+  if law is DraftScheme.PAIR and breadth > 2:
     raise ValueError(
       f"a pair is two children, this tree has up to {breadth} a node; "
       "for more use greedy-plus-one drafts"

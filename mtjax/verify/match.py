@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mtjax.sampling.categorical import best_token
-from mtjax.sampling.logits import draw
+from mtjax.sampling.categorical import argmax
+from mtjax.sampling.logits import sample
 from mtjax.types import Draft, Verdict
 from mtjax.verify.procedure import Outcome, Procedure, children
 
@@ -25,29 +25,29 @@ def sampled(logits: Float[Array, " V"], key: PRNGKeyArray, step: Int[Array, ""])
   So the text is identical to that of decoding without drafts, token by token, whatever the drafts
   are, as far as the logits are (alipay's lookahead 2312.12728, SpecExec 2406.02532).
   """
-  return draw(logits[None], key[None], step[None])[0]
+  return sample(logits[None], key[None], step[None])[0]
 
 
 def greedy(logits: Float[Array, " V"], key: PRNGKeyArray, step: Int[Array, ""]) -> Array:
   """The likeliest token; the lowest id of equals, as `mtjax.sampling.process` has it."""
-  return best_token(logits)
+  return argmax(logits)
 
 
 def one_hot(p: Float[Array, " V"]) -> Float[Array, " V"]:
   """Law of the greedy choice."""
-  return jax.nn.one_hot(best_token(p), p.shape[0], dtype=p.dtype)
+  return jax.nn.one_hot(argmax(p), p.shape[0], dtype=p.dtype)
 
 
 def follow(choose: Choose, law: Callable[[Float[Array, " V"]], Float[Array, " V"]]) -> Procedure:
   """The verifier that follows what `choose` chooses; `law` maps p to the law of the choice."""
 
-  def decide(law_logits, draft: Draft, key, step):
+  def decide(processed_logits, draft: Draft, key, step):
     height = draft.tree.height
 
     def body(carry):
       node, depth, path, _, _ = carry
       path = path.at[depth].set(node)
-      chosen = choose(law_logits[node], key, step + depth)
+      chosen = choose(processed_logits[node], key, step + depth)
       child, token, valid = children(draft.tree, node)
       match = matches(token, valid, chosen)
       go = jnp.any(match) & (depth < height)

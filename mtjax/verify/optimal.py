@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float
 
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify.race import Race
 
 SEGMENTS = 128  # prefixes evaluated at once in the search for the minimum
@@ -11,7 +11,7 @@ TOLERANCE = 1e-11
 
 
 def optimal_acceptance(
-  p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, law: DraftLaw
+  p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, law: DraftScheme
 ) -> float:
   """Returns the node-wise optimum (Hu et al., Towards optimal multi-draft SD, 2502.18779).
 
@@ -30,19 +30,19 @@ def optimal_acceptance(
   p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
   if p.ndim != 1 or p.shape != q.shape:
     raise ValueError(f"p and q are laws over one vocabulary, got shapes {p.shape} and {q.shape}")
-  if n < 1 or (law is DraftLaw.PAIR and n != 2):
+  if n < 1 or (law is DraftScheme.PAIR and n != 2):
     raise ValueError(f"{law.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}")
   p, q = p / p.sum(), q / q.sum()
-  if law is DraftLaw.DELTA:
+  if law is DraftScheme.DELTA:
     return float(p[_top(q, n)].sum())
-  if law in (DraftLaw.GREEDY_PLUS_ONE, DraftLaw.PAIR):
+  if law in (DraftScheme.GREEDY_PLUS_ONE, DraftScheme.PAIR):
     return _greedy_plus_one(p, q, n)
   p, q = p[q > 0], q[q > 0]
-  if law is DraftLaw.WITHOUT_REPLACEMENT and q.size <= n:
+  if law is DraftScheme.WITHOUT_REPLACEMENT and q.size <= n:
     return float(p.sum())  # everything that q can draw is drafted
   ahead = np.argsort(-q / np.maximum(p, np.finfo(p.dtype).tiny))
   p, q = p[ahead], q[ahead]
-  if law is DraftLaw.WITH_REPLACEMENT:
+  if law is DraftScheme.WITH_REPLACEMENT:
     inside = np.cumsum(q) ** n
   elif n == 1:
     inside = np.cumsum(q)

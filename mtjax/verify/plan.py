@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, TokenTree, Verdict
-from mtjax.verify.procedure import Outcome, Procedure, children, draw_one, round_key
+from mtjax.verify.procedure import Outcome, Procedure, children, round_key, sample_one
 
 
 class Plan(NamedTuple):
@@ -30,12 +30,12 @@ TreeRule = Callable[[Callable[[Int[Array, ""]], Float[Array, " V"]], Draft], Pla
 def leaves_first(rule: TreeRule) -> Procedure:
   """The verifier that tries a tree's nodes in post-order."""
 
-  def decide(law_logits, draft, key, step):
+  def decide(processed_logits, draft, key, step):
     coin_key, token_key = jax.random.split(round_key(key, step))
-    plan = rule(lambda node: jax.nn.softmax(law_logits[node]), draft)
-    coin = jax.random.uniform(coin_key, plan.stop.shape, law_logits.dtype)
+    plan = rule(lambda node: jax.nn.softmax(processed_logits[node]), draft)
+    coin = jax.random.uniform(coin_key, plan.stop.shape, processed_logits.dtype)
     path, count = first_to_stop(draft.tree, coin < plan.stop)
-    return Verdict(path=path, count=count, token=draw_one(plan.law(path[count - 1]), token_key))
+    return Verdict(path=path, count=count, token=sample_one(plan.law(path[count - 1]), token_key))
 
   def outcome(p, draft):
     plan = rule(lambda node: p[node], draft)

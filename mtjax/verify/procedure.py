@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from mtjax.sampling.categorical import draw_token
+from mtjax.sampling.categorical import sample_categorical
 from mtjax.types import Draft, TokenTree, Verdict
 
 
@@ -24,7 +24,7 @@ class Outcome(NamedTuple):
 class Procedure(NamedTuple):
   """The two halves of a verifier, for one row (arrays of `Draft` without their B)."""
 
-  # (law_logits [N, V], draft, key, step) -> Verdict
+  # (processed_logits [N, V], draft, key, step) -> Verdict
   decide: Callable[[Array, Draft, PRNGKeyArray, Array], Verdict]
   # (p [N, V], draft) -> Outcome
   outcome: Callable[[Array, Draft], Outcome]
@@ -46,6 +46,6 @@ def round_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
   return jax.random.fold_in(key, step)
 
 
-def draw_one(law: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
+def sample_one(law: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
   """One token; a zero is never drawn."""
-  return draw_token(jnp.log(law), key)
+  return sample_categorical(jnp.log(law), key)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, Verdict
-from mtjax.verify.procedure import Outcome, Procedure, children, draw_one, round_key
+from mtjax.verify.procedure import Outcome, Procedure, children, round_key, sample_one
 
 
 class Coupling(NamedTuple):
@@ -52,7 +52,7 @@ def walk(rule: NodeRule) -> Procedure:
     q: Any = None if draft.q is None else draft.q[node]
     return child, rule(p, q, token, valid)
 
-  def decide(law_logits, draft, key, step):
+  def decide(processed_logits, draft, key, step):
     key = round_key(key, step)
     coin_key, token_key = jax.random.split(key)
     height = draft.tree.height
@@ -60,8 +60,8 @@ def walk(rule: NodeRule) -> Procedure:
     def body(carry):
       node, depth, path, _, _ = carry
       path = path.at[depth].set(node)
-      child, coupling = at(node, jax.nn.softmax(law_logits[node]), draft)
-      coin = jax.random.uniform(jax.random.fold_in(coin_key, depth), (), law_logits.dtype)
+      child, coupling = at(node, jax.nn.softmax(processed_logits[node]), draft)
+      coin = jax.random.uniform(jax.random.fold_in(coin_key, depth), (), processed_logits.dtype)
       taken = coin < jnp.cumsum(coupling.accept)
       go = jnp.any(taken) & (depth < height)
       node = jnp.where(go, child[jnp.argmax(taken)], node)
@@ -71,11 +71,11 @@ def walk(rule: NodeRule) -> Procedure:
       jnp.int32(0),
       jnp.int32(0),
       jnp.zeros((height + 1,), jnp.int32),
-      jnp.zeros_like(law_logits[0]),
+      jnp.zeros_like(processed_logits[0]),
       jnp.array(True),
     )
     _, count, path, residual, _ = jax.lax.while_loop(lambda carry: carry[-1], body, start)
-    return Verdict(path=path, count=count, token=draw_one(residual, token_key))
+    return Verdict(path=path, count=count, token=sample_one(residual, token_key))
 
   def outcome(p, draft):
     nodes = jnp.arange(p.shape[0], dtype=jnp.int32)

@@ -34,7 +34,7 @@ def method():
   exec(compile(code, GUIDE.name, "exec"), module.__dict__)
   made = eval("{" + row + "}", {**vars(names), "Repeat": module.Repeat})
   with mock.patch.dict(names.METHODS, made):
-    yield names.method_named("repeat", 3)
+    yield names.get_fill_method("repeat", 3)
 
 
 def test_the_row_makes_it_known(method):

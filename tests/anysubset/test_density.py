@@ -9,7 +9,7 @@ import pytest
 
 from mtjax.anysubset import lattice, log_likelihood, make_canvas
 from mtjax.anysubset.likelihood.masked_bound import exact_masked_bound
-from mtjax.anysubset.orders import asked_in_order, order_named, random_order
+from mtjax.anysubset.orders import get_order, random_order, targets_in_order
 
 ASKED = np.array([[True, False, True, True, False]])
 
@@ -28,7 +28,7 @@ def test_the_density_of_all_completions_sums_to_one(tiny, order):
   token = texts_of([0, 1, 0, 0, 2])
   canvas = make_canvas(model.config, token, np.repeat(ASKED, len(token), axis=0))
   # One order for all of them: a law is of an order.
-  rank = order_named(order, make_canvas(model.config, token[:1], ASKED), jax.random.key(1))
+  rank = get_order(order, make_canvas(model.config, token[:1], ASKED), jax.random.key(1))
   found = log_likelihood(model, params, canvas, np.repeat(rank, len(token), axis=0))
   assert np.exp(found.sum(axis=1)).sum() == pytest.approx(1, abs=1e-5)
   assert (found[:, ~np.asarray(canvas.asked)[0]] == 0).all()
@@ -45,7 +45,7 @@ def test_one_pass_is_the_product_of_the_conditionals(tiny):
   token, asked = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.5
   canvas = make_canvas(model.config, token, asked)
   whole = log_likelihood(model, params, canvas)
-  order, total = asked_in_order(canvas, lattice(canvas))
+  order, total = targets_in_order(canvas, lattice(canvas))
   for n in range(1, int(total.min())):
     # Without what comes after the first n in the order: neither given nor asked.
     later = np.asarray(lattice(canvas)) > n
@@ -78,7 +78,7 @@ def test_an_order_is_refused_that_is_none(tiny):
   with pytest.raises(ValueError, match="given entries must have rank 0"):
     log_likelihood(model, params, canvas, lattice(canvas) + canvas.given)
   with pytest.raises(ValueError, match="is not one of lattice, random"):
-    order_named("sorted", canvas, jax.random.key(0))
+    get_order("sorted", canvas, jax.random.key(0))
   with pytest.raises(ValueError, match="asked tokens are outside"):
     log_likelihood(model, params, canvas.replace(token=canvas.token + 5 * canvas.asked))
 

@@ -231,7 +231,7 @@ def first_two_laws(tables, problem, drafts):
   phase = Phase(0, drafts.shape[1])
   state = turns.start(NETWORK, tables, Sequential(), problem, lambda laws, _: drafts[:, :1])
   drawn = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
-  ahead = passes.laws_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
+  ahead = passes.logits_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
   oracle = passes.later_pass(NETWORK, tables, problem, state, Phase(phase.ahead, 0), drafts)
   return (drawn.law[:, 0], ahead[:, 0]), (oracle.law[:, 0], oracle.law[:, 1])
 

@@ -9,7 +9,7 @@ import pytest
 
 from mtjax.anysubset import Sequential, lattice, log_likelihood, make_canvas
 from mtjax.anysubset.likelihood.subset_lattice import decomposition, log_marginal, parent
-from mtjax.anysubset.orders import ORDERS, asked_in_order, order_named
+from mtjax.anysubset.orders import ORDERS, get_order, targets_in_order
 from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import law_of
 from tests.anysubset.table_network import TableNetwork, sequential_law
@@ -19,8 +19,8 @@ from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance
 @pytest.mark.parametrize("name", ORDERS)
 def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
   problem = make_problem()
-  rank = order_named(name, problem.canvas, jax.random.key(2))
-  order = tuple(int(i) for i in asked_in_order(problem.canvas, rank)[0][0])
+  rank = get_order(name, problem.canvas, jax.random.key(2))
+  order = tuple(int(i) for i in targets_in_order(problem.canvas, rank)[0][0])
   found = law_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
   assert distance(found.chance, sequential_law(TABLES, GIVEN, order, VOCAB)) < 1e-12
   assert ORDERS[name].exactness is Exactness.LOSSLESS
@@ -38,7 +38,7 @@ def test_orders_as_ranks():
   nothing = jnp.zeros(asked.shape, jnp.int32)
   canvas = make_problem().canvas.replace(token=nothing, position=nothing, asked=asked, given=~asked)
   np.testing.assert_array_equal(lattice(canvas), [[1, 0, 2, 3, 0], [0, 1, 2, 0, 0]])
-  right = order_named("right_to_left", canvas, jax.random.key(0))
+  right = get_order("right_to_left", canvas, jax.random.key(0))
   np.testing.assert_array_equal(right, [[3, 0, 2, 1, 0], [0, 2, 1, 0, 0]])
 
 

@@ -149,13 +149,13 @@ def backwards(position, dim):
   return wave(-position, dim)
 
 
-wave = xlnet.waves
+wave = xlnet.sinusoids
 
 
 @needs_torch
 @pytest.mark.parametrize("wrong", [swapped, backwards])
 def test_wrong_relative_positions_are_seen(oracle, monkeypatch, wrong):
-  monkeypatch.setattr(xlnet, "waves", wrong)
+  monkeypatch.setattr(xlnet, "sinusoids", wrong)
   jax.clear_caches()
   assert difference(oracle, "oracle") > 100 * TOLERANCE
   jax.clear_caches()

@@ -31,16 +31,16 @@ def logits_of(vocab, kind):
 @pytest.mark.parametrize("vocab", [4, 1000, 4096])
 def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
   logits = logits_of(vocab, kind)
-  np.testing.assert_array_equal(choice.best_token(logits), jnp.argmax(logits, axis=-1))
+  np.testing.assert_array_equal(choice.argmax(logits), jnp.argmax(logits, axis=-1))
   for most in (1, 3):
-    found, expected = choice.best_tokens(logits, most), jax.lax.top_k(logits, most)
+    found, expected = choice.top_k(logits, most), jax.lax.top_k(logits, most)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("most", [0, 5])
 def test_more_than_the_vocabulary_is_refused(most):
-  for function in (choice.best_tokens, lambda x, most: choice.draw_tokens(x, KEY, most)):
+  for function in (choice.top_k, lambda x, most: choice.sample_categorical_each(x, KEY, most)):
     with pytest.raises(ValueError, match=f"{most} tokens of a vocabulary of 4"):
       function(jnp.zeros(4), most)
 
@@ -75,7 +75,7 @@ def skewed_law():
 
 def test_a_token_is_drawn_from_the_law(monkeypatch):
   law = skewed_law()
-  draw = functools.partial(choice.draw_token, jnp.log(jnp.asarray(law, jnp.float32)))
+  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(law, jnp.float32)))
   assert law_p_value(drawn(draw)[:, 0], law) > 1e-3
   # A block is as likely as all its tokens together, not as its best.
   monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
@@ -96,7 +96,7 @@ def pairs_p_value(tokens):
 
 def test_tokens_are_drawn_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
-  draw = functools.partial(choice.draw_tokens, logits, most=2)
+  draw = functools.partial(choice.sample_categorical_each, logits, most=2)
   assert pairs_p_value(drawn(draw)) > 1e-3
   # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
   monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
@@ -105,6 +105,6 @@ def test_tokens_are_drawn_without_replacement(monkeypatch):
 
 def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
-  tokens = drawn(functools.partial(choice.draw_tokens, logits, most=3))
+  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, most=3))
   assert (tokens[:, 0] == 999).all()
   assert tokens.min() >= 0 and tokens.max() < 1000

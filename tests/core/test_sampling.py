@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from mtjax.sampling.logits import History, Sampling, draw, process
+from mtjax.sampling.logits import History, Sampling, process, sample
 
 V = 12
 
@@ -93,7 +93,7 @@ def test_draws_follow_the_law():
   logits = _logits(3)
   draws = 40_000
   keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(draws))
-  token = draw(jnp.broadcast_to(logits, (draws, V)), keys, jnp.zeros(draws, jnp.int32))
+  token = sample(jnp.broadcast_to(logits, (draws, V)), keys, jnp.zeros(draws, jnp.int32))
   counts = np.bincount(token, minlength=V)
   expected = _textbook(logits) * draws
   assert stats.chisquare(counts, expected).pvalue > 1e-4
@@ -106,8 +106,8 @@ def test_draws_of_two_steps_are_independent():
   draws = 20_000
   law = jnp.broadcast_to(jnp.zeros(3), (draws, 3))
   keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(2), row))(jnp.arange(draws))
-  one = np.asarray(draw(law, keys, jnp.zeros(draws, jnp.int32)))
-  two = np.asarray(draw(law, keys, jnp.ones(draws, jnp.int32)))
+  one = np.asarray(sample(law, keys, jnp.zeros(draws, jnp.int32)))
+  two = np.asarray(sample(law, keys, jnp.ones(draws, jnp.int32)))
   joint = np.bincount(3 * one + two, minlength=9)
   assert stats.chisquare(joint).pvalue > 1e-4
 
@@ -123,7 +123,7 @@ def test_rare_tokens_are_reachable(monkeypatch):
 
   monkeypatch.setattr(jax.random, "gumbel", noise)
   law = process(jnp.array([[[0.0, -17.0]]]), Sampling(temperature=1.0).rules(1, 2))[:, 0]
-  assert draw(law, jax.random.split(jax.random.key(0), 1), jnp.array([0])).tolist() == [1]
+  assert sample(law, jax.random.split(jax.random.key(0), 1), jnp.array([0])).tolist() == [1]
   assert modes == ["high"]
 
 

@@ -7,6 +7,7 @@ import jax
 from jaxtyping import PyTree
 
 from mtjax.draft import (
+  S2D,
   BestFirst,
   CrossVocabulary,
   Drafter,
@@ -16,8 +17,7 @@ from mtjax.draft import (
   ModelTree,
   PromptLookup,
   Recycling,
-  SelfSorted,
-  Sorted,
+  SelfS2D,
   SuffixStore,
   Trie,
   TrieStore,
@@ -106,9 +106,9 @@ ROWS = {
   ),
   "recycling": Row("recycling", Recycling(VOCAB, tree=8)),
   "sorted": Row(
-    "sorted", Sorted(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False
+    "sorted", S2D(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False
   ),
-  "the target's own layer": Row("self_sorted", SelfSorted(TARGET, (1,), length=3), PARAMS),
+  "the target's own layer": Row("self_sorted", SelfS2D(TARGET, (1,), length=3), PARAMS),
 }
 
 

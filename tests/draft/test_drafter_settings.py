@@ -14,7 +14,7 @@ from mtjax.draft import Jacobi, PromptLookup, Recycling
 from mtjax.registry.drafters import Entry, of_settings
 from mtjax.registry.methods import DRAFTERS, METHODS, MethodRow, drafter_settings, get_drafter
 from mtjax.text import TextModel
-from mtjax.trees.named import PUBLISHED, named
+from mtjax.trees.named import PUBLISHED, get_topology
 from mtjax.types import Exactness
 from tests.draft.drafters import PARAMS, TARGET, VOCAB
 from tests.draft.letters import Letters
@@ -101,4 +101,4 @@ def test_mistakes_are_named():
 
 def test_a_tree_may_be_named_on_a_command_line():
   config = parsed("configs/decode/draft_tree.py", "drafter.topology=medusa_63")
-  assert named(config.drafter.topology) == PUBLISHED["medusa_63"]
+  assert get_topology(config.drafter.topology) == PUBLISHED["medusa_63"]

@@ -9,7 +9,7 @@ import pytest
 from mtjax.decode.generation import generate
 from mtjax.draft import BestFirst, GrownTree, ModelTree
 from mtjax.trees import k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from tests.draft.drafters import SMALL
 from tests.draft.two_rounds import (
   CHUNK,
@@ -33,14 +33,14 @@ def tree(law):
 
 # Each law with the verifier that takes most of its drafts.
 CASES = {
-  "without": (tree(DraftLaw.WITHOUT_REPLACEMENT), "traversal"),
+  "without": (tree(DraftScheme.WITHOUT_REPLACEMENT), "traversal"),
   "grown": (lambda small: GrownTree(small, size=4, depth=2, children=3, step=2), "traversal"),
   "grown one by one": (lambda small: GrownTree(small, 3, 2, 2, 1), "rrs_without"),
-  "with": (tree(DraftLaw.WITH_REPLACEMENT), "traversal"),
-  "with, kseq": (tree(DraftLaw.WITH_REPLACEMENT), "kseq"),
-  "greedy plus one": (tree(DraftLaw.GREEDY_PLUS_ONE), "greedy_plus_one"),
-  "pair": (tree(DraftLaw.PAIR), "spechub"),
-  "likeliest": (tree(DraftLaw.DELTA), "delta"),
+  "with": (tree(DraftScheme.WITH_REPLACEMENT), "traversal"),
+  "with, kseq": (tree(DraftScheme.WITH_REPLACEMENT), "kseq"),
+  "greedy plus one": (tree(DraftScheme.GREEDY_PLUS_ONE), "greedy_plus_one"),
+  "pair": (tree(DraftScheme.PAIR), "spechub"),
+  "likeliest": (tree(DraftScheme.DELTA), "delta"),
   "likeliest paths": (lambda small: BestFirst(small, 2, 2, 5), "delta"),
 }
 FAST = ("without", "grown")

@@ -7,11 +7,11 @@ import pytest
 from mtjax.decode.audit import Audited, audited
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
-from mtjax.draft import GrownTree, ModelChain, ModelTree, PromptLookup, Sorted
+from mtjax.draft import S2D, GrownTree, ModelChain, ModelTree, PromptLookup
 from mtjax.report.terminal import audit_tables
 from mtjax.sampling.logits import Sampling
 from mtjax.trees import Topology, k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from tests.draft.drafters import (
   LAYERED,
   LAYERED_PARAMS,
@@ -49,13 +49,13 @@ CASES = {
   "block": (CHAIN, "block"),
   "delta": (CHAIN, "delta"),
   "an unsure chain": (ModelChain(SMALL, 3, confidence=0.09), "block"),
-  "traversal": (tree(DraftLaw.WITHOUT_REPLACEMENT), "traversal"),
-  "with replacement": (tree(DraftLaw.WITH_REPLACEMENT), "traversal"),
+  "traversal": (tree(DraftScheme.WITHOUT_REPLACEMENT), "traversal"),
+  "with replacement": (tree(DraftScheme.WITH_REPLACEMENT), "traversal"),
   "grown": (GrownTree(SMALL, 6, 3, 3, 2), "traversal"),
-  "sorted": (Sorted(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), "block"),
-  "kseq": (tree(DraftLaw.WITH_REPLACEMENT, k_ary((2, 1))), "kseq"),
-  "greedy plus one": (tree(DraftLaw.GREEDY_PLUS_ONE), "greedy_plus_one"),
-  "pair": (tree(DraftLaw.PAIR), "spechub"),
+  "sorted": (S2D(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), "block"),
+  "kseq": (tree(DraftScheme.WITH_REPLACEMENT, k_ary((2, 1))), "kseq"),
+  "greedy plus one": (tree(DraftScheme.GREEDY_PLUS_ONE), "greedy_plus_one"),
+  "pair": (tree(DraftScheme.PAIR), "spechub"),
   "grown, node by node": (GrownTree(SMALL, 6, 3, 3, 2), "rrs_without"),
   "lookup": (PromptLookup(length=3, branches=2), "sample_match"),
 }
@@ -117,7 +117,7 @@ def test_greedy_acceptance_is_the_bound():
 
 def test_rows_that_do_not_sample_are_exact_beside_one_that_does():
   """Their drafts are the best tokens, of which q says nothing."""
-  drafter, sampling = tree(DraftLaw.WITHOUT_REPLACEMENT), Sampling(temperature=[0.0, 0.0, 1.2])
+  drafter, sampling = tree(DraftScheme.WITHOUT_REPLACEMENT), Sampling(temperature=[0.0, 0.0, 1.2])
   # The third row ends before it drafts.
   settings = dict(sampling=sampling, max_tokens=[20, 20, 1])
   audit, _ = run(drafter, "rrs_without", SMALL_PARAMS, **settings)

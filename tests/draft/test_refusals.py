@@ -16,7 +16,7 @@ from mtjax.models import Model
 from mtjax.registry.methods import DRAFTERS
 from mtjax.text import TextModel
 from mtjax.trees import Topology
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from tests.draft.drafters import PARAMS, SMALL, TARGET
 
 
@@ -66,7 +66,7 @@ def test_verifier_and_drafter(verifier, drafter, message):
 
 
 def test_a_verifier_for_a_tree_of_one_child_a_node():
-  assert ModelChain(SMALL).law is DraftLaw.WITHOUT_REPLACEMENT
+  assert ModelChain(SMALL).law is DraftScheme.WITHOUT_REPLACEMENT
   Speculative(ModelChain(SMALL), "rrs_with")
 
 

@@ -11,13 +11,13 @@ import pytest
 from mtjax import frontier
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
-from mtjax.draft import Context, Round, SelfSorted, Sorted
+from mtjax.draft import S2D, Context, Round, SelfS2D
 from mtjax.draft.model.s2d import _CHUNK
 from mtjax.models import Model, uniform_layers
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.state import Request
 from mtjax.sampling.logits import Sampling, process
-from mtjax.types import DraftLaw, Verdict
+from mtjax.types import DraftScheme, Verdict
 from tests.draft.drafters import LIMITS, PROMPTS, make
 from tests.draft.drafters import VOCAB as WORDS
 from tests.draft.test_speculative import SETTINGS
@@ -32,7 +32,7 @@ THRESHOLDS = (0.145, 0.117, 0.112)
 
 @pytest.mark.parametrize("setting", ["greedy", "ends"])
 def test_a_target_that_drafts_with_its_first_layers_writes_the_same_text(setting):
-  drafter = SelfSorted(MODEL, (1, 2), THRESHOLDS[1:], LENGTH)
+  drafter = SelfS2D(MODEL, (1, 2), THRESHOLDS[1:], LENGTH)
   method = dict(method=Speculative(drafter), method_params=PARAMS)
   plain = generate(MODEL, PARAMS, PROMPTS, max_tokens=LIMITS, **SETTINGS[setting])
   out = generate(MODEL, PARAMS, PROMPTS, max_tokens=LIMITS, **method, **SETTINGS[setting])
@@ -43,13 +43,13 @@ def test_a_target_that_drafts_with_its_first_layers_writes_the_same_text(setting
 
 
 def test_a_target_that_is_not_the_model_itself_is_refused():
-  method = Speculative(SelfSorted(MODEL.prefix(2), (1, 2)))
+  method = Speculative(SelfS2D(MODEL.prefix(2), (1, 2)))
   with pytest.raises(ValueError, match="with the target's first layers: its model is another"):
     generate(MODEL, PARAMS, PROMPTS, method=method, method_params=PARAMS)
 
 
 def test_self_drafting_keeps_nothing_but_counts():
-  drafter = SelfSorted(MODEL, EXITS)
+  drafter = SelfS2D(MODEL, EXITS)
   state = drafter.start(PARAMS, jnp.zeros((2, 8), jnp.int32), jnp.array([8, 8]), room=ROOM)
   assert [leaf.size for leaf in jax.tree.leaves(state)] == [len(EXITS)]
 
@@ -71,8 +71,8 @@ class Rounds:
       jax.random.split(jax.random.key(2)),
     )
     self.drafters = [
-      Sorted(MODEL, EXITS, THRESHOLDS, LENGTH),
-      SelfSorted(MODEL, EXITS, THRESHOLDS, LENGTH),
+      S2D(MODEL, EXITS, THRESHOLDS, LENGTH),
+      SelfS2D(MODEL, EXITS, THRESHOLDS, LENGTH),
     ]
     prompt, length = self.padded(8)
     self.states = [d.start(PARAMS, prompt, length, room=ROOM) for d in self.drafters]
@@ -198,18 +198,18 @@ SURE = (0.55, 0.7, 0.0)
 
 
 @dataclasses.dataclass(frozen=True)
-class OtherExit(Sorted):
+class OtherExit(S2D):
   """Says of a draft that it was drawn at the last exit, wherever it was."""
 
   def propose(self, params, state, context):
     draft, new = super().propose(params, state, context)
     deep = dataclasses.replace(self, thresholds=(1.0, 1.0, 0.0))
-    return draft.replace(q=Sorted.propose(deep, params, state, context)[0].q), new
+    return draft.replace(q=S2D.propose(deep, params, state, context)[0].q), new
 
 
 @pytest.mark.parametrize("verifier", ["chain", "block"])
 def test_adaptive_drafts_keep_the_targets_law_over_two_rounds(verifier):
-  found = texts(lambda draft: Sorted(draft, thresholds=SURE, length=2), verifier)
+  found = texts(lambda draft: S2D(draft, thresholds=SURE, length=2), verifier)
   assert p_value(found) > 1e-3
 
 
@@ -220,12 +220,12 @@ def test_the_law_of_another_exit_than_the_one_drawn_at_is_seen():
 
 def test_exits_and_thresholds_are_those_of_the_model_unless_said_otherwise():
   trained = Model(dataclasses.replace(MODEL.config, exits=(1, 3)))
-  drafter = Sorted(trained)
+  drafter = S2D(trained)
   assert (drafter.exits, drafter.thresholds) == ((1, 3), (0.5, 0.0))
-  assert drafter.law == DraftLaw.WITHOUT_REPLACEMENT
+  assert drafter.law == DraftScheme.WITHOUT_REPLACEMENT
 
 
-@pytest.mark.parametrize("drafter", [Sorted, SelfSorted])
+@pytest.mark.parametrize("drafter", [S2D, SelfS2D])
 @pytest.mark.parametrize(
   ("settings", "message"),
   [

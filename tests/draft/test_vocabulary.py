@@ -14,22 +14,22 @@ from mtjax import frontier
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import (
+  S2D,
   BestFirst,
   CrossVocabulary,
   GrownTree,
   InVocabulary,
   ModelChain,
   ModelTree,
-  Sorted,
   in_vocabulary,
 )
-from mtjax.evaluate.exactness import emitted, target_law, total_variation
+from mtjax.evaluate.exactness import emitted, target_probs, total_variation
 from mtjax.models import Model
 from mtjax.registry.methods import DRAFTERS
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.letters import Letters
@@ -62,7 +62,7 @@ def plain():
     ("padded", lambda model: BestFirst(model, 2, 3, 6)),
     ("cut", lambda model: ModelTree(model, k_ary((3, 2)))),
     ("padded", lambda model: GrownTree(model, 6, 3, 2, 2)),
-    ("cut", lambda model: Sorted(model, (1,), (0.05,), 3)),
+    ("cut", lambda model: S2D(model, (1,), (0.05,), 3)),
   ],
 )
 def test_text_is_that_of_plain_decoding_and_drafts_are_of_use(plain, kind, make):
@@ -135,11 +135,11 @@ def test_models_whose_rows_are_all_tokens_of_the_target_stay_as_they_are():
 @pytest.mark.parametrize(
   ("verifier", "shape", "law"),
   [
-    ("chain", chain(3), DraftLaw.WITHOUT_REPLACEMENT),
-    ("block", chain(3), DraftLaw.WITHOUT_REPLACEMENT),
-    ("traversal", k_ary((2, 2)), DraftLaw.WITHOUT_REPLACEMENT),
-    ("rrs_with", k_ary((2, 2)), DraftLaw.WITH_REPLACEMENT),
-    ("sample_match", k_ary((2, 2)), DraftLaw.DELTA),
+    ("chain", chain(3), DraftScheme.WITHOUT_REPLACEMENT),
+    ("block", chain(3), DraftScheme.WITHOUT_REPLACEMENT),
+    ("traversal", k_ary((2, 2)), DraftScheme.WITHOUT_REPLACEMENT),
+    ("rrs_with", k_ary((2, 2)), DraftScheme.WITH_REPLACEMENT),
+    ("sample_match", k_ary((2, 2)), DraftScheme.DELTA),
   ],
 )
 def test_what_is_emitted_is_the_targets_distribution_over_all_its_ids(own, verifier, shape, law):
@@ -154,7 +154,7 @@ def test_what_is_emitted_is_the_targets_distribution_over_all_its_ids(own, verif
   assert (q[..., :tokens] > 0).all() and (q[..., tokens:] == 0).all()
   q /= q.sum(axis=-1, keepdims=True)
   found = emitted(VERIFIERS[verifier], shape, law, p, q)
-  assert total_variation(found.law, target_law(p, shape.height + 1)).max() <= 1e-12
+  assert total_variation(found.law, target_probs(p, shape.height + 1)).max() <= 1e-12
   assert found.tokens.min() > 1
 
 

@@ -11,7 +11,7 @@ from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_c
 from mtjax.anysubset.blanks import blank_spans, blanks_in, count_blanks
 from mtjax.anysubset.infill import infill, stream_infill
 from mtjax.bench.infill import Uncached, later, measure
-from mtjax.bench.pad_mlp import widen
+from mtjax.bench.pad_mlp import pad_mlp
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.sets.infill import code_spans, scattered
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -188,9 +188,9 @@ def test_ids_that_the_tokenizer_does_not_have_are_shown_as_nothing(tiny, tmp_pat
 
 def test_a_widened_model_has_the_same_law(tiny):
   canvas = make_canvas(tiny.model.config, np.array([[3, 1, 4, 1, 5]]), np.array([[1, 0, 1, 1, 0]]))
-  model, params = widen(tiny.model, tiny.params, 80)
+  model, params = pad_mlp(tiny.model, tiny.params, 80)
   assert params["layer_0"]["mlp"]["down"]["kernel"].shape == (80, 16)
   found = log_likelihood(model, params, canvas)
   np.testing.assert_allclose(found, log_likelihood(tiny.model, tiny.params, canvas), atol=1e-6)
   with pytest.raises(ValueError, match="at least the model's 32, got 16"):
-    widen(tiny.model, tiny.params, 16)
+    pad_mlp(tiny.model, tiny.params, 16)

@@ -167,7 +167,7 @@ def test_a_model_that_cannot_fill_and_an_unknown_order_are_refused(tiny):
   with pytest.raises(ValueError, match="lambada fills blanks: .* Take --model=anysubset"):
     run_lib.check_model(TextModel(causal, {}, BYTES), "lambada")
   run_lib.check_model(tiny, "lambada")
-  assert run_lib.room(tiny) == tiny.model.config.max_position - 1
+  assert run_lib.free_positions(tiny) == tiny.model.config.max_position - 1
   with pytest.raises(ValueError, match="'best' is not one of lattice, .*left_to_right, max"):
     Filler(order="best")
 

@@ -7,7 +7,7 @@ import pytest
 from mtjax.evaluate.exactness import emitted
 from mtjax.evaluate.multi_draft.acceptance import RULES, acceptance
 from mtjax.trees import k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
 from mtjax.verify.optimal import optimal_acceptance
 
@@ -51,7 +51,7 @@ def test_equals_enumeration_of_the_verifier(cases, scheme, rule):
   p, q, found = cases
   everywhere = [np.repeat(x[:, None], VOCAB + 1, axis=1) for x in (p, q)]
   for at, n in enumerate(DRAFTS):
-    if scheme is DraftLaw.PAIR and n != 2:
+    if scheme is DraftScheme.PAIR and n != 2:
       assert np.isnan(found.mean[rule][:, at]).all()
       continue
     expected = emitted(VERIFIERS[rule], k_ary((n,)), scheme, *everywhere, pad=(4, 1, 3)).tokens - 1
@@ -88,7 +88,7 @@ def test_no_verifier_passes_its_bound_in_a_larger_vocabulary():
   found = acceptance(p, q, DRAFTS, samples=64)
   for scheme, rules in RULES.items():
     for at, n in enumerate(DRAFTS):
-      if scheme is DraftLaw.PAIR and n != 2:
+      if scheme is DraftScheme.PAIR and n != 2:
         continue
       best = [optimal_acceptance(*pair, n, scheme) for pair in zip(p, q, strict=True)]
       for rule in rules:

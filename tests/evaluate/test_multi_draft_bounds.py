@@ -18,7 +18,7 @@ from mtjax.evaluate.multi_draft.recorded_pairs import RecordedPairs, contexts, r
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.multi_draft.page import page, read
 from mtjax.text import TextModel
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import optimal_acceptance
 from tests.test_launchers import launch
 
@@ -74,7 +74,7 @@ def test_rows_are_means_over_the_positions_of_a_text(pairs, results):
   assert results["positions"] == {"one": 3, "two": 3} and results["vocabulary"] == 9
   p, q = pairs.probs(0.5)
   found = acceptance(p, q, [3]).mean
-  scheme = DraftLaw.WITH_REPLACEMENT
+  scheme = DraftScheme.WITH_REPLACEMENT
   best = np.array([optimal_acceptance(*pair, 3, scheme) for pair in zip(p, q, strict=True)])
   for text, part in (("all", slice(6)), ("one", slice(3)), ("two", slice(3, 6))):
     row = rows[text, 0.5, 3, "with-replacement"]

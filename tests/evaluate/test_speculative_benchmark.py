@@ -17,7 +17,7 @@ from mtjax.bench import workers as benchmark
 from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
 from mtjax.bench.systems import Job, System, SystemText, mtjax_method
 from mtjax.bench.systems.worker import serve
-from mtjax.bench.targets import AUTO, DRAFT_MODEL, RETRIEVAL, floors
+from mtjax.bench.targets import AUTO, DRAFT_MODEL, RETRIEVAL, speed_targets
 from mtjax.bench.workers import Worker, median_ratio, same_text
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -148,7 +148,8 @@ def made(speeds, temperature=0.0):
 
 def verdicts(speeds):
   return [
-    (f.found and round(f.found, 6), f.of, f.verdict) for f in floors(Results(made(speeds), 0))
+    (f.found and round(f.found, 6), f.of, f.verdict)
+    for f in speed_targets(Results(made(speeds), 0))
   ]
 
 

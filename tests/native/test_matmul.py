@@ -1,4 +1,4 @@
-"""panel_matmul against a float64 product, its promises about bits, and its refusals."""
+"""packed_matmul against a float64 product, its promises about bits, and its refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -8,17 +8,17 @@ import pytest
 from mtjax.native import (
   build,
   matmul,
-  pack_panels,
-  panel_matmul,
+  pack_weights,
+  packed_matmul,
   quantize_int8,
   support,
-  unpack_panels,
+  unpack_weights,
 )
 
 # Odd: a second, partial panel, and rows left over after words of two and of four.
 K, N = 67, 75
 DTYPES = ("float32", "bfloat16", "int8")
-run = jax.jit(panel_matmul, static_argnames=("n", "implementation"))
+run = jax.jit(packed_matmul, static_argnames=("n", "implementation"))
 
 
 def weights(dtype, k=K, n=N):
@@ -48,7 +48,7 @@ def close(y, x, kernel, scale) -> bool:
 @pytest.mark.parametrize("m", [1, 3, 8, 17, 64])
 def test_both_implementations_are_the_product(native, dtype, m):
   kernel, scale = weights(dtype)
-  panels, x = pack_panels(kernel), rows(m)
+  panels, x = pack_weights(kernel), rows(m)
   for implementation in matmul.IMPLEMENTATIONS:
     y = run(x, panels, scale, n=N, implementation=implementation)
     assert y.shape == (m, N) and y.dtype == jnp.float32
@@ -60,13 +60,13 @@ def test_both_implementations_are_the_product(native, dtype, m):
 def test_other_shapes(native, dtype, k, n):
   kernel, scale = weights(dtype, k, n)
   x = rows(2, k)
-  assert close(run(x, pack_panels(kernel), scale, n=n, implementation="native"), x, kernel, scale)
+  assert close(run(x, pack_weights(kernel), scale, n=n, implementation="native"), x, kernel, scale)
 
 
 @pytest.mark.parametrize("wrong", ["scale", "tail", "column", "word"])
 def test_the_check_sees(native, wrong):
   kernel, scale = weights("int8")
-  panels, x = pack_panels(kernel), rows(3)
+  panels, x = pack_weights(kernel), rows(3)
   if wrong == "scale":
     y = run(x, panels, jnp.roll(scale, 1), n=N)
   elif wrong == "tail":
@@ -74,19 +74,19 @@ def test_the_check_sees(native, wrong):
   elif wrong == "column":
     y = run(x, panels, scale, n=N).at[:, -1].set(0)
   else:
-    y = run(x, pack_panels(kernel[jnp.arange(K) ^ (jnp.arange(K) < 64)]), scale, n=N)
+    y = run(x, pack_weights(kernel[jnp.arange(K) ^ (jnp.arange(K) < 64)]), scale, n=N)
   assert not close(y, x, kernel, scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_a_row_has_the_same_bits_in_any_company(native, dtype):
   kernel, scale = weights(dtype)
-  panels, x = pack_panels(kernel), rows(64)
+  panels, x = pack_weights(kernel), rows(64)
   all_rows = run(x, panels, scale, n=N)
   for m in (1, 3, 8, 17):
     np.testing.assert_array_equal(run(x[:m], panels, scale, n=N), all_rows[:m])
   kernel, scale = weights(dtype, 320, 960)
-  x, panels, before = rows(17, 320), pack_panels(kernel), build.threads()
+  x, panels, before = rows(17, 320), pack_weights(kernel), build.threads()
   results = []
   try:
     for threads in (1, 2, 3):
@@ -102,7 +102,7 @@ def test_a_row_has_the_same_bits_in_any_company(native, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_stay_in_their_row(native, dtype, implementation):
   kernel, scale = weights(dtype)
-  panels, x = pack_panels(kernel), rows(8)
+  panels, x = pack_weights(kernel), rows(8)
   clean = run(x, panels, scale, n=N, implementation=implementation)
   x[1, 5], x[2, K - 1], x[6, 0] = np.nan, np.inf, -np.inf
   y = np.asarray(run(x, panels, scale, n=N, implementation=implementation))
@@ -119,20 +119,20 @@ def test_nan_and_infinity_stay_in_their_row(native, dtype, implementation):
 def test_int8_takes_rows_of_any_size(native, size):
   kernel, scale = weights("int8")
   x = rows(3) * np.float32(size)
-  assert close(run(x, pack_panels(kernel), scale, n=N), x, kernel, scale)
+  assert close(run(x, pack_weights(kernel), scale, n=N), x, kernel, scale)
 
 
 @pytest.mark.parametrize("implementation", matmul.IMPLEMENTATIONS)
 def test_inside_a_loop(native, implementation):
   kernel, _ = weights("float32", K, K)
   kernel /= jnp.linalg.norm(kernel, 2)
-  panels, x = pack_panels(kernel), rows(3)
+  panels, x = pack_weights(kernel), rows(3)
 
   @jax.jit
   def power(x, panels, times):
     def body(carry):
       i, x = carry
-      return i + 1, panel_matmul(x, panels, n=K, implementation=implementation)
+      return i + 1, packed_matmul(x, panels, n=K, implementation=implementation)
 
     return jax.lax.while_loop(lambda carry: carry[0] < times, body, (0, x))[1]
 
@@ -142,11 +142,11 @@ def test_inside_a_loop(native, implementation):
 
 def test_vmap_over_rows_and_over_weights(native):
   kernel, scale = weights("int8")
-  panels = pack_panels(kernel)
+  panels = pack_weights(kernel)
   x = rows(12).reshape(2, 2, 3, K)
   want = run(x, panels, scale, n=N)
   assert want.shape == (2, 2, 3, N)
-  one = lambda x, panels, scale: panel_matmul(x, panels, scale, n=N)  # noqa: E731
+  one = lambda x, panels, scale: packed_matmul(x, panels, scale, n=N)  # noqa: E731
   shared = jax.jit(jax.vmap(jax.vmap(one, (1, None, None), 1), (0, None, None)))
   np.testing.assert_array_equal(shared(x, panels, scale), want)
   each = jax.jit(jax.vmap(one))
@@ -158,8 +158,8 @@ def test_vmap_over_rows_and_over_weights(native):
 
 @pytest.mark.parametrize("implementation", matmul.IMPLEMENTATIONS)
 def test_a_gradient_is_refused(native, implementation):
-  panels = pack_panels(weights("float32")[0])
-  total = lambda x: panel_matmul(x, panels, n=N, implementation=implementation).sum()  # noqa: E731
+  panels = pack_weights(weights("float32")[0])
+  total = lambda x: packed_matmul(x, panels, n=N, implementation=implementation).sum()  # noqa: E731
   with pytest.raises(NotImplementedError, match="unpacked kernels"):
     jax.grad(total)(rows(1))
 
@@ -167,11 +167,11 @@ def test_a_gradient_is_refused(native, implementation):
 def test_without_native_code_the_default_is_xla_and_the_name_refuses(monkeypatch):
   monkeypatch.setattr(build, "unavailable", lambda: "no C++ compiler on PATH")
   kernel, scale = weights("int8")
-  panels, x = pack_panels(kernel), rows(3)
+  panels, x = pack_weights(kernel), rows(3)
   assert "no C++ compiler" in support()
-  assert close(panel_matmul(x, panels, scale, n=N), x, kernel, scale)
+  assert close(packed_matmul(x, panels, scale, n=N), x, kernel, scale)
   with pytest.raises(RuntimeError, match=r"'native' cannot run: no C\+\+ compiler"):
-    panel_matmul(x, panels, scale, n=N, implementation="native")
+    packed_matmul(x, panels, scale, n=N, implementation="native")
 
 
 def test_on_another_backend_native_code_is_not_used(monkeypatch):
@@ -196,18 +196,18 @@ def test_on_another_backend_native_code_is_not_used(monkeypatch):
 )
 def test_refusals(change, message):
   kernel, scale = weights("int8")
-  arguments = dict(x=rows(1), panels=pack_panels(kernel), scale=scale, n=N)
+  arguments = dict(x=rows(1), panels=pack_weights(kernel), scale=scale, n=N)
   with pytest.raises(ValueError, match=message):
-    panel_matmul(**(arguments | change))
+    packed_matmul(**(arguments | change))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("k,n", [(K, N), (8, 64), (1, 1)])
 def test_packing_is_undone(dtype, k, n):
   kernel, _ = weights(dtype, k, n)
-  panels = pack_panels(kernel)
+  panels = pack_weights(kernel)
   assert panels.shape == (-(-n // 64), k, 64) and panels.dtype == kernel.dtype
-  np.testing.assert_array_equal(unpack_panels(panels, n), kernel)
+  np.testing.assert_array_equal(unpack_weights(panels, n), kernel)
 
 
 def test_quantisation_error_is_half_a_step():

@@ -12,7 +12,7 @@ from mtjax.models import Model, TransformerConfig, prefix_params, uniform_layers
 from mtjax.train import config as config_lib
 from mtjax.train.export import load_trained
 from mtjax.train.losses.objective import next_token
-from mtjax.train.losses.s2d import sorted_loss
+from mtjax.train.losses.s2d import s2d_loss
 from mtjax.train.step import make_step, packed_loss
 from tests.train.test_step import batch
 
@@ -46,7 +46,7 @@ def test_loss_and_gradient_are_the_mean_of_the_exits_as_models_of_their_own(para
   def scalar(loss):
     return jax.jit(jax.value_and_grad(lambda p: loss(p, batch(), None, 0)[:2], has_aux=True))
 
-  (total, weight), grads = scalar(sorted_loss(MODEL, next_token))(params)
+  (total, weight), grads = scalar(s2d_loss(MODEL, next_token))(params)
   alone = []
   for layers in EXITS:
     cut = MODEL.prefix(layers)
@@ -67,7 +67,7 @@ def test_every_exit_is_reported(params, accumulate):
 
   optimizer = optax.sgd(0.1)
   state = init_state(MODEL, optimizer, seed=0, params=params)
-  step = make_step(sorted_loss(MODEL, next_token), optimizer, accumulate=accumulate)
+  step = make_step(s2d_loss(MODEL, next_token), optimizer, accumulate=accumulate)
   _, metrics = jax.jit(step)(state, batch())
   each = [float(metrics[f"loss/exit_{layers}"]) for layers in EXITS]
   assert len(set(each)) == 3
@@ -168,7 +168,7 @@ def test_exits_rise_to_the_last_layer(exits):
 
 def test_a_sorted_loss_without_exits_is_refused():
   with pytest.raises(ValueError, match="a sorted loss needs model.exits"):
-    sorted_loss(MODEL.prefix(2), next_token)
+    s2d_loss(MODEL.prefix(2), next_token)
 
 
 def test_exits_of_one_pass_are_the_models_that_were_cut_off(tmp_path, params):

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.evaluate.exactness import Drafts, emitted_by, target_law, total_variation
+from mtjax.evaluate.exactness import Drafts, emitted_by, target_probs, total_variation
 from mtjax.trees.growth import Growth, shares
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 from mtjax.verify import VERIFIERS
 from tests.verify.conftest import VOCAB
 
@@ -67,9 +67,9 @@ def judge(verifier, models, tree, drafts, reads):
   p_rows[~np.asarray(tree.valid)] = np.nan
   q_rows[:, reads:] = np.nan
   with jax.enable_x64(True):
-    draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
+    draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
   found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
-  return total_variation(found.law, target_law(models.p, height + 1)), found.tokens
+  return total_variation(found.law, target_probs(models.p, height + 1)), found.tokens
 
 
 def check(verifier, models, growing, room=HEIGHT):

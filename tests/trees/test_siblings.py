@@ -10,9 +10,9 @@ import pytest
 from mtjax.evaluate.exactness import enumerate_drafts, p_value
 from mtjax.trees import k_ary
 from mtjax.trees.siblings import likeliest, siblings
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 
-DRAWN = [law for law in DraftLaw if law is not DraftLaw.DELTA]
+DRAWN = [law for law in DraftScheme if law is not DraftScheme.DELTA]
 VOCAB, ROWS = 4, 40_000
 Q = np.array([0.15, 0.4, 0.1, 0.35])
 
@@ -25,7 +25,7 @@ def draw(law, q, keys, warm, count):
 
 def drawn(law, q=Q, warm=True):
   """[ROWS, 2, children] tokens and validity of two nodes, of which the second has two children."""
-  children = 2 if law is DraftLaw.PAIR else 3
+  children = 2 if law is DraftScheme.PAIR else 3
   q = jnp.broadcast_to(jnp.asarray(q, jnp.float32), (ROWS, 2, VOCAB))
   keys = jax.random.split(jax.random.key(7), ROWS)
   found = draw(law, q, keys, jnp.full((ROWS,), warm), (children, 2))
@@ -52,7 +52,7 @@ def test_siblings_follow_their_joint_law(law):
   assert p_value(first * VOCAB**2 + second, both) > 1e-3
 
 
-@pytest.mark.parametrize("law", [DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.PAIR])
+@pytest.mark.parametrize("law", [DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.PAIR])
 def test_siblings_in_another_order_are_noticed(law):
   token = drawn(law)[0][:, 1, :2]
   by_q = np.take_along_axis(token, np.argsort(-Q[token], axis=1), axis=1)
@@ -65,7 +65,7 @@ def test_where_the_law_runs_out_siblings_are_missing(law, q):
   token, valid, children = drawn(law, q)
   token, valid = token[:, 0], valid[:, 0]
   assert (np.asarray(q)[token] > 0)[valid].all() and valid[:, 0].all()
-  if law is DraftLaw.WITH_REPLACEMENT:
+  if law is DraftScheme.WITH_REPLACEMENT:
     assert valid.all()
   else:
     assert (valid.sum(axis=1) == min(np.count_nonzero(q), children)).all()
@@ -83,4 +83,4 @@ def test_the_likeliest_are_in_order_the_lowest_id_of_equals_first():
   token, valid = likeliest(jnp.array([[[0.5, -jnp.inf, 2.0, 2.0]]]), 4)
   assert token.tolist() == [[[2, 3, 0, 1]]] and valid.tolist() == [[[True, True, True, False]]]
   with pytest.raises(ValueError, match="siblings are not drawn delta: use likeliest"):
-    drawn(DraftLaw.DELTA)
+    drawn(DraftScheme.DELTA)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from mtjax.evaluate.exactness import emitted, random_laws, target_law, total_variation
+from mtjax.evaluate.exactness import emitted, random_probs, target_probs, total_variation
 from mtjax.trees import Topology, chain, k_ary
-from mtjax.types import DraftLaw, Exactness
+from mtjax.types import DraftScheme, Exactness
 from mtjax.verify import VERIFIERS, Verifier
 from mtjax.verify.rules.threshold import threshold
 from mtjax.verify.walk import walk
@@ -21,7 +21,7 @@ def enumerate_law(name, tree, law, models):
 
 def taken(name, law, tree):
   return not (VERIFIERS[name].chains_only and tree.breadth > 1) and not (
-    law is DraftLaw.PAIR and tree.breadth > 2
+    law is DraftScheme.PAIR and tree.breadth > 2
   )
 
 
@@ -39,7 +39,7 @@ def test_emitted_law_is_the_targets(name, law, models, trees):
   for shape, tree in trees.items():
     if taken(name, law, tree):
       found = enumerate_law(name, tree, law, models)
-      off = total_variation(found.law, target_law(models.p, tree.height + 1)).max()
+      off = total_variation(found.law, target_probs(models.p, tree.height + 1)).max()
       assert off <= 1e-12, f"{name} is not exact for {law.value} drafts on the {shape} tree"
 
 
@@ -52,7 +52,7 @@ def test_greedy_rows_get_the_greedy_text(name, law, models, trees):
   best = np.eye(3)[models.p.argmax(axis=-1)]
   breadth = 1 if VERIFIERS[name].chains_only else BREADTH
   found = emitted(VERIFIERS[name], tree, law, best, models.q, pad=(SIZE, HEIGHT, breadth))
-  assert total_variation(found.law, target_law(best, tree.height + 1)).max() <= 1e-12
+  assert total_variation(found.law, target_probs(best, tree.height + 1)).max() <= 1e-12
 
 
 @pytest.mark.parametrize(("name", "law"), declared(Exactness.APPROXIMATE))
@@ -61,14 +61,14 @@ def test_approximate_verifiers_change_the_law(name, law, models, trees):
   tree = trees["binary"]
   found = enumerate_law(name, tree, law, models)
   assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
-  assert total_variation(found.law, target_law(models.p, tree.height + 1)).mean() > 0.05
+  assert total_variation(found.law, target_probs(models.p, tree.height + 1)).mean() > 0.05
 
 
 def test_thresholds_of_one_are_exact(models, trees):
-  exact = Verifier(walk(threshold(1.0, 1.0)), Exactness.LOSSLESS, frozenset(DraftLaw), "", False)
-  for law in (DraftLaw.DELTA, DraftLaw.WITH_REPLACEMENT):
+  exact = Verifier(walk(threshold(1.0, 1.0)), Exactness.LOSSLESS, frozenset(DraftScheme), "", False)
+  for law in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT):
     found = emitted(exact, trees["wide"], law, models.p, models.q, pad=(SIZE, HEIGHT, BREADTH))
-    assert total_variation(found.law, target_law(models.p, 3)).max() <= 1e-12
+    assert total_variation(found.law, target_probs(models.p, 3)).max() <= 1e-12
 
 
 # Expected tokens a round, means over the twenty pairs. From a separate enumeration in plain numpy,
@@ -105,13 +105,13 @@ TOKENS = {
     "sample_match": 2.36327,
   },
 }
-DRAWN = {"rrs_with": DraftLaw.WITH_REPLACEMENT, "delta": DraftLaw.DELTA}
+DRAWN = {"rrs_with": DraftScheme.WITH_REPLACEMENT, "delta": DraftScheme.DELTA}
 
 
 @pytest.mark.parametrize("shape", TOKENS)
 def test_expected_tokens_of_a_round(shape, models, trees):
   for name, tokens in TOKENS[shape].items():
-    law = DRAWN.get(name, DraftLaw.WITHOUT_REPLACEMENT)
+    law = DRAWN.get(name, DraftScheme.WITHOUT_REPLACEMENT)
     found = enumerate_law(name, trees[shape], law, models)
     assert found.tokens.mean() == pytest.approx(tokens, abs=6e-6), name
 
@@ -122,25 +122,25 @@ def test_verifiers_that_are_the_same_for_some_drafts(models, trees):
   def tokens(name, shape, law):
     return enumerate_law(name, trees[shape], law, models).tokens
 
-  for law in (DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.WITH_REPLACEMENT):
+  for law in (DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.WITH_REPLACEMENT):
     np.testing.assert_allclose(
       tokens("block", "chain", law), tokens("traversal", "chain", law), rtol=1e-12
     )
-  for law in DraftLaw:
+  for law in DraftScheme:
     np.testing.assert_allclose(
       tokens("delta", "binary", law), tokens("sample_match", "binary", law), rtol=1e-12
     )
   np.testing.assert_allclose(
-    tokens("spechub", "binary", DraftLaw.PAIR),
-    tokens("greedy_plus_one", "binary", DraftLaw.GREEDY_PLUS_ONE),
+    tokens("spechub", "binary", DraftScheme.PAIR),
+    tokens("greedy_plus_one", "binary", DraftScheme.GREEDY_PLUS_ONE),
     rtol=1e-12,
   )
 
 
 def test_traversal_accepts_most(models, trees):
   for law, name in (
-    (DraftLaw.WITH_REPLACEMENT, "rrs_with"),
-    (DraftLaw.WITHOUT_REPLACEMENT, "rrs_without"),
+    (DraftScheme.WITH_REPLACEMENT, "rrs_with"),
+    (DraftScheme.WITHOUT_REPLACEMENT, "rrs_without"),
   ):
     for tree in trees.values():
       more = enumerate_law("traversal", tree, law, models).tokens
@@ -153,7 +153,7 @@ def test_traversal_accepts_most(models, trees):
 def test_four_tokens_with_holes_in_both_laws(name, law):
   """V = 4; some tokens have p = 0, some q = 0, so that draws without replacement run out."""
   rng = np.random.default_rng(7)
-  p, q = (random_laws(rng, 6, 4, 4) * (rng.random((6, 85, 4)) < 0.7) for _ in "pq")
+  p, q = (random_probs(rng, 6, 4, 4) * (rng.random((6, 85, 4)) < 0.7) for _ in "pq")
   p[..., 0] += 0.1
   q[..., 1] += 0.1
   p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
@@ -161,6 +161,6 @@ def test_four_tokens_with_holes_in_both_laws(name, law):
     if taken(name, law, tree):
       breadth = 1 if VERIFIERS[name].chains_only else BREADTH
       found = emitted(VERIFIERS[name], tree, law, p, q, pad=(SIZE, HEIGHT, breadth))
-      off = total_variation(found.law, target_law(p, tree.height + 1)).max()
+      off = total_variation(found.law, target_probs(p, tree.height + 1)).max()
       assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
       assert VERIFIERS[name].exactness is Exactness.APPROXIMATE or off <= 1e-12

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.evaluate.exactness import emitted, target_law, total_variation
-from mtjax.types import DraftLaw, Exactness
+from mtjax.evaluate.exactness import emitted, target_probs, total_variation
+from mtjax.types import DraftScheme, Exactness
 from mtjax.verify import Verifier
 from mtjax.verify.plan import Plan, leaves_first
 from mtjax.verify.probs import difference, normalise, ratio, without, without_tokens
@@ -109,16 +109,16 @@ def elder_first(law, draft):
 
 
 def variation(procedure, tree, law, models):
-  verifier = Verifier(procedure, Exactness.LOSSLESS, frozenset(DraftLaw), "a mistake")
+  verifier = Verifier(procedure, Exactness.LOSSLESS, frozenset(DraftScheme), "a mistake")
   breadth = 1 if tree.breadth == 1 else BREADTH
   found = emitted(verifier, tree, law, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
-  return total_variation(found.law, target_law(models.p, tree.height + 1))
+  return total_variation(found.law, target_probs(models.p, tree.height + 1))
 
 
 WITH, WITHOUT, DELTA = (
-  DraftLaw.WITH_REPLACEMENT,
-  DraftLaw.WITHOUT_REPLACEMENT,
-  DraftLaw.DELTA,
+  DraftScheme.WITH_REPLACEMENT,
+  DraftScheme.WITHOUT_REPLACEMENT,
+  DraftScheme.DELTA,
 )
 
 

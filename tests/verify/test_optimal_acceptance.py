@@ -8,7 +8,7 @@ from scipy.optimize import linprog
 
 from mtjax.evaluate.exactness import emitted, enumerate_drafts
 from mtjax.trees import k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
 from mtjax.verify.optimal import optimal_acceptance
 from mtjax.verify.race import Race
@@ -34,10 +34,10 @@ def by_linear_programme(p, q, n, law):
   return -linprog(-np.ones(len(edges)), A_ub=rows, b_ub=bound, method="highs").fun
 
 
-@pytest.mark.parametrize("law", list(DraftLaw))
+@pytest.mark.parametrize("law", list(DraftScheme))
 def test_equals_the_linear_programme(law):
   rng = np.random.default_rng(3)
-  for n in [2] if law is DraftLaw.PAIR else [1, 2, 3, 4]:
+  for n in [2] if law is DraftScheme.PAIR else [1, 2, 3, 4]:
     for vocab in (n + 1, 5, 6):
       p, q = random_pair(rng, vocab)
       best = by_linear_programme(p, q, n, law)
@@ -48,14 +48,16 @@ def test_draws_that_hold_nearly_all_of_q():
   """Two tokens have all but 1e-9 of q, so that the third draw is far slower than the others."""
   p = np.array([0.2, 0.2, 0.3, 0.3])
   q = np.array([0.6, 0.4 - 1e-9, 8e-10, 2e-10])
-  best = by_linear_programme(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT)
-  assert optimal_acceptance(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(best, abs=1e-7)
+  best = by_linear_programme(p, q, 3, DraftScheme.WITHOUT_REPLACEMENT)
+  assert optimal_acceptance(p, q, 3, DraftScheme.WITHOUT_REPLACEMENT) == pytest.approx(
+    best, abs=1e-7
+  )
 
 
 def test_all_that_q_can_draw_is_drafted():
   p, q = np.array([0.5, 0.3, 0.2]), np.array([0.9, 0.1, 0.0])
-  assert optimal_acceptance(p, q, 2, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
-  assert optimal_acceptance(p, q, 3, DraftLaw.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
+  assert optimal_acceptance(p, q, 2, DraftScheme.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
+  assert optimal_acceptance(p, q, 3, DraftScheme.WITHOUT_REPLACEMENT) == pytest.approx(0.8)
 
 
 def test_no_verifier_does_better():
@@ -64,16 +66,16 @@ def test_no_verifier_does_better():
   pairs = [random_pair(rng, 5) for _ in range(10)]
   p, q = (np.repeat(np.array(x)[:, None], 6, axis=1) for x in zip(*pairs, strict=True))
   best = {}
-  for law, name in itertools.product(DraftLaw, VERIFIERS):
+  for law, name in itertools.product(DraftScheme, VERIFIERS):
     verifier, n = VERIFIERS[name], 2
     if law in verifier.laws and verifier.needs_q and not verifier.chains_only:
       found = emitted(verifier, k_ary((n,)), law, p, q, pad=(4, 1, 3)).tokens - 1
       best[law] = np.array([optimal_acceptance(*pair, n, law) for pair in pairs])
       assert (found <= best[law] + 1e-12).all(), name
-  assert (best[DraftLaw.WITHOUT_REPLACEMENT] >= best[DraftLaw.WITH_REPLACEMENT] - 1e-12).all()
+  assert (best[DraftScheme.WITHOUT_REPLACEMENT] >= best[DraftScheme.WITH_REPLACEMENT] - 1e-12).all()
 
 
-@pytest.mark.parametrize("law", [DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT])
+@pytest.mark.parametrize("law", [DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT])
 def test_a_large_vocabulary(law):
   """Nearly the same for both laws there, for draws of 128k tokens are hardly ever equal."""
   rng = np.random.default_rng(0)
@@ -81,7 +83,7 @@ def test_a_large_vocabulary(law):
   found = [optimal_acceptance(p, q, n, law) for n in (1, 2, 3)]
   assert found[0] == pytest.approx(np.minimum(p, q).sum(), abs=1e-9)
   assert found == sorted(found)
-  other = optimal_acceptance(p, q, 3, DraftLaw.WITH_REPLACEMENT)
+  other = optimal_acceptance(p, q, 3, DraftScheme.WITH_REPLACEMENT)
   assert found[2] == pytest.approx(other, abs=1e-4)
 
 
@@ -94,7 +96,7 @@ def test_the_search_finds_the_minimum_over_all_prefixes(sharp):
   for n in (3, 6):
     every = Race(q[ahead], n).all_inside(np.arange(q.size))
     best = 1 + (np.cumsum(p[ahead]) - every).min()
-    found = optimal_acceptance(p, q, n, DraftLaw.WITHOUT_REPLACEMENT)
+    found = optimal_acceptance(p, q, n, DraftScheme.WITHOUT_REPLACEMENT)
     assert found == pytest.approx(best, abs=1e-9)
 
 
@@ -103,7 +105,7 @@ def test_all_inside_is_convex_in_the_share_of_q():
   rng = np.random.default_rng(6)
   for n, sharp in itertools.product((2, 3, 4), (0.1, 1.0, 5.0)):
     q = rng.dirichlet(np.full(6, sharp)) + 1e-4
-    drafts = enumerate_drafts(k_ary((n,)), DraftLaw.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
+    drafts = enumerate_drafts(k_ary((n,)), DraftScheme.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
     for _ in range(10):
       order = rng.permutation(6)
       place = np.argsort(order)[drafts.token[:, 1:]].max(axis=1)
@@ -119,7 +121,7 @@ def test_who_is_drawn_when():
   rng = np.random.default_rng(8)
   for n in (1, 2, 3, 4):
     q = rng.dirichlet(np.full(6, 0.5)) + 1e-4
-    drafts = enumerate_drafts(k_ary((n,)), DraftLaw.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
+    drafts = enumerate_drafts(k_ary((n,)), DraftScheme.WITHOUT_REPLACEMENT, q[None, None] / q.sum())
     for j, column in enumerate(drafts.token[:, 1:].T):
       chance = np.bincount(column, drafts.weight, minlength=6)
       np.testing.assert_allclose(Race(q / q.sum(), n).places(np.arange(6))[j], chance, atol=1e-12)
@@ -129,9 +131,9 @@ def test_who_is_drawn_when():
 @pytest.mark.parametrize(
   ("p", "q", "n", "law", "message"),
   [
-    ([0.5, 0.5], [1.0], 1, DraftLaw.DELTA, "one vocabulary"),
-    ([0.5, 0.5], [0.5, 0.5], 0, DraftLaw.DELTA, "at least one, got 0"),
-    ([0.5, 0.5], [0.5, 0.5], 3, DraftLaw.PAIR, "in twos, got 3"),
+    ([0.5, 0.5], [1.0], 1, DraftScheme.DELTA, "one vocabulary"),
+    ([0.5, 0.5], [0.5, 0.5], 0, DraftScheme.DELTA, "at least one, got 0"),
+    ([0.5, 0.5], [0.5, 0.5], 3, DraftScheme.PAIR, "in twos, got 3"),
   ],
 )
 def test_refusals(p, q, n, law, message):

@@ -3,6 +3,7 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.optimize import linprog
@@ -13,10 +14,10 @@ from mtjax.evaluate.exactness import (
   emitted_by,
   enumerate_drafts,
   first,
-  target_law,
+  target_probs,
 )
 from mtjax.trees import Topology, chain
-from mtjax.types import Draft, DraftLaw, Exactness
+from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
 from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, inclusion, optimum, path_bounds
 from tests.trees.test_growth import grown
@@ -44,7 +45,7 @@ def bounds_of(shape, law, p, q):
   parent, sampled = np.array(shape.parent), Sampled(law, shape.breadth, shape)
   out = [0] * len(p)
   for weight, pair, paths, laws in rows_of(enumerate_drafts(shape, law, q), parent, p, q):
-    if law is DraftLaw.DELTA:
+    if law is DraftScheme.DELTA:
       found = exact_bounds(paths, shape.height)
     else:
       root = p[pair, 0], laws, int(np.sum(parent == 0))
@@ -57,11 +58,11 @@ def exceeded(accepted, bound):
   return (accepted > bound + 1e-9).any()
 
 
-@pytest.mark.parametrize("law", list(DraftLaw))
+@pytest.mark.parametrize("law", list(DraftScheme))
 def test_no_verifier_passes_it(law, models):
   p, q = models.p[:PAIRS], models.q[:PAIRS]
   for name, shape in SHAPES.items():
-    if law is DraftLaw.PAIR and shape.breadth > 2:
+    if law is DraftScheme.PAIR and shape.breadth > 2:
       continue
     bound = bounds_of(shape, law, p, q)
     assert (bound <= 1 + 1e-9).all()
@@ -75,7 +76,7 @@ def test_no_verifier_passes_it(law, models):
 
 def test_the_optimum_of_single_nodes_is_passed_by_rules_for_whole_paths(models):
   """What `chain` accepts is that optimum, node by node; taken as a bound it is seen to be wrong."""
-  law, pad = DraftLaw.WITHOUT_REPLACEMENT, (*PAD[:2], 1)
+  law, pad = DraftScheme.WITHOUT_REPLACEMENT, (*PAD[:2], 1)
   accepted = {
     name: emitted(VERIFIERS[name], chain(3), law, models.p, models.q, pad=pad).accepted
     for name in ("chain", "block", "traversal")
@@ -93,23 +94,23 @@ def test_on_a_chain_one_coupling_reaches_it_at_all_depths(models):
   """The linear programme over pairs of a text and a chain, for the number of accepted drafts."""
   vocab, length = 3, 3
   p, q = models.p[:1], models.q[:1]
-  laws = [target_law(x, length)[0] for x in (p, q)]
+  laws = [target_probs(x, length)[0] for x in (p, q)]
   texts = list(itertools.product(range(vocab), repeat=length))
   same = np.array([[[y[:d] == x[:d] for x in texts] for y in texts] for d in (1, 2, 3)])
   eye = np.eye(len(texts))
   rows = np.concatenate([np.kron(eye, np.ones(len(texts))), np.kron(np.ones(len(texts)), eye)])
   best = linprog(-same.sum(axis=0).ravel(), A_eq=rows, b_eq=np.concatenate(laws), method="highs")
   reached = (same.reshape(3, -1) @ best.x).tolist()
-  bound = bounds_of(chain(length), DraftLaw.WITH_REPLACEMENT, p, q)[0]
+  bound = bounds_of(chain(length), DraftScheme.WITH_REPLACEMENT, p, q)[0]
   assert -best.fun == pytest.approx(bound.sum(), abs=1e-9)
   assert reached == pytest.approx(bound.tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("law", [law for law in DraftLaw if law is not DraftLaw.DELTA])
+@pytest.mark.parametrize("law", [law for law in DraftScheme if law is not DraftScheme.DELTA])
 def test_a_path_is_drafted_as_often_as_is_said(law, models):
   p, q = models.p[:PAIRS], models.q[:PAIRS]
   for shape in (SHAPES["of two sizes"], SHAPES["wide"]):
-    if law is DraftLaw.PAIR and shape.breadth > 2:
+    if law is DraftScheme.PAIR and shape.breadth > 2:
       continue
     parent, sampled = np.array(shape.parent), Sampled(law, shape.breadth, shape)
     weights, said = {}, {}
@@ -127,7 +128,7 @@ def test_a_tree_that_grows_with_its_samples(models):
   contexts, height = first(3, 3), 2
   p, q = (np.tile(x, (1, contexts, 1)) for x in (UNEQUAL_P, UNEQUAL_Q))
   tree, drafts, _ = grown(q, 2, 1, height, 3)
-  sampled = Sampled(DraftLaw.WITHOUT_REPLACEMENT, 3, None)
+  sampled = Sampled(DraftScheme.WITHOUT_REPLACEMENT, 3, None)
   bound, old = 0, 0
   rows = zip(np.asarray(tree.token), np.asarray(tree.parent), drafts.weight, strict=True)
   for token, parent, weight in rows:
@@ -146,5 +147,5 @@ def test_a_tree_that_grows_with_its_samples(models):
 def _of_grown(verifier, tree, drafts: Drafts, p, q, height):
   rows = drafts.pair[:, None], drafts.context
   with jax.enable_x64(True):
-    draft = Draft(tree, DraftLaw.WITHOUT_REPLACEMENT, jnp.asarray(q[rows]))
+    draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q[rows]))
   return emitted_by(VERIFIERS[verifier], drafts, draft, p[rows], p, height).accepted[0]

@@ -5,16 +5,16 @@ import pytest
 
 from mtjax.evaluate.exactness import emitted, first
 from mtjax.trees import chain, k_ary
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
 from mtjax.verify.optimal import optimal_acceptance
 
 WITH, WITHOUT, DELTA, PLUS, PAIR = (
-  DraftLaw.WITH_REPLACEMENT,
-  DraftLaw.WITHOUT_REPLACEMENT,
-  DraftLaw.DELTA,
-  DraftLaw.GREEDY_PLUS_ONE,
-  DraftLaw.PAIR,
+  DraftScheme.WITH_REPLACEMENT,
+  DraftScheme.WITHOUT_REPLACEMENT,
+  DraftScheme.DELTA,
+  DraftScheme.GREEDY_PLUS_ONE,
+  DraftScheme.PAIR,
 )
 
 LAWS = {

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 
 from mtjax.trees import chain, k_ary
-from mtjax.types import Draft, DraftLaw, TokenTree
+from mtjax.types import Draft, DraftScheme, TokenTree
 from mtjax.verify import VERIFIERS, check, verify
 from mtjax.verify.rules.threshold import threshold
 from mtjax.verify.rules.typical import typical
@@ -38,53 +38,53 @@ BINARY = k_ary((2, 2))
   [
     (
       "rrs_with",
-      draft(BINARY, DraftLaw.WITHOUT_REPLACEMENT),
+      draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT),
       "rrs_with is exact for drafts drawn with-replacement, these were drawn without-replacement; "
       "use sample_match or delta or rrs_without or traversal",
     ),
     (
       "rrs_without",
-      draft(BINARY, DraftLaw.DELTA, None),
+      draft(BINARY, DraftScheme.DELTA, None),
       "rrs_without is exact for drafts drawn with-replacement or without-replacement, these were "
       "drawn delta; use sample_match or delta",
     ),
     (
       "spechub",
-      draft(BINARY, DraftLaw.GREEDY_PLUS_ONE),
+      draft(BINARY, DraftScheme.GREEDY_PLUS_ONE),
       "spechub is exact for drafts drawn pair, these were drawn greedy-plus-one; use sample_match "
       "or delta or greedy_plus_one",
     ),
     (
       "block",
-      draft(BINARY, DraftLaw.WITH_REPLACEMENT),
+      draft(BINARY, DraftScheme.WITH_REPLACEMENT),
       "block takes chains, this tree has up to 2 children a node: it judges one chain as a whole; "
       "use traversal",
     ),
     (
       "chain",
-      draft(BINARY, DraftLaw.WITH_REPLACEMENT),
+      draft(BINARY, DraftScheme.WITH_REPLACEMENT),
       "chain takes chains, this tree has up to 2 children a node: it tries one draft a position; "
       "use rrs_with, rrs_without or delta",
     ),
     (
       "chain",
-      draft(chain(2), DraftLaw.DELTA),
+      draft(chain(2), DraftScheme.DELTA),
       "chain is exact for drafts drawn greedy-plus-one or with-replacement or without-replacement, "
       "these were drawn delta; use sample_match or delta",
     ),
     (
       "traversal",
-      draft(BINARY, DraftLaw.WITHOUT_REPLACEMENT, None),
+      draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT, None),
       "traversal needs the law q that the drafts were drawn from; use delta or sample_match",
     ),
     (
       "spechub",
-      draft(k_ary((3,)), DraftLaw.PAIR),
+      draft(k_ary((3,)), DraftScheme.PAIR),
       "a pair is two children, this tree has up to 3 a node; for more use greedy-plus-one",
     ),
     (
       "rrs",
-      draft(BINARY, DraftLaw.DELTA),
+      draft(BINARY, DraftScheme.DELTA),
       "no verifier 'rrs'; there are block, chain, delta, greedy,",
     ),
   ],
@@ -97,13 +97,13 @@ def test_verifier_and_draft(name, given, message):
 @pytest.mark.parametrize(
   ("nodes", "vocab", "message"),
   [
-    (6, VOCAB, r"law_logits are for \(2, 6\) rows and nodes, the tree has \(2, 7\)"),
+    (6, VOCAB, r"processed_logits are for \(2, 6\) rows and nodes, the tree has \(2, 7\)"),
     (7, 9, "scatter q into the target's vocabulary of 9 .zeros elsewhere., or use delta"),
   ],
 )
 def test_shapes(nodes, vocab, message):
   keys = jax.random.split(jax.random.key(0), 2)
-  given = draft(BINARY, DraftLaw.WITHOUT_REPLACEMENT)
+  given = draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT)
   with pytest.raises(ValueError, match=message):
     verify("rrs_without", jnp.zeros((2, nodes, vocab)), given, keys, jnp.zeros(2, jnp.int32))
 
@@ -123,10 +123,16 @@ def test_parameters(make, message):
 
 def test_one_child_a_node_is_one_draw_under_every_sampled_law():
   for name in ("rrs_with", "rrs_without", "kseq", "greedy_plus_one", "traversal", "block"):
-    for law in (DraftLaw.WITH_REPLACEMENT, DraftLaw.WITHOUT_REPLACEMENT, DraftLaw.GREEDY_PLUS_ONE):
+    for law in (
+      DraftScheme.WITH_REPLACEMENT,
+      DraftScheme.WITHOUT_REPLACEMENT,
+      DraftScheme.GREEDY_PLUS_ONE,
+    ):
       check(name, draft(chain(3), law))
 
 
 def test_every_draft_law_has_an_exact_verifier_that_uses_it():
-  for law in DraftLaw:
-    assert any(law in v.laws and v.needs_q != (law is DraftLaw.DELTA) for v in VERIFIERS.values())
+  for law in DraftScheme:
+    assert any(
+      law in v.laws and v.needs_q != (law is DraftScheme.DELTA) for v in VERIFIERS.values()
+    )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax.trees import Topology, chain, k_ary
-from mtjax.types import Draft, DraftLaw, TokenTree
+from mtjax.types import Draft, DraftScheme, TokenTree
 from mtjax.verify import VERIFIERS, verify
 from mtjax.verify.plan import first_to_stop
 from mtjax.verify.rules.chain import chain as at_once
@@ -135,7 +135,9 @@ def test_typical_acceptance_takes_the_longest_likely_path():
   def taken(p):
     keys = jax.random.split(jax.random.key(0), 1)
     logits = jnp.log(jnp.asarray(p, jnp.float32))[None]
-    verdict = verify("typical", logits, Draft(tree, DraftLaw.DELTA), keys, jnp.zeros(1, jnp.int32))
+    verdict = verify(
+      "typical", logits, Draft(tree, DraftScheme.DELTA), keys, jnp.zeros(1, jnp.int32)
+    )
     return verdict.path[0, : int(verdict.count[0])].tolist()
 
   assert taken(p) == [0, 2, 5]  # 0.6 * 0.75 against 0.3 * 0.9
@@ -148,7 +150,7 @@ def test_typical_acceptance_takes_the_longest_likely_path():
 def test_typical_thresholds_are_the_right_way_round():
   """Medusa's helper has its two defaults swapped; with these a token of 0.1 is likely enough."""
   topology = chain(1)
-  draft = Draft(jax.tree.map(lambda x: x[0], tree_of(topology, [0, 0])), DraftLaw.DELTA)
+  draft = Draft(jax.tree.map(lambda x: x[0], tree_of(topology, [0, 0])), DraftScheme.DELTA)
   p = jnp.array([0.1, 0.9, 0.0])
   assert typical()(lambda node: p, draft).stop[1] == 1
   assert typical(epsilon=0.3, delta=0.09)(lambda node: p, draft).stop[1] == 1
@@ -160,7 +162,7 @@ def test_typical_thresholds_are_the_right_way_round():
 def test_a_row_without_drafts_gets_a_plain_draw(name):
   """Missing nodes may hold NaN and nonsense; the emitted token is one that the law allows."""
   rows, topology = 256, chain(2)
-  law = next(iter(VERIFIERS[name].laws - {DraftLaw.PAIR}), DraftLaw.PAIR)
+  law = next(iter(VERIFIERS[name].laws - {DraftScheme.PAIR}), DraftScheme.PAIR)
   logits = jnp.full((rows, 3, 4), jnp.nan)
   logits = logits.at[:, 0].set(jnp.log(jnp.array([0.5, 0.0, 0.5, 0.0])))
   tree = TokenTree(
@@ -198,7 +200,7 @@ def test_a_perfect_draft_is_kept_whole(name):
     height=2,
     breadth=1,
   )
-  law = DraftLaw.DELTA if name == "delta" else DraftLaw.WITH_REPLACEMENT
+  law = DraftScheme.DELTA if name == "delta" else DraftScheme.WITH_REPLACEMENT
   keys = jax.random.split(jax.random.key(3), 64)
   draft = Draft(tree, law, jax.nn.softmax(logits))
   verdict = verify(name, logits, draft, keys, jnp.zeros(64, jnp.int32))
@@ -212,7 +214,9 @@ def test_verify_runs_inside_a_compiled_step():
 
   @jax.jit
   def step(logits, keys):
-    return verify("delta", logits, Draft(tree, DraftLaw.DELTA), keys, jnp.zeros(1, jnp.int32)).count
+    return verify(
+      "delta", logits, Draft(tree, DraftScheme.DELTA), keys, jnp.zeros(1, jnp.int32)
+    ).count
 
   logits = jnp.where(jnp.arange(4) == 1, 0.0, -jnp.inf) * jnp.ones((1, 3, 1))
   assert step(logits, jax.random.split(jax.random.key(0), 1)).tolist() == [3]
@@ -221,7 +225,7 @@ def test_verify_runs_inside_a_compiled_step():
 @pytest.mark.parametrize("name", ["greedy", "rrs_with", "block", "traversal", "typical"])
 def test_a_tree_may_be_its_root_alone(name):
   tree = tree_of(chain(0), [0])
-  law = next(iter(VERIFIERS[name].laws - {DraftLaw.PAIR}))
+  law = next(iter(VERIFIERS[name].laws - {DraftScheme.PAIR}))
   logits = jnp.log(jax.nn.one_hot(2, 4))[None, None]
   keys = jax.random.split(jax.random.key(0), 1)
   draft = Draft(tree, law, jnp.full_like(logits, jnp.nan))
@@ -239,7 +243,7 @@ def test_a_chain_at_once_is_the_walk_to_the_bit():
   logits = rng.normal(size=(rows, nodes, vocab))
   logits[rng.random(logits.shape) < 0.1] = -np.inf
   q = jax.nn.softmax(jnp.asarray(rng.normal(size=logits.shape), jnp.float32), axis=-1)
-  draft = Draft(tree, DraftLaw.WITH_REPLACEMENT, q)
+  draft = Draft(tree, DraftScheme.WITH_REPLACEMENT, q)
   given = jnp.asarray(logits, jnp.float32), draft, jax.random.split(jax.random.key(0), rows)
 
   def decide(procedure, step):

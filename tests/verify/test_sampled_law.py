@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.evaluate.exactness import p_value, sampled_texts, target_law
-from mtjax.sampling.logits import Rules, draw, process
+from mtjax.evaluate.exactness import p_value, sampled_texts, target_probs
+from mtjax.sampling.logits import Rules, process, sample
 from mtjax.trees import chain
-from mtjax.types import DraftLaw, Exactness
+from mtjax.types import DraftScheme, Exactness
 from mtjax.verify import VERIFIERS, verify
 
 LENGTH = 2  # tokens compared: 9 cells, of which many span two rounds
@@ -19,7 +19,7 @@ CASES = [
   for name, verifier in VERIFIERS.items()
   if verifier.exactness is Exactness.LOSSLESS
   for law in sorted(verifier.laws, key=lambda law: law.value)
-  if verifier.needs_q or law in (DraftLaw.DELTA, DraftLaw.WITH_REPLACEMENT)
+  if verifier.needs_q or law in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT)
 ]
 
 
@@ -41,10 +41,10 @@ def check_mixed_batch(name, law, models, trees, rows):
   texts = sampled_texts(decide, tree, law, p, q, rows=rows, length=LENGTH, key=jax.random.key(11))
   warm = p[:1] ** (1 / TEMPERATURE)
   warm /= warm.sum(axis=-1, keepdims=True)
-  assert p_value(texts[::2], target_law(warm, LENGTH)[0]) > 1e-6
-  assert p_value(texts[::2], target_law(p[:1], LENGTH)[0]) < 1e-6, "another law is not noticed"
+  assert p_value(texts[::2], target_probs(warm, LENGTH)[0]) > 1e-6
+  assert p_value(texts[::2], target_probs(p[:1], LENGTH)[0]) < 1e-6, "another law is not noticed"
   best = np.eye(3)[p[:1].argmax(axis=-1)]
-  assert (texts[1::2] == target_law(best, LENGTH)[0].argmax()).all(), "greedy rows are not greedy"
+  assert (texts[1::2] == target_probs(best, LENGTH)[0].argmax()).all(), "greedy rows are not greedy"
 
 
 @pytest.mark.parametrize(("name", "law"), CASES)
@@ -60,7 +60,7 @@ def test_mixed_batches_follow_their_laws_closely(name, law, models, trees):
   check_mixed_batch(name, law, models, trees, rows=2 * 76_000)
 
 
-@pytest.mark.parametrize("law", [DraftLaw.DELTA, DraftLaw.WITH_REPLACEMENT])
+@pytest.mark.parametrize("law", [DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT])
 def test_sample_match_gives_the_text_of_plain_decoding(law, models, trees):
   rows, length, key = 512, 3, jax.random.key(2)
   p, q = models.p[:4], models.q[:4]
@@ -71,7 +71,7 @@ def test_sample_match_gives_the_text_of_plain_decoding(law, models, trees):
   context = np.zeros(rows, np.int64)
   for step in range(length):
     logits = jnp.asarray(np.log(p[np.arange(rows) % 4, context]), jnp.float32)
-    context = context * 3 + 1 + np.asarray(draw(logits, keys, jnp.full((rows,), step)))
+    context = context * 3 + 1 + np.asarray(sample(logits, keys, jnp.full((rows,), step)))
   np.testing.assert_array_equal(texts, context - 13)
 
 
@@ -89,16 +89,16 @@ def sharing(name):
 def test_noise_reused_over_rounds_is_caught(name):
   """The first token's law stays right; the joint law of two tokens does not."""
   p, q = (np.tile(law, (1, 121, 1)) for law in ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]))
-  given = (chain(1), DraftLaw.WITHOUT_REPLACEMENT, p, q)
+  given = (chain(1), DraftScheme.WITHOUT_REPLACEMENT, p, q)
   texts = sampled_texts(reusing(name), *given, rows=16384, length=2, key=jax.random.key(5))
   assert p_value(texts // 3, p[0, 0]) > 1e-4
-  assert p_value(texts, target_law(p, 2)[0]) < 1e-6
+  assert p_value(texts, target_probs(p, 2)[0]) < 1e-6
 
 
 def test_noise_shared_by_rows_is_caught(models, trees):
-  given = (trees["chain"], DraftLaw.WITHOUT_REPLACEMENT, models.p[5:6], models.q[5:6])
+  given = (trees["chain"], DraftScheme.WITHOUT_REPLACEMENT, models.p[5:6], models.q[5:6])
   texts = sampled_texts(sharing("rrs_without"), *given, rows=8192, length=2, key=jax.random.key(5))
-  assert p_value(texts, target_law(models.p[5:6], 2)[0]) < 1e-6
+  assert p_value(texts, target_probs(models.p[5:6], 2)[0]) < 1e-6
 
 
 @pytest.mark.parametrize("name", ["traversal", "sample_match"])
@@ -114,7 +114,7 @@ def test_a_row_does_not_depend_on_its_batch(name, models, trees):
   sampled_texts(
     spy,
     trees["binary"],
-    DraftLaw.WITHOUT_REPLACEMENT,
+    DraftScheme.WITHOUT_REPLACEMENT,
     models.p[:1],
     models.q[:1],
     rows=8,

@@ -9,12 +9,12 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.filling.state import FillState, Problem, given_contents
+from mtjax.anysubset.filling.state import FillState, Problem, context_contents
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Params
-from mtjax.sampling.categorical import best_tokens
-from mtjax.sampling.logits import draw, process
+from mtjax.sampling.categorical import top_k
+from mtjax.sampling.logits import process, sample
 from mtjax.types import Exactness
 
 # (processed logits [B, P, V], canvas indices [B, P]) -> tokens [B, P]
@@ -36,7 +36,7 @@ def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
 
 def margin(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
   """The likeliest token's probability minus the second likeliest's."""
-  best = jnp.exp(best_tokens(logits, 2)[0] - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
+  best = jnp.exp(top_k(logits, 2)[0] - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
   return best[..., 0] - best[..., 1]
 
 
@@ -90,7 +90,7 @@ def start(
   """Reads and commits the given entries, and decides the first `per_pass` of each row."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  contents, given = given_contents(problem)
+  contents, given = context_contents(problem)
   cache = model.allocate(batch, max(size, method.per_pass))
   state = FillState(
     cache=cache,
@@ -194,7 +194,7 @@ def _scores(model, params, features, criterion):
 
 def _own_draws(problem, law, index):
   """Each from its row's key and its place in the canvas, which is decided once."""
-  places = [draw(law[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
+  places = [sample(law[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
   return jnp.stack(places, axis=1)
 
 

@@ -12,7 +12,7 @@ from mtjax.anysubset.filling.passes import Phase
 from mtjax.anysubset.filling.step import start, turn
 from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
 from mtjax.rounds.run import loop
-from mtjax.sampling.logits import draw, process
+from mtjax.sampling.logits import process, sample
 from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
 
@@ -28,7 +28,7 @@ class Phased:
   def start(self: Windowed, model, params, problem):
     def choose(laws, place):
       del place
-      return draw(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
+      return sample(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
     return start(model, params, self, problem, choose)
 

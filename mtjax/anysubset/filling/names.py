@@ -21,7 +21,7 @@ METHODS = {
 }
 
 
-def method_named(name: str, window: int) -> FillMethod:
+def get_fill_method(name: str, window: int) -> FillMethod:
   """One of METHODS. Raises ValueError for another name, and for a window below 1."""
   if name not in METHODS:
     raise ValueError(f"method {name!r} is none of {', '.join(METHODS)}")

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, given_contents
+from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, context_contents
 from mtjax.anysubset.network import Network
 from mtjax.models import Params
 from mtjax.sampling.logits import process
@@ -48,7 +48,7 @@ def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -
   is an oracle law, and the only one that is.
   """
   zero = jnp.zeros_like(problem.total)
-  contents, _ = given_contents(problem)
+  contents, _ = context_contents(problem)
   index = at_ranks(problem, zero, 1 + _ahead_at_first(problem, phase))
   queries = _queries(model, problem, index, jnp.ones_like(index))
   return _forward(model, params, problem, None, contents, queries, oracle=1)
@@ -90,7 +90,7 @@ def later_pass(
   return _forward(model, params, problem, state.cache, contents, queries, oracle=size + 1)
 
 
-def laws_at_first(
+def logits_at_first(
   model: Network, params: Params, problem: Problem, phase: Phase, passed: Pass
 ) -> Float[Array, "B A V"]:
   """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
@@ -100,7 +100,7 @@ def laws_at_first(
   return jnp.pad(laws, ((0, 0), (0, phase.recalled), (0, 0)))
 
 
-def laws_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
+def logits_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
   """Those of the next open entries; some entry is decided, and any law stands past the last."""
 
   def window(laws, count):
@@ -113,7 +113,7 @@ def _ahead_at_first(problem, phase):
   return max(problem.order.shape[1] - 1, 1) if phase.recalled else phase.ahead
 
 
-def laws_ahead(
+def logits_ahead(
   model: Network,
   params: Params,
   problem: Problem,

@@ -14,7 +14,7 @@ from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import SelfDraft
 from mtjax.anysubset.filling.state import FillState, Problem
 from mtjax.anysubset.network import Network
-from mtjax.anysubset.orders import asked_in_order, lattice
+from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start
 from mtjax.models import Params
 from mtjax.rounds import run
@@ -114,7 +114,7 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
   if not asked.any(axis=1).all():
     raise ValueError(f"row {int(np.argmin(asked.any(axis=1)))} asks for nothing: it has no blank")
   check_canvas(model.config, canvas)
-  order, total = asked_in_order(canvas, lattice(canvas) if rank is None else rank)
+  order, total = targets_in_order(canvas, lattice(canvas) if rank is None else rank)
   rules = (sampling or Sampling()).rules(batch, vocab)
   if rules.needs_history:
     raise ValueError("a penalty depends on the order in which tokens come, which is not the text's")

@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, decide, given_entries
+from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, context_entries, decide
 from mtjax.anysubset.network import Network
 from mtjax.models import Params
-from mtjax.sampling.logits import draw, process
+from mtjax.sampling.logits import process, sample
 
 # processed logits [B, V], entries decided [B] -> tokens [B]
 Choose = Callable[[Float[Array, "B V"], Int[Array, " B"]], Int[Array, " B"]]
@@ -26,7 +26,7 @@ def start(
   """Reads and commits the given entries of each row, and decides the first asked one."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  index, given = given_entries(problem)
+  index, given = context_entries(problem)
   zero = jnp.zeros_like(given)
   place = jnp.broadcast_to(jnp.arange(index.shape[1], dtype=jnp.int32), index.shape)
 
@@ -72,6 +72,6 @@ def turn(
 
 def _decided(problem, state, logits, choose) -> FillState:
   law = process(logits, problem.rules)[:, 0]
-  token = draw(law, problem.key, state.count) if choose is None else choose(law, state.count)
+  token = sample(law, problem.key, state.count) if choose is None else choose(law, state.count)
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
   return decide(problem, state, token[:, None], one, none)

@@ -47,16 +47,16 @@ class FillState:
     return self.count < problem.total
 
 
-def given_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
+def context_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
   """Canvas indices of the given entries, from left to right, anything past them; their number."""
   given = problem.canvas.given
   index = jnp.argsort(~given, axis=1, stable=True)
   return index[:, : problem.most_given], jnp.sum(given, axis=1, dtype=jnp.int32)
 
 
-def given_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
+def context_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
   """The given entries, side by side, who all see each other; and their number."""
-  index, count = given_entries(problem)
+  index, count = context_entries(problem)
   token, position = (
     jnp.take_along_axis(x, index, axis=1) for x in (problem.canvas.token, problem.canvas.position)
   )

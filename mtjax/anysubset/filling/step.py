@@ -16,18 +16,18 @@ from mtjax.anysubset.filling.passes import (
   Phase,
   first_pass,
   later_pass,
-  laws_ahead,
-  laws_at_first,
-  laws_recalled,
+  logits_ahead,
+  logits_at_first,
+  logits_recalled,
 )
-from mtjax.anysubset.filling.state import FillState, Problem, decide, given_entries
+from mtjax.anysubset.filling.state import FillState, Problem, context_entries, decide
 from mtjax.anysubset.network import Network
 from mtjax.draft.protocol import keys_of_drafts
 from mtjax.models import Params
-from mtjax.sampling.categorical import draw_token
-from mtjax.sampling.logits import draw
+from mtjax.sampling.categorical import sample_categorical
+from mtjax.sampling.logits import sample
 from mtjax.trees import chain
-from mtjax.types import Draft, DraftLaw, Verdict
+from mtjax.types import Draft, DraftScheme, Verdict
 from mtjax.verify import verify
 
 # (processed logits [B, J, V], place of the first in the window) -> tokens [B, J]
@@ -62,7 +62,7 @@ def as_draft(problem: Problem, state: FillState, drafted, laws) -> Draft:
   place = jnp.arange(size + 1)
   valid = (place == 0) | (state.count[:, None] + place - 1 < problem.total[:, None])
   q = jnp.pad(jax.nn.softmax(laws, axis=-1), ((0, 0), (0, 1), (0, 0)))
-  return Draft(chain(size).tree(token, valid), DraftLaw.WITH_REPLACEMENT, q)
+  return Draft(chain(size).tree(token, valid), DraftScheme.WITH_REPLACEMENT, q)
 
 
 def take(
@@ -92,9 +92,9 @@ def take(
   )
   after = decide(problem, state, token, accepted + more, accepted)
   if phase.ahead:
-    after = after.replace(kept=laws_ahead(model, params, problem, phase, passed, accepted))
+    after = after.replace(kept=logits_ahead(model, params, problem, phase, passed, accepted))
   if phase.recalled:
-    after = after.replace(kept=laws_recalled(after, phase))
+    after = after.replace(kept=logits_recalled(after, phase))
   return after.replace(cache=cache, pending=jnp.where(active, more > 0, state.pending))
 
 
@@ -105,7 +105,7 @@ def start(
   canvas, phase = problem.canvas, method.first
   batch = problem.total.shape[0]
   passed = first_pass(model, params, problem, phase)
-  index, given = given_entries(problem)
+  index, given = context_entries(problem)
   path = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
   most = max(p.drafts for p in (phase, *method.round)) + 1
   cache = model.allocate(batch, max(canvas.size, most))
@@ -122,10 +122,10 @@ def start(
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
   state = decide(problem, state, choose(passed.law[:, :1], 0), one, none)
   if phase.ahead:
-    state = state.replace(kept=laws_ahead(model, params, problem, phase, passed, none))
+    state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none))
   if phase.recalled:
-    state = state.replace(first=laws_at_first(model, params, problem, phase, passed))
-    state = state.replace(kept=laws_recalled(state, phase))
+    state = state.replace(first=logits_at_first(model, params, problem, phase, passed))
+    state = state.replace(kept=logits_recalled(state, phase))
   return state.replace(pending=jnp.ones((batch,), bool))
 
 
@@ -142,7 +142,7 @@ def turn(
   keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
 
   def choose(laws, place):
-    return jax.vmap(jax.vmap(draw_token))(laws, keys[:, place : place + laws.shape[1]])
+    return jax.vmap(jax.vmap(sample_categorical))(laws, keys[:, place : place + laws.shape[1]])
 
   drafted, laws = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)
@@ -150,6 +150,6 @@ def turn(
     draft = as_draft(problem, state, drafted, laws)
     verdict = verify(method.verifier, passed.law, draft, problem.key, state.count)
   else:
-    token = draw(passed.law[:, 0], problem.key, state.count)
+    token = sample(passed.law[:, 0], problem.key, state.count)
     verdict = Verdict(jnp.zeros((len(token), 1), jnp.int32), jnp.ones_like(token), token)
   return take(model, params, problem, state, phase, passed, drafted, verdict)

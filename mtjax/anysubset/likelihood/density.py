@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.network import Network
-from mtjax.anysubset.orders import asked_in_order, lattice
+from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import asking, check_start
 from mtjax.models import Params
 from mtjax.rounds.size_buckets import bucket
@@ -38,7 +38,7 @@ def log_likelihood(
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
     raise ValueError(f"asked tokens are outside 0..{config.vocab_size - 1}")
   ranks = np.asarray(lattice(canvas) if rank is None else rank)
-  order, _ = asked_in_order(canvas, ranks)
+  order, _ = targets_in_order(canvas, ranks)
   size, most = canvas.size, config.max_position
   padding = ((0, 0), (0, bucket(size, most=most) - size))
   queries = bucket(order.shape[1], most=most)

@@ -11,7 +11,7 @@ from mtjax.draft.model.tree_state import TreeState
 from mtjax.draft.protocol import WithDraftModel
 from mtjax.models import Model
 from mtjax.trees.best_first import Candidates
-from mtjax.types import Draft, DraftLaw, LayerKV
+from mtjax.types import Draft, DraftScheme, LayerKV
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,8 +61,8 @@ class BestFirst(WithDraftModel):
     return self.width
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     reads = (self.depth - 1) * self.width

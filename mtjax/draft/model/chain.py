@@ -9,13 +9,13 @@ from jaxtyping import Array, Int
 
 from mtjax.cache import KVCache
 from mtjax.draft.model.reading import catch_up, read
-from mtjax.draft.model.sampling import draw_draft
+from mtjax.draft.model.sampling import sample_draft
 from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.trees import chain
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 
 @struct.dataclass
@@ -58,8 +58,8 @@ class ModelChain(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.WITHOUT_REPLACEMENT
+  def law(self) -> DraftScheme:
+    return DraftScheme.WITHOUT_REPLACEMENT
 
   def start(self, params, prompt, length, *, room):
     # Drafts go into the cache before it is known how many are kept.
@@ -75,7 +75,7 @@ class ModelChain(WithDraftModel):
 
     def draw(logits, place):
       """A token, the law it is drawn from, and where the model is sure enough to draw at all."""
-      token, q = draw_draft(logits[:, 0], rules, keys[:, place])
+      token, q = sample_draft(logits[:, 0], rules, keys[:, place])
       if self.confidence == 0:
         return token, q, True
       law = jax.nn.softmax(logits[:, 0]) if q is None else q
@@ -112,7 +112,7 @@ class ModelChain(WithDraftModel):
     carry = (jnp.int32(1), cache, zero, zero + 1, draft, going)
     _, cache, held, reads, (tokens, laws, count), _ = jax.lax.while_loop(unfinished, body, carry)
     tree = chain(self.length).tree(tokens, jnp.arange(self.length + 1) <= count[:, None])
-    law = DraftLaw.DELTA if greedy else self.law
+    law = DraftScheme.DELTA if greedy else self.law
     return Draft(tree, law, laws, forwards=reads), ChainState(cache, text, held)
 
   def update(self, state, round):

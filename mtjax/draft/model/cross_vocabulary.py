@@ -17,9 +17,9 @@ from mtjax.draft.protocol import WithDraftModel
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK
-from mtjax.sampling.categorical import best_token
+from mtjax.sampling.categorical import argmax
 from mtjax.trees import chain
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 # Draft tokens read in one pass between two rounds: what the target emitted, most often.
 _CHUNK = 8
@@ -74,8 +74,8 @@ class CrossVocabulary(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     batch, size = prompt.shape
@@ -103,10 +103,10 @@ class CrossVocabulary(WithDraftModel):
       slot = jnp.where(able, state.cache.length, state.held.shape[1])
       held = state.held.at[rows, slot].set(token, mode="drop")
       cache, logits = read(self.model, params[0], state.cache, token[:, None], count)
-      token = best_token(logits[:, 0])
+      token = argmax(logits[:, 0])
       return state.replace(cache=cache, held=held), drafted.at[:, place].set(token), token
 
-    token = best_token(logits[:, 0])
+    token = argmax(logits[:, 0])
     drafted = jnp.zeros((last.shape[0], self.length), jnp.int32).at[:, 0].set(token)
     state, drafted, _ = jax.lax.fori_loop(1, self.length, add, (state, drafted, token))
     shapes = (
@@ -118,7 +118,7 @@ class CrossVocabulary(WithDraftModel):
     token = jnp.concatenate([last[:, None], token], axis=1)
     tree = chain(self.most).tree(token, jnp.arange(self.most + 1) <= known[:, None])
     forwards = jnp.where(able, passes + self.length - 1, 0)
-    return Draft(tree, DraftLaw.DELTA, forwards=forwards), state
+    return Draft(tree, DraftScheme.DELTA, forwards=forwards), state
 
   def update(self, state, round):
     # The next round finds out what of the drafts came true: the cache may go back then.

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.draft.model.sampling import draw_draft
+from mtjax.draft.model.sampling import sample_draft
 from mtjax.draft.protocol import Context, WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import chain
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 # (what is kept, number of the group of layers, rows that need it) -> (kept, logits of those rows).
 RunGroup = Callable[[Any, int, Bool[Array, " B"]], tuple[Any, Float[Array, "B V"]]]
@@ -71,8 +71,8 @@ class EarlyExit(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.WITHOUT_REPLACEMENT
+  def law(self) -> DraftScheme:
+    return DraftScheme.WITHOUT_REPLACEMENT
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
@@ -97,7 +97,7 @@ class EarlyExit(WithDraftModel):
     def body(carry):
       place, kept, tokens, laws, count, left, reads, going = carry
       kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
-      token, law = draw_draft(logits, rules, keys[:, place])
+      token, law = sample_draft(logits, rules, keys[:, place])
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
       if law is not None:
         law = jnp.where(sure[:, None], law, 0)
@@ -115,7 +115,7 @@ class EarlyExit(WithDraftModel):
     start = (jnp.int32(0), kept, tokens, laws, zero, left, zero, context.active)
     _, kept, tokens, laws, count, left, reads, _ = jax.lax.while_loop(unfinished, body, start)
     tree = chain(self.length).tree(tokens, jnp.arange(size) <= count[:, None])
-    law = DraftLaw.DELTA if greedy else self.law
+    law = DraftScheme.DELTA if greedy else self.law
     return Draft(tree, law, laws, forwards=reads), kept, left
 
   def _leave(self, kept, run: RunGroup, going):

@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mtjax.draft.model.tree_state import Reading, TreeState, law_logits, warm_rows
+from mtjax.draft.model.tree_state import Reading, TreeState, processed_logits, warm_rows
 from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology
-from mtjax.trees.named import named
+from mtjax.trees.named import get_topology
 from mtjax.trees.siblings import likeliest, siblings
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ModelTree(WithDraftModel):
 
   model: Model
   topology: Topology
-  law: DraftLaw = DraftLaw.WITHOUT_REPLACEMENT
+  law: DraftScheme = DraftScheme.WITHOUT_REPLACEMENT
 
   def __post_init__(self):
     if self.topology.height < 1:
@@ -50,10 +50,10 @@ class ModelTree(WithDraftModel):
     cls,
     model: Model,
     topology: str | Sequence[int] = (3, 2, 1, 1),
-    law: str = DraftLaw.WITHOUT_REPLACEMENT.value,
+    law: str = DraftScheme.WITHOUT_REPLACEMENT.value,
   ) -> "ModelTree":
     """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""
-    return cls(model, named(topology), DraftLaw(law))
+    return cls(model, get_topology(topology), DraftScheme(law))
 
   @property
   def fixed_shape(self) -> Topology:
@@ -75,14 +75,14 @@ class ModelTree(WithDraftModel):
   def propose(self, params, state, context):
     request, plan = context.request, _plan(self.topology)
     greedy = request.rules.temperature is None
-    law = DraftLaw.DELTA if greedy else self.law
+    law = DraftScheme.DELTA if greedy else self.law
     warm = warm_rows(request)
-    keys = None if law is DraftLaw.DELTA else draft_keys(context, len(plan))
+    keys = None if law is DraftScheme.DELTA else draft_keys(context, len(plan))
 
     def draw(place, level, logits):
       """Tokens of the level's children, and the law they were drawn from."""
-      logits = law_logits(logits, request)
-      if law is DraftLaw.DELTA:
+      logits = processed_logits(logits, request)
+      if law is DraftScheme.DELTA:
         token, valid = likeliest(logits, level.most)
         chosen = level.slot * level.most + level.rank
         q = None
@@ -109,7 +109,7 @@ class ModelTree(WithDraftModel):
     by_node = np.argsort([node for nodes in self.topology.levels() for node in nodes])
     tree = self.topology.tree(tokens[:, by_node], valid[:, by_node])
     q = None
-    if law is not DraftLaw.DELTA:
+    if law is not DraftScheme.DELTA:
       inner = np.concatenate([level.node for level in plan])
       rows = jnp.concatenate(laws, axis=1)
       q = jnp.zeros((*tokens.shape, rows.shape[-1]), rows.dtype).at[:, inner].set(rows)

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from mtjax.draft.model.tree_state import TreeState, law_logits, warm_rows
+from mtjax.draft.model.tree_state import TreeState, processed_logits, warm_rows
 from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares
 from mtjax.trees.siblings import likeliest, siblings
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +56,8 @@ class GrownTree(WithDraftModel):
     return self.children
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.WITHOUT_REPLACEMENT
+  def law(self) -> DraftScheme:
+    return DraftScheme.WITHOUT_REPLACEMENT
 
   @property
   def _reads(self) -> int:
@@ -77,7 +77,7 @@ class GrownTree(WithDraftModel):
     batch = context.last.shape[0]
 
     def open_slots(growth, node, logits):
-      logits = law_logits(logits, request)
+      logits = processed_logits(logits, request)
       q = jax.nn.softmax(logits, axis=-1)
       if greedy:
         drawn, valid = likeliest(logits, self.children)
@@ -118,7 +118,7 @@ class GrownTree(WithDraftModel):
     if not greedy:
       q = jnp.concatenate(laws, axis=1)
       q = jnp.pad(q, ((0, 0), (0, self.size + 1 - q.shape[1]), (0, 0)))
-    law = DraftLaw.DELTA if greedy else self.law
+    law = DraftScheme.DELTA if greedy else self.law
     forwards = jnp.full((batch,), len(laws), jnp.int32)
     draft = Draft(growth.tree(self.height), law, q, forwards=forwards)
     return draft, state.replace(reading=reading)

@@ -19,7 +19,7 @@ _CHUNK = 4
 
 
 @struct.dataclass
-class SortedState:
+class S2DState:
   """What each group of layers has read: group g takes inputs[g], slot by slot, into caches[g].
 
   No group is ahead of the one before it. A token that left early owes its deeper keys and values:
@@ -34,7 +34,7 @@ class SortedState:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sorted(EarlyExit):
+class S2D(EarlyExit):
   """`EarlyExit` of a model of its own: params are that model's, in the target's vocabulary.
 
   One such draft serves any target of its vocabulary. Its caches take drafts as they are read and
@@ -47,7 +47,7 @@ class Sorted(EarlyExit):
     cache, _ = commit_prompt(self.model.prefix(self.exits[-1]), params, prompt, length, capacity)
     shape = (prompt.shape[0], capacity)
     wide = (*shape, self.model.config.dim)
-    return SortedState(
+    return S2DState(
       caches=tuple(cache.replace(layers=cache.layers[a:b]) for a, b in self.groups),
       inputs=(
         jnp.zeros(shape, jnp.int32),
@@ -77,7 +77,7 @@ class Sorted(EarlyExit):
     # The root as well: the first of all was emitted before there was a round.
     emitted = jnp.concatenate([round.tree.token[:, :1], round.token], axis=1)
     text = _write(text, emitted, state.length - 1, 1 + round.taken)
-    return SortedState(
+    return S2DState(
       caches=tuple(c.replace(length=jnp.minimum(c.length, kept)) for c in state.caches),
       inputs=(text, *state.inputs[1:]),
       length=state.length + round.taken,
@@ -123,7 +123,7 @@ class Sorted(EarlyExit):
 
 
 @dataclasses.dataclass(frozen=True)
-class SelfSorted(EarlyExit):
+class SelfS2D(EarlyExit):
   """`EarlyExit` of the target itself: `model` and params are the target's own.
 
   Self-speculation as in 2404.16710, for targets that were trained with exits (others are rarely
@@ -140,7 +140,7 @@ class SelfSorted(EarlyExit):
   def check(self, target):
     """Raises ValueError for another target than the model it drafts with."""
     if target != self.model:
-      raise ValueError("SelfSorted drafts with the target's first layers: its model is another one")
+      raise ValueError("SelfS2D drafts with the target's first layers: its model is another one")
 
   def start(self, params, prompt, length, *, room):
     return jnp.zeros((len(self.exits),), jnp.int32)

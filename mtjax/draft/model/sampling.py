@@ -3,11 +3,11 @@
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from mtjax.sampling.categorical import best_token, draw_token
+from mtjax.sampling.categorical import argmax, sample_categorical
 from mtjax.sampling.logits import Rules, adjusted, process
 
 
-def draw_draft(
+def sample_draft(
   logits: Float[Array, "B V"], rules: Rules, keys: Key[Array, " B"]
 ) -> tuple[Int[Array, " B"], Float[Array, "B V"] | None]:
   """A token a row and the law it is drawn from; None where it is the likeliest of every row.
@@ -15,6 +15,6 @@ def draw_draft(
   keys [B]: of one place of those that `draft_keys` gives, none used twice.
   """
   if rules.temperature is None:
-    return best_token(adjusted(logits[:, None], rules)[:, 0]), None
+    return argmax(adjusted(logits[:, None], rules)[:, 0]), None
   law = process(logits[:, None], rules)[:, 0]
-  return jax.vmap(draw_token)(law, keys), jax.nn.softmax(law, axis=-1)
+  return jax.vmap(sample_categorical)(law, keys), jax.nn.softmax(law, axis=-1)

@@ -111,7 +111,7 @@ def warm_rows(request: Request) -> Bool[Array, " B"]:
   return jnp.zeros(request.limit.shape, bool) if temperature is None else temperature > 0
 
 
-def law_logits(logits: Float[Array, "B I V"], request: Request) -> Float[Array, "B I V"]:
+def processed_logits(logits: Float[Array, "B I V"], request: Request) -> Float[Array, "B I V"]:
   """Logits of the law that drafts are drawn from: the request's, penalties left out.
 
   Rows that do not sample get the law of temperature 1, to rank tokens by.

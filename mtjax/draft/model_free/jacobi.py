@@ -9,9 +9,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax.draft.protocol import ForAnyTarget
-from mtjax.sampling.categorical import best_token
+from mtjax.sampling.categorical import argmax
 from mtjax.trees import merge
-from mtjax.types import Draft, DraftLaw, TokenTree
+from mtjax.types import Draft, DraftScheme, TokenTree
 
 # A row's n-grams by their first token, modulo S. Latest first; a first token of -1: no n-gram.
 Pool = Int[Array, "B S G N"]
@@ -69,8 +69,8 @@ class Jacobi(ForAnyTarget):
     return self.guesses + 2  # at the root: its column has a level below and a column beside it
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     batch = prompt.shape[0]
@@ -97,13 +97,13 @@ class Jacobi(ForAnyTarget):
     tree = self._with_window(candidates, state.window)
     offered = jnp.broadcast_to(jnp.arange(tree.size) < candidates.size, tree.token.shape)
     room = context.request.limit - context.step
-    return Draft(tree, DraftLaw.DELTA, offered=offered), state.replace(room=room)
+    return Draft(tree, DraftScheme.DELTA, offered=offered), state.replace(room=room)
 
   def update(self, state, round):
     root, taken = round.tree.token[:, 0], round.taken[:, None]
     column = jnp.arange(self.window)
     last = jnp.array(self._nodes()[-1])
-    new = best_token(round.logits[:, last])
+    new = argmax(round.logits[:, last])
     computed = (column + self.ngram - 2 <= state.room[:, None]) & (taken > 0)
     levels = jnp.concatenate([state.window.at[:, 0, 0].set(root), new[:, None]], axis=1)
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from mtjax.draft.protocol import ForAnyTarget
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.trees import merge
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,8 @@ class PromptLookup(ForAnyTarget):
     return self.branches
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     # The first token is emitted before the first round: it is not in this text yet.
@@ -59,7 +59,7 @@ class PromptLookup(ForAnyTarget):
     source = place[:, :, None] + jnp.arange(self.length) % period
     rows = jnp.arange(place.shape[0])[:, None, None]
     inside = jnp.broadcast_to(found[:, :, None], source.shape)
-    return Draft(merge(context.last, text.token[rows, source], inside), DraftLaw.DELTA), text
+    return Draft(merge(context.last, text.token[rows, source], inside), DraftScheme.DELTA), text
 
   def update(self, state, round):
     return state.append(round.token, round.taken)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mtjax.draft.protocol import ForAnyTarget
-from mtjax.sampling.categorical import best_tokens
+from mtjax.sampling.categorical import top_k
 from mtjax.trees import Topology
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 
 Matrix = Int[Array, "V K"]  # row t: the last known successors of token t, likeliest first; -1: none
 
@@ -77,8 +77,8 @@ class Recycling(ForAnyTarget):
     return self.topology.breadth
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     known = jnp.arange(1, prompt.shape[1]) < length[:, None]
@@ -95,11 +95,11 @@ class Recycling(ForAnyTarget):
       found = state[token[:, parent], rank]
       token = token.at[:, nodes].set(jnp.maximum(found, 0))
       valid = valid.at[:, nodes].set(valid[:, parent] & (found >= 0))
-    return Draft(shape.tree(token, valid), DraftLaw.DELTA), state
+    return Draft(shape.tree(token, valid), DraftScheme.DELTA), state
 
   def update(self, state, round):
     computed = round.tree.valid & (round.taken > 0)[:, None]
-    _, likeliest = best_tokens(round.logits, self.candidates)
+    _, likeliest = top_k(round.logits, self.candidates)
     rows = likeliest.reshape(-1, self.candidates)
     return replace_rows(state, round.tree.token.ravel(), rows, computed.ravel())
 

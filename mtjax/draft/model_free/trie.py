@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Int
 from mtjax.draft import host
 from mtjax.draft.protocol import ForAnyTarget
 from mtjax.draft.trie_branches import Branches
-from mtjax.types import Draft, DraftLaw, TokenTree
+from mtjax.types import Draft, DraftScheme, TokenTree
 
 
 @runtime_checkable
@@ -69,8 +69,8 @@ class Trie(ForAnyTarget):
     return self.size - 1
 
   @property
-  def law(self) -> DraftLaw:
-    return DraftLaw.DELTA
+  def law(self) -> DraftScheme:
+    return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
     batch = prompt.shape[0]
@@ -94,7 +94,7 @@ class Trie(ForAnyTarget):
     )
     tree = tree.replace(token=tree.token.at[:, 0].set(context.last))
     left = context.request.limit - context.step
-    return Draft(tree, DraftLaw.DELTA), state.replace(
+    return Draft(tree, DraftScheme.DELTA), state.replace(
       tree=tree, active=context.active, left=left.astype(jnp.int32)
     )
 

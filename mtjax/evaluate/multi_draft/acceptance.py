@@ -14,19 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from mtjax.sampling.categorical import best_token
+from mtjax.sampling.categorical import argmax
 from mtjax.sampling.logits import Seed
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify.probs import normalise
 from mtjax.verify.rules.kseq import division
 
 # The lossless rules for several drafts at a node, by how these are sampled.
-RULES: dict[DraftLaw, tuple[str, ...]] = {
-  DraftLaw.WITH_REPLACEMENT: ("rrs_with", "kseq"),
-  DraftLaw.WITHOUT_REPLACEMENT: ("rrs_without",),
-  DraftLaw.GREEDY_PLUS_ONE: ("greedy_plus_one",),
-  DraftLaw.PAIR: ("spechub",),
-  DraftLaw.DELTA: ("delta",),
+RULES: dict[DraftScheme, tuple[str, ...]] = {
+  DraftScheme.WITH_REPLACEMENT: ("rrs_with", "kseq"),
+  DraftScheme.WITHOUT_REPLACEMENT: ("rrs_without",),
+  DraftScheme.GREEDY_PLUS_ONE: ("greedy_plus_one",),
+  DraftScheme.PAIR: ("spechub",),
+  DraftScheme.DELTA: ("delta",),
 }
 _AT_ONCE = 32  # positions whose sampled refusals are in memory at the same time
 
@@ -142,7 +142,7 @@ def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
   A token i beside the hub a has the mass of both its pairs, q(i) + q(a) q(i) / (1 - q(a)); the hub
   takes what the others leave.
   """
-  is_hub = jnp.arange(q.shape[0]) == best_token(q)
+  is_hub = jnp.arange(q.shape[0]) == argmax(q)
   others = jnp.where(is_hub, 0, q)
   pairs = others + jnp.max(q) * normalise(others)
   taken = jnp.where(is_hub, 0, jnp.minimum(p, pairs))

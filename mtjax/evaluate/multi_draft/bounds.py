@@ -12,7 +12,7 @@ import numpy as np
 
 from mtjax.evaluate.multi_draft.acceptance import RULES, acceptance
 from mtjax.evaluate.multi_draft.recorded_pairs import RecordedPairs
-from mtjax.types import DraftLaw
+from mtjax.types import DraftScheme
 from mtjax.verify import optimal_acceptance
 
 ALL = "all"  # every position of every text
@@ -104,14 +104,14 @@ def rows_at(
   return rows
 
 
-def schemes(n: int) -> list[DraftLaw]:
+def schemes(n: int) -> list[DraftScheme]:
   """Draft schemes for n drafts: a pair is two."""
-  return [scheme for scheme in RULES if scheme is not DraftLaw.PAIR or n == 2]
+  return [scheme for scheme in RULES if scheme is not DraftScheme.PAIR or n == 2]
 
 
 def _of_texts(cell, text, scheme, best, mean, error) -> Iterator[Row]:
   others = {name: mean[name] for name in ("rrs_without", "kseq")}
-  others["bound without replacement"] = best[DraftLaw.WITHOUT_REPLACEMENT]
+  others["bound without replacement"] = best[DraftScheme.WITHOUT_REPLACEMENT]
   for name in (ALL, *dict.fromkeys(text)):
     at = np.array([name in (ALL, one) for one in text])
     yield dict(

@@ -39,7 +39,7 @@ def check_data(name: str, path: str) -> None:
     raise ValueError(f"{path} holds nothing of {name}")
 
 
-def named_task(name: str, *, judge: str = "target") -> Task:
+def get_task(name: str, *, judge: str = "target") -> Task:
   """One of NAMES; `judge`: the causal model of wikitext_masked. ValueError for another name."""
   if name == "wikitext_masked":
     loaded = load_pretrained(judge)

@@ -18,7 +18,7 @@ from mtjax.anysubset import (
 )
 from mtjax.anysubset.filling.confidence import CRITERIA
 from mtjax.anysubset.orders import ORDERS as MODEL_ORDERS
-from mtjax.anysubset.orders import order_named
+from mtjax.anysubset.orders import get_order
 from mtjax.evaluate.tasks.examples import Example, causal_view, text_of
 from mtjax.evaluate.tasks.protocol import Answer, Record, Task
 from mtjax.sampling.logits import Sampling, seed_key
@@ -70,7 +70,7 @@ def check_model(model: TextModel, task: str) -> None:
     ) from None
 
 
-def room(model: TextModel) -> int:
+def free_positions(model: TextModel) -> int:
   """Tokens of a text that the model has positions for."""
   config = model.model.config
   return config.max_position - (sink_token(config) is not None)
@@ -120,7 +120,7 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
   counted = np.array(example.asked)[: len(seen.tokens)]
   rank, nats = None, None
   if not filler.decides_order:
-    rank = order_named(fixed, canvas, order_key)
+    rank = get_order(fixed, canvas, order_key)
     own = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
     nats = float(-own[counted].sum())
   found = fill(

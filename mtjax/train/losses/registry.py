@@ -3,7 +3,7 @@
 from mtjax.train.config import RunConfig
 from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.losses.objective import next_token
-from mtjax.train.losses.s2d import sorted_loss
+from mtjax.train.losses.s2d import s2d_loss
 from mtjax.train.step import Loss, packed_loss
 
 
@@ -14,5 +14,5 @@ def loss_of(settings: RunConfig) -> Loss:
   """
   if settings.objective == "any_subset":
     return any_subset_loss(settings.model, settings.masking)
-  build = sorted_loss if settings.model.config.exits else packed_loss
+  build = s2d_loss if settings.model.config.exits else packed_loss
   return build(settings.model, next_token)

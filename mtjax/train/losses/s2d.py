@@ -8,7 +8,7 @@ from mtjax.train.losses.objective import Total
 from mtjax.train.step import Loss
 
 
-def sorted_loss(model: Model, objective: Callable) -> Loss:
+def s2d_loss(model: Model, objective: Callable) -> Loss:
   """The mean of `objective` over the exits of `model`, on rows of packed documents.
 
   Sorted fine-tuning (2309.08968; of a draft, 2407.01955): the sub-models are the first

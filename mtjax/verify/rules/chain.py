@@ -6,7 +6,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, Verdict
 from mtjax.verify.probs import difference, ratio
-from mtjax.verify.procedure import Procedure, draw_one, round_key
+from mtjax.verify.procedure import Procedure, round_key, sample_one
 from mtjax.verify.walk import Coupling, walk
 
 
@@ -31,7 +31,7 @@ def chain() -> Procedure:
   return Procedure(_decide, walk(rejection).outcome)
 
 
-def _decide(law_logits, draft: Draft, key, step):
+def _decide(processed_logits, draft: Draft, key, step):
   coin_key, token_key = jax.random.split(round_key(key, step))
   tree, height = draft.tree, draft.tree.height
   depth = jnp.where(tree.valid, tree.depth, height + 1)
@@ -39,13 +39,15 @@ def _decide(law_logits, draft: Draft, key, step):
   path = jnp.zeros((height + 1,), jnp.int32).at[depth].set(nodes, mode="drop")
   there = jnp.zeros((height + 1,), bool).at[depth].set(True, mode="drop")
   at, child = path[:-1], path[1:]
-  p, token = jax.nn.softmax(law_logits, axis=-1), tree.token[child]
+  p, token = jax.nn.softmax(processed_logits, axis=-1), tree.token[child]
   accept = jnp.where(there[1:], ratio(p[at, token], draft.q[at, token]), 0)
   coins = jax.vmap(
-    lambda place: jax.random.uniform(jax.random.fold_in(coin_key, place), (), law_logits.dtype)
+    lambda place: jax.random.uniform(
+      jax.random.fold_in(coin_key, place), (), processed_logits.dtype
+    )
   )(jnp.arange(height))
   kept = jnp.sum(jnp.cumprod(coins < accept), dtype=jnp.int32)
   last = path[kept]
   refused = jnp.append(there[1:], False)[kept]
   residual = jnp.where(refused, difference(p[last], draft.q[last]), p[last])
-  return Verdict(path=path, count=kept + 1, token=draw_one(residual, token_key))
+  return Verdict(path=path, count=kept + 1, token=sample_one(residual, token_key))

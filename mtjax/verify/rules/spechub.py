@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.sampling.categorical import best_token
+from mtjax.sampling.categorical import argmax
 from mtjax.verify.probs import difference, normalise, ratio
 from mtjax.verify.walk import Coupling
 
@@ -18,7 +18,7 @@ def spechub(
   q(a) q(i) / (1 - q(a)). p's mass goes, in this order: i in (i, a); i in (a, i); a in (a, i);
   a in (i, a); the rest is emitted. A node with one child alone is verified as a chain.
   """
-  hub = best_token(q)
+  hub = argmax(q)
   is_hub = jnp.arange(q.shape[0]) == hub
   others = jnp.where(is_hub, 0, q)  # mass of (i, a)
   late = q[hub] * normalise(others)  # mass of (a, i)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.types import Draft, DraftLaw
+from mtjax.types import Draft, DraftScheme
 from mtjax.verify.plan import Plan
 from mtjax.verify.probs import normalise, ratio, without
 from mtjax.verify.procedure import children
@@ -32,7 +32,7 @@ def traversal(law, draft: Draft) -> Plan:
   parents first, finds every r; rows of V are not kept.
   """
   tree, q = draft.tree, draft.q
-  tried = without if draft.law is DraftLaw.WITHOUT_REPLACEMENT else lambda law, x: law
+  tried = without if draft.law is DraftScheme.WITHOUT_REPLACEMENT else lambda law, x: law
   size = tree.token.shape[0]
 
   def at(node, weight):

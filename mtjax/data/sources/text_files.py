@@ -17,10 +17,13 @@ BYTE_ORDER_MARK = "\ufeff"
 def read_text(path: str | Path) -> str:
   """Returns a text file, gzipped or not, without a byte order mark.
 
-  Raises FileNotFoundError, and ValueError for what is no text.
+  Pipes are files, too. Raises FileNotFoundError, IsADirectoryError, and ValueError for what is no
+  text.
   """
-  if not Path(path).is_file():
+  if not Path(path).exists():
     raise FileNotFoundError(f"there is no file {str(path)!r}")
+  if Path(path).is_dir():
+    raise IsADirectoryError(f"{str(path)!r} is a folder, and a file is wanted")
   opened = gzip.open if str(path).endswith(".gz") else open
   try:
     with opened(path, "rt", encoding="utf-8-sig") as file:

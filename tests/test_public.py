@@ -73,6 +73,9 @@ def test_the_first_example_runs():
   assert run.counters["tokens_per_forward"] >= 1
 
 
+ANY_SUBSET = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+
+
 def tiny(**settings):
   config = mtjax.TransformerConfig(
     vocab_size=258, dim=16, heads=2, kv_heads=1, head_dim=8, mlp_dim=16, layers=uniform_layers(1),
@@ -96,7 +99,7 @@ def test_texts_are_scored_one_by_one():
 
 
 def test_an_any_subset_model_scores_all_tokens_of_a_text_jointly():
-  model, texts = tiny(extra_embeddings=2), ["a cat", "on the mat"]
+  model, texts = tiny(**ANY_SUBSET), ["a cat", "on the mat"]
   scores = mtjax.score(model, texts)
   for text, own in zip(texts, scores, strict=True):
     token = np.asarray([list(text.encode())])
@@ -106,7 +109,7 @@ def test_an_any_subset_model_scores_all_tokens_of_a_text_jointly():
     assert own.bits_per_byte == pytest.approx(-float(alone) / np.log(2) / len(text), rel=1e-5)
 
 
-@pytest.mark.parametrize("kind", [{}, dict(extra_embeddings=2)])
+@pytest.mark.parametrize("kind", [{}, ANY_SUBSET])
 def test_what_cannot_be_scored_is_refused(kind):
   model = tiny(**kind)
   with pytest.raises(ValueError, match="there is no text to score"):
@@ -119,4 +122,4 @@ def test_what_cannot_be_scored_is_refused(kind):
 
 def test_a_text_beyond_an_any_subset_models_positions_is_refused():
   with pytest.raises(ValueError, match="65 entries, and the model has 64 positions"):
-    mtjax.score(tiny(extra_embeddings=2), "a" * 64)
+    mtjax.score(tiny(**ANY_SUBSET), "a" * 64)

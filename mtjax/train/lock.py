@@ -11,6 +11,7 @@ from pathlib import Path
 
 LOCK_FILE = "lock"
 
+_TRIES = 1000  # of a folder that cannot be made, such as one in a broken link
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -40,14 +41,17 @@ def exclusive(workdir: Path) -> Generator[None]:
 
 def _locked(path: Path) -> int:
   """A descriptor of the file at `path`, with its lock."""
+  tries = 0
   while True:
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
+      path.parent.mkdir(parents=True, exist_ok=True)
       file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except FileNotFoundError:
-      if path.parent.exists():
+    except (FileExistsError, FileNotFoundError):
+      # A run that failed has removed its empty folder, and another may have made it again since.
+      tries += 1
+      if tries == _TRIES:
         raise
-      continue  # a run that failed has removed its empty folder
+      continue
     try:
       fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -132,7 +132,7 @@ def test_without_torch_the_extra_is_named(monkeypatch):
 @needs_torch
 def test_the_launcher_fails_when_a_family_differs():
   code = (
-    "from experiments import parity as launcher; from mtjax import launch; "
+    "from experiments import parity as launcher; from mtjax.cli import flags as launch; "
     "from mtjax.evaluate import parity; "
     "parity.compare = lambda *_: parity.Parity(1e-6, float('nan'), True); "
     "launch.main(launcher.run)"

@@ -108,7 +108,7 @@ ROWS = {
   "sorted": Row(
     "sorted", S2D(LAYERED, (1, 2, 3), (0.12, 0.12, 0.1), 4), LAYERED_PARAMS, useful=False
   ),
-  "the target's own layer": Row("self_sorted", SelfS2D(TARGET, (1,), length=3), PARAMS),
+  "the target's own layer": Row("self_sorted", SelfS2D(TARGET, (1,), (0.0,), length=3), PARAMS),
 }
 
 

@@ -90,7 +90,10 @@ def test_layers_above_the_first_read_no_vectors(network):
   frontier = softened(params, TEXT, SOFT)
   _, hidden = model.segment(params, frontier, first=0, last=1)
   output, _ = model.segment(params, frontier, first=1, last=2, hidden=hidden)
-  alike(output.logits, forward(params, frontier).logits)
+  # Two segments are other programs than the whole: logits near 10 differ in their last places. A
+  # vector that is read again would differ in the first.
+  whole = forward(params, frontier).logits
+  np.testing.assert_allclose(output.logits, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_the_gradient_of_a_vector_is_that_of_the_row_it_stands_for(network):

@@ -6,7 +6,8 @@ python -m experiments.decode --config=configs/decode/suffix.py --config.drafter.
 Retrieves from the same counts as configs/decode/trie.py, by probability instead of frequency, for
 about twice the time on the host. Tokens per forward beside the trie's, 8 nodes: 0 to 3 % more on
 what the bundled target writes (specbench, pycode, toolcall; max_query, output_weight and escape
-were chosen on some of the same prompts), 1 % fewer to 4 % more on given text (experiments/replay).
+were chosen on some of the same prompts), 1 % fewer to 4 % more on given text
+(experiments/bench/replay.py). These figures are older than the trie's capacities per first token.
 The text is the one that configs/decode/ar.py gives with the same seed.
 """
 

@@ -50,12 +50,12 @@ class Windowed(Protocol):
 
   @property
   def first(self) -> Phase:
-    """Of the pass that reads the given entries."""
+    """Returns the phase of the first pass, which reads the context."""
     ...
 
   @property
   def round(self) -> tuple[Phase, ...]:
-    """The passes of every later round."""
+    """Returns the phases of every later round, one for each of its passes."""
     ...
 
   @property

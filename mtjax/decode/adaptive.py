@@ -171,7 +171,7 @@ def _padded(decision: Decision, tree: TokenTree) -> Decision:
     tree=tree.replace(valid=tree.valid & root),
     verdict=verdict.replace(path=jnp.pad(verdict.path, ((0, 0), (0, tree.height)))),
     logits=nodes(decision.logits, 1),
-    law=nodes(decision.law, 1),
+    processed=nodes(decision.processed, 1),
     kv=jax.tree.map(lambda x: nodes(x, 2), decision.kv),
     position=nodes(decision.position, 1),
   )

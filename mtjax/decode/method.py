@@ -76,6 +76,6 @@ def emit_next(state, request, logits):
   if request.rules.temperature is None:
     token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
   else:
-    law = process(logits, request.rules, state.history)[:, 0]
-    token = sample(law, request.key, state.count)
+    processed = process(logits, request.rules, state.history)[:, 0]
+    token = sample(processed, request.key, state.count)
   return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]

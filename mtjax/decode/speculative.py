@@ -42,7 +42,7 @@ class Decision:
   tree: TokenTree  # as it was verified
   verdict: Verdict
   logits: Float[Array, "B N V"]
-  law: Float[Array, "B N V"]  # processed logits: what was verified against
+  processed: Float[Array, "B N V"]  # processed logits: what was verified against
   kv: tuple[LayerKV, ...]
   position: Int[Array, "B N"]
   entries: Int[Array, ""]  # of the forward pass, padding left out
@@ -65,7 +65,7 @@ class Speculative:
   verifier: str = "sample_match"
 
   def __post_init__(self):
-    verify.check_scheme(self.verifier, self.drafter.law, self.drafter.breadth)
+    verify.check_scheme(self.verifier, self.drafter.scheme, self.drafter.breadth)
 
   def check(self, model: Model) -> None:
     height, positions = self.drafter.height, model.config.max_position
@@ -105,13 +105,13 @@ class Speculative:
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
     seen = _histories(state.history, tree)
-    law = process(output.logits, request.rules, seen)
-    name, judged = self.verifier, law
+    processed = process(output.logits, request.rules, seen)
+    name, judged = self.verifier, processed
     if request.rules.temperature is None:
       # Only the path's best tokens are looked for, and nobody may ask for the law.
       name, judged = "greedy", adjusted(output.logits, request.rules, seen)
     verdict = verify.verify(name, judged, draft.replace(tree=tree), request.key, state.count)
-    return Decision(tree, verdict, output.logits, law, output.kv, frontier.position, entries)
+    return Decision(tree, verdict, output.logits, processed, output.kv, frontier.position, entries)
 
   def keep(
     self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"

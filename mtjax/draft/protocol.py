@@ -60,7 +60,7 @@ class Drafter(Protocol):
     ...
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 

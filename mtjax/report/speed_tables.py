@@ -62,8 +62,8 @@ def speed_table(results: Results, reference: str) -> Cells:
     rows.append(row)
   header = ["system", *results.sets, "mean", "tokens/s"]
   header += [] if results.temperature else ["same text"]
-  law = f"temperature {results.temperature:g}" if results.temperature else "greedy"
-  title = f"Speed over {reference}, {law}, batch 1 (tokens per target forward)"
+  rule = f"temperature {results.temperature:g}" if results.temperature else "greedy"
+  title = f"Speed over {reference}, {rule}, batch 1 (tokens per target forward)"
   return Cells(title, header, rows)
 
 

@@ -20,7 +20,7 @@ def likeliest(
 
 
 def siblings(
-  law: DraftScheme,
+  scheme: DraftScheme,
   logits: Float[Array, "B I V"],
   q: Float[Array, "B I V"],
   count: Sequence[int],
@@ -40,22 +40,22 @@ def siblings(
   DELTA is `likeliest`, which needs neither q nor keys: ValueError here.
   """
   most = max(count)
-  if law is DraftScheme.WITH_REPLACEMENT:
+  if scheme is DraftScheme.WITH_REPLACEMENT:
     shape = (*logits.shape[:2], most, logits.shape[-1])
     copies = jnp.broadcast_to(logits[:, :, None], shape)
     token = _if_warm(
       warm, jax.vmap(sample_categorical)(copies, keys), lambda: top_k(logits, most)[1]
     )
-    return _of_positive_law(q, token)
-  if law is DraftScheme.GREEDY_PLUS_ONE:
+    return _with_positive_probs(q, token)
+  if scheme is DraftScheme.GREEDY_PLUS_ONE:
     return _greedy_plus_one(logits, q, count, keys, warm)
   drawn = jax.vmap(lambda logits, key: sample_categorical_each(logits, key, most))(logits, keys)
   drawn = _if_warm(warm, drawn, lambda: top_k(logits, most)[1])
-  if law is DraftScheme.WITHOUT_REPLACEMENT:
-    return _of_positive_law(q, drawn)
-  if law is DraftScheme.PAIR:
+  if scheme is DraftScheme.WITHOUT_REPLACEMENT:
+    return _with_positive_probs(q, drawn)
+  if scheme is DraftScheme.PAIR:
     return _pair(q, drawn, most)
-  raise ValueError(f"siblings are not drawn {law.value}: use likeliest")
+  raise ValueError(f"siblings are not drawn {scheme.value}: use likeliest")
 
 
 def _if_warm(warm, drawn, likeliest):
@@ -64,7 +64,7 @@ def _if_warm(warm, drawn, likeliest):
   return jax.lax.cond(jnp.all(warm), lambda: drawn, lambda: jnp.where(row, drawn, likeliest()))
 
 
-def _of_positive_law(q, token):
+def _with_positive_probs(q, token):
   return token, jnp.take_along_axis(q, token, axis=-1) > 0
 
 
@@ -72,10 +72,10 @@ def _pair(q, drawn, most):
   # The verifier's own choice of the likeliest: logits that differ may be equal in q.
   hub = argmax(q)
   if most == 1:
-    return _of_positive_law(q, drawn)
+    return _with_positive_probs(q, drawn)
   # Of two draws without replacement the second is one from the others.
   second = jnp.where(drawn[..., 0] == hub, drawn[..., 1], hub)
-  return _of_positive_law(q, jnp.stack([drawn[..., 0], second], axis=-1))
+  return _with_positive_probs(q, jnp.stack([drawn[..., 0], second], axis=-1))
 
 
 def _greedy_plus_one(logits, q, count, keys, warm):
@@ -87,5 +87,5 @@ def _greedy_plus_one(logits, q, count, keys, warm):
   taken = jnp.where(fixed, top, q.shape[2])
   left = logits.at[batch[..., None], node[..., None], taken].set(-jnp.inf, mode="drop")
   drawn = _if_warm(warm, jax.vmap(sample_categorical)(left, keys), lambda: argmax(left))
-  token, valid = _of_positive_law(q, jnp.where(jnp.arange(most) == last, drawn[..., None], top))
+  token, valid = _with_positive_probs(q, jnp.where(jnp.arange(most) == last, drawn[..., None], top))
   return token, valid & (fixed | (jnp.max(left, axis=-1, keepdims=True) > -jnp.inf))

@@ -79,7 +79,7 @@ def walk(rule: NodeRule) -> Procedure:
 
   def outcome(p, draft):
     nodes = jnp.arange(p.shape[0], dtype=jnp.int32)
-    child, coupling = jax.vmap(lambda node, law: at(node, law, draft))(nodes, p)
+    child, coupling = jax.vmap(lambda node, probs: at(node, probs, draft))(nodes, p)
 
     def down(node, reach):
       slot = jnp.where(child[node] >= 0, child[node], reach.shape[0])

@@ -33,7 +33,7 @@ ASKED = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
 
 
-def dense_laws(model, params, canvas):
+def dense_probs(model, params, canvas):
   """log p [B, L, V] of every asked entry of finished canvases, in one pass; 0 where given."""
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, lattice(canvas), query)
@@ -49,15 +49,15 @@ def joint(tiny):
   token = np.repeat(TEXT, len(texts), axis=0)
   token[:, ASKED[0]] = texts
   canvas = make_canvas(model.config, token, np.repeat(ASKED, len(texts), axis=0))
-  laws = jax.jit(functools.partial(dense_laws, model))(params, canvas)
-  own = jnp.take_along_axis(laws, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
+  probs = jax.jit(functools.partial(dense_probs, model))(params, canvas)
+  own = jnp.take_along_axis(probs, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
   return np.exp(np.asarray(jnp.sum(own, axis=1), np.float64))
 
 
-def p_value(tokens, law):
+def p_value(tokens, probs):
   places = tokens @ np.array([9, 3, 1])
   counts = np.bincount(places, minlength=27)
-  return stats.chisquare(counts, law / law.sum() * counts.sum()).pvalue
+  return stats.chisquare(counts, probs / probs.sum() * counts.sum()).pvalue
 
 
 def sampled(model, params, method, rows, sampling=SAMPLED):
@@ -66,7 +66,7 @@ def sampled(model, params, method, rows, sampling=SAMPLED):
   return found.token[:, 1:][:, ASKED[0]], found
 
 
-def check_law(tiny, joint, method, rows):
+def check_joint(tiny, joint, method, rows):
   tokens, found = sampled(*tiny, method, rows)
   assert joint.sum() == pytest.approx(1, abs=1e-5)
   assert p_value(tokens, joint) > 1e-6
@@ -76,24 +76,24 @@ def check_law(tiny, joint, method, rows):
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_what_is_drawn_has_the_models_joint_law(method, tiny, joint):
   """Large enough for a total variation of 0.05."""
-  check_law(tiny, joint, method, 8415)
+  check_joint(tiny, joint, method, 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_what_is_drawn_has_the_models_joint_law_closely(method, tiny, joint):
   """Large enough for 0.0167, the least that one of the common mistakes of verifiers makes."""
-  check_law(tiny, joint, method, 76_000)
+  check_joint(tiny, joint, method, 76_000)
 
 
 def test_drafts_kept_without_a_verifier_are_noticed(tiny, joint, monkeypatch):
   """Each entry from its own marginal: what parallel sampling without an oracle does."""
   true = turns.verify
 
-  def keep_all(verifier, law, draft, keys, step):
-    verdict = true(verifier, law, draft, keys, step)
+  def keep_all(verifier, processed, draft, keys, step):
+    verdict = true(verifier, processed, draft, keys, step)
     every = jnp.sum(draft.tree.valid, axis=1)
-    path = jnp.broadcast_to(jnp.arange(law.shape[1]), law.shape[:2])
+    path = jnp.broadcast_to(jnp.arange(processed.shape[1]), processed.shape[:2])
     return verdict.replace(path=path, count=every)
 
   monkeypatch.setattr(turns, "verify", keep_all)
@@ -153,7 +153,7 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
 
   def recorded(model, params, problem, state, phase, drafted):
     passed = later_pass(model, params, problem, state, phase, drafted)
-    jax.debug.callback(lambda *x: seen.append([np.asarray(y) for y in x]), passed.law, state.count)
+    jax.debug.callback(lambda *x: seen.append([np.asarray(y) for y in x]), passed.processed, state.count)
     return passed
 
   monkeypatch.setattr(turns, "later_pass", recorded)
@@ -162,14 +162,14 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
   found = fill(model, params, canvas, method=method, sampling=sampling, key=5)
   jax.effects_barrier()
   finished = canvas.replace(token=jnp.asarray(found.token))
-  dense = np.asarray(dense_laws(model, params, finished))
+  dense = np.asarray(dense_probs(model, params, finished))
   compared = 0
   for row in range(3):
     order = np.flatnonzero(np.asarray(canvas.asked)[row])
     counts = [int(count[row]) for _, count in seen] + [len(order)]
-    for (law, count), after in zip(seen, counts[1:], strict=True):
+    for (processed, count), after in zip(seen, counts[1:], strict=True):
       for i in range(after - int(count[row])):
-        own = jax.nn.log_softmax(law[row, i])
+        own = jax.nn.log_softmax(processed[row, i])
         np.testing.assert_allclose(own, dense[row, order[int(count[row]) + i]], atol=1e-5)
         compared += 1
   assert compared == int(np.asarray(canvas.asked).sum()) - 3, "the first pass decides one a row"

@@ -11,9 +11,9 @@ from mtjax.anysubset import Sequential, lattice, log_likelihood, make_canvas
 from mtjax.anysubset.likelihood.subset_lattice import decomposition, log_marginal, parent
 from mtjax.anysubset.orders import ORDERS, get_order, targets_in_order
 from mtjax.types import Exactness
-from tests.anysubset.enumerate_fill import law_of
-from tests.anysubset.table_network import TableNetwork, sequential_law
-from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+from tests.anysubset.enumerate_fill import distribution_of
+from tests.anysubset.table_network import TableNetwork, sequential_probs
+from tests.anysubset.test_fill_distributions import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -21,14 +21,14 @@ def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
   problem = make_problem()
   rank = get_order(name, problem.canvas, jax.random.key(2))
   order = tuple(int(i) for i in targets_in_order(problem.canvas, rank)[0][0])
-  found = law_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
-  assert distance(found.chance, sequential_law(TABLES, GIVEN, order, VOCAB)) < 1e-12
+  found = distribution_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
+  assert distance(found.chance, sequential_probs(TABLES, GIVEN, order, VOCAB)) < 1e-12
   assert ORDERS[name].exactness is Exactness.LOSSLESS
   if name != "lattice":
     # The same texts, as the lattice's order has them: another joint, since nothing is consistent.
     left = {
       tuple(text[ORDER.index(i)] for i in order): p
-      for text, p in sequential_law(TABLES, GIVEN, ORDER, VOCAB).items()
+      for text, p in sequential_probs(TABLES, GIVEN, ORDER, VOCAB).items()
     }
     assert order != ORDER and distance(found.chance, left) > 0.02
 

@@ -127,7 +127,7 @@ def reusing_turn(model, params, problem, state, choose):
   return after.replace(cache=drafted.cache)
 
 
-def cached_laws(model, params, problem, turn=single_stream_turns.turn):
+def cached_logits(model, params, problem, turn=single_stream_turns.turn):
   """log p [B, A, V] that each token was drawn from, teacher-forced with the canvas's text."""
   text = jnp.take_along_axis(problem.canvas.token, problem.order, axis=1)
 
@@ -135,20 +135,20 @@ def cached_laws(model, params, problem, turn=single_stream_turns.turn):
     def run(*state):
       seen = []
 
-      def choose(law, count):
-        seen.append(jax.nn.log_softmax(law))
+      def choose(logits, count):
+        seen.append(jax.nn.log_softmax(logits))
         return jnp.take_along_axis(text, jnp.minimum(count, text.shape[1] - 1)[:, None], 1)[:, 0]
 
       return step(model, params, problem, *state, choose=choose), seen[0]
 
     return jax.jit(run)
 
-  state, law = recorded(single_stream_turns.start)()
-  laws, go_on = [law], recorded(turn)
+  state, logits = recorded(single_stream_turns.start)()
+  all_logits, go_on = [logits], recorded(turn)
   for _ in range(text.shape[1] - 1):
-    state, law = go_on(state)
-    laws.append(law)
-  return np.asarray(jnp.stack(laws, axis=1))
+    state, logits = go_on(state)
+    all_logits.append(logits)
+  return np.asarray(jnp.stack(all_logits, axis=1))
 
 
 def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
@@ -164,8 +164,8 @@ def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
   dense = np.take_along_axis(log_likelihood(model, params, canvas, rank), order, axis=1)
 
   def error(**changes):
-    laws = cached_laws(model, params, problem, **changes)
-    own = np.take_along_axis(laws, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
+    all_logits = cached_logits(model, params, problem, **changes)
+    own = np.take_along_axis(all_logits, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
     return np.abs(own - dense)[real].max()
 
   assert error() < 1e-5

@@ -212,14 +212,14 @@ def test_queries_that_share_a_position_are_each_their_own(tiny):
   token = jnp.array([[1, 2, 3, 4]], jnp.int32)
   content = frontier_lib.content(token, jnp.arange(4)[None], jnp.array([[0, 1, 2, 3]]))
 
-  def laws(*ranks):
+  def probs(*ranks):
     rank = jnp.array([ranks], jnp.int32)
     query = frontier_lib.query(jnp.full_like(rank, 5), jnp.full_like(rank, 3), rank)
     out = model.forward(params, frontier_lib.concatenate(content, query))
     return np.asarray(out.logits[0, 4:])
 
-  both = laws(1, 3)
-  np.testing.assert_allclose(both, [laws(1)[0], laws(3)[0]], atol=1e-5)
+  both = probs(1, 3)
+  np.testing.assert_allclose(both, [probs(1)[0], probs(3)[0]], atol=1e-5)
   assert np.abs(both[0] - both[1]).max() > 0.01
 
 
@@ -229,12 +229,12 @@ def test_a_query_that_sees_nothing_depends_on_nothing(tiny):
   place = jnp.array([[2]])
   query = frontier_lib.query(jnp.full_like(place, 5), place, jnp.zeros_like(place))
 
-  def law(token):
+  def probs(token):
     content = frontier_lib.content(jnp.asarray([token]), jnp.arange(3)[None], jnp.ones((1, 3), int))
     joint = frontier_lib.concatenate(content, query)
     return np.asarray(model.forward(params, joint).logits[0, 3])
 
-  np.testing.assert_array_equal(law([1, 2, 3]), law([4, 0, 1]))
+  np.testing.assert_array_equal(probs([1, 2, 3]), probs([4, 0, 1]))
 
 
 def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):

@@ -56,16 +56,16 @@ def drawn(function):
   )
 
 
-def law_p_value(tokens, law):
+def p_value_of(tokens, probs):
   """Of a chi-square test of tokens against a law, those of it that are rare together."""
-  expected = law * len(tokens)
+  expected = probs * len(tokens)
   often = expected >= 20
-  counts = np.bincount(tokens, minlength=len(law))
+  counts = np.bincount(tokens, minlength=len(probs))
   observed = np.append(counts[often], counts[~often].sum())
   return stats.chisquare(observed, np.append(expected[often], expected[~often].sum())).pvalue
 
 
-def skewed_law():
+def skewed_probs():
   """1000 tokens, a few likely, most of the mass in the crowd: block masses are not their maxima."""
   weight = np.random.default_rng(3).gamma(0.3, size=1000)
   weight[500:516] = 0.01
@@ -74,24 +74,24 @@ def skewed_law():
 
 
 def test_a_token_is_drawn_from_the_law(monkeypatch):
-  law = skewed_law()
-  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(law, jnp.float32)))
-  assert law_p_value(drawn(draw)[:, 0], law) > 1e-3
+  probs = skewed_probs()
+  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
+  assert p_value_of(drawn(draw)[:, 0], probs) > 1e-3
   # A block is as likely as all its tokens together, not as its best.
   monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
-  assert law_p_value(drawn(lambda key: draw(key))[:, 0], law) < 1e-9
+  assert p_value_of(drawn(lambda key: draw(key))[:, 0], probs) < 1e-9
 
 
 def pairs_p_value(tokens):
   """Of ordered pairs drawn one after the other without replacement from SHARE."""
-  law = {
+  probs = {
     (a, b): pa * pb / (1 - pa)
     for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
   }
-  found = {pair: 0 for pair in law}
+  found = {pair: 0 for pair in probs}
   for pair in map(tuple, tokens.tolist()):
     found[pair] += 1  # a KeyError for a token of no mass and for one drawn twice
-  return stats.chisquare(list(found.values()), np.array(list(law.values())) * len(tokens)).pvalue
+  return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
 def test_tokens_are_drawn_without_replacement(monkeypatch):

@@ -133,7 +133,7 @@ def _every_exit(tokens, length):
   return jnp.stack(logits)
 
 
-def dense_laws(texts, tree):
+def dense_logits(texts, tree):
   """Per row: the exit that each draft should have, how many there should be, their logits."""
   rows = [text + tree.token[row, 1:].tolist() for row, text in enumerate(texts)]
   tokens = jnp.array([row + [0] * (ROOM - len(row)) for row in rows])
@@ -157,16 +157,16 @@ def test_laws_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
     tree = drafts[0].tree
     assert np.array_equal(tree.valid, drafts[1].tree.valid), "two homes of one network differ"
     assert not np.any(tree.valid & (tree.token != drafts[1].tree.token))
-    for row, (exits, count, logits) in enumerate(dense_laws(rounds.texts, tree)):
+    for row, (exits, count, logits) in enumerate(dense_logits(rounds.texts, tree)):
       assert tree.valid[row].sum() == 1 + count
       used |= set(exits[:count])
       counts.append(count)
       if sampling.temperature == 0:
         assert tree.token[row, 1 : 1 + count].tolist() == logits.argmax(-1)[:count].tolist()
         continue
-      law = process(jnp.stack([logits] * 2), rounds.request.rules)[row]
+      processed = process(jnp.stack([logits] * 2), rounds.request.rules)[row]
       for draft in drafts:
-        np.testing.assert_allclose(draft.q[row, :count], jax.nn.softmax(law)[:count], atol=1e-5)
+        np.testing.assert_allclose(draft.q[row, :count], jax.nn.softmax(processed)[:count], atol=1e-5)
     debts.append(rounds.debt)
     rounds.accept(tree)
   assert used == {0, 1, 2}, f"tokens left at {used} only"
@@ -222,7 +222,7 @@ def test_exits_and_thresholds_are_those_of_the_model_unless_said_otherwise():
   trained = Model(dataclasses.replace(MODEL.config, exits=(1, 3)))
   drafter = S2D(trained)
   assert (drafter.exits, drafter.thresholds) == ((1, 3), (0.5, 0.0))
-  assert drafter.law == DraftScheme.WITHOUT_REPLACEMENT
+  assert drafter.scheme == DraftScheme.WITHOUT_REPLACEMENT
 
 
 @pytest.mark.parametrize("drafter", [S2D, SelfS2D])

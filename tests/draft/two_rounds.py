@@ -53,7 +53,7 @@ def texts(drafter, verifier, *, rows=CHUNK, temperature=WARMTH, key=0):
 
 
 @functools.cache
-def law():
+def target_probs():
   target, params = model(TARGET)
   every = np.indices((VOCAB,) * LENGTH).reshape(LENGTH, -1).T
   rows = np.concatenate([np.tile(PROMPT, (len(every), 1)), every], axis=1)
@@ -64,4 +64,4 @@ def law():
 
 
 def p_value(found):
-  return exactness.p_value(found, law())
+  return exactness.p_value(found, target_probs())

@@ -27,8 +27,8 @@ def _grow(q, order, *, size, step, height, children, add):
   for begin in range(1, size + 1, step):
     for node in range(known, begin):
       drawn = jnp.asarray(ORDERS)[order[node]]
-      law = q[context[node]][drawn]
-      share = shares(law, law > 0)
+      probs = q[context[node]][drawn]
+      share = shares(probs, probs > 0)
       chance *= jnp.prod(share)
       growth = growth.open(node, drawn[None, :children], share[None, :children], height)
     known = begin
@@ -69,7 +69,7 @@ def judge(verifier, models, tree, drafts, reads):
   with jax.enable_x64(True):
     draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
   found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
-  return total_variation(found.law, target_probs(models.p, height + 1)), found.tokens
+  return total_variation(found.probs, target_probs(models.p, height + 1)), found.tokens
 
 
 def check(verifier, models, growing, room=HEIGHT):

@@ -151,11 +151,11 @@ def _decide_surest(
   score = _scores(model, params, features, CRITERIA[method.criterion])
   size = min(method.per_pass, most)
   sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
-  law = process(
+  processed = process(
     model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1)), problem.rules
   )
   index = _at(problem.order, place)
-  token = _own_draws(problem, law, index) if choose is None else choose(law, index)
+  token = _own_draws(problem, processed, index) if choose is None else choose(processed, index)
   return _written(
     problem,
     state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
@@ -192,9 +192,9 @@ def _scores(model, params, features, criterion):
   return scores.swapaxes(0, 1).reshape(batch, -1)[:, :most]
 
 
-def _own_draws(problem, law, index):
+def _own_draws(problem, processed, index):
   """Each from its row's key and its place in the canvas, which is decided once."""
-  places = [sample(law[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
+  places = [sample(processed[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
   return jnp.stack(places, axis=1)
 
 

@@ -71,7 +71,7 @@ def turn(
 
 
 def _decided(problem, state, logits, choose) -> FillState:
-  law = process(logits, problem.rules)[:, 0]
-  token = sample(law, problem.key, state.count) if choose is None else choose(law, state.count)
+  processed = process(logits, problem.rules)[:, 0]
+  token = sample(processed, problem.key, state.count) if choose is None else choose(processed, state.count)
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
   return decide(problem, state, token[:, None], one, none)

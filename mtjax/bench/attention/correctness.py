@@ -13,7 +13,7 @@ from kernels_pallas.frontier_attention import dispatch as choice
 from kernels_pallas.frontier_attention import frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.dispatch import Implementation
-from mtjax.bench.attention import float64 as law
+from mtjax.bench.attention import float64
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.kernels import AttentionShape
 
@@ -95,7 +95,7 @@ def inputs(case: Case) -> dict:
     given["soft_cap"] = case.soft_cap
   if shape.gradient:  # the reference's are NaN by what is NaN where nobody looks
     return given
-  nobody = jnp.asarray(~law.seen(given).any(axis=1))[:, None, :, None]
+  nobody = jnp.asarray(~float64.seen(given).any(axis=1))[:, None, :, None]
   return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
 
 
@@ -157,11 +157,11 @@ def _cotangent(case):
 
 
 def _expected(case, given):
-  out, lse = law.attend(given)
+  out, lse = float64.attend(given)
   found = dict(output=out, lse=lse)
   if case.shape.gradient:
     cotangent = np.asarray(jnp.asarray(_cotangent(case), case.shape.dtype), np.float64)
-    found |= dict(zip(("dq", "dk", "dv"), law.gradients(given, cotangent), strict=True))
+    found |= dict(zip(("dq", "dk", "dv"), float64.gradients(given, cotangent), strict=True))
   return found
 
 

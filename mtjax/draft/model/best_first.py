@@ -61,7 +61,7 @@ class BestFirst(WithDraftModel):
     return self.width
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):
@@ -131,7 +131,7 @@ class BestFirst(WithDraftModel):
     reading = state.reading.replace(
       kv=search.kv, position=state.cache.length[:, None] + slots // self.width, entry=entry
     )
-    return Draft(tree, self.law, forwards=search.forwards), state.replace(reading=reading)
+    return Draft(tree, self.scheme, forwards=search.forwards), state.replace(reading=reading)
 
   def update(self, state, round):
     return state.update(round)

@@ -74,7 +74,7 @@ class CrossVocabulary(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):

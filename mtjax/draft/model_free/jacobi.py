@@ -69,7 +69,7 @@ class Jacobi(ForAnyTarget):
     return self.guesses + 2  # at the root: its column has a level below and a column beside it
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):

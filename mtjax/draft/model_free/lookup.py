@@ -43,7 +43,7 @@ class PromptLookup(ForAnyTarget):
     return self.branches
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):

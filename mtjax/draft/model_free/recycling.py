@@ -77,7 +77,7 @@ class Recycling(ForAnyTarget):
     return self.topology.breadth
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):

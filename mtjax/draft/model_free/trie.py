@@ -69,7 +69,7 @@ class Trie(ForAnyTarget):
     return self.size - 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
   def start(self, params, prompt, length, *, room):

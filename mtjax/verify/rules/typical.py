@@ -20,12 +20,12 @@ def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
     if not 0 < value <= 1:
       raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
 
-  def rule(law, draft: Draft) -> Plan:
+  def rule(target_probs, draft: Draft) -> Plan:
     tree = draft.tree
     nodes = jnp.arange(tree.token.shape[0], dtype=jnp.int32)
 
     def at(node):
-      p = law(node)
+      p = target_probs(node)
       _, token, valid = children(tree, node)
       entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)))
       likely = p[token] > jnp.minimum(epsilon, delta * jnp.exp(-entropy))
@@ -49,6 +49,6 @@ def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
     taken, total = jax.lax.fori_loop(1, nodes.size, down, start)
     depth = jnp.where(taken, tree.depth, -1)
     best = jnp.argmax(jnp.where(depth == jnp.max(depth), total, -jnp.inf))
-    return Plan((nodes == best).astype(score.dtype), law)
+    return Plan((nodes == best).astype(score.dtype), target_probs)
 
   return rule

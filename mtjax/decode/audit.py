@@ -79,8 +79,8 @@ class Audited(Speculative):
   that were sampled to the host and works on them there: for reports, not for speed.
   """
 
-  def start(self, method_params, prompt, length, *, capacity, room):
-    return super().start(method_params[1], prompt, length, capacity=capacity, room=room)
+  def start(self, method_params, prompt, length, *, capacity, max_new):
+    return super().start(method_params[1], prompt, length, capacity=capacity, max_new=max_new)
 
   def step(self, model, params, method_params, request, state):
     handle, of_drafter = method_params

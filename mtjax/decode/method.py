@@ -29,7 +29,7 @@ class Method(Protocol):
     length: Int[Array, " B"],
     *,
     capacity: int,
-    room: int,
+    max_new: int,
   ) -> PyTree:
     """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
     ...
@@ -55,7 +55,7 @@ class Autoregressive:
   def check(self, model):
     pass  # decodes every model
 
-  def start(self, method_params, prompt, length, *, capacity, room):
+  def start(self, method_params, prompt, length, *, capacity, max_new):
     return None
 
   def step(self, model, params, method_params, request, state):

@@ -216,7 +216,9 @@ def _draft_probs(topology, scheme, drafts, q, node):
   total = left.sum(axis=1, keepdims=True)
   # When q has run out, filling: a token that q cannot draw.
   drawn = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
-  if scheme is DraftScheme.DELTA or (scheme is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]):
+  if scheme is DraftScheme.DELTA or (
+    scheme is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]
+  ):
     return top
   if scheme is DraftScheme.PAIR and node != siblings[0]:
     hub = row.argmax(axis=1)

@@ -189,7 +189,7 @@ def check_scheme(
       and not (it.needs_q and not has_q)
     ]
     raise ValueError(
-      f"{name} is exact for drafts drawn {' or '.join(sorted(scheme.value for scheme in chosen.schemes))}, "
+      f"{name} is exact for drafts drawn {' or '.join(sorted(it.value for it in chosen.schemes))}, "
       f"these were drawn {scheme.value}; use {' or '.join(others)}"
     )
   if chosen.needs_q and not has_q:

@@ -38,8 +38,10 @@ def one_hot(p: Float[Array, " V"]) -> Float[Array, " V"]:
   return jax.nn.one_hot(argmax(p), p.shape[0], dtype=p.dtype)
 
 
-def follow(choose: Choose, transform: Callable[[Float[Array, " V"]], Float[Array, " V"]]) -> Procedure:
-  """The verifier that follows what `choose` chooses; `transform` maps p to the law of the choice."""
+def follow(
+  choose: Choose, transform: Callable[[Float[Array, " V"]], Float[Array, " V"]]
+) -> Procedure:
+  """The verifier that follows what `choose` chooses; `transform` maps p to the choice's probs."""
 
   def decide(processed_logits, draft: Draft, key, step):
     height = draft.tree.height

@@ -31,7 +31,9 @@ def optimal_acceptance(
   if p.ndim != 1 or p.shape != q.shape:
     raise ValueError(f"p and q are laws over one vocabulary, got shapes {p.shape} and {q.shape}")
   if n < 1 or (scheme is DraftScheme.PAIR and n != 2):
-    raise ValueError(f"{scheme.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}")
+    raise ValueError(
+      f"{scheme.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}"
+    )
   p, q = p / p.sum(), q / q.sum()
   if scheme is DraftScheme.DELTA:
     return float(p[_top(q, n)].sum())

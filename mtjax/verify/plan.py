@@ -35,7 +35,9 @@ def leaves_first(rule: TreeRule) -> Procedure:
     plan = rule(lambda node: jax.nn.softmax(processed_logits[node]), draft)
     coin = jax.random.uniform(coin_key, plan.stop.shape, processed_logits.dtype)
     path, count = first_to_stop(draft.tree, coin < plan.stop)
-    return Verdict(path=path, count=count, token=sample_one(plan.emitted_probs(path[count - 1]), token_key))
+    return Verdict(
+      path=path, count=count, token=sample_one(plan.emitted_probs(path[count - 1]), token_key)
+    )
 
   def outcome(p, draft):
     plan = rule(lambda node: p[node], draft)

@@ -139,7 +139,9 @@ def _rows(problem, rows):
 
 def _merged(weight, state):
   """Rows that nothing to come can tell apart, as one."""
-  processed = np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
+  processed = (
+    np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
+  )
   told = [state.token, *(x[:, None] for x in (state.count, state.pending, state.forwards))]
   # What is committed too: two ways to one text must not hide that one of them left another cache.
   length = state.cache.length[:, None]

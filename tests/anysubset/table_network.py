@@ -48,8 +48,8 @@ class TableNetwork:
       value = jnp.where(there[:, :, None], old.v[:, 0], 0)
       logits += jnp.einsum("bijvw,bjw->biv", table, value)
     kv = (LayerKV(seen[:, None], content[:, None]),)
-    asked = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
-    return Output(asked, logits, kv)
+    selected = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
+    return Output(selected, logits, kv)
 
   def read(self, params, features):
     return features

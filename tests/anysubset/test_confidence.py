@@ -16,7 +16,14 @@ from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness
 from tests.anysubset.set_network import SetNetwork, consistent_tables, row_of
 from tests.anysubset.table_network import TableNetwork, conditional, sequential_probs
-from tests.anysubset.test_fill_distributions import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+from tests.anysubset.test_fill_distributions import (
+  GIVEN,
+  ORDER,
+  TABLES,
+  VOCAB,
+  distance,
+  make_problem,
+)
 
 CRITERIA = sorted(confidence.CRITERIA)
 
@@ -167,45 +174,48 @@ def test_the_cache_is_exact_under_the_order_of_passes(tiny, per_pass):
   """Greedy: what was decided is the argmax of one dense pass over the finished text."""
   model, params = tiny
   rng = np.random.default_rng(3)
-  token, asked = rng.integers(0, 3, (3, 14)), rng.random((3, 14)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 14)), rng.random((3, 14)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   found = fill(model, params, canvas, method=Confidence(per_pass=per_pass))
-  count = np.asarray(canvas.asked).sum(axis=1)
+  count = np.asarray(canvas.is_target).sum(axis=1)
   np.testing.assert_array_equal(found.forwards, -(-count // per_pass))
-  assert (found.token == canvas.token)[np.asarray(canvas.given)].all()
+  assert (found.token == canvas.token)[np.asarray(canvas.is_context)].all()
   finished = canvas.replace(token=jnp.asarray(found.token))
-  rank = np.asarray(order_of_passes(canvas, found.when))
+  rank = np.asarray(order_of_passes(canvas, found.decided_at))
   # What an entry was drawn from saw the passes before its own, not the entries of its own.
-  before = np.where(found.when > 0, (found.when - 1) * per_pass + 1, 0)
+  before = np.where(found.decided_at > 0, (found.decided_at - 1) * per_pass + 1, 0)
   assert (before <= rank).all()
 
   def logits_of(rank, seen):
     places = jnp.broadcast_to(jnp.arange(canvas.size), rank.shape)
     contents = frontier.content(
-      finished.token, finished.position, jnp.asarray(rank), valid=canvas.given | canvas.asked
+      finished.token,
+      finished.position,
+      jnp.asarray(rank),
+      valid=canvas.is_context | canvas.is_target,
     )
     queries = frontier.query(jnp.full_like(places, 3), finished.position, jnp.asarray(seen))
     both = frontier.concatenate(contents, queries)
     return model.forward(params, both, rows=places + canvas.size).logits
 
-  asked = np.asarray(canvas.asked)
+  is_target = np.asarray(canvas.is_target)
   best = np.asarray(logits_of(rank, before)).argmax(axis=2)
-  np.testing.assert_array_equal(best[asked], found.token[asked])
+  np.testing.assert_array_equal(best[is_target], found.token[is_target])
   left = np.asarray(lattice(canvas))
-  assert (np.asarray(logits_of(left, left)).argmax(axis=2) != found.token)[asked].any()
+  assert (np.asarray(logits_of(left, left)).argmax(axis=2) != found.token)[is_target].any()
 
 
 def test_a_row_depends_on_its_own_key_alone(tiny):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
+  token, is_target = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
   settings = dict(method=Confidence("entropy", 2), sampling=Sampling(temperature=1.0))
   keys = jax.random.split(jax.random.key(0), 4)
-  together = fill(model, params, make_canvas(model.config, token, asked), key=keys, **settings)
-  alone = make_canvas(model.config, token[2:3], asked[2:3])
+  together = fill(model, params, make_canvas(model.config, token, is_target), key=keys, **settings)
+  alone = make_canvas(model.config, token[2:3], is_target[2:3])
   *_, one = stream(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(one.token[0], together.token[2])
-  np.testing.assert_array_equal(one.when[0], together.when[2])
+  np.testing.assert_array_equal(one.decided_at[0], together.decided_at[2])
 
 
 def test_refusals(tiny):

@@ -38,7 +38,7 @@ def dense_probs(model, params, canvas):
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, lattice(canvas), query)
   logits = model.forward(params, frontier, rows=query + canvas.size).logits
-  return jnp.where(canvas.asked[:, :, None], jax.nn.log_softmax(logits, axis=-1), 0)
+  return jnp.where(canvas.is_target[:, :, None], jax.nn.log_softmax(logits, axis=-1), 0)
 
 
 @pytest.fixture(scope="module")
@@ -116,28 +116,28 @@ def test_the_uncached_peer_has_the_same_law_and_at_most_a_pass_a_token(tiny, joi
 def test_greedy_filling_is_sequential(method, tiny):
   model, params = tiny
   rng = np.random.default_rng(0)
-  token, asked = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
+  canvas = make_canvas(model.config, token, is_target)
   found = fill(model, params, canvas, method=method)
   wanted = fill(model, params, canvas, method=Sequential())
   np.testing.assert_array_equal(found.token, wanted.token)
-  assert (found.token == canvas.token)[np.asarray(canvas.given)].all()
-  asked_of = np.asarray(canvas.asked).sum(axis=1)
-  assert (found.forwards <= asked_of).all() and (wanted.forwards == asked_of).all()
+  assert (found.token == canvas.token)[np.asarray(canvas.is_context)].all()
+  targets_of = np.asarray(canvas.is_target).sum(axis=1)
+  assert (found.forwards <= targets_of).all() and (wanted.forwards == targets_of).all()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
+  token, is_target = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
   keys = jax.random.split(jax.random.key(0), 4)
   settings = dict(method=method, sampling=SAMPLED)
-  together = fill(model, params, make_canvas(model.config, token, asked), key=keys, **settings)
-  alone = make_canvas(model.config, token[2:3], asked[2:3])
+  together = fill(model, params, make_canvas(model.config, token, is_target), key=keys, **settings)
+  alone = make_canvas(model.config, token[2:3], is_target[2:3])
   one = fill(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(one.token[0], together.token[2])
-  np.testing.assert_array_equal(one.when[0], together.when[2])
+  np.testing.assert_array_equal(one.decided_at[0], together.decided_at[2])
   *_, last = stream(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(last.token, one.token)
 
@@ -147,13 +147,15 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
   """Every law that decided an entry, against the finished text in one pass without a cache."""
   model, params = tiny
   rng = np.random.default_rng(2)
-  token, asked = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   seen = []
 
   def recorded(model, params, problem, state, phase, drafted):
     passed = later_pass(model, params, problem, state, phase, drafted)
-    jax.debug.callback(lambda *x: seen.append([np.asarray(y) for y in x]), passed.processed, state.count)
+    jax.debug.callback(
+      lambda *x: seen.append([np.asarray(y) for y in x]), passed.processed, state.count
+    )
     return passed
 
   monkeypatch.setattr(turns, "later_pass", recorded)
@@ -165,14 +167,14 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
   dense = np.asarray(dense_probs(model, params, finished))
   compared = 0
   for row in range(3):
-    order = np.flatnonzero(np.asarray(canvas.asked)[row])
+    order = np.flatnonzero(np.asarray(canvas.is_target)[row])
     counts = [int(count[row]) for _, count in seen] + [len(order)]
     for (processed, count), after in zip(seen, counts[1:], strict=True):
       for i in range(after - int(count[row])):
         own = jax.nn.log_softmax(processed[row, i])
         np.testing.assert_allclose(own, dense[row, order[int(count[row]) + i]], atol=1e-5)
         compared += 1
-  assert compared == int(np.asarray(canvas.asked).sum()) - 3, "the first pass decides one a row"
+  assert compared == int(np.asarray(canvas.is_target).sum()) - 3, "the first pass decides one a row"
 
 
 def test_the_fill_refuses(tiny):
@@ -183,7 +185,10 @@ def test_the_fill_refuses(tiny):
     (dict(canvas=nothing), "no blank"),
     (dict(rank=lattice(canvas) * 2), "rank is no order"),
     (dict(sampling=Sampling(presence_penalty=1.0)), "order in which tokens come"),
-    (dict(canvas=canvas.replace(given=canvas.given | canvas.asked)), "both given and asked"),
+    (
+      dict(canvas=canvas.replace(is_context=canvas.is_context | canvas.is_target)),
+      "both given and asked",
+    ),
     (dict(canvas=canvas.replace(token=canvas.token.at[0, 2].set(3))), "query token"),
   ]
   for change, message in refused:
@@ -202,9 +207,9 @@ def test_the_first_pass_reads_what_is_given_and_no_more(given, tiny, monkeypatch
     return passed
 
   monkeypatch.setattr(turns, "first_pass", noted)
-  asked = np.arange(60)[None] >= given - 1  # and the sink
+  is_target = np.arange(60)[None] >= given - 1  # and the sink
   # A window of its own: no other test has compiled it.
-  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), asked), method=Fused(7))
+  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), is_target), method=Fused(7))
   assert read == [{2: 16, 20: 24}[given] + 1 + 7]
 
 
@@ -229,6 +234,6 @@ def test_a_canvas_refuses(tiny):
     (config, TEXT, ASKED, ~ASKED, "both asked and padding"),
     (config, np.zeros((1, 64), int), np.ones((1, 64), bool), None, "65 entries"),
   ]
-  for config, token, asked, valid, message in refused:
+  for config, token, is_target, valid, message in refused:
     with pytest.raises(ValueError, match=message):
-      make_canvas(config, token, asked, valid)
+      make_canvas(config, token, is_target, valid)

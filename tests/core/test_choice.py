@@ -32,17 +32,17 @@ def logits_of(vocab, kind):
 def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
   logits = logits_of(vocab, kind)
   np.testing.assert_array_equal(choice.argmax(logits), jnp.argmax(logits, axis=-1))
-  for most in (1, 3):
-    found, expected = choice.top_k(logits, most), jax.lax.top_k(logits, most)
+  for k in (1, 3):
+    found, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize("most", [0, 5])
-def test_more_than_the_vocabulary_is_refused(most):
-  for function in (choice.top_k, lambda x, most: choice.sample_categorical_each(x, KEY, most)):
-    with pytest.raises(ValueError, match=f"{most} tokens of a vocabulary of 4"):
-      function(jnp.zeros(4), most)
+@pytest.mark.parametrize("k", [0, 5])
+def test_more_than_the_vocabulary_is_refused(k):
+  for function in (choice.top_k, lambda x, k: choice.sample_categorical_each(x, KEY, k)):
+    with pytest.raises(ValueError, match=f"{k} tokens of a vocabulary of 4"):
+      function(jnp.zeros(4), k)
 
 
 KEY = jax.random.key(0)
@@ -96,7 +96,7 @@ def pairs_p_value(tokens):
 
 def test_tokens_are_drawn_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
-  draw = functools.partial(choice.sample_categorical_each, logits, most=2)
+  draw = functools.partial(choice.sample_categorical_each, logits, k=2)
   assert pairs_p_value(drawn(draw)) > 1e-3
   # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
   monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
@@ -105,6 +105,6 @@ def test_tokens_are_drawn_without_replacement(monkeypatch):
 
 def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
-  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, most=3))
+  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, k=3))
   assert (tokens[:, 0] == 999).all()
   assert tokens.min() >= 0 and tokens.max() < 1000

@@ -74,7 +74,9 @@ def test_penalties_come_before_temperature():
   for token in (0, 10, 11):
     expected[token] = expected[token] / 1.5 if expected[token] > 0 else expected[token] * 1.5
   expected[10] -= 0.7
-  got = _probs(logits, temperature=0.5, repetition_penalty=1.5, presence_penalty=0.7, history=history)
+  got = _probs(
+    logits, temperature=0.5, repetition_penalty=1.5, presence_penalty=0.7, history=history
+  )
   np.testing.assert_allclose(got, _textbook(expected, 0.5), atol=1e-6)
 
 

@@ -50,14 +50,17 @@ def test_gradients_in_float64_are_differences():
   for name, gradient in zip("qkv", found, strict=True):
     step = 1e-6 * rng.standard_normal(gradient.shape)
     there, back = (
-      (float64.attend(given | {name: np.asarray(given[name], np.float64) + sign * step})[0] * cotangent)
+      (
+        float64.attend(given | {name: np.asarray(given[name], np.float64) + sign * step})[0]
+        * cotangent
+      )
       for sign in (1, -1)
     )
     assert (there - back).sum() / 2 == pytest.approx((gradient * step).sum(), rel=1e-6)
 
 
 def test_what_is_wrong_fails():
-  asked = [CASES["pages in a window"], CASES["two streams, gradient"]]
+  cases = [CASES["pages in a window"], CASES["two streams, gradient"]]
 
   def no_window(*arguments, window=None, **options):
     return frontier_attention(*arguments, **options)
@@ -75,13 +78,13 @@ def test_what_is_wrong_fails():
 
   def failed(attention):
     return [
-      verdict.case for verdict in check(asked, ["xla"], attention=attention) if verdict.failed
+      verdict.case for verdict in check(cases, ["xla"], attention=attention) if verdict.failed
     ]
 
   assert failed(frontier_attention) == []
   assert failed(no_window) == failed(another_length) == ["pages in a window"]
   assert failed(half_a_gradient) == ["two streams, gradient"]
-  (verdict,) = check(asked[:1], ["xla"], attention=raises)
+  (verdict,) = check(cases[:1], ["xla"], attention=raises)
   assert verdict.failed and verdict.why == "raised RuntimeError: no such instruction"
   assert device_benchmark.DeviceReport(verdicts=(verdict,)).failed == [verdict]
   table = device_tables.correctness_table([verdict])

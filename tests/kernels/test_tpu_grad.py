@@ -96,7 +96,15 @@ def test_two_cores_that_share_the_heads_do_not_race(interpreting):
     cotangents = jax.grad(weigh, argnums=(0, 1))(*found)
     sides = blocks.labels_of(**labels)
     sizes = SMALL._replace(heads=1)
-    given = *(arrays[name] for name in "qkv"), found, cotangents, *sides, scoring, sizes, interpreting
+    given = (
+      *(arrays[name] for name in "qkv"),
+      found,
+      cotangents,
+      *sides,
+      scoring,
+      sizes,
+      interpreting,
+    )
     return dict(zip("qkv", tpu_grad.run(*given), strict=True))
 
   close(by_hand(arrays), gradients(arrays, labels, scoring, None))

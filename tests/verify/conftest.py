@@ -38,7 +38,9 @@ def models():
   """p, q [pairs, contexts, V]: q is half p and half noise."""
   contexts = _contexts()
   p = np.array([[_probs(1000 + s, c) for c in contexts] for s in range(PAIRS)])
-  q = np.array([[_probs(5000 + s, c, p[s, i]) for i, c in enumerate(contexts)] for s in range(PAIRS)])
+  q = np.array(
+    [[_probs(5000 + s, c, p[s, i]) for i, c in enumerate(contexts)] for s in range(PAIRS)]
+  )
   return SimpleNamespace(p=p, q=q)
 
 

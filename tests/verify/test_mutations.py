@@ -105,7 +105,9 @@ def elder_first(target_probs, draft):
   """Traversal that visits siblings in another order than they were drawn in."""
   tree = draft.tree
   last = jnp.zeros(SIZE + 1, jnp.int32).at[tree.parent].max(jnp.where(tree.valid, tree.order, 0))
-  return traversal(target_probs, draft.replace(tree=tree.replace(order=last[tree.parent] - tree.order)))
+  return traversal(
+    target_probs, draft.replace(tree=tree.replace(order=last[tree.parent] - tree.order))
+  )
 
 
 def variation(procedure, tree, scheme, models):
@@ -123,7 +125,7 @@ WITH, WITHOUT, DELTA = (
 
 
 @pytest.mark.parametrize(
-  ("procedure", "scheme", "mean", "most"),
+  ("procedure", "scheme", "mean", "largest"),
   [
     pytest.param(walk(with_replacement), WITHOUT, 0.0167, 0.0665, id="q-not-renormalised"),
     pytest.param(walk(tried_again), WITH, 0.1269, 0.1947, id="equal-siblings-tried-again"),
@@ -138,9 +140,9 @@ WITH, WITHOUT, DELTA = (
     ),
   ],
 )
-def test_known_mistakes_cost_what_they_cost(procedure, scheme, mean, most, models, trees):
+def test_known_mistakes_cost_what_they_cost(procedure, scheme, mean, largest, models, trees):
   off = variation(procedure, trees["binary"], scheme, models)
-  assert (off.mean(), off.max()) == pytest.approx((mean, most), abs=6e-5)
+  assert (off.mean(), off.max()) == pytest.approx((mean, largest), abs=6e-5)
 
 
 @pytest.mark.parametrize(

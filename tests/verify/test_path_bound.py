@@ -67,8 +67,8 @@ def test_no_verifier_passes_it(scheme, models):
     bound = bounds_of(shape, scheme, p, q)
     assert (bound <= 1 + 1e-9).all()
     for verifier, it in VERIFIERS.items():
-      taken = scheme in it.schemes and not (it.chains_only and shape.breadth > 1)
-      if taken and it.exactness is Exactness.LOSSLESS:
+      allowed = scheme in it.schemes and not (it.chains_only and shape.breadth > 1)
+      if allowed and it.exactness is Exactness.LOSSLESS:
         breadth = 1 if it.chains_only else PAD[2]
         found = emitted(it, shape, scheme, p, q, pad=(*PAD[:2], breadth)).accepted
         assert not exceeded(found, bound), (verifier, name)
@@ -106,7 +106,9 @@ def test_on_a_chain_one_coupling_reaches_it_at_all_depths(models):
   assert reached == pytest.approx(bound.tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("scheme", [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA])
+@pytest.mark.parametrize(
+  "scheme", [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA]
+)
 def test_a_path_is_drafted_as_often_as_is_said(scheme, models):
   p, q = models.p[:PAIRS], models.q[:PAIRS]
   for shape in (SHAPES["of two sizes"], SHAPES["wide"]):

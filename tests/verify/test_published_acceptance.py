@@ -82,7 +82,9 @@ def accepted_on_a_chain(name, p, q, length):
 
 def test_example_of_the_block_verification_paper():
   """2403.10444: p = (1/3, 2/3), q = (2/3, 1/3), two drafts: 10/9 by token, 11/9 by block."""
-  found = [accepted_on_a_chain(name, *PAIRS_OF_PROBS["C"], 2) for name in ("chain", "block", "traversal")]
+  found = [
+    accepted_on_a_chain(name, *PAIRS_OF_PROBS["C"], 2) for name in ("chain", "block", "traversal")
+  ]
   assert found == pytest.approx([10 / 9, 11 / 9, 11 / 9], abs=1e-12)
 
 

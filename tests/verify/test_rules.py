@@ -132,7 +132,7 @@ def test_typical_acceptance_takes_the_longest_likely_path():
   p[1] = [0.9, 0.02, 0.04, 0.04]
   p[2] = [0.1, 0.1, 0.75, 0.05]
 
-  def taken(p):
+  def accepted_path(p):
     keys = jax.random.split(jax.random.key(0), 1)
     logits = jnp.log(jnp.asarray(p, jnp.float32))[None]
     verdict = verify(
@@ -140,11 +140,11 @@ def test_typical_acceptance_takes_the_longest_likely_path():
     )
     return verdict.path[0, : int(verdict.count[0])].tolist()
 
-  assert taken(p) == [0, 2, 5]  # 0.6 * 0.75 against 0.3 * 0.9
+  assert accepted_path(p) == [0, 2, 5]  # 0.6 * 0.75 against 0.3 * 0.9
   p[2] = [0.5, 0.44, 0.03, 0.03]
-  assert taken(p) == [0, 1, 3]  # the deeper one, although 0.6 > 0.3
+  assert accepted_path(p) == [0, 1, 3]  # the deeper one, although 0.6 > 0.3
   p[0] = [0.998, 0.001, 0.0005, 0.0005]
-  assert taken(p) == [0]
+  assert accepted_path(p) == [0]
 
 
 def test_typical_thresholds_are_the_right_way_round():

@@ -101,12 +101,12 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSi
   order = SortedLabels()
   if T * (H // G) > sizes.rows or T > sizes.block:
     order, queries, keys = sorting.of(queries, keys)
-    q = sorting.taken(q, order.queries)
-    k, v = (sorting.taken(x, order.keys, 2) for x in (k, v))
+    q = sorting.in_order(q, order.queries)
+    k, v = (sorting.in_order(x, order.keys, 2) for x in (k, v))
     if position is not None:
-      position = sorting.taken(position, order.queries)
+      position = sorting.in_order(position, order.queries)
   if cache is not None:
-    cache = _at_least_a_block(cache, sizes.block)
+    cache = _padded_to_a_block(cache, sizes.block)
   shape = _shape(q, k, queries, cache, sizes, interpret is not None)
   tile = shape.groups * shape.rows
   rows = _rows_of(queries, H // G)
@@ -145,10 +145,10 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSi
     return jnp.moveaxis(x, 1, 2).reshape(B, T, H, *x.shape[4:])
 
   back = sorting.back(order.queries)
-  return sorting.taken(entries(out), back), sorting.taken(entries(lse), back)
+  return sorting.in_order(entries(out), back), sorting.in_order(entries(lse), back)
 
 
-def _at_least_a_block(cache: Cache, block: int) -> Cache:
+def _padded_to_a_block(cache: Cache, block: int) -> Cache:
   """A cache of fewer slots than a block has, made longer: a copy of a few."""
   if cache.table is not None or cache.capacity >= block:
     return cache
@@ -278,7 +278,9 @@ def _call(arrays, cache, scoring: Scoring, shape: KernelShape, interpret):
   )
   scratch = _scratch(given, dtype, shape)
   call = plgpu.kernel(
-    functools.partial(gpu_kernel.program, names=[*given, *outs, *scratch], scoring=scoring, shape=shape),
+    functools.partial(
+      gpu_kernel.program, names=[*given, *outs, *scratch], scoring=scoring, shape=shape
+    ),
     out_type=tuple(outs.values()),
     scratch_types=tuple(scratch.values()),
     # The last axis may be as large as it likes, others up to 65,535.

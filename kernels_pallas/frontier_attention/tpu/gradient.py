@@ -66,41 +66,51 @@ def run(
   rest = jnp.where(jnp.isneginf(lse), 0.0, rest)
   sums = jnp.stack([softmax.finite_top(lse), rest], axis=-1)
   q, d_out, sums = (
-    tpu_tiles.rows_of(sorting.taken(x, order.queries), G, shape) for x in (q, d_out, sums)
+    tpu_tiles.rows_of(sorting.in_order(x, order.queries), G, shape) for x in (q, d_out, sums)
   )
   k_blocks, v_blocks = (
-    tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape).astype(q.dtype) for x in (k, v)
+    tpu_tiles.whole_blocks(sorting.in_order(x, order.keys, 2), shape).astype(q.dtype)
+    for x in (k, v)
   )
   sides = Sides(q, d_out.astype(q.dtype), k_blocks, v_blocks)
   points = tpu_tiles.points_of(queries, None, H // G, shape)
   labels = tpu_tiles.labels_of(keys)
   some = blocks.any_visible(queries, keys, shape.tile, shape.block)
-  how = dict(scoring=scoring, shape=shape, most=sizes.heads, interpret=interpret)
+  how = dict(scoring=scoring, shape=shape, max_heads=sizes.heads, interpret=interpret)
   d_q = _by_rows(tpu_work.pairs_of(some), sides, points, labels, sums, **how)
   d_k, d_v = _by_keys(
     tpu_work.pairs_of(some.swapaxes(1, 2)), sides, points, labels.swapaxes(1, 2), sums, **how
   )
-  d_q = sorting.taken(tpu_tiles.entries_of(d_q, T, H, shape), sorting.back(order.queries))
+  d_q = sorting.in_order(tpu_tiles.entries_of(d_q, T, H, shape), sorting.back(order.queries))
   back = sorting.back(order.keys)
-  d_k, d_v = (sorting.taken(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
+  d_k, d_v = (sorting.in_order(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
   return d_q, d_k, d_v
 
 
-def _heads(sides: Sides, most: int, shape: TileShape, *, moved: int, kept: int) -> int:
+def _heads(sides: Sides, max_heads: int, shape: TileShape, *, moved: int, kept: int) -> int:
   """Of keys, in a step: as many as fit, with `moved` rows of arrays each, `kept` of sums."""
   G, D = sides.q.shape[1], sides.q.shape[3]
   # What is moved has two buffers; four blocks of scores and the like are in work.
   size = (2 * moved * sides.q.dtype.itemsize + 4 * kept) * D + 4 * 4 * shape.rows * shape.block
-  fit = [n for n in range(1, min(G, most) + 1) if G % n == 0 and n * size <= _BYTES]
+  fit = [n for n in range(1, min(G, max_heads) + 1) if G % n == 0 and n * size <= _BYTES]
   return max(fit, default=1)
 
 
 def _by_rows(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, scoring, shape: TileShape, most, interpret
+  pairs: Pairs,
+  sides: Sides,
+  points,
+  labels,
+  sums,
+  *,
+  scoring,
+  shape: TileShape,
+  max_heads,
+  interpret,
 ):
   """dq: a tile of rows stands, blocks of keys pass."""
   B, G, N, D = sides.q.shape
-  heads = _heads(sides, most, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
+  heads = _heads(sides, max_heads, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
   # Of the heads of a step, lse and rest in turn, in columns.
   sums = sums.reshape(B, G // heads, heads, N, 2).swapaxes(2, 3).reshape(B, -1, N, 2 * heads)
 
@@ -132,11 +142,22 @@ def _by_rows(
 
 
 def _by_keys(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, scoring, shape: TileShape, most, interpret
+  pairs: Pairs,
+  sides: Sides,
+  points,
+  labels,
+  sums,
+  *,
+  scoring,
+  shape: TileShape,
+  max_heads,
+  interpret,
 ):
   """(dk, dv): a block of keys stands, tiles of rows pass."""
   B, G, _, D = sides.q.shape
-  heads = _heads(sides, most, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block)
+  heads = _heads(
+    sides, max_heads, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block
+  )
   # Rows on the lanes, a tile at a time, so that any number of them is whole.
   sums = sums.reshape(B, G // heads, heads, shape.tiles, shape.rows, 2).transpose(0, 1, 3, 2, 5, 4)
   sums = sums.reshape(B, G // heads, shape.tiles, 2 * heads, shape.rows)
@@ -214,7 +235,22 @@ def _dq_kernel(
 
 
 def _dkv_kernel(
-  outer, inner, q, d_out, k, v, points, labels, sums, d_k, d_v, acc_k, acc_v, *, scoring: Scoring, dims: int
+  outer,
+  inner,
+  q,
+  d_out,
+  k,
+  v,
+  points,
+  labels,
+  sums,
+  d_k,
+  d_v,
+  acc_k,
+  acc_v,
+  *,
+  scoring: Scoring,
+  dims: int,
 ):
   del inner
   _starting(outer, acc_k, acc_v)

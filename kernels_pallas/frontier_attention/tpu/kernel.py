@@ -90,15 +90,17 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSi
   shape = tpu_tiles.shape_of(q, k, queries, cache, sizes)
   k, v = sorting.where_seen(queries, keys, k, v)
   order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
-  q = sorting.taken(q, order.queries)
-  k, v = (tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape) for x in (k, v))
+  q = sorting.in_order(q, order.queries)
+  k, v = (tpu_tiles.whole_blocks(sorting.in_order(x, order.keys, 2), shape) for x in (k, v))
   if position is not None:
-    position = sorting.taken(position, order.queries)
+    position = sorting.in_order(position, order.queries)
   none = jnp.zeros((q.shape[0], shape.tiles, 0), bool)
   steps = tpu_work.steps_of(
     none
     if cache is None
-    else cache_blocks.some_of_cache(cache, shape.page, queries, shape.tile, position, scoring.window),
+    else cache_blocks.some_of_cache(
+      cache, shape.page, queries, shape.tile, position, scoring.window
+    ),
     blocks.any_visible(queries, keys, shape.tile, shape.block),
     cache,
   )
@@ -109,7 +111,7 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSi
   )  # fmt: skip
   back = sorting.back(order.queries)
   out, lse = (
-    sorting.taken(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
+    sorting.in_order(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
   )
   return out, lse[..., 0]
 
@@ -212,7 +214,9 @@ def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShap
   )(*steps[:-1], *arrays)
 
 
-def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, scoring: Scoring, shape: TileShape):
+def _kernel(
+  rows, block, major, minor, fresh, lengths, *refs, names, scoring: Scoring, shape: TileShape
+):
   del major, minor, fresh
   ins = dict(zip(names, refs[: len(names)], strict=True))
   out, lse, top, total, acc = refs[len(names) :]

@@ -153,7 +153,9 @@ def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
   return block, batch if gpu or choice.partitioned() else 1
 
 
-def gradients(q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()):
+def gradients(
+  q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
+):
   """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
   rows = (_rows(x, k) for x in (found[0], cotangents[0]))
   sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))
@@ -165,16 +167,16 @@ def gradients(q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes
   return _entries((d_q, d_q[..., 0]), q)[0], d_k, d_v
 
 
-def _block(cache: Cache, rows: int, at_most: int | None) -> int:
-  if at_most is None and choice.platform_here() == "gpu":
-    at_most = _GPU_SLOTS
-  if at_most is None:
+def _block(cache: Cache, rows: int, limit: int | None) -> int:
+  if limit is None and choice.platform_here() == "gpu":
+    limit = _GPU_SLOTS
+  if limit is None:
     _, heads, _, width = cache.k.shape
     slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
     if rows < _FEW_ROWS and cache.capacity <= 2 * slots:
       return cache.capacity
-    at_most = max(_LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK, slots)
-  return cache_blocks.block_size(cache, at_most)
+    limit = max(_LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK, slots)
+  return cache_blocks.block_size(cache, limit)
 
 
 class _Reading(NamedTuple):

@@ -66,7 +66,7 @@ def gradients(
   back = sorting.back(order.keys)
   T = k.shape[2]
   return _rows_out(d_q, order, q.shape[2]), *(
-    sorting.taken(x[:, :, :T], back, 2) for x in (d_k, d_v)
+    sorting.in_order(x[:, :, :T], back, 2) for x in (d_k, d_v)
   )
 
 
@@ -74,7 +74,7 @@ def _rows_in(x: Shaped[Array, "B G N ..."], order: SortedLabels, block: int) -> 
   """Rows, entries x heads of a group, in order and padded by 0 to whole blocks of entries."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
-  x = sorting.taken(x.reshape(B, G, T, -1, *rest), order.queries, 2)
+  x = sorting.in_order(x.reshape(B, G, T, -1, *rest), order.queries, 2)
   x = jnp.pad(x, [(0, 0), (0, 0), (0, -T % block)] + [(0, 0)] * (x.ndim - 3))
   return x.reshape(B, G, -1, *rest)
 
@@ -84,13 +84,13 @@ def _rows_out(x: Shaped[Array, "B G M ..."], order: SortedLabels, rows: int) -> 
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
   x = x.reshape(B, G, -1, rows // T, *rest)[:, :, :T]
-  return sorting.taken(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
+  return sorting.in_order(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
 
 
 def _keys_in(
   x: Float[Array, "B G T D"], order: SortedLabels, block: int
 ) -> Float[Array, "B G M D"]:
-  x = sorting.taken(x, order.keys, 2)
+  x = sorting.in_order(x, order.keys, 2)
   return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % block), (0, 0)))
 
 

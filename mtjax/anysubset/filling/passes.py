@@ -35,7 +35,9 @@ class Phase:
 class Pass(NamedTuple):
   """What came of a forward pass, before anything is decided."""
 
-  processed: Float[Array, "B N V"]  # processed logits of entry count + i given i drafts; N = drafts + 1
+  processed: Float[
+    Array, "B N V"
+  ]  # processed logits of entry count + i given i drafts; N = drafts + 1
   kv: tuple[LayerKV, ...]  # of the contents first, in order
   position: Int[Array, "B T"]
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries

@@ -105,17 +105,17 @@ def start(
   canvas, phase = problem.canvas, method.first
   batch = problem.total.shape[0]
   passed = first_pass(model, params, problem, phase)
-  index, given = context_entries(problem)
+  index, num_context = context_entries(problem)
   path = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
-  most = max(p.drafts for p in (phase, *method.round)) + 1
-  cache = model.allocate(batch, max(canvas.size, most))
+  entries = max(p.drafts for p in (phase, *method.round)) + 1
+  cache = model.allocate(batch, max(canvas.size, entries))
   state = FillState(
-    cache=cache.commit(passed.kv, passed.position, path, given),
+    cache=cache.commit(passed.kv, passed.position, path, num_context),
     token=canvas.token,
     count=jnp.zeros((batch,), jnp.int32),
     pending=jnp.zeros((batch,), bool),
-    when=jnp.zeros_like(canvas.token),
-    drafted=jnp.zeros_like(canvas.given),
+    decided_at=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.is_context),
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
   )
@@ -142,7 +142,9 @@ def turn(
   keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
 
   def choose(processed, place):
-    return jax.vmap(jax.vmap(sample_categorical))(processed, keys[:, place : place + processed.shape[1]])
+    return jax.vmap(jax.vmap(sample_categorical))(
+      processed, keys[:, place : place + processed.shape[1]]
+    )
 
   drafted, processed = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)

@@ -124,7 +124,7 @@ def why_not(name: str, given: dict) -> str | None:
 
 
 def check(
-  asked: Sequence[Case],
+  cases: Sequence[Case],
   names: Sequence[str],
   *,
   attention: Callable = frontier_attention,
@@ -132,7 +132,7 @@ def check(
 ) -> list[Agreement]:
   """Every implementation on every case. What raises has failed; what says why not has not."""
   found = []
-  for case in asked:
+  for case in cases:
     progress(f"{case.name}: float64")
     given = inputs(case)
     expected = _expected(case, given)
@@ -194,7 +194,7 @@ def _verdict(case, name, got, expected) -> Agreement:
     same = x == right  # -inf among them
     with np.errstate(invalid="ignore"):
       off = np.where(same, 0, np.abs(x - right) / np.maximum(1, np.abs(right)) / tolerance)
-    most = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
-    if most > worst:
-      worst, where = most, part
+    error = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
+    if error > worst:
+      worst, where = error, part
   return Agreement(case.name, name, worst, f"{where} is off" if worst > 1 else "")

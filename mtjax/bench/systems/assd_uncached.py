@@ -49,7 +49,7 @@ def _run(model, params, canvas, window, temperature, key):
   rank = lattice(canvas)
   total = jnp.max(rank)
   # Canvas indices by rank, from 1; index 0 is not used.
-  order = jnp.argsort(jnp.where(canvas.asked, rank, rank.shape[1] + 1), axis=1)[0]
+  order = jnp.argsort(jnp.where(canvas.is_target, rank, rank.shape[1] + 1), axis=1)[0]
 
   def probs(token, decided, drafted):
     """Laws of the entries decided + 1, ..., decided + window; who sees drafts is `drafted`."""

@@ -64,10 +64,10 @@ class BestFirst(WithDraftModel):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     reads = (self.depth - 1) * self.width
     return TreeState.start(
-      self.model, params, prompt, length, room=room, nodes=self.size + 1, reads=reads
+      self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=reads
     )
 
   def propose(self, params, state, context):

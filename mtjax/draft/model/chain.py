@@ -61,11 +61,11 @@ class ModelChain(WithDraftModel):
   def scheme(self) -> DraftScheme:
     return DraftScheme.WITHOUT_REPLACEMENT
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     # Drafts go into the cache before it is known how many are kept.
-    capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
+    capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
-    text = TextBuffer.of_prompt(prompt, length, room)
+    text = TextBuffer.of_prompt(prompt, length, max_new)
     return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
   def propose(self, params, state, context):
@@ -120,5 +120,5 @@ class ModelChain(WithDraftModel):
     refused = state.held - jnp.minimum(accepted, state.held)
     cache = state.cache.replace(length=state.cache.length - refused)
     return ChainState(
-      cache, state.text.append(round.token, round.taken), jnp.zeros_like(state.held)
+      cache, state.text.append(round.token, round.num_emitted), jnp.zeros_like(state.held)
     )

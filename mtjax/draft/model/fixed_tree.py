@@ -38,10 +38,10 @@ class ModelTree(WithDraftModel):
   def __post_init__(self):
     if self.topology.height < 1:
       raise ValueError("a tree of the root alone drafts nothing")
-    most = max(self.topology.rank) + 1
-    if most > self.model.config.vocab_size:
+    candidates = max(self.topology.rank) + 1
+    if candidates > self.model.config.vocab_size:
       raise ValueError(
-        f"the tree takes {most} tokens after one node, the vocabulary has "
+        f"the tree takes {candidates} tokens after one node, the vocabulary has "
         f"{self.model.config.vocab_size}"
       )
 
@@ -67,10 +67,12 @@ class ModelTree(WithDraftModel):
   def breadth(self) -> int:
     return self.topology.breadth
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     plan = _plan(self.topology)
     nodes, reads = self.topology.size, plan[-1].reads
-    return TreeState.start(self.model, params, prompt, length, room=room, nodes=nodes, reads=reads)
+    return TreeState.start(
+      self.model, params, prompt, length, max_new=max_new, nodes=nodes, reads=reads
+    )
 
   def propose(self, params, state, context):
     request, plan = context.request, _plan(self.topology)
@@ -83,8 +85,8 @@ class ModelTree(WithDraftModel):
       """Tokens of the level's children, and the law they were drawn from."""
       logits = processed_logits(logits, request)
       if scheme is DraftScheme.DELTA:
-        token, valid = likeliest(logits, level.most)
-        chosen = level.slot * level.most + level.rank
+        token, valid = likeliest(logits, level.candidates)
+        chosen = level.slot * level.candidates + level.rank
         q = None
       else:
         q = jax.nn.softmax(logits, axis=-1)
@@ -132,7 +134,7 @@ class _Level(NamedTuple):
 
   node: np.ndarray  # nodes of this depth that have children
   count: tuple[int, ...]  # how many
-  most: int  # candidates that the likeliest are taken from
+  candidates: int  # candidates that the likeliest are taken from
   slot: np.ndarray  # of each child: which of `node` is its parent
   parent: np.ndarray  # of each child: place of its parent in this depth's nodes
   rank: np.ndarray  # of each child
@@ -163,7 +165,7 @@ def _plan(topology: Topology) -> tuple[_Level, ...]:
       _Level(
         node=np.array(inner),
         count=tuple(len(children[node]) for node in inner),
-        most=int(rank.max()) + 1,
+        candidates=int(rank.max()) + 1,
         slot=np.array([inner.index(parent) for parent in parents]),
         parent=np.array([levels[depth].index(parent) for parent in parents]),
         rank=rank,

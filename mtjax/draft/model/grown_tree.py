@@ -64,9 +64,9 @@ class GrownTree(WithDraftModel):
     """Drafts that are read: all but those of the last step."""
     return (self.size - 1) // self.step * self.step
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     return TreeState.start(
-      self.model, params, prompt, length, room=room, nodes=self.size + 1, reads=self._reads
+      self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=self._reads
     )
 
   def propose(self, params, state, context):

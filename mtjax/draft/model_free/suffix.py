@@ -63,7 +63,9 @@ class SuffixStore(NgramStore):
       place = out.below(place, token)
       matches = self._after(own, matches, token)
 
-  def _probs(self, own: Counts, matches: Matches, mass: float, most: int) -> dict[int, float]:
+  def _probs(
+    self, own: Counts, matches: Matches, mass: float, max_children: int
+  ) -> dict[int, float]:
     """token -> its share of `mass`, the probability of what it follows."""
     shared, weight, escape = self.counts, self.settings.output_weight, self.settings.escape
     probs: dict[int, float] = {}
@@ -78,7 +80,7 @@ class SuffixStore(NgramStore):
         for token, child in own.children[mine].items():
           probs[token] = probs.get(token, 0.0) + scale * own.count[child]
       if theirs is not None:
-        for child in shared.ranked(theirs)[:most]:
+        for child in shared.ranked(theirs)[:max_children]:
           token = shared.token[child]
           probs[token] = probs.get(token, 0.0) + scale * weight * shared.count[child]
       mass = scale * escape

@@ -19,7 +19,7 @@ def enumerate_texts(name, tree, scheme, models):
   return emitted(verifier, tree, scheme, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
 
 
-def taken(name, scheme, tree):
+def allowed(name, scheme, tree):
   return not (VERIFIERS[name].chains_only and tree.breadth > 1) and not (
     scheme is DraftScheme.PAIR and tree.breadth > 2
   )
@@ -37,7 +37,7 @@ def declared(exactness):
 @pytest.mark.parametrize(("name", "scheme"), declared(Exactness.LOSSLESS))
 def test_emitted_law_is_the_targets(name, scheme, models, trees):
   for shape, tree in trees.items():
-    if taken(name, scheme, tree):
+    if allowed(name, scheme, tree):
       found = enumerate_texts(name, tree, scheme, models)
       off = total_variation(found.probs, target_probs(models.p, tree.height + 1)).max()
       assert off <= 1e-12, f"{name} is not exact for {scheme.value} drafts on the {shape} tree"
@@ -158,7 +158,7 @@ def test_four_tokens_with_holes_in_both_laws(name, scheme):
   q[..., 1] += 0.1
   p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
   for tree in (chain(3), k_ary((2, 2)), Topology.from_parents([-1, 0, 0, 0, 1, 2])):
-    if taken(name, scheme, tree):
+    if allowed(name, scheme, tree):
       breadth = 1 if VERIFIERS[name].chains_only else BREADTH
       found = emitted(VERIFIERS[name], tree, scheme, p, q, pad=(SIZE, HEIGHT, breadth))
       off = total_variation(found.probs, target_probs(p, tree.height + 1)).max()

@@ -37,13 +37,17 @@ METHODS = [
 ]
 
 
-def make_problem(order=ORDER, given=None, length=LENGTH, temperature=1.0):
+def make_problem(order=ORDER, is_context=None, length=LENGTH, temperature=1.0):
   given = GIVEN if given is None else given
-  token, is_given, asked = np.zeros(length, int), np.zeros(length, bool), np.zeros(length, bool)
+  token, is_context, is_target = (
+    np.zeros(length, int),
+    np.zeros(length, bool),
+    np.zeros(length, bool),
+  )
   for i, x in given.items():
-    token[i], is_given[i] = x, True
-  asked[list(order)] = True
-  row = [jnp.asarray(x)[None] for x in (token, np.arange(length), is_given, asked)]
+    token[i], is_context[i] = x, True
+  is_target[list(order)] = True
+  row = [jnp.asarray(x)[None] for x in (token, np.arange(length), is_context, is_target)]
   canvas = Canvas(row[0].astype(jnp.int32), row[1].astype(jnp.int32), *row[2:])
   return Problem(
     canvas,
@@ -146,7 +150,9 @@ def coupled_tables(scale):
 def test_passes_of_five_coupled_tokens(scale, passes_):
   """Expected, to two decimals: algorithm 1 with k = 3, by a recursion that knows no masks."""
   problem = make_problem(range(5), {}, 5)
-  found = distribution_of(SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem)
+  found = distribution_of(
+    SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem
+  )
   assert found.mean_passes == pytest.approx(passes_, abs=5e-3)
 
 

@@ -38,7 +38,9 @@ def check_mixed_batch(name, scheme, models, trees, rows):
   tree = trees["chain" if VERIFIERS[name].chains_only else "binary"]
   p, q = (np.repeat(x[5:6], 2, axis=0) for x in (models.p, models.q))
   decide = mixed(name, rows)
-  texts = sampled_texts(decide, tree, scheme, p, q, rows=rows, length=LENGTH, key=jax.random.key(11))
+  texts = sampled_texts(
+    decide, tree, scheme, p, q, rows=rows, length=LENGTH, key=jax.random.key(11)
+  )
   warm = p[:1] ** (1 / TEMPERATURE)
   warm /= warm.sum(axis=-1, keepdims=True)
   assert p_value(texts[::2], target_probs(warm, LENGTH)[0]) > 1e-6

@@ -16,10 +16,10 @@ class PromptLookup(ForAnyTarget):
 
   A place is as good as the number of last tokens it repeats, at most `max_ngram` and at least
   `min_ngram`; the latest of equals comes first. The `branches` best places make one tree, with
-  common beginnings shared (apoorvumang/prompt-lookup-decoding, several branches as in 2312.12728). A copy that
-  reaches the end of the text goes on with what it has copied, as in LZ77: a text that repeats
-  itself every few tokens is drafted as one that goes on repeating itself. Nothing is learned and
-  nothing runs: O(text x most) comparisons per round, in the graph.
+  common beginnings shared (apoorvumang/prompt-lookup-decoding, several branches as in
+  2312.12728). A copy that reaches the end of the text goes on with what it has copied, as in LZ77:
+  a text that repeats itself every few tokens is drafted as one that goes on repeating itself.
+  Nothing is learned and no model runs: O(text x max_ngram) comparisons per round, in the graph.
   """
 
   length: int = 8

@@ -11,6 +11,7 @@ MODULES = (
   "mtjax.models",
   "mtjax.sampling",
   "mtjax.trees",
+  "mtjax.trees.encodings",
   "mtjax.rounds",
   "mtjax.draft",
   "mtjax.draft.protocol",

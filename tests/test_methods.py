@@ -78,9 +78,9 @@ def test_the_pages_name_every_fill_method_with_its_exactness(name):
 def test_a_fill_method_decodes_nothing():
   with pytest.raises(ValueError, match="'self' fills blanks: mtjax-infill takes it, as --method=s"):
     check_method("self")
-  with pytest.raises(ValueError, match="unknown method 'magic'; there is: ar, auto, .*y$"):
+  with pytest.raises(ValueError, match="unknown method 'magic'; there is: (?!.*self,).*lookup"):
     check_method("magic")
-  with pytest.raises(ValueError, match="no fill method 'ar'; there are sequential, self, fused"):
+  with pytest.raises(ValueError, match="no fill method 'ar'; there are .*self, fused"):
     get_fill_method("ar")
 
 

@@ -32,6 +32,8 @@ MODULES = (
   "mtjax.evaluate.exactness",
   "mtjax.evaluate.perplexity",
   "mtjax.train",
+  "mtjax.train.losses.objective",
+  "mtjax.train.losses.registry",
   "mtjax.native",
   "mtjax.bench.compile",
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from mtjax.cli import flags as launch
 from mtjax.registry.methods import decoding, filling, get_fill_method
+from mtjax.train.losses.registry import OBJECTIVES, defaults_of
 from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS, Verifier
 
@@ -85,6 +86,18 @@ def fill_classes_table() -> str:
   return markdown(("class", "how it fills", "exactness"), rows)
 
 
+def objectives_table() -> str:
+  """Returns the table of objectives of training in Markdown."""
+  rows = []
+  for name, row in OBJECTIVES.items():
+    settings = ", ".join(f"`{setting}`" for setting in defaults_of(name)) or "-"
+    models = ", ".join(f"`{kind}`" for kind in row.predicts)
+    paths = (f"`{row.file}`", f"`{row.config}`")
+    rows.append((f"`{name}`", row.summary, linked(row.paper), models, settings, *paths))
+  header = ("objective", "what is minimised", "paper", "models that predict", "settings")
+  return markdown((*header, "file", "config"), rows)
+
+
 def linked(paper: str) -> str:
   """Returns the text with every arXiv number in it as a link."""
   return re.sub(r"\b\d{4}\.\d{5}\b", r"[\g<0>](https://arxiv.org/abs/\g<0>)", paper)
@@ -102,6 +115,7 @@ TABLES = {
     "methods": decoding_table,
     "verifiers": verifiers_table,
     "fill methods": filling_table,
+    "objectives": objectives_table,
   },
   INFILL: {"fill methods": fill_classes_table},
 }

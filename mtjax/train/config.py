@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from mtjax.models import ANY_SUBSET_NAMES, Model, TransformerConfig, XLNetConfig, uniform_layers
-from mtjax.train.fields import check_fields
+from mtjax.train.fields import check_fields, check_groups
 from mtjax.train.losses.objective import Objective
 from mtjax.train.losses.old_names import identity_names, with_new_names
-from mtjax.train.losses.registry import get_objective, make_settings
+from mtjax.train.losses.registry import OBJECTIVES, get_objective, make_settings
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
 KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
@@ -82,9 +82,10 @@ class RunConfig:
 def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
   # Runs made before there was `init` have none.
-  fields: dict[str, Any] = {"init": "", **with_new_names(config)}
-  check_fields(fields)
-  objective = fields["objective"]
+  given: dict[str, Any] = {"init": "", **with_new_names(config)}
+  check_fields(given)
+  objective = given["objective"]
+  fields = {name: value for name, value in given.items() if name not in OBJECTIVES}
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
   out = RunConfig(
     model=_model(fields.pop("model"), objective),
@@ -92,7 +93,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     schedule=schedule,
     data=dict(fields.pop("data")),
     mesh=tuple(fields.pop("mesh")),
-    objective_settings=make_settings(objective, fields.pop(objective, {})),
+    objective_settings=make_settings(objective, given.get(objective, {})),
     **fields,
   )
   for name in ("batch", "length", "accumulate", "log_every", "save_every", "keep"):
@@ -114,6 +115,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"objective {objective!r} trains models of model.predicts "
       f"{' or '.join(map(repr, trained))}, and this one has {predicts!r}"
     )
+  check_groups(given)
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:

@@ -48,16 +48,21 @@ def check_fields(config: Mapping[str, Any]) -> None:
       _check(f"{name}.", config[name], default, optional=optional, known=known)
 
 
+def check_groups(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for settings of another objective than the one that is named."""
+  objective = config["objective"]
+  for other in OBJECTIVES:
+    if other != objective and other in config:
+      raise ValueError(
+        f"the config has {other}, settings of another objective than its own, which is "
+        f"{objective!r}: remove {other}, or say objective={other!r}"
+      )
+
+
 def _check_objective(config: Mapping[str, Any]) -> None:
-  """Settings are those of the objective that is named, and of no other."""
+  """The group of the objective has fields of its settings. Groups of others: `check_groups`."""
   name = config["objective"]
   get_objective(name)
-  for other in OBJECTIVES:
-    if other != name and other in config:
-      raise ValueError(
-        f"the config has {other}, settings of another objective than its own, which is {name!r}: "
-        f"remove {other}, or say objective={other!r}"
-      )
   settings = defaults_of(name)
   _check_kinds("", {name: config.get(name, {})}, {name: settings})
   _check(f"{name}.", config.get(name, {}), settings, optional=settings, known=settings)

@@ -5,6 +5,7 @@ import functools
 import importlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -12,9 +13,11 @@ import pytest
 from configs.train import bundled_anysubset, shakespeare, sorted_draft
 from mtjax.train import config as config_lib
 from mtjax.train.defaults import defaults, xlnet_model
-from mtjax.train.losses.objective import Objective
+from mtjax.train.losses.next_token import next_token_loss
+from mtjax.train.losses.objective import Loss, Objective, Total
 from mtjax.train.losses.registry import (
   OBJECTIVES,
+  ObjectiveRow,
   defaults_of,
   get_objective,
   objective_settings,
@@ -123,6 +126,38 @@ def test_padding_counts_for_nothing(name):
   one, two = total(rows), total(changed)
   assert float(one.weight) > 0
   assert float(one.sum) == float(two.sum) and float(one.weight) == float(two.weight)
+
+
+def means(model, settings):
+  """Wrong: a mean over what it is given, which parts of a batch do not add up to."""
+  right = next_token_loss(model)
+
+  def total(params, batch):
+    found = right.total(params, batch)
+    return Total(found.sum / found.weight, jnp.ones(()))
+
+  return Loss(total)
+
+
+def padded(model, settings):
+  """Wrong: padding counts."""
+  right = next_token_loss(model)
+  everything = {"weight": np.ones((ROWS, LENGTH), np.float32)}
+  return Loss(lambda params, batch: right.total(params, {**batch, **everything}))
+
+
+@pytest.mark.parametrize(
+  ("wrong", "proof"),
+  [
+    (means, test_two_steps_do_not_depend_on_the_number_of_parts),
+    (padded, test_padding_counts_for_nothing),
+  ],
+)
+def test_the_proofs_see(wrong, proof, monkeypatch):
+  row = ObjectiveRow(wrong, "Wrong.", "-", "mtjax/train/losses/next_token.py")
+  monkeypatch.setitem(OBJECTIVES, wrong.__name__, row)
+  with pytest.raises(AssertionError):
+    proof(wrong.__name__)
 
 
 def any_subset():

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from mtjax.cli.config_file import ConfigError, ConfigFile, lacks_field
 from mtjax.cli.method_names import method_config
 from mtjax.registry.configs import decode_config
-from mtjax.registry.methods import METHODS
+from mtjax.registry.methods import decoding
 from mtjax.train.defaults import named
 from tests.test_launchers import ROOT, launch
 
@@ -74,7 +74,7 @@ def test_a_config_file_is_run_once_and_locked(tmp_path):
   assert (tmp_path / "mine.py.runs").read_text() == "x"
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", decoding())
 def test_a_method_by_name_is_its_config_locked(name):
   parser = ConfigFile(method_config)
   config = parser.parse(name)

@@ -1,7 +1,7 @@
 """The examples of README and of the guides run as they stand there.
 
-Those that add a method have tests of their own: tests/draft/test_add_a_drafter.py and
-tests/anysubset/test_add_a_fill_method.py.
+Those that add something have tests of their own: tests/draft/test_add_a_drafter.py,
+tests/anysubset/test_add_a_fill_method.py and tests/train/test_add_an_objective.py.
 """
 
 import pytest
@@ -17,6 +17,7 @@ PAGES = [
     ),
   ),
   "docs/guides/new_verifier.md",
+  "docs/guides/train.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),
   pytest.param("docs/guides/infill.md", marks=pytest.mark.slow),
 ]

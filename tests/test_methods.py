@@ -5,11 +5,8 @@ import re
 
 import pytest
 
-from docs.make.methods import BEGIN, PAGE, README, ROOT, TABLES, with_tables
-from mtjax.anysubset.filling.names import METHODS as FILLING
-from mtjax.anysubset.filling.names import get_fill_method
-from mtjax.registry import methods
-from mtjax.registry.methods import METHODS
+from docs.make.methods import BEGIN, INFILL, PAGE, README, ROOT, TABLES, linked, with_tables
+from mtjax.registry.methods import METHODS, check_method, decoding, filling, get_fill_method
 from mtjax.verify import VERIFIERS
 
 
@@ -26,18 +23,34 @@ def test_the_pages_show_the_tables(path):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_method_has_a_file_a_config_and_a_test(name):
-  method = METHODS[name]
-  for path in (method.file, method.config, method.test):
+def test_every_method_has_a_file_and_a_test(name):
+  for path in (METHODS[name].file, METHODS[name].test):
     assert (ROOT / path).is_file(), f"{name}: {path} does not exist"
-  config = importlib.import_module(method.config.removesuffix(".py").replace("/", "."))
-  assert config.get_config().method == name
+
+
+@pytest.mark.parametrize("name", decoding())
+def test_every_method_of_decoding_has_a_config(name):
+  path = METHODS[name].config
+  config = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+  of_any_drafter = path == "configs/decode/drafter.py"
+  assert config.get_config(*[name] * of_any_drafter).method == name
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_says_in_one_sentence_when_it_pays(name):
+  assert re.fullmatch(r"[A-Z][^.]*\.", METHODS[name].pays), METHODS[name].pays
+
+
+@pytest.mark.parametrize("name", filling())
+def test_readme_says_when_a_fill_method_pays(name):
+  row = METHODS[name]
+  own = [line for line in rows(README, "fill methods") if f" (`{name}`) |" in line]
+  assert len(own) == 1 and own[0].endswith(f"| {row.exactness.value} | {row.pays} |")
+
+
+@pytest.mark.parametrize("name", decoding())
+def test_readme_says_when_a_method_of_decoding_pays(name):
   method = METHODS[name]
-  assert re.fullmatch(r"[A-Z][^.]*\.", method.pays), method.pays
   own = [row for row in rows(README, "methods") if f"[`{name}`]({method.config})" in row]
   assert len(own) == 1 and own[0].endswith(f"| {method.exactness.value} | {method.pays} |")
 
@@ -50,17 +63,27 @@ def test_the_page_names_every_verifier_with_its_exactness():
     assert len(own) == 1 and own[0].endswith(f"| {verifier.exactness.value} |"), name
 
 
-@pytest.mark.parametrize("name", FILLING)
-def test_the_pages_name_every_way_of_filling_with_its_exactness(name):
-  way = get_fill_method(name, 2)
+@pytest.mark.parametrize("name", filling())
+def test_the_pages_name_every_fill_method_with_its_exactness(name):
+  made = get_fill_method(name).of_window(2)
+  assert made.exactness is METHODS[name].exactness
+  assert get_fill_method(name)().exactness is METHODS[name].exactness
   own = [line for line in rows(PAGE, "fill methods") if line.startswith(f"| `{name}` |")]
-  assert len(own) == 1 and f"`{type(way).__name__}`" in own[0]
-  assert own[0].endswith(f"| {way.exactness.value} |"), own
-  guide = (ROOT / "docs" / "guides" / "infill.md").read_text(encoding="utf-8").splitlines()
-  own = [line for line in guide if line.startswith(f"| `{type(way).__name__}")]
-  assert len(own) == 1 and own[0].split(" | ")[-1].startswith(way.exactness.value), own
+  assert len(own) == 1 and f"`{type(made).__name__}`" in own[0]
+  assert f"| {made.exactness.value} |" in own[0], own
+  own = [x for x in rows(INFILL, "fill methods") if x.startswith(f"| `{type(made).__name__}(")]
+  assert len(own) == 1 and own[0].endswith(f"| {made.exactness.value} |"), own
+
+
+def test_a_fill_method_decodes_nothing():
+  with pytest.raises(ValueError, match="'self' fills blanks: mtjax-infill takes it, as --method=s"):
+    check_method("self")
+  with pytest.raises(ValueError, match="unknown method 'magic'; there is: (?!.*self,).*lookup"):
+    check_method("magic")
+  with pytest.raises(ValueError, match="no fill method 'ar'; there are .*self, fused"):
+    get_fill_method("ar")
 
 
 def test_papers_are_linked():
-  found = methods.linked("2211.17192, EMNLP 2024 main 1148")
+  found = linked("2211.17192, EMNLP 2024 main 1148")
   assert found == "[2211.17192](https://arxiv.org/abs/2211.17192), EMNLP 2024 main 1148"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs.make.api import MODULES
-from mtjax.anysubset.filling.names import METHODS as FILLING
+from mtjax.registry.methods import filling
 from mtjax.verify import VERIFIERS
 from tests.source import ROOT, modules, sources
 
@@ -35,7 +35,7 @@ def test_it_is_short_and_has_two_pictures():
 
 def test_it_counts_what_there_is():
   text = README.read_text(encoding="utf-8")
-  assert f"the {len(VERIFIERS)} verifiers and the {len(FILLING)} fill methods" in text
+  assert f"the {len(VERIFIERS)} verifiers and the {len(filling())} fill methods" in text
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -38,6 +38,7 @@ frequencies of bytes alone give 3.31.
 from ml_collections import ConfigDict
 
 from mtjax.train.defaults import defaults, xlnet_model
+from mtjax.train.losses.registry import objective_settings
 
 _LANGUAGE = dict(start=0.15, end=(0.85, 0.99), warmup=5000, rows=32, parts=4, texts=24_000_000)
 _RUNS = {
@@ -65,7 +66,9 @@ def get_config(run: str = "language") -> ConfigDict:
   config.model = xlnet_model()
   config.update(init=its.get("init", "xlnet-base-cased"), objective="any_subset")
   config.data.tokenizer = "xlnet-base-cased"
-  config.masking.update(start=(its["start"],) * 2, end=its["end"], warmup=its["warmup"])
+  config.any_subset = objective_settings(
+    "any_subset", start=(its["start"],) * 2, end=its["end"], warmup=its["warmup"]
+  )
   config.optimizer.update(name="adamw", learning_rate=1e-5 * its["rows"] / 32, b2=0.999)
   steps, warmup = its["texts"] // its["rows"], its["warmup"]
   config.update(batch=its["rows"], accumulate=its["parts"], length=512)
@@ -79,7 +82,7 @@ def tiny() -> ConfigDict:
     vocab_size=258, dim=32, layers=2, heads=2, head_dim=16, mlp_dim=64, max_position=32
   )
   config.data.update(sources=("builtin:tinyshakespeare",), tokenizer="bytes")
-  config.masking.warmup = 20
+  config.any_subset.warmup = 20
   config.optimizer.learning_rate = 3e-3
   config.update(init="", batch=8, accumulate=2, length=32, log_every=1)
   config.update(steps=400, warmup=8, decay=392, save_every=100)

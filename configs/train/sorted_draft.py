@@ -22,7 +22,7 @@ from configs.train import bundled_draft
 
 def get_config() -> ConfigDict:
   config = bundled_draft.get_config()
-  config.init = "draft"
+  config.update(init="draft", objective="s2d")
   config.model.exits = (1, 2)
   # Half of what the draft was trained with, and most of the run at less.
   config.optimizer.update(learning_rate=2.5e-3, muon_learning_rate=0.01)
@@ -32,5 +32,6 @@ def get_config() -> ConfigDict:
 
 def tiny() -> ConfigDict:
   config = bundled_draft.tiny()
+  config.objective = "s2d"
   config.model.update(layers=2, exits=(1, 2))
   return config

@@ -17,6 +17,7 @@ ones, 42 left to right (2026-11-27). The loss still fell.
 from ml_collections import ConfigDict
 
 from mtjax.train.defaults import defaults
+from mtjax.train.losses.registry import objective_settings
 
 
 def get_config() -> ConfigDict:
@@ -24,7 +25,9 @@ def get_config() -> ConfigDict:
   config.model.update(dim=96, layers=4, heads=3, kv_heads=3, head_dim=32, mlp_dim=256)
   config.model.update(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
   config.objective = "any_subset"
-  config.masking.update(start=(0.05, 0.7), end=(0.05, 0.7), queries=32)
+  config.any_subset = objective_settings(
+    "any_subset", start=(0.05, 0.7), end=(0.05, 0.7), queries=32
+  )
   config.optimizer.update(name="muon", learning_rate=3e-3, muon_learning_rate=0.02)
   config.update(batch=16, length=128, steps=800, warmup=30, decay=400)
   return config
@@ -33,6 +36,6 @@ def get_config() -> ConfigDict:
 def tiny() -> ConfigDict:
   config = get_config()
   config.model.update(dim=16, layers=1, heads=2, kv_heads=2, head_dim=8, mlp_dim=16)
-  config.masking.queries = 8
+  config.any_subset.queries = 8
   config.update(batch=2, length=16, steps=4, warmup=1, decay=1, log_every=1)
   return config

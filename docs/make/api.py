@@ -11,6 +11,7 @@ MODULES = (
   "mtjax.models",
   "mtjax.sampling",
   "mtjax.trees",
+  "mtjax.trees.encodings",
   "mtjax.rounds",
   "mtjax.draft",
   "mtjax.draft.protocol",
@@ -31,6 +32,8 @@ MODULES = (
   "mtjax.evaluate.exactness",
   "mtjax.evaluate.perplexity",
   "mtjax.train",
+  "mtjax.train.losses.objective",
+  "mtjax.train.losses.registry",
   "mtjax.native",
   "mtjax.bench.compile",
 )

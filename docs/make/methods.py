@@ -1,18 +1,20 @@
-"""Writes the tables of methods into README.md and docs/methods.md: python -m docs.make.methods"""
+"""Writes the tables of methods into README.md and the pages of docs: python -m docs.make.methods"""
 
 import inspect
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from mtjax.anysubset.filling.names import METHODS as FILLING
-from mtjax.anysubset.filling.names import get_fill_method
 from mtjax.cli import flags as launch
-from mtjax.registry import methods
+from mtjax.registry.methods import decoding, filling, get_fill_method
+from mtjax.train.losses.registry import OBJECTIVES, defaults_of
 from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS, Verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
+INFILL = ROOT / "docs" / "guides" / "infill.md"
 BEGIN = "<!-- {name}: made by `python -m docs.make.methods`; a test compares -->\n"
 END = "<!-- end of {name} -->"
 
@@ -25,39 +27,105 @@ _CHOSEN = {
 }
 
 
+def decoding_table() -> str:
+  """Returns the whole table of decoding methods in Markdown, with links to the papers."""
+  rows = [
+    (f"{m.title} (`{name}`)", m.family, linked(m.paper), m.exactness.value)
+    + tuple(f"`{path}`" for path in (m.file, m.config, m.test))
+    for name, m in decoding().items()
+  ]
+  return markdown(("method", "family", "paper", "exactness", "file", "config", "test"), rows)
+
+
+def short_decoding_table() -> str:
+  """Returns the table of decoding methods of README.md in Markdown: what to choose, and when."""
+  rows = [
+    (f"{m.title} ([`{name}`]({m.config}))", m.family, m.exactness.value, m.pays)
+    for name, m in decoding().items()
+  ]
+  return markdown(("method", "family", "exactness", "when it pays"), rows)
+
+
 def verifiers_table() -> str:
   """Returns the table of verifiers in Markdown: for which drafts each keeps what."""
   rows = [
-    (f"`{name}`", methods.linked(verifier.paper), _drafts(verifier), verifier.exactness.value)
+    (f"`{name}`", linked(verifier.paper), _drafts(verifier), verifier.exactness.value)
     for name, verifier in VERIFIERS.items()
   ]
-  return methods.markdown(("verifier", "paper", "drafts", "exactness"), rows)
+  return markdown(("verifier", "paper", "drafts", "exactness"), rows)
 
 
-def fill_methods_table() -> str:
-  """Returns the table of fill methods in Markdown; the words are those of their docstrings."""
+def filling_table() -> str:
+  """Returns the whole table of fill methods in Markdown; of the classes it has the first words."""
   rows = []
-  for name in FILLING:
-    method = type(get_fill_method(name, 2))
-    summary = (inspect.getdoc(method) or "").split("\n\n")[0].replace("\n", " ")
-    exactness = get_fill_method(name, 2).exactness.value
-    rows.append((f"`{name}`", f"`{method.__name__}`", methods.linked(summary), exactness))
-  return methods.markdown(("name", "class", "how it fills", "exactness"), rows)
+  for name, row in filling().items():
+    made = get_fill_method(name)()
+    summary = (inspect.getdoc(type(made)) or "").split("\n\n")[0].replace("\n", " ")
+    settings = ", ".join(f"`{setting}`" for setting in get_fill_method(name).settings) or "-"
+    rows.append(
+      (f"`{name}`", f"`{type(made).__name__}`", linked(summary), settings, row.exactness.value)
+      + (linked(row.paper), f"`{row.file}`", f"`{row.test}`")
+    )
+  header = ("name", "class", "how it fills", "settings", "exactness", "paper", "file", "test")
+  return markdown(header, rows)
+
+
+def short_filling_table() -> str:
+  """Returns the table of fill methods of README.md in Markdown: what to choose, and when."""
+  rows = [(f"{m.title} (`{name}`)", m.exactness.value, m.pays) for name, m in filling().items()]
+  return markdown(("fill method", "exactness", "when it pays"), rows)
+
+
+def fill_classes_table() -> str:
+  """Returns the table of fill methods of the guide in Markdown: what to construct in Python."""
+  rows = []
+  for name, row in filling().items():
+    entry = get_fill_method(name)
+    call = f"{type(entry()).__name__}({', '.join(entry.settings)})"
+    rows.append((f"`{call}`", row.title, row.exactness.value))
+  return markdown(("class", "how it fills", "exactness"), rows)
+
+
+def objectives_table() -> str:
+  """Returns the table of objectives of training in Markdown."""
+  rows = []
+  for name, row in OBJECTIVES.items():
+    settings = ", ".join(f"`{setting}`" for setting in defaults_of(name)) or "-"
+    models = ", ".join(f"`{kind}`" for kind in row.predicts)
+    paths = (f"`{row.file}`", f"`{row.config}`")
+    rows.append((f"`{name}`", row.summary, linked(row.paper), models, settings, *paths))
+  header = ("objective", "what is minimised", "paper", "models that predict", "settings")
+  return markdown((*header, "file", "config"), rows)
+
+
+def linked(paper: str) -> str:
+  """Returns the text with every arXiv number in it as a link."""
+  return re.sub(r"\b\d{4}\.\d{5}\b", r"[\g<0>](https://arxiv.org/abs/\g<0>)", paper)
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+  """Returns a Markdown table."""
+  lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
+  return "\n".join((lines[0], "|" + "---|" * len(header), *lines[1:]))
 
 
 TABLES = {
-  README: {"methods": methods.short_table},
+  README: {"methods": short_decoding_table, "fill methods": short_filling_table},
   PAGE: {
-    "methods": methods.table,
+    "methods": decoding_table,
     "verifiers": verifiers_table,
-    "fill methods": fill_methods_table,
+    "fill methods": filling_table,
+    "objectives": objectives_table,
   },
+  INFILL: {"fill methods": fill_classes_table},
 }
 
 
 def with_tables(path: Path) -> str:
-  """Returns the text of a page of TABLES with its tables made anew."""
+  """Returns the text of a page of TABLES with its tables, and what it counts, made anew."""
   text = path.read_text(encoding="utf-8")
+  counted = f"the {len(VERIFIERS)} verifiers and the {len(filling())} fill methods"
+  text = re.sub(r"the \d+ verifiers and the \d+ fill methods", counted, text)
   for name, table in TABLES[path].items():
     begin, end = BEGIN.format(name=name), END.format(name=name)
     before, rest = text.split(begin)

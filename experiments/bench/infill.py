@@ -2,15 +2,14 @@ r"""Ways of filling blanks, side by side, one text at a time.
 
 python -m experiments.bench.infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
 
---ways: sequential; self: ASSD (2504.20456); bonus: with one more token after a window that was
-accepted whole; fused: one pass a round; once: one pass a round, all drafts of the first one; ngram:
-ASSD with bigrams of the context; confidence: the surest positions, which is another law; authors:
-ASSD without a cache, all entries in every pass. A number behind one is its window. --code:
-single-line or random-span problems of humaneval_infilling, each with its one blank. --text
-(name=source, several times; see mtjax.data.sources) at every --rate: rows of that text with as
-large a share of their tokens missing, scattered. Times are medians over --repeats of interleaved
-runs without compilation, as a ratio to the first of --ways: of all of it, and of what comes after
-the pass that reads the given tokens, which all ways have in common.
+--ways: fill methods by name, as docs/methods.md lists them, but self is ASSD as it was published
+(2504.20456) and bonus adds one more token after a window that was accepted whole; authors: ASSD
+without a cache, all entries in every pass. A number behind one is its window. --code: single-line
+or random-span problems of humaneval_infilling, each with its one blank. --text (name=source,
+several times; see mtjax.data.sources) at every --rate: rows of that text with as large a share of
+their tokens missing, scattered. Times are medians over --repeats of interleaved runs without
+compilation, as a ratio to the first of --ways: of all of it, and of what comes after the pass that
+reads the given tokens, which all ways have in common.
 
 The table in docs/benchmarks.md (DATA is the developer data set):
 
@@ -158,16 +157,18 @@ def _check_names() -> None:
 
 def _way(name: str):
   from mtjax.anysubset import SelfDraft
-  from mtjax.anysubset.filling.names import METHODS
   from mtjax.bench.infill import Uncached
+  from mtjax.registry.methods import filling, get_fill_method
 
-  # The paper's own self-draft has no bonus token; the one that METHODS calls so has.
+  entries = {known: get_fill_method(known) for known in filling()}
+  # The paper's own self-draft has no bonus token; the one that the registry calls so has.
   own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
-  makers = {**METHODS, **own}
+  makers = {known: entry.of_window for known, entry in entries.items()} | own
+  alone = [known for known, entry in entries.items() if entry.window is None]
   kind = name.rstrip("0123456789")
   window = name.removeprefix(kind)
-  if kind not in makers or (kind == "sequential") != (not window):
-    known = ", ".join(maker + ("" if maker == "sequential" else "4") for maker in makers)
+  if kind not in makers or (kind in alone) != (not window):
+    known = ", ".join(maker + ("" if maker in alone else "4") for maker in makers)
     raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
   try:
     return makers[kind](int(window or 1))

@@ -25,10 +25,10 @@ from mtjax.bench.workers import get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
 from mtjax.evaluate.sets import prompts as prompt_sets
-from mtjax.registry.methods import METHODS
+from mtjax.registry.methods import decoding
 from mtjax.report.speed_tables import speed_tables
 
-EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]
+EVERY = [f"mtjax:{name}" for name in decoding()]
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
 _SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Which sets.")

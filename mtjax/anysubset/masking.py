@@ -13,7 +13,7 @@ class Masking:
 
   The share of a row's tokens that is asked is uniform over a window, stratified: one rate from
   each of B equal parts of it for the B rows of a batch, which are all rows of a step, whatever
-  parts it is computed in and devices it is on (`mtjax.train.step.Loss`). The window moves linearly
+  parts it is computed in and devices it is on (`Objective.prepare`). The window moves linearly
   from `start` to `end` over the first `warmup` steps (2504.20456: from .15 to [.85, .99] over
   5,000). With chance `spans`, a row is asked in runs of tokens, of `span` on average (geometric);
   else token by token. `queries`: entries a row that are scored, a uniform choice where more are

@@ -35,7 +35,7 @@ ORDERS = flags.DEFINE_list(
   flag_values=VALUES,
 )
 _METHOD = flags.DEFINE_string(
-  "method", "self", "sequential, self, fused, once, ngram, confidence.", flag_values=VALUES
+  "method", "self", "Fill method, as in mtjax-infill.", flag_values=VALUES
 )
 _WINDOW = flags.DEFINE_integer(
   "window", 4, "Tokens drafted at once.", lower_bound=1, flag_values=VALUES
@@ -63,7 +63,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
-  from mtjax.anysubset.filling.names import get_fill_method
+  from mtjax.cli.method_names import fill_method_of
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.evaluate.tasks import run as run_lib
   from mtjax.evaluate.tasks.registry import check_data, get_task, training_texts
@@ -83,12 +83,10 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
     return
   if name != "wikitext_masked":
     launch.check_unused(f"with --task={name}", _JUDGE)
-  if _METHOD.value == "sequential":
-    launch.check_unused("with --method=sequential", _WINDOW)
+  method = fill_method_of(_METHOD, _WINDOW)
   check_data(name, path)
   task = get_task(name, judge=_JUDGE.value)
   temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
-  method = get_fill_method(_METHOD.value, _WINDOW.value)
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, name)

@@ -3,9 +3,9 @@ r"""Fills blanks: mtjax-infill --text="The cat ___ on the mat." --length=4
 --length is given once for all blanks or once for each, as a number or as candidates, from which the
 likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
 colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
-draws which position was filled when; --output keeps everything. --method=confidence decides the
---window surest positions a pass, which is another law (see mtjax.anysubset.filling.confidence); the
-others keep the model's joint law.
+draws which position was filled when; --output keeps everything. --method is a fill method by name,
+with settings if you like: --method=self:window=8:verifier=block. docs/methods.md has the names, the
+settings, and what each method keeps of the model's joint distribution.
 """
 
 import dataclasses
@@ -18,7 +18,9 @@ from rich.console import Console
 from rich.live import Live
 
 from mtjax.cli import flags as launch
+from mtjax.cli.method_names import fill_method_of
 from mtjax.registry import counters
+from mtjax.registry.methods import filling
 
 # --help shows the module's text.
 __doc__ = f"{__doc__}\n{counters.legend(counters.FILLING)}"
@@ -34,7 +36,7 @@ _LENGTH = flags.DEFINE_multi_string(
   "length", ["8"], "Tokens of a blank, or candidates: 2,4,6.", flag_values=VALUES
 )
 _METHOD = flags.DEFINE_string(
-  "method", "self", "sequential, self, fused, once, ngram or confidence.", flag_values=VALUES
+  "method", "self", f"{', '.join(filling())}; or NAME:setting=value:...", flag_values=VALUES
 )
 _WINDOW = flags.DEFINE_integer(
   "window", 4, "Tokens drafted or decided at once.", lower_bound=1, flag_values=VALUES
@@ -55,11 +57,9 @@ _OUTPUT = flags.DEFINE_string(
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths(template)
-  if _METHOD.value == "sequential":
-    launch.check_unused("with --method=sequential", _WINDOW)
+  method = fill_method_of(_METHOD, _WINDOW)
   launch.check_output(_OUTPUT, _PICTURE)
   launch.check_picture(_PICTURE)
-  from mtjax.anysubset.filling.names import get_fill_method
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
@@ -67,7 +67,6 @@ def run() -> None:
   from mtjax.sampling.logits import Sampling
   from mtjax.text import TextModel
 
-  method = get_fill_method(_METHOD.value, _WINDOW.value)
   loaded = load_pretrained(_MODEL.value)
   params = weights_for_decoding(loaded.params, "stored")
   model = TextModel(loaded.model, params, loaded.tokenizer)

@@ -1,11 +1,16 @@
 """Methods named on a command line: NAME or NAME:field=value:..., with the method's config."""
 
-import json
+import ast
+from collections.abc import Sequence
 from typing import Any
 
+from absl import flags
 from ml_collections import ConfigDict
 
+from mtjax.anysubset import FillMethod
+from mtjax.cli.flags import check_unused
 from mtjax.registry.configs import decode_config
+from mtjax.registry.methods import get_fill_method
 
 
 def method_config(name: str) -> ConfigDict:
@@ -26,7 +31,33 @@ def config_of(name: str) -> dict[str, Any]:
   """
   method, *settings = name.split(":")
   config = decode_config(method).to_dict()
-  for field, _, value in (setting.partition("=") for setting in settings):
+  for field, value in _values(settings).items():
     place = config if field in config else config.setdefault("drafter", {})
-    place[field] = json.loads(value) if value[:1].isdigit() else value
+    place[field] = value
   return config
+
+
+def fill_method_of(method: flags.FlagHolder, window: flags.FlagHolder) -> FillMethod:
+  """Returns the fill method of --method, "self" or "self:verifier=block:bonus=False", and --window.
+
+  --window is the setting that the method's row calls so. Raises ValueError for an unknown method or
+  setting, and for a --window that does nothing: of a method without one, or beside that setting.
+  """
+  name, *settings = method.value.split(":")
+  entry, own = get_fill_method(name), _values(settings)
+  if entry.window is None or entry.window in own:
+    check_unused(f"with --method={method.value}", window)
+  else:
+    own[entry.window] = window.value
+  return entry(**own)
+
+
+def _values(settings: Sequence[str]) -> dict[str, Any]:
+  """Returns {field: value} of "field=value"; what is no number, bool or tuple is text."""
+  found = {}
+  for field, _, text in (setting.partition("=") for setting in settings):
+    try:
+      found[field] = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+      found[field] = text
+  return found

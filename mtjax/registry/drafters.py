@@ -2,7 +2,7 @@
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jaxtyping import PyTree
@@ -29,13 +29,17 @@ class Entry:
   build: Build
 
   def __call__(self, config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
-    unknown = [name for name in config.get("drafter", {}) if name not in self.settings]
-    if unknown:
-      raise ValueError(
-        f"this drafter has no setting {' and '.join(unknown)}; it has: "
-        f"{', '.join(self.settings) or 'none'}"
-      )
+    check_settings("drafter", config.get("drafter", {}), self.settings)
     return self.build(config, target)
+
+
+def check_settings(family: str, given: Iterable[str], known: Iterable[str]) -> None:
+  """Raises ValueError, with the settings that there are, for one that there is not."""
+  known = list(known)
+  if unknown := [name for name in given if name not in known]:
+    raise ValueError(
+      f"this {family} has no setting {' and '.join(unknown)}; it has: {', '.join(known) or 'none'}"
+    )
 
 
 def defaults(*made: Callable[..., Any]) -> dict[str, Any]:

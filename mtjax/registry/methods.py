@@ -1,14 +1,12 @@
-"""Every decoding method there is: what it keeps, where it stands, what proves it.
+"""Every method of decoding and of filling: what it keeps, where it stands, what proves it.
 
 The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
 a test fails for a row without a file, config or test.
 """
 
-import dataclasses
-import re
-from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mtjax.anysubset import Confidence, ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.draft import (
   S2D,
   BestFirst,
@@ -34,34 +32,11 @@ from mtjax.registry.drafters import (
   with_store,
   with_target,
 )
+from mtjax.registry.fill_methods import FillEntry
+from mtjax.registry.rows import MethodRow, fill_row
 from mtjax.types import Exactness
 
-
-@dataclasses.dataclass(frozen=True)
-class MethodRow:
-  """One row: all that there is to say of a method. Paths are relative to the repository.
-
-  A row with a drafter makes it known to every launcher, comparison, table and proof. `pays` is one
-  sentence about when the method is worth its cost; docs/benchmarks.md holds what backs it.
-  """
-
-  title: str
-  paper: str
-  exactness: Exactness
-  file: str
-  config: str = "configs/decode/drafter.py"  # of any drafter
-  test: str = "tests/draft/test_speculative.py"  # of every drafter
-  family: str = "speculative"
-  pays: str = "Not measured yet."
-  drafter: Entry | None = None
-  # What configs begin with: the verifier, a draft model where one is taken, and settings of the
-  # drafter other than its own defaults.
-  verifier: str = "sample_match"
-  draft_model: str = "draft"
-  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-
-METHODS = {
+METHODS: dict[str, MethodRow] = {
   "ar": MethodRow(
     title="autoregressive",
     family="plain",
@@ -230,6 +205,56 @@ METHODS = {
     drafter=with_other_vocabulary(CrossVocabulary),
     draft_model="models/shakespeare",
   ),
+  "sequential": fill_row(
+    title="one token per forward pass",
+    pays="A model whose weights fit the caches of the CPU: no other method was faster there by "
+    "more than a few percent.",
+    paper="-",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/anysubset/filling/methods.py",
+    fill=FillEntry(Sequential, window=None),
+  ),
+  "self": fill_row(
+    title="ASSD: the model drafts for itself",
+    pays="Where reading the weights bounds a forward pass: it was faster than `sequential` there.",
+    paper="2504.20456",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/anysubset/filling/methods.py",
+    fill=FillEntry(SelfDraft),
+  ),
+  "fused": fill_row(
+    title="ASSD, the next drafts in the pass that verifies",
+    pays="As `self`, with a small window; it was faster than `self` with float32 weights.",
+    paper="2504.20456",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/anysubset/filling/methods.py",
+    fill=FillEntry(Fused),
+  ),
+  "once": fill_row(
+    title="ASSD, all drafts from the first pass",
+    pays="As `self`; it was the fastest of all with float32 weights.",
+    paper="2504.20456",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/anysubset/filling/methods.py",
+    fill=FillEntry(DraftOnce),
+  ),
+  "ngram": fill_row(
+    title="ASSD, drafts from bigrams of the context",
+    pays="It did not pay on the texts that were measured, where few of its drafts are accepted.",
+    paper="2504.20456",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/anysubset/filling/methods.py",
+    fill=FillEntry(ContextNGram),
+  ),
+  "confidence": fill_row(
+    title="the positions of which the model is most certain",
+    pays="Where the order of filling matters more than the joint distribution; not measured yet.",
+    paper="2202.04200",
+    exactness=Exactness.APPROXIMATE,
+    file="mtjax/anysubset/filling/confidence.py",
+    test="tests/anysubset/test_confidence.py",
+    fill=FillEntry(Confidence, window="per_pass"),
+  ),
 }
 
 
@@ -238,10 +263,33 @@ DRAFTERS: dict[str, Entry] = {
 }
 
 
+def decoding() -> dict[str, MethodRow]:
+  """Returns the rows of the methods that decode, by name."""
+  return {name: row for name, row in METHODS.items() if row.fill is None}
+
+
+def filling() -> dict[str, MethodRow]:
+  """Returns the rows of the methods that fill canvases, by name."""
+  return {name: row for name, row in METHODS.items() if row.fill is not None}
+
+
 def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for anything but a method."""
+  """Raises ValueError, with the names there are, for anything but a method that decodes."""
+  if name in filling():
+    raise ValueError(f"method {name!r} fills blanks: mtjax-infill takes it, as --method={name}")
   if name not in METHODS:
-    raise ValueError(f"unknown method {name!r}; there is: {', '.join(METHODS)}")
+    raise ValueError(f"unknown method {name!r}; there is: {', '.join(decoding())}")
+
+
+def get_fill_method(name: str) -> FillEntry:
+  """Returns how a fill method is made.
+
+  Raises ValueError, with the names there are, for others.
+  """
+  row = METHODS.get(name)
+  if row is None or row.fill is None:
+    raise ValueError(f"no fill method {name!r}; there are {', '.join(filling())}")
+  return row.fill
 
 
 def get_drafter(name: str) -> Entry:
@@ -258,33 +306,3 @@ def drafter_settings(name: str) -> dict[str, Any]:
   Raises ValueError as `get_drafter` does.
   """
   return {**get_drafter(name).settings, **METHODS[name].settings}
-
-
-def table() -> str:
-  """Returns the whole method table in Markdown, with links to the papers."""
-  rows = [
-    (f"{m.title} (`{name}`)", m.family, linked(m.paper), m.exactness.value)
-    + tuple(f"`{path}`" for path in (m.file, m.config, m.test))
-    for name, m in METHODS.items()
-  ]
-  return markdown(("method", "family", "paper", "exactness", "file", "config", "test"), rows)
-
-
-def short_table() -> str:
-  """Returns the method table of README.md in Markdown: what to choose, and when."""
-  rows = [
-    (f"{m.title} ([`{name}`]({m.config}))", m.family, m.exactness.value, m.pays)
-    for name, m in METHODS.items()
-  ]
-  return markdown(("method", "family", "exactness", "when it pays"), rows)
-
-
-def linked(paper: str) -> str:
-  """Returns the text with every arXiv number in it as a link."""
-  return re.sub(r"\b\d{4}\.\d{5}\b", r"[\g<0>](https://arxiv.org/abs/\g<0>)", paper)
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  """Returns a Markdown table."""
-  lines = [f"| {' | '.join(cells)} |" for cells in (header, *rows)]
-  return "\n".join((lines[0], "|" + "---|" * len(header), *lines[1:]))

@@ -1,17 +1,17 @@
 """From the ConfigDict of a launcher to checked, frozen settings of a run."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any
 
-from mtjax.anysubset.masking import Masking
 from mtjax.models import ANY_SUBSET_NAMES, Model, TransformerConfig, XLNetConfig, uniform_layers
-from mtjax.train.fields import check_fields
+from mtjax.train.fields import check_fields, check_groups
+from mtjax.train.losses.objective import Objective
+from mtjax.train.losses.old_names import identity_names, with_new_names
+from mtjax.train.losses.registry import OBJECTIVES, get_objective, make_settings
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
-# What the model of an objective predicts.
-_PREDICTS = {"next_token": "next_token", "any_subset": "any_subset"}
-OBJECTIVES = tuple(_PREDICTS)
 KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
 
@@ -25,7 +25,7 @@ class RunConfig:
   data: dict[str, Any]
   init: str
   objective: str
-  masking: Masking  # of the objective any_subset
+  objective_settings: Any
   batch: int
   length: int
   accumulate: int
@@ -37,6 +37,11 @@ class RunConfig:
   save_every: int
   keep: int
   tensorboard: bool
+
+  @functools.cached_property
+  def loss(self) -> Objective:
+    """The objective, for this model."""
+    return get_objective(self.objective).build(self.model, self.objective_settings)
 
   def identity(self) -> dict[str, Any]:
     """What a checkpoint must agree on to be continued: all that changes the loss curve.
@@ -58,13 +63,14 @@ class RunConfig:
     if config.kind != "transformer":
       model["kind"] = config.kind
     used: dict[str, Any] = {"init": self.init} if self.init else {}
-    if self.objective == "any_subset":
-      used["masking"] = dataclasses.asdict(self.masking)
+    objective, settings = identity_names(self.objective)
+    if own := dataclasses.asdict(self.objective_settings):
+      used[settings] = own
     return dict(
       used,
       model=model,
       optimizer=dataclasses.asdict(self.optimizer),
-      objective=self.objective,
+      objective=objective,
       batch=self.batch,
       length=self.length,
       accumulate=self.accumulate,
@@ -75,39 +81,41 @@ class RunConfig:
 
 def read(config: Mapping[str, Any]) -> RunConfig:
   """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
-  # Runs made before there were `init` and `masking` have none.
-  fields: dict[str, Any] = {"init": "", "masking": {}, **config}
-  check_fields(fields)
+  # Runs made before there was `init` have none.
+  given: dict[str, Any] = {"init": "", **with_new_names(config)}
+  check_fields(given)
+  objective = given["objective"]
+  fields = {name: value for name, value in given.items() if name not in OBJECTIVES}
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
   out = RunConfig(
-    model=_model(fields.pop("model"), fields["objective"]),
+    model=_model(fields.pop("model"), objective),
     optimizer=OptimizerConfig(**fields.pop("optimizer")),
     schedule=schedule,
     data=dict(fields.pop("data")),
     mesh=tuple(fields.pop("mesh")),
-    masking=_masking(fields.pop("masking")),
+    objective_settings=make_settings(objective, given.get(objective, {})),
     **fields,
   )
   for name in ("batch", "length", "accumulate", "log_every", "save_every", "keep"):
     if getattr(out, name) < 1:
       raise ValueError(f"{name} must be at least 1, got {getattr(out, name)}")
-  if out.objective not in OBJECTIVES:
-    raise ValueError(f"objective {out.objective!r} is not one of: {', '.join(OBJECTIVES)}")
-  if out.objective == "any_subset" and out.data.get("eval_sources"):
+  predicts, trained = out.model.config.predicts, get_objective(objective).predicts
+  if predicts == "any_subset" and out.data.get("eval_sources"):
     raise ValueError(
       "data.eval_sources are scored from left to right, and an any-subset model is not trained for "
       "that; leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
     )
-  if out.model.config.kind == "xlnet" and out.objective != "any_subset":
+  if out.model.config.kind == "xlnet" and predicts not in trained:
     raise ValueError(
-      f"objective {out.objective!r} trains causal models, and an entry of an XLNet sees itself; "
+      f"objective {objective!r} trains causal models, and an entry of an XLNet sees itself; "
       "train it with the objective 'any_subset'"
     )
-  if out.model.config.predicts != _PREDICTS[out.objective]:
+  if predicts not in trained:
     raise ValueError(
-      f"objective {out.objective!r} trains models of model.predicts {_PREDICTS[out.objective]!r}, "
-      f"and this one has {out.model.config.predicts!r}"
+      f"objective {objective!r} trains models of model.predicts "
+      f"{' or '.join(map(repr, trained))}, and this one has {predicts!r}"
     )
+  check_groups(given)
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:
@@ -122,14 +130,15 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     raise ValueError(
       f"length {out.length} exceeds the model's {out.model.config.max_position} positions"
     )
+  _ = out.loss  # refuses a model that it cannot train
   return out
 
 
 def _unsaid(objective: str, extra_embeddings: int) -> dict[str, Any]:
   """What the model of a run was before its config could say so."""
-  if objective != "any_subset":
-    return dict(predicts="next_token", extra_names=())
-  return dict(predicts="any_subset", extra_names=ANY_SUBSET_NAMES[:extra_embeddings])
+  predicts = get_objective(objective).predicts[0]
+  names = ANY_SUBSET_NAMES[:extra_embeddings] if predicts == "any_subset" else ()
+  return dict(predicts=predicts, extra_names=names)
 
 
 def _model(given: Mapping[str, Any], objective: str) -> Model:
@@ -158,8 +167,3 @@ def _model(given: Mapping[str, Any], objective: str) -> Model:
   for name in ("exits", "extra_names"):
     fields[name] = tuple(fields.get(name, ()))
   return Model(TransformerConfig(layers=uniform_layers(layers), **fields))
-
-
-def _masking(fields: Mapping[str, Any]) -> Masking:
-  masking = Masking(**fields)
-  return dataclasses.replace(masking, start=tuple(masking.start), end=tuple(masking.end))

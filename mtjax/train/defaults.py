@@ -20,8 +20,8 @@ def defaults() -> ConfigDict:
         dtype="float32",  # of activations; parameters are float32
         attention="best",  # or an implementation by name: docs/frontier_attention.md
         remat="none",  # "layer": recompute activations in the backward pass
-        # Numbers of layers, as (2, 4, 6): the loss is the mean over the models of the first 2, 4
-        # and 6 layers, which share norm and head (mtjax/train/losses/s2d.py). (): the last alone.
+        # Numbers of layers, as (2, 4, 6), after which the model may be left: the objective "s2d"
+        # trains them all (mtjax/train/losses/s2d.py). (): the last alone.
         exits=(),
         predicts="next_token",  # or "any_subset": what the logits are of, as `objective` says it
         extra_embeddings=0,  # learned ids behind the vocabulary; an any-subset model has 2:
@@ -31,15 +31,9 @@ def defaults() -> ConfigDict:
         target_conditioning="none",
       ),
       init="",  # weights to begin with: a bundled model, a folder or an id; "": random ones
-      objective="next_token",  # or "any_subset": all asked tokens from all given ones, jointly
-      masking=dict(  # of any_subset; fields of mtjax.anysubset.masking.Masking
-        start=(0.15, 0.15),  # window that a row's share of asked tokens is uniform over: at first,
-        end=(0.85, 0.99),  # after `warmup` steps
-        warmup=0,
-        spans=0.0,  # chance that a row is asked in runs of tokens, not token by token
-        span=8.0,  # tokens of a run, on average
-        queries=0,  # asked tokens scored a row, chosen at random where more are asked; 0: all
-      ),
+      # By name: mtjax/train/losses/registry.py has them. The settings of an objective, where it has
+      # some, are a group of its name: any_subset=objective_settings("any_subset", queries=8).
+      objective="next_token",
       optimizer=dict(
         name="muon",  # "adamw", or "muon" for the blocks' matrices and adamw for the rest
         learning_rate=5e-3,  # of adamw

@@ -7,14 +7,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtjax.anysubset.masking import Masking
 from mtjax.train.defaults import defaults, xlnet_model
+from mtjax.train.losses.registry import OBJECTIVES, defaults_of, get_objective
 from mtjax.train.optimizers import OptimizerConfig
 
 # Groups that become a dataclass: they may name any field of it, and leave out those with a default.
-_CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig, "masking": Masking}
-# Runs made before these fields existed have none.
-_OPTIONAL = ("init", "masking")
+_CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig}
+# Runs made before this field existed have none.
+_OPTIONAL = ("init",)
 # By the type of the default: the types that may stand in its place, and what they are called.
 _KINDS: dict[type, tuple[Any, str]] = {
   bool: (bool, "True or False"),
@@ -34,7 +34,8 @@ def check_fields(config: Mapping[str, Any]) -> None:
   has depends on its kind: `mtjax.train.config` says what is missing there.
   """
   expected = defaults().to_dict()
-  _check("", config, expected, optional=_OPTIONAL, known=expected)
+  _check("", config, expected, optional=_OPTIONAL, known=[*expected, *OBJECTIVES])
+  _check_objective(config)
   _check_kinds("model.", config["model"], xlnet_model().to_dict() | expected.pop("model"))
   for name, default in expected.items():
     if isinstance(default, dict) and name in config:
@@ -45,6 +46,26 @@ def check_fields(config: Mapping[str, Any]) -> None:
       optional = [n for n, field in fields.items() if field.default is not dataclasses.MISSING]
       known = [*default, *fields]
       _check(f"{name}.", config[name], default, optional=optional, known=known)
+
+
+def check_groups(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for settings of another objective than the one that is named."""
+  objective = config["objective"]
+  for other in OBJECTIVES:
+    if other != objective and other in config:
+      raise ValueError(
+        f"the config has {other}, settings of another objective than its own, which is "
+        f"{objective!r}: remove {other}, or say objective={other!r}"
+      )
+
+
+def _check_objective(config: Mapping[str, Any]) -> None:
+  """The group of the objective has fields of its settings. Groups of others: `check_groups`."""
+  name = config["objective"]
+  get_objective(name)
+  settings = defaults_of(name)
+  _check_kinds("", {name: config.get(name, {})}, {name: settings})
+  _check(f"{name}.", config.get(name, {}), settings, optional=settings, known=settings)
 
 
 def _check(

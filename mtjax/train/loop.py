@@ -18,7 +18,6 @@ from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
 from mtjax.train.lock import exclusive
-from mtjax.train.losses.registry import loss_of
 from mtjax.train.metrics import JsonLines, Speed, TensorBoard
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
@@ -58,9 +57,8 @@ def _train(
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   make, shardings = _initial(settings, optimizer, mesh)
   state = make()
-  loss = loss_of(settings)
   step_fn = jax.jit(
-    make_step(loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
+    make_step(settings.loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
     donate_argnums=0,
     out_shardings=(shardings, None),
   )

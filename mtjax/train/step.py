@@ -1,45 +1,16 @@
 """One update: state and batch to state and metrics, a pure function."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
+from jaxtyping import Array, Float, Int, PyTree, UInt32
 
-from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import seed_key
-from mtjax.train.losses.objective import Total
-
-Batch = Mapping[str, Array]  # tokens, targets, segment: int [B, L]; weight: float [B, L]
-
-
-def _as_it_is(batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
-  del key, step  # nothing is left to chance
-  return batch
-
-
-@dataclasses.dataclass(frozen=True)
-class Loss:
-  """What a step minimises, in two halves: every random choice first, then sums over rows.
-
-  `prepare(batch, key, step)` returns the batch with what was chosen for it, arrays of as many rows
-  as the batch has. It is called once per step, with the rows of all parts and all devices, so what
-  it stratifies is stratified over all of them, and the number of parts changes no choice.
-  `total(params, batch)` scores some rows of a prepared batch, and nothing in it is random.
-  """
-
-  total: Callable[[Params, Batch], Total]
-  prepare: Callable[[Batch, PRNGKeyArray, Int[Array, ""]], Batch] = _as_it_is
-
-  def __call__(
-    self, params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]
-  ) -> Total:
-    """Both halves, of a batch in one part."""
-    return self.total(params, self.prepare(batch, key, step))
+from mtjax.train.losses.objective import Batch, Objective
 
 
 @struct.dataclass
@@ -82,19 +53,8 @@ def parameters_to_use(state: TrainState) -> Params:
   return state.params if state.ema is None else state.ema
 
 
-def packed_loss(model: Model, objective: Callable) -> Loss:
-  """`objective` on rows of packed documents, each blind to the others."""
-
-  def total(params: Params, batch: Batch) -> Total:
-    frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
-    logits = model.forward(params, frontier).logits
-    return objective(logits, batch["targets"], batch["weight"])
-
-  return Loss(total)
-
-
 def make_step(
-  loss: Loss,
+  loss: Objective,
   optimizer: optax.GradientTransformation,
   *,
   accumulate: int = 1,
@@ -103,8 +63,9 @@ def make_step(
   """The update that a batch makes, in `accumulate` parts of equally many rows.
 
   The gradient is of the mean over the weight of the whole batch, and random choices are those of
-  the whole batch (`Loss.prepare`), so the number of parts changes rounding only. Metrics: `loss`
-  (nats a token), `weight` (tokens counted), `grad_norm` (before clipping) and the loss's own parts.
+  the whole batch (`Objective.prepare`), so the number of parts changes rounding only. Metrics:
+  `loss` (nats a token), `weight` (tokens counted), `grad_norm` (before clipping) and the
+  objective's own parts.
   Not jitted: the caller says what is donated and sharded. Raises ValueError, when traced, for rows
   that do not divide.
   """

@@ -1,9 +1,9 @@
 """Trees that papers' code ships, as lists of paths."""
 
-from mtjax.trees.topology import Topology
+from mtjax.trees.encodings import from_paths
 
 # FasterDecoding/Medusa, mc_sim_7b_63 (2401.10774): 63 drafts, found on Vicuna-7B's accuracies.
-MEDUSA_63 = Topology.from_paths(
+MEDUSA_63 = from_paths(
   [[0], [0, 0], [1], [0, 1], [2], [0, 0, 0], [1, 0], [0, 2], [3], [0, 3], [4], [0, 4], [2, 0]]
   + [[0, 5], [0, 0, 1], [5], [0, 6], [6], [0, 7], [0, 1, 0], [1, 1], [7], [0, 8], [0, 0, 2]]
   + [[3, 0], [0, 9], [8], [9], [1, 0, 0], [0, 2, 0], [1, 2], [0, 0, 3], [4, 0], [2, 1]]
@@ -14,7 +14,7 @@ MEDUSA_63 = Topology.from_paths(
 )
 
 # SafeAILab/EAGLE, the tree of EAGLE-1 (2401.15077): 25 drafts.
-EAGLE_25 = Topology.from_paths(
+EAGLE_25 = from_paths(
   [[0], [1], [2], [3], [0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [2, 0], [2, 1], [3, 0]]
   + [[0, 0, 0], [0, 0, 1], [0, 0, 2], [0, 1, 0], [0, 1, 1], [0, 2, 0], [0, 2, 1], [1, 0, 0]]
   + [[0, 0, 0, 0], [0, 0, 0, 1], [0, 0, 0, 2], [0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]

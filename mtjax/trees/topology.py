@@ -1,16 +1,13 @@
-"""The shape of a static tree, and the encodings of it that other systems use."""
+"""The shape of a static tree; `mtjax.trees.encodings` has what other systems write for it."""
 
 import dataclasses
 import functools
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mtjax.types import TokenTree
-
-Path = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,106 +106,6 @@ class Topology:
       height=self.height,
       breadth=self.breadth,
     )
-
-  # What other systems write.
-
-  @classmethod
-  def from_paths(cls, paths: Sequence[Sequence[int]]) -> "Topology":
-    """From Medusa's and EAGLE's lists: a node is its path of ranks from the root, [0, 2] say.
-
-    Nodes are ordered by depth, then path. Raises ValueError when a path lacks its prefix, is
-    empty or comes twice.
-    """
-    wanted = sorted((tuple(path) for path in paths), key=lambda path: (len(path), path))
-    index: dict[Path, int] = {(): 0}
-    parent, rank = [-1], [0]
-    for path in wanted:
-      if not path or path in index:
-        raise ValueError(f"path {list(path)} is {'given twice' if path else 'the root itself'}")
-      if path[:-1] not in index:
-        raise ValueError(f"path {list(path)} needs its prefix {list(path[:-1])} in the list")
-      parent.append(index[path[:-1]])
-      rank.append(path[-1])
-      index[path] = len(parent) - 1
-    return cls(tuple(parent), tuple(rank))
-
-  def paths(self) -> list[list[int]]:
-    """The list that `from_paths` takes, in node order, without the root."""
-    out: list[list[int]] = [[]]
-    for parent, rank in zip(self.parent[1:], self.rank[1:], strict=True):
-      out.append([*out[parent], rank])
-    return out[1:]
-
-  def ancestors(self) -> Bool[np.ndarray, "N N"]:
-    """[i, j]: j is i or an ancestor of i. The mask of tree attention."""
-    out = np.eye(self.size, dtype=bool)
-    for node, parent in enumerate(self.parent[1:], 1):
-      out[node] |= out[parent]
-    return out
-
-  @classmethod
-  def from_ancestors(cls, mask: Bool[np.ndarray, "N N"]) -> "Topology":
-    """From an ancestor mask; siblings rank in node order. ValueError when it is no tree's."""
-    mask = np.asarray(mask, bool)
-    if mask.ndim != 2 or mask.shape[0] != mask.shape[1]:
-      raise ValueError(f"an ancestor mask is [N, N], got {mask.shape}")
-    depth = mask.sum(axis=1) - 1
-    parent = [-1]
-    for node in range(1, len(mask)):
-      above = [int(j) for j in np.flatnonzero(mask[node]) if depth[j] == depth[node] - 1]
-      parent.append(above[0] if len(above) == 1 else -2)
-    out = cls.from_parents(parent)
-    if not np.array_equal(out.ancestors(), mask):
-      raise ValueError("the mask is not that of a tree in parent-first order")
-    return out
-
-  @classmethod
-  def from_parents(cls, parent: Sequence[int]) -> "Topology":
-    """From a parent array; siblings rank in node order."""
-    count: dict[int, int] = {}
-    rank = []
-    for above in parent:
-      rank.append(count.get(above, 0))
-      count[above] = rank[-1] + 1
-    return cls(tuple(int(p) for p in parent), tuple(rank))
-
-  def siblings(self) -> tuple[list[int], list[int]]:
-    """First child and next sibling of every node, -1 for none (SGLang's encoding)."""
-    first, following = [-1] * self.size, [-1] * self.size
-    for kids in self.children():
-      for one, other in zip(kids, kids[1:], strict=False):
-        following[one] = other
-    for node, kids in enumerate(self.children()):
-      first[node] = kids[0] if kids else -1
-    return first, following
-
-  @classmethod
-  def from_siblings(cls, first: Sequence[int], following: Sequence[int]) -> "Topology":
-    """From first children and next siblings."""
-    parent = [-1] * len(first)
-    for node, child in enumerate(first):
-      seen = 0
-      while child != -1:
-        if not 0 <= child < len(first) or seen > len(first):
-          raise ValueError(
-            f"the siblings of node {node}'s children run in a circle or out of range"
-          )
-        parent[child] = node
-        child, seen = following[child], seen + 1
-    return cls.from_parents(parent)
-
-  def retrieve_indices(self) -> Int[np.ndarray, "leaves P"]:
-    """Node ids of each root-to-leaf path, padded with -1 (Medusa's encoding)."""
-    kids = self.children()
-    out = []
-    for leaf in (node for node in range(self.size) if not kids[node]):
-      path = []
-      node = leaf
-      while node != -1:
-        path.append(node)
-        node = self.parent[node]
-      out.append(path[::-1] + [-1] * (self.height + 1 - len(path)))
-    return np.array(out, np.int32)
 
 
 def chain(length: int) -> Topology:

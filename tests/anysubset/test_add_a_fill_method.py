@@ -5,9 +5,12 @@ import types
 from unittest import mock
 
 import pytest
+from absl import flags
 
-from docs.make.methods import fill_methods_table
-from mtjax.anysubset.filling import names
+from docs.make import methods as tables
+from experiments.bench.infill import _way
+from mtjax.cli.method_names import fill_method_of
+from mtjax.registry import methods
 from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import sequential_probs
@@ -32,15 +35,25 @@ def method():
   assert "from mtjax.anysubset.filling.repeat import Repeat" in GUIDE.read_text(encoding="utf-8")
   module = types.ModuleType("repeat")
   exec(compile(code, GUIDE.name, "exec"), module.__dict__)
-  made = eval("{" + row + "}", {**vars(names), "Repeat": module.Repeat})
-  with mock.patch.dict(names.METHODS, made):
-    yield names.get_fill_method("repeat", 3)
+  made = eval("{" + row + "}", {**vars(methods), "Repeat": module.Repeat})
+  with mock.patch.dict(methods.METHODS, made):
+    yield methods.get_fill_method("repeat").of_window(3)
 
 
 def test_the_row_makes_it_known(method):
   assert str(method) == "Repeat(window=3, verifier='chain')"
-  assert method.exactness is Exactness.LOSSLESS
-  assert "| `repeat` | `Repeat` | Drafts a window of repetitions" in fill_methods_table()
+  assert method.exactness is methods.METHODS["repeat"].exactness is Exactness.LOSSLESS
+  assert "| `repeat` | `Repeat` | Drafts a window of repetitions" in tables.filling_table()
+  assert "(`repeat`)" in tables.short_filling_table()
+  assert "`Repeat(window, verifier)`" in tables.fill_classes_table()
+
+
+def test_launchers_and_the_comparison_take_it_by_name(method):
+  values = flags.FlagValues()
+  name = flags.DEFINE_string("method", "self", "", flag_values=values)
+  window = flags.DEFINE_integer("window", 4, "", flag_values=values)
+  values(["launcher", "--method=repeat", "--window=3"])
+  assert fill_method_of(name, window) == _way("repeat3") == method
 
 
 def test_it_keeps_the_joint_distribution(method):

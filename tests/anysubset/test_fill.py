@@ -12,12 +12,15 @@ from scipy import stats
 from mtjax.anysubset import fill, make_canvas, stream
 from mtjax.anysubset.canvas import two_stream
 from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.filling.passes import first_pass, later_pass
 from mtjax.anysubset.orders import lattice
 from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.registry.methods import filling, get_fill_method
 from mtjax.sampling.logits import Sampling
+from tests.anysubset.fill_methods import lossless_others
 
 METHODS = [
   Sequential(),
@@ -28,6 +31,7 @@ METHODS = [
   ContextNGram(3),
   SelfDraft(3, verifier="block"),
 ]
+METHODS += lossless_others(METHODS)  # one that is new goes through the same proofs
 TEXT = np.array([[1, 0, 2, 2, 0, 1]])
 ASKED = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
@@ -126,6 +130,18 @@ def test_greedy_filling_is_sequential(method, tiny):
   assert (found.forwards <= targets_of).all() and (wanted.forwards == targets_of).all()
 
 
+@pytest.mark.parametrize("name", filling())
+def test_every_row_of_the_registry_keeps_the_context_and_decides_the_rest(name, tiny):
+  """Whatever its exactness is; the shapes and settings are those of other tests here."""
+  method = get_fill_method(name).of_window(3)
+  canvas = make_canvas(tiny[0].config, TEXT, ASKED)
+  found = fill(*tiny, canvas, method=method, sampling=SAMPLED, key=1)
+  is_target, given = np.asarray(canvas.is_target), np.asarray(canvas.is_context)
+  assert (found.token == canvas.token)[given].all() and (found.token[is_target] < 3).all()
+  assert (found.decided_at[is_target] > 0).all() and not found.decided_at[given].any()
+  assert found.decided_at.max() == found.forwards.max() <= is_target.sum()
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
   model, params = tiny
@@ -142,7 +158,7 @@ def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
   np.testing.assert_array_equal(last.token, one.token)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=str)
+@pytest.mark.parametrize("method", [m for m in METHODS if isinstance(m, Windowed)], ids=str)
 def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, monkeypatch):
   """Every law that decided an entry, against the finished text in one pass without a cache."""
   model, params = tiny

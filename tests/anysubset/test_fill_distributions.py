@@ -10,12 +10,14 @@ import pytest
 from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.filling import passes
 from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.filling.passes import Phase
 from mtjax.anysubset.filling.state import Problem
 from mtjax.sampling.logits import Rules
 from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import distribution_of
+from tests.anysubset.fill_methods import lossless_others
 from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_probs
 
 VOCAB, LENGTH = 2, 6
@@ -35,6 +37,8 @@ METHODS = [
   DraftOnce(3, verifier="block"),
   ContextNGram(3, verifier="block"),
 ]
+# One that is new goes through the same proof, where its rounds are phases.
+METHODS += [method for method in lossless_others(METHODS) if isinstance(method, Windowed)]
 
 
 def make_problem(order=ORDER, context=None, length=LENGTH, temperature=1.0):

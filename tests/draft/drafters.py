@@ -26,7 +26,7 @@ from mtjax.draft.model.reencoding import Translator
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.registry.methods import DRAFTERS, get_drafter
 from mtjax.text import TextModel
-from mtjax.trees import Topology
+from mtjax.trees import encodings
 from tests.draft.letters import Letters
 
 VOCAB = 12
@@ -66,7 +66,7 @@ SMALL, SMALL_PARAMS = make(8, 1, 2.0)
 EMPTY, WARMED, SUFFIX = TrieStore(VOCAB), TrieStore(VOCAB), SuffixStore(VOCAB)
 WARMED.warm([[*prompt, *prompt, 5, 0, 10] for prompt in PROMPTS])
 
-RAGGED = Topology.from_paths([[0], [1], [2], [0, 0], [0, 2], [1, 0], [0, 0, 0], [0, 0, 1]])
+RAGGED = encodings.from_paths([[0], [1], [2], [0, 0], [0, 2], [1, 0], [0, 0, 0], [0, 0, 1]])
 
 # Left early by some of its tokens, and not sure enough of others to draft them.
 LAYERED, LAYERED_PARAMS = make(8, 3, 2.0, layers=3)

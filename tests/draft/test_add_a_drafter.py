@@ -5,6 +5,8 @@ from unittest import mock
 
 import pytest
 
+from docs.make.methods import decoding_table, short_decoding_table
+from mtjax.cli.method_names import method_config
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
 from mtjax.registry import methods
@@ -46,7 +48,9 @@ def test_the_row_makes_it_by_name(row, echo):
   config.drafter.length = 5
   method, params = make_method(config.to_dict(), None)
   assert method == Speculative(echo(length=5)) and params is None
-  assert "`echo`" in methods.table()
+  assert method_config("echo").to_dict() == decode_config("echo").to_dict()
+  assert method_config("auto:echo").of == "echo"
+  assert "(`echo`)" in decoding_table() and "[`echo`]" in short_decoding_table()
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(temperature=0.9, presence_penalty=0.3)])

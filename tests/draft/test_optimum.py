@@ -10,7 +10,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import S2D, GrownTree, ModelChain, ModelTree, PromptLookup
 from mtjax.report.terminal import audit_tables
 from mtjax.sampling.logits import Sampling
-from mtjax.trees import Topology, k_ary
+from mtjax.trees import encodings, k_ary
 from mtjax.types import DraftScheme
 from tests.draft.drafters import (
   LAYERED,
@@ -25,7 +25,7 @@ from tests.draft.drafters import (
 
 WARM = Sampling(temperature=1.2)
 MANY = dict(prompts=[[1, 2]] * 256, max_tokens=16, sampling=WARM)
-UNEVEN = Topology.from_parents([-1, 0, 0, 1, 1, 2, 3])
+UNEVEN = encodings.from_parents([-1, 0, 0, 1, 1, 2, 3])
 
 
 def run(drafter, verifier, params=None, prompts=PROMPTS, node_wise=None, **settings):

@@ -14,7 +14,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import Recycling
 from mtjax.draft.model_free import recycling
 from mtjax.draft.model_free.recycling import of_bigrams, replace_rows, template
-from mtjax.trees import Topology, k_ary
+from mtjax.trees import encodings, k_ary
 from tests.draft.drafters import PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.recorder import rounds
 
@@ -70,7 +70,7 @@ def test_padding_of_prompts_is_in_no_bigram():
   np.testing.assert_array_equal(matrix, expected)
 
 
-SHAPE = Topology.from_paths([[0], [1], [0, 0], [0, 2], [1, 0], [0, 0, 1]])
+SHAPE = encodings.from_paths([[0], [1], [0, 0], [0, 2], [1, 0], [0, 0, 1]])
 
 
 def check(drafter):
@@ -128,7 +128,7 @@ def test_rows_of_a_batch_learn_from_each_other():
 def test_templates_are_the_best_trees_for_their_rates():
   rates = recycling._RATES
   for drafts in (1, 8, 80):
-    paths = template(drafts).paths()
+    paths = encodings.to_paths(template(drafts))
     assert len(paths) == drafts
     chosen = {tuple(p): np.prod([rates[r] for r in p]) for p in paths}
     others = [

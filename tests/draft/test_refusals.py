@@ -15,7 +15,7 @@ from mtjax.draft import CrossVocabulary, ModelChain, PromptLookup
 from mtjax.models import Model
 from mtjax.registry.methods import DRAFTERS
 from mtjax.text import TextModel
-from mtjax.trees import Topology
+from mtjax.trees import encodings
 from mtjax.types import DraftScheme
 from tests.draft.drafters import PARAMS, SMALL, TARGET
 
@@ -72,7 +72,7 @@ def test_a_verifier_for_a_tree_of_one_child_a_node():
 
 def test_parents_that_run_in_a_circle():
   with pytest.raises(ValueError, match="node 1 has parent 2; a parent must stand before its child"):
-    Topology.from_parents([-1, 2, 1])
+    encodings.from_parents([-1, 2, 1])
 
 
 def test_a_draft_model_of_another_tokenizer(tmp_path):

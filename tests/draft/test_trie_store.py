@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtjax.draft import TrieSettings, TrieStore
-from mtjax.trees import Topology
+from mtjax.trees import encodings
 
 
 def store(vocab_size=16, **fields):
@@ -40,7 +40,7 @@ def test_two_branches_merge_as_in_alipays_own_test():
   (request,) = trie.begin([[1]])
   found = trie.draft(request, 8, 8)
   assert [1, *found.token[1:]] == [1, 2, 3, 4]
-  mask = Topology.from_parents(found.parent).ancestors().astype(int)
+  mask = encodings.to_ancestors(encodings.from_parents(found.parent)).astype(int)
   np.testing.assert_array_equal(mask, [[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 0, 1]])
   assert found.depth == [0, 1, 2, 2] and found.order == [0, 0, 0, 1]
 

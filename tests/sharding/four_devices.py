@@ -22,9 +22,9 @@ from mtjax.draft import Trie, TrieStore  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
 from mtjax.train import train  # noqa: E402
-from mtjax.train.losses.objective import next_token  # noqa: E402
+from mtjax.train.losses.next_token import next_token_loss  # noqa: E402
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
-from mtjax.train.step import init_state, make_step, packed_loss  # noqa: E402
+from mtjax.train.step import init_state, make_step  # noqa: E402
 
 CONFIG = TransformerConfig(
   vocab_size=32,
@@ -103,7 +103,7 @@ def training_step(mesh, name: str, accumulate: int) -> float:
   model, schedule = Model(CONFIG), Schedule(steps=10, warmup=0, decay=0)
   optimizer = make_optimizer(OptimizerConfig(name=name), schedule)
   state = init_state(model, optimizer, seed=0, ema=0.9)
-  step = make_step(packed_loss(model, next_token), optimizer, accumulate=accumulate, ema=0.9)
+  step = make_step(next_token_loss(model), optimizer, accumulate=accumulate, ema=0.9)
   expected = jax.jit(step)(state, rows())
   shardings = sharding.state_shardings(state, state.params, mesh)
   moment = next(

@@ -5,10 +5,11 @@ import json
 import jax
 import pytest
 
-from configs.train import bundled_anysubset
+from configs.train import bundled_anysubset, sorted_draft
 from mtjax import checkpoints
 from mtjax.train import config as config_lib
 from mtjax.train.initial import initial_params
+from mtjax.train.losses.registry import defaults_of
 
 
 def read(config):
@@ -20,6 +21,7 @@ def before(config):
   """The config as a run saved it that was begun before there were kinds and names."""
   old = json.loads(json.dumps(config.to_dict()))
   del old["model"]["predicts"], old["model"]["extra_names"]
+  old["masking"] = old.pop("any_subset", json.loads(json.dumps(defaults_of("any_subset"))))
   return old
 
 
@@ -33,8 +35,11 @@ def test_runs_from_before_are_of_any_subset_models_and_can_be_continued(count):
     "any_subset",
     ("query", "sink"),
   )
+  assert then.objective_settings == now.objective_settings != type(now.objective_settings)()
   assert then.identity() == now.identity()
   assert not {"predicts", "extra_names"} & now.identity()["model"].keys()
+  # As checkpoints of version 0.1.0 have them.
+  assert now.identity()["objective"] == "any_subset" and now.identity()["masking"]["queries"] == 8
 
 
 def test_causal_runs_from_before_can_be_continued(config):
@@ -44,6 +49,16 @@ def test_causal_runs_from_before_can_be_continued(config):
   assert then.identity() == now.identity() and "predicts" not in now.identity()["model"]
   config.model.extra_names = ("prompt",)
   assert config_lib.read(config).identity()["model"]["extra_names"] == ("prompt",)
+
+
+def test_runs_from_before_that_train_exits_can_be_continued():
+  """Their objective was called next_token, in configs and in checkpoints."""
+  config = sorted_draft.tiny()
+  now = read(config)
+  old = before(config) | dict(objective="next_token")
+  then = config_lib.read(old)
+  assert then.objective == now.objective == "s2d"
+  assert then.identity() == now.identity() and now.identity()["objective"] == "next_token"
 
 
 def test_a_model_and_an_objective_that_differ_are_refused(config):

@@ -11,9 +11,9 @@ from mtjax import checkpoints, frontier, train
 from mtjax.models import Model, TransformerConfig, prefix_params, uniform_layers
 from mtjax.train import config as config_lib
 from mtjax.train.export import load_trained
-from mtjax.train.losses.objective import next_token
+from mtjax.train.losses.next_token import next_token_loss
 from mtjax.train.losses.s2d import s2d_loss
-from mtjax.train.step import make_step, packed_loss
+from mtjax.train.step import make_step
 from tests.train.test_step import batch
 
 EXITS = (1, 2, 3)
@@ -46,11 +46,11 @@ def test_loss_and_gradient_are_the_mean_of_the_exits_as_models_of_their_own(para
   def scalar(loss):
     return jax.jit(jax.value_and_grad(lambda p: loss(p, batch(), None, 0)[:2], has_aux=True))
 
-  (total, weight), grads = scalar(s2d_loss(MODEL, next_token))(params)
+  (total, weight), grads = scalar(s2d_loss(MODEL))(params)
   alone = []
   for layers in EXITS:
     cut = MODEL.prefix(layers)
-    value, grad = scalar(packed_loss(cut, next_token))(prefix_params(params, layers))
+    value, grad = scalar(next_token_loss(cut))(prefix_params(params, layers))
     missing = {k: jax.tree.map(np.zeros_like, v) for k, v in params.items() if k not in grad}
     alone.append((value[0], {**grad, **missing}))
     assert value[1] == weight
@@ -67,12 +67,12 @@ def test_every_exit_is_reported(params, accumulate):
 
   optimizer = optax.sgd(0.1)
   state = init_state(MODEL, optimizer, seed=0, params=params)
-  step = make_step(s2d_loss(MODEL, next_token), optimizer, accumulate=accumulate)
+  step = make_step(s2d_loss(MODEL), optimizer, accumulate=accumulate)
   _, metrics = jax.jit(step)(state, batch())
   each = [float(metrics[f"loss/exit_{layers}"]) for layers in EXITS]
   assert len(set(each)) == 3
   np.testing.assert_allclose(metrics["loss"], np.mean(each), rtol=1e-6)
-  total = packed_loss(MODEL, next_token)(params, batch(), None, 0)
+  total = next_token_loss(MODEL)(params, batch(), None, 0)
   np.testing.assert_allclose(each[-1], total.sum / total.weight, rtol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_exits_rise_to_the_last_layer(exits):
 
 def test_a_sorted_loss_without_exits_is_refused():
   with pytest.raises(ValueError, match="a sorted loss needs model.exits"):
-    s2d_loss(MODEL.prefix(2), next_token)
+    s2d_loss(MODEL.prefix(2))
 
 
 def test_exits_of_one_pass_are_the_models_that_were_cut_off(tmp_path, params):

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.train.losses.next_token import next_token_loss
 from mtjax.train.losses.objective import next_token
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
-from mtjax.train.step import init_state, make_step, packed_loss
+from mtjax.train.step import init_state, make_step
 
 MODEL = Model(
   TransformerConfig(
@@ -32,7 +33,7 @@ def batch(rows=4, length=8, seed=0):
 def update(name="adamw", *, accumulate=1, ema=0.0, batch_=None, model=MODEL):
   optimizer = make_optimizer(OptimizerConfig(name=name), SCHEDULE)
   state = init_state(model, optimizer, seed=0, ema=ema)
-  step = make_step(packed_loss(model, next_token), optimizer, accumulate=accumulate, ema=ema)
+  step = make_step(next_token_loss(model), optimizer, accumulate=accumulate, ema=ema)
   return state, *jax.jit(step)(state, batch() if batch_ is None else batch_)
 
 
@@ -138,7 +139,7 @@ def test_one_step_of_a_known_run(name, loss, after):
 
 
 def _second(name):
-  loss = packed_loss(MODEL, next_token)
+  loss = next_token_loss(MODEL)
 
   def second(state):
     total = loss(state.params, batch(), jax.random.key(0), state.step)

@@ -220,14 +220,14 @@ def test_the_runs_of_the_paper():
   settings = config_lib.read(language)
   base = XLNetConfig(32000, 768, 12, 64, 3072, 12, max_position=512)
   assert settings.model.config == base and language.init == "xlnet-base-cased"
-  masking = settings.masking
+  masking = settings.objective_settings
   assert (masking.start, masking.end, masking.warmup) == ((0.15, 0.15), (0.85, 0.99), 5000)
   assert (settings.schedule.steps, settings.schedule.decay) == (750_000, 745_000)
   assert (settings.optimizer.name, settings.optimizer.b2) == ("adamw", 0.999)
   assert settings.optimizer.learning_rate == 1e-5
   assert stories.optimizer.learning_rate == pytest.approx(8e-5)
-  assert stories.masking.end == (0.6, 0.75) and stories.steps == 468_750
-  assert continued.masking.start == (0.9, 0.9) and continued.steps == 312_500
+  assert stories.any_subset.end == (0.6, 0.75) and stories.steps == 468_750
+  assert continued.any_subset.start == (0.9, 0.9) and continued.steps == 312_500
   assert continued.init == "models/asarm"
   with pytest.raises(ValueError, match="no run 'poems' of AS-ARM, only language, code, stories"):
     asarm_xlnet.get_config("poems")

@@ -5,15 +5,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from mtjax.trees import Topology, chain, k_ary
+from mtjax.trees import chain, encodings, k_ary
 
 VOCAB, PAIRS, LENGTH = 3, 20, 4
 
 TREES = {
   "chain": chain(3),
   "binary": k_ary((2, 2)),
-  "uneven": Topology.from_parents([-1, 0, 0, 1, 1, 2]),
-  "wide": Topology.from_parents([-1, 0, 0, 0, 1, 2]),
+  "uneven": encodings.from_parents([-1, 0, 0, 1, 1, 2]),
+  "wide": encodings.from_parents([-1, 0, 0, 0, 1, 2]),
 }
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mtjax.evaluate.exactness import emitted, random_probs, target_probs, total_variation
-from mtjax.trees import Topology, chain, k_ary
+from mtjax.trees import chain, encodings, k_ary
 from mtjax.types import DraftScheme, Exactness
 from mtjax.verify import VERIFIERS, Verifier
 from mtjax.verify.rules.threshold import threshold
@@ -157,7 +157,7 @@ def test_four_tokens_with_holes_in_both_laws(name, scheme):
   p[..., 0] += 0.1
   q[..., 1] += 0.1
   p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
-  for tree in (chain(3), k_ary((2, 2)), Topology.from_parents([-1, 0, 0, 0, 1, 2])):
+  for tree in (chain(3), k_ary((2, 2)), encodings.from_parents([-1, 0, 0, 0, 1, 2])):
     if allowed(name, scheme, tree):
       breadth = 1 if VERIFIERS[name].chains_only else BREADTH
       found = emitted(VERIFIERS[name], tree, scheme, p, q, pad=(SIZE, HEIGHT, breadth))

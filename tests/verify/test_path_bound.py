@@ -16,7 +16,7 @@ from mtjax.evaluate.exactness import (
   first,
   target_probs,
 )
-from mtjax.trees import Topology, chain
+from mtjax.trees import chain, encodings
 from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
 from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, inclusion, optimum, path_bounds
@@ -25,8 +25,8 @@ from tests.trees.test_growth import grown
 PAIRS, PAD = 2, (7, 3, 3)
 SHAPES = {
   "chain": chain(3),
-  "of two sizes": Topology.from_parents([-1, 0, 0, 1, 3]),
-  "wide": Topology.from_parents([-1, 0, 0, 0, 1, 2]),
+  "of two sizes": encodings.from_parents([-1, 0, 0, 1, 3]),
+  "wide": encodings.from_parents([-1, 0, 0, 0, 1, 2]),
 }
 # Of three tokens the first is grown below as soon as it is sampled, the others get a sibling.
 UNEQUAL_P, UNEQUAL_Q = np.array([0.9, 0.05, 0.05]), np.array([0.6, 0.2, 0.2])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax.trees import Topology, chain, k_ary
+from mtjax.trees import chain, encodings, k_ary
 from mtjax.types import Draft, DraftScheme, TokenTree
 from mtjax.verify import VERIFIERS, verify
 from mtjax.verify.plan import first_to_stop
@@ -98,7 +98,7 @@ def test_division_is_the_papers_optimum():
 
 @pytest.mark.parametrize(
   "topology",
-  [chain(3), k_ary((2, 2)), Topology.from_parents([-1, 0, 0, 0, 1, 2, 2])],
+  [chain(3), k_ary((2, 2)), encodings.from_parents([-1, 0, 0, 0, 1, 2, 2])],
   ids=["chain", "binary", "ragged"],
 )
 def test_first_to_stop_is_the_first_in_post_order(topology):

@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Int
 
 from mtjax.draft.protocol import ForAnyTarget
 from mtjax.sampling.categorical import top_k
-from mtjax.trees import Topology
+from mtjax.trees import Topology, encodings
 from mtjax.types import Draft, DraftScheme
 
 Matrix = Int[Array, "V K"]  # row t: the last known successors of token t, likeliest first; -1: none
@@ -153,4 +153,4 @@ def template(drafts: int, candidates: int = 8) -> Topology:
     paths.append(path)
     for rank, rate in enumerate(rates):
       heapq.heappush(waiting, (value * rate, (*path, rank)))
-  return Topology.from_paths(paths)
+  return encodings.from_paths(paths)

@@ -9,8 +9,7 @@ from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import lattice
 from mtjax.anysubset.single_stream import asking
 from mtjax.models import Model, Params, XLNetConfig
-from mtjax.train.losses.objective import Total, next_token
-from mtjax.train.step import Batch, Loss
+from mtjax.train.losses.objective import Batch, Loss, Total, next_token
 
 
 def any_subset_loss(model: Model, masking: Masking) -> Loss:

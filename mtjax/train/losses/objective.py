@@ -1,10 +1,16 @@
-"""Losses: one function each, from logits and labels to a sum and a weight. No network in sight."""
+"""What an objective is, what it adds up, and the cross-entropy that most of them are made of."""
 
-from typing import NamedTuple
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from mtjax.models import Params
+
+Batch = Mapping[str, Array]  # tokens, targets, segment, position: int [B, L]; weight: float [B, L]
 
 
 class Total(NamedTuple):
@@ -13,6 +19,50 @@ class Total(NamedTuple):
   sum: Float[Array, ""]
   weight: Float[Array, ""]
   parts: dict[str, Float[Array, ""]] | None = None  # other sums of that weight, to report
+
+
+@runtime_checkable
+class Objective(Protocol):
+  """What a step minimises, in two halves: every random choice first, then sums over rows.
+
+  Both are traced, in the one program of a step.
+  """
+
+  def prepare(self, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""], /) -> Batch:
+    """Returns the batch with what was chosen for it, arrays of as many rows as the batch has.
+
+    It is called once per step, with the rows of all parts and all devices, so what it stratifies is
+    stratified over all of them, and the number of parts changes no choice.
+    """
+    ...
+
+  def total(self, params: Params, batch: Batch, /) -> Total:
+    """Returns the sum and the weight of some rows of a prepared batch. Nothing in it is random."""
+    ...
+
+
+def _as_it_is(batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
+  del key, step  # nothing is left to chance
+  return batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss:
+  """An `Objective` of two functions; without `prepare` it leaves nothing to chance."""
+
+  total: Callable[[Params, Batch], Total]
+  prepare: Callable[[Batch, PRNGKeyArray, Int[Array, ""]], Batch] = _as_it_is
+
+  def __call__(
+    self, params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]
+  ) -> Total:
+    """Both halves, of a batch in one part."""
+    return self.total(params, self.prepare(batch, key, step))
+
+
+@dataclasses.dataclass(frozen=True)
+class NoSettings:
+  """The settings of an objective that has none."""
 
 
 def next_token(

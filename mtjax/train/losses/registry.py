@@ -1,18 +1,101 @@
-"""The loss that a run's settings name."""
+"""Every objective of training: its settings, how it is built, what it trains, and a run of it.
 
-from mtjax.train.config import RunConfig
+The table of docs/methods.md is made from this one by `python -m docs.make.methods`.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from mtjax.anysubset.masking import Masking
+from mtjax.models import Model
 from mtjax.train.losses.any_subset import any_subset_loss
-from mtjax.train.losses.objective import next_token
+from mtjax.train.losses.next_token import next_token_loss
+from mtjax.train.losses.objective import NoSettings, Objective
 from mtjax.train.losses.s2d import s2d_loss
-from mtjax.train.step import Loss, packed_loss
 
 
-def loss_of(settings: RunConfig) -> Loss:
-  """The any-subset loss; the sorted loss where the model has exits; else its last layer's alone.
+@dataclasses.dataclass(frozen=True)
+class ObjectiveRow:
+  """One row: all that there is to say of an objective. Paths are relative to the repository.
 
-  Raises ValueError for a model that the objective cannot train.
+  `build(model, settings)` returns the `Objective`, and raises ValueError for a model that it cannot
+  train. `settings` is a frozen dataclass whose fields all have defaults: in a config, the group
+  that has the objective's name.
   """
-  if settings.objective == "any_subset":
-    return any_subset_loss(settings.model, settings.masking)
-  build = s2d_loss if settings.model.config.exits else packed_loss
-  return build(settings.model, next_token)
+
+  build: Callable[[Model, Any], Objective]
+  summary: str  # one sentence
+  paper: str
+  file: str
+  settings: type = NoSettings
+  predicts: tuple[str, ...] = ("next_token",)  # of the models that it trains
+  config: str = "configs/train/tiny.py"  # of any causal model
+
+
+OBJECTIVES: dict[str, ObjectiveRow] = {
+  "next_token": ObjectiveRow(
+    next_token_loss,
+    summary="Cross-entropy of every next token.",
+    paper="-",
+    file="mtjax/train/losses/next_token.py",
+    config="configs/train/shakespeare.py",
+  ),
+  "s2d": ObjectiveRow(
+    s2d_loss,
+    summary="Cross-entropy of every next token, the mean over all exits (`model.exits`).",
+    paper="2309.08968, 2407.01955",
+    file="mtjax/train/losses/s2d.py",
+    config="configs/train/sorted_draft.py",
+  ),
+  "any_subset": ObjectiveRow(
+    any_subset_loss,
+    summary="Cross-entropy of random targets, jointly, given the rest of the text as context.",
+    paper="2504.20456",
+    file="mtjax/train/losses/any_subset.py",
+    settings=Masking,
+    predicts=("any_subset",),
+    config="configs/train/bundled_anysubset.py",
+  ),
+}
+
+
+def get_objective(name: str) -> ObjectiveRow:
+  """Returns the row of an objective. Raises ValueError, with the names there are, for others."""
+  if name not in OBJECTIVES:
+    raise ValueError(f"objective {name!r} is not one of: {', '.join(OBJECTIVES)}")
+  return OBJECTIVES[name]
+
+
+def defaults_of(name: str) -> dict[str, Any]:
+  """Returns the settings of an objective with their defaults."""
+  return dataclasses.asdict(get_objective(name).settings())
+
+
+def objective_settings(name: str, **changes: Any) -> ConfigDict:
+  """Returns the settings of an objective for a config: config.any_subset, say.
+
+  All of them, so that each is a flag of the launcher: --config.any_subset.queries=8. Raises
+  ValueError for an unknown objective or setting.
+  """
+  out = defaults_of(name)
+  if unknown := sorted(changes.keys() - out.keys()):
+    raise ValueError(
+      f"the objective {name!r} has no setting {' and '.join(unknown)}; it has: "
+      f"{', '.join(out) or 'none'}"
+    )
+  return ConfigDict(out | changes)
+
+
+def make_settings(name: str, fields: Mapping[str, Any]) -> Any:
+  """Returns an objective's settings of a config's fields; lists, as JSON has them, are tuples.
+
+  Raises ValueError for a value that the settings refuse.
+  """
+  values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+  try:
+    return get_objective(name).settings(**values)
+  except ValueError as error:
+    raise ValueError(f"config.{name}: {error}") from None

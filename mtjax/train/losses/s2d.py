@@ -1,31 +1,29 @@
 """The loss of a model that may be left early: every exit predicts, in one pass."""
 
-from collections.abc import Callable
-
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
-from mtjax.train.losses.objective import Total
-from mtjax.train.step import Loss
+from mtjax.train.losses.objective import Batch, Loss, NoSettings, Total, next_token
 
 
-def s2d_loss(model: Model, objective: Callable) -> Loss:
-  """The mean of `objective` over the exits of `model`, on rows of packed documents.
+def s2d_loss(model: Model, settings: NoSettings = NoSettings()) -> Loss:
+  """Returns nats per next token, the mean over the exits of `model`, on rows of packed documents.
 
   Sorted fine-tuning (2309.08968; of a draft, 2407.01955): the sub-models are the first
   `config.exits[i]` layers under the one final norm and head, all of them in every step, weighted
   alike. One forward pass: each exit goes on from the hidden states of the one before. Reports
   `loss/exit_<layers>`, nats a token of each. Raises ValueError for a model without exits.
   """
+  del settings
   exits = model.config.exits
   if not exits:
     raise ValueError("a sorted loss needs model.exits, as (2, 4, 6): there are none")
 
-  def total(params: Params, batch) -> Total:
+  def total(params: Params, batch: Batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
     totals, hidden = {}, None
     for first, last in zip((0, *exits), exits, strict=False):
       output, hidden = model.segment(params, frontier, first=first, last=last, hidden=hidden)
-      totals[last] = objective(output.logits, batch["targets"], batch["weight"])
+      totals[last] = next_token(output.logits, batch["targets"], batch["weight"])
     parts = {f"loss/exit_{layers}": total.sum for layers, total in totals.items()}
     return Total(sum(parts.values()) / len(exits), totals[exits[-1]].weight, parts)
 

@@ -1,0 +1,42 @@
+"""One row of the table of methods: all that there is to say of a method."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from mtjax.registry.drafters import Entry
+from mtjax.registry.fill_methods import FillEntry
+from mtjax.types import Exactness
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodRow:
+  """One row: all that there is to say of a method. Paths are relative to the repository.
+
+  A row with a drafter makes it known to every launcher, comparison, table and proof; so does one
+  with a fill method (`fill_row`). `pays` is one sentence about when the method is worth its cost;
+  docs/benchmarks.md holds what backs it.
+  """
+
+  title: str
+  paper: str
+  exactness: Exactness
+  file: str
+  config: str | None = "configs/decode/drafter.py"  # of any drafter; None: a flag names the method
+  test: str = "tests/draft/test_speculative.py"  # of every drafter
+  family: str = "speculative"
+  pays: str = "Not measured yet."
+  drafter: Entry | None = None
+  # What configs begin with: the verifier, a draft model where one is taken, and settings of the
+  # drafter other than its own defaults.
+  verifier: str = "sample_match"
+  draft_model: str = "draft"
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  fill: FillEntry | None = None
+
+
+# A row of a fill method, which --method names; its exactness is that of the method's own defaults.
+fill_row = functools.partial(
+  MethodRow, family="filling", config=None, test="tests/anysubset/test_fill_distributions.py"
+)

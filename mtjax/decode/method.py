@@ -11,7 +11,7 @@ from mtjax.decode.history import TreesObserved, observe_token
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.run import Stages
-from mtjax.rounds.state import DecodeState, Request
+from mtjax.rounds.state import Request
 from mtjax.sampling.categorical import argmax
 from mtjax.sampling.logits import adjusted, process, sample
 
@@ -36,9 +36,7 @@ class Method(Protocol):
     """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
     ...
 
-  def stages(
-    self, model: Model, params: Params, method_params: PyTree, request: Request
-  ) -> Stages:
+  def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
     """Returns the parts of a round, such as propose, forward, verify, commit.
 
     One after the other they take a DecodeState to the next one: at least one token is emitted in a

@@ -44,7 +44,7 @@ class FillState:
   kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
   # Laws (logits) of entries 1, 2, ... of the order, as the first pass had them; None: not recalled.
   first: Float[Array, "B A V"] | None = None
-  # log p of decided entries' tokens as their pass had it; 0: not decided by one. None: not recorded.
+  # log p of decided tokens as their pass had it; 0: context, or open. None: not recorded.
   log_prob: Float[Array, "B L"] | None = None
 
   def active(self, problem: Problem) -> Bool[Array, " B"]:

@@ -12,6 +12,7 @@ MODULES = (
   "mtjax.sampling",
   "mtjax.trees",
   "mtjax.rounds",
+  "mtjax.rounds.history",
   "mtjax.draft",
   "mtjax.draft.protocol",
   "mtjax.verify",

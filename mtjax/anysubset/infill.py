@@ -158,13 +158,14 @@ def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> I
 def _in_text(history: Sequence[RoundRecord], row: int, first: int) -> list[RoundRecord]:
   """Returns the history of one row, with entries as they stand in the text."""
 
-  def moved(passed):
-    return dataclasses.replace(passed, entries=tuple(place - first for place in passed.entries))
+  def moved(passes):
+    return tuple(
+      dataclasses.replace(one, entries=tuple(place - first for place in one.entries))
+      for one in passes
+    )
 
   rounds = ((record.seconds, record.rows[row]) for record in history)
-  return [
-    RoundRecord(seconds, (passes and tuple(map(moved, passes)),)) for seconds, passes in rounds
-  ]
+  return [RoundRecord(seconds, (moved(passes) if passes else None,)) for seconds, passes in rounds]
 
 
 def _text(

@@ -4,7 +4,8 @@
 get_config(), as configs/decode/ar.py; python -m experiments.decode is the same program.
 
 Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} a line) or
-standard input. One prompt is streamed; several are one batch. --output=run.json keeps everything.
+standard input. One prompt is streamed; several are one batch. --output=run.json keeps everything,
+with --history also the tree of every round, which python -m experiments.history draws.
 --compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
 settings that the configs of all methods have are those of --config.
 """
@@ -115,8 +116,8 @@ def _compare(config, text, inputs, write: Write) -> None:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
   results = []
-  settings = dict(run_settings(config), history=_HISTORY.value, progress=progress)
-  for result in comparison.compare(text, inputs, contenders, **settings):
+  settings = dict(run_settings(config), history=_HISTORY.value)
+  for result in comparison.compare(text, inputs, contenders, progress=progress, **settings):
     console.rule(result.name, align="left")
     for generation in result.runs:
       console.print(
@@ -125,7 +126,7 @@ def _compare(config, text, inputs, write: Write) -> None:
     results.append(result)
     record: dict[str, Any] = dict(compared=[result.record() for result in results])
     if _HISTORY.value:
-      histories = [run.history for one in results for run in one.runs]
+      histories = [run.history or [] for one in results for run in one.runs]
       record["pieces"] = token_pieces(histories, text.tokenizer)
     write(record)
   console.print(comparison.table(results), f"[{comparison.DRAFTED}]proposed by a drafter[/]")

@@ -51,27 +51,28 @@ def results_file(
   """
   last: Record | None = None
   target = None if path is None else Path(path).resolve()
-  is_file = target is not None and (target.is_file() or not target.exists())
+  file = target if target is None or target.is_file() or not target.exists() else None
 
   def write(record: Record) -> None:
     nonlocal last
     last = record
-    if is_file:
-      _replace(target, dump(dict(complete=False, **record)))
+    if file is not None:
+      _replace(file, dump(dict(complete=False, **record)))
 
   try:
     with _sigterm_raises():
       yield write
   except BaseException:
-    if is_file and last is not None:
+    if file is not None and last is not None:
       print(f"mtjax: {path} holds what was finished before this", file=sys.stderr)
     raise
-  if target is not None and last is not None:
-    text = dump(dict(complete=True, **last))
-    if is_file:
-      _replace(target, text)
-    else:
-      target.write_text(text, encoding="utf-8")
+  if target is None or last is None:
+    return
+  text = dump(dict(complete=True, **last))
+  if file is None:
+    target.write_text(text, encoding="utf-8")
+  else:
+    _replace(file, text)
 
 
 def _replace(path: Path, text: str) -> None:

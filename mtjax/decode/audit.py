@@ -85,14 +85,13 @@ class Audited(Speculative):
   def stages(self, model, params, method_params, request):
     handle, of_drafter = method_params
     stages = super().stages(model, params, of_drafter, request)
-    sampled = warm_rows(request)
 
     def commit(state, judged):
       draft, _, decision = judged
       if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
         best = jax.nn.one_hot(decision.law.argmax(-1), decision.law.shape[-1])
         decision = decision.replace(law=jnp.log(best))
-      _tell(handle, draft, decision, state.active, sampled)
+      _tell(handle, draft, decision, state.active, warm_rows(request))
       return stages["commit"](state, judged)
 
     return {**stages, "commit": commit}

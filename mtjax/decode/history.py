@@ -1,6 +1,6 @@
 """The history of a decode: what a round of trees did, from arrays of the device to records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +59,7 @@ def observe_token(
 def record(
   program: run.Program[DecodeState],
   inputs: PyTree,
-  last_of_prompts: Sequence[int],
+  last_of_prompts: Int[np.ndarray, " B"],
   history: list[RoundRecord],
   *,
   every: int = 1,
@@ -72,9 +72,8 @@ def record(
   for number, found in enumerate(run.record(program, inputs)):
     seen = found.observed
     if seen is None:
-      token = np.asarray(found.state.tokens)[:, 0]
-      last = np.asarray(last_of_prompts)
-      seen = observe_token(last, np.ones(len(last), bool), token)
+      last = jnp.asarray(last_of_prompts)
+      seen = observe_token(last, jnp.ones(last.shape, bool), found.state.tokens[:, 0])
     history.append(RoundRecord(found.seconds, tree_records(seen)))
     if number % every == 0:
       yield found.state, found.clock

@@ -112,8 +112,8 @@ def compare(
     for place, prompt in enumerate(prompts, 1):
       doing, where = "measuring" if runs else "compiling", f"{name}, {number} of {len(contenders)}"
       progress(f"{doing} {where}: prompt {place} of {len(prompts)}")
-      method = dict(method=one.method, method_params=one.params)
-      runs.append(text.generate([prompt], **method, **settings)[1])
+      settings |= dict(method=one.method, method_params=one.params)
+      runs.append(text.generate([prompt], **settings)[1])
     yield MethodResult(name, one.exactness, runs)
 
 

@@ -4,7 +4,14 @@ from collections.abc import Iterator
 from html import escape
 
 from mtjax.report.history.drawing import Box, Drawing, Kind, draw
-from mtjax.report.history.picture import LABELS, STYLES, describe, milliseconds, time_line
+from mtjax.report.history.picture import (
+  LABELS,
+  STYLES,
+  counted,
+  describe,
+  milliseconds,
+  time_line,
+)
 from mtjax.report.history.run_json import RecordedRun
 from mtjax.rounds.history import PassRecord, RoundRecord, TreeRecord
 
@@ -63,9 +70,10 @@ def _row(run: RecordedRun, row: int) -> Iterator[str]:
                    svg(draw(found, run.piece)))  # fmt: skip
     elif found:
       decided = sum(len(one.entries) for one in found)
-      what = f"round {number}: {decided} tokens in {len(found)} passes"
-      passes = "".join(_pass(run, one) for one in found)
-      yield _round(run, record, f"r{row}-{number}", what, longest, f"<table>{passes}</table>")
+      tokens, passes = counted(decided, "token", "tokens"), counted(len(found), "pass", "passes")
+      what = f"round {number}: {tokens} in {passes}"
+      table = "".join(_pass(run, one) for one in found)
+      yield _round(run, record, f"r{row}-{number}", what, longest, f"<table>{table}</table>")
 
 
 def describe_short(run: RecordedRun, number: int, row: int) -> str:

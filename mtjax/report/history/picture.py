@@ -80,7 +80,7 @@ def describe(run: RecordedRun, number: int, row: int) -> str:
   where = "prefill" if number == 0 else f"round {number}"
   drafts, accepted = len(tree.tokens) - 1, len(tree.path) - 1
   said = f"{accepted} of {drafts} drafts accepted" if drafts else "no draft"
-  return f"{run.title}, {where}: {said}, {_count(len(tree.emitted), 'token')} emitted"
+  return f"{run.title}, {where}: {said}, {counted(len(tree.emitted), 'token', 'tokens')} emitted"
 
 
 def time_line(seconds) -> str:
@@ -94,8 +94,8 @@ def milliseconds(seconds: float) -> str:
   return f"{1e3 * seconds:.2f} ms" if seconds < 0.01 else f"{1e3 * seconds:,.1f} ms"
 
 
-def _count(number: int, noun: str) -> str:
-  return f"{number} {noun}{'s' * (number != 1)}"
+def counted(number: int, one: str, more: str) -> str:
+  return f"{number} {one if number == 1 else more}"
 
 
 def _tree(axes, drawing: Drawing) -> None:

@@ -58,9 +58,9 @@ def read_run(path: str | Path, *, method: str | None = None, prompt: int = 0) ->
     raise ValueError(f"{path} is no JSON: {error}") from None
   if not isinstance(found, dict):
     raise ValueError(f"{path} is no run: it holds no JSON object")
-  one, title = found, found.get("settings", {}).get("method", "fill")
+  one, title = found, str(found.get("settings", {}).get("method", "fill"))
   if "compared" in found:
-    one, title = _compared(path, found["compared"], method, prompt), method
+    one, title = _compared(path, found["compared"], method, prompt), str(method)
   elif method is not None or prompt:
     raise ValueError(f"{path} holds one run: no method or prompt can be chosen")
   if not one.get("history"):

@@ -21,7 +21,7 @@ from mtjax.trees import Topology
 
 FOLDER = Path(__file__).resolve().parent.parent / "pictures"
 
-PROMPT = "The old clock struck nine, and"
+PROMPT = "She opened the door of the house and"
 SHAPE = Topology.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
 PATH = (0, 1, 3)  # of the round that is shown
 

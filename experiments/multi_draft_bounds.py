@@ -15,9 +15,9 @@ import shlex
 import sys
 
 from absl import flags
-from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file, seldom
 
 _TEXT = flags.DEFINE_multi_string("text", [], "Text as name=source; may be given several times.")
 _TARGET = flags.DEFINE_string("target", "target", "Target: bundled model, folder or hub id.")
@@ -48,8 +48,8 @@ def measure() -> None:
 
   multi_draft_bounds.check(temperatures, drafts)
   command = shlex.join(["python", "-m", "experiments.multi_draft_bounds", *sys.argv[1:]])
-  path = _RESULTS.value
-  with Console(stderr=True).status("") as status:
+  tell = seldom(progress)
+  with results_file(_RESULTS.value, dump=multi_draft_bounds.as_json) as write:
     pairs = recorded(
       _RECORD.value,
       _TARGET.value,
@@ -57,15 +57,15 @@ def measure() -> None:
       _TEXT.value,
       positions=_POSITIONS.value,
       context=_CONTEXT.value,
-      progress=status.update,
+      progress=tell,
     )
     multi_draft_bounds.measure(
       pairs,
       temperatures=temperatures,
       drafts=drafts,
       samples=_SAMPLES.value,
-      progress=status.update,
-      finished=lambda results: multi_draft_bounds.write({"command": command, **results}, path),
+      progress=tell,
+      finished=lambda results: write({"command": command, **results}),
     )
 
 

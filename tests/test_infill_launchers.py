@@ -51,6 +51,25 @@ def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
   assert picture.read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_fill_keeps_its_history_and_draws_it(folder, tmp_path):
+  out, page = tmp_path / "run.json", tmp_path / "run.html"
+  code, _, errors = launch(
+    "experiments.infill", f"--model={folder}", TEXT, "--length=3", "--length=2", "--history",
+    f"--output={out}",
+  )  # fmt: skip
+  assert code == 0, errors
+  run = json.loads(out.read_text())
+  passes = [one for record in run["history"] for one in record["rows"][0] or ()]
+  tokens, when = list(run["tokens"]), [0] * len(run["tokens"])
+  for one in passes:
+    for entry, token in zip(one["entries"], one["tokens"], strict=True):
+      assert run["is_target"][entry] and tokens[entry] == token
+      when[entry] = one["number"]
+  assert when == run["when"] and run["complete"]
+  code, _, errors = launch("experiments.history", f"--run={out}", f"--page={page}")
+  assert code == 0 and "log p" in page.read_text(), errors
+
+
 def test_a_length_may_be_chosen(folder, tmp_path):
   out = tmp_path / "run.json"
   code, shown, errors = launch(

@@ -98,6 +98,31 @@ def test_decode_with_drafts_gives_the_text_without(folder, tmp_path, method):
   assert sum(run["counters"]["drafted_at_depth"]) > 0 and "accepted at depth" in errors
 
 
+def test_a_history_is_kept_and_drawn(folder, tmp_path):
+  plain, out, page, picture = (tmp_path / n for n in ("a.json", "b.json", "b.html", "b.png"))
+  settings = (
+    "experiments.decode", "--config=lookup", f"--config.model={folder}", "--config.max_tokens=8",
+    "--prompt=one two one two one",
+  )  # fmt: skip
+  code, _, errors = launch(*settings, f"--output={plain}")
+  assert code == 0 and "compiling lookup" in errors.splitlines(), errors
+  code, shown, errors = launch(*settings, "--history", f"--output={out}")
+  assert code == 0, errors
+  without, run = (json.loads(path.read_text()) for path in (plain, out))
+  assert run["complete"] and run["rows"] == without["rows"] and "history" not in without
+  trees = [record["rows"][0] for record in run["history"]]
+  tokens = [
+    *(tree["tokens"][node] for tree in trees for node in tree["path"][1:]),
+    *(tree["bonus"] for tree in trees if tree["bonus"] is not None),
+  ]
+  assert sorted(tokens) == sorted(run["rows"][0]["tokens"])
+  draw = ("experiments.history", f"--run={out}")
+  code, _, errors = launch(*draw, f"--page={page}", f"--picture={picture}", "--round=1")
+  assert code == 0, errors
+  assert page.read_text().startswith("<!doctype html>")
+  assert picture.read_bytes().startswith(b"\x89PNG")
+
+
 def test_compare_shows_methods_side_by_side(folder, tmp_path):
   out = tmp_path / "compared.json"
   code, shown, errors = launch(
@@ -107,6 +132,7 @@ def test_compare_shows_methods_side_by_side(folder, tmp_path):
   assert code == 0, errors
   lines = {line.split()[0]: line.split() for line in shown.split("\n") if "lossless" in line}
   assert list(lines) == ["ar", "lookup", "auto"]
+  assert "compiling lookup, 2 of 3: prompt 1 of 1" in errors.splitlines()
   assert {line[-1] for line in lines.values()} == {"100%"}
   ar, lookup, _ = json.loads(out.read_text())["compared"]
   assert ar["runs"][0]["tokens"] == lookup["runs"][0]["tokens"]
@@ -129,6 +155,8 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   assert code == 0 and "first" in shown and "second" in shown, errors
   scores = json.loads((tmp_path / "scores.json").read_text())["texts"]
   # Random weights are close to the uniform law over 4096 tokens, which is 12 bits a token.
+  assert json.loads((tmp_path / "scores.json").read_text())["complete"]
+  assert "scoring second, 2 of 2" in errors.splitlines()
   for score in scores.values():
     assert score["bits_per_byte"] * score["bytes"] / score["tokens"] == pytest.approx(12, abs=0.5)
   assert scores["second"]["bytes"] == scores["first"]["bytes"] - 5  # line breaks are no documents
@@ -280,6 +308,11 @@ MISTAKES = {
   "system": (
     ("experiments.bench.autoregressive", "--model=FOLDER", "--systems=vllm"),
     "unknown systems ['vllm']",
+  ),
+  "nothing to draw": (("experiments.history", "--run=run.json"), "nothing to write: give --page"),
+  "a round without a picture": (
+    ("experiments.history", "--run=run.json", "--page=a.html", "--round=1"),
+    "without --picture, --round would do nothing",
   ),
   "chip": (
     ("docs.make.kernel_table", "--chips=v5e,z80"),

@@ -13,6 +13,7 @@ MODULES = (
   "mtjax.trees",
   "mtjax.trees.encodings",
   "mtjax.rounds",
+  "mtjax.rounds.history",
   "mtjax.draft",
   "mtjax.draft.protocol",
   "mtjax.verify",

@@ -26,7 +26,6 @@ python -m experiments.bench.infill --count=8 --repeats=3 --mlp_dim=24000 --rate=
 
 import dataclasses
 import itertools
-import json
 import sys
 
 from absl import flags
@@ -34,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _CODE = flags.DEFINE_multi_string("code", [], "Files of humaneval_infilling.")
@@ -95,9 +95,12 @@ def run() -> None:
     rows = [tokens for tokens, _ in documents]
     sets |= {_of_text(name, rate): scattered(rows, rate=rate, **cut) for rate in _RATE.value}
   console, records = Console(file=sys.stdout, width=110), {}
-  for kind, (name, problems) in itertools.product(kinds, sets.items()):
-    title = f"{name}, weights {kind}" if len(kinds) > 1 else name
-    with Console(stderr=True).status("") as status:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  settings = {flag.name: flag.value for flag in own}
+  cases = list(itertools.product(kinds, sets.items()))
+  with results_file(_OUTPUT.value) as write:
+    for number, (kind, (name, problems)) in enumerate(cases, 1):
+      title = f"{name}, weights {kind}" if len(kinds) > 1 else name
       report = measure(
         model,
         stored[kind],
@@ -105,33 +108,35 @@ def run() -> None:
         ways,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
-        progress=lambda doing, title=title: status.update(f"{title}: {doing}"),
+        progress=lambda what, where=f"{title}, {number} of {len(cases)}": progress(
+          f"{where}: {what}"
+        ),
       )
-    table = Table(
-      "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
-      "-log p drawn", "exact match",
-      title=f"{title}: {report.targets:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
-      f"first pass {report.first_milliseconds:.1f} ms",
-      title_justify="left",
-    )  # fmt: skip
-    for row in report.rows:
-      table.add_row(
-        row.name,
-        f"{row.forwards:.1f}",
-        f"{row.tokens_per_forward:.2f}",
-        f"{row.milliseconds:.2f}",
-        f"{row.speedup:.2f}x",
-        "" if row.speedup_later is None else f"{row.speedup_later:.2f}x",
-        f"{row.own_nats:.3f}" + ("" if row.own_error is None else f" ± {row.own_error:.3f}"),
-        f"{row.exact:.1%}",
-      )
-    console.print(table)
-    records[title] = dataclasses.asdict(report)
-  if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    settings = {flag.name: flag.value for flag in own}
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, sets=records), file, indent=2)
+      console.print(_table(title, report))
+      records[title] = dataclasses.asdict(report)
+      write(dict(settings=settings, sets=records))
+
+
+def _table(title: str, report) -> Table:
+  table = Table(
+    "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
+    "-log p drawn", "exact match",
+    title=f"{title}: {report.targets:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
+    f"first pass {report.first_milliseconds:.1f} ms",
+    title_justify="left",
+  )  # fmt: skip
+  for row in report.rows:
+    table.add_row(
+      row.name,
+      f"{row.forwards:.1f}",
+      f"{row.tokens_per_forward:.2f}",
+      f"{row.milliseconds:.2f}",
+      f"{row.speedup:.2f}x",
+      "" if row.speedup_later is None else f"{row.speedup_later:.2f}x",
+      f"{row.own_nats:.3f}" + ("" if row.own_error is None else f" ± {row.own_error:.3f}"),
+      f"{row.exact:.1%}",
+    )
+  return table
 
 
 def _of_code(path: str) -> str:

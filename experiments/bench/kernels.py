@@ -9,7 +9,6 @@ the T x T pairs that a mask leaves, "computed" the share of its blocks.
 """
 
 import dataclasses
-import json
 import sys
 
 from absl import flags
@@ -17,6 +16,7 @@ from rich.console import Console
 
 from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, compare
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 from mtjax.report.kernel_tables import figure, tables
 
 _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")
@@ -70,20 +70,22 @@ def run() -> None:
   chosen = shapes()
   console = Console(width=None if sys.stdout.isatty() else 150)
   timings = []
-  with console.status("") as status:
-    for shape in chosen:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  settings = {flag.name: flag.value for flag in own}
+  with results_file(_OUTPUT.value) as write:
+    for number, shape in enumerate(chosen, 1):
       label = f"{shape.mask}, {shape.entries} entries, {shape.capacity} slots"
+      label += f", {number} of {len(chosen)}"
       timings += compare(
         shape,
         _SYSTEMS.value,
         rounds=_ROUNDS.value,
-        progress=lambda what, label=label: status.update(f"{label}: {what}"),
+        progress=lambda what, label=label: progress(f"{label}: {what}"),
       )
+      results = [dataclasses.asdict(timing) for timing in timings]
+      write(dict(settings=settings, results=results))
   for table in tables(timings):
     console.print(table.for_terminal())
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump([dataclasses.asdict(timing) for timing in timings], file, indent=2)
   if _PLOT.value is not None:
     figure(timings).savefig(_PLOT.value, dpi=120)
 

@@ -7,10 +7,11 @@ python -m experiments.bench.speculative --data=DATA \
 DATA has a folder for each set (mtjax/evaluate/sets/prompts.py). One process per system, all on the
 same exported weights, in interleaved rounds. A system is mtjax:METHOD, any method or drafter there
 is, also with other settings, as mtjax:lookup:length=5:branches=2; or one of transformers'.
+--output is written after every set: a run that is stopped keeps the sets that were finished. It is
+not taken up again, for measurements of different runs are not interleaved with each other.
 """
 
 import dataclasses
-import json
 import sys
 import tempfile
 
@@ -24,6 +25,7 @@ from mtjax.bench.targets import PLAIN
 from mtjax.bench.workers import get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
+from mtjax.cli.running import progress, results_file
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.registry.methods import decoding
 from mtjax.report.speed_tables import speed_tables
@@ -54,12 +56,10 @@ def system(name: str) -> System:
   return System("mtjax_method", dict(config=config_of(method)))
 
 
-def write(results, failed) -> None:
-  if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    rows = [dataclasses.asdict(result) for result in results]
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
+def record(results, failed) -> dict:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  rows = [dataclasses.asdict(result) for result in results]
+  return dict(settings={f.name: f.value for f in own}, results=rows, failed=failed)
 
 
 def run() -> None:
@@ -70,7 +70,7 @@ def run() -> None:
   counts = _PROMPTS.value, _WARM.value
   texts = {name: prompt_sets.split_prompts(data, name, *counts) for name in _SETS.value}
   console = Console(width=None if sys.stdout.isatty() else 150)
-  with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+  with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     models = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
     encode, max_tokens = models["target"].tokenizer.encode, _LENGTH.value
     results, failed = compare_sets(
@@ -84,8 +84,8 @@ def run() -> None:
       temperatures=[float(value) for value in _TEMPERATURES.value],
       threads=_THREADS.value,
       rounds=_ROUNDS.value,
-      progress=status.update,
-      finished=write,
+      progress=progress,
+      finished=lambda *found: write(record(*found)),
     )
   for table in speed_tables(results, PLAIN, "transformers eager"):
     print(table.markdown() + "\n") if _MARKDOWN.value else console.print(table.for_terminal())

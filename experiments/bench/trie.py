@@ -17,7 +17,6 @@ after the last: gsm8k 1.58 and 1.97 (7,400 requests), e2e 1.50 and 3.00 (3,900),
 """
 
 import dataclasses
-import json
 import platform
 import sys
 from datetime import date
@@ -30,6 +29,7 @@ from rich.table import Table
 from mtjax.bench import trie_requests
 from mtjax.bench.trie_warmup import curves, fall
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 from mtjax.draft import TrieSettings, TrieStore
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 
@@ -89,44 +89,48 @@ def run() -> None:
   text = dataclasses.replace(loaded, params=weights_for_decoding(loaded.params, "float32"))
   encode, figures = text.tokenizer.encode, {}
   table = Table("set", "retrieval", *map(str, at), "fall", title="Tokens per forward by requests")
-  for name in _SETS.value:
-    warm, tests = read(name, text)
-    outputs = [encode(output)[: _TOKENS.value] for _, output in warm]
-    pairs = [
-      (encode(prompt)[-_PROMPT.value :], encode(output)[: _TOKENS.value])
-      for prompt, output in tests[: _TESTS.value]
-    ]
-    fields = dict(tree_nodes=_TREE_NODES.value, max_total=_MAX_TOTAL.value)
-    stores = [
-      TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
-      for retrieval in _RETRIEVALS.value
-    ]
-    found = curves(stores, outputs, pairs, at, size=_SIZE.value)
-    for retrieval, points in zip(_RETRIEVALS.value, found, strict=True):
-      drop, error = fall(points)
-      cells = [f"{point.rate:.3f}" for point in points]
-      table.add_row(name, retrieval, *cells, f"{drop:.3f} ± {error:.3f}")
-      figures.setdefault(name, {})[retrieval] = dict(
-        requests=at,
-        tokens_per_forward=[round(point.rate, 4) for point in points],
-        standard_error=[round(point.error, 4) for point in points],
-        nodes=[point.nodes for point in points],
-        largest_fall=round(drop, 4),
-        standard_error_of_the_fall=round(error, 4),
-      )
+  with results_file(_OUTPUT.value) as write_record:
+    for number, name in enumerate(_SETS.value, 1):
+      progress(f"replaying {name}, {number} of {len(_SETS.value)}")
+      warm, tests = read(name, text)
+      outputs = [encode(output)[: _TOKENS.value] for _, output in warm]
+      pairs = [
+        (encode(prompt)[-_PROMPT.value :], encode(output)[: _TOKENS.value])
+        for prompt, output in tests[: _TESTS.value]
+      ]
+      fields = dict(tree_nodes=_TREE_NODES.value, max_total=_MAX_TOTAL.value)
+      stores = [
+        TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
+        for retrieval in _RETRIEVALS.value
+      ]
+      found = curves(stores, outputs, pairs, at, size=_SIZE.value)
+      for retrieval, points in zip(_RETRIEVALS.value, found, strict=True):
+        drop, error = fall(points)
+        cells = [f"{point.rate:.3f}" for point in points]
+        table.add_row(name, retrieval, *cells, f"{drop:.3f} ± {error:.3f}")
+        figures.setdefault(name, {})[retrieval] = dict(
+          requests=at,
+          tokens_per_forward=[round(point.rate, 4) for point in points],
+          standard_error=[round(point.error, 4) for point in points],
+          nodes=[point.nodes for point in points],
+          largest_fall=round(drop, 4),
+          standard_error_of_the_fall=round(error, 4),
+        )
+      write_record(_record(figures))
   Console(file=sys.stdout).print(table)
-  if _OUTPUT.value is not None:
-    record = dict(
-      date=date.today().isoformat(),
-      command=" ".join(["python -m experiments.bench.trie", *_given()]),
-      hardware=f"{platform.machine()} processor; the figures do not depend on it",
-      size=_SIZE.value,
-      tree_nodes=_TREE_NODES.value,
-      max_total=_MAX_TOTAL.value,
-      texts_measured=_TESTS.value,
-      sets=figures,
-    )
-    Path(_OUTPUT.value).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _record(figures: dict) -> dict:
+  return dict(
+    date=date.today().isoformat(),
+    command=" ".join(["python -m experiments.bench.trie", *_given()]),
+    hardware=f"{platform.machine()} processor; the figures do not depend on it",
+    size=_SIZE.value,
+    tree_nodes=_TREE_NODES.value,
+    max_total=_MAX_TOTAL.value,
+    texts_measured=_TESTS.value,
+    sets=figures,
+  )
 
 
 def _given() -> list[str]:

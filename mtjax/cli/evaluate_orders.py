@@ -7,7 +7,6 @@ the others, exactly, in each order; of random ones the mean over seeds and how f
 """
 
 import dataclasses
-import json
 import sys
 
 import numpy as np
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from mtjax.cli import flags as launch
 from mtjax.cli.evaluate_infilling import row_length
+from mtjax.cli.running import progress, results_file
 
 VALUES = flags.FlagValues()
 
@@ -63,33 +63,33 @@ def run(
   limit = _LIMIT if limit is None else limit
   table = Table("text", "order", "NLL a token", "over seeds", "perplexity", "tokens")
   records = {}
-  for name, documents in named_documents(texts, loaded.tokenizer, limit=limit).items():
-    rows = [tokens for tokens, _ in documents]
-    problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
-    whole = [
-      _filled(blanked.tokens(), blanked.is_target(), missing) for blanked, missing in problems
-    ]
-    is_target = [blanked.is_target() for blanked, _ in problems]
-    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(is_target))
-    with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
+  settings = dict(
+    model=model_name, weights=weights, text=texts, bytes=limit, length=length,
+    rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
+  )  # fmt: skip
+  named = named_documents(texts, loaded.tokenizer, limit=limit)
+  with results_file(output) as write:
+    for number, (name, documents) in enumerate(named.items(), 1):
+      rows = [tokens for tokens, _ in documents]
+      problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
+      whole = [
+        _filled(blanked.tokens(), blanked.is_target(), missing) for blanked, missing in problems
+      ]
+      is_target = [blanked.is_target() for blanked, _ in problems]
+      canvas = make_canvas(loaded.model.config, np.array(whole), np.array(is_target))
+      progress(f"scoring {name}, {number} of {len(named)}: {len(whole)} rows, {len(orders)} orders")
       scores = order_perplexity(
         loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
       )
-    for score in scores:
-      spread = f"± {score.spread:.3f}" if score.spread else ""
-      figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
-      table.add_row(name, score.order, *figures)
-    records[name] = [
-      dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
-    ]
+      for score in scores:
+        spread = f"± {score.spread:.3f}" if score.spread else ""
+        figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
+        table.add_row(name, score.order, *figures)
+      records[name] = [
+        dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
+      ]
+      write(dict(settings=settings, texts=records))
   Console(file=sys.stdout).print(table)
-  if output is not None:
-    settings = dict(
-      model=model_name, weights=weights, text=texts, bytes=limit, length=length,
-      rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
-    )  # fmt: skip
-    with open(output, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, texts=records), file, indent=2)
 
 
 def _filled(tokens, is_target, missing):

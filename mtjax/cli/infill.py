@@ -17,11 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from mtjax.cli import flags as launch
-<<<<<<< 2074ebd20312f821d33e527922d8b97342e10d2e
 from mtjax.cli.method_names import fill_method_of
-=======
 from mtjax.cli.running import results_file
->>>>>>> 89521af2bf44e21cb260fad1d4b7a937fc756105
 from mtjax.registry import counters
 from mtjax.registry.methods import filling
 

@@ -84,30 +84,17 @@ class Audited(Speculative):
 
   def stages(self, model, params, method_params, request):
     handle, of_drafter = method_params
-<<<<<<< 2074ebd20312f821d33e527922d8b97342e10d2e
-    context = Context(request, state.last, state.count, state.active, state.cache)
-    draft, drafter = self.drafter.propose(of_drafter, state.method.drafter, context)
-    decision = self.decide(model, params, request, state, draft)
-    sampled = warm_rows(request)
-    if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
-      best = jax.nn.one_hot(decision.processed.argmax(-1), decision.processed.shape[-1])
-      _tell(handle, draft, decision.replace(processed=jnp.log(best)), state.active, sampled)
-    else:
-      _tell(handle, draft, decision, state.active, sampled)
-    return self.keep(request, state, draft, drafter, decision)
-=======
     stages = super().stages(model, params, of_drafter, request)
 
     def commit(state, judged):
       draft, _, decision = judged
       if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
         best = jax.nn.one_hot(decision.processed.argmax(-1), decision.processed.shape[-1])
-        decision = decision.replace(log_p=jnp.log(best))
+        decision = decision.replace(processed=jnp.log(best))
       _tell(handle, draft, decision, state.active, warm_rows(request))
       return stages["commit"](state, judged)
 
     return {**stages, "commit": commit}
->>>>>>> 89521af2bf44e21cb260fad1d4b7a937fc756105
 
 
 def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:

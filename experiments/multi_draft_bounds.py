@@ -11,9 +11,6 @@ The logits are kept in --record: with it a second run computes other temperature
 drafts without the models. Without --text the page is made from --results as it is.
 """
 
-import shlex
-import sys
-
 from absl import flags
 from rich.console import Console
 
@@ -45,10 +42,15 @@ def measure() -> None:
   drafts = [int(value) for value in launch.distinct(_DRAFTS)]
   from mtjax.evaluate.multi_draft import bounds as multi_draft_bounds
   from mtjax.evaluate.multi_draft.recorded_pairs import recorded
+  from mtjax.report.results import header
 
   multi_draft_bounds.check(temperatures, drafts)
-  command = shlex.join(["python", "-m", "experiments.multi_draft_bounds", *sys.argv[1:]])
-  path = _RESULTS.value
+
+  def write(found, *, complete):
+    share = dict.fromkeys(("bound", "acceptance", "gap"), "share of positions")
+    head = header("multi_draft_bounds", units=share, complete=complete)
+    multi_draft_bounds.write({**head, **found}, _RESULTS.value)
+
   with Console(stderr=True).status("") as status:
     pairs = recorded(
       _RECORD.value,
@@ -59,14 +61,15 @@ def measure() -> None:
       context=_CONTEXT.value,
       progress=status.update,
     )
-    multi_draft_bounds.measure(
+    found = multi_draft_bounds.measure(
       pairs,
       temperatures=temperatures,
       drafts=drafts,
       samples=_SAMPLES.value,
       progress=status.update,
-      finished=lambda results: multi_draft_bounds.write({"command": command, **results}, path),
+      finished=lambda found: write(found, complete=False),
     )
+    write(found, complete=True)
 
 
 def run() -> None:

@@ -32,7 +32,6 @@ import sys
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.cli import flags as launch
 
@@ -61,12 +60,13 @@ _MLP_DIM = flags.DEFINE_integer(
   "mlp_dim", None, "Widen MLPs to this with zeros: the same law at the cost of a larger model."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def run() -> None:
   if not _CODE.value and not _TEXT.value:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
-  launch.check_output(_OUTPUT, inputs=[_CODE, _TEXT])
+  launch.check_output(_OUTPUT, _RESULTS, inputs=[_CODE, _TEXT])
   _check_names()
   ways = {name: _way(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)
@@ -79,6 +79,8 @@ def run() -> None:
   from mtjax.evaluate.tasks.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
   from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.report import results
+  from mtjax.report.infilling_tables import fill_speed_table
 
   for path in _CODE.value:  # before the model is loaded
     read_problems(path, ("prompt", "canonical_solution"))
@@ -95,7 +97,20 @@ def run() -> None:
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
     rows = [tokens for tokens, _ in documents]
     sets |= {_of_text(name, rate): scattered(rows, rate=rate, **cut) for rate in _RATE.value}
-  console, records = Console(file=sys.stdout, width=110), {}
+  console, records, tables = Console(file=sys.stdout, width=110), {}, []
+
+  def publish(complete):
+    results.write(
+      _RESULTS.value,
+      "infill",
+      tables=tables,
+      rows=records,
+      settings=launch.settings(__name__),
+      units=dict(milliseconds="ms per token", first_milliseconds="ms", nats="nats per token"),
+      rounds=_REPEATS.value,
+      complete=complete,
+    )
+
   for kind, (name, problems) in itertools.product(kinds, sets.items()):
     title = f"{name}, weights {kind}" if len(kinds) > 1 else name
     with Console(stderr=True).status("") as status:
@@ -108,26 +123,10 @@ def run() -> None:
         repeats=_REPEATS.value,
         progress=lambda doing, title=title: status.update(f"{title}: {doing}"),
       )
-    table = Table(
-      "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
-      "-log p drawn", "exact match",
-      title=f"{title}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
-      f"first pass {report.first_milliseconds:.1f} ms",
-      title_justify="left",
-    )  # fmt: skip
-    for row in report.rows:
-      table.add_row(
-        row.name,
-        f"{row.forwards:.1f}",
-        f"{row.tokens_per_forward:.2f}",
-        f"{row.milliseconds:.2f}",
-        f"{row.speedup:.2f}x",
-        "" if row.speedup_later is None else f"{row.speedup_later:.2f}x",
-        f"{row.own_nats:.3f}" + ("" if row.own_error is None else f" ± {row.own_error:.3f}"),
-        f"{row.exact:.1%}",
-      )
-    console.print(table)
+    tables.append(fill_speed_table(title, report))
+    console.print(tables[-1].for_terminal())
     records[title] = dataclasses.asdict(report)
+    publish(complete=len(records) == len(kinds) * len(sets))
   if _OUTPUT.value is not None:
     own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
     settings = {flag.name: flag.value for flag in own}

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, compare
 from mtjax.cli import flags as launch
+from mtjax.report import results
 from mtjax.report.kernel_tables import figure, tables
 
 _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")
@@ -33,6 +34,7 @@ _WIDTH = flags.DEFINE_integer("width", 64, "Dimensions of a head.", 1)
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Or bfloat16.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians count.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that documents are made from.")
 _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
@@ -65,7 +67,7 @@ def check(flag, known) -> None:
 def run() -> None:
   check(_PARTS, ("decoding", "training"))
   check(_SYSTEMS, SYSTEMS)
-  launch.check_output(_OUTPUT, _PLOT)
+  launch.check_output(_OUTPUT, _PLOT, _RESULTS)
   launch.check_picture(_PLOT)
   asked = shapes()
   console = Console(width=None if sys.stdout.isatty() else 150)
@@ -79,6 +81,15 @@ def run() -> None:
         rounds=_ROUNDS.value,
         progress=lambda what, label=label: status.update(f"{label}: {what}"),
       )
+  results.write(
+    _RESULTS.value,
+    "kernels",
+    tables=tables(timings),
+    rows=[dataclasses.asdict(timing) for timing in timings],
+    settings=launch.settings(__name__),
+    units=dict(seconds="s", temporary="bytes"),
+    rounds=_ROUNDS.value,
+  )
   for table in tables(timings):
     console.print(table.for_terminal())
   if _OUTPUT.value is not None:

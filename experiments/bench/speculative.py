@@ -13,11 +13,12 @@ import dataclasses
 import json
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.speculative import PromptSet, compare_sets
+from mtjax.bench.speculative import PromptSet, SystemResult, compare_sets
 from mtjax.bench.systems import TRANSFORMERS, System
 from mtjax.bench.systems.exported import export
 from mtjax.bench.targets import PLAIN
@@ -26,9 +27,11 @@ from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.registry.methods import METHODS
-from mtjax.report.speed_tables import speed_tables
+from mtjax.report import results as results_files
+from mtjax.report.speed_tables import speed_rows, speed_tables
 
 EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]
+REFERENCES = (PLAIN, "transformers eager")
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
 _SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Which sets.")
@@ -45,6 +48,7 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Threads; cores are pinned.", lowe
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables as docs/benchmarks.md has them.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt by prompt.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def system(name: str) -> System:
@@ -62,9 +66,28 @@ def write(results, failed) -> None:
       json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
 
 
+def publish(results: Sequence[SystemResult], failed: dict[str, str], *, complete: bool) -> None:
+  results_files.write(
+    _RESULTS.value,
+    "speculative",
+    tables=speed_tables(results, *REFERENCES),
+    rows=speed_rows(results, PLAIN),
+    settings=launch.settings(__name__),
+    units=dict(tokens_per_second="tokens/s", seconds="s"),
+    rounds=_ROUNDS.value,
+    notes=[f"{name} did not run: {why}" for name, why in failed.items()],
+    complete=complete,
+  )
+
+
+def finished(results: list[SystemResult], failed: dict[str, str]) -> None:
+  write(results, failed)
+  publish(results, failed, complete=False)
+
+
 def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, _RESULTS)
   prompt_sets.check_sets(_SETS.value)
   systems = {name: system(name) for name in _SYSTEMS.value}
   counts = _PROMPTS.value, _WARM.value
@@ -82,9 +105,10 @@ def run() -> None:
       threads=_THREADS.value,
       rounds=_ROUNDS.value,
       progress=status.update,
-      finished=write,
+      finished=finished,
     )
-  for table in speed_tables(results, PLAIN, "transformers eager"):
+  publish(results, failed, complete=True)
+  for table in speed_tables(results, *REFERENCES):
     print(table.markdown() + "\n") if _MARKDOWN.value else console.print(table.for_terminal())
   for name, why in failed.items():
     console.print(f"{name}: {why}", style="yellow", markup=False)

@@ -1,6 +1,7 @@
 """Every measured figure of README and docs comes from a file of results/, by the maker."""
 
 import ast
+import gzip
 import json
 import re
 
@@ -19,8 +20,10 @@ from docs.make.benchmarks.sections import (
   shown,
   with_sections,
 )
+from mtjax.native import support
 from mtjax.report import results
 from mtjax.report.speed_tables import Cells
+from tests.test_launchers import launch
 
 FILES = sorted(RESULTS.glob("*.json"))
 # Made whole, with tests of their own.
@@ -182,3 +185,55 @@ def test_other_files_are_refused_by_name(tmp_path):
       results.read(path)
   with pytest.raises(ValueError, match="makes results/nothing.json, and there is no file"):
     with_sections(f"<!-- results/nothing.json: {MADE} -->\n<!-- end of results/nothing.json -->")
+
+
+def _e2e(folder):
+  """A folder of sets with one of a few requests."""
+  (folder / "e2e").mkdir()
+  lines = [
+    json.dumps(
+      dict(
+        mr=f"name[{n}]",
+        ref=f"{n} is a place of food, near the river and far from the other hills of the town.",
+      )
+    )
+    for n in range(24)
+  ]
+  for name in ("train", "valid"):
+    (folder / "e2e" / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+  return folder
+
+
+@pytest.mark.parametrize(
+  ("name", "flags", "columns"),
+  [
+    (
+      "native",
+      ["--shapes=64x64", "--rows=2", "--dtypes=int8", "--parameters=80000", "--rounds=1"],
+      ["dtype", "K x N", "M", "native ms", "xla ms", "ratio", "GB/s", "share", "GFLOP/s"],
+    ),
+    (
+      "replay",
+      ["--text=e2e=file:DATA/e2e/train.jsonl.gz#text_key={mr} {ref}", "--count=2", "--sizes=3"],
+      ["text", "drafter", "3 nodes"],
+    ),
+    (
+      "trie",
+      ["--data=DATA", "--sets=e2e", "--at=0,4", "--tests=2", "--retrievals=hier"],
+      ["after requests", "0", "4", "largest fall"],
+    ),
+  ],
+)
+def test_a_launcher_writes_what_it_prints(name, flags, columns, tmp_path):
+  if name == "native" and (reason := support()):
+    pytest.skip(f"the native code cannot be used: {reason}")
+  data, path = _e2e(tmp_path), tmp_path / "a.json"
+  flags = [flag.replace("DATA", str(data)) for flag in flags]
+  code, _, errors = launch(f"experiments.bench.{name}", *flags, f"--results={path}")
+  assert code == 0, errors
+  record = results.read(path)
+  assert record["benchmark"] == name and record["complete"] and record["rows"]
+  assert record["command"].startswith(f"python -m experiments.bench.{name} ")
+  (table,) = results.tables(record)
+  assert table.header == columns and table.rows
+  assert {flag.split("=")[0][2:] for flag in flags} <= set(record["settings"])

@@ -52,7 +52,10 @@ def _numbers(holder) -> tuple[int, ...] | None:
 
 def publish(report: DeviceReport, asked: DevicePlan, *, complete: bool) -> None:
   limits = report.limits
-  rates = limits and {"copy, bytes/s": limits.copy_rate, "matmul, FLOP/s": limits.matmul_rate}
+  rates = limits and {
+    "copy, GB/s": round(limits.copy_rate / 1e9, 1),
+    "matmul, TFLOP/s": round(limits.matmul_rate / 1e12, 2),
+  }
   results.write(
     _RESULTS.value,
     "device",

@@ -1,4 +1,4 @@
-"""Weights read per second by panel_matmul and by XLA, beside the memory bandwidth.
+"""Weights read per second by packed_matmul and by XLA, beside the memory bandwidth.
 
   taskset -c 0   python -m experiments.bench.native
   taskset -c 0,1 python -m experiments.bench.native --dtypes=int8 --rows=1,8
@@ -6,7 +6,7 @@
 Each figure is one jitted while_loop over as many different weights as make up the model's size, so
 that caches behave as in decoding, all on huge pages; GB/s counts each weight once per product. Both
 implementations run in turn and the best round of each counts: other work on the machine can only
-slow a round. XLA multiplies bfloat16 by bfloat16 (x is rounded), panel_matmul keeps x in float32.
+slow a round. XLA multiplies bfloat16 by bfloat16 (x is rounded), packed_matmul keeps x in float32.
 """
 
 import time
@@ -109,7 +109,7 @@ def run():
         plain = [matmul.quantize_int8(kernel) for kernel in kernels]
       else:
         plain = [(kernel.astype(dtype), None) for kernel in kernels]
-      packed = [(matmul.pack_panels(w), scale, jnp.zeros(N)) for w, scale in plain]
+      packed = [(matmul.pack_weights(w), scale, jnp.zeros(N)) for w, scale in plain]
       plain, packed = on_huge_pages(plain), on_huge_pages(packed)
       for rows in map(int, _ROWS.value):
         x = jnp.asarray(rng.normal(size=(rows, K)), jnp.float32)

@@ -5,14 +5,32 @@ commands as they stand.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 _BOOKS = r'--text="books=file:DATA/books/valid/*.txt.gz#header=-------"'
 _CODE = r'--text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}"'
 _ANSWERED = r"DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 _SUMS = f'--text="gsm8k=file:{_ANSWERED}"'
 _CALLS = r"DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}"
+_UNTIMED = (
+  "experiments.evaluate",
+  "experiments.multi_draft_bounds",
+  "experiments.bench.replay",
+  "experiments.bench.trie",
+)
 _SPANS = "DATA/humaneval_infilling"
 _SUDOKU = "DATA/puzzles/sudoku4x4_dev.csv"
+
+
+def wrapped(parts: Sequence[str]) -> str:
+  """Returns the parts of a command, one after the other, in lines that a shell joins."""
+  lines = [parts[0]]
+  for part in parts[1:]:
+    if len(lines[-1]) + len(part) > 96:
+      lines.append(part)
+    else:
+      lines[-1] += f" {part}"
+  return " \\\n  ".join(lines)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +45,17 @@ class ResultsRun:
   flag: str = "--results"
 
   @property
+  def is_timed(self) -> bool:
+    """Whether other work on the machine makes the figures wrong: the others count or score."""
+    return self.module not in _UNTIMED
+
+  @property
   def path(self) -> str:
     return f"results/{self.name}.json"
 
   def command(self) -> str:
-    """Returns the command for a shell, with a line for each few flags."""
-    parts = [f"python -m {self.module}", *self.arguments, f"{self.flag}={self.path}"]
-    lines = [parts[0]]
-    for part in parts[1:]:
-      if len(lines[-1]) + len(part) > 96:
-        lines.append(part)
-      else:
-        lines[-1] += f" {part}"
-    return " \\\n  ".join(lines)
+    """Returns the command for a shell."""
+    return wrapped([f"python -m {self.module}", *self.arguments, f"{self.flag}={self.path}"])
 
 
 def _bench(launcher: str, name: str, minutes: int | None, *arguments: str, needs: str = ""):

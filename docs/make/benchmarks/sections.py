@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from docs.make.benchmarks.runs import RUNS
+from docs.make.benchmarks.runs import RUNS, wrapped
 from mtjax.report import results
 from mtjax.report.speed_tables import Cells
 
@@ -58,7 +58,7 @@ def origin(record: Mapping[str, Any]) -> str:
     where = f"{hardware['device']} ({where})"
   said = [where]
   if record["rounds"] is not None:
-    said.append(f"{record['rounds']} rounds")
+    said.append(f"{record['rounds']} round{'s' * (record['rounds'] != 1)}")
   code = f"mtjax {project['version']}"
   code += f" at {project['commit']}" if project["commit"] and "source" not in record else ""
   if record["versions"] is None:
@@ -82,10 +82,11 @@ def runs_table() -> str:
   rows = []
   for run in RUNS:
     minutes = "-" if run.minutes is None else str(run.minutes)
-    rows.append((f"`{run.path}`", minutes, run.needs or "-"))
-  header = ("file", "minutes", "needs, beside the sets")
+    timed = "yes" if run.is_timed else "no"
+    rows.append((f"`{run.path}`", minutes, timed, run.needs or "-"))
+  header = ("file", "minutes", "timed", "needs, beside the sets")
   table = Cells("Minutes are estimates for 2 cores", header, rows).markdown()
-  return f"{table}\n\n```\n" + "\n".join(run.command() for run in RUNS) + "\n```"
+  return f"{table}\n\n```\n" + "\n\n".join(run.command() for run in RUNS) + "\n```"
 
 
 def _section(name: str) -> str:
@@ -104,8 +105,5 @@ def _content(name: str) -> str:
 
 
 def _lines(command: str) -> str:
-  """A command with a line for each flag, where it is long."""
-  lines = command.splitlines()
-  return "\n".join(
-    re.sub(r" (?='?--)", " \\\\\n  ", line) if len(line) > 100 else line for line in lines
-  )
+  """Commands, one a line, in lines that are not too long."""
+  return "\n".join(wrapped(re.split(r" (?='?--)", line)) for line in command.splitlines())

@@ -49,7 +49,8 @@ def measure() -> None:
   def write(found, *, complete):
     share = dict.fromkeys(("bound", "acceptance", "gap"), "share of positions")
     head = header("multi_draft_bounds", units=share, complete=complete)
-    multi_draft_bounds.write({**head, **found}, _RESULTS.value)
+    versions = found["versions"] | head["versions"]
+    multi_draft_bounds.write({**head, **found, "versions": versions}, _RESULTS.value)
 
   with Console(stderr=True).status("") as status:
     pairs = recorded(

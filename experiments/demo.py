@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from configs.decode import ar
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.build import run_settings
@@ -32,10 +33,8 @@ def run() -> None:
   text = TextModel(loaded.model, params, loaded.tokenizer)
   methods = contenders(_METHODS.value, config, text)
   results = []
-  with console.status("compiling and running") as status:
-    for result in compare(text, DEMO_PROMPTS, methods, **run_settings(config)):
-      results.append(result)
-      status.update(f"done: {', '.join(r.name for r in results)}")
+  for result in compare(text, DEMO_PROMPTS, methods, progress=progress, **run_settings(config)):
+    results.append(result)
   shown = max(results, key=lambda result: result.tokens_per_forward)
   for prompt, run in zip(DEMO_PROMPTS, shown.runs, strict=True):
     console.print(f"[bold]{escape(prompt)}[/]", end="")

@@ -12,9 +12,9 @@ drafts without the models. Without --text the page is made from --results as it 
 """
 
 from absl import flags
-from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file, seldom
 
 _TEXT = flags.DEFINE_multi_string("text", [], "Text as name=source; may be given several times.")
 _TARGET = flags.DEFINE_string("target", "target", "Target: bundled model, folder or hub id.")
@@ -46,13 +46,14 @@ def measure() -> None:
 
   multi_draft_bounds.check(temperatures, drafts)
 
-  def write(found, *, complete):
+  def record(found):
     share = dict.fromkeys(("bound", "acceptance", "gap"), "share of positions")
-    head = header("multi_draft_bounds", units=share, complete=complete)
-    versions = found["versions"] | head["versions"]
-    multi_draft_bounds.write({**head, **found, "versions": versions}, _RESULTS.value)
+    head = header("multi_draft_bounds", units=share)
+    del head["complete"]  # the file's: it knows when the run has ended
+    return {**head, **found, "versions": found["versions"] | head["versions"]}
 
-  with Console(stderr=True).status("") as status:
+  tell = seldom(progress)
+  with results_file(_RESULTS.value, dump=multi_draft_bounds.as_json) as write:
     pairs = recorded(
       _RECORD.value,
       _TARGET.value,
@@ -60,17 +61,16 @@ def measure() -> None:
       _TEXT.value,
       positions=_POSITIONS.value,
       context=_CONTEXT.value,
-      progress=status.update,
+      progress=tell,
     )
-    found = multi_draft_bounds.measure(
+    multi_draft_bounds.measure(
       pairs,
       temperatures=temperatures,
       drafts=drafts,
       samples=_SAMPLES.value,
-      progress=status.update,
-      finished=lambda found: write(found, complete=False),
+      progress=tell,
+      finished=lambda found: write(record(found)),
     )
-    write(found, complete=True)
 
 
 def run() -> None:

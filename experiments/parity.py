@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
 from mtjax.evaluate import parity
 
 _FAMILIES = flags.DEFINE_list("families", list(parity.CASES), "Which families.")
@@ -27,8 +28,9 @@ def run() -> int:
     table.add_column(column, justify="right")
   table.add_column(f"{parity.NEW_TOKENS} greedy tokens")
   failed = []
-  for name in _FAMILIES.value:
-    with console.status(name), tempfile.TemporaryDirectory() as folder:
+  for number, name in enumerate(_FAMILIES.value, 1):
+    progress(f"comparing {name}, {number} of {len(_FAMILIES.value)}")
+    with tempfile.TemporaryDirectory() as folder:
       oracle = parity.make_oracle(name, _SEED.value)
       oracle.save_pretrained(folder)
       found = parity.compare(oracle, folder)

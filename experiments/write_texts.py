@@ -15,9 +15,9 @@ import json
 from pathlib import Path
 
 from absl import flags
-from rich.progress import track
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, seldom
 from mtjax.data import TrainBatches
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.sampling.logits import Sampling
@@ -44,9 +44,10 @@ def run() -> None:
     sources, text.tokenizer, batch=_BATCH.value, length=_PROMPT.value, seed=_SEED.value
   )
   batches = -(-_TEXTS.value // _BATCH.value)
-  done = _whole_batches(output)
+  done, tell = _whole_batches(output), seldom(progress)
   with output.open("a", encoding="utf-8") as file:
-    for number in track(range(batches), description="batches"):
+    for number in range(batches):
+      tell(f"batch {number + 1} of {batches}")
       rows = next(beginnings)["tokens"]
       if number >= done:
         lines = [json.dumps({"text": one}) + "\n" for one in _write(text, rows, number)]

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from mtjax.bench.compile import CHIPS, MESHES, table
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
 from mtjax.report.compilation_tables import document, tables
 
 _CHIPS = flags.DEFINE_list("chips", [*CHIPS, *MESHES], "Which chips.")
@@ -24,8 +25,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Markdown file for the tables.")
 def run() -> None:
   launch.check_output(_OUTPUT)
   console = Console(width=None if sys.stdout.isatty() else 150)
-  with console.status("compiling") as status:
-    results = table(_CHIPS.value, progress=lambda name: status.update(f"{name} is compiled"))
+  results = table(_CHIPS.value, progress=lambda name: progress(f"{name} is compiled"))
   for one in tables(results):
     console.print(one.for_terminal())
   slowest = max(results, key=lambda one: one.seconds)

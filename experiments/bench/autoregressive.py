@@ -8,7 +8,7 @@ pinned to the same cores, in interleaved rounds. Rates are medians with quartile
 """
 
 import itertools
-import json
+import sys
 import tempfile
 
 from absl import flags
@@ -19,6 +19,7 @@ from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
 from mtjax.bench.workers import WorkerRow, compare, get_system
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
@@ -89,28 +90,29 @@ def run() -> None:
   text = load_pretrained(_MODEL.value)
   weights = count_parameters(text.params)
   records, failed = [], {}
-  with tempfile.TemporaryDirectory() as folder:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  settings = {flag.name: flag.value for flag in own}
+  cases = list(itertools.product(map(int, _THREADS.value), map(int, _BATCHES.value)))
+  with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     checkpoints.save(folder, text.model, text.params, tokenizer=text.tokenizer)
-    for threads, batch in itertools.product(map(int, _THREADS.value), map(int, _BATCHES.value)):
-      with console.status("") as status:
-        rows, failed = compare(
-          folder,
-          _SYSTEMS.value,
-          prompts(text.tokenizer, batch),
-          reference=_REFERENCE.value,
-          tokens=_TOKENS.value,
-          threads=threads,
-          rounds=_ROUNDS.value,
-          progress=status.update,
-        )
+    for number, (threads, batch) in enumerate(cases, 1):
+      where = f"batch {batch}, {threads} threads, {number} of {len(cases)}"
+      rows, failed = compare(
+        folder,
+        _SYSTEMS.value,
+        prompts(text.tokenizer, batch),
+        reference=_REFERENCE.value,
+        tokens=_TOKENS.value,
+        threads=threads,
+        rounds=_ROUNDS.value,
+        progress=lambda what, where=where: progress(f"{where}: {what}"),
+      )
       records += show(console, rows, batch=batch, threads=threads, weights=weights)
+      write(dict(settings=settings, results=records))
       publish(records, failed, complete=False)
       for name, why in failed.items():
         console.print(f"{name}: {why}", style="yellow", markup=False)
   publish(records, failed, complete=True)
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(records, file, indent=2)
 
 
 if __name__ == "__main__":

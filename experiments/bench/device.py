@@ -8,7 +8,6 @@ copy bandwidth and the matmul rate of this device; `comparison` with jax.nn's at
 FlexAttention. Exit status 1 if something is wrong. With --sizes=toy it runs anywhere.
 """
 
-import json
 import sys
 
 from absl import flags
@@ -17,6 +16,7 @@ from rich.console import Console
 from mtjax.bench.attention import device as device_benchmark
 from mtjax.bench.attention.device import PARTS, DevicePlan, DeviceReport
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 from mtjax.report import device_pictures, device_tables, results
 
 _PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")
@@ -76,15 +76,13 @@ def run() -> int:
   asked = plan()
   console = Console(width=None if sys.stdout.isatty() else 170)
   report = DeviceReport()
-  with console.status("") as status:
-    for part, report, ended in device_benchmark.benchmark(asked, status.update):
+  with results_file(_OUTPUT.value) as write:
+    for part, report, ended in device_benchmark.benchmark(asked, progress):
       if ended:
         publish(report, asked, complete=False)
         for piece in device_tables.pieces(part, report, asked.swept):
           console.print(piece)
-      if _OUTPUT.value is not None:
-        with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-          json.dump(report.figures(), file, indent=2)
+      write(report.figures())
   publish(report, asked, complete=True)
   if _PLOT.value is not None:
     drawn = device_pictures.figure(report.sweep, report.entries, report.latency)

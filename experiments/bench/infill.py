@@ -27,13 +27,13 @@ python -m experiments.bench.infill --count=8 --repeats=3 --mlp_dim=24000 --rate=
 
 import dataclasses
 import itertools
-import json
 import sys
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 
 _MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
 _CODE = flags.DEFINE_multi_string("code", [], "Files of humaneval_infilling.")
@@ -111,9 +111,12 @@ def run() -> None:
       complete=complete,
     )
 
-  for kind, (name, problems) in itertools.product(kinds, sets.items()):
-    title = f"{name}, weights {kind}" if len(kinds) > 1 else name
-    with Console(stderr=True).status("") as status:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  settings = {flag.name: flag.value for flag in own}
+  cases = list(itertools.product(kinds, sets.items()))
+  with results_file(_OUTPUT.value) as write:
+    for number, (kind, (name, problems)) in enumerate(cases, 1):
+      title = f"{name}, weights {kind}" if len(kinds) > 1 else name
       report = measure(
         model,
         stored[kind],
@@ -121,17 +124,15 @@ def run() -> None:
         ways,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
-        progress=lambda doing, title=title: status.update(f"{title}: {doing}"),
+        progress=lambda what, where=f"{title}, {number} of {len(cases)}": progress(
+          f"{where}: {what}"
+        ),
       )
-    tables.append(fill_speed_table(title, report))
-    console.print(tables[-1].for_terminal())
-    records[title] = dataclasses.asdict(report)
-    publish(complete=len(records) == len(kinds) * len(sets))
-  if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    settings = {flag.name: flag.value for flag in own}
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, sets=records), file, indent=2)
+      tables.append(fill_speed_table(title, report))
+      console.print(tables[-1].for_terminal())
+      records[title] = dataclasses.asdict(report)
+      write(dict(settings=settings, sets=records))
+      publish(complete=number == len(cases))
 
 
 def _of_code(path: str) -> str:

@@ -9,14 +9,15 @@ the T x T pairs that a mask leaves, "computed" the share of its blocks.
 """
 
 import dataclasses
-import json
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, compare
+from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, Timing, compare
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 from mtjax.report import results
 from mtjax.report.kernel_tables import figure, tables
 
@@ -64,23 +65,7 @@ def check(flag, known) -> None:
       raise ValueError(f"--{flag.name}: unknown {name!r}; there are: {', '.join(known)}")
 
 
-def run() -> None:
-  check(_PARTS, ("decoding", "training"))
-  check(_SYSTEMS, SYSTEMS)
-  launch.check_output(_OUTPUT, _PLOT, _RESULTS)
-  launch.check_picture(_PLOT)
-  asked = shapes()
-  console = Console(width=None if sys.stdout.isatty() else 150)
-  timings = []
-  with console.status("") as status:
-    for shape in asked:
-      label = f"{shape.mask}, {shape.entries} entries, {shape.capacity} slots"
-      timings += compare(
-        shape,
-        _SYSTEMS.value,
-        rounds=_ROUNDS.value,
-        progress=lambda what, label=label: status.update(f"{label}: {what}"),
-      )
+def publish(timings: Sequence[Timing], *, complete: bool) -> None:
   results.write(
     _RESULTS.value,
     "kernels",
@@ -89,12 +74,35 @@ def run() -> None:
     settings=launch.settings(__name__),
     units=dict(seconds="s", temporary="bytes"),
     rounds=_ROUNDS.value,
+    complete=complete,
   )
+
+
+def run() -> None:
+  check(_PARTS, ("decoding", "training"))
+  check(_SYSTEMS, SYSTEMS)
+  launch.check_output(_OUTPUT, _PLOT, _RESULTS)
+  launch.check_picture(_PLOT)
+  asked = shapes()
+  console = Console(width=None if sys.stdout.isatty() else 150)
+  timings = []
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  settings = {flag.name: flag.value for flag in own}
+  with results_file(_OUTPUT.value) as write:
+    for number, shape in enumerate(asked, 1):
+      label = f"{shape.mask}, {shape.entries} entries, {shape.capacity} slots"
+      label += f", {number} of {len(asked)}"
+      timings += compare(
+        shape,
+        _SYSTEMS.value,
+        rounds=_ROUNDS.value,
+        progress=lambda what, label=label: progress(f"{label}: {what}"),
+      )
+      rows = [dataclasses.asdict(timing) for timing in timings]
+      write(dict(settings=settings, results=rows))
+      publish(timings, complete=number == len(asked))
   for table in tables(timings):
     console.print(table.for_terminal())
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump([dataclasses.asdict(timing) for timing in timings], file, indent=2)
   if _PLOT.value is not None:
     figure(timings).savefig(_PLOT.value, dpi=120)
 

@@ -10,7 +10,6 @@ A method is NAME or NAME:field=value:...; the tree gets --nodes nodes where the 
 """
 
 import dataclasses
-import json
 import sys
 import tempfile
 import time
@@ -23,6 +22,7 @@ from mtjax import checkpoints
 from mtjax.bench.profile import profile_round, with_nodes
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
+from mtjax.cli.running import progress, results_file
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
@@ -68,12 +68,12 @@ def run() -> None:
   temperatures = [float(value) for value in _TEMPERATURES.value]
   console = Console(width=None if sys.stdout.isatty() else 170)
   profiles = {}
-  with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+  with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     text = target()
     if _VOCAB.value:
       draft = random_model(_DIM.value // 4, layers=2)
       checkpoints.save(folder, draft.model, draft.params, tokenizer=draft.tokenizer)
-    for name, config in configs.items():
+    for number, (name, config) in enumerate(configs.items(), 1):
       if _VOCAB.value and "draft_model" in config:
         config["draft_model"] = folder
       method, params = make_method(config, text)
@@ -81,6 +81,7 @@ def run() -> None:
         method = with_nodes(text.model, method, params, _NODES.value)
       for temperature in temperatures:
         label = f"{name}, T = {temperature:g}"
+        where = f"{label}, {number} of {len(configs)}"
         profiles[label] = profile_round(
           text.model,
           text.params,
@@ -90,8 +91,9 @@ def run() -> None:
           sampling=Sampling(temperature=temperature),
           repeats=_REPEATS.value,
           clock=CLOCKS[_CLOCK.value],
-          progress=lambda what, label=label: status.update(f"{label}: {what}"),
+          progress=lambda what, where=where: progress(f"{where}: {what}"),
         )
+        write(dict(profiles={name: dataclasses.asdict(one) for name, one in profiles.items()}))
   console.print(profile_table(profiles).for_terminal())
   rows = {name: dataclasses.asdict(profile) for name, profile in profiles.items()}
   results.write(
@@ -103,9 +105,6 @@ def run() -> None:
     units=dict.fromkeys(("round", "target", "draft", "in_turn", "parts"), "s"),
     rounds=_REPEATS.value,
   )
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(rows, file, indent=2)
 
 
 if __name__ == "__main__":

@@ -15,13 +15,13 @@ python -m experiments.bench.replay \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 """
 
-import json
 import sys
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file
 
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
 _TOKENIZER = flags.DEFINE_string("tokenizer", "target", "Bundled model, folder or hub id.")
@@ -47,8 +47,10 @@ def run() -> None:
 
   tokenizer = load_pretrained(_TOKENIZER.value).tokenizer
   rows: dict[str, dict[str, list[float]]] = {}
-  with Console(stderr=True).status("") as status:
-    for name, documents in named_documents(_TEXT.value, tokenizer).items():
+  named = named_documents(_TEXT.value, tokenizer)
+  with results_file(_OUTPUT.value) as write:
+    for number, (name, documents) in enumerate(named.items(), 1):
+      progress(f"replaying {name}, {number} of {len(named)}")
       pairs, others = split(
         [tokens for tokens, _ in documents],
         _COUNT.value,
@@ -58,8 +60,9 @@ def run() -> None:
       found = rows.setdefault(name, {})
       for size in sizes:
         for drafter, rate in compare(pairs, others, size=size, vocab_size=tokenizer.vocab_size):
-          status.update(f"{name}, {size} nodes: {drafter} {rate:.2f}")
+          progress(f"{name}, {size} nodes: {drafter} {rate:.2f}")
           found.setdefault(drafter, []).append(rate)
+      write(dict(sizes=sizes, tokens_per_forward=rows))
   lines = [
     (name, drafter, *(f"{rate:.2f}" for rate in rates))
     for name, found in rows.items()
@@ -76,9 +79,6 @@ def run() -> None:
     settings=launch.settings(__name__),
     units=dict(tokens_per_forward="tokens per forward pass"),
   )
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(sizes=sizes, tokens_per_forward=rows), file, indent=2)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from mtjax.bench.shared_draft import Counted, candidates, figures, measure
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import S2D
 from mtjax.evaluate.sets import prompts as prompt_sets
@@ -79,14 +80,16 @@ def run() -> None:
   given = dict(max_tokens=_TOKENS.value, sampling=Sampling(temperature=_TEMPERATURE.value))
   rows, tables = {}, []
   for index, (name, target) in enumerate(targets.items()):
+    of_all = f"{name}, target {index + 1} of {len(targets)}"
     for draft in (shared, separate[index]):
       check_vocabulary(draft, target, f"for {name}")
     compared = candidates(adaptive, shared.params, separate, index)
     methods = {key: (Counted(c.drafter, "block"), c.params) for key, c in compared.items()}
     methods = {"no draft": (Autoregressive(), None), **methods}
     found = {key: [] for key in methods}
-    for _ in range(_ROUNDS.value):
+    for turn in range(_ROUNDS.value):
       for key, method in methods.items():
+        progress(f"{of_all}: {key}, round {turn + 1} of {_ROUNDS.value}")
         found[key].append(measure(target, prompts, *method, **given))
     rows[name] = found
     tables.append(table_of(name, found, compared))

@@ -7,10 +7,11 @@ python -m experiments.bench.speculative --data=DATA \
 DATA has a folder for each set (mtjax/evaluate/sets/prompts.py). One process per system, all on the
 same exported weights, in interleaved rounds. A system is mtjax:METHOD, any method or drafter there
 is, also with other settings, as mtjax:lookup:length=5:branches=2; or one of transformers'.
+--output is written after every set: a run that is stopped keeps the sets that were finished. It is
+not taken up again, for measurements of different runs are not interleaved with each other.
 """
 
 import dataclasses
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from mtjax.bench.targets import PLAIN
 from mtjax.bench.workers import get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
+from mtjax.cli.running import progress, results_file
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.registry.methods import METHODS
 from mtjax.report import results as results_files
@@ -58,12 +60,10 @@ def system(name: str) -> System:
   return System("mtjax_method", dict(config=config_of(method)))
 
 
-def write(results, failed) -> None:
-  if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    rows = [dataclasses.asdict(result) for result in results]
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
+def record(results, failed) -> dict:
+  own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+  rows = [dataclasses.asdict(result) for result in results]
+  return dict(settings={f.name: f.value for f in own}, results=rows, failed=failed)
 
 
 def publish(results: Sequence[SystemResult], failed: dict[str, str], *, complete: bool) -> None:
@@ -80,11 +80,6 @@ def publish(results: Sequence[SystemResult], failed: dict[str, str], *, complete
   )
 
 
-def finished(results: list[SystemResult], failed: dict[str, str]) -> None:
-  write(results, failed)
-  publish(results, failed, complete=False)
-
-
 def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
   launch.check_output(_OUTPUT, _RESULTS)
@@ -93,9 +88,14 @@ def run() -> None:
   counts = _PROMPTS.value, _WARM.value
   texts = {name: prompt_sets.split_prompts(data, name, *counts) for name in _SETS.value}
   console = Console(width=None if sys.stdout.isatty() else 150)
-  with tempfile.TemporaryDirectory() as folder, console.status("") as status:
+  with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     models = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
     encode, most = models["target"].tokenizer.encode, _LENGTH.value
+
+    def finished(results, failed):
+      write(record(results, failed))
+      publish(results, failed, complete=False)
+
     results, failed = compare_sets(
       folder,
       systems,
@@ -104,7 +104,7 @@ def run() -> None:
       temperatures=[float(value) for value in _TEMPERATURES.value],
       threads=_THREADS.value,
       rounds=_ROUNDS.value,
-      progress=status.update,
+      progress=progress,
       finished=finished,
     )
   publish(results, failed, complete=True)

@@ -24,6 +24,7 @@ from rich.console import Console
 from mtjax.bench import trie_requests
 from mtjax.bench.trie_warmup import curves
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
 from mtjax.draft import TrieSettings, TrieStore
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.report import results, trie_warmup
@@ -96,7 +97,8 @@ def run() -> None:
   text = dataclasses.replace(loaded, params=weights_for_decoding(loaded.params, "float32"))
   encode, figures, tables = text.tokenizer.encode, {}, []
   console = Console(file=sys.stdout)
-  for name in _SETS.value:
+  for number, name in enumerate(_SETS.value, 1):
+    progress(f"replaying {name}, {number} of {len(_SETS.value)}")
     warm, tests = read(name, text)
     outputs = [encode(output)[: _TOKENS.value] for _, output in warm]
     pairs = [
@@ -115,7 +117,7 @@ def run() -> None:
     }
     tables.append(trie_warmup.warmup_table(figures[name], f"{name}, {len(pairs)} texts measured"))
     console.print(tables[-1].for_terminal())
-    publish(figures, tables, complete=name == _SETS.value[-1])
+    publish(figures, tables, complete=number == len(_SETS.value))
 
 
 if __name__ == "__main__":

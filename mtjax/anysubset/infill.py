@@ -21,6 +21,7 @@ from mtjax.anysubset import (
 )
 from mtjax.anysubset.blanks import Blanked, Lengths, blanks_in
 from mtjax.data.pieces import decode_continuation
+from mtjax.rounds.history import RoundRecord
 from mtjax.sampling.logits import Sampling, Seed
 from mtjax.text import TextModel
 
@@ -40,6 +41,8 @@ class Infilling:
   drafted: list[bool]  # decided tokens that were accepted drafts
   lengths: tuple[int, ...]  # of the blanks, as given or chosen
   counters: dict[str, Any]
+  # What each pass decided, entries counted as `tokens` are; None: it was not asked for.
+  history: list[RoundRecord] | None = None
 
 
 def infill(
@@ -50,14 +53,15 @@ def infill(
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: Seed = 0,
+  history: bool = False,
 ) -> Infilling:
   """Fills every ___ of the text with tokens from their joint law given all the rest.
 
   `lengths`: tokens a blank, one for all or one each; or, in place of one, candidates, as
   (4, (2, 3, 5)). All combinations are then filled, and the one is taken whose mean log-likelihood
   a token is highest, over the blanks and up to 32 given tokens behind each, from left to right
-  given the rest: what follows a blank of the wrong length is unlikely. `method`, `sampling` and
-  `key` are those of `mtjax.anysubset.fill`.
+  given the rest: what follows a blank of the wrong length is unlikely. `method`, `sampling`, `key`
+  and `history` are those of `mtjax.anysubset.fill`.
 
   Raises ValueError, before compilation, for a text without a blank, a mask token in what is given,
   lengths that are no lengths of its blanks, more than 64 combinations, a text that with its blanks
@@ -65,7 +69,8 @@ def infill(
   """
   tried = _tried(model, text, lengths)
   canvas = _canvas(model, tried)
-  found = fill(model.model, model.params, canvas, method=method, sampling=sampling, key=key)
+  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
+  found = fill(model.model, model.params, canvas, **settings)
   best = int(np.argmax(_fit(model, tried, canvas, found))) if len(tried) > 1 else 0
   return _infilling(model, tried[best], found, best)
 
@@ -78,14 +83,14 @@ def stream_infill(
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: Seed = 0,
+  history: bool = False,
 ) -> Iterator[Infilling]:
   """The same text round by round: open tokens have `when` 0. No candidates: ValueError."""
   tried = _tried(model, text, lengths)
   if len(tried) > 1:
     raise ValueError("a length that is still to be chosen cannot be streamed: give one a blank")
-  rounds = stream(
-    model.model, model.params, _canvas(model, tried), method=method, sampling=sampling, key=key
-  )
+  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
+  rounds = stream(model.model, model.params, _canvas(model, tried), **settings)
   return (_infilling(model, tried[0], found, 0) for found in rounds)
 
 
@@ -146,7 +151,20 @@ def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> I
     drafted=found.drafted[row, here].tolist(),
     lengths=blanked.lengths,
     counters=found.counters,
+    history=None if found.history is None else _in_text(found.history, row, here.start),
   )
+
+
+def _in_text(history: Sequence[RoundRecord], row: int, first: int) -> list[RoundRecord]:
+  """Returns the history of one row, with entries as they stand in the text."""
+
+  def moved(passed):
+    return dataclasses.replace(passed, entries=tuple(place - first for place in passed.entries))
+
+  rounds = ((record.seconds, record.rows[row]) for record in history)
+  return [
+    RoundRecord(seconds, (passes and tuple(map(moved, passes)),)) for seconds, passes in rounds
+  ]
 
 
 def _text(

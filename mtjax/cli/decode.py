@@ -9,7 +9,7 @@ standard input. One prompt is streamed; several are one batch. --output=run.json
 settings that the configs of all methods have are those of --config.
 """
 
-import json
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from absl import flags
@@ -18,12 +18,14 @@ from rich.console import Console
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
+from mtjax.cli.running import progress, results_file
 from mtjax.decode.audit import audited
 from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
+from mtjax.report.history.run_json import history_record, token_pieces
 from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.text import TextModel
 
@@ -46,6 +48,12 @@ _OUTPUT = flags.DEFINE_string(
 _AUDIT = flags.DEFINE_bool(
   "audit", False, "Acceptance beside the best that is possible, by depth.", flag_values=VALUES
 )
+_HISTORY = flags.DEFINE_bool(
+  "history",
+  False,
+  "Keep what each round drafted and accepted, and the time of its stages; slower, the same text.",
+  flag_values=VALUES,
+)
 _COMPARE = flags.DEFINE_list(
   "compare", [], "Methods to run side by side; the first is the base.", flag_values=VALUES
 )
@@ -60,13 +68,15 @@ def run() -> None:
   text = load_pretrained(config.model, dtype=config.dtype or None)
   text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
-  record = _compare(config, text, inputs) if _COMPARE.value else _decode(config, text, inputs)
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=config.to_dict(), **record), file, indent=2)
+  decode = _compare if _COMPARE.value else _decode
+  with results_file(_OUTPUT.value) as write:
+    decode(config, text, inputs, lambda record: write(dict(settings=config.to_dict(), **record)))
 
 
-def _decode(config, text, inputs) -> dict:
+Write = Callable[[Mapping[str, Any]], None]
+
+
+def _decode(config, text, inputs, write: Write) -> None:
   method, method_params = make_method(config, text)
   audit = None
   if _AUDIT.value:
@@ -78,8 +88,10 @@ def _decode(config, text, inputs) -> dict:
     method_params=method_params,
     every=config.every,
     on_finish=lambda *result: results.append(result),
+    history=_HISTORY.value,
     **run_settings(config),
   )
+  progress(f"compiling {config.method}")
   for new in pieces:
     if len(inputs) == 1:
       print(new[0], end="", flush=True)
@@ -93,22 +105,30 @@ def _decode(config, text, inputs) -> dict:
   if audit is not None:
     record["audit"] = audit.report()
     console.print(*audit_tables(record["audit"]))
-  return dict(record, counters=generation.counters)
+  record["counters"] = generation.counters
+  if generation.history is not None:
+    record |= history_record(generation.history, text.tokenizer)
+  write(record)
 
 
-def _compare(config, text, inputs) -> dict:
+def _compare(config, text, inputs, write: Write) -> None:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
   results = []
-  for result in comparison.compare(text, inputs, contenders, **run_settings(config)):
+  settings = dict(run_settings(config), history=_HISTORY.value, progress=progress)
+  for result in comparison.compare(text, inputs, contenders, **settings):
     console.rule(result.name, align="left")
     for generation in result.runs:
       console.print(
         comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
       )
     results.append(result)
+    record: dict[str, Any] = dict(compared=[result.record() for result in results])
+    if _HISTORY.value:
+      histories = [run.history for one in results for run in one.runs]
+      record["pieces"] = token_pieces(histories, text.tokenizer)
+    write(record)
   console.print(comparison.table(results), f"[{comparison.DRAFTED}]proposed by a drafter[/]")
-  return dict(compared=[result.record() for result in results])
 
 
 def entry() -> None:

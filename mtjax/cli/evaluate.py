@@ -16,7 +16,6 @@ Or, with --task, how well an any-subset model fills blanks: see mtjax/cli/evalua
 """
 
 import dataclasses
-import json
 import sys
 
 from absl import flags
@@ -24,6 +23,7 @@ from rich.console import Console
 
 from mtjax.cli import evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file, seldom
 
 # Not absl's own: the modules of several launchers can be imported side by side.
 VALUES = flags.FlagValues()
@@ -103,8 +103,12 @@ def run() -> None:
   params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
   texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
   records, lines = {}, []
-  with Console(stderr=True).status("") as status:
-    for name, documents in texts.items():
+  settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, bytes=_BYTES.value)
+  settings |= dict(length=length, context=context)
+  with results_file(_OUTPUT.value) as write:
+    for number, (name, documents) in enumerate(texts.items(), 1):
+      progress(f"scoring {name}, {number} of {len(texts)}")
+      step = seldom(progress)
       found = score(
         text.model,
         params,
@@ -113,7 +117,7 @@ def run() -> None:
         length=length,
         context=context,
         batch=_BATCH.value,
-        progress=lambda done, rows, name=name: status.update(f"{name}: row {done} of {rows}"),
+        progress=lambda done, rows, name=name, step=step: step(f"{name}: row {done} of {rows}"),
       )
       bits, perplexity = found.bits_per_byte, found.perplexity
       counts = f"{found.tokens:,}", f"{found.bytes:,}"
@@ -121,11 +125,10 @@ def run() -> None:
       records[name] = dict(
         dataclasses.asdict(found), bits_per_byte=bits, perplexity_per_token=perplexity
       )
+      write(dict(settings=settings, texts=records))
   header = ("text", "bits per byte", "perplexity per token", "tokens", "bytes")
   table = Cells(f"{model}, rows of {length} tokens", header, lines)
   Console(file=sys.stdout).print(table.for_terminal())
-  settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, bytes=_BYTES.value)
-  settings |= dict(length=length, context=context)
   results.write(
     _RESULTS.value,
     "perplexity",
@@ -134,9 +137,6 @@ def run() -> None:
     units=dict(bits_per_byte="bits per byte"),
     settings=settings,
   )
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, texts=records), file, indent=2)
 
 
 def entry() -> None:

@@ -20,6 +20,7 @@ from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import progress, results_file, seldom
 
 VALUES = flags.FlagValues()
 
@@ -112,18 +113,19 @@ def run(
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   records, summaries = {}, {}
-  with Console(stderr=True).status("") as status:
-    for filler in fillers:
-      done = iter(range(1, len(examples) + 1))
+  with results_file(output) as write:
+    for number, filler in enumerate(fillers, 1):
+      done, step = iter(range(1, len(examples) + 1)), seldom(progress)
 
-      def each(record, filler=filler, done=done):
-        status.update(f"{filler.order}: {next(done)} of {len(examples)}, {record['name']}")
+      def each(record, filler=filler, done=done, step=step):
+        step(f"{filler.order}: {next(done)} of {len(examples)}, {record['name']}")
         if RECORDS.value:
           records_lib.append(RECORDS.value, record)
 
-      status.update(f"{filler.order}: compiling")
+      progress(f"compiling and filling, order {filler.order}, {number} of {len(fillers)}")
       found = run_lib.run(model, task, examples, filler, known=known, each=each)
       records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
+      write(dict(settings=dict(settings, data=path), summaries=summaries, records=records))
   table = infilling_table(name, summaries)
   Console(file=sys.stdout, width=110).print(table.for_terminal())
   results.write(
@@ -134,13 +136,6 @@ def run(
     units=dict(nats="nats per target token", entropy="bits"),
     settings=dict(settings, data=path),
   )
-  if output is not None:
-    with open(output, "w", encoding="utf-8") as file:
-      json.dump(
-        dict(settings=dict(settings, data=path), summaries=summaries, records=records),
-        file,
-        indent=2,
-      )
 
 
 def row_length(model, length: int | None) -> int:

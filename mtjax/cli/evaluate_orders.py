@@ -7,7 +7,6 @@ the others, exactly, in each order; of random ones the mean over seeds and how f
 """
 
 import dataclasses
-import json
 import sys
 
 import numpy as np
@@ -16,6 +15,7 @@ from rich.console import Console
 
 from mtjax.cli import flags as launch
 from mtjax.cli.evaluate_infilling import row_length
+from mtjax.cli.running import progress, results_file
 
 VALUES = flags.FlagValues()
 
@@ -64,30 +64,33 @@ def run(
   length = row_length(loaded, length)
   limit = _LIMIT if limit is None else limit
   records, lines = {}, []
-  for name, documents in named_documents(texts, loaded.tokenizer, limit=limit).items():
-    rows = [tokens for tokens, _ in documents]
-    problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
-    whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
-    asked = [blanked.asked() for blanked, _ in problems]
-    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(asked))
-    with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
-      scores = order_perplexity(
-        loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
-      )
-    for score in scores:
-      spread = f"± {score.spread:.3f}" if score.spread else ""
-      figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
-      lines.append((name, score.order, *figures))
-    records[name] = [
-      dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
-    ]
-  header = ("text", "order", "NLL per token", "over seeds", "perplexity", "tokens")
-  table = Cells(f"{model_name}, {_RATE.value:.0%} of the tokens as targets", header, lines)
-  Console(file=sys.stdout).print(table.for_terminal())
   settings = dict(
     model=model_name, weights=weights, text=texts, bytes=limit, length=length,
     rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
   )  # fmt: skip
+  named = named_documents(texts, loaded.tokenizer, limit=limit)
+  with results_file(output) as write:
+    for number, (name, documents) in enumerate(named.items(), 1):
+      rows = [tokens for tokens, _ in documents]
+      problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
+      whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
+      asked = [blanked.asked() for blanked, _ in problems]
+      canvas = make_canvas(loaded.model.config, np.array(whole), np.array(asked))
+      progress(f"scoring {name}, {number} of {len(named)}: {len(whole)} rows, {len(orders)} orders")
+      scores = order_perplexity(
+        loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
+      )
+      for score in scores:
+        spread = f"± {score.spread:.3f}" if score.spread else ""
+        figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
+        lines.append((name, score.order, *figures))
+      records[name] = [
+        dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
+      ]
+      write(dict(settings=settings, texts=records))
+  header = ("text", "order", "NLL per token", "over seeds", "perplexity", "tokens")
+  table = Cells(f"{model_name}, {_RATE.value:.0%} of the tokens as targets", header, lines)
+  Console(file=sys.stdout).print(table.for_terminal())
   results.write(
     results_path,
     "orders",
@@ -96,9 +99,6 @@ def run(
     units=dict(nats="nats per target token"),
     settings=settings,
   )
-  if output is not None:
-    with open(output, "w", encoding="utf-8") as file:
-      json.dump(dict(settings=settings, texts=records), file, indent=2)
 
 
 def _filled(tokens, asked, missing):

@@ -9,7 +9,6 @@ others keep the model's joint law.
 """
 
 import dataclasses
-import json
 import math
 from typing import Any
 
@@ -18,6 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from mtjax.cli import flags as launch
+from mtjax.cli.running import results_file
 from mtjax.registry import counters
 
 # --help shows the module's text.
@@ -47,6 +47,12 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=VALUES)
 _PICTURE = flags.DEFINE_string(
   "picture", None, "Picture (png, pdf, svg) of which position was filled when.", flag_values=VALUES
 )
+_HISTORY = flags.DEFINE_bool(
+  "history",
+  False,
+  "Keep what each pass decided, with log-probabilities, and its time; slower, the same text.",
+  flag_values=VALUES,
+)
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file for text, tokens, passes, counters.", flag_values=VALUES
 )
@@ -63,6 +69,7 @@ def run() -> None:
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.pretrained import load_pretrained, weights_for_decoding
   from mtjax.report.filling import colored, save_picture
+  from mtjax.report.history.run_json import history_record
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
   from mtjax.text import TextModel
@@ -73,7 +80,7 @@ def run() -> None:
   model = TextModel(loaded.model, params, loaded.tokenizer)
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings: dict[str, Any] = dict(
-    lengths=lengths, method=method, sampling=sampling, key=_SEED.value
+    lengths=lengths, method=method, sampling=sampling, key=_SEED.value, history=_HISTORY.value
   )
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
   tried = math.prod(1 if isinstance(length, int) else len(set(length)) for length in lengths)
@@ -91,9 +98,11 @@ def run() -> None:
     chosen = ", ".join(map(str, found.lengths))
     errors.print(f" lengths {chosen}; of all {tried} that were tried:", style="dim")
   errors.print(counters_table(found.counters))
-  if _OUTPUT.value is not None:
-    with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(dataclasses.asdict(found), tried=tried), file, indent=2)
+  with results_file(_OUTPUT.value) as write:
+    record = dict(dataclasses.asdict(found), tried=tried)
+    if found.history is not None:
+      record |= history_record(found.history, model.tokenizer)
+    write(record)
   if _PICTURE.value is not None:
     save_picture(_PICTURE.value, found, model.tokenizer)
 

@@ -63,32 +63,46 @@ class Adaptive:
     hope = max(self.hope, self.cost)
     return AdaptiveState(state, jnp.float32(hope), jnp.int32(0), jnp.int32(self.patience))
 
-  def step(self, model, params, method_params, request, state: DecodeState) -> DecodeState:
-    kept, active = state.method, state.active
-    inner = state.replace(method=kept.speculative)
-    context = Context(request, state.last, state.count, active, state.cache)
-    propose = self.speculative.drafter.propose
-    trying = (kept.gain >= self.cost) | (kept.wait <= 0)
-    shape = jax.eval_shape(propose, method_params, kept.speculative.drafter, context)[0]
-    draft, drafter = jax.lax.cond(
-      trying,
-      lambda: propose(method_params, kept.speculative.drafter, context),
-      lambda: (_none(shape, state.last), kept.speculative.drafter),
-    )
-    drafted = jnp.any(draft.tree.valid[:, 1:] & active[:, None])
-    decision = jax.lax.cond(
-      drafted,
-      lambda: self.speculative.decide(model, params, request, inner, draft),
-      lambda: _padded(
-        self.speculative.decide(model, params, request, inner, _root(draft)), draft.tree
-      ),
-    )
-    after = self.speculative.keep(request, inner, draft, drafter, decision)
-    rows = jnp.maximum(jnp.sum(active), 1)
-    gained = jnp.sum(after.count - state.count) / rows
-    gain = jnp.where(drafted, kept.gain + self.memory * (gained - kept.gain), kept.gain)
-    tries = self.next_try(kept.wait, kept.pause, drafted, pays=gain >= self.cost)
-    return after.replace(method=AdaptiveState(after.method, gain, *tries))
+  def stages(self, model, params, method_params, request):
+    """Returns propose, forward and verify at once, for one condition is about both, and commit."""
+    inner = self.speculative
+
+    def propose(state: DecodeState, _):
+      kept = state.method
+      context = Context(request, state.last, state.count, state.active, state.cache)
+      propose, drafter = inner.drafter.propose, kept.speculative.drafter
+      trying = (kept.gain >= self.cost) | (kept.wait <= 0)
+      shape = jax.eval_shape(propose, method_params, drafter, context)[0]
+      return jax.lax.cond(
+        trying,
+        lambda: propose(method_params, drafter, context),
+        lambda: (_none(shape, state.last), drafter),
+      )
+
+    def decide(state: DecodeState, proposed):
+      draft, drafter = proposed
+      state = state.replace(method=state.method.speculative)
+      drafted = jnp.any(draft.tree.valid[:, 1:] & state.active[:, None])
+      decision = jax.lax.cond(
+        drafted,
+        lambda: inner.decide(model, params, request, state, draft),
+        lambda: _padded(inner.decide(model, params, request, state, _root(draft)), draft.tree),
+      )
+      return draft, drafter, decision, drafted
+
+    def commit(state: DecodeState, decided):
+      *judged, drafted = decided
+      kept, rows = state.method, jnp.maximum(jnp.sum(state.active), 1)
+      after, observed = inner.keep(request, state.replace(method=kept.speculative), *judged)
+      gained = jnp.sum(after.count - state.count) / rows
+      gain = jnp.where(drafted, kept.gain + self.memory * (gained - kept.gain), kept.gain)
+      tries = self.next_try(kept.wait, kept.pause, drafted, pays=gain >= self.cost)
+      return after.replace(method=AdaptiveState(after.method, gain, *tries)), observed
+
+    return {"propose": propose, "forward and verify": decide, "commit": commit}
+
+  def observe(self, observed):
+    return self.speculative.observe(observed)
 
   def next_try(self, wait, pause, drafted, pays):
     """Rounds until the next try, and until the one after it."""

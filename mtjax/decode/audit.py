@@ -11,7 +11,7 @@ from jaxtyping import Float, PyTree
 
 from mtjax.decode.method import Method
 from mtjax.decode.speculative import Decision, Speculative
-from mtjax.draft import Context, Drafter, host
+from mtjax.draft import Drafter, host
 from mtjax.draft.model.tree_state import warm_rows
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftScheme, Exactness
@@ -82,18 +82,20 @@ class Audited(Speculative):
   def start(self, method_params, prompt, length, *, capacity, room):
     return super().start(method_params[1], prompt, length, capacity=capacity, room=room)
 
-  def step(self, model, params, method_params, request, state):
+  def stages(self, model, params, method_params, request):
     handle, of_drafter = method_params
-    context = Context(request, state.last, state.count, state.active, state.cache)
-    draft, drafter = self.drafter.propose(of_drafter, state.method.drafter, context)
-    decision = self.decide(model, params, request, state, draft)
+    stages = super().stages(model, params, of_drafter, request)
     sampled = warm_rows(request)
-    if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
-      best = jax.nn.one_hot(decision.law.argmax(-1), decision.law.shape[-1])
-      _tell(handle, draft, decision.replace(law=jnp.log(best)), state.active, sampled)
-    else:
+
+    def commit(state, judged):
+      draft, _, decision = judged
+      if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
+        best = jax.nn.one_hot(decision.law.argmax(-1), decision.law.shape[-1])
+        decision = decision.replace(law=jnp.log(best))
       _tell(handle, draft, decision, state.active, sampled)
-    return self.keep(request, state, draft, drafter, decision)
+      return stages["commit"](state, judged)
+
+    return {**stages, "commit": commit}
 
 
 def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:

@@ -6,12 +6,14 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from jaxtyping import Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
+from mtjax.decode.history import record
 from mtjax.decode.method import Autoregressive, Method, emit_next
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import run
+from mtjax.rounds.history import RoundRecord
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
@@ -28,6 +30,7 @@ class Generation:
   finish: list[str]  # "eos", "stop" or "length", one a row
   counters: dict[str, Any]  # `mtjax.registry.counters.DECODING` says what each is
   drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
+  history: list[RoundRecord] | None = None  # what each round did; None: it was not asked for
 
 
 def prefill(
@@ -71,9 +74,12 @@ class _Decoding:
     state = prefill(self.model, params, request, prompt, length, **sizes)
     return state.replace(method=self.method.start(method_params, prompt, length, **sizes))
 
-  def round(self, inputs, state: DecodeState) -> DecodeState:
+  def stages(self, inputs):
     params, method_params, request, *_ = inputs
-    return self.method.step(self.model, params, method_params, request, state)
+    return self.method.stages(self.model, params, method_params, request)
+
+  def observe(self, observed):
+    return self.method.observe(observed)
 
   def active(self, inputs, state: DecodeState):
     return state.active
@@ -91,6 +97,7 @@ def generate(
   key: Seed = 0,
   eos: Sequence[int] = (),
   stop: StopStrings | None = None,
+  history: bool = False,
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
@@ -100,6 +107,9 @@ def generate(
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
   Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change
   within one without compiling again.
+  `history`: whether to keep what each round drafted and accepted, and the time of its stages
+  (`mtjax.rounds.history`). The tokens are the same; every stage is then a program of its own, which
+  is slower. Without it nothing is different.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
   prompt, an empty prompt, prompts that are no token ids, ids outside the vocabulary,
@@ -108,8 +118,12 @@ def generate(
   """
   method.check(model)
   job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
-  state, clock = run.run(job.program(model, method), (params, method_params, *job.arrays))
-  return _collect(method, job, state, clock)
+  program, inputs = job.program(model, method), (params, method_params, *job.arrays)
+  if history:
+    kept: list[RoundRecord] = []
+    *_, (state, clock) = record(program, inputs, job.last_of_prompts, kept)
+    return _collect(method, job, state, clock, kept)
+  return _collect(method, job, *run.run(program, inputs))
 
 
 def stream(
@@ -121,6 +135,7 @@ def stream(
   on_finish: Callable[[Generation], None] | None = None,
   method: Method = Autoregressive(),
   method_params: PyTree = None,
+  history: bool = False,
   **settings,
 ) -> Iterator[list[list[int]]]:
   """The rounds of `generate`, stepped from Python: yields each row's new tokens.
@@ -138,18 +153,24 @@ def stream(
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   method.check(model)
   job = _prepare(model, prompts, **{**defaults, **settings})
-  states = run.stream(job.program(model, method), (params, method_params, *job.arrays), every=every)
-  return _stream(states, method, job, on_finish)
+  program, inputs = job.program(model, method), (params, method_params, *job.arrays)
+  kept: list[RoundRecord] | None = None
+  if history:
+    kept = []
+    states = record(program, inputs, job.last_of_prompts, kept, every=every)
+  else:
+    states = run.stream(program, inputs, every=every)
+  return _stream(states, method, job, on_finish, kept)
 
 
-def _stream(states, method, job, on_finish):
+def _stream(states, method, job, on_finish, kept):
   shown = np.zeros(job.batch, int)
   for state, clock in states:  # noqa: B007, the last ones are collected
     tokens, count = np.asarray(state.tokens), np.array(state.count)
     yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
     shown = count
   if on_finish is not None:
-    on_finish(_collect(method, job, state, clock))
+    on_finish(_collect(method, job, state, clock, kept))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +185,11 @@ class _Job:
   @property
   def batch(self) -> int:
     return len(self.lengths)
+
+  @property
+  def last_of_prompts(self) -> Int[np.ndarray, " B"]:
+    prompt, length = (np.asarray(x) for x in self.arrays[1:])
+    return prompt[np.arange(self.batch), length - 1]
 
   def program(self, model: Model, method: Method) -> _Decoding:
     return _Decoding(model, method, self.capacity, self.room)
@@ -222,7 +248,13 @@ def _token_ids(row: int, prompt: TokenIds) -> list[int]:
   return [integer(token, f"a token of prompt {row}") for token in prompt]
 
 
-def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) -> Generation:
+def _collect(
+  method: Method,
+  job: _Job,
+  state: DecodeState,
+  clock: Stopwatch,
+  history: list[RoundRecord] | None = None,
+) -> Generation:
   tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
   per_row = np.asarray(state.rounds)
   emitted = int(count.sum())
@@ -234,6 +266,7 @@ def _collect(method: Method, job: _Job, state: DecodeState, clock: Stopwatch) ->
     tokens=[tokens[row, : count[row]].tolist() for row in range(job.batch)],
     drafted=[drafted[row, : count[row]].tolist() for row in range(job.batch)],
     finish=[Finish(int(value)).name.lower() for value in finish],
+    history=history,
     counters=dict(
       prompt_tokens=sum(job.lengths),
       tokens=emitted,

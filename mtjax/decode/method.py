@@ -7,9 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
+from mtjax.decode.history import TreesObserved, observe_token
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
-from mtjax.rounds.state import DecodeState, Request
+from mtjax.rounds.run import Stages
+from mtjax.rounds.state import Request
 from mtjax.sampling.categorical import argmax
 from mtjax.sampling.logits import adjusted, process, sample
 
@@ -34,10 +36,19 @@ class Method(Protocol):
     """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
     ...
 
-  def step(
-    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
-  ) -> DecodeState:
-    """One round: propose, forward, accept, commit. Emits at least one token in a running row."""
+  def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
+    """Returns the parts of a round, such as propose, forward, verify, commit.
+
+    One after the other they take a DecodeState to the next one: at least one token is emitted in a
+    running row.
+    """
+    ...
+
+  def observe(self, observed: PyTree) -> TreesObserved:
+    """Returns what the last stage observed as trees, one per row, for a history.
+
+    It runs only where a history is asked for, so what it computes costs nothing otherwise.
+    """
     ...
 
   def counters(self, kept: PyTree, rounds: int) -> dict[str, Any]:
@@ -58,15 +69,26 @@ class Autoregressive:
   def start(self, method_params, prompt, length, *, capacity, room):
     return None
 
-  def step(self, model, params, method_params, request, state):
-    frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
-    output = model.forward(params, frontier, state.cache)
-    active = state.active
-    cache = state.cache.commit(
-      output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
-    )
-    state = state.replace(cache=cache, rounds=state.rounds + active)
-    return emit_next(state, request, output.logits)
+  def stages(self, model, params, method_params, request):
+    def forward(state, _):
+      frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
+      return frontier, model.forward(params, frontier, state.cache)
+
+    def commit(state, forwarded):
+      frontier, output = forwarded
+      active = state.active
+      cache = state.cache.commit(
+        output.kv, frontier.position, jnp.zeros_like(frontier.token), active.astype(jnp.int32)
+      )
+      after = state.replace(cache=cache, rounds=state.rounds + active)
+      after = emit_next(after, request, output.logits)
+      return after, (state, after)
+
+    return {"forward": forward, "commit": commit}
+
+  def observe(self, observed):
+    before, after = observed
+    return observe_token(before.last, before.active, after.last)
 
   def counters(self, kept, rounds):
     return dict(draft_forwards=0, entries=rounds)

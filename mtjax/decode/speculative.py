@@ -10,8 +10,10 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import verify
+from mtjax.decode.history import TreesObserved, observe_tree
 from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
+from mtjax.rounds import run
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.logits import History, adjusted, process
@@ -33,6 +35,16 @@ class Statistics:
 class SpeculativeState:
   drafter: PyTree
   statistics: Statistics
+
+
+@struct.dataclass
+class Forwarded:
+  """The target's pass over a tree. Nothing is judged, and nothing committed."""
+
+  tree: TokenTree  # as it was read
+  logits: Float[Array, "B N V"]
+  kv: tuple[LayerKV, ...]
+  position: Int[Array, "B N"]
 
 
 @struct.dataclass
@@ -81,18 +93,34 @@ class Speculative:
       self.drafter.start(method_params, prompt, length, room=room), statistics
     )
 
-  def step(
-    self, model: Model, params: Params, method_params: Any, request: Request, state: DecodeState
-  ) -> DecodeState:
-    context = Context(request, state.last, state.count, state.active, state.cache)
-    draft, drafter = self.drafter.propose(method_params, state.method.drafter, context)
-    decision = self.decide(model, params, request, state, draft)
-    return self.keep(request, state, draft, drafter, decision)
+  def stages(
+    self, model: Model, params: Params, method_params: Any, request: Request
+  ) -> run.Stages:
+    def propose(state, _):
+      context = Context(request, state.last, state.count, state.active, state.cache)
+      return self.drafter.propose(method_params, state.method.drafter, context)
 
-  def decide(
+    def forward(state, proposed):
+      draft, _ = proposed
+      return *proposed, self.forward(model, params, request, state, draft)
+
+    def verify(state, forwarded):
+      draft, drafter, forwarded = forwarded
+      return draft, drafter, self.judge(request, state, draft, forwarded)
+
+    def commit(state, judged):
+      return self.keep(request, state, *judged)
+
+    return {"propose": propose, "forward": forward, "verify": verify, "commit": commit}
+
+  def observe(self, observed: tuple[Draft, Round]) -> TreesObserved:
+    draft, found = observed
+    return observe_tree(found.tree, draft.q, found.verdict, found.taken)
+
+  def forward(
     self, model: Model, params: Params, request: Request, state: DecodeState, draft: Draft
-  ) -> "Decision":
-    """Forward and verification: writes nothing."""
+  ) -> "Forwarded":
+    """Returns the target's pass over the tree; writes nothing."""
     tree = draft.tree
     # Deeper nodes could not be emitted; and they would stand past the model's last position.
     room = (request.limit - state.count)[:, None]
@@ -101,33 +129,48 @@ class Speculative:
       tree.token, tree.parent, start=state.cache.length, valid=tree.valid
     )
     output = model.forward(params, frontier, state.cache)
+    return Forwarded(tree, output.logits, output.kv, frontier.position)
+
+  def judge(
+    self, request: Request, state: DecodeState, draft: Draft, forwarded: "Forwarded"
+  ) -> "Decision":
+    """Returns what the verifier says of the draft; writes nothing."""
+    tree, logits = forwarded.tree, forwarded.logits
     entries = jnp.sum(tree.valid & state.active[:, None])
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
     seen = _histories(state.history, tree)
-    law = process(output.logits, request.rules, seen)
+    law = process(logits, request.rules, seen)
     name, judged = self.verifier, law
     if request.rules.temperature is None:
       # Only the path's best tokens are looked for, and nobody may ask for the law.
-      name, judged = "greedy", adjusted(output.logits, request.rules, seen)
+      name, judged = "greedy", adjusted(logits, request.rules, seen)
     verdict = verify.verify(name, judged, draft.replace(tree=tree), request.key, state.count)
-    return Decision(tree, verdict, output.logits, law, output.kv, frontier.position, entries)
+    return Decision(tree, verdict, logits, law, forwarded.kv, forwarded.position, entries)
+
+  def decide(
+    self, model: Model, params: Params, request: Request, state: DecodeState, draft: Draft
+  ) -> "Decision":
+    """Forward and verification: writes nothing."""
+    return self.judge(request, state, draft, self.forward(model, params, request, state, draft))
 
   def keep(
     self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"
-  ) -> DecodeState:
-    """Emits and commits what was accepted."""
+  ) -> tuple[DecodeState, tuple[Draft, Round]]:
+    """Emits and commits what was accepted; returns what there is to observe, too."""
     tree, verdict, active = decision.tree, decision.verdict, state.active
     token = emitted_tokens(tree, verdict)
     state, taken = rounds.emit(state, request, token, verdict.count)
     # A tree may be higher than the cache is long; what is taken always fits.
     path = verdict.path[:, : state.cache.capacity]
     cache = state.cache.commit(decision.kv, decision.position, path, taken)
-    drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, decision.logits))
+    found = Round(tree, verdict, token, taken, decision.logits)
+    drafter = self.drafter.update(drafter, found)
     statistics = _counted(state.method.statistics, draft, decision, active, taken)
-    return state.replace(
+    state = state.replace(
       cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
+    return state, (draft, found)
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
     """Beside the usual: drafts proposed and accepted by depth, accepted by place among siblings."""

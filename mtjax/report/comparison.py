@@ -1,7 +1,7 @@
 """Decoding methods side by side on the same prompts: what each costs, and who proposed what."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -93,19 +93,27 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
 
 
 def compare(
-  text: TextModel, prompts: Sequence, contenders: Mapping[str, Contender], **settings
+  text: TextModel,
+  prompts: Sequence,
+  contenders: Mapping[str, Contender],
+  *,
+  progress: Callable[[str], None] = lambda text: None,
+  **settings,
 ) -> Iterator[MethodResult]:
   """Runs every contender on every prompt, one prompt at a time, in the order given.
 
   settings are those of `TextModel.generate`. Compilation is not in `seconds`. A method that keeps
-  what it saw from prompt to prompt (a trie) meets each prompt once.
+  what it saw from prompt to prompt (a trie) meets each prompt once. `progress` is told what runs;
+  a method is compiled in the run of its first prompt.
   """
   prompts = texts(prompts)
-  for name, one in contenders.items():
-    runs = [
-      text.generate([prompt], method=one.method, method_params=one.params, **settings)[1]
-      for prompt in prompts
-    ]
+  for number, (name, one) in enumerate(contenders.items(), 1):
+    runs = []
+    for place, prompt in enumerate(prompts, 1):
+      doing, where = "measuring" if runs else "compiling", f"{name}, {number} of {len(contenders)}"
+      progress(f"{doing} {where}: prompt {place} of {len(prompts)}")
+      method = dict(method=one.method, method_params=one.params)
+      runs.append(text.generate([prompt], **method, **settings)[1])
     yield MethodResult(name, one.exactness, runs)
 
 

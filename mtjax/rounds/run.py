@@ -5,8 +5,8 @@ become a program, how long that program took, and how a caller sees what came so
 """
 
 import functools
-from collections.abc import Callable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,11 @@ from jaxtyping import Array, Bool, Int, PyTree
 from mtjax.rounds.stopwatch import Stopwatch
 
 State = TypeVar("State")
+
+# (state, what the stage before returned, at first None) -> what the next one needs. The last stage
+# of a round returns (the new state, what there is to observe).
+Stage = Callable[[State, PyTree], PyTree]
+Stages = Mapping[str, Stage]
 
 
 @runtime_checkable
@@ -29,8 +34,18 @@ class Program(Protocol[State]):
     """Returns the state before the first round: prompts or given entries are committed."""
     ...
 
-  def round(self, inputs: PyTree, state: State) -> State:
-    """Returns the state after one round; rows that are not active stay as they are."""
+  def stages(self, inputs: PyTree) -> Stages:
+    """Returns the parts of a round, by name and in order.
+
+    After a round, rows that are not active are as they were before.
+    """
+    ...
+
+  def observe(self, observed: PyTree) -> PyTree:
+    """Returns small arrays that say what happened in a round, for `record` alone.
+
+    `observed` comes from the last stage.
+    """
     ...
 
   def active(self, inputs: PyTree, state: State) -> Bool[Array, " B"]:
@@ -66,6 +81,50 @@ def stream(
     yield state, clock
 
 
+class Recorded(NamedTuple):
+  """What `record` yields."""
+
+  state: Any
+  clock: Stopwatch
+  seconds: dict[str, float]  # of this round, by stage; of the first one, "prefill"
+  observed: PyTree  # as `Program.observe` has it, as numpy arrays; of the first one, None
+
+
+def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
+  """Yields what `stream` does after every round, with the time of each stage and what it did.
+
+  Every stage is a program of its own, and the host waits for each: that is what time by stage
+  costs. A state is donated, as in `stream`.
+  """
+  clock, part = Stopwatch(), Stopwatch()
+  with clock.running(), part.running():
+    state, unfinished = jax.block_until_ready(begin(program, inputs))
+  yield Recorded(state, clock, dict(prefill=part.seconds), None)
+  *first, last = program.stages(inputs)
+  while np.asarray(unfinished):
+    work, seconds = None, {}
+    for name in first:
+      part = Stopwatch()
+      with clock.running(), part.running():
+        work = jax.block_until_ready(_stage(program, name, inputs, state, work))
+      seconds[name] = part.seconds
+    part = Stopwatch()
+    with clock.running(), part.running():
+      state, unfinished, observed = jax.block_until_ready(
+        _last_stage(program, last, inputs, state, work)
+      )
+    seconds[last] = part.seconds
+    yield Recorded(state, clock, seconds, jax.tree.map(np.asarray, observed))
+
+
+def in_turn(stages: Stages, state: State) -> State:
+  """Returns the state after a round: all stages, one after the other."""
+  work = None
+  for stage in stages.values():
+    work = stage(state, work)
+  return work[0]
+
+
 def loop(
   step: Callable[[State], State],
   active: Callable[[State], Bool[Array, " B"]],
@@ -87,8 +146,8 @@ def loop(
 
 
 def _rounds(program, inputs, state, max_rounds):
-  step, active = (functools.partial(f, inputs) for f in (program.round, program.active))
-  return loop(step, active, state, max_rounds)
+  step = functools.partial(in_turn, program.stages(inputs))
+  return loop(step, functools.partial(program.active, inputs), state, max_rounds)
 
 
 @functools.partial(jax.jit, static_argnames="program")
@@ -111,3 +170,14 @@ def go_on(
   """Returns the state after `max_rounds` rounds, and whether a row is active: the second one."""
   state = _rounds(program, inputs, state, max_rounds)
   return state, jnp.any(program.active(inputs, state))
+
+
+@functools.partial(jax.jit, static_argnames=("program", "name"))
+def _stage(program: Program[State], name: str, inputs: PyTree, state: State, work: PyTree):
+  return program.stages(inputs)[name](state, work)
+
+
+@functools.partial(jax.jit, static_argnames=("program", "name"), donate_argnames="state")
+def _last_stage(program: Program[State], name: str, inputs: PyTree, state: State, work: PyTree):
+  state, observed = program.stages(inputs)[name](state, work)
+  return state, jnp.any(program.active(inputs, state)), program.observe(observed)

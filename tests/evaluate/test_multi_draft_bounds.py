@@ -13,7 +13,7 @@ from mtjax import checkpoints
 from mtjax import frontier as F
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.evaluate.multi_draft.acceptance import acceptance
-from mtjax.evaluate.multi_draft.bounds import measure, write
+from mtjax.evaluate.multi_draft.bounds import as_json, measure
 from mtjax.evaluate.multi_draft.recorded_pairs import RecordedPairs, contexts, record
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report.multi_draft.page import page, read
@@ -92,7 +92,7 @@ def test_rows_are_means_over_the_positions_of_a_text(pairs, results):
 
 
 def test_a_page_bolds_the_best_verifier_and_reads_what_was_written(results, tmp_path):
-  write(results, tmp_path / "x.json")
+  (tmp_path / "x.json").write_text(as_json(results))
   assert page(read(tmp_path / "x.json")) == page(results)
   main = [line for line in page(results).split("\n") if line.startswith("| 3 | 0.5 |")]
   cells = main[0].split(" | ")[2:]

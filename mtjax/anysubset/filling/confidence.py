@@ -9,7 +9,13 @@ from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import query_token
-from mtjax.anysubset.filling.state import FillState, Problem, context_contents
+from mtjax.anysubset.filling.state import (
+  FillState,
+  Problem,
+  context_contents,
+  log_prob_of,
+  no_log_prob,
+)
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Params
@@ -101,6 +107,7 @@ def start(
     drafted=jnp.zeros_like(canvas.given),
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
+    log_prob=no_log_prob(problem),
   )
   path = jnp.broadcast_to(jnp.arange(contents.size), contents.token.shape)
   return _decide_surest(model, params, method, problem, state, None, contents, path, given, choose)
@@ -161,15 +168,20 @@ def _decide_surest(
     state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
     jnp.where(sure > -jnp.inf, index, canvas.size),
     token,
+    law,
   )
 
 
-def _written(problem, state, index, token) -> FillState:
+def _written(problem, state, index, token, law) -> FillState:
   """Tokens at canvas indices; one past the canvas is nowhere."""
   active = state.active(problem)
   forwards = state.forwards + active
   rows = jnp.arange(index.shape[0])[:, None]
+  log_prob = state.log_prob
+  if log_prob is not None:
+    log_prob = log_prob.at[rows, index].set(log_prob_of(law, token), mode="drop")
   return state.replace(
+    log_prob=log_prob,
     token=state.token.at[rows, index].set(token, mode="drop"),
     when=state.when.at[rows, index].set(forwards[:, None], mode="drop"),
     count=state.count + jnp.sum(index < problem.canvas.size, axis=1, dtype=jnp.int32),

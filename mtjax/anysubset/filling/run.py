@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
+from mtjax.anysubset.filling.history import pass_records
 from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import SelfDraft
 from mtjax.anysubset.filling.state import FillState, Problem
@@ -18,6 +19,7 @@ from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start
 from mtjax.models import Params
 from mtjax.rounds import run
+from mtjax.rounds.history import RoundRecord
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.logits import Sampling, Seed, row_keys
@@ -32,6 +34,7 @@ class Filled:
   drafted: Bool[np.ndarray, "B L"]  # which were accepted drafts
   forwards: Int[np.ndarray, " B"]  # passes a row took part in
   counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
+  history: list[RoundRecord] | None = None  # what each pass decided; None: it was not asked for
 
 
 def fill(
@@ -43,6 +46,7 @@ def fill(
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: Seed = 0,
+  history: bool = False,
 ) -> Filled:
   """Draws the asked entries from the model's joint law given the given ones, in one program.
 
@@ -52,7 +56,8 @@ def fill(
   temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
   key, folded with the row index, or a [B] array of keys. The size, and how many entries are given
   and asked, are rounded up to those of `mtjax.rounds.size_buckets`: most other blanks cost no
-  compilation.
+  compilation. `history`: whether to keep what each pass decided, with log-probabilities, and the
+  time of each round (`mtjax.rounds.history`); the tokens are the same.
 
   Raises ValueError, before compilation, for a row without an asked entry, given entries that are
   asked too or hold no token, a rank that is no order of the asked entries or beside a method that
@@ -60,6 +65,9 @@ def fill(
   model, whose cache would be wrong.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
+  if history:
+    *_, last = _recorded(_Filling(model, method), params, problem, size)
+    return last
   state, clock = run.run(_Filling(model, method), (params, problem))
   return _collect(problem, state, clock, size)
 
@@ -73,12 +81,16 @@ def stream(
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: Seed = 0,
+  history: bool = False,
 ) -> Iterator[Filled]:
   """The rounds of `fill`, stepped from Python: yields the canvases after each.
 
-  Open entries have `when` 0. The same tokens and errors, the errors at once.
+  Open entries have `when` 0. The same tokens and errors, the errors at once. `Filled.history` is
+  that of the rounds so far.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
+  if history:
+    return _recorded(_Filling(model, method), params, problem, size)
   states = run.stream(_Filling(model, method), (params, problem))
   return (_collect(problem, state, clock, size) for state, clock in states)
 
@@ -93,8 +105,14 @@ class _Filling:
   def begin(self, inputs) -> FillState:
     return self.method.start(self.model, *inputs)
 
-  def round(self, inputs, state: FillState) -> FillState:
-    return self.method.step(self.model, *inputs, state)
+  def stages(self, inputs):
+    def step(state: FillState, _):
+      return self.method.step(self.model, *inputs, state), None
+
+    return {"round": step}
+
+  def observe(self, observed):
+    return observed  # a state says when each entry was decided
 
   def active(self, inputs, state: FillState):
     return state.active(inputs[1])
@@ -130,6 +148,19 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
     key=row_keys(key, batch),
     most_given=bucket(int(given.sum(axis=1).max()), most=most),
   ), size
+
+
+def _recorded(program: _Filling, params, problem: Problem, size: int) -> Iterator[Filled]:
+  """Yields what `stream` does, with the history so far."""
+  problem = problem.replace(recorded=True)
+  history: list[RoundRecord] = []
+  passes = np.zeros(problem.total.shape[0], int)
+  for found in run.record(program, (params, problem)):
+    before, passes = passes, np.array(found.state.forwards)
+    rows = pass_records(problem, found.state, before)
+    history.append(RoundRecord(found.seconds, rows))
+    filled = _collect(problem, found.state, found.clock, size)
+    yield dataclasses.replace(filled, history=list(history))
 
 
 def _collect(problem: Problem, state: FillState, clock: Stopwatch, size: int) -> Filled:

@@ -11,7 +11,14 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, context_entries, decide
+from mtjax.anysubset.filling.state import (
+  FillState,
+  Problem,
+  at_ranks,
+  context_entries,
+  decide,
+  no_log_prob,
+)
 from mtjax.anysubset.network import Network
 from mtjax.models import Params
 from mtjax.sampling.logits import process, sample
@@ -50,6 +57,7 @@ def start(
     drafted=jnp.zeros_like(canvas.given),
     forwards=zero,
     kept=None,
+    log_prob=no_log_prob(problem),
   )
   return _decided(problem, state, output.logits, choose)
 
@@ -71,7 +79,8 @@ def turn(
 
 
 def _decided(problem, state, logits, choose) -> FillState:
-  law = process(logits, problem.rules)[:, 0]
+  laws = process(logits, problem.rules)
+  law = laws[:, 0]
   token = sample(law, problem.key, state.count) if choose is None else choose(law, state.count)
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
-  return decide(problem, state, token[:, None], one, none)
+  return decide(problem, state, token[:, None], one, none, laws)

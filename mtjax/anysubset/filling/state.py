@@ -1,5 +1,6 @@
 """A canvas being filled: what does not change, what does, and how decided entries go in."""
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
@@ -22,6 +23,7 @@ class Problem:
   key: Key[Array, " B"]  # a row depends on its own key and nothing else in the batch
   # No row has more given entries; None: as many as there are entries. The first pass reads so many.
   most_given: int | None = struct.field(pytree_node=False, default=None)
+  recorded: bool = struct.field(pytree_node=False, default=False)  # whether `log_prob` is kept
 
 
 @struct.dataclass
@@ -42,9 +44,22 @@ class FillState:
   kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
   # Laws (logits) of entries 1, 2, ... of the order, as the first pass had them; None: not recalled.
   first: Float[Array, "B A V"] | None = None
+  # log p of decided tokens as their pass had it; 0: context, or open. None: not recorded.
+  log_prob: Float[Array, "B L"] | None = None
 
   def active(self, problem: Problem) -> Bool[Array, " B"]:
     return self.count < problem.total
+
+
+def no_log_prob(problem: Problem) -> Float[Array, "B L"] | None:
+  """Returns `FillState.log_prob` before anything is decided."""
+  return jnp.zeros(problem.canvas.token.shape, jnp.float32) if problem.recorded else None
+
+
+def log_prob_of(law: Float[Array, "B P V"], token: Int[Array, "B P"]) -> Float[Array, "B P"]:
+  """Returns log p of each token under its processed logits."""
+  log_p = jax.nn.log_softmax(law.astype(jnp.float32), axis=-1)
+  return jnp.take_along_axis(log_p, token[:, :, None], axis=2)[:, :, 0]
 
 
 def context_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
@@ -76,10 +91,12 @@ def decide(
   token: Int[Array, "B P"],
   count: Int[Array, " B"],
   drafts: Int[Array, " B"],
+  law: Float[Array, "B P V"],
 ) -> FillState:
   """Writes token[b, :count[b]] into the next open entries of every row that has some.
 
-  What exceeds a row's open entries is dropped. The first `drafts` of them count as drafts.
+  What exceeds a row's open entries is dropped. The first `drafts` of them count as drafts. `law`,
+  the processed logits of those entries, is read only where log-probabilities are recorded.
   """
   size = token.shape[1]
   active = state.active(problem)
@@ -97,6 +114,7 @@ def decide(
     token=put(state.token, token),
     when=put(state.when, jnp.broadcast_to(forwards[:, None], token.shape)),
     drafted=put(state.drafted, jnp.arange(size) < drafts[:, None]),
+    log_prob=None if state.log_prob is None else put(state.log_prob, log_prob_of(law, token)),
     count=state.count + taken,
     forwards=forwards,
   )

@@ -20,7 +20,13 @@ from mtjax.anysubset.filling.passes import (
   logits_at_first,
   logits_recalled,
 )
-from mtjax.anysubset.filling.state import FillState, Problem, context_entries, decide
+from mtjax.anysubset.filling.state import (
+  FillState,
+  Problem,
+  context_entries,
+  decide,
+  no_log_prob,
+)
 from mtjax.anysubset.network import Network
 from mtjax.draft.protocol import keys_of_drafts
 from mtjax.models import Params
@@ -90,7 +96,7 @@ def take(
   cache = state.cache.commit(
     passed.kv, passed.position, path, jnp.where(active, accepted + was_pending, 0)
   )
-  after = decide(problem, state, token, accepted + more, accepted)
+  after = decide(problem, state, token, accepted + more, accepted, passed.law)
   if phase.ahead:
     after = after.replace(kept=logits_ahead(model, params, problem, phase, passed, accepted))
   if phase.recalled:
@@ -118,9 +124,10 @@ def start(
     drafted=jnp.zeros_like(canvas.given),
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
+    log_prob=no_log_prob(problem),
   )
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
-  state = decide(problem, state, choose(passed.law[:, :1], 0), one, none)
+  state = decide(problem, state, choose(passed.law[:, :1], 0), one, none, passed.law[:, :1])
   if phase.ahead:
     state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none))
   if phase.recalled:

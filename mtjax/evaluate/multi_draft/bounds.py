@@ -5,7 +5,6 @@ import datetime
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,11 +62,11 @@ def measure(
   return results
 
 
-def write(results: Mapping[str, Any], path: str | Path) -> None:
-  """Writes results as JSON, a row per line."""
+def as_json(results: Mapping[str, Any]) -> str:
+  """Returns results as JSON, a row per line."""
   head = json.dumps({name: value for name, value in results.items() if name != "rows"}, indent=1)
   rows = ",\n".join(f"  {json.dumps(row)}" for row in results["rows"])
-  Path(path).write_text(f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n', encoding="utf-8")
+  return f'{head[:-2]},\n "rows": [\n{rows}\n ]\n}}\n'
 
 
 def rows_at(

@@ -1,0 +1,1 @@
+"""A recorded history as files, pictures and a page."""

@@ -11,9 +11,6 @@ The logits are kept in --record: with it a second run computes other temperature
 drafts without the models. Without --text the page is made from --results as it is.
 """
 
-import shlex
-import sys
-
 from absl import flags
 
 from mtjax.cli import flags as launch
@@ -45,9 +42,16 @@ def measure() -> None:
   drafts = [int(value) for value in launch.distinct(_DRAFTS)]
   from mtjax.evaluate.multi_draft import bounds as multi_draft_bounds
   from mtjax.evaluate.multi_draft.recorded_pairs import recorded
+  from mtjax.report.results import header
 
   multi_draft_bounds.check(temperatures, drafts)
-  command = shlex.join(["python", "-m", "experiments.multi_draft_bounds", *sys.argv[1:]])
+
+  def record(found):
+    share = dict.fromkeys(("bound", "acceptance", "gap"), "share of positions")
+    head = header("multi_draft_bounds", units=share)
+    del head["complete"]  # the file's: it knows when the run has ended
+    return {**head, **found, "versions": found["versions"] | head["versions"]}
+
   tell = seldom(progress)
   with results_file(_RESULTS.value, dump=multi_draft_bounds.as_json) as write:
     pairs = recorded(
@@ -65,7 +69,7 @@ def measure() -> None:
       drafts=drafts,
       samples=_SAMPLES.value,
       progress=tell,
-      finished=lambda results: write({"command": command, **results}),
+      finished=lambda found: write(record(found)),
     )
 
 

@@ -23,6 +23,8 @@ from mtjax.cli.running import progress, results_file
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
+from mtjax.report import results
+from mtjax.report.speed_tables import autoregressive_table
 
 _MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
 _SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")
@@ -33,6 +35,7 @@ _TOKENS = flags.DEFINE_integer("tokens", 128, "New tokens a row.", lower_bound=1
 _PROMPT = flags.DEFINE_integer("prompt_tokens", 32, "Prompt length.", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved rounds.", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 # Bytes of a weight as each system reads it, for the share of the memory's bandwidth.
 _BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "stored": 2}
@@ -55,22 +58,38 @@ def show(console, rows: list[WorkerRow], *, batch: int, threads: int, weights: i
   for row in rows:
     size = int(weights * _BYTES.get(SYSTEMS[row.system].settings["variant"], 4))
     # A batch reads the weights once for all its rows.
-    share = row.median / batch * size / (measure_bandwidth(size, threads) * 1e9)
+    limit = measure_bandwidth(size, threads) * 1e9 / size * batch
+    share = row.median / limit
     low, high = row.quartiles
     cells = (f"{row.median:,.0f}", f"{low:,.0f}-{high:,.0f}", f"{row.ratio:.2f}")
     table.add_row(row.system, *cells, f"{row.same_text:.2f}", f"{share:.0%}")
-    records.append(dict(vars(row), batch=batch, threads=threads, bandwidth_share=share))
+    figures = dict(median=row.median, limit=limit, bandwidth_share=share)
+    records.append(dict(vars(row), batch=batch, threads=threads, **figures))
   console.print(table)
   return records
 
 
+def publish(records: list[dict], failed: dict[str, str], *, complete: bool) -> None:
+  results.write(
+    _RESULTS.value,
+    "autoregressive",
+    tables=[autoregressive_table(records, _REFERENCE.value)],
+    rows=records,
+    settings=launch.settings(__name__),
+    units=dict(tokens_per_second="tokens/s", median="tokens/s", limit="tokens/s"),
+    rounds=_ROUNDS.value,
+    notes=[f"{name} did not run: {why}" for name, why in failed.items()],
+    complete=complete,
+  )
+
+
 def run() -> None:
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, _RESULTS)
   get_system(_SYSTEMS.value, SYSTEMS)
   console = Console()
   text = load_pretrained(_MODEL.value)
   weights = count_parameters(text.params)
-  records = []
+  records, failed = [], {}
   own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
   settings = {flag.name: flag.value for flag in own}
   cases = list(itertools.product(map(int, _THREADS.value), map(int, _BATCHES.value)))
@@ -90,8 +109,10 @@ def run() -> None:
       )
       records += show(console, rows, batch=batch, threads=threads, weights=weights)
       write(dict(settings=settings, results=records))
+      publish(records, failed, complete=False)
       for name, why in failed.items():
         console.print(f"{name}: {why}", style="yellow", markup=False)
+  publish(records, failed, complete=True)
 
 
 if __name__ == "__main__":

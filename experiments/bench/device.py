@@ -14,10 +14,10 @@ from absl import flags
 from rich.console import Console
 
 from mtjax.bench.attention import device as device_benchmark
-from mtjax.bench.attention.device import PARTS, DevicePlan
+from mtjax.bench.attention.device import PARTS, DevicePlan, DeviceReport
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
-from mtjax.report import device_pictures, device_tables
+from mtjax.report import device_pictures, device_tables, results
 
 _PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")
 _SIZES = flags.DEFINE_enum("sizes", "full", ["full", "toy"], "toy: shapes that run anywhere.")
@@ -29,6 +29,7 @@ _PAGE = flags.DEFINE_integer("page", None, "Slots of a page; full: 128 on a GPU,
 _DTYPE = flags.DEFINE_string("dtype", None, "full: bfloat16, toy: float32.")
 _ROUNDS = flags.DEFINE_integer("rounds", None, "Medians over so many; full: 5.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file, written again with every figure.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that documents are made from.")
 _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
@@ -49,18 +50,40 @@ def _numbers(holder) -> tuple[int, ...] | None:
     raise ValueError(f"--{holder.name} are whole numbers, not {','.join(holder.value)}") from None
 
 
+def publish(report: DeviceReport, settings: DevicePlan, *, complete: bool) -> None:
+  limits = report.limits
+  rates = limits and {
+    "copy, GB/s": round(limits.copy_rate / 1e9, 1),
+    "matmul, TFLOP/s": round(limits.matmul_rate / 1e12, 2),
+  }
+  results.write(
+    _RESULTS.value,
+    "device",
+    tables=device_tables.tables(report, settings.swept),
+    rows=report.figures(),
+    settings=launch.settings(__name__),
+    units=dict(seconds="s", bytes="bytes", copy_rate="bytes/s", matmul_rate="FLOP/s"),
+    rounds=settings.rounds,
+    limits=rates,
+    notes=device_tables.sentences(report),
+    complete=complete,
+  )
+
+
 def run() -> int:
-  launch.check_output(_OUTPUT, _PLOT)
+  launch.check_output(_OUTPUT, _PLOT, _RESULTS)
   launch.check_picture(_PLOT)
   settings = plan()
   console = Console(width=None if sys.stdout.isatty() else 170)
-  report = device_benchmark.DeviceReport()
+  report = DeviceReport()
   with results_file(_OUTPUT.value) as write:
     for part, report, ended in device_benchmark.benchmark(settings, progress):
       if ended:
+        publish(report, settings, complete=False)
         for piece in device_tables.pieces(part, report, settings.swept):
           console.print(piece)
       write(report.figures())
+  publish(report, settings, complete=True)
   if _PLOT.value is not None:
     drawn = device_pictures.figure(report.sweep, report.entries, report.latency)
     drawn.savefig(_PLOT.value, dpi=120)

@@ -30,7 +30,6 @@ import sys
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
@@ -60,12 +59,13 @@ _MLP_DIM = flags.DEFINE_integer(
   "mlp_dim", None, "Widen MLPs to this with zeros: the same law at the cost of a larger model."
 )
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def run() -> None:
   if not _CODE.value and not _TEXT.value:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
-  launch.check_output(_OUTPUT, inputs=[_CODE, _TEXT])
+  launch.check_output(_OUTPUT, _RESULTS, inputs=[_CODE, _TEXT])
   _check_names()
   ways = {name: _way(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)
@@ -78,6 +78,8 @@ def run() -> None:
   from mtjax.evaluate.tasks.humaneval import read_problems
   from mtjax.evaluate.texts import named_documents
   from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.report import results
+  from mtjax.report.infilling_tables import fill_speed_table
 
   for path in _CODE.value:  # before the model is loaded
     read_problems(path, ("prompt", "canonical_solution"))
@@ -94,7 +96,20 @@ def run() -> None:
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
     rows = [tokens for tokens, _ in documents]
     sets |= {_of_text(name, rate): scattered(rows, rate=rate, **cut) for rate in _RATE.value}
-  console, records = Console(file=sys.stdout, width=110), {}
+  console, records, tables = Console(file=sys.stdout, width=110), {}, []
+
+  def publish(complete):
+    results.write(
+      _RESULTS.value,
+      "infill",
+      tables=tables,
+      rows=records,
+      settings=launch.settings(__name__),
+      units=dict(milliseconds="ms per token", first_milliseconds="ms", nats="nats per token"),
+      rounds=_REPEATS.value,
+      complete=complete,
+    )
+
   own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
   settings = {flag.name: flag.value for flag in own}
   cases = list(itertools.product(kinds, sets.items()))
@@ -112,31 +127,11 @@ def run() -> None:
           f"{where}: {what}"
         ),
       )
-      console.print(_table(title, report))
+      tables.append(fill_speed_table(title, report))
+      console.print(tables[-1].for_terminal())
       records[title] = dataclasses.asdict(report)
       write(dict(settings=settings, sets=records))
-
-
-def _table(title: str, report) -> Table:
-  table = Table(
-    "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
-    "-log p drawn", "exact match",
-    title=f"{title}: {report.targets:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
-    f"first pass {report.first_milliseconds:.1f} ms",
-    title_justify="left",
-  )  # fmt: skip
-  for row in report.rows:
-    table.add_row(
-      row.name,
-      f"{row.forwards:.1f}",
-      f"{row.tokens_per_forward:.2f}",
-      f"{row.milliseconds:.2f}",
-      f"{row.speedup:.2f}x",
-      "" if row.speedup_later is None else f"{row.speedup_later:.2f}x",
-      f"{row.own_nats:.3f}" + ("" if row.own_error is None else f" ± {row.own_error:.3f}"),
-      f"{row.exact:.1%}",
-    )
-  return table
+      publish(complete=number == len(cases))
 
 
 def _of_code(path: str) -> str:

@@ -10,13 +10,15 @@ the T x T pairs that a mask leaves, "computed" the share of its blocks.
 
 import dataclasses
 import sys
+from collections.abc import Sequence
 
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, compare
+from mtjax.bench.attention.kernels import MASKS, SYSTEMS, AttentionShape, Timing, compare
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
+from mtjax.report import results
 from mtjax.report.kernel_tables import figure, tables
 
 _PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")
@@ -33,6 +35,7 @@ _WIDTH = flags.DEFINE_integer("width", 64, "Dimensions of a head.", 1)
 _DTYPE = flags.DEFINE_string("dtype", "float32", "Or bfloat16.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians count.", 1)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that documents are made from.")
 _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
 
 
@@ -62,10 +65,23 @@ def check(flag, known) -> None:
       raise ValueError(f"--{flag.name}: unknown {name!r}; there are: {', '.join(known)}")
 
 
+def publish(timings: Sequence[Timing], *, complete: bool) -> None:
+  results.write(
+    _RESULTS.value,
+    "kernels",
+    tables=tables(timings),
+    rows=[dataclasses.asdict(timing) for timing in timings],
+    settings=launch.settings(__name__),
+    units=dict(seconds="s", temporary="bytes"),
+    rounds=_ROUNDS.value,
+    complete=complete,
+  )
+
+
 def run() -> None:
   check(_PARTS, ("decoding", "training"))
   check(_SYSTEMS, SYSTEMS)
-  launch.check_output(_OUTPUT, _PLOT)
+  launch.check_output(_OUTPUT, _PLOT, _RESULTS)
   launch.check_picture(_PLOT)
   chosen = shapes()
   console = Console(width=None if sys.stdout.isatty() else 150)
@@ -82,8 +98,9 @@ def run() -> None:
         rounds=_ROUNDS.value,
         progress=lambda what, label=label: progress(f"{label}: {what}"),
       )
-      results = [dataclasses.asdict(timing) for timing in timings]
-      write(dict(settings=settings, results=results))
+      rows = [dataclasses.asdict(timing) for timing in timings]
+      write(dict(settings=settings, results=rows))
+      publish(timings, complete=number == len(chosen))
   for table in tables(timings):
     console.print(table.for_terminal())
   if _PLOT.value is not None:

@@ -1,4 +1,4 @@
-"""Weights read per second by panel_matmul and by XLA, beside the memory bandwidth.
+"""Weights read per second by packed_matmul and by XLA, beside the memory bandwidth.
 
   taskset -c 0   python -m experiments.bench.native
   taskset -c 0,1 python -m experiments.bench.native --dtypes=int8 --rows=1,8
@@ -6,7 +6,7 @@
 Each figure is one jitted while_loop over as many different weights as make up the model's size, so
 that caches behave as in decoding, all on huge pages; GB/s counts each weight once per product. Both
 implementations run in turn and the best round of each counts: other work on the machine can only
-slow a round. XLA multiplies bfloat16 by bfloat16 (x is rounded), panel_matmul keeps x in float32.
+slow a round. XLA multiplies bfloat16 by bfloat16 (x is rounded), packed_matmul keeps x in float32.
 """
 
 import time
@@ -20,6 +20,8 @@ from mtjax.cli import flags as launch
 from mtjax.native import build, matmul
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.native.memory import on_huge_pages
+from mtjax.report import results
+from mtjax.report.speed_tables import Cells
 
 _SHAPES = flags.DEFINE_list("shapes", ["320x960", "320x1920", "960x320", "320x4096"], "KxN of W.")
 _ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8", "16", "64", "512"], "Rows of x.")
@@ -27,6 +29,10 @@ _DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16", "int8"], "Types of
 _PARAMETERS = flags.DEFINE_integer("parameters", 12_000_000, "Weights read in one pass.")
 _ROUNDS = flags.DEFINE_integer("rounds", 12, "Rounds; the best one counts.")
 _SECONDS = flags.DEFINE_float("seconds", 0.03, "Least time of a round.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
+
+
+HEADER = ("dtype", "K x N", "M", "native ms", "xla ms", "ratio", "GB/s", "share", "GFLOP/s")
 
 
 def xla(x, weights):
@@ -61,7 +67,30 @@ def timed(function, x, weights, count) -> float:
   return (time.perf_counter() - began) / count
 
 
+def publish(lines: list[dict], limits: dict[str, float], *, complete: bool) -> None:
+  cells = [
+    (
+      line["dtype"], line["shape"], str(line["rows"]), f"{line['native'] * 1e3:.3f}",
+      f"{line['xla'] * 1e3:.3f}", f"{line['xla'] / line['native']:.2f}", f"{line['read']:.1f}",
+      f"{line['read'] / limits[line['dtype']]:.2f}", f"{line['flops']:.1f}",
+    )
+    for line in lines
+  ]  # fmt: skip
+  results.write(
+    _RESULTS.value,
+    "native",
+    tables=[Cells(f"{build.threads()} thread(s)", HEADER, cells)],
+    rows=lines,
+    settings=launch.settings(__name__),
+    units=dict(native="s", xla="s", read="GB/s", flops="GFLOP/s"),
+    rounds=_ROUNDS.value,
+    limits={f"reading {name} weights, GB/s": round(rate, 1) for name, rate in limits.items()},
+    complete=complete,
+  )
+
+
 def run():
+  launch.check_output(_RESULTS)
   if reason := matmul.support():
     raise ValueError(f"the native code cannot be used: {reason}")
   size = _PARAMETERS.value
@@ -69,6 +98,7 @@ def run():
   print(f"{build.threads()} thread(s); read bandwidth at the size of the weights, GB/s:", limits)
   print(f"{'dtype':9} {'K x N':>9} {'M':>4} {'native ms':>10} {'xla ms':>8} {'ratio':>6}", end="")
   print(f" {'GB/s':>6} {'share':>6} {'GFLOP/s':>8}")
+  lines = []
   for dtype in _DTYPES.value:
     for shape in _SHAPES.value:
       K, N = (int(part) for part in shape.split("x"))
@@ -79,7 +109,7 @@ def run():
         plain = [matmul.quantize_int8(kernel) for kernel in kernels]
       else:
         plain = [(kernel.astype(dtype), None) for kernel in kernels]
-      packed = [(matmul.pack_panels(w), scale, jnp.zeros(N)) for w, scale in plain]
+      packed = [(matmul.pack_weights(w), scale, jnp.zeros(N)) for w, scale in plain]
       plain, packed = on_huge_pages(plain), on_huge_pages(packed)
       for rows in map(int, _ROWS.value):
         x = jnp.asarray(rng.normal(size=(rows, K)), jnp.float32)
@@ -96,6 +126,10 @@ def run():
         flops = 2 * rows * copies * K * N / ours / 1e9
         print(f"{dtype:9} {shape:>9} {rows:4} {ours * 1e3:10.3f} {theirs * 1e3:8.3f}", end="")
         print(f" {theirs / ours:6.2f} {speed:6.1f} {speed / limits[dtype]:6.2f} {flops:8.1f}")
+        rates = dict(native=ours, xla=theirs, read=speed, flops=flops)
+        lines.append(dict(dtype=dtype, shape=shape, rows=rows, **rates))
+      publish(lines, limits, complete=False)
+  publish(lines, limits, complete=True)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.build import make_method
+from mtjax.report import results
 from mtjax.report.speed_tables import profile_table
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -44,6 +45,7 @@ _TEMPERATURES = flags.DEFINE_list("temperatures", ["0", "1"], "0 is greedy.")
 _REPEATS = flags.DEFINE_integer("repeats", 7, "The least time of so many counts.", 1)
 _CLOCK = flags.DEFINE_enum("clock", "wall", list(CLOCKS), "cpu: for a busy machine, one thread.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def random_model(dim: int, layers: int) -> TextModel:
@@ -61,7 +63,7 @@ def target() -> TextModel:
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, _RESULTS)
   configs = {name: config_of(name) for name in _METHODS.value}
   temperatures = [float(value) for value in _TEMPERATURES.value]
   console = Console(width=None if sys.stdout.isatty() else 170)
@@ -93,6 +95,16 @@ def run() -> None:
         )
         write(dict(profiles={name: dataclasses.asdict(one) for name, one in profiles.items()}))
   console.print(profile_table(profiles).for_terminal())
+  rows = {name: dataclasses.asdict(profile) for name, profile in profiles.items()}
+  results.write(
+    _RESULTS.value,
+    "profile_round",
+    tables=[profile_table(profiles)],
+    rows=rows,
+    settings=launch.settings(__name__),
+    units=dict.fromkeys(("round", "target", "draft", "in_turn", "parts"), "s"),
+    rounds=_REPEATS.value,
+  )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ import sys
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
@@ -31,17 +30,20 @@ _PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Of a prompt, at most.", lo
 _TOKENS = flags.DEFINE_integer("tokens", 128, "Of a continuation, at most.", lower_bound=1)
 _SIZES = flags.DEFINE_list("sizes", ["5", "8", "16"], "Nodes of a tree, the root among them.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def run() -> None:
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="code=file:*.jsonl#text_key=text"')
-  launch.check_output(_OUTPUT, inputs=[_TEXT])
+  launch.check_output(_OUTPUT, _RESULTS, inputs=[_TEXT])
   sizes = [int(size) for size in _SIZES.value]
   # Imported here: a mistake in the command is answered at once.
   from mtjax.bench.replay import compare, split
   from mtjax.evaluate.texts import named_documents
   from mtjax.pretrained import load_pretrained
+  from mtjax.report import results
+  from mtjax.report.speed_tables import Cells
 
   tokenizer = load_pretrained(_TOKENIZER.value).tokenizer
   rows: dict[str, dict[str, list[float]]] = {}
@@ -61,11 +63,22 @@ def run() -> None:
           progress(f"{name}, {size} nodes: {drafter} {rate:.2f}")
           found.setdefault(drafter, []).append(rate)
       write(dict(sizes=sizes, tokens_per_forward=rows))
-  table = Table("text", "drafter", *(f"{size} nodes" for size in sizes))
-  for name, found in rows.items():
-    for drafter, rates in found.items():
-      table.add_row(name, drafter, *(f"{rate:.2f}" for rate in rates))
-  Console(file=sys.stdout).print(table)
+  lines = [
+    (name, drafter, *(f"{rate:.2f}" for rate in rates))
+    for name, found in rows.items()
+    for drafter, rates in found.items()
+  ]
+  header = ("text", "drafter", *(f"{size} nodes" for size in sizes))
+  table = Cells("Tokens per forward pass", header, lines)
+  Console(file=sys.stdout).print(table.for_terminal())
+  results.write(
+    _RESULTS.value,
+    "replay",
+    tables=[table],
+    rows=dict(sizes=sizes, tokens_per_forward=rows),
+    settings=launch.settings(__name__),
+    units=dict(tokens_per_forward="tokens per forward pass"),
+  )
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import dataclasses
 import jax
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.bench.shared_draft import Counted, candidates, figures, measure
 from mtjax.cli import flags as launch
@@ -24,6 +23,8 @@ from mtjax.draft import S2D
 from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
 from mtjax.registry.drafters import check_vocabulary
+from mtjax.report import results
+from mtjax.report.speed_tables import Cells
 from mtjax.sampling.logits import Sampling
 
 _TARGETS = flags.DEFINE_list("targets", ["target", "target:int8"], "Models that decode.")
@@ -38,6 +39,7 @@ _TOKENS = flags.DEFINE_integer("tokens", 64, "New tokens a prompt.", lower_bound
 _LENGTH = flags.DEFINE_integer("length", 4, "Drafts a round.", lower_bound=1)
 _TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy.", lower_bound=0)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 _KEPT = 64  # tokens of a prompt
 
 
@@ -54,19 +56,19 @@ def read_prompts() -> list[str]:
   return [prompt for texts in sets for prompt in texts]
 
 
-def show(name: str, found: dict, compared: dict) -> None:
-  table = Table(title=f"{name}, temperature {_TEMPERATURE.value:g}")
-  for column in ("draft", "accepted", "tokens/forward", "ms/token", "layers", "MB"):
-    table.add_column(column, no_wrap=True)
+def table_of(name: str, found: dict, compared: dict) -> Cells:
+  rows = []
   for key, runs in found.items():
     leaves = jax.tree.leaves(compared[key].memory) if key in compared else []
     cells = figures(runs, compared[key].exits if key in compared else ())
     memory = sum(leaf.nbytes for leaf in leaves) / 1e6
-    table.add_row(key, *cells.values(), f"{memory:.2f}")
-  Console().print(table)
+    rows.append((key, *cells.values(), f"{memory:.2f}"))
+  header = ("draft", "accepted", "tokens/forward", "ms/token", "layers", "MB")
+  return Cells(f"{name}, temperature {_TEMPERATURE.value:g}", header, rows)
 
 
 def run() -> None:
+  launch.check_output(_RESULTS)
   targets = {name: load(name) for name in _TARGETS.value}
   separate, shared = [load(name) for name in _SEPARATE.value], load(_SORTED.value)
   if len(separate) != len(targets):
@@ -76,6 +78,7 @@ def run() -> None:
   # The ends of long prompts: every length that is another bucket compiles anew.
   prompts = [shared.tokenizer.encode(prompt)[-_KEPT:] for prompt in read_prompts()]
   given = dict(max_tokens=_TOKENS.value, sampling=Sampling(temperature=_TEMPERATURE.value))
+  rows, tables = {}, []
   for index, (name, target) in enumerate(targets.items()):
     of_all = f"{name}, target {index + 1} of {len(targets)}"
     for draft in (shared, separate[index]):
@@ -88,7 +91,19 @@ def run() -> None:
       for key, method in methods.items():
         progress(f"{of_all}: {key}, round {turn + 1} of {_ROUNDS.value}")
         found[key].append(measure(target, prompts, *method, **given))
-    show(name, found, compared)
+    rows[name] = found
+    tables.append(table_of(name, found, compared))
+    Console().print(tables[-1].for_terminal())
+    results.write(
+      _RESULTS.value,
+      "sorted",
+      tables=tables,
+      rows=rows,
+      settings=launch.settings(__name__),
+      units=dict(seconds="s"),
+      rounds=_ROUNDS.value,
+      complete=len(rows) == len(targets),
+    )
 
 
 if __name__ == "__main__":

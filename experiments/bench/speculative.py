@@ -14,11 +14,12 @@ not taken up again, for measurements of different runs are not interleaved with 
 import dataclasses
 import sys
 import tempfile
+from collections.abc import Sequence
 
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.speculative import PromptSet, compare_sets
+from mtjax.bench.speculative import PromptSet, SystemResult, compare_sets
 from mtjax.bench.systems import TRANSFORMERS, System
 from mtjax.bench.systems.exported import export
 from mtjax.bench.targets import PLAIN
@@ -27,10 +28,19 @@ from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
 from mtjax.cli.running import progress, results_file
 from mtjax.evaluate.sets import prompts as prompt_sets
+<<<<<<< 2659c279b1d377f98eb2e418d223d9fda5564328
 from mtjax.registry.methods import decoding
 from mtjax.report.speed_tables import speed_tables
 
 EVERY = [f"mtjax:{name}" for name in decoding()]
+=======
+from mtjax.registry.methods import METHODS
+from mtjax.report import results as results_files
+from mtjax.report.speed_tables import speed_rows, speed_tables
+
+EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]
+REFERENCES = (PLAIN, "transformers eager")
+>>>>>>> bc71aab796f2177ab87dedc677808d131fbd4134
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
 _SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Which sets.")
@@ -47,6 +57,7 @@ _THREADS = flags.DEFINE_integer("threads", 1, "Threads; cores are pinned.", lowe
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables as docs/benchmarks.md has them.")
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt by prompt.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def system(name: str) -> System:
@@ -62,9 +73,23 @@ def record(results, failed) -> dict:
   return dict(settings={f.name: f.value for f in own}, results=rows, failed=failed)
 
 
+def publish(results: Sequence[SystemResult], failed: dict[str, str], *, complete: bool) -> None:
+  results_files.write(
+    _RESULTS.value,
+    "speculative",
+    tables=speed_tables(results, *REFERENCES),
+    rows=speed_rows(results, PLAIN),
+    settings=launch.settings(__name__),
+    units=dict(tokens_per_second="tokens/s", seconds="s"),
+    rounds=_ROUNDS.value,
+    notes=[f"{name} did not run: {why}" for name, why in failed.items()],
+    complete=complete,
+  )
+
+
 def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
-  launch.check_output(_OUTPUT)
+  launch.check_output(_OUTPUT, _RESULTS)
   prompt_sets.check_sets(_SETS.value)
   systems = {name: system(name) for name in _SYSTEMS.value}
   counts = _PROMPTS.value, _WARM.value
@@ -73,6 +98,11 @@ def run() -> None:
   with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     models = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
     encode, max_tokens = models["target"].tokenizer.encode, _LENGTH.value
+
+    def finished(results, failed):
+      write(record(results, failed))
+      publish(results, failed, complete=False)
+
     results, failed = compare_sets(
       folder,
       systems,
@@ -85,9 +115,10 @@ def run() -> None:
       threads=_THREADS.value,
       rounds=_ROUNDS.value,
       progress=progress,
-      finished=lambda *found: write(record(*found)),
+      finished=finished,
     )
-  for table in speed_tables(results, PLAIN, "transformers eager"):
+  publish(results, failed, complete=True)
+  for table in speed_tables(results, *REFERENCES):
     print(table.markdown() + "\n") if _MARKDOWN.value else console.print(table.for_terminal())
   for name, why in failed.items():
     console.print(f"{name}: {why}", style="yellow", markup=False)

@@ -8,30 +8,26 @@ the three retrievals of the paper (hier, par, one). Sets of DATA, the developer 
   rag    greedy outputs of the bundled target: warm-up on passages of Wikipedia, measured on the
          retrieval subset of Spec-Bench. --outputs keeps what it wrote; the same command goes on.
 
-python -m experiments.bench.trie --data=DATA --outputs=outputs --output=results/trie_warmup.json
+python -m experiments.bench.trie --data=DATA --sets=e2e --results=results/trie_e2e.json
 
-The figures in results/trie_warmup.json are of 28 November 2026, from one run a set (two CPU cores,
-some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests and
-after the last: gsm8k 1.58 and 1.97 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and 2.56
-(3,200); par ends 2 to 5 % below, one 8 to 15 %.
+docs/benchmarks.md shows the results, docs/guides/benchmarks.md the command of every set. They count
+forward passes and time nothing, so that they do not depend on the machine.
 """
 
 import dataclasses
-import platform
 import sys
-from datetime import date
 from pathlib import Path
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.bench import trie_requests
-from mtjax.bench.trie_warmup import curves, fall
+from mtjax.bench.trie_warmup import curves
 from mtjax.cli import flags as launch
-from mtjax.cli.running import progress, results_file
+from mtjax.cli.running import progress
 from mtjax.draft import TrieSettings, TrieStore
 from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.report import results, trie_warmup
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")
 _SETS = flags.DEFINE_list("sets", ["gsm8k", "e2e", "rag"], "Sets to measure.")
@@ -46,7 +42,7 @@ _TOKENS = flags.DEFINE_integer("tokens", 128, "Tokens of an output, at most.", l
 _WRITTEN = flags.DEFINE_integer("written", 64, "Tokens that the target writes.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 128, "Outputs that it writes at once.", lower_bound=1)
 _OUTPUTS = flags.DEFINE_string("outputs", None, "Folder for what the target writes (set rag).")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def read(name: str, text) -> tuple[list, list]:
@@ -81,63 +77,47 @@ def write(data: Path, text) -> tuple[list, list]:
   )
 
 
-def run() -> None:
-  launch.required(_DATA, "DATA")
-  launch.check_output(_OUTPUT)
-  at = [int(count) for count in _AT.value]
-  loaded = load_pretrained("target")
-  text = dataclasses.replace(loaded, params=weights_for_decoding(loaded.params, "float32"))
-  encode, figures = text.tokenizer.encode, {}
-  table = Table("set", "retrieval", *map(str, at), "fall", title="Tokens per forward by requests")
-  with results_file(_OUTPUT.value) as write_record:
-    for number, name in enumerate(_SETS.value, 1):
-      progress(f"replaying {name}, {number} of {len(_SETS.value)}")
-      warm, tests = read(name, text)
-      outputs = [encode(output)[: _TOKENS.value] for _, output in warm]
-      pairs = [
-        (encode(prompt)[-_PROMPT.value :], encode(output)[: _TOKENS.value])
-        for prompt, output in tests[: _TESTS.value]
-      ]
-      fields = dict(tree_nodes=_TREE_NODES.value, max_total=_MAX_TOTAL.value)
-      stores = [
-        TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
-        for retrieval in _RETRIEVALS.value
-      ]
-      found = curves(stores, outputs, pairs, at, size=_SIZE.value)
-      for retrieval, points in zip(_RETRIEVALS.value, found, strict=True):
-        drop, error = fall(points)
-        cells = [f"{point.rate:.3f}" for point in points]
-        table.add_row(name, retrieval, *cells, f"{drop:.3f} ± {error:.3f}")
-        figures.setdefault(name, {})[retrieval] = dict(
-          requests=at,
-          tokens_per_forward=[round(point.rate, 4) for point in points],
-          standard_error=[round(point.error, 4) for point in points],
-          nodes=[point.nodes for point in points],
-          largest_fall=round(drop, 4),
-          standard_error_of_the_fall=round(error, 4),
-        )
-      write_record(_record(figures))
-  Console(file=sys.stdout).print(table)
-
-
-def _record(figures: dict) -> dict:
-  return dict(
-    date=date.today().isoformat(),
-    command=" ".join(["python -m experiments.bench.trie", *_given()]),
-    hardware=f"{platform.machine()} processor; the figures do not depend on it",
-    size=_SIZE.value,
-    tree_nodes=_TREE_NODES.value,
-    max_total=_MAX_TOTAL.value,
-    texts_measured=_TESTS.value,
-    sets=figures,
+def publish(figures: dict, tables: list, *, complete: bool) -> None:
+  results.write(
+    _RESULTS.value,
+    "trie",
+    tables=tables,
+    rows=figures,
+    settings=launch.settings(__name__),
+    units=dict(tokens_per_forward="tokens per forward pass"),
+    complete=complete,
   )
 
 
-def _given() -> list[str]:
-  """The flags of the command but for those that name places."""
-  places = {"data": "DATA", "outputs": "outputs"}
-  pairs = (flag.lstrip("-").partition("=") for flag in sys.argv[1:])
-  return [f"--{name}={places.get(name, value)}" for name, _, value in pairs]
+def run() -> None:
+  launch.required(_DATA, "DATA")
+  launch.check_output(_RESULTS)
+  at = [int(count) for count in _AT.value]
+  loaded = load_pretrained("target")
+  text = dataclasses.replace(loaded, params=weights_for_decoding(loaded.params, "float32"))
+  encode, figures, tables = text.tokenizer.encode, {}, []
+  console = Console(file=sys.stdout)
+  for number, name in enumerate(_SETS.value, 1):
+    progress(f"replaying {name}, {number} of {len(_SETS.value)}")
+    warm, tests = read(name, text)
+    outputs = [encode(output)[: _TOKENS.value] for _, output in warm]
+    pairs = [
+      (encode(prompt)[-_PROMPT.value :], encode(output)[: _TOKENS.value])
+      for prompt, output in tests[: _TESTS.value]
+    ]
+    fields = dict(tree_nodes=_TREE_NODES.value, max_total=_MAX_TOTAL.value)
+    stores = [
+      TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
+      for retrieval in _RETRIEVALS.value
+    ]
+    found = curves(stores, outputs, pairs, at, size=_SIZE.value)
+    figures[name] = {
+      retrieval: trie_warmup.curve_row(points)
+      for retrieval, points in zip(_RETRIEVALS.value, found, strict=True)
+    }
+    tables.append(trie_warmup.warmup_table(figures[name], f"{name}, {len(pairs)} texts measured"))
+    console.print(tables[-1].for_terminal())
+    publish(figures, tables, complete=number == len(_SETS.value))
 
 
 if __name__ == "__main__":

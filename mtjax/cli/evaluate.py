@@ -20,7 +20,6 @@ import sys
 
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.cli import evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
@@ -53,16 +52,21 @@ _CONTEXT = flags.DEFINE_integer(
 )
 _BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1, flag_values=VALUES)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.", flag_values=VALUES)
+_RESULTS = flags.DEFINE_string(
+  "results", None, "JSON file that docs/benchmarks.md is made from.", flag_values=VALUES
+)
 
 
 def run() -> None:
   inputs = [evaluate_infilling.DATA, _TEXT]
-  launch.check_output(_OUTPUT, evaluate_infilling.RECORDS, inputs=inputs)
+  launch.check_output(_OUTPUT, _RESULTS, evaluate_infilling.RECORDS, inputs=inputs)
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     if evaluate_infilling.SAMPLE.present:
-      launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH)
-    return evaluate_infilling.run(_MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value)
+      launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH, _RESULTS)
+    return evaluate_infilling.run(
+      _MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value, _RESULTS.value
+    )
   launch.check_unused("without --task", *evaluate_infilling.FLAGS)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
@@ -77,6 +81,7 @@ def run() -> None:
       length=_LENGTH.value,
       batch=_BATCH.value,
       output=_OUTPUT.value,
+      results_path=_RESULTS.value,
     )
   launch.check_unused("without --orders", *evaluate_orders.FLAGS)
   model, length = _MODEL.value or "target", _LENGTH.value or 512
@@ -87,6 +92,8 @@ def run() -> None:
   from mtjax.models import check_causal
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
+  from mtjax.report import results
+  from mtjax.report.speed_tables import Cells
 
   text = load_pretrained(model)
   try:
@@ -95,8 +102,7 @@ def run() -> None:
     raise ValueError(f"{error}, unless --orders or --task says how it is scored") from None
   params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
   texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
-  table = Table("text", "bits per byte", "perplexity per token", "tokens", "bytes")
-  records = {}
+  records, lines = {}, []
   settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, bytes=_BYTES.value)
   settings |= dict(length=length, context=context)
   with results_file(_OUTPUT.value) as write:
@@ -114,14 +120,23 @@ def run() -> None:
         progress=lambda done, rows, name=name, step=step: step(f"{name}: row {done} of {rows}"),
       )
       bits, perplexity = found.bits_per_byte, found.perplexity
-      table.add_row(
-        name, f"{bits:.4f}", f"{perplexity:.2f}", f"{found.tokens:,}", f"{found.bytes:,}"
-      )
+      counts = f"{found.tokens:,}", f"{found.bytes:,}"
+      lines.append((name, f"{bits:.4f}", f"{perplexity:.2f}", *counts))
       records[name] = dict(
         dataclasses.asdict(found), bits_per_byte=bits, perplexity_per_token=perplexity
       )
       write(dict(settings=settings, texts=records))
-  Console(file=sys.stdout).print(table)
+  header = ("text", "bits per byte", "perplexity per token", "tokens", "bytes")
+  table = Cells(f"{model}, rows of {length} tokens", header, lines)
+  Console(file=sys.stdout).print(table.for_terminal())
+  results.write(
+    _RESULTS.value,
+    "perplexity",
+    tables=[table],
+    rows=records,
+    units=dict(bits_per_byte="bits per byte"),
+    settings=settings,
+  )
 
 
 def entry() -> None:

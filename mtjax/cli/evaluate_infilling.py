@@ -60,7 +60,13 @@ FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, S
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
 
-def run(model_name: str | None, weights: str, length: int | None, output: str | None) -> None:
+def run(
+  model_name: str | None,
+  weights: str,
+  length: int | None,
+  output: str | None,
+  results_path: str | None,
+) -> None:
   name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
@@ -69,6 +75,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   from mtjax.evaluate.tasks import run as run_lib
   from mtjax.evaluate.tasks.registry import check_data, get_task, training_texts
   from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.report import results
   from mtjax.report.infilling_tables import infilling_table
   from mtjax.text import TextModel
 
@@ -119,7 +126,16 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
       found = run_lib.run(model, task, examples, filler, known=known, each=each)
       records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
       write(dict(settings=dict(settings, data=path), summaries=summaries, records=records))
-  Console(file=sys.stdout, width=110).print(infilling_table(name, summaries))
+  table = infilling_table(name, summaries)
+  Console(file=sys.stdout, width=110).print(table.for_terminal())
+  results.write(
+    results_path,
+    "task",
+    tables=[table],
+    rows=summaries,
+    units=dict(nats="nats per target token", entropy="bits"),
+    settings=dict(settings, data=path),
+  )
 
 
 def row_length(model, length: int | None) -> int:

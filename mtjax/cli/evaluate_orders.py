@@ -12,7 +12,6 @@ import sys
 import numpy as np
 from absl import flags
 from rich.console import Console
-from rich.table import Table
 
 from mtjax.cli import flags as launch
 from mtjax.cli.evaluate_infilling import row_length
@@ -46,6 +45,7 @@ def run(
   length: int | None,
   batch: int,
   output: str | None,
+  results_path: str | None,
 ) -> None:
   from mtjax.anysubset import make_canvas
   from mtjax.evaluate.order_perplexity import BY_CHANCE, check_orders, order_perplexity
@@ -53,6 +53,8 @@ def run(
   from mtjax.evaluate.texts import named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
+  from mtjax.report import results
+  from mtjax.report.speed_tables import Cells
 
   check_orders(orders)
   if BY_CHANCE.isdisjoint(orders):
@@ -61,8 +63,7 @@ def run(
   params = to_int8(loaded.params) if weights == "int8" else loaded.params
   length = row_length(loaded, length)
   limit = _LIMIT if limit is None else limit
-  table = Table("text", "order", "NLL a token", "over seeds", "perplexity", "tokens")
-  records = {}
+  records, lines = {}, []
   settings = dict(
     model=model_name, weights=weights, text=texts, bytes=limit, length=length,
     rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
@@ -84,12 +85,22 @@ def run(
       for score in scores:
         spread = f"± {score.spread:.3f}" if score.spread else ""
         figures = (f"{score.nats:.3f}", spread, f"{score.perplexity:.1f}", f"{score.tokens:,}")
-        table.add_row(name, score.order, *figures)
+        lines.append((name, score.order, *figures))
       records[name] = [
         dict(dataclasses.asdict(score), perplexity=score.perplexity) for score in scores
       ]
       write(dict(settings=settings, texts=records))
-  Console(file=sys.stdout).print(table)
+  header = ("text", "order", "NLL per token", "over seeds", "perplexity", "tokens")
+  table = Cells(f"{model_name}, {_RATE.value:.0%} of the tokens as targets", header, lines)
+  Console(file=sys.stdout).print(table.for_terminal())
+  results.write(
+    results_path,
+    "orders",
+    tables=[table],
+    rows=records,
+    units=dict(nats="nats per target token"),
+    settings=settings,
+  )
 
 
 def _filled(tokens, is_target, missing):

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict, config_flags
 from mtjax.cli.config_file import ConfigFile, lacks_field
 
 USAGE_EXIT = 2
+_WRITTEN = ("output", "results", "plot")
 
 
 def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
@@ -105,6 +106,12 @@ def check_unused(where: str, *holders: flags.FlagHolder) -> None:
   given = [f"--{holder.name}" for holder in holders if holder.present]
   if given:
     raise ValueError(f"{where}, {' and '.join(given)} would do nothing")
+
+
+def settings(module: str) -> dict[str, object]:
+  """Returns the values of the flags that a module defines, but for files that it writes."""
+  own = flags.FLAGS.get_flags_for_module(sys.modules[module])
+  return {flag.name: flag.value for flag in own if flag.name not in _WRITTEN}
 
 
 def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] = ()) -> None:

@@ -30,6 +30,26 @@ def pieces(part: str, report: DeviceReport, swept: str) -> list[Any]:
   return [comparison_table(report.comparison).for_terminal()]
 
 
+def tables(report: DeviceReport, swept: str) -> list[Cells]:
+  """Returns the tables of all parts that have begun."""
+  found = []
+  if report.verdicts:
+    found.append(correctness_table(report.verdicts))
+  if report.sweep:
+    found.append(sweep_table(report.sweep, f"Bandwidth of `{swept}`"))
+  if report.entries:
+    found.append(sweep_table(report.entries, f"One layer of `{swept}`"))
+  return found + [comparison_table(report.comparison)] * bool(report.comparison)
+
+
+def sentences(report: DeviceReport) -> list[str]:
+  """Returns what the tables say in a sentence each."""
+  found = [] if report.limits is None else [limits_line(report.limits)]
+  if report.sweep:
+    found.append(bandwidth_verdict(report.sweep))
+  return found + [latency_line(report.latency, report.entries)] * bool(report.entries)
+
+
 def correctness_table(verdicts: Sequence[Agreement]) -> Cells:
   """Shares of the tolerance: 1 is the most that is right."""
   names = list(dict.fromkeys(v.implementation for v in verdicts))

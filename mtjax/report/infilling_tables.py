@@ -1,9 +1,9 @@
-"""Figures of infilling tasks, a row an order."""
+"""Figures of infilling: of tasks, a row an order; of speed, a row a method."""
 
 from collections.abc import Mapping
 
-from rich import box
-from rich.table import Table
+from mtjax.bench.infill import InfillReport
+from mtjax.report.speed_tables import Cells
 
 # Figure -> (title, how it is written). In nats, entropies in bits.
 _COLUMNS = {
@@ -23,15 +23,37 @@ _COLUMNS = {
 }
 
 
-def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Table:
+def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Cells:
   """`summaries`: of `mtjax.evaluate.tasks.run.summary`, by order; all of one task."""
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
-  table = Table("order", *titles, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+  rows = []
   for order, figures in summaries.items():
     cells = (figures[name] for name in names)
-    table.add_row(
-      order,
-      *("" if x is None else _COLUMNS[n][1].format(x) for n, x in zip(names, cells, strict=True)),
-    )
-  return table
+    both = zip(names, cells, strict=True)
+    rows.append((order, *("" if x is None else _COLUMNS[n][1].format(x) for n, x in both)))
+  return Cells(title, ("order", *titles), rows)
+
+
+def fill_speed_table(title: str, report: InfillReport) -> Cells:
+  """Forward passes, times and log-likelihoods of each method on one set."""
+  header = (
+    "method", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
+    "-log p sampled", "exact match",
+  )  # fmt: skip
+  rows = []
+  for row in report.rows:
+    later = "" if row.speedup_later is None else f"{row.speedup_later:.2f}x"
+    error = "" if row.own_error is None else f" ± {row.own_error:.3f}"
+    rows.append(
+      (
+        row.name, f"{row.forwards:.1f}", f"{row.tokens_per_forward:.2f}",
+        f"{row.milliseconds:.2f}", f"{row.speedup:.2f}x", later, f"{row.own_nats:.3f}{error}",
+        f"{row.exact:.1%}",
+      )
+    )  # fmt: skip
+  whole = (
+    f"{title}: {report.asked:.1f} target tokens per text, NLL {report.nats:.3f} nats per token, "
+    f"first pass {report.first_milliseconds:.1f} ms"
+  )
+  return Cells(whole, header, rows)

@@ -3,6 +3,7 @@
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 
@@ -67,6 +68,29 @@ def speed_table(results: Results, reference: str) -> Cells:
   return Cells(title, header, rows)
 
 
+def speed_rows(results: Sequence[SystemResult], reference: str) -> list[dict[str, Any]]:
+  """Figures of each system on each set, for JSON: what `speed_table` shows, and its rounds.
+
+  `speed_up` and `same_text` are to `reference`; None where it did not run.
+  """
+  rows = []
+  for one in results:
+    other = Results(results, one.temperature).get(reference, one.prompt_set)
+    rows.append(
+      dict(
+        system=one.system,
+        prompt_set=one.prompt_set,
+        temperature=one.temperature,
+        tokens_per_second=one.tokens_per_second,
+        tokens_per_forward=one.tokens_per_forward,
+        speed_up=None if other is None else one.speed_up(other),
+        same_text=None if other is None else one.same_text(other),
+        seconds=one.totals,
+      )
+    )
+  return rows
+
+
 def _cell(results: Results, system: str, reference: str, prompt_set: str) -> str:
   result = results.get(system, prompt_set)
   if result is None:
@@ -98,6 +122,32 @@ def targets_table(found: Sequence[SpeedTarget]) -> Cells:
     for f in found
   ]
   return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)
+
+
+def autoregressive_table(rows: Sequence[Mapping[str, Any]], reference: str) -> Cells:
+  """Tokens per second, ratio to the reference and share of the limit; one row a system.
+
+  `rows` are those of experiments/bench/autoregressive.py. The limit is the rate at which the
+  weights alone can be read, at the bandwidth of their size. The last column is the least share of
+  tokens before the first that is not the reference's.
+  """
+  runs = dict.fromkeys((row["batch"], row["threads"]) for row in rows)
+  found = {(row["system"], row["batch"], row["threads"]): row for row in rows}
+
+  def cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+      return "-"
+    return f"{row['median']:,.0f} ({row['ratio']:.2f}x, {row['bandwidth_share']:.0%})"
+
+  lines = []
+  for system in dict.fromkeys(row["system"] for row in rows):
+    same = min(row["same_text"] for row in rows if row["system"] == system)
+    cells = (cell(found.get((system, *run))) for run in runs)
+    # Rounded down: only text that is the same everywhere is shown as 100 %.
+    lines.append((system, *cells, f"{int(same * 1000) / 10:.1f}%"))
+  header = [f"batch {batch}, {n} thread{'s' * (n > 1)}" for batch, n in runs]
+  title = f"Tokens per second (ratio to {reference}, share of the limit of memory)"
+  return Cells(title, ("system", *header, "same text"), lines)
 
 
 def profile_table(profiles: Mapping[str, Profile]) -> Cells:

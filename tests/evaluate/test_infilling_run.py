@@ -176,5 +176,5 @@ def test_a_table_has_a_row_for_every_order(tiny, example):
   records = run_lib.run(tiny, Lambada(), [example], GREEDY)
   figures = run_lib.summary(Lambada(), records)
   table = infilling_table("lambada", {"lattice": figures, "random": figures})
-  assert table.row_count == 2 and len(table.columns) == len(figures) + 1
+  assert len(table.rows) == 2 and len(table.header) == len(figures) + 1
   assert len(set(NAMES)) == 5

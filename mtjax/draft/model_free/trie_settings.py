@@ -16,8 +16,8 @@ class StoreSettings:
 
   Capacities are kept when a request ends (see `Counts`): a store holds at most `max_total` nodes
   and what running requests have added since. The paper's authors have 512 for `tree_nodes`, with
-  which more warm-up may cost 1 % (results/trie_warmup.json), and no limit in all. Their limit of
-  65,536 nodes per first token counts prompts and outputs together; prompts cannot reach it here:
+  which more warm-up may cost 1 % (results/trie_capacities.json), and no limit in all. Their limit
+  of 65,536 nodes per first token counts prompts and outputs together; prompts cannot reach it here:
   their counts are their own, and end with them.
   """
 

@@ -1,0 +1,164 @@
+r"""The runs that make the results: for every file of results/ its command and how long it takes.
+
+DATA is the folder of the public sets; a link of that name in the root of the checkout gives the
+commands as they stand.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+_BOOKS = r'--text="books=file:DATA/books/valid/*.txt.gz#header=-------"'
+_CODE = r'--text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}"'
+_ANSWERED = r"DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
+_SUMS = f'--text="gsm8k=file:{_ANSWERED}"'
+_CALLS = r"DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}"
+_UNTIMED = (
+  "experiments.evaluate",
+  "experiments.multi_draft_bounds",
+  "experiments.bench.replay",
+  "experiments.bench.trie",
+)
+_SPANS = "DATA/humaneval_infilling"
+_SUDOKU = "DATA/puzzles/sudoku4x4_dev.csv"
+
+
+def wrapped(parts: Sequence[str]) -> str:
+  """Returns the parts of a command, one after the other, in lines that a shell joins."""
+  lines = [parts[0]]
+  for part in parts[1:]:
+    if len(lines[-1]) + len(part) > 96:
+      lines.append(part)
+    else:
+      lines[-1] += f" {part}"
+  return " \\\n  ".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class ResultsRun:
+  """How one file of results/ is made."""
+
+  name: str  # of the file, without its suffix
+  module: str
+  arguments: tuple[str, ...]
+  minutes: int | None  # on 2 cores, where the machine has nothing else to do; None: not known yet
+  needs: str = ""  # what must be there beside the extra `dev`
+  flag: str = "--results"
+
+  @property
+  def is_timed(self) -> bool:
+    """Whether other work on the machine makes the figures wrong: the others count or score."""
+    return self.module not in _UNTIMED
+
+  @property
+  def path(self) -> str:
+    return f"results/{self.name}.json"
+
+  def command(self) -> str:
+    """Returns the command for a shell."""
+    return wrapped([f"python -m {self.module}", *self.arguments, f"{self.flag}={self.path}"])
+
+
+def _bench(launcher: str, name: str, minutes: int | None, *arguments: str, needs: str = ""):
+  return ResultsRun(name, f"experiments.bench.{launcher}", arguments, minutes, needs)
+
+
+def _evaluate(name: str, minutes: int, *arguments: str, needs: str = ""):
+  return ResultsRun(name, "experiments.evaluate", arguments, minutes, needs)
+
+
+RUNS = (
+  _evaluate("perplexity_target", 5, "--model=target", _BOOKS, _CODE, _SUMS),
+  _evaluate("perplexity_draft", 2, "--model=draft", _BOOKS, _CODE, _SUMS),
+  _bench(
+    "autoregressive", "autoregressive", 20, "--rounds=5",
+    needs="torch and transformers; ctranslate2 and llama-cpp-python take part where they are",
+  ),
+  _bench(
+    "speculative", "speculative_greedy", 75, "--data=DATA", "--prompts=6", "--warm=32",
+    "--prompt_tokens=128", "--tokens=256", "--rounds=3", "--temperatures=0",
+    needs="torch and transformers",
+  ),
+  _bench(
+    "speculative", "speculative_sampled", 40, "--data=DATA", "--prompts=4", "--warm=16",
+    "--tokens=128", "--rounds=2", "--temperatures=1", needs="torch and transformers",
+  ),
+  _bench("sorted", "sorted", 5, "--data=DATA"),
+  _bench("profile_round", "profile_round", 10, "--clock=cpu"),
+  _bench(
+    "profile_round", "profile_round_large_vocabulary", 20, "--clock=cpu", "--vocab=131072",
+    "--methods=lookup,draft_tree",
+  ),
+  _bench("native", "native", 15),
+  _bench(
+    "replay", "replay", 10, f'--text="toolcall=file:{_CALLS}"',
+    r'--text="pycode=file:DATA/pycode/*.jsonl.gz#text_key={text}"',
+    r'--text="specbench=file:DATA/specbench/*.jsonl.gz#text_key={turns}"', _SUMS,
+  ),
+  _bench(
+    "trie", "trie_gsm8k", 5, "--data=DATA", "--sets=gsm8k", "--at=0,250,500,1000,2000,4000,7400"
+  ),
+  _bench("trie", "trie_e2e", 5, "--data=DATA", "--sets=e2e", "--at=0,250,500,1000,2000,3900"),
+  _bench(
+    "trie", "trie_rag", 30, "--data=DATA", "--outputs=outputs", "--sets=rag",
+    "--at=0,250,500,1000,2000,3200", "--prompt_tokens=128", "--written=48",
+  ),
+  ResultsRun(
+    "multi_draft_bounds",
+    "experiments.multi_draft_bounds",
+    (
+      r'--text="prose=file:DATA/books/valid/*.txt.gz#header=-------"', _CODE,
+      _SUMS.replace("gsm8k=", "arithmetic="),
+      r'--text="chat=file:DATA/specbench/*.jsonl.gz#text_key={turns[0]}"', "--record=pairs.npz",
+      "--page=docs/multi_draft_bounds.md", "--picture=docs/multi_draft_bounds.png",
+    ),
+    15,
+  ),
+  _bench(
+    "infill", "infill", 45, "--count=8", "--rate=0.05", "--rate=0.15", "--weights=stored,plain",
+    _BOOKS, f"--code={_SPANS}/SingleLineInfilling_000_081.jsonl.gz",
+  ),
+  _bench(
+    "infill", "infill_wide", 60, "--count=8", "--repeats=3", "--mlp_dim=24000", "--rate=0.15",
+    _BOOKS, "--weights=stored,float32,plain", "--ways=sequential,self4,bonus4,bonus8,fused2,once4",
+  ),
+  _evaluate("orders", 3, _BOOKS, "--orders=lattice,random,right_to_left,left_to_right"),
+  _evaluate(
+    "task_humaneval_lines", 5, "--task=humaneval_infilling", "--limit=32",
+    f"--data={_SPANS}/SingleLineInfilling_000_081.jsonl.gz", "--orders=lattice,left_to_right",
+  ),
+  _evaluate(
+    "task_humaneval_spans", 5, "--task=humaneval_infilling", "--limit=32",
+    f"--data={_SPANS}/RandomSpanInfilling_000_081.jsonl.gz", "--orders=lattice,left_to_right",
+  ),
+  _evaluate(
+    "task_lambada", 2, "--task=lambada", "--data=DATA/lambada/lambada_test_dev.jsonl.gz",
+    "--limit=64", "--orders=lattice,left_to_right",
+  ),
+  _evaluate(
+    "task_wikitext", 5, "--task=wikitext_masked", "--data=DATA/wikitext2/valid.txt.gz",
+    "--limit=8", "--orders=lattice,random",
+  ),
+  _evaluate(
+    "task_sudoku", 1, "--task=sudoku", f"--data={_SUDOKU}", "--limit=4",
+    "--orders=lattice,left_to_right,random",
+  ),
+  _evaluate(
+    "task_countdown", 1, "--task=countdown", "--data=DATA/puzzles/countdown3_dev.jsonl",
+    "--limit=4", "--orders=lattice,random",
+  ),
+  _evaluate(
+    "task_sudoku_trained", 5, "--task=sudoku", f"--data={_SUDOKU}", "--model=models/sudoku",
+    "--limit=100", "--orders=lattice,left_to_right,random",
+    needs="the model of `configs/train/sudoku.py`, which trains in minutes",
+  ),
+  _bench("kernels", "attention_training", 15, "--parts=training"),
+  _bench(
+    "kernels", "attention_decoding", 15, "--parts=decoding", "--filled=0.5",
+    "--entries=1,8,32,64", "--capacities=512,1024,2048,8192",
+  ),
+  _bench(
+    "kernels", "attention_decoding_full", 15, "--parts=decoding", "--filled=1",
+    "--entries=1,8,32,64", "--capacities=512,1024,2048,8192",
+  ),
+  _bench("device", "device", None, "--plot=docs/pictures/device.png", needs="a GPU or a TPU"),
+)  # fmt: skip

@@ -1,0 +1,239 @@
+"""Every measured figure of README and docs comes from a file of results/, by the maker."""
+
+import ast
+import gzip
+import json
+import re
+
+import pytest
+
+from docs.make.benchmarks import pictures
+from docs.make.benchmarks.runs import RUNS
+from docs.make.benchmarks.sections import (
+  MADE,
+  RESULTS,
+  ROOT,
+  by_hand,
+  origin,
+  pages,
+  section,
+  shown,
+  with_sections,
+)
+from mtjax.native import support
+from mtjax.report import results
+from mtjax.report.speed_tables import Cells
+from tests.test_launchers import launch
+
+FILES = sorted(RESULTS.glob("*.json"))
+# Made whole, with tests of their own.
+OTHER_PAGES = {"docs/multi_draft_bounds.md": "multi_draft_bounds", "docs/kernel_table.md": None}
+BY_HAND = [
+  path
+  for path in [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+  if path.relative_to(ROOT).as_posix() not in OTHER_PAGES
+]
+LAUNCHERS = [
+  path for path in sorted((ROOT / "experiments" / "bench").glob("*.py")) if path.stem != "__init__"
+]
+# A ratio, a rate, a time, a likelihood or a share, as one states what was measured.
+_UNITS = (
+  r"%|times (?:as|faster|slower)|tokens/s|tokens per (?:second|forward)|GB/s|GFLOP|TFLOP|"
+  r"(?:ms|us|milliseconds|microseconds|nats|bits per byte)\b"
+)
+MEASURED = re.compile(rf"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:x\b| ?(?:{_UNITS}))")
+# No measurement: the level of an interval, and an aim.
+ALLOWED = ("99 % intervals", "reach 80 % of a copy")
+
+
+_FOLDERS = re.compile(r"(?<![\w.*)])/(?:home|root|tmp|work|mnt|data|Users|usr|opt)/\S*")
+_CODE = re.compile(r"```[\s\S]*?```|`[^`\n]*`|^    .*$", re.MULTILINE)
+
+
+def measured(text: str) -> list[str]:
+  """Returns what a page states by hand as measured: code is no statement."""
+  prose = re.sub(_CODE, "", by_hand(text))
+  for phrase in ALLOWED:
+    prose = prose.replace(phrase, "")
+  return [match[0] for match in MEASURED.finditer(prose)]
+
+
+@pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
+def test_pages_are_made_of_the_committed_results(path):
+  text = path.read_text(encoding="utf-8")
+  made = with_sections(text)
+  assert text == made, "run `python -m docs.make.benchmarks` and commit what it wrote"
+
+
+def test_the_picture_is_made_of_the_committed_results():
+  made = pictures.current(pictures.TRIE, pictures.TRIE_FILES)
+  assert made, "run `python -m docs.make.benchmarks` and commit what it wrote"
+
+
+@pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_page_states_no_measured_figure_by_hand(path):
+  found = measured(path.read_text(encoding="utf-8"))
+  assert not found, f"{found}: put the figure into a file of results/ and show its section"
+
+
+@pytest.mark.parametrize(
+  "text",
+  [
+    "`trie` is 4.8 times as fast as lookup.",
+    "It decodes at 1.72x the speed.",
+    "| mtjax | 1,531 (10.51x) |",
+    "A pass takes 25 ms.",
+    "It writes 1,393 tokens/s and 2.7 tokens per forward pass.",
+    "3.54 nats per target token",
+    "Blocks lose up to 16 % there.",
+  ],
+)
+def test_the_check_of_prose_sees(text):
+  assert measured(text)
+  name = "results/a.json"
+  assert not measured(f"<!-- {name}: {MADE} -->\n{text}\n<!-- end of {name} -->")
+
+
+def test_the_check_of_prose_leaves_code_and_sizes_alone():
+  assert not measured("`--at=3x`, 2 x 4 chips, 6.0 million parameters, 32 tokens\n\n    run 3x\n")
+  assert measured("    run 3x\n\nIt takes 3 ms.\n")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_of_results_says_how_it_was_made(path):
+  record = results.read(path)
+  assert re.fullmatch(r"\d{4}-\d\d-\d\d", record["date"]) and record["complete"] is True
+  assert record["command"].startswith("python -m ") and record["project"]["version"]
+  assert set(record["hardware"]) == {"processor", "cores", "device"}
+  assert record["units"] or record.get("transcribed")
+  if record.get("transcribed"):
+    assert re.search(r"commit [0-9a-f]{7}", record["source"]), "say where it was typed from"
+  folders = _FOLDERS.findall(path.read_text(encoding="utf-8"))
+  assert not folders, "folders of a machine: make a link of the name DATA and run it again"
+
+
+def test_every_file_of_results_is_shown_once_and_can_be_made_again():
+  places = [name for path in pages() for name in shown(path.read_text(encoding="utf-8"))]
+  places += [f"results/{name}.json" for name in OTHER_PAGES.values() if name]
+  assert len(places) == len(set(places))
+  files = {path.relative_to(ROOT).as_posix() for path in FILES}
+  assert files <= set(places), "add its section to docs/benchmarks.md"
+  # Two stores that are no more, beside the one that is.
+  assert files - {"results/trie_capacities.json"} <= {run.path for run in RUNS}
+  assert {run.path for run in RUNS} <= set(places)
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: run.name)
+def test_a_run_has_a_program_and_flags_that_exist(run):
+  path = ROOT / f"{run.module.replace('.', '/')}.py"
+  sources = [path] if path.stem != "evaluate" else sorted((ROOT / "mtjax/cli").glob("evaluate*.py"))
+  text = "".join(source.read_text(encoding="utf-8") for source in sources)
+  defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text))
+  used = {argument.split("=")[0].removeprefix("--") for argument in run.arguments}
+  assert used | {run.flag.removeprefix("--")} <= defined, used - defined
+
+
+@pytest.mark.parametrize("path", LAUNCHERS, ids=lambda path: path.stem)
+def test_every_benchmark_can_write_its_results(path):
+  tree = ast.parse(path.read_text(encoding="utf-8"))
+  calls = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call)]
+  assert any(call.startswith("flags.DEFINE_string('results'") for call in calls)
+  assert any(re.match(r"results(_files)?\.write\(", call) for call in calls)
+  assert any(run.module == f"experiments.bench.{path.stem}" for run in RUNS)
+
+
+def test_results_have_a_header_tables_and_rows(tmp_path):
+  path = tmp_path / "a.json"
+  table = Cells("Speed", ("system", "tokens/s"), [("one", "3"), ("two", "4")])
+  rows = [dict(system="one", rates=[2.5, 3.5]), dict(system="zwei ±", rates=[])]
+  results.write(
+    path, "speed", tables=[table], rows=rows, units=dict(rates="tokens/s"), rounds=2,
+    limits={"memory, GB/s": 12.5}, notes=["three did not run"], complete=False,
+  )  # fmt: skip
+  record = results.read(path)
+  assert [*record][: len(results.HEADER)] == [*results.HEADER]
+  assert record["rows"] == rows and record["complete"] is False
+  assert record["versions"].keys() >= {"python", "jax", "jaxlib", "flax"}
+  assert record["hardware"]["cores"] >= 1 and record["hardware"]["device"] == "cpu"
+  (again,) = results.tables(record)
+  assert again.markdown() == table.markdown() and "| two | 4 |" in section(record)
+  assert "memory, GB/s: 12.5" in section(record) and "- three did not run" in section(record)
+  assert "2 rounds" in origin(record) and "**Not complete" in origin(record)
+  assert "Not complete" not in origin(record | dict(complete=True))
+  typed = record | dict(transcribed=True, source="a page", date="2026-11-25", versions=None)
+  assert "Typed from the run of 2026-11-25, before results were kept as files" in origin(typed)
+
+
+def test_a_file_is_old_or_new_and_never_half(tmp_path):
+  path = tmp_path / "a.json"
+  results.write_json(path, dict(a=1))
+  with pytest.raises(TypeError):
+    results.write_json(path, dict(a=object()))
+  assert json.loads(path.read_text()) == dict(a=1)
+  assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_other_files_are_refused_by_name(tmp_path):
+  path = tmp_path / "a.json"
+  for text, message in (
+    ("{", "a.json' is no JSON"),
+    ("[]", "a.json' is no results file: it lacks benchmark, command"),
+    ('{"benchmark": "a", "command": "b"}', "a.json' is no results file: it lacks date, complete"),
+  ):
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+      results.read(path)
+  with pytest.raises(ValueError, match="makes results/nothing.json, and there is no file"):
+    with_sections(f"<!-- results/nothing.json: {MADE} -->\n<!-- end of results/nothing.json -->")
+
+
+def _e2e(folder):
+  """A folder of sets with one of a few requests."""
+  (folder / "e2e").mkdir()
+  lines = [
+    json.dumps(
+      dict(
+        mr=f"name[{n}]",
+        ref=f"{n} is a place of food, near the river and far from the other hills of the town.",
+      )
+    )
+    for n in range(24)
+  ]
+  for name in ("train", "valid"):
+    (folder / "e2e" / f"{name}.jsonl.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+  return folder
+
+
+@pytest.mark.parametrize(
+  ("name", "flags", "columns"),
+  [
+    (
+      "native",
+      ["--shapes=64x64", "--rows=2", "--dtypes=int8", "--parameters=80000", "--rounds=1"],
+      ["dtype", "K x N", "M", "native ms", "xla ms", "ratio", "GB/s", "share", "GFLOP/s"],
+    ),
+    (
+      "replay",
+      ["--text=e2e=file:DATA/e2e/train.jsonl.gz#text_key={mr} {ref}", "--count=2", "--sizes=3"],
+      ["text", "drafter", "3 nodes"],
+    ),
+    (
+      "trie",
+      ["--data=DATA", "--sets=e2e", "--at=0,4", "--tests=2", "--retrievals=hier"],
+      ["after requests", "0", "4", "largest fall"],
+    ),
+  ],
+)
+def test_a_launcher_writes_what_it_prints(name, flags, columns, tmp_path):
+  if name == "native" and (reason := support()):
+    pytest.skip(f"the native code cannot be used: {reason}")
+  data, path = _e2e(tmp_path), tmp_path / "a.json"
+  flags = [flag.replace("DATA", str(data)) for flag in flags]
+  code, _, errors = launch(f"experiments.bench.{name}", *flags, f"--results={path}")
+  assert code == 0, errors
+  record = results.read(path)
+  assert record["benchmark"] == name and record["complete"] and record["rows"]
+  assert record["command"].startswith(f"python -m experiments.bench.{name} ")
+  (table,) = results.tables(record)
+  assert table.header == columns and table.rows
+  assert {flag.split("=")[0][2:] for flag in flags} <= set(record["settings"])

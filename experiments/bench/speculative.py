@@ -28,19 +28,12 @@ from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of
 from mtjax.cli.running import progress, results_file
 from mtjax.evaluate.sets import prompts as prompt_sets
-<<<<<<< 2659c279b1d377f98eb2e418d223d9fda5564328
 from mtjax.registry.methods import decoding
-from mtjax.report.speed_tables import speed_tables
-
-EVERY = [f"mtjax:{name}" for name in decoding()]
-=======
-from mtjax.registry.methods import METHODS
 from mtjax.report import results as results_files
 from mtjax.report.speed_tables import speed_rows, speed_tables
 
-EVERY = [f"mtjax:{name}" for name, m in METHODS.items() if m.config.startswith("configs/decode/")]
+EVERY = [f"mtjax:{name}" for name in decoding()]
 REFERENCES = (PLAIN, "transformers eager")
->>>>>>> bc71aab796f2177ab87dedc677808d131fbd4134
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
 _SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Which sets.")

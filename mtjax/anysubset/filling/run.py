@@ -85,8 +85,8 @@ def stream(
 ) -> Iterator[Filled]:
   """The rounds of `fill`, stepped from Python: yields the canvases after each.
 
-  Open entries have `decided_at` 0. The same tokens and errors, the errors at once. `Filled.history` is
-  that of the rounds so far.
+  Open entries have `decided_at` 0. The same tokens and errors, the errors at once.
+  `Filled.history` is that of the rounds so far.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   if history:

@@ -1,19 +1,20 @@
-"""What Lookahead's trie gains from requests before (2312.12728): python -m experiments.bench.trie
+"""The gain of Lookahead's trie from earlier requests (2312.12728): python -m experiments.bench.trie
 
-Tokens per forward of texts that the store does not learn, after 0, 1,000, ... warm-up requests, for
-the three retrievals of the paper (hier, par, one). Sets of DATA, the developer data set:
+Measures tokens per forward of texts that the store does not learn, after 0, 1,000, ... warm-up
+requests, for the three retrievals of the paper (hier, par, one). DATA, the developer data set, has
+these sets:
 
   gsm8k  questions and their reference answers; measured on test questions
   e2e    records and their reference sentences; measured on validation records
   rag    greedy outputs of the bundled target: warm-up on passages of Wikipedia, measured on the
-         retrieval subset of Spec-Bench. --outputs keeps what it wrote; the same command goes on.
+         retrieval subset of Spec-Bench. --outputs saves what it wrote; the same command continues.
 
 python -m experiments.bench.trie --data=DATA --outputs=outputs --output=results/trie_warmup.json
 
-The figures in results/trie_warmup.json are of 28 November 2026, from one run a set (two CPU cores,
-some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests and
-after the last: gsm8k 1.58 and 1.97 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and 2.56
-(3,200); par ends 2 to 5 % below, one 8 to 15 %.
+The figures in results/trie_warmup.json are of 28 November 2026, from one run per set (two CPU
+cores, some minutes each; the commands are in the file). Tokens per forward of hier with 0 requests
+and after the last: gsm8k 1.58 and 1.97 (7,400 requests), e2e 1.50 and 3.00 (3,900), rag 1.38 and
+2.56 (3,200); par ends 2 to 5 % below, one 8 to 15 %.
 """
 
 import dataclasses
@@ -36,21 +37,35 @@ from mtjax.pretrained import load_pretrained, weights_for_decoding
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")
 _SETS = flags.DEFINE_list("sets", ["gsm8k", "e2e", "rag"], "Sets to measure.")
 _RETRIEVALS = flags.DEFINE_list("retrievals", ["hier", "par", "one"], "Retrievals to measure.")
-_AT = flags.DEFINE_list("at", ["0", "250", "1000", "2000", "3900"], "Warm-up requests.")
-_TESTS = flags.DEFINE_integer("tests", 100, "Texts to measure per set.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 8, "Nodes of a tree, the root among them.", lower_bound=2)
-_TREE_NODES = flags.DEFINE_integer("tree_nodes", 4096, "Capacity per first token.", lower_bound=1)
-_MAX_TOTAL = flags.DEFINE_integer("max_total", 2**20, "Capacity in all.", lower_bound=1)
-_PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt, at most.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", 128, "Tokens of an output, at most.", lower_bound=1)
-_WRITTEN = flags.DEFINE_integer("written", 64, "Tokens that the target writes.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", 128, "Outputs that it writes at once.", lower_bound=1)
+_AT = flags.DEFINE_list(
+  "at", ["0", "250", "1000", "2000", "3900"], "Numbers of warm-up requests to measure after."
+)
+_TESTS = flags.DEFINE_integer("tests", 100, "Number of texts to measure per set.", lower_bound=1)
+_SIZE = flags.DEFINE_integer(
+  "size", 8, "Number of nodes per tree, including the root.", lower_bound=2
+)
+_TREE_NODES = flags.DEFINE_integer(
+  "tree_nodes", 4096, "Number of n-grams that the store keeps per first token.", lower_bound=1
+)
+_MAX_TOTAL = flags.DEFINE_integer(
+  "max_total", 2**20, "Number of n-grams that the store keeps in all.", lower_bound=1
+)
+_PROMPT = flags.DEFINE_integer(
+  "prompt_tokens", 256, "Maximum number of tokens per prompt.", lower_bound=1
+)
+_TOKENS = flags.DEFINE_integer("tokens", 128, "Maximum number of tokens per output.", lower_bound=1)
+_WRITTEN = flags.DEFINE_integer(
+  "written", 64, "Number of tokens that the target writes per prompt (set rag).", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 128, "Number of outputs that the target writes at once (set rag).", lower_bound=1
+)
 _OUTPUTS = flags.DEFINE_string("outputs", None, "Folder for what the target writes (set rag).")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the figures to.")
 
 
 def read(name: str, text) -> tuple[list, list]:
-  """Warm-up requests and measured ones, as (prompt, output)."""
+  """Returns the warm-up requests and the measured ones, as (prompt, output)."""
   data = Path(_DATA.value)
   if name == "gsm8k":
     files, fields = ("train.jsonl.gz", "test_dev.jsonl.gz"), ("question", "answer")
@@ -101,8 +116,8 @@ def run() -> None:
       TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
       for retrieval in _RETRIEVALS.value
     ]
-    found = curves(stores, outputs, pairs, at, size=_SIZE.value)
-    for retrieval, points in zip(_RETRIEVALS.value, found, strict=True):
+    points_of = curves(stores, outputs, pairs, at, size=_SIZE.value)
+    for retrieval, points in zip(_RETRIEVALS.value, points_of, strict=True):
       drop, error = fall(points)
       cells = [f"{point.rate:.3f}" for point in points]
       table.add_row(name, retrieval, *cells, f"{drop:.3f} ± {error:.3f}")
@@ -118,7 +133,7 @@ def run() -> None:
   if _OUTPUT.value is not None:
     record = dict(
       date=date.today().isoformat(),
-      command=" ".join(["python -m experiments.bench.trie", *_given()]),
+      command=" ".join(["python -m experiments.bench.trie", *_present_flags()]),
       hardware=f"{platform.machine()} processor; the figures do not depend on it",
       size=_SIZE.value,
       tree_nodes=_TREE_NODES.value,
@@ -129,8 +144,8 @@ def run() -> None:
     Path(_OUTPUT.value).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _given() -> list[str]:
-  """The flags of the command but for those that name places."""
+def _present_flags() -> list[str]:
+  """Returns the flags of the command, with neutral names for places."""
   places = {"data": "DATA", "outputs": "outputs"}
   pairs = (flag.lstrip("-").partition("=") for flag in sys.argv[1:])
   return [f"--{name}={places.get(name, value)}" for name, _, value in pairs]

@@ -1,8 +1,8 @@
-"""What the library does, on this machine, in a minute or two: python -m experiments.demo
+"""A demonstration of one to two minutes on this machine: python -m experiments.demo
 
-Continues three prompts (prose, code, arithmetic) with the bundled model, in several ways side by
-side: who proposed which token, and what it cost. Plain decoding's rate stands beside the one that
-the memory's bandwidth would allow.
+Continues three prompts (prose, code, arithmetic) with the bundled model and several methods side by
+side, and shows which tokens were drafted and what each method costs. The rate of plain decoding
+stands beside the one that the memory bandwidth would allow.
 """
 
 import jax
@@ -19,15 +19,21 @@ from mtjax.registry.build import run_settings
 from mtjax.report.comparison import DRAFTED, colored, compare, contenders, table
 from mtjax.text import TextModel
 
-_MAX_TOKENS = flags.DEFINE_integer("max_tokens", 96, "Tokens per prompt.", lower_bound=1)
-_METHODS = flags.DEFINE_list("methods", ["ar", "lookup", "draft", "draft_tree", "auto"], "Which.")
+_MAX_TOKENS = flags.DEFINE_integer(
+  "max_tokens", 96, "Number of tokens to generate per prompt.", lower_bound=1
+)
+_METHODS = flags.DEFINE_list(
+  "methods",
+  ["ar", "lookup", "draft", "draft_tree", "auto"],
+  "Methods to compare; the first is the base.",
+)
 
 
 def run() -> None:
   console = Console(highlight=False)
   loaded = load_pretrained("target")
   config = ar.get_config()
-  # What a model too large for the machine's caches meets at any width, and other systems read.
+  # float32 makes the model too large for the machine's caches, and other systems read it too.
   config.update(max_tokens=_MAX_TOKENS.value, weights="float32")
   params = weights_for_decoding(loaded.params, config.weights)
   text = TextModel(loaded.model, params, loaded.tokenizer)
@@ -51,7 +57,7 @@ def run() -> None:
 
 
 def bytes_per_token(params) -> int:
-  """Bytes of the weights that one token needs: all but the embedding, of which it reads a row."""
+  """Returns the bytes of weights that one token reads: all but the embedding, except one row."""
   inner = {name: value for name, value in params.items() if name != "embedding"}
   read = params if "head" not in params else inner
   return sum(leaf.nbytes for leaf in jax.tree.leaves(read))

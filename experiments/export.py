@@ -8,9 +8,11 @@ from absl import flags
 
 from mtjax.cli import flags as launch
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "The folder of the training run.")
-_OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "Of the stored weights.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.")
+_OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to.")
+_DTYPE = flags.DEFINE_enum(
+  "dtype", "float32", ["float32", "bfloat16"], "Type of the stored weights."
+)
 _TOKENIZER = flags.DEFINE_bool("tokenizer", True, "Write the tokenizer's files as well.")
 
 

@@ -1,14 +1,14 @@
-r"""Several drafts at a position: the best acceptance of any lossless rule, and of the known rules.
+r"""Several drafts per position: the best acceptance of any lossless rule, and of known rules.
 
-The table of 2502.18779, from what a target and its draft model predict on texts; --text is
+Makes the table of 2502.18779 from what a target and its draft model predict on texts; --text is
 name=source, as for experiments/evaluate.py. docs/multi_draft_bounds.md has the table of the bundled
 models, and its whole command (about 15 minutes on 2 cores), which begins:
 
 python -m experiments.multi_draft_bounds --results=results/multi_draft_bounds.json \
   --record=pairs.npz --text="prose=file:DATA/books/valid/*.txt.gz#header=-------"
 
-The logits are kept in --record: with it a second run computes other temperatures and numbers of
-drafts without the models. Without --text the page is made from --results as it is.
+--record saves the logits: with it a second run computes other temperatures and numbers of
+drafts without the models. Without --text the page is made from existing --results.
 """
 
 from absl import flags
@@ -16,24 +16,36 @@ from absl import flags
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file, seldom
 
-_TEXT = flags.DEFINE_multi_string("text", [], "Text as name=source; may be given several times.")
-_TARGET = flags.DEFINE_string("target", "target", "Target: bundled model, folder or hub id.")
-_DRAFT = flags.DEFINE_string("draft", "draft", "Draft model, of the target's vocabulary.")
-_POSITIONS = flags.DEFINE_integer("positions", 250, "Positions recorded in each text.", 2)
-_CONTEXT = flags.DEFINE_integer("context", 256, "Tokens that a position is predicted from.", 1)
+_TEXT = flags.DEFINE_multi_string(
+  "text", [], "Text to predict, as name=source. Repeat the flag for several texts."
+)
+_TARGET = flags.DEFINE_string(
+  "target", "target", "Target model: a bundled one, a folder or a Hugging Face id."
+)
+_DRAFT = flags.DEFINE_string(
+  "draft", "draft", "Draft model, which must have the target's vocabulary."
+)
+_POSITIONS = flags.DEFINE_integer("positions", 250, "Number of positions to record per text.", 2)
+_CONTEXT = flags.DEFINE_integer(
+  "context", 256, "Number of tokens that a position is predicted from.", 1
+)
 _RECORD = flags.DEFINE_string(
-  "record", None, "File of the recorded logits (.npz), read if it exists."
+  "record", None, "File (.npz) to save the recorded logits to; it is read if it exists."
 )
 _TEMPERATURES = flags.DEFINE_list(
-  "temperatures", ["0.2", "0.4", "0.6", "0.8", "1.0"], "Temperatures of both models."
+  "temperatures", ["0.2", "0.4", "0.6", "0.8", "1.0"], "Temperatures to apply to both models."
 )
-_DRAFTS = flags.DEFINE_list("drafts", ["1", "2", "3", "4", "8"], "Numbers of drafts at a position.")
+_DRAFTS = flags.DEFINE_list(
+  "drafts", ["1", "2", "3", "4", "8"], "Numbers of drafts per position to compare."
+)
 _SAMPLES = flags.DEFINE_integer(
-  "samples", 16, "Samples of refused drafts where the mean over drafts has no formula.", 2
+  "samples", 16, "Number of samples of refused drafts where the mean over drafts has no formula.", 2
 )
-_RESULTS = flags.DEFINE_string("results", None, "JSON file of the results.", required=True)
-_PAGE = flags.DEFINE_string("page", None, "Markdown file made from the results.")
-_PICTURE = flags.DEFINE_string("picture", None, "Picture made from the results: png, svg.")
+_RESULTS = flags.DEFINE_string(
+  "results", None, "JSON file of the results: written with --text, otherwise read.", required=True
+)
+_PAGE = flags.DEFINE_string("page", None, "Markdown file to make from the results.")
+_PICTURE = flags.DEFINE_string("picture", None, "Picture (png, svg) to make from the results.")
 _MEASURED = (_TARGET, _DRAFT, _POSITIONS, _CONTEXT, _RECORD, _TEMPERATURES, _DRAFTS, _SAMPLES)
 
 

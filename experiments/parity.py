@@ -1,4 +1,4 @@
-"""Logits and greedy tokens of every family against transformers: python -m experiments.parity
+"""Compares logits and greedy tokens of all families with transformers: -m experiments.parity
 
 Needs the extra `parity` (torch and transformers; see CONTRIBUTING). Exit code 1 when a family
 differs. Expected: largest differences around 1e-5, about a minute on two CPU cores.
@@ -14,14 +14,14 @@ from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.evaluate import parity
 
-_FAMILIES = flags.DEFINE_list("families", list(parity.CASES), "Which families.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the random weights.")
+_FAMILIES = flags.DEFINE_list("families", list(parity.CASES), "Families of models to compare.")
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random weights.")
 
 
 def run() -> int:
   unknown = [name for name in _FAMILIES.value if name not in parity.CASES]
   if unknown:
-    raise ValueError(f"unknown families {unknown}; there is: {', '.join(parity.CASES)}")
+    raise ValueError(f"unknown families {unknown}; there are: {', '.join(parity.CASES)}")
   console = Console()
   table = Table("family", title=f"against transformers, tolerance {parity.TOLERANCE:.0e}")
   for column in ("no cache", "with cache"):
@@ -33,11 +33,11 @@ def run() -> int:
     with tempfile.TemporaryDirectory() as folder:
       oracle = parity.make_oracle(name, _SEED.value)
       oracle.save_pretrained(folder)
-      found = parity.compare(oracle, folder)
-    failed += [] if found.passed else [name]
-    color = "green" if found.passed else "red"
-    tokens = "identical" if found.same_tokens else "different"
-    cells = (f"{found.uncached:.1e}", f"{found.cached:.1e}", tokens)
+      result = parity.compare(oracle, folder)
+    failed += [] if result.passed else [name]
+    color = "green" if result.passed else "red"
+    tokens = "identical" if result.same_tokens else "different"
+    cells = (f"{result.uncached:.1e}", f"{result.cached:.1e}", tokens)
     table.add_row(name, *(f"[{color}]{cell}[/]" for cell in cells))
   console.print(table)
   if failed:

@@ -16,12 +16,16 @@ from absl import flags
 from mtjax.cli import flags as launch
 
 _SOURCE = flags.DEFINE_multi_string(
-  "source", [], "Text (see mtjax/data/sources/read.py); repeatable."
+  "source", [], "Text to train on, as a source (see mtjax/data/sources/read.py); may be repeated."
 )
-_OUTPUT = flags.DEFINE_string("output", None, "Where to write the tokenizer's file.")
-_VOCAB = flags.DEFINE_integer("vocab_size", 4096, "Number of tokens, special ones included.")
-_CHARACTERS = flags.DEFINE_integer("characters", 10_000_000, "To sample, by the sources' weights.")
-_SEED = flags.DEFINE_integer("seed", 0, "Of the sample.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the tokenizer to.")
+_VOCAB = flags.DEFINE_integer(
+  "vocab_size", 4096, "Number of tokens of the vocabulary, including special ones."
+)
+_CHARACTERS = flags.DEFINE_integer(
+  "characters", 10_000_000, "Number of characters to sample, by the sources' weights."
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the sample.")
 
 
 def run() -> None:
@@ -41,7 +45,7 @@ def run() -> None:
     tokens = sum(len(code.ids) for code in tokenizer.encode_batch_fast(part))
     size = sum(len(text.encode()) for text in part)
     print(
-      f"{size / tokens:.2f} bytes a token, {len(part)} documents: {source.uri}", file=sys.stderr
+      f"{size / tokens:.2f} bytes per token, {len(part)} documents: {source.uri}", file=sys.stderr
     )
 
 

@@ -1,13 +1,13 @@
-r"""Texts that a model writes, to train its draft on: python -m experiments.write_texts
+r"""Writes texts with a model, to train its draft on: python -m experiments.write_texts
 
 python -m experiments.write_texts --model=target --sources="builtin:tinyshakespeare" \
   --texts=2048 --output=written.jsonl
 
-Each text is the beginning of a row of the sources and what the model makes of it, every second one
-greedy, the others drawn at temperature 1: sequence-level distillation (1606.07947), on what the
-model will be asked to verify (2310.08461, section 4.2). The same command continues a file that
-ended early: the texts are a function of the flags alone. One JSON line each, {"text": ...}: a
-source of experiments/train.py.
+Each text is the beginning of a row of the sources and the model's continuation: every second one is
+greedy, the others are sampled at temperature 1. This is sequence-level distillation (1606.07947) on
+text like that which the model verifies (2310.08461, section 4.2). The same command continues a file
+that ended early: the texts depend on the flags alone. Each is one JSON line, {"text": ...}, which
+experiments/train.py reads as a source.
 """
 
 import itertools
@@ -23,14 +23,22 @@ from mtjax.pretrained import load_pretrained, weights_for_decoding
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
-_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
-_SOURCES = flags.DEFINE_multi_string("sources", None, "Where beginnings come from; repeatable.")
-_OUTPUT = flags.DEFINE_string("output", None, 'JSON lines, each {"text": ...}.')
-_TEXTS = flags.DEFINE_integer("texts", 8192, "How many.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", 64, "Texts at once, half of them greedy.", lower_bound=2)
-_PROMPT = flags.DEFINE_integer("prompt_tokens", 64, "Of a beginning.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("max_tokens", 192, "Written after it.", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the beginnings and of what is drawn.")
+_MODEL = flags.DEFINE_string(
+  "model", "target", "Model that writes: a bundled one, a folder or a Hugging Face id."
+)
+_SOURCES = flags.DEFINE_multi_string("sources", None, "Source of the beginnings; may be repeated.")
+_OUTPUT = flags.DEFINE_string("output", None, 'JSON lines file to write, each line {"text": ...}.')
+_TEXTS = flags.DEFINE_integer("texts", 8192, "Number of texts to write.", lower_bound=1)
+_BATCH = flags.DEFINE_integer(
+  "batch", 64, "Number of texts per batch, half of them greedy.", lower_bound=2
+)
+_PROMPT = flags.DEFINE_integer(
+  "prompt_tokens", 64, "Number of tokens per beginning.", lower_bound=1
+)
+_TOKENS = flags.DEFINE_integer(
+  "max_tokens", 192, "Number of tokens to write after a beginning.", lower_bound=1
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the beginnings and of the samples.")
 
 
 def run() -> None:
@@ -69,7 +77,7 @@ def _write(text: TextModel, rows, number: int) -> list[str]:
 
 
 def _whole_batches(output: Path) -> int:
-  """How many batches the file holds; what is left of one that was cut off is cut off as well."""
+  """Returns the number of whole batches in the file, and cuts off an incomplete one."""
   if not output.exists():
     return 0
   with output.open("rb+") as file:

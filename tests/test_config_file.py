@@ -25,15 +25,18 @@ def write(tmp_path, content):
   [
     ("def get_config(:\n", "failed, line 1: SyntaxError: invalid syntax"),
     (bytes(range(256)), "failed.*SyntaxError"),
-    ("", r"there is no function get_config\(\) in it"),
-    ("get_config = 3", r"there is no function get_config\(\) in it"),
+    ("", r"it has no function get_config\(\) in it"),
+    ("get_config = 3", r"it has no function get_config\(\) in it"),
     ("import no_such_module", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
     ("def get_config():\n  return {}['missing']", "failed, line 2: KeyError: 'missing'"),
     ("def get_config():\n  return open('/no/such')", "line 2: FileNotFoundError: .*'/no/such'"),
     ("def get_config():\n  return get_config()", "failed, line 2: RecursionError"),
     ("def get_config():\n  exit('leaving')", "failed, line 2: SystemExit: leaving"),
-    ("def get_config():\n  pass", r"its get_config\(\) returns no ConfigDict but NoneType"),
-    ("def get_config():\n  return dict(a=1)", r"its get_config\(\) returns no ConfigDict but dict"),
+    ("def get_config():\n  pass", r"its get_config\(\) must return a ConfigDict, not NoneType"),
+    (
+      "def get_config():\n  return dict(a=1)",
+      r"its get_config\(\) must return a ConfigDict, not dict",
+    ),
     ("def get_config(name):\n  pass", r"its get_config\(\) takes an argument, as --config="),
   ],
 )
@@ -84,7 +87,7 @@ def test_a_method_by_name_is_its_config_locked(name):
 
 def test_auto_takes_the_drafter_behind_its_name():
   assert ConfigFile(method_config).parse("auto:trie").of == "trie"
-  with pytest.raises(ConfigError, match="--config=lookup:trie is .* takes no argument, which only"):
+  with pytest.raises(ConfigError, match="--config=lookup:trie is .* takes no argument; only"):
     ConfigFile(method_config).parse("lookup:trie")
   with pytest.raises(ConfigError, match="as a name: no drafter 'magic'"):
     ConfigFile(method_config).parse("auto:magic")

@@ -87,7 +87,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
   [
     (["infill"], "--text is missing"),
     (["infill", "--text=no blank"], "no blank: write ___"),
-    (["infill", TEXT, "--length=a"], "--length is a number or numbers"),
+    (["infill", TEXT, "--length=a"], "--length must be a number, or candidates"),
     (
       ["infill", TEXT, "--length=1", "--length=2", "--length=3"],
       "lengths of 3 blanks, and the text has 2",
@@ -161,7 +161,7 @@ def test_the_benchmark_has_a_row_for_every_way(folder, tmp_path):
   written = json.loads(out.read_text())
   (report,), settings = written["sets"].values(), written["settings"]
   assert settings["text"] == [f"words=file:{file}"] and settings["code"] == []
-  assert settings["rate"] == [0.15] and settings["most"] == 24 and len(settings["ways"]) == 4
+  assert settings["rate"] == [0.15] and settings["max_tokens"] == 24 and len(settings["ways"]) == 4
   assert [row["name"] for row in report["rows"]] == settings["ways"]
   assert report["rows"][0]["speedup"] == 1 and "words, 15%" in shown
 

@@ -9,8 +9,8 @@ from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  # "block" accepts most of a chain (2403.10444); "chain" is the first rule, of 2211.17192;
-  # "sample_match" gives the text that configs/decode/ar.py gives with the same seed.
-  # config.draft_model: of the target's tokenizer, bundled, a folder or an id. config.drafter:
-  # fields of mtjax.draft.ModelChain, length and confidence.
+  # Verifiers: "block" accepts most of a chain (2403.10444); "chain" is the first rule (2211.17192);
+  # "sample_match" gives the same text as configs/decode/ar.py with the same seed.
+  # config.draft_model: a model with the target's tokenizer: a bundled one, a folder or an id.
+  # config.drafter: fields of mtjax.draft.ModelChain, length and confidence.
   return decode_config("draft")

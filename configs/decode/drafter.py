@@ -2,7 +2,7 @@
 
 python -m experiments.decode --config=configs/decode/drafter.py:lookup --prompt="def add(a, b):"
 
-For drafters that have no config of their own: one you are writing, say. Every setting that the
+For drafters that have no config of their own, such as one that you write. Every setting that the
 drafter has is a field, with the drafter's default: --config.drafter.length=4.
 """
 

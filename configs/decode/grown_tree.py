@@ -1,4 +1,4 @@
-"""The bundled draft model draws a tree that grows where drafts are likely kept (2410.11744).
+"""The bundled draft model samples a tree that grows where drafts are likely kept (2410.11744).
 
 python -m experiments.decode --config=configs/decode/grown_tree.py --config.temperature=1 < my.txt
 """
@@ -9,7 +9,7 @@ from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  # As in configs/decode/draft_tree.py: drafts are drawn without replacement.
+  # Verifiers as in configs/decode/draft_tree.py: drafts are sampled without replacement.
   # Fields of mtjax.draft.GrownTree: size, depth, children, step. Each pass of the draft model adds
   # `step` drafts.
   return decode_config("grown_tree")

@@ -3,7 +3,7 @@
 python -m experiments.decode --config=configs/decode/jacobi.py --prompt="def add(a, b):"
 
 A round computes (ngram - 1)(window + guesses) entries: 120, 80 or 56 in the paper, for machines
-that compute much while they read the weights. The text is the one that configs/decode/ar.py gives
+that compute much while they read the weights. The text is the same as that of configs/decode/ar.py
 with the same seed.
 """
 

@@ -2,8 +2,8 @@
 
 python -m experiments.decode --config=configs/decode/lookup.py --prompt="def add(a, b):"
 
-For text that repeats itself or its prompt: code, extraction, summaries. The text is the one that
-configs/decode/ar.py gives with the same seed.
+For text that repeats itself or its prompt: code, extraction, summaries. The text is the same as
+that of configs/decode/ar.py with the same seed.
 """
 
 from ml_collections import ConfigDict
@@ -12,5 +12,5 @@ from mtjax.registry.configs import decode_config
 
 
 def get_config() -> ConfigDict:
-  # Fields of mtjax.draft.PromptLookup: length, branches, most, least.
+  # Fields of mtjax.draft.PromptLookup: length, branches, max_ngram, min_ngram.
   return decode_config("lookup")

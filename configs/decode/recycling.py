@@ -1,9 +1,9 @@
-"""Token recycling (2408.08696) on the bundled target: its own second thoughts are the drafts.
+"""Token recycling (2408.08696) on the bundled target: drafts are its own top-k candidates.
 
 python -m experiments.decode --config=configs/decode/recycling.py --prompt="def add(a, b):"
 
-Nothing but V x candidates ids is kept. The text is the one that configs/decode/ar.py gives with
-the same seed.
+The state is a matrix of V x candidates ids. The text is the same as that of configs/decode/ar.py
+with the same seed.
 """
 
 from ml_collections import ConfigDict

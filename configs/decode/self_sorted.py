@@ -3,7 +3,7 @@
 python -m experiments.decode --config=configs/decode/self_sorted.py --prompt="Once upon a time"
 
 For targets that were trained to be left early (configs/train/sorted_draft.py shows how). The
-bundled target was not: it drafts little of use, and the text is the one of plain decoding anyway.
+bundled target was not: few of its drafts are accepted; the text is that of plain decoding anyway.
 """
 
 from ml_collections import ConfigDict

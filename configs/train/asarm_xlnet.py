@@ -7,10 +7,10 @@ python -m experiments.evaluate --model=models/asarm --orders=lattice --rate=0.95
   --text="wikitext=file:wikitext2/test.txt.gz"
 
 Needs mtjax[hf] for the weights and the tokenizer, or a folder of both in --config.init and
---config.data.tokenizer. --config=configs/train/asarm_xlnet.py:NAME takes another of the runs that
+--config.data.tokenizer. --config=configs/train/asarm_xlnet.py:NAME selects another of the runs that
 the authors' scripts have (github.com/gabeguo/any-order-speculative-decoding, 83a444d):
 
-  language      OpenWebText, rates .15 to [.85, .99] in 5,000 steps; 32 rows an update
+  language      OpenWebText, rates .15 to [.85, .99] in 5,000 steps; 32 rows per update
   code          the same on Python code
   stories       sentences of stories, .15 to [.60, .75] in 2,500 steps; 256 rows
   single_line   single lines of code, .01 to [.05, .25] in 2,500 steps; 256 rows
@@ -19,20 +19,20 @@ the authors' scripts have (github.com/gabeguo/any-order-speculative-decoding, 83
 
 AdamW at 1e-5 for each 32 rows of an update, linear warm-up and decay, gradients clipped to 1, rows
 of 512 tokens, float32. The rates of an update are stratified over its rows, on all devices and in
-all parts; the authors have one rate for all rows that a device computes at once.
-What else differs from their code: no dropout (theirs is .1); weights decay in matrices and tables
-only; documents of a row are blind to each other, and end tokens are not asked; the mean is over
-asked tokens, theirs over rows. Their code texts have line breaks, tabs and runs of spaces rewritten
-as special tokens, as XLNet's tokenizer loses them; here `code` and `single_line` learn without.
+all parts; the authors have one rate for all rows that a device computes at once. What else differs
+from their code: no dropout (theirs is .1); weights decay in matrices and tables only; documents of
+a row do not see each other, and end tokens are no targets; the mean is over target tokens, theirs
+over rows. Their code texts have line breaks, tabs and runs of spaces rewritten as special tokens,
+as XLNet's tokenizer loses them; here `code` and `single_line` learn without.
 
-Not run here: a few days on A100s, the authors say. Expected, of their weights (WikiText-2, 95 % of
-512 tokens asked): perplexity 107.9 under GPT-2 large at an entropy of 7.65 bits, in 486 forward
-passes one by one and 434 by self-drafts of 5. ROCStories, 3 of 5 sentences, `stories`: ROUGE-1
-18.0. HumanEval, single lines, in their code model: 38.6 % pass. No loss is published.
-A part of 8 rows takes about 25 GB of activations as XLA plans it; --config.model.remat=layer
+Not run here: a few days on A100s, the authors say. Expected, for their weights (WikiText-2, 95 % of
+512 tokens are targets): perplexity 107.9 under GPT-2 large at an entropy of 7.65 bits, in 486
+forward passes one by one and 434 by self-drafts of 5. ROCStories, 3 of 5 sentences, `stories`:
+ROUGE-1 18.0. HumanEval, single lines, in their code model: 38.6 % pass. No loss is published. A
+part of 8 rows takes about 25 GB of activations as XLA plans it; --config.model.remat=layer
 recomputes most of them. `tiny` was run: 2 CPU cores shared with other work, 1 min. Expected: a loss
-that falls from 5.58 to 2.47 nats an asked token (mean of the last 10 steps, 2026-11-28), where the
-frequencies of bytes alone give 3.31.
+that falls from 5.58 to 2.47 nats per target token (mean of the last 10 steps, 2026-11-28), where
+the frequencies of bytes alone give 3.31.
 """
 
 from ml_collections import ConfigDict

@@ -9,8 +9,8 @@ python -m experiments.export --workdir=runs/anysubset --output=mtjax/assets/mode
   --dtype=bfloat16 --notokenizer
 
 The target's text and tokenizer: children's books, Python's standard library and GSM8K train; 3.69 M
-tokens seen, of which 1.8 M were asked. 2 CPU cores shared with other work: 76 min at 540 to 1,040
-tokens/s. Expected: loss 3.54 nats an asked token at rates of .05 to .95 (mean of the last 200
+tokens seen, of which 1.8 M were targets. 2 CPU cores shared with other work: 76 min at 540 to 1,040
+tokens/s. Expected: loss 3.54 nats per target token at rates of .05 to .95 (mean of the last 200
 steps, 2026-11-27). It is far from done: the loss still fell.
 """
 

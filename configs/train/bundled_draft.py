@@ -1,4 +1,4 @@
-r"""What the bundled draft begins with (distilled_draft.py): 0.92 M parameters, the target's text.
+r"""The model that the bundled draft starts from (distilled_draft.py): 0.92 M parameters.
 
 python -m experiments.train --config=configs/train/bundled_draft.py --workdir=runs/draft \
   --config.data.sources="('file:books/train_children/*.txt.gz#header=-------;weight=0.45', \
@@ -7,7 +7,8 @@ text_key=Question: {question}\nAnswer: {answer}')"
 
 python -m experiments.export --workdir=runs/draft --output=runs/draft_export --dtype=bfloat16
 
-Of children's books, Python's standard library and GSM8K train, 4.79 M tokens; 3.69 M seen. One CPU
+The target's text: children's books, Python's standard library and GSM8K train, 4.79 M tokens; 3.69
+M tokens were seen. One CPU
 core: 14 min at 4,600 tokens/s. Expected: loss 3.72 (mean of the last 200 steps), bits per byte on
 texts it has not seen: 2.066 on prose, 2.211 on HumanEval, 1.632 on GSM8K's test questions
 (2026-11-25, by experiments/evaluate.py, whose header has the command).

@@ -8,11 +8,12 @@ text_key=Question: {question}\nAnswer: {answer}')"
 python -m experiments.export --workdir=runs/target --output=mtjax/assets/models/target \
   --dtype=bfloat16 --notokenizer
 
-Of children's books, Python's standard library and GSM8K train, 4.79 M tokens; 6.55 M seen. 2 CPU
-cores shared with other work: 2 h 03 min at 850 to 1,350 tokens/s (16 x 256 in float32; 8 x 512 and
-bfloat16 are slower). Expected: loss 3.2 (mean of the last 200 steps), bits per byte on texts it has
-not seen: 1.864 on prose, 1.928 on HumanEval, 1.337 on GSM8K's test questions (2026-11-25, by
-experiments/evaluate.py, whose header has the command). It is far from done: the loss still fell.
+Its text is children's books, Python's standard library and GSM8K train, 4.79 M tokens; 6.55 M
+tokens were seen. 2 CPU cores shared with other work: 2 h 03 min at 850 to 1,350 tokens/s (16 x 256
+in float32; 8 x 512 and bfloat16 are slower). Expected: loss 3.2 (mean of the last 200 steps), bits
+per byte on texts it has not seen: 1.864 on prose, 1.928 on HumanEval, 1.337 on GSM8K's test
+questions (2026-11-25, by experiments/evaluate.py, whose header has the command). It is far from
+done: the loss still fell.
 """
 
 from ml_collections import ConfigDict

@@ -1,7 +1,7 @@
 r"""The bundled draft: sequence-level distillation (1606.07947) of the bundled target.
 
-bundled_draft.py, trained on with 8,192 texts of 256 tokens that the target wrote, half of them
-greedily, from beginnings of the texts that both were trained on:
+It continues the training of bundled_draft.py with 8,192 texts of 256 tokens that the target wrote,
+half of them greedily, from beginnings of the texts that both were trained on:
 
 python -m experiments.write_texts --texts=8192 --output=written.jsonl \
   --sources='file:books/train_children/*.txt.gz#header=-------;weight=0.4' \
@@ -17,8 +17,8 @@ python -m experiments.export --workdir=runs/distilled --output=mtjax/assets/mode
 12 min to write on 2 CPU cores, 11 min to train on one (6,300 tokens/s, 4.1 M tokens: the texts
 twice). Expected: loss 2.67 (mean of the last 200 steps), bits per byte on texts it has not seen:
 2.205 on prose, 2.191 on HumanEval, 1.691 on GSM8K's test questions; before, 2.066, 2.211 and 1.632.
-It predicts people less well and the target better: chains of 3 keep 2.7 tokens a forward instead of
-2.1 on the prompts of docs/benchmarks.md (2026-11-25).
+It predicts people less well and the target better: chains of 3 keep 2.7 tokens per forward instead
+of 2.1 on the prompts of docs/benchmarks.md (2026-11-25).
 """
 
 from ml_collections import ConfigDict

@@ -1,9 +1,9 @@
-"""A small byte-level model of Shakespeare: something to see learn while a coffee cools.
+"""A small byte-level model of Shakespeare, which learns within minutes.
 
 python -m experiments.train --config=configs/train/shakespeare.py --workdir=runs/shakespeare
 
 2 CPU cores: about 3 min (6,600 tokens/s); this run took 7 min on cores shared with other work.
-Expected: training loss 1.44 nats a byte, 2.39 bits per byte on text it has not seen (2026-11-24;
+Expected: training loss 1.44 nats per byte, 2.39 bits per byte on text it has not seen (2026-11-24;
 measured on the last 50 kB of the training split, kept from training).
 """
 

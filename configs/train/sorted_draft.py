@@ -24,7 +24,7 @@ def get_config() -> ConfigDict:
   config = bundled_draft.get_config()
   config.update(init="draft", objective="s2d")
   config.model.exits = (1, 2)
-  # Half of what the draft was trained with, and most of the run at less.
+  # Half of the learning rate that the draft was trained with, and a long decay.
   config.optimizer.update(learning_rate=2.5e-3, muon_learning_rate=0.01)
   config.update(steps=900, warmup=20, decay=600, seed=1)
   return config

@@ -9,9 +9,9 @@ python -m experiments.evaluate --task=sudoku --data=DATA/puzzles/sudoku4x4_dev.c
   --model=models/sudoku --limit=100 --orders=lattice,random,left_to_right
 
 No puzzle of the data is in the training texts; the solutions are, as there are only 288. 2 CPU
-cores shared with other work: 8 min at 3,400 tokens/s. Expected: loss .45 nats an asked token (mean
-of the last 200 steps), and greedily 44 of 100 puzzles solved in the lattice's order, 9 in random
-ones, 42 left to right (2026-11-27). The loss still fell.
+cores shared with other work: 8 min at 3,400 tokens/s. Expected: loss .45 nats per target token
+(mean of the last 200 steps), and greedily 44 of 100 puzzles solved in the lattice's order, 9 in
+random ones, 42 left to right (2026-11-27). The loss still fell.
 """
 
 from ml_collections import ConfigDict

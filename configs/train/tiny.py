@@ -1,4 +1,4 @@
-"""The smallest run that goes through everything: for tests and for a look at the files it makes.
+"""The smallest run that uses everything, for tests and for a look at the files that it writes.
 
 python -m experiments.train --config=configs/train/tiny.py --workdir=runs/tiny
 

@@ -1,9 +1,9 @@
-"""Decoding speed against other systems on the same weights.
+"""Compares decoding speed with other systems on the same weights.
 
     python -m experiments.bench.autoregressive
 
-The model is exported once in the transformers format; every system runs in a process of its own,
-pinned to the same cores, in interleaved rounds. Rates are medians with quartiles; ratios are to
+The model is exported once in the transformers format; every system runs in its own process, pinned
+to the same cores, in interleaved rounds. Rates are medians with quartiles; ratios are relative to
 `--reference` in the same rounds. Systems that are not installed are named and left out.
 """
 
@@ -26,23 +26,29 @@ from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
 from mtjax.report import results
 from mtjax.report.speed_tables import autoregressive_table
 
-_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
-_SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")
-_REFERENCE = flags.DEFINE_string("reference", "transformers eager", "What ratios are to.")
-_BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
-_THREADS = flags.DEFINE_list("threads", ["1", "2"], "Thread counts; cores are pinned.")
-_TOKENS = flags.DEFINE_integer("tokens", 128, "New tokens a row.", lower_bound=1)
-_PROMPT = flags.DEFINE_integer("prompt_tokens", 32, "Prompt length.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 7, "Interleaved rounds.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_MODEL = flags.DEFINE_string(
+  "model", "target", "Model to decode with: a bundled one, a folder or a Hugging Face id."
+)
+_SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Systems to compare.")
+_REFERENCE = flags.DEFINE_string(
+  "reference", "transformers eager", "System that ratios are relative to."
+)
+_BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes to measure.")
+_THREADS = flags.DEFINE_list(
+  "threads", ["1", "2"], "Numbers of threads to measure; they are pinned to cores."
+)
+_TOKENS = flags.DEFINE_integer("tokens", 128, "Number of new tokens per row.", lower_bound=1)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 32, "Number of tokens per prompt.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "Number of interleaved rounds.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write all figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
-# Bytes of a weight as each system reads it, for the share of the memory's bandwidth.
+# Bytes per weight as each system reads it, to compute the share of the memory bandwidth.
 _BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "stored": 2}
 
 
 def prompts(tokenizer, batch: int) -> list[list[int]]:
-  """Windows of one length over the demo's prompts, each row another one."""
+  """Returns windows of one length over the demo's prompts, a different one per row."""
   text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
   ring = list(itertools.islice(itertools.cycle(text), len(text) + _PROMPT.value))
   return [ring[row * 7 % len(text) :][: _PROMPT.value] for row in range(batch)]

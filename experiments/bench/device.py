@@ -1,11 +1,12 @@
-"""Attention on an accelerator: is it right, how near to its limits, beside what others offer.
+"""Attention on an accelerator: its correctness, its distance from the limits, and other systems.
 
 python -m experiments.bench.device --output=device.json --plot=device.png
 
-Four parts: `correctness` of every implementation that works here against float64 numpy;
-`bandwidth` reached over rows, slots and entries, and `entries`, one layer over its T, beside the
-copy bandwidth and the matmul rate of this device; `comparison` with jax.nn's attention and
-FlexAttention. Exit status 1 if something is wrong. With --sizes=toy it runs anywhere.
+It has four parts. `correctness` compares every implementation that works here with float64 numpy.
+`bandwidth` measures the bandwidth reached for numbers of rows, slots and entries; `entries`
+measures one layer over its number of entries T, beside the copy bandwidth and the matmul rate of
+this device. `comparison` measures jax.nn's attention and FlexAttention as well. The exit status is
+1 if a result is wrong. With --sizes=toy it runs anywhere.
 """
 
 import sys
@@ -19,18 +20,41 @@ from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
 from mtjax.report import device_pictures, device_tables, results
 
-_PARTS = flags.DEFINE_list("parts", list(PARTS), ", ".join(PARTS) + ".")
-_SIZES = flags.DEFINE_enum("sizes", "full", ["full", "toy"], "toy: shapes that run anywhere.")
-_IMPLEMENTATION = flags.DEFINE_string("implementation", None, "Which is swept; default: the best.")
-_ROWS = flags.DEFINE_list("rows", None, "Rows in the bandwidth part; full: 1,4,8,32.")
-_SLOTS = flags.DEFINE_list("slots", None, "Its filled slots; full: 2048,8192,32768.")
-_ENTRIES = flags.DEFINE_list("entries", None, "Its fresh entries; full: 1,8,16,32,64.")
-_PAGE = flags.DEFINE_integer("page", None, "Slots of a page; full: 128 on a GPU, else 256.", 1)
-_DTYPE = flags.DEFINE_string("dtype", None, "full: bfloat16, toy: float32.")
-_ROUNDS = flags.DEFINE_integer("rounds", None, "Medians over so many; full: 5.", 1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file, written again with every figure.")
+_PARTS = flags.DEFINE_list("parts", list(PARTS), "Parts to run, of " + ", ".join(PARTS) + ".")
+_SIZES = flags.DEFINE_enum(
+  "sizes",
+  "full",
+  ["full", "toy"],
+  "full: shapes for an accelerator; toy: small shapes that run anywhere.",
+)
+_IMPLEMENTATION = flags.DEFINE_string(
+  "implementation", None, "Implementation to time. Default: the kernel of this platform, or xla."
+)
+_ROWS = flags.DEFINE_list(
+  "rows", None, "Numbers of rows in part bandwidth; with --sizes=full 1,4,8,32."
+)
+_SLOTS = flags.DEFINE_list(
+  "slots", None, "Numbers of filled slots in part bandwidth; with --sizes=full 2048,8192,32768."
+)
+_ENTRIES = flags.DEFINE_list(
+  "entries", None, "Numbers of fresh entries in part bandwidth; with --sizes=full 1,8,16,32,64."
+)
+_PAGE = flags.DEFINE_integer(
+  "page", None, "Number of slots per page; with --sizes=full 128 on a GPU and 256 elsewhere.", 1
+)
+_DTYPE = flags.DEFINE_string(
+  "dtype", None, "Type of arrays; with --sizes=full bfloat16, with toy float32."
+)
+_ROUNDS = flags.DEFINE_integer(
+  "rounds", None, "Number of rounds that a median is over; with --sizes=full 5.", 1
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "JSON file of all figures, written again after each one."
+)
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that documents are made from.")
-_PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
+_PLOT = flags.DEFINE_string(
+  "plot", None, "Picture (png, pdf, svg) to draw; it needs the extra `viz`."
+)
 
 
 def plan() -> DevicePlan:
@@ -38,16 +62,18 @@ def plan() -> DevicePlan:
     implementation=_IMPLEMENTATION.value, page=_PAGE.value, dtype=_DTYPE.value,
     rounds=_ROUNDS.value, rows=_numbers(_ROWS), slots=_numbers(_SLOTS), entries=_numbers(_ENTRIES),
   )  # fmt: skip
-  given = {name: value for name, value in settings.items() if value is not None}
+  present = {name: value for name, value in settings.items() if value is not None}
   make = device_benchmark.full if _SIZES.value == "full" else device_benchmark.toy
-  return make(parts=tuple(_PARTS.value), **given)
+  return make(parts=tuple(_PARTS.value), **present)
 
 
 def _numbers(holder) -> tuple[int, ...] | None:
   try:
     return None if holder.value is None else tuple(map(int, holder.value))
   except ValueError:
-    raise ValueError(f"--{holder.name} are whole numbers, not {','.join(holder.value)}") from None
+    raise ValueError(
+      f"--{holder.name} must be whole numbers, not {','.join(holder.value)}"
+    ) from None
 
 
 def publish(report: DeviceReport, settings: DevicePlan, *, complete: bool) -> None:

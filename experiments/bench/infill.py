@@ -1,4 +1,4 @@
-r"""Ways of filling blanks, side by side, one text at a time.
+r"""Compares methods of filling blanks side by side, one text at a time.
 
 python -m experiments.bench.infill --code=HUMANEVAL_INFILLING.jsonl.gz --text="books=file:valid/*"
 
@@ -8,16 +8,16 @@ without a cache, all entries in every pass. A number behind one is its window. -
 or random-span problems of humaneval_infilling, each with its one blank. --text (name=source,
 several times; see mtjax.data.sources) at every --rate: rows of that text with as large a share of
 their tokens missing, scattered. Times are medians over --repeats of interleaved runs without
-compilation, as a ratio to the first of --ways: of all of it, and of what comes after the pass that
-reads the given tokens, which all ways have in common.
+compilation, as ratios to the first of --ways: of the whole run, and of what comes after the pass
+that reads the context, which all methods have in common.
 
-The table in docs/benchmarks.md (DATA is the developer data set):
+This command makes the table in docs/benchmarks.md (DATA is the developer data set):
 
 python -m experiments.bench.infill --count=8 --rate=0.05 --rate=0.15 --weights=stored,plain \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" \
   --code=DATA/humaneval_infilling/SingleLineInfilling_000_081.jsonl.gz
 
-and the one of a wider model:
+and this one the table of a wider model:
 
 python -m experiments.bench.infill --count=8 --repeats=3 --mlp_dim=24000 --rate=0.15 \
   --text="books=file:DATA/books/valid/*.txt.gz#header=-------" --weights=stored,float32,plain \
@@ -34,31 +34,41 @@ from rich.console import Console
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
 
-_MODEL = flags.DEFINE_string("model", "anysubset", "Bundled any-subset model, folder or id.")
-_CODE = flags.DEFINE_multi_string("code", [], "Files of humaneval_infilling.")
-_TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
-_RATE = flags.DEFINE_multi_float("rate", [0.15], "Share of a text's tokens that is missing.")
-_SIZE = flags.DEFINE_integer("size", 191, "Tokens of a text.", lower_bound=8)
-_COUNT = flags.DEFINE_integer("count", 16, "Texts of a set.", lower_bound=1)
-_MOST = flags.DEFINE_integer("most", 24, "Tokens of a blank of --code at most.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", 1.0, "Of the law; above 0.", lower_bound=1e-3)
-_REPEATS = flags.DEFINE_integer("repeats", 5, "Runs of each text.", lower_bound=1)
+_MODEL = flags.DEFINE_string(
+  "model", "anysubset", "Any-subset model: a bundled one, a folder or a Hugging Face id."
+)
+_CODE = flags.DEFINE_multi_string("code", [], "File of humaneval_infilling; may be repeated.")
+_TEXT = flags.DEFINE_multi_string("text", [], "Text to fill, as name=source; may be repeated.")
+_RATE = flags.DEFINE_multi_float(
+  "rate", [0.15], "Share of the tokens of a text that is missing; may be repeated."
+)
+_SIZE = flags.DEFINE_integer("size", 191, "Number of tokens per text.", lower_bound=8)
+_COUNT = flags.DEFINE_integer("count", 16, "Number of texts per set.", lower_bound=1)
+_MAX_TOKENS = flags.DEFINE_integer(
+  "max_tokens", 24, "Maximum number of tokens in a blank of --code.", lower_bound=1
+)
+_TEMPERATURE = flags.DEFINE_float(
+  "temperature", 1.0, "Temperature to sample with; it must be above 0.", lower_bound=1e-3
+)
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Number of runs per text.", lower_bound=1)
 _WAYS = flags.DEFINE_list(
   "ways",
   "sequential,self2,self4,self8,self16,bonus8,ngram4,fused2,fused4,once3,once4,once6,authors5",
-  "Ways of filling, with their windows; speed is a ratio to the first.",
+  "Methods of filling, with their windows; speed is relative to the first.",
 )
 _KINDS = ("stored", "float32", "plain")
 _WEIGHTS = flags.DEFINE_list(
   "weights",
   "stored",
-  "Of stored, as in decoding; float32, 32 bits each; plain, float32 arrays that XLA multiplies "
-  "without our kernels.",
+  "Weights to measure with. stored: as in decoding; float32: 32 bits each; plain: float32 arrays "
+  "that XLA multiplies without our kernels.",
 )
 _MLP_DIM = flags.DEFINE_integer(
-  "mlp_dim", None, "Widen MLPs to this with zeros: the same law at the cost of a larger model."
+  "mlp_dim",
+  None,
+  "Pad MLPs with zeros to this width: the same distribution at the cost of a larger model.",
 )
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
@@ -90,7 +100,7 @@ def run() -> None:
   stored = {k: params if k == "plain" else weights_for_decoding(params, k) for k in kinds}
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
-    _of_code(path): code_spans(path, text.tokenizer, max_tokens=_MOST.value, **cut)
+    _of_code(path): code_spans(path, text.tokenizer, max_tokens=_MAX_TOKENS.value, **cut)
     for path in _CODE.value
   }
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
@@ -143,16 +153,16 @@ def _of_text(name: str, rate: float) -> str:
 
 
 def _check_names() -> None:
-  """ValueError for two sets that would have one name, of which only the last would be left."""
+  """Raises ValueError for two sets with one name, of which only the last would be kept."""
   named = [(_of_code(path), f"--code={path}") for path in _CODE.value]
   for entry in _TEXT.value:
     name = entry.partition("=")[0]
     named += [(_of_text(name, r), f"--text={entry} with --rate={r}") for r in _RATE.value]
   known: dict[str, str] = {}
-  for name, given in named:
+  for name, flag in named:
     if name in known:
-      raise ValueError(f"{known[name]} and {given} would both be called {name!r}")
-    known[name] = given
+      raise ValueError(f"{known[name]} and {flag} would both be called {name!r}")
+    known[name] = flag
 
 
 def _way(name: str):

@@ -1,11 +1,11 @@
-"""Attention over frontiers, time and memory: python -m experiments.bench.kernels
+"""Time and memory of attention over frontiers: python -m experiments.bench.kernels
 
 python -m experiments.bench.kernels --parts=training --output=run.json --plot=run.png
 
-Implementations of frontier attention and jax.nn's attention with an explicit mask, on the same
-inputs, in interleaved rounds. Decoding: T fresh entries over a cache, half full unless --filled
-says otherwise. Training: T entries and no cache, forward and backward. "visible" is the share of
-the T x T pairs that a mask leaves, "computed" the share of its blocks.
+Compares implementations of frontier attention and jax.nn's attention with an explicit mask, on the
+same inputs, in interleaved rounds. Decoding has T fresh entries over a cache, half full unless
+--filled says otherwise. Training has T entries and no cache, forward and backward. "visible" is the
+share of the T x T pairs that a mask leaves, "computed" the share of its blocks.
 """
 
 import dataclasses
@@ -21,32 +21,38 @@ from mtjax.cli.running import progress, results_file
 from mtjax.report import results
 from mtjax.report.kernel_tables import figure, tables
 
-_PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "decoding, training.")
-_SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Which systems.")
-_ENTRIES = flags.DEFINE_list("entries", ["1", "8", "64"], "Fresh entries in decoding.")
-_CAPACITIES = flags.DEFINE_list("capacities", ["512", "2048", "8192"], "Slots of the cache.")
+_PARTS = flags.DEFINE_list("parts", ["decoding", "training"], "Parts to run: decoding, training.")
+_SYSTEMS = flags.DEFINE_list("systems", list(SYSTEMS), "Systems to compare.")
+_ENTRIES = flags.DEFINE_list("entries", ["1", "8", "64"], "Numbers of fresh entries in decoding.")
+_CAPACITIES = flags.DEFINE_list(
+  "capacities", ["512", "2048", "8192"], "Numbers of slots of the cache in decoding."
+)
 _FILLED = flags.DEFINE_float("filled", 0.5, "Share of the cache that is committed.", 0, 1)
-_LENGTHS = flags.DEFINE_list("lengths", ["512", "1024", "2048"], "Entries in training.")
+_LENGTHS = flags.DEFINE_list("lengths", ["512", "1024", "2048"], "Numbers of entries in training.")
 _MASKS = flags.DEFINE_list("masks", [m for m in MASKS if m != "tree"], "Masks in training.")
-_BATCH = flags.DEFINE_integer("batch", 1, "Rows.", 1)
-_HEADS = flags.DEFINE_integer("heads", 8, "Query heads.", 1)
-_KV_HEADS = flags.DEFINE_integer("kv_heads", 2, "Key heads.", 1)
-_WIDTH = flags.DEFINE_integer("width", 64, "Dimensions of a head.", 1)
-_DTYPE = flags.DEFINE_string("dtype", "float32", "Or bfloat16.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds; medians count.", 1)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_BATCH = flags.DEFINE_integer("batch", 1, "Number of rows.", 1)
+_HEADS = flags.DEFINE_integer("heads", 8, "Number of query heads.", 1)
+_KV_HEADS = flags.DEFINE_integer("kv_heads", 2, "Number of key heads.", 1)
+_WIDTH = flags.DEFINE_integer("width", 64, "Number of dimensions per head.", 1)
+_DTYPE = flags.DEFINE_string("dtype", "float32", "Type of the arrays: float32 or bfloat16.")
+_ROUNDS = flags.DEFINE_integer(
+  "rounds", 5, "Number of interleaved rounds that medians are over.", 1
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write all figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that documents are made from.")
-_PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `viz`).")
+_PLOT = flags.DEFINE_string(
+  "plot", None, "Picture (png, pdf, svg) to draw; it needs the extra `viz`."
+)
 
 
 def shapes() -> list[AttentionShape]:
   heads = dict(heads=_HEADS.value, kv_heads=_KV_HEADS.value, width=_WIDTH.value)
   common = dict(batch=_BATCH.value, dtype=_DTYPE.value, **heads)
-  found = []
+  chosen = []
   if "decoding" in _PARTS.value:
     for entries in map(int, _ENTRIES.value):
       for slots in map(int, _CAPACITIES.value):
-        found.append(
+        chosen.append(
           AttentionShape(
             "tree", entries, capacity=slots, filled=int(slots * _FILLED.value), **common
           )
@@ -54,8 +60,8 @@ def shapes() -> list[AttentionShape]:
   if "training" in _PARTS.value:
     for mask in _MASKS.value:
       for length in map(int, _LENGTHS.value):
-        found.append(AttentionShape(mask, length, gradient=True, **common))
-  return found
+        chosen.append(AttentionShape(mask, length, gradient=True, **common))
+  return chosen
 
 
 def check(flag, known) -> None:

@@ -23,15 +23,19 @@ from mtjax.native.memory import on_huge_pages
 from mtjax.report import results
 from mtjax.report.speed_tables import Cells
 
-_SHAPES = flags.DEFINE_list("shapes", ["320x960", "320x1920", "960x320", "320x4096"], "KxN of W.")
-_ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8", "16", "64", "512"], "Rows of x.")
-_DTYPES = flags.DEFINE_list("dtypes", ["float32", "bfloat16", "int8"], "Types of the weights.")
-_PARAMETERS = flags.DEFINE_integer("parameters", 12_000_000, "Weights read in one pass.")
-_ROUNDS = flags.DEFINE_integer("rounds", 12, "Rounds; the best one counts.")
-_SECONDS = flags.DEFINE_float("seconds", 0.03, "Least time of a round.")
+_SHAPES = flags.DEFINE_list(
+  "shapes", ["320x960", "320x1920", "960x320", "320x4096"], "Shapes of the weights, as KxN."
+)
+_ROWS = flags.DEFINE_list("rows", ["1", "2", "4", "8", "16", "64", "512"], "Numbers of rows of x.")
+_DTYPES = flags.DEFINE_list(
+  "dtypes", ["float32", "bfloat16", "int8"], "Types of the weights to measure."
+)
+_PARAMETERS = flags.DEFINE_integer(
+  "parameters", 12_000_000, "Number of weights that one pass reads."
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 12, "Number of rounds; the best one counts.")
+_SECONDS = flags.DEFINE_float("seconds", 0.03, "Minimum time of a round, in seconds.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
-
-
 HEADER = ("dtype", "K x N", "M", "native ms", "xla ms", "ratio", "GB/s", "share", "GFLOP/s")
 
 
@@ -50,7 +54,7 @@ def native(x, weights):
 
 @jax.jit(static_argnums=0)
 def passes(function, x, weights, count):
-  """`count` passes over all weights; each product waits for the one before."""
+  """Runs `count` passes over all weights; each product waits for the one before."""
 
   def one(carry):
     i, x = carry

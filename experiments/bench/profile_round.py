@@ -3,10 +3,11 @@
 python -m experiments.bench.profile_round --methods=lookup,trie --nodes=32 --output=run.json
 python -m experiments.bench.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup
 
-The bundled target with 32 nodes a round, or one of random weights. "outside" is the share of the
-round that neither network takes: by difference, each network by itself; by difference to drafter
-and target in turn; and as the sum of its parts, each timed alone.
-A method is NAME or NAME:field=value:...; the tree gets --nodes nodes where the drafter can.
+Profiles the bundled target with 32 nodes per round, or a target of random weights. "outside" is the
+share of the round that neither network takes, measured three times: by difference to each network
+by itself, by difference to drafter and target in turn, and as the sum of its parts, each timed
+alone. A method is NAME or NAME:field=value:...; the tree gets --nodes nodes if the drafter allows
+it.
 """
 
 import dataclasses
@@ -34,17 +35,35 @@ from mtjax.text import TextModel
 
 CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
-_METHODS = flags.DEFINE_list("methods", ["lookup", "trie", "draft", "draft_tree"], "Which.")
-_NODES = flags.DEFINE_integer("nodes", 32, "Nodes of a tree; 0: as the drafter has them.", 0)
-_MODEL = flags.DEFINE_string("model", "target", "Bundled model, folder or hub id.")
-_VOCAB = flags.DEFINE_integer("vocab", 0, "A target of random weights with this vocabulary.", 0)
-_DIM = flags.DEFINE_integer("dim", 1024, "Its width.", lower_bound=256)
-_LAYERS = flags.DEFINE_integer("layers", 8, "Its layers.", lower_bound=1)
-_WEIGHTS = flags.DEFINE_string("weights", "stored", "Or int8.")
-_TEMPERATURES = flags.DEFINE_list("temperatures", ["0", "1"], "0 is greedy.")
-_REPEATS = flags.DEFINE_integer("repeats", 7, "The least time of so many counts.", 1)
-_CLOCK = flags.DEFINE_enum("clock", "wall", list(CLOCKS), "cpu: for a busy machine, one thread.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures.")
+_METHODS = flags.DEFINE_list(
+  "methods", ["lookup", "trie", "draft", "draft_tree"], "Methods to profile."
+)
+_NODES = flags.DEFINE_integer(
+  "nodes", 32, "Number of nodes per tree; 0: the drafter's own number.", 0
+)
+_MODEL = flags.DEFINE_string(
+  "model", "target", "Target model: a bundled one, a folder or a Hugging Face id."
+)
+_VOCAB = flags.DEFINE_integer(
+  "vocab", 0, "Profile a target of random weights with a vocabulary of this size; 0: --model.", 0
+)
+_DIM = flags.DEFINE_integer(
+  "dim", 1024, "Width of the target with random weights.", lower_bound=256
+)
+_LAYERS = flags.DEFINE_integer(
+  "layers", 8, "Number of layers of the target with random weights.", lower_bound=1
+)
+_WEIGHTS = flags.DEFINE_string("weights", "stored", "Weights of the target: stored or int8.")
+_TEMPERATURES = flags.DEFINE_list(
+  "temperatures", ["0", "1"], "Temperatures to profile at; 0 is greedy."
+)
+_REPEATS = flags.DEFINE_integer(
+  "repeats", 7, "Number of repeats of each time; the least one counts.", 1
+)
+_CLOCK = flags.DEFINE_enum(
+  "clock", "wall", list(CLOCKS), "Clock: wall time, or cpu time for a busy machine and one thread."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write all figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 

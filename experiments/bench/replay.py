@@ -1,12 +1,12 @@
-"""Tokens per forward of retrieval drafters on given text, without a model.
+"""Measures tokens per forward of retrieval drafters on existing text, without a model.
 
     python -m experiments.bench.replay
 
---text is name=source (see mtjax.data.sources), several times. Of --count documents the first
-half is the prompt and what follows is what a target would write; the others warm the stores. A
-target that writes other text than these accepts less, or more where it repeats itself.
+--text is name=source (see mtjax.data.sources) and may be repeated. Of each of --count documents the
+first half is the prompt, and the rest is what a target would write; the other documents warm the
+stores. A target that writes other text accepts less, or more where it repeats itself.
 
-Four public sets (DATA is the developer data set):
+This command measures four public sets (DATA is the developer data set):
 
 python -m experiments.bench.replay \
   --text="toolcall=file:DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}" \
@@ -23,13 +23,23 @@ from rich.console import Console
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
 
-_TEXT = flags.DEFINE_multi_string("text", [], "name=source; may be given several times.")
-_TOKENIZER = flags.DEFINE_string("tokenizer", "target", "Bundled model, folder or hub id.")
-_COUNT = flags.DEFINE_integer("count", 16, "Documents to replay.", lower_bound=1)
-_PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Of a prompt, at most.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", 128, "Of a continuation, at most.", lower_bound=1)
-_SIZES = flags.DEFINE_list("sizes", ["5", "8", "16"], "Nodes of a tree, the root among them.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the figures.")
+_TEXT = flags.DEFINE_multi_string("text", [], "Text to replay, as name=source; may be repeated.")
+_TOKENIZER = flags.DEFINE_string(
+  "tokenizer",
+  "target",
+  "Model whose tokenizer is used: a bundled one, a folder or a Hugging Face id.",
+)
+_COUNT = flags.DEFINE_integer("count", 16, "Number of documents to replay per text.", lower_bound=1)
+_PROMPT = flags.DEFINE_integer(
+  "prompt_tokens", 256, "Maximum number of tokens per prompt.", lower_bound=1
+)
+_TOKENS = flags.DEFINE_integer(
+  "tokens", 128, "Maximum number of tokens per continuation.", lower_bound=1
+)
+_SIZES = flags.DEFINE_list(
+  "sizes", ["5", "8", "16"], "Numbers of nodes per tree, including the root."
+)
+_OUTPUT = flags.DEFINE_string("output", None, "JSON file to write the figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
@@ -57,16 +67,16 @@ def run() -> None:
         prompt=_PROMPT.value,
         tokens=_TOKENS.value,
       )
-      found = rows.setdefault(name, {})
+      rates_of = rows.setdefault(name, {})
       for size in sizes:
         for drafter, rate in compare(pairs, others, size=size, vocab_size=tokenizer.vocab_size):
           progress(f"{name}, {size} nodes: {drafter} {rate:.2f}")
-          found.setdefault(drafter, []).append(rate)
+          rates_of.setdefault(drafter, []).append(rate)
       write(dict(sizes=sizes, tokens_per_forward=rows))
   lines = [
     (name, drafter, *(f"{rate:.2f}" for rate in rates))
-    for name, found in rows.items()
-    for drafter, rates in found.items()
+    for name, rates_of in rows.items()
+    for drafter, rates in rates_of.items()
   ]
   header = ("text", "drafter", *(f"{size} nodes" for size in sizes))
   table = Cells("Tokens per forward pass", header, lines)

@@ -1,9 +1,9 @@
-"""One sorted draft for several targets (2407.01955): python -m experiments.bench.sorted
+"""One S2D draft for several targets (2407.01955): python -m experiments.bench.sorted
 
-Against the same network left after a fixed number of layers, and a draft of its own for every
-target. A model is a bundled one, a folder or a hub id; NAME:int8 decodes it with int8 weights,
-which is another target. Batch 1; medians over interleaved rounds; memory is that of the drafts'
-weights for all targets together, as they are decoded.
+Compares it with the same network left after a fixed number of layers, and with a separate draft for
+every target. A model is a bundled one, a folder or a hub id; NAME:int8 decodes it with int8
+weights, which is another target. The batch is 1, and figures are medians over interleaved rounds;
+memory is that of the drafts' weights for all targets together, in the format that decoding uses.
 
 python -m experiments.bench.sorted --targets=target,target:int8 --sorted=models/sorted \
   --separate=draft,draft:int8 --data=DATA --sets=specbench,gsm8k --temperature=1
@@ -27,20 +27,36 @@ from mtjax.report import results
 from mtjax.report.speed_tables import Cells
 from mtjax.sampling.logits import Sampling
 
-_TARGETS = flags.DEFINE_list("targets", ["target", "target:int8"], "Models that decode.")
-_SORTED = flags.DEFINE_string("sorted", "sorted", "The draft that all of them share.")
-_EXITS = flags.DEFINE_list("exits", [], "Layers it may be left after; none: those of its training.")
-_THRESHOLDS = flags.DEFINE_list("thresholds", [], "How sure it must be there; none: 0.5, and 0.")
-_SEPARATE = flags.DEFINE_list("separate", ["draft", "draft:int8"], "A draft for each target.")
-_DATA = flags.DEFINE_string("data", None, "Folder of prompt sets; none: the demo's prompts.")
-_SETS = flags.DEFINE_list("sets", ["specbench", "gsm8k", "humaneval"], "Which of them.")
-_PROMPTS = flags.DEFINE_integer("prompts", 4, "Prompts a set.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", 64, "New tokens a prompt.", lower_bound=1)
-_LENGTH = flags.DEFINE_integer("length", 4, "Drafts a round.", lower_bound=1)
-_TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "0 is greedy.", lower_bound=0)
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Interleaved rounds.", lower_bound=1)
+_TARGETS = flags.DEFINE_list(
+  "targets", ["target", "target:int8"], "Target models, each NAME or NAME:int8."
+)
+_SORTED = flags.DEFINE_string("sorted", "sorted", "Draft model that all targets share.")
+_EXITS = flags.DEFINE_list(
+  "exits", [], "Numbers of layers it may be left after. Default: those of its training."
+)
+_THRESHOLDS = flags.DEFINE_list(
+  "thresholds",
+  [],
+  "Probability that its first token needs at each exit. Default: 0.5, and 0 at the last.",
+)
+_SEPARATE = flags.DEFINE_list(
+  "separate", ["draft", "draft:int8"], "Separate draft model for each target, in the same order."
+)
+_DATA = flags.DEFINE_string(
+  "data", None, "Folder of prompt sets. Default: the demo's prompts instead."
+)
+_SETS = flags.DEFINE_list(
+  "sets", ["specbench", "gsm8k", "humaneval"], "Prompt sets in --data to measure."
+)
+_PROMPTS = flags.DEFINE_integer("prompts", 4, "Number of prompts per set.", lower_bound=1)
+_TOKENS = flags.DEFINE_integer("tokens", 64, "Number of new tokens per prompt.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer("length", 4, "Number of tokens to draft per round.", lower_bound=1)
+_TEMPERATURE = flags.DEFINE_float(
+  "temperature", 0.0, "Temperature to sample with; 0 is greedy.", lower_bound=0
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of interleaved rounds.", lower_bound=1)
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
-_KEPT = 64  # tokens of a prompt
+_KEPT = 64  # tokens kept per prompt
 
 
 def load(name):
@@ -56,9 +72,9 @@ def read_prompts() -> list[str]:
   return [prompt for texts in sets for prompt in texts]
 
 
-def table_of(name: str, found: dict, compared: dict) -> Cells:
+def table_of(name: str, runs_of: dict, compared: dict) -> Cells:
   rows = []
-  for key, runs in found.items():
+  for key, runs in runs_of.items():
     leaves = jax.tree.leaves(compared[key].memory) if key in compared else []
     cells = figures(runs, compared[key].exits if key in compared else ())
     memory = sum(leaf.nbytes for leaf in leaves) / 1e6
@@ -75,7 +91,7 @@ def run() -> None:
     raise ValueError(f"{len(separate)} separate drafts for {len(targets)} targets")
   exits, sure = tuple(map(int, _EXITS.value)), tuple(map(float, _THRESHOLDS.value))
   adaptive = S2D(shared.model, exits, sure, _LENGTH.value)
-  # The ends of long prompts: every length that is another bucket compiles anew.
+  # Only the ends of long prompts: every length in another bucket compiles again.
   prompts = [shared.tokenizer.encode(prompt)[-_KEPT:] for prompt in read_prompts()]
   given = dict(max_tokens=_TOKENS.value, sampling=Sampling(temperature=_TEMPERATURE.value))
   rows, tables = {}, []
@@ -86,13 +102,13 @@ def run() -> None:
     compared = candidates(adaptive, shared.params, separate, index)
     methods = {key: (Counted(c.drafter, "block"), c.params) for key, c in compared.items()}
     methods = {"no draft": (Autoregressive(), None), **methods}
-    found = {key: [] for key in methods}
+    runs_of = {key: [] for key in methods}
     for turn in range(_ROUNDS.value):
       for key, method in methods.items():
         progress(f"{of_all}: {key}, round {turn + 1} of {_ROUNDS.value}")
-        found[key].append(measure(target, prompts, *method, **given))
-    rows[name] = found
-    tables.append(table_of(name, found, compared))
+        runs_of[key].append(measure(target, prompts, *method, **given))
+    rows[name] = runs_of
+    tables.append(table_of(name, runs_of, compared))
     Console().print(tables[-1].for_terminal())
     results.write(
       _RESULTS.value,

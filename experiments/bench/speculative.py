@@ -1,4 +1,4 @@
-"""Speculative decoding against plain decoding and transformers, on public prompts, batch 1.
+"""Compares speculative decoding with plain decoding and transformers on public prompts, batch 1.
 
 python -m experiments.bench.speculative --data=DATA \
   --sets=specbench,pycode,toolcall,gsm8k,humaneval --prompts=16 --tokens=128 --temperatures=0,1 \
@@ -36,20 +36,40 @@ EVERY = [f"mtjax:{name}" for name in decoding()]
 REFERENCES = (PLAIN, "transformers eager")
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
-_SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Which sets.")
-_SYSTEMS = flags.DEFINE_list("systems", [*EVERY, *TRANSFORMERS], "Which systems.")
-_TARGET = flags.DEFINE_string("target", "target", "Bundled model, folder or hub id.")
-_DRAFT = flags.DEFINE_string("draft", "draft", "The draft model, likewise.")
-_WEIGHTS = flags.DEFINE_string("weights", "float32", "Or stored: bfloat16 where it is exact.")
-_PROMPTS = flags.DEFINE_integer("prompts", 16, "Prompts a set.", lower_bound=1)
-_WARM = flags.DEFINE_integer("warm", 16, "Other prompts for stores to learn from.", lower_bound=0)
-_LENGTH = flags.DEFINE_integer("prompt_tokens", 256, "What is kept of a long prompt's end.", 1)
-_TOKENS = flags.DEFINE_integer("tokens", 128, "New tokens a prompt.", lower_bound=1)
-_TEMPERATURES = flags.DEFINE_list("temperatures", ["0", "1"], "0 is greedy.")
-_THREADS = flags.DEFINE_integer("threads", 1, "Threads; cores are pinned.", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1)
-_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print tables as docs/benchmarks.md has them.")
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for all figures, prompt by prompt.")
+_SETS = flags.DEFINE_list("sets", list(prompt_sets.SETS), "Prompt sets to measure.")
+_SYSTEMS = flags.DEFINE_list("systems", [*EVERY, *TRANSFORMERS], "Systems to compare.")
+_TARGET = flags.DEFINE_string(
+  "target", "target", "Target model: a bundled one, a folder or a Hugging Face id."
+)
+_DRAFT = flags.DEFINE_string(
+  "draft", "draft", "Draft model: a bundled one, a folder or a Hugging Face id."
+)
+_WEIGHTS = flags.DEFINE_string(
+  "weights",
+  "float32",
+  "Weights to export: float32, or stored, which is bfloat16 where it is exact.",
+)
+_PROMPTS = flags.DEFINE_integer("prompts", 16, "Number of prompts per set.", lower_bound=1)
+_WARM = flags.DEFINE_integer(
+  "warm", 16, "Number of other prompts per set that stores learn from before.", lower_bound=0
+)
+_LENGTH = flags.DEFINE_integer(
+  "prompt_tokens", 256, "Number of tokens kept at the end of a long prompt.", 1
+)
+_TOKENS = flags.DEFINE_integer("tokens", 128, "Number of new tokens per prompt.", lower_bound=1)
+_TEMPERATURES = flags.DEFINE_list(
+  "temperatures", ["0", "1"], "Temperatures to measure at; 0 is greedy."
+)
+_THREADS = flags.DEFINE_integer(
+  "threads", 1, "Number of threads, which are pinned to cores.", lower_bound=1
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of interleaved rounds.", lower_bound=1)
+_MARKDOWN = flags.DEFINE_bool(
+  "markdown", False, "Print tables as Markdown, as in docs/benchmarks.md."
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "JSON file to write all figures to, prompt by prompt."
+)
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 

@@ -1,12 +1,13 @@
-"""What Lookahead's trie gains from requests before (2312.12728): python -m experiments.bench.trie
+"""The gain of Lookahead's trie from earlier requests (2312.12728): python -m experiments.bench.trie
 
-Tokens per forward of texts that the store does not learn, after 0, 1,000, ... warm-up requests, for
-the three retrievals of the paper (hier, par, one). Sets of DATA, the developer data set:
+Measures tokens per forward of texts that the store does not learn, after 0, 1,000, ... warm-up
+requests, for the three retrievals of the paper (hier, par, one). DATA, the developer data set, has
+these sets:
 
   gsm8k  questions and their reference answers; measured on test questions
   e2e    records and their reference sentences; measured on validation records
   rag    greedy outputs of the bundled target: warm-up on passages of Wikipedia, measured on the
-         retrieval subset of Spec-Bench. --outputs keeps what it wrote; the same command goes on.
+         retrieval subset of Spec-Bench. --outputs saves what it wrote; the same command continues.
 
 python -m experiments.bench.trie --data=DATA --sets=e2e --results=results/trie_e2e.json
 
@@ -32,21 +33,35 @@ from mtjax.report import results, trie_warmup
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")
 _SETS = flags.DEFINE_list("sets", ["gsm8k", "e2e", "rag"], "Sets to measure.")
 _RETRIEVALS = flags.DEFINE_list("retrievals", ["hier", "par", "one"], "Retrievals to measure.")
-_AT = flags.DEFINE_list("at", ["0", "250", "1000", "2000", "3900"], "Warm-up requests.")
-_TESTS = flags.DEFINE_integer("tests", 100, "Texts to measure per set.", lower_bound=1)
-_SIZE = flags.DEFINE_integer("size", 8, "Nodes of a tree, the root among them.", lower_bound=2)
-_TREE_NODES = flags.DEFINE_integer("tree_nodes", 4096, "Capacity per first token.", lower_bound=1)
-_MAX_TOTAL = flags.DEFINE_integer("max_total", 2**20, "Capacity in all.", lower_bound=1)
-_PROMPT = flags.DEFINE_integer("prompt_tokens", 256, "Tokens of a prompt, at most.", lower_bound=1)
-_TOKENS = flags.DEFINE_integer("tokens", 128, "Tokens of an output, at most.", lower_bound=1)
-_WRITTEN = flags.DEFINE_integer("written", 64, "Tokens that the target writes.", lower_bound=1)
-_BATCH = flags.DEFINE_integer("batch", 128, "Outputs that it writes at once.", lower_bound=1)
+_AT = flags.DEFINE_list(
+  "at", ["0", "250", "1000", "2000", "3900"], "Numbers of warm-up requests to measure after."
+)
+_TESTS = flags.DEFINE_integer("tests", 100, "Number of texts to measure per set.", lower_bound=1)
+_SIZE = flags.DEFINE_integer(
+  "size", 8, "Number of nodes per tree, including the root.", lower_bound=2
+)
+_TREE_NODES = flags.DEFINE_integer(
+  "tree_nodes", 4096, "Number of n-grams that the store keeps per first token.", lower_bound=1
+)
+_MAX_TOTAL = flags.DEFINE_integer(
+  "max_total", 2**20, "Number of n-grams that the store keeps in all.", lower_bound=1
+)
+_PROMPT = flags.DEFINE_integer(
+  "prompt_tokens", 256, "Maximum number of tokens per prompt.", lower_bound=1
+)
+_TOKENS = flags.DEFINE_integer("tokens", 128, "Maximum number of tokens per output.", lower_bound=1)
+_WRITTEN = flags.DEFINE_integer(
+  "written", 64, "Number of tokens that the target writes per prompt (set rag).", lower_bound=1
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 128, "Number of outputs that the target writes at once (set rag).", lower_bound=1
+)
 _OUTPUTS = flags.DEFINE_string("outputs", None, "Folder for what the target writes (set rag).")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
 
 def read(name: str, text) -> tuple[list, list]:
-  """Warm-up requests and measured ones, as (prompt, output)."""
+  """Returns the warm-up requests and the measured ones, as (prompt, output)."""
   data = Path(_DATA.value)
   if name == "gsm8k":
     files, fields = ("train.jsonl.gz", "test_dev.jsonl.gz"), ("question", "answer")
@@ -110,10 +125,10 @@ def run() -> None:
       TrieStore(text.tokenizer.vocab_size, settings=TrieSettings(retrieval=retrieval, **fields))
       for retrieval in _RETRIEVALS.value
     ]
-    found = curves(stores, outputs, pairs, at, size=_SIZE.value)
+    points_of = curves(stores, outputs, pairs, at, size=_SIZE.value)
     figures[name] = {
       retrieval: trie_warmup.curve_row(points)
-      for retrieval, points in zip(_RETRIEVALS.value, found, strict=True)
+      for retrieval, points in zip(_RETRIEVALS.value, points_of, strict=True)
     }
     tables.append(trie_warmup.warmup_table(figures[name], f"{name}, {len(pairs)} texts measured"))
     console.print(tables[-1].for_terminal())

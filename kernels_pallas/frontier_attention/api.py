@@ -1,4 +1,4 @@
-"""The one place where models ask for attention: contract, checks and choice of implementation."""
+"""The entry point of attention for models: contract, checks and choice of implementation."""
 
 from typing import get_args
 
@@ -35,26 +35,26 @@ def frontier_attention(
   block_sizes: tuple[int, int] | None = None,
   implementation: Implementation | None = None,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """Attention of T frontier entries over S cache slots and over each other.
+  """Computes attention of T frontier entries over S cache slots and over each other.
 
   Entry i sees every committed slot s < lengths[b], and fresh entry j iff
   lo[b,:,j] <= stamp[b,:,i] < hi[b,:,j] (but not `hidden[b,i]`, and itself where `own[b,i]`). With
   `window`, both also need |position_i - position_key| < window. Scores are float32; `scale`
   defaults to D ** -0.5; `soft_cap` c maps a score s to c * tanh(s / c). Returns the output in q's
   dtype and the float32 log-sum-exp of the scores, so that partial results over disjoint keys merge
-  exactly (`merged`). An entry that sees nothing outputs 0 (lse = -inf). What stands in slots past
+  exactly (`merged`). An entry that sees nothing outputs 0 (lse = -inf). The contents of slots past
   the length, in pages that no table names, or in entries that nobody sees, may be NaN.
 
   page_table: the cache is in pages, cache_k and cache_v [P, G, page, D]; page m of row b is
     page_table[b, m], and slot m * page + i its i-th. Entries past the length may be anything.
   kv_scales: of an int8 or fp8 cache, shaped as it is without D: what its keys and its values are
     multiplied by.
-  block_sizes: fresh entries and cache slots of a block, at most; None: what the implementation
-    found best. Results differ by rounding only.
-  implementation: a name never falls back; None takes the best that works here (`chosen`).
+  block_sizes: maximum numbers of fresh entries and cache slots per block; None: those that the
+    implementation found best. Results differ by rounding only.
+  implementation: a name never falls back to another; None is the best one here (`chosen`).
 
   Raises ValueError for shapes that do not fit, for a window without positions, and for a named
-  implementation that cannot do what is asked, saying why.
+  implementation that cannot compute this; the message says why.
   """
   _check(q, k, v, stamp, position, window, block_sizes)
   cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window)
@@ -110,11 +110,11 @@ def _check(q, k, v, stamp, position, window, block_sizes):
 
 def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cache | None:
   if (cache_k is None) != (cache_v is None) or (cache_k is None) != (lengths is None):
-    raise ValueError("cache_k, cache_v and lengths are given together or not at all")
+    raise ValueError("cache_k, cache_v and lengths must be given together, or none of them")
   if cache_k is None:
-    for name, given in dict(page_table=table, kv_scales=scales, cache_position=position).items():
-      if given is not None:
-        raise ValueError(f"{name} is of a cache, and there is none")
+    for name, value in dict(page_table=table, kv_scales=scales, cache_position=position).items():
+      if value is not None:
+        raise ValueError(f"{name} belongs to a cache, but there is no cache")
     return None
   B, G, _, D = k.shape
   if table is None:
@@ -129,10 +129,10 @@ def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cac
     raise ValueError(f"cache_v {cache_v.shape} must have the shape of cache_k {cache_k.shape}")
   narrow = cache_k.dtype.itemsize == 1
   if narrow != (scales is not None):
-    raise ValueError(f"kv_scales are given with an 8-bit cache and only then, not {cache_k.dtype}")
+    raise ValueError(f"kv_scales must be given if the cache has 8 bits, only then: {cache_k.dtype}")
   for scale in scales or ():
     if scale.shape != cache_k.shape[:3]:
-      raise ValueError(f"kv_scales {scale.shape} must be {cache_k.shape[:3]}, one a key and head")
+      raise ValueError(f"kv_scales {scale.shape} must be {cache_k.shape[:3]}, one per key and head")
   cache = Cache(cache_k, cache_v, lengths, table, scales, position)
   if window is not None and position is None:
     raise ValueError("a window goes by position: give position (and cache_position)")

@@ -1,7 +1,7 @@
-"""Which blocks of a mask are empty, by the least and greatest labels of each: no T x T array.
+"""The empty blocks of a mask, found from each block's least and greatest labels: no T x T array.
 
 A key is visible where every coordinate of the query lies in the key's interval of that dimension.
-So a block of queries x keys is provably empty from two and two integers a dimension, and the list
+So two integers per side and dimension prove a block of queries x keys empty, and the list
 of the others is made on the device: a new mask of the same size compiles nothing.
 """
 
@@ -10,17 +10,17 @@ from typing import NamedTuple, TypeVar
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
-BLOCK = 128  # fresh entries: queries or keys
+BLOCK = 128  # fresh entries per block: queries or keys
 _LEAST, _GREATEST = jnp.iinfo(jnp.int32).min, jnp.iinfo(jnp.int32).max
 
 
 class Queries(NamedTuple):
-  """Points, one coordinate a dimension, and the two exceptions to the intervals."""
+  """Points, with one coordinate per dimension, and the two exceptions to the intervals."""
 
   stamp: Int[Array, "B K T"]
-  index: Int[Array, "B T"]  # which entry this is, in whatever order they stand
-  hidden: Int[Array, "B T"] | None = None  # one key (its index) that a query does not see
-  own: Bool[Array, "B T"] | None = None  # entries that see themselves whatever the intervals say
+  index: Int[Array, "B T"]  # the number of the entry, whatever the order of entries is
+  hidden: Int[Array, "B T"] | None = None  # index of one key that a query does not see
+  own: Bool[Array, "B T"] | None = None  # entries that always see themselves
 
 
 class Keys(NamedTuple):
@@ -44,7 +44,7 @@ def labels_of(
   position: Int[Array, "B T"] | None = None,
   window: int | None = None,
 ) -> tuple[Queries, Keys]:
-  """The two sides of a frontier's mask; a window of positions is one more dimension."""
+  """Returns the two sides of a frontier's mask; a window of positions is one more dimension."""
   if window is not None:
     near = window_interval(position, window)
     stamp, lo, hi = (
@@ -60,7 +60,7 @@ def labels_of(
 def window_interval(
   position: Int[Array, "*B J"], window: int
 ) -> tuple[Int[Array, "*B J"], Int[Array, "*B J"]]:
-  """The p with |p - position| < window, as [lo, hi)."""
+  """Returns the interval [lo, hi) of the p with |p - position| < window."""
   return position - (window - 1), position + window
 
 
@@ -72,17 +72,17 @@ def visible(
   hidden: Int[Array, "B T"] | None = None,
   own: Bool[Array, "B T"] | None = None,
 ) -> Bool[Array, "B T T"]:
-  """The T x T mask that a frontier's labels stand for: entry i sees entry j iff
-  lo[k,j] <= stamp[k,i] < hi[k,j] for all k.
+  """Returns the T x T mask that a frontier's labels stand for.
 
-  `hidden[i]` names one key that query i does not see in spite of that (-1: none); `own[i]` lets
-  entry i see itself in spite of that.
+  Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for all k. There are two exceptions:
+  `hidden[i]` is one key that query i does not see (-1: none), and where `own[i]` is true, entry i
+  sees itself.
   """
   return mask_of(*labels_of(stamp, lo, hi, hidden=hidden, own=own))
 
 
 def mask_of(queries: Queries, keys: Keys) -> Bool[Array, "B T J"]:
-  """The mask of a block of queries and a block of keys, or of all."""
+  """Returns the mask of a block of queries and a block of keys, or of all of them."""
   point = queries.stamp[..., :, None]
   seen = jnp.all((keys.lo[..., None, :] <= point) & (point < keys.hi[..., None, :]), axis=-3)
   if queries.hidden is not None:
@@ -94,16 +94,16 @@ def mask_of(queries: Queries, keys: Keys) -> Bool[Array, "B T J"]:
 
 
 def order_of(queries: Queries, keys: Keys) -> tuple[Int[Array, "B T"], Int[Array, "B T"]]:
-  """Queries by their stamps, keys by where they begin; the first dimension first, ties as they are.
+  """Returns the orders of queries by stamp and of keys by `lo`, the first dimension first; stable.
 
-  In these orders a permutation's mask is a triangle. As it stands it has hardly an empty block,
-  sorted it has nearly half; keys that nobody sees come last, in blocks of their own.
+  In these orders the mask of a permutation is a triangle. Unsorted it has hardly an empty block,
+  sorted nearly half of its blocks are empty; keys that nobody sees come last, in separate blocks.
   """
   return tuple(jnp.lexsort(jnp.moveaxis(x, 1, 0)[::-1]) for x in (queries.stamp, keys.lo))
 
 
 def in_order(labels: Side, order: Int[Array, "B T"]) -> Side:
-  """The same entries in another order."""
+  """Returns the same entries in another order."""
 
   def take(x):
     return jnp.take_along_axis(x, order[:, None] if x.ndim == 3 else order, axis=-1)
@@ -112,7 +112,7 @@ def in_order(labels: Side, order: Int[Array, "B T"]) -> Side:
 
 
 def padded(queries: Queries, keys: Keys, query_block: int, key_block: int) -> tuple[Queries, Keys]:
-  """Both rounded up to whole blocks: added keys are seen by nobody.
+  """Returns both sides padded to whole blocks; nobody sees the added keys.
 
   Added queries repeat the last stamps, which widens no block; nobody reads their outputs.
   """
@@ -139,7 +139,7 @@ def padded(queries: Queries, keys: Keys, query_block: int, key_block: int) -> tu
 def any_visible(
   queries: Queries, keys: Keys, query_block: int, key_block: int
 ) -> Bool[Array, "B I J"]:
-  """False only for blocks in which no query sees a key. Sizes must divide (see `padded`)."""
+  """Returns False only for blocks in which no query sees a key. Sizes must divide (`padded`)."""
   points, low, high = (
     _split(x, block)
     for x, block in ((queries.stamp, query_block), (keys.lo, key_block), (keys.hi, key_block))
@@ -147,7 +147,7 @@ def any_visible(
   first, last = points.min(-1)[..., None], points.max(-1)[..., None]
   some = jnp.all((last >= low.min(-1)[:, :, None]) & (first < high.max(-1)[:, :, None]), axis=1)
   if queries.own is not None:
-    # The same entry's place among the keys, wherever the orders put it.
+    # The place of the same entry among the keys, which have an order of their own.
     place = jnp.argsort(keys.index, axis=1)
     own_key = jnp.take_along_axis(place, jnp.maximum(queries.index, 0) + _added(keys), axis=1)
     row = jnp.arange(own_key.shape[0])[:, None]
@@ -157,7 +157,7 @@ def any_visible(
 
 
 def _added(keys):
-  """How many padding keys sort before entry 0, in each row."""
+  """Returns the number of padding keys that sort before entry 0, per row."""
   return jnp.sum(keys.index < 0, axis=1, keepdims=True)
 
 
@@ -172,7 +172,7 @@ def any_visible_blocks(
   *,
   block: int = BLOCK,
 ) -> Bool[Array, "B I J"]:
-  """The blocks that are computed of a frontier's mask, once its entries are put in order."""
+  """Returns which blocks of a frontier's mask are computed once its entries are sorted."""
   queries, keys = labels_of(stamp, lo, hi)
   order, key_order = order_of(queries, keys)
   sides = padded(in_order(queries, order), in_order(keys, key_order), block, block)
@@ -180,15 +180,15 @@ def any_visible_blocks(
 
 
 class Work(NamedTuple):
-  """The blocks that are not empty, as a flat list of which the first `count` are work."""
+  """The blocks that are not empty, as a flat list; the first `count` of it are valid."""
 
-  row: Int[Array, " W"]  # of the batch
+  row: Int[Array, " W"]  # row of the batch
   query: Int[Array, " W"]
   key: Int[Array, " W"]
   count: Int[Array, ""]
 
 
 def work_list(some: Bool[Array, "B I J"]) -> Work:
-  """Blocks with something to see, by row, then query block, then key block; then padding."""
+  """Returns the visible blocks, by row, then query block, then key block; then padding."""
   places = jnp.nonzero(some, size=some.size, fill_value=0)
   return Work(*(x.astype(jnp.int32) for x in places), jnp.sum(some, dtype=jnp.int32))

@@ -1,4 +1,4 @@
-"""The committed prefix block by block: contiguous or in pages, as it is or with scales."""
+"""The committed prefix in blocks: contiguous or in pages, with or without scales."""
 
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from kernels_pallas.frontier_attention.blocks import (
 
 
 class Cache(NamedTuple):
-  """Keys and values of S slots a row, of which the first `lengths` count; others may hold NaN.
+  """Keys and values of S slots per row; the first `lengths` are valid, others may be NaN.
 
   Contiguous: k, v [B, G, S, D]. In pages: k, v [P, G, page, D] and `table` [B, S / page], whose
   entries past the length may be anything. `scales`, of the keys and of the values, have the shape
@@ -28,7 +28,7 @@ class Cache(NamedTuple):
   lengths: Int[Array, " B"]
   table: Int[Array, "B M"] | None = None
   scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None
-  position: Int[Array, "B S"] | None = None  # for a window
+  position: Int[Array, "B S"] | None = None  # position of each slot, which a window needs
 
   @property
   def capacity(self) -> int:
@@ -36,16 +36,16 @@ class Cache(NamedTuple):
 
 
 class Block(NamedTuple):
-  """J slots of every row."""
+  """The keys and values of J slots of every row."""
 
   k: Float[Array, "B G J D"]
-  v: Float[Array, "B G J D"]  # zero where nobody may look, if it was read as an edge
+  v: Float[Array, "B G J D"]  # 0 in slots that nobody may see, if it was read as an edge
   scales: tuple[Float[Array, "B G J"], Float[Array, "B G J"]] | None
-  seen: Bool[Array, "B #T J"] | None  # None: all by all
+  seen: Bool[Array, "B #T J"] | None  # None: every query sees every slot
 
 
 def contiguous(cache: Cache) -> Cache:
-  """The same prefix without pages, all of it: a copy."""
+  """Returns the whole prefix without pages, as a copy."""
   if cache.table is None:
     return cache
   return cache._replace(**_in_pages(cache, cache.table), table=None)
@@ -61,7 +61,7 @@ def _in_pages(cache: Cache, table: Int[Array, "B M"]) -> dict:
 
 
 def block_size(cache: Cache, limit: int) -> int:
-  """Slots of a block: whole pages, at least one."""
+  """Returns the number of slots per block, which is a whole number of pages, at least one."""
   if cache.table is None:
     return min(limit, cache.capacity)
   page = cache.k.shape[2]
@@ -77,9 +77,9 @@ def read(
   position: Int[Array, "B T"] | None = None,
   window: int | None = None,
 ) -> Block:
-  """Slots index * size, ... of every row; `edge`: not all of them are seen by all queries.
+  """Reads slots index * size, ... of every row; `edge`: some query does not see all of them.
 
-  The last block begins earlier where the capacity is no multiple, and hides what was read before.
+  If the capacity is no multiple of size, the last block begins earlier and hides repeated slots.
   """
   first = index * size
   start = jnp.minimum(first, cache.capacity - size)
@@ -114,9 +114,9 @@ def _over(filled, x):
 def in_window(
   cache: Cache, size: int, position: Int[Array, "B T"], window: int
 ) -> tuple[Int[Array, " J"], Int[Array, ""]]:
-  """Blocks with a slot that some query of some row sees, in order, and how many they are.
+  """Returns the blocks with a slot that some query of some row sees, in order, and their number.
 
-  By the least and greatest position of each block: the cache holds positions in any order.
+  They are found from the least and greatest position of each block, as positions have any order.
   """
   count = -(-cache.capacity // size)
   slot = jnp.arange(cache.capacity)
@@ -139,7 +139,7 @@ def in_window(
 def some_of_cache(
   cache: Cache, size: int, queries: Queries, tile: int, position, window: int | None
 ) -> Bool[Array, "B I J"]:
-  """Blocks with a slot that some entry of the tile sees."""
+  """Returns whether some entry of a tile sees some slot of a block, per tile and block."""
   tiles = queries.index.shape[1] // tile
   count = -(-cache.capacity // size)
   filled = (jnp.arange(count) * size) < cache.lengths[:, None]

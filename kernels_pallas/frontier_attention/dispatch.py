@@ -1,4 +1,4 @@
-"""Which implementation runs: what each supports, with reasons in words."""
+"""The choice of an implementation: what each one supports, with reasons in words."""
 
 from typing import Literal, NamedTuple
 
@@ -10,8 +10,8 @@ from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 
 Implementation = Literal["reference", "xla", "tpu", "tpu_interpret", "gpu", "gpu_interpret"]
 
-# Five integers a step in the 1 MiB of scalar memory, and some of it is the compiler's.
-_MOST_STEPS = 40_000
+# A step takes five integers of the 1 MiB of scalar memory, some of which the compiler needs.
+_MAX_STEPS = 40_000
 _HOPPER = ("H100", "H200", "H800", "H20", "GH200")
 
 
@@ -21,9 +21,9 @@ class Choice(NamedTuple):
 
 
 def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None, dims: int = 1) -> Choice:
-  """What `implementation=None` takes for these shapes, and why. Never fails.
+  """Returns the implementation that `None` stands for with these shapes, and why. Never fails.
 
-  dims: of the intervals, of which a window is one.
+  dims: number of dimensions of the intervals, including that of a window.
   """
   platform = platform_here()
   if platform not in _KERNELS:
@@ -39,7 +39,7 @@ def chosen(q: jax.Array, k: jax.Array, cache: Cache | None = None, dims: int = 1
 
 
 def _why_not_here(platform: str) -> str | None:
-  """What is wrong with the device at hand, or the abstract one that is compiled for."""
+  """Returns why the kernel cannot run on this device, or on the one that is compiled for."""
   if platform != "gpu":
     return None
   device = get_abstract_mesh().abstract_device
@@ -49,32 +49,32 @@ def _why_not_here(platform: str) -> str | None:
   return None
 
 
-# All that a choice looks at.
+# A choice depends on shapes and types alone.
 Shaped = jax.Array | jax.ShapeDtypeStruct
 
 
 def why_not(name: str, q: Shaped, k: Shaped, cache: Cache | None, dims: int = 1) -> str | None:
-  """What a kernel by name cannot do of this; None: it can, or it is no kernel."""
+  """Returns why the named kernel cannot compute this; None: it can, or it is no kernel."""
   return _KERNELS[name](q, k, cache, dims) if name in _KERNELS else None
 
 
 def platform_here() -> str:
-  """Of the abstract device that is being compiled for, if there is one, else of this process."""
+  """Returns the platform of the abstract device that is compiled for, or else of this process."""
   device = get_abstract_mesh().abstract_device
   platform = jax.default_backend() if device is None else device.platform
   return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 def kernel_here() -> Implementation | None:
-  """The kernel of the platform, if there is one, whatever it can do."""
+  """Returns the kernel of this platform, if there is one, whatever it supports."""
   platform = platform_here()
   return platform if platform in _KERNELS else None
 
 
 def partitioned() -> bool:
-  """Arrays here may lie on several devices: XLA splits the program, and a kernel is opaque to it.
+  """Returns whether arrays may be split over devices by XLA, which cannot look into a kernel.
 
-  Under shard_map they do not: what a kernel gets is a device's own.
+  Under shard_map it is False: there a kernel gets the part of one device.
   """
   mesh = get_abstract_mesh()
   axes = zip(mesh.axis_sizes, mesh.axis_types, strict=True)
@@ -82,10 +82,10 @@ def partitioned() -> bool:
 
 
 def slots_here(slots: int, width: int) -> int:
-  """Of a row of a cache of heads of `width`, at least `slots`: as many as the kernel here can read.
+  """Returns a number of slots per row, at least `slots`, that the kernel here can read.
 
-  On a TPU up to 127 more, where heads do not fill their lanes; on a GPU up to 7; elsewhere more
-  would be no use.
+  On a TPU there are up to 127 more, if heads of `width` do not fill their lanes; on a GPU up to 7
+  more; elsewhere none.
   """
   platform = platform_here()
   multiple = 128 if platform == "tpu" and width % 128 else 8 if platform == "gpu" else 1
@@ -93,7 +93,7 @@ def slots_here(slots: int, width: int) -> int:
 
 
 def why_not_tpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | None:
-  """What the TPU kernel cannot do of this; None: it can."""
+  """Returns why the TPU kernel cannot compute this; None: it can."""
   batch, entries, heads, width = q.shape
   if q.dtype.name not in ("float32", "bfloat16"):
     return f"computes in float32 or bfloat16, not {q.dtype.name}"
@@ -101,9 +101,9 @@ def why_not_tpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | N
     return f"needs heads of a multiple of 16 dimensions, not {width}"
   blocks, page = -(-entries // 128), 128
   if cache is not None:
-    slots = cache.k.shape[2]  # of a page, or of a row
+    slots = cache.k.shape[2]  # slots per page, or per row
     if width % 128 and slots % 128:
-      # Only then do slots fill the lanes better than anything else: see `tpu._call`.
+      # Only multiples of 128 slots fill the lanes: see `tpu.kernel._call`.
       kind = "rows" if cache.table is None else "pages"
       return (
         f"needs {kind} of a multiple of 128 slots for heads of {width} dimensions, not {slots}: "
@@ -121,16 +121,16 @@ def why_not_tpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | N
   if cache is not None:
     blocks += -(-cache.capacity // page)
   tiles = -(-entries * (heads // k.shape[1]) // rows)
-  if batch * tiles * blocks > _MOST_STEPS:
-    return f"lists up to {_MOST_STEPS:,} blocks, and here may be {batch * tiles * blocks:,}"
+  if batch * tiles * blocks > _MAX_STEPS:
+    return f"lists up to {_MAX_STEPS:,} blocks, and here may be {batch * tiles * blocks:,}"
   return None
 
 
 def why_not_gpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | None:
-  """What the GPU kernel cannot do of this; None: it can."""
+  """Returns why the GPU kernel cannot compute this; None: it can."""
   width = q.shape[3]
   if q.dtype.name not in ("float16", "bfloat16") or k.dtype != q.dtype:
-    # WGMMA would take float32 in TF32, 10 bits of it.
+    # WGMMA would round float32 to TF32, which keeps 10 bits.
     return f"computes in float16 or bfloat16, not {q.dtype.name} and {k.dtype.name}"
   if width % 16 or width > 256:
     return f"has heads of multiples of 16 up to 256 dimensions, not {width}"
@@ -138,7 +138,7 @@ def why_not_gpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | N
     return f"has registers for intervals of 4 dimensions, not {dims}"
   if cache is None:
     return None
-  narrow, slots = cache.k.dtype.itemsize == 1, cache.k.shape[2]  # of a page, or of a row
+  narrow, slots = cache.k.dtype.itemsize == 1, cache.k.shape[2]  # slots per page, or per row
   if not narrow and cache.k.dtype != q.dtype:
     return f"reads a cache of {q.dtype.name} or of 8 bits, not {cache.k.dtype.name}"
   if narrow and width > 208:

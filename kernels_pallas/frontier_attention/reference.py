@@ -1,4 +1,4 @@
-"""The law of frontier attention, dense and slow: what every other implementation must give."""
+"""The definition of frontier attention, dense and slow: all implementations must agree with it."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -19,10 +19,10 @@ def attend(
   position: Int[Array, "B T"] | None,
   scoring: Scoring,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """One softmax over the committed keys and the fresh ones, in float32. See `frontier_attention`.
+  """Computes one softmax over committed and fresh keys, in float32. See `frontier_attention`.
 
   Query head h reads key head h // (H / G). An entry that sees nothing gets out = 0, lse = -inf.
-  Keys and values nobody may see are never read: a NaN there does not spread.
+  Keys and values that nobody may see are never read: a NaN there does not spread.
   """
   B, T, H, D = q.shape
   G = k.shape[1]
@@ -45,7 +45,7 @@ def attend(
   for s, values, used_BxJ in parts:
     p = jnp.exp(s - finite_top[..., None])
     total += jnp.sum(p, axis=-1)
-    # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused slot.
+    # 0 * NaN is NaN: a zero weight does not protect from NaN in an unused slot.
     values = jnp.where(used_BxJ[:, None, :, None], values, 0).astype(v.dtype)
     p = p.reshape(B, G, T * R, -1).astype(v.dtype)
     out += jnp.einsum("bgqj,bgjd->bgqd", p, values, preferred_element_type=jnp.float32)
@@ -57,7 +57,7 @@ def attend(
 
 
 def _whole(cache: Cache, position, window):
-  """Keys, values, and who sees them, of all slots at once, in the width they stand for."""
+  """Returns keys, values and a mask of all slots, dequantized."""
   cache = cache_blocks.contiguous(cache)
   k, v = cache.k, cache.v
   if cache.scales is not None:

@@ -1,4 +1,4 @@
-"""What a score is."""
+"""The definition of a score."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float
 
 
 class Scoring(NamedTuple):
-  """Static: a score is q . k * scale, and with a cap c, c * tanh of that / c."""
+  """Static parameters of scores: s = q . k * scale, and with a cap c, c * tanh(s / c)."""
 
   scale: float
   soft_cap: float | None = None
@@ -19,7 +19,7 @@ class Scoring(NamedTuple):
     k: Float[Array, "*B J D"],
     k_scale: Float[Array, "*B J"] | None = None,
   ) -> Float[Array, "*B N J"]:
-    """In float32. `k_scale`: what the keys of an 8-bit cache are multiplied by."""
+    """Returns scores in float32. `k_scale`: the factors of the keys of an 8-bit cache."""
     if k.dtype.itemsize == 1:
       k = k.astype(q.dtype)
     s = jnp.einsum("...nd,...jd->...nj", q, k, preferred_element_type=jnp.float32) * self.scale
@@ -29,7 +29,7 @@ class Scoring(NamedTuple):
 
 
 def masked(s: Float[Array, "*B N J"], seen: Bool[Array, "*#B #T J"]) -> Float[Array, "*B N J"]:
-  """-inf where a key is not seen; the N / T rows of an entry, heads of a group, see the same."""
+  """Returns -inf for unseen keys; the N / T rows of an entry, heads of a group, see the same."""
   *front, rows, keys = s.shape
   entries = seen.shape[-2]
   heads = rows // entries if entries > 1 else 1

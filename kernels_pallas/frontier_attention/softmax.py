@@ -1,4 +1,4 @@
-"""A softmax over some of the keys that can be continued over others, and merged with its like."""
+"""A softmax over some of the keys that can be continued over others, and merged with others."""
 
 import functools
 from typing import NamedTuple
@@ -17,21 +17,21 @@ class Partial(NamedTuple):
 
 
 def nothing(shape: tuple[int, ...]) -> Partial:
-  """Of no keys, for an output of `shape` [..., N, D]."""
+  """Returns the softmax over no keys, for an output of `shape` [..., N, D]."""
   none = jnp.full(shape[:-1], -jnp.inf, jnp.float32)
   return Partial(none, jnp.zeros_like(none), jnp.zeros(shape, jnp.float32))
 
 
 class Seen(NamedTuple):
-  """Keys by their scores, and their values."""
+  """The scores of keys, and their values."""
 
   scores: Float[Array, "*B N J"]  # -inf: a key that is not seen, whose value must be finite
   values: Float[Array, "*B J D"]
-  scale: Float[Array, "*B J"] | None = None  # what the values are multiplied by
+  scale: Float[Array, "*B J"] | None = None  # factors of the values
 
 
 def started(*parts: Seen) -> Partial:
-  """Over the keys of all parts."""
+  """Returns the softmax over the keys of all parts."""
   tops = [jnp.max(part.scores, axis=-1) for part in parts]
   top = functools.reduce(jnp.maximum, tops)
   sums = [_over(top, part) for part in parts]
@@ -40,7 +40,7 @@ def started(*parts: Seen) -> Partial:
 
 
 def extended(partial: Partial, part: Seen) -> Partial:
-  """With more keys."""
+  """Returns the softmax extended by the keys of `part`."""
   top = jnp.maximum(partial.top, jnp.max(part.scores, axis=-1))
   keep = jnp.exp(partial.top - finite_top(top))
   total, out = _over(top, part)
@@ -48,7 +48,7 @@ def extended(partial: Partial, part: Seen) -> Partial:
 
 
 def _over(top, part: Seen):
-  """(total, out) of some keys below a top, on which the result at last does not depend."""
+  """Returns (total, out) of some keys relative to `top`, which cancels in the final result."""
   p = jnp.exp(part.scores - finite_top(lax.stop_gradient(top))[..., None])
   total = jnp.sum(p, axis=-1)
   if part.scale is not None:
@@ -60,7 +60,7 @@ def _over(top, part: Seen):
 
 
 def finished(partial: Partial) -> tuple[Float[Array, "*B N D"], Float[Array, "*B N"]]:
-  """(out, lse); 0 and -inf where nothing was seen."""
+  """Returns (out, lse), which are 0 and -inf where nothing was seen."""
   some = partial.total > 0
   total = jnp.where(some, partial.total, 1.0)
   lse = jnp.where(some, finite_top(partial.top) + jnp.log(total), -jnp.inf)
@@ -68,21 +68,21 @@ def finished(partial: Partial) -> tuple[Float[Array, "*B N D"], Float[Array, "*B
 
 
 def continued(out: Float[Array, "*B N D"], lse: Float[Array, "*B N"]) -> Partial:
-  """What is finished, to be extended over more keys."""
+  """Returns a finished result as a `Partial`, to be extended over more keys."""
   return Partial(lse, jnp.where(jnp.isneginf(lse), 0.0, 1.0), out)
 
 
 def finite_top(top: Float[Array, "*B N"]) -> Float[Array, "*B N"]:
-  """What is subtracted from scores: -inf - -inf would be NaN."""
+  """Returns the number to subtract from scores: -inf - -inf would be NaN."""
   return jnp.where(jnp.isneginf(top), 0.0, top)
 
 
 def merged(
   out: Float[Array, "P *B D"], lse: Float[Array, "P *B"]
 ) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
-  """One attention of P over disjoint keys (split-K, shards of a cache, shared prefixes).
+  """Merges P results over disjoint keys (split-K, shards of a cache, shared prefixes) into one.
 
-  What sees nothing (lse = -inf) may hold anything but NaN. Float32 in, float32 out.
+  An output that has seen nothing (lse = -inf) may be anything but NaN. All are float32.
   """
   top = jnp.max(lse, axis=0)
   weight = jnp.exp(lse - finite_top(top))
@@ -93,9 +93,9 @@ def merged(
 def merged_over(
   out: Float[Array, "*B D"], lse: Float[Array, "*B"], axis: str
 ) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
-  """`merged` under shard_map: a part on each device along a mesh axis, the whole on all of them.
+  """Merges under shard_map one part per device along a mesh axis; all devices get the result.
 
-  What travels is outputs, not keys: one all-reduce of (D + 1) float32 an element of B, and a
+  Outputs are exchanged, not keys: one all-reduce of (D + 1) float32 per element of B, and a
   maximum of one.
   """
   top = lax.pmax(lax.stop_gradient(lse), axis)

@@ -11,14 +11,14 @@ from kernels_pallas.frontier_attention.blocks import Keys, Queries
 
 
 class SortedLabels(NamedTuple):
-  """Of a row's entries as queries and as keys (`blocks.order_of`); None: they stay as they are."""
+  """The orders of a row's entries as queries and as keys (`blocks.order_of`); None: unchanged."""
 
   queries: Int[Array, "B T"] | None = None
   keys: Int[Array, "B T"] | None = None
 
 
 def of(queries: Queries, keys: Keys) -> tuple[SortedLabels, Queries, Keys]:
-  """Both sides in order."""
+  """Returns the orders, and both sides sorted by them."""
   order = SortedLabels(*blocks.order_of(queries, keys))
   return order, blocks.in_order(queries, order.queries), blocks.in_order(keys, order.keys)
 
@@ -26,7 +26,7 @@ def of(queries: Queries, keys: Keys) -> tuple[SortedLabels, Queries, Keys]:
 def in_order(
   x: Shaped[Array, "B ..."], order: Int[Array, "B T"] | None, axis: int = 1
 ) -> jax.Array:
-  """Entries, along `axis`, in another order."""
+  """Returns the entries along `axis` in another order."""
   if order is None:
     return x
   others = tuple(n for n in range(1, x.ndim) if n != axis)
@@ -34,13 +34,13 @@ def in_order(
 
 
 def back(order: Int[Array, "B T"] | None) -> Int[Array, "B T"] | None:
-  """The order that undoes this one."""
+  """Returns the inverse of an order."""
   return None if order is None else jnp.argsort(order, axis=1)
 
 
 def where_seen(
   queries: Queries, keys: Keys, *arrays: Float[Array, "B G T D"]
 ) -> tuple[Float[Array, "B G T D"], ...]:
-  """Keys that nobody sees as zeros: they may be NaN, and 0 * NaN is NaN."""
+  """Returns the arrays with 0 for keys that nobody sees: they may be NaN, and 0 * NaN is NaN."""
   used = jnp.any(blocks.mask_of(queries, keys), axis=1)[:, None, :, None]
   return tuple(jnp.where(used, x, 0).astype(x.dtype) for x in arrays)

@@ -1,1 +1,1 @@
-"""What launchers share: flags, files of prompts, errors of one line."""
+"""The launchers, and what they share: flags, prompt files and error messages of one line."""

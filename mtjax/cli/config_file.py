@@ -1,4 +1,4 @@
-"""--config: a name, or Python that somebody wrote; whatever goes wrong in it is said by name."""
+"""The parser of --config: a name or a Python file; errors name the file and the line."""
 
 import dataclasses
 import inspect
@@ -16,33 +16,33 @@ _MODULE = "config_config"  # as ml_collections names it
 
 
 class ConfigError(flags.Error):
-  """A config file that cannot be used; the message names the file, and the line that failed."""
+  """An unusable config file; the message names the file, and the line that failed."""
 
 
 @dataclasses.dataclass(eq=False)
 class ConfigFile(flags.ArgumentParser):
   """The parser of --config=FILE.py[:argument]: the ConfigDict of get_config(argument), locked.
 
-  In place of that of ml_collections, which shows an exception of the file as a traceback and lets
-  anything pass that is no ConfigDict. Raises ConfigError.
+  It replaces the parser of ml_collections, which shows an exception in the file as a traceback and
+  accepts a result that is not a ConfigDict. Raises ConfigError.
 
-  `named` makes the config of a value that is a name and no path, as --config=lookup; it raises
-  ValueError for an unknown name. `default` is the value where --config is missing; "": none.
+  `named` makes the config for a value that is a name and not a path, such as --config=lookup; it
+  raises ValueError for an unknown name. `default` is the value where --config is missing; "": none.
   """
 
   named: Callable[[str], ConfigDict] | None = None
   default: str = ""
-  # Of the last value that could be used.
+  # The last value that could be used, and its config.
   path: str = ""
   config: ConfigDict | None = None
 
   def parse(self, argument: str) -> ConfigDict:
-    file, colon, given = argument.partition(":")
+    file, colon, config_argument = argument.partition(":")
     if self.named is not None and file.isidentifier():
       try:
         config = self.named(argument)
       except ValueError as error:
-        raise ConfigError(f"--config={argument} is no file, and as a name: {error}") from None
+        raise ConfigError(f"--config={argument} is not a file, and as a name: {error}") from None
       self.path, self.config = argument, config.lock()
       return config
     if not os.path.exists(file):
@@ -50,7 +50,7 @@ class ConfigFile(flags.ArgumentParser):
     if os.path.isdir(file):
       raise ConfigError(f"config file {file!r} is a folder: name a file in it")
     try:
-      config = _get_config(_load(file), [given] if colon else [])
+      config = _get_config(_load(file), [config_argument] if colon else [])
     except ConfigError as error:
       raise ConfigError(f"config file {argument!r}: {error}") from None
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
@@ -63,7 +63,7 @@ class ConfigFile(flags.ArgumentParser):
 
 
 def lacks_field(error: BaseException) -> bool:
-  """Whether it is a ConfigDict that raised the error, asked for a field that it does not have."""
+  """Returns whether a ConfigDict raised the error because it lacks a field."""
   last = _last(error.__traceback__)
   return isinstance(error, (AttributeError, KeyError)) and last.startswith("ml_collections.")
 
@@ -73,7 +73,7 @@ def _load(file: str) -> ModuleType:
   spec = util.spec_from_loader(_MODULE, loader)
   assert spec is not None, "there is one for every loader"
   module = util.module_from_spec(spec)
-  # What dataclasses and pickle look up.
+  # dataclasses and pickle look the module up here.
   sys.modules[_MODULE] = module
   loader.exec_module(module)
   return module
@@ -82,7 +82,7 @@ def _load(file: str) -> ModuleType:
 def _get_config(module: ModuleType, arguments: list[str]) -> ConfigDict:
   make = getattr(module, "get_config", None)
   if not callable(make):
-    raise ConfigError("there is no function get_config() in it")
+    raise ConfigError("it has no function get_config()")
   try:
     inspect.signature(make).bind(*arguments)
   except TypeError:
@@ -90,25 +90,25 @@ def _get_config(module: ModuleType, arguments: list[str]) -> ConfigDict:
     raise ConfigError(f"its get_config() takes {wanted}") from None
   config = make(*arguments)
   if not isinstance(config, ConfigDict):
-    raise ConfigError(f"its get_config() returns no ConfigDict but {type(config).__name__}")
+    raise ConfigError(f"its get_config() must return a ConfigDict, not {type(config).__name__}")
   return config
 
 
 def _where(error: BaseException, file: str) -> str:
-  """Returns for example ", line 3: KeyError: 'a'", with the file's last line that led there."""
+  """Returns text such as ", line 3: KeyError: 'a'"; the line is the last one within the file."""
   if isinstance(error, SyntaxError) and error.filename not in (None, file):
     return f" by importing {error.filename!r}, line {error.lineno}: {error.msg}"
   if isinstance(error, SyntaxError):
-    lines, said = [error.lineno], f"{type(error).__name__}: {error.msg}"
+    lines, message = [error.lineno], f"{type(error).__name__}: {error.msg}"
   else:
     frames = traceback.extract_tb(error.__traceback__)
     lines = [frame.lineno for frame in frames if frame.filename == file]
-    said = "".join(traceback.format_exception_only(error))
-  return (f", line {lines[-1]}" if lines and lines[-1] else "") + f": {said.strip()}"
+    message = "".join(traceback.format_exception_only(error))
+  return (f", line {lines[-1]}" if lines and lines[-1] else "") + f": {message.strip()}"
 
 
 def _last(trace: TracebackType | None) -> str:
-  """The name of the module where it was raised."""
+  """Returns the name of the module where the error was raised."""
   while trace is not None and trace.tb_next is not None:
     trace = trace.tb_next
   return "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")

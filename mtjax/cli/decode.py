@@ -1,11 +1,11 @@
 """Continues prompts: mtjax-decode --config=lookup --prompt="def add(a, b):"
 
---config is a method by name (default: ar), a drafter for method auto, as auto:trie, or a file with
-get_config(), as configs/decode/ar.py; python -m experiments.decode is the same program.
+--config is the name of a method (default: ar), "auto:" and a drafter (auto:trie), or a file with
+get_config(), such as configs/decode/ar.py. python -m experiments.decode is the same program.
 
-Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} a line) or
-standard input. One prompt is streamed; several are one batch. --output=run.json keeps everything,
-with --history also the tree of every round, which python -m experiments.history draws.
+Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} per line) or
+standard input. One prompt is streamed; several are one batch. --output=run.json saves everything,
+and with --history also the tree of every round, which python -m experiments.history draws.
 --compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
 settings that the configs of all methods have are those of --config.
 """
@@ -30,24 +30,33 @@ from mtjax.report.history.run_json import history_record, token_pieces
 from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.text import TextModel
 
-# --help shows the module's text.
+# --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
 
-# Not absl's own: the modules of several launchers can be imported side by side.
+# Flags of its own, not absl's global ones: several launchers can be imported side by side.
 VALUES = flags.FlagValues()
 
 _CONFIG = launch.define_config(VALUES, named=method_config, default="ar")
 _PROMPT = flags.DEFINE_multi_string(
-  "prompt", [], "Text to continue; may be given several times.", flag_values=VALUES
+  "prompt",
+  [],
+  "Text to continue. Repeat the flag for several prompts, which are decoded as one batch.",
+  flag_values=VALUES,
 )
 _PROMPTS = flags.DEFINE_string(
-  "prompts", None, 'JSON lines, each {"prompt": "..."}.', flag_values=VALUES
+  "prompts",
+  None,
+  'File of prompts to continue: JSON lines, each {"prompt": "..."}.',
+  flag_values=VALUES,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "Where to write texts, tokens, settings, counters.", flag_values=VALUES
+  "output", None, "JSON file to write texts, tokens, settings and counters to.", flag_values=VALUES
 )
 _AUDIT = flags.DEFINE_bool(
-  "audit", False, "Acceptance beside the best that is possible, by depth.", flag_values=VALUES
+  "audit",
+  False,
+  "Print, per depth, the share of accepted drafts beside the best possible share.",
+  flag_values=VALUES,
 )
 _HISTORY = flags.DEFINE_bool(
   "history",
@@ -56,7 +65,10 @@ _HISTORY = flags.DEFINE_bool(
   flag_values=VALUES,
 )
 _COMPARE = flags.DEFINE_list(
-  "compare", [], "Methods to run side by side; the first is the base.", flag_values=VALUES
+  "compare",
+  [],
+  "Methods to run side by side; speed and text are compared with those of the first one.",
+  flag_values=VALUES,
 )
 
 

@@ -1,4 +1,4 @@
-"""SIGTERM while a launcher still imports, which takes seconds: import this module first.
+"""A handler of SIGTERM for the seconds in which a launcher still imports: import it first.
 
 `mtjax.train` takes over when a run begins (mtjax/train/preemption.py).
 """
@@ -6,7 +6,7 @@
 import os
 import signal
 
-_PREEMPTED_EXIT = 42  # as mtjax.train.PREEMPTED_EXIT, which is what takes so long
+_PREEMPTED_EXIT = 42  # mtjax.train.PREEMPTED_EXIT, whose import takes so long
 
 
 def _leave(*_) -> None:

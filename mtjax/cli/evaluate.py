@@ -1,8 +1,9 @@
 r"""Scores texts: mtjax-evaluate --model=target --text=books=file:valid/*.txt.gz
 
-Prints bits per byte, which compares models of any tokenizer, and perplexity per token, which does
-not. --text is name=source (see mtjax.data.sources) and may be given several times. A document
-is read in overlapping rows, so that no token is predicted from less than --context others.
+Prints bits per byte, which models with different tokenizers can be compared by, and perplexity per
+token, which is comparable only within one tokenizer. --text is name=source (see mtjax.data.sources)
+and may be given several times. A document longer than --length is read in overlapping rows, so that
+each token after the first row is predicted from at least --context tokens.
 
 The bundled models' validation parts (DATA is the developer data set):
 
@@ -11,8 +12,8 @@ mtjax-evaluate --model=target \
   --text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}" \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 
-With --orders, an any-subset model in several orders: mtjax/cli/evaluate_orders.py.
-Or, with --task, how well an any-subset model fills blanks: see mtjax/cli/evaluate_infilling.py.
+With --orders it scores an any-subset model in several orders: see mtjax/cli/evaluate_orders.py.
+With --task it measures how well a model fills blanks: see mtjax/cli/evaluate_infilling.py.
 """
 
 import dataclasses
@@ -25,33 +26,62 @@ from mtjax.cli import evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file, seldom
 
-# Not absl's own: the modules of several launchers can be imported side by side.
+# Flags of its own, not absl's global ones: several launchers can be imported side by side.
 VALUES = flags.FlagValues()
 
 _MODEL = flags.DEFINE_string(
-  "model", None, "Bundled model, folder or id; default: target.", flag_values=VALUES
+  "model",
+  None,
+  "Model to score: a bundled one, a folder or a Hugging Face id. Default: target, or anysubset "
+  "with --orders or --task.",
+  flag_values=VALUES,
 )
 _WEIGHTS = flags.DEFINE_enum(
-  "weights", "stored", ["stored", "int8"], "As in decoding.", flag_values=VALUES
+  "weights",
+  "stored",
+  ["stored", "int8"],
+  "stored: the weights as they are stored; int8: quantized to 8 bits first, as in decoding.",
+  flag_values=VALUES,
 )
 _TEXT = flags.DEFINE_multi_string(
-  "text", [], "name=source; may be given several times.", flag_values=VALUES
+  "text",
+  [],
+  "Text to score, as name=source. Repeat the flag for several texts.",
+  flag_values=VALUES,
 )
 _BYTES = flags.DEFINE_integer(
-  "bytes", None, "Score about the first bytes of each text.", 1, flag_values=VALUES
+  "bytes",
+  None,
+  "Score about this many bytes from the beginning of each text. Default: all.",
+  1,
+  flag_values=VALUES,
 )
 _LENGTH = flags.DEFINE_integer(
   "length",
   None,
-  "Tokens a row; default: 512, with --task or --orders 255.",
+  "Number of tokens per row. Default: 512, or 255 with --task or --orders.",
   lower_bound=1,
   flag_values=VALUES,
 )
 _CONTEXT = flags.DEFINE_integer(
-  "context", None, "Least tokens before one; default: half.", 0, flag_values=VALUES
+  "context",
+  None,
+  "Minimum number of tokens that a token is predicted from. Default: half of --length.",
+  0,
+  flag_values=VALUES,
 )
-_BATCH = flags.DEFINE_integer("batch", 8, "Rows scored at once.", lower_bound=1, flag_values=VALUES)
-_OUTPUT = flags.DEFINE_string("output", None, "JSON file for the scores.", flag_values=VALUES)
+_BATCH = flags.DEFINE_integer(
+  "batch", 8, "Number of rows to score at once.", lower_bound=1, flag_values=VALUES
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "JSON file to write the scores to.", flag_values=VALUES
+)
+_BATCH = flags.DEFINE_integer(
+  "batch", 8, "Number of rows that are scored together.", lower_bound=1, flag_values=VALUES
+)
+_OUTPUT = flags.DEFINE_string(
+  "output", None, "JSON file to write the scores to.", flag_values=VALUES
+)
 _RESULTS = flags.DEFINE_string(
   "results", None, "JSON file that docs/benchmarks.md is made from.", flag_values=VALUES
 )
@@ -109,7 +139,7 @@ def run() -> None:
     for number, (name, documents) in enumerate(texts.items(), 1):
       progress(f"scoring {name}, {number} of {len(texts)}")
       step = seldom(progress)
-      found = score(
+      result = score(
         text.model,
         params,
         documents,
@@ -119,11 +149,11 @@ def run() -> None:
         batch=_BATCH.value,
         progress=lambda done, rows, name=name, step=step: step(f"{name}: row {done} of {rows}"),
       )
-      bits, perplexity = found.bits_per_byte, found.perplexity
-      counts = f"{found.tokens:,}", f"{found.bytes:,}"
+      bits, perplexity = result.bits_per_byte, result.perplexity
+      counts = f"{result.tokens:,}", f"{result.bytes:,}"
       lines.append((name, f"{bits:.4f}", f"{perplexity:.2f}", *counts))
       records[name] = dict(
-        dataclasses.asdict(found), bits_per_byte=bits, perplexity_per_token=perplexity
+        dataclasses.asdict(result), bits_per_byte=bits, perplexity_per_token=perplexity
       )
       write(dict(settings=settings, texts=records))
   header = ("text", "bits per byte", "perplexity per token", "tokens", "bytes")

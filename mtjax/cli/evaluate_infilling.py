@@ -1,16 +1,16 @@
-r"""The part of mtjax/cli/evaluate.py that fills blanks.
+r"""The part of mtjax/cli/evaluate.py that measures how well a model fills blanks.
 
 mtjax-evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz
 mtjax-evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
 mtjax-evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
 mtjax-evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
 
-Tasks and their files: mtjax/evaluate/tasks. The likelihood of the reference depends on the
-order alone, not on how blanks are filled. humaneval_infilling runs the programs that the model
-wrote: mtjax/evaluate/tasks/sandbox.py says what holds them back and what does not. --records
-keeps every answer as it comes; the same command then goes on where it was stopped.
---sample writes that many puzzles, none of them in --data, in place of an evaluation; a model is
-trained on them by configs/train/bundled_anysubset.py with --config.data.sources=FILES, as in it.
+Tasks and their files are in mtjax/evaluate/tasks. The likelihood of the reference depends on the
+order alone, not on the method that fills the blanks. humaneval_infilling runs the programs that the
+model wrote: mtjax/evaluate/tasks/sandbox.py says what restricts them and what does not. --records
+saves every answer when it is complete; the same command then continues where it was stopped.
+--sample writes puzzles, none of them in --data, instead of an evaluation; configs/train/sudoku.py
+shows how a model is trained on such files.
 """
 
 import json
@@ -24,35 +24,63 @@ from mtjax.cli.running import progress, results_file, seldom
 
 VALUES = flags.FlagValues()
 
-TASK = flags.DEFINE_string("task", None, "Infilling task, in place of --text.", flag_values=VALUES)
-DATA = flags.DEFINE_string("data", None, "The task's file.", flag_values=VALUES)
+TASK = flags.DEFINE_string(
+  "task",
+  None,
+  "Infilling task to evaluate, instead of --text: for example sudoku or humaneval_infilling.",
+  flag_values=VALUES,
+)
+DATA = flags.DEFINE_string("data", None, "The task's data file.", flag_values=VALUES)
 _LIMIT = flags.DEFINE_integer(
-  "limit", None, "Examples, evenly over the file.", lower_bound=1, flag_values=VALUES
+  "limit",
+  None,
+  "Number of examples to evaluate, spread evenly over the file. Default: all.",
+  lower_bound=1,
+  flag_values=VALUES,
 )
 ORDERS = flags.DEFINE_list(
   "orders",
   "lattice",
-  "lattice, right_to_left, random, left_to_right, max_probability, entropy, margin.",
+  "Orders to fill or score in: lattice, right_to_left, random, left_to_right, max_probability, "
+  "entropy, margin.",
   flag_values=VALUES,
 )
 _METHOD = flags.DEFINE_string(
-  "method", "self", "Fill method, as in mtjax-infill.", flag_values=VALUES
+  "method", "self", "Method of filling, as in mtjax-infill.", flag_values=VALUES
 )
 _WINDOW = flags.DEFINE_integer(
-  "window", 4, "Tokens drafted at once.", lower_bound=1, flag_values=VALUES
+  "window",
+  4,
+  "Number of tokens to draft or to decide per round.",
+  lower_bound=1,
+  flag_values=VALUES,
 )
 _TEMPERATURE = flags.DEFINE_float(
-  "temperature", None, "0: greedy; default: the task's.", 0.0, flag_values=VALUES
+  "temperature",
+  None,
+  "Temperature to sample with; 0 is greedy. Default: the task's own.",
+  0.0,
+  flag_values=VALUES,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=VALUES)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
 _JUDGE = flags.DEFINE_string(
-  "judge", "target", "Causal model of generative perplexity.", flag_values=VALUES
+  "judge",
+  "target",
+  "Causal model that measures the generative perplexity of wikitext_masked.",
+  flag_values=VALUES,
 )
 RECORDS = flags.DEFINE_string(
-  "records", None, "JSON lines of all answers; continued if there.", flag_values=VALUES
+  "records",
+  None,
+  "JSON lines file of all answers; an existing one is continued.",
+  flag_values=VALUES,
 )
 SAMPLE = flags.DEFINE_integer(
-  "sample", None, "Puzzles to write to --output.", lower_bound=1, flag_values=VALUES
+  "sample",
+  None,
+  "Number of puzzles to write to --output as training texts, instead of an evaluation.",
+  lower_bound=1,
+  flag_values=VALUES,
 )
 
 FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, SAMPLE)
@@ -84,7 +112,7 @@ def run(
       "with --sample", ORDERS, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _JUDGE, RECORDS
     )
     if output is None:
-      raise ValueError("--sample needs --output=FILE.jsonl for its texts")
+      raise ValueError("--sample needs --output=FILE.jsonl to write its texts to")
     texts = training_texts(name, path, SAMPLE.value, seed=_SEED.value)
     with open(output, "w", encoding="utf-8") as file:
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
@@ -105,7 +133,7 @@ def run(
     task.examples(path, model.tokenizer, max_tokens=max_tokens), _LIMIT.value
   )
   if not examples:
-    raise ValueError(f"{path} holds no example of {name} that fits {max_tokens} tokens")
+    raise ValueError(f"{path} has no example of {name} that fits in {max_tokens} tokens")
   settings = dict(
     task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=max_tokens,
@@ -123,8 +151,8 @@ def run(
           records_lib.append(RECORDS.value, record)
 
       progress(f"compiling and filling, order {filler.order}, {number} of {len(fillers)}")
-      found = run_lib.run(model, task, examples, filler, known=known, each=each)
-      records[filler.order], summaries[filler.order] = found, run_lib.summary(task, found)
+      answers = run_lib.run(model, task, examples, filler, known=known, each=each)
+      records[filler.order], summaries[filler.order] = answers, run_lib.summary(task, answers)
       write(dict(settings=dict(settings, data=path), summaries=summaries, records=records))
   table = infilling_table(name, summaries)
   Console(file=sys.stdout, width=110).print(table.for_terminal())
@@ -139,9 +167,9 @@ def run(
 
 
 def row_length(model, length: int | None) -> int:
-  """Tokens of a row: --length, or else as many as the bundled model's where there is room.
+  """Returns the number of tokens per row: --length, or else 255 or as many as the model can hold.
 
-  ValueError for a --length that the model has no positions for.
+  Raises ValueError for a --length that the model has no positions for.
   """
   from mtjax.evaluate.tasks.run import free_positions
 

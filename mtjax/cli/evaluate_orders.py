@@ -2,8 +2,9 @@ r"""The part of mtjax/cli/evaluate.py that scores texts in several orders.
 
 mtjax-evaluate --text="books=file:valid/*.txt.gz" --orders=lattice,random --rate=0.5
 
-Rows of each text with that share of their tokens asked, scattered: -log p of the asked ones given
-the others, exactly, in each order; of random ones the mean over seeds and how far they spread.
+In rows of each text a share --rate of the tokens, at scattered places, become targets. The result
+is -log p of the targets given the other tokens, exactly, in each order; for random orders it is the
+mean over seeds, with the standard deviation.
 """
 
 import dataclasses
@@ -20,17 +21,22 @@ from mtjax.cli.running import progress, results_file
 VALUES = flags.FlagValues()
 
 _RATE = flags.DEFINE_float(
-  "rate", 0.5, "With --orders: share of a row that is asked.", 0.0, 1.0, flag_values=VALUES
+  "rate",
+  0.5,
+  "With --orders: share of the tokens of a row that are targets.",
+  0.0,
+  1.0,
+  flag_values=VALUES,
 )
 _COUNT = flags.DEFINE_integer(
-  "count", 32, "With --orders: rows of a text.", lower_bound=1, flag_values=VALUES
+  "count", 32, "With --orders: number of rows per text.", lower_bound=1, flag_values=VALUES
 )
 _SEEDS = flags.DEFINE_integer(
-  "seeds", 4, "With --orders: random orders of a row.", lower_bound=1, flag_values=VALUES
+  "seeds", 4, "With --orders: number of random orders per row.", lower_bound=1, flag_values=VALUES
 )
 
 
-_LIMIT = 10_000_000  # bytes of a text that rows are taken from
+_LIMIT = 10_000_000  # bytes at the beginning of a text that rows are taken from
 
 FLAGS = (_RATE, _COUNT, _SEEDS)
 
@@ -106,5 +112,5 @@ def run(
 def _filled(tokens, is_target, missing):
   values = iter(missing)
   return [
-    next(values) if is_asked else token for token, is_asked in zip(tokens, is_target, strict=True)
+    next(values) if target else token for token, target in zip(tokens, is_target, strict=True)
   ]

@@ -1,4 +1,4 @@
-"""What every launcher starts with: flags whose mistakes cost one clear line and exit code 2."""
+"""Flags for every launcher: a mistake in them ends with one clear line and exit code 2."""
 
 import difflib
 import glob
@@ -18,26 +18,26 @@ _WRITTEN = ("output", "results", "plot")
 
 
 def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
-  """Parses flags, calls `run` and exits with what it returns (None: 0).
+  """Parses flags, calls `run` and exits with the code that it returns (None: 0).
 
-  `values`: flags of the launcher that are not among absl's own yet. --help then shows them, and the
-  text of the module that `run` stands in, whichever module was started.
+  `values`: flags of the launcher that are not yet among absl's global ones. --help then shows them
+  and the docstring of the module that defines `run`, whichever module was started.
 
-  A ValueError, OSError or ImportError that reaches this point is the user's to mend, as is
-  whatever a config file raises or lacks: its message is printed on one line and the exit code is
-  2. MTJAX_TRACEBACK=1 shows where it was raised.
+  A ValueError, OSError or ImportError that reaches this point can be mended by the user, as can
+  whatever a config file raises or lacks: the message is printed on one line and the exit code is 2.
+  With MTJAX_TRACEBACK=1 the traceback is shown.
   """
 
   def checked(argv: Sequence[str]) -> int | None:
     if not flags.FLAGS["verbosity"].present:
-      # absl shows INFO unless told otherwise, and JAX says there which backends it did not find.
+      # absl shows INFO by default, where JAX reports which backends it did not find.
       logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
     try:
       return run()
     except BrokenPipeError:
-      # Who reads the output has enough; nothing may be written when Python flushes at exit either.
+      # The reader has closed the pipe; nothing may be written when Python flushes at exit either.
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       return 0
     except (ValueError, OSError, ImportError) as error:
@@ -53,7 +53,7 @@ def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
     flags.FLAGS.append_flag_values(own)
     for name in own:
       flags.FLAGS.register_key_flag_for_module(sys.argv[0], own[name])
-    # Their values are known when those of absl's own are.
+    # Their values are parsed together with absl's global flags.
     own.mark_as_parsed()
   if values:
     sys.modules["__main__"].__doc__ = sys.modules[run.__module__].__doc__
@@ -67,29 +67,32 @@ def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
 def define_config(
   values: flags.FlagValues, *, named: Callable[[str], ConfigDict], default: str = ""
 ) -> flags.FlagHolder:
-  """--config=NAME or FILE.py[:argument], and --config.field=value.
+  """Defines --config=NAME or FILE.py[:argument], and --config.field=value.
 
   `named` and `default` are those of `ConfigFile`.
   """
-  text = "Config by name, or FILE.py with get_config()" + f"; default: {default}." * bool(default)
+  text = (
+    "Settings of the run: a name, or FILE.py with get_config()."
+    + f" Default: {default}." * bool(default)
+  )
   # No default path: config_flags would parse overrides at import, before errors can be caught.
   holder = config_flags.DEFINE_config_file("config", None, text, flag_values=values)
   flag = values["config"]
   flag.parser = ConfigFile(named, default)
-  # Where the flags of its fields are defined: what `main` parses.
+  # The flags of its fields are defined there, because `main` parses those.
   flag.flag_values = flags.FLAGS
   return holder
 
 
 def required(holder: flags.FlagHolder, example: str):
-  """The flag's value; ValueError with an example when it was not given."""
+  """Returns the flag's value. Raises ValueError, with an example, if the flag is missing."""
   if holder.value is None:
     raise ValueError(f"--{holder.name} is missing, for example --{holder.name}={example}")
   return holder.value
 
 
 def distinct(holder: flags.FlagHolder) -> list[str]:
-  """The names that a flag lists; ValueError for none, and for one that is listed twice."""
+  """Returns the names that a flag lists. Raises ValueError for none, and for duplicates."""
   names = holder.value
   if not names:
     raise ValueError(
@@ -102,10 +105,10 @@ def distinct(holder: flags.FlagHolder) -> list[str]:
 
 
 def check_unused(where: str, *holders: flags.FlagHolder) -> None:
-  """ValueError for flags that were given and do nothing there."""
-  given = [f"--{holder.name}" for holder in holders if holder.present]
-  if given:
-    raise ValueError(f"{where}, {' and '.join(given)} would do nothing")
+  """Raises ValueError for flags that are present but have no effect there."""
+  present = [f"--{holder.name}" for holder in holders if holder.present]
+  if present:
+    raise ValueError(f"{where}, {' and '.join(present)} would do nothing")
 
 
 def settings(module: str) -> dict[str, object]:
@@ -117,9 +120,9 @@ def settings(module: str) -> dict[str, object]:
 def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] = ()) -> None:
   """Refuses, before the work, files that cannot be written at its end.
 
-  FileNotFoundError for one in a folder that does not exist, IsADirectoryError for a folder,
-  ValueError for two flags that name one file, or one that is read: `inputs` name files, or sources
-  of them (mtjax/data/sources/read.py).
+  Raises FileNotFoundError for a file in a folder that does not exist, IsADirectoryError for a
+  folder, and ValueError for two flags that name one file, or an output that is also an input:
+  `inputs` name files or sources (mtjax/data/sources/read.py).
   """
   known = {path.resolve(): holder.name for holder in inputs for path in _files(holder.value)}
   for holder in holders:
@@ -136,15 +139,15 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
 
 
 def _files(value: str | Sequence[str] | None) -> Iterator[Path]:
-  """The files that a flag names, alone or as sources: name=file:PATTERN#settings."""
+  """Yields the files that a flag names, alone or as sources: name=file:PATTERN#settings."""
   for each in [value] if isinstance(value, str) else value or ():
     pattern = each.partition("file:")[2].partition("#")[0] or each
-    # Itself too: a name may hold what a pattern gives a meaning to.
+    # The pattern itself too: a file's name may contain the special characters of patterns.
     yield from map(Path, (pattern, *glob.glob(pattern, recursive=True)))
 
 
 def check_picture(holder: flags.FlagHolder) -> None:
-  """Refuses what `mtjax.report.plotting.check_suffix` does."""
+  """Raises ValueError for a file that is no picture, as `plotting.check_suffix` does."""
   from mtjax.report.plotting import check_suffix
 
   if holder.value is not None:
@@ -152,7 +155,7 @@ def check_picture(holder: flags.FlagHolder) -> None:
 
 
 def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
-  """Dotted names of all leaves."""
+  """Yields the dotted names of all leaves."""
   for name, value in config.items():
     if isinstance(value, ConfigDict):
       yield from fields(value, f"{prefix}{name}.")
@@ -170,7 +173,7 @@ def _parse(argv: list[str]) -> list[str]:
       _exit("--config.FIELD needs --config=FILE.py before it")
   try:
     return flags.FLAGS(argv)
-  except Exception as error:  # noqa: BLE001 - of flags and files: all of it is the user's
+  except Exception as error:  # noqa: BLE001 - flags and files are the user's, whatever they raise
     if os.environ.get("MTJAX_TRACEBACK"):
       raise
     _exit(_unknown_field(argv) or error)

@@ -1,10 +1,10 @@
 r"""Fills blanks: mtjax-infill --text="The cat ___ on the mat." --length=4
 
---length is given once for all blanks or once for each, as a number or as candidates, from which the
-likeliest is taken: --length=2,4,6. On a terminal the text is shown as it fills, each token in the
-colour of its forward pass; elsewhere the filled text is all that is printed. --picture=when.png
-draws which position was filled when; --output keeps everything. --method is a fill method by name,
-with settings if you like: --method=self:window=8:verifier=block. docs/methods.md has the names, the
+--length is given once for all blanks or once per blank: a number of tokens, or candidates such as
+--length=2,4,6, of which the most probable one is chosen. On a terminal the text is shown while it
+is filled, each token in the colour of its forward pass; elsewhere only the filled text is printed.
+--picture=passes.png draws the forward pass that filled each position; --output saves everything.
+--method is the name of a fill method, with settings if you like: --method=self:window=8:verifier=block. docs/methods.md has the names, the
 settings, and what each method keeps of the model's joint distribution.
 """
 
@@ -22,32 +22,61 @@ from mtjax.cli.running import results_file
 from mtjax.registry import counters
 from mtjax.registry.methods import filling
 
-# --help shows the module's text.
+# --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.FILLING)}"
 
-# Not absl's own: the modules of several launchers can be imported side by side.
+# Flags of its own, not absl's global ones: several launchers can be imported side by side.
 VALUES = flags.FlagValues()
 
 _MODEL = flags.DEFINE_string(
-  "model", "anysubset", "Bundled any-subset model, folder or id.", flag_values=VALUES
+  "model",
+  "anysubset",
+  "Any-subset model: a bundled one, a folder or a Hugging Face id.",
+  flag_values=VALUES,
 )
-_TEXT = flags.DEFINE_string("text", None, "Text with ___ for each blank.", flag_values=VALUES)
+_TEXT = flags.DEFINE_string(
+  "text", None, "Text to fill, with ___ for each blank.", flag_values=VALUES
+)
 _LENGTH = flags.DEFINE_multi_string(
-  "length", ["8"], "Tokens of a blank, or candidates: 2,4,6.", flag_values=VALUES
+  "length",
+  ["8"],
+  "Number of tokens of a blank, or candidates as 2,4,6; once for all blanks or once per blank.",
+  flag_values=VALUES,
 )
 _METHOD = flags.DEFINE_string(
-  "method", "self", f"{', '.join(filling())}; or NAME:setting=value:...", flag_values=VALUES
+  "method",
+  "self",
+  f"Method of filling: {', '.join(filling())}; with settings, NAME:setting=value:...",
+  flag_values=VALUES,
 )
 _WINDOW = flags.DEFINE_integer(
-  "window", 4, "Tokens drafted or decided at once.", lower_bound=1, flag_values=VALUES
+  "window",
+  4,
+  "Number of tokens to draft per round, or to decide per pass with --method=confidence.",
+  lower_bound=1,
+  flag_values=VALUES,
 )
 _TEMPERATURE = flags.DEFINE_float(
-  "temperature", 0.0, "0: greedy.", lower_bound=0.0, flag_values=VALUES
+  "temperature",
+  0.0,
+  "Temperature to sample with; 0 is greedy.",
+  lower_bound=0.0,
+  flag_values=VALUES,
 )
-_TOP_P = flags.DEFINE_float("top_p", 1.0, "Nucleus to draw from.", 0.0, 1.0, flag_values=VALUES)
-_SEED = flags.DEFINE_integer("seed", 0, "Of the draws.", flag_values=VALUES)
+_TOP_P = flags.DEFINE_float(
+  "top_p",
+  1.0,
+  "Sample from the smallest set of tokens with this total probability.",
+  0.0,
+  1.0,
+  flag_values=VALUES,
+)
+_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
 _PICTURE = flags.DEFINE_string(
-  "picture", None, "Picture (png, pdf, svg) of which position was filled when.", flag_values=VALUES
+  "picture",
+  None,
+  "Picture (png, pdf, svg) of the forward pass that filled each position.",
+  flag_values=VALUES,
 )
 _HISTORY = flags.DEFINE_bool(
   "history",
@@ -56,7 +85,7 @@ _HISTORY = flags.DEFINE_bool(
   flag_values=VALUES,
 )
 _OUTPUT = flags.DEFINE_string(
-  "output", None, "JSON file for text, tokens, passes, counters.", flag_values=VALUES
+  "output", None, "JSON file to write text, tokens, passes and counters to.", flag_values=VALUES
 )
 
 
@@ -84,26 +113,26 @@ def run() -> None:
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
   tried = math.prod(1 if isinstance(length, int) else len(set(length)) for length in lengths)
   if not console.is_terminal:
-    found = infill(model, template, **settings)
-    print(found.text)
+    result = infill(model, template, **settings)
+    print(result.text)
   elif tried == 1:
     with Live(console=console, auto_refresh=False) as live:
-      for found in stream_infill(model, template, **settings):
-        live.update(colored(found, model.tokenizer), refresh=True)
+      for result in stream_infill(model, template, **settings):
+        live.update(colored(result, model.tokenizer), refresh=True)
   else:
-    found = infill(model, template, **settings)
-    console.print(colored(found, model.tokenizer))
+    result = infill(model, template, **settings)
+    console.print(colored(result, model.tokenizer))
   if tried > 1:
-    chosen = ", ".join(map(str, found.lengths))
-    errors.print(f" lengths {chosen}; of all {tried} that were tried:", style="dim")
-  errors.print(counters_table(found.counters))
+    chosen = ", ".join(map(str, result.lengths))
+    errors.print(f" lengths {chosen}; counters of all {tried} candidates together:", style="dim")
+  errors.print(counters_table(result.counters))
   with results_file(_OUTPUT.value) as write:
-    record = dict(dataclasses.asdict(found), tried=tried)
-    if found.history is not None:
-      record |= history_record(found.history, model.tokenizer)
+    record = dict(dataclasses.asdict(result), tried=tried)
+    if result.history is not None:
+      record |= history_record(result.history, model.tokenizer)
     write(record)
   if _PICTURE.value is not None:
-    save_picture(_PICTURE.value, found, model.tokenizer)
+    save_picture(_PICTURE.value, result, model.tokenizer)
 
 
 def _lengths(template: str) -> list[int | list[int]]:
@@ -112,7 +141,9 @@ def _lengths(template: str) -> list[int | list[int]]:
   try:
     each = [[int(x) for x in value.split(",")] for value in _LENGTH.value]
   except ValueError:
-    raise ValueError(f"--length is a number or numbers, as 2,4,6: got {_LENGTH.value}") from None
+    raise ValueError(
+      f"--length must be a number, or candidates as 2,4,6: got {_LENGTH.value}"
+    ) from None
   blanks = max(count_blanks(template), 1)
   each = each * blanks if len(each) == 1 else each
   return [x[0] if len(x) == 1 else x for x in each]

@@ -1,4 +1,4 @@
-"""Methods named on a command line: NAME or NAME:field=value:..., with the method's config."""
+"""Names of methods on a command line: NAME or NAME:field=value:..., and their configs."""
 
 import ast
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from mtjax.registry.methods import get_fill_method
 
 
 def method_config(name: str) -> ConfigDict:
-  """Returns the config of --config=NAME: that of a method, or "auto:DRAFTER".
+  """Returns the config of --config=NAME, where NAME is a method or "auto:DRAFTER".
 
-  Raises ValueError, with the names there are, for an unknown one.
+  Raises ValueError, with the known names, for an unknown one.
   """
   method, colon, of = name.partition(":")
   if colon and method != "auto":
-    raise ValueError(f"{method!r} takes no argument, which only auto does, as auto:trie")
+    raise ValueError(f"{method!r} takes no argument; only auto does, as auto:trie")
   return decode_config(method, of=of) if colon else decode_config(method)
 
 
 def config_of(name: str) -> dict[str, Any]:
   """Returns the settings of "lookup" or "lookup:length=5:branches=2".
 
-  Fields are the config's own or else the drafter's. Raises ValueError for an unknown method.
+  Fields are those of the config or else of the drafter. Raises ValueError for an unknown method.
   """
   method, *settings = name.split(":")
   config = decode_config(method).to_dict()

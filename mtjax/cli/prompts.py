@@ -1,4 +1,4 @@
-"""Prompts of a launcher: from flags, JSON lines or standard input."""
+"""Prompts for a launcher: from flags, JSON lines or standard input."""
 
 import sys
 from collections.abc import Sequence
@@ -7,13 +7,13 @@ from mtjax.data.sources.text_files import BYTE_ORDER_MARK, parse_json, read_text
 from mtjax.data.tokenizers import Tokenizer
 
 
-def read_prompts(given: Sequence[str], file: str | None) -> list[str]:
-  """The prompts given, those of a file of {"prompt": "..."} lines, or else standard input whole.
+def read_prompts(texts: Sequence[str], file: str | None) -> list[str]:
+  """Returns `texts` and the prompts in a file of {"prompt": "..."} lines, or else standard input.
 
-  Raises ValueError when there is none, or for a line that is something else (with its number), and
+  Raises ValueError when there is no prompt, or for another line (with its number), and
   FileNotFoundError.
   """
-  prompts = list(given)
+  prompts = list(texts)
   if file is not None:
     lines = enumerate(read_text(file).split("\n"), 1)
     prompts += [
@@ -36,7 +36,7 @@ def _prompt_of(line: str, where: str) -> str:
 
 
 def formatted(prompts: list[str], tokenizer: Tokenizer, prompt_format: str) -> list:
-  """Prompts as `TextModel.generate` takes them; "chat" makes each a user's turn."""
+  """Returns prompts for `TextModel.generate`; "chat" makes each one a user's message."""
   if prompt_format == "text":
     return prompts
   if prompt_format != "chat":

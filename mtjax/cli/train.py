@@ -1,10 +1,11 @@
 """Trains a model: mtjax-train --config=tiny --workdir=runs/tiny
 
---config is a file with get_config(), as those of configs/train, or "tiny", a run of 15 seconds that
-comes with the package; python -m experiments.train is the same program.
+--config is a file with get_config(), such as those in configs/train, or "tiny", a run of 15 seconds
+that comes with the package. python -m experiments.train is the same program.
 
-The same command continues a run that ended early, however it ended. Exit codes: 0 done, 2 a
-mistake in the command or a workdir that is in use, 42 ended by SIGTERM with every step saved.
+The same command continues a run that ended early, however it ended. Exit codes: 0, the run is
+complete; 2, a mistake in the command, or a workdir that another process uses; 42, ended by SIGTERM
+with every step saved.
 """
 
 from absl import flags
@@ -19,12 +20,12 @@ def _named(name: str):
   return named(name)
 
 
-# Not absl's own: the modules of several launchers can be imported side by side.
+# Flags of its own, not absl's global ones: several launchers can be imported side by side.
 VALUES = flags.FlagValues()
 
 _CONFIG = launch.define_config(VALUES, named=_named)
 _WORKDIR = flags.DEFINE_string(
-  "workdir", None, "Where checkpoints and metrics.jsonl go.", flag_values=VALUES
+  "workdir", None, "Folder for checkpoints and metrics.jsonl.", flag_values=VALUES
 )
 
 

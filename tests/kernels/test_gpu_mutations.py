@@ -79,7 +79,8 @@ MUTATIONS = {
     "p = p * over_columns(v_scale)", "int8 in pages",
   ),
   "the cap's slope": (
-    gpu_kernel, "_tanh(s, law.scale / law.soft_cap)", "(s * (law.scale / law.soft_cap))",
+    gpu_kernel, "_tanh(s, scoring.scale / scoring.soft_cap)",
+    "(s * (scoring.scale / scoring.soft_cap))",
     "soft cap",
   ),
   "rows that saw nothing count": (

@@ -143,8 +143,8 @@ TWO_CORES = {
 
 BACKWARD = {
   "the log-sum-exp's cotangent with the wrong sign": ("axis=-1) - d_lse", "axis=-1) + d_lse"),
-  "no scale": ("(d_p - rest_tile[..., None]) * law.scale", "(d_p - rest_tile[..., None])"),
-  "the cap has slope one": ("d_s *= 1 - jnp.square(raw / law.soft_cap)", "pass"),
+  "no scale": ("(d_p - rest_tile[..., None]) * scoring.scale", "(d_p - rest_tile[..., None])"),
+  "the cap has slope one": ("d_s *= 1 - jnp.square(raw / scoring.soft_cap)", "pass"),
   "weights that are not normalised": ("- lse_tile[..., None])", ")"),
   "one block a query": ("tiles.cut(old, row, at, size) + new", "new"),
 }
@@ -153,11 +153,11 @@ TPU_BACKWARD = {
   "the log-sum-exp's cotangent with the wrong sign": (
     tpu_grad, "axis=-1) - d_lse", "axis=-1) + d_lse", "soft cap",
   ),
-  "queries without the scale": (tpu_grad, "(acc[...] * law.scale)", "acc[...]", "soft cap"),
-  "keys without the scale": (tpu_grad, "(acc_k[...] * law.scale)", "acc_k[...]", "soft cap"),
-  "scores without the scale": (tpu_grad, "s = s * law.scale", "pass", "soft cap"),
+  "queries without the scale": (tpu_grad, "(acc[...] * scoring.scale)", "acc[...]", "soft cap"),
+  "keys without the scale": (tpu_grad, "(acc_k[...] * scoring.scale)", "acc_k[...]", "soft cap"),
+  "scores without the scale": (tpu_grad, "s = s * scoring.scale", "pass", "soft cap"),
   "the cap has slope one": (
-    tpu_grad, "d_s = d_s * (1 - jnp.square(s / law.soft_cap))", "pass", "soft cap",
+    tpu_grad, "d_s = d_s * (1 - jnp.square(s / scoring.soft_cap))", "pass", "soft cap",
   ),
   "weights that are not normalised": (tpu_grad, "- column(2 * head))", ")", "two_stream"),
   "all heads share the first one's sums": (

@@ -25,7 +25,7 @@ SOON = ("two_stream", "documents_x_order", "own", "soft cap", "one key head")
 
 
 def arguments(given):
-  """(arrays, labels, law), so that masks of one kind share a program."""
+  """(arrays, labels, scoring), so that masks of one kind share a program."""
   arrays = {name: given[name] for name in "qkv"}
   names = ("stamp", "lo", "hi", "hidden", "own", "position")
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]

@@ -1,8 +1,8 @@
 """Frontier attention on a Hopper GPU (sm_90): TMA, WGMMA, flash-decoding over the list of blocks.
 
 A block of threads has one key head of one row, a tile of rows (entries x heads of a group) and one
-part of the blocks of keys that the tile sees: the cache's first, then fresh ones. Parts are merged
-by their log-sum-exps (split-K); how many there are goes by shapes, what each gets by lengths.
+part of the blocks of keys that the tile sees: first those of the cache, then fresh ones. Parts are
+merged by their log-sum-exps (split-K); their number depends on shapes, their contents on lengths.
 """
 
 import functools
@@ -24,17 +24,17 @@ from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.sorting import SortedLabels
 from kernels_pallas.frontier_attention.xla import attention as xla
 
-_CORES = 132  # streaming multiprocessors of an H100 or H200, where another is not at hand
-_SHARED = 232_448 - 4_096  # bytes of a block of threads, less barriers and what aligns buffers
+_CORES = 132  # streaming multiprocessors of an H100 or H200, if no other GPU is present
+_SHARED = 232_448 - 4_096  # bytes per block of threads, without barriers and alignment of buffers
 
 
 USUAL_BLOCK = 64
 
 
 class CallSizes(NamedTuple):
-  """Keys of a block; rows and number of the warpgroups that compute; parts of a row's blocks.
+  """Keys per block, rows per computing warpgroup, number of these, and parts per row.
 
-  None: by the shape. Only the interpreter takes other rows than 64.
+  None: chosen from the shape. Only the interpreter accepts other `rows` than 64.
   """
 
   block: int = USUAL_BLOCK
@@ -44,7 +44,7 @@ class CallSizes(NamedTuple):
 
   @classmethod
   def of(cls, fresh: int, cache: int) -> "CallSizes":
-    """By what `frontier_attention` takes: here blocks of both kinds have 64 or 128 keys."""
+    """Returns sizes for `block_sizes`: here blocks of both kinds have 64 or 128 keys."""
     return cls(block=USUAL_BLOCK if min(fresh, cache) < 128 else 128)
 
 
@@ -61,9 +61,9 @@ def attend(
   sizes: CallSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. The gradient is that of the blocks in XLA, from this result.
+  """Computes `frontier_attention`. The gradient is that of the blocks in XLA, from this result.
 
-  interpret: by the GPU interpreter, on any machine, for tests: of any dtype and head dimension.
+  interpret: use the GPU interpreter, for tests on any machine, any dtype and head dimension.
   """
   arrays = q, k, v, queries, keys, cache, position
   return run(*arrays, scoring, sizes, compat.interpret_params() if interpret else None)
@@ -71,16 +71,16 @@ def attend(
 
 def _forward(*arguments):
   *arrays, scoring, sizes, interpret = arguments
-  found = attend(*arguments)
-  return found, (arrays, found)
+  result = attend(*arguments)
+  return result, (arrays, result)
 
 
 def _backward(scoring, sizes, interpret, kept, cotangents):
-  arrays, found = kept
+  arrays, result = kept
   q, k, v, queries, keys, cache, _ = arrays
   if cache is not None:
     return jax.vjp(lambda *arrays: xla.attend(*arrays, scoring), *arrays)[1](cotangents)
-  gradients = xla.gradients(q, k, v, found, cotangents, queries, keys, scoring)
+  gradients = xla.gradients(q, k, v, result, cotangents, queries, keys, scoring)
   return *gradients, None, None, None, None
 
 
@@ -88,13 +88,13 @@ attend.defvjp(_forward, _backward)
 
 
 def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSizes, interpret):
-  """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
+  """Computes `attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]
   if cache is not None and cache.table is not None:
     page = cache.k.shape[2]
     if page % sizes.block and sizes.block % page:
-      sizes = sizes._replace(block=USUAL_BLOCK)  # goes with all pages that are not refused
+      sizes = sizes._replace(block=USUAL_BLOCK)  # divides, or is divided by, all accepted pages
     if page % sizes.block and sizes.block % page:
       raise ValueError(f"pages of {page} slots are no whole blocks of {sizes.block}, nor parts")
   k, v = sorting.where_seen(queries, keys, k, v)
@@ -149,7 +149,7 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSi
 
 
 def _padded_to_a_block(cache: Cache, block: int) -> Cache:
-  """A cache of fewer slots than a block has, made longer: a copy of a few."""
+  """Returns a cache of at least one block: a small one is copied and padded."""
   if cache.table is not None or cache.capacity >= block:
     return cache
 
@@ -167,7 +167,7 @@ def _padded_to_a_block(cache: Cache, block: int) -> Cache:
 
 
 def _rows_of(queries: Queries, group: int) -> Queries:
-  """An entry's labels for each of its heads: rows are entries x heads of a group."""
+  """Repeats an entry's labels for each of its heads: rows are entries x heads of a group."""
 
   def repeat(x):
     return None if x is None else jnp.repeat(x, group, axis=-1)
@@ -176,13 +176,13 @@ def _rows_of(queries: Queries, group: int) -> Queries:
 
 
 def _list(name: str, some) -> dict:
-  """Blocks with something to see first, in order, and how many they are, of every tile."""
+  """Returns the visible blocks first, in order, and their number, for every tile."""
   order = jnp.argsort(~some, axis=2, stable=True).astype(jnp.int32)
   return {f"{name}_list": order, f"{name}_count": jnp.sum(some, axis=2, dtype=jnp.int32)}
 
 
 def _points(rows: Queries, exceptions: bool, position) -> Int[Array, "B C N"]:
-  """What rows know of themselves: stamps, then hidden key and own index, then position."""
+  """Returns the labels of rows: stamps, then hidden key and own index, then position."""
   parts = [rows.stamp]
   if exceptions:
     none = jnp.full_like(rows.index, -3)
@@ -234,22 +234,22 @@ def _shape(q, k, queries, cache, sizes: CallSizes, simulated: bool) -> KernelSha
 
 
 def _part_dtype(q, parts: int):
-  """Of the outputs that are merged. Of wide heads float32 ones would leave no room for keys."""
+  """Returns the type of partial outputs. With wide heads float32 would leave no space for keys."""
   return jnp.dtype(q.dtype if parts == 1 or q.shape[-1] > 128 else jnp.float32)
 
 
 def _cores() -> int:
-  """Of the GPU at hand; of none when another is compiled for."""
+  """Returns the number of cores of the present GPU; `_CORES` if another is compiled for."""
   if jax.default_backend() != "gpu" or get_abstract_mesh().abstract_device is not None:
     return _CORES
   return jax.devices()[0].core_count
 
 
 def _parts(programs: int, blocks_of_row: int, cores: int = _CORES) -> int:
-  """Of a row's blocks: what takes the fewest turns of all cores, fewer parts where it is equal."""
+  """Returns the number of parts of a row's blocks that costs the fewest turns of all cores."""
 
   def turns(parts):
-    # The output of a part is written and read again, as many bytes as a block has, on all cores.
+    # The output of a part is written and read again: as many bytes as a block has, on all cores.
     merging = 2 * programs * parts / cores if parts > 1 else 0
     return -(-programs * parts // cores) * (-(-blocks_of_row // parts) + 2) + merging
 
@@ -259,31 +259,31 @@ def _parts(programs: int, blocks_of_row: int, cores: int = _CORES) -> int:
 def _call(arrays, cache, scoring: Scoring, shape: KernelShape, interpret):
   q = arrays["q"]
   B, G, N, D = q.shape
-  given = {}
+  inputs = {}
   if cache is not None:
-    given |= dict(lengths=cache.lengths.astype(jnp.int32), cache_k=cache.k, cache_v=cache.v)
+    inputs |= dict(lengths=cache.lengths.astype(jnp.int32), cache_k=cache.k, cache_v=cache.v)
     if cache.table is not None:
-      given["table"] = cache.table.astype(jnp.int32)
+      inputs["table"] = cache.table.astype(jnp.int32)
     if cache.scales is not None:
-      given["k_scale"], given["v_scale"] = (x.astype(jnp.float32) for x in cache.scales)
+      inputs["k_scale"], inputs["v_scale"] = (x.astype(jnp.float32) for x in cache.scales)
     if scoring.window is not None:
       more = ((0, 0), (0, max(shape.cached * shape.block - cache.capacity, 0)))
-      given["place"] = jnp.pad(cache.position, more).astype(jnp.int32)
-  given |= arrays
+      inputs["place"] = jnp.pad(cache.position, more).astype(jnp.int32)
+  inputs |= arrays
   dtype = _part_dtype(q, shape.parts)
   rows = shape.kept if shape.kept < shape.rows else N
   outs = dict(
     out=jax.ShapeDtypeStruct((shape.parts, B, G, rows, D), dtype),
     lse=jax.ShapeDtypeStruct((shape.parts, B, G, rows), jnp.float32),
   )
-  scratch = _scratch(given, dtype, shape)
+  scratch = _scratch(inputs, dtype, shape)
   call = plgpu.kernel(
     functools.partial(
-      gpu_kernel.program, names=[*given, *outs, *scratch], scoring=scoring, shape=shape
+      gpu_kernel.program, names=[*inputs, *outs, *scratch], scoring=scoring, shape=shape
     ),
     out_type=tuple(outs.values()),
     scratch_types=tuple(scratch.values()),
-    # The last axis may be as large as it likes, others up to 65,535.
+    # The last axis may have any size, others at most 65,535.
     grid=(shape.parts, B * G * shape.tiles),
     grid_names=("part", "job"),
     num_threads=shape.groups + 1,
@@ -291,12 +291,12 @@ def _call(arrays, cache, scoring: Scoring, shape: KernelShape, interpret):
     compiler_params=plgpu.CompilerParams(approx_math=True),
     interpret=interpret,
   )
-  return call(*given.values())
+  return call(*inputs.values())
 
 
-def _scratch(given: dict, out_dtype, shape: KernelShape) -> dict:
+def _scratch(inputs: dict, out_dtype, shape: KernelShape) -> dict:
   q, (groups, rows, block, stages) = (
-    given["q"],
+    inputs["q"],
     (shape.groups, shape.rows, shape.block, shape.stages),
   )
   D = q.shape[-1]
@@ -305,12 +305,12 @@ def _scratch(given: dict, out_dtype, shape: KernelShape) -> dict:
     return plgpu.SMEM(size, dtype, transforms=_transforms(D, dtype, shape.simulated))
 
   pieces = block // shape.page
-  found = dict(
+  result = dict(
     queries=tiled(groups, rows, D),
-    point=plgpu.SMEM((groups, given["points"].shape[1], rows), jnp.int32),
+    point=plgpu.SMEM((groups, inputs["points"].shape[1], rows), jnp.int32),
     keys=tiled(stages, block, D),
     values=tiled(stages, block, D),
-    label=plgpu.SMEM((stages, given["labels"].shape[1], block), jnp.int32),
+    label=plgpu.SMEM((stages, inputs["labels"].shape[1], block), jnp.int32),
     outputs=tiled(groups, rows, D, dtype=out_dtype),
     sums=plgpu.SMEM((groups, rows), jnp.float32),
     query_here=plgpu.Barrier(num_arrivals=2, num_barriers=groups),
@@ -320,26 +320,26 @@ def _scratch(given: dict, out_dtype, shape: KernelShape) -> dict:
     consumed=plgpu.Barrier(num_arrivals=groups, num_barriers=stages),
   )
   if groups > 1:
-    found["cleaned"] = plgpu.Barrier(num_arrivals=groups)
-  if "k_scale" in given:
-    narrow = given["cache_k"].dtype
-    found |= dict(
+    result["cleaned"] = plgpu.Barrier(num_arrivals=groups)
+  if "k_scale" in inputs:
+    narrow = inputs["cache_k"].dtype
+    result |= dict(
       narrow_keys=tiled(stages, block, D, dtype=narrow),
       narrow_values=tiled(stages, block, D, dtype=narrow),
       key_scales=plgpu.SMEM((stages, block), jnp.float32),
       value_scales=plgpu.SMEM((stages, block), jnp.float32),
       scale_here=plgpu.Barrier(num_arrivals=2 * pieces, num_barriers=stages),
     )
-  if "place" in given:
-    found |= dict(
+  if "place" in inputs:
+    result |= dict(
       places=plgpu.SMEM((stages, block), jnp.int32),
       place_here=plgpu.Barrier(num_barriers=stages),
     )
-  return found
+  return result
 
 
 def _transforms(width: int, dtype, simulated: bool):
-  """Tiles of 8 rows, as wide as the swizzle that divides a row."""
+  """Returns the layout in tiles of 8 rows, as wide as the swizzle that divides a row."""
   if simulated:
     return ()
   size = jnp.dtype(dtype).itemsize

@@ -1,8 +1,8 @@
 """The program of a block of GPU threads: one warpgroup that copies, one or two that compute.
 
-A ring of `stages` blocks of keys and values in shared memory lies between them. The copying one
-waits until a stage was consumed by all, the computing ones until it has arrived; each of these has
-64 rows (entries x heads of a group) of its own, and keeps their softmax in registers.
+They share a ring of `stages` blocks of keys and values in shared memory. The copying warpgroup
+waits until all have consumed a stage, the computing ones until it has arrived; each of these has 64
+rows (entries x heads of a group) and keeps their softmax in registers.
 """
 
 import math
@@ -25,24 +25,24 @@ _ROWS, _COLUMNS = _TILE.reduce(1), _TILE.reduce(0)
 class KernelShape(NamedTuple):
   """Static sizes of one call."""
 
-  heads: int  # key heads
-  rows: int  # of a warpgroup
-  groups: int  # warpgroups that compute
-  tiles: int  # of groups x rows
-  block: int  # keys of a block
-  fresh: int  # blocks of fresh entries in a row
-  cached: int  # blocks of the cache in a row; 0: no cache
-  capacity: int  # slots of a row
-  page: int  # slots that are copied at once: a block, or a page that is smaller
-  parts: int  # that the blocks of a row are shared out to
-  kept: int  # rows of a warpgroup that are written: all of them, or those of few entries
+  heads: int  # number of key heads
+  rows: int  # rows per warpgroup
+  groups: int  # number of warpgroups that compute
+  tiles: int  # number of tiles of groups x rows
+  block: int  # keys per block
+  fresh: int  # blocks of fresh entries per row
+  cached: int  # blocks of the cache per row; 0: no cache
+  capacity: int  # slots per row
+  page: int  # slots per copy: a block, or a smaller page
+  parts: int  # number of parts that the blocks of a row are divided into
+  kept: int  # rows per warpgroup that are written: all, or fewer if there are few entries
   stages: int
-  dims: int  # of the intervals
+  dims: int  # number of dimensions of the intervals
   simulated: bool
 
 
 class Refs:
-  """The references of one call by name; what the call does not have is None."""
+  """The references of one call by name; None for those that the call does not have."""
 
   def __init__(self, names, refs):
     self._refs = dict(zip(names, refs, strict=True))
@@ -76,7 +76,7 @@ def program(*refs, names, scoring: Scoring, shape: KernelShape):
 
 
 class Here(NamedTuple):
-  """Scalars: which rows these are, and which blocks of keys are this part's."""
+  """Scalars: the rows and the blocks of keys that this program computes."""
 
   batch: int
   head: int
@@ -100,7 +100,7 @@ def _length(r: Refs, shape: KernelShape, batch):
 
 
 def _slots(r: Refs, shape: KernelShape, here: Here, step):
-  """(first slot of the block, first that is copied): the last block of a row begins earlier."""
+  """Returns the first slot and the first copied slot: the last block of a row begins earlier."""
   block = step if r.cache_list is None else r.cache_list[here.batch, here.tile, step]
   first = block * shape.block
   if r.table is not None:
@@ -112,7 +112,7 @@ def _copy_all(r: Refs, shape: KernelShape, here: Here):
   pieces = shape.block // shape.page
 
   def places_of(step):
-    """Of each piece in the cache."""
+    """Returns the place of each piece in the cache."""
     first, start = _slots(r, shape, here, step)
     if r.table is None:
       return [(here.batch, here.head, pl.ds(start, shape.block))]
@@ -138,7 +138,7 @@ def _copy_all(r: Refs, shape: KernelShape, here: Here):
 
   def of_fresh(step, stage):
     start = _fresh_start(r, shape, here, step)
-    for i in range(pieces):  # as many copies as of the cache: each arrives at the same barriers
+    for i in range(pieces):  # as many copies as for the cache: all arrive at the same barriers
       place = here.batch, here.head, pl.ds(start + i * shape.page, shape.page)
       to = stage, pl.ds(i * shape.page, shape.page)
       plgpu.copy_gmem_to_smem(r.k.at[place], r.keys.at[to], r.key_here.at[stage])
@@ -149,7 +149,7 @@ def _copy_all(r: Refs, shape: KernelShape, here: Here):
   def copy(step, _):
     turn = step - here.first
     stage = lax.rem(turn, jnp.int32(shape.stages))
-    # The table is read before the wait, not after it.
+    # The table is read before the wait, which hides the latency.
     places = places_of(jnp.minimum(step, shape.cached - 1)) if shape.cached else []
     pl.when(turn >= shape.stages)(lambda: plgpu.barrier_wait(r.consumed.at[stage]))
     if shape.cached:
@@ -163,7 +163,7 @@ def _copy_all(r: Refs, shape: KernelShape, here: Here):
 
 
 def _page(r: Refs, here: Here, slot):
-  """The page of a slot; slots past the table, and lies in it, are of some page."""
+  """Returns the page of a slot; slots past the table and bad entries get some valid page."""
   index = jnp.minimum(lax.div(slot, jnp.int32(r.cache_k.shape[2])), r.table.shape[1] - 1)
   return jnp.clip(r.table[here.batch, index], 0, r.cache_k.shape[0] - 1)
 
@@ -199,7 +199,7 @@ def _compute_all(r: Refs, scoring: Scoring, shape: KernelShape, here: Here, grou
     s = _product(q, keys, shape)
     if k_scale is not None:
       s = s * over_columns(k_scale)
-    # Scores are in powers of 2 from here on, which is what exponentials of a GPU are of.
+    # From here on scores are exponents of 2, as a GPU computes powers of 2.
     if scoring.soft_cap is None:
       s = s * (scoring.scale * _LOG2E)
     else:
@@ -218,7 +218,7 @@ def _compute_all(r: Refs, scoring: Scoring, shape: KernelShape, here: Here, grou
 
   def release(stage, loaded: bool):
     if loaded:
-      plgpu.commit_smem()  # what was read into registers, not by WGMMA, before TMA writes over it
+      plgpu.commit_smem()  # reads into registers end before TMA overwrites the block
     plgpu.barrier_arrive(r.consumed.at[stage])
 
   def stage_of(step):
@@ -299,12 +299,12 @@ def _compute_all(r: Refs, scoring: Scoring, shape: KernelShape, here: Here, grou
 
 
 def _tanh(x, scale: float):
-  """Of x * scale, by exp2: the fast tanh of a GPU is exact to 5e-4 only."""
+  """Returns tanh(x * scale), by exp2: the fast tanh of a GPU is exact to 5e-4 only."""
   return 1.0 - 2.0 / (1.0 + jnp.exp2(x * (2 * _LOG2E * scale)))
 
 
 def _product(q, keys, shape: KernelShape):
-  """q @ keys^T."""
+  """Returns q @ keys^T."""
   if shape.simulated:
     return _dot(q[...], keys[...].T)
 
@@ -316,22 +316,22 @@ def _product(q, keys, shape: KernelShape):
 
 
 def _dot(a, b):
-  """For the interpreter, which knows neither transposed operands nor given accumulators.
+  """Returns a @ b for the interpreter, which supports no transposed operands or accumulators.
 
-  Not jnp.dot: a thread pool computes it, whose threads may all stand waiting at barriers.
+  It is not jnp.dot, which a thread pool computes whose threads may all wait at barriers.
   """
   return jnp.sum(a[:, :, None].astype(jnp.float32) * b[None].astype(jnp.float32), axis=1)
 
 
 def _weighted(acc, p, values, shape: KernelShape):
-  """acc + p @ values."""
+  """Returns acc + p @ values."""
   if shape.simulated:
     return acc + _dot(p, values[...])
   return pl.run_state(lambda ref: plgpu.wgmma(ref, p, values))(plgpu.ACC.init(acc))
 
 
 def _widen(narrow, wide, shape: KernelShape):
-  """8 bits to what the tensor cores multiply; one warpgroup computes where there are 8 bits."""
+  """Converts 8 bits to a type that the tensor cores multiply; only one warpgroup computes then."""
   x = compat.Registers(shape.simulated).load(narrow, _TILE, optimized=False)
   if jnp.issubdtype(x.dtype, jnp.floating):
     x = x.astype(jnp.float16)  # the only conversion that the hardware has
@@ -340,7 +340,7 @@ def _widen(narrow, wide, shape: KernelShape):
 
 
 def _forget_stale(r: Refs, shape: KernelShape, values, count, group):
-  """Values past the first `count`, which may be NaN, become 0: 0 * NaN is NaN."""
+  """Sets values past the first `count`, which may be NaN, to 0: 0 * NaN is NaN."""
 
   @pl.when(count < shape.block)
   def _():
@@ -348,7 +348,7 @@ def _forget_stale(r: Refs, shape: KernelShape, values, count, group):
     def _():
       registers = compat.Registers(shape.simulated)
       size, width = values.shape
-      # Piece by piece: a whole block beside the accumulator would not fit the registers.
+      # In pieces: a whole block and the accumulator would not fit into the registers.
       piece = next(n for n in (64, 32, 16, width) if width % n == 0)
       row = registers.iota((size, piece), 0, _TILE)
       for start in range(0, width, piece):

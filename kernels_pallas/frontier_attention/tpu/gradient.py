@@ -2,7 +2,7 @@
 
 FlashAttention's backward pass (2205.14135, alg. 4) over the blocks that are not empty: dq by the
 list of the forward kernel, in which a tile of rows stands still; dk and dv by its transpose, in
-which a block of keys does. Each computes the weights again from the log-sum-exp that was kept, so
+which a block of keys does. Each computes the weights again from the saved log-sum-exp, so
 memory is O(T). In the second, scores stand with their keys in rows: no product transposes weights.
 """
 
@@ -24,14 +24,14 @@ from kernels_pallas.frontier_attention.tpu import work as tpu_work
 from kernels_pallas.frontier_attention.tpu.tiles import TileShape, TileSizes
 from kernels_pallas.frontier_attention.tpu.work import Pairs
 
-# Of the 16 MiB that a kernel gets; `_heads` does not count everything.
+# Bytes to use of the 16 MiB that a kernel gets; `_heads` does not count everything.
 _BYTES = 10 << 20
 _ALONG = (((1,), (1,)), ((), ()))  # contracts the last axis of both
 _ACROSS = (((1,), (0,)), ((), ()))
 
 
 class Sides(NamedTuple):
-  """What both kernels read, in order and padded."""
+  """The arrays that both kernels read, sorted and padded."""
 
   q: Float[Array, "B G N D"]
   d_out: Float[Array, "B G N D"]
@@ -43,7 +43,7 @@ def run(
   q: Float[Array, "B T H D"],
   k: Float[Array, "B G T D"],
   v: Float[Array, "B G T D"],
-  found: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
+  result: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
   cotangents: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
   queries: Queries,
   keys: Keys,
@@ -51,13 +51,13 @@ def run(
   sizes: TileSizes,
   interpret,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
-  """(dq, dk, dv) from what the forward kernel found and the cotangents of that.
+  """Returns (dq, dk, dv) from the result of the forward kernel and its cotangents.
 
   Keys that nobody sees get 0, whatever they hold. `interpret` as pallas_call has it.
   """
   _, T, H, _ = q.shape
   G = k.shape[1]
-  (out, lse), (d_out, d_lse) = found, cotangents
+  (out, lse), (d_out, d_lse) = result, cotangents
   shape = tpu_tiles.shape_of(q, k, queries, None, sizes)
   k, v = sorting.where_seen(queries, keys, k, v)
   order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
@@ -88,9 +88,9 @@ def run(
 
 
 def _heads(sides: Sides, max_heads: int, shape: TileShape, *, moved: int, kept: int) -> int:
-  """Of keys, in a step: as many as fit, with `moved` rows of arrays each, `kept` of sums."""
+  """Returns how many key heads per step fit; each has `moved` rows of arrays and `kept` of sums."""
   G, D = sides.q.shape[1], sides.q.shape[3]
-  # What is moved has two buffers; four blocks of scores and the like are in work.
+  # Moved arrays have two buffers; four blocks such as scores are in use.
   size = (2 * moved * sides.q.dtype.itemsize + 4 * kept) * D + 4 * 4 * shape.rows * shape.block
   fit = [n for n in range(1, min(G, max_heads) + 1) if G % n == 0 and n * size <= _BYTES]
   return max(fit, default=1)
@@ -108,10 +108,10 @@ def _by_rows(
   max_heads,
   interpret,
 ):
-  """dq: a tile of rows stands, blocks of keys pass."""
+  """Computes dq: a tile of rows stays, blocks of keys pass."""
   B, G, N, D = sides.q.shape
   heads = _heads(sides, max_heads, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
-  # Of the heads of a step, lse and rest in turn, in columns.
+  # lse and rest of each head of a step alternate, in columns.
   sums = sums.reshape(B, G // heads, heads, N, 2).swapaxes(2, 3).reshape(B, -1, N, 2 * heads)
 
   def of_row(g, w, outer, inner):
@@ -153,7 +153,7 @@ def _by_keys(
   max_heads,
   interpret,
 ):
-  """(dk, dv): a block of keys stands, tiles of rows pass."""
+  """Computes (dk, dv): a block of keys stays, tiles of rows pass."""
   B, G, _, D = sides.q.shape
   heads = _heads(
     sides, max_heads, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block
@@ -194,7 +194,7 @@ def _by_keys(
 
 
 def _call(kernel, pairs: Pairs, arrays, specs, outs, scratch, *, products, interpret, name):
-  """Groups of heads do not meet, so that two cores may share them; steps follow one another."""
+  """Returns compiler parameters: groups of heads are independent, and steps follow one another."""
   q, k = arrays[0], arrays[2]
   groups = q.shape[1] // scratch[0][0]
   weights = q.size // q.shape[3] * k.shape[2]
@@ -281,17 +281,17 @@ def _ending(outer):
 
 
 def _slopes(scoring: Scoring, seen, scored, weighted, column):
-  """Of each head, weights p and the slopes of what scores are before their scale.
+  """Returns, per head, the weights p and the gradient of the scores before their scale.
 
-  scored: q and k, weighted: d_out and v, both pairs as the mask has its axes. All heads, phase by
-  phase: one's matrix products run beside another's exponentials.
+  scored: q and k; weighted: d_out and v, both pairs in the order of the mask's axes. All heads go
+  phase by phase: matrix products of one run beside exponentials of another.
   """
   heads = scored[0].shape[1]
   scores, d_weights = (
     [_product(one[0, head], other[0, head], _ALONG) for head in range(heads)]
     for one, other in (scored, weighted)
   )
-  found = []
+  result = []
   for head, (s, d_p) in enumerate(zip(scores, d_weights, strict=True)):
     s = s * scoring.scale
     if scoring.soft_cap is not None:
@@ -300,11 +300,11 @@ def _slopes(scoring: Scoring, seen, scored, weighted, column):
     d_s = p * (d_p - column(2 * head + 1))
     if scoring.soft_cap is not None:
       d_s = d_s * (1 - jnp.square(s / scoring.soft_cap))
-    found.append((p, d_s))
-  return found
+    result.append((p, d_s))
+  return result
 
 
 def _product(a, b, contract):
-  # In float32 the matrix unit would round to bfloat16 unless it is told not to.
+  # By default the matrix unit rounds float32 to bfloat16.
   precise = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
   return lax.dot_general(a, b, contract, precision=precise, preferred_element_type=jnp.float32)

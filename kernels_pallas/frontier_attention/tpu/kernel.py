@@ -1,8 +1,8 @@
 """Frontier attention on a TPU: one kernel over a flat list of the blocks that are not empty.
 
 A step is one block of keys against one tile of rows, all key heads at once: a page of the cache in
-one copy, or a block of fresh entries. The list is made on the device and fetched ahead as scalars;
-the grid is as long as it. Rows are entries x heads of a group, padded together. Where a device is
+one copy, or a block of fresh entries. The list is made on the device and prefetched as scalars;
+the grid has its length. Rows are entries x heads of a group, padded together. Where a device has
 two cores, each takes half of the key heads of every step.
 """
 
@@ -51,9 +51,9 @@ def attend(
   sizes: TileSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. The gradient is that of `tpu_grad`; over a cache XLA's.
+  """Computes `frontier_attention`. The gradient is that of `tpu_grad`, over a cache that of XLA.
 
-  interpret: by the TPU interpreter, on any machine, for tests.
+  interpret: use the TPU interpreter, for tests on any machine.
   """
   arrays = q, k, v, queries, keys, cache, position
   return run(*arrays, scoring, sizes, _interpreter(interpret))
@@ -65,17 +65,17 @@ def _interpreter(interpret):
 
 def _forward(*arguments):
   *arrays, scoring, sizes, interpret = arguments
-  found = attend(*arguments)
-  return found, (arrays, found)
+  result = attend(*arguments)
+  return result, (arrays, result)
 
 
 def _backward(scoring, sizes, interpret, kept, cotangents):
-  arrays, found = kept
+  arrays, result = kept
   q, k, v, queries, keys, cache, _ = arrays
   if cache is not None:
     return jax.vjp(lambda *arrays: xla.attend(*arrays, scoring), *arrays)[1](cotangents)
   gradients = tpu_grad.run(
-    q, k, v, found, cotangents, queries, keys, scoring, sizes, _interpreter(interpret)
+    q, k, v, result, cotangents, queries, keys, scoring, sizes, _interpreter(interpret)
   )
   return *gradients, None, None, None, None
 
@@ -84,7 +84,7 @@ attend.defvjp(_forward, _backward)
 
 
 def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSizes, interpret):
-  """`attend` without its gradient; `interpret` as pallas_call has it."""
+  """Computes `attend` without its gradient; `interpret` is that of pallas_call."""
   _, T, H, _ = q.shape
   G = k.shape[1]
   shape = tpu_tiles.shape_of(q, k, queries, cache, sizes)
@@ -119,7 +119,7 @@ def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSi
 def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShape, interpret):
   B, G, _, D = q.shape
   tiles, fresh = shape.tiles, shape.fresh
-  heads = G // shape.cores  # of each core: they share the list, and do not meet
+  heads = G // shape.cores  # heads per core: cores share the list and are independent
   grid = (steps.count,) if shape.cores == 1 else (shape.cores, steps.count)
 
   kinds = ("parallel", "arbitrary")[-len(grid) :]
@@ -164,8 +164,8 @@ def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShap
   if cache is not None:
     names += ["cache_k", "cache_v"]
     if shape.turned:
-      # Heads that do not fill their lanes: XLA keeps such a cache with its slots on the lanes, so
-      # this moves nothing, where to read it as it is written would copy all of it.
+      # Heads do not fill their lanes: XLA keeps such a cache with its slots on the lanes, so this
+      # transposition moves nothing, and without it the whole cache would be copied.
       arrays += [x.swapaxes(2, 3) for x in (cache.k, cache.v)]
       specs += [spec((1, heads, D, shape.page), of_turned)] * 2
     else:
@@ -174,7 +174,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShap
     if cache.scales is not None:
       names += ["k_scale", "v_scale"]
       arrays += cache.scales
-      # Of all heads: Mosaic cuts blocks of rows on the sublanes at multiples of 8.
+      # All heads: Mosaic cuts blocks of rows on the sublanes at multiples of 8.
       specs += [spec((1, G, shape.page), of_scales)] * 2
     if scoring.window is not None:
       names.append("place")
@@ -236,9 +236,9 @@ def _kernel(
     return ins["points"][0, :, n : n + 1]
 
   def extend(seen, keys, values, k_scale=None, v_scale=None, slots=0):
-    """Heads phase by phase: one's matrix products run beside another's exponentials.
+    """Processes heads phase by phase: products of one run beside exponentials of another.
 
-    slots: which axis of keys and values they are.
+    slots: the axis of slots in keys and values.
     """
     together = max(tpu_tiles.SCORES // seen.size, 1)
     for first in range(0, heads, together):
@@ -247,7 +247,7 @@ def _kernel(
 
   def extend_some(some, seen, keys, values, k_scale, v_scale, slots):
     dtype = out.dtype
-    # In float32 the matrix unit would round to bfloat16 unless it is told not to.
+    # By default the matrix unit rounds float32 to bfloat16.
     precise = lax.Precision.HIGHEST if dtype == jnp.float32 else None
     product = functools.partial(
       lax.dot_general, precision=precise, preferred_element_type=jnp.float32
@@ -271,7 +271,7 @@ def _kernel(
       if dtype == jnp.float32:
         more = jnp.sum(p, axis=1, keepdims=True)
       else:
-        # The matrix unit is idle here, and sums what is multiplied below: rounded weights.
+        # The matrix unit is idle here; it sums the rounded weights that are multiplied below.
         ones = jnp.ones((s.shape[1], _LANES), dtype)
         more = product(p.astype(dtype), ones, (((1,), (0,)), ((), ())))
       total[head] = keep * total[head] + more

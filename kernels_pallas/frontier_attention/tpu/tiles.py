@@ -1,7 +1,7 @@
-"""How entries lie for the TPU kernels: in order, in tiles of rows and blocks of keys, with labels.
+"""The layout of entries for the TPU kernels: sorted, in tiles of rows and blocks of keys.
 
-Rows are entries x heads of a group, padded together. Who sees whom is found again in a kernel
-from what rows and keys know of themselves.
+Rows are entries x heads of a group, padded together. A kernel computes who sees whom again from the
+labels of rows and keys.
 """
 
 from collections.abc import Callable
@@ -18,44 +18,46 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.sorting import SortedLabels
 
 _LANES = 128
-SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit beside large pages
-_NO_KEY = -3  # an index that no key has, padding (-2) neither
+SCORES = 1 << 19  # rows x keys x heads at once: more would not fit beside large pages
+_NO_KEY = -3  # an index that no key has, not even padding (-2)
 
 
 class TileShape(NamedTuple):
   """Static sizes of one call."""
 
-  tile: int  # entries of a tile of rows
-  rows: int  # of a tile
+  tile: int  # entries per tile of rows
+  rows: int  # rows per tile
   tiles: int
-  block: int  # fresh entries of a block
-  fresh: int  # blocks of fresh entries in a row
-  page: int  # slots of a block of the cache
-  cached: int  # blocks of the cache in a row; 0: no cache
-  dims: int  # of the intervals
-  turned: bool  # the cache has its slots on the lanes: see `tpu._call`
-  cores: int  # that share the key heads in the forward kernel
+  block: int  # fresh entries per block
+  fresh: int  # blocks of fresh entries per row
+  page: int  # slots per block of the cache
+  cached: int  # blocks of the cache per row; 0: no cache
+  dims: int  # number of dimensions of the intervals
+  turned: bool  # the cache has its slots on the lanes: see `tpu.kernel._call`
+  cores: int  # number of cores that share the key heads in the forward kernel
 
 
 class TileSizes(NamedTuple):
-  """Of a block, at most: fresh entries and cache slots (of pages: one); and rows of a tile."""
+  """Maximum fresh entries and cache slots per block (or one page), and rows per tile."""
 
   fresh: int = 128
   cache: int = 256
   rows: int = 256
-  heads: int = 8  # of keys, in a step of the gradient
-  cores: int | None = None  # that share the key heads, if they divide; None: what the device has
+  heads: int = 8  # maximum key heads per step of the gradient
+  cores: int | None = (
+    None  # cores to share the key heads, if they divide; None: those of the device
+  )
 
   @classmethod
   def of(cls, fresh: int, cache: int) -> "TileSizes":
-    """By what `frontier_attention` takes."""
+    """Returns sizes for `block_sizes` of `frontier_attention`."""
     return cls(fresh, cache)
 
 
 def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[int, int] | None:
-  """(rows of a tile, slots of a block of the cache) that fit into VMEM; None: nothing does.
+  """Returns (rows per tile, slots per block of the cache) that fit into VMEM; None: nothing does.
 
-  As large as `sizes` says, or halved as often as many or wide heads of keys ask for.
+  They are as large as `sizes`, or halved as often as many or wide key heads need.
   """
   rows = min(q.shape[1] * (q.shape[2] // k.shape[1]), sizes.rows)
   if cache is None or cache.table is not None:
@@ -72,7 +74,7 @@ def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[
 
 
 def _bytes(q, k, cache: Cache | None, rows: int, page: int, sizes: TileSizes) -> int:
-  """Of the forward kernel; what compilers took for the shapes of docs/kernel_table.md, or more."""
+  """Returns the bytes of the forward kernel, no less than compiled (docs/kernel_table.md)."""
   heads, width, item = k.shape[1] // _cores(k, sizes), q.shape[3], q.dtype.itemsize
   block = min(sizes.fresh, q.shape[1])
   keys = 4 * block * width * item  # keys and values have two buffers, as all that is copied
@@ -89,15 +91,18 @@ def _budget() -> int:
 
 
 def vmem_limit() -> int:
-  """What a kernel may have: the 16 MiB of chips up to v4, which is also what XLA leaves it unless
-  it is told otherwise, or half of the least that newer chips have."""
+  """Returns the bytes that a kernel may use.
+
+  These are the 16 MiB of chips up to v4, which is also the default limit of XLA, or half of the
+  least memory of newer chips.
+  """
   device = get_abstract_mesh().abstract_device or jax.devices()[0]
   old = any(version in device.device_kind for version in ("v2", "v3", "v4"))
   return (32 if device.platform == "tpu" and not old else 16) << 20
 
 
 def cores_here() -> int:
-  """Of a TPU device: two where it is a chip of two (v4, v5p); elsewhere a device is a single core.
+  """Returns the cores of a TPU device: two on v4 and v5p, where a device is a chip; else one.
 
   Of the abstract device that is being compiled for, if there is one, else of this process.
   """
@@ -113,7 +118,7 @@ def _cores(k, sizes: TileSizes) -> int:
 def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: TileSizes) -> TileShape:
   block = sizes.fresh
   _, T, H, _ = q.shape
-  # What fits nowhere is refused by name before; the interpreter may have it.
+  # `why_not_tpu` has refused sizes that do not fit; the interpreter accepts them.
   rows, page = fitting(q, k, cache, sizes) or (sizes.rows, sizes.cache)
   group = H // k.shape[1]
   sublanes = 32 // q.dtype.itemsize
@@ -140,7 +145,7 @@ def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: TileSizes) -> T
 
 
 def ordered(queries: Queries, keys: Keys, shape: TileShape) -> tuple[SortedLabels, Queries, Keys]:
-  """Both sides in order, and padded to whole tiles and blocks."""
+  """Returns both sides sorted, and padded to whole tiles and blocks."""
   order = SortedLabels()
   if max(shape.tiles, shape.fresh) > 1:
     order, queries, keys = sorting.of(queries, keys)
@@ -148,7 +153,7 @@ def ordered(queries: Queries, keys: Keys, shape: TileShape) -> tuple[SortedLabel
 
 
 def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: TileShape) -> Shaped[Array, "B G N D"]:
-  """Tiles x rows: entries of a tile x heads of the group, then padding by 0."""
+  """Returns tiles x rows: entries of a tile x heads of the group, then padding by 0."""
   B, T, H, D = x.shape
   x = jnp.pad(x, ((0, 0), (0, shape.tiles * shape.tile - T), (0, 0), (0, 0)))
   x = x.reshape(B, shape.tiles, shape.tile, heads, H // heads, D).transpose(0, 3, 1, 2, 4, 5)
@@ -158,7 +163,7 @@ def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: TileShape) -> Shaped
 
 
 def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: TileShape) -> Shaped[Array, "B T H D"]:
-  """The inverse of `rows_of`."""
+  """Returns entries from rows: the inverse of `rows_of`."""
   B, heads, _, width = x.shape
   x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
   x = x.reshape(B, heads, shape.tiles, shape.tile, H // heads, width).transpose(0, 2, 3, 1, 4, 5)
@@ -166,12 +171,12 @@ def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: TileShape) -> Shaped[Ar
 
 
 def whole_blocks(x: Float[Array, "B G T D"], shape: TileShape) -> Float[Array, "B G M D"]:
-  """Keys or values, padded by 0."""
+  """Returns keys or values, padded by 0 to whole blocks."""
   return jnp.pad(x, ((0, 0), (0, 0), (0, shape.fresh * shape.block - x.shape[2]), (0, 0)))
 
 
 def points_of(queries: Queries, position, group, shape: TileShape) -> Int[Array, "B N C"]:
-  """What rows know of themselves, in columns: stamps, hidden key, own index, position."""
+  """Returns the labels of rows, in columns: stamps, hidden key, own index, position."""
   none = jnp.full_like(queries.index, _NO_KEY)
   hidden = none if queries.hidden is None else queries.hidden
   own = none if queries.own is None else jnp.where(queries.own, queries.index, _NO_KEY)
@@ -189,12 +194,12 @@ def points_of(queries: Queries, position, group, shape: TileShape) -> Int[Array,
 
 
 def labels_of(keys: Keys) -> Int[Array, "B C M"]:
-  """What keys know of themselves, in rows: lo and hi of each dimension, index."""
+  """Returns the labels of keys, in rows: lo and hi of each dimension, index."""
   return jnp.concatenate([keys.lo, keys.hi, keys.index[:, None]], axis=1).astype(jnp.int32)
 
 
 def seen(dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]):
-  """In a kernel: which rows see which keys, from the n-th of `points_of` and of `labels_of`.
+  """Returns, in a kernel, which rows see which keys, from `points_of` and `labels_of`.
 
   One of the two stands in columns and the other in rows, and so does the mask.
   """

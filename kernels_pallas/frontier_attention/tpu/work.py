@@ -10,16 +10,16 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 
 
 class Steps(NamedTuple):
-  """1-D integers for the scalar memory, an entry a step, of which the first `count` are work.
+  """1-D integers for the scalar memory, one entry per step; the first `count` are valid.
 
-  A step of one kind repeats the block that the other kind had last: what is not moved costs
+  A step of one kind repeats the last block of the other kind: a block that is not moved costs
   nothing. `rows` has one entry more, so that a step can look at the next one.
   """
 
   rows: Int[Array, " W1"]  # row of the batch x tiles + tile
-  block: Int[Array, " W"]  # of the cache, then, from `blocks of the cache` on, of fresh entries
-  major: Int[Array, " W"]  # where the cache's block is: row or page,
-  minor: Int[Array, " W"]  # and place in the row
+  block: Int[Array, " W"]  # blocks of the cache are numbered first, then those of fresh entries
+  major: Int[Array, " W"]  # row or page of the cache's block
+  minor: Int[Array, " W"]  # number of the cache's block within a row; 0 in pages
   fresh: Int[Array, " W"]  # row of the batch x blocks of fresh entries + block
   lengths: Int[Array, " B"]
   count: Int[Array, ""]
@@ -28,7 +28,7 @@ class Steps(NamedTuple):
 def steps_of(
   some_cache: Bool[Array, "B I J"], some_fresh: Bool[Array, "B I F"], cache: Cache | None
 ) -> Steps:
-  """Blocks with something to see, by row, tile, cache before fresh; each tile has at least one."""
+  """Lists the visible blocks by row and tile, cache before fresh; at least one per tile."""
   batch, tiles, cached = some_cache.shape
   some = jnp.concatenate([some_cache, some_fresh], axis=2)
   row, tile, block, work, count = _listed(some, spare=cached)
@@ -54,7 +54,7 @@ def steps_of(
 
 
 class Pairs(NamedTuple):
-  """1-D integers for the scalar memory: two sides of fresh entries, the outer one in runs.
+  """1-D integers for the scalar memory: pairs of blocks of fresh entries, sorted by the outer one.
 
   `outer` is -1 past the `count` of steps, and has one entry more, as `Steps.rows` has.
   """
@@ -65,7 +65,7 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(some: Bool[Array, "B I J"]) -> Pairs:
-  """Blocks with something to see, by row, i, j; each i has at least one."""
+  """Lists the visible blocks by row, i and j; each i has at least one."""
   _, outers, inners = some.shape
   row, i, j, work, count = _listed(some, spare=0)
   outer = jnp.where(work, row * outers + i, -1)
@@ -73,7 +73,7 @@ def pairs_of(some: Bool[Array, "B I J"]) -> Pairs:
 
 
 def _listed(some, spare):
-  """Places of what is true, then of nothing; with `spare` where a row has none: its output."""
+  """Returns the places of True, then padding; `spare` where there is none, as outputs need one."""
   some = some.at[..., spare].max(~jnp.any(some, axis=2))
   places = (x.astype(jnp.int32) for x in jnp.nonzero(some, size=some.size, fill_value=0))
   count = jnp.sum(some, dtype=jnp.int32)
@@ -81,6 +81,6 @@ def _listed(some, spare):
 
 
 def _held(x, own):
-  """x where it is its own step's, else the last that was; 0 before the first."""
+  """Returns x in steps of its own kind, else that of the last such step; 0 before the first."""
   last = lax.cummax(jnp.where(own, jnp.arange(x.shape[0]), -1))
   return jnp.where(last >= 0, x[jnp.maximum(last, 0)], 0)

@@ -1,8 +1,8 @@
-"""Frontier attention in blocks, on any platform: what is empty is skipped, nothing is T x S.
+"""Frontier attention in blocks, on any platform: empty blocks are skipped, no array is T x S.
 
-The fresh entries against each other: one block where they are few, else the blocks that have
-something to see (`xla_blocks`). The cache: blocks up to the longest row's length, of which only
-the last ones need a mask.
+Fresh entries against each other are one block if they are few, else the visible blocks
+(`xla_blocks`). The cache is read in blocks up to the length of the longest row; only the last ones
+need a mask.
 """
 
 import functools
@@ -28,24 +28,24 @@ from kernels_pallas.frontier_attention.score import Scoring, masked
 from kernels_pallas.frontier_attention.softmax import Partial, Seen
 from kernels_pallas.frontier_attention.xla import blocks as xla_blocks
 
-# On a CPU an iteration costs as much as reading 100 KiB or so: blocks are no smaller, and a small
+# On a CPU an iteration costs as much as reading about 100 KiB: blocks are no smaller, and a small
 # cache that is nearly full is read at once, with scores for all its slots.
 _BLOCK_BYTES, _LEAST_BLOCK, _LARGE_BLOCK = 1 << 18, 128, 512
 SMALL_CACHE = 2048
-# On a GPU an iteration is a dozen of launches: blocks are larger, and rows go together.
+# On a GPU an iteration is a dozen launches: blocks are larger, and rows are processed together.
 _GPU_BLOCK, _GPU_SLOTS = 256, 4096
-# Rows of a key head: entries x group.
+# Numbers of rows per key head: entries x group.
 _AT_ONCE_FEW, _AT_ONCE_MANY, _FEW_ROWS, _MANY_ROWS = 0.65, 0.5, 16, 64
 
 
-# Fresh entries are taken at once where their scores are few, which is faster there even at half
-# of the pairs hidden: those of all rows, in float32; or, of any number of rows, where those of one
+# Fresh entries are processed at once if their scores are few, which is then faster even if half of
+# the pairs are hidden: if the float32 scores of all rows are few bytes, or if the scores of one row
 # are no more than the outputs of its one block would be.
 _AT_ONCE_BYTES, _AT_ONCE_ENTRIES = 1 << 23, 512
 
 
 class XlaSizes(NamedTuple):
-  """Entries and slots of a block, at most; None: by the shapes."""
+  """Maximum entries and slots per block; None: chosen from the shapes."""
 
   fresh: int | None = None
   cache: int | None = None
@@ -62,7 +62,7 @@ def attend(
   scoring: Scoring,
   sizes: XlaSizes = XlaSizes(),
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """See `frontier_attention`. Rows of a matrix are entries and, in them, the heads of a group."""
+  """Computes `frontier_attention`. Rows of a matrix are entries x heads of a group."""
   if cache is not None:
     return _over_both(q, k, v, queries, keys, cache, position, scoring, sizes)
   fresh = _over_fresh(_rows(q, k), k, v, queries, keys, scoring, sizes)
@@ -86,16 +86,16 @@ def _over_both(q, k, v, queries, keys, cache, position, scoring, sizes):
 
 
 def _forward(q, k, v, queries, keys, cache, position, scoring, sizes):
-  given = q, k, v, queries, keys, cache, position
-  return _over_both(*given, scoring, sizes), given
+  inputs = q, k, v, queries, keys, cache, position
+  return _over_both(*inputs, scoring, sizes), inputs
 
 
-def _backward(scoring, sizes, given, cotangents):
-  """The reference's, T x S: how many blocks a cache has is not known beforehand.
+def _backward(scoring, sizes, inputs, cotangents):
+  """Returns the gradient of the reference, T x S: the number of blocks of a cache is not static.
 
   Training has no cache; this is for tests and for small models.
   """
-  q, k, v, queries, keys, cache, position = given
+  q, k, v, queries, keys, cache, position = inputs
 
   def dense(q, k, v, cache):
     return reference.attend(q, k, v, queries, keys, cache, position, scoring)
@@ -114,11 +114,11 @@ def _rows(q, k) -> Float[Array, "B G N D"]:
   return q.reshape(B, T, G, H // G, D).swapaxes(1, 2).reshape(B, G, -1, D)
 
 
-def _entries(found, q):
+def _entries(result, q):
   B, T, H, _ = q.shape
   out, lse = (
     x.reshape(B, x.shape[1], T, -1, *x.shape[3:]).swapaxes(1, 2).reshape(B, T, H, *x.shape[3:])
-    for x in found
+    for x in result
   )
   return out.astype(q.dtype), lse
 
@@ -132,37 +132,37 @@ def _over_fresh(q, k, v, queries, keys, scoring: Scoring, sizes: XlaSizes) -> Pa
   entries = k.shape[2]
   if sizes.fresh is None:
     few = 4 * batch * heads * rows * entries < _AT_ONCE_BYTES and entries < _AT_ONCE_ENTRIES
-    # A row of few entries is one block, most of it padding, and there is an iteration a row.
+    # A row of few entries is one block, most of it padding, with one iteration per row.
     few |= 2 * entries <= blocks.BLOCK and entries**2 <= blocks.BLOCK * width
   else:
     few = entries <= sizes.fresh
   if not few:
-    found = xla_blocks.attend(q, k, v, queries, keys, scoring, *_blocks_of(batch, sizes))
-    return softmax.continued(*found)
+    result = xla_blocks.attend(q, k, v, queries, keys, scoring, *_blocks_of(batch, sizes))
+    return softmax.continued(*result)
   seen = blocks.mask_of(queries, keys)
-  # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
+  # 0 * NaN is NaN: a zero weight does not protect from NaN in an unused entry.
   v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)
   return Seen(masked(scoring.scores(q, k), seen[:, None]), v)
 
 
 def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
-  """(entries of a block, rows of the batch that go together)."""
+  """Returns (entries per block, rows of the batch that are processed together)."""
   gpu = choice.platform_here() == "gpu"
   block = (_GPU_BLOCK if gpu else blocks.BLOCK) if sizes.fresh is None else sizes.fresh
-  # Rows on several devices stay where they are only if all do the same.
+  # Rows on several devices stay in place only if all of them are processed together.
   return block, batch if gpu or choice.partitioned() else 1
 
 
 def gradients(
-  q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
+  q, k, v, result, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
 ):
-  """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
-  rows = (_rows(x, k) for x in (found[0], cotangents[0]))
-  sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))
-  found, cotangents = zip(rows, sums, strict=True)
+  """Returns gradients of q, k and v, without a cache, from the result of `attend` or a kernel."""
+  rows = (_rows(x, k) for x in (result[0], cotangents[0]))
+  sums = (_rows(x[..., None], k)[..., 0] for x in (result[1], cotangents[1]))
+  result, cotangents = zip(rows, sums, strict=True)
   block = _blocks_of(q.shape[0], sizes)
   d_q, d_k, d_v = xla_blocks.gradients(
-    _rows(q, k), k, v, found, cotangents, queries, keys, scoring, *block
+    _rows(q, k), k, v, result, cotangents, queries, keys, scoring, *block
   )
   return _entries((d_q, d_q[..., 0]), q)[0], d_k, d_v
 
@@ -180,7 +180,7 @@ def _block(cache: Cache, rows: int, limit: int | None) -> int:
 
 
 class _Reading(NamedTuple):
-  """Blocks of a cache as the queries see them."""
+  """A reader of the blocks of a cache, with scores of the queries."""
 
   q: Float[Array, "B G N D"]
   cache: Cache
@@ -197,7 +197,7 @@ class _Reading(NamedTuple):
 
 
 def _over_cache(partial: Partial, reading: _Reading, size: int, choose: bool) -> Partial:
-  """`partial` extended over what is committed: all of it, or what is within the window.
+  """Returns `partial` extended over the committed slots, or those within the window.
 
   choose: a cache that is nearly full is read at once.
   """

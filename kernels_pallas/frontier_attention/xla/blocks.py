@@ -1,7 +1,7 @@
-"""Entries against each other by the list of blocks that have something to see; its gradient too.
+"""Attention of entries to each other over the list of visible blocks, and its gradient.
 
 FlashAttention's forward and backward pass (2205.14135, alg. 1 and 4) over one list of blocks.
-Memory is O(T); the time is that of the blocks that are not empty.
+Memory is O(T); time is proportional to the number of visible blocks.
 """
 
 import functools
@@ -29,23 +29,23 @@ def attend(
   block: int,
   together: int,
 ) -> tuple[Float[Array, "B G N D"], Float[Array, "B G N"]]:
-  """(out, lse) in float32. Entries are put in the order of their stamps, and back at last.
+  """Returns (out, lse) in float32. Entries are sorted by their stamps, and sorted back at the end.
 
-  Permute, attend, unpermute: a random order of entries has no empty block until they are sorted.
+  A random order of entries has no empty block until they are sorted.
   `together`: rows of the batch that skip the same blocks, those that are empty in all of them.
   """
   order, queries, keys = sorting.of(queries, keys)
   sides = blocks.padded(queries, keys, block, block)
   k, v = (_keys_in(x, order, block) for x in (k, v))
-  found = _in_order(_rows_in(q, order, block), k, v, *sides, scoring, block, together)
-  return tuple(_rows_out(x, order, q.shape[2]) for x in found)
+  result = _in_order(_rows_in(q, order, block), k, v, *sides, scoring, block, together)
+  return tuple(_rows_out(x, order, q.shape[2]) for x in result)
 
 
 def gradients(
   q: Float[Array, "B G N D"],
   k: Float[Array, "B G T D"],
   v: Float[Array, "B G T D"],
-  found: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
+  result: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
   cotangents: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
   queries: Queries,
   keys: Keys,
@@ -53,10 +53,10 @@ def gradients(
   block: int,
   together: int,
 ) -> tuple[Float[Array, "B G N D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
-  """Of what `attend`, or a kernel in its place, has found: (out, lse) are not computed again."""
+  """Returns the gradient from the result of `attend` or of a kernel, without computing it again."""
   order, queries, keys = sorting.of(queries, keys)
   sides = blocks.padded(queries, keys, block, block)
-  rows = (_rows_in(x.astype(jnp.float32), order, block) for x in (*found, *cotangents))
+  rows = (_rows_in(x.astype(jnp.float32), order, block) for x in (*result, *cotangents))
   out, lse, d_out, d_lse = rows
   kept = (
     _rows_in(q, order, block), *(_keys_in(x, order, block) for x in (k, v)), *sides, out, lse,
@@ -71,7 +71,7 @@ def gradients(
 
 
 def _rows_in(x: Shaped[Array, "B G N ..."], order: SortedLabels, block: int) -> jax.Array:
-  """Rows, entries x heads of a group, in order and padded by 0 to whole blocks of entries."""
+  """Returns rows, entries x heads of a group, sorted and padded by 0 to whole blocks of entries."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
   x = sorting.in_order(x.reshape(B, G, T, -1, *rest), order.queries, 2)
@@ -80,7 +80,7 @@ def _rows_in(x: Shaped[Array, "B G N ..."], order: SortedLabels, block: int) -> 
 
 
 def _rows_out(x: Shaped[Array, "B G M ..."], order: SortedLabels, rows: int) -> jax.Array:
-  """The inverse of `_rows_in`."""
+  """Returns the inverse of `_rows_in`."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
   x = x.reshape(B, G, -1, rows // T, *rest)[:, :, :T]
@@ -164,7 +164,7 @@ _in_order.defvjp(_forward, _backward)
 
 
 def _where_used(seen, x):
-  """Entries that no query of the block sees as zeros: 0 * NaN is NaN."""
+  """Returns x with 0 for entries that no query of the block sees: 0 * NaN is NaN."""
   return jnp.where(jnp.any(seen, axis=-2)[:, None, :, None], x, 0).astype(x.dtype)
 
 
@@ -173,12 +173,12 @@ def _product(a, b):
 
 
 class _Tiles(NamedTuple):
-  """Some entries of some rows: axis 2 of [B, G, N, ...], the last of others."""
+  """Slices of entries of some rows: along axis 2 of [B, G, N, ...], the last axis of others."""
 
-  together: int  # rows of the batch
+  together: int  # rows of the batch per slice
 
   def cut(self, tree, row, at, size):
-    """Entries at * size, ... of rows row * together, ..."""
+    """Returns entries at * size, ... of rows row * together, ..."""
 
     def one(x):
       start, sizes = [0] * x.ndim, list(x.shape)
@@ -190,7 +190,7 @@ class _Tiles(NamedTuple):
     return jax.tree.map(one, tree)
 
   def put(self, tree, new, row, at, size):
-    """`tree` with these entries replaced by `new`."""
+    """Returns `tree` with these entries replaced by `new`."""
 
     def one(x, y):
       start = [0] * x.ndim

@@ -1,4 +1,4 @@
-"""From the ConfigDict of a launcher to checked, frozen settings of a run."""
+"""The checked, frozen settings of a run, from the ConfigDict of a launcher."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from mtjax.models import ANY_SUBSET_NAMES, Model, TransformerConfig, XLNetConfig
 from mtjax.train.fields import check_fields
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 
-# What the model of an objective predicts.
+# Objective -> what its model predicts.
 _PREDICTS = {"next_token": "next_token", "any_subset": "any_subset"}
 OBJECTIVES = tuple(_PREDICTS)
 KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
@@ -17,7 +17,7 @@ KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-  """Everything `run` needs to know. See configs/train for what each field means."""
+  """All settings of a run. `mtjax.train.defaults` says what each field means."""
 
   model: Model
   optimizer: OptimizerConfig
@@ -25,7 +25,7 @@ class RunConfig:
   data: dict[str, Any]
   init: str
   objective: str
-  masking: Masking  # of the objective any_subset
+  masking: Masking  # used by the objective any_subset
   batch: int
   length: int
   accumulate: int
@@ -39,15 +39,16 @@ class RunConfig:
   tensorboard: bool
 
   def identity(self) -> dict[str, Any]:
-    """What a checkpoint must agree on to be continued: all that changes the loss curve.
+    """Returns the settings that must equal those of a checkpoint to continue from it.
 
-    Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals;
-    and the data vouches for itself, wherever its files lie.
+    They are all that changes the loss curve, without the schedule (`Schedule` says how a run may be
+    extended), the mesh and the intervals. The data has an identity of its own, which does not
+    depend on where its files are.
     """
     config = self.model.config
     model = dataclasses.asdict(config)
     model.pop("attention", None)  # rounds differently, and may be another on another machine
-    # What came after runs that are still being continued counts where it is used.
+    # Fields that are newer than runs which may still be continued count only where they are used.
     if not config.exits:
       model.pop("exits", None)
     if config.target_conditioning == "none":
@@ -74,8 +75,11 @@ class RunConfig:
 
 
 def read(config: Mapping[str, Any]) -> RunConfig:
-  """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
-  # Runs made before there were `init` and `masking` have none.
+  """Returns a config's checked settings; `mtjax.train.defaults` has the fields.
+
+  Raises ValueError that says which field is wrong.
+  """
+  # Runs that are older than `init` and `masking` lack them.
   fields: dict[str, Any] = {"init": "", "masking": {}, **config}
   check_fields(fields)
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
@@ -96,7 +100,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   if out.objective == "any_subset" and out.data.get("eval_sources"):
     raise ValueError(
       "data.eval_sources are scored from left to right, and an any-subset model is not trained for "
-      "that; leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
+      "that: leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
     )
   if out.model.config.kind == "xlnet" and out.objective != "any_subset":
     raise ValueError(
@@ -105,18 +109,19 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     )
   if out.model.config.predicts != _PREDICTS[out.objective]:
     raise ValueError(
-      f"objective {out.objective!r} trains models of model.predicts {_PREDICTS[out.objective]!r}, "
-      f"and this one has {out.model.config.predicts!r}"
+      f"objective {out.objective!r} needs model.predicts {_PREDICTS[out.objective]!r}, "
+      f"got {out.model.config.predicts!r}"
     )
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:
     raise ValueError(f"ema must be from 0 (none) to below 1, got {out.ema}")
   if len(out.mesh) != 2:
-    raise ValueError(f"mesh is (data, model), got {out.mesh}")
+    raise ValueError(f"mesh must be two numbers of devices, (data, model), got {out.mesh}")
   if (out.batch // out.accumulate) % out.mesh[0]:
     raise ValueError(
-      f"{out.batch // out.accumulate} rows a part do not divide over {out.mesh[0]} data shards"
+      f"{out.batch // out.accumulate} rows per part (batch / accumulate) do not divide over "
+      f"{out.mesh[0]} data shards"
     )
   if out.length > out.model.config.max_position:
     raise ValueError(
@@ -126,15 +131,15 @@ def read(config: Mapping[str, Any]) -> RunConfig:
 
 
 def _unsaid(objective: str, extra_embeddings: int) -> dict[str, Any]:
-  """What the model of a run was before its config could say so."""
+  """Returns the model's fields that configs of older runs lack, with their values in those runs."""
   if objective != "any_subset":
     return dict(predicts="next_token", extra_names=())
   return dict(predicts="any_subset", extra_names=ANY_SUBSET_NAMES[:extra_embeddings])
 
 
-def _model(given: Mapping[str, Any], objective: str) -> Model:
-  # Runs made before there were kinds have none.
-  fields: dict[str, Any] = {"kind": "transformer", **given}
+def _model(config: Mapping[str, Any], objective: str) -> Model:
+  # Runs that are older than `kind` lack it.
+  fields: dict[str, Any] = {"kind": "transformer", **config}
   kind, layers = fields.pop("kind"), fields.pop("layers")
   if kind not in KINDS:
     raise ValueError(f"model.kind {kind!r} is not one of: {', '.join(KINDS)}")
@@ -144,13 +149,13 @@ def _model(given: Mapping[str, Any], objective: str) -> Model:
   known = {name: field for name, field in known.items() if name not in ("layers", "depth")}
   if unknown := sorted(fields.keys() - known):
     raise ValueError(
-      f"model.{', model.'.join(unknown)}: no setting of a model of the kind {kind!r}, which has "
+      f"model.{', model.'.join(unknown)}: a model of the kind {kind!r} has no such setting; it has "
       f"layers, {', '.join(sorted(known))}"
     )
   needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
   if missing := sorted(needed - fields.keys()):
     raise ValueError(
-      f"model.{', model.'.join(missing)}: missing, and a model of the kind {kind!r} needs it"
+      f"model.{', model.'.join(missing)}: a model of the kind {kind!r} needs it, but it is missing"
     )
   if kind == "xlnet":
     return Model(XLNetConfig(depth=layers, **fields))

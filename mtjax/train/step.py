@@ -1,4 +1,4 @@
-"""One update: state and batch to state and metrics, a pure function."""
+"""One update as a pure function: from state and batch to state and metrics."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -24,11 +24,11 @@ def _as_it_is(batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]) -> Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-  """What a step minimises, in two halves: every random choice first, then sums over rows.
+  """A loss in two halves: every random choice first, then sums over rows.
 
-  `prepare(batch, key, step)` returns the batch with what was chosen for it, arrays of as many rows
-  as the batch has. It is called once per step, with the rows of all parts and all devices, so what
-  it stratifies is stratified over all of them, and the number of parts changes no choice.
+  `prepare(batch, key, step)` returns the batch with the random choices for it, arrays of as many
+  rows as the batch has. It is called once per step, with the rows of all parts and all devices, so
+  what it stratifies is stratified over all of them, and the number of parts changes no choice.
   `total(params, batch)` scores some rows of a prepared batch, and nothing in it is random.
   """
 
@@ -38,15 +38,15 @@ class Loss:
   def __call__(
     self, params: Params, batch: Batch, key: PRNGKeyArray, step: Int[Array, ""]
   ) -> Total:
-    """Both halves, of a batch in one part."""
+    """Returns the loss of a batch in one part, by both halves."""
     return self.total(params, self.prepare(batch, key, step))
 
 
 @struct.dataclass
 class TrainState:
-  """All that a run is, besides its data: step counts the updates made."""
+  """The state of a run, besides its data."""
 
-  step: Int[Array, ""]
+  step: Int[Array, ""]  # number of updates so far
   params: Params  # float32 masters, whatever the activations are
   opt_state: PyTree
   seed: UInt32[Array, "2"]  # key data; the key of a step is this one with the step folded in
@@ -61,9 +61,9 @@ def init_state(
   ema: float = 0.0,
   params: Params | None = None,
 ) -> TrainState:
-  """Fresh state; `ema` > 0 keeps an average of the parameters beside them.
+  """Returns the state before the first update; `ema` > 0 keeps an average of the parameters too.
 
-  It begins with `params` where they are given, with random ones where not.
+  The parameters are `params`, or random ones if it is None.
   """
   init_key, train_key = jax.random.split(seed_key(seed))
   if params is None:
@@ -78,12 +78,12 @@ def init_state(
 
 
 def parameters_to_use(state: TrainState) -> Params:
-  """The average of the parameters if there is one."""
+  """Returns the average of the parameters if there is one, and else the parameters."""
   return state.params if state.ema is None else state.ema
 
 
 def packed_loss(model: Model, objective: Callable) -> Loss:
-  """`objective` on rows of packed documents, each blind to the others."""
+  """Returns the loss `objective` on rows of packed documents, which do not see each other."""
 
   def total(params: Params, batch: Batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])
@@ -100,13 +100,13 @@ def make_step(
   accumulate: int = 1,
   ema: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
-  """The update that a batch makes, in `accumulate` parts of equally many rows.
+  """Returns the function that makes an update, in `accumulate` parts of equally many rows.
 
   The gradient is of the mean over the weight of the whole batch, and random choices are those of
   the whole batch (`Loss.prepare`), so the number of parts changes rounding only. Metrics: `loss`
-  (nats a token), `weight` (tokens counted), `grad_norm` (before clipping) and the loss's own parts.
-  Not jitted: the caller says what is donated and sharded. Raises ValueError, when traced, for rows
-  that do not divide.
+  (nats per token), `weight` (number of tokens that count), `grad_norm` (before clipping) and the
+  loss's own parts. The function is not jitted: the caller says what is donated and sharded. It
+  raises ValueError, when traced, for rows that do not divide.
   """
 
   def sums(params, part):
@@ -135,7 +135,7 @@ def make_step(
   def step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
     total, grads = whole(state.params, loss.prepare(batch, key, state.step))
-    # A batch of padding only has no gradient, not a NaN.
+    # A batch of padding only gets a gradient of 0, not NaN.
     count = jnp.maximum(total.weight, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

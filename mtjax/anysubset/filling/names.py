@@ -1,4 +1,4 @@
-"""Ways of filling by name, for launchers."""
+"""Methods of filling by name, for launchers."""
 
 from mtjax.anysubset.filling.confidence import Confidence
 from mtjax.anysubset.filling.method import FillMethod
@@ -10,7 +10,7 @@ from mtjax.anysubset.filling.methods import (
   Sequential,
 )
 
-# Of each, from the number of entries that a pass may decide.
+# Name -> how to build the method from the number of entries that a pass may decide.
 METHODS = {
   "sequential": lambda window: Sequential(),
   "self": SelfDraft,
@@ -22,7 +22,7 @@ METHODS = {
 
 
 def get_fill_method(name: str, window: int) -> FillMethod:
-  """One of METHODS. Raises ValueError for another name, and for a window below 1."""
+  """Returns one of METHODS. Raises ValueError for another name, and for a window below 1."""
   if name not in METHODS:
-    raise ValueError(f"method {name!r} is none of {', '.join(METHODS)}")
+    raise ValueError(f"method {name!r} is not one of {', '.join(METHODS)}")
   return METHODS[name](window)

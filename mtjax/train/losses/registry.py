@@ -8,7 +8,7 @@ from mtjax.train.step import Loss, packed_loss
 
 
 def loss_of(settings: RunConfig) -> Loss:
-  """The any-subset loss; the sorted loss where the model has exits; else its last layer's alone.
+  """Returns the any-subset loss, the S2D loss if the model has exits, or else the next-token loss.
 
   Raises ValueError for a model that the objective cannot train.
   """

@@ -9,16 +9,17 @@ from mtjax.train.step import Loss
 
 
 def s2d_loss(model: Model, objective: Callable) -> Loss:
-  """The mean of `objective` over the exits of `model`, on rows of packed documents.
+  """Returns the mean of `objective` over the exits of `model`, on rows of packed documents.
 
-  Sorted fine-tuning (2309.08968; of a draft, 2407.01955): the sub-models are the first
-  `config.exits[i]` layers under the one final norm and head, all of them in every step, weighted
-  alike. One forward pass: each exit goes on from the hidden states of the one before. Reports
-  `loss/exit_<layers>`, nats a token of each. Raises ValueError for a model without exits.
+  Sorted fine-tuning (2309.08968; of a draft model, 2407.01955): the sub-models are the first
+  `config.exits[i]` layers under the one final norm and head, all of them in every step with equal
+  weights. There is one forward pass: each exit continues from the hidden states of the one before.
+  The loss reports `loss/exit_<layers>`, the nats per token of each. Raises ValueError for a model
+  without exits.
   """
   exits = model.config.exits
   if not exits:
-    raise ValueError("a sorted loss needs model.exits, as (2, 4, 6): there are none")
+    raise ValueError("the S2D loss needs model.exits, as (2, 4, 6), but the model has none")
 
   def total(params: Params, batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])

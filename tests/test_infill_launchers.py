@@ -90,7 +90,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["infill", TEXT, "--length=a"], "--length must be a number, or candidates"),
     (
       ["infill", TEXT, "--length=1", "--length=2", "--length=3"],
-      "lengths of 3 blanks, and the text has 2",
+      "lengths are for 3 blanks, but the text has 2",
     ),
     (["infill", TEXT, "--length=300"], "room for 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
@@ -108,7 +108,10 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     ),
     (["evaluate", "--task=lambada", "--data=a", "--orders="], "--orders lists nothing"),
     (["evaluate", "--text=a=file:a", "--orders=random,random"], "lists random twice"),
-    (["evaluate", "--text=a=file:a", "--orders=best"], "orders ['best'] are not among lattice"),
+    (
+      ["evaluate", "--text=a=file:a", "--orders=best"],
+      "orders must be among lattice, random, right_to_left, left_to_right, got ['best']",
+    ),
     (["evaluate", "--text=a=file:a", "--orders=random", "--context=3"], "--context would do"),
     (["evaluate", "--text=a=file:a", "--orders=random", "--length=256"], "--length=256 is too"),
     (["evaluate", "--task=lambada", "--data=PASSAGES", "--length=256"], "room for 255 tokens"),
@@ -203,7 +206,7 @@ def test_orders_are_scored_with_the_weights_and_bytes_that_were_asked_for(folder
     "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
     "--length=15", "--count=1", "--bytes=20",
   )  # fmt: skip
-  assert code == 2 and "0 rows of that size, and 1 are wanted" in errors
+  assert code == 2 and "there are 0 rows of that size, but 1 are needed" in errors
 
 
 def test_puzzles_to_train_on_are_written_as_a_source(tmp_path):

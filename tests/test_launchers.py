@@ -233,7 +233,7 @@ MISTAKES = {
   "config name": (("experiments.decode", "--config=magic"), "unknown method 'magic'; there is: ar"),
   "training config name": (
     ("experiments.train", "--config=huge", "--workdir=x"),
-    "unknown training config 'huge'; there is: tiny",
+    "training config 'huge' is not one of: tiny",
   ),
   "config field of the default": (
     ("experiments.decode", "--config.max_token=3"),
@@ -299,7 +299,7 @@ MISTAKES = {
   ),
   "any-subset model": (
     ("experiments.evaluate", "--text=a=file:a.txt", "--model=anysubset"),
-    "anysubset is an any-subset model, and a causal one is wanted, unless --orders",
+    "anysubset is an any-subset model, but a causal one is needed, unless --orders",
   ),
   "text without a name": (
     ("experiments.evaluate", "--model=FOLDER", "--text=a.txt"),
@@ -320,7 +320,7 @@ MISTAKES = {
   ),
   "workdir": (
     ("experiments.export", "--workdir=nowhere", "--output=x"),
-    "'nowhere' is no training run's folder",
+    "'nowhere' is not the folder of a training run",
   ),
 }
 

@@ -116,7 +116,7 @@ def test_what_cannot_be_scored_is_refused(kind):
     mtjax.score(model, [])
   with pytest.raises(ValueError, match="text 1 is empty"):
     mtjax.score(model, ["a", ""])
-  with pytest.raises(ValueError, match="text 0 is no str: 3"):
+  with pytest.raises(ValueError, match="text 0 must be a str, got 3"):
     mtjax.score(model, [3])
 
 

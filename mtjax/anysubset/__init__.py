@@ -1,4 +1,4 @@
-"""Any-subset autoregressive models (2504.20456): any positions given, any positions asked."""
+"""Any-subset autoregressive models (2504.20456): any positions as context, any as targets."""
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
 from mtjax.anysubset.filling.confidence import Confidence

@@ -1,4 +1,4 @@
-"""Texts with blanks: from "given ___ given" or token spans to what is given and what is asked."""
+"""Texts with blanks: from "text ___ text" or token spans to context and target tokens."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ Lengths = SupportsIndex | Sequence[SupportsIndex | Sequence[SupportsIndex]]
 
 @dataclasses.dataclass(frozen=True)
 class Blanked:
-  """Tokens with spans missing: pieces[0], a blank of lengths[0] tokens, pieces[1], ..."""
+  """A text of tokens with blanks: pieces[0], a blank of lengths[0] tokens, pieces[1], ..."""
 
   pieces: tuple[tuple[int, ...], ...]
   lengths: tuple[int, ...]
@@ -31,7 +31,7 @@ class Blanked:
 
   @property
   def spans(self) -> list[tuple[int, int]]:
-    """(start, stop) of each blank."""
+    """The (start, stop) of each blank."""
     spans, start = [], 0
     for piece, length in zip(self.pieces, self.lengths, strict=False):
       start += len(piece)
@@ -46,7 +46,7 @@ class Blanked:
     return out
 
   def tokens(self, filling: int = 0) -> list[int]:
-    """All tokens, `filling` where one is missing."""
+    """Returns all tokens, with `filling` where one is missing."""
     out: list[int] = []
     for piece, length in zip(self.pieces, (*self.lengths, 0), strict=True):
       out += [*piece, *[filling] * length]
@@ -54,15 +54,16 @@ class Blanked:
 
 
 def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Blanked]:
-  """The text, `BLANK` for every missing span, once for every choice of the blanks' lengths.
+  """Yields the text, `BLANK` for every missing span, once for every choice of the blanks' lengths.
 
-  Three underscores in a row or more are one blank.
-  `lengths`: tokens of every blank; or one entry a blank, of which each is a number or candidates.
-  The pieces between blanks are encoded one by one, so where a blank begins and ends is no hint at
-  what is missing; decoded, they are what they were (`mtjax.data.pieces`). A space before a blank is
-  the blank's, as words bring their own (but not what a line is indented by).
+  Three or more underscores in a row are one blank.
+  `lengths`: the number of tokens of every blank; or one item per blank, each a number or several
+  candidates. The pieces between blanks are encoded one by one, so where a blank begins and ends is
+  no hint at what is missing; decoded, they are what they were (`mtjax.data.pieces`). A space before
+  a blank belongs to the blank, because a word's token includes the space before it (but the
+  indentation of a line stays context).
 
-  Raises ValueError for several texts, a text without a blank, a mask token in what is given (the
+  Raises ValueError for several texts, a text without a blank, a mask token in the text (the
   tokenizer's own or a usual one: it would be read as plain text), another number of lengths than
   blanks, a length below 1, no candidates, and as `encode_pieces` does.
   """
@@ -71,9 +72,9 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
   pieces = _BLANK.split(text)
   if len(pieces) == 1:
     raise ValueError(f"the text has no blank: write {BLANK} where something is missing")
-  found = [mask for mask in (tokenizer.mask_token, *_MASKS) if mask and mask in text]
-  if found:
-    raise ValueError(f"the given text holds a mask token, {found[0]!r}: a blank is {BLANK}")
+  masks = [mask for mask in (tokenizer.mask_token, *_MASKS) if mask and mask in text]
+  if masks:
+    raise ValueError(f"the text holds a mask token, {masks[0]!r}: write {BLANK} for a blank")
   choices = _candidates(lengths, len(pieces) - 1)
   pieces = [*(_without_space(piece) for piece in pieces[:-1]), pieces[-1]]
   ids = tuple(map(tuple, encode_pieces(tokenizer, pieces)))
@@ -81,12 +82,12 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
 
 
 def count_blanks(text: str) -> int:
-  """How many spans are missing from a text with `BLANK` for each."""
+  """Returns how many spans are missing from a text with `BLANK` for each."""
   return len(_BLANK.findall(text))
 
 
 def blank_spans(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> Blanked:
-  """A text of tokens without its spans (start, stop): to fill again what is known.
+  """Returns a text of tokens with blanks for its spans (start, stop), to fill what is known again.
 
   Raises ValueError for no span, one that is empty or not within the text, and two that overlap.
   """
@@ -97,7 +98,7 @@ def blank_spans(tokens: Sequence[int], spans: Sequence[tuple[int, int]]) -> Blan
     if not 0 <= start < stop <= len(tokens):
       raise ValueError(f"span {(start, stop)} is not within a text of {len(tokens)} tokens")
     if start < end:
-      raise ValueError(f"span {(start, stop)} contradicts another one, which ends at {end}")
+      raise ValueError(f"span {(start, stop)} overlaps another one, which ends at {end}")
     pieces.append(tuple(tokens[end:start]))
     lengths.append(stop - start)
     end = stop
@@ -112,26 +113,26 @@ def _without_space(piece: str) -> str:
 def _candidates(lengths: Lengths, blanks: int) -> list[list[int]]:
   each = _listed(lengths) or [lengths] * blanks
   if len(each) != blanks:
-    raise ValueError(f"lengths of {len(each)} blanks, and the text has {blanks}")
+    raise ValueError(f"lengths are for {len(each)} blanks, but the text has {blanks}")
   out = []
   for number, candidates in enumerate(each, 1):
-    found = [_whole(x) for x in _listed(candidates) or [candidates]]
-    if min(found) < 1:
+    counts = [_whole(x) for x in _listed(candidates) or [candidates]]
+    if min(counts) < 1:
       raise ValueError(
         f"blank {number} takes a number of tokens, at least 1, or several to choose from: "
         f"got {candidates!r}"
       )
-    out.append(list(dict.fromkeys(found)))
+    out.append(list(dict.fromkeys(counts)))
   return out
 
 
 def _listed(values) -> list | None:
-  """None for a number: an array of no dimension is one."""
+  """Returns the values as a list, or None for a number (also an array of no dimension)."""
   return list(values) if isinstance(values, Iterable) and getattr(values, "ndim", 1) else None
 
 
 def _whole(value) -> int:
-  """0, which is no length, for what is no whole number."""
+  """Returns a whole number as an int, and 0, which is no length, for anything else."""
   try:
     return 0 if isinstance(value, bool) else operator.index(value)
   except TypeError:

@@ -1,4 +1,4 @@
-"""A text with blanks, as an any-subset model takes it: what is given, what is asked."""
+"""A text with blanks, as an any-subset model takes it: context entries and target entries."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,13 +12,13 @@ from mtjax.types import Frontier
 
 @struct.dataclass
 class Canvas:
-  """Entries of B texts. An entry is given, asked, or neither: padding, which nobody sees.
+  """Entries of B texts. An entry is context, a target, or neither: padding, which no entry sees.
 
-  Where the model has a sink (`sink_token`), it is entry 0, given: a query over an empty subset
-  then sees one entry that says nothing of the text, where it would see none at all.
+  Where the model has a sink (`sink_token`), it is entry 0, which is context: a query without other
+  context then sees one entry that says nothing of the text, where it would see none at all.
   """
 
-  token: Int[Array, "B L"]  # meaningless where asked and not decided yet
+  token: Int[Array, "B L"]  # meaningless at a target that is not decided yet
   position: Int[Array, "B L"]
   is_context: Bool[Array, "B L"]
   is_target: Bool[Array, "B L"]
@@ -29,12 +29,12 @@ class Canvas:
 
 
 def query_token(config: Config) -> int:
-  """The id of the learned embedding that stands in a query entry, which has no token yet."""
+  """Returns the id of the learned embedding of query entries, which have no token yet."""
   return config.special_id("query")
 
 
 def sink_token(config: Config) -> int | None:
-  """The id of the entry that everybody always sees; None for a model that has none."""
+  """Returns the id of the entry that all others always see, or None if the model has none."""
   return config.special_id("sink") if "sink" in config.extra_names else None
 
 
@@ -46,12 +46,13 @@ def make_canvas(
   *,
   segment: Int[np.ndarray, "B L"] | None = None,
 ) -> Canvas:
-  """Texts, with the model's sink before them: L + 1 entries then.
+  """Returns the canvas of texts; if the model has a sink, it stands first (L + 1 entries).
 
-  `valid` is false in padding (None: nowhere). `segment`, from 0: of which text an entry is, for an
-  XLNet (None: of one). Raises ValueError for a model that is no any-subset model with a query, for
-  shapes that differ, for padding that is asked, for given ids outside the vocabulary, for more
-  entries than the model has positions, and for segments below 0 or of another model.
+  `valid` is false in padding (None: there is no padding). `segment`: the number, from 0, of the
+  text that an entry belongs to, for an XLNet (None: all belong to one). Raises ValueError for a
+  model that is no any-subset model with a query, for shapes that differ, for targets in padding,
+  for context ids outside the vocabulary, for more entries than the model has positions, and for
+  segments below 0 or for another kind of model.
   """
   if "query" not in config.extra_names:
     raise ValueError(
@@ -63,19 +64,26 @@ def make_canvas(
   token, is_target = np.asarray(token), np.asarray(is_target, bool)
   valid = np.ones_like(is_target) if valid is None else np.asarray(valid, bool)
   if not token.shape == is_target.shape == valid.shape:
-    raise ValueError(f"token {token.shape}, asked {is_target.shape} and valid {valid.shape} differ")
+    raise ValueError(
+      f"token {token.shape}, is_target {is_target.shape} and valid {valid.shape} must have one "
+      "shape"
+    )
   if (is_target & ~valid).any():
-    raise ValueError("an entry is both asked and padding")
+    raise ValueError("an entry is both a target and padding")
   known = token[valid & ~is_target]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
-    raise ValueError(f"given tokens are outside 0..{config.vocab_size - 1}: blanks must be asked")
+    raise ValueError(
+      f"context tokens must be within 0..{config.vocab_size - 1}: blanks must be targets"
+    )
   sink = sink_token(config)
   if sink is not None:
     edge = ((0, 0), (1, 0))
     token = np.pad(token, edge, constant_values=sink)
     is_target, valid = np.pad(is_target, edge), np.pad(valid, edge, constant_values=True)
   if token.shape[1] > config.max_position:
-    raise ValueError(f"{token.shape[1]} entries, and the model has {config.max_position} positions")
+    raise ValueError(
+      f"the canvas has {token.shape[1]} entries, but the model has {config.max_position} positions"
+    )
   position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
   if segment is not None:
     position = position_of(position, _checked_segment(config, np.asarray(segment), valid))
@@ -89,33 +97,33 @@ def make_canvas(
 
 def _checked_segment(config, segment, valid) -> Int[np.ndarray, "B L"]:
   if not isinstance(config, XLNetConfig):
-    raise ValueError("segments are XLNet's: this model has none")
+    raise ValueError("only an XLNet takes segments: this model has none")
   if segment.shape != valid.shape:
-    raise ValueError(f"segment {segment.shape} and token {valid.shape} differ")
+    raise ValueError(f"segment {segment.shape} and token {valid.shape} must have one shape")
   segment = np.where(valid, segment, 0)
   known = np.isin(segment, np.arange(XLNetConfig.segments))
   if not known.all():
-    raise ValueError(f"segments are numbers from 0 to {XLNetConfig.segments - 1}")
+    raise ValueError(f"segments must be whole numbers from 0 to {XLNetConfig.segments - 1}")
   return segment.astype(np.int32)
 
 
 def check_canvas(config: Config, canvas: Canvas) -> None:
-  """ValueError for entries given and asked at once, and given ids that are no tokens.
+  """Raises ValueError for entries that are both context and target, and for context without tokens.
 
-  `make_canvas` lets no such canvas through; one that was changed since may be one.
+  `make_canvas` makes no such canvas; one that was changed afterwards may be one.
   """
   is_context, is_target, token = (
     np.asarray(x) for x in (canvas.is_context, canvas.is_target, canvas.token)
   )
   if (is_context & is_target).any():
-    raise ValueError("an entry is both given and asked")
+    raise ValueError("an entry is both context and target")
   if sink_token(config) is not None:
     is_context = is_context & ~((token == sink_token(config)) & (np.arange(canvas.size) == 0))
   known = token[is_context]
   if (known == query_token(config)).any():
-    raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
+    raise ValueError("a context entry holds the query token: it is a blank, and must be a target")
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
-    raise ValueError(f"given tokens are outside 0..{config.vocab_size - 1}")
+    raise ValueError(f"context tokens must be within 0..{config.vocab_size - 1}")
 
 
 def two_stream(
@@ -125,11 +133,11 @@ def two_stream(
   query: Int[Array, "B Q"],
   document: Int[Array, "B L"] | None = None,
 ) -> Frontier:
-  """Contents of the whole canvas, then a query entry for each index in `query` (-1: none).
+  """Returns contents of the whole canvas, then a query for each index in `query` (-1: none).
 
-  `rank`: as `mtjax.anysubset.orders` makes it; the query of an asked entry sees the contents of
-  lower rank (2504.20456, sec. 4). Given entries see each other. With `document`, entries of
-  different documents (numbers rising along the canvas) are blind to each other.
+  `rank` is as `mtjax.anysubset.orders` makes it; the query of a target entry sees the contents of
+  lower rank (2504.20456, sec. 4). Context entries see each other. With `document` (numbers that
+  rise along the canvas), entries of different documents do not see each other.
   """
   valid = canvas.is_context | canvas.is_target
   contents = frontier_lib.content(canvas.token, canvas.position, rank, valid=valid)

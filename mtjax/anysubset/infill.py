@@ -1,4 +1,4 @@
-"""Infilling of text: `infill(model, "given ___ given", lengths=8)`."""
+"""Infilling of text: `infill(model, "text ___ text", lengths=8)`."""
 
 import dataclasses
 import itertools
@@ -26,20 +26,20 @@ from mtjax.sampling.logits import Sampling, Seed
 from mtjax.text import TextModel
 
 MAX_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch
-_AFTER = 32  # given tokens behind a blank that its length is judged by
+_AFTER = 32  # number of tokens after a blank that its length is judged by
 
 
 @dataclasses.dataclass(frozen=True)
 class Infilling:
-  """A text with its blanks filled, and how it came about."""
+  """A text with its blanks filled, and how each token was decided."""
 
   text: str
   blanks: list[str]
   tokens: list[int]
   is_target: list[bool]
-  decided_at: list[int]  # forward pass that decided a token, from 1; 0: given or still open
+  decided_at: list[int]  # forward pass that decided a token, from 1; 0: context or still open
   drafted: list[bool]  # decided tokens that were accepted drafts
-  lengths: tuple[int, ...]  # of the blanks, as given or chosen
+  lengths: tuple[int, ...]  # number of tokens per blank, as the caller gave it or as chosen
   counters: dict[str, Any]
   # What each pass decided, entries counted as `tokens` are; None: it was not asked for.
   history: list[RoundRecord] | None = None
@@ -55,24 +55,24 @@ def infill(
   key: Seed = 0,
   history: bool = False,
 ) -> Infilling:
-  """Fills every ___ of the text with tokens from their joint law given all the rest.
+  """Fills every ___ of the text with tokens from their joint distribution given all the rest.
 
-  `lengths`: tokens a blank, one for all or one each; or, in place of one, candidates, as
-  (4, (2, 3, 5)). All combinations are then filled, and the one is taken whose mean log-likelihood
-  a token is highest, over the blanks and up to 32 given tokens behind each, from left to right
-  given the rest: what follows a blank of the wrong length is unlikely. `method`, `sampling`, `key`
-  and `history` are those of `mtjax.anysubset.fill`.
+  `lengths`: the number of tokens per blank, one for all or one each; or, in place of a number,
+  candidates, as (4, (2, 3, 5)). All combinations are then filled, and the one is chosen whose mean
+  log-likelihood per token is highest, over the blanks and up to 32 tokens after each, from left to
+  right given the rest: what follows a blank of the wrong length is improbable. `method`,
+  `sampling`, `key` and `history` are those of `mtjax.anysubset.fill`.
 
-  Raises ValueError, before compilation, for a text without a blank, a mask token in what is given,
-  lengths that are no lengths of its blanks, more than 64 combinations, a text that with its blanks
-  is longer than the model's positions, and what `fill` refuses.
+  Raises ValueError, before compilation, for a text without a blank, a mask token in the text,
+  lengths that do not fit its blanks, more than 64 combinations, a text that with its blanks is
+  longer than the model's positions, and what `fill` refuses.
   """
   tried = _tried(model, text, lengths)
   canvas = _canvas(model, tried)
   settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
-  found = fill(model.model, model.params, canvas, **settings)
-  best = int(np.argmax(_fit(model, tried, canvas, found))) if len(tried) > 1 else 0
-  return _infilling(model, tried[best], found, best)
+  filled = fill(model.model, model.params, canvas, **settings)
+  best = int(np.argmax(_fit(model, tried, canvas, filled))) if len(tried) > 1 else 0
+  return _infilling(model, tried[best], filled, best)
 
 
 def stream_infill(
@@ -85,13 +85,16 @@ def stream_infill(
   key: Seed = 0,
   history: bool = False,
 ) -> Iterator[Infilling]:
-  """The same text round by round: open tokens have `decided_at` 0. No candidates: ValueError."""
+  """Yields the text of `infill` after each round; open tokens have `decided_at` 0.
+
+  Raises ValueError as `infill` does, and for several candidate lengths of a blank.
+  """
   tried = _tried(model, text, lengths)
   if len(tried) > 1:
-    raise ValueError("a length that is still to be chosen cannot be streamed: give one a blank")
+    raise ValueError("a length that is still to be chosen cannot be streamed: give one per blank")
   settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
   rounds = stream(model.model, model.params, _canvas(model, tried), **settings)
-  return (_infilling(model, tried[0], found, 0) for found in rounds)
+  return (_infilling(model, tried[0], filled, 0) for filled in rounds)
 
 
 def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
@@ -104,7 +107,7 @@ def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
     if blanked.size > limit:
       raise ValueError(
         f"blanks of {', '.join(map(str, blanked.lengths))} tokens make a text of {blanked.size}, "
-        f"and the model has room for {limit}"
+        f"but the model takes at most {limit}"
       )
     tried.append(blanked)
   return tried
@@ -120,28 +123,28 @@ def _canvas(model: TextModel, tried: Sequence[Blanked]) -> Canvas:
 
 
 def _fit(
-  model: TextModel, tried: Sequence[Blanked], canvas: Canvas, found: Filled
+  model: TextModel, tried: Sequence[Blanked], canvas: Canvas, filled: Filled
 ) -> Float[np.ndarray, " B"]:
-  """Mean log-likelihood a token of each try: its blanks and what stands behind them."""
+  """Returns the mean log-likelihood per token of each try: its blanks and the tokens after them."""
   judged, first = np.zeros(canvas.token.shape, bool), _first(model)
   for row, one in enumerate(tried):
     for _, stop in one.spans:
       judged[row, first + stop : min(first + stop + _AFTER, first + one.size)] = True
   judged |= np.asarray(canvas.is_target)
-  asking = canvas.replace(
-    token=found.token, is_target=judged, is_context=canvas.is_context & ~judged
+  scored = canvas.replace(
+    token=filled.token, is_target=judged, is_context=canvas.is_context & ~judged
   )
-  return log_likelihood(model.model, model.params, asking).sum(axis=1) / judged.sum(axis=1)
+  return log_likelihood(model.model, model.params, scored).sum(axis=1) / judged.sum(axis=1)
 
 
 def _first(model: TextModel) -> int:
-  """Where the text begins in a canvas: behind the sink, where there is one."""
+  """Returns the index where the text begins in a canvas: after the sink, if there is one."""
   return int(sink_token(model.model.config) is not None)
 
 
-def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> Infilling:
+def _infilling(model: TextModel, blanked: Blanked, filled: Filled, row: int) -> Infilling:
   here = slice(_first(model), _first(model) + blanked.size)
-  token, decided_at = found.token[row, here].tolist(), found.decided_at[row, here].tolist()
+  token, decided_at = filled.token[row, here].tolist(), filled.decided_at[row, here].tolist()
   is_target = blanked.is_target()
   shown = [None if a and not w else x for x, a, w in zip(token, is_target, decided_at, strict=True)]
   return Infilling(
@@ -150,10 +153,10 @@ def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> I
     tokens=token,
     is_target=is_target,
     decided_at=decided_at,
-    drafted=found.drafted[row, here].tolist(),
+    drafted=filled.drafted[row, here].tolist(),
     lengths=blanked.lengths,
-    counters=found.counters,
-    history=None if found.history is None else _in_text(found.history, row, here.start),
+    counters=filled.counters,
+    history=None if filled.history is None else _in_text(filled.history, row, here.start),
   )
 
 

@@ -1,4 +1,4 @@
-"""What any-subset methods ask of a model."""
+"""The protocol of models that any-subset methods use."""
 
 from typing import Protocol, runtime_checkable
 
@@ -12,11 +12,11 @@ from mtjax.types import Frontier, Output
 
 @runtime_checkable
 class Network(Protocol):
-  """A model without its parameters. Frozen and hashable; `mtjax.models.Model` is one."""
+  """A model without its parameters, as `mtjax.models.Model` is. Frozen and hashable."""
 
   @property
   def config(self) -> Config:
-    """Sizes: vocabulary, positions, extra embeddings."""
+    """The model's sizes: vocabulary, positions, extra embeddings."""
     ...
 
   def forward(

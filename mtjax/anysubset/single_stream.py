@@ -1,11 +1,12 @@
-"""Any-order models of a single stream: entry after entry of an order, each told what comes next.
+"""Any-order models of a single stream: entries in an order, each of which knows the next position.
 
 Sigma-GPT (2404.09562) and AO-GPT (2506.19935). Entry i holds its token and position, sees what
-stands before it in the order, and predicts the token at the next position of the order, which is
-given to it (`Frontier.target`). One entry a token, where two streams have a content and a query;
-but keys and values are made for one next position. The cache is exact in a fixed order, in which
-the next position is known when an entry is read; whoever decides on what comes next after an entry
-was read, or wants the laws of several next positions from one entry, has to read it again.
+stands before it in the order, and predicts the token at the next position of the order, which it
+receives as an input (`Frontier.target`). There is one entry per token, where two streams have a
+content and a query; but keys and values are made for one next position. The cache is exact in a
+fixed order, in which the next position is known when an entry is read. A method that decides the
+next position after an entry was read, or that needs the distributions of several next positions
+from one entry, has to read it again.
 """
 
 from typing import Any
@@ -20,7 +21,7 @@ from mtjax.types import Frontier
 
 
 def is_single_stream(config: Any) -> bool:
-  """Whether entries of a model are told which position to predict."""
+  """Returns True if entries of a model receive the position that they are to predict."""
   # Networks of other kinds have no such setting.
   return getattr(config, "target_conditioning", "none") != "none"
 
@@ -28,12 +29,13 @@ def is_single_stream(config: Any) -> bool:
 def single_stream(
   canvas: Canvas, rank: Int[Array, "B L"], document: Int[Array, "B L"] | None = None
 ) -> tuple[Frontier, Int[Array, "B L"]]:
-  """The canvas in one order, given entries first, ascending; and who predicts whom.
+  """Returns the canvas in one order, context first and ascending; and which entry predicts which.
 
-  The second: for each entry the one before it in the order, whose logits are its law; itself for
-  the first, which nobody predicts. Entries stay where they are in the canvas, ranks make the order.
-  With `document` (numbers rising along the canvas), each has an order of its own and is blind to
-  the others, as in `two_stream`; its first given entry is its start.
+  The second array holds for each entry the index of the entry before it in the order, whose logits
+  predict it; for the first, which no entry predicts, its own index. Entries stay where they are in
+  the canvas: ranks make the order. With `document` (numbers that rise along the canvas), each
+  document has an order of its own and does not see the others, as in `two_stream`; it starts with
+  its first context entry.
   """
   size = canvas.size
   index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), canvas.token.shape)
@@ -61,16 +63,16 @@ def single_stream(
   return contents.replace(target=target), jnp.where(has_before, before, index)
 
 
-def asking(
+def order_frontier(
   config: Any,
   canvas: Canvas,
   rank: Int[Array, "B L"],
   query: Int[Array, "B Q"],
   document: Int[Array, "B L"] | None = None,
 ) -> tuple[Frontier, Int[Array, "B Q"]]:
-  """A frontier that reads all conditionals of an order, and the rows with those of `query`.
+  """Returns a frontier that reads all conditionals of an order, and the rows with those of `query`.
 
-  In one stream or in two, as the model has it. `query`: indices of asked entries (-1: none).
+  It has one stream or two, as the model has. `query`: indices of target entries (-1: none).
   """
   if not is_single_stream(config):
     frontier = two_stream(config, canvas, rank, query, document)
@@ -80,21 +82,21 @@ def asking(
 
 
 def check_two_streams(config: Any, what: str) -> None:
-  """Raises ValueError where `what` would need one entry of a single stream for several targets."""
+  """Raises ValueError if `what` would need one entry of a single stream for several targets."""
   if is_single_stream(config):
     raise ValueError(
-      f"{what} needs several laws from what is decided, or decides what comes next after it was "
-      "read, and this is a single-stream model (target_conditioning "
+      f"{what} predicts several positions from one entry, or decides the next position after the "
+      "entry was read, but this is a single-stream model (target_conditioning "
       f"{config.target_conditioning!r}): an entry's keys are made for its one next position, and "
-      "cached for another they would be wrong. Fill with Sequential(), or take a model of two "
+      "cached for another they would be wrong. Fill with Sequential(), or use a model of two "
       "streams"
     )
 
 
 def check_start(config: Any, canvas: Canvas) -> None:
-  """Raises ValueError where nothing stands before the first asked entry, to predict it."""
+  """Raises ValueError if no entry stands before the first target to predict it."""
   if is_single_stream(config) and not np.asarray(canvas.is_context).any(axis=1).all():
     raise ValueError(
       "a single-stream model predicts an entry from the one before it in the order: every text "
-      "needs a given entry, and a model with a sink (extra_names) gives it one"
+      "needs a context entry, and a model with a sink (in extra_names) always has one"
     )

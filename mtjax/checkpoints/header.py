@@ -1,4 +1,4 @@
-"""The header of a safetensors file, checked before a byte of it becomes a weight."""
+"""The header of a safetensors file, checked before any byte of the file becomes a weight."""
 
 import dataclasses
 import json
@@ -7,11 +7,11 @@ import reprlib
 from pathlib import Path
 from typing import Any
 
-# Both limits are those of others: of the safetensors library, and of NumPy's arrays.
+# The limits of the safetensors library and of NumPy's arrays.
 _MAX_HEADER = 100_000_000  # bytes
 _MAX_RANK = 64
 
-# The format's dtypes: bits per number.
+# The format's dtypes -> bits per number.
 _BITS = {
   "BOOL": 8,
   "F4": 4,
@@ -40,28 +40,28 @@ _BITS = {
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """Where a tensor lies."""
+  """The place of a tensor in a file."""
 
   file: Path
-  dtype: str  # the file's name for it, as in "BF16"
+  dtype: str  # as the file spells it, "BF16" for example
   shape: tuple[int, ...]
-  offset: int  # in the file, of its first byte
+  offset: int  # of its first byte in the file
 
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
   dtype: str
   shape: tuple[int, ...]
-  start: int  # in the data, which follows the header
+  start: int  # byte of the data, which follows the header
   stop: int
 
 
 def read_header(file: Path) -> dict[str, Tensor]:
   """Returns the tensors of one file.
 
-  They must fill the data that follows the header, each with bytes of its own and as many as its
-  dtype and shape need: no overlaps, no gaps (the rules of the safetensors library). Raises
-  ValueError that names the file and the tensor for anything else, and for a file that was cut.
+  They must fill the data that follows the header, each with as many bytes as its dtype and shape
+  need, without overlaps and gaps (the rules of the safetensors library). Raises ValueError that
+  names the file and the tensor for anything else, and for a file that was cut.
   """
   size = file.stat().st_size
   with open(file, "rb") as stream:
@@ -83,12 +83,12 @@ def read_header(file: Path) -> dict[str, Tensor]:
 
 def _parsed(file: Path, header: bytes) -> dict[str, Any]:
   try:
-    found = json.loads(header.decode("utf-8"), object_pairs_hook=_unique)
+    content = json.loads(header.decode("utf-8"), object_pairs_hook=_unique)
   except (ValueError, RecursionError) as error:
     raise ValueError(f"{file} has a broken safetensors header: {error}") from None
-  if not isinstance(found, dict):
+  if not isinstance(content, dict):
     raise ValueError(f"{file} has a broken safetensors header: it is no JSON object")
-  return found
+  return content
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _entry(file: Path, name: str, content: Any) -> _Entry:
 
 
 def _are_sizes(value: Any) -> bool:
-  """Whether it is a list of whole numbers from 0; JSON's true and 1.0 are none."""
+  """Returns True for a list of whole numbers from 0; JSON's true and 1.0 are none."""
   return isinstance(value, list) and all(type(x) is int and x >= 0 for x in value)
 
 
@@ -155,5 +155,5 @@ def _check_ranges(file: Path, entries: dict[str, _Entry], size: int) -> None:
 
 
 def _short(value: Any) -> str:
-  """A repr that is no longer than a line, whatever a file holds."""
+  """Returns a repr that is no longer than a line, whatever a file holds."""
   return reprlib.repr(value)

@@ -1,4 +1,4 @@
-"""Parameters as transformers stores them: which parts of which tensors make up one of ours."""
+"""Parameters as transformers stores them: the parts of stored tensors that make one of ours."""
 
 import dataclasses
 import math
@@ -9,15 +9,15 @@ import numpy as np
 
 from mtjax.checkpoints.reading import StoredTensors
 
-# Read at once. Small, because what is read lies beside the parameter that it is copied to.
+# Bytes read at once. Few, because they are in memory together with the parameter.
 _CHUNK = 4 << 20
-# Arrays that begin on such an address are taken over by JAX on a CPU, not copied.
+# JAX on a CPU uses arrays that are aligned so without a copy.
 _ALIGNMENT = 64
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """Outputs start, ..., stop - 1 of a stored tensor."""
+  """The outputs start, ..., stop - 1 of a stored tensor."""
 
   name: str
   shape: tuple[int, ...]  # of the whole stored tensor
@@ -38,7 +38,7 @@ class Recipe:
   pieces: tuple[Piece, ...]
 
   def placed(self) -> Iterator[tuple[Piece, int]]:
-    """Pieces, each with the index of its first output in the parameter."""
+    """Yields each piece with the index of its first output in the parameter."""
     at = 0
     for piece in self.pieces:
       yield piece, at
@@ -50,13 +50,13 @@ class Recipe:
 
 
 def whole(layout: Literal["rows", "out_in", "in_out"], name: str, *shape: int) -> Recipe:
-  """A parameter that is one stored tensor of that shape."""
+  """Returns the recipe of a parameter that is one stored tensor of that shape."""
   outputs = math.prod(shape[1:]) if layout == "in_out" else shape[0]
   return Recipe(layout, (Piece(name, shape, 0, outputs),))
 
 
 def stored_shapes(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
-  """Names and shapes of all stored tensors, in the order of the parameters they belong to."""
+  """Returns names and shapes of all stored tensors, in the order of their parameters."""
   return {piece.name: piece.shape for recipe in recipes.values() for piece in recipe.pieces}
 
 
@@ -67,10 +67,10 @@ def read_block(
   index: Sequence[slice],
   dtype: np.dtype,
 ) -> np.ndarray:
-  """parameter[index] for a parameter of `shape`, assembled in chunks of a few MB of the files.
+  """Reads parameter[index] of a parameter of `shape`, in chunks of a few MB of the files.
 
-  Needs no more memory than the result and a chunk. The result is aligned so that JAX on a CPU
-  takes it over without a copy: do not write to it afterwards.
+  It needs no more memory than the result and a chunk. The result is aligned so that JAX on a CPU
+  uses it without a copy: do not write to it afterwards.
   """
   bounds = [s.indices(size)[:2] for s, size in zip(index, shape, strict=True)]
   out = _aligned(tuple(stop - start for start, stop in bounds), dtype)
@@ -90,10 +90,13 @@ def read_block(
 
 
 def same_numbers(stored: StoredTensors, one: str, other: str) -> bool:
-  """Whether two stored tensors of one shape hold the same numbers, NaN for NaN, in any dtypes."""
+  """Returns True if two stored tensors of one shape hold the same numbers, in any dtypes.
+
+  NaN equals NaN.
+  """
   size = max(stored.row_bytes(one), stored.row_bytes(other))
   for start, n in _chunks(0, stored.tensors[one].shape[0], size):
-    # The next read takes the buffer.
+    # Copied, because the next read overwrites the buffer.
     rows = stored.rows(one, start, start + n).astype(np.float32)
     others = stored.rows(other, start, start + n).astype(np.float32)
     if not np.array_equal(rows, others, equal_nan=True):
@@ -102,7 +105,7 @@ def same_numbers(stored: StoredTensors, one: str, other: str) -> bool:
 
 
 def _read_rows(recipe, stored, outputs, out, columns):
-  """out[o - first, :] = row o, for every output o from first to last."""
+  """Sets out[o - first, :] = row o for every output o from first to last."""
   first, last = outputs
   for piece, at in recipe.placed():
     begin, end = max(first, at), min(last, at + piece.stop - piece.start)
@@ -143,7 +146,7 @@ def _aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def stored_tensor(recipe: Recipe, parameter: np.ndarray, name: str) -> np.ndarray:
-  """The stored tensor `name` out of the parameter that holds it: contiguous."""
+  """Returns the stored tensor `name`, contiguous, out of the parameter that holds it."""
   shape = next(piece.shape for piece in recipe.pieces if piece.name == name)
   whole = np.empty(shape, parameter.dtype)
   out = _flat(whole)

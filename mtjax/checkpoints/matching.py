@@ -1,4 +1,4 @@
-"""What a folder stores against what its config asks for: names, shapes, and a tied head."""
+"""Matches the tensors of a folder with those of its config: names, shapes, and a tied head."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ _SHOWN = 6
 def match(
   stored: StoredTensors, family: Family, config: Config
 ) -> tuple[Config, dict[str, Recipe]]:
-  """Returns the config that the stored tensors are of, and where each parameter is stored.
+  """Returns the config that fits the stored tensors, and where each parameter is stored.
 
-  Renames `stored.tensors` to what the family calls them. Of a tied config, one tensor is both the
-  embedding's table and the head, whichever of the two names it is stored under. Where both are
-  stored and hold other numbers, the files are right and the config is wrong, so the config that is
-  returned is untied (transformers 5, PreTrainedModel.tie_weights). Numbers are read for that
-  comparison alone, after all names and shapes agree.
+  Renames `stored.tensors` to the family's names. In a tied config, one tensor is both the
+  embedding's table and the head, stored under either name. If both are stored with different
+  numbers, the files are right and the config is wrong, so the returned config is untied
+  (transformers 5, PreTrainedModel.tie_weights). Numbers are read only for this comparison, after
+  all names and shapes agree.
 
   Raises ValueError that names the files unless the tensors are exactly those of the config.
   """
   if len(config.layers) > len(stored.tensors):
     raise ValueError(
-      f"config.json has {len(config.layers)} layers, and {stored.source} only "
+      f"config.json has {len(config.layers)} layers, but {stored.source} has only "
       f"{len(stored.tensors)} tensors"
     )
   recipes = family.recipes(config)
@@ -48,18 +48,18 @@ def match(
 
 
 def listed(names: Sequence[str]) -> str:
-  """The first few of `names`, and how many more there are."""
+  """Returns the first few of `names`, and the number of the others."""
   more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
   return ", ".join(names[:_SHOWN]) + more
 
 
 def _renamed(
-  stored: StoredTensors, wanted: Mapping[str, tuple[int, ...]], family: Family
+  stored: StoredTensors, expected: Mapping[str, tuple[int, ...]], family: Family
 ) -> dict[str, Tensor]:
-  """The stored tensors under the family's first prefix, without those that see images."""
-  own = family.prefixes[0]
-  # Any of them may be missing, the embedding's table too.
-  bases = [name.removeprefix(own) for name in wanted if name.startswith(own)]
+  """Returns the stored tensors under the family's first prefix, without those for images."""
+  first = family.prefixes[0]
+  # Any tensor may be missing, even the embedding's table.
+  bases = [name.removeprefix(first) for name in expected if name.startswith(first)]
   prefix = next(
     (p for p in family.prefixes if any(p + base in stored.tensors for base in bases)), None
   )
@@ -69,8 +69,8 @@ def _renamed(
   for name, tensor in stored.tensors.items():
     if name in family.heads:
       new = family.heads[0]
-    elif name.startswith(prefix) and name not in wanted:
-      new = own + name.removeprefix(prefix)
+    elif name.startswith(prefix) and name not in expected:
+      new = first + name.removeprefix(prefix)
     elif _is_vision(name):
       continue
     else:
@@ -85,16 +85,16 @@ def _is_vision(name: str) -> bool:
   return name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))
 
 
-def _check(stored: StoredTensors, wanted: Mapping[str, tuple[int, ...]], family: Family) -> None:
-  """ValueError unless the tensors have exactly these names and shapes, and dtypes we can read."""
-  found = stored.tensors
+def _check(stored: StoredTensors, expected: Mapping[str, tuple[int, ...]], family: Family) -> None:
+  """Raises ValueError unless the tensors have exactly these names and shapes, and known dtypes."""
+  tensors = stored.tensors
   wrong = {
-    "missing": [name for name in wanted if name not in found],
-    "unexpected": [name for name in found if name not in wanted],
+    "missing": [name for name in expected if name not in tensors],
+    "unexpected": [name for name in tensors if name not in expected],
     "misshaped": [
-      f"{name} is {list(found[name].shape)} and must be {list(shape)}"
-      for name, shape in wanted.items()
-      if name in found and found[name].shape != shape
+      f"{name} is {list(tensors[name].shape)} and must be {list(shape)}"
+      for name, shape in expected.items()
+      if name in tensors and tensors[name].shape != shape
     ],
   }
   if any(wrong.values()):
@@ -103,5 +103,5 @@ def _check(stored: StoredTensors, wanted: Mapping[str, tuple[int, ...]], family:
       f"the tensors in {stored.source} are not those of its config.json ({family.model_type}). "
       + ". ".join(parts)
     )
-  for name in wanted:
+  for name in expected:
     stored.dtype(name)

@@ -18,23 +18,23 @@ from mtjax.data.hub import MODEL_FILES, local_folder
 from mtjax.models import Model, Params
 
 _FLOATS = tuple(dtype.name for dtype in DTYPES.values())
-_SHARD = 5 * 10**9  # bytes; where transformers cuts too
+_SHARD = 5 * 10**9  # bytes per file, as in transformers
 
 
 def load(
   source: str | os.PathLike, *, dtype: Any = None, mesh: Mesh | None = None
 ) -> tuple[Model, Params]:
-  """A model and its parameters from a local folder or a Hugging Face id (extra `hf`).
+  """Returns a model and its parameters from a local folder or a Hugging Face id (extra `hf`).
 
-  dtype None keeps the stored one and computes in float32; "float32", "bfloat16" or "float16" (or
-  the type) is what parameters are converted to and what the model computes in. With a mesh, each
-  parameter goes to where mtjax.sharding puts it, and a process reads only what its devices hold.
+  dtype None keeps the stored one and computes in float32; with "float32", "bfloat16" or "float16"
+  (or the type), parameters are converted to it and the model computes in it. With a mesh, each
+  parameter is placed by mtjax.sharding, and a process reads only what its devices hold.
 
-  Where config.json ties the head to the embedding and the files store another head, that head is
-  used and the model is untied, as in transformers 5.
+  If config.json ties the head to the embedding but the files store another head, that head is used
+  and the model is untied, as in transformers 5.
 
-  Parameters are assembled one at a time from reads of a few MB: the peak of host memory is the
-  parameters kept there and a few MB; for other devices, one parameter.
+  Parameters are read one at a time, a few MB at once: the peak of host memory is the parameters
+  kept there and a few MB; for other devices, one parameter.
 
   Raises FileNotFoundError for missing files; ValueError for a family or a setting that is not
   supported, for broken files, and for tensors that are missing, unexpected or misshaped;
@@ -73,12 +73,13 @@ def save(
 
   The family is the first of `mtjax.checkpoints.families.FAMILIES` that expresses the whole config.
   `tokenizer` is one of mtjax.data.tokenizers: its files are written beside the weights, with the
-  end token in every file that readers look for it; without one, no end token is known. Files of
-  more than `shard_bytes` are split. Everything is written beside its place first: an interrupted
-  save leaves no half model. An earlier export in the folder is replaced, other files stay.
+  end token in every file where readers expect it; without a tokenizer, there is no end token.
+  Weights of more than `shard_bytes` are split. Everything is first written under another name: an
+  interrupted save leaves no half model. An earlier export in the folder is replaced, other files
+  stay.
 
-  Raises ValueError for what no family can express (extra embeddings, say), and for int8 or packed
-  parameters. Needs every array in this process's reach, and memory for one parameter at a time.
+  Raises ValueError for a config that no family can express, and for int8 or packed parameters. This
+  process must be able to read every array, and needs memory for one parameter at a time.
   """
   family, raw = families.express(model.config)
   recipes = family.recipes(model.config)
@@ -87,7 +88,7 @@ def save(
   folder = Path(folder).expanduser()
   dtypes = {name: flat[path].dtype for path, recipe in recipes.items() for name in _names(recipe)}
   shapes = layout.stored_shapes(recipes)
-  given = {name: (dtypes[name], shapes[name]) for name in shapes}
+  declared = {name: (dtypes[name], shapes[name]) for name in shapes}
   ids = tokenizer_files.special_ids(tokenizer, model.config.vocab_size)
   config = {
     "architectures": [family.architecture],
@@ -99,7 +100,7 @@ def save(
   }
   earlier = writing.WEIGHTS if tokenizer is None else (*writing.WEIGHTS, *tokenizer_files.FILES)
   with writing.new_files(folder, earlier) as place:
-    writing.write_tensors(place, given, _stored(recipes, flat), shard_bytes)
+    writing.write_tensors(place, declared, _stored(recipes, flat), shard_bytes)
     tokenizer_files.write(place, tokenizer, ids, model.config.max_position)
     writing.write_json(place / "config.json", config)
 
@@ -116,7 +117,7 @@ def _read(shapes, recipes, stored, target, mesh) -> Params:
       flat[path] = jax.device_put(block)
     else:
       flat[path] = _on_mesh(recipe, stored, leaf.shape, dtype, places[path])
-    # Else copies to a device would queue up with the host memory that they come from.
+    # Otherwise copies to a device would queue up, each with its host memory.
     flat[path].block_until_ready()
   return jax.tree_util.tree_map_with_path(lambda path, _: flat[_name(path)], shapes)
 
@@ -141,18 +142,18 @@ def _stored(recipes, flat):
 
 
 def _check_parameters(flat: Mapping[str, Any], model: Model) -> None:
-  if any(path.split("/")[-1] in ("int8", "panels") for path in flat):
+  if any(path.split("/")[-1] in ("int8", "packed") for path in flat):
     raise ValueError(
-      "int8 and packed parameters cannot be saved in this format; save what they were made from, "
+      "int8 and packed parameters cannot be saved in this format: save the original parameters, "
       "or mtjax.models.quantize.dequantize(params)"
     )
-  wanted = {path: leaf.shape for path, leaf in _flat(model.shapes()).items()}
-  given = {path: leaf.shape for path, leaf in flat.items()}
-  if wanted != given:
-    paths = [path for path in {**wanted, **given} if wanted.get(path) != given.get(path)]
+  expected = {path: leaf.shape for path, leaf in _flat(model.shapes()).items()}
+  actual = {path: leaf.shape for path, leaf in flat.items()}
+  if expected != actual:
+    paths = [path for path in {**expected, **actual} if expected.get(path) != actual.get(path)]
     raise ValueError(
       "the parameters are not this model's: "
-      + matching.listed([f"{p} is {given.get(p)} and must be {wanted.get(p)}" for p in paths])
+      + matching.listed([f"{p} is {actual.get(p)} and must be {expected.get(p)}" for p in paths])
     )
   for path, leaf in flat.items():
     if leaf.dtype.name not in _FLOATS:

@@ -1,8 +1,8 @@
 """safetensors files, read by rows.
 
-The safetensors library maps whole files into memory, and pages that were touched stay counted as
-the process's own until the file is closed: a second copy of the model. This reader takes what is
-asked for into one small buffer. It checks every header before anything is read.
+The safetensors library maps whole files into memory, and touched pages count as the process's own
+until the file is closed: a second copy of the model. This reader reads the requested rows into one
+small buffer. It checks every header before anything else is read.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ DTYPES = {
   "F16": np.dtype(np.float16),
 }
 
-# Buffers that older versions of torch models saved beside their weights.
+# Buffers that older torch models saved beside their weights.
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)h\.\d+\.attn\.(masked_)?bias)$")
 
 
@@ -36,7 +36,7 @@ class StoredTensors(contextlib.AbstractContextManager):
   """The tensors of a folder's safetensors files, by name, without buffers; single or sharded.
 
   `source` is the file that errors name: the one file, or the index of several. Raises
-  FileNotFoundError when files are missing, ValueError when one is broken; both name it.
+  FileNotFoundError for a missing file and ValueError for a broken one; both name it.
   """
 
   def __init__(self, folder: Path):
@@ -52,7 +52,7 @@ class StoredTensors(contextlib.AbstractContextManager):
           self.tensors[name] = tensor
 
   def dtype(self, name: str) -> np.dtype:
-    """Raises ValueError for a dtype that is no float of 16 or 32 bits."""
+    """Returns a tensor's dtype. Raises ValueError unless it is a float of 16 or 32 bits."""
     tensor = self.tensors[name]
     if tensor.dtype not in DTYPES:
       raise ValueError(
@@ -65,21 +65,21 @@ class StoredTensors(contextlib.AbstractContextManager):
     return max(1, math.prod(self.tensors[name].shape[1:]) * self.dtype(name).itemsize)
 
   def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-    """tensor[start:stop], valid until the next call: a view of one buffer."""
+    """Reads tensor[start:stop] as a view of one buffer, valid until the next call."""
     tensor, size = self.tensors[name], self.row_bytes(name)
     if tensor.file not in self._files:
       self._files[tensor.file] = open(tensor.file, "rb", buffering=0)  # noqa: SIM115
-    wanted = (stop - start) * size
-    if self._scratch.size < wanted:
-      self._scratch = np.empty(wanted, np.uint8)
-    buffer, got = self._scratch.data[:wanted], 0
+    length = (stop - start) * size
+    if self._scratch.size < length:
+      self._scratch = np.empty(length, np.uint8)
+    buffer, got = self._scratch.data[:length], 0
     self._files[tensor.file].seek(tensor.offset + start * size)
-    while got < wanted:
+    while got < length:
       more = self._files[tensor.file].readinto(buffer[got:])
       if not more:
         raise ValueError(f"{tensor.file} ended while {name} was read")
       got += more
-    return self._scratch[:wanted].view(self.dtype(name)).reshape(-1, *tensor.shape[1:])
+    return self._scratch[:length].view(self.dtype(name)).reshape(-1, *tensor.shape[1:])
 
   def __exit__(self, *exception):
     for file in self._files.values():
@@ -87,14 +87,14 @@ class StoredTensors(contextlib.AbstractContextManager):
 
 
 def read_json(file: Path) -> dict[str, Any]:
-  """A JSON object. Raises FileNotFoundError or ValueError that names the file."""
+  """Reads a JSON object. Raises FileNotFoundError or ValueError that names the file."""
   try:
-    found = json.loads(file.read_text(encoding="utf-8"))
+    content = json.loads(file.read_text(encoding="utf-8"))
   except (ValueError, RecursionError) as error:
     raise ValueError(f"{file} is no JSON: {error}") from None
-  if not isinstance(found, dict):
-    raise ValueError(f"{file} must hold a JSON object, got {type(found).__name__}")
-  return found
+  if not isinstance(content, dict):
+    raise ValueError(f"{file} must hold a JSON object, got {type(content).__name__}")
+  return content
 
 
 def _files(folder: Path) -> list[Path]:
@@ -108,7 +108,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _shards(index: Path) -> list[str]:
-  """Names of the files that an index names, all of which lie in its folder."""
+  """Returns the names of the files that an index lists, all of which must be in its folder."""
   places = read_json(index).get("weight_map")
   if not isinstance(places, dict) or not places:
     raise ValueError(f"{index} has no weight_map of names of tensors to names of files")
@@ -126,9 +126,9 @@ def _shards(index: Path) -> list[str]:
 
 
 def _is_inside(name: Any) -> bool:
-  """Whether it names a file in a folder or below it.
+  """Returns True for the name of a file in a folder or below it.
 
-  By its name alone: the hub's cache keeps links to files that lie elsewhere.
+  Only the name counts: the hub's cache keeps links to files elsewhere.
   """
   if not isinstance(name, str) or "\\" in name or not name.isprintable():
     return False

@@ -1,4 +1,4 @@
-"""The tokenizer's part of an export: its files, and the ids that other readers look for."""
+"""The tokenizer's part of an export: its files, and the ids that other readers expect."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from mtjax.checkpoints.writing import write_json
 from mtjax.data.token_bytes import letters
 from mtjax.data.tokenizers import ByteTokenizer
 
-# What may be in the folder of an imported model.
+# The tokenizer's files in the folder of an imported model.
 FILES = (
   "tokenizer.json",
   "tokenizer_config.json",
@@ -21,14 +21,16 @@ FILES = (
 
 
 def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
-  """bos, eos and pad for config.json; null, not transformers' defaults, where there is none.
+  """Returns bos, eos and pad for config.json; null, not transformers' default, for a missing one.
 
   Raises ValueError for a tokenizer with more ids than the model has.
   """
   if tokenizer is None:
     return dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
   if tokenizer.vocab_size > vocab_size:
-    raise ValueError(f"a tokenizer of {tokenizer.vocab_size} ids for a model of {vocab_size}")
+    raise ValueError(
+      f"the tokenizer has {tokenizer.vocab_size} ids, but the model has only {vocab_size}"
+    )
   ends = list(tokenizer.eos_ids)
   return dict(
     bos_token_id=tokenizer.bos_id,
@@ -38,7 +40,7 @@ def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
 
 
 def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> None:
-  """generation_config.json with `ids`; FILES of the tokenizer, unless it is None."""
+  """Writes generation_config.json with `ids`, and FILES of the tokenizer, unless it is None."""
   write_json(folder / "generation_config.json", ids)
   if tokenizer is None:
     return
@@ -70,7 +72,7 @@ def _config(file: Path, tokenizer, longest: int) -> dict[str, Any]:
 
 
 def _bytes_as_bpe() -> str:
-  """ByteTokenizer as a file of the tokenizers library: a byte-level BPE that merges nothing."""
+  """Returns ByteTokenizer as a file of the tokenizers library: a byte-level BPE without merges."""
   import tokenizers
 
   made = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=letters(), merges=[]))

@@ -1,8 +1,8 @@
-"""Training checkpoints: written atomically in the background, verified before they are believed.
+"""Training checkpoints: written atomically in the background, and verified when they are read.
 
-Orbax writes; this module decides what may be read back. Beside the arrays stands a manifest with
-the run's identity and every array's shape, dtype and CRC, because Orbax casts silently to the
-dtype asked for and a flipped bit may decompress.
+Orbax writes them; this module decides which may be read. A manifest beside the arrays holds the
+run's identity and every array's shape, dtype and CRC, because Orbax silently casts to the requested
+dtype, and a flipped bit may not stop decompression.
 """
 
 import dataclasses
@@ -22,26 +22,28 @@ FORMAT = 1
 
 
 class ForeignCheckpoint(ValueError):
-  """A valid checkpoint of another run: never skipped silently."""
+  """The error for a valid checkpoint of another run, which is never skipped silently."""
 
 
 class BrokenCheckpoint(ValueError):
-  """A checkpoint that cannot be what was saved: the one before it is used."""
+  """The error for a checkpoint that is not what was saved: the one before it is used."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
+  """The content of a checkpoint."""
+
   state: PyTree
-  data: dict[str, Any]  # of the data iterator
-  schedule: dict[str, int]  # the schedule of the run that saved it
+  data: dict[str, Any]  # state of the data iterator
+  schedule: dict[str, int]  # schedule of the run that saved the checkpoint
 
 
 class Checkpoints:
   """Checkpoints of one run under `folder`, at most `keep` (and those of `keep_steps`).
 
-  `identity` is what must be equal for a checkpoint to be continued: JSON values, the model, the
-  data and the optimizer of the run. None: read whatever is there and touch nothing, also while
-  the run goes on.
+  `identity` must be equal for a checkpoint to be continued: JSON values that describe the model,
+  the data and the optimizer of the run. With None, any checkpoint is read and nothing is changed,
+  also while the run continues.
   """
 
   def __init__(
@@ -55,8 +57,8 @@ class Checkpoints:
     import orbax.checkpoint as ocp
     from orbax.checkpoint import checkpoint_managers as policies
 
-    # Orbax reports every step of a save at INFO, several lines of a thousand characters each, and
-    # warns of what reading only means.
+    # Orbax logs every step of a save at INFO, several lines of a thousand characters each, and
+    # warns about read-only mode.
     quiet = logging.ERROR if identity is None else logging.WARNING
     logging.getLogger("absl").setLevel(quiet)
     self._ocp = ocp
@@ -78,7 +80,7 @@ class Checkpoints:
     )
 
   def save(self, step: int, state: PyTree, *, data: dict, schedule: dict) -> None:
-    """Starts writing; the state may be donated to the next step as soon as this returns."""
+    """Starts to write; the state may be donated to the next step as soon as this returns."""
     manifest = dict(
       format=FORMAT,
       step=step,
@@ -95,17 +97,17 @@ class Checkpoints:
     )
 
   def restore(self, state: PyTree) -> tuple[int, Restored] | None:
-    """The newest valid checkpoint as (step, contents), or None when there is none at all.
+    """Returns the newest valid checkpoint as (step, content), or None if there is no checkpoint.
 
-    `state` gives shapes, dtypes and shardings. A broken checkpoint is named in a warning and the
-    one before it is tried; ValueError when all are broken. Raises ForeignCheckpoint, with what
+    `state` gives shapes, dtypes and shardings. A warning names a broken checkpoint, and the one
+    before it is tried; raises ValueError if all are broken. Raises ForeignCheckpoint, with what
     differs, for a checkpoint of another run.
     """
     steps = sorted(self._manager.all_steps(), reverse=True)
     broken = []
     for step in steps:
       try:
-        found = self._read(step, state)
+        restored = self._read(step, state)
       except BrokenCheckpoint as error:
         warnings.warn(f"refused checkpoint {self._path(step)}: {error}", stacklevel=2)
         broken.append(step)
@@ -113,7 +115,7 @@ class Checkpoints:
       if self._identity is not None:
         for other in broken:
           self._put_aside(other)
-      return step, found
+      return step, restored
     if steps:
       raise ValueError(
         f"none of the checkpoints in {self._folder} is usable; remove the folder to begin anew"
@@ -121,7 +123,7 @@ class Checkpoints:
     return None
 
   def wait(self) -> None:
-    """Returns when everything is on disk. Raises what the writing thread raised."""
+    """Waits until everything is on disk. Raises what the writing thread raised."""
     self._manager.wait_until_finished()
 
   def close(self) -> None:
@@ -134,25 +136,24 @@ class Checkpoints:
     manifest = self._manifest(step)
     if self._identity is not None:
       self._check_identity(step, manifest)
-    wanted = dict(_leaves(state))
-    _check_arrays(manifest["arrays"], wanted)
+    _check_arrays(manifest["arrays"], dict(_leaves(state)))
     target = jax.tree.map(
       lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=getattr(x, "sharding", None)),
       state,
     )
     args = self._ocp.args
     try:
-      found = self._manager.restore(
+      arrays = self._manager.restore(
         step, args=args.Composite(state=args.StandardRestore(target))
       ).state
     except Exception as error:  # noqa: BLE001 - Orbax and TensorStore raise many kinds
       text = " ".join(str(error).split())[:300]
       raise BrokenCheckpoint(f"cannot be read ({type(error).__name__}: {text})") from error
-    for name, leaf in _leaves(found):
+    for name, leaf in _leaves(arrays):
       crc = manifest["arrays"][name]["crc"]
       if crc is not None and crc != _describe(leaf)["crc"]:
         raise BrokenCheckpoint(f"{name} is not what was saved (its CRC differs)")
-    return Restored(found, manifest["data"], manifest["schedule"])
+    return Restored(arrays, manifest["data"], manifest["schedule"])
 
   def _manifest(self, step: int) -> dict[str, Any]:
     args = self._ocp.args
@@ -177,11 +178,11 @@ class Checkpoints:
       )
       raise ForeignCheckpoint(
         f"checkpoint {self._path(step)} is of another run: {shown}. "
-        "Give this run another --workdir, or the config that began the one there"
+        "Give this run another --workdir, or the config of the run there"
       )
 
   def _put_aside(self, step: int) -> None:
-    # Kept for a look, under a name that is no step: a later save of this step must not collide.
+    # Kept for inspection, under a name that is no step: a later save of this step must not collide.
     path = self._path(step)
     number = 0
     while (aside := path.with_name(f"refused-{step}-{number}")).exists():
@@ -191,29 +192,29 @@ class Checkpoints:
 
 
 def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
-  """(name, leaf), names as in "params/layer_0/mlp/down/kernel"."""
+  """Returns (name, leaf) pairs, with names such as "params/layer_0/mlp/down/kernel"."""
   flat = jax.tree_util.tree_leaves_with_path(tree)
   return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
 
 
 def _describe(leaf) -> dict[str, Any]:
   crc = None
-  # An array spread over hosts cannot be summed by one of them: shapes and dtypes remain.
+  # One host cannot compute the CRC of an array that is spread over hosts.
   if getattr(leaf, "is_fully_addressable", True):
     crc = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).view(np.uint8).data)
   return dict(shape=list(np.shape(leaf)), dtype=str(leaf.dtype), crc=crc)
 
 
-def _check_arrays(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-  if missing := sorted(wanted.keys() - found.keys()):
+def _check_arrays(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+  if missing := sorted(expected.keys() - stored.keys()):
     raise BrokenCheckpoint(f"it lacks {', '.join(missing[:5])} ({len(missing)} arrays)")
-  if extra := sorted(found.keys() - wanted.keys()):
+  if extra := sorted(stored.keys() - expected.keys()):
     raise BrokenCheckpoint(f"it has unknown {', '.join(extra[:5])} ({len(extra)} arrays)")
-  for name, leaf in wanted.items():
-    shape, dtype = tuple(found[name]["shape"]), found[name]["dtype"]
+  for name, leaf in expected.items():
+    shape, dtype = tuple(stored[name]["shape"]), stored[name]["dtype"]
     if shape != tuple(leaf.shape) or dtype != str(leaf.dtype):
       raise BrokenCheckpoint(
-        f"{name} is {dtype}{list(shape)}, this run needs {leaf.dtype}{list(leaf.shape)}"
+        f"{name} is {dtype}{list(shape)}, but this run needs {leaf.dtype}{list(leaf.shape)}"
       )
 
 

@@ -1,4 +1,4 @@
-"""Files of an export: whole or not at all, tensors one at a time."""
+"""Files of an export, written whole or not at all, with tensors one at a time."""
 
 import contextlib
 import json
@@ -20,13 +20,13 @@ _NAMES = {dtype: name for name, dtype in DTYPES.items()}
 
 @contextlib.contextmanager
 def new_files(folder: Path, replaces: Sequence[str]) -> Generator[Path]:
-  """A place to write files in, which become the folder's when the block ends without an error.
+  """Yields a place for files, which are moved to the folder if the block ends without an error.
 
-  A new folder appears with all of them at once. In one that exists, what matches the patterns
-  `replaces` goes and they come one by one; config.json goes first and comes back last, so that a
-  folder in which this was interrupted is no model rather than half of each.
+  A new folder appears with all of them at once. In an existing one, files that match the patterns
+  `replaces` are removed and the new ones come one by one; config.json is removed first and comes
+  back last, so that a folder in which this was interrupted is no model rather than half of each.
   """
-  # Inside a folder that exists: it may be a file system of its own, or its parent read-only.
+  # Inside an existing folder: it may be a file system of its own, or its parent read-only.
   name = f".{folder.name}.{os.getpid()}.writing"
   place = folder / name if folder.is_dir() else folder.parent / name
   shutil.rmtree(place, ignore_errors=True)
@@ -56,10 +56,10 @@ def write_tensors(
   tensors: Iterable[tuple[str, np.ndarray]],
   shard_bytes: int,
 ) -> None:
-  """model.safetensors, or an index and shards of at most `shard_bytes` (or a single tensor).
+  """Writes model.safetensors, or an index and shards of at most `shard_bytes` (or one tensor).
 
   `tensors` yields contiguous arrays in the order of `declared`, which gives their dtypes and
-  shapes. Not the safetensors library's writer: that one wants all tensors in memory at once.
+  shapes. The safetensors library's writer is not used: it needs all tensors in memory at once.
   """
   shards = _shards(declared, shard_bytes)
   values = iter(tensors)
@@ -103,7 +103,7 @@ def _header(declared) -> bytes:
     entries[name] = dict(dtype=_NAMES[dtype], shape=list(shape), data_offsets=[at, end])
     at = end
   text = json.dumps(entries, separators=(",", ":")).encode()
-  # Tensors begin at a multiple of eight bytes, as the format asks.
+  # Tensors begin at a multiple of eight bytes, as the format requires.
   text += b" " * (-len(text) % 8)
   return len(text).to_bytes(8, "little") + text
 

@@ -76,12 +76,6 @@ _BATCH = flags.DEFINE_integer(
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write the scores to.", flag_values=VALUES
 )
-_BATCH = flags.DEFINE_integer(
-  "batch", 8, "Number of rows that are scored together.", lower_bound=1, flag_values=VALUES
-)
-_OUTPUT = flags.DEFINE_string(
-  "output", None, "JSON file to write the scores to.", flag_values=VALUES
-)
 _RESULTS = flags.DEFINE_string(
   "results", None, "JSON file that docs/benchmarks.md is made from.", flag_values=VALUES
 )

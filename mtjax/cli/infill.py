@@ -4,8 +4,9 @@ r"""Fills blanks: mtjax-infill --text="The cat ___ on the mat." --length=4
 --length=2,4,6, of which the most probable one is chosen. On a terminal the text is shown while it
 is filled, each token in the colour of its forward pass; elsewhere only the filled text is printed.
 --picture=passes.png draws the forward pass that filled each position; --output saves everything.
---method is the name of a fill method, with settings if you like: --method=self:window=8:verifier=block. docs/methods.md has the names, the
-settings, and what each method keeps of the model's joint distribution.
+--method is the name of a fill method, with settings if you like:
+--method=self:window=8:verifier=block. docs/methods.md has the names, the settings, and what each
+method keeps of the model's joint distribution.
 """
 
 import dataclasses
@@ -46,7 +47,7 @@ _LENGTH = flags.DEFINE_multi_string(
 _METHOD = flags.DEFINE_string(
   "method",
   "self",
-  f"Method of filling: {', '.join(filling())}; with settings, NAME:setting=value:...",
+  f"Method of filling: {', '.join(filling())}; NAME:setting=value:... changes settings.",
   flag_values=VALUES,
 )
 _WINDOW = flags.DEFINE_integer(

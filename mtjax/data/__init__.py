@@ -1,4 +1,4 @@
-"""Text: sources, tokenizers, packed rows that a killed run can go on reading."""
+"""Text: sources, tokenizers, and packed rows that a killed run can continue to read."""
 
 from mtjax.data.pipeline import EvalRows, TrainBatches, eval_documents, eval_rows
 from mtjax.data.sources.read import documents

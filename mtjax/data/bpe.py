@@ -14,36 +14,37 @@ if TYPE_CHECKING:
 EOS, PAD = "<|endoftext|>", "<|pad|>"
 SPECIAL = (EOS, PAD)
 
-# What merges may not cross. A line break keeps the indentation after it, so that one token can be
-# "\n        "; every digit stands alone; a word, or a run of signs, keeps the one space before it.
+# Pieces that no merge may cross. A line break keeps the indentation after it, so that one token can
+# be "\n        "; every digit is alone; a word, or a run of signs, keeps the one space before it.
 _PIECES = r"\n+ *| ?\d| {2,}| ?[A-Za-z]+|'(?:s|t|re|ve|m|ll|d)\b| ?[^\sA-Za-z\d]+|\s"
 
 
 def sample(sources: Sequence[Source], *, characters: int, seed: int) -> list[list[str]]:
-  """Documents of each source, drawn without replacement up to its weight's share of `characters`.
+  """Samples documents of each source, without replacement, up to its share of `characters`.
 
-  The document that reaches the share is the last and is whole; a smaller source is taken whole.
+  The shares are proportional to the weights. The document that reaches the share is the last one
+  and stays whole; a smaller source is used whole.
   """
   rng = random.Random(seed)
   total = sum(source.weight for source in sources)
-  return [_draw(list(documents(s)), characters * s.weight / total, rng) for s in sources]
+  return [_sampled(list(documents(s)), characters * s.weight / total, rng) for s in sources]
 
 
-def _draw(texts: list[str], characters: float, rng: random.Random) -> list[str]:
-  taken, size = [], 0
+def _sampled(texts: list[str], characters: float, rng: random.Random) -> list[str]:
+  out, size = [], 0
   for text in rng.sample(texts, len(texts)):
-    taken.append(text)
+    out.append(text)
     size += len(text)
     if size > characters:
       break
-  return taken
+  return out
 
 
 def train(texts: Sequence[str], *, vocab_size: int) -> "tokenizers.Tokenizer":
-  """A BPE over bytes: any text has tokens, and they decode to that text.
+  """Trains a BPE over bytes: any text has tokens, and they decode to that text.
 
   Ids 0 and 1 are SPECIAL, then come the 256 bytes and the merges. Raises ValueError for a
-  vocabulary without room for a merge, and for texts that do not have enough of them.
+  vocabulary that is too small for a merge, and for texts that do not have enough merges.
   """
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, trainers
@@ -68,6 +69,6 @@ def train(texts: Sequence[str], *, vocab_size: int) -> "tokenizers.Tokenizer":
   out.train_from_iterator(arguments.texts(texts), trainer)
   if out.get_vocab_size() < vocab_size:
     raise ValueError(
-      f"the texts have merges for {out.get_vocab_size()} tokens, not {vocab_size}; give more text"
+      f"the texts have merges for {out.get_vocab_size()} tokens, not {vocab_size}: give more text"
     )
   return out

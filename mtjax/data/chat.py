@@ -1,4 +1,4 @@
-"""Chat templates of imported models: messages as the text that a model was trained on."""
+"""Chat templates of imported models, which turn messages into the text of a model's training."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from mtjax.data import templates
 from mtjax.data.sources.text_files import read_object, read_text, whole_text
 from mtjax.data.special_tokens import CONFIG, read_special_tokens
 
-# Names of a message's reasoning; templates read the first, some the second.
+# Names of a message's reasoning; most templates read the first one, some the second.
 _REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
@@ -19,22 +19,22 @@ def apply_chat_template(
   """Returns the conversation as the text that the model in `folder` was trained on.
 
   `messages` are {"role": ..., "content": ...}. A key whose value is None counts as missing, and
-  reasoning under one of its names is given under the others, as in transformers 5. `variables` are
-  seen by the template, among them add_generation_prompt (True unless given), tools and documents
-  (None unless given), and the special tokens that the folder's files name. The template is
-  chat_template.jinja, or chat_template in tokenizer_config.json or chat_template.json; of several
-  the default, or with tools the one named tool_use.
+  reasoning under one of its names is available under the others, as in transformers 5. The template
+  sees `variables`, among them add_generation_prompt (default True), tools and documents (default
+  None), and the special tokens that the folder's files name. The template is chat_template.jinja,
+  or chat_template in tokenizer_config.json or chat_template.json; of several, it is the default,
+  or with tools the one named tool_use.
 
   It runs in a sandbox in a process of its own, with limits of time, memory and length
-  (`mtjax.data.templates.LIMITS`): it can neither change what it is given nor reach Python. Raises
-  FileNotFoundError when the folder has no template, ValueError that names the template's file when
-  it refuses the messages, fails or goes past a limit, and ImportError without jinja2.
+  (`mtjax.data.templates.LIMITS`): it can neither change its variables nor reach Python. Raises
+  FileNotFoundError if the folder has no template, ValueError that names the template's file if it
+  refuses the messages, fails or exceeds a limit, and ImportError without jinja2.
   """
   if importlib.util.find_spec("jinja2") is None:
-    raise ImportError("chat templates need jinja2: pip install mtjax[hf]")
+    raise ImportError("chat templates need jinja2: `pip install mtjax[hf]`")
   folder = Path(folder)
   file, template = _template(folder, has_tools=variables.get("tools") is not None)
-  given = {
+  values = {
     **read_special_tokens(folder).named,
     "tools": None,
     "documents": None,
@@ -43,7 +43,7 @@ def apply_chat_template(
     **variables,
   }
   try:
-    return templates.renderer().render(template, given)
+    return templates.renderer().render(template, values)
   except templates.Unrenderable as error:
     raise ValueError(f"the chat template in {str(file)!r} refused: {error}") from None
 
@@ -59,19 +59,19 @@ def _message(message: Any) -> dict[str, Any]:
 
 
 def _template(folder: Path, *, has_tools: bool) -> tuple[Path, str]:
-  """The file that the template is in, and the template."""
-  own = folder / "chat_template.jinja"
-  if own.is_file():
-    return own, read_text(own)
+  """Returns the file that the template is in, and the template."""
+  jinja = folder / "chat_template.jinja"
+  if jinja.is_file():
+    return jinja, read_text(jinja)
   for file in (folder / CONFIG, folder / "chat_template.json"):
-    found = read_object(file).get("chat_template")
-    if isinstance(found, list):
-      found = _one_of(found, file, has_tools)
-    if found and not isinstance(found, str):
-      raise ValueError(f"{file}: chat_template must be text, got {found!r:.80}")
-    if found:
-      return file, whole_text(found, str(file))
-  raise FileNotFoundError(f"{str(folder)!r} has no chat template; give the model plain text")
+    template = read_object(file).get("chat_template")
+    if isinstance(template, list):
+      template = _one_of(template, file, has_tools)
+    if template and not isinstance(template, str):
+      raise ValueError(f"{file}: chat_template must be text, got {template!r:.80}")
+    if template:
+      return file, whole_text(template, str(file))
+  raise FileNotFoundError(f"{str(folder)!r} has no chat template: give the model plain text")
 
 
 def _one_of(several: list[Any], file: Path, has_tools: bool) -> Any:

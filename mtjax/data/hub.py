@@ -11,7 +11,7 @@ TOKENIZER_FILES = (
   "generation_config.json",
   "chat_template*",
 )
-# Not *.safetensors: some repositories hold their weights a second time, in another layout.
+# Not *.safetensors: some repositories have their weights a second time, in another layout.
 MODEL_FILES = (*TOKENIZER_FILES, "model*.safetensors", "model.safetensors.index.json")
 
 _TOKENIZER = 'tokenizer {name!r}; it must be "bytes", "bundled", a file, a folder or'
@@ -20,10 +20,11 @@ _TOKENIZER = 'tokenizer {name!r}; it must be "bytes", "bundled", a file, a folde
 def local_folder(
   name: str, files: Sequence[str] = TOKENIZER_FILES, otherwise: str = _TOKENIZER
 ) -> Path:
-  """The folder that an id's files are in, fetched or found in the hub's cache.
+  """Returns the folder of an id's files, which are fetched or in the hub's cache.
 
-  `files` are patterns; `otherwise` names what was asked for and what else it could have been.
-  Raises FileNotFoundError for what can be no id or cannot be had, ImportError without mtjax[hf].
+  `files` are patterns; `otherwise` is the part of an error message that says what `name` may be.
+  Raises FileNotFoundError for a name that is no id or cannot be fetched, and ImportError without
+  mtjax[hf].
   """
   if name.count("/") != 1 or name.startswith((".", "/", "~")):
     what = otherwise.format(name=name)
@@ -31,7 +32,7 @@ def local_folder(
   try:
     import huggingface_hub
   except ImportError:
-    raise ImportError(f"{name!r} is no folder; to fetch it, pip install mtjax[hf]") from None
+    raise ImportError(f"{name!r} is no folder; to fetch it, `pip install mtjax[hf]`") from None
   try:
     return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files)))
   except Exception as error:

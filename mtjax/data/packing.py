@@ -14,16 +14,16 @@ class PackedRows:
   """Endless rows of `length` entries; row i belongs to epoch i // rows.
 
   A document of tokens x_1..x_n has n + 1 entries: (begin -> x_1), (x_1 -> x_2), ..., (x_n -> end).
-  The documents of an epoch stand in one line, in an order drawn from (seed, epoch), which is cut
-  into rows; the order of the rows is drawn as well. So every epoch scores every token, and every
-  document's end, exactly once; what is left of the last row is padding. A row holds
+  The documents of an epoch form one sequence, in an order sampled from (seed, epoch), which is cut
+  into rows; the order of the rows is sampled too. So every epoch scores every token, and every
+  document's end, exactly once; the rest of the last row is padding. A row holds
 
     tokens, targets   int32
     segment           int32, number of the document within the row from 1; 0 is padding
     position          int32, from 0 at every document's first entry within the row
     weight            float32, 1; 0 in padding
 
-  A document that is cut goes on in another row without what came before.
+  A document that is cut continues in another row, without the tokens before the cut.
   """
 
   def __init__(
@@ -34,11 +34,11 @@ class PackedRows:
     self._text, self._length, self._begin, self._pad = text, length, begin, pad
     self._seed = seed
     self.rows = -(-len(text.tokens) // length)
-    # Two: reading ahead crosses from one epoch to the next.
-    self._order = functools.lru_cache(maxsize=2)(self._draw)
+    # Two, because reading ahead crosses from one epoch to the next.
+    self._order = functools.lru_cache(maxsize=2)(self._sample_order)
 
   def __len__(self) -> int:
-    """No end in sight, yet small enough for the arithmetic of those who mix and batch."""
+    """Returns a number that is practically endless, but small enough for grain's arithmetic."""
     return 1 << 48
 
   def __getitem__(self, index: int) -> Row:
@@ -47,17 +47,17 @@ class PackedRows:
     return self._row(order, stops, int(rows[row]))
 
   def in_order(self, row: int) -> Row:
-    """A row of the documents as the source gives them: what evaluation reads."""
+    """Returns a row of the documents in the source's order, for evaluation."""
     return self._row(None, self._text.ends, row)
 
-  def _draw(self, epoch: int):
+  def _sample_order(self, epoch: int):
     rng = np.random.default_rng((*self._seed, epoch))
     order = rng.permutation(len(self._text.ends))
     lengths = self._text.ends - self._text.starts
     return order, np.cumsum(lengths[order]), rng.permutation(self.rows)
 
   def _row(self, order, stops, row: int) -> Row:
-    """Cuts a row from the line in which document order[k] ends at entry stops[k]."""
+    """Cuts a row from the sequence in which document order[k] ends at entry stops[k]."""
     text, length = self._text, self._length
     out = dict(
       tokens=np.full(length, self._pad, np.int32),
@@ -71,7 +71,7 @@ class PackedRows:
     at, segment = 0, 0
     while at < length and place < len(stops):
       document = place if order is None else int(order[place])
-      # Where the document's first entry would lie: entry e of the line is its entry e - origin.
+      # Entry e of the sequence is the document's entry e - origin.
       origin = int(stops[place]) - int(text.ends[document] - text.starts[document])
       begin = first + at - origin
       count = min(length - at, int(stops[place]) - first - at)

@@ -1,27 +1,27 @@
-"""Pieces of one text: each encoded, and decoded, as what it is in the text.
+"""Pieces of one text: each is encoded, and decoded, as it stands in the text.
 
 Tokenizers of the SentencePiece kind put a space before every text that they encode, and drop the
-space that a text begins with when they decode. What stands within a text is no beginning: a piece
-of it must neither get a space nor lose one.
+space that a text begins with when they decode. A piece within a text is no beginning: it must
+neither get a space nor lose one.
 """
 
 from collections.abc import Sequence
 
 from mtjax.data.tokenizers import Tokenizer, pieces_of
 
-# What a piece may follow when it is encoded: behind most of these most tokenizers cut any text.
+# Texts that a piece may follow when it is encoded: most tokenizers cut after most of these.
 _BEFORE = ("0", "\n", "z", ".", "(", "Q")
 
 
 def encode_pieces(tokenizer: Tokenizer, pieces: Sequence[str]) -> list[list[int]]:
   """Returns the tokens of every piece of one text, each encoded by itself.
 
-  The first piece is encoded as a text. Every other one is encoded behind a short text at whose end
-  the tokenizer makes a cut, and what follows the cut is taken: no merge crosses it, so these are
-  the tokens that the piece has within any text that is cut where the piece begins. A tokenizer that
-  puts nothing before a text gives each piece the tokens that it has alone.
+  The first piece is encoded as a text. Every other one is encoded after a short text at whose end
+  the tokenizer makes a cut, and the tokens after the cut are returned: no merge crosses it, so the
+  piece has these tokens within any text that is cut where the piece begins. With a tokenizer that
+  puts nothing before a text, each piece has the same tokens as alone.
 
-  Raises ValueError for a piece that the tokenizer cuts off behind none of the texts tried.
+  Raises ValueError for a piece that the tokenizer cuts off after none of the texts in _BEFORE.
   """
   alone = [list(map(int, ids)) for ids in tokenizer.encode_documents(pieces)]
   lead = _lead(tokenizer)
@@ -39,7 +39,7 @@ def decode_continuation(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
 
 
 def _lead(tokenizer: Tokenizer) -> bytes:
-  """What the tokenizer puts before a text; b"" where its tokens do not spell the text."""
+  """Returns what the tokenizer puts before a text; b"" if its tokens do not spell the text."""
   for before in _BEFORE:
     spelled = b"".join(pieces_of(tokenizer, tokenizer.encode_documents([before])[0]))
     if spelled.endswith(before.encode()):
@@ -56,5 +56,5 @@ def _continued(tokenizer: Tokenizer, piece: str, lead: bytes) -> list[int]:
       if begun == goal:
         return ids[place:]
   raise ValueError(
-    f"the tokenizer makes no cut before {piece[:20]!r}: that cannot be encoded behind a blank"
+    f"the tokenizer makes no cut before {piece[:20]!r}, so it cannot be encoded after a blank"
   )

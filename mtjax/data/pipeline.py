@@ -1,4 +1,4 @@
-"""From source strings to batches: a resumable mixture for training, ordered rows for scoring."""
+"""Batches from source strings: a resumable mixture for training, ordered rows for scoring."""
 
 import dataclasses
 import hashlib
@@ -19,10 +19,10 @@ Batch = dict[str, np.ndarray]
 class TrainBatches:
   """An endless iterator of batches of packed rows (see `PackedRows`), each array [B, L].
 
-  Sources are mixed row by row in proportion to their weights, each repeating in epochs of its own.
-  The n-th batch is a function of the arguments alone. `batch` counts the rows of all processes;
+  Sources are mixed row by row in proportion to their weights, and each repeats in epochs of its
+  own. The n-th batch is a function of the arguments only. `batch` counts the rows of all processes;
   process `shard_index` of `shard_count` gets every shard_count-th of them. The state counts the
-  batches given out and is the same in every process. Raises ValueError for bad arguments and what
+  returned batches and is the same in every process. Raises ValueError for bad arguments, and what
   `tokenized` raises.
   """
 
@@ -54,7 +54,7 @@ class TrainBatches:
     self._identity = _identity([text.key for text in texts], weights, batch, length, seed)
     mixed = grain.MapDataset.mix([grain.MapDataset.source(part) for part in rows], weights)
     mine = mixed.slice(slice(shard_index, None, shard_count))
-    # grain's own 16 threads and 500 batches ahead would take cores and memory from training.
+    # grain's default, 16 threads and 500 batches ahead, would take cores and memory from training.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
     self._batches = iter(mine.batch(batch // shard_count).to_iter_dataset(ahead))
 
@@ -65,11 +65,11 @@ class TrainBatches:
     return next(self._batches)
 
   def get_state(self) -> dict[str, Any]:
-    """JSON: how far the iterator is, and a hash of the data it is going through."""
+    """Returns JSON: the position of the iterator, and a hash of its data."""
     return dict(reader=self._batches.get_state(), data=self._identity)
 
   def set_state(self, state: dict[str, Any]) -> None:
-    """Continues as after that state; ValueError when it is of other data or settings."""
+    """Continues from that state. Raises ValueError for a state of other data or settings."""
     if state.get("data") != self._identity:
       raise ValueError(
         "the data's state is of other texts, weights, tokenizer, batch, length or seed than these"
@@ -79,7 +79,7 @@ class TrainBatches:
 
 @dataclasses.dataclass(frozen=True)
 class EvalRows:
-  """Rows that hold every token of some texts once; `bytes` of UTF-8 they stand for.
+  """Rows that hold every token of some texts once.
 
   Bits per byte is (sum of weight * -ln p(target)) / ln 2 / bytes. The documents' ends have weight
   0: they are no text.
@@ -87,10 +87,10 @@ class EvalRows:
 
   rows: list[Batch]
   tokens: int
-  bytes: int
+  bytes: int  # number of bytes of the texts in UTF-8
 
   def batches(self, size: int) -> Iterator[Batch]:
-    """Arrays [size, L]; the last batch is filled up with rows of weight 0."""
+    """Yields arrays [size, L]; the last batch is filled up with rows of weight 0."""
     if size < 1:
       raise ValueError(f"a batch must hold at least 1 row, got {size}")
     for first in range(0, len(self.rows), size):
@@ -103,7 +103,7 @@ class EvalRows:
 def eval_rows(
   source: str | Source, tokenizer: Tokenizer, *, length: int, cache_dir: str = ""
 ) -> EvalRows:
-  """The source packed in its own order: no seed, no shuffling, every token once.
+  """Returns the source packed in its own order, without shuffling, every token once.
 
   A document's first row begins with the begin token; a later one has no context before it (see
   `mtjax.evaluate.perplexity` and `eval_documents` for rows that overlap).
@@ -120,7 +120,7 @@ def eval_rows(
 def eval_documents(
   source: str | Source, tokenizer: Tokenizer, *, cache_dir: str = ""
 ) -> list[tuple[np.ndarray, int]]:
-  """(tokens without the end, bytes) of each document: what `perplexity.score` takes."""
+  """Returns (tokens without the end, bytes) of each document, for `perplexity.score`."""
   text = tokenized(Source.parse(source), tokenizer, cache_dir=cache_dir)
   return [_document(text, number) for number in range(len(text.ends))]
 
@@ -132,7 +132,7 @@ def _document(text: TokenizedText, number: int) -> tuple[np.ndarray, int]:
 
 def _check(sources, batch, length, shard_index, shard_count) -> None:
   if not sources:
-    raise ValueError('there is no source; give for example "builtin:tinyshakespeare"')
+    raise ValueError('there is no source: give one, for example "builtin:tinyshakespeare"')
   if batch < 1 or length < 1:
     raise ValueError(f"batch and length must be at least 1, got {batch} and {length}")
   if not 0 <= shard_index < shard_count:

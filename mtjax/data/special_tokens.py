@@ -1,4 +1,4 @@
-"""What the files beside a tokenizer.json say of special and added tokens."""
+"""Special and added tokens, as the files beside a tokenizer.json declare them."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ from mtjax.data.sources.text_files import read_object, whole_text
 
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 
-# The names that transformers knows, in its order, which decides the ids of tokens without one.
+# The names that transformers knows, in its order, which decides the ids of tokens without an id.
 _NAMES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 _KEYS = tuple(f"{name}_token" for name in _NAMES)
 _LISTS = ("extra_special_tokens", "additional_special_tokens")
@@ -23,26 +23,26 @@ class DeclaredToken:
   """A token that tokenizer.json may lack."""
 
   content: str
-  flags: Mapping[str, bool]  # of the tokenizers library's AddedToken
-  id: int | None  # None: the next one that is free
-  file: Path  # that declares it
+  flags: Mapping[str, bool]  # as in the tokenizers library's AddedToken
+  id: int | None  # None: the next free id
+  file: Path  # the file that declares it
 
 
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
   """The tokens of a folder by name, as chat templates see them, and those to add, in order."""
 
-  named: Mapping[str, str]  # "bos_token" and the like, among them names of the model's own
+  named: Mapping[str, str]  # "bos_token" and others, also names of the model's own
   declared: tuple[DeclaredToken, ...]
 
 
 def read_special_tokens(folder: Path) -> SpecialTokens:
-  """Returns what the folder says, by the rules of transformers 5 (`_from_pretrained`).
+  """Returns the tokens that a folder declares, by the rules of transformers 5 (`_from_pretrained`).
 
-  With added_tokens_decoder, tokenizer_config.json speaks alone. Without it the folder is of an
-  older kind: names in special_tokens_map.json come before those in tokenizer_config.json, and
-  added_tokens.json declares tokens with their ids. A name whose token tokenizer.json lacks declares
-  it. Raises ValueError that names the file for what is none of these forms.
+  With added_tokens_decoder, only tokenizer_config.json counts. Without it the folder is of an older
+  kind: names in special_tokens_map.json replace those in tokenizer_config.json, and
+  added_tokens.json declares tokens with their ids. A name declares its token if tokenizer.json
+  lacks it. Raises ValueError that names the file for content of another form.
   """
   config = folder / CONFIG
   content = read_object(config)
@@ -63,9 +63,9 @@ def read_special_tokens(folder: Path) -> SpecialTokens:
 
 
 def _named(file: Path, content: Mapping[str, Any]) -> Iterator[tuple[str, DeclaredToken]]:
-  own = content.get(_LISTS[0])
-  for key, value in ({**content, **(own if isinstance(own, dict) else {})}).items():
-    expected = key in _KEYS or (isinstance(own, dict) and key in own)
+  extra = content.get(_LISTS[0])
+  for key, value in ({**content, **(extra if isinstance(extra, dict) else {})}).items():
+    expected = key in _KEYS or (isinstance(extra, dict) and key in extra)
     other = key.endswith("_token") and (isinstance(value, str) or _has_content(value))
     if value is not None and (expected or other):
       yield key, _token(file, key, value)
@@ -82,24 +82,24 @@ def _listed(file: Path, content: Mapping[str, Any]) -> list[DeclaredToken]:
 
 
 def _of_decoder(file: Path, content: Mapping[str, Any]) -> list[DeclaredToken]:
-  found = content["added_tokens_decoder"]
-  if not isinstance(found, dict) or not all(map(_INDEX.fullmatch, found)):
-    raise ValueError(f"{file}: added_tokens_decoder must map ids to tokens, got {found!r:.80}")
+  decoder = content["added_tokens_decoder"]
+  if not isinstance(decoder, dict) or not all(map(_INDEX.fullmatch, decoder)):
+    raise ValueError(f"{file}: added_tokens_decoder must map ids to tokens, got {decoder!r:.80}")
   tokens = {
-    int(key): _token(file, f"added_tokens_decoder, {key}", token) for key, token in found.items()
+    int(key): _token(file, f"added_tokens_decoder, {key}", token) for key, token in decoder.items()
   }
   return [dataclasses.replace(tokens[index], id=index) for index in sorted(tokens)]
 
 
 def _of_added_tokens(file: Path, special: set[str]) -> list[DeclaredToken]:
-  found = read_object(file)
-  if not all(type(index) is int and index >= 0 for index in found.values()):
-    raise ValueError(f"{file} must map tokens to ids, got {found!r:.80}")
+  ids = read_object(file)
+  if not all(type(index) is int and index >= 0 for index in ids.values()):
+    raise ValueError(f"{file} must map tokens to ids, got {ids!r:.80}")
   return [
     DeclaredToken(
       whole_text(content, str(file)), dict(normalized=content not in special), index, file
     )
-    for content, index in sorted(found.items(), key=lambda item: item[1])
+    for content, index in sorted(ids.items(), key=lambda item: item[1])
   ]
 
 
@@ -114,7 +114,7 @@ def _has_content(value: Any) -> bool:
 
 
 def _token(file: Path, key: str, value: Any) -> DeclaredToken:
-  """A token as text, or as the fields of an AddedToken."""
+  """Reads a token, which is a text or the fields of an AddedToken."""
   where = f"{file}, {key}"
   if isinstance(value, str):
     return DeclaredToken(whole_text(value, where), {}, None, file)

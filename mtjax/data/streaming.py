@@ -1,4 +1,4 @@
-"""Text that grows token by token: whole characters, each once, up to a stop string."""
+"""Text that grows token by token, in whole characters, up to a stop string."""
 
 import codecs
 from collections.abc import Sequence
@@ -8,12 +8,12 @@ from mtjax.rounds.stop_strings import SPECIAL, StopScan, StopWords
 
 
 class TextStream:
-  """Feeds tokens, gives text; a character whose bytes are not all there yet waits for the rest.
+  """A decoder from tokens to text, in which an incomplete character waits for its other bytes.
 
-  Without stop strings, the pieces of a byte-level tokenizer's stream joined are `decode` of all its
-  tokens. (A SentencePiece tokenizer's `decode` drops the space that a text begins with, which a
-  continuation needs.) Bytes that can be no UTF-8 become U+FFFD, as in `decode`. With them, the text
-  ends before the first, and what may be the beginning of one waits too.
+  Without stop strings, the joined pieces of a byte-level tokenizer's stream equal `decode` of all
+  its tokens. (A SentencePiece tokenizer's `decode` drops the space that a text begins with, which a
+  continuation needs.) Bytes that cannot be UTF-8 become U+FFFD, as in `decode`. With stop strings,
+  the text ends before the first of them, and a possible beginning of one waits too.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()):
@@ -22,7 +22,7 @@ class TextStream:
     self._scan = StopScan(StopWords.of(stop, tokenizer.special_tokens())) if stop else None
 
   def feed(self, ids: Sequence[int]) -> str:
-    """The text that these tokens complete; ids past the vocabulary stand for nothing."""
+    """Returns the text that these tokens complete; ids past the vocabulary have no text."""
     known = (token for token in ids if token < len(self._bytes))
     if self._scan is None:
       return self._decoder.decode(b"".join(self._bytes[token] for token in known))
@@ -30,6 +30,6 @@ class TextStream:
     return self._decoder.decode(self._scan.feed(symbols))
 
   def finish(self) -> str:
-    """What waited: the beginning of a stop string, or U+FFFD for a character that was cut."""
+    """Returns what waited: the beginning of a stop string, or U+FFFD for a cut character."""
     rest = b"" if self._scan is None else self._scan.finish()
     return self._decoder.decode(rest, final=True)

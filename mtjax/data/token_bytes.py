@@ -1,4 +1,4 @@
-"""What the tokens of a vocabulary stand for, read from a tokenizer.json."""
+"""The bytes that the tokens of a vocabulary stand for, read from a tokenizer.json."""
 
 import functools
 import re
@@ -8,13 +8,12 @@ _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def token_bytes(settings: dict[str, Any], tokenizer, vocab_size: int) -> tuple[bytes, ...]:
-  """Bytes of every id in running text; b"" for special tokens and ids without a token.
+  """Returns the bytes of every id in running text; b"" for special tokens and unused ids.
 
   `settings` is the content of the tokenizer.json that `tokenizer` was made from, before tokens
-  were added to it. Two families are
-  known by their decoder: byte-level (GPT-2, Llama 3, Qwen) writes a byte as a printable letter;
-  the SentencePiece kind (Llama 2, Gemma, Mistral) writes a space as U+2581 and odd bytes as
-  <0x0A>. A tokenizer of neither kind stands for its tokens' own text.
+  were added to it. Its decoder distinguishes two families: byte-level (GPT-2, Llama 3, Qwen) writes
+  a byte as a printable letter; the SentencePiece kind (Llama 2, Gemma, Mistral) writes a space as
+  U+2581 and other bytes as <0x0A>. Tokens of neither kind stand for their own text.
   """
   to_bytes = _byte_level if _has_byte_level(settings) else _sentencepiece
   added = tokenizer.get_added_tokens_decoder()
@@ -46,7 +45,7 @@ def _sentencepiece(piece: str) -> bytes:
 
 @functools.cache
 def letters() -> dict[str, int]:
-  """GPT-2's letters for bytes: printable Latin-1 stands for itself, the rest for U+0100 on."""
-  own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-  others = [byte for byte in range(256) if byte not in own]
-  return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(others)}
+  """Returns GPT-2's letters for bytes: printable Latin-1 is itself, the rest is U+0100 and on."""
+  latin = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+  others = [byte for byte in range(256) if byte not in latin]
+  return {chr(byte): byte for byte in latin} | {chr(256 + i): byte for i, byte in enumerate(others)}

@@ -1,4 +1,4 @@
-"""Token ids of a source, made once and kept on disk: a restart does not tokenise again."""
+"""Token ids of a source, computed once and kept on disk: a restart does not tokenise again."""
 
 import dataclasses
 import functools
@@ -20,17 +20,17 @@ from mtjax.data.tokenizers import Tokenizer
 
 CACHE_DIR = "~/.cache/mtjax/tokens"
 _FORMAT = 1
-_CHUNK = 1 << 22  # characters tokenised at a time
+_CHUNK = 1 << 22  # number of characters tokenised at a time
 
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedText:
-  """Documents one after the other, each closed by the end token; `tokens` may be a memory map."""
+  """Documents one after the other, each with an end token; `tokens` may be a memory map."""
 
   tokens: Int[np.ndarray, " N"]  # uint16 or uint32
   ends: Int[np.ndarray, " D"]  # document d is tokens[ends[d - 1] : ends[d]], ends[-1] = 0
   sizes: Int[np.ndarray, " D"]  # bytes of the documents' UTF-8 text
-  key: str  # of the content
+  key: str  # hash of the content
 
   @functools.cached_property
   def starts(self) -> Int[np.ndarray, " D"]:
@@ -38,11 +38,11 @@ class TokenizedText:
 
 
 def tokenized(source: Source, tokenizer: Tokenizer, *, cache_dir: str = "") -> TokenizedText:
-  """The source's tokens, from `cache_dir` ("": CACHE_DIR) when they are there.
+  """Returns the source's tokens, from `cache_dir` ("": CACHE_DIR) if they are there.
 
-  The key is a hash of the text, the options that read it and the tokenizer, so nothing stale is
-  found. A folder appears under its key in one move: one that was being written when the process
-  died is never read. Raises what `documents` raises, and ValueError for a source without text.
+  The key is a hash of the text, the options that read it and the tokenizer, so old content is never
+  used. A folder appears under its key in one move: one that was being written when the process
+  ended is never read. Raises what `documents` raises, and ValueError for a source without text.
   """
   parts = [_FORMAT, fingerprint(source), tokenizer.fingerprint()]
   key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
@@ -89,7 +89,7 @@ def _write(folder: Path, source: Source, tokenizer: Tokenizer) -> None:
 
 
 def _header(file, dtype, length: int) -> None:
-  # numpy leaves room for the first axis to grow, so that rewriting keeps the header's size.
+  # numpy pads the header so that its size stays the same when the first axis grows.
   description = dict(descr=np.lib.format.dtype_to_descr(np.dtype(dtype)), fortran_order=False)
   np.lib.format.write_array_header_1_0(file, dict(description, shape=(length,)))
 

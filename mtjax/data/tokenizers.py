@@ -1,4 +1,4 @@
-"""Text to token ids and back: bytes, the bundled BPE, and tokenizers of imported models."""
+"""Tokenizers: bytes, the bundled BPE, and those of imported models."""
 
 import codecs
 import functools
@@ -16,48 +16,48 @@ from mtjax.data.hub import local_folder
 from mtjax.data.sources.text_files import read_object, whole_text
 from mtjax.data.special_tokens import DeclaredToken, read_special_tokens
 
-# Names of the end token where no file beside the tokenizer says which one it is.
+# Usual names of the end token, for tokenizers without a file that names it.
 _USUAL_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<|im_end|>")
 
 
 @runtime_checkable
 class Tokenizer(Protocol):
-  """What data and generation need; ids are 0 .. vocab_size - 1."""
+  """A tokenizer as data and generation need it; ids are 0 .. vocab_size - 1."""
 
   vocab_size: int
-  bos_id: int  # what a document follows; eos_id where the vocabulary has none of its own
+  bos_id: int  # begins a document; eos_id if the vocabulary has no begin token
   eos_id: int  # ends a document
-  eos_ids: tuple[int, ...]  # all that end a generated text, eos_id among them
+  eos_ids: tuple[int, ...]  # all ids that end a generated text, including eos_id
   pad_id: int
-  mask_token: str | None  # how the vocabulary spells a token that is missing; None: not at all
+  mask_token: str | None  # spelling of the token for missing text; None: there is none
 
   def encode(self, text: str) -> list[int]:
-    """Tokens of a prompt; special tokens written in it are those tokens."""
+    """Returns the tokens of a prompt; special tokens that it spells become those tokens."""
     ...
 
   def encode_documents(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-    """Tokens of text and nothing else: no special token is added, or found in it."""
+    """Returns the tokens of plain texts: no special token is added or recognised."""
     ...
 
   def decode(self, ids: Sequence[int]) -> str:
-    """The text without special tokens; bytes that are no UTF-8 become U+FFFD."""
+    """Returns the text without special tokens; bytes that are no UTF-8 become U+FFFD."""
     ...
 
   def token_bytes(self) -> list[bytes]:
-    """What each id stands for in running text; special tokens stand for nothing."""
+    """Returns the bytes of each id in running text; special tokens have none."""
     ...
 
   def special_tokens(self) -> dict[str, int]:
-    """The id of each special token that has a spelling, by it; `encode` finds them in prompts."""
+    """Returns {spelling: id} of the special tokens that `encode` recognises in prompts."""
     ...
 
   def fingerprint(self) -> str:
-    """A hash that tells apart tokenizers that give different ids."""
+    """Returns a hash that differs for tokenizers that give different ids."""
     ...
 
 
 class ByteTokenizer:
-  """UTF-8 bytes: ids 0 to 255 are the bytes, 256 ends (and begins) a document, 257 is padding."""
+  """A tokenizer of UTF-8 bytes: ids 0 to 255, 256 to end and begin a document, 257 for padding."""
 
   vocab_size = 258
   bos_id = eos_id = 256
@@ -85,13 +85,13 @@ class ByteTokenizer:
 
 
 class BpeTokenizer:
-  """A file of the `tokenizers` library, with what files beside it say about special tokens.
+  """A tokenizer from a file of the `tokenizers` library and the files beside it.
 
   `file` is a tokenizer.json, alone or in the folder of an imported model. Tokens that only the
-  files beside it declare are added as transformers adds them (see
-  `mtjax.data.special_tokens.read_special_tokens`). eos_id, bos_id and pad_id are the tokens that
-  those files name; eos_ids has those of generation_config.json and config.json too, and a usual
-  name where no file names one. Without a begin or padding token the end token serves.
+  files beside it declare are added as in transformers (see
+  `mtjax.data.special_tokens.read_special_tokens`). Those files name the tokens of eos_id, bos_id
+  and pad_id; eos_ids also has those of generation_config.json and config.json, or a usual name if
+  no file names one. Without a begin or padding token, the end token is used for it.
 
   Raises FileNotFoundError, and ValueError that names the file for one that cannot be read, and for
   an added token that would get another id than its file says.
@@ -110,7 +110,7 @@ class BpeTokenizer:
     except Exception as error:
       raise ValueError(f"{str(file)!r} is no file of the tokenizers library: {error}") from None
     for each in (self._prompts, self._text):
-      # A file may ask for padding or cuts, which would change what is read.
+      # A file may switch on padding or truncation, which would change the tokens.
       each.no_padding()
       each.no_truncation()
     self._text.encode_special_tokens = True
@@ -119,7 +119,7 @@ class BpeTokenizer:
     self._folder = file.parent
     special = read_special_tokens(self._folder)
     self._names = special.named
-    # A folder that adds nothing keeps the hash of its tokenizer.json.
+    # If the folder adds no token, the hash is that of its tokenizer.json.
     for token in self._add(special.declared):
       content += repr((token.content, sorted(token.flags.items()))).encode()
     self._hash = hashlib.sha256(content).hexdigest()
@@ -135,11 +135,11 @@ class BpeTokenizer:
 
   @classmethod
   def bundled(cls) -> "BpeTokenizer":
-    """The 4096 tokens that the bundled models share, made by experiments/train_tokenizer.py."""
+    """Returns the tokenizer of the bundled models, made by experiments/train_tokenizer.py."""
     return cls(Path(str(resources.files("mtjax") / "assets" / "tokenizer.json")))
 
   def encode(self, text: str) -> list[int]:
-    """With the tokens that the model expects around a prompt, such as a begin token."""
+    """Returns a prompt's tokens, with those that the model expects around it (a begin token)."""
     return self._prompts.encode(whole_text(text, "the prompt")).ids
 
   def encode_documents(self, texts: Sequence[str]) -> list[list[int]]:
@@ -148,7 +148,7 @@ class BpeTokenizer:
     return [code.ids for code in codes]
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:
-    """A conversation in the folder's chat template (see `apply_chat_template`)."""
+    """Returns the tokens of a conversation in the folder's template (see `apply_chat_template`)."""
     text = whole_text(apply_chat_template(messages, self._folder, **variables), "the conversation")
     # The template has written the special tokens itself.
     return self._prompts.encode(text, add_special_tokens=False).ids
@@ -171,9 +171,9 @@ class BpeTokenizer:
     return token_bytes_lib.token_bytes(self._settings, self._text, self.vocab_size)
 
   def _ends(self) -> tuple[int, ...]:
-    """All ids that end a text, the tokenizer's own first."""
-    own = self._special("eos")
-    ids = [] if own is None else [own]
+    """Returns all ids that end a text, the tokenizer's own first."""
+    eos = self._special("eos")
+    ids = [] if eos is None else [eos]
     for name in ("generation_config.json", "config.json"):
       ids += _end_ids(self._folder / name)
     ids = [i for i in dict.fromkeys(ids) if i < self.vocab_size]
@@ -191,7 +191,7 @@ class BpeTokenizer:
     return None if token is None else self._text.token_to_id(token)
 
   def _add(self, declared: Sequence[DeclaredToken]) -> list[DeclaredToken]:
-    """Adds the declared tokens that tokenizer.json does not have as added tokens; returns those."""
+    """Adds the declared tokens that are no added tokens of tokenizer.json, and returns them."""
     import tokenizers
 
     known = {token.content for token in self._text.get_added_tokens_decoder().values()}
@@ -214,18 +214,18 @@ class BpeTokenizer:
 
 
 def pieces_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[bytes]:
-  """What each token stands for in running text.
+  """Returns the bytes of each token in running text.
 
-  A model may have more ids than its tokenizer: those stand for nothing.
+  A model may have more ids than its tokenizer: those have no bytes.
   """
   table = tokenizer.token_bytes()
   return [table[i] if i < len(table) else b"" for i in tokens]
 
 
 def load_tokenizer(name: str | Path) -> Tokenizer:
-  """ "bytes", "bundled", a tokenizer.json, a model's folder, or a Hugging Face id (mtjax[hf]).
+  """Loads "bytes", "bundled", a tokenizer.json, a model's folder, or a Hugging Face id (mtjax[hf]).
 
-  Raises ValueError or FileNotFoundError that says what was looked for.
+  Raises ValueError or FileNotFoundError that names the missing file.
   """
   if name == "bytes":
     return ByteTokenizer()
@@ -247,7 +247,7 @@ def load_tokenizer(name: str | Path) -> Tokenizer:
 
 
 def _end_ids(file: Path) -> list[int]:
-  """What a model's file says of end tokens; a number below 0 means none."""
+  """Returns the end tokens in a model's file; a number below 0 means none."""
   value = read_object(file).get("eos_token_id")
   ids = value if isinstance(value, list) else [] if value is None else [value]
   if not all(type(each) is int for each in ids):

@@ -1,16 +1,17 @@
-"""Is a verifier exact? Its emitted law, enumerated or sampled, against the target's.
+"""Tests whether a verifier is exact: its distribution, enumerated or sampled, and the target's.
 
-What somebody who writes a verifier calls:
+An author of a verifier calls:
 
   p, q = random_probs(rng, 20, vocab=3, length=4), random_probs(rng, 20, vocab=3, length=4)
-  law = DraftScheme.WITHOUT_REPLACEMENT
-  found = emitted(my_verifier, k_ary((2, 2)), law, p, q)
-  assert total_variation(found.law, target_probs(p, 3)).max() < 1e-12
-  texts = sampled_texts(my_verifier, k_ary((2, 2)), law, p, q, rows=10**5, length=2, key=key)
+  scheme = DraftScheme.WITHOUT_REPLACEMENT
+  result = emitted(my_verifier, k_ary((2, 2)), scheme, p, q)
+  assert total_variation(result.probs, target_probs(p, 3)).max() < 1e-12
+  texts = sampled_texts(my_verifier, k_ary((2, 2)), scheme, p, q, rows=10**5, length=2, key=key)
   assert p_value(texts[::20], target_probs(p, 2)[0]) > 1e-6
 
-Laws are tables [pairs, contexts, V], one target (or draft) a pair. Context 0 is the empty one, and
-context c followed by token x is c V + 1 + x; so contexts of d tokens start at `first(V, d)`.
+Distributions are tables [pairs, contexts, V], one target (or draft model) per pair. Context 0 is
+the empty one, and context c followed by token x is c V + 1 + x; so contexts of d tokens start at
+`first(V, d)`.
 """
 
 import functools
@@ -27,42 +28,45 @@ from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 from mtjax.verify import Procedure, Verifier, check, verify
 
 Tables = Float[np.ndarray, "pairs contexts V"]
-CHUNK = 2048  # drafts evaluated at once: one shape, one compilation
+CHUNK = 2048  # number of drafts evaluated at once: one shape, one compilation
 
 
 class Emitted(NamedTuple):
+  """The distribution of the tokens that follow one round, and how many drafts are accepted."""
+
   probs: Float[np.ndarray, "pairs sequences"]  # of the first height + 1 tokens, in counting order
-  tokens: Float[np.ndarray, " pairs"]  # emitted in one round on average, the last included
+  tokens: Float[np.ndarray, " pairs"]  # mean number of tokens of one round, the last included
   accepted: Float[np.ndarray, "pairs height"]  # probability of at least 1, 2, ... accepted drafts
 
 
 class Drafts(NamedTuple):
-  """Every draft that a law can draw, over all pairs."""
+  """Every draft that a draft scheme can sample, over all pairs."""
 
-  weight: Float[np.ndarray, " M"]  # its probability
+  weight: Float[np.ndarray, " M"]  # probability of the draft
   pair: Int[np.ndarray, " M"]
   token: Int[np.ndarray, "M N"]
-  context: Int[np.ndarray, "M N"]  # of the law at each node
+  context: Int[np.ndarray, "M N"]  # number of the context at each node
 
 
 def first(vocab: int, length: int) -> int:
-  """The first context of `length` tokens; also the number of shorter ones."""
+  """Returns the first context of `length` tokens, which is also the number of shorter ones."""
   return sum(vocab**d for d in range(length))
 
 
 def random_probs(
   rng: np.random.Generator, pairs: int, vocab: int, length: int, concentration: float = 0.7
 ) -> Tables:
-  """A law of its own for every context of fewer than `length` tokens."""
+  """Samples a distribution for every context of fewer than `length` tokens."""
   return rng.dirichlet(np.full(vocab, concentration), (pairs, first(vocab, length)))
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+  """Returns the total variation distance over the last axis."""
   return 0.5 * np.abs(a - b).sum(axis=-1)
 
 
 def target_probs(p: Tables, length: int) -> Float[np.ndarray, "pairs sequences"]:
-  """Of the first `length` tokens of plain decoding."""
+  """Returns the joint probabilities of the first `length` tokens of plain decoding."""
   start = np.zeros((p.shape[0], first(p.shape[2], length + 1)))
   start[:, 0] = 1
   return _continue(start, p, length)
@@ -77,11 +81,13 @@ def emitted(
   *,
   pad: tuple[int, int, int] | None = None,
 ) -> Emitted:
-  """The law of one round and plain decoding after it, over all drafts and all coins, in float64.
+  """Returns the distribution of one round and plain decoding after it, in float64.
 
-  Tables need contexts of up to `topology.height` tokens. pad: (nodes, height, breadth) to embed the
-  tree in, so that trees of several shapes share a compilation. What must not be read is NaN: p of
-  missing nodes, q where there are no children. Raises ValueError where the verifier refuses.
+  It is a sum over all drafts and all outcomes of the verifier. Tables need contexts of up to
+  `topology.height` tokens. pad: (nodes, height, breadth) of a larger tree that holds this one, so
+  that trees of several shapes share a compilation. Values that must not be read are NaN: p of
+  missing nodes, and q where there are no children. Raises ValueError if the verifier refuses the
+  draft.
   """
   size, height, breadth = pad or (topology.size, topology.height, topology.breadth)
   pairs, _, vocab = p.shape
@@ -102,10 +108,10 @@ def emitted_by(
   p: Tables,
   height: int,
 ) -> Emitted:
-  """`emitted` for drafts enumerated elsewhere, whose trees depend on what was drawn, say.
+  """Returns the result of `emitted` for drafts enumerated elsewhere.
 
-  draft, p_rows: what the verifier sees of the M drafts; nodes behind the last context are padding.
-  No draft may be deeper than `height`.
+  Their trees may depend on the sampled tokens. draft, p_rows: what the verifier sees of the M
+  drafts; nodes after the last context are padding. No draft may be deeper than `height`.
   """
   pairs, _, vocab = p.shape
   nodes = drafts.context.shape[1]
@@ -125,7 +131,7 @@ def emitted_by(
 
 
 def enumerate_drafts(topology: Topology, scheme: DraftScheme, q: Tables) -> Drafts:
-  """Every draft of the law with its probability; those of probability 0 are left out."""
+  """Returns every draft of the scheme with its probability; those of probability 0 are left out."""
   pairs, _, vocab = q.shape
   drafts = Drafts(
     np.ones(pairs),
@@ -152,10 +158,10 @@ def sampled_texts(
   length: int,
   key: PRNGKeyArray,
 ) -> Int[np.ndarray, " rows"]:
-  """The first `length` tokens of `rows` generations, as places in counting order.
+  """Samples the first `length` tokens of `rows` generations; returns places in counting order.
 
-  Rounds go on until every row has that many. `decide` is a verifier or anything called like
-  `verify` without its first argument; it runs as in decoding, jitted and in float32. Row i follows
+  Rounds go on until every row has that many tokens. `decide` is a verifier, or a function with the
+  arguments of `verify` but the first; it runs as in decoding, jitted and in float32. Row i follows
   pair i modulo pairs, so pairs share a batch. Tables need contexts of up to
   length - 1 + topology.height tokens.
   """
@@ -167,7 +173,7 @@ def sampled_texts(
   context, count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
   logits = np.log(np.maximum(p, 1e-300), where=p > 0, out=np.full(p.shape, -np.inf))
   while count.min() < length:
-    drafts = _draw(topology, scheme, q, np.where(count < length, context, 0), rng)
+    drafts = _sampled_drafts(topology, scheme, q, np.where(count < length, context, 0), rng)
     logit_rows, q_rows = _rows(topology, drafts, logits, q, topology.size)
     tree = _tree(topology, drafts.token, topology.size, topology.height, topology.breadth)
     verdict = decide(
@@ -186,7 +192,10 @@ def sampled_texts(
 
 
 def p_value(texts: Int[np.ndarray, " rows"], probs: Float[np.ndarray, " sequences"]) -> float:
-  """Of Pearson's chi-square; cells expected below 5 are pooled, 0 if what cannot be was seen."""
+  """Returns the p-value of Pearson's chi-square; 0 if a text of probability 0 occurs.
+
+  Cells with fewer than 5 expected texts are pooled.
+  """
   from scipy import stats
 
   counts = np.bincount(texts, minlength=probs.size)
@@ -201,7 +210,7 @@ def p_value(texts: Int[np.ndarray, " rows"], probs: Float[np.ndarray, " sequence
 
 
 def _draft_probs(topology, scheme, drafts, q, node):
-  """Law [M, V] of the token at `node`, given the drafts of the nodes before it."""
+  """Returns probabilities [M, V] of the token at `node`, given the drafts of nodes before it."""
   parent = topology.parent[node]
   siblings = [n for n, above in enumerate(topology.parent) if above == parent]
   row = q[drafts.pair, drafts.context[:, parent]]
@@ -214,16 +223,16 @@ def _draft_probs(topology, scheme, drafts, q, node):
   top = eye[left.argmax(axis=1)]
   left = np.maximum(left, 0)
   total = left.sum(axis=1, keepdims=True)
-  # When q has run out, filling: a token that q cannot draw.
-  drawn = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
+  # When q has run out, the token is one that q cannot sample.
+  sampled = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
   if scheme is DraftScheme.DELTA or (
     scheme is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]
   ):
     return top
   if scheme is DraftScheme.PAIR and node != siblings[0]:
     hub = row.argmax(axis=1)
-    return np.where((earlier[:, 0] == hub)[:, None], drawn, eye[hub])
-  return drawn
+    return np.where((earlier[:, 0] == hub)[:, None], sampled, eye[hub])
+  return sampled
 
 
 def _place(drafts, topology, node, token, vocab):
@@ -232,8 +241,8 @@ def _place(drafts, topology, node, token, vocab):
   return drafts
 
 
-def _draw(topology, scheme, q, context, rng):
-  """One draft a row, from where the row is."""
+def _sampled_drafts(topology, scheme, q, context, rng):
+  """Samples one draft per row, after the row's context."""
   rows = len(context)
   drafts = Drafts(
     np.ones(rows),
@@ -249,7 +258,7 @@ def _draw(topology, scheme, q, context, rng):
 
 
 def _rows(topology, drafts, p, q, size):
-  """The laws at each node, [M, size, V]; NaN where a verifier must not look."""
+  """Returns p and q at each node, [M, size, V], with NaN where a verifier must not read."""
   p_rows, q_rows = (np.full((len(drafts.pair), size, p.shape[2]), np.nan) for _ in "pq")
   p_rows[:, : topology.size] = p[drafts.pair[:, None], drafts.context]
   inner = sorted(set(topology.parent[1:]))
@@ -258,10 +267,10 @@ def _rows(topology, drafts, p, q, size):
 
 
 def _tree(topology, token, size, height, breadth) -> TokenTree:
-  """The topology in a larger one; missing nodes hold nonsense."""
+  """Returns the trees of the topology inside a larger one, whose other nodes hold nonsense."""
   more = size - topology.size
 
-  # Tiled by numpy: there are as many numbers of drafts as trees, and JAX compiles for each.
+  # Tiled by numpy: every tree has another number of drafts, and JAX would compile for each.
   def column(values, filling, dtype=np.int32):
     row = np.array([*values, *[filling] * more], dtype)
     return jnp.asarray(np.tile(row, (len(token), 1)))
@@ -283,7 +292,7 @@ def _compiled(procedure: Procedure):
 
 
 def _outcomes(verifier, p_rows, draft):
-  """`Procedure.outcome` of every draft, chunk by chunk."""
+  """Returns `Procedure.outcome` of every draft, computed chunk by chunk."""
   total = len(p_rows)
   if not verifier.needs_q:
     draft = draft.replace(q=None)
@@ -301,7 +310,7 @@ def _outcomes(verifier, p_rows, draft):
 
 
 def _continue(mass, p, length):
-  """Mass on sequences of any length, moved to those of `length` tokens by plain decoding."""
+  """Moves mass on sequences of any length to those of `length` tokens, by plain decoding."""
   vocab = p.shape[2]
   mass = mass.copy()
   for d in range(length):

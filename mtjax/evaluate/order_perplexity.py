@@ -1,4 +1,4 @@
-"""How well an any-subset model predicts the same tokens in different orders."""
+"""The perplexity of the same tokens in different orders, by an any-subset model."""
 
 import dataclasses
 import math
@@ -19,24 +19,24 @@ BY_CHANCE = frozenset({"random"})
 
 @dataclasses.dataclass(frozen=True)
 class OrderScore:
-  """Of the asked tokens of some texts, in one order."""
+  """The score of the target tokens of some texts in one order."""
 
   order: str
-  nats: float  # -log p an asked token
-  spread: float  # standard deviation of `nats` over seeds; 0 for an order that has none
-  tokens: int
+  nats: float  # mean of -log p per target token
+  spread: float  # standard deviation of `nats` over seeds; 0 for an order without seeds
+  tokens: int  # number of target tokens
 
   @property
   def perplexity(self) -> float:
-    """Per token; depends on the tokenizer."""
+    """The perplexity per token, which depends on the tokenizer."""
     return math.exp(self.nats)
 
 
 def check_orders(names: Sequence[str]) -> None:
-  """ValueError, with the names there are, for names that are no order, and for none at all."""
+  """Raises ValueError for names that are not in NAMES, and for no name at all."""
   unknown = [name for name in names if name not in NAMES]
   if unknown or not names:
-    raise ValueError(f"orders {unknown} are not among {', '.join(NAMES)}")
+    raise ValueError(f"orders must be among {', '.join(NAMES)}, got {unknown or 'none'}")
 
 
 def order_perplexity(
@@ -49,23 +49,23 @@ def order_perplexity(
   key: int = 0,
   batch: int = 8,
 ) -> list[OrderScore]:
-  """-log p of the asked entries of B texts under each of `orders`, exactly, a forward pass a text.
+  """Returns exact scores of the targets of B texts in each of `orders`: one forward pass per text.
 
-  The orders of `mtjax.anysubset.orders` ask the asked entries given all the given ones; `random`
-  does so for each of `seeds` seeds, and spreads as far as the model's conditionals disagree.
-  `left_to_right` is what an autoregressive model does: the same entries are scored, and each sees
-  only what stands to the left of it, given or asked. What it loses to `lattice` is what the given
-  entries on the right are worth; with nothing given the two are one.
+  In the orders of `mtjax.anysubset.orders`, targets are predicted from the whole context; `random`
+  has one order for each of `seeds` seeds, and its spread shows how far the model's conditionals
+  disagree. `left_to_right` is as in an autoregressive model: the same entries are scored, and each
+  sees only the entries to the left of it, context or targets. Its difference to `lattice` is the
+  value of the context on the right; without context the two are equal.
 
   The canvas's tokens are the text. Raises ValueError for names that are no order, no seed, and no
-  asked entry at all.
+  target at all.
   """
   check_orders(orders)
   if seeds < 1 or batch < 1:
     raise ValueError(f"seeds and batch must be at least 1, got {seeds} and {batch}")
   is_target = np.asarray(canvas.is_target)
   if not is_target.any():
-    raise ValueError("nothing is asked: there is nothing to score")
+    raise ValueError("the canvas has no target entries: there is nothing to score")
   out = []
   for name in orders:
     each = [
@@ -78,7 +78,7 @@ def order_perplexity(
 
 
 def _sum(model, params, canvas, name, key, batch) -> float:
-  """log p of all asked entries of all texts."""
+  """Returns log p of all targets of all texts."""
   scored = np.asarray(canvas.is_target)
   if name == LEFT_TO_RIGHT:
     sink = sink_token(model.config)
@@ -92,10 +92,10 @@ def _sum(model, params, canvas, name, key, batch) -> float:
   total, rows = 0.0, len(scored)
   batch = min(batch, rows)
   for first in range(0, rows, batch):
-    # The last batch is filled up with rows that count nothing: one compilation for all.
+    # The last batch is filled up with rows that do not count: all share one compilation.
     index = np.resize(np.arange(first, min(first + batch, rows)), batch)
     part = jax.tree.map(lambda x, index=index: x[index], canvas)
-    found = np.asarray(log_likelihood(model, params, part, rank[index]), np.float64)
+    log_p = np.asarray(log_likelihood(model, params, part, rank[index]), np.float64)
     counted = scored[index] & (np.arange(batch) < rows - first)[:, None]
-    total += float(found[counted].sum())
+    total += float(log_p[counted].sum())
   return total

@@ -1,7 +1,7 @@
-"""Imported models against transformers on torch: the same logits, the same greedy tokens.
+"""Compares imported models with transformers on torch: the same logits, the same greedy tokens.
 
 Each family is a tiny random model, with weights so large that every feature shows in the logits,
-and with prompts longer than its sliding window. Needs the extra `parity`.
+and with prompts longer than its sliding window. It needs the extra `parity`.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from mtjax.models import Model, Params
 TOLERANCE = 1e-4  # largest difference of float32 logits
 NEW_TOKENS = 64
 VOCAB = 96
-# A ragged batch, and how much of each row is in the cache when the rest is computed.
+# Lengths of the rows of a batch, and the number of tokens per row that are cached before the rest.
 LENGTHS, CACHED = (24, 17, 11), (13, 16, 1)
 
 _SIZES = dict(
@@ -99,7 +99,7 @@ _GPT2_NAMES = dict(
 
 @dataclasses.dataclass(frozen=True)
 class Parity:
-  """Largest differences of logits without and with a cache; whether all greedy tokens are equal."""
+  """The largest differences of logits without and with a cache, and if greedy tokens are equal."""
 
   uncached: float
   cached: float
@@ -112,7 +112,10 @@ class Parity:
 
 
 def make_oracle(name: str, seed: int = 0):
-  """A random model of transformers for one of CASES. ImportError without mtjax[parity]."""
+  """Returns a random model of transformers for one of CASES.
+
+  Raises ImportError without mtjax[parity].
+  """
   torch, transformers = _packages()
   kind, settings = CASES[name]
   sizes = dict(_SIZES)
@@ -121,7 +124,7 @@ def make_oracle(name: str, seed: int = 0):
     sizes = {_GPT2_NAMES.get(field, field): value for field, value in sizes.items()}
   ends = dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"))
   config = getattr(transformers, kind)(**{**sizes, **ends, **settings})
-  config._attn_implementation = "eager"  # the one back-end that knows soft caps
+  config._attn_implementation = "eager"  # the only implementation that has soft caps
   torch.manual_seed(seed)
   oracle = transformers.AutoModelForCausalLM.from_config(config).eval().float()
   with torch.no_grad():
@@ -133,7 +136,7 @@ def make_oracle(name: str, seed: int = 0):
 
 
 def compare(oracle, folder: str | Path) -> Parity:
-  """The checkpoint in `folder`, read by mtjax, against a model of transformers."""
+  """Compares the checkpoint in `folder`, read by mtjax, with a model of transformers."""
   model, params = checkpoints.load(folder, dtype="float32")
   rows = prompts()
   expected = oracle_logits(oracle, rows)
@@ -148,25 +151,26 @@ def compare(oracle, folder: str | Path) -> Parity:
 
 
 def prompts(seed: int = 0) -> list[list[int]]:
+  """Returns random prompts with LENGTHS tokens."""
   rng = np.random.default_rng(seed)
   return [rng.integers(0, VOCAB, length).tolist() for length in LENGTHS]
 
 
 def oracle_logits(oracle, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-  """[length, V] a row; each row alone, so that no padding is involved."""
+  """Returns logits [length, V] per row, each row run alone, without padding."""
   torch, _ = _packages()
   with torch.inference_mode():
     return [oracle(torch.tensor([row])).logits[0].float().numpy() for row in rows]
 
 
 def oracle_tokens(oracle, rows: Sequence[Sequence[int]]) -> list[list[int]]:
-  """What greedy decoding of transformers adds to each row."""
+  """Returns the tokens that greedy decoding of transformers adds to each row."""
   torch, _ = _packages()
   out = []
   for row in rows:
     ids = torch.tensor([row])
     with torch.inference_mode():
-      # A mask, or generate takes tokens that equal pad_token_id for padding.
+      # Without a mask, generate would treat tokens that equal pad_token_id as padding.
       new = oracle.generate(
         ids,
         attention_mask=torch.ones_like(ids),
@@ -179,13 +183,13 @@ def oracle_tokens(oracle, rows: Sequence[Sequence[int]]) -> list[list[int]]:
 
 
 def logits(model: Model, params: Params, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-  """[length, V] a row, in one padded batch."""
+  """Returns logits [length, V] per row, from one padded batch."""
   out = np.asarray(_forward(model, params, *_padded(rows)).logits)
   return [x[: len(row)] for x, row in zip(out, rows, strict=True)]
 
 
 def cached_logits(model: Model, params: Params, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
-  """[length - n, V] a row, with the first n of CACHED committed to a cache."""
+  """Returns logits [length - n, V] per row, after its first n (of CACHED) tokens were committed."""
   tokens, lengths = _padded(rows)
   count = jnp.asarray(CACHED)
   first = frontier.causal(tokens, length=lengths)
@@ -198,9 +202,9 @@ def cached_logits(model: Model, params: Params, rows: Sequence[Sequence[int]]) -
   return [x[:n] for x, n in zip(out, np.asarray(rest_lengths), strict=True)]
 
 
-def difference(expected: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
-  """The largest of all absolute differences; NaN if there is one."""
-  parts = [np.abs(a - b).max() for a, b in zip(expected, found, strict=True)]
+def difference(expected: Sequence[np.ndarray], actual: Sequence[np.ndarray]) -> float:
+  """Returns the largest of all absolute differences; NaN if any is NaN."""
+  parts = [np.abs(a - b).max() for a, b in zip(expected, actual, strict=True)]
   return float(np.max(parts))
 
 
@@ -231,8 +235,8 @@ def _packages():
     import transformers
     from transformers.utils import logging as hf_logging
   except ImportError as error:
-    raise ImportError(f"{error.name} is not installed: pip install mtjax[parity]") from None
+    raise ImportError(f"{error.name} is not installed: `pip install mtjax[parity]`") from None
   hf_logging.set_verbosity_error()
   hf_logging.disable_progress_bar()
-  torch.set_num_threads(1)  # in models this small threads only wait for each other
+  torch.set_num_threads(1)  # with models this small, threads only wait for each other
   return torch, transformers

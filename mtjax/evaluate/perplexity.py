@@ -1,4 +1,4 @@
-"""How well a model predicts text: bits per byte, comparable across tokenizers."""
+"""The perplexity of text, and its bits per byte, which compare across tokenizers."""
 
 import dataclasses
 import functools
@@ -16,15 +16,15 @@ from mtjax.models import Model, Params
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """Negative log-likelihood of a text, in nats."""
+  """The score of a text: its negative log-likelihood and its size."""
 
-  nats: float
-  tokens: int
-  bytes: int
+  nats: float  # -log p of the text
+  tokens: int  # number of tokens
+  bytes: int  # number of bytes
 
   @property
   def log_likelihood(self) -> float:
-    """In nats."""
+    """The log-likelihood in nats."""
     return -self.nats
 
   @property
@@ -33,7 +33,7 @@ class Score:
 
   @property
   def perplexity(self) -> float:
-    """Per token; depends on the tokenizer."""
+    """The perplexity per token, which depends on the tokenizer."""
     return math.exp(self.nats / self.tokens)
 
 
@@ -42,8 +42,8 @@ def windows(
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
   """Cuts a document into (input, target, counted) rows of `length`; every token counts once.
 
-  The document is preceded by the token `start`. Each row after the first repeats the last
-  `context` tokens before what it counts, so that no token is predicted from less.
+  The token `start` stands before the document. Each row after the first repeats the last `context`
+  tokens before those that it counts, so that no token is predicted from fewer.
   """
   text = np.asarray([start, *tokens], np.int32)
   begin = done = 0
@@ -63,8 +63,8 @@ def windows(
 @functools.partial(jax.jit, static_argnames="model")
 def _nats(model: Model, params: Params, tokens, targets, counted):
   logits = model.forward(params, frontier_lib.causal(tokens)).logits
-  own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  nats = jax.nn.logsumexp(logits, axis=-1) - own
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nats = jax.nn.logsumexp(logits, axis=-1) - chosen
   return jnp.sum(jnp.where(counted, nats, 0.0), axis=1)
 
 
@@ -79,7 +79,7 @@ def score(
   batch: int = 8,
   progress: Callable[[int, int], None] | None = None,
 ) -> Score:
-  """Scores documents of (tokens, bytes) together: `document_nats`, whose errors it raises."""
+  """Scores documents of (tokens, bytes) together, by `document_nats`, whose errors it raises."""
   nats = document_nats(
     model,
     params,
@@ -107,9 +107,9 @@ def document_nats(
 ) -> Float[np.ndarray, " N"]:
   """Returns -log p of each document, after the token `start`, read in rows of `length`.
 
-  No token is predicted from less than `context` others where there are as many. `progress` is
-  called with (rows done, rows). Raises ValueError for no text, for a context not below length, and
-  for rows longer than the model's positions.
+  No token is predicted from fewer than `context` others if there are as many before it. `progress`
+  is called with (rows done, rows). Raises ValueError for no text, for a context not below length,
+  and for rows longer than the model's positions.
   """
   if not 0 <= context < length:
     raise ValueError(f"context must be from 0 to length - 1 = {length - 1}, got {context}")
@@ -125,11 +125,11 @@ def document_nats(
   total = np.zeros(len(documents))
   for first in range(0, len(rows), batch):
     part = rows[first : first + batch]
-    # The last batch is filled up with rows that count nothing: one compilation for all.
+    # The last batch is filled up with rows that do not count: all share one compilation.
     part += [(r, t, np.zeros_like(c)) for r, t, c in part[:1] * (batch - len(part))]
     nats = _nats(model, params, *(jnp.asarray(np.stack(x)) for x in zip(*part, strict=True)))
-    own = owners[first : first + batch]
-    np.add.at(total, own, np.asarray(nats, np.float64)[: len(own)])
+    owners_here = owners[first : first + batch]
+    np.add.at(total, owners_here, np.asarray(nats, np.float64)[: len(owners_here)])
     if progress is not None:
       progress(min(first + batch, len(rows)), len(rows))
   return total

@@ -12,7 +12,7 @@ from mtjax.models import check_causal
 from mtjax.rounds.size_buckets import bucket
 from mtjax.text import TextModel
 
-_LENGTH = 512  # tokens of a row, of which half are repeated as context
+_LENGTH = 512  # number of tokens per row, of which half are repeated as context
 _BATCH = 8
 
 __all__ = ["Score", "score"]
@@ -23,21 +23,21 @@ def score(model: TextModel, texts: str | Sequence[str]) -> list[Score]:
 
   A causal model reads a text after its begin token, in rows of up to 512 tokens that overlap by
   half (`mtjax.evaluate.perplexity`). An any-subset model scores all tokens of a text jointly, in
-  its own order, with nothing given (2504.20456, sec. 4): such a text must fit its positions.
+  its own order, without context (2504.20456, sec. 4): such a text must fit its positions.
 
   Raises ValueError for no text, an empty one, one that is no str, and one that is too long.
   """
   texts = several(texts)
   for number, text in enumerate(texts):
     if not isinstance(text, str):
-      raise ValueError(f"text {number} is no str: {text!r}")
+      raise ValueError(f"text {number} must be a str, got {text!r}")
     if not text:
       raise ValueError(f"text {number} is empty: there is nothing to score")
   documents = [list(tokens) for tokens in model.tokenizer.encode_documents(texts)]
   nats = _causal(model, documents) if _is_causal(model) else _jointly(model, documents)
   return [
-    Score(float(own), len(tokens), len(text.encode()))
-    for own, tokens, text in zip(nats, documents, texts, strict=True)
+    Score(float(total), len(tokens), len(text.encode()))
+    for total, tokens, text in zip(nats, documents, texts, strict=True)
   ]
 
 
@@ -79,6 +79,6 @@ def _jointly(model: TextModel, documents: Sequence[list[int]]) -> Float[np.ndarr
     for row, tokens in enumerate(part):
       token[row, : len(tokens)], valid[row, : len(tokens)] = tokens, True
     canvas = make_canvas(model.model.config, token, valid, valid)
-    own = log_likelihood(model.model, model.params, canvas)
-    out[first : first + _BATCH] = -own.astype(np.float64).sum(axis=1)
+    log_p = log_likelihood(model.model, model.params, canvas)
+    out[first : first + _BATCH] = -log_p.astype(np.float64).sum(axis=1)
   return out

@@ -1,4 +1,4 @@
-"""Texts to score, by name: what evaluation launchers and training runs read."""
+"""Texts to score, by name, for evaluation launchers and training runs."""
 
 import re
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ _ENTRY = re.compile(r"([\w.-]+)=(.+)", re.DOTALL)
 def named_documents(
   entries: Sequence[str], tokenizer: Tokenizer, *, cache_dir: str = "", limit: int | None = None
 ) -> dict[str, Documents]:
-  """The documents of each "name=source" (see `mtjax.data.sources`), tokenised.
+  """Returns the tokenised documents of each "name=source" (see `mtjax.data.sources`), by name.
 
-  Of each, about the first `limit` bytes (None: all). Raises ValueError or FileNotFoundError for
-  an entry that is not name=source, a name given twice, and what cannot be read.
+  About the first `limit` bytes of each are kept (None: all). Raises ValueError or FileNotFoundError
+  for an entry that is not name=source, a name that occurs twice, and a source that cannot be read.
   """
   out: dict[str, Documents] = {}
   for entry in entries:
-    found = _ENTRY.fullmatch(entry)
-    if found is None:
+    parts = _ENTRY.fullmatch(entry)
+    if parts is None:
       raise ValueError(f"{entry!r} is not name=source, as in books=file:valid/*.txt.gz")
-    name, source = found.groups()
+    name, source = parts.groups()
     if name in out:
       raise ValueError(f"two texts are named {name!r}")
     documents = eval_documents(source, tokenizer, cache_dir=cache_dir)
@@ -35,7 +35,7 @@ def named_documents(
 
 
 def _first(documents: Documents, tokenizer: Tokenizer, limit: int) -> Documents:
-  """Documents up to `limit` bytes, the last one cut where a token ends."""
+  """Returns documents up to `limit` bytes; the last one is cut where a token ends."""
   width = np.array([len(token) for token in tokenizer.token_bytes()])
   out: Documents = []
   for tokens, size in documents:

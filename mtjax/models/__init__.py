@@ -1,4 +1,4 @@
-"""Networks. The only package that imports linen."""
+"""Networks: the only package that imports linen."""
 
 from mtjax.models.config import (
   ANY_SUBSET_NAMES,

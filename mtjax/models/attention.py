@@ -1,4 +1,4 @@
-"""Frontier attention wherever its arrays lie: on a device, or split over a mesh under shard_map."""
+"""Frontier attention on one device, or split over a mesh under shard_map."""
 
 import inspect
 from typing import Any
@@ -27,17 +27,17 @@ _ROLES = dict(
 
 
 def attention(*arguments, **options) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """`frontier_attention` as models call it, with its arguments, on a mesh or not.
+  """Computes `frontier_attention` for models, with the same arguments, on a mesh or not.
 
-  Under `jax.set_mesh`, where there is a kernel, every device runs it on its rows and its heads;
-  what the mesh does not divide is whole on every device, as with parameters. Where there is none,
-  blocks in XLA are left to XLA to split.
+  Under `jax.set_mesh`, if there is a kernel, every device runs it on its rows and its heads; an
+  axis that the mesh does not divide is whole on every device, as with parameters. If there is no
+  kernel, XLA splits the blocks itself.
   """
   mesh = jax.sharding.get_abstract_mesh()
   name = options.get("implementation") or choice.kernel_here()
   opaque = name not in (None, "xla", "reference")
   if opaque and choice.partitioned() and AxisType.Manual not in mesh.axis_types:
-    split = _fitting(_given(arguments, options), mesh)
+    split = _fitting(_bound(arguments, options), mesh)
     return sharded_attention(*arguments, mesh=mesh, split=split, **options)
   return frontier_attention(*arguments, **options)
 
@@ -45,33 +45,33 @@ def attention(*arguments, **options) -> tuple[Float[Array, "B T H D"], Float[Arr
 def sharded_attention(
   *arguments, mesh: Mesh | AbstractMesh, split: Split = Split(), **options
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
-  """`frontier_attention` with its arguments, split over a mesh: equal up to rounding.
+  """Computes `frontier_attention` with its arguments, split over a mesh: equal up to rounding.
 
-  Each device runs the implementation asked for, or the best for its part, on
+  Each device runs the named implementation, or the best for its part, on
     its rows of the batch (`split.rows`);
     its heads (`split.heads`): whole groups of queries with their key head. With fewer key heads
-      than devices, a device holds them all and takes, by a copy if they are several, the one that
-      its queries read;
+      than devices, a device holds them all and uses the one that its queries read, by a copy if
+      there are several;
     its slots (`split.slots`): consecutive ones, an equal part of the capacity; the first shard
-      has the fresh entries too. What each found is merged by its log-sum-exp: B * T * H * (D + 2)
-      float32 are reduced, and no part of the cache travels. Without a cache nothing is split.
+      has the fresh entries too. The results are merged by their log-sum-exp: B * T * H * (D + 2)
+      float32 are reduced, and no part of the cache is sent. Without a cache nothing is split.
 
   Pages are whole on every device but for their heads (`Pages.SHARED`), or in as many equal parts
   as there are shards of rows times shards of slots, in that order (`Pages.OWN`). `page_table` names
-  pages as it does on one device, then only those of the row's own part in its columns of the table:
-  a row that names another's outputs NaN.
+  pages as it does on one device, but with parts it may name only pages of the row's own part in its
+  columns of the table: the output of a row that names another part's page is NaN.
 
-  Raises ValueError for what is not on the mesh or does not divide, saying what.
+  Raises ValueError that says which axis is not on the mesh or what does not divide.
   """
-  given = _given(arguments, options)
-  reason = _why_not(given, mesh, split)
+  values = _bound(arguments, options)
+  reason = _why_not(values, mesh, split)
   if reason is not None:
     raise ValueError(f"attention on a mesh of {dict(mesh.shape)}: {reason}")
-  roles = roles_of(given, mesh, split)
-  settings = {name: x for name, x in given.items() if name not in roles}
+  roles = roles_of(values, mesh, split)
+  settings = {name: x for name, x in values.items() if name not in roles}
   heads = None if "h" in roles["k"] else split.heads
-  slots = split.slots if given["cache_k"] is not None else None
-  page_axes = sharding.page_axes(split) if given["page_table"] is not None else ()
+  slots = split.slots if values["cache_k"] is not None else None
+  page_axes = sharding.page_axes(split) if values["page_table"] is not None else ()
 
   def on_a_device(arrays):
     if heads is not None:
@@ -92,30 +92,30 @@ def sharded_attention(
   over = sharding.over_heads(
     on_a_device, mesh, in_axes=(roles,), out_axes=("b.h.", "b.h"), split=split
   )
-  return over({name: given[name] for name in roles})
+  return over({name: values[name] for name in roles})
 
 
-def roles_of(given: dict[str, Any], mesh: Mesh | AbstractMesh, split: Split = Split()) -> dict:
-  """What `sharding.spec_of` takes for each array that is given to attention: where it is wanted."""
-  heads = "." if given["k"].shape[1] % _size(mesh, split.heads) else "h"
-  cache = f"b{heads}s" if given.get("page_table") is None else f"p{heads}."
+def roles_of(values: dict[str, Any], mesh: Mesh | AbstractMesh, split: Split = Split()) -> dict:
+  """Returns, for each array among attention's arguments, its placement for `sharding.spec_of`."""
+  heads = "." if values["k"].shape[1] % _size(mesh, split.heads) else "h"
+  cache = f"b{heads}s" if values.get("page_table") is None else f"p{heads}."
   roles = dict(
     **_ROLES,
     **dict.fromkeys(("k", "v"), f"b{heads}.."),
     **dict.fromkeys(("cache_k", "cache_v"), f"{cache}."),
     kv_scales=(cache, cache),
   )
-  return {name: role for name, role in roles.items() if given.get(name) is not None}
+  return {name: role for name, role in roles.items() if values.get(name) is not None}
 
 
-def _given(arguments, options) -> dict[str, Any]:
+def _bound(arguments, options) -> dict[str, Any]:
   bound = _SIGNATURE.bind(*arguments, **options)
   bound.apply_defaults()
   return bound.arguments
 
 
-def _why_not(given, mesh, split: Split) -> str | None:
-  """What cannot be split so; None: it can."""
+def _why_not(values, mesh, split: Split) -> str | None:
+  """Says why the arrays cannot be split so, or returns None."""
   axes = [axis for axis in split[:3] if axis is not None]
   absent = [axis for axis in axes if axis not in mesh.shape]
   if absent:
@@ -123,8 +123,8 @@ def _why_not(given, mesh, split: Split) -> str | None:
   if len(set(axes)) < len(axes):
     return f"an axis splits one of rows, heads and slots, not two: {split}"
   rows, heads, slots = (_size(mesh, axis) for axis in split[:3])
-  batch, _, queries, _ = given["q"].shape
-  keys, cache, table = given["k"].shape[1], given["cache_k"], given["page_table"]
+  batch, _, queries, _ = values["q"].shape
+  keys, cache, table = values["k"].shape[1], values["cache_k"], values["page_table"]
   if batch % rows:
     return f"{batch} rows do not divide over {rows} shards"
   if keys % heads and (heads % keys or queries % heads):
@@ -143,12 +143,12 @@ def _why_not(given, mesh, split: Split) -> str | None:
   return None
 
 
-def _fitting(given, mesh) -> Split:
-  """Rows and heads, where they divide."""
+def _fitting(values, mesh) -> Split:
+  """Returns a split over rows and heads, each only if it divides."""
   split = Split()
-  if _why_not(given, mesh, split._replace(heads=None)):
+  if _why_not(values, mesh, split._replace(heads=None)):
     split = split._replace(rows=None)
-  if _why_not(given, mesh, split._replace(rows=None)):
+  if _why_not(values, mesh, split._replace(rows=None)):
     split = split._replace(heads=None)
   return split
 
@@ -158,7 +158,7 @@ def _size(mesh, axis: str | None) -> int:
 
 
 def _own_key_head(arrays, axis: str, size: int) -> dict:
-  """The one key head that this device's queries read, of keys that are whole."""
+  """Returns the arguments with only the key head that this device's queries read."""
   heads = arrays["k"].shape[1]
   if heads == 1:
     return arrays
@@ -167,27 +167,27 @@ def _own_key_head(arrays, axis: str, size: int) -> dict:
   def take(x):
     return lax.dynamic_slice_in_dim(x, head, 1, axis=1)
 
-  own = {name: jax.tree.map(take, arrays[name]) for name in _KEYS if name in arrays}
-  return arrays | own
+  local = {name: jax.tree.map(take, arrays[name]) for name in _KEYS if name in arrays}
+  return arrays | local
 
 
 def _own_slots(arrays, axis: str) -> dict:
-  """What counts of this device's slots, and fresh entries that only the first device sees."""
+  """Returns the arguments for this device's slots; only the first device sees fresh entries."""
   index = lax.axis_index(axis)
   size = arrays["cache_k"].shape[2]
   if "page_table" in arrays:
     size *= arrays["page_table"].shape[1]
-  own = dict(
+  local = dict(
     lengths=jnp.clip(arrays["lengths"] - index * size, 0, size),
     hi=jnp.where(index == 0, arrays["hi"], arrays["lo"]),
   )
   if "own" in arrays:
-    own["own"] = arrays["own"] & (index == 0)
-  return arrays | own
+    local["own"] = arrays["own"] & (index == 0)
+  return arrays | local
 
 
 def _own_pages(arrays, axes: tuple[str, ...]) -> tuple[dict, Bool[Array, " B"]]:
-  """Tables that name this device's pages by their place here, and rows that name another's."""
+  """Returns tables with this device's numbers of pages, and which rows name another's pages."""
   pages, _, size, _ = arrays["cache_k"].shape
   table = arrays["page_table"] - lax.axis_index(axes) * pages
   used = jnp.arange(table.shape[1]) * size < arrays["lengths"][:, None]

@@ -1,4 +1,4 @@
-"""What distinguishes one transformer family from another: one frozen config, no subclasses."""
+"""The settings that distinguish transformer families: one frozen config, no subclasses."""
 
 import dataclasses
 import math
@@ -15,13 +15,13 @@ from kernels_pallas.frontier_attention.dispatch import Implementation
 def _check_positive(config, names: Sequence[str]) -> None:
   for name in names:
     value = getattr(config, name)
-    # NaN is in no range.
+    # Written so that NaN is refused.
     if value is not None and not (isinstance(value, numbers.Real) and 0 < value < math.inf):
       raise ValueError(f"{name} must be a finite number above 0, got {value!r}")
 
 
-# What the extra embeddings of an any-subset model are, in order, in folders and runs made before
-# there was `extra_names`: what stands where no token is yet, and what every entry sees.
+# The extra embeddings of an any-subset model, in order, in folders and runs older than
+# `extra_names`: one stands where there is no token yet, and one is the entry that all others see.
 ANY_SUBSET_NAMES = ("query", "sink")
 
 
@@ -46,8 +46,8 @@ class Rope:
   truncate: bool = True
 
   def __post_init__(self):
-    given = [f.name for f in dataclasses.fields(self) if f.name not in ("kind", "truncate")]
-    _check_positive(self, given)
+    numeric = [f.name for f in dataclasses.fields(self) if f.name not in ("kind", "truncate")]
+    _check_positive(self, numeric)
     if self.theta <= 1:
       raise ValueError(f"theta must be more than 1, got {self.theta}")
     if self.kind == "llama3" and self.high_freq_factor <= self.low_freq_factor:
@@ -57,7 +57,7 @@ class Rope:
       )
 
   def inverse_frequencies(self, head_dim: int) -> np.ndarray:
-    """[head_dim / 2] float32, computed in float64 as the values enter an angle of thousands."""
+    """Returns [head_dim / 2] float32, computed in float64 because angles are up to thousands."""
     exponent = np.arange(0, head_dim, 2) / head_dim
     plain = 1.0 / self.theta**exponent
     if self.kind == "default":
@@ -77,8 +77,8 @@ class Rope:
 
   def _yarn(self, plain, head_dim):
     def dimension(rotations):
-      turns = self.original_max_position / (rotations * 2 * math.pi)
-      return head_dim * math.log(turns) / (2 * math.log(self.theta))
+      ratio = self.original_max_position / (rotations * 2 * math.pi)
+      return head_dim * math.log(ratio) / (2 * math.log(self.theta))
 
     low, high = dimension(self.beta_fast), dimension(self.beta_slow)
     if self.truncate:
@@ -91,7 +91,7 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """What may differ from layer to layer: a sliding window by position, rotary or none (NoPE)."""
+  """The settings that may differ from layer to layer: sliding window, rotary positions or none."""
 
   window: int | None = None
   rope: Rope | None = Rope()
@@ -106,10 +106,10 @@ class TransformerConfig:
   `target_conditioning`: how an entry of a single-stream any-order model learns which position it
   predicts: a learned vector `added` to its embedding (sigma-GPT 2404.09562), or one that modulates
   the norms of every layer (`adaptive_norm`: AO-GPT 2506.19935; pre-norm models).
-  `predicts`: what the logits of an entry are of. The `next_token` after it (causal models); any
-  token of a text from any others (`any_subset`: a query entry, or the position that a single-stream
-  entry is told); the token at its own place, which holds a mask (`masked`: MDLM 2406.07524).
-  Extra embeddings are allowed in each of them; logits cover the vocabulary alone.
+  `predicts`: what the logits of an entry predict. The `next_token` after it (causal models); any
+  token of a text from any others (`any_subset`: at a query entry, or at the target position of a
+  single-stream entry); the token at its own place, which holds a mask (`masked`: MDLM 2406.07524).
+  Extra embeddings are allowed in all of them; logits cover the vocabulary only.
   """
 
   vocab_size: int
@@ -133,11 +133,11 @@ class TransformerConfig:
   logit_soft_cap: float | None = None
   embedding_scale: float | None = None
   tied: bool = True
-  learned_positions: int | None = None  # a table of that many positions beside the tokens (GPT-2)
+  learned_positions: int | None = None  # number of positions with a learned embedding (GPT-2)
   max_position: int = 2048
   extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
-  extra_names: tuple[str, ...] = ()  # of the first of them: `special_id` finds an id by its name
-  dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # of activations; params have theirs
+  extra_names: tuple[str, ...] = ()  # names of the first of them: `special_id` finds an id by name
+  dtype: Literal["float32", "bfloat16", "float16"] = "float32"  # type of activations, not of params
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
   attention: Literal["best", Implementation] = "best"  # a name never falls back
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
@@ -170,30 +170,30 @@ class TransformerConfig:
     check_extra_names(self.extra_names, self.extra_embeddings)
     if self.target_conditioning != "none" and self.predicts != "any_subset":
       raise ValueError(
-        "an entry that is told which position it predicts (target_conditioning "
-        f"{self.target_conditioning!r}) is one of a model with predicts 'any_subset', not "
-        f"{self.predicts!r}"
+        f"target_conditioning {self.target_conditioning!r} needs a model with predicts "
+        f"'any_subset', got {self.predicts!r}"
       )
     ends = (0, *self.exits)
     if self.exits and (ends != tuple(sorted(set(ends))) or ends[-1] != len(self.layers)):
       raise ValueError(
-        f"exits are numbers of layers, rising to all {len(self.layers)} of them; got {self.exits}"
+        f"exits must be numbers of layers, rising to all {len(self.layers)} of them, "
+        f"got {self.exits}"
       )
 
   @property
   def group(self) -> int:
-    """Query heads per key/value head."""
+    """The number of query heads per key/value head."""
     return self.heads // self.kv_heads
 
   def special_id(self, name: str) -> int:
-    """Returns the id of the extra embedding of that name; ValueError where there is none."""
+    """Returns the id of the extra embedding of that name. Raises ValueError if there is none."""
     return special_id(self, name)
 
 
 def special_id(config: Any, name: str) -> int:
-  """Returns vocab_size + i for the name i of `extra_names`.
+  """Returns vocab_size + i for name number i of `extra_names`.
 
-  Raises ValueError, with the names that there are.
+  Raises ValueError, with the existing names, for another name.
   """
   if name not in config.extra_names:
     known = ", ".join(map(repr, config.extra_names)) or "none"
@@ -211,12 +211,12 @@ def check_extra_names(names: Any, count: Any) -> None:
     raise ValueError(f"extra_names must differ from each other, got {names}")
   if len(names) > count:
     raise ValueError(
-      f"extra_names names {len(names)} extra embeddings, {names}, and extra_embeddings is {count}"
+      f"extra_names has {len(names)} names, {names}, but extra_embeddings is only {count}"
     )
 
 
 def check_choices(config: Any) -> None:
-  """Raises ValueError for a field that is none of the values that its type, a Literal, lists."""
+  """Raises ValueError for a field whose type is a Literal that does not list its value."""
   for name, hint in typing.get_type_hints(type(config)).items():
     if typing.get_origin(hint) is Literal and getattr(config, name) not in typing.get_args(hint):
       allowed = ", ".join(map(repr, typing.get_args(hint)))
@@ -224,5 +224,5 @@ def check_choices(config: Any) -> None:
 
 
 def uniform_layers(count: int, **fields) -> tuple[Layer, ...]:
-  """`count` equal layers."""
+  """Returns `count` equal layers."""
   return (Layer(**fields),) * count

@@ -1,4 +1,4 @@
-"""A linear map whose weights may be plain, int8, or packed for a CPU: the parameters decide."""
+"""A linear map whose weights may be plain, int8, or packed for a CPU, as the parameters are."""
 
 import jax
 import jax.numpy as jnp
@@ -12,26 +12,26 @@ class Linear(nn.Module):
   """x @ W (+ b) for x [..., K] and W [K, N].
 
   The parameter dict holds one of: `kernel` [K, N]; `int8` [K, N] with `scale` [N] (weight-only
-  quantisation: W = int8 * scale); `panels` [N / n, K, n] (see mtjax.native), with `scale` when
-  they are int8. Only `kernel` is created by init and has a gradient with respect to weights.
+  quantisation: W = int8 * scale); `packed` [N / n, K, n] (see mtjax.native), with `scale` if its
+  type is int8. Only `kernel` is created by init and has a gradient with respect to weights.
   """
 
   features: int
   bias: bool
   dtype: DTypeLike
-  # The name is linen's method as well, which a submodule is never asked for.
+  # Linen has a method of this name, which is never called on a submodule.
   init: nn.initializers.Initializer = nn.initializers.lecun_normal()  # ty: ignore[incompatible-attribute-override]
   out_dtype: DTypeLike | None = None  # None: dtype
 
   @nn.compact
   def __call__(self, x):
     x, out = x.astype(self.dtype), self.out_dtype or self.dtype
-    if self.has_variable("params", "panels"):
-      panels = self.get_variable("params", "panels")
+    if self.has_variable("params", "packed"):
+      packed = self.get_variable("params", "packed")
       scale = None
       if self.has_variable("params", "scale"):
         scale = self.get_variable("params", "scale")
-      y = packed_matmul(x.astype(jnp.float32), panels, scale, n=self.features).astype(out)
+      y = packed_matmul(x.astype(jnp.float32), packed, scale, n=self.features).astype(out)
     elif self.has_variable("params", "int8"):
       kernel = self.get_variable("params", "int8").astype(self.dtype)
       y = jnp.matmul(x, kernel, preferred_element_type=out)
@@ -45,7 +45,7 @@ class Linear(nn.Module):
 
 
 class Embedding(nn.Module):
-  """A table [V, D], read by id and, when the head is tied, multiplied as its transpose.
+  """A table [V, D], read by id; if the head is tied, its transpose is the head's matrix.
 
   `table` may be float of any width, or `int8` [V, D] with `scale` [V].
   """

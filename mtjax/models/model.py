@@ -1,4 +1,4 @@
-"""The network as a pure function: the only thing decoders, verifiers and losses see of it."""
+"""The network as a pure function, which is all that decoders, verifiers and losses see of it."""
 
 import dataclasses
 
@@ -18,7 +18,7 @@ from mtjax.types import Frontier, Output
 Params = PyTree
 Config = TransformerConfig | XLNetConfig
 
-# The network of a config, and its last step alone.
+# Config -> its network, and the network's last step alone.
 _NETWORKS = {TransformerConfig: (Transformer, Head), XLNetConfig: (XLNet, XLNetHead)}
 
 
@@ -29,14 +29,14 @@ class Model:
   config: Config
 
   def init(self, key: PRNGKeyArray) -> Params:
-    """Fresh float32 parameters: a plain nested dict."""
+    """Returns new float32 parameters, a plain nested dict."""
     frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
     if self.config.target_conditioning != "none":
       frontier = frontier.replace(target=frontier.position)
     return jax.jit(self._network(self.config).init)(key, frontier, None, None)["params"]
 
   def shapes(self) -> Params:
-    """The parameter dict with jax.ShapeDtypeStruct leaves; computes nothing."""
+    """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it."""
     return jax.eval_shape(self.init, jax.random.key(0))
 
   def forward(
@@ -46,12 +46,12 @@ class Model:
     cache: KVCache | None = None,
     rows: Int[Array, "B R"] | None = None,
   ) -> Output:
-    """Logits, features and fresh keys/values of the frontier over the committed prefix.
+    """Returns logits, features and fresh keys/values of the frontier over the committed prefix.
 
-    Every entry sees the whole of `cache` and what its stamp allows of the frontier. Logits are
-    float32 and computed for the entries `rows` only (None: all T; R = 0: none, for prefill).
-    Nothing is written to the cache: commit what was accepted. An entry may be a vector in place of
-    a token (`Frontier.vector`), and gradients flow into it.
+    Every entry sees the whole of `cache` and the entries of the frontier that its stamp allows.
+    Logits are float32 and computed for the entries `rows` only (None: all T; R = 0: none, for
+    prefill). Nothing is written to the cache: commit the accepted entries. An entry may be a vector
+    in place of a token (`Frontier.vector`), and it has a gradient.
     """
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 
@@ -66,14 +66,14 @@ class Model:
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
   ) -> tuple[Output, Float[Array, "B T D"]]:
-    """`forward` through layers first, ..., last - 1 alone, and the hidden states after them.
+    """Runs `forward` through layers first, ..., last - 1 only; also returns their hidden states.
 
-    `hidden` is what layer first - 1 left; None at the bottom, where alone tokens and vectors are
-    read. The output is that of the model cut off after `last` layers, through the one final norm
-    and head: one pass gives every exit by going on from the hidden states of the last. `cache`
-    holds these layers.
+    `hidden` is the output of layer first - 1; it is None for first = 0, where tokens and vectors
+    are read. The output is that of the model cut off after `last` layers, through the one final
+    norm and head: one pass gives every exit if each segment continues from the hidden states of the
+    one before. `cache` holds these layers only.
 
-    Raises ValueError for layers that there are not, for `hidden` missing or not wanted, and for
+    Raises ValueError for layers that do not exist, for `hidden` missing or not needed, and for
     vectors that are not as wide as the model's embeddings or do not fit the frontier's entries.
     """
     if not 0 <= first < last <= len(self.config.layers):
@@ -81,42 +81,51 @@ class Model:
         f"layers {first} to {last} are not some of the {len(self.config.layers)} of this model"
       )
     if (hidden is None) != (first == 0):
-      raise ValueError("hidden states go in where, and only where, the layers do not begin at 0")
+      raise ValueError("hidden must be given if, and only if, first is above 0")
     if frontier.position.shape != frontier.token.shape:
-      raise ValueError(f"positions {frontier.position.shape} for tokens {frontier.token.shape}")
+      raise ValueError(
+        f"position {frontier.position.shape} and token {frontier.token.shape} must have one shape"
+      )
     frontier_lib.check_vectors(frontier, self.config.dim)
     if (frontier.target is None) != (self.config.target_conditioning == "none"):
       raise ValueError(
-        "a single-stream model (target_conditioning) must be told which position each entry "
-        "predicts, Frontier.target, and no other can be; see mtjax.anysubset.single_stream"
+        "a single-stream model (target_conditioning) needs Frontier.target, the position that each "
+        "entry predicts, and no other model takes it; see mtjax.anysubset.single_stream"
       )
     if cache is not None and cache.length.shape[0] != frontier.batch:
-      raise ValueError(f"cache of {cache.length.shape[0]} rows, frontier of {frontier.batch}")
+      raise ValueError(
+        f"the cache has {cache.length.shape[0]} rows, but the frontier has {frontier.batch}"
+      )
     if cache is not None and len(cache.layers) != last - first:
-      raise ValueError(f"cache of {len(cache.layers)} layers, model of {last - first}")
+      raise ValueError(
+        f"the cache has {len(cache.layers)} layers, but the pass runs {last - first} of them"
+      )
     network = self._network(self.config, first, last)
     return network.apply({"params": params}, frontier, cache, rows, hidden)
 
   def read(self, params: Params, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
-    """The logits of `Output.features`, for entries that are chosen after the forward pass."""
+    """Returns the logits of `Output.features`, for entries that are chosen after the pass."""
     head = _NETWORKS[type(self.config)][1]
     return head(self.config).apply({"params": params}, features)
 
   def prefix(self, layers: int) -> "Model":
-    """The model of the first `layers` layers, with the same norm and head.
+    """Returns the model of the first `layers` layers, with the same norm and head.
 
-    It reads the parameters of this one (`prefix_params` leaves out what it does not need).
+    It reads the parameters of this one (`prefix_params` leaves out those it does not need).
     """
     if isinstance(self.config, XLNetConfig):
       return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
 
   def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
-    """An empty cache for this model. Raises ValueError past its learned positions."""
+    """Returns an empty cache for this model.
+
+    Raises ValueError for a capacity above its learned positions.
+    """
     c = self.config
     if c.learned_positions is not None and capacity > c.learned_positions:
       raise ValueError(
-        f"capacity {capacity} exceeds the {c.learned_positions} positions this model learned"
+        f"capacity {capacity} exceeds the model's {c.learned_positions} learned positions"
       )
     return cache_lib.allocate(
       batch=batch,
@@ -140,15 +149,15 @@ def check_causal(model: Model, name: str) -> None:
   """
   if model.config.predicts != "next_token":
     kind = "a masked" if model.config.predicts == "masked" else "an any-subset"
-    raise ValueError(f"{name} is {kind} model, and a causal one is wanted")
+    raise ValueError(f"{name} is {kind} model, but a causal one is needed")
 
 
 def prefix_params(params: Params, layers: int) -> Params:
-  """Without the layers from `layers` on: what `Model.prefix` reads."""
+  """Returns the parameters that `Model.prefix` reads: without the layers from `layers` on."""
   numbers = {name: int(name.removeprefix("layer_")) for name in params if name.startswith("layer_")}
   return {name: value for name, value in params.items() if numbers.get(name, -1) < layers}
 
 
 def count_parameters(params: Params) -> int:
-  """Number of scalars."""
+  """Returns the number of scalars."""
   return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,7 +1,7 @@
-"""Parameter transforms for inference: fewer bytes a token, the same forward pass.
+"""Parameter transforms for inference: fewer bytes per token, the same forward pass.
 
-Decoding is bound by the bytes of the weights read per token, so these are the cheapest speed
-there is. `to_int8` changes the target model; `pack` never does.
+The time of decoding is that of reading the weights once per token, so fewer bytes make it faster.
+`to_int8` changes the target model; `pack` never does.
 """
 
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from mtjax.native.packed_weights import pack_weights, quantize_int8
 
 
 def to_int8(params: Params) -> Params:
-  """Weight-only int8, per output channel: kernels [K, N] by column, the embedding [V, D] by row.
+  """Returns int8 weights per output channel: kernels [K, N] by column, embedding [V, D] by row.
 
   Norms, biases, learned positions and extra embeddings stay as they are. The result is another
-  target model: decoders stay exact with respect to it, not to the one it was made from. Takes
-  any parameters of `Model`; what is int8 already is left alone.
+  target model: decoders stay exact with respect to it, not to the original one. Any parameters of
+  `Model` are allowed; weights that are int8 already stay as they are.
   """
 
   def linear(node):
@@ -37,7 +37,7 @@ def to_int8(params: Params) -> Params:
 
 
 def dequantize(params: Params) -> Params:
-  """The float32 parameters that an int8 tree stands for: the target that int8 decoding has."""
+  """Returns the float32 parameters that an int8 tree represents: the target of int8 decoding."""
 
   def linear(node):
     if "int8" not in node:
@@ -54,10 +54,10 @@ def dequantize(params: Params) -> Params:
 
 
 def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
-  """The same model, laid out for decoding on a CPU (see mtjax.native): nothing else reads it.
+  """Returns the same model, packed for decoding on a CPU (see mtjax.native), and for nothing else.
 
-  Kernels become panels; a tied head gets panels of its own beside the embedding. float32 weights
-  that bfloat16 holds exactly are stored so: half the bytes, the same products in float32
+  Kernels become packed weights; a tied head gets its own beside the embedding. float32 weights that
+  bfloat16 represents exactly are stored so: half the bytes, the same products in float32
   (narrowest=float32: never). int8 stays int8. Packed parameters have no gradient and cannot be
   exported.
   """
@@ -68,9 +68,9 @@ def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
 
   def linear(node):
     if "int8" in node:
-      rest = _replace(node, "int8", panels=pack_weights(node["int8"]))
+      rest = _replace(node, "int8", packed=pack_weights(node["int8"]))
       return rest
-    return _replace(node, "kernel", panels=pack_weights(narrow(node["kernel"])))
+    return _replace(node, "kernel", packed=pack_weights(narrow(node["kernel"])))
 
   def embedding(node):
     return node if "int8" in node else dict(table=narrow(node["table"]))
@@ -79,9 +79,9 @@ def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
   if "head" not in params:
     table = packed["embedding"]
     if "int8" in table:
-      head = dict(panels=pack_weights(table["int8"].T), scale=table["scale"])
+      head = dict(packed=pack_weights(table["int8"].T), scale=table["scale"])
     else:
-      head = dict(panels=pack_weights(table["table"].T))
+      head = dict(packed=pack_weights(table["table"].T))
     packed = dict(packed, head=head)
   return packed
 

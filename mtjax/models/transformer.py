@@ -1,4 +1,4 @@
-"""The one transformer: tokens of a frontier over a committed prefix to logits and fresh keys."""
+"""The transformer: from tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
 from typing import Any
@@ -24,7 +24,7 @@ _ACTIVATIONS = {
 
 
 class Norm(nn.Module):
-  """RMS norm (with weight w or 1 + w) or layer norm, over the last axes given, in float32."""
+  """RMS norm (with weight w or 1 + w) or layer norm, over `axes`, in float32."""
 
   kind: str
   eps: float
@@ -46,16 +46,16 @@ class Norm(nn.Module):
 
 
 def rotate(x: Float[Array, "B T H D"], cos, sin) -> Float[Array, "B T H D"]:
-  """Rotary embedding in the half-split convention: dimension d pairs with d + D / 2."""
+  """Applies rotary embeddings in the half-split convention: dimension d pairs with d + D / 2."""
   one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-  turned = jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
-  return turned.astype(x.dtype)
+  rotated = jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
+  return rotated.astype(x.dtype)
 
 
 class Attention(nn.Module):
-  """Grouped-query attention. One fused projection, laid out by key/value head: its G queries, k, v.
+  """Grouped-query attention with one fused projection: for each key/value head its G queries, k, v.
 
-  That order keeps a head's whole group on one shard of the model axis.
+  This order keeps a head's whole group on one shard of the model axis.
   """
 
   config: TransformerConfig
@@ -102,7 +102,7 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-  """Gated (act(gate) * up) or plain (act(up)); gate and up are one projection."""
+  """A gated (act(gate) * up) or plain (act(up)) MLP; gate and up are one projection."""
 
   config: TransformerConfig
 
@@ -136,7 +136,7 @@ class TransformerBlock(nn.Module):
 
 
 class ConditionedBlock(nn.Module):
-  """A pre-norm block whose branches are modulated by what each entry predicts."""
+  """A pre-norm block whose branches are modulated by the position that each entry predicts."""
 
   config: TransformerConfig
   layer: Layer
@@ -155,7 +155,7 @@ class ConditionedBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-  """The network behind `Model.forward` and `Model.segment`; see there for the contracts."""
+  """The network of `Model.forward` and `Model.segment`, which document its contract."""
 
   config: TransformerConfig
   first: int = 0
@@ -241,7 +241,7 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
 
 
 def logits_of(module, embedding, x):
-  """Through the embedding or the head, whichever the parameters have."""
+  """Returns logits by the embedding or by the head, whichever the parameters have."""
   c = module.config
   if c.tied and not module.has_variable("params", "head"):
     logits = embedding.attend(x)
@@ -254,11 +254,11 @@ def logits_of(module, embedding, x):
 
 
 def read_before_commit(x, fresh):
-  """`fresh` unchanged, but depending on `x`: a commit then comes after every read of the cache.
+  """Returns `fresh` unchanged, but dependent on `x`: a commit then follows every cache read.
 
-  XLA must see this order to commit in place; else it copies the whole cache in every round of a
-  loop. A barrier does not do: the CPU compiler drops it before it decides on copies. The
-  condition is never true, and no simplifier may know that of floats.
+  XLA must see this order to commit in place; otherwise it copies the whole cache in every round of
+  a loop. A barrier is not enough: the CPU compiler drops it before it decides on copies. The
+  condition is never true, but no simplifier may assume this for floats.
   """
   one = x.reshape(-1)[0]
   never = (one != one) & (one == one)
@@ -266,7 +266,7 @@ def read_before_commit(x, fresh):
 
 
 def _residual_init(config: TransformerConfig) -> nn.initializers.Initializer:
-  """Branch outputs start smaller: the residual stream keeps its scale with depth (GPT-2)."""
+  """Initialises branch outputs smaller, so that the residual stream keeps its scale (GPT-2)."""
   return nn.initializers.variance_scaling(
     1.0 / (2 * len(config.layers)), "fan_in", "truncated_normal"
   )

@@ -1,7 +1,7 @@
-"""XLNet (1906.08237) in frontier terms: content and query entries of one list, shared weights.
+"""XLNet (1906.08237) on frontiers: content and query entries in one list, with shared weights.
 
-A position has two parts here, the place in the text and the segment (of which text it is), so that
-segments go wherever positions go: into frontiers, canvases and caches.
+A position has two parts here, the place in the text and the segment (the number of the text), so
+that frontiers, canvases and caches hold segments as they hold positions.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ _PLACES = 1 << 20
 class XLNetConfig:
   """An XLNet: attention over relative positions and segments, norms after residuals.
 
-  `max_position` bounds texts, not the network: relative positions have no table.
+  `max_position` limits texts, not the network: relative positions have no table.
   """
 
   vocab_size: int
@@ -44,9 +44,9 @@ class XLNetConfig:
   remat: Literal["none", "layer"] = "none"  # recompute a layer's activations in the backward pass
 
   kind: ClassVar[str] = "xlnet"
-  segments: ClassVar[int] = 2**31 // _PLACES  # as many as positions have room for
+  segments: ClassVar[int] = 2**31 // _PLACES  # as many as fit into an int32 position
 
-  # What other networks may have otherwise. The one extra embedding is a query's.
+  # Settings that are fixed here and vary in other networks. The one extra embedding is the query's.
   extra_embeddings: ClassVar[int] = 1
   extra_names: ClassVar[tuple[str, ...]] = ("query",)
   predicts: ClassVar[str] = "any_subset"
@@ -64,9 +64,11 @@ class XLNetConfig:
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
     if self.max_position > _PLACES:
-      raise ValueError(f"a text has at most {_PLACES} places, max_position is {self.max_position}")
+      raise ValueError(f"max_position must be at most {_PLACES}, got {self.max_position}")
     if self.dim % 2:
-      raise ValueError(f"relative positions are pairs of sine and cosine: dim is {self.dim}")
+      raise ValueError(
+        f"relative positions are pairs of sine and cosine: dim must be even, got {self.dim}"
+      )
 
   @property
   def kv_heads(self) -> int:
@@ -77,14 +79,15 @@ class XLNetConfig:
     return tuple(range(self.depth))
 
   def special_id(self, name: str) -> int:
-    """Returns the id of the extra embedding of that name; ValueError where there is none."""
+    """Returns the id of the extra embedding of that name. Raises ValueError if there is none."""
     return special_id(self, name)
 
 
 def position_of(place, segment):
-  """The position of a place in the text, from 0, and a segment, from 0; place alone is segment 0.
+  """Returns the position of a place in the text, from 0, and a segment, from 0.
 
-  Nothing depends on more of segments than which are equal (transformers' token_type_ids).
+  A place alone is a position in segment 0. Only the equality of segments matters (they are
+  transformers' token_type_ids).
   """
   return jnp.asarray(place, jnp.int32) + jnp.asarray(segment, jnp.int32) * _PLACES
 
@@ -92,7 +95,7 @@ def position_of(place, segment):
 def sinusoids(
   position: Int[Array, "B T"], dim: int
 ) -> tuple[Float[Array, "B T W"], Float[Array, "B T W"]]:
-  """Sine and cosine of position * 10000^(-2k / dim), k < W = dim / 2, in float32."""
+  """Returns sine and cosine of position * 10000^(-2k / dim), k < W = dim / 2, in float32."""
   frequency = jnp.asarray(10_000.0 ** -(np.arange(0, dim, 2) / dim), jnp.float32)
   angle = position[..., None].astype(jnp.float32) * frequency
   return jnp.sin(angle), jnp.cos(angle)
@@ -102,12 +105,12 @@ class RelativeAttention(nn.Module):
   """Attention to content, relative position and relative segment (1906.08237, sec. 2.5).
 
   score(i, j) = ((q_i + u) . k_j + (q_i + v) . W R(pos_i - pos_j) + (q_i + b) . s_ij) /
-  sqrt(head_dim), R = [sin; cos], s_ij one of two vectors: for a key of the own segment, or another.
-  Sine and cosine of a difference are sums of products, so the second term is the product of a
-  vector of the query and its position with one of the key's position: any positions, no table. Of
-  the third, what two vectors differ by is enough: the rest is the same for all keys, and a text of
-  one segment (or none, as transformers has it) has no such term.
-  An entry that sees nothing gets nothing. (transformers' code lets it see everything.)
+  sqrt(head_dim), R = [sin; cos], s_ij one of two vectors: for a key of the same segment, or of
+  another. Sine and cosine of a difference are sums of products, so the second term is the product
+  of a vector of the query and its position with one of the key's position: this works for all
+  positions, without a table. For the third term, the difference of the two vectors is enough: the
+  rest is the same for all keys, and a text of one segment (or none, as transformers allows) has no
+  such term. The output of an entry that sees nothing is 0. (In transformers it sees everything.)
   """
 
   config: XLNetConfig
@@ -135,14 +138,14 @@ class RelativeAttention(nn.Module):
       at = jnp.concatenate([jnp.where(there[:, 0, :, 0], cache.position, 0), at], axis=1)
     scores = jnp.einsum("bhtd,bhsd->bhts", q + content_bias[:, None], k)
     weight = relative.reshape(c.dim, c.heads, c.head_dim)
-    turned = jnp.einsum("bhtd,whd->bhtw", q + position_bias[:, None], weight)
-    of_sine, of_cosine = jnp.split(turned.astype(jnp.float32), 2, axis=-1)
+    projected = jnp.einsum("bhtd,whd->bhtw", q + position_bias[:, None], weight)
+    of_sine, of_cosine = jnp.split(projected.astype(jnp.float32), 2, axis=-1)
     sine, cosine = (y[:, None] for y in sinusoids(position % _PLACES, c.dim))
-    turned = jnp.concatenate(
+    rotated = jnp.concatenate(
       [of_cosine * sine - of_sine * cosine, of_sine * sine + of_cosine * cosine], axis=-1
     )
     of_key = jnp.concatenate(sinusoids(at % _PLACES, c.dim), axis=-1)
-    scores += jnp.einsum("bhtw,bsw->bhts", turned, of_key)
+    scores += jnp.einsum("bhtw,bsw->bhts", rotated, of_key)
     apart = (position[:, :, None] // _PLACES != at[:, None] // _PLACES)[:, None]
     to_other = jnp.einsum("bhtd,hd->bht", q + segment_bias[:, None], other - same)
     scores += jnp.where(apart, to_other[..., None], 0)
@@ -166,7 +169,7 @@ class XLNetBlock(nn.Module):
 
 
 class XLNet(nn.Module):
-  """The network behind `Model.forward` for an XLNetConfig; see there for the contracts."""
+  """The network of `Model.forward` for an XLNetConfig, which documents its contract."""
 
   config: XLNetConfig
   first: int = 0
@@ -223,7 +226,7 @@ def _logits(module, embedding, x):
 
 
 def _sees(frontier: Frontier, cache: KVCache | None) -> Bool[Array, "B T S"]:
-  """Of the cache first, then of the frontier: which keys an entry sees."""
+  """Returns which keys an entry sees: first those of the cache, then those of the frontier."""
   fresh = visible(
     frontier.stamp, frontier.lo, frontier.hi, hidden=frontier.hidden, own=frontier.own
   )

@@ -1,4 +1,4 @@
-"""How fast this machine reads memory: the limit that decoding on a CPU is measured against."""
+"""The speed at which this machine reads memory, which limits decoding on a CPU."""
 
 import time
 from collections.abc import Callable
@@ -8,15 +8,17 @@ from mtjax.native.memory import huge_memory
 
 
 def measure_bandwidth(bytes: int, threads: int | None = None, seconds: float = 0.2) -> float:
-  """GB/s of reading `bytes` on huge pages from start to end, over and over; the best pass.
+  """Returns the GB/s of the best of several passes that read `bytes` on huge pages.
 
-  The size decides which cache answers: take that of the weights read per token. `threads`: None
-  takes what the matmuls use (`build.threads()`). Best, not mean: other work on the machine can
-  only slow a pass down. Where the native code does not work, one thread of numpy reads, which is
-  a lower bound.
+  The size decides which cache is measured: use that of the weights read per token. `threads`: None
+  means the number that the matmuls use (`build.threads()`). It is the best pass, not the mean,
+  because other work on the machine can only slow a pass down. If the native code does not work,
+  one thread of numpy reads, which gives a lower bound.
   """
   if bytes < 1 << 16:
-    raise ValueError(f"bytes is {bytes}; below 64 KiB the call itself is what is measured")
+    raise ValueError(
+      f"bytes must be at least 64 KiB, got {bytes}: below, the time is that of the call itself"
+    )
   data = huge_memory(bytes)
   data[:] = 1  # an untouched page is not memory yet
   if build.unavailable():

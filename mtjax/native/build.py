@@ -1,4 +1,4 @@
-"""Compiles the C++ beside this file once per machine, loads it, registers it with XLA."""
+"""Compiles the C++ code beside this file once per machine, loads it and registers it with XLA."""
 
 import ctypes
 import functools
@@ -22,24 +22,25 @@ TARGET = "mtjax_panel_matmul"
 
 
 class Unavailable(RuntimeError):
-  """The native code cannot be used here; the message says why."""
+  """The error that the native code cannot be used here; the message says why."""
 
 
 @functools.cache
 def library() -> ctypes.CDLL:
-  """The loaded library with its XLA target registered; Unavailable with the reason if none.
+  """Returns the loaded library, with its XLA target registered.
 
-  MTJAX_NATIVE=off refuses; CXX names the compiler; MTJAX_NATIVE_THREADS the number of threads
-  (default: the CPUs this process may use, at most 16).
+  MTJAX_NATIVE=off switches it off; CXX names the compiler; MTJAX_NATIVE_THREADS is the number of
+  threads (default: the CPUs that this process may use, at most 16). Raises Unavailable, with the
+  reason, if there is no library.
   """
   if os.environ.get("MTJAX_NATIVE") == "off":
-    raise Unavailable("MTJAX_NATIVE=off")
+    raise Unavailable("it is switched off by MTJAX_NATIVE=off")
   threads = _threads()
   path = build()
   try:
     lib = ctypes.CDLL(str(path))
   except OSError as error:
-    raise Unavailable(f"{path} does not load: {error}; delete it to have it rebuilt") from error
+    raise Unavailable(f"{path} does not load: {error}; delete it, and it is built again") from error
   lib.mtjax_set_threads.argtypes = [ctypes.c_int]
   lib.mtjax_read.argtypes = [ctypes.c_void_p, ctypes.c_int64]
   lib.mtjax_read.restype = ctypes.c_int64
@@ -51,7 +52,7 @@ def library() -> ctypes.CDLL:
 
 @functools.cache
 def unavailable() -> str | None:
-  """None when `library()` works, else its reason. The compiler is tried once per process."""
+  """Returns None if `library()` works, and else the reason. The compiler runs once per process."""
   try:
     library()
   except Unavailable as error:
@@ -60,23 +61,23 @@ def unavailable() -> str | None:
 
 
 def set_threads(threads: int) -> None:
-  """Threads of every later call in this process (the caller's own is one of them)."""
+  """Sets the number of threads of every later call in this process, with the caller's own."""
   if threads < 1:
-    raise ValueError(f"threads is {threads}; at least the caller's own is needed (1)")
+    raise ValueError(f"threads must be at least 1 (the caller's own), got {threads}")
   library().mtjax_set_threads(threads)
 
 
 def threads() -> int:
-  """Threads that calls share their work among."""
+  """Returns the number of threads that calls use."""
   return library().mtjax_threads()
 
 
 def build() -> Path:
-  """The shared library for this machine, compiled unless the cache has it.
+  """Returns the path of the shared library for this machine, compiled unless the cache has it.
 
-  Lives in $XDG_CACHE_HOME (or ~/.cache)/mtjax/native under a hash of sources, flags, CPU and
-  jaxlib version. Written beside its name and renamed: processes that build at once each leave a
-  whole file, whichever wins.
+  It is in $XDG_CACHE_HOME (or ~/.cache)/mtjax/native, named by a hash of sources, flags, CPU and
+  jaxlib version. It is written under another name and renamed: of processes that build at once,
+  each leaves a whole file.
   """
   compiler = _compiler()
   flags = [*_FLAGS, *_native_flags()]
@@ -112,9 +113,9 @@ def build() -> Path:
 
 
 def _compiler() -> list[str] | None:
-  named = shlex.split(os.environ.get("CXX", ""))
-  if named:
-    return named
+  command = shlex.split(os.environ.get("CXX", ""))
+  if command:
+    return command
   return next(([name] for name in _COMPILERS if shutil.which(name)), None)
 
 
@@ -124,7 +125,7 @@ def _native_flags() -> list[str]:
 
 
 def _key(flags: list[str]) -> str:
-  """What the machine code depends on."""
+  """Returns a hash of everything that the machine code depends on."""
   digest = hashlib.sha256()
   for source in sorted([*_SOURCES.glob("*.cc"), *_SOURCES.glob("*.h")]):
     digest.update(source.read_bytes())
@@ -138,22 +139,22 @@ def _cpu() -> list[str]:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
   except OSError:
     lines = []
-  wanted = ("model name", "flags", "CPU part", "Features")
-  first = {line.split(":")[0].strip(): line for line in reversed(lines) if line.startswith(wanted)}
+  names = ("model name", "flags", "CPU part", "Features")
+  first = {line.split(":")[0].strip(): line for line in reversed(lines) if line.startswith(names)}
   return [platform.machine(), platform.processor(), *sorted(first.values())]
 
 
 def _threads() -> int:
-  named = os.environ.get("MTJAX_NATIVE_THREADS")
-  if named is None:
+  text = os.environ.get("MTJAX_NATIVE_THREADS")
+  if text is None:
     return max(1, min(16, _usable_cpus()))
-  if not named.isdigit() or int(named) < 1:
-    raise ValueError(f"MTJAX_NATIVE_THREADS is {named!r}; it must be a whole number from 1")
-  return int(named)
+  if not text.isdigit() or int(text) < 1:
+    raise ValueError(f"MTJAX_NATIVE_THREADS must be a whole number, at least 1, got {text!r}")
+  return int(text)
 
 
 def _usable_cpus() -> int:
-  """CPUs of the affinity mask, or the container's share where that is less."""
+  """Returns the number of CPUs of the affinity mask, or the container's share if that is less."""
   try:
     cpus = len(os.sched_getaffinity(0))
   except AttributeError:

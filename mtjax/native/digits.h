@@ -19,13 +19,13 @@ constexpr float kTop = 8323072.0f;    // 2^23 - 2^16: the highest digit stays wi
 constexpr int64_t kDigitK = 1 << 16;  // longer sums could leave int32
 
 struct DigitRow {
-  float unit;                // what one step of the lowest digit is worth; < 0: use the float loop
+  float unit;                // value of one step of the lowest digit; < 0: use the float loop
   int32_t offset[kDigits];   // -128 * the sum of a digit: weights enter as w + 128
 };
 
 inline __mmask16 First(int64_t count) { return count >= 16 ? 0xffff : (1u << count) - 1; }
 
-// Digits of row r of R: words[k / 4][r][digit], four k to a word, zeros behind the last.
+// Digits of row r of R: words[k / 4][r][digit], four k per word, zeros after the last.
 inline DigitRow ToDigits(const float* x, int64_t K, int r, int R, int32_t* words) {
   __m512i top_bits = _mm512_setzero_si512();
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);

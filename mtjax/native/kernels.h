@@ -73,7 +73,7 @@ struct I8 {
   static float Scalar(Type w) { return w; }
 };
 
-// Where results land: y[row * n + column], columns below n only, times scale where given.
+// Where results are written: y[row * n + column], columns below n only, times scale if there is one.
 struct Target {
   float* y;
   int64_t n;
@@ -97,7 +97,7 @@ inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[
   for (int64_t i = 0; i < left; ++i) out[i] = t.scale ? all[i] * t.scale[column + i] : all[i];
 }
 
-// kStep k of V * kLanes outputs. A weight is decoded right before its R products, and its word is read
+// Adds kStep k of V * kLanes outputs. A weight is decoded before its R products, and its word is read
 // again for each k: R * V sums, R numbers of x and one weight are all that the registers hold.
 template <typename W, int S, int R, int V>
 inline __attribute__((always_inline)) void Step(const typename W::Type* p, const float* x,
@@ -110,7 +110,7 @@ inline __attribute__((always_inline)) void Step(const typename W::Type* p, const
       const VF w = W::template Decode<S>(Words(p + v * kLanes * W::kStep));
       for (int r = 0; r < R; ++r) acc[r][v] += w * rows[r];
     }
-    // Else the compiler keeps the words from one k to the next, and has sums wait in memory.
+    // Otherwise the compiler keeps the words from one k to the next, and spills sums to memory.
     if (R > 1) asm("" : "+r"(p));
     Step<W, S + 1, R, V>(p, x, acc);
   }
@@ -122,10 +122,10 @@ const T* Column(const T* panels, int64_t K, int64_t column, int step) {
   return panels + column / kPanel * K * kPanel + column % kPanel * step;
 }
 
-constexpr int kFew = 4;  // rows of a block
+constexpr int kFew = 4;  // number of rows of a block
 
-// Which memory a pass over a panel asks for early: what it is about to read itself, or, when `parts`
-// passes share one panel, its share of the next one, so that memory is never idle.
+// Which memory a pass over a panel prefetches: what it will read itself, or, if `parts` passes share
+// one panel, its share of the next one, so that memory is never idle.
 struct Ahead {
   const void* next;
   int64_t part, parts;
@@ -146,8 +146,8 @@ class Prefetch {
     return {from, lines * kLine, part * lines * kLine < kRow ? (int)lines : 0};
   }
 
-  // Measured: where few rows pass over the weights once, these are best served close by in the first
-  // cache; all else far ahead in the second.
+  // As measured: if few rows pass over the weights once, prefetching a little ahead into the first
+  // cache is best; otherwise far ahead into the second.
   template <bool kFewRows>
   inline __attribute__((always_inline)) void Next(bool once) {
     const bool close = kFewRows && once;

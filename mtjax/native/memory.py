@@ -1,4 +1,4 @@
-"""Where weights lie: huge pages, so that reading them is not a search for their addresses."""
+"""Memory for weights: huge pages, so that their addresses are found quickly."""
 
 import mmap
 
@@ -7,17 +7,17 @@ import numpy as np
 
 _HUGE = 2 << 20
 _LINE = 64
-# Shared memory, which is Python's default, has huge pages only where the system was told so.
+# Shared memory, which is Python's default, has huge pages only if the system is configured so.
 _PRIVATE = dict(flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) if hasattr(mmap, "MAP_PRIVATE") else {}
 
 
 def on_huge_pages(tree):
-  """The same arrays in one block of memory that asks Linux for 2 MiB pages, in tree order.
+  """Returns the same arrays in one block of memory that requests 2 MiB pages, in tree order.
 
-  Hardware fetches ahead only within a page: measured, a decoding step reads its weights up to 1.5
-  times as fast. The arrays are ordinary and immutable; pass them to jitted functions as arguments
-  (a closed-over array becomes a copy). Keep them committed to the CPU they are on. Elsewhere than
-  on a CPU under Linux the tree is returned as it is.
+  Hardware prefetches only within a page: in measurements, a decoding step reads its weights up to
+  1.5 times as fast. The arrays are ordinary and immutable; pass them to jitted functions as
+  arguments (a closed-over array becomes a copy), and keep them on their CPU. If the arrays are not
+  on a CPU under Linux, the tree is returned as it is.
   """
   leaves, structure = jax.tree.flatten(tree)
   if not hasattr(mmap, "MADV_HUGEPAGE") or not all(_on_one_cpu(leaf) for leaf in leaves):
@@ -32,13 +32,13 @@ def on_huge_pages(tree):
     view = memory[begin : begin + leaf.nbytes].view(leaf.dtype).reshape(leaf.shape)
     view[...] = leaf
     view.flags.writeable = False
-    # Aligned and read-only: the CPU backend takes it as it is, and keeps it alive.
+    # The view is aligned and read-only: the CPU backend uses it without a copy and keeps it alive.
     placed.append(jax.device_put(view, leaf.sharding, may_alias=True))
   return jax.tree.unflatten(structure, placed)
 
 
 def huge_memory(size: int) -> np.ndarray:
-  """`size` zero bytes that begin on a huge page, on huge pages where the system has them."""
+  """Returns `size` zero bytes, aligned to a huge page, on huge pages if the system has them."""
   block = mmap.mmap(-1, size + _HUGE, **_PRIVATE)
   if hasattr(mmap, "MADV_HUGEPAGE"):
     try:

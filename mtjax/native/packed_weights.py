@@ -1,4 +1,4 @@
-"""How weights lie in memory: panels of 64 outputs, each read once from its start to its end."""
+"""The layout of packed weights: panels of 64 outputs, each read once from its start to its end."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,19 +6,19 @@ from jaxtyping import Array, Float, Int8, Num
 
 WIDTH = 64
 
-# Consecutive inputs of one output that share a 32-bit word, by bytes of a weight.
+# Bytes of a weight -> number of consecutive inputs of one output that share a 32-bit word.
 _WORD = {4: 1, 2: 2, 1: 4}
 
 
 def pack_weights(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W"]:
-  """[K, N] to panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
+  """Packs [K, N] into panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
 
   Output n is in panel n // 64; missing outputs of the last panel are 0. In a panel of bfloat16
   (int8), each 2 (4) consecutive k are interleaved output by output, so that they fill a 32-bit
   word; the K % 2 (K % 4) last k are plain rows. `unpack_weights` is the inverse.
   """
   if kernel_KxN.ndim != 2:
-    raise ValueError(f"a kernel is [K, N], got shape {kernel_KxN.shape}")
+    raise ValueError(f"a kernel must be [K, N], got shape {kernel_KxN.shape}")
   word = _word(kernel_KxN.dtype)
   K, N = kernel_KxN.shape
   P = -(-N // WIDTH)
@@ -29,30 +29,32 @@ def pack_weights(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K 
   return jnp.concatenate([words.reshape(P, whole, WIDTH), panels[:, whole:]], axis=1)
 
 
-def unpack_weights(panels: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
-  """The kernel [K, n] that `pack_weights` was given."""
-  check_packed(panels, n)
-  word = _word(panels.dtype)
-  P, K, _ = panels.shape
+def unpack_weights(packed: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
+  """Returns the kernel [K, n] that `pack_weights` packed."""
+  check_packed(packed, n)
+  word = _word(packed.dtype)
+  P, K, _ = packed.shape
   whole = K - K % word
-  words = panels[:, :whole].reshape(P, whole // word, WIDTH, word).swapaxes(2, 3)
-  plain = jnp.concatenate([words.reshape(P, whole, WIDTH), panels[:, whole:]], axis=1)
+  words = packed[:, :whole].reshape(P, whole // word, WIDTH, word).swapaxes(2, 3)
+  plain = jnp.concatenate([words.reshape(P, whole, WIDTH), packed[:, whole:]], axis=1)
   return plain.swapaxes(0, 1).reshape(K, P * WIDTH)[:, :n]
 
 
-def check_packed(panels: Num[Array, "P K W"], n: int) -> None:
-  """ValueError unless these are panels of n outputs."""
-  _word(panels.dtype)
-  if panels.ndim != 3 or panels.shape[2] != WIDTH:
-    raise ValueError(f"panels are [P, K, {WIDTH}] (see pack_weights), got shape {panels.shape}")
-  if -(-n // WIDTH) != panels.shape[0]:
-    raise ValueError(f"{panels.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
+def check_packed(packed: Num[Array, "P K W"], n: int) -> None:
+  """Raises ValueError unless these are packed weights of n outputs."""
+  _word(packed.dtype)
+  if packed.ndim != 3 or packed.shape[2] != WIDTH:
+    raise ValueError(
+      f"packed weights must be [P, K, {WIDTH}] (see pack_weights), got shape {packed.shape}"
+    )
+  if -(-n // WIDTH) != packed.shape[0]:
+    raise ValueError(f"{packed.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
 
 
 def quantize_int8(
   kernel_KxN: Float[Array | np.ndarray, "K N"],
 ) -> tuple[Int8[Array, "K N"], Float[Array, " N"]]:
-  """Symmetric int8 by output channel: kernel ~ int8 * scale, |error| <= scale / 2.
+  """Quantises symmetrically by output channel: kernel ~ int8 * scale, |error| <= scale / 2.
 
   scale = max|column| / 127 (1 for a column of zeros), rounded to nearest even.
   """
@@ -64,5 +66,5 @@ def quantize_int8(
 
 def _word(dtype) -> int:
   if dtype not in (jnp.float32, jnp.bfloat16, jnp.int8):
-    raise ValueError(f"weights in panels are float32, bfloat16 or int8, not {dtype}")
+    raise ValueError(f"packed weights must be float32, bfloat16 or int8, got {dtype}")
   return _WORD[jnp.dtype(dtype).itemsize]

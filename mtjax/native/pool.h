@@ -2,8 +2,8 @@
 //
 // The caller publishes a job, takes chunks of it itself, closes it, and waits only for helpers that
 // have entered: a helper that the system has not scheduled costs nothing. Helpers spin for a
-// moment after a job (the next matmul of a decoding step is microseconds away), offering their core
-// to whoever wants it, then sleep. A second caller at the same time works alone.
+// moment after a job (the next matmul of a decoding step is microseconds away), yielding their core
+// to other threads, then sleep. A second caller at the same time works alone.
 #pragma once
 
 #include <algorithm>
@@ -27,7 +27,7 @@ inline void Pause() {
 #endif
 }
 
-// Helpers round and flush denormals as the caller does, so a result never depends on who made it.
+// Helpers round and flush denormals as the caller does: a result does not depend on its thread.
 inline unsigned FloatMode() {
 #if defined(__x86_64__)
   return _mm_getcsr();

@@ -24,15 +24,15 @@ T* Scratch(size_t count) {
   return memory.data();
 }
 
-// Blocks of at most `most` rows, as even as they can be.
+// Blocks of at most `max_rows` rows, as even as possible.
 struct Blocks {
   int64_t M, count;
-  Blocks(int64_t rows, int64_t most) : M(rows), count((rows + most - 1) / most) {}
+  Blocks(int64_t rows, int64_t max_rows) : M(rows), count((rows + max_rows - 1) / max_rows) {}
   int64_t begin(int64_t b) const { return b * M / count; }
   int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
 };
 
-// Calls f(block) for all row blocks of `work` numbers, on all threads where that pays.
+// Calls f(block) for all row blocks of `work` numbers, on all threads if that is faster.
 template <typename F>
 void ForBlocks(const Blocks& blocks, int64_t work, const F& f) {
   if (work < 65536) {
@@ -77,12 +77,12 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
   const Blocks blocks(M, kRows);
   const float* columns = x;
   if (M > 1) {
-    float* turned = Scratch<float>(M * K);
-    columns = turned;
+    float* transposed = Scratch<float>(M * K);
+    columns = transposed;
     ForBlocks(blocks, M * K, [&](int64_t b) {
       const int R = blocks.rows(b);
       const float* from = x + blocks.begin(b) * K;
-      float* to = turned + blocks.begin(b) * K;
+      float* to = transposed + blocks.begin(b) * K;
       for (int64_t k = 0; k < K; ++k)
         for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
     });
@@ -163,7 +163,7 @@ extern "C" int mtjax_threads() { return mtjax::Pool::Get().threads(); }
 
 extern "C" void mtjax_set_threads(int threads) { mtjax::Pool::Get().set_threads(threads); }
 
-// Reads `bytes` from `data` once, on all threads; the sum keeps the compiler honest.
+// Reads `bytes` from `data` once, on all threads; without the sum the compiler would drop the reads.
 extern "C" int64_t mtjax_read(const void* data, int64_t bytes) {
   using namespace mtjax;
   const int chunks = Pool::Get().threads() == 1 ? 1 : 8 * Pool::Get().threads();

@@ -1,4 +1,4 @@
-"""From the ConfigDict of a launcher to checked, frozen settings of a run."""
+"""The checked, frozen settings of a run, from the ConfigDict of a launcher."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-  """Everything `run` needs to know. See configs/train for what each field means."""
+  """All settings of a run. `mtjax.train.defaults` says what each field means."""
 
   model: Model
   optimizer: OptimizerConfig
@@ -44,15 +44,16 @@ class RunConfig:
     return get_objective(self.objective).build(self.model, self.objective_settings)
 
   def identity(self) -> dict[str, Any]:
-    """What a checkpoint must agree on to be continued: all that changes the loss curve.
+    """Returns the settings that must equal those of a checkpoint to continue from it.
 
-    Not the schedule: see `Schedule` for how a run may be extended. Nor the mesh and the intervals;
-    and the data vouches for itself, wherever its files lie.
+    They are all that changes the loss curve, without the schedule (`Schedule` says how a run may be
+    extended), the mesh and the intervals. The data has an identity of its own, which does not
+    depend on where its files are.
     """
     config = self.model.config
     model = dataclasses.asdict(config)
     model.pop("attention", None)  # rounds differently, and may be another on another machine
-    # What came after runs that are still being continued counts where it is used.
+    # Fields that are newer than runs which may still be continued count only where they are used.
     if not config.exits:
       model.pop("exits", None)
     if config.target_conditioning == "none":
@@ -80,8 +81,11 @@ class RunConfig:
 
 
 def read(config: Mapping[str, Any]) -> RunConfig:
-  """Checks a config (see configs/train/tiny.py for its fields); ValueError says what is wrong."""
-  # Runs made before there was `init` have none.
+  """Returns a config's checked settings; `mtjax.train.defaults` has the fields.
+
+  Raises ValueError that says which field is wrong.
+  """
+  # Runs that are older than `init` lack it.
   given: dict[str, Any] = {"init": "", **with_new_names(config)}
   check_fields(given)
   objective = given["objective"]
@@ -103,7 +107,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   if predicts == "any_subset" and out.data.get("eval_sources"):
     raise ValueError(
       "data.eval_sources are scored from left to right, and an any-subset model is not trained for "
-      "that; leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
+      "that: leave them empty, and score the exported model: experiments.evaluate --orders=lattice"
     )
   if out.model.config.kind == "xlnet" and predicts not in trained:
     raise ValueError(
@@ -121,10 +125,11 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   if not 0 <= out.ema < 1:
     raise ValueError(f"ema must be from 0 (none) to below 1, got {out.ema}")
   if len(out.mesh) != 2:
-    raise ValueError(f"mesh is (data, model), got {out.mesh}")
+    raise ValueError(f"mesh must be two numbers of devices, (data, model), got {out.mesh}")
   if (out.batch // out.accumulate) % out.mesh[0]:
     raise ValueError(
-      f"{out.batch // out.accumulate} rows a part do not divide over {out.mesh[0]} data shards"
+      f"{out.batch // out.accumulate} rows per part (batch / accumulate) do not divide over "
+      f"{out.mesh[0]} data shards"
     )
   if out.length > out.model.config.max_position:
     raise ValueError(
@@ -135,15 +140,15 @@ def read(config: Mapping[str, Any]) -> RunConfig:
 
 
 def _unsaid(objective: str, extra_embeddings: int) -> dict[str, Any]:
-  """What the model of a run was before its config could say so."""
+  """Returns the model's fields that configs of older runs lack, with their values in those runs."""
   predicts = get_objective(objective).predicts[0]
   names = ANY_SUBSET_NAMES[:extra_embeddings] if predicts == "any_subset" else ()
   return dict(predicts=predicts, extra_names=names)
 
 
-def _model(given: Mapping[str, Any], objective: str) -> Model:
-  # Runs made before there were kinds have none.
-  fields: dict[str, Any] = {"kind": "transformer", **given}
+def _model(config: Mapping[str, Any], objective: str) -> Model:
+  # Runs that are older than `kind` lack it.
+  fields: dict[str, Any] = {"kind": "transformer", **config}
   kind, layers = fields.pop("kind"), fields.pop("layers")
   if kind not in KINDS:
     raise ValueError(f"model.kind {kind!r} is not one of: {', '.join(KINDS)}")
@@ -153,13 +158,13 @@ def _model(given: Mapping[str, Any], objective: str) -> Model:
   known = {name: field for name, field in known.items() if name not in ("layers", "depth")}
   if unknown := sorted(fields.keys() - known):
     raise ValueError(
-      f"model.{', model.'.join(unknown)}: no setting of a model of the kind {kind!r}, which has "
+      f"model.{', model.'.join(unknown)}: a model of the kind {kind!r} has no such setting; it has "
       f"layers, {', '.join(sorted(known))}"
     )
   needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
   if missing := sorted(needed - fields.keys()):
     raise ValueError(
-      f"model.{', model.'.join(missing)}: missing, and a model of the kind {kind!r} needs it"
+      f"model.{', model.'.join(missing)}: a model of the kind {kind!r} needs it, but it is missing"
     )
   if kind == "xlnet":
     return Model(XLNetConfig(depth=layers, **fields))

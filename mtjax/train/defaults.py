@@ -1,10 +1,10 @@
-"""Every field of a training config, with its meaning. Config files change what differs."""
+"""Every field of a training config, with its meaning. Config files change only what differs."""
 
 from ml_collections import ConfigDict
 
 
 def defaults() -> ConfigDict:
-  """A small transformer; `data.sources` must be given."""
+  """Returns the config of a small transformer; `data.sources` is empty and must be set."""
   return ConfigDict(
     dict(
       model=dict(  # fields of mtjax.models.TransformerConfig; layers is their number
@@ -17,59 +17,59 @@ def defaults() -> ConfigDict:
         head_dim=32,
         mlp_dim=384,
         max_position=1024,
-        dtype="float32",  # of activations; parameters are float32
+        dtype="float32",  # type of activations; parameters are always float32
         attention="best",  # or an implementation by name: docs/frontier_attention.md
         remat="none",  # "layer": recompute activations in the backward pass
         # Numbers of layers, as (2, 4, 6), after which the model may be left: the objective "s2d"
-        # trains them all (mtjax/train/losses/s2d.py). (): the last alone.
+        # trains all of them (mtjax/train/losses/s2d.py). (): all layers only.
         exits=(),
-        predicts="next_token",  # or "any_subset": what the logits are of, as `objective` says it
-        extra_embeddings=0,  # learned ids behind the vocabulary; an any-subset model has 2:
+        predicts="next_token",  # or "any_subset": what logits predict; it must fit `objective`
+        extra_embeddings=0,  # number of learned ids after the vocabulary; any-subset models have 2:
         extra_names=(),  # ("query", "sink")
         # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told
         # which position to predict (mtjax/anysubset/single_stream.py). "none": two streams.
         target_conditioning="none",
       ),
-      init="",  # weights to begin with: a bundled model, a folder or an id; "": random ones
+      init="",  # initial weights: a bundled model, a folder or an id; "": random ones
       # By name: mtjax/train/losses/registry.py has them. The settings of an objective, where it has
       # some, are a group of its name: any_subset=objective_settings("any_subset", queries=8).
       objective="next_token",
       optimizer=dict(
         name="muon",  # "adamw", or "muon" for the blocks' matrices and adamw for the rest
-        learning_rate=5e-3,  # of adamw
+        learning_rate=5e-3,  # for adamw
         muon_learning_rate=0.02,
         weight_decay=0.01,
-        b1=0.9,  # of adamw: decay of the gradients' mean,
-        b2=0.95,  # and of their squares'
-        clip=1.0,  # global norm of the gradient
+        b1=0.9,  # for adamw: decay of the mean of gradients,
+        b2=0.95,  # and of the mean of their squares
+        clip=1.0,  # largest global norm of the gradient
       ),
       data=dict(
         sources=(),  # texts and weights, see mtjax.data.sources.Source
         tokenizer="bundled",  # "bytes", "bundled", a tokenizer.json or a model's folder
-        cache_dir="",  # of tokenised text; "": ~/.cache/mtjax/tokens
+        cache_dir="",  # folder of tokenised text; "": ~/.cache/mtjax/tokens
         eval_sources=(),  # "name=source", as "books=file:valid/*.txt.gz", scored in bits per byte
-        eval_bytes=50_000,  # of each, from its start
+        eval_bytes=50_000,  # number of bytes scored per source, from its start
       ),
-      batch=8,  # rows an update
-      length=256,  # tokens a row
-      accumulate=1,  # parts that a batch is computed in, one after the other
+      batch=8,  # number of rows per update
+      length=256,  # number of tokens per row
+      accumulate=1,  # number of parts that a batch is computed in, one after the other
       steps=1000,
-      warmup=50,  # steps of linear warm-up
-      decay=300,  # last steps, with linear decay to 0; before them a run may be extended
+      warmup=50,  # number of steps of linear warm-up
+      decay=300,  # number of last steps, with linear decay to 0; until then a run may be extended
       ema=0.0,  # decay of an average of the parameters; 0: none
       seed=0,
-      mesh=(1, 1),  # devices: (data, model)
+      mesh=(1, 1),  # numbers of devices: (data, model)
       log_every=20,
-      eval_every=0,  # steps between bits per byte on the evaluation texts; 0: at the end only
+      eval_every=0,  # steps between evaluations in bits per byte; 0: at the end only
       save_every=200,
-      keep=2,  # checkpoints
+      keep=2,  # number of checkpoints that are kept
       tensorboard=False,
     )
   )
 
 
 def tiny() -> ConfigDict:
-  """The smallest run that goes through everything, of a text that comes with the package."""
+  """Returns the config of a smallest run, on a text that comes with the package."""
   config = defaults()
   config.model.update(
     vocab_size=258, dim=16, layers=1, heads=2, kv_heads=1, head_dim=8, mlp_dim=32, max_position=64
@@ -85,14 +85,14 @@ NAMED = {"tiny": tiny}
 
 
 def named(name: str) -> ConfigDict:
-  """Returns the config of --config=NAME. Raises ValueError, with the names there are."""
+  """Returns the config of --config=NAME. Raises ValueError for a name that is not in NAMED."""
   if name not in NAMED:
-    raise ValueError(f"unknown training config {name!r}; there is: {', '.join(NAMED)}")
+    raise ValueError(f"training config {name!r} is not one of: {', '.join(NAMED)}")
   return NAMED[name]()
 
 
 def xlnet_model() -> ConfigDict:
-  """`config.model` of an XLNet, in the sizes of xlnet-base-cased: fields of XLNetConfig."""
+  """Returns `config.model` of an XLNet in the sizes of xlnet-base-cased: fields of XLNetConfig."""
   return ConfigDict(
     dict(
       kind="xlnet",
@@ -104,7 +104,7 @@ def xlnet_model() -> ConfigDict:
       mlp_dim=3072,
       activation="gelu",
       norm_eps=1e-12,
-      max_position=512,  # bounds `length`: relative positions have no table
+      max_position=512,  # only limits `length`: relative positions have no table
       dtype="float32",
       remat="none",
     )

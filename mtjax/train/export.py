@@ -1,4 +1,4 @@
-"""From the folder of a training run to a model that decodes."""
+"""A model that decodes, from the folder of a training run."""
 
 import json
 from pathlib import Path
@@ -17,15 +17,17 @@ CONFIG_FILE = "config.json"
 
 
 def load_trained(workdir: str | Path) -> tuple[TextModel, int]:
-  """The model of a run's newest valid checkpoint, with the run's tokenizer, and its step.
+  """Returns the model of a run's newest valid checkpoint, with the run's tokenizer, and its step.
 
-  The average of the parameters where the run keeps one. Raises FileNotFoundError for a folder
-  that is no run's or has no checkpoint yet, ValueError when none of them can be read.
+  The parameters are the average if the run keeps one. Raises FileNotFoundError for a folder that
+  holds no run or no checkpoint yet, and ValueError if no checkpoint can be read.
   """
   workdir = Path(workdir)
   file = workdir / CONFIG_FILE
   if not file.is_file():
-    raise FileNotFoundError(f"{str(workdir)!r} is no training run's folder: no {CONFIG_FILE} there")
+    raise FileNotFoundError(
+      f"{str(workdir)!r} is not the folder of a training run: it has no {CONFIG_FILE}"
+    )
   settings = config_lib.read(json.loads(file.read_text(encoding="utf-8")))
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   device = SingleDeviceSharding(jax.devices()[0])
@@ -35,11 +37,11 @@ def load_trained(workdir: str | Path) -> tuple[TextModel, int]:
   state = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
   checkpoints = Checkpoints(workdir / "checkpoints", identity=None)
   try:
-    found = checkpoints.restore(state)
+    newest = checkpoints.restore(state)
   finally:
     checkpoints.close()
-  if found is None:
+  if newest is None:
     raise FileNotFoundError(f"the run in {str(workdir)!r} has saved no checkpoint yet")
-  step, restored = found
+  step, restored = newest
   tokenizer = load_tokenizer(settings.data["tokenizer"])
   return TextModel(settings.model, parameters_to_use(restored.state), tokenizer), step

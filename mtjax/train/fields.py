@@ -1,4 +1,4 @@
-"""Whether a training config has the fields that it must have, of the kinds that they must be."""
+"""Checks that a training config has the right fields, with values of the right kinds."""
 
 import dataclasses
 import difflib
@@ -13,9 +13,9 @@ from mtjax.train.optimizers import OptimizerConfig
 
 # Groups that become a dataclass: they may name any field of it, and leave out those with a default.
 _CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig}
-# Runs made before this field existed have none.
+# Runs that are older than this field lack it.
 _OPTIONAL = ("init",)
-# By the type of the default: the types that may stand in its place, and what they are called.
+# Type of the default -> the types that may stand in its place, and what messages call them.
 _KINDS: dict[type, tuple[Any, str]] = {
   bool: (bool, "True or False"),
   int: (int, "a whole number"),
@@ -30,8 +30,8 @@ def check_fields(config: Mapping[str, Any]) -> None:
   """Compares a config with `mtjax.train.defaults`.
 
   Raises ValueError for a field that is missing, that nothing reads, or whose value is of another
-  kind than the default; whole numbers are numbers, lists (of JSON) are tuples. Which fields a model
-  has depends on its kind: `mtjax.train.config` says what is missing there.
+  kind than the default. A whole number may stand for a number, and a list (from JSON) for a tuple.
+  Which fields a model has depends on its kind: `mtjax.train.config` checks those.
   """
   expected = defaults().to_dict()
   _check("", config, expected, optional=_OPTIONAL, known=[*expected, *OBJECTIVES])

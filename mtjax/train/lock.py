@@ -11,18 +11,18 @@ from pathlib import Path
 
 LOCK_FILE = "lock"
 
-_TRIES = 1000  # of a folder that cannot be made, such as one in a broken link
+_TRIES = 1000  # limit for a folder that cannot be made, such as one in a broken link
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
 
 
 @contextlib.contextmanager
 def exclusive(workdir: Path) -> Generator[None]:
-  """Holds the workdir against other runs; makes it where it is not there.
+  """Locks the workdir against other runs, and makes it if it does not exist.
 
-  By the operating system's lock of a file in it (flock), which goes with the process, however that
-  ends: a lock file that is left behind stops nobody. Readers such as experiments/export.py take no
-  lock. Raises ValueError that names the process that holds the workdir. On a file system without
-  such locks it warns, and goes on.
+  The lock is the operating system's lock of a file in it (flock), which ends with the process,
+  however that ends: a lock file that is left behind stops no run. Readers such as
+  experiments/export.py take no lock. Raises ValueError that names the process that holds the
+  workdir. On a file system without such locks it warns, and goes on.
   """
   new = not workdir.exists()
   path = workdir / LOCK_FILE
@@ -40,7 +40,7 @@ def exclusive(workdir: Path) -> Generator[None]:
 
 
 def _locked(path: Path) -> int:
-  """A descriptor of the file at `path`, with its lock."""
+  """Opens and locks the file at `path`, and returns its descriptor."""
   tries = 0
   while True:
     try:
@@ -59,14 +59,17 @@ def _locked(path: Path) -> int:
       os.close(file)
       raise ValueError(
         f"the workdir {str(path.parent)!r} is in use by {holder}: two runs in one folder would "
-        "lose each other's metrics and checkpoints. Wait for that run, or give another --workdir"
+        "overwrite each other's metrics and checkpoints. Wait for that run, or give another "
+        "--workdir"
       ) from None
     except OSError as error:
       if error.errno not in _NO_LOCKS:
         os.close(file)
         raise
-      warnings.warn(f"{path}: no lock ({error}); start no second run there", stacklevel=4)
-    # Who held it before may have removed the file since it was opened: then the lock is of nothing.
+      warnings.warn(
+        f"{path} cannot be locked ({error}): start no second run in that folder", stacklevel=4
+      )
+    # The last holder may have removed the file after it was opened here: then this lock is useless.
     with contextlib.suppress(FileNotFoundError):
       if os.path.samestat(os.fstat(file), os.stat(path)):
         return file

@@ -29,9 +29,9 @@ from mtjax.train.step import TrainState, init_state, make_step, parameters_to_us
 def run(config: Mapping[str, Any], workdir: str | Path) -> int:
   """Trains as `config` says, in `workdir`; returns the exit code.
 
-  0: all steps are done and the last checkpoint is written. PREEMPTED_EXIT: SIGTERM came, the
-  state is saved, the same call continues. The same call continues after any other end as well,
-  from the last checkpoint, and on a CPU repeats the undisturbed run bit by bit. Before the first
+  0: all steps are done and the last checkpoint is written. PREEMPTED_EXIT: SIGTERM came and the
+  state is saved; the same call continues. The same call continues after any other end as well,
+  from the last checkpoint, and on a CPU it repeats the undisturbed run bit by bit. Before the first
   step there is nothing to save, and SIGTERM ends the process, with the same exit code. Raises
   ValueError for a bad config, for a workdir that holds another run, and for one that is in use.
   """
@@ -40,7 +40,7 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> int:
 
 
 def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, Params]:
-  """`run`, returning the last state, and the parameters to use: the average if there is one."""
+  """Trains as `run` does; returns the last state and the parameters to use (an average, if any)."""
   settings = config_lib.read(config)
   workdir = Path(workdir)
   with on_sigterm() as stop, exclusive(workdir):
@@ -80,7 +80,7 @@ def _train(
     speed = Speed(steps=steps)
     done = start
     with (
-      # Attention keeps rows of a batch where they are when it knows of a mesh.
+      # With a mesh set, attention keeps the rows of a batch on their devices.
       jax.set_mesh(mesh) if mesh.size > 1 else contextlib.nullcontext(),
       _sinks(settings, workdir, start) as sinks,
     ):
@@ -89,7 +89,7 @@ def _train(
         state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
         stop.started()
         since_log += settings.batch * settings.length
-        # Asked once a step: a signal that comes after this is the next step's, which then saves.
+        # Read once per step: a signal that comes later is seen by the next step, which then saves.
         stopping = stop.is_set()
         last = done == steps or stopping
         values: dict[str, float] = {}
@@ -118,7 +118,7 @@ def _say(text: str) -> None:
 
 
 def _initial(settings, optimizer, mesh):
-  """A function that makes the first state where it belongs, and the shardings that say where."""
+  """Returns a function that makes the first state on its devices, and the state's shardings."""
   make = functools.partial(
     init_state, settings.model, optimizer, seed=settings.seed, ema=settings.ema
   )
@@ -129,20 +129,22 @@ def _initial(settings, optimizer, mesh):
 
 
 def _restore(settings, checkpoints, state, batches) -> tuple[TrainState, int]:
-  found = checkpoints.restore(state)
-  if found is None:
+  newest = checkpoints.restore(state)
+  if newest is None:
     return state, 0
-  step, restored = found
+  step, restored = newest
   now, then = _schedule(settings), restored.schedule
   settled = min(s["steps"] - s["decay"] for s in (now, then))
   if now != then and (step > settled or now["warmup"] != then["warmup"]):
     raise ValueError(
-      f"the checkpoint of step {step} was made under the schedule {then}; with {now} the steps "
-      f"up to it would have been others. Keep the schedule, or remove the checkpoints past step "
-      f"{settled} and keep warmup"
+      f"the checkpoint of step {step} was made under the schedule {then}; the schedule {now} has "
+      f"other learning rates up to that step. Keep the schedule, or keep warmup and remove the "
+      f"checkpoints past step {settled}"
     )
   if step > now["steps"]:
-    raise ValueError(f"the checkpoint is at step {step}, past the {now['steps']} asked for")
+    raise ValueError(
+      f"the checkpoint is at step {step}, past the last one: steps is {now['steps']}"
+    )
   batches.set_state(restored.data)
   return restored.state, step
 

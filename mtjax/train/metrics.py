@@ -1,4 +1,4 @@
-"""Where numbers of a run go: metrics.jsonl always, TensorBoard when asked for, a line or a bar."""
+"""The files of a run's numbers: metrics.jsonl, and TensorBoard if the config says so."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import IO, Protocol, runtime_checkable
 
 @runtime_checkable
 class Sink(Protocol):
-  """Takes the metrics of a step. Steps come in order; a restored run begins with `rewind`."""
+  """A place where metrics are written. Steps come in ascending order."""
 
   def write(self, step: int, values: Mapping[str, float]) -> None: ...
 
@@ -18,10 +18,10 @@ class Sink(Protocol):
 
 
 class JsonLines:
-  """One JSON object a line, each step once: on opening, lines past `step` are dropped.
+  """A file with one JSON object per line and one line per step.
 
-  A line that a crash cut short is dropped as well. Lines reach the operating system at once, so
-  what was written before a checkpoint is there if the checkpoint is.
+  On opening, lines past `step` are dropped, and so is a line that a crash cut short. Lines reach
+  the operating system at once: if a checkpoint exists, so do all lines that were written before.
   """
 
   def __init__(self, path: Path, *, step: int):
@@ -36,16 +36,16 @@ class JsonLines:
 
 
 class TensorBoard:
-  """Event files under `folder`; steps past the restored one are purged by the viewer.
+  """Event files under `folder`, of which a viewer drops the steps past the restored one.
 
-  Raises ImportError naming the extra when tensorboardX is not installed.
+  Raises ImportError that names the extra to install if tensorboardX is missing.
   """
 
   def __init__(self, folder: Path, *, step: int):
     try:
       from tensorboardX import SummaryWriter
     except ImportError as error:
-      raise ImportError("TensorBoard logs need `pip install mtjax[tb]`") from error
+      raise ImportError("TensorBoard logs need tensorboardX: `pip install mtjax[tb]`") from error
     self._writer = SummaryWriter(str(folder), purge_step=step + 1)
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -57,7 +57,7 @@ class TensorBoard:
 
 
 class Speed:
-  """Tokens a second and the time that is left, over the steps since the start of the process.
+  """Tokens per second and the time that is left, over the steps since the start of the process.
 
   The first step compiles, so the clock starts after it.
   """
@@ -68,7 +68,10 @@ class Speed:
     self._tokens = 0
 
   def update(self, step: int, tokens: int) -> dict[str, float]:
-    """Call after every step that was waited for, with the tokens since the last call."""
+    """Returns the speed so far. Call it after a finished step, with the tokens since the last call.
+
+    The first call starts the clock and returns nothing.
+    """
     now = time.monotonic()
     if self._start is None:
       self._start = step, now

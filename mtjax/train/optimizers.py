@@ -11,19 +11,19 @@ from jaxtyping import Array, Float, Int, PyTree
 
 OPTIMIZERS = ("adamw", "muon")
 
-# Matrices of the blocks. The embedding and the head have one row a token, which is not the
-# geometry Muon's orthogonal update is for.
+# Matrices of the blocks. The embedding and the head have one row per token, and Muon's orthogonal
+# update is not made for such tables.
 _MATRIX = re.compile(r"layer_\d+/(.*/kernel|attention/relative)$")
-# XLNet's content_bias, position_bias, segment_bias: [heads, head_dim], and matrices in name only.
+# XLNet's content_bias, position_bias, segment_bias are [heads, head_dim], but no matrices.
 _BIAS = re.compile(r"bias$")
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-  """`adamw`, or `muon` for the matrices of the blocks and adamw for the rest.
+  """Settings of `adamw`, or of `muon` for the matrices of the blocks and adamw for the rest.
 
-  Weight decay falls on matrices and tables only, not on biases of any shape. Gradients are clipped
-  by their global norm to `clip`.
+  Weight decay applies to matrices and tables only, not to biases of any shape. Gradients are
+  clipped to the global norm `clip`.
   """
 
   name: str = "adamw"
@@ -68,7 +68,7 @@ class Schedule:
     return self.steps - self.decay
 
   def factor(self, step: Int[Array, ""] | int) -> Float[Array, ""]:
-    """Of the update that makes `step` updates into `step` + 1; above 0 for step < steps."""
+    """Returns the factor of the update that follows `step` updates; above 0 for step < steps."""
     step = jnp.asarray(step, jnp.float32)
     up = (step + 1) / max(self.warmup, 1)
     down = (self.steps - step) / max(self.decay, 1)
@@ -76,7 +76,7 @@ class Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-  """The transformation that `config` names, learning rates scaled by `schedule`."""
+  """Returns the transformation that `config` names, with learning rates scaled by `schedule`."""
   clip = optax.clip_by_global_norm(config.clip)
   adamw = _adamw(config, schedule)
   if config.name == "adamw":
@@ -88,7 +88,7 @@ def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradien
         lambda _: optax.contrib.MuonDimensionNumbers(), updates
       ),
     ),
-    # The update of a [K, N] matrix has the size it has for a square one.
+    # With this scale, updates of a [K, N] matrix are as large as those of a square one.
     _scale_by_shape(),
     optax.add_decayed_weights(config.weight_decay),
     optax.scale_by_learning_rate(_rate(config.muon_learning_rate, schedule)),

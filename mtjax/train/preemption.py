@@ -1,4 +1,4 @@
-"""SIGTERM to a training run: before its first step it ends at once, later it saves and ends."""
+"""SIGTERM in a training run: before the first step it ends at once, later it saves and ends."""
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ _leaving = threading.Lock()
 
 
 class Preemption:
-  """Whether SIGTERM came since the first step; until `started` is called, it ends the process."""
+  """A record of SIGTERM: until `started` is called, the signal ends the process instead."""
 
   def __init__(self):
     self._running = False
     self._came = threading.Event()
 
   def started(self) -> None:
-    """From now on there is something to save, and SIGTERM waits for it."""
+    """Notes that there is something to save: from now on SIGTERM is recorded."""
     self._running = True
 
   def is_set(self) -> bool:
@@ -34,10 +34,10 @@ class Preemption:
 
 @contextlib.contextmanager
 def on_sigterm() -> Generator[Preemption]:
-  """A Preemption that hears of SIGTERM. Signals are the main thread's: in another it hears nothing.
+  """Yields a Preemption that notices SIGTERM, if it is called in the main thread.
 
   Python runs a signal's handler between two instructions of the main thread, which compilation may
-  hold back for minutes. So a thread listens as well, and a run that has not begun ends at once.
+  delay for minutes. So a thread listens as well, and a run that has not begun ends at once.
   """
   stop = Preemption()
   if threading.current_thread() is not threading.main_thread():
@@ -53,7 +53,7 @@ def on_sigterm() -> Generator[Preemption]:
 
 @contextlib.contextmanager
 def _listening(stop: Preemption) -> Generator[None]:
-  """A thread that learns of signals as they come, unless an event loop has its own."""
+  """Runs a thread that notices signals as they come, unless an event loop has its own."""
   read, write = os.pipe()
   os.set_blocking(write, False)
   before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
@@ -78,9 +78,9 @@ def _listening(stop: Preemption) -> Generator[None]:
 
 
 def _leave() -> None:
-  """Ends the process: what a run keeps is whole at every moment before its first step."""
+  """Ends the process. Before its first step, a run's files are complete at every moment."""
   show_cursor = "\x1b[?25h\n" if sys.stderr.isatty() else ""  # a progress bar hides it
-  told = "SIGTERM before a training step: there is nothing to save, the same command starts again"
+  text = "SIGTERM before a training step: there is nothing to save, the same command starts again"
   if _leaving.acquire(blocking=False):  # the thread and the handler both come here
-    os.write(2, f"{show_cursor}mtjax: {told}\n".encode())
+    os.write(2, f"{show_cursor}mtjax: {text}\n".encode())
     os._exit(PREEMPTED_EXIT)

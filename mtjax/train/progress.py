@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, plain lines elsewhere."""
+"""The display of a run's progress: a bar on a terminal, plain lines elsewhere."""
 
 import sys
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 
 class Bar:
-  """A rich bar on standard error, redrawn at every step that was waited for."""
+  """A progress bar on standard error, redrawn at every step whose metrics are read."""
 
   def __init__(self, *, steps: int, step: int):
     self._progress = Progress(
@@ -28,7 +28,7 @@ class Bar:
 
 
 class Lines:
-  """One line a logged step on standard error: what a log file wants."""
+  """One line per logged step on standard error, for log files."""
 
   def __init__(self, *, steps: int, step: int):
     self._steps = steps
@@ -41,12 +41,12 @@ class Lines:
 
 
 def make_progress(*, steps: int, step: int) -> Bar | Lines:
-  """A bar if standard error is a terminal, lines otherwise."""
+  """Returns a bar if standard error is a terminal, and lines otherwise."""
   return (Bar if sys.stderr.isatty() else Lines)(steps=steps, step=step)
 
 
 def describe(values: Mapping[str, float]) -> str:
-  """loss 3.21  bits/byte: prose 1.92  1,234 tokens/s  12 min left."""
+  """Returns a line such as "loss 3.210  bits/byte prose 1.920  1,234 tokens/s  12 min 0 s left"."""
   parts = []
   if "loss" in values:
     parts.append(f"loss {values['loss']:.3f}")

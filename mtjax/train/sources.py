@@ -1,4 +1,4 @@
-"""Where batches come from, and the texts that a run is scored on."""
+"""The batches of a run, and the texts that it is scored on."""
 
 from collections.abc import Callable
 
@@ -11,11 +11,14 @@ from mtjax.train.config import RunConfig
 
 
 def make_batches(settings: RunConfig) -> TrainBatches:
-  """The mixture of settings.data["sources"]. ValueError for none and for a larger vocabulary."""
+  """Returns batches of the mixture of settings.data["sources"].
+
+  Raises ValueError if there is no source, and if the tokenizer has more tokens than the model.
+  """
   data = settings.data
   if not data["sources"]:
     raise ValueError(
-      "data.sources is empty; give text, as --config.data.sources=\"('file:books/*.txt',)\""
+      "data.sources is empty: give texts, as --config.data.sources=\"('file:books/*.txt',)\""
     )
   return TrainBatches(
     data["sources"],
@@ -28,10 +31,11 @@ def make_batches(settings: RunConfig) -> TrainBatches:
 
 
 def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]] | None:
-  """A function from parameters to bits per byte of every text named, None without texts.
+  """Returns a function from parameters to bits per byte by name of text, or None without texts.
 
-  settings.data["eval_sources"] are "name=source" (see mtjax.data.sources.Source); of each, about
-  the first eval_bytes count. Raises ValueError or FileNotFoundError for what cannot be read.
+  settings.data["eval_sources"] are "name=source" (see mtjax.data.sources.Source); about the first
+  eval_bytes bytes of each are scored. Raises ValueError or FileNotFoundError for texts that cannot
+  be read.
   """
   data = settings.data
   if not data["eval_sources"]:
@@ -63,6 +67,6 @@ def _tokenizer(settings: RunConfig) -> Tokenizer:
   if tokenizer.vocab_size > size:
     raise ValueError(
       f"the tokenizer {settings.data['tokenizer']!r} has {tokenizer.vocab_size} tokens, "
-      f"model.vocab_size is {size}"
+      f"but model.vocab_size is only {size}"
     )
   return tokenizer

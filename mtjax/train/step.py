@@ -1,4 +1,4 @@
-"""One update: state and batch to state and metrics, a pure function."""
+"""One update as a pure function: from state and batch to state and metrics."""
 
 from collections.abc import Callable
 
@@ -15,9 +15,9 @@ from mtjax.train.losses.objective import Batch, Objective
 
 @struct.dataclass
 class TrainState:
-  """All that a run is, besides its data: step counts the updates made."""
+  """The state of a run, besides its data."""
 
-  step: Int[Array, ""]
+  step: Int[Array, ""]  # number of updates so far
   params: Params  # float32 masters, whatever the activations are
   opt_state: PyTree
   seed: UInt32[Array, "2"]  # key data; the key of a step is this one with the step folded in
@@ -32,9 +32,9 @@ def init_state(
   ema: float = 0.0,
   params: Params | None = None,
 ) -> TrainState:
-  """Fresh state; `ema` > 0 keeps an average of the parameters beside them.
+  """Returns the state before the first update; `ema` > 0 keeps an average of the parameters too.
 
-  It begins with `params` where they are given, with random ones where not.
+  The parameters are `params`, or random ones if it is None.
   """
   init_key, train_key = jax.random.split(seed_key(seed))
   if params is None:
@@ -49,7 +49,7 @@ def init_state(
 
 
 def parameters_to_use(state: TrainState) -> Params:
-  """The average of the parameters if there is one."""
+  """Returns the average of the parameters if there is one, and else the parameters."""
   return state.params if state.ema is None else state.ema
 
 
@@ -60,14 +60,13 @@ def make_step(
   accumulate: int = 1,
   ema: float = 0.0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
-  """The update that a batch makes, in `accumulate` parts of equally many rows.
+  """Returns the function that makes an update, in `accumulate` parts of equally many rows.
 
   The gradient is of the mean over the weight of the whole batch, and random choices are those of
   the whole batch (`Objective.prepare`), so the number of parts changes rounding only. Metrics:
-  `loss` (nats a token), `weight` (tokens counted), `grad_norm` (before clipping) and the
-  objective's own parts.
-  Not jitted: the caller says what is donated and sharded. Raises ValueError, when traced, for rows
-  that do not divide.
+  `loss` (nats per token), `weight` (number of tokens that count), `grad_norm` (before clipping) and
+  the objective's own parts. The function is not jitted: the caller says what is donated and
+  sharded. It raises ValueError, when traced, for rows that do not divide.
   """
 
   def sums(params, part):
@@ -96,7 +95,7 @@ def make_step(
   def step(state: TrainState, batch: Batch):
     key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
     total, grads = whole(state.params, loss.prepare(batch, key, state.step))
-    # A batch of padding only has no gradient, not a NaN.
+    # A batch of padding only gets a gradient of 0, not NaN.
     count = jnp.maximum(total.weight, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -10,7 +10,7 @@ VOCAB = 3
 
 @pytest.fixture(scope="session")
 def tiny():
-  """(model, params): grouped heads, a query and a sink."""
+  """Returns (model, params) with grouped heads, a query and a sink."""
   model = Model(
     TransformerConfig(
       vocab_size=VOCAB,
@@ -27,5 +27,5 @@ def tiny():
     )
   )
   params = model.init(jax.random.key(0))
-  # Larger weights than at initialisation: what an entry sees must show in its law.
+  # Larger weights than at initialisation: what an entry sees must show in its distribution.
   return model, jax.tree.map(lambda x: x * 4 if x.ndim == 2 else x, params)

@@ -1,7 +1,7 @@
-"""Every draw that filling can make, with its probability: the law of a method, coins not tossed.
+"""Every result that filling can have, with its probability: a method's distribution, enumerated.
 
-The states of all possible histories are one batch. Where `mtjax.anysubset.filling.step` draws or
-verifies, each row becomes one row an outcome, with the verifier's own probabilities of outcomes;
+The states of all possible histories are one batch. Where `mtjax.anysubset.filling.step` samples or
+verifies, each row becomes one row per outcome, with the verifier's own probabilities of outcomes;
 all else is the library's code, jitted, in float64.
 """
 
@@ -14,16 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax.anysubset.filling import passes
-from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling import step as step_lib
 from mtjax.types import Verdict
 from mtjax.verify import VERIFIERS
 
-CHUNK = 512  # rows computed at once: one shape, one compilation
+CHUNK = 512  # number of rows computed at once: one shape, one compilation
 
 
 class Distribution(NamedTuple):
-  chance: dict[tuple[int, ...], float]  # of the asked tokens, in the order
-  passes: dict[int, float]  # of their number
+  chance: dict[tuple[int, ...], float]  # target tokens, in the order -> probability
+  passes: dict[int, float]  # number of passes -> probability
 
   @property
   def mean_passes(self) -> float:
@@ -31,7 +31,7 @@ class Distribution(NamedTuple):
 
 
 def distribution_of(method, network, tables, problem) -> Distribution:
-  """The law of the one row that `problem` has."""
+  """Returns the distribution of the one row that `problem` has."""
   with jax.enable_x64(True):
     return _distribution_of(method, network, tables, problem)
 
@@ -44,7 +44,7 @@ def _distribution_of(method, network, tables, problem):
   while len(weight):
     for phase in method.round:
       weight, state = _merged(weight, state)
-      weight, state = _turn(method, network, tables, problem, phase, weight, state)
+      weight, state = _step(method, network, tables, problem, phase, weight, state)
       open_ = _collect(weight, state, problem, chance, number)
       weight, state = weight[open_], jax.tree.map(lambda x, keep=open_: x[keep], state)
       if not len(weight):
@@ -60,11 +60,11 @@ def _first(method, network, tables, problem, vocab):
     seen.append(processed[:, 0])
     return jnp.arange(vocab, dtype=jnp.int32)[:, None]
 
-  state = turns.start(network, tables, method, problems, choose)
+  state = step_lib.start(network, tables, method, problems, choose)
   return np.diagonal(np.asarray(jax.nn.softmax(seen[0], axis=-1))), jax.tree.map(np.asarray, state)
 
 
-def _turn(method, network, tables, problem, phase, weight, state):
+def _step(method, network, tables, problem, phase, weight, state):
   vocab, size = network.vocab, phase.drafts
   windows = np.array(list(itertools.product(range(vocab), repeat=size))).reshape(vocab**size, size)
   row = np.repeat(np.arange(len(weight)), len(windows))
@@ -73,7 +73,7 @@ def _turn(method, network, tables, problem, phase, weight, state):
   chance, stop, probs = _chunked(
     _outcomes(method, network, phase, vocab), tables, problem, state, window
   )
-  # One row an outcome: the node the path ends with, and the token emitted there.
+  # One row per outcome: the node that the path ends with, and the token that is emitted there.
   joint = (
     (weight * chance)[:, None, None] * stop[:, :, None] * np.where(stop[:, :, None] > 0, probs, 0)
   )
@@ -99,12 +99,12 @@ def _outcomes(method, network, phase, vocab):
       chance *= jnp.take_along_axis(p, drafts[:, :, None], axis=2)[:, :, 0].prod(axis=1)
       return drafts
 
-    drafted, processed = turns.draft_window(method, problem, state, phase, vocab, choose)
+    drafted, processed = step_lib.draft_window(method, problem, state, phase, vocab, choose)
     passed = passes.later_pass(network, tables, problem, state, phase, drafted)
     p = jax.nn.softmax(passed.processed, axis=-1)
     if not phase.drafts:
       return chance, jnp.ones(p.shape[:2]), p
-    draft = turns.as_draft(problem, state, drafted, processed)
+    draft = step_lib.as_draft(problem, state, drafted, processed)
     return chance, *jax.vmap(procedure.outcome)(p, draft)
 
   return run
@@ -117,7 +117,7 @@ def _take(method, network, phase):
     passed = passes.later_pass(network, tables, problem, state, phase, window)
     path = jnp.broadcast_to(jnp.arange(phase.drafts + 1), (len(count), phase.drafts + 1))
     verdict = Verdict(path, count, token)
-    return turns.take(network, tables, problem, state, phase, passed, window, verdict)
+    return step_lib.apply_verdict(network, tables, problem, state, phase, passed, window, verdict)
 
   return run
 
@@ -138,12 +138,12 @@ def _rows(problem, rows):
 
 
 def _merged(weight, state):
-  """Rows that nothing to come can tell apart, as one."""
+  """Returns the rows with those merged into one that no later step can tell apart."""
   processed = (
     np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
   )
   told = [state.token, *(x[:, None] for x in (state.count, state.pending, state.forwards))]
-  # What is committed too: two ways to one text must not hide that one of them left another cache.
+  # The cache counts too: two histories of one text must stay apart if their caches differ.
   length = state.cache.length[:, None]
   there = np.arange(state.cache.position.shape[1]) < length
   told += [length, np.where(there, state.cache.position, -1)]
@@ -157,7 +157,7 @@ def _merged(weight, state):
 
 
 def _collect(weight, state, problem, chance, number):
-  """Books the finished rows; which are open."""
+  """Counts the finished rows, and returns which are open."""
   total = int(problem.total[0])
   order = np.asarray(problem.order)[0, :total]
   for row in np.flatnonzero(state.count >= total):

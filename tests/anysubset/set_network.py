@@ -1,8 +1,9 @@
-"""A network whose law at a position depends on which (position, token) are visible, and no more.
+"""A network whose logits at a position depend only on which (position, token) are visible.
 
 params: logits [(V + 1)^L, L, V], a row for every text with open places (digit 0: open, 1 + token:
-known; place 0 is the highest digit). Any conditionals can be put there: those of one joint law, all
-consistent, or arbitrary ones. What a content saw itself does not matter, unlike in a transformer.
+known; place 0 is the highest digit). Any conditionals can be put there: those of one joint
+distribution, all consistent, or arbitrary ones. What a content itself saw does not matter, unlike
+in a transformer.
 """
 
 import dataclasses
@@ -41,7 +42,7 @@ class SetNetwork:
     return features
 
   def allocate(self, batch, capacity, dtype=None):
-    # NaN where nothing is committed: whoever reads it is found out.
+    # NaN where nothing is committed: reading it shows.
     empty = jnp.full((batch, 1, capacity, 1), jnp.nan, dtype)
     return KVCache(
       (LayerKV(jnp.zeros_like(empty), empty),),
@@ -51,7 +52,7 @@ class SetNetwork:
 
 
 def row_of(known, vocab):
-  """Of a partial text: a token, or None, for each place."""
+  """Returns the row of a partial text, which has a token or None for each place."""
   row = 0
   for token in known:
     row = row * (vocab + 1) + (0 if token is None else token + 1)
@@ -59,13 +60,13 @@ def row_of(known, vocab):
 
 
 def partial_texts(vocab, length):
-  """Every text with open places (None), as `row_of` counts them."""
+  """Yields every text with open places (None), as `row_of` counts them."""
   for row in np.ndindex(*(vocab + 1,) * length):
     yield tuple(None if digit == 0 else digit - 1 for digit in row)
 
 
 def consistent_tables(joint):
-  """The conditionals of a joint law [V] * L."""
+  """Returns the conditionals of a joint distribution [V] * L."""
   length, vocab = joint.ndim, joint.shape[0]
   logits = np.zeros(((vocab + 1) ** length, length, vocab))
   for known in partial_texts(vocab, length):

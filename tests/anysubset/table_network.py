@@ -1,9 +1,9 @@
-"""A network of tables: its law depends on every visible (position, token), and on all they saw.
+"""A network of tables: its logits depend on every visible (position, token), and on all they saw.
 
 A query's logits are base[i] + the sum over visible contents j of the entry h_j, read by the table
-of (i, j). And h_j depends on what content j itself saw: as in a transformer, an entry committed
-before all of that is final, or with another prompt in sight, changes what later queries read. So
-any mistake about who sees whom, or about what is committed, shows in the law.
+of (i, j). And h_j depends on what content j itself saw: as in a transformer, an entry that was
+committed before all of that was final, or that saw another prompt, changes what later queries read.
+So any mistake about which entries see which, or about what is committed, shows in the distribution.
 """
 
 import dataclasses
@@ -55,7 +55,7 @@ class TableNetwork:
     return features
 
   def allocate(self, batch, capacity, dtype=None):
-    # NaN where nothing is committed: whoever reads it is found out.
+    # NaN where nothing is committed: reading it shows.
     empty = jnp.full((batch, 1, capacity, self.vocab), jnp.nan, dtype)
     return KVCache(
       (LayerKV(jnp.zeros_like(empty), empty),),
@@ -73,10 +73,13 @@ def random_tables(rng, vocab, length, scale=1.0, mixing=1.0):
   )
 
 
-def conditional(tables, given, decided, position):
-  """p of the token at `position`, written out: given {position: token}, decided in order."""
-  seen = sum((tables["seen"][i, x] for i, x in given.items()), 0.0)
-  contents = {i: tables["own"][i, x] + np.tanh(seen) for i, x in given.items()}
+def conditional(tables, context, decided, position):
+  """Returns p of the token at `position`, written out.
+
+  `context`: {position: token}; `decided`: (position, token) in the order of deciding.
+  """
+  seen = sum((tables["seen"][i, x] for i, x in context.items()), 0.0)
+  contents = {i: tables["own"][i, x] + np.tanh(seen) for i, x in context.items()}
   for i, x in decided:
     seen = seen + tables["seen"][i, x]
     contents[i] = tables["own"][i, x] + np.tanh(seen)
@@ -87,13 +90,13 @@ def conditional(tables, given, decided, position):
   return probs / probs.sum()
 
 
-def sequential_probs(tables, given, order, vocab):
-  """{tokens in the order: probability}, one conditional after the other."""
+def sequential_probs(tables, context, order, vocab):
+  """Returns {tokens in the order: probability}, one conditional after the other."""
   probs = {}
   for text in itertools.product(range(vocab), repeat=len(order)):
     chance = 1.0
     for r, (i, x) in enumerate(zip(order, text, strict=True)):
       decided = list(zip(order[:r], text[:r], strict=True))
-      chance *= conditional(tables, given, decided, i)[x]
+      chance *= conditional(tables, context, decided, i)[x]
     probs[text] = chance
   return probs

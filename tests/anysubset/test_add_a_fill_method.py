@@ -1,4 +1,4 @@
-"""docs/guides/new_fill_method.md, done: its file and its row, through the proof of every method."""
+"""Follows docs/guides/new_fill_method.md: its file and row pass the tests of every method."""
 
 import dataclasses
 import types
@@ -15,7 +15,7 @@ from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import sequential_probs
 from tests.anysubset.test_fill_distributions import (
-  GIVEN,
+  CONTEXT,
   NETWORK,
   ORDER,
   TABLES,
@@ -30,7 +30,7 @@ GUIDE = ROOT / "docs" / "guides" / "new_fill_method.md"
 
 @pytest.fixture(scope="module")
 def method():
-  """The method of the guide, by its name."""
+  """Yields the method of the guide, by its name."""
   code, row = python_blocks(GUIDE)
   assert "from mtjax.anysubset.filling.repeat import Repeat" in GUIDE.read_text(encoding="utf-8")
   module = types.ModuleType("repeat")
@@ -57,14 +57,14 @@ def test_launchers_and_the_comparison_take_it_by_name(method):
 
 
 def test_it_keeps_the_joint_distribution(method):
-  found = distribution_of(method, NETWORK, TABLES, make_problem())
-  assert distance(found.chance, sequential_probs(TABLES, GIVEN, ORDER, VOCAB)) < 1e-12
-  assert max(found.passes) <= len(ORDER)
-  assert found.mean_passes < len(ORDER)  # some drafts are accepted
+  distribution = distribution_of(method, NETWORK, TABLES, make_problem())
+  assert distance(distribution.chance, sequential_probs(TABLES, CONTEXT, ORDER, VOCAB)) < 1e-12
+  assert max(distribution.passes) <= len(ORDER)
+  assert distribution.mean_passes < len(ORDER)  # some drafts are accepted
 
 
 def test_the_proof_notices_a_verifier_that_is_not_exact(method):
   wrong = dataclasses.replace(method)
   object.__setattr__(wrong, "verifier", "typical")  # which the method itself would refuse
-  found = distribution_of(wrong, NETWORK, TABLES, make_problem())
-  assert distance(found.chance, sequential_probs(TABLES, GIVEN, ORDER, VOCAB)) > 1e-3
+  distribution = distribution_of(wrong, NETWORK, TABLES, make_problem())
+  assert distance(distribution.chance, sequential_probs(TABLES, CONTEXT, ORDER, VOCAB)) > 1e-3

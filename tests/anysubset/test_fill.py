@@ -1,4 +1,4 @@
-"""Filling on the jitted path: its law by chi-square, its cache against one dense pass, refusals."""
+"""Filling on the jitted path: its distribution by chi-square, its cache, and what it refuses."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ from scipy import stats
 
 from mtjax.anysubset import fill, make_canvas, stream
 from mtjax.anysubset.canvas import two_stream
-from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling import step as step_lib
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.filling.passes import first_pass, later_pass
@@ -33,12 +33,12 @@ METHODS = [
 ]
 METHODS += lossless_others(METHODS)  # one that is new goes through the same proofs
 TEXT = np.array([[1, 0, 2, 2, 0, 1]])
-ASKED = np.array([[True, False, True, True, False, False]])
+IS_TARGET = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
 
 
 def dense_probs(model, params, canvas):
-  """log p [B, L, V] of every asked entry of finished canvases, in one pass; 0 where given."""
+  """Returns log p [B, L, V] of every target of finished canvases, in one pass; 0 at context."""
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, lattice(canvas), query)
   logits = model.forward(params, frontier, rows=query + canvas.size).logits
@@ -47,15 +47,15 @@ def dense_probs(model, params, canvas):
 
 @pytest.fixture(scope="module")
 def joint(tiny):
-  """The law of the three asked tokens of TEXT, in counting order."""
+  """Returns the joint probabilities of the three target tokens of TEXT, in counting order."""
   model, params = tiny
   texts = list(itertools.product(range(3), repeat=3))
   token = np.repeat(TEXT, len(texts), axis=0)
-  token[:, ASKED[0]] = texts
-  canvas = make_canvas(model.config, token, np.repeat(ASKED, len(texts), axis=0))
+  token[:, IS_TARGET[0]] = texts
+  canvas = make_canvas(model.config, token, np.repeat(IS_TARGET, len(texts), axis=0))
   probs = jax.jit(functools.partial(dense_probs, model))(params, canvas)
-  own = jnp.take_along_axis(probs, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
-  return np.exp(np.asarray(jnp.sum(own, axis=1), np.float64))
+  log_p = jnp.take_along_axis(probs, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
+  return np.exp(np.asarray(jnp.sum(log_p, axis=1), np.float64))
 
 
 def p_value(tokens, probs):
@@ -65,34 +65,36 @@ def p_value(tokens, probs):
 
 
 def sampled(model, params, method, rows, sampling=SAMPLED):
-  canvas = make_canvas(model.config, np.repeat(TEXT, rows, axis=0), np.repeat(ASKED, rows, axis=0))
-  found = fill(model, params, canvas, method=method, sampling=sampling, key=1)
-  return found.token[:, 1:][:, ASKED[0]], found
+  canvas = make_canvas(
+    model.config, np.repeat(TEXT, rows, axis=0), np.repeat(IS_TARGET, rows, axis=0)
+  )
+  filled = fill(model, params, canvas, method=method, sampling=sampling, key=1)
+  return filled.token[:, 1:][:, IS_TARGET[0]], filled
 
 
 def check_joint(tiny, joint, method, rows):
-  tokens, found = sampled(*tiny, method, rows)
+  tokens, filled = sampled(*tiny, method, rows)
   assert joint.sum() == pytest.approx(1, abs=1e-5)
   assert p_value(tokens, joint) > 1e-6
-  assert found.forwards.max() <= 3
+  assert filled.forwards.max() <= 3
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_what_is_drawn_has_the_models_joint_law(method, tiny, joint):
+def test_samples_have_the_models_joint_distribution(method, tiny, joint):
   """Large enough for a total variation of 0.05."""
   check_joint(tiny, joint, method, 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_what_is_drawn_has_the_models_joint_law_closely(method, tiny, joint):
-  """Large enough for 0.0167, the least that one of the common mistakes of verifiers makes."""
+def test_samples_have_the_models_joint_distribution_closely(method, tiny, joint):
+  """Large enough for 0.0167, the smallest error of the common mistakes of verifiers."""
   check_joint(tiny, joint, method, 76_000)
 
 
 def test_drafts_kept_without_a_verifier_are_noticed(tiny, joint, monkeypatch):
-  """Each entry from its own marginal: what parallel sampling without an oracle does."""
-  true = turns.verify
+  """Each entry has its own marginal, as in parallel sampling without an oracle."""
+  true = step_lib.verify
 
   def keep_all(verifier, processed, draft, keys, step):
     verdict = true(verifier, processed, draft, keys, step)
@@ -100,20 +102,20 @@ def test_drafts_kept_without_a_verifier_are_noticed(tiny, joint, monkeypatch):
     path = jnp.broadcast_to(jnp.arange(processed.shape[1]), processed.shape[:2])
     return verdict.replace(path=path, count=every)
 
-  monkeypatch.setattr(turns, "verify", keep_all)
+  monkeypatch.setattr(step_lib, "verify", keep_all)
   # A window of its own: no other test has compiled it.
   tokens, _ = sampled(*tiny, SelfDraft(5), 8415)
   assert p_value(tokens, joint) < 1e-6
 
 
-def test_the_uncached_peer_has_the_same_law_and_at_most_a_pass_a_token(tiny, joint):
+def test_the_uncached_peer_has_the_same_distribution_and_at_most_one_pass_per_token(tiny, joint):
   model, params = tiny
-  canvas = make_canvas(model.config, TEXT, ASKED)
+  canvas = make_canvas(model.config, TEXT, IS_TARGET)
   keys = jax.random.split(jax.random.key(3), 2000)
-  found = [assd_uncached(model, params, canvas, window=3, key=key) for key in keys]
-  tokens = np.array([one.token[1:][ASKED[0]] for one in found])
+  results = [assd_uncached(model, params, canvas, window=3, key=key) for key in keys]
+  tokens = np.array([one.token[1:][IS_TARGET[0]] for one in results])
   assert p_value(tokens, joint) > 1e-6
-  assert max(one.forwards for one in found) <= 3
+  assert max(one.forwards for one in results) <= 3
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
@@ -122,12 +124,12 @@ def test_greedy_filling_is_sequential(method, tiny):
   rng = np.random.default_rng(0)
   token, is_target = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
   canvas = make_canvas(model.config, token, is_target)
-  found = fill(model, params, canvas, method=method)
-  wanted = fill(model, params, canvas, method=Sequential())
-  np.testing.assert_array_equal(found.token, wanted.token)
-  assert (found.token == canvas.token)[np.asarray(canvas.is_context)].all()
-  targets_of = np.asarray(canvas.is_target).sum(axis=1)
-  assert (found.forwards <= targets_of).all() and (wanted.forwards == targets_of).all()
+  filled = fill(model, params, canvas, method=method)
+  expected = fill(model, params, canvas, method=Sequential())
+  np.testing.assert_array_equal(filled.token, expected.token)
+  assert (filled.token == canvas.token)[np.asarray(canvas.is_context)].all()
+  num_targets = np.asarray(canvas.is_target).sum(axis=1)
+  assert (filled.forwards <= num_targets).all() and (expected.forwards == num_targets).all()
 
 
 @pytest.mark.parametrize("name", filling())
@@ -160,7 +162,7 @@ def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
 
 @pytest.mark.parametrize("method", [m for m in METHODS if isinstance(m, Windowed)], ids=str)
 def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, monkeypatch):
-  """Every law that decided an entry, against the finished text in one pass without a cache."""
+  """Compares all logits that decided an entry with one pass over the finished text, uncached."""
   model, params = tiny
   rng = np.random.default_rng(2)
   token, is_target = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
@@ -174,12 +176,12 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
     )
     return passed
 
-  monkeypatch.setattr(turns, "later_pass", recorded)
+  monkeypatch.setattr(step_lib, "later_pass", recorded)
   # A vocabulary bias of zeros is another program: no other test has compiled it.
   sampling = Sampling(temperature=1.0, logit_bias={0: 0.0})
-  found = fill(model, params, canvas, method=method, sampling=sampling, key=5)
+  filled = fill(model, params, canvas, method=method, sampling=sampling, key=5)
   jax.effects_barrier()
-  finished = canvas.replace(token=jnp.asarray(found.token))
+  finished = canvas.replace(token=jnp.asarray(filled.token))
   dense = np.asarray(dense_probs(model, params, finished))
   compared = 0
   for row in range(3):
@@ -187,23 +189,25 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
     counts = [int(count[row]) for _, count in seen] + [len(order)]
     for (processed, count), after in zip(seen, counts[1:], strict=True):
       for i in range(after - int(count[row])):
-        own = jax.nn.log_softmax(processed[row, i])
-        np.testing.assert_allclose(own, dense[row, order[int(count[row]) + i]], atol=1e-5)
+        log_probs = jax.nn.log_softmax(processed[row, i])
+        np.testing.assert_allclose(log_probs, dense[row, order[int(count[row]) + i]], atol=1e-5)
         compared += 1
-  assert compared == int(np.asarray(canvas.is_target).sum()) - 3, "the first pass decides one a row"
+  assert compared == int(np.asarray(canvas.is_target).sum()) - 3, (
+    "the first pass decides one per row"
+  )
 
 
 def test_the_fill_refuses(tiny):
   model, params = tiny
-  canvas = make_canvas(model.config, TEXT, ASKED)
-  nothing = make_canvas(model.config, TEXT, np.zeros_like(ASKED))
+  canvas = make_canvas(model.config, TEXT, IS_TARGET)
+  nothing = make_canvas(model.config, TEXT, np.zeros_like(IS_TARGET))
   refused = [
-    (dict(canvas=nothing), "no blank"),
+    (dict(canvas=nothing), "no target entry"),
     (dict(rank=lattice(canvas) * 2), "rank is no order"),
-    (dict(sampling=Sampling(presence_penalty=1.0)), "order in which tokens come"),
+    (dict(sampling=Sampling(presence_penalty=1.0)), "takes no penalty: it depends on the order"),
     (
       dict(canvas=canvas.replace(is_context=canvas.is_context | canvas.is_target)),
-      "both given and asked",
+      "both context and target",
     ),
     (dict(canvas=canvas.replace(token=canvas.token.at[0, 2].set(3))), "query token"),
   ]
@@ -212,8 +216,8 @@ def test_the_fill_refuses(tiny):
       fill(model, params, **{"canvas": canvas, **change})
 
 
-@pytest.mark.parametrize("given", [2, 20])
-def test_the_first_pass_reads_what_is_given_and_no_more(given, tiny, monkeypatch):
+@pytest.mark.parametrize("num_context", [2, 20])
+def test_the_first_pass_reads_the_context_and_no_more(num_context, tiny, monkeypatch):
   model, params = tiny
   read = []
 
@@ -222,11 +226,11 @@ def test_the_first_pass_reads_what_is_given_and_no_more(given, tiny, monkeypatch
     read.append(passed.kv[0].k.shape[2])
     return passed
 
-  monkeypatch.setattr(turns, "first_pass", noted)
-  is_target = np.arange(60)[None] >= given - 1  # and the sink
+  monkeypatch.setattr(step_lib, "first_pass", noted)
+  is_target = np.arange(60)[None] >= num_context - 1  # and the sink
   # A window of its own: no other test has compiled it.
   fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), is_target), method=Fused(7))
-  assert read == [{2: 16, 20: 24}[given] + 1 + 7]
+  assert read == [{2: 16, 20: 24}[num_context] + 1 + 7]
 
 
 @pytest.mark.parametrize("make", [SelfDraft, Fused, DraftOnce, ContextNGram])
@@ -244,10 +248,10 @@ def test_a_canvas_refuses(tiny):
   wrong = TEXT.copy()
   wrong[0, 1] = 3
   refused = [
-    (plain, TEXT, ASKED, None, "no query embedding"),
-    (config, wrong, ASKED, None, "blanks must be asked"),
-    (config, TEXT, ASKED[:, 1:], None, "differ"),
-    (config, TEXT, ASKED, ~ASKED, "both asked and padding"),
+    (plain, TEXT, IS_TARGET, None, "no query embedding"),
+    (config, wrong, IS_TARGET, None, "blanks must be targets"),
+    (config, TEXT, IS_TARGET[:, 1:], None, "must have one shape"),
+    (config, TEXT, IS_TARGET, ~IS_TARGET, "both a target and padding"),
     (config, np.zeros((1, 64), int), np.ones((1, 64), bool), None, "65 entries"),
   ]
   for config, token, is_target, valid, message in refused:

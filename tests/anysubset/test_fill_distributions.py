@@ -1,4 +1,4 @@
-"""Every method's law, enumerated: the sequential joint, whatever the window; and its passes."""
+"""Every method's distribution, enumerated: the sequential joint for any window; and its passes."""
 
 import itertools
 
@@ -9,7 +9,7 @@ import pytest
 
 from mtjax.anysubset.canvas import Canvas
 from mtjax.anysubset.filling import passes
-from mtjax.anysubset.filling import step as turns
+from mtjax.anysubset.filling import step as step_lib
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.anysubset.filling.passes import Phase
@@ -21,8 +21,8 @@ from tests.anysubset.fill_methods import lossless_others
 from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_probs
 
 VOCAB, LENGTH = 2, 6
-ORDER = (0, 2, 3, 5)  # asked, ascending; 1 and 4 are given
-GIVEN = {1: 1, 4: 0}
+ORDER = (0, 2, 3, 5)  # targets, ascending; 1 and 4 are context
+CONTEXT = {1: 1, 4: 0}
 
 NETWORK = TableNetwork(VOCAB, LENGTH)
 TABLES = random_tables(np.random.default_rng(0), VOCAB, LENGTH, scale=1.5)
@@ -42,7 +42,7 @@ METHODS += [method for method in lossless_others(METHODS) if isinstance(method, 
 
 
 def make_problem(order=ORDER, context=None, length=LENGTH, temperature=1.0):
-  context = GIVEN if context is None else context
+  context = CONTEXT if context is None else context
   token, is_context, is_target = (
     np.zeros(length, int),
     np.zeros(length, bool),
@@ -62,33 +62,33 @@ def make_problem(order=ORDER, context=None, length=LENGTH, temperature=1.0):
   )
 
 
-def distance(found, wanted):
-  return 0.5 * sum(abs(found.get(text, 0.0) - p) for text, p in wanted.items())
+def distance(probs, expected):
+  return 0.5 * sum(abs(probs.get(text, 0.0) - p) for text, p in expected.items())
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_the_law_is_the_sequential_joint(method):
-  found = distribution_of(method, NETWORK, TABLES, make_problem())
-  wanted = sequential_probs(TABLES, GIVEN, ORDER, VOCAB)
-  assert distance(found.chance, wanted) < 1e-12
-  # The theorem (2504.20456, thm. 1), and what each of ours keeps of it.
-  assert max(found.passes) <= len(ORDER)
+def test_the_distribution_is_the_sequential_joint(method):
+  distribution = distribution_of(method, NETWORK, TABLES, make_problem())
+  expected = sequential_probs(TABLES, CONTEXT, ORDER, VOCAB)
+  assert distance(distribution.chance, expected) < 1e-12
+  # The theorem (2504.20456, thm. 1), which holds for each of our methods.
+  assert max(distribution.passes) <= len(ORDER)
 
 
-def reference(tables, given, order, window, *, kind):
-  """Passes of algorithm 1 (bonus: no), or of a variant, written out as a recursion."""
+def reference(tables, context, order, window, *, kind):
+  """Returns {passes: probability} of algorithm 1 (no bonus), or a variant, by a recursion."""
   vocab, total = VOCAB, len(order)
 
   def probs_of(text, seen, rank):
     decided = list(zip(order[:seen], text[:seen], strict=True))
-    return conditional(tables, given, decided, order[rank])
+    return conditional(tables, context, decided, order[rank])
 
   def add(out, chance, passes_, after):
     for number, p in after.items():
       out[number + passes_] = out.get(number + passes_, 0.0) + chance * p
 
   def verified(text, seen, cost, then):
-    """Drafts of ranks len(text), ... given the first `seen`; `then` says what comes after."""
+    """Verifies drafts of ranks len(text), ... given the first `seen`; `then` goes on after it."""
     n, out = len(text), {}
     size = min(window, total - n)
     drafted = [probs_of(text, seen, n + j) for j in range(size)]
@@ -133,36 +133,36 @@ def reference(tables, given, order, window, *, kind):
   [lambda k: SelfDraft(k, bonus=False), Fused, DraftOnce],
   ids=["self", "fused", "once"],
 )
-def test_the_number_of_passes_has_the_law_of_the_algorithm(method, window):
-  """What the law of the text cannot show: that drafts see all they may see."""
+def test_the_number_of_passes_has_the_distribution_of_the_algorithm(method, window):
+  """Shows that drafts see all they may see, which the distribution of the text cannot show."""
   method = method(window)
-  found = distribution_of(method, NETWORK, TABLES, make_problem()).passes
-  wanted = reference(TABLES, GIVEN, ORDER, window, kind=type(method))
-  assert found == pytest.approx(wanted, abs=1e-12)
+  chances = distribution_of(method, NETWORK, TABLES, make_problem()).passes
+  expected = reference(TABLES, CONTEXT, ORDER, window, kind=type(method))
+  assert chances == pytest.approx(expected, abs=1e-12)
 
 
 def coupled_tables(scale):
-  """The toy of the fused variant's proof: base [K, V] and pairwise tables, numpy seed 0."""
+  """Returns the example of the fused variant's proof: base [K, V] and pairs, numpy seed 0."""
   rng = np.random.default_rng(0)
   base = rng.normal(size=(5, 3))
-  pairs = rng.normal(size=(5, 5, 3, 3)) * scale  # [seen, asked, token seen, V]
+  pairs = rng.normal(size=(5, 5, 3, 3)) * scale  # [seen, target, token seen, V]
   eye = np.broadcast_to(np.eye(3), (5, 3, 3))
   return dict(base=base, read=pairs.transpose(1, 0, 3, 2), own=eye, seen=np.zeros((5, 3, 3)))
 
 
 @pytest.mark.parametrize(("scale", "passes_"), [(0.1, 4.00), (0.4, 4.01), (1.0, 4.03)])
 def test_passes_of_five_coupled_tokens(scale, passes_):
-  """Expected, to two decimals: algorithm 1 with k = 3, by a recursion that knows no masks."""
+  """The expected numbers, to two decimals, are of a recursion of algorithm 1 with k = 3."""
   problem = make_problem(range(5), {}, 5)
-  found = distribution_of(
+  distribution = distribution_of(
     SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem
   )
-  assert found.mean_passes == pytest.approx(passes_, abs=5e-3)
+  assert distribution.mean_passes == pytest.approx(passes_, abs=5e-3)
 
 
 @pytest.fixture
 def mutant(monkeypatch):
-  """Sets attributes for one test, with programs of its own."""
+  """Yields a function that sets attributes for one test, with freshly compiled programs."""
   programs = (enumerate_fill._outcomes, enumerate_fill._take)
   for program in programs:
     program.cache_clear()
@@ -182,7 +182,7 @@ def blind_oracle(mutate):
 
 
 def lone_prompt(mutate):
-  """Given entries that see only those before them."""
+  """Context entries that see only those before them."""
 
   def wrong(token, position, rank, *, valid=None):
     causal = jnp.broadcast_to(jnp.arange(token.shape[1]) - token.shape[1], token.shape)
@@ -193,8 +193,8 @@ def lone_prompt(mutate):
 
 
 def early_commit(mutate):
-  """The refused draft's content stays in the cache, where the corrected entry's should come."""
-  true = turns.take
+  """A refused draft's content that stays in the cache in the place of the corrected entry's."""
+  true = step_lib.apply_verdict
 
   def wrong(model, params, problem, state, phase, passed, drafted, verdict):
     after = true(model, params, problem, state, phase, passed, drafted, verdict)
@@ -205,49 +205,49 @@ def early_commit(mutate):
     cache = state.cache.commit(passed.kv, passed.position, path, count)
     return after.replace(cache=cache, pending=verdict.count == phase.drafts + 1)
 
-  mutate(turns, "take", wrong)
+  mutate(step_lib, "apply_verdict", wrong)
 
 
 def forgotten_entry(mutate):
-  """The last decided entry is never read."""
-  true = turns.take
+  """A last decided entry that is never read."""
+  true = step_lib.apply_verdict
 
   def wrong(*args):
     after = true(*args)
     return after.replace(pending=jnp.zeros_like(after.pending))
 
-  mutate(turns, "take", wrong)
+  mutate(step_lib, "apply_verdict", wrong)
 
 
 def logits_of_neighbours(mutate):
-  """Drafts verified against the draft law of the next place."""
-  true = turns.as_draft
-  mutate(turns, "as_draft", lambda p, s, d, logits: true(p, s, d, jnp.roll(logits, -1, axis=1)))
+  """Drafts that are verified against the draft logits of the next place."""
+  true = step_lib.as_draft
+  mutate(step_lib, "as_draft", lambda p, s, d, logits: true(p, s, d, jnp.roll(logits, -1, axis=1)))
 
 
 @pytest.mark.parametrize(
   "mutation", [blind_oracle, lone_prompt, early_commit, forgotten_entry, logits_of_neighbours]
 )
-def test_the_enumeration_sees(mutation, mutant):
+def test_the_enumeration_notices(mutation, mutant):
   mutation(mutant)
-  found = distribution_of(Fused(3), NETWORK, TABLES, make_problem())
-  wanted = sequential_probs(TABLES, GIVEN, ORDER, VOCAB)
-  assert distance(found.chance, wanted) > 1e-3
+  distribution = distribution_of(Fused(3), NETWORK, TABLES, make_problem())
+  expected = sequential_probs(TABLES, CONTEXT, ORDER, VOCAB)
+  assert distance(distribution.chance, expected) > 1e-3
 
 
 @jax.jit
 def first_two_logits(tables, problem, drafts):
-  """Of the second entry and the one after it: as drafted, and as the oracle sees them."""
+  """Returns logits of the second entry and the next one: the draft's, and the oracle's."""
   phase = Phase(0, drafts.shape[1])
-  state = turns.start(NETWORK, tables, Sequential(), problem, lambda logits, _: drafts[:, :1])
-  drawn = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
-  ahead = passes.logits_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
+  state = step_lib.start(NETWORK, tables, Sequential(), problem, lambda logits, _: drafts[:, :1])
+  read = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
+  ahead = passes.logits_ahead(NETWORK, tables, problem, phase, read, jnp.array([0]))
   oracle = passes.later_pass(NETWORK, tables, problem, state, Phase(phase.ahead, 0), drafts)
-  return (drawn.processed[:, 0], ahead[:, 0]), (oracle.processed[:, 0], oracle.processed[:, 1])
+  return (read.processed[:, 0], ahead[:, 0]), (oracle.processed[:, 0], oracle.processed[:, 1])
 
 
-def test_the_first_draft_law_is_the_oracles():
-  """Lemma 1 (2504.20456): whatever is drafted after it, and for it alone."""
+def test_the_first_draft_has_the_oracles_logits():
+  """Lemma 1 (2504.20456): it holds for any drafts that follow, but only for the first one."""
   tables = jax.tree.map(jnp.asarray, TABLES)
   drafted, oracle = first_two_logits(tables, make_problem(), jnp.array([[1, 0, 1]]))
   np.testing.assert_allclose(drafted[0], oracle[0], atol=1e-6)

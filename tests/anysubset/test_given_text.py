@@ -1,4 +1,4 @@
-"""Given text comes back as it was given, whatever the tokenizer puts before a text."""
+"""The text around blanks comes back unchanged, whatever the tokenizer puts before a text."""
 
 import json
 
@@ -23,7 +23,7 @@ KINDS = ["prepend", "always", "first", "never", "words"]
 
 
 def made(kind, folder):
-  """Llama 2's way to put a space before a text (prepend), others', and XLNet's: word by word."""
+  """Returns a tokenizer with a space before a text: Llama 2's (prepend), others, XLNet's."""
   words = {"<unk>": 0, "</s>": 1, **{f"<0x{i:02X}>": 2 + i for i in range(256)}}
   for piece in (SPACE, *"abc", *("".join(pair) for pair in MERGES)):
     words.setdefault(piece, len(words))
@@ -61,14 +61,14 @@ WORDS = st.from_regex(r"[abc0.]+( [abc0.]+)*", fullmatch=True)
 
 
 def filled(tokenizer, pieces):
-  """The text of pieces with "0" in every blank between them."""
+  """Returns the text of pieces with "0" in every blank between them."""
   _, zero = encode_pieces(tokenizer, ["", "0"])
   first, *rest = pieces
   return tokenizer.decode(sum(([*zero, *piece] for piece in rest), first))
 
 
 def cut(tokenizer, ids, first):
-  """Where `ids` are cut into those of the first piece and the rest; None: a token spans both."""
+  """Returns where `ids` are cut after the first piece, or None if a token spans the cut."""
   spelled, goal = b"", b"".join(pieces_of(tokenizer, encode_pieces(tokenizer, [first])[0]))
   for place, piece in enumerate([b"", *pieces_of(tokenizer, ids)]):
     spelled += piece
@@ -94,8 +94,8 @@ def test_pieces_are_the_text_and_have_the_tokens_of_the_whole_text(by_kind, kind
   check()
 
 
-def test_words_that_each_get_a_space_get_none_behind_a_blank(by_kind):
-  """As XLNet's are: what is not a single space is not the tokenizer's to keep."""
+def test_words_that_each_get_a_space_get_none_after_a_blank(by_kind):
+  """XLNet's tokenizer works so; it keeps no other whitespace than single spaces."""
   tokenizer = by_kind["words"]
 
   @given(st.tuples(WORDS, WORDS, WORDS))
@@ -124,7 +124,7 @@ def test_a_piece_that_is_never_cut_off_is_refused(by_kind, monkeypatch):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ["ab___ab ca", "___b", "(___)", "a ___ b", "a___, b___c", "___"])
-def test_given_text_around_blanks_is_unchanged(by_kind, kind, text):
+def test_the_text_around_blanks_is_unchanged(by_kind, kind, text):
   tokenizer = by_kind[kind]
   (blanked,) = blanks_in(text, tokenizer, 1)
   # The space before a blank is the blank's.
@@ -154,6 +154,6 @@ def test_given_text_is_unchanged_in_every_round_of_a_filling(by_kind, kind):
   rounds = list(stream_infill(text, "ab___bc a___ c", **settings))
   whole = infill(text, "ab___bc a___ c", **settings)
   assert rounds[-1].text == whole.text
-  for found in rounds:
-    one, two = found.blanks
-    assert found.text == f"ab{one}bc a{two} c"
+  for one_round in rounds:
+    one, two = one_round.blanks
+    assert one_round.text == f"ab{one}bc a{two} c"

@@ -21,15 +21,15 @@ VOCAB, LENGTH = 3, 4
 TEXT = (2, 0, 1, 1)
 NETWORK = SetNetwork(VOCAB, LENGTH)
 ORDERS = list(itertools.permutations(range(LENGTH)))
-# Mean over the 24 orders of log p(TEXT), computed apart for the conditionals of `walked`.
+# Mean over the 24 orders of log p(TEXT), computed separately for the conditionals of `walked`.
 KNOWN = -4.765915102
 
 
 def walked():
-  """(tables, mean over orders of log p(TEXT)): conditionals drawn as orders first meet them.
+  """Returns (tables, mean over orders of log p(TEXT)), sampled as orders first need them.
 
-  Random and not consistent: normal logits of scale 1.5, numpy seed 0. What no order of this text
-  meets stays 0, and nothing here reads it.
+  The conditionals are random and not consistent: normal logits of scale 1.5, numpy seed 0. Those
+  that no order of this text needs stay 0, and nothing here reads them.
   """
   rng = np.random.default_rng(0)
   logits = np.zeros(((VOCAB + 1) ** LENGTH, LENGTH, VOCAB))
@@ -41,8 +41,8 @@ def walked():
       if (row, i) not in met:
         met.add((row, i))
         logits[row, i] = rng.normal(size=VOCAB) * 1.5
-      own = logits[row, i]
-      total += own[TEXT[i]] - math.log(np.exp(own).sum())
+      here = logits[row, i]
+      total += here[TEXT[i]] - math.log(np.exp(here).sum())
       known[i] = TEXT[i]
   return dict(logits=logits), total / len(ORDERS)
 
@@ -61,11 +61,11 @@ def test_the_bound_is_the_mean_over_orders():
   tables, mean = walked()
   assert mean == pytest.approx(KNOWN, abs=1e-9)
   with jax.enable_x64(True):
-    found = exact_masked_bound(NETWORK, jax.tree.map(jnp.asarray, tables), canvas_of())
-  assert found[0] == pytest.approx(mean, abs=1e-12)
+    bound = exact_masked_bound(NETWORK, jax.tree.map(jnp.asarray, tables), canvas_of())
+  assert bound[0] == pytest.approx(mean, abs=1e-12)
   each = log_likelihood(NETWORK, tables, canvas_of(len(ORDERS)), ranks()).sum(axis=1)
   assert each.mean() == pytest.approx(mean, abs=1e-5)
-  # The mixture over orders is a law too, and its likelihood is above its bound.
+  # The mixture over orders is a distribution too, and its likelihood is above its bound.
   assert np.log(np.mean(np.exp(each))) > mean + 0.5
   assert each.std() > 0.1, "the orders agree: the identity would be empty"
 
@@ -79,8 +79,8 @@ def test_the_bound_is_the_mean_over_orders():
   ],
   ids=["linear", "cosine", "square"],
 )
-def test_every_schedule_gives_one_weight_a_subset(clean, slope):
-  """The integral over time of MDLM's weight and of the chance that just these are masked."""
+def test_every_schedule_gives_one_weight_per_subset(clean, slope):
+  """Integrates MDLM's weight times the chance that just this subset is masked over time."""
   node, weight = np.polynomial.legendre.leggauss(60)
   t, weight = (node + 1) / 2, weight / 2
   for targets in (1, 4, 7):
@@ -89,7 +89,7 @@ def test_every_schedule_gives_one_weight_a_subset(clean, slope):
       chance = (1 - a) ** masked * a ** (targets - masked)
       integral = float(weight @ (-slope(t) / (1 - a) * chance))
       assert integral == pytest.approx(weight_of_subset(targets, masked), rel=1e-9)
-  # A weight without the schedule's slope is no likelihood bound, whatever it is good for.
+  # A weight without the schedule's slope gives no likelihood bound.
   assert float(weight @ (1 - clean(t))) != pytest.approx(weight_of_subset(4, 1), rel=1e-2)
 
 
@@ -97,13 +97,13 @@ def test_the_estimate_is_unbiased():
   tables, mean = walked()
   estimate, error = sampled_masked_bound(NETWORK, tables, canvas_of(), samples=4000, batch=500)
   assert error[0] < 0.06 and abs(estimate[0] - mean) < 4 * error[0]
-  # Few samples a time, so that a stratum holds several numbers: the mean of many is the same.
+  # With few samples each, a stratum holds several numbers: the mean of many is the same.
   few, _ = sampled_masked_bound(NETWORK, tables, canvas_of(500), samples=3, batch=500)
   assert abs(few.mean() - mean) < 4 * few.std() / np.sqrt(500)
 
 
-def test_of_a_transformer_the_orders_mean_is_near_the_bound_and_not_it(tiny):
-  """A decided token has seen fewer entries than a given one: conditionals of more than a set."""
+def test_a_transformers_mean_over_orders_is_near_the_bound_but_not_equal(tiny):
+  """A decided token has seen fewer entries than a context token: more than the set matters."""
   model, params = tiny
   canvas = make_canvas(model.config, np.array([[*TEXT, 0]]), np.array([[True] * 4 + [False]]))
   bound = exact_masked_bound(model, params, canvas)[0]
@@ -118,13 +118,13 @@ def test_of_a_transformer_the_orders_mean_is_near_the_bound_and_not_it(tiny):
 def test_refusals(tiny):
   model, params = tiny
   wide = make_canvas(model.config, np.zeros((1, 13), int), np.ones((1, 13), bool))
-  with pytest.raises(ValueError, match="13 asked entries have too many subsets"):
+  with pytest.raises(ValueError, match="13 target entries have too many subsets"):
     exact_masked_bound(model, params, wide)
   with pytest.raises(ValueError, match="samples must be at least 1"):
     sampled_masked_bound(model, params, wide, samples=0)
-  with pytest.raises(ValueError, match="asks for nothing"):
+  with pytest.raises(ValueError, match="no target entry"):
     exact_masked_bound(model, params, wide.replace(is_target=wide.is_target & False))
-  with pytest.raises(ValueError, match="asked tokens are outside 0..2"):
+  with pytest.raises(ValueError, match="target tokens must be within 0..2"):
     exact_masked_bound(model, params, wide.replace(token=wide.token - wide.is_target))
-  with pytest.raises(ValueError, match="0 of 4 entries masked"):
+  with pytest.raises(ValueError, match="from 1 to the 4 targets, got 0"):
     weight_of_subset(4, 0)

@@ -1,4 +1,4 @@
-"""Orders: what a fixed one does to the law (nothing but naming it), and the lattice of subsets."""
+"""Orders: a fixed one keeps the model's joint distribution; and the lattice of subsets."""
 
 import itertools
 
@@ -14,7 +14,7 @@ from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import TableNetwork, sequential_probs
 from tests.anysubset.test_fill_distributions import (
-  GIVEN,
+  CONTEXT,
   ORDER,
   TABLES,
   VOCAB,
@@ -28,16 +28,16 @@ def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
   problem = make_problem()
   rank = get_order(name, problem.canvas, jax.random.key(2))
   order = tuple(int(i) for i in targets_in_order(problem.canvas, rank)[0][0])
-  found = distribution_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
-  assert distance(found.chance, sequential_probs(TABLES, GIVEN, order, VOCAB)) < 1e-12
+  distribution = distribution_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
+  assert distance(distribution.chance, sequential_probs(TABLES, CONTEXT, order, VOCAB)) < 1e-12
   assert ORDERS[name].exactness is Exactness.LOSSLESS
   if name != "lattice":
-    # The same texts, as the lattice's order has them: another joint, since nothing is consistent.
+    # The lattice's order gives the same texts another joint, because the tables are not consistent.
     left = {
       tuple(text[ORDER.index(i)] for i in order): p
-      for text, p in sequential_probs(TABLES, GIVEN, ORDER, VOCAB).items()
+      for text, p in sequential_probs(TABLES, CONTEXT, ORDER, VOCAB).items()
     }
-    assert order != ORDER and distance(found.chance, left) > 0.02
+    assert order != ORDER and distance(distribution.chance, left) > 0.02
 
 
 def test_orders_as_ranks():
@@ -57,7 +57,7 @@ def subsets(length):
 
 @pytest.mark.parametrize("base", [None, np.array([3, 0, 4, 1, 2])])
 def test_the_lattice_of_five_has_31_edges_where_any_order_has_80(base):
-  """2^N - 1 and N 2^(N-1)."""
+  """The numbers are 2^N - 1 and N 2^(N-1)."""
   size = 5
   used = set()
   for subset in subsets(size):
@@ -88,20 +88,26 @@ def test_the_empty_subset_has_no_parent():
 
 
 def test_marginals(tiny):
-  """Of the first entries: the joint summed over the rest. Of others: no sum, and no leak."""
+  """Marginals of first entries are sums of the joint; those of others see no other entries."""
   model, params = tiny
   texts = np.array(list(itertools.product(range(3), repeat=3)))
-  token = np.insert(texts, 1, 2, axis=1)  # the second token is given
+  token = np.insert(texts, 1, 2, axis=1)  # the second token is context
   canvas = make_canvas(model.config, token, np.tile([True, False, True, True], (27, 1)))
   is_target = np.asarray(canvas.is_target)
   first = is_target & (np.arange(5) <= 3)
-  found = np.exp(log_marginal(model, params, canvas, first))
+  marginal = np.exp(log_marginal(model, params, canvas, first))
   joint = np.exp(log_likelihood(model, params, canvas).sum(axis=1))
-  np.testing.assert_allclose(found.reshape(9, 3)[:, 0], joint.reshape(9, 3).sum(axis=1), atol=1e-6)
+  np.testing.assert_allclose(
+    marginal.reshape(9, 3)[:, 0], joint.reshape(9, 3).sum(axis=1), atol=1e-6
+  )
   last = is_target & (np.arange(5) >= 3)
-  own = np.exp(log_marginal(model, params, canvas, last)).reshape(3, 9)
-  np.testing.assert_allclose(own, own[:1].repeat(3, 0), atol=1e-6)  # whatever the first token is
-  assert own[0].sum() == pytest.approx(1, abs=1e-5)
-  assert np.abs(own[0] - joint.reshape(3, 9).sum(axis=0)).max() > 1e-3, "it is not consistent"
-  with pytest.raises(ValueError, match="some of the subset are given"):
+  marginal_of_last = np.exp(log_marginal(model, params, canvas, last)).reshape(3, 9)
+  np.testing.assert_allclose(
+    marginal_of_last, marginal_of_last[:1].repeat(3, 0), atol=1e-6
+  )  # whatever the first token is
+  assert marginal_of_last[0].sum() == pytest.approx(1, abs=1e-5)
+  assert np.abs(marginal_of_last[0] - joint.reshape(3, 9).sum(axis=0)).max() > 1e-3, (
+    "it is not consistent"
+  )
+  with pytest.raises(ValueError, match="some entries of the subset are context"):
     log_marginal(model, params, canvas, ~is_target)

@@ -1,4 +1,4 @@
-"""Any-order models of a single stream: who conditions whom, density, exact cache, refusals."""
+"""Any-order models of a single stream: conditioning, density, exact cache, refusals."""
 
 import dataclasses
 import itertools
@@ -20,7 +20,7 @@ from mtjax.anysubset import (
   log_likelihood,
   make_canvas,
 )
-from mtjax.anysubset.filling import single_stream_step as single_stream_turns
+from mtjax.anysubset.filling import single_stream_step
 from mtjax.anysubset.filling.state import Problem
 from mtjax.anysubset.likelihood.masked_bound import exact_masked_bound
 from mtjax.anysubset.orders import lattice, random_order
@@ -34,7 +34,7 @@ KINDS = ("added", "adaptive_norm")
 
 @pytest.fixture(scope="module", params=KINDS)
 def single(request, tiny):
-  """(model, params) of each kind. Modulations begin as zeros: here they are not."""
+  """Returns (model, params) of each kind. Modulations are initialised to 0: here they are not 0."""
   model = Model(dataclasses.replace(tiny[0].config, target_conditioning=request.param))
   params = model.init(jax.random.key(0))
   keys = iter(jax.random.split(jax.random.key(1), 100))
@@ -48,35 +48,35 @@ def single(request, tiny):
 
 
 def eight(config):
-  """Eight asked tokens in a random order, after the sink."""
+  """Returns a canvas of eight targets after the sink, and a random order."""
   token = np.random.default_rng(0).integers(0, 3, (1, 8))
   canvas = make_canvas(config, token, np.ones((1, 8), bool))
   return canvas, np.concatenate([[0], np.random.default_rng(1).permutation(8) + 1])[None]
 
 
 def logits_in_order(model, params, canvas, rank):
-  """[L, V]: entry r of the order predicts the token of rank r + 1."""
+  """Returns logits [L, V]: entry r of the order predicts the token of rank r + 1."""
   frontier, _ = single_stream(canvas, jnp.asarray(rank))
-  found = model.forward(params, frontier).logits[0]
-  return np.asarray(found)[np.argsort(rank[0])]
+  logits = model.forward(params, frontier).logits[0]
+  return np.asarray(logits)[np.argsort(rank[0])]
 
 
 def changed(one, other):
   return np.flatnonzero(np.abs(one - other).max(axis=1) > 1e-5).tolist()
 
 
-def test_who_conditions_whom(single):
-  """A token's entry and all after it; a target's, too: entry 6 holds the token before rank 7."""
+def test_which_entries_a_token_and_a_target_change(single):
+  """A token changes its entry and all after it; so does a target: entry 6 predicts rank 7."""
   model, params = single
   canvas, rank = eight(model.config)
   base = logits_in_order(model, params, canvas, rank)
   index = int(np.flatnonzero(rank[0] == 6)[0])
   other = canvas.token.at[0, index].set((canvas.token[0, index] + 1) % 3)
-  found = logits_in_order(model, params, canvas.replace(token=other), rank)
-  assert changed(base, found) == [6, 7, 8]
+  after = logits_in_order(model, params, canvas.replace(token=other), rank)
+  assert changed(base, after) == [6, 7, 8]
   swapped = rank.copy()
   swapped[rank == 7], swapped[rank == 8] = 8, 7
-  # Entry 6 holds the same token at the same place in both, and is told of another next one.
+  # Entry 6 holds the same token at the same place in both, but has another next position.
   assert changed(base, logits_in_order(model, params, canvas, swapped)) == [6, 7, 8]
 
 
@@ -101,8 +101,8 @@ def test_the_density_of_all_completions_sums_to_one(single, order):
     one = jax.tree.map(lambda x: x[:1], canvas)
     rank = jnp.repeat(random_order(one, jax.random.key(3)), 27, axis=0)
     assert (rank != lattice(canvas)).any()
-  found = log_likelihood(model, params, canvas, rank)
-  assert np.exp(found.sum(axis=1)).sum() == pytest.approx(1, abs=1e-5)
+  log_p = log_likelihood(model, params, canvas, rank)
+  assert np.exp(log_p.sum(axis=1)).sum() == pytest.approx(1, abs=1e-5)
 
 
 def problem_of(canvas, rank):
@@ -117,21 +117,21 @@ def problem_of(canvas, rank):
   )
 
 
-def reusing_turn(model, params, problem, state, choose):
-  """`turn`, but the row that stays in the cache is one made for the next open entry but one."""
-  after = single_stream_turns.turn(model, params, problem, state, choose)
+def reusing_step(model, params, problem, state, choose):
+  """Makes a step, but leaves keys in the cache that were made for the target after the next one."""
+  after = single_stream_step.step(model, params, problem, state, choose)
   rows, last = jnp.arange(len(state.count)), problem.order.shape[1] - 1
   another = problem.order[rows, jnp.minimum(state.count + 1, last)]
   other = problem.replace(order=problem.order.at[rows, state.count].set(another))
-  drafted = single_stream_turns.turn(model, params, other, state)
+  drafted = single_stream_step.step(model, params, other, state)
   return after.replace(cache=drafted.cache)
 
 
-def cached_logits(model, params, problem, turn=single_stream_turns.turn):
-  """log p [B, A, V] that each token was drawn from, teacher-forced with the canvas's text."""
+def cached_logits(model, params, problem, step=single_stream_step.step):
+  """Returns log p [B, A, V] that each token is sampled from, forced to be the canvas's text."""
   text = jnp.take_along_axis(problem.canvas.token, problem.order, axis=1)
 
-  def recorded(step):
+  def recorded(call):
     def run(*state):
       seen = []
 
@@ -139,12 +139,12 @@ def cached_logits(model, params, problem, turn=single_stream_turns.turn):
         seen.append(jax.nn.log_softmax(logits))
         return jnp.take_along_axis(text, jnp.minimum(count, text.shape[1] - 1)[:, None], 1)[:, 0]
 
-      return step(model, params, problem, *state, choose=choose), seen[0]
+      return call(model, params, problem, *state, choose=choose), seen[0]
 
     return jax.jit(run)
 
-  state, logits = recorded(single_stream_turns.start)()
-  all_logits, go_on = [logits], recorded(turn)
+  state, logits = recorded(single_stream_step.start)()
+  all_logits, go_on = [logits], recorded(step)
   for _ in range(text.shape[1] - 1):
     state, logits = go_on(state)
     all_logits.append(logits)
@@ -165,14 +165,14 @@ def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
 
   def error(**changes):
     all_logits = cached_logits(model, params, problem, **changes)
-    own = np.take_along_axis(all_logits, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
-    return np.abs(own - dense)[real].max()
+    log_p = np.take_along_axis(all_logits, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
+    return np.abs(log_p - dense)[real].max()
 
   assert error() < 1e-5
-  assert error(turn=reusing_turn) > 1e-2
+  assert error(step=reusing_step) > 1e-2
 
 
-def test_what_is_drawn_has_the_joint_law(single):
+def test_samples_have_the_joint_distribution(single):
   model, params = single
   token, is_target = text_and_targets()
   canvas = completions(model.config)
@@ -180,11 +180,11 @@ def test_what_is_drawn_has_the_joint_law(single):
   rows = 4000
   many = make_canvas(model.config, np.repeat(token, rows, 0), np.repeat(is_target, rows, 0))
   settings = dict(method=Sequential(), sampling=Sampling(temperature=1.0), key=1)
-  found = fill(model, params, many, **settings)
-  counts = np.bincount(found.token[:, 1:][:, is_target[0]] @ [9, 3, 1], minlength=27)
+  filled = fill(model, params, many, **settings)
+  counts = np.bincount(filled.token[:, 1:][:, is_target[0]] @ [9, 3, 1], minlength=27)
   assert stats.chisquare(counts, joint / joint.sum() * rows).pvalue > 1e-6
-  np.testing.assert_array_equal(found.forwards, 3)
-  assert (found.token == np.asarray(many.token))[np.asarray(many.is_context)].all()
+  np.testing.assert_array_equal(filled.forwards, 3)
+  assert (filled.token == np.asarray(many.token))[np.asarray(many.is_context)].all()
 
 
 @pytest.mark.parametrize(
@@ -200,16 +200,16 @@ def test_methods_whose_cache_would_be_wrong_are_refused(method, single):
 def test_refusals(single, tiny):
   model, params = single
   canvas = make_canvas(model.config, *text_and_targets())
-  with pytest.raises(ValueError, match="bound of masked diffusion needs several laws"):
+  with pytest.raises(ValueError, match="bound of masked diffusion predicts several positions"):
     exact_masked_bound(model, params, canvas)
   alone = canvas.replace(is_context=canvas.is_context & False)
   for call in (log_likelihood, lambda *x: fill(*x, method=Sequential())):
-    with pytest.raises(ValueError, match="every text needs a given entry"):
+    with pytest.raises(ValueError, match="every text needs a context entry"):
       call(model, params, alone)
   text = causal(jnp.zeros((1, 3), jnp.int32))
-  with pytest.raises(ValueError, match="must be told which position each entry"):
+  with pytest.raises(ValueError, match="needs Frontier.target, the position that each"):
     model.forward(params, text)
-  with pytest.raises(ValueError, match="and no other can be"):
+  with pytest.raises(ValueError, match="and no other model takes it"):
     tiny[0].forward(tiny[1], text.replace(target=text.position))
   with pytest.raises(ValueError, match="some of the parts say which position"):
     concatenate(text, text.replace(target=text.position))

@@ -22,12 +22,12 @@ CONFIG = TransformerConfig(
 
 @pytest.fixture(scope="session")
 def tiny():
-  """(model, params), with bfloat16 weights and no two equal."""
+  """Returns (model, params) with bfloat16 weights, no two of which are equal."""
   model = Model(CONFIG)
   leaves, tree = jax.tree.flatten(model.shapes())
   keys = jax.random.split(jax.random.key(0), len(leaves))
-  drawn = [jax.random.normal(k, x.shape, jnp.bfloat16) for k, x in zip(keys, leaves, strict=True)]
-  return model, jax.tree.unflatten(tree, drawn)
+  sampled = [jax.random.normal(k, x.shape, jnp.bfloat16) for k, x in zip(keys, leaves, strict=True)]
+  return model, jax.tree.unflatten(tree, sampled)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Run by test_memory.py: loads a folder; prints bytes of memory before and at the peak as JSON."""
+"""Loads a folder, for test_memory.py; prints bytes of memory before and at the peak as JSON."""
 
 import json
 import sys
@@ -9,7 +9,7 @@ from mtjax import checkpoints
 
 
 def status(field: str) -> int:
-  # Not getrusage: a new process begins with the peak of the one that started it.
+  # getrusage does not help: a new process begins with the peak of the one that started it.
   with open("/proc/self/status", encoding="ascii") as file:
     line = next(line for line in file if line.startswith(field))
   return int(line.split()[1]) * 1024

@@ -1,4 +1,4 @@
-"""Parts of parameters straight from files, as a mesh asks for them, for every layout there is."""
+"""Parts of parameters read from files, as a mesh needs them, for every layout."""
 
 import dataclasses
 
@@ -43,7 +43,7 @@ GPT2 = dataclasses.replace(
 
 @pytest.fixture(scope="module", params=["llama", "olmo2", "gpt2"])
 def exported(request, tmp_path_factory):
-  """(folder, recipes, parameters by path)."""
+  """Returns (folder, recipes, parameters by path)."""
   model = Model(dict(llama=LLAMA, olmo2=OLMO, gpt2=GPT2)[request.param])
   rng = np.random.default_rng(0)
   params = jax.tree.map(lambda x: rng.random(x.shape, dtype=np.float32), model.shapes())
@@ -65,7 +65,7 @@ def test_recipes_cover_all_parameters(exported):
 @hypothesis.settings(suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture])
 def test_any_block_is_that_part_of_the_parameter(exported, data):
   folder, recipes, parameters = exported
-  # Chunks of a row or two, so that blocks are put together from many reads.
+  # Chunks of one or two rows, so that blocks need many reads.
   layout._CHUNK, kept = data.draw(st.sampled_from([1, 150, layout._CHUNK])), layout._CHUNK
   try:
     with StoredTensors(folder) as stored:
@@ -74,7 +74,7 @@ def test_any_block_is_that_part_of_the_parameter(exported, data):
         for size in parameter.shape:
           start = data.draw(st.integers(0, size - 1))
           index.append(slice(start, data.draw(st.integers(start + 1, size))))
-        found = layout.read_block(recipes[path], stored, parameter.shape, index, parameter.dtype)
-        np.testing.assert_array_equal(found, parameter[tuple(index)], err_msg=path)
+        block = layout.read_block(recipes[path], stored, parameter.shape, index, parameter.dtype)
+        np.testing.assert_array_equal(block, parameter[tuple(index)], err_msg=path)
   finally:
     layout._CHUNK = kept

@@ -1,4 +1,4 @@
-"""config.json after its owner added what model cards print: read as transformers reads it."""
+"""A config.json with settings that its owner added from model cards, read as in transformers."""
 
 import functools
 import importlib.util
@@ -34,7 +34,7 @@ def oracles():
 
 
 def difference(folder):
-  """(the model that we read, its largest difference from the one that transformers reads)."""
+  """Returns (the model that we read, the largest difference of its logits from transformers')."""
   import transformers
 
   oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
@@ -69,20 +69,20 @@ def edit(oracle, folder, **fields):
 def test_an_older_rope_scaling_replaces_rope_parameters(oracles, tmp_path, name, scaling):
   raw = edit(oracles(name), tmp_path, rope_scaling=scaling)
   assert raw["rope_parameters"]["rope_type"] == "default"
-  model, found = difference(tmp_path)
+  model, error = difference(tmp_path)
   rope = model.config.layers[0].rope
   assert (rope.kind, rope.factor) == (scaling["type"], scaling["factor"])
-  assert found <= parity.TOLERANCE
+  assert error <= parity.TOLERANCE
 
 
 @needs_torch
-def test_what_rope_parameters_said_is_replaced_too(oracles, tmp_path):
-  # theta 500,000 and llama3 there; transformers goes on with 10,000, so we do, but say so.
+def test_values_of_rope_parameters_are_replaced_too(oracles, tmp_path):
+  # It has theta 500,000 and llama3. transformers uses 10,000; so do we, with a warning.
   edit(oracles("llama 3"), tmp_path, rope_scaling=LINEAR)
   with pytest.warns(UserWarning, match="rope_theta 500000.0: 10000.0 is used. Put rope_theta into"):
-    model, found = difference(tmp_path)
+    model, error = difference(tmp_path)
   assert model.config.layers[0].rope == Rope(kind="linear", factor=4.0)
-  assert found <= parity.TOLERANCE
+  assert error <= parity.TOLERANCE
 
 
 BASE = dict(
@@ -113,10 +113,10 @@ def test_theta_beside_a_scaling(fields, theta, recwarn):
 
 
 def test_gemma_3_adds_the_scaling_to_its_full_layers():
-  """As transformers' Gemma3TextConfig does, which has its own convert_rope_params_to_dict."""
-  given = {FULL: PARAMETERS, SLIDING: dict(rope_type="default", rope_theta=2e4)}
+  """transformers' Gemma3TextConfig has its own convert_rope_params_to_dict, which does the same."""
+  parameters = {FULL: PARAMETERS, SLIDING: dict(rope_type="default", rope_theta=2e4)}
   scaling = dict(rope_type="linear", factor=4.0)
-  raw = dict(BASE, model_type="gemma3_text", rope_parameters=given, rope_scaling=scaling)
+  raw = dict(BASE, model_type="gemma3_text", rope_parameters=parameters, rope_scaling=scaling)
   layers = families.read_config(dict(raw, layer_types=[FULL, SLIDING]))[1].layers
   assert layers[0].rope == Rope(theta=3e4, kind="linear", factor=4.0)
   assert layers[1].rope == Rope(theta=2e4)
@@ -133,9 +133,9 @@ def test_gemma_3_adds_the_scaling_to_its_full_layers():
 )
 def test_a_mistral_obeys_its_layer_types(oracles, tmp_path, types, windows):
   edit(oracles("mistral"), tmp_path, layer_types=types)
-  model, found = difference(tmp_path)
+  model, error = difference(tmp_path)
   assert [layer.window for layer in model.config.layers] == windows
-  assert found <= parity.TOLERANCE
+  assert error <= parity.TOLERANCE
 
 
 @needs_torch
@@ -143,18 +143,18 @@ def test_a_mistral_of_mixed_layers_is_saved_as_a_model_of_them(oracles, tmp_path
   edit(oracles("mistral"), tmp_path, layer_types=[FULL, SLIDING])
   model, params = checkpoints.load(tmp_path)
   checkpoints.save(tmp_path / "again", model, params)
-  again, found = difference(tmp_path / "again")
-  assert again == model and found <= parity.TOLERANCE
+  again, error = difference(tmp_path / "again")
+  assert again == model and error <= parity.TOLERANCE
 
 
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    (dict(layer_types=[FULL]), "1 layer_types for 2 layers"),
+    (dict(layer_types=[FULL]), "there are 1 layer_types for 2 layers"),
     (dict(layer_types=[FULL, "chunked_attention"]), "layer_types .*'chunked_attention'.* are not"),
     (dict(layer_types=[FULL, SLIDING], sliding_window=None), "there is no sliding_window"),
   ],
 )
-def test_layer_types_that_are_none_are_refused(fields, message):
+def test_wrong_layer_types_are_refused(fields, message):
   with pytest.raises(ValueError, match=message):
     families.read_config(dict(BASE, model_type="mistral") | fields)

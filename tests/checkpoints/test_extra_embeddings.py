@@ -1,4 +1,4 @@
-"""Models with extra embeddings as folders: those of before there were names, and causal ones."""
+"""Folders of models with extra embeddings: those older than names, and causal models."""
 
 import dataclasses
 import json
@@ -40,23 +40,23 @@ def test_models_that_are_not_any_subset_are_saved_and_loaded(tmp_path, predicts)
     predicts,
     ["prompt"],
   )
-  model, found = checkpoints.load(tmp_path)
+  model, loaded = checkpoints.load(tmp_path)
   assert model.config == config
-  jax.tree.map(np.testing.assert_array_equal, found, params)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 @pytest.mark.parametrize(
   ("count", "names"), [(1, ("query",)), (2, ("query", "sink")), (3, ("query", "sink"))]
 )
-def test_folders_from_before_there_were_names_are_any_subset_models(tmp_path, count, names):
+def test_folders_older_than_names_are_any_subset_models(tmp_path, count, names):
   config = dataclasses.replace(ANY_SUBSET, extra_embeddings=count, extra_names=names)
   params, raw = saved(tmp_path, config)
   assert raw["model_type"] == "mtjax_any_subset"
   del raw["predicts"], raw["extra_names"]
   (tmp_path / "config.json").write_text(json.dumps(raw))
-  model, found = checkpoints.load(tmp_path)
+  model, loaded = checkpoints.load(tmp_path)
   assert model.config == config
-  jax.tree.map(np.testing.assert_array_equal, found, params)
+  jax.tree.map(np.testing.assert_array_equal, loaded, params)
 
 
 def test_other_names_of_an_any_subset_model_are_kept(tmp_path):
@@ -71,6 +71,6 @@ def test_what_a_model_predicts_is_not_lost_without_extra_embeddings(tmp_path):
     saved(tmp_path, config)
 
 
-def test_the_bundled_any_subset_model_says_what_it_is():
+def test_the_bundled_any_subset_model_has_its_kind_in_its_config():
   config = checkpoints.load(model_path("anysubset"))[0].config
   assert (config.predicts, config.extra_names) == ("any_subset", ("query", "sink"))

@@ -1,4 +1,4 @@
-"""config.json of every family: what published files say, in old and new form, and the way back."""
+"""config.json of every family: published files, in old and new form, read and written."""
 
 import dataclasses
 import importlib.util
@@ -14,7 +14,7 @@ from mtjax import checkpoints
 from mtjax.checkpoints import families
 from mtjax.models import Model, Rope, TransformerConfig, uniform_layers
 
-# As published: fields that say nothing about the network left out, sizes kept.
+# As published, without the fields that say nothing about the network.
 LLAMA32_1B = dict(
   model_type="llama",
   hidden_size=2048,
@@ -104,7 +104,7 @@ GEMMA2_2B = dict(
   sliding_window=4096,
   vocab_size=256000,
 )
-# A model of images and text: most fields of its text are those of the class.
+# A model of images and text, most of whose text fields have the defaults of the class.
 GEMMA3_4B = dict(
   model_type="gemma3",
   text_config=dict(
@@ -161,7 +161,7 @@ ANY_SUBSET = dict(
   tie_word_embeddings=True,
   vocab_size=4096,
 )
-# As in a folder of a causal model with 2 embeddings of a prompt, of which one has a name.
+# As in a folder of a causal model with 2 prompt embeddings, one of which has a name.
 EXTENDED = dict(ANY_SUBSET, model_type="mtjax_extended", extra_names=["prompt"])
 
 XLNET_BASE = dict(
@@ -197,7 +197,7 @@ PUBLISHED = dict(
   mtjax_extended=EXTENDED,
   xlnet=XLNET_BASE,
 )
-# Parameters of the published models, from their model cards and files.
+# Numbers of parameters of the published models, from their model cards and files.
 PARAMETERS = dict(
   llama=1_235_814_400,
   mistral=7_241_732_096,
@@ -230,7 +230,7 @@ def test_published_files_give_models_of_the_published_size(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_what_is_read_can_be_written_and_is_the_same_model(name):
+def test_every_config_can_be_written_and_read_again(name):
   config = read(PUBLISHED[name])
   family, raw = families.express(config)
   assert family.model_type == name
@@ -242,7 +242,7 @@ def test_what_is_read_can_be_written_and_is_the_same_model(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(PUBLISHED) - {"mtjax_any_subset", "mtjax_extended"}))
-def test_transformers_reads_what_was_published_and_what_we_write_as_one_model(name):
+def test_transformers_reads_the_published_file_and_ours_as_one_model(name):
   if importlib.util.find_spec("transformers") is None:
     pytest.skip("transformers is not installed: pip install mtjax[parity]")
   import transformers
@@ -256,7 +256,7 @@ def test_transformers_reads_what_was_published_and_what_we_write_as_one_model(na
   assert through(dict(families.express(config)[1], model_type=name)) == config
 
 
-def test_windows_and_ropes_lie_where_the_files_say():
+def test_windows_and_ropes_are_in_the_layers_that_the_files_name():
   assert [x.window for x in read(GEMMA2_2B).layers[:3]] == [4096, None, 4096]
   layers = read(GEMMA3_4B).layers
   assert [x.window for x in layers[:7]] == [1024] * 5 + [None, 1024]
@@ -269,7 +269,7 @@ def test_windows_and_ropes_lie_where_the_files_say():
   assert {x.window for x in read(dict(MISTRAL_7B, sliding_window=None)).layers} == {None}
 
 
-def test_yarn_takes_its_attention_factor_from_the_stretch():
+def test_yarn_computes_its_attention_factor_from_the_factor():
   scaling = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=32768)
   rope = read(dict(QWEN3_06B, rope_scaling=scaling)).layers[0].rope
   assert rope.attention_factor == pytest.approx(0.1 * np.log(4) + 1)
@@ -287,7 +287,7 @@ def test_yarn_takes_its_attention_factor_from_the_stretch():
     (dict(QWEN3_06B, layer_types=["sliding_attention"] * 28), "there is no sliding_window"),
   ],
 )
-def test_what_the_network_lacks_is_refused(raw, message):
+def test_settings_that_the_network_lacks_are_refused(raw, message):
   with pytest.raises(ValueError, match=message):
     read(raw)
 
@@ -324,6 +324,6 @@ def test_the_text_of_a_model_of_images_is_read_without_the_rest(tmp_path, prefix
   }
   safetensors.save_file({**tensors, **rest}, tmp_path / "model.safetensors")
   (tmp_path / "config.json").write_text(json.dumps(dict(GEMMA3_4B, text_config=text)))
-  found, values = checkpoints.load(tmp_path)
-  assert found == model
+  loaded, values = checkpoints.load(tmp_path)
+  assert loaded == model
   jax.tree.map(np.testing.assert_array_equal, values, params)

@@ -1,4 +1,4 @@
-"""Folders in the format of transformers: what comes back, what is refused and how it is named."""
+"""Folders in the format of transformers: round trips, refusals and their messages."""
 
 import dataclasses
 import json
@@ -21,14 +21,14 @@ NORM = "model.layers.1.input_layernorm.weight"
 
 
 def check_same(folder, model, params):
-  found, values = checkpoints.load(folder)
-  assert found == model
+  again, values = checkpoints.load(folder)
+  assert again == model
   jax.tree.map(np.testing.assert_array_equal, values, params)
   assert jax.tree.map(lambda x: x.dtype, values) == jax.tree.map(lambda x: x.dtype, params)
 
 
 def edit(folder, change, file="model.safetensors"):
-  """Rewrites the tensors of a file, a dict by name, as `change` leaves them."""
+  """Rewrites the tensors of a file, a dict by name, after `change` has changed them."""
   tensors = safetensors.load_file(folder / file)
   change(tensors)
   safetensors.save_file(tensors, folder / file)
@@ -40,12 +40,12 @@ def edit_config(folder, **fields):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_what_is_saved_comes_back_bit_by_bit(tmp_path, tiny, dtype):
+def test_a_saved_model_comes_back_bit_by_bit(tmp_path, tiny, dtype):
   model, params = tiny
   params = jax.tree.map(lambda x: x.astype(dtype), params)
   checkpoints.save(tmp_path, model, params)
   check_same(tmp_path, model, params)
-  # The library whose format this is reads the same numbers.
+  # The safetensors library reads the same numbers.
   table = safetensors.load_file(tmp_path / "model.safetensors")["model.embed_tokens.weight"]
   np.testing.assert_array_equal(table, np.asarray(params["embedding"]["table"]))
 
@@ -61,7 +61,7 @@ def test_shards_come_back_and_a_tensor_too_large_has_its_own(tmp_path, tiny):
   check_same(tmp_path, *tiny)
 
 
-def test_a_dtype_converts_and_is_what_the_model_computes_in(folder, tiny):
+def test_a_dtype_converts_weights_and_the_model_computes_in_it(folder, tiny):
   model, params = checkpoints.load(folder, dtype="float32")
   assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
   jax.tree.map(np.testing.assert_array_equal, params, tiny[1])
@@ -85,7 +85,7 @@ def test_tied_heads_that_are_stored_twice_and_names_without_prefix(tmp_path, tin
   check_same(tmp_path, model, params)
 
 
-def test_what_does_not_fit_the_config_is_named_all_at_once(folder):
+def test_all_tensors_that_do_not_fit_the_config_are_named(folder):
   def change(tensors):
     del tensors[NORM]
     tensors["model.layers.9.extra"] = np.zeros(3, np.float32)
@@ -157,7 +157,7 @@ def test_broken_folders_are_named(folder, damage, error, message):
   ],
 )
 def test_configs_that_the_network_cannot_compute_are_refused(folder, fields, message):
-  # Weights are not looked at before the config is understood.
+  # The config is checked before any weight is read.
   (folder / "model.safetensors").unlink()
   edit_config(folder, **fields)
   with pytest.raises(ValueError, match=message):
@@ -181,7 +181,7 @@ def test_rope_settings_of_older_files_are_read(folder):
     (dict(norm="layer"), "norm is 'layer', there 'rms'"),
   ],
 )
-def test_what_no_family_can_express_is_refused(tmp_path, tiny, fields, message):
+def test_a_config_that_no_family_can_express_is_refused(tmp_path, tiny, fields, message):
   model = Model(dataclasses.replace(tiny[0].config, **fields))
   with pytest.raises(ValueError, match=message):
     checkpoints.save(tmp_path / "out", model, model.init(jax.random.key(0)))
@@ -203,7 +203,7 @@ def test_parameters_of_another_model_are_refused(tmp_path, tiny):
     checkpoints.save(tmp_path / "out", model, tiny[1])
 
 
-def test_a_save_that_fails_leaves_the_model_that_was_there(folder, tiny, monkeypatch):
+def test_a_save_that_fails_leaves_the_earlier_model(folder, tiny, monkeypatch):
   model, params = tiny
   before = {path.name: path.read_bytes() for path in folder.iterdir()}
   calls = []
@@ -232,14 +232,14 @@ def test_tokenizer_files_go_with_the_model(tmp_path, tiny):
   (source / "chat_template.jinja").write_text("{{ messages[0].content }}!")
   tokenizer = load_tokenizer(source)
   checkpoints.save(tmp_path / "out", model, params, tokenizer=tokenizer)
-  found = load_tokenizer(tmp_path / "out")
-  assert found.encode("Some text") == tokenizer.encode("Some text")
-  assert found.eos_ids == tokenizer.eos_ids
+  again = load_tokenizer(tmp_path / "out")
+  assert again.encode("Some text") == tokenizer.encode("Some text")
+  assert again.eos_ids == tokenizer.eos_ids
   chat = [dict(role="user", content="Hello")]
-  assert found.encode_chat(chat) == tokenizer.encode_chat(chat)
+  assert again.encode_chat(chat) == tokenizer.encode_chat(chat)
   checkpoints.save(tmp_path / "out", model, params, tokenizer=ByteTokenizer())
   assert not (tmp_path / "out" / "chat_template.jinja").exists(), "of the tokenizer before"
-  with pytest.raises(ValueError, match="a tokenizer of 4096 ids for a model of 40"):
+  with pytest.raises(ValueError, match="the tokenizer has 4096 ids, but the model has only 40"):
     checkpoints.save(tmp_path / "small", *tiny, tokenizer=tokenizer)
 
 
@@ -247,13 +247,13 @@ def test_bytes_become_a_file_that_the_tokenizers_library_reads(tmp_path, tiny):
   model = Model(dataclasses.replace(tiny[0].config, vocab_size=258, tied=True))
   params = model.init(jax.random.key(0))
   checkpoints.save(tmp_path, model, params, tokenizer=ByteTokenizer())
-  found = load_tokenizer(tmp_path)
+  again = load_tokenizer(tmp_path)
   text = "Zwölf Boxkämpfer\n\t\x00 \N{BEAR FACE}"
-  assert found.encode(text) == ByteTokenizer().encode(text)
-  assert (found.eos_id, found.pad_id) == (256, 257)
+  assert again.encode(text) == ByteTokenizer().encode(text)
+  assert (again.eos_id, again.pad_id) == (256, 257)
 
 
-def test_ids_are_fetched_with_their_weights_and_what_fails_is_named(monkeypatch, folder):
+def test_ids_are_fetched_with_their_weights_and_failures_are_named(monkeypatch, folder):
   import huggingface_hub
 
   calls = []

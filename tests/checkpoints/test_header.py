@@ -29,13 +29,13 @@ def write(file, header, data=24):
   )
 
 
-def test_ranges_are_taken_in_any_order_and_may_be_empty(tmp_path):
+def test_ranges_may_have_any_order_and_may_be_empty(tmp_path):
   file = tmp_path / "model.safetensors"
   write(file, dict(b=TWO["b"], none=entry(8, 8), a=TWO["a"], __metadata__=dict(format="pt")))
-  found = read_header(file)
-  assert {name: tensor.shape for name, tensor in found.items()} == dict(b=(4,), none=(0,), a=(2,))
+  tensors = read_header(file)
+  assert {name: tensor.shape for name, tensor in tensors.items()} == dict(b=(4,), none=(0,), a=(2,))
   data = file.stat().st_size - 24
-  assert (found["a"].offset, found["b"].offset) == (data, data + 8)
+  assert (tensors["a"].offset, tensors["b"].offset) == (data, data + 8)
   with StoredTensors(tmp_path) as stored:
     np.testing.assert_array_equal(
       stored.rows("b", 1, 3), np.arange(12, 20, dtype=np.uint8).view(np.float32)
@@ -88,7 +88,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_what_is_no_safetensors_file_is_refused_by_name(tmp_path, case):
+def test_a_file_that_is_no_safetensors_file_is_refused_by_name(tmp_path, case):
   header, message = BROKEN[case]
   file = tmp_path / "model-00001-of-00001.safetensors"
   write(file, header)
@@ -102,12 +102,12 @@ def test_what_is_no_safetensors_file_is_refused_by_name(tmp_path, case):
 @pytest.mark.parametrize(
   ("header", "message"),
   [
-    # The library is silent about these: it takes the last, or has no arrays of its own.
+    # The library accepts these: it uses the last one, or makes no arrays itself.
     (b'{"a": {}, "a": %s}' % json.dumps(entry(0, 24)).encode(), "a is there twice"),
     (dict(a=entry(0, 24, [6] + [1] * 64)), "a list of at most 64 whole numbers"),
   ],
 )
-def test_what_only_we_refuse(tmp_path, header, message):
+def test_headers_that_the_library_accepts_are_refused(tmp_path, header, message):
   file = tmp_path / "model.safetensors"
   write(file, header)
   with pytest.raises(ValueError, match=message):
@@ -156,8 +156,8 @@ INDEX = "model.safetensors.index.json"
     ([], "must hold a JSON object, got list"),
   ],
 )
-def test_an_index_that_is_none_is_refused_by_name(folder, index, message):
-  # The weights that are there must not be read instead.
+def test_a_wrong_index_is_refused_by_name(folder, index, message):
+  # The weights of the folder must not be read instead.
   (folder.parent / "x.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
   content = index if isinstance(index, bytes) else json.dumps(index).encode()
   (folder / INDEX).write_bytes(content)
@@ -167,14 +167,14 @@ def test_an_index_that_is_none_is_refused_by_name(folder, index, message):
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "lost.safetensors", "config.json/x"])
-def test_weights_that_cannot_be_there_are_missing(folder, name):
+def test_weights_with_impossible_names_are_missing(folder, name):
   (folder / INDEX).write_text(json.dumps(dict(weight_map={"a": name})))
   with pytest.raises(FileNotFoundError, match=f"lacks .*, which {INDEX} names"):
     checkpoints.load(folder)
 
 
-def test_weights_may_lie_below_the_folder_and_be_links(folder, tiny):
-  """As in the cache of the hub."""
+def test_weights_may_be_below_the_folder_and_be_links(folder, tiny):
+  """They are so in the cache of the hub."""
   (folder / "part").mkdir()
   (folder / "model.safetensors").rename(folder.parent / "blob")
   (folder / "part" / "one.safetensors").symlink_to(folder.parent / "blob")

@@ -1,4 +1,4 @@
-"""Folders that somebody damaged or forged: a model, or an error that says which file is wrong."""
+"""Damaged or forged folders, which give a model or an error that names the wrong file."""
 
 import json
 import warnings
@@ -95,7 +95,7 @@ REFUSED = [
   (base("gpt2") | dict(layer_norm_epsilon=0), "layer_norm_epsilon .*, got 0"),
   (base("xlnet") | dict(d_model="8"), "d_model .*, got '8'"),
   (base("xlnet") | dict(bi_data=[]), r"bi_data \[\] is not supported"),
-  (base("xlnet") | dict(exits=[1, 2]), "exits of config.json: a model of type xlnet has none"),
+  (base("xlnet") | dict(exits=[1, 2]), "config.json has exits, but a model of type xlnet cannot"),
   (base("mtjax_any_subset") | dict(extra_embeddings="2"), "extra_embeddings .*, got '2'"),
   (base("mtjax_any_subset") | dict(target_conditioning=[]), "target_conditioning .* a word"),
   (base("mtjax_extended") | dict(predicts="past"), "predicts must be one of 'next_token', 'any_s"),
@@ -121,7 +121,7 @@ def test_the_file_is_named_and_a_field_that_is_not_read_may_hold_anything(folder
   assert str(file) in str(error.value)
 
 
-def test_layers_that_the_files_cannot_hold_are_not_described(folder):
+def test_more_layers_than_tensors_are_refused_before_they_are_described(folder):
   file = folder / "config.json"
   raw = json.loads(file.read_text())
   file.write_text(json.dumps(raw | dict(num_hidden_layers=4096, num_attention_heads=1024)))
@@ -167,7 +167,7 @@ VALUES = st.recursive(
 
 
 def check_config(raw):
-  """It is refused, or it is a model whose angles are numbers."""
+  """Checks that a config is refused, or gives a model with finite angles."""
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     try:
@@ -196,12 +196,12 @@ def test_any_value_of_a_field_is_read_or_refused(kind, name, value):
 )
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_any_value_of_a_rotary_setting_is_read_or_refused(kind, scaling, field, name, value):
-  given = dict(SCALINGS[scaling], rope_type=scaling)
-  check_config(base(kind) | {field: given | {name: value}})
+  settings = dict(SCALINGS[scaling], rope_type=scaling)
+  check_config(base(kind) | {field: settings | {name: value}})
 
 
 def with_header(data, change):
-  """The bytes of a safetensors file whose header `change` has edited."""
+  """Returns the bytes of a safetensors file after `change` has edited its header."""
   end = 8 + int.from_bytes(data[:8], "little")
   header = json.loads(data[8:end])
   change(header)
@@ -211,7 +211,7 @@ def with_header(data, change):
 
 @st.composite
 def damages(draw):
-  """(pattern of a file, function from its bytes to damaged ones)."""
+  """Samples (pattern of a file, function from its bytes to damaged ones)."""
   value = draw(VALUES)
   at, byte = draw(st.integers(0, 3000)), draw(st.binary(max_size=1))
   raw = lambda data: data[:at] + byte + data[at + 1 :]  # noqa: E731

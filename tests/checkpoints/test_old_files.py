@@ -17,7 +17,7 @@ from mtjax.train import train
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1"
 
-# Losses and tokens as that commit printed them, with steps=20 in one go.
+# Losses and tokens as that version printed them, with steps=20 in one run.
 LOSSES = {
   11: 5.138331890106201,
   12: 4.9744696617126465,
@@ -27,7 +27,7 @@ LOSSES = {
 TOKENS = [32, 32, 32, 32, 32, 115, 32, 115, 32, 115, 101, 115, 115, 101, 115, 115]
 
 
-def test_a_run_goes_on_where_it_stopped(tmp_path):
+def test_a_run_continues_where_it_stopped(tmp_path):
   with tarfile.open(OLD / "run.tar.gz") as archive:
     archive.extractall(tmp_path, filter="data")
   config = tiny.get_config()
@@ -35,8 +35,8 @@ def test_a_run_goes_on_where_it_stopped(tmp_path):
   config.data.cache_dir = str(tmp_path / "cache")
   train(config, tmp_path / "run")
   lines = (tmp_path / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-  found = {row["step"]: row["loss"] for row in map(json.loads, lines) if "loss" in row}
-  assert {step: found[step] for step in LOSSES} == pytest.approx(LOSSES, rel=1e-4)
+  losses = {row["step"]: row["loss"] for row in map(json.loads, lines) if "loss" in row}
+  assert {step: losses[step] for step in LOSSES} == pytest.approx(LOSSES, rel=1e-4)
 
 
 def test_an_exported_folder_writes_the_same_text():
@@ -45,7 +45,7 @@ def test_an_exported_folder_writes_the_same_text():
   assert completions[0].tokens == TOKENS
 
 
-def test_a_trie_remembers():
+def test_a_trie_store_still_loads():
   store = TrieStore(258, "a tokenizer")
   store.load(str(OLD / "trie.npz"))
   learned = TrieStore(258, "a tokenizer")

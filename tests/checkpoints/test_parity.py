@@ -1,4 +1,4 @@
-"""Every family against transformers: logits, cache, greedy tokens, and the way back."""
+"""Every family compared with transformers: logits, cache, greedy tokens, and exports."""
 
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ needs_torch = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def imported(tmp_path_factory):
-  """name -> (the oracle, the folder it was saved in, its logits for the prompts)."""
+  """Returns a function: name -> (the oracle, its folder, its logits for the prompts)."""
 
   @functools.cache
   def get(name):
@@ -41,14 +41,14 @@ def imported(tmp_path_factory):
 @pytest.mark.parametrize("name", parity.CASES)
 def test_logits_and_greedy_tokens_are_those_of_transformers(imported, name):
   oracle, folder, _ = imported(name)
-  found = parity.compare(oracle, folder)
-  assert found.uncached <= parity.TOLERANCE and found.cached <= parity.TOLERANCE, found
-  assert found.same_tokens, found
+  result = parity.compare(oracle, folder)
+  assert result.uncached <= parity.TOLERANCE and result.cached <= parity.TOLERANCE, result
+  assert result.same_tokens, result
 
 
 @needs_torch
 @pytest.mark.parametrize("name", parity.CASES)
-def test_what_we_save_transformers_loads(imported, name, tmp_path):
+def test_transformers_loads_what_we_save(imported, name, tmp_path):
   import transformers
 
   _, folder, expected = imported(name)
@@ -60,8 +60,8 @@ def test_what_we_save_transformers_loads(imported, name, tmp_path):
   back = transformers.AutoModelForCausalLM.from_pretrained(
     tmp_path, attn_implementation="eager"
   ).eval()
-  found = parity.oracle_logits(back, parity.prompts())
-  assert parity.difference(expected, found) == 0, "transformers computes another model"
+  logits = parity.oracle_logits(back, parity.prompts())
+  assert parity.difference(expected, logits) == 0, "transformers computes another model"
 
 
 def every_layer(**fields):
@@ -80,7 +80,7 @@ def only_local_rope(config):
   return every_layer(rope=config.layers[0].rope)(config)
 
 
-# What each family would be without one of its features.
+# Each family without one of its features.
 MUTATIONS = {
   "llama 2, eps": ("llama 2", field(norm_eps=1e-2)),
   "llama 3, plain rope": ("llama 3", every_layer(rope=Rope(theta=500_000.0))),
@@ -113,14 +113,14 @@ MUTATIONS = {
 
 @needs_torch
 @pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_feature_that_is_lost_is_seen(imported, mutation):
+def test_a_lost_feature_is_noticed(imported, mutation):
   name, change = MUTATIONS[mutation]
   _, folder, expected = imported(name)
   model, params = checkpoints.load(folder)
   other = Model(change(model.config))
   assert other != model
-  found = parity.difference(expected, parity.logits(other, params, parity.prompts()))
-  assert not found <= 10 * parity.TOLERANCE, f"only {found}"
+  error = parity.difference(expected, parity.logits(other, params, parity.prompts()))
+  assert not error <= 10 * parity.TOLERANCE, f"only {error}"
 
 
 def test_without_torch_the_extra_is_named(monkeypatch):

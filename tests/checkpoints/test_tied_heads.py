@@ -1,4 +1,4 @@
-"""A head that config.json ties to the embedding: stored twice, otherwise, or alone.
+"""A head that config.json ties to the embedding: stored twice, with other numbers, or alone.
 
 The oracle is transformers 5, which ties the two where one is missing or both are equal.
 """
@@ -31,7 +31,7 @@ TIED = TransformerConfig(
   mlp_dim=8,
   layers=uniform_layers(1),
 )
-# Of parity's cases, and XLNet: (name of the table, name of the head).
+# Cases of parity, and XLNet -> (name of the table, name of the head).
 FAMILIES = {
   "llama 3": ("model.embed_tokens.weight", "lm_head.weight"),
   "gemma 2": ("model.embed_tokens.weight", "lm_head.weight"),
@@ -44,7 +44,7 @@ def other(shape):
   return np.random.default_rng(1).normal(size=shape).astype(np.float32)
 
 
-# What a file holds, given the one table that a tied model has: (table or None, head).
+# The content of a file, from the one table of a tied model: (table or None, head).
 STORED = {
   "a copy": lambda table: (table, table.copy()),
   "another head": lambda table: (table, other(table.shape)),
@@ -53,11 +53,11 @@ STORED = {
 }
 
 
-def check_same(found, expected):
-  # As float32, in which NumPy knows that NaN is NaN.
+def check_same(actual, expected):
+  # As float32, for which NumPy compares NaN with NaN as equal.
   jax.tree.map(
     lambda x, y: np.testing.assert_array_equal(*(np.asarray(z, np.float32) for z in (x, y))),
-    found,
+    actual,
     expected,
   )
 
@@ -73,7 +73,7 @@ def store(folder, names, change):
 
 @pytest.fixture(scope="module")
 def tied(tmp_path_factory):
-  """name -> function that saves that tied model of transformers in a folder."""
+  """Returns {name: function that saves that tied model of transformers in a folder}."""
 
   @functools.cache
   def get(name):
@@ -90,7 +90,7 @@ def tied(tmp_path_factory):
 
 @functools.partial(jax.jit, static_argnames="model")
 def of_whole_texts(model, params, tokens):
-  """Logits of tokens that all see one another, as XLNet computes them without a mask."""
+  """Returns logits of tokens that all see each other, as XLNet computes them without a mask."""
   position = jnp.broadcast_to(jnp.arange(tokens.shape[1]), tokens.shape)
   content = frontier.content(tokens, position, jnp.zeros_like(tokens))
   with jax.default_matmul_precision("highest"):
@@ -125,20 +125,20 @@ def test_logits_are_those_of_transformers(tied, tmp_path, name, stored):
     oracle = transformers.AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     model, params = checkpoints.load(folder)
     assert model.config.tied == (stored in ("a copy", "the head alone"))
-    found = logits(name, model, params, rows)
-    return model, params, parity.difference(parity.oracle_logits(oracle.eval(), rows), found)
+    error = logits(name, model, params, rows)
+    return model, params, parity.difference(parity.oracle_logits(oracle.eval(), rows), error)
 
-  model, params, found = difference(tmp_path)
-  assert found <= parity.TOLERANCE
+  model, params, error = difference(tmp_path)
+  assert error <= parity.TOLERANCE
   checkpoints.save(tmp_path / "again", model, params)
-  again, same, found = difference(tmp_path / "again")
-  assert again == model and found <= parity.TOLERANCE
+  again, same, error = difference(tmp_path / "again")
+  assert again == model and error <= parity.TOLERANCE
   jax.tree.map(np.testing.assert_array_equal, same, params)
 
 
 @pytest.fixture(params=["transformer", "xlnet"])
 def saved(request, tmp_path):
-  """(folder, names, params) of a tiny tied model, whose embedding's first row is NaN."""
+  """Returns (folder, names, params) of a tiny tied model, whose embedding has a row of NaN."""
   if request.param == "xlnet":
     model = Model(XLNetConfig(vocab_size=12, dim=8, heads=2, head_dim=4, mlp_dim=8, depth=1))
     names = FAMILIES["xlnet"]
@@ -155,9 +155,9 @@ def saved(request, tmp_path):
 def test_one_tensor_is_both(saved, stored):
   folder, names, params = saved
   store(folder, names, STORED[stored])
-  model, found = checkpoints.load(folder)
+  model, loaded = checkpoints.load(folder)
   assert model.config.tied
-  check_same(found, params)
+  check_same(loaded, params)
 
 
 def test_the_head_alone_is_found_without_a_prefix(saved):
@@ -174,19 +174,19 @@ def test_the_head_alone_is_found_without_a_prefix(saved):
 def test_the_same_numbers_in_another_dtype_are_a_copy(saved):
   folder, names, params = saved
   store(folder, names, lambda table: (table, table.astype(np.float32)))
-  model, found = checkpoints.load(folder)
+  model, loaded = checkpoints.load(folder)
   assert model.config.tied
-  check_same(found, params)
+  check_same(loaded, params)
 
 
 def test_another_head_has_a_dtype_of_its_own(saved):
   folder, names, params = saved
   store(folder, names, lambda table: (table, other(table.shape)))
-  model, found = checkpoints.load(folder)
+  model, loaded = checkpoints.load(folder)
   assert not model.config.tied
-  np.testing.assert_array_equal(found["head"]["kernel"], other((12, 8)).T)
-  check_same(found["embedding"], params["embedding"])
-  assert found["embedding"]["table"].dtype == jnp.bfloat16
+  np.testing.assert_array_equal(loaded["head"]["kernel"], other((12, 8)).T)
+  check_same(loaded["embedding"], params["embedding"])
+  assert loaded["embedding"]["table"].dtype == jnp.bfloat16
 
 
 def test_a_head_of_another_size_is_named(saved):

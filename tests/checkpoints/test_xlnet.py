@@ -1,4 +1,4 @@
-"""XLNet against transformers' `perm_mask` and `target_mapping`, its cache, and the way back."""
+"""XLNet compared with transformers' `perm_mask` and `target_mapping`; its cache, and exports."""
 
 import dataclasses
 import importlib.util
@@ -26,7 +26,7 @@ from mtjax.checkpoints import families
 from mtjax.models import Model, XLNetConfig, position_of, prefix_params, xlnet
 
 VOCAB, SIZE, MASK = 50, 10, 6
-SEEN = (0, 3, 5, 8)  # given; the others are asked, in ascending order
+SEEN = (0, 3, 5, 8)  # context; the others are targets, in ascending order
 SEGMENT = np.array([0, 0, 0, 0, 2, 2, 2, 1, 1, 1])
 TOLERANCE = 1e-4  # measured: 3e-6
 
@@ -38,7 +38,7 @@ needs_torch = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
-  """(transformers' model of random weights, the folder it is saved in)."""
+  """Returns (a model of transformers with random weights, the folder it is saved in)."""
   import torch
   import transformers
 
@@ -57,7 +57,7 @@ def oracle(tmp_path_factory):
 
 
 def texts():
-  """(tokens [2, L], rank [L], the asked places in their order)."""
+  """Returns (tokens [2, L], rank [L], the target places in their order)."""
   token = np.random.default_rng(0).integers(10, VOCAB, (2, SIZE))
   is_target = np.array([i for i in range(SIZE) if i not in SEEN])
   rank = np.zeros(SIZE, int)
@@ -66,7 +66,7 @@ def texts():
 
 
 def theirs(model, token, banned, places, segment):
-  """Logits of the content stream [B, L, V] and of queries at `places` [B, Q, V]."""
+  """Returns logits of the content stream [B, L, V] and of queries at `places` [B, Q, V]."""
   import torch
 
   mask = torch.tensor(banned, dtype=torch.float32)[None].repeat(len(token), 1, 1)
@@ -82,7 +82,7 @@ def theirs(model, token, banned, places, segment):
 
 
 def two_streams(token, stamp, places, seen_by_queries, segment):
-  """Contents that see ranks <= their own, and queries that see ranks below theirs."""
+  """Returns contents that see ranks <= their own, and queries that see ranks below theirs."""
   batch = len(token)
   at = np.arange(SIZE) if segment is None else position_of(np.arange(SIZE), segment)
   position = jnp.broadcast_to(jnp.asarray(at), token.shape)
@@ -95,14 +95,14 @@ def two_streams(token, stamp, places, seen_by_queries, segment):
 
 
 def difference(oracle, kind, change=lambda frontier: frontier, segment=None):
-  """Between the two, of both streams, for one of the masks."""
+  """Returns the largest difference of both streams' logits, for one of the masks."""
   model, folder = oracle
   token, rank, is_target = texts()
   if kind == "oracle":
     banned = rank[:, None] <= rank[None]
     below = rank[is_target]
   elif kind == "draft":
-    # Two are decided. What is not is hidden from all, so that every query sees the same entries.
+    # Two targets are decided. The others are hidden from all: every query sees the same entries.
     rank = np.where(rank > 2, SIZE, rank)
     token, is_target = np.where(rank == SIZE, MASK, token), is_target[2:]
     banned = (rank[:, None] <= rank[None]) | (rank == SIZE)[None]
@@ -111,12 +111,12 @@ def difference(oracle, kind, change=lambda frontier: frontier, segment=None):
     rank, is_target = np.arange(SIZE) + 1, np.arange(1, SIZE)
     banned = np.triu(np.ones((SIZE, SIZE), bool))
     below = rank[is_target]
-  both_given = (rank[:, None] == 0) & (rank[None] == 0)
-  expected = theirs(model, token, banned & ~both_given, is_target, segment)
+  both_context = (rank[:, None] == 0) & (rank[None] == 0)
+  expected = theirs(model, token, banned & ~both_context, is_target, segment)
   ours, params = checkpoints.load(folder)
   frontier = two_streams(token, rank, is_target, below, segment)
   if kind == "draft":
-    # An undecided content sees itself as all do, and nobody else sees it.
+    # An undecided content sees itself, as all do, and no other entry sees it.
     hidden = jnp.broadcast_to(jnp.asarray(rank == SIZE), token.shape)
     hidden = jnp.pad(hidden, ((0, 0), (0, len(is_target))))
     frontier = frontier.replace(hi=jnp.where(hidden[:, None], frontier.lo, frontier.hi), own=hidden)
@@ -134,7 +134,7 @@ def test_both_streams_are_those_of_transformers(oracle, kind, segment):
 
 
 @needs_torch
-def test_wrong_segments_are_seen(oracle):
+def test_wrong_segments_are_noticed(oracle):
   def wrong(frontier):
     return frontier.replace(position=frontier.position % position_of(0, 1))
 
@@ -154,7 +154,7 @@ wave = xlnet.sinusoids
 
 @needs_torch
 @pytest.mark.parametrize("wrong", [swapped, backwards])
-def test_wrong_relative_positions_are_seen(oracle, monkeypatch, wrong):
+def test_wrong_relative_positions_are_noticed(oracle, monkeypatch, wrong):
   monkeypatch.setattr(xlnet, "sinusoids", wrong)
   jax.clear_caches()
   assert difference(oracle, "oracle") > 100 * TOLERANCE
@@ -162,7 +162,7 @@ def test_wrong_relative_positions_are_seen(oracle, monkeypatch, wrong):
 
 
 @needs_torch
-def test_a_query_that_sees_itself_is_seen(oracle):
+def test_a_query_that_sees_itself_is_noticed(oracle):
   def wrong(frontier):
     query = frontier.token == VOCAB
     return frontier.replace(own=query)
@@ -182,20 +182,20 @@ def test_transformers_reads_what_we_write(oracle, tmp_path):
   assert again == ours
   jax.tree.map(np.testing.assert_array_equal, same, params)
   back = transformers.XLNetLMHeadModel.from_pretrained(tmp_path).eval()
-  stored, found = model.state_dict(), back.state_dict()
-  assert stored.keys() == found.keys()
-  assert all(torch.equal(stored[name], found[name]) for name in stored)
+  stored, result = model.state_dict(), back.state_dict()
+  assert stored.keys() == result.keys()
+  assert all(torch.equal(stored[name], result[name]) for name in stored)
 
 
-def test_a_tied_head_that_is_stored_a_second_time_is_read_over(tiny, tmp_path):
+def test_a_tied_head_that_is_stored_twice_is_ignored(tiny, tmp_path):
   model, params = tiny
   checkpoints.save(tmp_path, model, params)
   file = tmp_path / "model.safetensors"
   tensors = safetensors.load_file(file)
   table = tensors["transformer.word_embedding.weight"]
   safetensors.save_file({**tensors, "lm_loss.weight": table}, file)
-  found, same = checkpoints.load(tmp_path)
-  assert found == model
+  result, same = checkpoints.load(tmp_path)
+  assert result == model
   jax.tree.map(np.testing.assert_array_equal, same, params)
 
 
@@ -206,8 +206,8 @@ def tiny():
   return model, jax.tree.map(lambda x: x * 3 if x.ndim == 2 else x, params)
 
 
-def test_queries_that_share_a_position_are_each_their_own(tiny):
-  """transformers adds them up."""
+def test_queries_that_share_a_position_are_independent(tiny):
+  """In transformers they are added up."""
   model, params = tiny
   token = jnp.array([[1, 2, 3, 4]], jnp.int32)
   content = frontier_lib.content(token, jnp.arange(4)[None], jnp.array([[0, 1, 2, 3]]))
@@ -224,7 +224,7 @@ def test_queries_that_share_a_position_are_each_their_own(tiny):
 
 
 def test_a_query_that_sees_nothing_depends_on_nothing(tiny):
-  """transformers lets it see everything."""
+  """In transformers it sees everything."""
   model, params = tiny
   place = jnp.array([[2]])
   query = frontier_lib.query(jnp.full_like(place, 5), place, jnp.zeros_like(place))
@@ -249,15 +249,15 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
     params, two_stream(model.config, canvas, rank, jnp.broadcast_to(jnp.arange(9), (2, 9)))
   ).logits[:, 9:]
   for row in range(2):
-    # Poison: what is not committed must not be read.
+    # NaN as poison: entries that are not committed must not be read.
     cache = jax.tree.map(
       lambda x: jnp.full_like(x, jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x,
       model.allocate(1, 9),
     )
     order = np.argsort(np.asarray(rank[row]), kind="stable")
-    given = int((~is_target[row]).sum())
+    num_context = int((~is_target[row]).sum())
     at = 0
-    for count in (given, *[1] * (9 - given)):
+    for count in (num_context, *[1] * (9 - num_context)):
       index = order[None, at : at + count]
       content = frontier_lib.content(
         jnp.asarray(token[row][index]),
@@ -273,22 +273,22 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
       cache = cache.commit(out.kv, joint.position, path, jnp.array([count]))
       at += count
       if rest.size:
-        found = out.logits[0, count]
-        np.testing.assert_allclose(found, dense[row, rest[0, 0]], atol=1e-5)
+        result = out.logits[0, count]
+        np.testing.assert_allclose(result, dense[row, rest[0, 0]], atol=1e-5)
 
 
 @pytest.mark.parametrize("method", [SelfDraft(3), Fused(2), DraftOnce(3)], ids=str)
-def test_it_fills_as_any_other_model(tiny, method):
+def test_it_fills_like_any_other_model(tiny, method):
   model, params = tiny
   rng = np.random.default_rng(1)
   token, is_target = rng.integers(0, 5, (3, 12)), rng.random((3, 12)) < 0.6
   canvas = make_canvas(
     model.config, token, is_target, segment=np.arange(12) // 6 + np.zeros((3, 1))
   )
-  found = fill(model, params, canvas, method=method)
-  wanted = fill(model, params, canvas, method=Sequential())
-  np.testing.assert_array_equal(found.token, wanted.token)
-  nats = log_likelihood(model, params, canvas.replace(token=jnp.asarray(found.token)))
+  filled = fill(model, params, canvas, method=method)
+  expected = fill(model, params, canvas, method=Sequential())
+  np.testing.assert_array_equal(filled.token, expected.token)
+  nats = log_likelihood(model, params, canvas.replace(token=jnp.asarray(filled.token)))
   assert np.isfinite(np.asarray(nats)).all() and (np.asarray(nats)[is_target] < 0).all()
 
 
@@ -300,7 +300,7 @@ def test_it_fills_as_any_other_model(tiny, method):
     (dict(untie_r=False), "untie_r False is not supported"),
   ],
 )
-def test_what_the_network_lacks_is_refused(fields, message):
+def test_settings_that_the_network_lacks_are_refused(fields, message):
   raw = dict(model_type="xlnet", d_model=8, n_head=2, n_layer=1, d_inner=8, vocab_size=8)
   assert families.read_config(raw)[1].depth == 1
   with pytest.raises(ValueError, match=message):
@@ -314,8 +314,8 @@ def test_its_first_layers_are_a_model(tiny):
   token = jnp.array([[1, 2, 3]], jnp.int32)
   frontier = frontier_lib.content(token, jnp.arange(3)[None], jnp.zeros((1, 3), int))
   cut, _ = model.segment(params, frontier, first=0, last=1)
-  found = first.forward(prefix_params(params, 1), frontier)
-  np.testing.assert_array_equal(found.logits, cut.logits)
+  result = first.forward(prefix_params(params, 1), frontier)
+  np.testing.assert_array_equal(result.logits, cut.logits)
 
 
 def test_heads_that_the_format_cannot_express_are_refused(tiny):
@@ -333,13 +333,13 @@ def test_heads_that_the_format_cannot_express_are_refused(tiny):
     ([[0, 2048, 0]], "from 0 to 2047"),
   ],
 )
-def test_what_is_no_segment_is_refused(tiny, segment, message):
+def test_wrong_segments_are_refused(tiny, segment, message):
   token, is_target = np.zeros((1, 3), int), np.array([[True, False, False]])
   with pytest.raises(ValueError, match=message):
     make_canvas(tiny[0].config, token, is_target, segment=np.array(segment))
 
 
-def test_padding_is_of_no_segment(tiny):
+def test_padding_has_no_segment(tiny):
   token, is_target = np.zeros((1, 3), int), np.array([[True, False, False]])
   valid, segment = np.array([[True, True, False]]), np.array([[0, 1, -1]], np.int8)
   canvas = make_canvas(tiny[0].config, token, is_target, valid, segment=segment)

@@ -48,7 +48,7 @@ def test_what_a_model_predicts_makes_it_causal_not_its_embeddings():
   check_causal(Model(CONFIG), "it")
   check_causal(Model(dataclasses.replace(CONFIG, extra_embeddings=4)), "it")
   for predicts, kind in (("any_subset", "an any-subset"), ("masked", "a masked")):
-    with pytest.raises(ValueError, match=f"it is {kind} model, and a causal one is wanted"):
+    with pytest.raises(ValueError, match=f"it is {kind} model, but a causal one is needed"):
       check_causal(Model(dataclasses.replace(CONFIG, predicts=predicts)), "it")
 
 

@@ -202,7 +202,7 @@ def test_features_are_the_input_of_the_head(tiny):
 
 def test_refusals_come_before_compilation(tiny):
   model, params, forward = tiny
-  with pytest.raises(ValueError, match="cache of 2 rows, frontier of 1"):
+  with pytest.raises(ValueError, match="the cache has 2 rows, but the frontier has 1"):
     model.forward(params, F.causal(_tokens(0, 1, 3)), model.allocate(2, 4))
   with pytest.raises(ValueError, match="capacity >= 1, got 0"):
     model.allocate(1, 0)

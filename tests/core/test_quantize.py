@@ -74,8 +74,8 @@ def test_packing_keeps_the_model(tied, weights):
   if weights == "int8":
     params = to_int8(params)
   packed = pack(params)
-  panels = packed["layer_0"]["attention"]["qkv"]["panels"]
-  assert panels.dtype == weights, "bfloat16 is taken exactly when it holds every weight"
+  kernel = packed["layer_0"]["attention"]["qkv"]["packed"]
+  assert kernel.dtype == weights, "bfloat16 is used if, and only if, it holds every weight exactly"
   np.testing.assert_allclose(_logits(model, packed), _logits(model, params), atol=2e-5)
 
 

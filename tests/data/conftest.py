@@ -1,4 +1,4 @@
-"""What data tests share: a few short documents in files, and their folder."""
+"""Fixtures of the data tests: a few short documents in files, and imported folders."""
 
 import gzip
 import json
@@ -10,7 +10,7 @@ from mtjax.data.token_bytes import letters
 
 @pytest.fixture
 def folder(tmp_path):
-  """books/{a,b}.txt.gz with headers, names.txt, qa.jsonl and qa.jsonl.gz."""
+  """Returns a folder: books/{a,b}.txt.gz with headers, names.txt, qa.jsonl and qa.jsonl.gz."""
   books = tmp_path / "books"
   books.mkdir()
   for name in "ab":

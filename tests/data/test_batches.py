@@ -1,4 +1,4 @@
-"""Training batches: deterministic, resumable, mixed by weight, shared out among processes."""
+"""Training batches: deterministic, resumable, mixed by weight, divided among processes."""
 
 import json
 
@@ -13,7 +13,7 @@ SETTINGS = dict(batch=4, length=8, seed=3)
 
 @pytest.fixture
 def sources(tmp_path):
-  """a: 40 documents of "a"; b: 30 of "b"; b has three times the weight."""
+  """Returns two sources: 40 documents of "a", and 30 of "b" with three times the weight."""
   for letter, count in (("a", 40), ("b", 30)):
     lines = [letter * (1 + number % 7) for number in range(count)]
     (tmp_path / f"{letter}.txt").write_text("\n".join(lines))
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_batches(make):
 
 
 @pytest.mark.parametrize("done", [0, 1, 7, 40])
-def test_a_resumed_reader_goes_on_as_an_undisturbed_one(make, done):
+def test_a_resumed_reader_continues_like_an_undisturbed_one(make, done):
   undisturbed = make()
   take(undisturbed, done)
   state = json.loads(json.dumps(undisturbed.get_state()))
@@ -146,7 +146,7 @@ def test_text_is_tokenised_once(make, sources):
   assert tokenizer.calls == 2
 
 
-def test_what_was_half_written_is_not_read(make, sources, tmp_path):
+def test_half_written_tokens_are_not_read(make, sources, tmp_path):
   class Dies(ByteTokenizer):
     def encode_documents(self, texts):
       raise KeyboardInterrupt
@@ -185,7 +185,7 @@ def test_evaluation_scores_every_token_once_and_counts_bytes(tmp_path):
   assert bytes(scored.tolist()).decode() == "é1234567xyz"
 
 
-def test_evaluation_documents_are_what_perplexity_scores(tmp_path):
+def test_evaluation_documents_are_those_that_perplexity_scores(tmp_path):
   (tmp_path / "a.txt").write_text("é\nxyz\n")
   documents = data.eval_documents(
     f"file:{tmp_path}/a.txt#per=line", ByteTokenizer(), cache_dir=str(tmp_path / "c")

@@ -13,7 +13,7 @@ from mtjax.data.tokenizers import BpeTokenizer
 CODE = "def f(x):\n    for i in range(10):\n        print(i + 123)\n" * 5
 
 
-def test_the_file_is_a_tokenizer_of_the_size_asked_for(tmp_path):
+def test_the_file_is_a_tokenizer_of_the_requested_size(tmp_path):
   texts = [CODE, "The quick brown fox jumps over the lazy dog. " * 4]
   bpe.train(texts, vocab_size=300).save(str(tmp_path / "tokenizer.json"))
   tokenizer = BpeTokenizer(tmp_path / "tokenizer.json")
@@ -24,7 +24,7 @@ def test_the_file_is_a_tokenizer_of_the_size_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize(("size", "message"), [(258, "at least 259"), (4096, "give more text")])
-def test_sizes_that_cannot_be_are_refused(size, message):
+def test_impossible_sizes_are_refused(size, message):
   with pytest.raises(ValueError, match=message):
     bpe.train([CODE], vocab_size=size)
 

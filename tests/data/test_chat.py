@@ -1,4 +1,4 @@
-"""Chat templates: the text that transformers gives, in a sandbox."""
+"""Chat templates: the same text as in transformers, made in a sandbox."""
 
 import json
 import shutil
@@ -69,7 +69,7 @@ def test_it_is_the_text_and_the_ids_of_transformers(folder):
   assert BpeTokenizer(folder / "tokenizer.json").encode_chat(MESSAGES) == ids
 
 
-# Templates that published models have the like of, and what transformers 5.24 prints for `TALK`.
+# Templates like those of published models, and the text that transformers 5.24 prints for `TALK`.
 TALK = [
   dict(role="user", content="hi"),
   dict(role="assistant", content=None, reasoning="hm", tool_calls=None),
@@ -104,41 +104,41 @@ def spoken(imported):
 
 
 @pytest.mark.parametrize("template", DIALECT)
-def test_a_template_is_read_as_transformers_reads_it(spoken, template):
+def test_a_template_gives_the_recorded_text_of_transformers(spoken, template):
   (spoken / "chat_template.jinja").write_text(template)
   assert apply_chat_template(TALK, spoken) == DIALECT[template]
 
 
 @pytest.mark.parametrize("template", DIALECT)
-def test_transformers_reads_it_so(spoken, template):
+def test_transformers_gives_the_recorded_text(spoken, template):
   transformers = pytest.importorskip("transformers", reason="PARITY=yes make test")
   (spoken / "chat_template.jinja").write_text(template)
   theirs = transformers.AutoTokenizer.from_pretrained(spoken)
   assert theirs.apply_chat_template(TALK, tokenize=False) == DIALECT[template]
 
 
-def test_names_of_the_older_file_are_seen(imported):
+def test_a_template_sees_the_names_of_the_older_file(imported):
   folder = imported("<s>", special_tokens_map=dict(bos_token="<s>", eos_token=dict(content="</s>")))
   (folder / "chat_template.jinja").write_text("\ufeff{{ bos_token }}hi{{ eos_token }}", "utf-8")
   assert apply_chat_template([dict(role="user", content="hi")], folder) == "<s>hi</s>"
 
 
-def test_with_tools_the_template_for_tools_is_taken(folder):
+def test_with_tools_the_template_for_tools_is_used(folder):
   write(folder, [dict(name=name, template=name) for name in ("default", "tool_use")])
   assert apply_chat_template(MESSAGES, folder) == "default"
   assert apply_chat_template(MESSAGES, folder, tools=[dict(name="f")]) == "tool_use"
 
 
 @pytest.mark.parametrize("template", [1, dict(default="x"), ["x"], [dict(name="default")]])
-def test_what_is_no_template_is_named(folder, template):
+def test_a_file_with_a_wrong_template_is_named(folder, template):
   write(folder, template)
   with pytest.raises(ValueError, match="tokenizer_config.json: chat_template must be text"):
     apply_chat_template(MESSAGES, folder)
 
 
 @pytest.mark.parametrize("messages", [["hi"], [None], [dict(role="user", content=object())]])
-def test_messages_are_what_json_can_hold(folder, messages):
-  with pytest.raises(ValueError, match="a message must be|must be what JSON can hold"):
+def test_messages_must_be_json_values(folder, messages):
+  with pytest.raises(ValueError, match="a message must be|must be JSON values"):
     apply_chat_template(messages, folder)
 
 
@@ -156,18 +156,18 @@ def test_half_a_character_is_refused(folder):
     "{{ range | tojson }}",
   ],
 )
-def test_whatever_fails_in_a_template_names_its_file(folder, template):
+def test_any_failure_of_a_template_names_its_file(folder, template):
   (folder / "chat_template.jinja").write_text(template)
   with pytest.raises(ValueError, match=r"template in '.*chat_template\.jinja' refused: "):
     apply_chat_template(MESSAGES, folder)
 
 
-def test_a_file_of_its_own_and_the_default_of_several_are_found(folder):
+def test_a_jinja_file_and_the_default_of_several_templates_are_used(folder):
   several = [dict(name="tool", template="no"), dict(name="default", template="yes")]
   write(folder, several)
   assert apply_chat_template(MESSAGES, folder) == "yes"
-  (folder / "chat_template.jinja").write_text("own")
-  assert apply_chat_template(MESSAGES, folder) == "own"
+  (folder / "chat_template.jinja").write_text("jinja")
+  assert apply_chat_template(MESSAGES, folder) == "jinja"
 
 
 def test_a_refusal_of_the_template_is_passed_on(folder):

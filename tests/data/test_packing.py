@@ -1,4 +1,4 @@
-"""Packed rows against the slow program that lists every entry of every document."""
+"""Packed rows, compared with a slow program that lists every entry of every document."""
 
 import hypothesis
 import hypothesis.strategies as st
@@ -11,7 +11,7 @@ BEGIN, PAD, END = 7, 8, 9
 
 
 def text_of(lengths):
-  """Documents of that many tokens, each token another number from 100, each closed by END."""
+  """Returns documents of these lengths, with distinct tokens from 100 on, each closed by END."""
   parts, token = [], 100
   for length in lengths:
     parts.append([*range(token, token + length), END])
@@ -25,7 +25,7 @@ def packed(lengths, length, seed=0):
 
 
 def entries(lengths):
-  """(token, target) of every document, entry by entry."""
+  """Returns the (token, target) pairs of every document, entry by entry."""
   text = text_of(lengths)
   for start, end in zip(text.starts, text.ends, strict=True):
     document = [int(token) for token in text.tokens[start:end]]
@@ -67,7 +67,7 @@ def test_a_segment_is_a_piece_of_one_document(lengths, length):
       )
 
 
-def test_rows_in_order_are_the_text_cut():
+def test_rows_in_order_are_pieces_of_the_text():
   rows = packed([2, 3], 4)
   np.testing.assert_array_equal(rows.in_order(0)["tokens"], [BEGIN, 100, 101, BEGIN])
   np.testing.assert_array_equal(rows.in_order(0)["targets"], [100, 101, END, 102])

@@ -1,4 +1,4 @@
-"""The launcher that makes a dataset of local text, and what is no dataset."""
+"""The launcher that makes a dataset of local text, and its refusals."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from mtjax.data.sources.source import Source
 from tests.test_launchers import launch
 
 
-def test_what_it_prints_is_a_source(tmp_path):
+def test_it_prints_a_source(tmp_path):
   (tmp_path / "a.txt").write_text("one\ntwo\n")
   (tmp_path / "b.jsonl").write_text('{"text": "three"}\n')
   code, shown, errors = launch(
@@ -40,7 +40,7 @@ def test_a_mistake_costs_one_line(tmp_path, splits, message):
 @pytest.mark.parametrize(
   ("split", "content", "message"),
   [
-    ("train[:10%]", "x", "a split's name is of a-z"),
+    ("train[:10%]", "x", "a split's name must be of a-z"),
     ("all", "x", "no split may be called 'all'"),
     ("train", "", "the split 'train' would be empty"),
   ],
@@ -52,6 +52,6 @@ def test_splits_that_could_not_be_opened_are_refused_before_anything_is_written(
   data = tmp_path / "data"
   with pytest.raises(ValueError, match=message):
     prepare("a", {split: f"file:{tmp_path}/a.txt"}, data_dir=str(data))
-  with pytest.raises(ValueError, match="cannot stand in a source"):
+  with pytest.raises(ValueError, match="data_dir must not contain a ;"):
     prepare("a", {"train": "builtin:tinyshakespeare"}, data_dir=f"{data};x")
   assert not data.exists()

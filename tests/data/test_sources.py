@@ -1,4 +1,4 @@
-"""Source strings: what they read, and what each mistake says."""
+"""Source strings: the texts that they read, and the messages for mistakes."""
 
 import gzip
 
@@ -21,7 +21,7 @@ def test_without_the_option_a_header_is_text(folder):
   assert read(f"file:{folder}/books/a.txt.gz")[0].startswith("# Title: a\n-------\n")
 
 
-def test_a_document_a_line(folder):
+def test_one_document_per_line(folder):
   assert read(f"file:{folder}/names.txt#per=line") == ["emma", "olivia"]
 
 
@@ -32,12 +32,12 @@ def test_several_keys_in_a_format_and_lines_that_end_at_newlines_only(folder, na
 
 
 @pytest.mark.parametrize(("split", "size"), [("train", 1_003_854), ("valid", 55_770)])
-def test_tinyshakespeare_ships(split, size):
+def test_tinyshakespeare_comes_with_mtjax(split, size):
   (text,) = read(f"builtin:tinyshakespeare#split={split}")
   assert len(text) == size
 
 
-def test_options_and_the_string_say_the_same():
+def test_options_and_the_string_make_the_same_source():
   text = "file:a.txt#header=---;per=line;weight=2.5"
   assert Source.parse(text) == Source("file:a.txt", header="---", per="line", weight=2.5)
 
@@ -67,7 +67,7 @@ def test_options_and_the_string_say_the_same():
     ("file:{folder}/latin.txt", "cannot be read as UTF-8"),
     ("file:{folder}/cut.txt.gz", "cannot be read as UTF-8 text"),
     ("file:{folder}/damaged.txt.gz", "cannot be read as UTF-8 text"),
-    ("file:{folder}/table.csv", r"is none of: .txt, .txt.gz, .jsonl, .jsonl.gz"),
+    ("file:{folder}/table.csv", r"must end in one of: .txt, .txt.gz, .jsonl, .jsonl.gz"),
   ],
 )
 def test_a_mistake_is_named(folder, text, message):

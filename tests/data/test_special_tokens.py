@@ -1,4 +1,4 @@
-"""Special and added tokens: what the files beside a tokenizer.json say of them counts."""
+"""Special and added tokens, as the files beside a tokenizer.json declare them."""
 
 import fnmatch
 import json
@@ -26,7 +26,7 @@ def typed(content, **flags):
 ADDED = {"258": entry("<tool>", special=False), "259": entry("<|im_end|>")}
 OLDER = dict(bos_token="<s>", eos_token=entry("<|stop|>"), pad_token="<fill>")
 
-# The files of a folder whose tokenizer.json has <s> and </s>; in each, transformers knows better.
+# The files of folders whose tokenizer.json has <s> and </s>, and that declare something else.
 FOLDERS = {
   "names in the older file": dict(
     tokenizer_config=dict(FAST, eos_token="</s>"), special_tokens_map=OLDER
@@ -87,11 +87,11 @@ def test_ids_are_those_of_transformers(imported, files):
   assert ours.special_tokens() == {str(t): index for index, t in added.items() if t.special}
 
 
-# What transformers 5.24 gave for the folders above.
+# The ids below are those of transformers 5.24 for the folders above.
 def test_the_older_file_names_the_tokens(imported):
   files = FOLDERS["names in the older file"]
-  found = load_tokenizer(imported("<s>", "</s>", "<|stop|>", "<fill>", **files))
-  assert (found.bos_id, found.eos_ids, found.pad_id) == (256, (258,), 259)
+  tokenizer = load_tokenizer(imported("<s>", "</s>", "<|stop|>", "<fill>", **files))
+  assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.pad_id) == (256, (258,), 259)
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,18 @@ def test_added_tokens_have_the_ids_that_a_file_names(imported, name, ids):
   assert load_tokenizer(imported("<s>", "</s>", **FOLDERS[name])).encode(TEXT) == ids
 
 
-def test_an_end_token_that_tokenizer_json_lacks_is_no_guess(imported):
+def test_an_end_token_that_tokenizer_json_lacks_is_added(imported):
   files = dict(tokenizer_config=dict(eos_token="<|end|>"), config=dict(eos_token_id=[257, -1]))
-  found = load_tokenizer(imported("<s>", "</s>", **files))
-  assert (found.eos_ids, found.vocab_size) == ((258, 257), 259)
+  tokenizer = load_tokenizer(imported("<s>", "</s>", **files))
+  assert (tokenizer.eos_ids, tokenizer.vocab_size) == ((258, 257), 259)
 
 
-def test_added_text_is_text_and_special_tokens_are_none(imported):
-  found = load_tokenizer(imported("<s>", "</s>", **FOLDERS["tokens of the newer file"]))
-  assert found.token_bytes()[256:] == [b"", b"", b"<tool>", b""]
-  assert TextStream(found).feed([A, 258, 259]) == found.decode([A, 258, 259]) == "a<tool>"
-  assert found.special_tokens() == {"<s>": 256, "</s>": 257, "<|im_end|>": 259}
-  assert found.encode_documents(["<|im_end|>"]) == [list(b"<|im_end|>")]
+def test_added_tokens_are_text_unless_they_are_special(imported):
+  tokenizer = load_tokenizer(imported("<s>", "</s>", **FOLDERS["tokens of the newer file"]))
+  assert tokenizer.token_bytes()[256:] == [b"", b"", b"<tool>", b""]
+  assert TextStream(tokenizer).feed([A, 258, 259]) == tokenizer.decode([A, 258, 259]) == "a<tool>"
+  assert tokenizer.special_tokens() == {"<s>": 256, "</s>": 257, "<|im_end|>": 259}
+  assert tokenizer.encode_documents(["<|im_end|>"]) == [list(b"<|im_end|>")]
 
 
 def test_added_tokens_make_another_vocabulary(imported):
@@ -134,7 +134,7 @@ def test_added_tokens_make_another_vocabulary(imported):
     ("tokenizer_config", dict(eos_token="</s>", added_tokens_decoder={"300": entry("<tool>")})),
   ],
 )
-def test_an_id_that_cannot_be_is_refused(imported, name, content):
+def test_an_impossible_id_is_refused(imported, name, content):
   folder = imported("<s>", "</s>", **{name: content})
   with pytest.raises(ValueError, match=rf"{name}.json says that '<tool>' is token 300.*token 258"):
     load_tokenizer(folder)
@@ -158,7 +158,7 @@ def test_an_id_that_cannot_be_is_refused(imported, name, content):
     ("added_tokens", {"\ud83d": 258}),
   ],
 )
-def test_what_is_broken_is_named(imported, name, content):
+def test_a_file_with_wrong_content_is_named(imported, name, content):
   with pytest.raises(ValueError, match=f"{name}.json"):
     load_tokenizer(imported("<s>", "</s>", **{name: content}))
 
@@ -167,7 +167,7 @@ def test_what_is_broken_is_named(imported, name, content):
 @pytest.mark.parametrize(
   "name", ["tokenizer_config", "special_tokens_map", "added_tokens", "generation_config", "config"]
 )
-def test_what_is_no_json_is_named(imported, name, text):
+def test_a_file_that_is_no_json_is_named(imported, name, text):
   folder = imported("<s>", "</s>")
   (folder / f"{name}.json").write_text(text)
   with pytest.raises(ValueError, match=f"{name}.json"):
@@ -188,5 +188,5 @@ def test_a_tokenizer_json_may_begin_with_a_byte_order_mark(imported):
   ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
 )
 @pytest.mark.parametrize("patterns", [TOKENIZER_FILES, MODEL_FILES], ids=["tokenizer", "model"])
-def test_what_is_read_is_fetched_too(file, patterns):
+def test_every_file_that_is_read_is_also_fetched(file, patterns):
   assert any(fnmatch.fnmatch(file, pattern) for pattern in patterns)

@@ -1,4 +1,4 @@
-"""Templates have limits: of time, memory, length and depth; after one, the next is rendered."""
+"""Limits of templates in time, memory, length and depth; after a refusal the next one works."""
 
 import concurrent.futures
 import os
@@ -21,7 +21,7 @@ def renderer():
   made.close()
 
 
-# In each of them one step of Python's takes for ever or all memory, or there are too many steps.
+# In each, one step of Python takes extremely long or all memory, or there are too many steps.
 HOSTILE = {
   "loops": "{% for i in range(90000) %}{% for j in range(90000) %}{% endfor %}{% endfor %}",
   "a list in itself": "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}"
@@ -63,11 +63,11 @@ def test_the_limit_is_named(renderer, template, why):
     renderer.render(template, {})
 
 
-def test_what_is_below_the_limits_is_rendered(renderer):
+def test_a_template_below_the_limits_is_rendered(renderer):
   assert renderer.render("{{ 'a' * 1000 }}", {}) == "a" * 1000
 
 
-def test_a_template_cannot_name_what_is_private(renderer):
+def test_a_template_cannot_use_private_names(renderer):
   for template in ("{% set ns = namespace(__class__=1) %}", "{{ dict.__subclasses__() }}"):
     with pytest.raises(Unrenderable, match="__"):
       renderer.render(template, {})
@@ -86,17 +86,17 @@ def test_a_process_that_was_ended_by_others_is_started_again(renderer):
   assert renderer.render("b", {}) == "b"
 
 
-def test_what_json_cannot_hold_is_refused(renderer):
+def test_values_that_json_cannot_express_are_refused(renderer):
   nested = []
   for _ in range(100_000):
     nested = [nested]
   for value in (object(), {1, 2}, nested):
-    with pytest.raises(Unrenderable, match="what JSON can hold"):
+    with pytest.raises(Unrenderable, match="must be JSON values"):
       renderer.render("a", dict(value=value))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no signals")
-def test_an_interrupt_is_for_the_program_and_no_process_is_left():
+def test_only_the_program_handles_an_interrupt_and_no_process_is_left():
   program = """
 import os, signal
 from mtjax.data.templates import renderer

@@ -37,7 +37,7 @@ def test_a_byte_order_mark_is_no_text(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
 def test_json_lines_may_begin_with_the_mark(tmp_path, name):
-  # The second one is where two such files were joined.
+  # The second mark is where two such files were joined.
   lines = [MARK + b'{"prompt": "one", "text": "one"}', MARK + b'{"prompt": "two", "text": "two"}']
   file = put(tmp_path / name, b"\r\n".join([*lines, b""]))
   assert [record["text"] for _, record in read_records(file, ["text"])] == ["one", "two"]

@@ -1,4 +1,4 @@
-"""TFDS without TensorFlow: catalogue names, what is not there, local text written and read back."""
+"""TFDS without TensorFlow: names of the catalogue, missing datasets, and local text."""
 
 import json
 import subprocess
@@ -42,14 +42,14 @@ def test_several_features_make_a_text(tfds):
     ("no_such_thing", ValueError, "knows no dataset 'no_such_thing'"),
   ],
 )
-def test_what_is_not_there_is_explained_at_once(tmp_path, name, error, message):
+def test_a_missing_dataset_is_explained_at_once(tmp_path, name, error, message):
   with pytest.raises(error, match=message):
     list(documents(Source.parse(f"tfds:{name}#data_dir={tmp_path}")))
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-  """Source string of 20 numbered lines (train) and 2 (valid)."""
+  """Returns the source string of 20 numbered lines (train) and 2 (valid)."""
   from mtjax.data.sources.local_text import prepare
 
   folder = tmp_path_factory.mktemp("tfds")
@@ -128,7 +128,7 @@ def test_other_formats_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
   ("name", "splits", "message"),
-  [("Bad Name", {"train": "file:x.txt"}, "is of a-z"), ("a", {}, "there is no split")],
+  [("Bad Name", {"train": "file:x.txt"}, "must be of a-z"), ("a", {}, "there is no split")],
 )
 def test_bad_names_are_refused(tmp_path, name, splits, message):
   from mtjax.data.sources.local_text import prepare

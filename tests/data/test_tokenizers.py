@@ -1,4 +1,4 @@
-"""Tokenizers: round trips, what ids stand for, streaming, special tokens, missing files."""
+"""Tokenizers: round trips, bytes of ids, streaming, special tokens, missing files."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ def test_any_text_comes_back_and_streams_in_whole_characters(text):
 
 
 @hypothesis.given(st.lists(st.integers(2, 257), max_size=12))
-def test_a_stream_of_any_bytes_says_what_decode_says(ids):
+def test_a_stream_of_any_bytes_equals_decode(ids):
   for tokenizer in BOTH:
     stream = TextStream(tokenizer)
     pieces = [stream.feed([token]) for token in ids]
@@ -98,7 +98,7 @@ def test_a_document_cannot_hold_a_special_token_but_a_prompt_can():
 
 @pytest.fixture
 def imported(tmp_path):
-  """A folder as imported models have: SentencePiece-like, begin token added to prompts."""
+  """Returns a folder like an imported model's: SentencePiece-like, prompts with a begin token."""
   from tokenizers import Tokenizer, decoders, models, normalizers, processors
 
   pieces = ["<s>", "</s>", "<pad>", "<|eot|>", *(f"<0x{byte:02X}>" for byte in range(256))]
@@ -119,10 +119,10 @@ def imported(tmp_path):
   return tmp_path
 
 
-def test_an_imported_folder_says_its_special_tokens(imported):
+def test_an_imported_folder_declares_its_special_tokens(imported):
   tokenizer = load_tokenizer(imported)
   assert (tokenizer.bos_id, tokenizer.eos_ids, tokenizer.pad_id) == (0, (1, 3), 2)
-  assert tokenizer.encode("a b") == [0, 261, 260, 262], "begun as asked, and not padded"
+  assert tokenizer.encode("a b") == [0, 261, 260, 262], "with a begin token, and not padded"
   assert tokenizer.encode_documents(["a b"]) == [[261, 260, 262]]
   assert tokenizer.decode(tokenizer.encode("a é")) == "a é"
 

@@ -1,4 +1,4 @@
-"""The benchmark of a device, without one: what is wrong is seen, and limits are arithmetic."""
+"""The benchmark of a device, tested without one: errors are noticed, and limits are arithmetic."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Infilling of text, its blanks, the benchmark's sets and figures, the launchers' answers."""
+"""Infilling of text: blanks, the benchmark's sets and figures, pictures."""
 
 import dataclasses
 import json
@@ -32,17 +32,17 @@ def tiny():
 
 
 def test_every_blank_is_filled_and_nothing_else_changes(tiny):
-  found = infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
-  is_target = np.array(found.is_target)
-  assert is_target.sum() == 5 and found.lengths == (3, 2)
-  assert BYTES.decode(np.array(found.tokens)[~is_target]) == "one and."
-  assert ((np.array(found.decided_at) > 0) == is_target).all()
+  result = infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
+  is_target = np.array(result.is_target)
+  assert is_target.sum() == 5 and result.lengths == (3, 2)
+  assert BYTES.decode(np.array(result.tokens)[~is_target]) == "one and."
+  assert ((np.array(result.decided_at) > 0) == is_target).all()
   *rounds, last = stream_infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
-  assert last.tokens == found.tokens and len(rounds) >= 1
+  assert last.tokens == result.tokens and len(rounds) >= 1
   assert rounds[0].text.count("_") == 5 - sum(w > 0 for w in rounds[0].decided_at)
 
 
-def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
+def test_a_length_is_chosen_by_the_likelihood_of_blank_and_following_text(tiny):
   greedy = infill(tiny, "a___b", lengths=[(2, 3)], method=Sequential())
   tried = [infill(tiny, "a___b", lengths=n, method=Sequential()) for n in (2, 3)]
   assert greedy.tokens in [one.tokens for one in tried] and greedy.lengths in ((2,), (3,))
@@ -61,9 +61,9 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
     ("no blank here", 3, "no blank: write ___"),
     (["a ___", "b ___"], 3, "one text is filled at a time, got"),
     ("a ___ <mask> b", 3, "holds a mask token, '<mask>'"),
-    ("a ___ b", 4000, "room for 2047"),
-    ("a ___ b", [3, 4], "lengths of 2 blanks, and the text has 1"),
-    ("a _________ b ____ c", [3], "lengths of 1 blanks, and the text has 2"),
+    ("a ___ b", 4000, "takes at most 2047"),
+    ("a ___ b", [3, 4], "lengths are for 2 blanks, but the text has 1"),
+    ("a _________ b ____ c", [3], "lengths are for 1 blanks, but the text has 2"),
     ("a ___ b", 0, "blank 1 takes a number of tokens, at least 1, .* got 0"),
     ("a ___ b", [()], "got \\(\\)"),
     ("a ___ b", 2.0, "got 2.0"),
@@ -72,7 +72,7 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
     ("___ ___ ___", [range(1, 6)] * 3, "more than 64 combinations"),
   ],
 )
-def test_what_cannot_be_filled_is_refused(tiny, text, lengths, message):
+def test_texts_and_lengths_that_cannot_be_filled_are_refused(tiny, text, lengths, message):
   with pytest.raises(ValueError, match=message):
     infill(tiny, text, lengths=lengths)
 
@@ -83,15 +83,15 @@ def test_what_cannot_be_filled_is_refused(tiny, text, lengths, message):
     ([], "no span"),
     ([(2, 2)], "not within"),
     ([(3, 9)], "not within"),
-    ([(0, 3), (2, 5)], "contradicts"),
+    ([(0, 3), (2, 5)], "overlaps another one"),
   ],
 )
-def test_contradictory_spans_are_refused(spans, message):
+def test_wrong_spans_are_refused(spans, message):
   with pytest.raises(ValueError, match=message):
     blank_spans(range(8), spans)
 
 
-def test_a_run_of_underscores_is_one_blank_and_numpy_has_lengths_too():
+def test_a_run_of_underscores_is_one_blank_and_lengths_may_be_of_numpy():
   (one,) = blanks_in("a____b__c________", BYTES, np.array([2, 3]))
   assert [bytes(piece).decode() for piece in one.pieces] == ["a", "b__c", ""]
   assert one.lengths == (2, 3) and count_blanks("a____b__c________") == 2
@@ -117,7 +117,7 @@ def test_blanks_take_the_space_before_them_and_no_indentation():
   assert blank_spans(one.tokens(), one.spans) == one
 
 
-def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
+def test_sets_hold_texts_of_one_size_and_their_missing_tokens(tmp_path):
   file = tmp_path / "problems.jsonl"
   problem = dict(prompt="p" * 30, canonical_solution="solve", suffix="s" * 4)
   long = dict(problem, canonical_solution="x" * 11)
@@ -125,7 +125,7 @@ def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
   (first, missing), _ = code_spans(file, BYTES, size=20, max_tokens=10, count=2)
   assert bytes(missing).decode() == "solve" and first.size == 20
   assert bytes(first.tokens(95)).decode() == "p" * 11 + "_____" + "ssss"
-  with pytest.raises(ValueError, match="2 rows of that size, and 3 are wanted"):
+  with pytest.raises(ValueError, match="2 rows of that size, but 3 are needed"):
     code_spans(file, BYTES, size=20, max_tokens=10, count=3)
   file.write_text('{"prompt": "p"}')
   with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record with text in"):
@@ -145,54 +145,56 @@ def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
 
 def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
   problems = scattered([np.arange(64)], size=16, rate=0.4, count=3)
-  ways = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": Uncached(3)}
-  report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=2)
-  sequential, own, uncached = report.rows
+  methods = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": Uncached(3)}
+  report = measure(tiny.model, tiny.params, problems, methods, temperature=1.0, repeats=2)
+  sequential, self_draft, uncached = report.rows
   assert report.targets == sequential.forwards == 6 and sequential.speedup == 1
-  assert own.forwards < 6 and own.tokens_per_forward == pytest.approx(6 / own.forwards)
+  assert self_draft.forwards < 6 and self_draft.tokens_per_forward == pytest.approx(
+    6 / self_draft.forwards
+  )
   assert uncached.forwards <= 6
-  # An untrained model: near ln 258 for any text, drawn or true.
-  for nats in (report.nats, own.own_nats, uncached.own_nats):
+  # An untrained model is near ln 258 for any text, sampled or true.
+  for nats in (report.nats, self_draft.own_nats, uncached.own_nats):
     assert nats == pytest.approx(np.log(258), abs=0.3)
 
 
-def test_one_repeat_has_no_error_and_no_way_is_faster_than_the_first_pass(tiny):
+def test_one_repeat_has_no_error_and_no_method_is_faster_than_the_first_pass(tiny):
   problems = scattered([np.arange(64)], size=16, rate=0.4, count=1)
-  ways = {"sequential": Sequential()}
-  report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=1)
+  methods = {"sequential": Sequential()}
+  report = measure(tiny.model, tiny.params, problems, methods, temperature=1.0, repeats=1)
   assert report.rows[0].own_error is None
   json.dumps(dataclasses.asdict(report), allow_nan=False)
   first, reading = np.array([3.0, 5.0]), np.array([1.0, 1.0])
   assert later(first, np.array([2.0, 3.0]), reading) == 2
-  for own in (1.0, 0.5):
-    assert later(first, np.array([2.0, own]), reading) is None
-    assert later(np.array([own, 5.0]), first, reading) is None
+  for seconds in (1.0, 0.5):
+    assert later(first, np.array([2.0, seconds]), reading) is None
+    assert later(np.array([seconds, 5.0]), first, reading) is None
   with pytest.raises(ValueError, match="window must be at least 1, got 0"):
     Uncached(0)
 
 
 def test_the_picture_shows_every_pass(tiny, tmp_path):
-  found = infill(tiny, "ab___cd ___", lengths=[4, 3], method=Fused(2), sampling=SAMPLED, key=2)
-  save_picture(tmp_path / "when.png", found, BYTES)
+  result = infill(tiny, "ab___cd ___", lengths=[4, 3], method=Fused(2), sampling=SAMPLED, key=2)
+  save_picture(tmp_path / "when.png", result, BYTES)
   assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
-  shown = colored(found, BYTES)
+  shown = colored(result, BYTES)
   assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3
 
 
-def test_ids_that_the_tokenizer_does_not_have_are_shown_as_nothing(tiny, tmp_path):
-  found = infill(tiny, "ab___cd", lengths=2, sampling=SAMPLED, key=2)
-  start = found.is_target.index(True)
-  tokens = [*found.tokens[:start], 99_999, ord("x"), *found.tokens[start + 2 :]]
-  found = dataclasses.replace(found, tokens=tokens)
-  assert colored(found, BYTES).plain == "abxcd"
-  save_picture(tmp_path / "when.png", found, BYTES)
+def test_ids_that_the_tokenizer_does_not_have_are_not_shown(tiny, tmp_path):
+  result = infill(tiny, "ab___cd", lengths=2, sampling=SAMPLED, key=2)
+  start = result.is_target.index(True)
+  tokens = [*result.tokens[:start], 99_999, ord("x"), *result.tokens[start + 2 :]]
+  result = dataclasses.replace(result, tokens=tokens)
+  assert colored(result, BYTES).plain == "abxcd"
+  save_picture(tmp_path / "when.png", result, BYTES)
 
 
-def test_a_widened_model_has_the_same_law(tiny):
+def test_a_model_with_a_padded_mlp_has_the_same_density(tiny):
   canvas = make_canvas(tiny.model.config, np.array([[3, 1, 4, 1, 5]]), np.array([[1, 0, 1, 1, 0]]))
   model, params = pad_mlp(tiny.model, tiny.params, 80)
   assert params["layer_0"]["mlp"]["down"]["kernel"].shape == (80, 16)
-  found = log_likelihood(model, params, canvas)
-  np.testing.assert_allclose(found, log_likelihood(tiny.model, tiny.params, canvas), atol=1e-6)
+  log_p = log_likelihood(model, params, canvas)
+  np.testing.assert_allclose(log_p, log_likelihood(tiny.model, tiny.params, canvas), atol=1e-6)
   with pytest.raises(ValueError, match="at least the model's 32, got 16"):
     pad_mlp(tiny.model, tiny.params, 16)

@@ -1,4 +1,4 @@
-"""A run over an infilling task: what its figures mean, orders, and answers that are continued."""
+"""A run over an infilling task: its figures, orders, and answers that are continued."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ LAST = "left_to_right"
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-  """A task that records what its judge is shown."""
+  """A task that records what its judge receives."""
 
   temperature = 0.0
 
@@ -56,7 +56,7 @@ def density(model, tokens, is_target):
   return np.array(log_likelihood(model.model, model.params, canvas))[0, 1:]
 
 
-def test_what_is_filled_is_scored_judged_and_the_given_is_kept(tiny, example):
+def test_filled_text_is_scored_and_judged_and_the_context_is_kept(tiny, example):
   (record,) = run_lib.run(tiny, Shown(), [example], GREEDY)
   is_target = np.array(example.is_target)
   seen = np.array(record["tokens_seen"])
@@ -65,24 +65,24 @@ def test_what_is_filled_is_scored_judged_and_the_given_is_kept(tiny, example):
   assert record["nats"] == pytest.approx(-density(tiny, example.tokens, example.is_target).sum())
   assert record["text"] == bytes(seen.tolist()).decode("utf-8", "replace")
   assert record["text"].startswith("def f") and record["blank"] in record["text"]
-  # Only where what the model fills in was there before is it an exact match.
-  own = dataclasses.replace(example, tokens=tuple(seen.tolist()))
+  # It is an exact match only if the reference has the tokens that the model fills in.
+  same = dataclasses.replace(example, tokens=tuple(seen.tolist()))
   one_off = np.where(np.arange(len(seen)) == example.blank.start, (seen + 1) % 256, seen)
   other = dataclasses.replace(example, tokens=tuple(one_off.tolist()))
-  records = run_lib.run(tiny, Shown(), [own, other], GREEDY)
+  records = run_lib.run(tiny, Shown(), [same, other], GREEDY)
   assert [r["exact"] for r in records] == [True, False]
   figures = run_lib.summary(Shown(), records)
   assert figures["exact"] == 0.5 and figures["tokens_per_forward"] == 1
   assert figures["nats"] == pytest.approx(sum(r["nats"] for r in records) / 8)
 
 
-def test_left_to_right_nothing_behind_a_token_is_seen(tiny, example):
+def test_left_to_right_nothing_after_a_token_is_seen(tiny, example):
   (record,) = run_lib.run(tiny, Shown(), [example], dataclasses.replace(GREEDY, order=LAST))
   stop = example.blank.stop
   prefix = np.arange(stop) >= example.blank.start
-  own = density(tiny, example.tokens[:stop], prefix)
+  log_p = density(tiny, example.tokens[:stop], prefix)
   counted = np.array(example.is_target)[:stop]
-  assert record["nats"] == pytest.approx(-own[counted].sum(), rel=1e-5)
+  assert record["nats"] == pytest.approx(-log_p[counted].sum(), rel=1e-5)
   assert record["filled"] == 7 and record["tokens"] == 4
   behind = [("def f", False), ("(x)", True), (": y", False), ("z", True), ("?" * 9, False)]
   changed = from_pieces("one", behind, BYTES)
@@ -92,7 +92,7 @@ def test_left_to_right_nothing_behind_a_token_is_seen(tiny, example):
     assert (a["nats"] == pytest.approx(b["nats"], rel=1e-5)) == same
 
 
-def test_draws_depend_on_seed_and_name_alone(tiny, example):
+def test_samples_depend_on_seed_and_name_only(tiny, example):
   filler = Filler(order="random", temperature=1.0)
   second = dataclasses.replace(example, name="two")
   a, b = run_lib.run(tiny, Shown(), [example, second], filler)
@@ -102,7 +102,7 @@ def test_draws_depend_on_seed_and_name_alone(tiny, example):
   assert other["tokens_seen"] != b["tokens_seen"]
 
 
-def test_what_is_known_of_the_same_order_is_not_done_again(tiny, example):
+def test_known_records_of_the_same_order_are_not_computed_again(tiny, example):
   second = dataclasses.replace(example, name="two")
   known = [dict(name="one", order="lattice", mark=1), dict(name="two", order="random", mark=2)]
   new = []
@@ -143,20 +143,20 @@ def test_answers_to_data_that_changed_are_not_continued(tmp_path):
 
 
 def test_other_weights_have_another_identity(tiny):
-  own = records_lib.params_identity(tiny.params)
-  assert own == records_lib.params_identity(jax.tree.map(np.array, tiny.params))
+  identity = records_lib.params_identity(tiny.params)
+  assert identity == records_lib.params_identity(jax.tree.map(np.array, tiny.params))
   changed = jax.tree.map(np.array, tiny.params)
   changed["final_norm"]["weight"][3] += 1e-6
-  assert own != records_lib.params_identity(changed)
+  assert identity != records_lib.params_identity(changed)
 
 
 def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
   example = from_pieces("x", [("a" * 20, False), ("bb", True), ("c" * 3, False)], BYTES)
   assert bytes(cut(example, 10).tokens) == b"aaaaabbccc" and sum(cut(example, 10).is_target) == 2
   assert cut(example, 100) == example
-  with pytest.raises(ValueError, match="x: a blank of 2 tokens, and 1 have room"):
+  with pytest.raises(ValueError, match="x: a blank of 2 tokens does not fit in 1 tokens"):
     cut(example, 1)
-  with pytest.raises(ValueError, match="0 asked"):
+  with pytest.raises(ValueError, match="1 flags, 0 targets"):
     Example("x", (1,), (False,))
   assert run_lib.spread(list("abcdef"), 3) == ["a", "c", "e"]
   assert run_lib.spread(list("ab"), 3) == run_lib.spread(list("ab"), None) == ["a", "b"]
@@ -164,7 +164,7 @@ def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
 
 def test_a_model_that_cannot_fill_and_an_unknown_order_are_refused(tiny):
   causal = Model(dataclasses.replace(tiny.model.config, extra_embeddings=0, extra_names=()))
-  with pytest.raises(ValueError, match="lambada fills blanks: .* Take --model=anysubset"):
+  with pytest.raises(ValueError, match="lambada fills blanks: .* Use --model=anysubset"):
     run_lib.check_model(TextModel(causal, {}, BYTES), "lambada")
   run_lib.check_model(tiny, "lambada")
   assert run_lib.free_positions(tiny) == tiny.model.config.max_position - 1

@@ -30,9 +30,9 @@ SMALL = dict(heads=4, kv_heads=2, width=8, batch=2)
   ids=["decoding", "training"],
 )
 def test_systems_compute_the_same(shape):
-  given = arrays(shape)
-  expected, *others = (jax.jit(system)(given) for system in SYSTEMS.values())
-  # jax.nn has no law for an entry that sees nothing: those of the first query.
+  inputs = arrays(shape)
+  expected, *others = (jax.jit(system)(inputs) for system in SYSTEMS.values())
+  # jax.nn defines no output for an entry that sees nothing, such as the first query here.
   seen = np.asarray(jax.numpy.any(expected != 0, axis=(2, 3)))
   assert seen.mean() > 0.9
   for other in others:
@@ -48,8 +48,10 @@ def test_shares_are_those_of_the_masks():
 
 def test_a_comparison_has_a_row_for_each_shape():
   shape = AttentionShape("tree", 2, capacity=4, filled=2, **SMALL)
-  found = compare(shape, ["xla", "dense mask"], rounds=1)
-  assert [t.system for t in found] == ["xla", "dense mask"] and all(t.seconds > 0 for t in found)
+  timings = compare(shape, ["xla", "dense mask"], rounds=1)
+  assert [t.system for t in timings] == ["xla", "dense mask"] and all(
+    t.seconds > 0 for t in timings
+  )
   trained = AttentionShape("causal", 128, gradient=True)
   rows = [
     Timing(shape, "xla", 2e-6, 2048), Timing(shape, "dense mask", 5e-6, None),
@@ -60,15 +62,15 @@ def test_a_comparison_has_a_row_for_each_shape():
   assert training.rows == [
     ("causal", "128", "50%", "100%", "2.00 (1,024)", "3.00 (2,048)", "1.50x")
   ]
-  drawn = figure(rows)
-  assert [len(axis.lines) for axis in drawn.axes] == [2, 2]
+  picture = figure(rows)
+  assert [len(axis.lines) for axis in picture.axes] == [2, 2]
 
 
 def test_a_picture_shows_what_is_skipped():
-  drawn = blocks_picture(
+  picture = blocks_picture(
     {name: frontier_of(AttentionShape(name, 16)) for name in ("causal", "any order")}, 4
   )
-  titles = [axis.get_title() for axis in drawn.axes]
+  titles = [axis.get_title() for axis in picture.axes]
   assert titles == [
     "causal: 38% skipped", titles[1], "in order: 38% skipped", "in order: 38% skipped"
   ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is read out of compilers' reports, and the document made of it; no compiler is needed."""
+"""Figures from compilers' reports, and the document of them; no compiler is needed."""
 
 import json
 
@@ -90,11 +90,11 @@ def test_a_missing_compiler_is_refused_by_the_name_of_the_extra(monkeypatch):
 def test_a_process_that_compiles_has_nobodys_settings(monkeypatch):
   monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
   monkeypatch.setenv("XLA_FLAGS", "--xla_dump_to=somewhere")
-  found = process._environment(CHIPS["v4"], "/folder")
-  assert {n: v for n, v in found.items() if n.startswith(("JAX_", "XLA_"))} == {
+  environment = process._environment(CHIPS["v4"], "/folder")
+  assert {n: v for n, v in environment.items() if n.startswith(("JAX_", "XLA_"))} == {
     "JAX_PLATFORMS": "cpu"
   }
-  assert "--xla_jf_dump_to=/folder" in found["LIBTPU_INIT_ARGS"]
+  assert "--xla_jf_dump_to=/folder" in environment["LIBTPU_INIT_ARGS"]
 
 
 def test_shapes_say_what_they_are():

@@ -1,4 +1,4 @@
-"""Acceptance by formula against enumeration of the verifiers, and against published values."""
+"""Acceptance by formula, compared with enumeration of the verifiers and with published values."""
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ KNOWN = {
 
 @pytest.fixture(scope="module")
 def cases():
-  """p, q: random pairs, pairs whose q lacks tokens or holds nearly all in one, and `PAIRS`."""
+  """Returns p, q and acceptances: random pairs, extreme ones, and `PAIRS`."""
   rng = np.random.default_rng(2)
   p, q = (rng.dirichlet(np.full(VOCAB, 0.6), 8) for _ in "pq")
   q[0, :2] = 0  # three tokens: the last of four drafts would have nothing left
@@ -48,21 +48,21 @@ def cases():
   ("scheme", "rule"), [(scheme, rule) for scheme, rules in RULES.items() for rule in rules]
 )
 def test_equals_enumeration_of_the_verifier(cases, scheme, rule):
-  p, q, found = cases
+  p, q, result = cases
   everywhere = [np.repeat(x[:, None], VOCAB + 1, axis=1) for x in (p, q)]
   for at, n in enumerate(DRAFTS):
     if scheme is DraftScheme.PAIR and n != 2:
-      assert np.isnan(found.mean[rule][:, at]).all()
+      assert np.isnan(result.mean[rule][:, at]).all()
       continue
     expected = emitted(VERIFIERS[rule], k_ary((n,)), scheme, *everywhere, pad=(4, 1, 3)).tokens - 1
     # Five standard errors; zero where the mean over drafts is exact.
-    allowed = 1e-10 + 5 * found.error[rule][:, at]
-    assert (np.abs(found.mean[rule][:, at] - expected) <= allowed).all(), n
+    allowed = 1e-10 + 5 * result.error[rule][:, at]
+    assert (np.abs(result.mean[rule][:, at] - expected) <= allowed).all(), n
 
 
 def test_only_without_replacement_of_three_drafts_is_sampled(cases):
-  _, _, found = cases
-  for rule, error in found.error.items():
+  _, _, result = cases
+  for rule, error in result.error.items():
     if rule == "rrs_without":
       assert not error[:, :2].any() and 0 < error[:, 2].max() < 3e-3
     else:
@@ -71,29 +71,29 @@ def test_only_without_replacement_of_three_drafts_is_sampled(cases):
 
 @pytest.mark.parametrize(("pair", "n"), KNOWN)
 def test_values_of_a_separate_enumeration(cases, pair, n):
-  _, _, found = cases
+  _, _, result = cases
   place, at = 8 + list(PAIRS).index(pair), DRAFTS.index(n)
   rules = ("rrs_with", "rrs_without", "kseq", "greedy_plus_one", "spechub")
   for rule, expected in zip(rules, KNOWN[pair, n], strict=True):
     if expected is not None:
-      allowed = 1e-9 + 5 * found.error[rule][place, at]
-      assert abs(found.mean[rule][place, at] - expected) <= allowed, rule
+      allowed = 1e-9 + 5 * result.error[rule][place, at]
+      assert abs(result.mean[rule][place, at] - expected) <= allowed, rule
 
 
 def test_no_verifier_passes_its_bound_in_a_larger_vocabulary():
-  """Sharp and flat pairs of 300 tokens; greedy-plus-one, pairs and top n reach their bounds."""
+  """Compares sharp and flat pairs of 300 tokens; greedy_plus_one, spechub and delta are optimal."""
   rng = np.random.default_rng(4)
   logits = rng.normal(size=(6, 300)) * np.array([1, 1, 3, 3, 9, 9])[:, None]
   p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (logits, 0.7 * logits))
-  found = acceptance(p, q, DRAFTS, samples=64)
+  result = acceptance(p, q, DRAFTS, samples=64)
   for scheme, rules in RULES.items():
     for at, n in enumerate(DRAFTS):
       if scheme is DraftScheme.PAIR and n != 2:
         continue
       best = [optimal_acceptance(*pair, n, scheme) for pair in zip(p, q, strict=True)]
       for rule in rules:
-        gap = best - found.mean[rule][:, at]
-        assert (gap >= -1e-10 - 5 * found.error[rule][:, at]).all(), (rule, n)
+        gap = best - result.mean[rule][:, at]
+        assert (gap >= -1e-10 - 5 * result.error[rule][:, at]).all(), (rule, n)
         if rule in ("greedy_plus_one", "spechub", "delta"):
           assert np.abs(gap).max() < 1e-10, (rule, n)
 

@@ -1,4 +1,4 @@
-"""The table of multi-draft bounds: what is recorded, how it is averaged, what the page shows."""
+"""The table of multi-draft bounds: recorded pairs, averages, and the page."""
 
 import dataclasses
 import json
@@ -44,9 +44,9 @@ def pairs():
 @pytest.fixture(scope="module")
 def results(pairs):
   seen = []
-  found = measure(pairs, temperatures=[0.5, 1.0], drafts=[1, 2, 3], finished=seen.append)
-  assert [len(part["rows"]) for part in seen] == [39, 78] and seen[1] == found
-  return dict(command="python -m experiments.multi_draft_bounds --results=x.json", **found)
+  measured = measure(pairs, temperatures=[0.5, 1.0], drafts=[1, 2, 3], finished=seen.append)
+  assert [len(part["rows"]) for part in seen] == [39, 78] and seen[1] == measured
+  return dict(command="python -m experiments.multi_draft_bounds --results=x.json", **measured)
 
 
 def test_the_page_in_docs_is_made_of_the_committed_results():
@@ -56,16 +56,16 @@ def test_the_page_in_docs_is_made_of_the_committed_results():
   assert min(committed["positions"].values()) >= 200
 
 
-def test_committed_results_keep_what_is_proved_of_every_pair():
+def test_committed_results_hold_the_relations_that_are_proved():
   rows = read(RESULTS)["rows"]
   bounds = {(r["text"], r["temperature"], r["drafts"], r["scheme"]): r["bound"][0] for r in rows}
   for row in rows:
     where = row["text"], row["temperature"], row["drafts"]
-    for rule, found in row["rules"].items():
-      assert found["gap"][0] >= -5 * found["sampling_error"] - 2e-6, (where, rule)
-      assert found["gap"][0] == pytest.approx(row["bound"][0] - found["acceptance"][0], abs=2e-6)
+    for rule, cell in row["rules"].items():
+      assert cell["gap"][0] >= -5 * cell["sampling_error"] - 2e-6, (where, rule)
+      assert cell["gap"][0] == pytest.approx(row["bound"][0] - cell["acceptance"][0], abs=2e-6)
       if rule in ("greedy_plus_one", "spechub", "delta"):
-        assert abs(found["gap"][0]) < 2e-6, (where, rule)
+        assert abs(cell["gap"][0]) < 2e-6, (where, rule)
     assert bounds[*where, "with-replacement"] <= bounds[*where, "without-replacement"] + 2e-6
 
 
@@ -73,16 +73,16 @@ def test_rows_are_means_over_the_positions_of_a_text(pairs, results):
   rows = {(r["text"], r["temperature"], r["drafts"], r["scheme"]): r for r in results["rows"]}
   assert results["positions"] == {"one": 3, "two": 3} and results["vocabulary"] == 9
   p, q = pairs.probs(0.5)
-  found = acceptance(p, q, [3]).mean
+  accepted = acceptance(p, q, [3]).mean
   scheme = DraftScheme.WITH_REPLACEMENT
   best = np.array([optimal_acceptance(*pair, 3, scheme) for pair in zip(p, q, strict=True)])
   for text, part in (("all", slice(6)), ("one", slice(3)), ("two", slice(3, 6))):
     row = rows[text, 0.5, 3, "with-replacement"]
     for values, (mean, error) in (
       (best, row["bound"]),
-      (found["kseq"][:, 0], row["rules"]["kseq"]["acceptance"]),
-      (best - found["kseq"][:, 0], row["rules"]["kseq"]["gap"]),
-      (best - found["kseq"][:, 0], row["lead"]["kseq"]),
+      (accepted["kseq"][:, 0], row["rules"]["kseq"]["acceptance"]),
+      (best - accepted["kseq"][:, 0], row["rules"]["kseq"]["gap"]),
+      (best - accepted["kseq"][:, 0], row["lead"]["kseq"]),
     ):
       assert mean == pytest.approx(values[part].mean(), abs=1e-6)
       spread = values[part].std(ddof=1) / len(values[part]) ** 0.5
@@ -101,7 +101,7 @@ def test_a_page_bolds_the_best_verifier_and_reads_what_was_written(results, tmp_
     for r in results["rows"]
     if (r["text"], r["temperature"], r["drafts"]) == ("all", 0.5, 3)
   }
-  shares = [found["acceptance"][0] for r in rows.values() for found in r["rules"].values()]
+  shares = [cell["acceptance"][0] for r in rows.values() for cell in r["rules"].values()]
   bold = [cell for cell in cells if cell.startswith("**")]
   assert bold and all(cell.startswith(f"**{max(shares):.3f}**") for cell in bold)
   assert cells[0] == f"{rows['with-replacement']['bound'][0]:.3f}"
@@ -121,21 +121,23 @@ def test_recorded_logits_are_those_of_the_models_after_each_context():
   tokenizer = BpeTokenizer.bundled()
   texts = [TextModel(*small_model(4096, seed), tokenizer) for seed in (0, 1)]
   documents = {"one": [(np.arange(100, 112), 12)], "two": [(np.arange(50, 80), 30)]}
-  found = record(*texts, documents, positions=5, context=6, settings=SETTINGS)
-  assert found.text == ["one"] * 5 + ["two"] * 5 and found.target.shape == (10, 4096)
-  assert np.abs(found.target - found.draft).max() > 0.1
+  recorded = record(*texts, documents, positions=5, context=6, settings=SETTINGS)
+  assert recorded.text == ["one"] * 5 + ["two"] * 5 and recorded.target.shape == (10, 4096)
+  assert np.abs(recorded.target - recorded.draft).max() > 0.1
   place = 3  # token 3 * 12 // 5 = 7 of the first document: tokens 1 to 6 are its context
-  for text, logits in zip(texts, (found.target, found.draft), strict=True):
+  for text, logits in zip(texts, (recorded.target, recorded.draft), strict=True):
     tokens = F.causal(jnp.arange(101, 107)[None])
     expected = text.model.forward(text.params, tokens).logits[0, -1]
     np.testing.assert_allclose(logits[place], expected, atol=1e-5)
-  with pytest.raises(ValueError, match="one has 12 tokens, 13 positions were asked for"):
+  with pytest.raises(ValueError, match="one has 12 tokens, fewer than positions, which is 13"):
     record(*texts, documents, positions=13, context=6, settings=SETTINGS)
-  with pytest.raises(ValueError, match="contexts are of 1 to 64 tokens for these models, got 65"):
+  with pytest.raises(
+    ValueError, match="context must be from 1 to 64 tokens for these models, got 65"
+  ):
     record(*texts, documents, positions=1, context=65, settings=SETTINGS)
 
 
-def test_recorded_pairs_are_read_back_for_the_same_settings_alone(pairs, tmp_path):
+def test_recorded_pairs_are_read_back_only_for_the_same_settings(pairs, tmp_path):
   pairs.save(tmp_path / "pairs.npz")
   again = RecordedPairs.load(tmp_path / "pairs.npz", SETTINGS)
   assert again.text == pairs.text and again.settings == SETTINGS

@@ -1,4 +1,4 @@
-"""Bits per byte: every token counted once, with the context it was promised."""
+"""Bits per byte: every token counts once, with at least the context that was promised."""
 
 import dataclasses
 import math
@@ -26,7 +26,7 @@ def test_windows_count_every_token_once_with_its_context(size, length, data):
       seen.append(token)
       before = ([7] + text)[: text.index(token) + 1]
       np.testing.assert_array_equal(row[: at + 1], before[len(before) - at - 1 :])
-      assert at >= min(context, len(before) - 1), "a token was predicted from too little"
+      assert at >= min(context, len(before) - 1), "a token was predicted from too few tokens"
   assert seen == text
 
 
@@ -39,7 +39,7 @@ def small():
   return model, model.init(jax.random.key(0))
 
 
-def test_score_equals_the_obvious_program(small):
+def test_score_equals_the_direct_computation(small):
   model, params = small
   documents = [([1, 2, 3, 4, 5], 9), ([6, 7], 4)]
   expected = 0.0
@@ -64,7 +64,7 @@ def test_refusals(small):
     score(model, params, [([1], 1)], start=0, length=4096)
 
 
-def test_a_model_of_any_order_is_no_causal_one(small):
+def test_any_subset_models_are_not_causal(small):
   config = small[0].config
   check_causal(small[0], "it")
   for other in (
@@ -72,5 +72,5 @@ def test_a_model_of_any_order_is_no_causal_one(small):
     dataclasses.replace(config, predicts="any_subset", target_conditioning="added"),
     XLNetConfig(vocab_size=5, dim=16, heads=2, head_dim=8, mlp_dim=32, depth=2),
   ):
-    with pytest.raises(ValueError, match="it is an any-subset model, and a causal one is wanted"):
+    with pytest.raises(ValueError, match="it is an any-subset model, but a causal one is needed"):
       check_causal(Model(other), "it")

@@ -1,4 +1,4 @@
-"""Pictures are made without touching how the user's own figures appear."""
+"""Pictures are made without changes to the user's own figures and backend."""
 
 import matplotlib
 import numpy as np
@@ -12,7 +12,7 @@ from mtjax.report.plotting import check_suffix
 
 @pytest.fixture
 def backend():
-  """A backend that is nobody's default, in place of the one the tests have."""
+  """Sets a backend that is no default, in place of that of the tests."""
   before = matplotlib.get_backend()
   matplotlib.use("svg")
   yield "svg"
@@ -22,9 +22,9 @@ def backend():
 def test_the_user_s_backend_and_open_figures_are_left_as_they_are(backend, tmp_path):
   mine = pyplot.figure()
   check_suffix("a.png")
-  drawn = blocks_picture({"all": bidirectional(np.zeros((1, 4), np.int32))}, 2)
+  picture = blocks_picture({"all": bidirectional(np.zeros((1, 4), np.int32))}, 2)
   for name, magic in (("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a.svg", b"<?xml")):
-    drawn.savefig(tmp_path / name)
+    picture.savefig(tmp_path / name)
     assert (tmp_path / name).read_bytes().startswith(magic)
   assert matplotlib.get_backend() == backend
   assert pyplot.get_fignums() == [mine.number] and pyplot.gcf() is mine

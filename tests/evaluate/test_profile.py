@@ -1,4 +1,4 @@
-"""The profile of a round: its arithmetic, and that each part is found where it is."""
+"""The profile of a round: its arithmetic, and the attribution of time to its parts."""
 
 import dataclasses
 import time
@@ -21,12 +21,12 @@ PROMPT = [1, 2, 3, 1, 2]
 
 def test_what_is_outside_is_the_round_without_its_networks():
   parts = {"drafter, without its network": 0.2e-3, "verify": 1e-3, "commit": 0.3e-3}
-  found = Profile(32, 4096, 10e-3, 7e-3, 1e-3, 8.7e-3, parts)
-  assert found.outside == pytest.approx(2e-3) and found.share == pytest.approx(0.2)
-  assert found.share_of_parts == pytest.approx(0.15)
-  assert found.share_in_turn == pytest.approx(0.15), "10 - (8.7 - 0.2)"
-  assert dataclasses.replace(found, target=11e-3).share == 0.0, "noise is no negative time"
-  (row,) = profile_table({"lookup": found}).rows
+  profiled = Profile(32, 4096, 10e-3, 7e-3, 1e-3, 8.7e-3, parts)
+  assert profiled.outside == pytest.approx(2e-3) and profiled.share == pytest.approx(0.2)
+  assert profiled.share_of_parts == pytest.approx(0.15)
+  assert profiled.share_in_turn == pytest.approx(0.15), "10 - (8.7 - 0.2)"
+  assert dataclasses.replace(profiled, target=11e-3).share == 0.0, "noise is no negative time"
+  (row,) = profile_table({"lookup": profiled}).rows
   assert row == (
     "lookup", "4,096", "32", "10.000", "7.000", "1.000", "8.700",
     "0.200", "1.000", "0.300", "20.0%", "15.0%", "15.0%",
@@ -40,27 +40,32 @@ class Slow(PromptLookup):
   def propose(self, params, state, context):
     wide = jnp.full((700, 700), context.last[0], jnp.float32) * 1e-9
     draft, state = super().propose(params, state, context)
-    # Below zero never, but who compiles does not know it.
+    # Never below zero, but the compiler does not know it.
     more = (jnp.sum(wide @ wide) < 0).astype(jnp.int32)
     return draft.replace(tree=draft.tree.replace(token=draft.tree.token + more)), state
 
 
 def test_a_slow_drafter_is_seen_in_the_round_and_in_its_part():
-  found = profile_round(
+  profiled = profile_round(
     TARGET, PARAMS, Speculative(Slow(length=2)), None, PROMPT, repeats=3, clock=time.process_time
   )
-  assert found.nodes == 3 and found.vocab == TARGET.config.vocab_size and found.draft == 0.0
-  assert set(found.parts) == {"drafter, without its network", "verify", "emit", "commit"}
-  slow = found.parts["drafter, without its network"]
+  assert (
+    profiled.nodes == 3 and profiled.vocab == TARGET.config.vocab_size and profiled.draft == 0.0
+  )
+  assert set(profiled.parts) == {"drafter, without its network", "verify", "emit", "commit"}
+  slow = profiled.parts["drafter, without its network"]
   # 0.7 GFLOP beside a network of a few thousand weights.
-  assert slow > 0.5 * found.round and found.share > 0.5, found
+  assert slow > 0.5 * profiled.round and profiled.share > 0.5, profiled
 
 
 @pytest.mark.slow
 def test_a_draft_models_network_is_told_from_its_bookkeeping():
   chain = Speculative(ModelChain(SMALL, 2))
-  found = profile_round(TARGET, PARAMS, chain, SMALL_PARAMS, PROMPT, repeats=1)
-  assert found.nodes == 3 and min(found.round, found.target, found.draft, found.in_turn) >= 0
+  profiled = profile_round(TARGET, PARAMS, chain, SMALL_PARAMS, PROMPT, repeats=1)
+  assert (
+    profiled.nodes == 3
+    and min(profiled.round, profiled.target, profiled.draft, profiled.in_turn) >= 0
+  )
 
 
 def test_a_stand_in_answers_in_the_shapes_of_its_model():
@@ -71,16 +76,18 @@ def test_a_stand_in_answers_in_the_shapes_of_its_model():
   logits = jnp.arange(24.0).reshape(1, 2, 12)
   real = SMALL.forward(SMALL_PARAMS, frontier, cache, jnp.array([[2]]))
   answers = answers_of(SMALL, logits)
-  given = StandIn(SMALL).forward(answers, frontier, cache, jnp.array([[2]]))
-  assert jnp.array_equal(given.logits[0, 0], logits[0, 2 % 2])
-  assert given.logits.shape == real.logits.shape and given.features.shape == real.features.shape
-  assert [x.k.shape for x in given.kv] == [x.k.shape for x in real.kv]
+  answered = StandIn(SMALL).forward(answers, frontier, cache, jnp.array([[2]]))
+  assert jnp.array_equal(answered.logits[0, 0], logits[0, 2 % 2])
+  assert (
+    answered.logits.shape == real.logits.shape and answered.features.shape == real.features.shape
+  )
+  assert [x.k.shape for x in answered.kv] == [x.k.shape for x in real.kv]
   assert StandIn(SMALL).forward(real, frontier) is real
   assert with_stand_in(PromptLookup()) is None
   assert with_stand_in(ModelChain(SMALL, 3)) == ModelChain(StandIn(SMALL), 3)
 
 
-def test_a_tree_gets_the_nodes_asked_for_where_its_drafter_can():
+def test_a_tree_gets_the_requested_nodes_if_its_drafter_can():
   grown = with_nodes(TARGET, Speculative(PromptLookup(length=2)), None, 6)
   assert grown.drafter == PromptLookup(length=5)
   two = Speculative(PromptLookup(length=2, branches=2))

@@ -1,4 +1,4 @@
-"""Prompt sets from files of their published form; what is wrong with others is said."""
+"""Prompt sets from files of their published form, and errors for other files."""
 
 import gzip
 import json
@@ -45,7 +45,7 @@ def test_a_record_becomes_the_prompt_of_its_set(tmp_path, name):
   assert prompts(tmp_path, name, 1) == [prompt]
 
 
-def test_a_conversation_without_a_call_or_tools_is_taken_whole(tmp_path):
+def test_a_conversation_without_a_call_or_tools_is_used_whole(tmp_path):
   write(tmp_path / "toolcall", [{"conversations": CALL[:1]}])
   assert prompts(tmp_path, "toolcall", 1) == ["human: weather in Rome?\nfunction_call:"]
 
@@ -60,20 +60,22 @@ def test_a_test_split_leaves_the_training_split_out(tmp_path):
   write(tmp_path / "gsm8k", gsm8k(1, 2), "train.jsonl.gz")
   write(tmp_path / "gsm8k", gsm8k(3), "test_dev.jsonl.gz")
   assert prompts(tmp_path, "gsm8k", 1) == ["Question: 3\nAnswer:"]
-  with pytest.raises(ValueError, match="has 1 prompts, 2 were asked for"):
+  with pytest.raises(ValueError, match="has only 1 prompts, but 2 are needed"):
     prompts(tmp_path, "gsm8k", 2)
 
 
-def test_prompts_to_warm_with_are_others_even_where_records_repeat(tmp_path):
+def test_prompts_for_warm_up_are_others_even_if_records_repeat(tmp_path):
   write(tmp_path / "gsm8k", gsm8k(*range(5), *range(5), *range(9)))
   chosen, others = split_prompts(tmp_path, "gsm8k", 4, 5)
   assert len(set(chosen)) == 4 and len(set(others)) == 5 and not set(chosen) & set(others)
   assert chosen == prompts(tmp_path, "gsm8k", 4), "what is timed must not depend on the warm-up"
-  with pytest.raises(ValueError, match="beside the 4, gsm8k in .* has 5 prompts, 6 were asked"):
+  with pytest.raises(
+    ValueError, match="beside the 4, gsm8k in .* has only 5 prompts, but 6 are needed"
+  ):
     split_prompts(tmp_path, "gsm8k", 4, 6)
 
 
-def test_what_is_wrong_is_said(tmp_path):
+def test_errors_say_what_is_wrong(tmp_path):
   with pytest.raises(ValueError, match=r"unknown prompt sets \['mbpp'\]; there is: specbench, "):
     prompts(tmp_path, "mbpp", 1)
   with pytest.raises(FileNotFoundError, match="no .jsonl or .jsonl.gz file in .*gsm8k"):

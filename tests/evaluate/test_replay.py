@@ -1,4 +1,4 @@
-"""Replay: given text as a target, figures that can be counted by hand."""
+"""Replay, with a fixed text as the target: figures that can be counted by hand."""
 
 import numpy as np
 import pytest
@@ -39,12 +39,12 @@ def test_warming_on_the_text_itself_helps_every_store():
   rng = np.random.default_rng(0)
   texts = rng.integers(0, 30, (3, 16)).tolist()
   pairs, others = [(text[:8], text[8:]) for text in texts], [text[8:] for text in texts]
-  found = dict(compare(pairs, others, size=4, vocab_size=30))
-  assert list(found) == ["lookup"] + [
+  rates = dict(compare(pairs, others, size=4, vocab_size=30))
+  assert list(rates) == ["lookup"] + [
     f"{name}, {how}" for name in ("trie", "suffix") for how in ("alone", "cold", "warmed")
   ]
   for name in ("trie", "suffix"):
-    assert found[f"{name}, warmed"] > found[f"{name}, alone"] + 0.5
+    assert rates[f"{name}, warmed"] > rates[f"{name}, alone"] + 0.5
 
 
 def test_documents_are_split_in_halves_and_spread():
@@ -57,7 +57,7 @@ def test_documents_are_split_in_halves_and_spread():
   assert others == [list(range(24, 32)), list(range(45, 57))]
 
 
-def test_too_few_documents_are_said():
+def test_too_few_documents_are_refused():
   with pytest.raises(ValueError, match="1 documents of at least 16 tokens, 2 were asked for"):
     split([np.arange(16), np.arange(16), np.arange(3)], 2, prompt=8, tokens=8)
   with pytest.raises(ValueError, match="there is no text to replay"):

@@ -1,4 +1,4 @@
-"""The sandbox: what a program does there, and what it cannot do."""
+"""The sandbox: how programs end, and what they cannot do."""
 
 import os
 import sys
@@ -40,8 +40,8 @@ def test_a_program_has_an_outcome(program, outcome):
   assert run_program(program, SHORT) == outcome
 
 
-# What a program would do that looks for a way to be counted as passed. `tell` writes a piece of
-# data to every descriptor there may be.
+# Programs that try to count as passed without running to the end. `tell` writes data to every
+# descriptor that may exist.
 TELL = """
 import os, sys
 def tell(data):
@@ -125,7 +125,7 @@ def test_a_program_is_main_and_may_name_itself():
 def test_all_files_together_are_limited(tmp_path):
   own = "import os\nassert os.stat('.').st_dev != os.stat('..').st_dev"
   if run_program(own, SHORT) != ProgramResult.PASSED:
-    pytest.skip("this system allows no file system of one's own: run it where user namespaces are")
+    pytest.skip("this system allows no private file system: run it where user namespaces work")
   few = SandboxLimits(seconds=5.0, disk=1 << 20)
   files = "for n in range({}):\n  open(str(n), 'w').write('x' * {})"
   assert run_program(files.format(100, 1000), few) == ProgramResult.PASSED
@@ -140,12 +140,12 @@ def test_all_files_together_are_limited(tmp_path):
     "import time\ntime.sleep(60)",
     "while True:\n  try:\n    while True: pass\n  except BaseException: pass",
     "while True: print('flood')",
-    # A bomb that would live on if it could: what it starts waits, so that it is no harm if it can.
+    # A fork bomb: the processes that it starts only wait, so that it is harmless if it works.
     "import os, time\nfor _ in range(20):\n  try:\n    os.fork() or time.sleep(60)\n"
     "  except OSError: time.sleep(60)",
   ],
 )
-def test_what_does_not_end_is_killed(program):
+def test_a_program_that_does_not_end_is_killed(program):
   begin = time.monotonic()
   assert run_program(program, SandboxLimits(seconds=0.5)) == ProgramResult.TIMED_OUT
   assert time.monotonic() - begin < 5
@@ -155,10 +155,10 @@ def test_what_does_not_end_is_killed(program):
   "program",
   [
     "open('mine', 'w').write('x')",
-    # Deeper than Python recurses and than a path is long.
+    # Folders nested deeper than Python recurses and than a path may be long.
     "import os\nfor _ in range(3000):\n  os.mkdir('d')\n  os.chdir('d')\nopen('mine', 'w')",
     "import os\nos.makedirs('a/b')\nos.chmod('a/b', 0)\nos.chmod('a', 0)",
-    # Its folder is root's if root started it, and then it may not.
+    # If root started the program, its folder belongs to root, and this fails.
     "import os\ntry:\n  os.chmod('.', 0)\nexcept PermissionError:\n"
     "  assert os.stat('.').st_uid == 0",
   ],
@@ -171,7 +171,7 @@ def test_a_program_leaves_nothing_behind(program, tmp_path, monkeypatch):
   assert not os.listdir(tmp_path)
 
 
-def test_what_a_program_points_to_is_not_removed(tmp_path):
+def test_the_target_of_a_programs_link_is_not_removed(tmp_path):
   tmp_path.chmod(0o777)
   kept = tmp_path / "kept"
   kept.write_text("x")
@@ -181,7 +181,7 @@ def test_what_a_program_points_to_is_not_removed(tmp_path):
 
 
 def test_folders_are_removed_however_deep_and_closed_they_are(tmp_path):
-  """As on a system where they are on the disk."""
+  """The folders are on the disk here, as on a system without a file system in memory."""
   os.makedirs(tmp_path / "deep" / "closed")
   (tmp_path / "deep" / "closed" / "file").write_text("x")
   fd = os.open(tmp_path / "deep", os.O_RDONLY)
@@ -196,7 +196,7 @@ def test_folders_are_removed_however_deep_and_closed_they_are(tmp_path):
   assert not os.listdir(tmp_path)
 
 
-def test_a_removal_that_lasts_does_not_hold_the_outcome_back(monkeypatch):
+def test_a_long_removal_does_not_delay_the_outcome(monkeypatch):
   allowed, removed, remove = threading.Event(), [], sandbox._remove
 
   def wait_and_remove(folder):

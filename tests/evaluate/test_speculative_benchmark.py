@@ -1,4 +1,4 @@
-"""The arithmetic of the benchmark on workers that say what they are told, and one real run."""
+"""The arithmetic of the benchmark with fake workers, and one real run."""
 
 import contextlib
 import json
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Fake:
-  """Answers as a worker does: `seconds[round]` for each prompt, and keeps what it was asked."""
+  """A fake worker: it answers `seconds[round]` for each prompt, and records its requests."""
 
   def __init__(self, seconds, *, forwards=4, fails=None, compiled=0.0):
     self.seconds, self.forwards, self.fails = seconds, forwards, fails
@@ -50,7 +50,7 @@ class Fake:
 
 @pytest.fixture
 def compare(monkeypatch):
-  """compare_sets on fakes: a function of workers, sets and settings."""
+  """Returns compare_sets with fakes: a function of workers, sets and settings."""
 
   def run(workers, sets, *, missing=None, **settings):
     @contextlib.contextmanager
@@ -138,7 +138,7 @@ def test_same_text_counts_tokens_up_to_the_first_difference():
 
 
 def made(speeds, temperature=0.0):
-  """Results of systems whose speed on each set is given; one round, one prompt of 4 tokens."""
+  """Returns results of systems with these speeds per set: one round, one prompt of 4 tokens."""
   return [
     SystemResult(name, where, temperature, [[1 / speed]], [[[1, 2, 3, 4]]], [[2]], [[None]])
     for name, sets in speeds.items()
@@ -204,7 +204,7 @@ def test_tables_are_markdown_that_a_readme_takes():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A tiny model of random weights with the bundled tokenizer."""
+  """Returns a folder of a tiny model of random weights with the bundled tokenizer."""
   config = TransformerConfig(
     vocab_size=4096, dim=16, heads=2, kv_heads=1, head_dim=8, mlp_dim=16, layers=uniform_layers(1)
   )

@@ -1,4 +1,4 @@
-"""Warm-up curves: counted as replay counts, and more warm-up never costs under the capacities."""
+"""Warm-up curves: counted as in replay, and more warm-up never costs with the capacities."""
 
 import json
 
@@ -25,7 +25,7 @@ class Reader:
 
 
 def requests(count, seed=0):
-  """Sentences of 4 phrases out of 48, frequent and rare ones, with a random token after each."""
+  """Returns sentences of 4 phrases out of 48, frequent and rare, each with a random token after."""
   rng = np.random.default_rng(seed)
   phrases = np.random.default_rng(99).integers(0, VOCAB - 16, (48, 6))
   weights = 1 / np.arange(1, 49)
@@ -35,7 +35,7 @@ def requests(count, seed=0):
 
 
 class OneCapacity(Counts):
-  """One capacity for all trees, kept by squeezing every one of them as texts come."""
+  """Counts with one capacity for all trees, all of which are squeezed as texts come."""
 
   def __init__(self, length, nodes):
     super().__init__(length)
@@ -49,7 +49,7 @@ class OneCapacity(Counts):
 
 
 def measured(counts=None):
-  """The curve of a store scaled down: 64 nodes a tree, squeezed once 32 of 64 were updated."""
+  """Returns the curve of a small store: 64 nodes per tree, squeezed after 32 updates."""
   store = TrieStore(VOCAB, settings=TrieSettings(branch_length=6, tree_nodes=64, squeeze_after=32))
   store.counts = counts or store.counts
   pairs = [(text[:3], text[3:]) for text in requests(40, seed=1)]

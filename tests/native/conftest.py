@@ -7,7 +7,7 @@ from mtjax.native import build, support
 
 @pytest.fixture(scope="session")
 def native():
-  """The loaded library; tests that ask for it need a C++ compiler (`apt-get install g++`)."""
+  """Returns the loaded library; tests that use it need a C++ compiler (`apt-get install g++`)."""
   if reason := support():
     pytest.skip(f"native code cannot be used: {reason}")
   return build.library()

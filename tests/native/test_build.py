@@ -1,4 +1,4 @@
-"""Compiling on first use: what is cached, what is refused and why, what happens at once."""
+"""Compiling on first use: the cache, refusals with their reasons, and builds at the same time."""
 
 import concurrent.futures
 import ctypes
@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-  """An empty cache folder."""
+  """Returns an empty cache folder."""
   monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
   monkeypatch.delenv("CXX", raising=False)
   return tmp_path / "cache" / "mtjax" / "native"
@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def compiler(tmp_path, monkeypatch):
-  """Puts a shell script in the place of the compiler; $out is where its output goes."""
+  """Returns a function that makes a shell script the compiler; its output belongs in $out."""
 
   def install(script):
     path = tmp_path / "fake-cxx"
@@ -107,7 +107,7 @@ def test_threads_follow_the_affinity_and_the_variable(monkeypatch):
   monkeypatch.setenv("MTJAX_NATIVE_THREADS", "many")
   with pytest.raises(ValueError, match="'many'"):
     build._threads()
-  with pytest.raises(ValueError, match="threads is 0"):
+  with pytest.raises(ValueError, match="threads must be at least 1"):
     build.set_threads(0)
 
 
@@ -128,7 +128,7 @@ def test_bandwidth_is_measured_without_a_compiler_too(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-mno-avx512vnni", "-mno-avx512f", "-mno-avx"])
 def test_other_instruction_sets(flag, tmp_path):
-  """The paths that older x86 and other CPUs take, compiled for real and tested by test_matmul."""
+  """Compiles the code of older x86 and other CPUs, and runs test_matmul with it."""
   name = build._compiler()
   if name is None:
     pytest.skip("there is no C++ compiler")

@@ -1,4 +1,4 @@
-"""packed_matmul against a float64 product, its promises about bits, and its refusals."""
+"""packed_matmul against a float64 product, the same bits for any rows, and its refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,7 @@ run = jax.jit(packed_matmul, static_argnames=("n", "implementation"))
 
 
 def weights(dtype, k=K, n=N):
-  """(kernel [k, n], scale or None) of a type."""
+  """Returns (kernel [k, n], scale or None) of a type."""
   kernel = jnp.asarray(np.random.default_rng(1).normal(size=(k, n)), jnp.float32)
   return quantize_int8(kernel) if dtype == "int8" else (kernel.astype(dtype), None)
 
@@ -32,7 +32,7 @@ def rows(m, k=K):
 
 
 def oracle(x, kernel, scale):
-  """The product in float64, and what 1e-6 is relative to: the sum of the terms' magnitudes."""
+  """Returns the product in float64, and the sum of the terms' magnitudes, the scale of errors."""
   w = np.asarray(kernel.astype(jnp.float32), np.float64)
   w = w if scale is None else w * np.asarray(scale, np.float64)
   x = x.astype(np.float64)
@@ -48,9 +48,9 @@ def close(y, x, kernel, scale) -> bool:
 @pytest.mark.parametrize("m", [1, 3, 8, 17, 64])
 def test_both_implementations_are_the_product(native, dtype, m):
   kernel, scale = weights(dtype)
-  panels, x = pack_weights(kernel), rows(m)
+  packed, x = pack_weights(kernel), rows(m)
   for implementation in matmul.IMPLEMENTATIONS:
-    y = run(x, panels, scale, n=N, implementation=implementation)
+    y = run(x, packed, scale, n=N, implementation=implementation)
     assert y.shape == (m, N) and y.dtype == jnp.float32
     assert close(y, x, kernel, scale), implementation
 
@@ -64,34 +64,34 @@ def test_other_shapes(native, dtype, k, n):
 
 
 @pytest.mark.parametrize("wrong", ["scale", "tail", "column", "word"])
-def test_the_check_sees(native, wrong):
+def test_the_check_notices(native, wrong):
   kernel, scale = weights("int8")
-  panels, x = pack_weights(kernel), rows(3)
+  packed, x = pack_weights(kernel), rows(3)
   if wrong == "scale":
-    y = run(x, panels, jnp.roll(scale, 1), n=N)
+    y = run(x, packed, jnp.roll(scale, 1), n=N)
   elif wrong == "tail":
-    y = run(x, panels.at[:, -1].set(0), scale, n=N)
+    y = run(x, packed.at[:, -1].set(0), scale, n=N)
   elif wrong == "column":
-    y = run(x, panels, scale, n=N).at[:, -1].set(0)
+    y = run(x, packed, scale, n=N).at[:, -1].set(0)
   else:
     y = run(x, pack_weights(kernel[jnp.arange(K) ^ (jnp.arange(K) < 64)]), scale, n=N)
   assert not close(y, x, kernel, scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_row_has_the_same_bits_in_any_company(native, dtype):
+def test_a_row_has_the_same_bits_among_any_other_rows(native, dtype):
   kernel, scale = weights(dtype)
-  panels, x = pack_weights(kernel), rows(64)
-  all_rows = run(x, panels, scale, n=N)
+  packed, x = pack_weights(kernel), rows(64)
+  all_rows = run(x, packed, scale, n=N)
   for m in (1, 3, 8, 17):
-    np.testing.assert_array_equal(run(x[:m], panels, scale, n=N), all_rows[:m])
+    np.testing.assert_array_equal(run(x[:m], packed, scale, n=N), all_rows[:m])
   kernel, scale = weights(dtype, 320, 960)
-  x, panels, before = rows(17, 320), pack_weights(kernel), build.threads()
+  x, packed, before = rows(17, 320), pack_weights(kernel), build.threads()
   results = []
   try:
     for threads in (1, 2, 3):
       build.set_threads(threads)
-      results.append(np.asarray(run(x, panels, scale, n=960)))
+      results.append(np.asarray(run(x, packed, scale, n=960)))
   finally:
     build.set_threads(before)
   np.testing.assert_array_equal(results[0], results[1])
@@ -102,10 +102,10 @@ def test_a_row_has_the_same_bits_in_any_company(native, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_nan_and_infinity_stay_in_their_row(native, dtype, implementation):
   kernel, scale = weights(dtype)
-  panels, x = pack_weights(kernel), rows(8)
-  clean = run(x, panels, scale, n=N, implementation=implementation)
+  packed, x = pack_weights(kernel), rows(8)
+  clean = run(x, packed, scale, n=N, implementation=implementation)
   x[1, 5], x[2, K - 1], x[6, 0] = np.nan, np.inf, -np.inf
-  y = np.asarray(run(x, panels, scale, n=N, implementation=implementation))
+  y = np.asarray(run(x, packed, scale, n=N, implementation=implementation))
   with np.errstate(invalid="ignore"):
     want, _ = oracle(x, kernel, scale)
   spoilt = [1, 2, 6]
@@ -126,31 +126,31 @@ def test_int8_takes_rows_of_any_size(native, size):
 def test_inside_a_loop(native, implementation):
   kernel, _ = weights("float32", K, K)
   kernel /= jnp.linalg.norm(kernel, 2)
-  panels, x = pack_weights(kernel), rows(3)
+  packed, x = pack_weights(kernel), rows(3)
 
   @jax.jit
-  def power(x, panels, times):
+  def power(x, packed, times):
     def body(carry):
       i, x = carry
-      return i + 1, packed_matmul(x, panels, n=K, implementation=implementation)
+      return i + 1, packed_matmul(x, packed, n=K, implementation=implementation)
 
     return jax.lax.while_loop(lambda carry: carry[0] < times, body, (0, x))[1]
 
   want = x @ np.linalg.matrix_power(np.asarray(kernel, np.float64), 5)
-  np.testing.assert_allclose(power(x, panels, 5), want, rtol=1e-4, atol=1e-6)
+  np.testing.assert_allclose(power(x, packed, 5), want, rtol=1e-4, atol=1e-6)
 
 
 def test_vmap_over_rows_and_over_weights(native):
   kernel, scale = weights("int8")
-  panels = pack_weights(kernel)
+  packed = pack_weights(kernel)
   x = rows(12).reshape(2, 2, 3, K)
-  want = run(x, panels, scale, n=N)
+  want = run(x, packed, scale, n=N)
   assert want.shape == (2, 2, 3, N)
-  one = lambda x, panels, scale: packed_matmul(x, panels, scale, n=N)  # noqa: E731
+  one = lambda x, packed, scale: packed_matmul(x, packed, scale, n=N)  # noqa: E731
   shared = jax.jit(jax.vmap(jax.vmap(one, (1, None, None), 1), (0, None, None)))
-  np.testing.assert_array_equal(shared(x, panels, scale), want)
+  np.testing.assert_array_equal(shared(x, packed, scale), want)
   each = jax.jit(jax.vmap(one))
-  both = jnp.stack([panels, -panels]), jnp.stack([scale, scale])
+  both = jnp.stack([packed, -packed]), jnp.stack([scale, scale])
   y = each(x, *both)
   np.testing.assert_array_equal(y[0], want[0])
   np.testing.assert_array_equal(y[1], -want[1])
@@ -158,8 +158,8 @@ def test_vmap_over_rows_and_over_weights(native):
 
 @pytest.mark.parametrize("implementation", matmul.IMPLEMENTATIONS)
 def test_a_gradient_is_refused(native, implementation):
-  panels = pack_weights(weights("float32")[0])
-  total = lambda x: packed_matmul(x, panels, n=N, implementation=implementation).sum()  # noqa: E731
+  packed = pack_weights(weights("float32")[0])
+  total = lambda x: packed_matmul(x, packed, n=N, implementation=implementation).sum()  # noqa: E731
   with pytest.raises(NotImplementedError, match="unpacked kernels"):
     jax.grad(total)(rows(1))
 
@@ -167,11 +167,11 @@ def test_a_gradient_is_refused(native, implementation):
 def test_without_native_code_the_default_is_xla_and_the_name_refuses(monkeypatch):
   monkeypatch.setattr(build, "unavailable", lambda: "no C++ compiler on PATH")
   kernel, scale = weights("int8")
-  panels, x = pack_weights(kernel), rows(3)
+  packed, x = pack_weights(kernel), rows(3)
   assert "no C++ compiler" in support()
-  assert close(packed_matmul(x, panels, scale, n=N), x, kernel, scale)
+  assert close(packed_matmul(x, packed, scale, n=N), x, kernel, scale)
   with pytest.raises(RuntimeError, match=r"'native' cannot run: no C\+\+ compiler"):
-    packed_matmul(x, panels, scale, n=N, implementation="native")
+    packed_matmul(x, packed, scale, n=N, implementation="native")
 
 
 def test_on_another_backend_native_code_is_not_used(monkeypatch):
@@ -188,15 +188,15 @@ def test_on_another_backend_native_code_is_not_used(monkeypatch):
     (dict(x=np.zeros((1, K), np.float16)), "must be float32"),
     (dict(scale=None), "need a scale"),
     (dict(scale=np.ones(N + 1, np.float32)), r"float32 \[75\]"),
-    (dict(panels=np.zeros((2, K, 32), np.int8)), "panels are"),
-    (dict(panels=np.zeros((2, K, 64), np.int16)), "float32, bfloat16 or int8"),
-    (dict(panels=np.zeros((2, K, 64), np.float32)), "must not have one"),
+    (dict(packed=np.zeros((2, K, 32), np.int8)), "packed weights must be"),
+    (dict(packed=np.zeros((2, K, 64), np.int16)), "float32, bfloat16 or int8"),
+    (dict(packed=np.zeros((2, K, 64), np.float32)), "must not have one"),
     (dict(implementation="onednn"), "'onednn'"),
   ],
 )
 def test_refusals(change, message):
   kernel, scale = weights("int8")
-  arguments = dict(x=rows(1), panels=pack_weights(kernel), scale=scale, n=N)
+  arguments = dict(x=rows(1), packed=pack_weights(kernel), scale=scale, n=N)
   with pytest.raises(ValueError, match=message):
     packed_matmul(**(arguments | change))
 
@@ -205,9 +205,9 @@ def test_refusals(change, message):
 @pytest.mark.parametrize("k,n", [(K, N), (8, 64), (1, 1)])
 def test_packing_is_undone(dtype, k, n):
   kernel, _ = weights(dtype, k, n)
-  panels = pack_weights(kernel)
-  assert panels.shape == (-(-n // 64), k, 64) and panels.dtype == kernel.dtype
-  np.testing.assert_array_equal(unpack_weights(panels, n), kernel)
+  packed = pack_weights(kernel)
+  assert packed.shape == (-(-n // 64), k, 64) and packed.dtype == kernel.dtype
+  np.testing.assert_array_equal(unpack_weights(packed, n), kernel)
 
 
 def test_quantisation_error_is_half_a_step():

@@ -27,11 +27,11 @@ def test_the_tree_is_the_same_in_one_block():
     assert np.isfinite(total(placed))
 
 
-def test_what_would_not_fill_a_page_stays():
+def test_a_tree_smaller_than_a_page_stays():
   tree = {"a": jnp.ones((10, 10))}
   assert on_huge_pages(tree) is tree
 
 
-def test_what_is_not_on_a_cpu_stays():
+def test_arrays_that_are_not_on_a_cpu_stay():
   tree = {"a": np.ones((2000, 2000), np.float32)}
   assert on_huge_pages(tree) is tree

@@ -1,4 +1,4 @@
-"""What training tests share: stored rows and the smallest config."""
+"""Fixtures of the training tests: small texts and the smallest config."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from configs.train.tiny import tiny
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory):
-  """Two small texts of a few letters, and a folder for their tokens."""
+  """Returns a folder with two small texts of a few letters, for their tokens too."""
   folder = tmp_path_factory.mktemp("data")
   rng = np.random.default_rng(0)
   for name in ("one", "two"):

@@ -18,13 +18,13 @@ from tests.train.strata import MASKING, MODEL, one_text, rows_of_strata  # noqa:
 
 
 def strata() -> list[float]:
-  """Four devices, two parts, two rows of each part on each device."""
+  """Returns the strata's rows for four devices and two parts: two rows per part and device."""
   mesh = sharding.make_mesh(4, 1)
   return rows_of_strata(2, put=lambda batch: sharding.shard_batch(batch, mesh))
 
 
 def choices() -> int:
-  """Entries that are asked on four devices and not on one, or the other way round."""
+  """Returns the number of random choices that differ between four devices and one."""
   prepare = jax.jit(any_subset_loss(MODEL, MASKING).prepare)
   key, step, mesh = jax.random.key(3), jnp.asarray(0), sharding.make_mesh(4, 1)
   one = prepare(one_text(), key, step)
@@ -33,7 +33,7 @@ def choices() -> int:
 
 
 def xlnet_step() -> float:
-  """Largest difference of a state after two steps: one device in one part, 2 x 2 in two parts."""
+  """Returns the largest difference of states after two steps: one device; 2 x 2 in two parts."""
   # Not adamw: it makes rounding of a gradient that is 0 into an update of full size.
   optimizer = optax.sgd(1.0, momentum=0.9)
   state = init_state(MODEL, optimizer, seed=0)

@@ -1,4 +1,4 @@
-"""The any-subset loss is -log p of the asked tokens, document by document."""
+"""The any-subset loss is -log p of the target tokens, document by document."""
 
 import dataclasses
 
@@ -40,7 +40,7 @@ MASKING = Masking(start=(0.3, 0.3), end=(0.3, 0.6))
 
 @pytest.fixture(scope="module", params=["two_streams", "one_stream", "xlnet"])
 def trained(request):
-  """(model, params)."""
+  """Returns (model, params)."""
   one_stream = Model(dataclasses.replace(MODEL.config, target_conditioning="added"))
   model = dict(two_streams=MODEL, one_stream=one_stream, xlnet=XLNET)[request.param]
   params = model.init(jax.random.key(0))
@@ -61,14 +61,14 @@ def batch():
 
 
 def run(trained, masking=MASKING, **changes):
-  """(loss, drawn asked entries)."""
+  """Returns (loss, sampled targets)."""
   model, params = trained
   seen = {}
   key = jax.random.key(3)
 
   class Recorded(Masking):
-    def draw(self, key, open_, step):
-      seen["is_target"] = super().draw(key, open_, step)
+    def sample(self, key, open_, step):
+      seen["is_target"] = super().sample(key, open_, step)
       return seen["is_target"]
 
   masking = Recorded(**{f.name: getattr(masking, f.name) for f in dataclasses.fields(masking)})
@@ -77,7 +77,7 @@ def run(trained, masking=MASKING, **changes):
 
 
 def by_density(trained, is_target):
-  """Every document alone, without its first token: the model's sink is there, or nothing."""
+  """Scores every document alone, without its first token, whose place has the sink or nothing."""
   model, params = trained
   data, nats = batch(), 0.0
   for row in range(2):
@@ -92,7 +92,7 @@ def by_density(trained, is_target):
   return nats
 
 
-def test_the_loss_is_the_negative_density_of_what_is_asked(trained):
+def test_the_loss_is_the_negative_density_of_the_targets(trained):
   total, is_target = run(trained)
   assert not is_target[batch()["position"] == 0].any() and is_target.sum() > 8
   assert float(total.weight) == is_target.sum()
@@ -100,8 +100,8 @@ def test_the_loss_is_the_negative_density_of_what_is_asked(trained):
   assert float(total.parts["rate"] / total.weight) == pytest.approx(is_target.sum() / 40)
 
 
-def test_fewer_queries_weigh_as_much_as_all_that_is_asked(trained):
-  """With fewer queries than asked tokens: another estimate a key, the same asked tokens."""
+def test_fewer_queries_weigh_as_much_as_all_targets(trained):
+  """With fewer queries than targets the loss is an estimate; the targets are the same."""
   whole, is_target = run(trained)
   some, again = run(trained, dataclasses.replace(MASKING, queries=4))
   np.testing.assert_array_equal(is_target, again)
@@ -109,7 +109,7 @@ def test_fewer_queries_weigh_as_much_as_all_that_is_asked(trained):
   assert float(some.sum) != pytest.approx(float(whole.sum), rel=1e-3)
 
 
-def test_documents_of_a_row_are_blind_to_each_other(trained):
+def test_documents_of_a_row_do_not_see_each_other(trained):
   """One document's tokens change its own loss and no other's."""
   model, params = trained
   total, is_target = run(trained)
@@ -128,17 +128,17 @@ def test_documents_of_a_row_are_blind_to_each_other(trained):
 
 
 def see_all_documents(mutate):
-  true = loss_lib.asking
-  mutate(loss_lib, "asking", lambda config, canvas, rank, query, document: (
+  true = loss_lib.order_frontier
+  mutate(loss_lib, "order_frontier", lambda config, canvas, rank, query, document: (
     true(config, canvas, rank, query)))  # fmt: skip
 
 
-def ask_from_the_right(mutate):
+def order_from_the_right(mutate):
   mutate(loss_lib, "lattice", right_to_left)
 
 
-@pytest.mark.parametrize("mutation", [see_all_documents, ask_from_the_right])
-def test_the_comparison_sees(mutation, trained, monkeypatch):
+@pytest.mark.parametrize("mutation", [see_all_documents, order_from_the_right])
+def test_the_comparison_notices(mutation, trained, monkeypatch):
   mutation(monkeypatch.setattr)
   total, is_target = run(trained)
   assert abs(float(total.sum) - by_density(trained, is_target)) > 1e-2
@@ -151,32 +151,32 @@ def test_a_model_without_a_sink_is_refused():
 
 
 def begun_with(kind, config, folder):
-  """(a plain model and its parameters), (one of a single stream and what it begins with)."""
+  """Returns a plain model and one of a single stream, each with its initial parameters."""
   config.init = str(folder / "source")
   plain = config_lib.read(config).model
-  given = plain.init(jax.random.key(7))
-  checkpoints.save(config.init, plain, given)
+  source = plain.init(jax.random.key(7))
+  checkpoints.save(config.init, plain, source)
   config.objective = "any_subset"
   config.model.update(predicts="any_subset", target_conditioning=kind)
   config.model.update(extra_embeddings=2, extra_names=("query", "sink"))
   model = config_lib.read(config).model
-  return (plain, given), (model, initial_params(model, config.init))
+  return (plain, source), (model, initial_params(model, config.init))
 
 
 @pytest.mark.parametrize("kind", ["added", "adaptive_norm"])
 def test_one_stream_begins_with_the_weights_of_a_plain_model(kind, config, tmp_path):
-  """What they lack begins at random; of `adaptive_norm`, as a plain transformer."""
-  (plain, given), (model, params) = begun_with(kind, config, tmp_path)
+  """What the source lacks is random; with `adaptive_norm`, the model begins as a plain one."""
+  (plain, source), (model, params) = begun_with(kind, config, tmp_path)
   assert jax.tree.map(jnp.shape, params) == jax.tree.map(jnp.shape, model.shapes())
   text = causal(jnp.arange(5)[None])
-  wanted = plain.forward(given, text).logits
-  found = model.forward(params, text.replace(target=text.position + 1)).logits
-  assert np.allclose(found, wanted, atol=1e-5) == (kind == "adaptive_norm")
+  expected = plain.forward(source, text).logits
+  logits = model.forward(params, text.replace(target=text.position + 1)).logits
+  assert np.allclose(logits, expected, atol=1e-5) == (kind == "adaptive_norm")
 
 
 def test_every_parameter_of_one_stream_learns():
   model = Model(dataclasses.replace(MODEL.config, target_conditioning="adaptive_norm"))
-  # Modulations begin as zeros, which pass nothing on to the targets' table.
+  # Modulations are initialised to 0, which gives the targets' table no gradient.
   params = jax.tree.map(lambda x: x + 0.1, model.init(jax.random.key(0)))
   loss = any_subset_loss(model, MASKING)
   grads = jax.jit(jax.grad(lambda p: loss(p, batch(), jax.random.key(0), 0).sum))(params)
@@ -184,8 +184,8 @@ def test_every_parameter_of_one_stream_learns():
   assert not still
 
 
-def test_the_first_entry_of_a_document_says_nothing_to_an_xlnet():
-  """As before the text that a canvas holds: there is nothing."""
+def test_an_xlnet_does_not_see_the_first_entry_of_a_document():
+  """A canvas of the text has no entry there either."""
   params = XLNET.init(jax.random.key(0))
   other = np.where(batch()["position"] == 0, 3, batch()["tokens"])
   assert (other != batch()["tokens"]).any()
@@ -193,7 +193,7 @@ def test_the_first_entry_of_a_document_says_nothing_to_an_xlnet():
   assert float(one.sum) == float(two.sum) > 0
 
 
-def test_runs_from_before_there_were_targets_can_be_continued(config):
+def test_runs_older_than_target_conditioning_can_be_continued(config):
   old = config.to_dict()
   del old["model"]["target_conditioning"]
   identity = config_lib.read(old).identity()

@@ -1,4 +1,4 @@
-"""What may be continued and what may not: broken checkpoints, foreign ones, their order."""
+"""Which checkpoints may be continued: broken ones, those of other runs, and their order."""
 
 import json
 import warnings
@@ -23,7 +23,7 @@ def state(scale=1.0):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Checkpoints of steps 1 and 2: the state times the step."""
+  """Returns a folder with checkpoints of steps 1 and 2: the state times the step."""
   checkpoints = Checkpoints(tmp_path / "c", identity=IDENTITY, keep=3)
   for step in (1, 2):
     checkpoints.save(step, state(step), data=dict(at=step), schedule=SCHEDULE)
@@ -60,9 +60,9 @@ def remove(file):
 
 
 def test_the_newest_is_restored_bit_by_bit(folder):
-  step, found = restore(folder)
-  assert step == 2 and found.data == dict(at=2) and found.schedule == SCHEDULE
-  assert np.array_equal(found.state["w"], state(2)["w"]) and found.state["n"] == 3
+  step, restored = restore(folder)
+  assert step == 2 and restored.data == dict(at=2) and restored.schedule == SCHEDULE
+  assert np.array_equal(restored.state["w"], state(2)["w"]) and restored.state["n"] == 3
 
 
 def test_an_empty_folder_is_a_fresh_start(tmp_path):
@@ -82,8 +82,8 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_used(folder, part, dam
   file = largest(folder / "2") if part == "state" else folder / "2" / "manifest" / "metadata"
   damage(file)
   with pytest.warns(UserWarning, match=r"refused checkpoint .*/2: "):
-    step, found = restore(folder)
-  assert step == 1 and np.array_equal(found.state["w"], state(1)["w"])
+    step, restored = restore(folder)
+  assert step == 1 and np.array_equal(restored.state["w"], state(1)["w"])
   assert (folder / "refused-2-0").exists(), "the damaged one is kept for a look"
 
 
@@ -94,11 +94,11 @@ def test_the_step_of_a_refused_checkpoint_can_be_saved_again(folder):
     checkpoints.restore(state())
   checkpoints.save(2, state(7), data={}, schedule=SCHEDULE)
   checkpoints.close()
-  step, found = restore(folder)
-  assert step == 2 and np.array_equal(found.state["w"], state(7)["w"])
+  step, restored = restore(folder)
+  assert step == 2 and np.array_equal(restored.state["w"], state(7)["w"])
 
 
-def test_without_a_valid_one_nothing_is_begun_anew(folder):
+def test_without_a_valid_checkpoint_no_run_begins_anew(folder):
   for step in (1, 2):
     truncate(largest(folder / str(step)))
   for _ in range(2):  # a second try must not take the folder for an empty one
@@ -133,7 +133,7 @@ def test_a_folder_of_something_else_is_refused(folder):
     assert restore(folder)[0] == 1
 
 
-def test_old_checkpoints_go_but_those_asked_for_stay(tmp_path):
+def test_old_checkpoints_are_removed_but_for_keep_steps(tmp_path):
   checkpoints = Checkpoints(tmp_path / "c", identity=IDENTITY, keep=2, keep_steps=(1,))
   for step in range(5):
     checkpoints.save(step, state(), data={}, schedule=SCHEDULE)
@@ -148,6 +148,6 @@ def test_a_state_may_be_donated_while_it_is_written(tmp_path):
   checkpoints.save(1, big, data={}, schedule=SCHEDULE)
   big = double(big)
   checkpoints.wait()
-  _, found = checkpoints.restore(jax.tree.map(jnp.zeros_like, big))
+  _, restored = checkpoints.restore(jax.tree.map(jnp.zeros_like, big))
   checkpoints.close()
-  assert float(found.state["w"].max()) == 1
+  assert float(restored.state["w"].max()) == 1

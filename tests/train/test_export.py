@@ -1,4 +1,4 @@
-"""A run's folder gives back the model that was trained, also while the run goes on."""
+"""A run's folder gives the model that was trained, also while the run continues."""
 
 import jax
 import numpy as np
@@ -36,7 +36,7 @@ def test_a_broken_newest_checkpoint_is_passed_over_and_stays(tmp_path, config):
   assert manifest.read_text() == "{"
 
 
-def test_what_is_no_run_is_named(tmp_path, config):
-  with pytest.raises(FileNotFoundError, match="is no training run's folder"):
+def test_a_folder_that_is_no_run_is_named(tmp_path, config):
+  with pytest.raises(FileNotFoundError, match="is not the folder of a training run"):
     load_trained(tmp_path / "nowhere")
   assert not (tmp_path / "nowhere").exists()

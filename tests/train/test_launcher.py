@@ -50,7 +50,7 @@ def test_a_mistake_costs_one_line(tmp_path, arguments, message):
     ("ema", 1.0, "ema must be from 0"),
     ("objective", "nxt_token", "objective 'nxt_token' is not one of: next_token"),
     ("length", 65, "length 65 exceeds the model's 64 positions"),
-    ("mesh", (3, 1), "4 rows a part do not divide over 3 data shards"),
+    ("mesh", (3, 1), "4 rows per part .* do not divide over 3 data shards"),
     ("log_every", 0, "log_every must be at least 1"),
   ],
 )
@@ -66,7 +66,7 @@ def test_a_bad_value_is_named_before_anything_runs(config, field, value, message
   [
     (lambda c: c.pop("steps"), "the config has no field steps"),
     (lambda c: c["data"].pop("sources"), "the config has no field data.sources"),
-    (lambda c: c["model"].pop("dim"), "model.dim: missing"),
+    (lambda c: c["model"].pop("dim"), "model.dim: a model of the kind 'transformer' needs it"),
     (lambda c: c.update(stesp=3), "a field stesp, which nothing reads; did you mean steps?"),
     (lambda c: c["optimizer"].update(b3=0.9), "a field optimizer.b3, which nothing reads"),
     (lambda c: c.update(steps="6"), "steps must be a whole number, got '6'"),

@@ -1,4 +1,4 @@
-"""A workdir is one run's at a time, and nobody's once that run's process is gone."""
+"""A workdir belongs to one run at a time, and to none once that run's process has ended."""
 
 import os
 import signal
@@ -24,19 +24,19 @@ def test_a_second_run_is_refused_by_name_and_changes_nothing(tmp_path, config):
 
 
 def test_of_many_that_start_at_once_one_holds_the_workdir(tmp_path):
-  """Over and over, so that locks are taken while others let go and remove the file."""
-  inside, most, ran, errors = 0, 0, 0, []
+  """Repeated many times, so that some take the lock while others release it and remove the file."""
+  inside, max_inside, ran, errors = 0, 0, 0, []
   counting = threading.Lock()
 
   def run():
-    nonlocal inside, most, ran
+    nonlocal inside, max_inside, ran
     held = 0
     while held < 50 and not errors:
       try:
         with exclusive(tmp_path / "run"):
           with counting:
             inside, ran, held = inside + 1, ran + 1, held + 1
-            most = max(most, inside)
+            max_inside = max(max_inside, inside)
           with counting:
             inside -= 1
       except ValueError:
@@ -49,7 +49,7 @@ def test_of_many_that_start_at_once_one_holds_the_workdir(tmp_path):
     thread.start()
   for thread in threads:
     thread.join()
-  assert most == 1 and ran == 200 and not errors
+  assert max_inside == 1 and ran == 200 and not errors
 
 
 def test_the_lock_of_a_killed_process_is_gone(tmp_path):

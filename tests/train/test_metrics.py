@@ -1,4 +1,4 @@
-"""metrics.jsonl after a crash, and what a person reads."""
+"""metrics.jsonl after a crash, and the line that a person reads."""
 
 import json
 import sys
@@ -13,7 +13,7 @@ def steps(path):
   return [json.loads(line)["step"] for line in path.read_text().splitlines()]
 
 
-def test_lines_past_the_restored_step_go(tmp_path):
+def test_lines_past_the_restored_step_are_dropped(tmp_path):
   path = tmp_path / "m.jsonl"
   sink = JsonLines(path, step=0)
   for step in (1, 2, 3, 4):
@@ -25,7 +25,7 @@ def test_lines_past_the_restored_step_go(tmp_path):
   assert steps(path) == [1, 2, 3]
 
 
-def test_a_line_cut_short_goes(tmp_path):
+def test_a_line_cut_short_is_dropped(tmp_path):
   path = tmp_path / "m.jsonl"
   path.write_text('{"step": 1, "loss": 2.0}\n{"step": 2, "lo')
   JsonLines(path, step=5).close()

@@ -1,4 +1,4 @@
-"""What a run's model predicts: said by its config, and by its objective before configs could."""
+"""The kind of a run's model: its config says it, and in older runs its objective."""
 
 import json
 
@@ -18,7 +18,7 @@ def read(config):
 
 
 def before(config):
-  """The config as a run saved it that was begun before there were kinds and names."""
+  """Returns the config as an older run saved it, without `predicts` and names of embeddings."""
   old = json.loads(json.dumps(config.to_dict()))
   del old["model"]["predicts"], old["model"]["extra_names"]
   old["masking"] = old.pop("any_subset", json.loads(json.dumps(defaults_of("any_subset"))))
@@ -26,7 +26,7 @@ def before(config):
 
 
 @pytest.mark.parametrize("count", [2, 3])
-def test_runs_from_before_are_of_any_subset_models_and_can_be_continued(count):
+def test_older_runs_have_any_subset_models_and_can_be_continued(count):
   config = bundled_anysubset.tiny()
   config.model.extra_embeddings = count
   now, then = read(config), config_lib.read(before(config))
@@ -42,7 +42,7 @@ def test_runs_from_before_are_of_any_subset_models_and_can_be_continued(count):
   assert now.identity()["objective"] == "any_subset" and now.identity()["masking"]["queries"] == 8
 
 
-def test_causal_runs_from_before_can_be_continued(config):
+def test_older_causal_runs_can_be_continued(config):
   config.model.extra_embeddings = 2
   now, then = config_lib.read(config), config_lib.read(before(config))
   assert then.model == now.model and then.model.config.predicts == "next_token"
@@ -63,11 +63,11 @@ def test_runs_from_before_that_train_exits_can_be_continued():
 
 def test_a_model_and_an_objective_that_differ_are_refused(config):
   config.objective = "any_subset"
-  with pytest.raises(ValueError, match="trains models of model.predicts 'any_subset', and .*'next"):
+  with pytest.raises(ValueError, match="needs model.predicts 'any_subset', got 'next"):
     config_lib.read(config)
   config.update(objective="next_token")
   config.model.update(predicts="any_subset")
-  with pytest.raises(ValueError, match="'next_token' trains .* 'next_token', and .* 'any_subset'"):
+  with pytest.raises(ValueError, match="'next_token' needs .* 'next_token', got 'any_subset'"):
     config_lib.read(config)
 
 
@@ -75,10 +75,10 @@ def test_a_causal_model_with_new_embeddings_begins_with_the_weights_of_one_witho
   config, tmp_path
 ):
   plain = config_lib.read(config).model
-  given = plain.init(jax.random.key(3))
-  checkpoints.save(tmp_path, plain, given)
+  source = plain.init(jax.random.key(3))
+  checkpoints.save(tmp_path, plain, source)
   config.model.update(extra_embeddings=2, extra_names=("prompt", "mask"))
   model = config_lib.read(config).model
   params = initial_params(model, str(tmp_path))
   assert params["extra"]["table"].shape == (2, 16)
-  assert (params["embedding"]["table"] == given["embedding"]["table"]).all()
+  assert (params["embedding"]["table"] == source["embedding"]["table"]).all()

@@ -179,7 +179,7 @@ def sorted_model():
     (causal, dict(any_subset={}), "has any_subset, .*is 'next_token': .* say objective='any_subs"),
     (causal, dict(next_token=dict(k=1)), "has a field next_token.k, which nothing reads"),
     (causal, dict(masking=dict(queries=8)), "masking is the older name .*'next_token': remove ma"),
-    (causal, dict(objective="s2d"), "a sorted loss needs model.exits"),
+    (causal, dict(objective="s2d"), "the S2D loss needs model.exits"),
     (sorted_model, dict(objective="any_subset"), "trains models of model.predicts 'any_subset'"),
     (any_subset, dict(objective="s2d"), "predicts 'next_token', and this one has 'any_subset'"),
     (causal, dict(any_subset=None), "has any_subset, settings of another objective than its own"),

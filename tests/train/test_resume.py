@@ -1,4 +1,4 @@
-"""A run that is killed and started again is the run that was left alone, bit by bit."""
+"""A run that is killed and started again equals an undisturbed run, bit by bit."""
 
 import json
 import os
@@ -20,7 +20,7 @@ STEPS = 400
 
 
 def start(workdir, sources):
-  """The launcher, in a process of its own."""
+  """Starts the launcher in a process of its own."""
   return subprocess.Popen(
     [sys.executable, "-m", "experiments.train", "--config=configs/train/tiny.py"]
     + [f"--workdir={workdir}", f"--config.data.sources={sources!r}", f"--config.steps={STEPS}"],
@@ -65,7 +65,7 @@ def curve(workdir):
 
 
 def final(workdir):
-  """CRC of every array of the last state: parameters, moments, average, seed."""
+  """Returns the CRC of every array of the last state: parameters, moments, average, seed."""
   manifest = workdir / "checkpoints" / str(STEPS) / "manifest" / "metadata"
   return json.loads(manifest.read_text())["arrays"]
 
@@ -93,7 +93,7 @@ def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, sources, 
   check_equal(tmp_path / "run", undisturbed)
 
 
-def test_sigterm_saves_whenever_in_a_step_it_comes(tmp_path, config, monkeypatch, capsys):
+def test_sigterm_saves_at_whatever_point_of_a_step_it_comes(tmp_path, config, monkeypatch, capsys):
   """Most of a step is waiting for its metrics; the signal nearly always comes there."""
   write = JsonLines.write
 
@@ -122,8 +122,8 @@ def test_sigterm_before_a_step_ends_the_run_at_once_and_says_so(tmp_path, source
   assert errors.endswith("nothing to save, the same command starts again\n"), errors
 
 
-def test_sigterm_is_heard_while_the_main_thread_compiles():
-  """Stood in for by another call that Python cannot interrupt, of about a minute."""
+def test_sigterm_is_noticed_while_the_main_thread_compiles():
+  """Another call that Python cannot interrupt, of about a minute, stands for the compilation."""
   code = (
     "import hashlib; from mtjax.train.preemption import on_sigterm\n"
     "with on_sigterm():\n"
@@ -142,9 +142,9 @@ def test_sigterm_is_heard_while_the_main_thread_compiles():
 @pytest.mark.slow
 def test_killed_five_times_at_random_it_is_the_same_run(tmp_path, sources, undisturbed):
   seed = random.randrange(1 << 30)
-  print(f"kills drawn with seed {seed}")
-  draw = random.Random(seed)
-  for step in sorted(draw.sample(range(1, STEPS - 20), 5)):
+  print(f"kills sampled with seed {seed}")
+  rng = random.Random(seed)
+  for step in sorted(rng.sample(range(1, STEPS - 20), 5)):
     assert stop_at(tmp_path / "run", sources, step, signal.SIGKILL) == -signal.SIGKILL
   finish(tmp_path / "run", sources)
   check_equal(tmp_path / "run", undisturbed)

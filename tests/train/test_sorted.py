@@ -1,4 +1,4 @@
-"""Models that may be left early: one loss over all exits, from given weights, to a folder."""
+"""Models that may be left early: one loss over all exits, initial weights, and the folder."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def sorted_config(config):
   return config
 
 
-def test_loss_and_gradient_are_the_mean_of_the_exits_as_models_of_their_own(params):
+def test_loss_and_gradient_are_the_mean_over_the_exits_as_separate_models(params):
   def scalar(loss):
     return jax.jit(jax.value_and_grad(lambda p: loss(p, batch(), None, 0)[:2], has_aux=True))
 
@@ -98,7 +98,7 @@ def test_a_model_without_exits_is_written_as_before(tmp_path, params):
   assert "exits" not in json.loads((tmp_path / "config.json").read_text())
 
 
-def test_a_run_that_ended_early_goes_on_as_if_it_had_not(tmp_path, sorted_config):
+def test_a_run_that_ended_early_continues_as_if_it_had_not(tmp_path, sorted_config):
   whole, _ = _train(sorted_config, tmp_path)
   for step in (4, 6):
     shutil.rmtree(tmp_path / "run" / "checkpoints" / str(step))
@@ -107,7 +107,7 @@ def test_a_run_that_ended_early_goes_on_as_if_it_had_not(tmp_path, sorted_config
 
 
 def _train(config, folder):
-  """`train` from a model of random weights."""
+  """Trains from a folder with a model of random weights."""
   config.init = str(folder / "source")
   model = config_lib.read(config).model
   checkpoints.save(config.init, model, model.init(jax.random.key(7)))
@@ -118,20 +118,20 @@ def test_a_run_begins_with_the_first_layers_of_a_folder(tmp_path, config):
   folder = str(tmp_path / "source")
   fields = {k: config.model[k] for k in ("vocab_size", "dim", "heads", "kv_heads", "head_dim")}
   source = Model(TransformerConfig(**fields, mlp_dim=32, max_position=64, layers=uniform_layers(3)))
-  given = source.init(jax.random.key(7))
-  checkpoints.save(folder, source, given)
+  initial = source.init(jax.random.key(7))
+  checkpoints.save(folder, source, initial)
   config.init = folder
   config.model.update(layers=2, exits=(1, 2))
   config.update(steps=1, decay=0, warmup=0)
   config.optimizer.update(name="adamw", learning_rate=1e-9, weight_decay=0.0)
   _, after = train.train(config, tmp_path / "run")
-  near = prefix_params(given, 2)
+  near = prefix_params(initial, 2)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after, near)
   identity = config_lib.read(config).identity()
   assert identity["init"] == folder and identity["model"]["exits"] == (1, 2)
 
 
-def test_runs_from_before_there_were_exits_can_be_continued(config):
+def test_runs_older_than_exits_can_be_continued(config):
   old = config.to_dict()
   del old["init"], old["model"]["exits"]
   identity = config_lib.read(old).identity()
@@ -142,8 +142,8 @@ def test_runs_from_before_there_were_exits_can_be_continued(config):
 @pytest.mark.parametrize(
   ("change", "message"),
   [
-    (dict(layers=4), "model.layers is 4, and init 'draft' has 2 layers"),
-    (dict(dim=64), "the model is not that of init 'draft': .*dim is 64, there 128"),
+    (dict(layers=4), "model.layers is 4, but init 'draft' has only 2 layers"),
+    (dict(dim=64), "the model differs from that of init 'draft': .*dim is 64, there 128"),
   ],
 )
 def test_weights_that_do_not_fit_are_named(change, message):
@@ -159,7 +159,7 @@ def test_weights_that_do_not_fit_are_named(change, message):
 
 @pytest.mark.parametrize("exits", [(1, 2), (2, 1, 3), (0, 3), (1, 1, 3), (1, 4)])
 def test_exits_rise_to_the_last_layer(exits):
-  with pytest.raises(ValueError, match="exits are numbers of layers, rising to all 3"):
+  with pytest.raises(ValueError, match="exits must be numbers of layers, rising to all 3"):
     TransformerConfig(
       vocab_size=8, dim=8, heads=1, kv_heads=1, head_dim=8, mlp_dim=8,
       layers=uniform_layers(3), exits=exits,
@@ -167,7 +167,7 @@ def test_exits_rise_to_the_last_layer(exits):
 
 
 def test_a_sorted_loss_without_exits_is_refused():
-  with pytest.raises(ValueError, match="a sorted loss needs model.exits"):
+  with pytest.raises(ValueError, match="the S2D loss needs model.exits"):
     s2d_loss(MODEL.prefix(2))
 
 
@@ -189,9 +189,9 @@ def test_exits_of_one_pass_are_the_models_that_were_cut_off(tmp_path, params):
   [
     (dict(first=1, last=1), "layers 1 to 1 are not some of the 3"),
     (dict(first=2, last=4), "layers 2 to 4 are not some of the 3"),
-    (dict(first=1, last=2), "hidden states go in where, and only where"),
+    (dict(first=1, last=2), "hidden must be given if, and only if"),
   ],
 )
-def test_segments_that_there_are_not(params, arguments, message):
+def test_segments_that_do_not_exist_are_refused(params, arguments, message):
   with pytest.raises(ValueError, match=message):
     MODEL.segment(params, frontier.causal(batch()["tokens"]), **arguments)

@@ -1,4 +1,4 @@
-"""What a run reads and what it is scored on."""
+"""The texts that a run reads, and those that it is scored on."""
 
 import json
 
@@ -22,11 +22,11 @@ def test_texts_are_scored_at_intervals_and_at_the_end(tmp_path, scored):
   train.run(scored, tmp_path)
   lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").open()]
   assert [line["step"] for line in lines if "bits_per_byte/a" in line] == [2, 4, 5]
-  # 258 tokens of one byte each, all about as likely at first.
+  # 258 tokens of one byte each, which are all about equally probable at first.
   assert all(4 < line["bits_per_byte/b"] < 8.1 for line in lines if "bits_per_byte/b" in line)
 
 
-def test_scoring_is_of_the_first_bytes(scored, monkeypatch):
+def test_only_the_first_bytes_are_scored(scored, monkeypatch):
   seen = []
 
   def score(model, params, documents, **_):
@@ -42,7 +42,7 @@ def test_scoring_is_of_the_first_bytes(scored, monkeypatch):
   assert all(size == len(text) for text, size in lines)
 
 
-def test_restored_batches_go_on_where_they_were(config):
+def test_restored_batches_continue_where_they_were(config):
   one, two = (make_batches(config_lib.read(config)) for _ in range(2))
   for _ in range(3):
     next(one)
@@ -56,12 +56,12 @@ def test_restored_batches_go_on_where_they_were(config):
   [
     ("sources", (), "data.sources is empty"),
     ("sources", ("file:nowhere.txt",), "nowhere.txt"),
-    ("tokenizer", "bundled", "'bundled' has 4096 tokens, model.vocab_size is 258"),
+    ("tokenizer", "bundled", "'bundled' has 4096 tokens, but model.vocab_size is only 258"),
     ("eval_sources", ("nowhere.txt",), "is not name=source"),
     ("eval_sources", ("a=file:nowhere.txt",), "nowhere.txt"),
   ],
 )
-def test_what_cannot_be_read_is_named(config, field, value, message):
+def test_a_source_that_cannot_be_read_is_named(config, field, value, message):
   config.data[field] = value
   settings = config_lib.read(config)
   with pytest.raises((ValueError, FileNotFoundError), match=message):
@@ -69,7 +69,7 @@ def test_what_cannot_be_read_is_named(config, field, value, message):
     make_evaluation(settings)
 
 
-def test_nothing_is_scored_where_nothing_is_named(config):
+def test_nothing_is_scored_without_eval_sources(config):
   assert make_evaluation(config_lib.read(config)) is None
 
 

@@ -1,4 +1,4 @@
-"""The update as a function: what it counts, how parts add up, what a known run gives."""
+"""The update as a function: which tokens count, how parts add up, the losses of a known run."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def update(name="adamw", *, accumulate=1, ema=0.0, batch_=None, model=MODEL):
   return state, *jax.jit(step)(state, batch() if batch_ is None else batch_)
 
 
-def test_next_token_is_cross_entropy_of_what_counts():
+def test_next_token_is_the_cross_entropy_of_entries_that_count():
   logits = jnp.log(jnp.array([[[0.5, 0.25, 0.25], [0.1, 0.2, 0.7], [1 / 3] * 3]]))
   total = next_token(logits, jnp.array([[0, 2, 1]]), jnp.array([[1.0, 2.0, 0.0]]))
   np.testing.assert_allclose(total.sum, -(np.log(0.5) + 2 * np.log(0.7)), rtol=1e-6)
@@ -129,12 +129,12 @@ def test_muon_moves_every_direction_of_a_matrix_alike():
 def test_one_step_of_a_known_run(name, loss, after):
   state, new, metrics = update(name)
   _, again, _ = None, *jax.jit(_second(name))(new)
-  found = (float(metrics["loss"]), float(again))
-  assert np.allclose(found, (loss, after), rtol=2e-5), (
-    f"{name}: losses of the first two steps are {found}, they were {(loss, after)}. Something that "
-    "every run depends on has changed: initialisation, the forward pass, packing, the loss, the "
-    "optimizer or its schedule. If that was meant, say so in the commit and put the new numbers "
-    "here; runs made before cannot be continued bit by bit"
+  losses = (float(metrics["loss"]), float(again))
+  assert np.allclose(losses, (loss, after), rtol=2e-5), (
+    f"{name}: losses of the first two steps are {losses}, they were {(loss, after)}. Something "
+    "that every run depends on has changed: initialisation, the forward pass, packing, the loss, "
+    "the optimizer or its schedule. If that was meant, say so in the commit and put the new "
+    "numbers here; older runs cannot be continued bit by bit"
   )
 
 

@@ -1,4 +1,4 @@
-"""Every stratum of the window of rates has one row of a step, whatever parts and devices it has."""
+"""Every stratum of the window of rates has one row of a step, for all parts and devices."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ def test_parts_of_a_step_share_the_strata_of_its_batch(accumulate):
   assert rows_of_strata(accumulate) == ONE_EACH
 
 
-def test_rates_that_each_part_stratifies_alone_are_seen():
+def test_rates_that_each_part_stratifies_alone_are_noticed():
   def part_by_part(loss):
     def total(params, batch):
       return loss.total(params, loss.prepare(batch, jax.random.key(0), 0))
@@ -68,9 +68,9 @@ def test_devices_share_the_strata_of_a_step(four_devices):
   assert four_devices["strata"] == ONE_EACH
 
 
-def test_four_devices_choose_what_one_does(four_devices):
+def test_four_devices_make_the_choices_of_one(four_devices):
   assert four_devices["choices"] == 0
 
 
-def test_an_xlnet_on_two_by_two_devices_learns_what_one_device_does(four_devices):
+def test_an_xlnet_on_two_by_two_devices_learns_the_same_as_on_one(four_devices):
   assert four_devices["xlnet_step"] < 2e-5

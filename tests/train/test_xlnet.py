@@ -1,4 +1,4 @@
-"""An XLNet is trained: from given weights or random ones, killed and continued, to a folder."""
+"""Training an XLNet: initial or random weights, killed and continued, and the folder."""
 
 import dataclasses
 import importlib.util
@@ -38,7 +38,7 @@ def tiny(texts, sources):
 
 
 def with_weights(config, folder):
-  """The config, beginning with the weights of a folder; and these: random ones."""
+  """Returns the config with random weights in a folder as initial ones; and these weights."""
   config.init = str(folder)
   model = config_lib.read(config).model
   params = model.init(jax.random.key(7))
@@ -48,28 +48,28 @@ def with_weights(config, folder):
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory, texts, sources):
-  """(losses by step, parameters at first, (the trained model, its folder))."""
+  """Returns (losses by step, initial parameters, (the trained model, its folder))."""
   folder = tmp_path_factory.mktemp("tuned")
   config = asarm_xlnet.tiny()
   config.model.update(dim=16, layers=1, head_dim=8, mlp_dim=32)
   config.data.update(sources=sources, cache_dir=str(texts / "tokens"))
   config.update(batch=4, length=16, steps=40, save_every=40, warmup=4, decay=36)
   config.optimizer.learning_rate = 0.02
-  config, given = with_weights(config, folder / "source")
+  config, initial = with_weights(config, folder / "source")
   assert train.run(config, folder / "run") == 0
   lines = (folder / "run" / "metrics.jsonl").read_text().splitlines()
   trained, step = load_trained(folder / "run")
   assert step == 40
   checkpoints.save(folder / "model", trained.model, trained.params, tokenizer=None)
-  return [json.loads(line) for line in lines], given, (trained, folder / "model")
+  return [json.loads(line) for line in lines], initial, (trained, folder / "model")
 
 
 def test_an_xlnet_of_random_weights_is_fine_tuned(tuned):
-  lines, given, (trained, _) = tuned
+  lines, initial, (trained, _) = tuned
   assert lines[-1]["loss"] < lines[0]["loss"] - 1.5
-  # The window of rates has moved as well, from .15 to .85 and more of all but the first entries.
+  # The window of rates has moved too, from .15 to .85 and more of all but the first entries.
   assert lines[0]["rate"] < 0.25 and lines[-1]["rate"] > 0.6
-  flat = jax.tree_util.tree_leaves_with_path(given)
+  flat = jax.tree_util.tree_leaves_with_path(initial)
   moved = {
     str(path[-1].key): not np.array_equal(a, b)
     for (path, a), b in zip(flat, jax.tree.leaves(trained.params), strict=True)
@@ -87,7 +87,7 @@ def test_the_trained_model_is_written_and_read_again(tuned):
 
 
 @needs_torch
-def test_transformers_gives_a_text_the_likelihood_that_the_trained_model_gives_it(tuned):
+def test_transformers_gives_a_text_the_same_likelihood_as_the_trained_model(tuned):
   import torch
   import transformers
 
@@ -109,7 +109,7 @@ def test_transformers_gives_a_text_the_likelihood_that_the_trained_model_gives_i
   np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)
 
 
-def test_a_run_that_ended_early_goes_on_as_if_it_had_not(tiny, tmp_path):
+def test_a_run_that_ended_early_continues_as_if_it_had_not(tiny, tmp_path):
   tiny, _ = with_weights(tiny, tmp_path / "source")
   whole, _ = train.train(tiny, tmp_path / "run")
   for step in (4, 6):
@@ -120,18 +120,20 @@ def test_a_run_that_ended_early_goes_on_as_if_it_had_not(tiny, tmp_path):
 
 def test_it_begins_with_the_first_layers_of_a_folder(tiny, tmp_path):
   tiny.model.layers = 2
-  tiny, given = with_weights(tiny, tmp_path / "source")
-  found = initial_params(config_lib.read(tiny).model.prefix(1), tiny.init)
-  del given["layer_1"]
-  jax.tree.map(np.testing.assert_array_equal, found, given)
+  tiny, source = with_weights(tiny, tmp_path / "source")
+  params = initial_params(config_lib.read(tiny).model.prefix(1), tiny.init)
+  del source["layer_1"]
+  jax.tree.map(np.testing.assert_array_equal, params, source)
   tiny.model.dim = 32
-  with pytest.raises(ValueError, match="the model is not that of init .*: dim is 32, there 16"):
+  with pytest.raises(
+    ValueError, match="the model differs from that of init .*: dim is 32, there 16"
+  ):
     initial_params(config_lib.read(tiny).model, tiny.init)
 
 
 def test_weights_of_another_kind_are_refused():
   xlnet = config_lib.read(asarm_xlnet.tiny()).model
-  with pytest.raises(ValueError, match="model.kind is 'xlnet', and init 'draft' is of the kind 't"):
+  with pytest.raises(ValueError, match="model.kind is 'xlnet', but init 'draft' is of the kind 't"):
     initial_params(xlnet, "draft")
 
 
@@ -139,7 +141,7 @@ def test_weights_of_another_kind_are_refused():
   ("change", "message"),
   [
     ({"model.kind": "bert"}, "model.kind 'bert' is not one of: transformer, xlnet"),
-    ({"model.kind": "transformer"}, "model.kv_heads: missing, and a model of the kind 't"),
+    ({"model.kind": "transformer"}, "model.kv_heads: a model of the kind 'transformer' needs it"),
     ({"model.layers": 0}, "model.layers must be at least 1, got 0"),
     ({"model.activation": "tanh"}, "activation must be one of 'silu', 'gelu'"),
     ({"objective": "next_token"}, "an entry of an XLNet sees itself; train it with the objective"),
@@ -155,11 +157,11 @@ def test_a_bad_value_is_named_before_anything_runs(tiny, change, message):
 
 def test_settings_of_another_kind_are_named(config):
   config.model.kind = "xlnet"
-  with pytest.raises(ValueError, match="model.attention, .*model.kv_heads.*: no setting of a mod"):
+  with pytest.raises(ValueError, match="model.attention, .*model.kv_heads.* has no such setting"):
     config_lib.read(config)
 
 
-def test_runs_from_before_there_were_kinds_can_be_continued(config, tiny):
+def test_runs_older_than_kinds_can_be_continued(config, tiny):
   old = config.to_dict()
   del old["model"]["kind"], old["optimizer"]["b1"], old["optimizer"]["b2"]
   identity = config_lib.read(config).identity()
@@ -213,7 +215,7 @@ def test_recomputed_layers_have_the_same_gradient():
 
 
 def test_the_runs_of_the_paper():
-  """2504.20456's scripts: 1e-5 for each 32 rows, 24 or 120 million rows of 512 tokens."""
+  """The scripts of 2504.20456 have 1e-5 per 32 rows, and 24 or 120 million rows of 512 tokens."""
   language, stories, continued = (
     asarm_xlnet.get_config(*name) for name in ((), ("stories",), ("continued",))
   )

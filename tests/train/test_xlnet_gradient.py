@@ -15,7 +15,7 @@ from mtjax.train.losses.any_subset import any_subset_loss
 VOCAB, SIZE = 20, 10
 DOCUMENT = np.array([[1, 1, 1, 1, 1, 1, 2, 2, 2, 2], [1] * 9 + [0]])  # the last is padding
 POSITION = np.array([[0, 1, 2, 3, 4, 5, 0, 1, 2, 3], [*range(9), 0]])
-TOLERANCE = 2e-5  # of the largest entry of a gradient; measured: 1e-6
+TOLERANCE = 2e-5  # relative to the largest entry of a gradient; measured: 1e-6
 
 pytestmark = pytest.mark.skipif(
   not all(importlib.util.find_spec(name) for name in ("torch", "transformers")),
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
-  """(transformers' model of random weights, the folder it is saved in)."""
+  """Returns (a model of transformers with random weights, the folder it is saved in)."""
   import torch
   import transformers
 
@@ -42,9 +42,9 @@ def oracle(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chosen(oracle):
-  """A batch with what is asked of it, in which every document has a given token.
+  """Returns the loss and a batch with its targets, in which every document has a context token.
 
-  Where none is given, transformers lets a query see everything.
+  Without context, transformers lets a query see everything.
   """
   tokens = np.random.default_rng(0).integers(0, VOCAB, DOCUMENT.shape)
   batch = dict(tokens=tokens, segment=DOCUMENT, position=POSITION)
@@ -59,13 +59,13 @@ def chosen(oracle):
 
 
 def theirs(model, is_target, tokens):
-  """The sum of the asked tokens' nats, by one mask over documents and ranks, to differentiate."""
+  """Returns the sum of the targets' nats, by one mask over documents and ranks, with gradient."""
   import torch
 
   text = POSITION > 0
   rank = np.cumsum(is_target, axis=1) * is_target
   banned = rank[:, :, None] <= rank[:, None]
-  banned &= (rank[:, :, None] > 0) | (rank[:, None] > 0)  # given ones see each other
+  banned &= (rank[:, :, None] > 0) | (rank[:, None] > 0)  # context entries see each other
   banned |= DOCUMENT[:, :, None] != DOCUMENT[:, None]
   banned |= ~text[:, None]
   total = 0
@@ -78,8 +78,8 @@ def theirs(model, is_target, tokens):
       perm_mask=torch.tensor(banned[row][None], dtype=torch.float32),
       target_mapping=target,
     ).logits[0]
-    own = torch.tensor(tokens[row][places])
-    total = total + torch.nn.functional.cross_entropy(logits, own, reduction="sum")
+    labels = torch.tensor(tokens[row][places])
+    total = total + torch.nn.functional.cross_entropy(logits, labels, reduction="sum")
   return total
 
 
@@ -90,7 +90,7 @@ def of_ours(oracle, chosen):
 
 
 def of_theirs(oracle, chosen, folder):
-  """Their gradient as parameters of ours: saved in place of the weights, and read as they are."""
+  """Returns their gradient as parameters of ours: saved in place of the weights, then loaded."""
   import copy
 
   import torch
@@ -105,14 +105,14 @@ def of_theirs(oracle, chosen, folder):
   return nats.item(), checkpoints.load(folder)[1]
 
 
-def worst(found, expected) -> dict[str, float]:
-  """Of each parameter, the largest difference, as a part of its largest entry."""
+def worst(actual, expected) -> dict[str, float]:
+  """Returns each parameter's largest difference, relative to its largest entry."""
   flat = jax.tree_util.tree_leaves_with_path(expected)
   return {
     jax.tree_util.keystr(path, simple=True, separator="/"): float(
       np.abs(np.asarray(a) - np.asarray(b)).max() / max(np.abs(np.asarray(b)).max(), 1e-3)
     )
-    for a, (path, b) in zip(jax.tree.leaves(found), flat, strict=True)
+    for a, (path, b) in zip(jax.tree.leaves(actual), flat, strict=True)
   }
 
 
@@ -128,9 +128,9 @@ def test_loss_and_gradient_are_those_of_transformers(oracle, chosen, tmp_path):
   assert still == {"segment_bias", "segments"}
 
 
-def test_queries_that_see_other_documents_are_seen(oracle, chosen, tmp_path, monkeypatch):
-  true = loss_lib.asking
-  monkeypatch.setattr(loss_lib, "asking", lambda config, canvas, rank, query, document: (
+def test_queries_that_see_other_documents_are_noticed(oracle, chosen, tmp_path, monkeypatch):
+  true = loss_lib.order_frontier
+  monkeypatch.setattr(loss_lib, "order_frontier", lambda config, canvas, rank, query, document: (
     true(config, canvas, rank, query)))  # fmt: skip
   _, gradient = of_ours(oracle, chosen)
   _, expected = of_theirs(oracle, chosen, tmp_path)

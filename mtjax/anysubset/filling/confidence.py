@@ -1,4 +1,4 @@
-"""Filling in an order that the model's own confidence decides: another law, and named so."""
+"""Filling in an order that the model's own confidence decides, which changes the distribution."""
 
 import dataclasses
 from collections.abc import Callable
@@ -26,22 +26,25 @@ from mtjax.types import Exactness
 # (processed logits [B, P, V], canvas indices [B, P]) -> tokens [B, P]
 ChooseAll = Callable[[Float[Array, "B P V"], Int[Array, "B P"]], Int[Array, "B P"]]
 
-_READ = 32  # entries whose logits are held at once
+_READ = 32  # number of entries whose logits are held at once
 
 
 def max_probability(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """log of the likeliest token's probability (MaskGIT 2202.04200, of the law, not of a draw)."""
+  """Returns the log-probability of the most probable token.
+
+  MaskGIT (2202.04200) takes that of the sampled token; this is a statistic of the distribution.
+  """
   return jnp.max(jax.nn.log_softmax(logits), axis=-1)
 
 
 def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """sum p log p."""
+  """Returns sum p log p."""
   log_p = jax.nn.log_softmax(logits)
   return jnp.sum(jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * log_p, 0.0), axis=-1)
 
 
 def margin(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """The likeliest token's probability minus the second likeliest's."""
+  """Returns the probability of the most probable token minus that of the second most probable."""
   best = jnp.exp(top_k(logits, 2)[0] - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
   return best[..., 0] - best[..., 1]
 
@@ -51,18 +54,19 @@ CRITERIA = {"max_probability": max_probability, "entropy": negative_entropy, "ma
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-  """Every pass asks all open entries and decides the `per_pass` surest of them.
+  """A method whose every pass queries all open entries and decides the `per_pass` surest of them.
 
-  An entry's `criterion` is a statistic of the model's law there, at temperature 1 whatever the
-  sampling is, never of the token that is drawn: ranking by a drawn token's own probability (LLaDA's
-  and MaskGIT's code at a temperature) favours likely tokens, and changes the law even of a model
-  whose conditionals all agree. With one a pass such a model keeps its joint law in whatever order;
-  the conditionals of a trained one do not agree, so its law here is that of no fixed order.
-  Entries of one pass are drawn independently of each other, which changes the law of any model.
+  `criterion` is a statistic of the model's distribution at an entry, at temperature 1 whatever the
+  sampling is, never of the token that is sampled: ranking by a sampled token's own probability
+  (LLaDA's and MaskGIT's code at a temperature) favours probable tokens, and changes the
+  distribution even of a model whose conditionals all agree. With per_pass = 1 such a model keeps
+  its joint distribution in whatever order; the conditionals of a trained one do not agree, so what
+  it fills here has the distribution of no fixed order. Entries of one pass are sampled
+  independently of each other, which changes the distribution of any model.
 
-  What is decided is read in the order of passes, from left to right within one (`order_of_passes`),
-  so keys and values are cached exactly: density under that order is what the entries were drawn
-  from, at one a pass. A pass computes per_pass contents and a query for every asked entry.
+  Decided entries are read in the order of passes, from left to right within one pass
+  (`order_of_passes`), so keys and values are cached exactly: with per_pass = 1, entries are sampled
+  from the density under that order. A pass computes per_pass contents and a query for every target.
   """
 
   criterion: str = "max_probability"  # one of CRITERIA
@@ -83,7 +87,7 @@ class Confidence:
     return start(model, params, self, problem)
 
   def step(self, model, params, problem, state):
-    return turn(model, params, self, problem, state)
+    return step(model, params, self, problem, state)
 
 
 def start(
@@ -93,7 +97,7 @@ def start(
   problem: Problem,
   choose: ChooseAll | None = None,
 ) -> FillState:
-  """Reads and commits the given entries, and decides the first `per_pass` of each row."""
+  """Reads and commits the context entries, and decides the first `per_pass` targets of each row."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
   contents, num_context = context_contents(problem)
@@ -115,7 +119,7 @@ def start(
   )
 
 
-def turn(
+def step(
   model: Network,
   params: Params,
   method: Confidence,
@@ -123,7 +127,7 @@ def turn(
   state: FillState,
   choose: ChooseAll | None = None,
 ) -> FillState:
-  """One forward pass: reads what the last one decided, and decides the surest open entries."""
+  """Reads what the last pass decided, and decides the surest open entries, in one forward pass."""
   canvas = problem.canvas
   newest = (state.decided_at > 0) & (state.decided_at == state.forwards[:, None])
   newest &= state.active(problem)[:, None]
@@ -144,7 +148,7 @@ def turn(
 def _decide_surest(
   model, params, method, problem, state, cache, contents, path, count, choose
 ) -> FillState:
-  """A pass over `contents`, which are committed, and a query for each asked entry."""
+  """Runs a pass over `contents`, which are committed, and a query for each target entry."""
   canvas = problem.canvas
   batch, places = problem.order.shape
   open_ = (jnp.arange(places) < problem.total[:, None]) & (
@@ -166,7 +170,7 @@ def _decide_surest(
     model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1)), problem.rules
   )
   index = _at(problem.order, place)
-  token = _own_draws(problem, processed, index) if choose is None else choose(processed, index)
+  token = _sampled(problem, processed, index) if choose is None else choose(processed, index)
   return _written(
     problem,
     state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
@@ -177,7 +181,7 @@ def _decide_surest(
 
 
 def _written(problem, state, index, token, processed) -> FillState:
-  """Tokens at canvas indices; one past the canvas is nowhere."""
+  """Writes tokens at canvas indices; an index past the canvas is dropped."""
   active = state.active(problem)
   forwards = state.forwards + active
   rows = jnp.arange(index.shape[0])[:, None]
@@ -194,7 +198,7 @@ def _written(problem, state, index, token, processed) -> FillState:
 
 
 def _scores(model, params, features, criterion):
-  """Of all entries, a few at a time: a vocabulary of logits for each would be large."""
+  """Returns the scores of all entries, read a few at a time: all logits at once would be large."""
   batch, places, width = features.shape
   part = min(places, _READ)
   padded = jnp.pad(features, ((0, 0), (0, -places % part), (0, 0)))
@@ -208,8 +212,8 @@ def _scores(model, params, features, criterion):
   return scores.swapaxes(0, 1).reshape(batch, -1)[:, :places]
 
 
-def _own_draws(problem, processed, index):
-  """Each from its row's key and its place in the canvas, which is decided once."""
+def _sampled(problem, processed, index):
+  """Samples each entry with its row's key and its place in the canvas, which is decided once."""
   places = [sample(processed[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
   return jnp.stack(places, axis=1)
 

@@ -10,12 +10,12 @@ from mtjax.anysubset.filling.state import FillState, Problem, at_ranks
 def context_bigrams(
   problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
 ) -> Float[Array, "B V"]:
-  """log p (-inf: never) of the entry that follows the J drafted ones in the order.
+  """Returns log p (-inf: never) of the entry that follows the J drafted ones in the order.
 
-  p is what followed the token to the left of the entry, counted over all adjacent pairs of given
-  and decided tokens; where that token was never followed by one, or is not known, the counts of
-  tokens themselves; without any token, uniform. A token just drafted is known on the left, and
-  counts nothing itself. The model's sink is no token.
+  p is what followed the token to the left of the entry, counted over all adjacent pairs of context
+  and decided tokens. Where that token was never followed by another, or is not known, p is the
+  frequency of tokens; without any token, p is uniform. A token that was just drafted is known on
+  the left, but is not counted itself. The model's sink is no token.
   """
   canvas, places = problem.canvas, drafted.shape[1]
   rows = jnp.arange(drafted.shape[0])[:, None]
@@ -36,6 +36,6 @@ def context_bigrams(
 
   bigrams = counts(state.token[:, 1:], pair)
   unigrams = counts(state.token, known)
-  found = jnp.where(jnp.any(bigrams > 0, axis=1, keepdims=True), bigrams, unigrams)
-  found = jnp.where(jnp.any(found > 0, axis=1, keepdims=True), found, 1.0)
-  return jax.nn.log_softmax(jnp.log(found), axis=-1)
+  weights = jnp.where(jnp.any(bigrams > 0, axis=1, keepdims=True), bigrams, unigrams)
+  weights = jnp.where(jnp.any(weights > 0, axis=1, keepdims=True), weights, 1.0)
+  return jax.nn.log_softmax(jnp.log(weights), axis=-1)

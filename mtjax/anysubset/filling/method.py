@@ -1,4 +1,4 @@
-"""What every way of filling a canvas provides."""
+"""The protocol of methods of filling a canvas."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,23 +13,23 @@ from mtjax.types import Exactness
 
 @runtime_checkable
 class FillMethod(Protocol):
-  """How the entries of a canvas are decided. Frozen and hashable: static in the one program.
+  """A method of deciding the entries of a canvas. Frozen and hashable: static in the one program.
 
   `start` and `step` are traced; neither compiles anything of its own.
   """
 
   @property
   def decides_order(self) -> bool:
-    """Whether the method decides the order as it fills; otherwise it is given one."""
+    """True if the method decides the order as it fills; otherwise the caller chooses it."""
     ...
 
   @property
   def exactness(self) -> Exactness:
-    """What is kept of the model's joint distribution in the given order."""
+    """How much of the model's joint distribution in the chosen order is kept."""
     ...
 
   def check(self, config: Any) -> None:
-    """Raises ValueError, before anything is compiled, for a model that it cannot fill with."""
+    """Raises ValueError, before anything is compiled, for a model that the method cannot use."""
     ...
 
   def start(self, model: Network, params: Params, problem: Problem) -> FillState:
@@ -43,9 +43,9 @@ class FillMethod(Protocol):
 
 @runtime_checkable
 class Windowed(Protocol):
-  """A method whose rounds are `Phase`s of `mtjax.anysubset.filling.step`: what those need of it.
+  """A method whose rounds are `Phase`s, and what `mtjax.anysubset.filling.step` needs of it.
 
-  `draft_logits` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
+  `draft_logits` is called only where no pass made draft logits (`Phase.ahead`, `Phase.recalled`).
   """
 
   @property
@@ -66,5 +66,5 @@ class Windowed(Protocol):
   def draft_logits(
     self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
   ) -> Float[Array, "B V"]:
-    """Logits (processed) of the law that the draft after the J drafted ones is drawn from."""
+    """Returns the processed logits from which the draft after the J drafted ones is sampled."""
     ...

@@ -1,4 +1,4 @@
-"""How the entries of a canvas are decided: sequentially, or several a forward pass, same law."""
+"""Methods of filling with one joint distribution: one or several entries per forward pass."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from mtjax.anysubset.filling import single_stream_step
 from mtjax.anysubset.filling.context_ngram import context_bigrams
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import Phase
-from mtjax.anysubset.filling.step import start, turn
+from mtjax.anysubset.filling.step import start, step
 from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
 from mtjax.rounds.run import loop
 from mtjax.sampling.logits import process, sample
@@ -18,7 +18,7 @@ from mtjax.verify import VERIFIERS
 
 
 class Phased:
-  """Rounds made of phases, on models of two streams; one that no row needs any more is skipped."""
+  """Rounds made of phases, for models of two streams; a phase that no row needs is skipped."""
 
   decides_order = False
 
@@ -33,23 +33,23 @@ class Phased:
     return start(model, params, self, problem, choose)
 
   def step(self: Windowed, model, params, problem, state):
-    state = turn(model, params, self, problem, state, self.round[0])
+    state = step(model, params, self, problem, state, self.round[0])
     for phase in self.round[1:]:
-      step = functools.partial(turn, model, params, self, problem, phase=phase)
-      # A loop of at most one turn: a conditional would copy the cache.
-      state = loop(step, lambda state: state.active(problem), state, 1)
+      body = functools.partial(step, model, params, self, problem, phase=phase)
+      # A loop of at most one step: a conditional would copy the cache.
+      state = loop(body, lambda state: state.active(problem), state, 1)
     return state
 
 
 class _Kept(Phased):
-  """Drafts are drawn from laws of an earlier pass, each independent of the others."""
+  """A method that samples drafts from logits of an earlier pass, independently of each other."""
 
   def draft_logits(self, problem, state, drafted, vocab):
-    raise TypeError(f"{self}: drafts are drawn from the laws that a pass has kept")
+    raise TypeError(f"{self}: drafts are sampled from the logits that a pass has kept")
 
 
 class _Verified:
-  """As exact as the verifier that keeps drafts."""
+  """A method that is as exact as the verifier that keeps its drafts."""
 
   @property
   def exactness(self: Windowed) -> Exactness:
@@ -64,12 +64,14 @@ def _check_window(window: int) -> None:
 def _check_verifier(name: str) -> None:
   exact = [n for n, v in VERIFIERS.items() if v.chains_only]
   if name not in exact:
-    raise ValueError(f"a window of drafts is a chain: verifier is one of {exact}, got {name!r}")
+    raise ValueError(
+      f"a window of drafts is a chain: verifier must be one of {exact}, got {name!r}"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class DraftsAWindow(_Verified):
-  """Drafts up to `window` entries a round; one more is decided if all are accepted."""
+  """A method that drafts up to `window` entries per round, and one more if all are accepted."""
 
   window: int = 4
   verifier: str = "chain"
@@ -81,9 +83,10 @@ class DraftsAWindow(_Verified):
 
 @dataclasses.dataclass(frozen=True)
 class Sequential(_Kept):
-  """One entry a forward pass, each from its own conditional: the law of the others.
+  """One entry per forward pass, each sampled from its own conditional.
 
-  The only method for models of a single stream, too.
+  The other lossless methods keep this distribution. For models of a single stream it is the only
+  method.
   """
 
   first = Phase(0, 0)
@@ -101,7 +104,7 @@ class Sequential(_Kept):
 
   def step(self, model, params, problem, state):
     if is_single_stream(model.config):
-      return single_stream_step.turn(model, params, problem, state)
+      return single_stream_step.step(model, params, problem, state)
     return super().step(model, params, problem, state)
 
 
@@ -109,11 +112,12 @@ class Sequential(_Kept):
 class SelfDraft(_Kept, _Verified):
   """ASSD (2504.20456, alg. 1): the model drafts a window, each entry given the decided ones.
 
-  Two forward passes a round. The first draft law is the oracle's own conditional (lemma 1), so its
-  draw is decided at once, and the second pass verifies the other window - 1. A round decides at
-  least 2 entries, and a last single one costs one pass: never more passes than asked entries.
-  `bonus` adds the entry after a window that was accepted whole (not in the paper; as in
-  2211.17192). `verifier` "block" keeps more of a window on average (2403.10444).
+  There are two forward passes per round. The first draft is sampled from the oracle's own
+  conditional (lemma 1), so it is decided at once, and the second pass verifies the other
+  window - 1. A round decides at least 2 entries, and a last single one costs one pass: there are
+  never more passes than target entries. `bonus` adds the entry after a window that was accepted
+  whole (not in the paper; as in 2211.17192). `verifier` "block" keeps more of a window on average
+  (2403.10444).
   """
 
   window: int = 4
@@ -137,11 +141,11 @@ class SelfDraft(_Kept, _Verified):
 
 @dataclasses.dataclass(frozen=True)
 class Fused(_Kept, DraftsAWindow):
-  """ASSD with one forward pass a round: drafts of the next window ride in the oracle pass.
+  """ASSD with one forward pass per round, which also computes draft logits of the next window.
 
-  For each number of accepted drafts that pass has the draft laws of the window that would follow
-  ((window + 1) window queries, nobody's keys). They miss the one entry that is decided last, so
-  the first draft may be refused; every pass still decides one entry at least.
+  For each number of accepted drafts, the pass has draft queries of the window that would follow
+  ((window + 1) window queries, which no entry sees). They do not see the entry that is decided
+  last, so the first draft may be refused; every pass still decides at least one entry.
   """
 
   @property
@@ -155,13 +159,13 @@ class Fused(_Kept, DraftsAWindow):
 
 @dataclasses.dataclass(frozen=True)
 class DraftOnce(_Kept, DraftsAWindow):
-  """ASSD with one forward pass a round: every draft is from the first pass.
+  """ASSD with one forward pass per round, where every draft comes from the first pass.
 
-  That pass has a query for each asked entry, which sees what is given and nothing that is decided
-  later. So a pass computes two entries a draft (its content, and the oracle query after it), where
-  `SelfDraft` has three and `Fused` window + 3. Fewer drafts are accepted, by as much as asked
-  entries depend on each other; every pass decides one entry at least. All laws of that pass are
-  kept: as many float32 as there are asked entries times the vocabulary.
+  That pass has a query for each target entry, which sees the context and nothing that is decided
+  later. So a later pass computes two entries per draft (its content, and the oracle query after
+  it), where `SelfDraft` has three and `Fused` has window + 3. The more target entries depend on
+  each other, the fewer drafts are accepted; every pass decides at least one entry. All logits of
+  the first pass are kept: float32, the number of target entries times the vocabulary.
   """
 
   @property
@@ -175,9 +179,9 @@ class DraftOnce(_Kept, DraftsAWindow):
 
 @dataclasses.dataclass(frozen=True)
 class ContextNGram(Phased, DraftsAWindow):
-  """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass a round.
+  """ASSD with bigrams of the context as the draft model (2504.20456): one forward pass per round.
 
-  See `context_bigrams` for the law. Every pass decides one entry at least.
+  `context_bigrams` defines the draft distribution. Every pass decides at least one entry.
   """
 
   @property

@@ -1,9 +1,9 @@
-"""The forward passes of filling: who sees whom, and what is read from them.
+"""The forward passes of filling: which entries see which, and what is read from them.
 
 Every pass is one frontier over the committed cache: contents (the last decided entry, if the cache
-lacks it, and drafts), oracle queries (one after each content: the law that decides), and draft
-queries (laws of entries further ahead, to draft from in the next pass). Queries are nobody's keys,
-so they change nothing that they ride with.
+lacks it, and drafts), oracle queries (one after each content, whose logits decide), and draft
+queries (for entries further ahead, whose logits the next pass drafts from). No entry sees a query,
+so queries change nothing else in their pass.
 """
 
 import dataclasses
@@ -24,30 +24,30 @@ from mtjax.types import LayerKV
 
 @dataclasses.dataclass(frozen=True)
 class Phase:
-  """What one forward pass is for. Static: a program is made of phases."""
+  """The task of one forward pass. Static: a program is made of phases."""
 
-  drafts: int  # drafted entries that it verifies
-  ahead: int  # entries after the one it decides that it makes draft laws of
+  drafts: int  # number of drafted entries that it verifies
+  ahead: int  # number of entries, after the one it decides, that it computes draft logits for
   bonus: bool = True  # decide one more entry when all drafts are accepted
-  recalled: int = 0  # entries to come whose draft laws are those of the first pass, read again
+  recalled: int = 0  # number of next entries whose draft logits are taken from the first pass
 
 
 class Pass(NamedTuple):
-  """What came of a forward pass, before anything is decided."""
+  """The result of a forward pass, before anything is decided."""
 
   processed: Float[
     Array, "B N V"
   ]  # processed logits of entry count + i given i drafts; N = drafts + 1
-  kv: tuple[LayerKV, ...]  # of the contents first, in order
+  kv: tuple[LayerKV, ...]  # keys and values; those of the contents come first, in order
   position: Int[Array, "B T"]
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries
 
 
 def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -> Pass:
-  """Reads the given entries, and the laws of the first asked one and of `phase.ahead` after it.
+  """Reads the context, with queries for the first target and for `phase.ahead` targets after it.
 
-  Where they will be recalled, of all after it. All that the queries see is given: a first draft law
-  is an oracle law, and the only one that is.
+  If their logits will be recalled, all targets after the first have a query. The queries see
+  nothing but context: the first draft is sampled from an oracle's conditional, and no other is.
   """
   zero = jnp.zeros_like(problem.total)
   contents, _ = context_contents(problem)
@@ -64,11 +64,11 @@ def later_pass(
   phase: Phase,
   draft: Int[Array, "B K"],
 ) -> Pass:
-  """Reads the pending entry and the drafts, and the laws that verify them.
+  """Reads the pending entry and the drafts, with the queries that verify them.
 
   The oracle query of entry count + i sees the first i drafts (2504.20456, alg. 1, the second
   call). For every number a of drafts that may be accepted, `phase.ahead` draft queries of the
-  entries count + a + 1, ... see the first a drafts: which of the groups is of use turns out later.
+  entries count + a + 1, ... see the first a drafts: the verdict decides which group is used.
   """
   size = phase.drafts
   index = at_ranks(problem, state.count - 1, size + 1)
@@ -95,15 +95,18 @@ def later_pass(
 def logits_at_first(
   model: Network, params: Params, problem: Problem, phase: Phase, passed: Pass
 ) -> Float[Array, "B A V"]:
-  """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
+  """Returns the first pass's draft logits (processed) of all target entries after the first."""
   features = passed.features[:, -_ahead_at_first(problem, phase) :]
   processed = process(model.read(params, features), problem.rules)
-  # So that a window that ends past the last entry is still a slice.
+  # With this padding, a window that ends past the last entry is still a slice.
   return jnp.pad(processed, ((0, 0), (0, phase.recalled), (0, 0)))
 
 
 def logits_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
-  """Those of the next open entries; some entry is decided, and any law stands past the last."""
+  """Returns the draft logits of the next open entries; past the last entry they are arbitrary.
+
+  At least one entry must be decided.
+  """
 
   def window(processed, count):
     return jax.lax.dynamic_slice_in_dim(processed, count - 1, phase.recalled)
@@ -123,7 +126,7 @@ def logits_ahead(
   passed: Pass,
   accepted: Int[Array, " B"],
 ) -> Float[Array, "B K V"]:
-  """The draft laws (processed logits) for what follows `accepted` drafts and one more entry."""
+  """Returns the draft logits (processed) for what follows `accepted` drafts and one more entry."""
   first = passed.features.shape[1] - (phase.drafts + 1 - accepted) * phase.ahead
   place = first[:, None] + jnp.arange(phase.ahead)
   features = jnp.take_along_axis(passed.features, place[:, :, None], axis=1)

@@ -1,4 +1,4 @@
-"""Fills the asked entries of canvases: a first pass, then rounds, in one XLA program."""
+"""Fills the target entries of canvases: a first pass, then rounds, in one XLA program."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ from mtjax.sampling.logits import Sampling, Seed, row_keys
 
 @dataclasses.dataclass(frozen=True)
 class Filled:
-  """The canvases, and what it cost."""
+  """The filled canvases, and what filling them cost."""
 
-  token: Int[np.ndarray, "B L"]  # asked entries filled in
-  decided_at: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: not asked
-  drafted: Bool[np.ndarray, "B L"]  # which were accepted drafts
-  forwards: Int[np.ndarray, " B"]  # passes a row took part in
+  token: Int[np.ndarray, "B L"]  # the canvas, with target entries filled in
+  decided_at: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: no target
+  drafted: Bool[np.ndarray, "B L"]  # true at entries that were accepted drafts
+  forwards: Int[np.ndarray, " B"]  # number of passes that a row took part in
   counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
   history: list[RoundRecord] | None = None  # what each pass decided; None: it was not asked for
 
@@ -48,21 +48,22 @@ def fill(
   key: Seed = 0,
   history: bool = False,
 ) -> Filled:
-  """Draws the asked entries from the model's joint law given the given ones, in one program.
+  """Samples the target entries from the model's joint distribution given the context.
 
-  `rank`: the order (mtjax.anysubset.orders; None: the lattice's, which the model was trained
-  for). The law is that of `Sequential` in this order at these settings, as `method.exactness`
-  says; `Confidence` decides the order itself, and the law is another. `sampling`: as in decoding,
-  temperature 0 by default; penalties, which depend on an order, are refused. `key`: a seed or
-  key, folded with the row index, or a [B] array of keys. The size, and how many entries are given
-  and asked, are rounded up to those of `mtjax.rounds.size_buckets`: most other blanks cost no
-  compilation. `history`: whether to keep what each pass decided, with log-probabilities, and the
-  time of each round (`mtjax.rounds.history`); the tokens are the same.
+  Everything runs in one program. `rank`: the order (mtjax.anysubset.orders; None: the lattice's,
+  which the model was trained for). The distribution is that of `Sequential` in this order at these
+  settings, as far as `method.exactness` says; `Confidence` decides the order itself, which changes
+  the distribution. `sampling`: as in decoding, temperature 0 by default; penalties, which depend
+  on an order, are refused. `key`: a seed or key, folded with the row index, or a [B] array of keys.
+  The size, and the numbers of context and target entries, are rounded up to those of
+  `mtjax.rounds.size_buckets`, so that other blanks mostly cost no compilation. `history`: whether
+  to keep what each pass decided, with log-probabilities, and the time of each round
+  (`mtjax.rounds.history`); the tokens are the same.
 
-  Raises ValueError, before compilation, for a row without an asked entry, given entries that are
-  asked too or hold no token, a rank that is no order of the asked entries or beside a method that
-  decides on one, settings out of their range, and any method but `Sequential` with a single-stream
-  model, whose cache would be wrong.
+  Raises ValueError, before compilation, for a row without a target entry, context entries that are
+  targets too or hold no token, a rank that is no order of the target entries, a rank for a method
+  that decides the order itself, settings out of their range, and any method but `Sequential` with
+  a single-stream model, whose cache would be wrong.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   if history:
@@ -83,10 +84,10 @@ def stream(
   key: Seed = 0,
   history: bool = False,
 ) -> Iterator[Filled]:
-  """The rounds of `fill`, stepped from Python: yields the canvases after each.
+  """Yields the canvases after each round of `fill`, which is stepped from Python.
 
-  Open entries have `decided_at` 0. The same tokens and errors, the errors at once.
-  `Filled.history` is that of the rounds so far.
+  Open entries have `decided_at` 0. The tokens and the errors are those of `fill`; errors are raised
+  by the call itself, before the first round. `Filled.history` is that of the rounds so far.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   if history:
@@ -97,7 +98,7 @@ def stream(
 
 @dataclasses.dataclass(frozen=True)
 class _Filling:
-  """A `rounds.Program`: inputs are (params, problem)."""
+  """A `rounds.Program` whose inputs are (params, problem)."""
 
   model: Network
   method: FillMethod
@@ -119,25 +120,27 @@ class _Filling:
 
 
 def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
-  """Checks, and sizes rounded up; the size that the canvas had."""
+  """Returns the checked problem with sizes rounded up, and the size that the canvas had."""
   if method.decides_order and rank is not None:
-    raise ValueError(f"{type(method).__name__} decides on the order as it fills: give no rank")
+    raise ValueError(f"{type(method).__name__} decides the order as it fills: give no rank")
   method.check(model.config)
   check_start(model.config, canvas)
   vocab = model.config.vocab_size
   is_context, is_target = np.asarray(canvas.is_context), np.asarray(canvas.is_target)
   batch, size = is_context.shape
   if not batch:
-    raise ValueError("there is no canvas")
+    raise ValueError("there is no canvas to fill: the batch is empty")
   if not is_target.any(axis=1).all():
     raise ValueError(
-      f"row {int(np.argmin(is_target.any(axis=1)))} asks for nothing: it has no blank"
+      f"row {int(np.argmin(is_target.any(axis=1)))} has no target entry: nothing is to be filled"
     )
   check_canvas(model.config, canvas)
   order, total = targets_in_order(canvas, lattice(canvas) if rank is None else rank)
   rules = (sampling or Sampling()).rules(batch, vocab)
   if rules.needs_history:
-    raise ValueError("a penalty depends on the order in which tokens come, which is not the text's")
+    raise ValueError(
+      "filling takes no penalty: it depends on the order of tokens, which is not the text's here"
+    )
   limit = model.config.max_position
   places = bucket(order.shape[1], maximum=limit)
   padding = ((0, 0), (0, bucket(size, maximum=limit) - size))

@@ -1,8 +1,8 @@
-"""Sequential filling with a single-stream model: one entry and one token a pass, exactly cached.
+"""Sequential filling with a single-stream model: one entry and one token per pass, exactly cached.
 
 The order is fixed, so when a decided entry is read, in the pass that decides the next one, its
-target is final: what `mtjax.cache` asks of whatever is committed. The law is the model's joint of
-the order, as with two streams; a pass reads half as many entries.
+target is final, as `mtjax.cache` requires of all that is committed. The distribution is the model's
+joint in the order, as with two streams; a pass reads half as many entries.
 """
 
 from collections.abc import Callable
@@ -23,14 +23,14 @@ from mtjax.anysubset.network import Network
 from mtjax.models import Params
 from mtjax.sampling.logits import process, sample
 
-# processed logits [B, V], entries decided [B] -> tokens [B]
+# processed logits [B, V], number of decided entries [B] -> tokens [B]
 Choose = Callable[[Float[Array, "B V"], Int[Array, " B"]], Int[Array, " B"]]
 
 
 def start(
   model: Network, params: Params, problem: Problem, choose: Choose | None = None
 ) -> FillState:
-  """Reads and commits the given entries of each row, and decides the first asked one."""
+  """Reads and commits the context entries of each row, and decides the first target."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
   index, num_context = context_entries(problem)
@@ -40,7 +40,7 @@ def start(
   def at(values, index):
     return jnp.take_along_axis(values, index, axis=1)
 
-  # Each is followed by the next given entry, and the last of them by the first asked one.
+  # Each is followed by the next context entry, and the last of them by the first target.
   following = jnp.where(
     place + 1 == num_context[:, None], at_ranks(problem, zero, 1), jnp.roll(index, -1, axis=1)
   )
@@ -62,10 +62,10 @@ def start(
   return _decided(problem, state, output.logits, choose)
 
 
-def turn(
+def step(
   model: Network, params: Params, problem: Problem, state: FillState, choose: Choose | None = None
 ) -> FillState:
-  """Reads and commits the entry decided last, told what comes next, and decides that."""
+  """Reads and commits the entry decided last, with the next position as target, and decides it."""
   active = state.active(problem)
   both = at_ranks(problem, state.count - 1, 2)
   position = jnp.take_along_axis(problem.canvas.position, both, axis=1)

@@ -1,4 +1,4 @@
-"""A canvas being filled: what does not change, what does, and how decided entries go in."""
+"""A canvas that is being filled: its constants, its state, and how decided entries are written."""
 
 import jax
 import jax.numpy as jnp
@@ -14,35 +14,35 @@ from mtjax.types import Frontier
 
 @struct.dataclass
 class Problem:
-  """What is to be filled, and how: one row a text."""
+  """The canvases to fill, the order and the sampling: one text per row."""
 
   canvas: Canvas
-  order: Int[Array, "B A"]  # canvas index of the asked entries, first to last; any past `total`
-  total: Int[Array, " B"]
+  order: Int[Array, "B A"]  # canvas indices of the targets, first to last; arbitrary past `total`
+  total: Int[Array, " B"]  # number of targets per row
   rules: Rules
   key: Key[Array, " B"]  # a row depends on its own key and nothing else in the batch
-  # No row has more given entries; None: as many as there are entries. The first pass reads so many.
+  # No row has more context entries (None: the size of the canvas). The first pass reads so many.
   max_context: int | None = struct.field(pytree_node=False, default=None)
   recorded: bool = struct.field(pytree_node=False, default=False)  # whether `log_prob` is kept
 
 
 @struct.dataclass
 class FillState:
-  """A canvas in progress. The cache holds the given entries and the first decided ones.
+  """A canvas in progress. The cache holds the context entries and decided entries.
 
-  Those are all of them, or (`pending`) all but the last: the oracle pass that decides an entry
-  itself has not read it.
+  It holds all decided entries or, where `pending`, all but the last: the oracle pass that decides
+  an entry itself has not read it.
   """
 
   cache: KVCache
   token: Int[Array, "B L"]  # the canvas, decided entries filled in
-  count: Int[Array, " B"]  # entries decided
+  count: Int[Array, " B"]  # number of decided entries
   pending: Bool[Array, " B"]
-  decided_at: Int[Array, "B L"]  # forward pass that decided an entry, from 1; 0: given or open
+  decided_at: Int[Array, "B L"]  # forward pass that decided an entry, from 1; 0: context or open
   drafted: Bool[Array, "B L"]  # decided entries that were accepted drafts
-  forwards: Int[Array, " B"]  # passes that a row took part in, the first included
-  kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
-  # Laws (logits) of entries 1, 2, ... of the order, as the first pass had them; None: not recalled.
+  forwards: Int[Array, " B"]  # number of passes that a row took part in, the first included
+  kept: Float[Array, "B K V"] | None  # draft logits of entries count, count + 1, ...; None: none
+  # Draft logits of entries 1, 2, ... of the order, from the first pass; None: no method needs them.
   first: Float[Array, "B A V"] | None = None
   # log p of decided tokens as their pass had it; 0: context, or open. None: not recorded.
   log_prob: Float[Array, "B L"] | None = None
@@ -63,14 +63,17 @@ def log_prob_of(law: Float[Array, "B P V"], token: Int[Array, "B P"]) -> Float[A
 
 
 def context_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
-  """Canvas indices of the given entries, from left to right, anything past them; their number."""
+  """Returns canvas indices of the context entries, left to right, and their number.
+
+  Indices past that number are arbitrary.
+  """
   is_context = problem.canvas.is_context
   index = jnp.argsort(~is_context, axis=1, stable=True)
   return index[:, : problem.max_context], jnp.sum(is_context, axis=1, dtype=jnp.int32)
 
 
 def context_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
-  """The given entries, side by side, who all see each other; and their number."""
+  """Returns the context entries, side by side, which all see each other; and their number."""
   index, count = context_entries(problem)
   token, position = (
     jnp.take_along_axis(x, index, axis=1) for x in (problem.canvas.token, problem.canvas.position)
@@ -80,7 +83,7 @@ def context_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
 
 
 def at_ranks(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array, "B N"]:
-  """Canvas indices of the asked entries first, first + 1, ...; anything past the last one."""
+  """Returns canvas indices of targets number first, first + 1, ...; arbitrary past the last."""
   rank = jnp.minimum(first[:, None] + jnp.arange(size), problem.order.shape[1] - 1)
   return jnp.take_along_axis(problem.order, rank, axis=1)
 
@@ -95,15 +98,16 @@ def decide(
 ) -> FillState:
   """Writes token[b, :count[b]] into the next open entries of every row that has some.
 
-  What exceeds a row's open entries is dropped. The first `drafts` of them count as drafts. `law`,
-  the processed logits of those entries, is read only where log-probabilities are recorded.
+  Tokens past a row's last open entry are dropped. The first `drafts` of them count as drafts.
+  `processed`, the processed logits of those entries, is read only where log-probabilities are
+  recorded.
   """
   size = token.shape[1]
   active = state.active(problem)
   num_decided = jnp.where(active, jnp.minimum(count, problem.total - state.count), 0)
   forwards = state.forwards + active
   new = jnp.arange(size) < num_decided[:, None]
-  # Out of the canvas is nowhere.
+  # An index outside the canvas is dropped.
   index = jnp.where(new, at_ranks(problem, state.count, size), problem.canvas.size)
   rows = jnp.arange(token.shape[0])[:, None]
 

@@ -1,7 +1,7 @@
-"""One turn of filling: draft, one forward pass, verify, decide, commit.
+"""One step of filling: draft, one forward pass, verify, decide, commit.
 
-Apart from drawing and verifying, every step is a function of its own: proofs enumerate what is
-drawn, and call the others as they are.
+Apart from sampling and verifying, every part is a function of its own: tests enumerate what may be
+sampled, and call the others as they are.
 """
 
 from collections.abc import Callable
@@ -43,9 +43,9 @@ Choose = Callable[[Float[Array, "B J V"], int], Int[Array, "B J"]]
 def draft_window(
   method: Windowed, problem: Problem, state: FillState, phase: Phase, vocab: int, choose: Choose
 ) -> tuple[Int[Array, "B K"], jax.Array | None]:
-  """`phase.drafts` drafts and the laws they were drawn from: `choose(logits, place)` draws some.
+  """Returns `phase.drafts` drafts, and the processed logits they come from by `choose`.
 
-  At once where the laws are those of an earlier pass: a loop of small draws is dear on a CPU.
+  Logits of an earlier pass are sampled all at once: a loop of small samples is slow on a CPU.
   """
   drafted = jnp.zeros((problem.total.shape[0], 0), jnp.int32)
   if not phase.drafts:
@@ -62,7 +62,7 @@ def draft_window(
 
 
 def as_draft(problem: Problem, state: FillState, drafted, processed) -> Draft:
-  """The window as a chain, its root the last decided entry; drafts past the last entry are none."""
+  """Returns the window as a chain after the last decided entry, invalid past the last target."""
   size = drafted.shape[1]
   token = jnp.pad(drafted, ((0, 0), (1, 0)))
   place = jnp.arange(size + 1)
@@ -71,7 +71,7 @@ def as_draft(problem: Problem, state: FillState, drafted, processed) -> Draft:
   return Draft(chain(size).tree(token, valid), DraftScheme.WITH_REPLACEMENT, q)
 
 
-def take(
+def apply_verdict(
   model: Network,
   params: Params,
   problem: Problem,
@@ -81,7 +81,7 @@ def take(
   drafted: Int[Array, "B K"],
   verdict: Verdict,
 ) -> FillState:
-  """The state after a verdict: entries decided, contents of the final ones committed."""
+  """Returns the state after a verdict: entries decided, contents of the final ones committed."""
   size = phase.drafts
   accepted = verdict.count - 1
   more = jnp.ones_like(accepted)
@@ -107,7 +107,7 @@ def take(
 def start(
   model: Network, params: Params, method: Windowed, problem: Problem, choose: Choose
 ) -> FillState:
-  """Reads and commits the given entries, and decides the first asked one of each row."""
+  """Reads and commits the context entries, and decides the first target of each row."""
   canvas, phase = problem.canvas, method.first
   batch = problem.total.shape[0]
   passed = first_pass(model, params, problem, phase)
@@ -138,7 +138,7 @@ def start(
   return state.replace(pending=jnp.ones((batch,), bool))
 
 
-def turn(
+def step(
   model: Network,
   params: Params,
   method: Windowed,
@@ -146,7 +146,7 @@ def turn(
   state: FillState,
   phase: Phase,
 ) -> FillState:
-  """One forward pass: draft, read, verify, decide, commit."""
+  """Runs one forward pass: draft, read, verify, decide, commit."""
   vocab = model.config.vocab_size
   keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
 
@@ -163,4 +163,4 @@ def turn(
   else:
     token = sample(passed.processed[:, 0], problem.key, state.count)
     verdict = Verdict(jnp.zeros((len(token), 1), jnp.int32), jnp.ones_like(token), token)
-  return take(model, params, problem, state, phase, passed, drafted, verdict)
+  return apply_verdict(model, params, problem, state, phase, passed, drafted, verdict)

@@ -1,18 +1,19 @@
 """The bound of masked diffusion, from the conditionals of an any-subset model.
 
-Masked diffusion gives log p(asked | given) >= -NELBO, and the NELBO is the same for every schedule
-of noise (MDLM 2406.07524, MD4 2406.04329): where a_t is the chance that a token is still clean,
+Masked diffusion gives log p(targets | context) >= -NELBO, and the NELBO is the same for every
+schedule of noise (MDLM 2406.07524, MD4 2406.04329): where a_t is the chance that a token is still
+clean,
 
   -NELBO = int -a'_t / (1 - a_t) E[sum of log p(x_i | clean) over masked i] dt
-         = sum over subsets M of the A asked entries of w(|M|) sum_{i in M} log p(x_i | all but M),
+         = sum over subsets M of the A targets of w(|M|) sum_{i in M} log p(x_i | all but M),
   w(k) = int -a'_t (1 - a_t)^(k - 1) a_t^(A - k) dt = 1 / (k C(A, k)):
 
 the integral is a beta function, a_t its variable. It is also the mean over all A! orders of
-log p(asked | given) in that order (order-agnostic autoregression, 2110.02037), since M, i is what a
-random order has as "what comes from here on, the first of it": the ELBO identity. Both hold for
-conditionals that depend on the clean tokens only. In a two-stream transformer a decided token has
-seen fewer entries than a given one of the same value, so the mean over orders of `log_likelihood`
-is near this bound, and is not it.
+log p(targets | context) in that order (order-agnostic autoregression, 2110.02037), since (M, i) is
+what a random order has as (the entries that are still to come, the first of them): the ELBO
+identity. Both hold for conditionals that depend on the clean tokens only. In a two-stream
+transformer a decided token has seen fewer entries than a context token of the same value, so the
+mean over orders of `log_likelihood` is near this bound, but not equal to it.
 """
 
 import functools
@@ -30,38 +31,38 @@ from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Params
 from mtjax.sampling.logits import Seed, seed_key
 
-MAX_TARGETS = 12  # of the exact bound: 4095 passes
+MAX_TARGETS = 12  # limit of the exact bound: 4095 passes
 
 
 def weight_of_subset(targets: int, masked: int) -> float:
   """Returns w(masked) = 1 / (masked C(targets, masked)), the weight of each subset of that size."""
   if not 1 <= masked <= targets:
-    raise ValueError(f"{masked} of {targets} entries masked: at least 1, and at most all")
+    raise ValueError(f"masked must be from 1 to the {targets} targets, got {masked}")
   return 1 / (masked * math.comb(targets, masked))
 
 
 def log_conditionals(model: Network, params: Params, canvas: Canvas) -> Float[Array, "B L"]:
-  """log p of every asked entry given the given ones alone, nats; 0 elsewhere. One pass.
+  """Returns log p of every target given the context alone, in nats; 0 elsewhere. It is one pass.
 
-  What a masked diffusion model predicts of its masked tokens: no asked entry sees another.
+  This is what a masked diffusion model predicts of its masked tokens: no target sees another.
   """
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, canvas.is_target.astype(jnp.int32), query)
   logits = model.forward(params, frontier, rows=query + canvas.size).logits
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   token = jnp.clip(canvas.token, 0, logits.shape[-1] - 1)
-  own = jnp.take_along_axis(logits, token[:, :, None], axis=2)[:, :, 0]
-  return jnp.where(canvas.is_target, own - jax.nn.logsumexp(logits, axis=2), 0)
+  chosen = jnp.take_along_axis(logits, token[:, :, None], axis=2)[:, :, 0]
+  return jnp.where(canvas.is_target, chosen - jax.nn.logsumexp(logits, axis=2), 0)
 
 
 def exact_masked_bound(
   model: Network, params: Params, canvas: Canvas, *, batch: int = 64
 ) -> Float[np.ndarray, " B"]:
-  """-NELBO of every row, in nats, by all subsets of its asked entries.
+  """Returns -NELBO of every row, in nats, from all subsets of its target entries.
 
-  The canvas's tokens are the text. Raises ValueError, before compilation, for more than 12 asked
+  The canvas's tokens are the text. Raises ValueError, before compilation, for more than 12 target
   entries (`sampled_masked_bound` has no such limit), a row without one, tokens outside the
-  vocabulary, and entries that are both given and asked.
+  vocabulary, and entries that are both context and target.
   """
   is_target = _checked(model, canvas)
   if is_target.sum(axis=1).max() > MAX_TARGETS:
@@ -92,11 +93,12 @@ def sampled_masked_bound(
   key: Seed = 0,
   batch: int = 64,
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, " B"]]:
-  """An unbiased estimate of -NELBO of every row from `samples` maskings, and its standard error.
+  """Estimates -NELBO of every row from `samples` maskings without bias; also its standard error.
 
-  The number masked is uniform on 1..A and stratified over the samples, the entries uniform given
-  it; a masking counts A / k times the sum of its k conditionals (LLaDA 2502.09992, eq. 6). The
-  error is that of independent samples, so with strata rather too large; NaN for one sample.
+  The number of masked entries is uniform on 1..A and stratified over the samples, and the entries
+  are uniform given it; a masking counts A / k times the sum of its k conditionals (LLaDA
+  2502.09992, eq. 6). The error is that of independent samples, which strata make rather too large;
+  it is NaN for one sample.
   Raises ValueError for fewer than one sample, and as `exact_masked_bound` does.
   """
   is_target = _checked(model, canvas)
@@ -133,18 +135,18 @@ def _checked(model, canvas) -> Bool[np.ndarray, "B L"]:
   token, is_target = np.asarray(canvas.token), np.asarray(canvas.is_target)
   known, vocab = token[is_target], model.config.vocab_size
   if not is_target.any(axis=1).all():
-    raise ValueError("a row asks for nothing: it has no bound")
+    raise ValueError("a row has no target entry: it has no bound")
   if known.min() < 0 or known.max() >= vocab:
-    raise ValueError(f"asked tokens are outside 0..{vocab - 1}")
+    raise ValueError(f"target tokens must be within 0..{vocab - 1}")
   return is_target
 
 
 def _sums(model, params, canvas, rows, masks, batch) -> Float[np.ndarray, " N"]:
-  """Of the conditionals of masked entries, for row rows[n] of the canvas with masks[n] masked."""
+  """Returns the summed conditionals of masked entries: row rows[n] of the canvas under masks[n]."""
   out = []
   batch = min(batch, len(rows))
   for first in range(0, len(rows), batch):
-    # The last batch is filled up with its first rows again: one compilation for all.
+    # The last batch repeats its first rows to be full: all batches share one compilation.
     index = np.resize(np.arange(first, min(first + batch, len(rows))), batch)
     part = jax.tree.map(lambda x, index=index: x[rows[index]], canvas)
     part = part.replace(is_target=jnp.asarray(masks[index]))

@@ -1,4 +1,4 @@
-"""Families, of transformers but for two, whose config.json and tensors can be read and written."""
+"""The families whose config.json and tensors can be read and written, mostly transformers'."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ from mtjax.checkpoints.families.smollm3 import SMOLLM3
 from mtjax.checkpoints.families.xlnet import XLNET
 from mtjax.models import Config, Rope, TransformerConfig, XLNetConfig
 
-# In the order in which an export tries them: what several can express is the first one's.
+# In the order in which an export tries them: the first one that can express a config is used.
 FAMILIES = {
   family.model_type: family
   for family in (
@@ -37,11 +37,10 @@ FAMILIES = {
 
 
 def read_config(raw: Raw) -> tuple[Family, Config]:
-  """The family and config of a config.json.
+  """Returns the family and config of a config.json.
 
-  Raises ValueError for an unknown model_type (with those that are known), for quantised weights,
-  for a field that is not of its kind or out of all bounds, and for settings that the network cannot
-  compute.
+  Raises ValueError for an unknown model_type (with the known ones), for quantised weights, for a
+  field of a wrong kind or out of bounds, and for settings that the network cannot compute.
   """
   fields = _fields(raw)
   kind = fields.get("model_type")
@@ -57,10 +56,10 @@ def read_config(raw: Raw) -> tuple[Family, Config]:
   family = FAMILIES[kind]
   fields = _fields({**family.defaults, **raw})
   config = family.read(fields)
-  # Of models trained to be left early; transformers keeps the field and ignores it.
+  # Models that were trained to be left early have exits; transformers keeps and ignores the field.
   exits = tuple(fields.get("exits") or ())
   if exits and not isinstance(config, TransformerConfig):
-    raise ValueError(f"exits of config.json: a model of type {kind} has none")
+    raise ValueError(f"config.json has exits, but a model of type {kind} cannot have any")
   return family, dataclasses.replace(config, exits=exits) if exits else config
 
 
@@ -69,9 +68,9 @@ def _fields(raw: Raw) -> Fields:
 
 
 def express(config: Config) -> tuple[Family, dict[str, Any]]:
-  """The first family that can hold the whole of a config, and its fields of config.json.
+  """Returns the first family that can express a whole config, and its fields of config.json.
 
-  Raises ValueError that says what the closest family has otherwise.
+  Raises ValueError that says in what the closest family differs.
   """
   reasons, unreadable = [], []
   for family in FAMILIES.values():
@@ -79,11 +78,11 @@ def express(config: Config) -> tuple[Family, dict[str, Any]]:
       continue
     raw = family.write(config)
     try:
-      found = family.read(_fields({**family.defaults, **raw}))
+      read_back = family.read(_fields({**family.defaults, **raw}))
     except ValueError as error:
       unreadable.append(f"{family.model_type}: {error}")
       continue
-    lost = differences(config, found)
+    lost = differences(config, read_back)
     refusal = family.refusal(config)
     lost += [] if refusal is None else [refusal]
     if not lost:
@@ -98,18 +97,18 @@ def express(config: Config) -> tuple[Family, dict[str, Any]]:
   )
 
 
-def differences(config: Config, found: Config) -> list[str]:
-  """What two configs disagree about, as far as it changes logits: "dim is 8, there 16"."""
-  config, found = _essence(config), _essence(found)
+def differences(config: Config, other: Config) -> list[str]:
+  """Returns where two configs differ, as far as it changes logits: "dim is 8, there 16"."""
+  config, other = _essence(config), _essence(other)
   pairs = {
-    field.name: (getattr(config, field.name), getattr(found, field.name))
+    field.name: (getattr(config, field.name), getattr(other, field.name))
     for field in dataclasses.fields(config)
   }
   return [f"{name} is {a!r}, there {b!r}" for name, (a, b) in pairs.items() if a != b]
 
 
 def _essence(config: Config) -> Config:
-  """The config without what does not change its logits, or is written in two ways."""
+  """Returns the config with one value for fields that change no logits or have synonyms."""
   if isinstance(config, XLNetConfig):
     return dataclasses.replace(config, dtype="float32", remat="none", max_position=1)
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
@@ -119,7 +118,7 @@ def _essence(config: Config) -> Config:
 
 
 def _used(rope: Rope | None) -> Rope | None:
-  """A rope whose kind does not read a field has that field's default."""
+  """Returns the rope with defaults in the fields that its kind does not use."""
   if rope is None:
     return rope
   unread = {f.name for f in dataclasses.fields(Rope)} - {"kind", *_READ[rope.kind]}

@@ -1,8 +1,8 @@
 """Our own models: a llama with a query, a sink, prompts or other learned entries.
 
-Two families of one format, any-subset models and all others. transformers has no such network and
-loads neither. The names of what is shared are a llama's, so that the weights of either can be read
-by hand into the other.
+These are two families of one format: any-subset models and all others. transformers has no such
+network and loads neither. Shared tensors have a llama's names, so that weights can be copied by
+hand from either to the other.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from mtjax.models import ANY_SUBSET_NAMES, TransformerConfig
 def read(raw: Fields) -> TransformerConfig:
   names = raw.get("extra_names")
   if names is None:
-    # Folders of any-subset models from before there were names.
+    # Folders of any-subset models that are older than names.
     names = ANY_SUBSET_NAMES[: raw["extra_embeddings"]] if raw["predicts"] == "any_subset" else ()
   return dataclasses.replace(
     llama.read(raw),

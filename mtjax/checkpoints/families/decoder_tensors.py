@@ -1,9 +1,9 @@
-"""The tensor names that Llama set and nearly every family since has kept."""
+"""The tensor names of Llama, which nearly every later family has kept."""
 
 from mtjax.checkpoints.layout import Piece, Recipe, whole
 from mtjax.models import TransformerConfig
 
-# Our norms -> theirs: the same name means other things where norms follow the branches.
+# Our norms -> theirs: with norms after the branches, the same name means something else.
 _NORMS = {
   "pre": {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
   "post": {
@@ -20,7 +20,7 @@ _NORMS = {
 
 
 def decoder_recipes(config: TransformerConfig) -> dict[str, Recipe]:
-  """Parameter path -> where it is stored."""
+  """Returns {parameter path: where it is stored}."""
   c = config
   out = {"embedding/table": whole("rows", "model.embed_tokens.weight", c.vocab_size, c.dim)}
   for index in range(len(c.layers)):
@@ -34,7 +34,7 @@ def decoder_recipes(config: TransformerConfig) -> dict[str, Recipe]:
 
 
 def fused_qkv(config: TransformerConfig, names, shapes, starts=(0, 0, 0)) -> tuple[Piece, ...]:
-  """Per key/value head its queries, its key, its value, out of three tensors or ranges of one."""
+  """Returns pieces of three tensors, or of ranges of one: per key/value head its queries, k, v."""
   width, group = config.head_dim, config.group
   pieces = []
   for head in range(config.kv_heads):

@@ -1,4 +1,4 @@
-"""What a family of transformers is to us, and the config fields that all of them share."""
+"""A family of transformers as a record, and the config fields that all families share."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +10,7 @@ from mtjax.models import Layer, Rope, TransformerConfig
 
 Raw = Mapping[str, Any]
 
-# Their name of an activation -> ours, and the name that we write.
+# Their name of an activation -> ours; and our name -> the one that we write.
 _ACTIVATIONS = {
   "silu": "silu",
   "swish": "silu",
@@ -26,36 +26,36 @@ FULL, SLIDING = "full_attention", "sliding_attention"
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """One model_type: its config.json and where its tensors go.
+  """One model_type: its config.json and the names of its tensors.
 
-  `read` raises ValueError for what the network cannot compute. `write` never raises and may lose
-  what the family cannot express: `mtjax.checkpoints.families.express` reads back what it wrote and
-  compares. `refusal` gives a reason when transformers would not load what was written.
+  `read` raises ValueError for settings that the network cannot compute. `write` never raises and
+  may lose settings that the family cannot express: `mtjax.checkpoints.families.express` reads the
+  result again and compares. `refusal` returns a reason if transformers would not load the result.
   """
 
   model_type: str
   architecture: str
-  defaults: Raw  # transformers' values for what a file may leave out
+  defaults: Raw  # transformers' values of fields that a file may omit
   read: Callable[[Fields], Any]
   write: Callable[[Any], dict[str, Any]]
   recipes: Callable[[Any], dict[str, Recipe]]
-  # What the stored names may begin with; the first is what we write.
+  # Possible prefixes of the stored names; we write the first.
   prefixes: tuple[str, ...] = ("model.", "", "language_model.model.", "model.language_model.")
-  # What the head may be called; the first is what we write.
+  # Possible names of the head; we write the first.
   heads: tuple[str, ...] = ("lm_head.weight", "language_model.lm_head.weight")
   refusal: Callable[[Any], str | None] = lambda config: None
-  config: type = TransformerConfig  # what `read` gives, and the other three take
+  config: type = TransformerConfig  # the type that `read` returns and the other three take
 
 
 def activation(name: str) -> Any:
-  """Our name of an activation of theirs; ValueError for one that the network lacks."""
+  """Returns our name of their activation. Raises ValueError for one that the network lacks."""
   if name not in _ACTIVATIONS:
     raise ValueError(f"activation {name!r} is not one of: {', '.join(_ACTIVATIONS)}")
   return _ACTIVATIONS[name]
 
 
 def read_common(raw: Fields) -> dict[str, Any]:
-  """Sizes, eps, activation, tied head: equal in all families but GPT-2."""
+  """Reads sizes, eps, activation and tied head, which are the same in all families but GPT-2."""
   heads = raw["num_attention_heads"]
   return dict(
     vocab_size=raw["vocab_size"],
@@ -88,25 +88,25 @@ def write_common(config: TransformerConfig) -> dict[str, Any]:
 
 
 def layer_types(raw: Fields, window: int | None, default: Callable[[int], str]) -> list[str]:
-  """Kinds of attention, layer by layer; `default` gives them for a file without layer_types.
+  """Returns the kind of attention per layer; `default` gives it for a file without layer_types.
 
-  Raises ValueError for unknown kinds, for another number of them than there are layers, and for
-  sliding ones without a window.
+  Raises ValueError for unknown kinds, for a number of kinds that is not that of the layers, and for
+  sliding attention without a window.
   """
   count = raw["num_hidden_layers"]
   types = raw.get("layer_types") or [default(index) for index in range(count)]
   unknown = sorted(set(types) - {FULL, SLIDING})
   if unknown:
-    raise ValueError(f"layer_types {unknown} are not among {FULL}, {SLIDING}")
+    raise ValueError(f"layer_types must be among {FULL}, {SLIDING}, got {unknown}")
   if len(types) != count:
-    raise ValueError(f"{len(types)} layer_types for {count} layers")
+    raise ValueError(f"there are {len(types)} layer_types for {count} layers")
   if SLIDING in types and window is None:
     raise ValueError(f"layer_types has {SLIDING}, but there is no sliding_window")
   return types
 
 
 def make_layers(types: Sequence[str], window: int | None, ropes: Mapping[str, Rope | None]):
-  """Layers of these kinds; full attention has no window."""
+  """Returns layers of these kinds; full attention has no window."""
   return tuple(Layer(window if kind == SLIDING else None, ropes[kind]) for kind in types)
 
 
@@ -115,12 +115,12 @@ def written_types(config: TransformerConfig) -> list[str]:
 
 
 def only_window(config: TransformerConfig) -> int | None:
-  """The window of the first layer that has one."""
+  """Returns the window of the first layer that has one, or None."""
   return next((layer.window for layer in config.layers if layer.window is not None), None)
 
 
 def heads_must_divide(config: TransformerConfig) -> str | None:
-  """For families whose config class demands it, whatever head_dim is."""
+  """Refuses heads that do not divide dim, for families whose config class checks it."""
   if config.dim % config.heads == 0:
     return None
-  return f"transformers demands that heads ({config.heads}) divide dim ({config.dim})"
+  return f"transformers requires that heads ({config.heads}) divide dim ({config.dim})"

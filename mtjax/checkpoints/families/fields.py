@@ -1,7 +1,7 @@
-"""Fields of config.json: what each may hold, checked where a family reads it.
+"""Fields of config.json and their allowed values, checked where a family reads them.
 
 A field that no family reads may hold anything. The limits are far beyond every published model;
-they keep a damaged file from asking for a network that would take hours to describe.
+they refuse damaged files with sizes whose network would take hours to describe.
 """
 
 import dataclasses
@@ -12,23 +12,23 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """What a value must be, in words and as a test."""
+  """The condition on a value, in words and as a test."""
 
   meaning: str
   allows: Callable[[Any], bool]
 
 
 class Fields:
-  """A JSON object of which nothing is read that its rules do not allow.
+  """A JSON object whose values are checked by rules when they are read.
 
-  `place` is where it stands in the file. Reading raises ValueError that names the field.
+  `place` says where it is in the file. Reading raises ValueError that names the field.
   """
 
   def __init__(self, values: Mapping[str, Any], rules: Mapping[str, Rule], place: str):
     self._values, self._rules, self._place = values, rules, place
 
   def __getitem__(self, name: str) -> Any:
-    """The value of a field that the object must have; a null is none, unless the rule has one."""
+    """Returns the value of a required field; null counts as missing, unless the rule allows it."""
     value, rule = self._values.get(name), self._rules[name]
     if rule.allows(value) and name in self._values:
       return value
@@ -37,7 +37,7 @@ class Fields:
     raise ValueError(f"{name} of {self._place} must be {rule.meaning}, got {reprlib.repr(value)}")
 
   def get(self, name: str, otherwise: Any = None) -> Any:
-    """The value of a field, or `otherwise` if the object lacks it."""
+    """Returns the value of a field, or `otherwise` if the object lacks it."""
     return self[name] if name in self._values else otherwise
 
   def __contains__(self, name: str) -> bool:
@@ -47,7 +47,7 @@ class Fields:
     return iter(self._values)
 
   def updated(self, other: "Fields") -> "Fields":
-    """This object with the fields of another of the same rules put in or replaced."""
+    """Returns this object updated with the fields of another one with the same rules."""
     return Fields({**self._values, **other._values}, self._rules, other._place)
 
 
@@ -59,7 +59,7 @@ def _whole(low: int, high: int) -> Rule:
 
 
 def _number(low: float, high: float) -> Rule:
-  # NaN is in no range.
+  # Written so that NaN is refused.
   return Rule(
     f"a number from {low:g} to {high:g}",
     lambda x: isinstance(x, int | float) and not isinstance(x, bool) and low <= x <= high,
@@ -83,10 +83,10 @@ def _either(one: Rule, other: Rule) -> Rule:
 _TRUTH = Rule("true or false", lambda x: isinstance(x, bool))
 _WORD = Rule("a word", lambda x: isinstance(x, str) and x != "")
 _OBJECT = Rule("an object", lambda x: isinstance(x, dict))
-# Compared with the one value that there is a network for.
+# The family compares it with the only value that the network supports.
 _ANYTHING = Rule("anything", lambda x: True)
 
-_COUNT = _whole(1, 2**30)  # of positions
+_COUNT = _whole(1, 2**30)  # a number of positions
 _WIDTH = _whole(1, 2**20)
 _ROWS = _whole(1, 2**24)
 _HEADS = _whole(1, 1024)
@@ -148,7 +148,7 @@ CONFIG = {
   "add_cross_attention": _or_null(_TRUTH),
   # XLNet's.
   **dict.fromkeys(("attn_type", "bi_data", "clamp_len", "same_length", "untie_r"), _ANYTHING),
-  # Rotary positions; ROPE has what is in the first two.
+  # Rotary positions; ROPE has the fields of the first two.
   "rope_parameters": _or_null(_OBJECT),
   "rope_scaling": _or_null(_OBJECT),
   "rope_theta": _or_null(_THETA),
@@ -156,7 +156,7 @@ CONFIG = {
   "partial_rotary_factor": _or_null(_number(0, 1)),
 }
 
-# Settings by kind of layer, and the settings themselves.
+# Rotary settings by kind of layer, and their fields.
 KINDS = {name: _or_null(_OBJECT) for name in ("full_attention", "sliding_attention")}
 ROPE = {
   "rope_type": _or_null(_WORD),

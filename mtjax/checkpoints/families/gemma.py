@@ -1,4 +1,4 @@
-"""Gemma 2 and the text models of Gemma 3: norms of 1 + w on both sides, scaled embeddings."""
+"""Gemma 2 and the text models of Gemma 3: norms of 1 + w around branches, scaled embeddings."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def read_gemma2(raw: Fields) -> TransformerConfig:
 def read_gemma3(raw: Fields) -> TransformerConfig:
   every, window = raw["sliding_window_pattern"], raw["sliding_window"]
   types = layer_types(raw, window, lambda index: SLIDING if (index + 1) % every else FULL)
-  # Here rope_scaling adds to rope_parameters, and it does not touch windowed layers.
+  # Here rope_scaling is added to rope_parameters, and it does not change windowed layers.
   full, local = (settings(raw, "rope_parameters", kind) for kind in (FULL, SLIDING))
   full = full.updated(settings(raw, "rope_scaling", FULL))
   ropes = {
@@ -88,7 +88,7 @@ def write_gemma3(config: TransformerConfig) -> dict[str, Any]:
 
 def _config(raw, **fields) -> TransformerConfig:
   if raw.get("use_bidirectional_attention"):
-    raise ValueError("use_bidirectional_attention: such a Gemma is no causal language model")
+    raise ValueError("a Gemma with use_bidirectional_attention is no causal language model")
   common = read_common(raw)
   return TransformerConfig(
     **common,
@@ -114,7 +114,7 @@ def _write(config: TransformerConfig) -> dict[str, Any]:
     query_pre_attn_scalar=round(scale**-2),
     attn_logit_softcapping=config.attention_soft_cap,
     final_logit_softcapping=config.logit_soft_cap,
-    # A window is demanded even where no layer has one.
+    # A window is required even if no layer has one.
     sliding_window=only_window(config) or config.max_position,
     layer_types=written_types(config),
   )
@@ -122,8 +122,8 @@ def _write(config: TransformerConfig) -> dict[str, Any]:
 
 def _first_rope(config: TransformerConfig, kind: str) -> Rope | None:
   types = written_types(config)
-  found = (layer.rope for layer, k in zip(config.layers, types, strict=True) if k == kind)
-  return next(found, None)
+  ropes = (layer.rope for layer, k in zip(config.layers, types, strict=True) if k == kind)
+  return next(ropes, None)
 
 
 GEMMA2 = Family(

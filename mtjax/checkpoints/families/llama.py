@@ -1,4 +1,4 @@
-"""Llama 2 and 3.x, SmolLM 1 and 2, and what else calls itself a llama."""
+"""Llama 2 and 3.x, SmolLM 1 and 2, and all other models whose type is llama."""
 
 from typing import Any
 

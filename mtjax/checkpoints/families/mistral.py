@@ -27,8 +27,8 @@ def read(raw: Fields) -> TransformerConfig:
 
 
 def write(config: TransformerConfig) -> dict[str, Any]:
-  # Without layer_types, which many readers of a mistral do not look for: a mixture of layers is
-  # another family's.
+  # layer_types is not written, because many readers of a mistral ignore it: another family
+  # expresses a mixture of layers.
   return dict(
     **write_common(config),
     **write_rope(only_rope(config)),

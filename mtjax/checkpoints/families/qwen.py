@@ -1,4 +1,4 @@
-"""Qwen 2, 2.5 (a bias on q, k and v, which no field says) and 3 (a norm per head instead)."""
+"""Qwen 2, 2.5 (a bias on q, k and v, without a field for it) and 3 (a norm per head instead)."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def write(config: TransformerConfig) -> dict[str, Any]:
     **write_rope(only_rope(config)),
     use_sliding_window=SLIDING in types,
     sliding_window=only_window(config),
-    # For readers that know no layer_types: the first so many layers are full.
+    # For readers that ignore layer_types: this number of first layers have full attention.
     max_window_layers=types.index(SLIDING) if SLIDING in types else len(types),
     layer_types=types,
   )

@@ -1,4 +1,4 @@
-"""SmolLM3: Llama with layers that know no positions (NoPE)."""
+"""SmolLM3: Llama with some layers without rotary positions (NoPE)."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,7 @@ def read(raw: Fields) -> TransformerConfig:
   count, every = raw["num_hidden_layers"], raw["no_rope_layer_interval"]
   rotary = raw.get("no_rope_layers") or [(index + 1) % every != 0 for index in range(count)]
   if len(rotary) < count:
-    raise ValueError(f"{len(rotary)} no_rope_layers for {count} layers")
+    raise ValueError(f"there are {len(rotary)} no_rope_layers for {count} layers")
   window = raw["sliding_window"] if raw["use_sliding_window"] else None
 
   def default(index):

@@ -7,7 +7,7 @@ from mtjax.checkpoints.families.fields import Fields
 from mtjax.checkpoints.layout import Piece, Recipe, whole
 from mtjax.models import XLNetConfig
 
-# What changes logits and the network does not do, with what it does instead.
+# Settings that change logits -> the only value that the network supports, and its meaning.
 _FIXED = {
   "attn_type": ("bi", "both directions"),
   "bi_data": (False, "one direction of the data"),

@@ -1,4 +1,4 @@
-"""Where text comes from: files, JSON lines, TFDS, and what ships with mtjax."""
+"""Sources of text: files, JSON lines, TFDS, and texts that come with mtjax."""
 
 from mtjax.data.sources.read import documents, files, fingerprint
 from mtjax.data.sources.source import Source

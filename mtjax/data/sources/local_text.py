@@ -1,4 +1,4 @@
-"""Local text as a TFDS dataset: written once as array_record, opened by name, no TensorFlow."""
+"""Local text as a TFDS dataset: written once as array_record, opened by name without TensorFlow."""
 
 import dataclasses
 import hashlib
@@ -14,19 +14,19 @@ from mtjax.data.sources.source import Source
 
 @dataclasses.dataclass
 class LocalTextConfig(tfds.core.BuilderConfig):
-  """A name, and the source of each split."""
+  """The name of a dataset, and the source of each split."""
 
   splits: Mapping[str, Source] = dataclasses.field(default_factory=dict)
 
 
 class LocalText(tfds.core.GeneratorBasedBuilder):
-  """Documents of any source (see `mtjax.data.sources`), one record {"text"} each."""
+  """A dataset of the documents of any source (`mtjax.data.sources`), one record {"text"} each."""
 
   VERSION = tfds.core.Version("1.0.0")
   BUILDER_CONFIGS = []
 
   def _info(self) -> tfds.core.DatasetInfo:
-    # Not dataset_info_from_configs: it looks for a README of the builder's own package.
+    # dataset_info_from_configs does not work here: it needs a README in the builder's package.
     return tfds.core.DatasetInfo(
       builder=self,
       description="Text from local files.",
@@ -47,22 +47,22 @@ class LocalText(tfds.core.GeneratorBasedBuilder):
 def prepare(name: str, splits: Mapping[str, str | Source], *, data_dir: str) -> str:
   """Writes each split's documents below `data_dir`; returns the source string that opens them.
 
-  The string lacks only a split: add ";split=valid" for another than "train". The dataset's name
-  ends in a hash of the content, so changed files make another dataset; what is there already is
-  not written again, and what is half written is not seen. TFDS stores records in an order of its
-  own, drawn from their numbers. Raises ValueError for a bad name, for no split and for one that
-  would hold no document, and what the sources raise.
+  The string names no split: add ";split=valid" for another than "train". The dataset's name ends in
+  a hash of the content, so changed files make another dataset; an existing dataset is not written
+  again, and a half-written one is never read. TFDS stores records in an order of its own, which
+  follows from their numbers. Raises ValueError for a bad name, for no split and for a split without
+  documents, and what the sources raise.
   """
   _check_name("a dataset", name)
   if not splits:
-    raise ValueError('there is no split; give for example {"train": "file:books/*.txt"}')
+    raise ValueError('there is no split: give one, for example {"train": "file:books/*.txt"}')
   if ";" in data_dir:
-    raise ValueError(f"{data_dir!r} cannot stand in a source: it holds a ;")
+    raise ValueError(f"data_dir must not contain a ;, which separates options, got {data_dir!r}")
   chosen = {split: Source.parse(source) for split, source in splits.items()}
   for split, source in chosen.items():
     _check_name("a split", split)
     if split == "all":
-      raise ValueError("no split may be called 'all': that name stands for all of them together")
+      raise ValueError("no split may be called 'all': that name means all of them together")
     if next(documents(source), None) is None:
       raise ValueError(f"the split {split!r} would be empty: {source.uri!r} holds no text")
   content = json.dumps({split: fingerprint(source) for split, source in chosen.items()})
@@ -77,4 +77,4 @@ def prepare(name: str, splits: Mapping[str, str | Source], *, data_dir: str) -> 
 
 def _check_name(of: str, name: str) -> None:
   if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-    raise ValueError(f"{of}'s name is of a-z, 0-9 and _ and begins with a letter: {name!r}")
+    raise ValueError(f"{of}'s name must be of a-z, 0-9 and _ and begin with a letter, got {name!r}")

@@ -1,4 +1,4 @@
-"""Where text comes from: documents by a short string that fits in a config or on a command line."""
+"""The documents of a source, which is a short string in a config or on a command line."""
 
 import dataclasses
 import glob
@@ -17,9 +17,9 @@ _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 
 
 def documents(source: Source) -> Iterator[str]:
-  """The source's documents in a fixed order; none is empty.
+  """Yields the source's documents in a fixed order; none is empty.
 
-  Raises FileNotFoundError or ValueError that names the file and line of what is missing or wrong.
+  Raises FileNotFoundError or ValueError that names the missing or wrong file and line.
   """
   if source.kind == "tfds":
     from mtjax.data.sources import tfds_text as catalogue
@@ -31,8 +31,8 @@ def documents(source: Source) -> Iterator[str]:
 
 
 def fingerprint(source: Source) -> str:
-  """A hash of what `documents` would give: of the files' bytes and the options that read them."""
-  # Where it lies, and how much of it is used, does not matter.
+  """Returns a hash of the documents: of the files' bytes and the options that read them."""
+  # The place of the files and the weight in a mixture do not matter.
   options = dataclasses.asdict(dataclasses.replace(source, weight=1.0, download=False))
   if source.kind == "tfds":
     from mtjax.data.sources import tfds_text as catalogue
@@ -49,18 +49,21 @@ def fingerprint(source: Source) -> str:
 
 
 def files(source: Source) -> list[Path]:
-  """The files of a "file:" or "builtin:" source; FileNotFoundError when there is none."""
+  """Returns the files of a "file:" or "builtin:" source.
+
+  Raises FileNotFoundError if there is none, and ValueError for a file of another kind.
+  """
   if source.kind == "builtin":
     return [_builtin(source)]
   pattern = str(Path(source.name).expanduser())
-  found = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
-  found = [path for path in found if path.is_file()]
-  if not found:
+  paths = [Path(path) for path in sorted(glob.glob(pattern, recursive=True))]
+  paths = [path for path in paths if path.is_file()]
+  if not paths:
     raise FileNotFoundError(f"no file matches {source.name!r} (from {str(Path.cwd())!r})")
-  for path in found:
+  for path in paths:
     if not path.name.endswith(_SUFFIXES):
-      raise ValueError(f"{str(path)!r} is none of: {', '.join(_SUFFIXES)}")
-  return found
+      raise ValueError(f"the name of {str(path)!r} must end in one of: {', '.join(_SUFFIXES)}")
+  return paths
 
 
 def _builtin(source: Source) -> Path:
@@ -86,8 +89,8 @@ def _read(path: Path, source: Source) -> Iterator[str]:
     return
   content = content.replace("\r\n", "\n").replace("\r", "\n")
   if source.header:
-    before, found, content = f"\n{content}".partition(f"\n{source.header}\n")
-    if not found:
+    _, separator, content = f"\n{content}".partition(f"\n{source.header}\n")
+    if not separator:
       raise ValueError(f"{str(path)!r} has no header: no line is {source.header!r}")
     content = content.strip()
   yield from content.split("\n") if source.per == "line" else [content]
@@ -96,5 +99,5 @@ def _read(path: Path, source: Source) -> Iterator[str]:
 def _of_json(line: str, text_key: str, where: str) -> str:
   record = parse_json(line, where)
   if not isinstance(record, dict):
-    raise ValueError(f"{where}: not an object with keys")
+    raise ValueError(f"{where}: it must be an object with keys")
   return text_of(record, text_key, where)

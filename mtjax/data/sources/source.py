@@ -1,4 +1,4 @@
-"""A source of text by a short string that fits in a config or on a command line."""
+"""A source of text, as a short string in a config or on a command line."""
 
 import dataclasses
 from typing import Any
@@ -10,25 +10,25 @@ from mtjax.data.sources.text_files import whole_text
 class Source:
   """Texts by name: "kind:name", and after the first "#" options, "key=value" divided by ";".
 
-    file:books/*.txt.gz#header=-------     one document a file, what follows the line "-------"
-    file:names.txt#per=line                one document a line
+    file:books/*.txt.gz#header=-------     one document per file: the text after the line "-------"
+    file:names.txt#per=line                one document per line
     file:gsm8k.jsonl#text_key=Question: {question}\\nAnswer: {answer}
-    tfds:lm1b:1.1.0#split=train[:1%]       a TFDS dataset that is prepared already
-    builtin:tinyshakespeare#split=valid    ships with mtjax: train, valid, test
+    tfds:lm1b:1.1.0#split=train[:1%]       a TFDS dataset that is already prepared
+    builtin:tinyshakespeare#split=valid    a text that comes with mtjax: train, valid, test
 
-  Files are .txt or .jsonl, .gz or not, in the order of their names. JSON lines end at "\\n" alone;
-  in text files all line ends become "\\n". In options a backslash and n stand for a new line.
-  `parse` raises ValueError for what it does not know; nothing is opened before `documents` or
-  `fingerprint`.
+  Files are .txt or .jsonl, .gz or not, in the order of their names. JSON lines end only at "\\n";
+  in text files all line ends become "\\n". In options, a backslash and n mean a new line.
+  `parse` raises ValueError for unknown kinds, keys and values; nothing is opened before `documents`
+  or `fingerprint`.
   """
 
   uri: str
-  text_key: str = "text"  # of JSON lines and TFDS: a key, or a format string of several
-  header: str = ""  # of text files: the line that the text begins after; "": all is text
-  per: str = "file"  # of text files: a document is a "file" or a "line"
-  split: str = "train"  # of TFDS and builtin
-  data_dir: str = ""  # of TFDS; "": its own default
-  download: bool = False  # of TFDS: may fetch and prepare what is not there
+  text_key: str = "text"  # for JSON lines and TFDS: a key, or a format string of several
+  header: str = ""  # for text files: the line after which the text begins; "": all is text
+  per: str = "file"  # for text files: a document is a "file" or a "line"
+  split: str = "train"  # for TFDS and builtin
+  data_dir: str = ""  # for TFDS; "": its own default
+  download: bool = False  # for TFDS: a missing dataset may be fetched and prepared
   weight: float = 1.0  # share of the rows in a mixture
 
   def __post_init__(self):
@@ -36,8 +36,8 @@ class Source:
     if kind not in _KINDS or not name:
       kinds = ", ".join(f"{kind}:..." for kind in _KINDS)
       raise ValueError(f"source {self.uri!r} is none of: {kinds}")
-    given = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
-    if extra := given - {"uri", "weight", *_KINDS[kind]}:
+    changed = {f.name for f in dataclasses.fields(self) if getattr(self, f.name) != f.default}
+    if extra := changed - {"uri", "weight", *_KINDS[kind]}:
       allowed = ", ".join((*_KINDS[kind], "weight"))
       raise ValueError(f"{kind}: takes {allowed}; not {', '.join(sorted(extra))} ({self.uri!r})")
     if self.per not in ("file", "line"):
@@ -87,7 +87,7 @@ def _value(key: str, value: str, text: str) -> Any:
 
 
 def text_of(record: dict[str, Any], text_key: str, where: str) -> str:
-  """The text of a record: record[text_key], or text_key as a format string of the record's keys."""
+  """Returns the text of a record: record[text_key], or text_key as a format string of its keys."""
   try:
     text = text_key.format_map(record) if "{" in text_key else record[text_key]
   except (KeyError, IndexError) as error:

@@ -1,4 +1,4 @@
-"""Text and JSON from files, gzipped or not; what is wrong is said with the file's name."""
+"""Text and JSON from files, gzipped or not, with errors that name the file."""
 
 import gzip
 import json
@@ -7,18 +7,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-# What reading raises for bytes that are no text, or no gzip file, or the beginning of one.
+# The errors of reading bytes that are no text, no gzip file, or only the beginning of one.
 UNREADABLE = (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error)
 
-# Editors and shells on Windows begin a file with it; where files were joined, lines begin so too.
+# Editors and shells on Windows begin a file with it; if files were joined, lines may begin with it.
 BYTE_ORDER_MARK = "\ufeff"
 
 
 def read_text(path: str | Path) -> str:
-  """Returns a text file, gzipped or not, without a byte order mark.
+  """Returns the text of a file, gzipped or not, without a byte order mark.
 
-  Pipes are files, too. Raises FileNotFoundError, IsADirectoryError, and ValueError for what is no
-  text.
+  Pipes are files, too. Raises FileNotFoundError, IsADirectoryError, and ValueError for a file that
+  is no text.
   """
   if not Path(path).exists():
     raise FileNotFoundError(f"there is no file {str(path)!r}")
@@ -33,7 +33,7 @@ def read_text(path: str | Path) -> str:
 
 
 def parse_json(text: str, where: str) -> Any:
-  """Returns what a JSON text holds. Raises ValueError that begins with `where` for anything else.
+  """Returns the value of a JSON text. Raises ValueError that begins with `where` for other text.
 
   Text that is nested deeper than Python recurses is refused in the same way.
   """
@@ -46,23 +46,23 @@ def parse_json(text: str, where: str) -> Any:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-  """Returns the JSON object of a file; an empty one where there is no file.
+  """Returns the JSON object of a file, or an empty one if there is no file.
 
   Raises ValueError that names the file for anything else.
   """
   if not path.is_file():
     return {}
-  found = parse_json(read_text(path), str(path))
-  if not isinstance(found, dict):
-    raise ValueError(f"{path} must hold a JSON object, got {type(found).__name__}")
-  return found
+  value = parse_json(read_text(path), str(path))
+  if not isinstance(value, dict):
+    raise ValueError(f"{path} must hold a JSON object, got {type(value).__name__}")
+  return value
 
 
 def whole_text(text: str, where: str) -> str:
   r"""Returns `text` if UTF-8 can express it. Raises ValueError that begins with `where` otherwise.
 
-  JSON may hold one half of a surrogate pair ("\ud83d"), which is no character: as a rule, of a text
-  that was cut at a length in UTF-16.
+  JSON may hold one half of a surrogate pair ("\ud83d"), which is no character; it usually comes
+  from a text that was cut at a length in UTF-16.
   """
   try:
     text.encode()
@@ -75,7 +75,7 @@ def whole_text(text: str, where: str) -> str:
 
 
 def read_records(path: str | Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-  """(line, record) of JSON lines that hold text in all `fields`; ValueError for other lines."""
+  """Yields (line, record) of JSON lines with text in all `fields`. Raises ValueError for others."""
   for number, line in enumerate(read_text(path).split("\n"), 1):
     if not line.strip():
       continue

@@ -1,4 +1,4 @@
-"""Text of TFDS datasets, without TensorFlow: what is prepared as array_record and has a text."""
+"""Text of TFDS datasets without TensorFlow, if they are prepared as array_record."""
 
 import contextlib
 import hashlib
@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
   from mtjax.data.sources.source import Source
 
-# tensorflow_datasets finds builders by importing folders in turn and stops, silently, at the first
-# that lacks a package. What is imported before that is found all the same.
+# tensorflow_datasets finds builders by importing folders one after the other and stops, silently,
+# at the first one that lacks a package. Builders that were imported before are found nevertheless.
 _GROUPS = ("text", "translate", "summarization", "structured", "question_answering")
 
 
 def documents(source: "Source") -> Iterator[str]:
-  """The texts of source.split in stored order.
+  """Yields the texts of source.split in stored order.
 
-  Reads what is prepared already. source.download also fetches and prepares; for most datasets
-  that needs TensorFlow or apache_beam once. Raises FileNotFoundError for what is not prepared,
-  ValueError for an unknown name, version, split or key.
+  It reads prepared datasets. With source.download it also fetches and prepares one, which for most
+  datasets needs TensorFlow or apache_beam once. Raises FileNotFoundError for a dataset that is not
+  prepared, and ValueError for an unknown name, version, split or key.
   """
   from mtjax.data.sources.source import text_of
 
@@ -36,17 +36,17 @@ def documents(source: "Source") -> Iterator[str]:
 
 
 def identity(source: "Source") -> str:
-  """What tells apart two states of a prepared dataset: its name, its files' sizes and times."""
-  # First, so that what is missing is reported as `documents` does.
+  """Returns a hash of a prepared dataset's state: its name, and its files' sizes and times."""
+  # This comes first, so that a missing dataset raises the errors of `documents`.
   length = len(_open(source))
   folder = Path(str(_tfds().builder(source.name, **_where(source)).data_path))
-  found = sorted(folder.glob("*")) if folder.is_dir() else []
-  files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in found]
+  paths = sorted(folder.glob("*")) if folder.is_dir() else []
+  files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
   return hashlib.sha256(json.dumps([source.name, length, files]).encode()).hexdigest()
 
 
 def _open(source: "Source"):
-  """A sequence of records; see `documents` for the errors."""
+  """Returns a sequence of records; see `documents` for the errors."""
   tfds = _tfds()
   config = tfds.download.DownloadConfig(try_download_gcs=False)
   try:
@@ -55,14 +55,14 @@ def _open(source: "Source"):
         source.name,
         split=source.split,
         download=source.download,
-        # With data_dir given it would take tfrecord, which needs TensorFlow.
+        # With data_dir, the default would be tfrecord, which needs TensorFlow.
         builder_kwargs=dict(file_format="array_record"),
         download_and_prepare_kwargs=dict(download_config=config),
         data_dir=source.data_dir or None,
       )
     )
   except Exception as error:
-    # One place, because each mistake has its own type there: AssertionError for a version.
+    # TFDS has another type of error for each mistake, such as AssertionError for a version.
     raise _explained(source, error) from None
 
 
@@ -79,8 +79,8 @@ def _explained(source: "Source", error: Exception) -> Exception:
     )
   if "file format" in reason.lower():
     return ValueError(
-      f"{source.uri} in {where} is not stored as array_record, which is what can be read without "
-      f"TensorFlow: prepare it again with file_format='array_record' ({reason})"
+      f"{source.uri} in {where} is not stored as array_record, the only format that can be read "
+      f"without TensorFlow: prepare it again with file_format='array_record' ({reason})"
     )
   return ValueError(f"{source.uri}, split {source.split!r}: {reason}")
 
@@ -90,7 +90,7 @@ def _with_all_builders(call):
     return call()
   except _tfds().core.DatasetNotFoundError:
     for group in _GROUPS:
-      # A group that needs a missing package has imported part of its builders.
+      # A group that needs a missing package has already imported some of its builders.
       with contextlib.suppress(ImportError):
         importlib.import_module(f"tensorflow_datasets.{group}")
     return call()

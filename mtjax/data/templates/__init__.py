@@ -1,4 +1,4 @@
-"""Chat templates are programs of somebody else's: rendered in a process with limits."""
+"""Chat templates, which are programs of others, rendered in a process with limits."""
 
 from mtjax.data.templates.renderer import LIMITS, Renderer, RenderLimits, Unrenderable, renderer
 

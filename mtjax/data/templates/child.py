@@ -1,4 +1,4 @@
-"""The inner side of `renderer`: renders templates, one a line. Standard library and jinja2 only."""
+"""The inner side of `renderer`: renders one template per line, with jinja2 and no other package."""
 
 import datetime
 import functools
@@ -13,30 +13,33 @@ try:
 except ImportError:
   raise ImportError("chat templates need jinja2: pip install mtjax[hf]") from None
 
-_LONGEST_ERROR = 1000  # characters: a template writes its own errors
+_LONGEST_ERROR = 1000  # characters; limited because a template writes its own errors
 
 
 class GenerationBlock(ext.Extension):
-  """{% generation %} .. {% endgeneration %} marks the words to train on: prints what is inside."""
+  """The block {% generation %} .. {% endgeneration %}, which marks words to train on.
+
+  It prints its content.
+  """
 
   tags = {"generation"}
 
   def parse(self, parser):
     line = next(parser.stream).lineno
     body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-    # A scope of its own, as transformers has it: what is set inside is not seen outside.
+    # A scope of its own, as in transformers: variables that are set inside are unknown outside.
     return nodes.Scope(body).set_lineno(line)
 
 
 class Namespace(utils.Namespace):
-  """jinja2's namespace, without names that reach into Python."""
+  """A jinja2 namespace without names that reach into Python."""
 
   def __init__(*args, **values):
     self, *rest = args  # a name may be "self"
-    found = dict(*rest, **values)
-    for name in found:
+    attributes = dict(*rest, **values)
+    for name in attributes:
       _check_name(name)
-    utils.Namespace.__init__(self, found)
+    utils.Namespace.__init__(self, attributes)
 
   def __setitem__(self, name, value):
     _check_name(name)
@@ -57,7 +60,7 @@ def _now(form):
 
 
 def _tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-  # Not jinja2's own filter: that one escapes for HTML.
+  # In place of jinja2's own filter, which escapes for HTML.
   return json.dumps(
     value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
   )
@@ -65,7 +68,7 @@ def _tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=F
 
 @functools.lru_cache(maxsize=8)
 def compiled(template: str) -> jinja2.Template:
-  """The template, compiled in the environment that transformers gives chat templates."""
+  """Compiles the template in the environment that transformers has for chat templates."""
   environment = sandbox.ImmutableSandboxedEnvironment(
     trim_blocks=True, lstrip_blocks=True, extensions=[GenerationBlock, ext.loopcontrols]
   )
@@ -76,7 +79,7 @@ def compiled(template: str) -> jinja2.Template:
 
 
 def answer(line: bytes, longest: int) -> dict[str, Any]:
-  """{"text": ...}, or {"error": ...} that says why there is none."""
+  """Returns {"text": ...}, or {"error": ...} that says why there is no text."""
   try:
     request = json.loads(line)
     text = compiled(request["template"]).render(**request["variables"])
@@ -106,10 +109,10 @@ def _limit_memory(size: int) -> None:
 
 
 def main(seconds: int, memory: int, longest: int) -> None:
-  # An interrupt is for the other side, which ends this one if it waits for it.
+  # The other side handles an interrupt, and ends this process if it waits for it.
   signal.signal(signal.SIGINT, signal.SIG_IGN)
   _limit_memory(memory)
-  # The other side keeps the time; this ends a loop that is left alone.
+  # The other side measures the time; this alarm ends a loop if that side is gone.
   alarm = getattr(signal, "alarm", lambda seconds: None)
   out = sys.stdout.buffer
   out.write(b"ready\n")

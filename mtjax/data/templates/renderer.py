@@ -1,4 +1,4 @@
-"""Renders templates in a process that can be limited and ended, which a thread cannot."""
+"""Renders templates in a process, which, unlike a thread, can be limited and ended."""
 
 import atexit
 import contextlib
@@ -15,32 +15,33 @@ from pathlib import Path
 from typing import Any
 
 _CHILD = Path(__file__).parent / "child.py"
-_START_SECONDS = 60.0  # until Python and jinja2 are loaded, on a machine that is busy
+_START_SECONDS = 60.0  # limit for loading Python and jinja2 on a busy machine
 
 
 @dataclasses.dataclass(frozen=True)
 class RenderLimits:
-  """Of one template's rendering; far above what chat templates need (milliseconds, a few MB)."""
+  """The limits of rendering a template, far above what is needed (milliseconds, a few MB)."""
 
-  seconds: float = 5.0  # on the clock
-  memory: int = 1 << 30  # bytes of address space, Python's own among them; Linux only
-  characters: int = 1 << 24  # of the text
+  seconds: float = 5.0  # of wall-clock time
+  memory: int = 1 << 30  # bytes of address space, including Python's own; Linux only
+  characters: int = 1 << 24  # largest length of the text
 
 
 LIMITS = RenderLimits()
 
 
 class Unrenderable(Exception):
-  """A template that fails or goes past a limit; says why, not which template."""
+  """The error for a template that fails or exceeds a limit; it says why, not which template."""
 
 
 class Renderer:
-  """A process that renders templates one after the other, started when the first one comes.
+  """A process that renders templates one after the other, and starts with the first one.
 
-  A template can write a loop, or a number or text of any size, in a few characters. Counting steps
-  in this process would not hold it: one step may take hours or all memory (a list that holds itself
-  twice, sixty levels deep, printed). So it runs in a process of its own, which is ended at a limit
-  and started again for the next template. Starting takes about 0.1 s, a template below 1 ms.
+  A template can express a loop, or a number or text of any size, in a few characters. To count
+  steps in this process would not limit it: one step may take hours or all memory (such as printing
+  a list that holds itself twice, sixty levels deep). So it runs in a process of its own, which is
+  ended at a limit and started again for the next template. The start takes about 0.1 s, a template
+  less than 1 ms.
   """
 
   def __init__(self, limits: RenderLimits = LIMITS):
@@ -49,19 +50,20 @@ class Renderer:
     self._process: subprocess.Popen | None = None
 
   def render(self, template: str, variables: Mapping[str, Any]) -> str:
-    """Returns the text. Raises Unrenderable, and RuntimeError where no process can be started.
+    """Returns the text. Raises Unrenderable, and RuntimeError if no process can be started.
 
-    `variables` are what JSON can express: nothing else of this process is within reach.
+    `variables` must be values that JSON can express; the template sees nothing else of this
+    process.
     """
     try:
       request = json.dumps(dict(template=template, variables=variables)).encode()
     except (TypeError, ValueError, RecursionError) as error:
-      raise Unrenderable(f"messages and variables must be what JSON can hold: {error}") from None
+      raise Unrenderable(f"messages and variables must be JSON values: {error}") from None
     with self._lock:
       try:
         reply = self._reply(request)
       except BaseException:
-        self.close()  # an answer that nobody waits for any more would be taken for the next one
+        self.close()  # otherwise a late answer would be read as that of the next template
         raise
     if "text" not in reply:
       raise Unrenderable(reply["error"])
@@ -91,7 +93,7 @@ class Renderer:
     return json.loads(line)
 
   def _started(self) -> subprocess.Popen:
-    # -S: sys.path is handed over as it is here, and need not be found out again.
+    # -S, because sys.path is passed on and need not be computed again.
     paths = os.pathsep.join(filter(None, sys.path))
     limits = self._limits
     settings = (math.ceil(2 * limits.seconds), limits.memory, limits.characters)
@@ -123,7 +125,7 @@ def _renderer(pid: int) -> Renderer:
 
 
 def renderer() -> Renderer:
-  """The renderer of this process; a process that was forked from it has one of its own."""
+  """Returns the renderer of this process; a forked process has one of its own."""
   return _renderer(os.getpid())
 
 
@@ -146,7 +148,7 @@ def _killed_after(seconds: float, process: subprocess.Popen) -> Generator[Callab
 
 
 def _exchange(process: subprocess.Popen, request: bytes) -> bytes:
-  """The line that answers `request`; without its end if the process ended."""
+  """Returns the line that answers `request`, without its line end if the process ended."""
   try:
     process.stdin.write(request + b"\n")
     process.stdin.flush()

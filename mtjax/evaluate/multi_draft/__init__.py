@@ -1,1 +1,1 @@
-"""Several drafts at a position: what verifiers accept, and the bounds (2502.18779)."""
+"""Several drafts at one position: the acceptance of verifiers, and its bounds (2502.18779)."""

@@ -1,8 +1,8 @@
-"""How often a verifier accepts one of n drafts at a position, averaged over drafts and coins.
+"""The probability that a verifier accepts one of n drafts at a position, averaged over drafts.
 
-Each rule of `mtjax.verify` takes the tokens that were drafted. Here its acceptance is averaged over
-all drafts by formula, so that no draft is enumerated: V^n of them are too many for the vocabulary
-of a language model. Tests compare every formula with enumeration of the rule itself.
+A rule of `mtjax.verify` judges tokens that were drafted. Here its acceptance is averaged over all
+drafts by a formula, without enumerating drafts: V^n of them are too many for the vocabulary of a
+language model. Tests compare every formula with enumeration of the rule itself.
 """
 
 import functools
@@ -20,7 +20,7 @@ from mtjax.types import DraftScheme
 from mtjax.verify.probs import normalise
 from mtjax.verify.rules.kseq import division
 
-# The lossless rules for several drafts at a node, by how these are sampled.
+# Draft scheme -> the lossless rules for several drafts at a node that are sampled so.
 RULES: dict[DraftScheme, tuple[str, ...]] = {
   DraftScheme.WITH_REPLACEMENT: ("rrs_with", "kseq"),
   DraftScheme.WITHOUT_REPLACEMENT: ("rrs_without",),
@@ -28,7 +28,7 @@ RULES: dict[DraftScheme, tuple[str, ...]] = {
   DraftScheme.PAIR: ("spechub",),
   DraftScheme.DELTA: ("delta",),
 }
-_AT_ONCE = 32  # positions whose sampled refusals are in memory at the same time
+_AT_ONCE = 32  # number of positions whose sampled refusals are in memory at the same time
 
 
 class Acceptance(NamedTuple):
@@ -49,15 +49,15 @@ def acceptance(
 ) -> Acceptance:
   """Returns the acceptance of every rule of `RULES` for each number of drafts, in float64.
 
-  p, q: the target's and the draft model's probabilities at M positions. Exact but for
-  `rrs_without` of three and more drafts, which averages `samples` sequences of refused drafts.
-  `spechub` has two drafts always: it is NaN for other numbers. Raises ValueError for numbers of
+  p, q: the target's and the draft model's probabilities at M positions. Results are exact but for
+  `rrs_without` with three or more drafts, which averages `samples` sequences of refused drafts.
+  `spechub` always has two drafts: it is NaN for other numbers. Raises ValueError for numbers of
   drafts below 1 or above V, fewer than two samples, and p and q of different shapes.
   """
   if p.shape != q.shape or p.ndim != 2:
-    raise ValueError(f"p and q are [positions, V], got shapes {p.shape} and {q.shape}")
+    raise ValueError(f"p and q must both be [positions, V], got shapes {p.shape} and {q.shape}")
   if not drafts or min(drafts) < 1 or max(drafts) > p.shape[1]:
-    raise ValueError(f"numbers of drafts are from 1 to V = {p.shape[1]}, got {list(drafts)}")
+    raise ValueError(f"numbers of drafts must be from 1 to V = {p.shape[1]}, got {list(drafts)}")
   if samples < 2:
     raise ValueError(f"a standard error needs at least 2 samples, got {samples}")
   key = jax.random.key(key) if isinstance(key, int) else key
@@ -86,9 +86,9 @@ def _all_rules(drafts: tuple[int, ...], samples: int):
 
 
 def rrs_with(p: Float[Array, " V"], q: Float[Array, " V"], max_n: int) -> Float[Array, " n"]:
-  """`mtjax.verify.rules.rrs.with_replacement` of 1..max_n drafts: 1 - Z(l_(n+1)).
+  """Returns the acceptance of `rrs.with_replacement` for 1..max_n drafts: 1 - Z(l_(n+1)).
 
-  With Z(l) = sum (p - l q)+, l_1 = 0 and l_(k+1) = l_k + Z(l_k): clipping once more only raises l,
+  Here Z(l) = sum (p - l q)+, l_1 = 0 and l_(k+1) = l_k + Z(l_k): clipping once more only raises l,
   so that after k - 1 refusals the target's distribution is norm((p - l_k q)+), whatever was
   refused, and the k-th draft is refused with probability Z(l_(k+1)) / Z(l_k).
   """
@@ -107,12 +107,13 @@ def rrs_without(
   key: PRNGKeyArray,
   samples: int,
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-  """`mtjax.verify.rules.rrs.without_replacement`: means and their standard errors.
+  """Returns the acceptance of `rrs.without_replacement`: means and their standard errors.
 
-  As `rrs_with`, but l_(k+1) = l_k + Z(l_k) / s_k, where s_k is the mass of q that the refused
-  drafts x_1..x_(k-1) leave. A refused token has p_k = 0 ever after, so nothing else depends on
-  which tokens were refused. All n drafts are refused with probability E[Z(l_(n+1))], x_k sampled
-  from norm((q_k - p_k)+). For n = 2 the mean over x_1 is a sum; for more, sequences are sampled.
+  It is as in `rrs_with`, but l_(k+1) = l_k + Z(l_k) / s_k, where s_k is the mass of q that the
+  refused drafts x_1..x_(k-1) leave. A refused token has p_k = 0 from then on, so nothing else
+  depends on which tokens were refused. All n drafts are refused with probability E[Z(l_(n+1))],
+  where x_k is sampled from norm((q_k - p_k)+). For n = 2 the mean over x_1 is a sum; for more
+  drafts, sequences are sampled.
   """
   exact = jnp.stack([1 - _excess(p, q, jnp.ones_like(p[0])), 1 - _both_refused(p, q)])
   if max(drafts) <= 2:
@@ -125,22 +126,25 @@ def rrs_without(
 
 
 def kseq(p: Float[Array, " V"], q: Float[Array, " V"], n: Float[Array, ""]) -> Float[Array, ""]:
-  """`mtjax.verify.rules.kseq.kseq`: each of n independent drafts is taken with probability beta."""
+  """Returns the acceptance of `kseq`: 1 - (1 - beta)^n for n independent drafts.
+
+  Each is accepted with probability beta = sum min(q, p / rho).
+  """
   rho = division(p, q, n)
   return 1 - (1 - jnp.sum(jnp.minimum(q, p / rho))) ** n
 
 
 def greedy_plus_one(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
-  """Greedy-plus-one: the fixed tokens' share of p, and min(p, q~) elsewhere."""
+  """Returns the acceptance of `greedy_plus_one`: p of fixed tokens, and min(p, q~) elsewhere."""
   top = jax.lax.top_k(q, n - 1)[1]
   return jnp.sum(p[top]) + jnp.sum(jnp.minimum(p.at[top].set(0), normalise(q.at[top].set(0))))
 
 
 def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
-  """`mtjax.verify.rules.spechub.spechub`: all of p that pairs (i, hub) and (hub, i) can take.
+  """Returns the acceptance of `spechub`: all of p that pairs (i, hub) and (hub, i) can cover.
 
-  A token i beside the hub a has the mass of both its pairs, q(i) + q(a) q(i) / (1 - q(a)); the hub
-  takes what the others leave.
+  A token i other than the hub a has the mass of both its pairs, q(i) + q(a) q(i) / (1 - q(a)); the
+  hub has the mass that the others leave.
   """
   is_hub = jnp.arange(q.shape[0]) == argmax(q)
   others = jnp.where(is_hub, 0, q)
@@ -150,12 +154,12 @@ def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
 
 
 def delta(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
-  """`mtjax.verify.rules.delta.delta` of the n tokens with the largest q: their share of p."""
+  """Returns the acceptance of `delta` for the n tokens with the largest q: p of these tokens."""
   return jnp.sum(p[jax.lax.top_k(q, n)[1]])
 
 
 def _excess(p, q, level):
-  """Z(l), the mass of p above l q."""
+  """Returns Z(l), the mass of p above l q."""
   return jnp.sum(jnp.maximum(p - level * q, 0), axis=-1)
 
 
@@ -164,7 +168,7 @@ def _quotient(part, whole):
 
 
 def _both_refused(p, q):
-  """E[Z(l_3)] over the first refused draft x ~ norm((q - p)+): Z at V levels by prefix sums."""
+  """Returns E[Z(l_3)] over the first refused draft x ~ norm((q - p)+): Z at V levels, by sums."""
   refused = jnp.maximum(q - p, 0)
   excess = _excess(p, q, 1.0)
   # 1 - q(x) would cancel for the one token that may hold nearly all of q.
@@ -172,16 +176,16 @@ def _both_refused(p, q):
   level = 1 + _quotient(excess, others)
   ratio = jnp.where(q > 0, p / jnp.where(q > 0, q, 1), jnp.inf)
   order = jnp.argsort(-ratio)
-  above = jnp.searchsorted(-ratio[order], -level)  # tokens with p > l q, the first of the order
+  above = jnp.searchsorted(-ratio[order], -level)  # number of tokens with p > l q, first in order
   mass_p, mass_q = (jnp.append(0.0, jnp.cumsum(x[order]))[above] for x in (p, q))
   return jnp.sum(_quotient(refused, jnp.sum(refused)) * jnp.maximum(mass_p - level * mass_q, 0))
 
 
 def _refusals(p, q, max_drafts, key, samples):
-  """[samples, n]: Z(l_(n+1)) for n = 1..most along sampled sequences of refused drafts."""
+  """Returns Z(l_(n+1)) [samples, n] for n = 1..max_drafts along sampled refused drafts."""
 
   def step(state, coin):
-    left, level, excess = state  # q without what was refused, l_k, Z(l_k)
+    left, level, excess = state  # q without refused tokens, l_k, Z(l_k)
     mass = jnp.sum(left)
     new_level = level + _quotient(excess, mass)
     new_excess = _excess(p, q, new_level)

@@ -1,4 +1,4 @@
-"""The table of 2502.18779: the best acceptance of any rule, and what known rules reach of it."""
+"""The table of 2502.18779: the best acceptance of any rule, and that of known rules."""
 
 import collections
 import datetime
@@ -36,11 +36,10 @@ def measure(
   progress: Callable[[str], None] = lambda message: None,
   finished: Callable[[dict[str, Any]], None] = lambda results: None,
 ) -> dict[str, Any]:
-  """Returns what the page of `mtjax.report.multi_draft.page` is made of: `rows`, and of what.
+  """Returns the data of `mtjax.report.multi_draft.page`: `rows`, and how they were computed.
 
-  progress is called with what is computed next, finished with the results so far after every
-  temperature. Raises ValueError for what `check` refuses, and for a text that is named as all
-  texts together are.
+  `progress` is called with the name of the next part, and `finished` with the results so far after
+  every temperature. Raises ValueError for what `check` refuses, and for a text named "all".
   """
   check(temperatures, drafts)
   if ALL in pairs.text:
@@ -55,8 +54,8 @@ def measure(
     rows=rows,
   )
   for temperature in temperatures:
-    found = rows_at(pairs, temperature, drafts=drafts, samples=samples, progress=progress)
-    rows = rows + found
+    new = rows_at(pairs, temperature, drafts=drafts, samples=samples, progress=progress)
+    rows = rows + new
     results = results | dict(rows=rows)
     finished(results)
   return results
@@ -77,17 +76,18 @@ def rows_at(
   samples: int = 16,
   progress: Callable[[str], None] = lambda message: None,
 ) -> list[Row]:
-  """Returns a row for each text (and `ALL`), number of drafts and draft scheme.
+  """Returns one row per text (and `ALL`), number of drafts and draft scheme.
 
   A row holds `bound`, the mean of `optimal_acceptance` over the positions, and for each rule of the
-  scheme its `acceptance` and the `gap` between the two. `lead` is how far the bound is above what
-  the usual rules of sampled drafts accept, and above the bound of drafts without replacement. Each
-  is [mean, standard error over positions]. `sampling_error` is the part of a rule's error that
-  comes from sampled drafts: 0 where the mean over drafts is exact (see `acceptance`).
+  scheme its `acceptance` and the `gap` between the two. `lead` is how far the bound is above the
+  acceptance of the usual rules for sampled drafts, and above the bound of drafts without
+  replacement. Each is [mean, standard error over positions]. `sampling_error` is the part of a
+  rule's error that comes from sampled drafts: 0 where the mean over drafts is exact (see
+  `acceptance`).
   """
   p, q = pairs.probs(temperature)
   progress(f"temperature {temperature:g}: verifiers")
-  found = acceptance(p, q, drafts, samples=samples)
+  accepted = acceptance(p, q, drafts, samples=samples)
   rows: list[Row] = []
   for at, n in enumerate(drafts):
     best = {}
@@ -96,7 +96,7 @@ def rows_at(
       best[scheme] = np.array(
         [optimal_acceptance(*pair, n, scheme) for pair in zip(p, q, strict=True)]
       )
-    mean, error = ({name: x[:, at] for name, x in part.items()} for part in found)
+    mean, error = ({name: x[:, at] for name, x in part.items()} for part in accepted)
     for scheme in best:
       cell = dict(temperature=temperature, drafts=n, scheme=scheme.value)
       rows += _of_texts(cell, pairs.text, scheme, best, mean, error)
@@ -104,7 +104,7 @@ def rows_at(
 
 
 def schemes(n: int) -> list[DraftScheme]:
-  """Draft schemes for n drafts: a pair is two."""
+  """Returns the draft schemes for n drafts: a pair has two."""
   return [scheme for scheme in RULES if scheme is not DraftScheme.PAIR or n == 2]
 
 
@@ -130,7 +130,7 @@ def _of_texts(cell, text, scheme, best, mean, error) -> Iterator[Row]:
 
 
 def _mean(values) -> list[float]:
-  """[mean, standard error of the mean]."""
+  """Returns [mean, standard error of the mean]."""
   return [_rounded(values.mean()), _rounded(values.std(ddof=1) / np.sqrt(len(values)))]
 
 

@@ -1,4 +1,4 @@
-"""What a target and its draft model predict at the same positions of real texts, kept in a file."""
+"""Predictions of a target and its draft model at the same positions of texts, kept in a file."""
 
 import dataclasses
 import json
@@ -18,15 +18,15 @@ from mtjax.pretrained import load_pretrained
 from mtjax.registry.drafters import check_vocabulary
 from mtjax.text import TextModel
 
-_BATCH = 8  # positions of one forward pass
+_BATCH = 8  # number of positions per forward pass
 
 
 @dataclasses.dataclass(frozen=True)
 class RecordedPairs:
-  """Logits of both models after the same M contexts, and what they were recorded from."""
+  """Logits of both models after the same M contexts, and where they were recorded."""
 
   settings: dict[str, Any]  # JSON
-  text: list[str]  # of M: the name of the text that a position is in
+  text: list[str]  # M names: the text of each position
   target: Float[np.ndarray, "M V"]
   draft: Float[np.ndarray, "M V"]
 
@@ -38,23 +38,23 @@ class RecordedPairs:
 
   @classmethod
   def load(cls, path: str | Path, settings: Mapping[str, Any]) -> "RecordedPairs":
-    """Reads what `save` wrote.
+    """Reads a file that `save` wrote.
 
-    Raises ValueError for another file, and for pairs that were recorded with other settings.
+    Raises ValueError for any other file, and for pairs that were recorded with other settings.
     """
     try:
       with np.load(path, allow_pickle=False) as file:
         about = json.loads(str(file["about"]))
-        found = cls(about["settings"], about["text"], file["target"], file["draft"])
+        pairs = cls(about["settings"], about["text"], file["target"], file["draft"])
     except (KeyError, EOFError, TypeError, ValueError) as error:
       raise ValueError(f"{str(path)!r} holds no recorded pairs ({error})") from None
-    other = [name for name in settings if settings[name] != found.settings.get(name)]
+    other = [name for name in settings if settings[name] != pairs.settings.get(name)]
     if other:
       raise ValueError(
         f"{str(path)!r} was recorded with another {' and '.join(other)}: "
-        f"{', '.join(repr(found.settings.get(name)) for name in other)}; name another file"
+        f"{', '.join(repr(pairs.settings.get(name)) for name in other)}; name another file"
       )
-    return found
+    return pairs
 
   def probs(self, temperature: float) -> tuple[Float[np.ndarray, "M V"], Float[np.ndarray, "M V"]]:
     """Returns p and q at a temperature above 0, in float64."""
@@ -73,11 +73,11 @@ def recorded(
   context: int,
   progress: Callable[[str], None] = lambda message: None,
 ) -> RecordedPairs:
-  """Returns the pairs in the file `path` if there is one; else records them and writes it.
+  """Returns the pairs in the file `path` if it exists; otherwise records pairs and writes it.
 
-  target, draft: models for `load_pretrained`. texts: name=source each. path None: no file. Raises
-  ValueError for models of different vocabularies or that are no causal ones, and what `record` and
-  `RecordedPairs.load` raise.
+  target, draft: models for `load_pretrained`. texts: a "name=source" each. With path None nothing
+  is written. Raises ValueError for models with different vocabularies or that are not causal, and
+  what `record` and `RecordedPairs.load` raise.
   """
   settings: dict[str, Any] = dict(
     target=target, draft=draft, texts=list(texts), positions=positions, context=context
@@ -115,21 +115,23 @@ def record(
 ) -> RecordedPairs:
   """Runs both models on `positions` contexts of each text, spread evenly over its tokens.
 
-  A context is the begin token and what stands before the position in its document, its last
-  `context` tokens at most. Raises ValueError for a text with fewer tokens than positions, and for
-  contexts longer than a model's positions.
+  A context is the begin token and the tokens before the position in its document, of which at most
+  the last `context` are kept. Raises ValueError for a text with fewer tokens than positions, and
+  for contexts longer than a model's positions.
   """
   longest = min(one.model.config.max_position for one in (target, draft))
   if not 1 <= context <= longest:
-    raise ValueError(f"contexts are of 1 to {longest} tokens for these models, got {context}")
+    raise ValueError(f"context must be from 1 to {longest} tokens for these models, got {context}")
   names, rows = [], []
   for name, documents in texts.items():
     begin = target.tokenizer.bos_id
-    found = contexts([tokens for tokens, _ in documents], positions, begin=begin, length=context)
-    if len(found) < positions:
-      raise ValueError(f"{name} has {len(found)} tokens, {positions} positions were asked for")
+    chosen = contexts([tokens for tokens, _ in documents], positions, begin=begin, length=context)
+    if len(chosen) < positions:
+      raise ValueError(
+        f"{name} has {len(chosen)} tokens, fewer than positions, which is {positions}"
+      )
     names += [name] * positions
-    rows += found
+    rows += chosen
   logits = [
     _last_logits(one, rows, context, lambda done, who=who: progress(f"{who}: position {done}"))
     for who, one in (("target", target), ("draft", draft))
@@ -140,24 +142,24 @@ def record(
 def contexts(
   documents: Sequence[Int[np.ndarray, " L"]], count: int, *, begin: int, length: int
 ) -> list[list[int]]:
-  """Returns what precedes each of `count` tokens, or of all if there are fewer."""
+  """Returns the tokens before each of `count` tokens, or before all if there are fewer."""
   ends = np.cumsum([len(tokens) for tokens in documents])
   total = int(ends[-1]) if len(ends) else 0
   count = min(count, total)
-  found = []
+  out = []
   for place in (index * total // count for index in range(count)):
     document = int(np.searchsorted(ends, place, side="right"))
     tokens = documents[document]
     before = [begin, *(int(token) for token in tokens[: place - int(ends[document]) + len(tokens)])]
-    found.append(before[-length:])
-  return found
+    out.append(before[-length:])
+  return out
 
 
 def _last_logits(text, rows, width, progress):
   forward = jax.jit(
     lambda params, tokens, last: text.model.forward(params, frontier_lib.causal(tokens), rows=last)
   )
-  found = np.zeros((len(rows), text.model.config.vocab_size), np.float32)
+  out = np.zeros((len(rows), text.model.config.vocab_size), np.float32)
   for start in range(0, len(rows), _BATCH):
     part = rows[start : start + _BATCH]
     tokens = np.zeros((_BATCH, width), np.int32)
@@ -165,9 +167,9 @@ def _last_logits(text, rows, width, progress):
     for row, context in enumerate(part):
       tokens[row, : len(context)], last[row] = context, len(context) - 1
     logits = forward(text.params, jnp.asarray(tokens), jnp.asarray(last)).logits
-    found[start : start + len(part)] = np.asarray(logits)[: len(part), 0]
+    out[start : start + len(part)] = np.asarray(logits)[: len(part), 0]
     progress(start + len(part))
-  return found
+  return out
 
 
 def _softmax(logits):

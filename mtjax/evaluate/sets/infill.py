@@ -1,4 +1,4 @@
-"""Texts with spans or scattered tokens missing, cut to one size: what infilling is measured on."""
+"""Texts with missing spans or scattered tokens, cut to one size, for measurements of infilling."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,44 +16,44 @@ _FIELDS = ("prompt", "canonical_solution", "suffix")
 def code_spans(
   path: str | Path, tokenizer: Tokenizer, *, size: int, max_tokens: int, count: int
 ) -> list[tuple[Blanked, list[int]]]:
-  """Problems of humaneval_infilling (2207.14255) and what is missing, `count` of them, evenly.
+  """Returns `count` problems of humaneval_infilling (2207.14255) with their missing tokens.
 
-  The file's JSON lines, gzipped or not; prompt, solution and suffix are encoded one by one. Of the
-  text, `size` tokens around the blank are kept; problems with less, or with a blank of more than
-  `max_tokens` tokens, are left out. Raises FileNotFoundError, and ValueError for another file or
-  too few problems.
+  The problems are spread evenly over the file, which holds JSON lines, gzipped or not; prompt,
+  solution and suffix are encoded one by one. `size` tokens around the blank are kept; problems with
+  fewer, or with a blank of more than `max_tokens` tokens, are left out. Raises FileNotFoundError,
+  and ValueError for a file of another kind or with too few problems.
   """
-  found = []
+  rows = []
   for _, record in read_records(path, _FIELDS):
     before, missing, after = encode_pieces(tokenizer, [record[name] for name in _FIELDS])
     if 0 < len(missing) <= max_tokens and len(before) + len(missing) + len(after) >= size:
-      found.append(_cut(before, missing, after, size))
-  return _some(found, count, path)
+      rows.append(_cut(before, missing, after, size))
+  return _some(rows, count, path)
 
 
 def scattered(
   documents: Sequence[np.ndarray], *, size: int, rate: float, count: int, seed: int = 0
 ) -> list[tuple[Blanked, list[int]]]:
-  """Rows of `size` tokens with round(rate * size) of them missing, each set equally likely.
+  """Returns `count` rows of `size` tokens with round(rate * size) of them missing, uniformly.
 
   Raises ValueError for texts that hold fewer than `count` rows and for a rate outside (0, 1).
   """
   if not 0 < rate < 1:
-    raise ValueError(f"a rate is between 0 and 1, got {rate}")
+    raise ValueError(f"rate must be between 0 and 1, got {rate}")
   rng = np.random.default_rng(seed)
-  found = []
+  rows = []
   for document in documents:
     for start in range(0, len(document) - size + 1, size):
       row = np.asarray(document[start : start + size])
       places = np.sort(rng.permutation(size)[: max(round(rate * size), 1)])
-      found.append((blank_spans(row.tolist(), [(i, i + 1) for i in places]), row[places].tolist()))
-  return _some(found, count, "the texts")
+      rows.append((blank_spans(row.tolist(), [(i, i + 1) for i in places]), row[places].tolist()))
+  return _some(rows, count, "the texts")
 
 
 def around(before: int, missing: int, after: int, size: int) -> tuple[int, int]:
-  """How many of `before` and `after` tokens stay when `size` are kept around the missing ones.
+  """Returns how many of `before` and `after` tokens to keep, so that the text has `size` tokens.
 
-  Half of the room each; what one side does not need is the other's. No more than there are.
+  Each side gets half of the free places, and those that the other side does not need.
   """
   free = size - missing
   left = min(before, max(free - after, (free + 1) // 2))
@@ -66,7 +66,7 @@ def _cut(before, missing, after, size):
   return blank_spans(text, [(left, left + len(missing))]), missing
 
 
-def _some(found, count, where):
-  if len(found) < count:
-    raise ValueError(f"{where}: {len(found)} rows of that size, and {count} are wanted")
-  return [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]
+def _some(rows, count, where):
+  if len(rows) < count:
+    raise ValueError(f"{where}: there are {len(rows)} rows of that size, but {count} are needed")
+  return [rows[i] for i in np.linspace(0, len(rows) - 1, count).astype(int)]

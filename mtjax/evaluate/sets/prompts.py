@@ -1,4 +1,4 @@
-"""Public prompt sets by name, from the files their authors publish: what speed is measured on."""
+"""Public prompt sets by name, from the files of their authors, for measurements of speed."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,12 +14,12 @@ def _specbench(record: Record) -> str:
 
 
 def _pycode(record: Record) -> str:
-  """The first half of a module: a completion has the names and habits of the whole to go on."""
+  """Returns the first half of a module, from which a completion can take names and habits."""
   return record["text"][: len(record["text"]) // 2]
 
 
 def _toolcall(record: Record) -> str:
-  """Tools, then the turns up to the last call of a tool: the call is what follows."""
+  """Returns the tools and the turns before the last call of a tool, so that the call comes next."""
   turns = record["conversations"]
   last = max((i for i, t in enumerate(turns) if t["from"] == "function_call"), default=len(turns))
   lines = [f"tools: {record['tools']}"] if record.get("tools") else []
@@ -46,11 +46,11 @@ SETS: dict[str, tuple[str, Callable[[Record], str]]] = {
 
 
 def prompts(root: str | Path, name: str, count: int) -> list[str]:
-  """`count` prompts, all different, spread evenly over the set `name` below `root`, in file order.
+  """Returns `count` different prompts, spread evenly over the set `name` below `root`, in order.
 
-  Reads every .jsonl and .jsonl.gz of the folder but training splits that have a test split
-  beside them. Raises ValueError for an unknown set, one with fewer prompts, and records of another
-  form; FileNotFoundError for a folder without files.
+  Reads every .jsonl and .jsonl.gz of the folder, or only the test splits if there are any. Raises
+  ValueError for an unknown set, one with fewer prompts, and records of another form;
+  FileNotFoundError for a folder without files.
   """
   return split_prompts(root, name, count, 0)[0]
 
@@ -58,30 +58,30 @@ def prompts(root: str | Path, name: str, count: int) -> list[str]:
 def split_prompts(
   root: str | Path, name: str, count: int, others: int
 ) -> tuple[list[str], list[str]]:
-  """`prompts`, and `others` more of the set, none of which is one of them.
+  """Returns the result of `prompts`, and `others` more prompts of the set, none of them twice.
 
-  The first do not depend on `others`: a drafter that learns from text can be warmed with the
+  The first do not depend on `others`: a drafter that learns from text can be warmed up with the
   second and timed on the first.
   """
   check_sets([name])
   folder = Path(root) / SETS[name][0]
-  found = list(dict.fromkeys(_texts(folder, SETS[name][1])))
-  chosen = _spread(found, count, f"{name} in {root} has")
-  rest = [text for text in found if text not in set(chosen)]
+  texts = list(dict.fromkeys(_texts(folder, SETS[name][1])))
+  chosen = _spread(texts, count, f"{name} in {root} has")
+  rest = [text for text in texts if text not in set(chosen)]
   return chosen, _spread(rest, others, f"beside the {count}, {name} in {root} has")
 
 
 def check_sets(names: Sequence[str]) -> None:
-  """Raises ValueError, with the names there are, for names that are no set."""
+  """Raises ValueError for names that are not in SETS."""
   unknown = [name for name in names if name not in SETS]
   if unknown:
     raise ValueError(f"unknown prompt sets {unknown}; there is: {', '.join(SETS)}")
 
 
-def _spread(found: list[str], count: int, has: str) -> list[str]:
-  if len(found) < count:
-    raise ValueError(f"{has} {len(found)} prompts, {count} were asked for")
-  return [found[index * len(found) // count] for index in range(count)]
+def _spread(texts: list[str], count: int, has: str) -> list[str]:
+  if len(texts) < count:
+    raise ValueError(f"{has} only {len(texts)} prompts, but {count} are needed")
+  return [texts[index * len(texts) // count] for index in range(count)]
 
 
 def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:

@@ -1,1 +1,1 @@
-"""What an any-subset model is measured on: sets with blanks, their judges, a run over a set."""
+"""Tasks for any-subset models: sets of texts with blanks, their judges, and a run over a set."""

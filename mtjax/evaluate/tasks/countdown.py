@@ -22,22 +22,22 @@ _OPERATORS = "+-*/"
 
 @dataclasses.dataclass(frozen=True)
 class Countdown:
-  """`Numbers: 30, 100, 93`, `Target: 23`, `Solution: (30 + 93) - 100`, on a line each.
+  """The task with lines `Numbers: 30, 100, 93`, `Target: 23`, `Solution: (30 + 93) - 100`.
 
-  Asked is the expression. Files: JSON lines of {"input": "30,100,93", "output": "23"}. The
-  reference is the first solution of an exhaustive search, and the blank has as many tokens as it
-  has: that much is given away. Solved: `makes` says so.
+  The expression is the blank. Files: JSON lines of {"input": "30,100,93", "output": "23"}. The
+  reference is the first solution of an exhaustive search, and the blank has as many tokens as the
+  reference, which tells the model its length. A solution counts as solved if `makes` says so.
   """
 
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
-    found = []
+    examples = []
     for number, (numbers, target), solution in read_solved(path):
       about = dict(numbers=numbers, target=target)
       text = pieces(numbers, target, solution)
-      found.append(whole(from_pieces(f"line {number}", text, tokenizer, about), max_tokens))
-    return found
+      examples.append(whole(from_pieces(f"line {number}", text, tokenizer, about), max_tokens))
+    return examples
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool]:
     return dict(solved=makes(answer.blank, example.about["numbers"], example.about["target"]))
@@ -46,7 +46,7 @@ class Countdown:
     return dict(solved=share(records, "solved"))
 
   def training_texts(self, path: str, *, seed: int) -> Iterator[str]:
-    """Endless texts of other problems than the file's: three numbers of 1 to 100 and a target."""
+    """Yields endless texts of problems that are not in the file: three numbers of 1 to 100."""
     held_out = {(tuple(sorted(numbers)), target) for _, (numbers, target) in read_countdowns(path)}
     rng = np.random.default_rng(seed)
     while True:
@@ -63,7 +63,7 @@ def pieces(numbers: Sequence[int], target: int, solution: str) -> list[Piece]:
 
 
 def makes(expression: str, numbers: Sequence[int], target: int) -> bool:
-  """Whether it has the value `target`, of + - * / and brackets, each number at most once."""
+  """Returns True if the expression of + - * / has the value `target` and uses no number twice."""
   text = expression.strip()
   if not _ALLOWED.fullmatch(text):
     return False
@@ -76,11 +76,11 @@ def makes(expression: str, numbers: Sequence[int], target: int) -> bool:
 
 
 def solve(numbers: Sequence[int], target: int) -> str | None:
-  """The first expression that makes the target, of few numbers before many; None without one."""
+  """Returns the first expression that makes the target, fewest numbers first, or None."""
   return _solve(tuple(numbers), target)
 
 
-@functools.lru_cache(10_000)  # a file is checked, and read once more with its model's tokenizer
+@functools.lru_cache(10_000)  # a file is first checked, and read again with a model's tokenizer
 def _solve(numbers: tuple[int, ...], target: int) -> str | None:
   for count in range(1, len(numbers) + 1):
     for chosen in itertools.permutations(numbers, count):
@@ -91,30 +91,35 @@ def _solve(numbers: tuple[int, ...], target: int) -> str | None:
 
 
 def read_countdowns(path: str) -> list[tuple[int, tuple[list[int], int]]]:
-  """(line, (numbers, target)); ValueError for other records."""
-  found = []
+  """Returns (line, (numbers, target)) per record. Raises ValueError for records of another form."""
+  problems = []
   for number, record in read_records(path, ("input", "output")):
     try:
       numbers = [int(x) for x in record["input"].split(",")]
-      found.append((number, (numbers, int(record["output"]))))
+      problems.append((number, (numbers, int(record["output"]))))
     except ValueError:
-      raise ValueError(f"{path}, line {number}: input or output holds no numbers") from None
-  return found
+      raise ValueError(
+        f"{path}, line {number}: input must be numbers with commas, and output a number"
+      ) from None
+  return problems
 
 
 def read_solved(path: str) -> list[tuple[int, tuple[list[int], int], str]]:
-  """(line, (numbers, target), solution); ValueError for other records and without a solution."""
-  found = []
+  """Returns (line, (numbers, target), solution) per record.
+
+  Raises ValueError for records of another form, and for a problem without a solution.
+  """
+  solved = []
   for number, (numbers, target) in read_countdowns(path):
     solution = solve(numbers, target)
     if solution is None:
       raise ValueError(f"{path}, line {number}: {target} cannot be made of {numbers}")
-    found.append((number, (numbers, target), solution))
-  return found
+    solved.append((number, (numbers, target), solution))
+  return solved
 
 
 def _expressions(numbers: Sequence[int]) -> Iterator[tuple[Fraction, str]]:
-  """Every expression of the numbers in this order, in brackets if it has an operator."""
+  """Yields every expression of the numbers in this order, in brackets if it has an operator."""
   if len(numbers) == 1:
     yield Fraction(numbers[0]), str(numbers[0])
   for split in range(1, len(numbers)):
@@ -138,7 +143,7 @@ _SYMBOLS: dict[type[ast.operator], str] = {ast.Add: "+", ast.Sub: "-", ast.Mult:
 
 
 def _value(node: ast.expr) -> Fraction:
-  """Exactly; ValueError for what is neither a whole number nor one of four operations."""
+  """Returns the exact value. Raises ValueError for other nodes than whole numbers and + - * /."""
   if isinstance(node, ast.Constant) and isinstance(node.value, int):
     return Fraction(node.value)
   if isinstance(node, ast.BinOp) and type(node.op) in _SYMBOLS:

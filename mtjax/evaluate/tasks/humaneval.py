@@ -17,25 +17,25 @@ _FILES = ("SingleLineInfilling", "MultiLineInfilling", "RandomSpanInfilling")
 
 @dataclasses.dataclass(frozen=True)
 class HumanEvalInfilling:
-  """pass@1 of one answer a problem: the function with its blank filled passes its tests.
+  """The task whose measure is pass@1: the function with its blank filled passes its tests.
 
-  The blank has as many tokens as the reference: that much of the answer is given away, as for
-  every fixed-length infiller. The program is whole even where the model saw a part of it. Whether
-  the reference itself passes is recorded beside: it should, and says that the sandbox works.
-  Problems whose blank has no token or more than `max_tokens` are left out.
+  There is one answer per problem. The blank has as many tokens as the reference, which tells the
+  model its length, as for every fixed-length infiller. The program is whole even if the model saw
+  only a part of it. It is also recorded if the reference itself passes: it should, which shows that
+  the sandbox works. Problems whose blank has no token or more than `max_tokens` are left out.
   """
 
   limits: SandboxLimits = SandboxLimits()
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
-    found = []
+    examples = []
     for record in read_problems(path):
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
       if 0 < len(encode_pieces(tokenizer, [before, missing])[1]) <= max_tokens:
         pieces = [(before, False), (missing, True), (after, False)]
-        found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), max_tokens))
-    return found
+        examples.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), max_tokens))
+    return examples
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:
     outcomes = {}
@@ -55,20 +55,23 @@ class HumanEvalInfilling:
 
 
 def read_problems(path: str, fields: Sequence[str] = _OWN) -> list[dict[str, Any]]:
-  """All problems of a file; ValueError for other records, HumanEval's own among them."""
-  found = []
+  """Returns all problems of a file.
+
+  Raises ValueError for records of another form, also for those of HumanEval itself.
+  """
+  problems = []
   for number, record in read_records(path, fields):
     if not isinstance(record.get("suffix"), str):
       files = ", ".join(f"HumanEval-{name}.jsonl.gz" for name in _FILES)
       raise ValueError(
-        f"{path}, line {number}: no suffix, so this is a problem of HumanEval itself, without a "
-        f"blank. Give a file of humaneval_infilling: {files}"
+        f"{path}, line {number}: there is no suffix, so this is a problem of HumanEval itself, "
+        f"without a blank. Give a file of humaneval_infilling: {files}"
       )
-    found.append(record)
-  return found
+    problems.append(record)
+  return problems
 
 
 def program(record, middle: str) -> str:
-  """The function with `middle` in its blank, its tests, and the call that runs them."""
+  """Returns the function with `middle` in its blank, its tests, and the call that runs them."""
   function = record["prompt"] + middle + record["suffix"]
   return f"{function}\n{record['test']}\ncheck({record['entry_point']})\n"

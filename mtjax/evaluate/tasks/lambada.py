@@ -13,20 +13,20 @@ _LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)
 
 @dataclasses.dataclass(frozen=True)
 class Lambada:
-  """The word after the last space, of as many tokens as it has. Greedily, exact match is accuracy.
+  """The task whose blank is the word after the last space, and its measure the exact match.
 
-  An any-subset model may be asked for the last word as for any other: nothing stands behind it, so
-  that the lattice's order is that of a causal model.
+  The blank has as many tokens as the word. For an any-subset model the last word is a blank like
+  any other: nothing stands after it, so the lattice's order is that of a causal model.
   """
 
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
-    found = []
+    examples = []
     for number, context, word in read_passages(path):
       pieces = [(context, False), (word, True)]
-      found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), max_tokens))
-    return found
+      examples.append(cut(from_pieces(f"line {number}", pieces, tokenizer), max_tokens))
+    return examples
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:
     return {}
@@ -36,11 +36,14 @@ class Lambada:
 
 
 def read_passages(path: str) -> list[tuple[int, str, str]]:
-  """(line, text before, last word with the space before it); ValueError for other records."""
-  found = []
+  """Returns (line, text before, last word with the space before it) per record.
+
+  Raises ValueError for records of another form.
+  """
+  passages = []
   for number, record in read_records(path, ("text",)):
     parts = _LAST_WORD.fullmatch(record["text"])
     if parts is None:
-      raise ValueError(f"{path}, line {number}: a passage of less than two words")
-    found.append((number, parts[1], parts[2]))
-  return found
+      raise ValueError(f"{path}, line {number}: a passage must have at least two words")
+    passages.append((number, parts[1], parts[2]))
+  return passages

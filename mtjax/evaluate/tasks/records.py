@@ -1,4 +1,4 @@
-"""A file of answers that grows as they come, and that a later run goes on with."""
+"""A file of answers to which each is appended, and which a later run continues."""
 
 import hashlib
 import json
@@ -15,14 +15,14 @@ from mtjax.models import Params
 
 
 def data_identity(path: str | Path) -> dict[str, Any]:
-  """What tells a file's content from another's, as settings for `resumed`."""
+  """Returns settings for `resumed` that identify a file's content."""
   with open(path, "rb") as file:
     digest = hashlib.file_digest(file, "sha256").hexdigest()
   return dict(data_bytes=Path(path).stat().st_size, data_sha256=digest)
 
 
 def params_identity(params: Params) -> int:
-  """What tells a model's weights from others, of the same shapes or not."""
+  """Returns a number that identifies a model's weights: a checksum of names and values."""
   out = 0
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     out = zlib.crc32(jax.tree_util.keystr(path).encode(), out)
@@ -31,10 +31,10 @@ def params_identity(params: Params) -> int:
 
 
 def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
-  """The records that an earlier run left in a file of JSON lines, whose first line is `settings`.
+  """Reads the records of an earlier run from a file of JSON lines, whose first line is `settings`.
 
-  Begins the file where there is none, and drops a line that was cut off. ValueError, and the file
-  stays as it is, for the records of other settings and for any other file.
+  Creates the file if it does not exist, and drops a line that was cut off. Raises ValueError, and
+  leaves the file as it is, for records of other settings and for any other file.
   """
   file, header = Path(path), json.dumps(settings) + "\n"
   text = file.read_text(encoding="utf-8") if file.is_file() else ""
@@ -48,20 +48,20 @@ def resumed(path: str | Path, settings: Mapping[str, Any]) -> list[Record]:
 
 
 def append(path: str | Path, record: Record) -> None:
-  """One more line."""
+  """Appends one line."""
   with open(path, "a", encoding="utf-8") as file:
     file.write(json.dumps(record) + "\n")
 
 
 def _other(text: str, settings: dict[str, Any]) -> str:
-  """What a file holds in place of the answers of these settings."""
+  """Says what a file holds in place of the answers of these settings."""
   first = text.partition("\n")[0]
   try:
-    found = json.loads(first)
-    names = [name for name in {**found, **settings} if found.get(name) != settings.get(name)]
+    other = json.loads(first)
+    names = [name for name in {**other, **settings} if other.get(name) != settings.get(name)]
   except (ValueError, TypeError):
     names = []
   if not names:
     return f"no answers of these settings but {first[:400]!r}"
-  each = (f"{name} {found.get(name)!r}, not {settings.get(name)!r}" for name in names)
+  each = (f"{name} {other.get(name)!r}, not {settings.get(name)!r}" for name in names)
   return f"answers of other settings ({'; '.join(each)})"

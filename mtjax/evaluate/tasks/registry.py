@@ -28,19 +28,22 @@ _READ = {
 
 
 def check_data(name: str, path: str) -> None:
-  """Reads a task's file, for which no model is needed.
+  """Checks a task's file by reading it, for which no model is needed.
 
-  Raises ValueError for another name than NAMES, and FileNotFoundError or ValueError, naming the
-  file and the line, for a file that is no file of the task or holds nothing.
+  Raises ValueError for a name that is not in NAMES, and FileNotFoundError or ValueError, naming the
+  file and the line, for a file that does not belong to the task or is empty.
   """
   if name not in _READ:
     raise ValueError(f"task {name!r} is not one of {', '.join(NAMES)}")
   if not _READ[name](path):
-    raise ValueError(f"{path} holds nothing of {name}")
+    raise ValueError(f"{path} holds no problem of {name}")
 
 
 def get_task(name: str, *, judge: str = "target") -> Task:
-  """One of NAMES; `judge`: the causal model of wikitext_masked. ValueError for another name."""
+  """Returns one of NAMES; `judge` is the causal model of wikitext_masked.
+
+  Raises ValueError for a name that is not in NAMES.
+  """
   if name == "wikitext_masked":
     loaded = load_pretrained(judge)
     check_causal(loaded.model, f"the judge {judge!r}")
@@ -51,9 +54,9 @@ def get_task(name: str, *, judge: str = "target") -> Task:
 
 
 def training_texts(name: str, path: str, count: int, *, seed: int = 0) -> list[str]:
-  """Texts to train on, none of them in the file: of the puzzles, which are made by rule."""
+  """Returns texts to train on, none of them in the file, for tasks whose problems follow rules."""
   makers = {"sudoku": Sudoku(), "countdown": Countdown()}
   if name not in makers:
-    raise ValueError(f"training texts can be made of {' and '.join(makers)}, not of {name}")
+    raise ValueError(f"training texts can be made for {' and '.join(makers)}, not for {name}")
   texts = makers[name].training_texts(path, seed=seed)
   return [next(texts) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""Fills the blanks of a task's examples, one by one, and keeps what is known of each answer."""
+"""Fills the blanks of a task's examples, one by one, and returns a record of each answer."""
 
 import dataclasses
 import zlib
@@ -24,14 +24,14 @@ from mtjax.evaluate.tasks.protocol import Answer, Record, Task
 from mtjax.sampling.logits import Sampling, seed_key
 from mtjax.text import TextModel
 
-# Those of mtjax.anysubset.orders, what a causal model would have to do (`causal_view`), and those
-# that the model's confidence decides as it fills, one entry a pass.
+# Those of mtjax.anysubset.orders, that of a causal model (`causal_view`), and those that the
+# model's confidence decides as it fills, one entry per pass.
 ORDERS = (*MODEL_ORDERS, "left_to_right", *CRITERIA)
 
 
 @dataclasses.dataclass(frozen=True)
 class Filler:
-  """How blanks are filled. Of it the likelihood of the reference depends on the order alone."""
+  """The settings of filling. The likelihood of the reference depends on the order only."""
 
   order: str = "lattice"
   method: FillMethod = SelfDraft()
@@ -43,7 +43,8 @@ class Filler:
       raise ValueError(f"order {self.order!r} is not one of {', '.join(ORDERS)}")
     if self.method.decides_order and self.order not in CRITERIA:
       raise ValueError(
-        f"confidence decides on the order: give one of {', '.join(CRITERIA)}, not {self.order!r}"
+        f"confidence decides the order: order must be one of {', '.join(CRITERIA)}, got "
+        f"{self.order!r}"
       )
 
   @property
@@ -51,8 +52,8 @@ class Filler:
     return self.order in CRITERIA
 
   @property
-  def way(self) -> FillMethod:
-    """`method`, or in an order of the model's confidence that, as many a pass as it says."""
+  def method_in_order(self) -> FillMethod:
+    """The `method`, or `Confidence` for an order that the model's confidence decides."""
     if not self.decides_order:
       return self.method
     per_pass = self.method.per_pass if isinstance(self.method, Confidence) else 1
@@ -60,24 +61,24 @@ class Filler:
 
 
 def check_model(model: TextModel, task: str) -> None:
-  """ValueError for a model that cannot fill blanks, with what to do."""
+  """Raises ValueError for a model that cannot fill blanks."""
   try:
     make_canvas(model.model.config, np.array([[0]]), np.array([[True]]))
   except ValueError as error:
     raise ValueError(
-      f"{task} fills blanks: {error}. Take --model=anysubset, or train one with "
+      f"{task} fills blanks: {error}. Use --model=anysubset, or train one with "
       "configs/train/bundled_anysubset.py"
     ) from None
 
 
 def free_positions(model: TextModel) -> int:
-  """Tokens of a text that the model has positions for."""
+  """Returns the number of tokens of a text that the model has positions for."""
   config = model.model.config
   return config.max_position - (sink_token(config) is not None)
 
 
 def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
-  """`limit` of them, evenly over the whole set; all where there are no more."""
+  """Returns `limit` examples, spread evenly over the whole set, or all if there are no more."""
   count = len(examples) if limit is None else min(limit, len(examples))
   return [examples[index * len(examples) // count] for index in range(count)]
 
@@ -91,13 +92,13 @@ def run(
   known: Sequence[Record] = (),
   each: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
-  """A record of each example; `each` is called with a new one as soon as it is there.
+  """Returns one record per example, and calls `each` with a new one as soon as it is ready.
 
-  `nats`: -log p of the reference's asked tokens in this order, exactly, in one forward pass;
-  left to right each given the text before it alone; None where the order comes of what is drawn, so
-  that no one order says how likely a text is. `exact`: whether every asked token is the
-  reference's. Draws depend on the seed and the example's name alone, so that what an earlier run
-  left, `known`, is what this one would find.
+  `nats`: -log p of the reference's target tokens in this order, exactly, in one forward pass; in
+  the order left_to_right, each given only the text before it. It is None if the order depends on
+  the samples, because no single order then gives the probability of a text. `exact`: True if every
+  target token is the reference's. Samples depend only on the seed and the example's name, so the
+  records of an earlier run, `known`, are those that this one would compute.
   """
   done = {record["name"]: record for record in known if record["order"] == filler.order}
   records = []
@@ -121,18 +122,18 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
   rank, nats = None, None
   if not filler.decides_order:
     rank = get_order(fixed, canvas, order_key)
-    own = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
-    nats = float(-own[counted].sum())
-  found = fill(
+    log_p = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
+    nats = float(-log_p[counted].sum())
+  result = fill(
     model.model,
     model.params,
     canvas,
-    method=filler.way,
+    method=filler.method_in_order,
     rank=rank,
     sampling=Sampling(temperature=filler.temperature),
     key=fill_key,
   )
-  filled = tuple(found.token[0, -len(seen.tokens) :].tolist())
+  filled = tuple(result.token[0, -len(seen.tokens) :].tolist())
   answer = Answer(
     filled, text_of(model.tokenizer, filled[example.blank]), text_of(model.tokenizer, filled)
   )
@@ -143,14 +144,14 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
     tokens=int(counted.sum()),
     exact=bool((np.array(filled) == token[0])[counted].all()),
     filled=int(is_target.sum()),
-    forwards=int(found.forwards[0]),
+    forwards=int(result.forwards[0]),
     answer=answer.blank,
     **task.judge(example, answer),
   )
 
 
 def summary(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
-  """Figures of the answers in one order; those that every task has come first."""
+  """Returns figures of the answers in one order; those that every task has come first."""
   tokens, filled, forwards = (
     sum(record[field] for record in records) for field in ("tokens", "filled", "forwards")
   )
@@ -165,5 +166,5 @@ def summary(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
 
 
 def _number(name: str) -> int:
-  """Of 31 bits, the same on every machine."""
+  """Returns a number of 31 bits for a name, the same on every machine."""
   return zlib.crc32(name.encode()) & 0x7FFFFFFF

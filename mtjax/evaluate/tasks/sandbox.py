@@ -1,4 +1,4 @@
-"""Runs a Python program that nobody has read, with limits, and says whether it came to its end."""
+"""Runs an unknown Python program with limits, and says if it ran to its end."""
 
 import contextlib
 import dataclasses
@@ -20,6 +20,8 @@ _CHILD = Path(sandbox_child.__file__)
 
 
 class ProgramResult(enum.StrEnum):
+  """The outcome of a program."""
+
   PASSED = "passed"
   FAILED = "failed"  # an exception, an exit before the end, or a crash
   TIMED_OUT = "timed out"
@@ -28,47 +30,47 @@ class ProgramResult(enum.StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class SandboxLimits:
-  """Of one program. It may start no thread and no process, and gets no input."""
+  """The limits of one program. It may start no thread and no process, and gets no input."""
 
-  seconds: float = 5.0  # on the clock, and rounded up of a processor
-  memory: int = 512 << 20  # bytes of address space, Python's own among them
-  file: int = 1 << 20  # bytes of a file that it writes
-  disk: int = 64 << 20  # bytes of all its files; 4096 for each counts as well
+  seconds: float = 5.0  # of wall-clock time, and (rounded up) of processor time
+  memory: int = 512 << 20  # bytes of address space, including Python's own
+  file: int = 1 << 20  # bytes per file that it writes
+  disk: int = 64 << 20  # bytes of all its files together, with 4096 more for each
 
   def __post_init__(self):
     if not self.seconds > 0 or self.memory < 1 or self.file < 0 or self.disk < 1:
-      raise ValueError(f"a limit is above 0, got {self}")
+      raise ValueError(f"all limits must be above 0 (file: at least 0), got {self}")
 
 
 def run_program(program: str, limits: SandboxLimits = SandboxLimits()) -> ProgramResult:
-  """PASSED if the whole program ran: an exit by itself, even with code 0, is FAILED.
+  """Returns PASSED if the whole program ran; if it exits by itself, even with code 0, FAILED.
 
   The program runs in a process of its own (`python -I -S`: the standard library and nothing else),
   in a new empty folder that is removed afterwards, without input, output or the variables of this
-  one; its process group is killed at the end. Where the system allows it, the folder is a file
-  system in memory, there is no network, and for root the program is the user nobody, who may read
-  what root may. Elsewhere `disk` is no limit.
+  process; its process group is killed at the end. Where the system allows it, the folder is a file
+  system in memory, there is no network, and a program started by root runs as the user nobody, who
+  may read what root may. Elsewhere `disk` is no limit.
 
-  PASSED takes a token of 128 random bits that the process hands back after the program's end, so
-  that no exit code, no output and nothing written to any descriptor stands for it. While the
-  program runs the token is in no file, variable, argument or descriptor of the process. It is in
-  its memory, and in this one's.
+  PASSED needs a token of 128 random bits that the process returns after the program's end, so that
+  no exit code, no output and nothing written to any descriptor can replace it. While the program
+  runs, the token is in no file, variable, argument or descriptor of the process. It is in its
+  memory, and in the memory of this process.
 
-  This holds back mistakes: loops, forks, a file that grows, an exit in place of a result. It is no
-  security boundary: what a program means to read on this machine it can read, and it may write in
-  other folders, where that stays. One that searches its own memory for the token (ctypes,
+  This protects from mistakes: loops, forks, a file that grows, an exit in place of a result. It is
+  no security boundary: a program can read what it wants on this machine, and may write to other
+  folders, where its files stay. One that searches its own memory for the token (ctypes,
   /proc/self/mem) or makes the interpreter continue elsewhere (a trace function of the frames below
-  its own) can pretend to have passed. Not started as root, it may read this process, remove files
-  and end processes that are this user's. Code from somebody hostile belongs into a container or a
-  virtual machine, with its results judged outside of it. Made for Linux: macOS does not limit the
+  its own) can pretend to have passed. If it is not started as root, it may read this process, and
+  remove files and end processes of this user. Hostile code belongs in a container or a virtual
+  machine, with its results judged outside of it. This is made for Linux: macOS does not limit the
   address space.
   """
   folder = tempfile.mkdtemp(prefix="program-")
   token = secrets.token_bytes(16)
-  said, result = os.pipe()
+  answer, result = os.pipe()
   try:
     file, inside = Path(folder, "program.py"), Path(folder, "inside")
-    # A lone surrogate is no text of a program; it fails there, not here.
+    # A lone surrogate is no text of a program: it must fail in the child, not here.
     file.write_text(program, encoding="utf-8", errors="surrogatepass")
     inside.mkdir()
     inside.chmod(0o777)
@@ -90,49 +92,49 @@ def run_program(program: str, limits: SandboxLimits = SandboxLimits()) -> Progra
       return ProgramResult.TIMED_OUT
     finally:
       _kill(process)
-    return _outcome(process.returncode, _read(said) == token)
+    return _outcome(process.returncode, _read(answer) == token)
   finally:
-    os.close(said)
+    os.close(answer)
     os.close(result)
-    # Many folders take longer to remove than to make: what is left is removed beside.
+    # Many folders take longer to remove than to make: a thread removes the rest later.
     removing = threading.Thread(target=_remove, args=[folder])
     removing.start()
     removing.join(limits.seconds)
 
 
-def _read(said: int) -> bytes:
-  """What stands in the pipe, a little more than a token at most; it does not wait."""
-  os.set_blocking(said, False)
+def _read(pipe: int) -> bytes:
+  """Returns what the pipe holds, up to a little more than a token, without waiting."""
+  os.set_blocking(pipe, False)
   try:
-    return os.read(said, 64)
+    return os.read(pipe, 64)
   except BlockingIOError:
     return b""
 
 
 def _kill(process: subprocess.Popen) -> None:
-  """The group: what the program may have started, too."""
+  """Kills the process group, with all that the program may have started."""
   try:
     os.killpg(process.pid, signal.SIGKILL)
   except (ProcessLookupError, PermissionError):
-    pass  # nobody is left of it
+    pass  # no process of it is left
   process.wait()
 
 
 def _remove(folder: str) -> None:
-  """Everything in it, and it; what cannot be removed stays.
+  """Removes a folder with everything in it; what cannot be removed stays.
 
-  Folders may be nested deeper than Python recurses (`shutil.rmtree` does, up to 3.12) and than a
-  path is long: each is moved up to the top before what is in it is looked at.
+  Folders may be nested deeper than Python recurses (as `shutil.rmtree` does, up to 3.12) and than a
+  path may be long: each is moved to the top before its entries are read.
   """
   if os.path.islink(folder):
-    return  # the program's doing: what it points to is not ours
+    return  # the program replaced its folder by a link to something else, which is not ours
   with contextlib.suppress(OSError):
     os.chmod(folder, 0o700)
   waiting = [folder]
   while waiting:
     inner = waiting.pop()
     for entry in _entries(inner):
-      # Each by itself: what cannot be removed keeps nothing else.
+      # Each entry by itself: one that cannot be removed does not keep the others.
       with contextlib.suppress(OSError):
         if entry.is_dir(follow_symlinks=False):
           top = os.path.join(folder, uuid.uuid4().hex)
@@ -149,8 +151,8 @@ def _remove(folder: str) -> None:
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:
-  with contextlib.suppress(OSError), os.scandir(folder) as found:
-    return list(found)
+  with contextlib.suppress(OSError), os.scandir(folder) as entries:
+    return list(entries)
   return []
 
 

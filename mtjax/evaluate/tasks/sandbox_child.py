@@ -1,8 +1,8 @@
 """The inner side of `sandbox`: sets the limits, then runs the program. Standard library only.
 
-Whether the program came to its end is said by a token that the outer side hands in on descriptor
-0: written to `result` after the program, and nowhere else. The program shares this process, so
-what it could find the token by is closed as far as that goes (see `main` and `_hide`).
+A token shows that the program ran to its end: the outer side sends it on descriptor 0, and it is
+written to `result` after the program, and nowhere else. The program shares this process, so its
+ways to the token are closed as far as that is possible (see `main` and `_hide`).
 """
 
 import gc
@@ -10,7 +10,7 @@ import os
 import sys
 import types
 
-# Exit codes without the token: both are no pass.
+# Exit codes without the token: both mean that the program did not pass.
 FAILED, OUT_OF_MEMORY = 82, 83
 
 _NOBODY = 65534
@@ -31,18 +31,18 @@ def main(path: str, result: int, seconds: int, memory: int, file: int, disk: int
   names = _hide()
   try:
     code = compile(program, "program.py", "exec")
-    # One expression: while the program runs the token is a value between two operations of this
+    # In one expression: while the program runs, the token is a value between two operations of this
     # frame, which no variable, container or descriptor holds. `os.write` is looked up before.
     os.write(result, os.read(0, 64) + (exec(code, names) or b""))
   except MemoryError:
     return OUT_OF_MEMORY
-  except BaseException:  # noqa: BLE001 - SystemExit among them: it left before its end
+  except BaseException:  # noqa: BLE001 - includes SystemExit: the program left before its end
     return FAILED
   return 0
 
 
 def _hide() -> dict:
-  """The names of a new __main__ for the program, in place of this file's."""
+  """Returns the names of a new __main__ for the program, in place of this file's."""
   # These show what a frame computes with, from Python 3.14 on even while it waits for a call.
   del gc.get_objects, gc.get_referents, gc.get_referrers
   sys.argv = ["program.py"]
@@ -51,18 +51,18 @@ def _hide() -> dict:
 
 
 def _leave_network_and_disk(size: int):
-  """Best effort: only root, or a user who may make namespaces, can.
+  """Leaves the network and the disk if the user is root or may make namespaces.
 
-  Its folder becomes a file system in memory, which ends with the process.
+  The folder becomes a file system in memory, which ends with the process.
   """
   if sys.platform != "linux":
     return
   here, libc, user, group = os.getcwd(), _libc(), os.geteuid(), os.getegid()
-  # At once: in a user namespace without a mapping of users there can be no second one.
+  # In one call: in a user namespace without a mapping of users there can be no second one.
   if libc.unshare(_NEW_NETWORK | _NEW_MOUNTS | (_NEW_USER if user else 0)):
     return
   try:
-    if user:  # who has no number there can make no file
+    if user:  # without a number in the namespace, a user can make no file
       maps = dict(setgroups="deny", uid_map=f"{user} {user} 1", gid_map=f"{group} {group} 1")
       for name, text in maps.items():
         with open(f"/proc/self/{name}", "w") as file:
@@ -79,12 +79,12 @@ def _leave_network_and_disk(size: int):
 def _limit(seconds, memory, file):
   import resource
 
-  wanted = dict(CPU=seconds, AS=memory, FSIZE=file, NPROC=0, CORE=0)
-  for name, value in wanted.items():
+  limits = dict(CPU=seconds, AS=memory, FSIZE=file, NPROC=0, CORE=0)
+  for name, value in limits.items():
     limit = getattr(resource, f"RLIMIT_{name}")
     hard = resource.getrlimit(limit)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard - (name == "CPU"))
-    # The processor's limit kills twice: what catches the first is stopped a second later.
+    # The processor's limit sends two signals: a program that catches the first ends a second later.
     try:
       resource.setrlimit(limit, (value, value + 1 if name == "CPU" else value))
     except ValueError:
@@ -93,7 +93,10 @@ def _limit(seconds, memory, file):
 
 
 def _leave_root():
-  """Root is exempt from the limit of processes; nobody is not. Python's files stay readable."""
+  """Becomes the user nobody, because root is exempt from the limit of processes.
+
+  Python's files stay readable.
+  """
   if sys.platform != "linux" or os.geteuid() != 0:
     return
   import ctypes
@@ -107,7 +110,7 @@ def _leave_root():
   except OSError:
     return  # a container that has no such user
   header = (ctypes.c_uint32 * 2)(_CAPABILITIES_VERSION, 0)
-  # Effective, permitted, inheritable; then the same of the upper 32 capabilities.
+  # Effective, permitted, inheritable; then the same for the upper 32 capabilities.
   libc.capset(header, (ctypes.c_uint32 * 6)(_READ_ANYTHING, _READ_ANYTHING, 0, 0, 0, 0))
 
 
@@ -118,5 +121,5 @@ def _libc():
 
 
 if __name__ == "__main__":
-  # No clean-up at exit: what the program registered there is not run.
+  # No clean-up at exit: functions that the program registered for it do not run.
   os._exit(main(sys.argv[1], *map(int, sys.argv[2:])))

@@ -1,4 +1,4 @@
-"""Sudoku of 4 x 4 cells, as text: the order of filling matters (the set of 2504.12216)."""
+"""Sudoku of 4 x 4 cells as text, where the order of filling matters (the set of 2504.12216)."""
 
 import csv
 import dataclasses
@@ -20,30 +20,30 @@ _HEADER = ["Puzzle", "Solution"]
 
 @dataclasses.dataclass(frozen=True)
 class Sudoku:
-  """`Puzzle: 3 1 0 2 ...` and, on the next line, `Solution: 3 1 4 2 ...`; 0 is a blank cell.
+  """The task with lines `Puzzle: 3 1 0 2 ...` and `Solution: 3 1 4 2 ...`; 0 is a blank cell.
 
-  Asked are the cells of the solution that the puzzle leaves blank. Files: the columns Puzzle and
-  Solution, 16 digits each. Solved: any valid grid that keeps the puzzle's digits. Record
-  `right_cells`: the share of asked cells that hold the reference's digit.
+  The cells of the solution that the puzzle leaves blank are the targets. Files have the columns
+  Puzzle and Solution, 16 digits each. Any valid grid that keeps the puzzle's digits counts as
+  solved. `right_cells` of a record: the share of target cells that hold the reference's digit.
   """
 
   temperature = 0.0
 
   def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
-    found = []
+    examples = []
     for number, (puzzle, solution) in enumerate(read_puzzles(path), 1):
       if "0" in puzzle:
         about = dict(puzzle=puzzle, solution=solution)
         text = pieces(puzzle, solution)
-        found.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), max_tokens))
-    return found
+        examples.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), max_tokens))
+    return examples
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool | float]:
     puzzle, solution = example.about["puzzle"], example.about["solution"]
     cells = answer.text.partition("Solution:")[2].split()
     blanks = [i for i, digit in enumerate(puzzle) if digit == "0"]
     right = sum(cells[i : i + 1] == [solution[i]] for i in blanks)
-    # Behind the blank stand given cells, which a causal model does not see.
+    # The cells after the blank are context, which a causal model does not see.
     missing = solution[len(cells) :] if set(puzzle[len(cells) :]).isdisjoint("0") else ""
     grid = "".join(cell if len(cell) == 1 else "?" for cell in cells) + missing
     return dict(solved=solves(puzzle, grid), right_cells=right / len(blanks))
@@ -53,9 +53,9 @@ class Sudoku:
     return dict(solved=share(records, "solved"), right_cells=right)
 
   def training_texts(self, path: str, *, seed: int) -> Iterator[str]:
-    """Endless texts of other puzzles than the file's, of 6 to 12 blank cells each.
+    """Yields endless texts of puzzles that are not in the file, with 6 to 12 blank cells each.
 
-    There are only 288 grids, so that the solutions are not new to a model trained on these.
+    There are only 288 grids, so the file's solutions are known to a model trained on these.
     """
     held_out = {puzzle for puzzle, _ in read_puzzles(path)}
     rng = np.random.default_rng(seed)
@@ -68,40 +68,42 @@ class Sudoku:
 
 
 def pieces(puzzle: str, solution: str) -> list[Piece]:
-  """The text, cell by cell."""
+  """Returns the text, cell by cell."""
   head = f"Puzzle: {' '.join(puzzle)}\nSolution:"
   cells = [(f" {digit}", cell == "0") for cell, digit in zip(puzzle, solution, strict=True)]
   return [(head, False), *cells, ("\n", False)]
 
 
 def is_valid(grid: str) -> bool:
-  """Whether every row, column and quarter of 16 digits holds 1, 2, 3 and 4."""
+  """Returns True if every row, column and quarter of 16 digits holds 1, 2, 3 and 4."""
   return _CELLS.fullmatch(grid) is not None and all(
     {grid[i] for i in group} == set("1234") for group in _groups()
   )
 
 
 def solves(puzzle: str, grid: str) -> bool:
-  """A valid grid that has the puzzle's digits where it has any."""
+  """Returns True for a valid grid that keeps all digits of the puzzle."""
   return is_valid(grid) and all(a in ("0", b) for a, b in zip(puzzle, grid, strict=True))
 
 
 @functools.cache
 def grids() -> tuple[str, ...]:
-  """All 288 valid grids."""
+  """Returns all 288 valid grids."""
   rows = ["".join(row) for row in itertools.permutations("1234")]
   halves = [a + b for a, b in itertools.product(rows, repeat=2) if not set(a[:2]) & set(b[:2])]
   return tuple(filter(is_valid, (a + b for a, b in itertools.product(halves, repeat=2))))
 
 
 def read_puzzles(path: str) -> list[tuple[str, str]]:
-  """(puzzle, solution) of every row; ValueError for another file or a solution that is none."""
+  """Returns (puzzle, solution) per row. Raises ValueError for another file or a wrong solution."""
   header, *rows = [row for row in csv.reader(read_text(path).splitlines()) if row] or [[]]
   if header != _HEADER:
-    raise ValueError(f"{path}: a file of sudokus begins with the line {','.join(_HEADER)}")
+    raise ValueError(f"{path}: a file of sudokus must begin with the line {','.join(_HEADER)}")
   for number, row in enumerate(rows, 2):
     if len(row) != 2 or not _CELLS.fullmatch(row[0]) or not solves(*row):
-      raise ValueError(f"{path}, row {number}: no puzzle of 16 digits 0 to 4 and its solution")
+      raise ValueError(
+        f"{path}, row {number}: a row must be a puzzle of 16 digits 0 to 4 and its solution"
+      )
   return [(puzzle, solution) for puzzle, solution in rows]
 
 

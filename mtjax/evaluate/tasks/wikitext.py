@@ -1,4 +1,4 @@
-"""WikiText-2 with most tokens missing: is what a model writes around the rest like text?"""
+"""WikiText-2 with most tokens missing: how natural is the text that a model writes around them?"""
 
 import dataclasses
 import math
@@ -14,16 +14,16 @@ from mtjax.evaluate.tasks.examples import Example, text_of
 from mtjax.evaluate.tasks.protocol import Answer
 from mtjax.text import TextModel
 
-_LENGTH = 512  # tokens of a row of the judge
+_LENGTH = 512  # number of tokens per row of the judge
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class WikitextMasked:
-  """Generative perplexity under `judge`, a causal model, and the entropy of the tokens beside it.
+  """The task whose measures are generative perplexity under a causal judge, and token entropy.
 
-  Perplexity alone is won by repetition; a text that repeats itself has a low entropy (2504.20456,
-  sec. 5, reports both). Both are of the whole text, with what was given, and stand beside those of
-  the original text. The judge reads the text in its own tokens; the entropy counts the model's.
+  Repetition lowers perplexity, but a text that repeats itself has a low entropy, too (2504.20456,
+  sec. 5, reports both). Both are of the whole text, with its context, and are recorded beside those
+  of the original text. The judge reads the text in its own tokens; the entropy counts the model's.
   """
 
   judge_model: TextModel
@@ -36,7 +36,7 @@ class WikitextMasked:
     rows = len(tokens) // max_tokens
     if not rows:
       raise ValueError(f"{path} holds {len(tokens)} tokens, fewer than one row of {max_tokens}")
-    found = []
+    examples = []
     cut = scattered([tokens], size=max_tokens, rate=self.rate, count=rows, seed=self.seed)
     for number, (blanked, missing) in enumerate(cut):
       is_target = np.array(blanked.is_target())
@@ -44,18 +44,18 @@ class WikitextMasked:
       whole[is_target] = missing
       text = text_of(tokenizer, whole.tolist())
       name = f"row {number}"
-      found.append(
+      examples.append(
         Example(
           name, tuple(whole.tolist()), tuple(is_target.tolist()), {"text": text, "row": number}
         )
       )
-    return found
+    return examples
 
   def judge(self, example: Example, answer: Answer) -> dict[str, float]:
     record = {"entropy": entropy(answer.tokens), "reference_entropy": entropy(example.tokens)}
     for name, text in (("judge", answer.text), ("reference", example.about["text"])):
-      found = self._score(text)
-      record |= {f"{name}_nats": found.nats, f"{name}_tokens": found.tokens}
+      result = self._score(text)
+      record |= {f"{name}_nats": result.nats, f"{name}_tokens": result.tokens}
     return record
 
   def summary(self, records) -> dict[str, float]:
@@ -86,7 +86,10 @@ class WikitextMasked:
 
 
 def entropy(tokens: Sequence[int]) -> float:
-  """Shannon's, of the unigram frequencies of one text, in bits a token: at most log2 its length."""
+  """Returns Shannon's entropy of the unigram frequencies of one text, in bits per token.
+
+  It is at most log2 of the text's length.
+  """
   counts = np.unique(np.asarray(tokens), return_counts=True)[1]
   share = counts / counts.sum()
   return float(-(share * np.log2(share)).sum())

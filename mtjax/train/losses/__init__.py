@@ -1,1 +1,1 @@
-"""Losses: one file each, and the one that a run's settings name."""
+"""Losses, one file each, and the choice of one by a run's settings."""

@@ -1,4 +1,4 @@
-"""The loss of an any-subset model: the joint law of all asked tokens, in one pass."""
+"""The loss of an any-subset model: the joint density of all target tokens, in one pass."""
 
 import jax
 import jax.numpy as jnp
@@ -7,39 +7,40 @@ from mtjax.anysubset import masking as masking_lib
 from mtjax.anysubset.canvas import Canvas, sink_token
 from mtjax.anysubset.masking import Masking
 from mtjax.anysubset.orders import lattice
-from mtjax.anysubset.single_stream import asking
+from mtjax.anysubset.single_stream import order_frontier
 from mtjax.models import Model, Params, XLNetConfig
 from mtjax.train.losses.objective import Batch, Loss, Total, next_token
 
 
 def any_subset_loss(model: Model, masking: Masking) -> Loss:
-  """-log p(asked | given) under the lattice's order, nats an asked token (2504.20456, sec. 4).
+  """Returns the loss -log p(targets | context) in the lattice's order, in nats per target token.
 
-  In one pass, of two streams or, for a model with `target_conditioning`, of one. On rows of packed
-  documents, each blind to the others. The first entry of a document, or of what a row holds of one,
-  becomes the model's sink: always given. An XLNet has no sink: the entry is left out, so that a
-  document is what a canvas of its text is, and any of its tokens may be asked.
+  (2504.20456, sec. 4.) It takes one pass, of two streams or, for a model with
+  `target_conditioning`, of one. Rows hold packed documents, which do not see each other. The first
+  entry of a document, or of the part of one that a row holds, becomes the model's sink, which is
+  always context. An XLNet has no sink: the entry is left out, so that a document is the same as a
+  canvas of its text, and any of its tokens may be a target.
 
-  What is asked is chosen for all rows of a batch at once, rates stratified over all of them,
-  whatever parts and devices they go to (`Masking.rates`). Reports `rate`, the share of entries that
-  are asked. Raises ValueError for a transformer without a query embedding and a sink.
+  Targets are chosen for all rows of a batch at once, with rates stratified over all of them,
+  whatever parts and devices they go to (`Masking.rates`). The loss reports `rate`, the share of
+  entries that are targets. Raises ValueError for a transformer without a query and a sink.
   """
   sink = sink_token(model.config)
   names = model.config.extra_names
   if "query" not in names or (sink is None and not isinstance(model.config, XLNetConfig)):
     raise ValueError(
-      "an any-subset model has a query and a sink embedding: model.extra_embeddings must be at "
+      "an any-subset model needs a query and a sink embedding: model.extra_embeddings must be at "
       f"least 2, got {model.config.extra_embeddings}, and model.extra_names must have 'query' and "
       f"'sink', got {names}"
     )
 
   def prepare(batch: Batch, key, step) -> Batch:
-    draw_key, choice_key = jax.random.split(key)
+    target_key, choice_key = jax.random.split(key)
     valid = batch["segment"] > 0
-    is_target = masking.draw(draw_key, valid & (batch["position"] > 0), step)
+    is_target = masking.sample(target_key, valid & (batch["position"] > 0), step)
     rows, size = is_target.shape
     query, each = masking_lib.choose(choice_key, is_target, min(masking.queries or size, size))
-    # Of the whole batch: what parts of it have as their shares does not add up to this.
+    # The share in the whole batch: the shares in its parts do not add up to it.
     rate = jnp.full(rows, jnp.sum(is_target) / jnp.maximum(jnp.sum(valid), 1))
     return {**batch, "is_target": is_target, "query": query, "each": each, "rate": rate}
 
@@ -52,10 +53,10 @@ def any_subset_loss(model: Model, masking: Masking) -> Loss:
     else:
       token, is_context = jnp.where(position == 0, sink, token), valid & ~is_target
     canvas = Canvas(token, position, is_context, is_target)
-    frontier, rows = asking(model.config, canvas, lattice(canvas), query, document)
+    frontier, rows = order_frontier(model.config, canvas, lattice(canvas), query, document)
     logits = model.forward(params, frontier, rows=rows).logits
     targets = jnp.take_along_axis(token, jnp.maximum(query, 0), axis=1)
-    # The sink is no token of the vocabulary; where it is read, the weight is 0.
+    # The sink is no token of the vocabulary; where it would be the label, the weight is 0.
     targets = jnp.where(query >= 0, targets, 0)
     total = next_token(logits, targets, (query >= 0) * batch["each"][:, None])
     return Total(total.sum, total.weight, {"rate": total.weight * batch["rate"][0]})

@@ -1,4 +1,4 @@
-"""What an objective is, what it adds up, and the cross-entropy that most of them are made of."""
+"""The Protocol of objectives, the sums they return, and the cross-entropy that most of them use."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -18,7 +18,7 @@ class Total(NamedTuple):
 
   sum: Float[Array, ""]
   weight: Float[Array, ""]
-  parts: dict[str, Float[Array, ""]] | None = None  # other sums of that weight, to report
+  parts: dict[str, Float[Array, ""]] | None = None  # other sums with this weight, for reports
 
 
 @runtime_checkable
@@ -68,13 +68,13 @@ class NoSettings:
 def next_token(
   logits: Float[Array, "B L V"], targets: Int[Array, "B L"], weight: Float[Array, "B L"]
 ) -> Total:
-  """Cross-entropy in nats of targets[b, i] under softmax(logits[b, i]), in float32.
+  """Returns the cross-entropy, in nats, of targets[b, i] under softmax(logits[b, i]), in float32.
 
-  An entry of weight 0 counts nothing, whatever its target is. The mean over a packed batch is
+  An entry of weight 0 does not count, whatever its target is. The mean over a packed batch is
   sum / weight: a long document weighs more than a short one, as in one long text.
   """
   logits = logits.astype(jnp.float32)
-  own = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-  nats = jax.nn.logsumexp(logits, axis=-1) - own
+  chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+  nats = jax.nn.logsumexp(logits, axis=-1) - chosen
   weight = weight.astype(jnp.float32)
   return Total(jnp.sum(jnp.where(weight > 0, nats * weight, 0.0)), jnp.sum(weight))

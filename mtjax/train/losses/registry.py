@@ -19,7 +19,9 @@ from mtjax.train.losses.s2d import s2d_loss
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveRow:
-  """One row: all that there is to say of an objective. Paths are relative to the repository.
+  """A row of the registry: everything that the project knows of an objective.
+
+  Paths are relative to the repository.
 
   `build(model, settings)` returns the `Objective`, and raises ValueError for a model that it cannot
   train. `settings` is a frozen dataclass whose fields all have defaults: in a config, the group

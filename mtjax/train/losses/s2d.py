@@ -8,15 +8,16 @@ from mtjax.train.losses.objective import Batch, Loss, NoSettings, Total, next_to
 def s2d_loss(model: Model, settings: NoSettings = NoSettings()) -> Loss:
   """Returns nats per next token, the mean over the exits of `model`, on rows of packed documents.
 
-  Sorted fine-tuning (2309.08968; of a draft, 2407.01955): the sub-models are the first
-  `config.exits[i]` layers under the one final norm and head, all of them in every step, weighted
-  alike. One forward pass: each exit goes on from the hidden states of the one before. Reports
-  `loss/exit_<layers>`, nats a token of each. Raises ValueError for a model without exits.
+  Sorted fine-tuning (2309.08968; of a draft model, 2407.01955): the sub-models are the first
+  `config.exits[i]` layers under the one final norm and head, all of them in every step with equal
+  weights. There is one forward pass: each exit continues from the hidden states of the one before.
+  The loss reports `loss/exit_<layers>`, the nats per token of each. Raises ValueError for a model
+  without exits.
   """
   del settings
   exits = model.config.exits
   if not exits:
-    raise ValueError("a sorted loss needs model.exits, as (2, 4, 6): there are none")
+    raise ValueError("the S2D loss needs model.exits, as (2, 4, 6), but the model has none")
 
   def total(params: Params, batch: Batch) -> Total:
     frontier = frontier_lib.packed(batch["tokens"], batch["segment"])

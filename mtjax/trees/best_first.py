@@ -1,4 +1,4 @@
-"""The likeliest paths of a draft law: candidates level by level, the best of all as a tree."""
+"""A tree of the most probable paths of a draft distribution, searched level by level."""
 
 import jax
 import jax.numpy as jnp
@@ -11,25 +11,30 @@ from mtjax.types import TokenTree
 
 @struct.dataclass
 class Candidates:
-  """K tokens after each of a level's K best nodes; depth d + 1 stands at index d of H.
+  """K candidate tokens after each of the K best nodes of a level; index d of H holds depth d + 1.
 
-  A candidate's number is (d K + place of its parent in the beam above) K + rank: parents have
-  smaller numbers than their children, likelier siblings than the others.
+  A candidate's number is (d K + place of its parent in the beam above) K + rank. So a parent has a
+  smaller number than its children, and a more probable sibling than a less probable one.
   """
 
   score: Float[Array, "B H K K"]  # log-probability of the path; -inf: no candidate
   token: Int[Array, "B H K K"]
-  beam: Int[Array, "B H K"]  # the best of each level: place K + rank
+  beam: Int[Array, "B H K"]  # the K best candidates of each level, as place K + rank
 
   @classmethod
   def none(cls, batch: int, height: int, width: int) -> "Candidates":
+    """Returns `height` levels without a candidate, of `width` = K."""
     shape = (batch, height, width, width)
     return cls(
       jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32), jnp.zeros(shape[:3], jnp.int32)
     )
 
   def add(self, depth: int, logp: Float[Array, "B I V"]) -> "Candidates":
-    """The next level: of the root (I = 1, depth 0) or of the beam of the level above (I = K)."""
+    """Returns the candidates with one level more.
+
+    Its parents are the root (I = 1, depth 0) or the beam of the level above (I = K); `logp` are the
+    log-probabilities of the tokens after each.
+    """
     batch, _, width, _ = self.score.shape
     best, token = top_k(logp, width)
     if depth > 0:
@@ -45,16 +50,16 @@ class Candidates:
     )
 
   def best(self, size: int) -> tuple[Float[Array, "B S"], Int[Array, "B S"]]:
-    """The `size` best scores of all levels and their candidates' numbers.
+    """Returns the `size` best scores of all levels and the numbers of their candidates.
 
-    A child's score is at most its parent's, and of equals the smaller number is taken: with a
-    candidate its parent is among them.
+    A child's score is at most its parent's, and among equal scores the smaller number wins. So the
+    parent of a candidate that is returned is returned too.
     """
     score, number = jax.lax.top_k(self.score.reshape(self.score.shape[0], -1), size)
     return score, number.astype(jnp.int32)
 
   def entries(self, depth: int) -> tuple[Int[Array, "B K"], Int[Array, "B K"], Array]:
-    """The beam of a level: tokens, places of parents in the beam above, which there are."""
+    """Returns the beam of a level: tokens, places of parents in the beam above, which exist."""
     batch, _, width, _ = self.score.shape
     beam = self.beam[:, depth]
     token, score = (
@@ -66,10 +71,10 @@ class Candidates:
   def tree(
     self, root: Int[Array, " B"], score: Float[Array, "B S"], number: Int[Array, "B S"]
   ) -> tuple[TokenTree, Int[Array, "B S"]]:
-    """What `best` chose, as a tree in the order of the numbers, and the number of each draft."""
+    """Returns what `best` chose as a tree in the order of the numbers, and each draft's number."""
     batch, height, width, _ = self.score.shape
     square = width * width
-    number = jnp.where(score > -jnp.inf, number, height * square)  # of none: behind all others
+    number = jnp.where(score > -jnp.inf, number, height * square)  # no candidate: behind all others
     number = jnp.sort(number, axis=1)
     valid = number < height * square
     known = jnp.where(valid, number, 0)
@@ -98,7 +103,10 @@ class Candidates:
     return tree, number
 
   def entry_of(self, number: Int[Array, "B S"], levels: Int[Array, ""]) -> Int[Array, "B S"]:
-    """Where a candidate stands among the beams of the first `levels` levels, in a row; -1: not."""
+    """Returns the index of each candidate among the beams of the first `levels` levels.
+
+    The beams stand one after another, K entries each. -1: the candidate is in none of them.
+    """
     batch, height, width, _ = self.score.shape
     where = jnp.arange(height)[:, None] * width**2 + self.beam
     entry = jnp.arange(height)[:, None] * width + jnp.arange(width)

@@ -1,4 +1,4 @@
-"""Trees that grow where a draft is expected to be accepted, one drawn child at a time."""
+"""Trees that grow where a draft is expected to be accepted, one sampled child at a time."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from mtjax.types import TokenTree
 class Growth:
   """A tree of one row while it grows; N nodes, of which the later ones are still missing.
 
-  Every node has one slot, for its next child. What the children would be is drawn with the node's
-  law, C of them in order; growth looks at a child when it is added, not before.
+  Every node has one slot, for its next child. When the distribution of a node becomes known, C
+  possible children are sampled from it, in order; a child counts from when it is added, not before.
   """
 
   token: Int[Array, " N"]
@@ -22,14 +22,14 @@ class Growth:
   order: Int[Array, " N"]
   valid: Bool[Array, " N"]
   reach: Float[Array, " N"]  # the drafter's estimate of the chance that a node is accepted
-  value: Float[Array, " N"]  # and that its slot's next child is tried; 0: no slot
-  children: Int[Array, " N"]  # added so far
-  drawn: Int[Array, "N C"]  # children in draw order, of nodes whose law is known
-  share: Float[Array, "N C"]  # `shares` of them
+  value: Float[Array, " N"]  # its estimate that the slot's next child is tried; 0: no slot
+  children: Int[Array, " N"]  # number of children added so far
+  candidates: Int[Array, "N C"]  # children as they were sampled, of nodes with a distribution
+  share: Float[Array, "N C"]  # `shares` of the candidates
 
   @classmethod
   def plant(cls, root: Int[Array, ""], size: int, breadth: int, dtype=jnp.float32) -> "Growth":
-    """The root, its law not known yet, in a tree of `size` nodes."""
+    """Returns a tree of `size` nodes that holds the root alone, without its distribution."""
     nothing = jnp.zeros((size,), jnp.int32)
     value = jnp.zeros((size,), dtype)
     return cls(
@@ -41,52 +41,52 @@ class Growth:
       reach=value.at[0].set(1),
       value=value,
       children=nothing,
-      drawn=jnp.zeros((size, breadth), jnp.int32),
+      candidates=jnp.zeros((size, breadth), jnp.int32),
       share=jnp.zeros((size, breadth), dtype),
     )
 
   def open(
-    self, node: int, drawn: Int[Array, "M C"], share: Float[Array, "M C"], height: int
+    self, node: int, candidates: Int[Array, "M C"], share: Float[Array, "M C"], height: int
   ) -> "Growth":
-    """Gives nodes node, ..., node + M - 1 their slots, but for those at depth `height`."""
-    here = slice(node, node + drawn.shape[0])
+    """Returns the tree with slots at nodes node, ..., node + M - 1, but not at depth `height`."""
+    here = slice(node, node + candidates.shape[0])
     may = self.valid[here] & (self.depth[here] < height) & (share[:, 0] > 0)
     return self.replace(
       value=self.value.at[here].set(jnp.where(may, self.reach[here], 0)),
-      drawn=self.drawn.at[here].set(drawn),
+      candidates=self.candidates.at[here].set(candidates),
       share=self.share.at[here].set(share),
     )
 
   def add(self, node: Int[Array, ""] | int) -> "Growth":
-    """DySpec's step (2410.11744): the slot of the largest value gets its child, as `node`.
+    """Returns the tree with the next child of the slot of the largest value, as `node`.
 
-    A slot of value v whose child x has the share R(x) of what is left of q leaves a node of reach
-    v R(x), and a slot of value v (1 - R(x)) for x's next sibling. Ties go to the earlier node.
-    Without a slot `node` stays missing.
+    This is DySpec's step (2410.11744). A slot of value v whose child x has the share R(x) of what
+    is left of q becomes a node of reach v R(x), and a slot of value v (1 - R(x)) for x's next
+    sibling. Ties go to the earlier node. Where no slot is left, `node` stays missing.
     """
     above = jnp.argmax(self.value)
     value, place = self.value[above], self.children[above]
-    found = value > 0
+    has_slot = value > 0
     share = self.share[above, place]
-    following = jnp.minimum(place + 1, self.drawn.shape[1] - 1)
+    following = jnp.minimum(place + 1, self.candidates.shape[1] - 1)
     more = (following > place) & (self.share[above, following] > 0)
     return self.replace(
-      token=self.token.at[node].set(self.drawn[above, place]),
-      parent=self.parent.at[node].set(jnp.where(found, above, 0).astype(jnp.int32)),
+      token=self.token.at[node].set(self.candidates[above, place]),
+      parent=self.parent.at[node].set(jnp.where(has_slot, above, 0).astype(jnp.int32)),
       depth=self.depth.at[node].set(self.depth[above] + 1),
       order=self.order.at[node].set(place),
-      valid=self.valid.at[node].set(found),
+      valid=self.valid.at[node].set(has_slot),
       reach=self.reach.at[node].set(value * share),
       value=self.value.at[above].set(jnp.where(more, value * (1 - share), 0)),
-      children=self.children.at[above].add(found.astype(jnp.int32)),
+      children=self.children.at[above].add(has_slot.astype(jnp.int32)),
     )
 
   def add_all(self, begin: int, end: int) -> "Growth":
-    """Nodes begin, ..., end - 1."""
+    """Returns the tree with nodes begin, ..., end - 1, each as `add` adds it."""
     return jax.lax.fori_loop(begin, end, lambda node, growth: growth.add(node), self)
 
   def tree(self, height: int) -> TokenTree:
-    """As verifiers take it (a row's, or a batch's of a mapped Growth)."""
+    """Returns the tree as verifiers take it: one row's, or a batch's if the Growth is mapped."""
     return TokenTree(
       self.token,
       self.parent,
@@ -94,11 +94,11 @@ class Growth:
       self.order,
       self.valid,
       height=height,
-      breadth=self.drawn.shape[-1],
+      breadth=self.candidates.shape[-1],
     )
 
 
 def shares(q: Float[Array, "*M C"], valid: Bool[Array, "*M C"]) -> Float[Array, "*M C"]:
-  """q(x_c) as a share of what x_1, ..., x_(c-1) leave of q; 0 where there is no child."""
+  """Returns q(x_c) / (1 - q(x_1) - ... - q(x_(c-1))) for each child; 0 where there is none."""
   left = 1 - (jnp.cumsum(q, axis=-1) - q)
   return jnp.where(valid & (q > 0), q / jnp.maximum(left, q), 0)

@@ -1,4 +1,4 @@
-"""Shapes as configs name them."""
+"""Shapes of trees by the names that configs use."""
 
 from collections.abc import Sequence
 
@@ -9,13 +9,17 @@ PUBLISHED = {"medusa_63": MEDUSA_63, "eagle_25": EAGLE_25}
 
 
 def get_topology(shape: str | Sequence[int]) -> Topology:
-  """ "medusa_63", "eagle_25", or children by depth: (4, 2, 1) is `k_ary`. ValueError for others."""
+  """Returns a published tree by its name, or `k_ary` of children by depth, such as (4, 2, 1).
+
+  Names are "medusa_63" and "eagle_25". Raises ValueError for others.
+  """
   if not isinstance(shape, str) and len(shape) == 1 and isinstance(shape[0], str):
-    shape = shape[0]  # as a command line gives it in place of numbers
+    shape = shape[0]  # a command line passes a name as a tuple of one
   if isinstance(shape, str):
     if shape not in PUBLISHED:
       raise ValueError(
-        f"no tree {shape!r}: give one of {', '.join(PUBLISHED)}, or children by depth, (4, 2, 1)"
+        f"there is no tree {shape!r}: give one of {', '.join(PUBLISHED)}, or the number of "
+        "children at each depth, as (4, 2, 1)"
       )
     return PUBLISHED[shape]
   return k_ary(tuple(shape))

@@ -1,4 +1,4 @@
-"""The shape of a static tree; `mtjax.trees.encodings` has what other systems write for it."""
+"""The shape of a static tree; `mtjax.trees.encodings` has the encodings of other systems."""
 
 import dataclasses
 import functools
@@ -12,11 +12,11 @@ from mtjax.types import TokenTree
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """N nodes in an order in which parents stand before their children; node 0 is the root.
+  """A tree of N nodes, parents before their children; node 0 is the root.
 
-  `rank[n]` says which of its parent's candidates node n is (0: the likeliest). Siblings have
-  growing ranks in node order, so rank order is draw order. Hashable; holds no arrays. Raises
-  ValueError for anything else than one tree in such an order.
+  `rank[n]` says which of its parent's candidates node n is (0: the most probable). Siblings have
+  growing ranks in node order, so this is also the order in which they are sampled. Hashable; holds
+  no arrays. Raises ValueError for anything but one tree in such an order.
   """
 
   parent: tuple[int, ...]  # -1 for the root
@@ -31,22 +31,24 @@ class Topology:
     for node, parent in enumerate(self.parent[1:], 1):
       if not 0 <= parent < node:
         raise ValueError(
-          f"node {node} has parent {parent}; a parent must stand before its child (no cycles, one "
-          "root)"
+          f"node {node} has parent {parent}: a parent must stand before its child, so that there "
+          "are one root and no cycles"
         )
       if self.rank[node] <= last.get(parent, -1):
         raise ValueError(
-          f"node {node} has rank {self.rank[node]}, its elder sibling {last[parent]}: ranks of "
-          "siblings must grow"
+          f"node {node} has rank {self.rank[node]}, and the sibling before it has "
+          f"{last[parent]}: ranks of siblings must grow"
         )
       last[parent] = self.rank[node]
 
   @property
   def size(self) -> int:
+    """The number of nodes, with the root."""
     return len(self.parent)
 
   @functools.cached_property
   def depth(self) -> tuple[int, ...]:
+    """The distance of each node from the root."""
     out = [0]
     for parent in self.parent[1:]:
       out.append(out[parent] + 1)
@@ -54,7 +56,7 @@ class Topology:
 
   @functools.cached_property
   def order(self) -> tuple[int, ...]:
-    """Place among its siblings."""
+    """The place of each node among its siblings, from 0."""
     count: dict[int, int] = {}
     out = []
     for parent in self.parent:
@@ -64,35 +66,41 @@ class Topology:
 
   @property
   def height(self) -> int:
+    """The largest depth."""
     return max(self.depth)
 
   @property
   def breadth(self) -> int:
-    """The most children of a node; 1 for a root alone, whose children are all missing."""
+    """The largest number of children; 1 for a root alone, whose children are all missing."""
     return max((order + 1 for order in self.order[1:]), default=1)
 
   @property
   def is_chain(self) -> bool:
+    """True if no node has more than one child."""
     return self.breadth == 1
 
   def levels(self) -> list[list[int]]:
-    """Nodes by depth, from the root's."""
+    """Returns the nodes of each depth, from the root's on."""
     out: list[list[int]] = [[] for _ in range(self.height + 1)]
     for node, depth in enumerate(self.depth):
       out[depth].append(node)
     return out
 
   def children(self) -> list[list[int]]:
+    """Returns the children of each node, in node order."""
     out: list[list[int]] = [[] for _ in self.parent]
     for node, parent in enumerate(self.parent[1:], 1):
       out[parent].append(node)
     return out
 
   def tree(self, token: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None) -> TokenTree:
-    """This shape with tokens. Raises ValueError when their number is another."""
+    """Returns a tree of this shape; nodes without `valid` hold no draft (None: all do).
+
+    Raises ValueError if there is not one token per node.
+    """
     batch, size = token.shape
     if size != self.size:
-      raise ValueError(f"{size} tokens a row for a tree of {self.size} nodes")
+      raise ValueError(f"a tree of {self.size} nodes needs as many tokens per row, got {size}")
 
     def rows(values):
       return jnp.broadcast_to(jnp.asarray(values, jnp.int32), (batch, size))
@@ -109,16 +117,19 @@ class Topology:
 
 
 def chain(length: int) -> Topology:
-  """The root and `length` drafts, one after the other. Raises ValueError below 0."""
+  """Returns the root and `length` drafts, one after the other. Raises ValueError below 0."""
   if length < 0:
     raise ValueError(f"a chain holds at least 0 drafts, got {length}")
   return Topology(tuple(range(-1, length)), (0,) * (length + 1))
 
 
 def k_ary(branching: Sequence[int]) -> Topology:
-  """Every node of depth d has branching[d] children: (3, 2) has 1 + 3 + 6 nodes."""
+  """Returns the tree in which a node of depth d has branching[d] children.
+
+  (3, 2) has 1 + 3 + 6 nodes. Raises ValueError for a number below 1.
+  """
   if any(count < 1 for count in branching):
-    raise ValueError(f"every level needs at least one child a node, got {tuple(branching)}")
+    raise ValueError(f"every level needs at least one child per node, got {tuple(branching)}")
   parent, rank, level = [-1], [0], [0]
   for count in branching:
     following = []

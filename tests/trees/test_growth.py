@@ -1,4 +1,4 @@
-"""Grown trees: every growth that can be drawn, in float64, and the law that comes out of each."""
+"""Grown trees: every growth that can be sampled, in float64, and what a round of them emits."""
 
 import functools
 import itertools
@@ -14,23 +14,23 @@ from mtjax.types import Draft, DraftScheme
 from mtjax.verify import VERIFIERS
 from tests.verify.conftest import VOCAB
 
-# In which order a node's children would be drawn: all of its randomness.
+# The order in which a node's children are sampled is all of its randomness.
 ORDERS = np.array(list(itertools.permutations(range(VOCAB))), np.int32)
-SIZE, HEIGHT = 4, 4  # one compilation a verifier for all trees
+SIZE, HEIGHT = 4, 4  # one compilation per verifier for all trees
 
 
 @functools.partial(jax.jit, static_argnames=("size", "step", "height", "children", "add"))
 def _grow(q, order, *, size, step, height, children, add):
-  """One tree, its probability and its nodes' contexts, as `mtjax.draft.GrownTree` grows them."""
+  """Returns a tree as `mtjax.draft.GrownTree` grows it, its probability and its nodes' contexts."""
   growth = Growth.plant(jnp.int32(0), size + 1, children, q.dtype)
   context, chance, known = jnp.zeros((size + 1,), jnp.int32), jnp.ones((), q.dtype), 0
   for begin in range(1, size + 1, step):
     for node in range(known, begin):
-      drawn = jnp.asarray(ORDERS)[order[node]]
-      probs = q[context[node]][drawn]
+      candidates = jnp.asarray(ORDERS)[order[node]]
+      probs = q[context[node]][candidates]
       share = shares(probs, probs > 0)
       chance *= jnp.prod(share)
-      growth = growth.open(node, drawn[None, :children], share[None, :children], height)
+      growth = growth.open(node, candidates[None, :children], share[None, :children], height)
     known = begin
     for node in range(begin, min(begin + step, size + 1)):
       growth = add(growth, node)
@@ -40,7 +40,7 @@ def _grow(q, order, *, size, step, height, children, add):
 
 
 def grown(q, size, step, height, children, add=Growth.add):
-  """All trees over all pairs of the table, with their probabilities."""
+  """Returns all trees over all pairs of models, with their probabilities."""
   reads = 1 + (size - 1) // step * step
   orders = np.array(list(itertools.product(range(len(ORDERS)), repeat=reads)))
   pair = np.repeat(np.arange(len(q)), len(orders))
@@ -54,7 +54,10 @@ def grown(q, size, step, height, children, add=Growth.add):
 
 
 def judge(verifier, models, tree, drafts, reads):
-  """Total variation to the target and expected tokens; NaN is where nobody may look."""
+  """Returns the total variation to the target and the expected tokens.
+
+  Distributions that no verifier may read are NaN.
+  """
 
   def padded(values):
     values = np.asarray(values)
@@ -68,8 +71,8 @@ def judge(verifier, models, tree, drafts, reads):
   q_rows[:, reads:] = np.nan
   with jax.enable_x64(True):
     draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
-  found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
-  return total_variation(found.probs, target_probs(models.p, height + 1)), found.tokens
+  emitted = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
+  return total_variation(emitted.probs, target_probs(models.p, height + 1)), emitted.tokens
 
 
 def check(verifier, models, growing, max_depth=HEIGHT):
@@ -79,19 +82,19 @@ def check(verifier, models, growing, max_depth=HEIGHT):
   return judge(verifier, models, tree, drafts, reads)
 
 
-# (drafts, drafts a pass, height, children): the paper's form; several drafts a pass, with limits.
+# (drafts, drafts per pass, height, children): the paper's form; several drafts per pass, limited.
 GROWING = [(3, 1, 3, 3), (4, 2, 2, 2)]
 
 
 @pytest.mark.parametrize("growing", GROWING)
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_emitted_law_is_the_targets(verifier, growing, models):
+def test_emitted_distribution_is_the_targets(verifier, growing, models):
   assert check(verifier, models, growing)[0].max() <= 1e-12
 
 
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_leaving_out_what_is_too_deep_keeps_the_law(verifier, models):
-  """As the loop does near a row's limit: all children of a node or none, whatever was drawn."""
+def test_leaving_out_what_is_too_deep_keeps_the_distribution(verifier, models):
+  """Near a row's limit the loop keeps all children of a node or none, whatever was sampled."""
   assert check(verifier, models, (4, 2, 2, 2), max_depth=1)[0].max() <= 1e-12
 
 
@@ -99,25 +102,25 @@ def test_leaving_out_what_is_too_deep_keeps_the_law(verifier, models):
 @pytest.mark.parametrize(("size", "tokens"), [(2, 2.0439), (3, 2.4041), (4, 2.6991)])
 def test_expected_tokens_of_a_round(size, tokens, models):
   first = type(models)(p=models.p[:8], q=models.q[:8])
-  off, found = check("rrs_without", first, (size, 1, size, 3))
-  assert off.max() <= 1e-12
-  assert found.mean() == pytest.approx(tokens, abs=6e-5)
+  distance, expected = check("rrs_without", first, (size, 1, size, 3))
+  assert distance.max() <= 1e-12
+  assert expected.mean() == pytest.approx(tokens, abs=6e-5)
 
 
 def peeking(growth, node):
-  """Grows where the next child, not added yet, has the largest share."""
+  """Adds `node` where the next child, not added yet, has the largest share."""
   seen = growth.value * growth.share[jnp.arange(growth.value.shape[0]), growth.children]
   best = jnp.arange(growth.value.shape[0]) == jnp.argmax(seen)
   new = growth.replace(value=jnp.where(best, growth.value, 0)).add(node)
   return new.replace(value=jnp.where(best, new.value, growth.value))
 
 
-def test_growth_that_looks_at_a_draw_before_it_is_added_is_caught(models):
+def test_growth_that_looks_at_a_child_before_it_is_added_is_caught(models):
   assert check("rrs_without", models, (3, 1, 3, 3, peeking))[0].mean() > 0.005
 
 
 def test_a_dropped_draft_is_caught(models):
-  """Of two siblings that were drawn, the one of less q is left out."""
+  """A tree without the less probable one of two sampled siblings is not exact any more."""
   tree, drafts, reads = grown(models.q, 2, 1, 2, 3)
   q = np.take_along_axis(models.q[drafts.pair, 0], drafts.token[:, 1:], axis=1)
   alone = np.asarray(tree.parent[:, 2] == 1)[:, None]
@@ -129,7 +132,7 @@ def test_a_dropped_draft_is_caught(models):
 
 
 def test_where_the_next_draft_goes():
-  """By hand: after a of share 0.6, its child (0.6) comes before its sibling (0.4), and so on."""
+  """By hand: after a node of share 0.6 its child (0.6) comes before its sibling (0.4), etc."""
 
   @jax.jit
   def first():
@@ -152,7 +155,7 @@ def test_where_the_next_draft_goes():
   assert np.asarray(tree.valid).all() and not np.asarray(growth.value).any()
 
 
-def test_a_law_that_runs_out_leaves_nodes_missing():
+def test_nodes_are_missing_where_no_token_of_positive_probability_is_left():
   @jax.jit
   def grow(q):
     share = shares(q, q > 0)

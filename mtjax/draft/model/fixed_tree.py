@@ -14,7 +14,7 @@ from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology
 from mtjax.trees.named import get_topology
-from mtjax.trees.siblings import likeliest, siblings
+from mtjax.trees.siblings import siblings, top_k_siblings
 from mtjax.types import Draft, DraftScheme
 
 
@@ -85,7 +85,7 @@ class ModelTree(WithDraftModel):
       """Tokens of the level's children, and the law they were drawn from."""
       logits = processed_logits(logits, request)
       if scheme is DraftScheme.DELTA:
-        token, valid = likeliest(logits, level.candidates)
+        token, valid = top_k_siblings(logits, level.candidates)
         chosen = level.slot * level.candidates + level.rank
         q = None
       else:

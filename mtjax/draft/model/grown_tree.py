@@ -9,7 +9,7 @@ from mtjax.draft.model.tree_state import TreeState, processed_logits, warm_rows
 from mtjax.draft.protocol import WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares
-from mtjax.trees.siblings import likeliest, siblings
+from mtjax.trees.siblings import siblings, top_k_siblings
 from mtjax.types import Draft, DraftScheme
 
 
@@ -80,7 +80,7 @@ class GrownTree(WithDraftModel):
       logits = processed_logits(logits, request)
       q = jax.nn.softmax(logits, axis=-1)
       if greedy:
-        drawn, valid = likeliest(logits, self.children)
+        drawn, valid = top_k_siblings(logits, self.children)
       else:
         count = (self.children,) * logits.shape[1]
         drawn, valid = siblings(self.scheme, logits, q, count, keys[:, node], warm)

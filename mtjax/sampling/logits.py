@@ -1,4 +1,4 @@
-"""From logits to the law a token is drawn from: one function, shared by decoders and verifiers."""
+"""From logits to the distribution that tokens are sampled from; decoders and verifiers share it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -25,19 +25,21 @@ _SEEDS = 2**64
 
 @struct.dataclass
 class History:
-  """Which tokens a row has seen; needed by penalties only."""
+  """The tokens that a row has seen; only penalties need them."""
 
-  seen: Bool[Array, "B *N V"]  # in prompt or output
-  generated: Bool[Array, "B *N V"]  # in output
+  seen: Bool[Array, "B *N V"]  # tokens of the prompt or the output
+  generated: Bool[Array, "B *N V"]  # tokens of the output
 
   @classmethod
   def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
+    """Returns the history of prompts of `length` tokens, before any output."""
     inside = jnp.arange(prompt.shape[1]) < length[:, None]
     rows = jnp.arange(prompt.shape[0])[:, None]
     empty = jnp.zeros((prompt.shape[0], vocab), bool)
     return cls(empty.at[rows, jnp.where(inside, prompt, vocab)].set(True, mode="drop"), empty)
 
   def add(self, token: Int[Array, "B P"], keep: Bool[Array, "B P"]) -> "History":
+    """Returns the history with those output tokens more that `keep` names."""
     rows = jnp.arange(token.shape[0])[:, None]
     token = jnp.where(keep, token, self.seen.shape[-1])
     return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
@@ -45,7 +47,7 @@ class History:
 
 @struct.dataclass
 class Rules:
-  """Sampling settings as arrays, one value a row; None: this rule is not compiled in at all."""
+  """Sampling settings as arrays, one value per row; None: the rule is not compiled in at all."""
 
   temperature: Float[Array, " B"] | None = None  # None or 0: greedy
   top_k: Int[Array, " B"] | None = None
@@ -57,19 +59,20 @@ class Rules:
 
   @property
   def needs_history(self) -> bool:
+    """True if a penalty is set."""
     return self.repetition_penalty is not None or self.presence_penalty is not None
 
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How to draw tokens. Every field is one number, or one a row.
+  """How to sample tokens. Every field is one number, or one number per row.
 
-  temperature: 0 is greedy. top_k: keep the k likeliest (0: off). top_p: keep the smallest set of
-  at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p times the
-  likeliest one's probability (0: off; 2407.01082). repetition_penalty: divides positive and
+  temperature: 0 is greedy. top_k: keep the k most probable tokens (0: off). top_p: keep the
+  smallest set of at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p
+  times the largest probability (0: off; 2407.01082). repetition_penalty: divides positive and
   multiplies negative logits of tokens seen in prompt or output (1: off; CTRL, 1909.05858).
-  presence_penalty: subtracted from logits of tokens already generated (0: off). logit_bias:
-  {token id: added to its logit}, for all rows.
+  presence_penalty: is subtracted from logits of tokens already generated (0: off). logit_bias: a
+  dict from token id to what is added to the token's logit in all rows.
   """
 
   temperature: Values = 0.0
@@ -81,7 +84,10 @@ class Sampling:
   logit_bias: dict[int, float] | None = None
 
   def rules(self, batch: int, vocab: int) -> Rules:
-    """Arrays for a batch. Raises ValueError for a value out of its range, naming it."""
+    """Returns the settings as arrays for a batch.
+
+    Raises ValueError, with the setting's name, for a value out of its range.
+    """
     return Rules(
       temperature=self._column("temperature", batch, 0.0, low=0.0),
       top_k=self._column("top_k", batch, 0, low=0, dtype=jnp.int32),
@@ -93,12 +99,12 @@ class Sampling:
     )
 
   def _column(self, name, batch, off, *, low=None, high=None, open_low=False, dtype=jnp.float32):
-    given = getattr(self, name)
-    if given is None:
+    setting = getattr(self, name)
+    if setting is None:
       return None
-    values = list(given) if np.ndim(given) else [given] * batch
+    values = list(setting) if np.ndim(setting) else [setting] * batch
     if len(values) != batch:
-      raise ValueError(f"{name} has {len(values)} values for a batch of {batch}")
+      raise ValueError(f"{name} has {len(values)} values for a batch of {batch} rows")
     for value in values:
       # Written so that a NaN, for which every comparison is false, is refused too.
       fits = value == value and (low is None or value > low or (value == low and not open_low))
@@ -118,7 +124,7 @@ class Sampling:
       return None
     wrong = [token for token in self.logit_bias if not 0 <= token < vocab]
     if wrong:
-      raise ValueError(f"logit_bias names tokens {wrong} outside a vocabulary of {vocab}")
+      raise ValueError(f"logit_bias has tokens {wrong}, which a vocabulary of {vocab} lacks")
     ids = jnp.asarray(list(self.logit_bias), jnp.int32)
     row = jnp.zeros((vocab,)).at[ids].set(jnp.asarray(list(self.logit_bias.values())))
     return jnp.broadcast_to(row, (batch, vocab))
@@ -127,15 +133,15 @@ class Sampling:
 def process(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits of the law that tokens are drawn from, in float32 at least; removed tokens are -inf.
+  """Returns processed logits, which tokens are sampled from, in float32 at least.
 
-  Order: bias, penalties, temperature, top-k, top-p (on what top-k left, renormalised), min-p. A
-  greedy row keeps its argmax alone (the lowest id of equals), so drawing from the result is
-  exact for greedy and sampled rows alike. Tokens tied with the last one kept are kept too. At
-  least the likeliest token always stays.
+  Removed tokens are -inf. The order is: bias, penalties, temperature, top-k, top-p (on what top-k
+  left, renormalised), min-p. A greedy row keeps its argmax alone (the lowest id of equals), so
+  sampling from the result is exact for greedy and sampled rows alike. Tokens that are equal to the
+  last one kept are kept too. The argmax always stays.
 
-  `history` is the row's, or every node's own ([B, N, V]): a draft is punished for what stands on
-  its own path. Raises ValueError when penalties are set and it is missing.
+  `history` is one per row, or one per node ([B, N, V]), because a draft is penalised for the tokens
+  on its own path. Raises ValueError when penalties are set and it is missing.
   """
   logits = adjusted(logits, rules, history)
   best = jnp.arange(logits.shape[-1]) == argmax(logits)[..., None]
@@ -150,10 +156,10 @@ def process(
 def adjusted(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits with bias and penalties, in float32 at least: their best token is the greedy one."""
+  """Returns logits with bias and penalties, in float32 at least; greedy rows take their argmax."""
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   if rules.needs_history and history is None:
-    raise ValueError("penalties need the row's history of tokens")
+    raise ValueError("penalties need `history`, the tokens that each row has seen")
   if rules.logit_bias is not None:
     logits += rules.logit_bias[:, None, :]
   if rules.repetition_penalty is not None:
@@ -198,12 +204,12 @@ def seed_key(key: Seed) -> Key[Array, "*B"]:
   if not 0 <= seed < _SEEDS:
     raise ValueError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed}")
   upper, lower = divmod(seed, 2**32)
-  made = jax.random.key(lower)
-  return jax.random.fold_in(made, upper) if upper else made
+  lower_key = jax.random.key(lower)
+  return jax.random.fold_in(lower_key, upper) if upper else lower_key
 
 
 def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
-  """Returns keys [B]: a seed or key folded with the row index, or the keys given, one per row.
+  """Returns keys [B]: a seed or key folded with the row index; keys [B] are returned as they are.
 
   Raises ValueError for another number of keys, and as `seed_key` does.
   """
@@ -211,14 +217,16 @@ def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   if key.ndim == 0:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
   if key.shape != (batch,):
-    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}")
+    raise ValueError(
+      f"the keys for a batch of {batch} must be one key or one per row, got the shape {key.shape}"
+    )
   return key
 
 
 def sample(
   processed_logits: Float[Array, "B V"], keys: Key[Array, " B"], step: Int[Array, " B"]
 ) -> Int[Array, " B"]:
-  """One token a row, from the row's own key folded with the row's own step."""
+  """Samples one token per row, with the row's own key folded with the row's own step."""
 
   def one(logits, key, step):
     return sample_categorical(logits, jax.random.fold_in(key, step))

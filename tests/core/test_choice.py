@@ -1,4 +1,4 @@
-"""Best tokens and drawn ones, in two stages, against the plain argmax, top-k and law."""
+"""The two-stage argmax, top-k and samples against the plain ones and the distribution."""
 
 import functools
 import itertools
@@ -11,7 +11,7 @@ from scipy import stats
 
 from mtjax.sampling import categorical as choice
 
-DRAWS, AT_ONCE = 120_000, 1000
+SAMPLES, AT_ONCE = 120_000, 1000
 LIKELY = (0, 1, 17, 300, 301, 998)  # some share a block; the last block of 1000 is not full
 SHARE = (0.35, 0.2, 0.15, 0.12, 0.1, 0.08)
 
@@ -33,31 +33,31 @@ def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
   logits = logits_of(vocab, kind)
   np.testing.assert_array_equal(choice.argmax(logits), jnp.argmax(logits, axis=-1))
   for k in (1, 3):
-    found, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
-    np.testing.assert_array_equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1], expected[1])
+    result, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
+    np.testing.assert_array_equal(result[0], expected[0])
+    np.testing.assert_array_equal(result[1], expected[1])
 
 
 @pytest.mark.parametrize("k", [0, 5])
 def test_more_than_the_vocabulary_is_refused(k):
   for function in (choice.top_k, lambda x, k: choice.sample_categorical_each(x, KEY, k)):
-    with pytest.raises(ValueError, match=f"{k} tokens of a vocabulary of 4"):
+    with pytest.raises(ValueError, match=f"from 1 to the vocabulary's 4 tokens, got {k}"):
       function(jnp.zeros(4), k)
 
 
 KEY = jax.random.key(0)
 
 
-def drawn(function):
-  """What `function` of a key gives, for many keys."""
-  keys = jax.random.split(KEY, (DRAWS // AT_ONCE, AT_ONCE))
+def sampled(function):
+  """Returns what `function` of a key returns, for many keys."""
+  keys = jax.random.split(KEY, (SAMPLES // AT_ONCE, AT_ONCE))
   return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
-    DRAWS, -1
+    SAMPLES, -1
   )
 
 
 def p_value_of(tokens, probs):
-  """Of a chi-square test of tokens against a law, those of it that are rare together."""
+  """Returns the p-value of a chi-square test of tokens against probs; rare tokens are one cell."""
   expected = probs * len(tokens)
   often = expected >= 20
   counts = np.bincount(tokens, minlength=len(probs))
@@ -66,45 +66,48 @@ def p_value_of(tokens, probs):
 
 
 def skewed_probs():
-  """1000 tokens, a few likely, most of the mass in the crowd: block masses are not their maxima."""
+  """Returns probs of 1000 tokens for which the order of block masses is not that of block maxima.
+
+  A few tokens are likely, and most of the mass is in the many others.
+  """
   weight = np.random.default_rng(3).gamma(0.3, size=1000)
   weight[500:516] = 0.01
   weight[504] = 40.0  # a block of one likely token
   return weight / weight.sum()
 
 
-def test_a_token_is_drawn_from_the_law(monkeypatch):
+def test_a_token_is_sampled_from_the_distribution(monkeypatch):
   probs = skewed_probs()
-  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
-  assert p_value_of(drawn(draw)[:, 0], probs) > 1e-3
+  one = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
+  assert p_value_of(sampled(one)[:, 0], probs) > 1e-3
   # A block is as likely as all its tokens together, not as its best.
   monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
-  assert p_value_of(drawn(lambda key: draw(key))[:, 0], probs) < 1e-9
+  assert p_value_of(sampled(lambda key: one(key))[:, 0], probs) < 1e-9
 
 
 def pairs_p_value(tokens):
-  """Of ordered pairs drawn one after the other without replacement from SHARE."""
+  """Returns the p-value of ordered pairs against sampling without replacement from SHARE."""
   probs = {
     (a, b): pa * pb / (1 - pa)
     for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
   }
-  found = {pair: 0 for pair in probs}
+  counts = {pair: 0 for pair in probs}
   for pair in map(tuple, tokens.tolist()):
-    found[pair] += 1  # a KeyError for a token of no mass and for one drawn twice
-  return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
+    counts[pair] += 1  # a KeyError for a token of no mass and for a pair of equal tokens
+  return stats.chisquare(list(counts.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
-def test_tokens_are_drawn_without_replacement(monkeypatch):
+def test_tokens_are_sampled_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
-  draw = functools.partial(choice.sample_categorical_each, logits, k=2)
-  assert pairs_p_value(drawn(draw)) > 1e-3
-  # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
+  two = functools.partial(choice.sample_categorical_each, logits, k=2)
+  assert pairs_p_value(sampled(two)) > 1e-3
+  # Inside a block noise is sampled given its maximum: fresh noise forgets which blocks were best.
   monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
-  assert pairs_p_value(drawn(lambda key: draw(key))) < 1e-9
+  assert pairs_p_value(sampled(lambda key: two(key))) < 1e-9
 
 
-def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
+def test_after_the_last_token_of_positive_probability_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
-  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, k=3))
+  tokens = sampled(functools.partial(choice.sample_categorical_each, logits, k=3))
   assert (tokens[:, 0] == 999).all()
   assert tokens.min() >= 0 and tokens.max() < 1000

@@ -1,4 +1,4 @@
-"""What callers hand over in more than one form: whole numbers, and one text in place of several."""
+"""Arguments that may come in several forms: whole numbers, and one text in place of several."""
 
 import operator
 from collections.abc import Sequence
@@ -10,14 +10,15 @@ from jaxtyping import Array, Integer
 Whole = int | np.integer | Integer[np.ndarray | Array, ""]
 # One number for all rows, or one per row.
 Wholes = Whole | Sequence[Whole] | Integer[np.ndarray | Array, "_"]
-# A text's; each may have a length of its own.
+# The ids of one text. Texts may differ in length.
 TokenIds = Sequence[Whole] | Integer[np.ndarray | Array, "_"]
 
 
 def integer(value: SupportsIndex, name: str) -> int:
-  """Returns a whole number of Python, of numpy, or of an array of no dimension as an int.
+  """Returns a whole number as an int.
 
-  Raises ValueError, with the argument's name, for anything else.
+  It may be Python's, numpy's or an array without dimensions. Raises ValueError, with the argument's
+  name, for anything else.
   """
   try:
     return operator.index(value)
@@ -26,8 +27,5 @@ def integer(value: SupportsIndex, name: str) -> int:
 
 
 def texts(values: Any) -> list[Any]:
-  """Returns what callers give as one text or as several as a list.
-
-  A text alone is a list of one, and not of its characters.
-  """
+  """Returns one text or several as a list; one text is a list of one, not of its characters."""
   return [values] if isinstance(values, str | bytes) else list(values)

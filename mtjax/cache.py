@@ -18,18 +18,19 @@ from mtjax.types import LayerKV
 
 @struct.dataclass
 class KVCache:
-  """Append-only keys and values, any order of positions, each row with its own length.
+  """Append-only keys and values, in any order of positions; each row has its own length.
 
-  Slots >= length hold nothing: no reader may let them matter, and no writer fills them except
-  with the next committed entries.
+  Slots >= length hold nothing: no result may depend on them, and only the next committed entries
+  are written there.
   """
 
-  layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer a layer, updated in place
+  layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer per layer, updated in place
   position: Int[Array, "B S"]
   length: Int[Array, " B"]
 
   @property
   def capacity(self) -> int:
+    """The number of slots per row."""
     return self.position.shape[1]
 
   def commit(
@@ -41,18 +42,21 @@ class KVCache:
   ) -> "KVCache":
     """Appends frontier entries path[b, 0], ..., path[b, count[b] - 1], in that order.
 
-    `kv` and `position` are the frontier's; path entries at or past count[b] are ignored. The
-    caller sees to it that length + count <= capacity (a traced value cannot raise): what would
-    not fit is dropped, and nothing committed is overwritten.
+    `kv` and `position` are the frontier's; path entries from count[b] on are ignored. The caller
+    must ensure length + count <= capacity, because a traced value cannot raise: what does not fit
+    is dropped, and nothing committed is overwritten. Raises ValueError for a path that is longer
+    than the cache.
     """
     steps = path.shape[1]
     if steps > self.capacity:
-      raise ValueError(f"a path of {steps} entries cannot fit a cache of {self.capacity} slots")
+      raise ValueError(
+        f"a path of {steps} entries cannot fit a cache of {self.capacity} slots: allocate more"
+      )
     in_runs = _in_runs(self.length.shape[0])
     size, first = steps, self.length
     if in_runs:
       # A run that would not fit begins earlier, and keeps what is there.
-      size = max(steps, min(_LEAST_RUN, self.capacity))
+      size = max(steps, min(_MIN_RUN, self.capacity))
       first = jnp.minimum(first, self.capacity - size)
     slot = first[:, None] + jnp.arange(size)
     source = slot - self.length[:, None]
@@ -75,24 +79,24 @@ class KVCache:
     )
 
 
-# For less XLA would have the slots of a TPU's cache outermost, and copy it there and back.
-_LEAST_RUN = 8
+# For shorter runs XLA puts the slots of a TPU's cache outermost, and copies the cache for that.
+_MIN_RUN = 8
 
 
 def _in_runs(batch: int) -> bool:
-  """Whether a row's slots are written as the consecutive ones that they are.
+  """Returns true where a row's slots are written as one slice, false where by a scatter.
 
-  A TPU updates a slice in place, where for a scatter over rows it copies the whole cache. A CPU
-  has a scatter in place, in less time than a slice a row. On a mesh XLA gathers rows to slice them
-  one by one, and splits a scatter as they are.
+  A TPU updates a slice in place, but copies the whole cache for a scatter over rows. A CPU scatters
+  in place, in less time than it takes for a slice per row. On a mesh XLA gathers rows to slice them
+  one by one, but splits a scatter as the rows are split.
   """
   return batch == 1 or (choice.platform_here() == "tpu" and not choice.partitioned())
 
 
 def _write_runs(old, new, slot, keep, axis):
-  """Along `axis`, old[b, slot[b, n]] = new[b, n] where keep[b, n]; slots of a row are a run.
+  """Returns old with old[b, slot[b, n]] = new[b, n] along `axis`, where keep[b, n].
 
-  new: an entry for each slot, or one for all.
+  The slots of a row must be consecutive. new: one entry per slot, or one for all.
   """
   for row in range(old.shape[0]):
     start, size, across = ([n] * old.ndim for n in (0, 1, 1))
@@ -106,7 +110,7 @@ def _write_runs(old, new, slot, keep, axis):
 
 
 def _scatter(old, new, slot, keep, axis):
-  """The same, of any slots."""
+  """Returns what `_write_runs` does, for slots in any order."""
   # Out-of-range slots are dropped, never clamped: a clamped write would hit committed entries.
   slot = jnp.where(keep, slot, old.shape[axis])
   index = [jnp.arange(old.shape[0])[:, None], *[slice(None)] * (axis - 1), slot]
@@ -122,13 +126,13 @@ def allocate(
   head_dim: int,
   dtype: DTypeLike = jnp.float32,
 ) -> KVCache:
-  """An empty cache of `capacity` slots a row, or the few more that the platform's kernel asks for.
+  """Returns an empty cache of `capacity` slots per row, or a few more if the kernel needs them.
 
-  Raises ValueError for a size below one.
+  The kernel is the platform's (`slots_here`). Raises ValueError for a size below one.
   """
   for name, value in dict(batch=batch, capacity=capacity, layers=layers).items():
     if value < 1:
-      raise ValueError(f"a cache needs {name} >= 1, got {value}")
+      raise ValueError(f"{name} of a cache must be at least 1, got {value}")
   capacity = choice.slots_here(capacity, head_dim)
   shape = (batch, kv_heads, capacity, head_dim)
   return KVCache(

@@ -1,6 +1,6 @@
 """Builders of frontiers: one per attention pattern, each a choice of stamps and intervals.
 
-Every mask of the library is written here and nowhere else (design: who sees whom is 3T integers).
+Every mask of the library is written here and nowhere else, as 3T integers that say who sees whom.
 """
 
 import jax.numpy as jnp
@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 from kernels_pallas.frontier_attention import visible
 from mtjax.types import FOREVER, Frontier
 
-# The position of the first entry: of every row, or one per row.
+# The position of the first entry: one for all rows, or one per row.
 Start = Int[Array, " B"] | Int[Array, ""] | int
 
 
 def as_dense(frontier: Frontier) -> Bool[Array, "B T T"]:
-  """The mask a frontier stands for: [b, i, j] is true iff entry i sees entry j. For tests."""
+  """Returns the mask of a frontier, for tests: [b, i, j] is true iff entry i sees entry j."""
   return visible(frontier.stamp, frontier.lo, frontier.hi, hidden=frontier.hidden, own=frontier.own)
 
 
@@ -24,7 +24,10 @@ def causal(
   start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
-  """Text from left to right, entry i at position start + i; entries >= length are padding."""
+  """Returns a text from left to right, with entry i at position start + i.
+
+  Entries >= length are padding.
+  """
   index = _index(token)
   return _frontier(token, index + _column(start), index, index, FOREVER, _valid(token, length))
 
@@ -36,14 +39,15 @@ def tree(
   start: Start = 0,
   valid: Bool[Array, "B N"] | None = None,
 ) -> Frontier:
-  """A token tree or forest: a node sees its ancestors and itself, and stands at start + depth.
+  """Returns a token tree or forest: a node sees its ancestors and itself.
 
-  `parent[b, n]` is a smaller index than n, or -1 for a root (a root hangs off the committed
-  prefix). Stamps are preorder indices, intervals subtrees; all of it is computed from arrays, so
-  a new topology of the same size costs no compilation. Invalid nodes are never keys.
+  A node has the position start + depth. `parent[b, n]` is a smaller index than n, or -1 for a root,
+  which follows the committed prefix. Stamps are preorder indices and intervals are subtrees. All of
+  it is computed from arrays, so a new topology of the same size needs no compilation. No entry sees
+  an invalid node.
   """
   if token.shape != parent.shape:
-    raise ValueError(f"token {token.shape} and parent {parent.shape} must have one shape")
+    raise ValueError(f"token {token.shape} and parent {parent.shape} must have the same shape")
   preorder, size, depth = preorder_intervals(parent, valid)
   return _frontier(token, depth + _column(start), preorder, preorder, preorder + size, valid)
 
@@ -51,9 +55,10 @@ def tree(
 def preorder_intervals(
   parent: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None
 ) -> tuple[Int[Array, "B N"], Int[Array, "B N"], Int[Array, "B N"]]:
-  """Preorder index, subtree size and depth of every node of a forest with parent[n] < n.
+  """Returns preorder index, subtree size and depth of every node of a forest with parent[n] < n.
 
-  O(N^2) elementwise work and log2(N) gathers, no loop over nodes: ancestors by pointer jumping.
+  Ancestors come from pointer jumping: O(N^2) elementwise work and log2(N) gathers, no loop over
+  nodes.
   """
   batch, nodes = parent.shape
   index = jnp.arange(nodes)
@@ -77,9 +82,9 @@ def preorder_intervals(
 
 
 def packed(token: Int[Array, "B T"], document: Int[Array, "B T"]) -> Frontier:
-  """Several documents in a row, each causal and blind to the others; document 0 is padding.
+  """Returns several documents per row, each causal; entries of different documents are hidden.
 
-  Documents are runs of equal numbers. Positions restart at 0 in each.
+  Documents are runs of equal numbers, and number 0 is padding. Positions restart at 0 in each.
   """
   batch, size = token.shape
   index = _index(token)
@@ -99,7 +104,10 @@ def bidirectional(
   start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
-  """A canvas that sees itself whole and the prefix (MDLM, LLaDA, Dream, block decoding)."""
+  """Returns a canvas in which all entries see each other (MDLM, LLaDA, Dream, block decoding).
+
+  Entry i stands at position start + i; entries >= length are padding.
+  """
   index = _index(token)
   zero = jnp.zeros_like(index)
   return _frontier(token, index + _column(start), zero, zero, FOREVER, _valid(token, length))
@@ -112,9 +120,9 @@ def content(
   *,
   valid: Bool[Array, "B T"] | None = None,
 ) -> Frontier:
-  """Known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
+  """Returns known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
 
-  Entries of equal rank see each other: give a prompt one rank to make it mutually visible.
+  Entries of equal rank see each other, so a prompt of one rank is mutually visible.
   """
   return _frontier(token, position, 2 * rank, 2 * rank, FOREVER, valid)
 
@@ -122,10 +130,10 @@ def content(
 def query(
   token: Int[Array, "B T"], position: Int[Array, "B T"], rank: Int[Array, "B T"]
 ) -> Frontier:
-  """Query-stream entries (XLNet's g): rank r sees contents of rank < r, and nobody sees it.
+  """Returns query entries (XLNet's g): rank r sees contents of rank < r, and no entry sees it.
 
-  An any-subset draft gives every masked target the rank n of the first undecided one: all then
-  see exactly the n decided entries.
+  In a draft of an any-subset model all undecided targets have the rank n of the first of them, so
+  that each sees exactly the n decided entries.
   """
   stamp = 2 * rank - 1
   return _frontier(token, position, stamp, stamp, stamp, None)
@@ -137,14 +145,14 @@ def two_stream(
   position: Int[Array, "B L"],
   rank: Int[Array, "B L"],
 ) -> Frontier:
-  """Contents (entries 0..L-1) and queries (L..2L-1) of one order, for training and scoring."""
+  """Returns contents (0..L-1) and queries (L..2L-1) of one order, for training and scoring."""
   return concatenate(content(token, position, rank), query(query_token, position, rank))
 
 
 def block_diffusion(
   noisy: Int[Array, "B L"], clean: Int[Array, "B L"], block: Int[Array, "B L"]
 ) -> Frontier:
-  """Block diffusion training (BD3-LM 2503.09573, sec. 3.2): noisy entries first, then clean ones.
+  """Returns noisy and then clean entries for block diffusion (BD3-LM 2503.09573, sec. 3.2).
 
   A noisy entry of block b sees noisy block b and the clean blocks < b; a clean one sees clean
   blocks <= b. One block over everything is a bidirectional canvas; blocks of one token make the
@@ -157,22 +165,22 @@ def block_diffusion(
 
 
 def block_causal(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
-  """Entries see their own block and all earlier ones (scale-causal, set-causal masks)."""
+  """Returns entries that see their own block and all earlier ones (scale-causal, set-causal)."""
   return _frontier(token, _index(token), block, block, FOREVER, None)
 
 
 def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
-  """Entries see their own block only (word-local masks)."""
+  """Returns entries that see their own block only (word-local masks)."""
   return _frontier(token, _index(token), block, block, block + 1, None)
 
 
 def with_vectors(
   frontier: Frontier, vector: Float[Array, "B T D"], soft: Bool[Array, "B T"] | None = None
 ) -> Frontier:
-  """Returns the frontier with vectors in place of tokens, at the entries that `soft` names.
+  """Returns the frontier with vectors in place of tokens where `soft` is true (None: everywhere).
 
-  None: at all of them. Who sees whom, and where entries stand, stays as it is. Replaces the vectors
-  that the frontier had. Raises ValueError for shapes and dtypes that are not the frontier's.
+  Positions and who sees whom stay as they are. Vectors that the frontier had are replaced. Raises
+  ValueError for shapes that do not fit the frontier and for other dtypes than bool and floats.
   """
   soft = jnp.ones(frontier.token.shape, bool) if soft is None else jnp.asarray(soft)
   out = frontier.replace(vector=jnp.asarray(vector), soft=soft)
@@ -186,31 +194,36 @@ def check_vectors(frontier: Frontier, width: int | None = None) -> None:
   if vector is None and soft is None:
     return
   if vector is None or soft is None:
-    raise ValueError("a frontier has both `vector` and `soft` or neither; see with_vectors")
+    raise ValueError("a frontier has both `vector` and `soft` or neither: use with_vectors")
   if soft.shape != shape or soft.dtype != bool:
     raise ValueError(f"`soft` must be bool of shape {shape}, got {soft.dtype} of {soft.shape}")
   if vector.ndim != 3 or vector.shape[:2] != shape:
     raise ValueError(f"`vector` must have the shape {(*shape, width or 'D')}, got {vector.shape}")
   if width is not None and vector.shape[2] != width:
-    raise ValueError(f"vectors of width {vector.shape[2]}, and the model's embeddings have {width}")
+    raise ValueError(
+      f"the frontier has vectors of width {vector.shape[2]}, and the model's embeddings have "
+      f"{width}: they must be equal"
+    )
   if not jnp.issubdtype(vector.dtype, jnp.floating):
     raise ValueError(f"`vector` must hold floats, got {vector.dtype}")
 
 
 def concatenate(*parts: Frontier) -> Frontier:
-  """One frontier of several, entries in the order given. Stamps keep their meaning across parts.
+  """Returns one frontier with the entries of all parts; stamps are compared across parts.
 
-  Parts with vectors and parts without go together. Raises ValueError when the numbers of interval
+  Parts with vectors and parts without may be mixed. Raises ValueError when the numbers of interval
   dimensions or the widths of vectors differ, for parts with `hidden` (an index would change its
-  meaning), and where some of the parts have targets.
+  meaning), and if some of the parts have targets but not all.
   """
   if len({part.stamp.shape[1] for part in parts}) != 1:
     raise ValueError("the parts must have the same number of interval dimensions")
   if any(part.hidden is not None for part in parts):
-    raise ValueError("hide a key after concatenating: `hidden` is an index into the whole frontier")
+    raise ValueError("set `hidden` after concatenating: it is an index into the whole frontier")
   targets = [part.target for part in parts if part.target is not None]
   if len(targets) not in (0, len(parts)):
-    raise ValueError("some of the parts say which position an entry predicts, some do not")
+    raise ValueError(
+      "some of the parts say which position an entry predicts (`target`): all must, or none"
+    )
   target = jnp.concatenate(targets, axis=1) if targets else None
 
   def join(name):
@@ -236,7 +249,7 @@ def concatenate(*parts: Frontier) -> Frontier:
 
 
 def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
-  """Zeros where a part has none."""
+  """Returns the vectors of all parts, with zeros for parts without; None if no part has any."""
   vectors = [part.vector for part in parts if part.vector is not None]
   if not vectors:
     return None
@@ -254,9 +267,14 @@ def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
 
 
 def both(one: Frontier, other: Frontier) -> Frontier:
-  """`one`, where an entry sees another only if it does so in both (documents x order, say)."""
+  """Returns `one` with fewer visible entries: only those that are visible in both frontiers.
+
+  An example is an order inside each of several documents.
+  """
   if one.token.shape != other.token.shape:
-    raise ValueError(f"frontiers of shapes {one.token.shape} and {other.token.shape} differ")
+    raise ValueError(
+      f"the frontiers must have the same shape, got {one.token.shape} and {other.token.shape}"
+    )
 
   def join(name):
     return jnp.concatenate([getattr(one, name), getattr(other, name)], axis=1)

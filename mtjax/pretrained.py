@@ -1,4 +1,4 @@
-"""Things by name: bundled models, prompts that show what they can do, weight formats."""
+"""Models and weight formats by name, and prompts that show what the bundled models can do."""
 
 from importlib import resources
 from typing import Any
@@ -13,8 +13,8 @@ from mtjax.text import TextModel
 BUNDLED = ("target", "draft", "sorted", "anysubset")
 WEIGHTS = ("stored", "float32", "int8")
 
-# Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
-# three is in the training text. Of 33 to 48 tokens each: one size to compile for.
+# Prose, code and arithmetic, as the bundled models were trained on; none of the prompts is in the
+# training text. Each has 33 to 48 tokens, so that all need the same compiled program.
 DEMO_PROMPTS = (
   "It had rained all night, and my brother and I had not slept for fear of the wind. The old clock "
   "struck nine, and the children ran down to the garden, where",
@@ -26,13 +26,12 @@ DEMO_PROMPTS = (
 
 
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """A bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
+  """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
-  of `mtjax.checkpoints.load`. Raises ValueError or
-  FileNotFoundError that says what is missing.
+  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError, which say what is missing.
   """
-  # Imported here: a program that only decodes its own parameters needs neither.
+  # A program that decodes with its own parameters needs neither, so they are imported here.
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
 
@@ -42,16 +41,16 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
 
 def model_path(name: str) -> str:
-  """Where a bundled model lies; any other name as it is."""
+  """Returns the folder of a bundled model; any other name is returned as it is."""
   return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
 
 
 def weights_for_decoding(params: Params, weights: str) -> Params:
-  """Parameters in one of WEIGHTS, laid out for this machine.
+  """Returns parameters in one of the formats of WEIGHTS, laid out for this machine.
 
-  "stored": the same model, as narrow as holds it exactly. "float32": the same model, 32 bits a
-  weight, as other systems read it. "int8": weight-only int8, which is another target model (see
-  `mtjax.models.quantize`). Raises ValueError for another name.
+  "stored": the same model, in the narrowest format that holds it exactly. "float32": the same
+  model, 32 bits per weight, as other systems read it. "int8": weight-only int8, which is another
+  target model (see `mtjax.models.quantize`). Raises ValueError for another name.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
@@ -61,7 +60,10 @@ def weights_for_decoding(params: Params, weights: str) -> Params:
 
 
 def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
-  """`pack`, on huge pages, where the native CPU product works; else the parameters as they are."""
+  """Returns packed parameters on huge pages if the native CPU product works here.
+
+  Otherwise the parameters are returned as they are.
+  """
   from mtjax.native.matmul import support
   from mtjax.native.memory import on_huge_pages
 

@@ -1,7 +1,8 @@
-"""The only file that names mesh axes: the mesh, who lives where by parameter path, kernels on it.
+"""The mesh, shardings of parameters by their paths, and kernels on a mesh.
 
-Axes are of Auto type: XLA propagates shardings (GSPMD) and a spec never changes a result, only
-where it is computed. Models, decoders and losses do not know of meshes.
+This is the only file that names mesh axes. They are of Auto type: XLA propagates shardings (GSPMD),
+and a spec never changes a result, only where it is computed. Models, decoders and losses do not
+know of meshes.
 """
 
 import enum
@@ -20,13 +21,13 @@ DATA, MODEL = "data", "model"
 
 Rules = Sequence[tuple[str, P]]
 
-# Of a parameter's path within its model, as in layer_0/attention/qkv/kernel. Searched from the
-# start of the path or after a slash; the first match wins.
+# Patterns for a parameter's path within its model, such as layer_0/attention/qkv/kernel. They match
+# at the start of the path or after a slash; the first match wins.
 #
 # qkv columns are laid out by key/value head (its queries, its key, its value), so equal parts of
 # axis 1 are whole groups of heads when the model axis divides kv_heads; where it does not, XLA
 # moves what it must. gate_up is [D, 2F], gate then up, so a part of axis 1 holds columns of one of
-# them: XLA moves one of the halves (less than the all-reduce that splitting D would cost).
+# them: XLA moves one of the halves (which costs less than the all-reduce for a split of D).
 RULES: Rules = (
   (r"embedding/(table|int8)$", P(MODEL, None)),
   (r"embedding/scale$", P(MODEL)),
@@ -44,16 +45,16 @@ RULES: Rules = (
 
 
 def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
-  """A data x model mesh with Auto axes, of the first data * model devices.
+  """Returns a data x model mesh with Auto axes, of the first data * model devices.
 
-  Raises ValueError when there are fewer.
+  Raises ValueError when there are fewer devices, and for a size below 1.
   """
   if data < 1 or model < 1:
     raise ValueError(f"mesh sizes must be at least 1, got data {data}, model {model}")
   devices = jax.devices() if devices is None else devices
   if data * model > len(devices):
     raise ValueError(
-      f"a {data} x {model} mesh needs {data * model} devices, there are {len(devices)}"
+      f"a {data} x {model} mesh needs {data * model} devices, but there are {len(devices)}"
     )
   return jax.make_mesh(
     (data, model),
@@ -64,18 +65,21 @@ def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = 
 
 
 def spec(path: str, rules: Rules = RULES) -> P:
-  """The PartitionSpec of a parameter by its path. Raises ValueError when no rule matches."""
-  for pattern, found in rules:
+  """Returns the PartitionSpec of a parameter by its path.
+
+  Raises ValueError when no rule matches.
+  """
+  for pattern, partition in rules:
     if re.search(rf"(^|/){pattern}", path):
-      return found
+      return partition
   raise ValueError(f"no sharding rule matches parameter {path!r}; add one to mtjax.sharding.RULES")
 
 
 def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
+  """Returns NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
 
-  An axis that the mesh does not divide evenly stays whole on every device: correct, and what
-  small models want. Raises ValueError for a path without a rule.
+  An axis that the mesh does not divide evenly stays whole on every device, which is correct and
+  best for small models. Raises ValueError for a path without a rule.
   """
 
   def sharding(path, leaf):
@@ -85,7 +89,7 @@ def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
 
 
 def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """NamedShardings for a training state: moments lie with the parameters they belong to.
+  """Returns NamedShardings for a training state: a moment is sharded like its parameter.
 
   A leaf is a moment if its path ends in a parameter's path and it has that parameter's shape;
   every other leaf (counts, seeds) is whole on every device.
@@ -96,26 +100,29 @@ def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RU
   def sharding(path, leaf):
     parts = _name(path).split("/")
     for first in range(len(parts)):
-      shape, found = known.get("/".join(parts[first:]), (None, P()))
+      shape, partition = known.get("/".join(parts[first:]), (None, P()))
       if shape == leaf.shape:
-        return NamedSharding(mesh, _fitting(found, leaf.shape, mesh))
+        return NamedSharding(mesh, _fitting(partition, leaf.shape, mesh))
     return NamedSharding(mesh, P())
 
   return jax.tree_util.tree_map_with_path(sharding, state)
 
 
 def shard_params(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """The parameters, each where its rule says."""
+  """Returns the parameters on the devices of the mesh, each sharded by its rule."""
   return jax.device_put(params, param_shardings(params, mesh, rules))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows of a batch over the data axis, the same on every model shard."""
+  """Returns the sharding of rows of a batch over the data axis, the same on every model shard."""
   return NamedSharding(mesh, P(DATA))
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-  """Host arrays [B, ...] as global arrays. Raises ValueError when B does not divide."""
+  """Returns host arrays [B, ...] as global arrays.
+
+  Raises ValueError when the data axis does not divide B.
+  """
   sharding = batch_sharding(mesh)
 
   def put(leaf):
@@ -127,28 +134,28 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 
 
 def check_rows(rows: int, mesh: Mesh) -> None:
-  """Raises ValueError when `rows` do not divide over the data axis."""
+  """Raises ValueError when the data axis does not divide `rows`."""
   if rows % mesh.shape[DATA]:
     raise ValueError(f"a batch of {rows} rows does not divide over {mesh.shape[DATA]} data shards")
 
 
 class Pages(enum.Enum):
-  """Where the pages of a cache are that many rows share."""
+  """The distribution over devices of a cache's pages, which many rows share."""
 
-  SHARED = "shared"  # all of them on every device, but for the heads
-  OWN = "own"  # a part of them on each device: those that the tables of its rows (slots) name
+  SHARED = "shared"  # every device has all pages, with its heads alone
+  OWN = "own"  # a device has the pages that the tables of its rows (or slots) name
 
 
 class Split(NamedTuple):
-  """What attention splits over which axis of a mesh; None: it is whole along all of them.
+  """The mesh axis over which attention splits each dimension; None: it is not split.
 
-  The default splits rows and heads, and exchanges nothing. Few rows with much behind
-  them: LONG_ROWS; fewer key heads than devices: FEW_KEY_HEADS.
+  The default splits rows and heads, so devices exchange nothing. LONG_ROWS is for few rows with
+  long caches, FEW_KEY_HEADS for fewer key heads than devices.
   """
 
   rows: str | None = DATA
-  heads: str | None = MODEL  # of queries by whole groups, with their key head
-  slots: str | None = None  # of the cache, in equal consecutive parts
+  heads: str | None = MODEL  # query heads are split by whole groups, with their key head
+  slots: str | None = None  # slots of the cache are split in equal consecutive parts
   pages: Pages = Pages.SHARED
 
 
@@ -157,15 +164,17 @@ FEW_KEY_HEADS = Split(heads=None, slots=MODEL)
 
 
 def spec_of(roles: str, split: Split = Split()) -> P:
-  """Of an array by its dimensions, a letter each: "b" rows, "h" heads, "s" slots, "p" pages, "."
-  whole; as in "bhs." for the keys of a cache.
+  """Returns the PartitionSpec of an array whose dimensions are named by one letter each.
+
+  The letters: "b" rows, "h" heads, "s" slots, "p" pages, "." not split. The keys of a cache are
+  "bhs.".
   """
   names = dict(b=split.rows, h=split.heads, s=split.slots, p=page_axes(split) or None)
   return P(*(names.get(role) for role in roles))
 
 
 def page_axes(split: Split) -> tuple[str, ...]:
-  """The axes that pages are split over, in order."""
+  """Returns the axes that pages are split over, in order."""
   axes = (split.rows, split.slots) if split.pages is Pages.OWN else ()
   return tuple(axis for axis in axes if axis is not None)
 
@@ -178,10 +187,10 @@ def over_heads(
   out_axes: Any,
   split: Split = Split(),
 ) -> Callable:
-  """`kernel` under shard_map: each device computes its rows and its heads, nothing is exchanged.
+  """Returns `kernel` under shard_map: each device computes its rows and heads, without exchange.
 
   A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` are pytrees
-  of what `spec_of` takes; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
+  of letters for `spec_of`, as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
   """
   specs = functools.partial(jax.tree.map, lambda roles: spec_of(roles, split))
   return jax.shard_map(
@@ -189,10 +198,10 @@ def over_heads(
   )
 
 
-def _fitting(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-  if len(found) > len(shape):
-    raise ValueError(f"a spec {found} does not fit an array of shape {shape}")
-  sizes = zip(found, shape, strict=False)
+def _fitting(partition: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+  if len(partition) > len(shape):
+    raise ValueError(f"the spec {partition} has more dimensions than an array of shape {shape}")
+  sizes = zip(partition, shape, strict=False)
   return P(*(n if n is not None and size % mesh.shape[n] == 0 else None for n, size in sizes))
 
 

@@ -1,4 +1,4 @@
-"""Text in, text out: what launchers and notebooks call."""
+"""Models that complete texts, for launchers and notebooks."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -11,12 +11,12 @@ from mtjax.decode.generation import Generation
 from mtjax.models import Model, Params
 from mtjax.rounds.stop_strings import StopStrings
 
-Prompt = str | Sequence[int]  # token ids, as `Tokenizer.encode_chat` gives, are taken as they are
+Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` returns them
 
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-  """A prompt's continuation: text up to, not including, a stop string or the end token."""
+  """The continuation of a prompt: its text ends before a stop string or the end token."""
 
   prompt: str
   text: str
@@ -38,8 +38,9 @@ class TextModel:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
     One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
-    tokenizer's end tokens unless `eos` says otherwise. Raises ValueError as `generate` does, for a
-    prompt of no token, and for a stop string that is no text.
+    tokenizer's end tokens unless `eos` is set. Returns the completions and the generation that they
+    come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
+    string that is no text.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
@@ -54,9 +55,10 @@ class TextModel:
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
     **settings,
   ) -> Iterator[list[str]]:
-    """The same text in pieces: yields what is new in each row, whole characters only.
+    """Yields the text of `generate` in pieces: what is new in each row, whole characters only.
 
-    What may turn out to be the beginning of a stop string is held back until it is not.
+    Text that may be the beginning of a stop string is held back until it is known not to be. At the
+    end `on_finish` is called with what `generate` returns.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
@@ -87,7 +89,7 @@ class TextModel:
     if stop:
       tokenizer = self.tokenizer
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
-    # A tokenizer may have end tokens that the model has not: it never writes those.
+    # A tokenizer may have end tokens that the model lacks, and so can never write.
     eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
     return {"prompts": ids, "stop": automaton, "eos": eos, **settings}
 

@@ -1,6 +1,6 @@
 """The vocabulary of the library: what is decided (cache), what is being decided (frontier).
 
-Dimensions: B batch, T frontier entries, S cache slots, K interval dimensions, R rows asked for,
+Dimensions: B batch, T frontier entries, S cache slots, K interval dimensions, R rows of logits,
 L length, H query heads, G key/value heads, D head or model width, V vocabulary, N tree nodes,
 C children of a node, P nodes of a path.
 """
@@ -16,24 +16,24 @@ FOREVER = jnp.iinfo(jnp.int32).max
 
 
 class Exactness(enum.Enum):
-  """What a decoder keeps of its target model; tests enforce the label."""
+  """The property of its target model that a decoder keeps; tests enforce the label."""
 
-  LOSSLESS = "lossless"  # same law as the target at any temperature
+  LOSSLESS = "lossless"  # same distribution as the target at any temperature
   GREEDY_LOSSLESS = "greedy-lossless"  # same tokens as greedy decoding of the target
-  APPROXIMATE = "approximate"  # changes the law; the method says how
+  APPROXIMATE = "approximate"  # changes the distribution; the method says how
 
 
 @struct.dataclass
 class Frontier:
-  """The T entries being decided now, and who sees whom among them.
+  """The T entries that are being decided now, and who sees whom among them.
 
   Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for every k, and sees everything
-  committed. An entry with lo >= hi is never a key (padding, query streams).
+  committed. No entry sees one with lo >= hi (padding, query streams).
 
-  An entry is a token or, where `soft`, a vector in place of the row that the embedding table has
-  for a token. So it is scaled by `embedding_scale` and meets learned positions as a row does, and
-  its token says nothing; its keys and values are committed like any other's. `vector` and `soft`
-  are both given or both None; `mtjax.frontier.with_vectors` makes them.
+  An entry is a token or, where `soft`, a vector in place of the token's row of the embedding table.
+  Like such a row the vector is scaled by `embedding_scale` and gets learned positions. The token of
+  such an entry means nothing; its keys and values are committed as usual. `vector` and `soft` are
+  both arrays or both None; `mtjax.frontier.with_vectors` makes them.
   """
 
   token: Int[Array, "B T"]  # ids >= vocab_size index the model's extra embeddings
@@ -42,17 +42,19 @@ class Frontier:
   lo: Int[Array, "B K T"]
   hi: Int[Array, "B K T"]
   hidden: Int[Array, "B T"] | None = None  # one key that a query does not see; -1: none
-  own: Bool[Array, "B T"] | None = None  # entries that see themselves whatever the intervals say
+  own: Bool[Array, "B T"] | None = None  # entries that always see themselves
   target: Int[Array, "B T"] | None = None  # position that a single-stream entry predicts; -1: none
-  vector: Float[Array, "B T D"] | None = None  # of soft entries; meaningless at the others
-  soft: Bool[Array, "B T"] | None = None
+  vector: Float[Array, "B T D"] | None = None  # vectors of soft entries; others mean nothing
+  soft: Bool[Array, "B T"] | None = None  # entries that are vectors
 
   @property
   def batch(self) -> int:
+    """The number of rows, B."""
     return self.token.shape[0]
 
   @property
   def size(self) -> int:
+    """The number of entries per row, T."""
     return self.token.shape[1]
 
 
@@ -64,21 +66,21 @@ class LayerKV(NamedTuple):
 
 
 class Output(NamedTuple):
-  """What a forward pass returns."""
+  """The results of a forward pass."""
 
-  logits: Float[Array, "B R V"]  # float32, for the rows asked for
+  logits: Float[Array, "B R V"]  # float32, for the entries that the caller chose
   features: Float[Array, "B T D"]  # last hidden states, after the final norm
-  kv: tuple[LayerKV, ...]  # fresh keys and values of the frontier, not committed yet
+  kv: tuple[LayerKV, ...]  # new keys and values of the frontier, not committed yet
 
 
 class DraftScheme(enum.Enum):
-  """How the children of a node were drawn; siblings are in draw order (`TokenTree.order`)."""
+  """The way in which the children of a node were chosen, in their order (`TokenTree.order`)."""
 
-  DELTA = "delta"  # chosen without the target's randomness, by whatever rule; siblings distinct
-  WITH_REPLACEMENT = "with-replacement"  # independent draws from q; equal siblings stay
-  WITHOUT_REPLACEMENT = "without-replacement"  # from q, then from q without what was drawn, ...
-  GREEDY_PLUS_ONE = "greedy-plus-one"  # the top n - 1 of q, then one draw from q without them
-  PAIR = "pair"  # SpecHub: two, of which one is q's likeliest
+  DELTA = "delta"  # chosen without the target's randomness, by any rule; siblings are distinct
+  WITH_REPLACEMENT = "with-replacement"  # independent samples from q; equal siblings stay
+  WITHOUT_REPLACEMENT = "without-replacement"  # from q, then from q without the first, ...
+  GREEDY_PLUS_ONE = "greedy-plus-one"  # the top n - 1 of q, then one sample from q without them
+  PAIR = "pair"  # SpecHub: two children, one of which is the argmax of q
 
 
 @struct.dataclass
@@ -86,40 +88,42 @@ class TokenTree:
   """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
 
   Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
-  child, and nothing that is read depends on them. Verifiers see one row, without B.
+  child, and no result depends on them. Verifiers see one row, without B.
   """
 
   token: Int[Array, "*B N"]
   parent: Int[Array, "*B N"]  # -1 for the root
   depth: Int[Array, "*B N"]  # 0 for the root
-  order: Int[Array, "*B N"]  # place among its siblings, in the order they were drawn; < breadth
+  order: Int[Array, "*B N"]  # place among siblings, in the order they were chosen; < breadth
   valid: Bool[Array, "*B N"]  # the root always is
-  height: int = struct.field(pytree_node=False)  # static: no node is deeper
-  breadth: int = struct.field(pytree_node=False)  # static: no node has more children
+  height: int = struct.field(pytree_node=False)  # static: the largest depth that a node may have
+  breadth: int = struct.field(pytree_node=False)  # static: the largest number of children
 
   @property
   def size(self) -> int:
+    """The number of nodes of a batch's trees, N."""
     return self.token.shape[1]
 
 
 @struct.dataclass
 class Draft:
-  """A tree and how it was drawn: what a verifier needs to be exact."""
+  """A tree and the scheme by which it was chosen, which a verifier needs to be exact."""
 
   tree: TokenTree
   scheme: DraftScheme = struct.field(pytree_node=False)
-  # The law that each node's first child was drawn from, as probabilities; None for DELTA.
+  # The probabilities that each node's first child was sampled from; None for DELTA.
   q: Float[Array, "*B N V"] | None = None
-  # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass
-  # for what the drafter learns from their logits, and have no child that may be accepted.
+  # Nodes that may be accepted; None: all valid ones. The others are in the same pass because the
+  # drafter learns from their logits, and have no child that may be accepted.
   offered: Bool[Array, "*B N"] | None = None
-  forwards: Int[Array, "*B"] | None = None  # of a draft model, to make this; None: none
+  # Number of the draft model's forward passes for this draft; None: there is no draft model.
+  forwards: Int[Array, "*B"] | None = None
 
 
 @struct.dataclass
 class Verdict:
-  """What a verifier accepted: path[:count] is committed, then `token` is emitted."""
+  """The result of a verifier: path[:count] is committed, then `token` is emitted."""
 
-  path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; meaningless past count
-  count: Int[Array, "*B"]  # >= 1: the root always; count - 1 drafts were accepted
+  path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; no meaning from count on
+  count: Int[Array, "*B"]  # >= 1, because the root is accepted; count - 1 drafts were accepted
   token: Int[Array, "*B"]  # follows the last node of the path; not in the cache yet

@@ -1,4 +1,4 @@
-"""What every generation loop shares: its state, how tokens are emitted, how rounds are run."""
+"""The state of a generation, and how tokens are emitted; all generation loops share them."""
 
 import enum
 
@@ -13,7 +13,7 @@ from mtjax.sampling.logits import History, Rules
 
 
 class Finish(enum.IntEnum):
-  """Why a row ended."""
+  """The reason why a row ended."""
 
   RUNNING = 0
   EOS = 1
@@ -23,10 +23,10 @@ class Finish(enum.IntEnum):
 
 @struct.dataclass
 class Request:
-  """What does not change during a generation: settings, one value a row where they differ."""
+  """The settings of a generation, which do not change; one value per row where rows may differ."""
 
   rules: Rules
-  limit: Int[Array, " B"]  # tokens to emit at most; >= 1
+  limit: Int[Array, " B"]  # largest number of tokens to emit; >= 1
   eos: Int[Array, " E"]
   key: Key[Array, " B"]  # a row's text depends on its own key and nothing else in the batch
   stop: StopStrings | None = None
@@ -37,17 +37,18 @@ class DecodeState:
   """A generation in progress. The cache holds everything but the last emitted token of a row."""
 
   cache: KVCache
-  tokens: Int[Array, "B L"]  # emitted so far, then zeros
-  drafted: Bool[Array, "B L"]  # which of them were accepted drafts, not the target's own choice
-  count: Int[Array, " B"]  # how many; tokens[count - 1] is not in the cache yet
+  tokens: Int[Array, "B L"]  # tokens emitted so far, then zeros
+  drafted: Bool[Array, "B L"]  # true for accepted drafts, false for the target's own tokens
+  count: Int[Array, " B"]  # number of emitted tokens; tokens[count - 1] is not in the cache yet
   finish: Int[Array, " B"]  # Finish values
-  stop_state: Int[Array, " B"]
-  rounds: Int[Array, " B"]  # target forwards a row took part in after prefill
-  history: History | None
+  stop_state: Int[Array, " B"]  # states of the automaton of `Request.stop`
+  rounds: Int[Array, " B"]  # number of the target's forward passes per row, after the prefill
+  history: History | None  # tokens that penalties count; None without penalties
   method: PyTree = None  # what the method keeps from round to round
 
   @property
   def active(self) -> Bool[Array, " B"]:
+    """True for rows that have not ended."""
     return self.finish == Finish.RUNNING
 
   @property
@@ -59,11 +60,11 @@ class DecodeState:
 def emit(
   state: DecodeState, request: Request, token: Int[Array, "B P"], count: Int[Array, " B"]
 ) -> tuple[DecodeState, Int[Array, " B"]]:
-  """Appends token[b, :count[b]] to every row that is still running, and ends rows that are through.
+  """Appends token[b, :count[b]] to every row that is still running, and ends rows where needed.
 
   A row ends with the first token that is an end token, completes a stop string or reaches the
   limit; what comes after it is dropped. All but token[b, count[b] - 1] count as drafts. Returns the
-  state and how many tokens each row took.
+  state and the number of tokens emitted per row.
   """
   active, width = state.active, token.shape[1]
   place = jnp.arange(width)
@@ -99,7 +100,7 @@ def emit(
 
 
 def _stops(state: DecodeState, request: Request, token):
-  """Whether a stop string ends with each token, and the automaton's states."""
+  """Returns true for each token with which a stop string ends, and the automaton's states."""
   if request.stop is None:
     return jnp.zeros_like(token, bool), jnp.broadcast_to(state.stop_state[:, None], token.shape)
 

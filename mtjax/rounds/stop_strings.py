@@ -11,21 +11,21 @@ from jaxtyping import Array, Int
 
 from mtjax.arguments import texts
 
-# A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without any.
+# A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without bytes.
 SPECIAL = 256
 _STAY = 256  # column of the automaton's table for symbols that no word holds
 
 Word = tuple[int, ...]
-Partial = Mapping[Word, int]  # what is missing of words that have begun, and where they began
+Partial = Mapping[Word, int]  # the missing rest of each word that has begun -> where it began
 
 
 @dataclasses.dataclass(frozen=True)
 class StopWords:
   """Stop strings as words over symbols.
 
-  A string that holds the spelling of a special token is two words: its bytes, as a model may write
-  the spelling in ordinary tokens, and one with the token itself as a symbol. A special token that a
-  word does not ask for is read over, as it does not show in the text.
+  A string that holds the spelling of a special token is two words: its bytes, because a model may
+  write the spelling in ordinary tokens, and one with the token itself as a symbol. A special token
+  that is not part of a word is skipped, because it does not show in the text.
   """
 
   words: tuple[Word, ...]
@@ -34,7 +34,7 @@ class StopWords:
   def of(
     cls, stops: str | bytes | Sequence[str | bytes], special: Mapping[str, int]
   ) -> "StopWords":
-    """The words of `stops`, given the spelling and id of each special token.
+    """Returns the words of `stops`; `special` has the id of each special token by its spelling.
 
     Raises ValueError for an empty stop string.
     """
@@ -47,7 +47,7 @@ class StopWords:
     )
 
   def follow(self, partial: Partial, symbol: int, place: int) -> dict[Word, int]:
-    """The words that have begun once `symbol` is read at `place`; one that ended is ()."""
+    """Returns the words that have begun once `symbol` is read at `place`; one that ended is ()."""
     after = dict(partial) if symbol >= SPECIAL else {}
     for rest, start in (*partial.items(), *((word, place) for word in self.words)):
       if rest[0] == symbol:
@@ -56,7 +56,7 @@ class StopWords:
 
 
 def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
-  """`text` with a symbol in place of each spelling; of spellings in one place, the longest."""
+  """Returns `text` with a symbol in place of each spelling; the longest where several begin."""
   if not ids:
     return tuple(text)
   spellings = b"|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
@@ -67,9 +67,9 @@ def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
 
 
 class StopScan:
-  """The text of one row up to its first stop string, as its symbols come.
+  """A reader of one row's symbols, which returns its text up to the first stop string.
 
-  What may turn out to be the beginning of a stop string is held back until it is not.
+  Text that may be the beginning of a stop string is held back until it is known not to be.
   """
 
   def __init__(self, stops: StopWords):
@@ -80,7 +80,7 @@ class StopScan:
     self._stopped = False
 
   def feed(self, symbols: Iterable[int]) -> bytes:
-    """The text that is certain now."""
+    """Reads symbols and returns the text that is certain now."""
     for symbol in symbols:
       if self._stopped:
         return b""
@@ -96,7 +96,7 @@ class StopScan:
     return self._release(min(self._partial.values(), default=self._read))
 
   def finish(self) -> bytes:
-    """What was held back, as nothing follows."""
+    """Returns the text that was held back, because no symbol follows."""
     return self._release(self._read)
 
   def _release(self, end: int) -> bytes:
@@ -108,16 +108,17 @@ class StopScan:
 
 @struct.dataclass
 class StopStrings:
-  """Where a row is in its stop strings (Aho-Corasick over symbols, one step a token).
+  """An automaton that finds stop strings (Aho-Corasick over symbols, one step per token).
 
-  A string is found however the tokenizer cut it: the automaton reads each token's symbols. State 0
-  is the start; a token during which a string ends leads to state -1. The last column is for ids
-  past the vocabulary, which stand for nothing.
+  It finds a string no matter how the tokenizer cut it, because it reads each token's symbols. State
+  0 is the start; a token during which a string ends leads to state -1. The last column is for ids
+  above the vocabulary, which have no text.
   """
 
-  step: Int[Array, "Q columns"]
+  step: Int[Array, "Q columns"]  # the next state by state and token
 
   def advance(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
+    """Returns the states after a token per row; -1 stays -1."""
     known = jnp.minimum(token, self.step.shape[1] - 1)
     return jnp.where(state < 0, state, self.step[jnp.maximum(state, 0), known])
 
@@ -128,7 +129,7 @@ class StopStrings:
     token_bytes: Sequence[bytes],
     special: Mapping[str, int] | None = None,
   ) -> "StopStrings":
-    """The automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
+    """Returns the automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
 
     `special` has the id of each special token by its spelling: a stop string that holds one is
     found where the model writes that token. O(states * V * longest token) once, on the host.
@@ -149,7 +150,7 @@ class StopStrings:
 
 
 def _automaton(stops: StopWords) -> tuple[np.ndarray, dict[int, int]]:
-  """[states, columns] transitions, and the column of each symbol that a word holds.
+  """Returns [states, columns] transitions, and the column of each symbol that a word holds.
 
   A state is a set of words that have begun. Column _STAY stays put, -1 accepts, and a byte that no
   word holds leads back to the start.

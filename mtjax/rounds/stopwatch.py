@@ -1,4 +1,4 @@
-"""Time that a program ran, apart from the time that JAX took to make it."""
+"""The time that a program ran, without the time that JAX took to compile it."""
 
 import contextlib
 import time
@@ -20,7 +20,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 class Stopwatch:
-  """Adds up blocks of work, tracing, lowering and compiling (once a program) apart."""
+  """A sum over blocks of work; tracing, lowering and compilation are counted apart."""
 
   def __init__(self):
     self._total = 0.0
@@ -28,6 +28,7 @@ class Stopwatch:
 
   @contextlib.contextmanager
   def running(self) -> Generator[None]:
+    """Adds the time of the block under `with`."""
     _listening.append(self._compiling)
     begin = time.perf_counter()
     try:
@@ -38,12 +39,15 @@ class Stopwatch:
 
   @property
   def compile_seconds(self) -> float:
+    """Time of tracing, lowering and compilation."""
     total = reached = 0.0
-    for begin, end in sorted(self._compiling):  # one may lie within another: each moment once
+    # One may lie within another: each moment counts once.
+    for begin, end in sorted(self._compiling):
       total += max(0.0, end - max(begin, reached))
       reached = max(reached, end)
     return total
 
   @property
   def seconds(self) -> float:
+    """Time of the blocks without compilation, above 0."""
     return max(self._total - self.compile_seconds, 1e-9)

@@ -23,7 +23,7 @@ PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]
 
 
 def _greedy(model, params, forward, prompt, steps):
-  """The obvious program: the whole text again for every token."""
+  """Returns greedy tokens of the plain program, which runs the whole text again for each."""
   text = list(prompt)
   for _ in range(steps):
     padded = jnp.asarray([text + [0] * (32 - len(text))])
@@ -130,7 +130,7 @@ def test_values_of_sampling_settings_cost_no_compilation(causal):
 
 
 def test_a_model_of_any_order_is_refused(causal):
-  """What it has at an entry is no law of the next token."""
+  """The logits of an any-subset model at an entry are no distribution of the next token."""
   model, params, _ = causal
   for other in (
     dataclasses.replace(model.config, predicts="any_subset"),
@@ -147,7 +147,7 @@ def test_finished_rows_are_frozen(causal):
   program, inputs = job.program(model, Autoregressive()), (params, None, *job.arrays)
   state, unfinished = run_lib.begin(program, inputs)
   assert unfinished
-  after, unfinished = run_lib.go_on(program, inputs, state, 3)
+  after, unfinished = run_lib.advance(program, inputs, state, 3)
   assert unfinished
   np.testing.assert_array_equal(after.count, [1, 4, 1])
   np.testing.assert_array_equal(after.cache.length, [3, 9, 1])
@@ -163,7 +163,7 @@ def test_penalties_reach_the_loop(causal):
 
 
 @pytest.mark.parametrize("length", [1, 16, 17, 33, 100, 5000, 40000])
-def test_buckets_hold_what_they_are_asked_to(length):
+def test_buckets_are_large_enough_and_not_much_larger(length):
   size = bucket(length)
   assert length <= size <= max(16, 1.5 * length)
   assert bucket(size) == size
@@ -171,7 +171,7 @@ def test_buckets_hold_what_they_are_asked_to(length):
 
 def test_bucket_limits():
   assert bucket(40, maximum=50) == 48 and bucket(49, maximum=50) == 50
-  with pytest.raises(ValueError, match="exceeds 50"):
+  with pytest.raises(ValueError, match="at most 50, got"):
     bucket(51, maximum=50)
   assert SIZES[0] == 16
 

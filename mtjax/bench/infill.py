@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mtjax.anysubset import FillMethod, Sequential, fill, log_likelihood, make_canvas, stream
+from mtjax.anysubset import (
+  FillMethod,
+  SelfDraft,
+  Sequential,
+  fill,
+  log_likelihood,
+  make_canvas,
+  stream,
+)
 from mtjax.anysubset.blanks import Blanked
 from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
+from mtjax.registry.methods import filling, get_fill_method
 from mtjax.sampling.logits import Sampling
 
 Problems = Sequence[tuple[Blanked, list[int]]]
@@ -25,6 +34,27 @@ class Uncached:
   def __post_init__(self):
     if self.window < 1:
       raise ValueError(f"window must be at least 1, got {self.window}")
+
+
+def get_way(name: str) -> FillMethod | Uncached:
+  """Returns the way of filling that the benchmark calls `name`, as "self4" with window 4.
+
+  Raises ValueError, with the names there are, for another name.
+  """
+  entries = {known: get_fill_method(known) for known in filling()}
+  # The self-draft of the paper has no bonus token; the registry's method of that name has one.
+  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
+  makers = {known: entry.of_window for known, entry in entries.items()} | own
+  alone = [known for known, entry in entries.items() if entry.window is None]
+  kind = name.rstrip("0123456789")
+  window = name.removeprefix(kind)
+  if kind not in makers or (kind in alone) != (not window):
+    known = ", ".join(maker + ("" if maker in alone else "4") for maker in makers)
+    raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
+  try:
+    return makers[kind](int(window or 1))
+  except ValueError as error:
+    raise ValueError(f"way {name!r}: {error}") from None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -116,8 +116,9 @@ def interleave(
   """
   answers = {name: [] for name in workers}
   for index in range(rounds + 1):
-    for number, name in enumerate(list(workers), 1):
-      where = f"{name}, {number} of {len(workers)}"
+    running = list(workers)
+    for number, name in enumerate(running, 1):
+      where = f"{name}, {number} of {len(running)}"
       progress(f"measuring {where}: round {index} of {rounds}" if index else f"compiling {where}")
       said = ask(workers[name], index)
       if "error" in said:

@@ -132,6 +132,17 @@ def test_a_system_that_fails_keeps_its_finished_sets_and_says_why(compare):
   assert table.rows[1][:4] == ["y", "2.00x (2.00)", "-", "-"]
 
 
+def test_progress_names_what_is_compiled_and_what_is_measured(compare):
+  workers, told = {"x": Fake([1.0] * 2), "y": Fake([0.5] * 2)}, []
+  compare(workers, [PromptSet("a", [[1]])], rounds=1, progress=told.append)
+  assert told[-4:] == [
+    "a, temperature 0, compiling x, 1 of 2",
+    "a, temperature 0, compiling y, 2 of 2",
+    "a, temperature 0, measuring x, 1 of 2: round 1 of 1",
+    "a, temperature 0, measuring y, 2 of 2: round 1 of 1",
+  ]
+
+
 def test_same_text_counts_tokens_up_to_the_first_difference():
   assert same_text([[1, 2, 3, 4], [5, 6]], [[1, 2, 9, 4], [5, 6]]) == pytest.approx(4 / 6)
   assert same_text([[1, 2]], [[1]]) == 0.5

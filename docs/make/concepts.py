@@ -21,13 +21,8 @@ from mtjax.trees import encodings
 
 FOLDER = Path(__file__).resolve().parent.parent / "pictures"
 
-<<<<<<< 6cee7b1f70bcbb65b419f7d485c53123e37d4a3b
-PROMPT = "The old clock struck nine, and"
-SHAPE = encodings.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
-=======
 PROMPT = "She opened the door of the house and"
-SHAPE = Topology.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
->>>>>>> 989dcb8bb047e240bb6abb0432a7f5c12d1fd835
+SHAPE = encodings.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
 PATH = (0, 1, 3)  # of the round that is shown
 
 GREY, BLUE, GREEN, RED = "#e8e8ec", "#cfe0f5", "#cdebd0", "#f6d3d0"

@@ -92,7 +92,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
       ["infill", TEXT, "--length=1", "--length=2", "--length=3"],
       "lengths are for 3 blanks, but the text has 2",
     ),
-    (["infill", TEXT, "--length=300"], "room for 255"),
+    (["infill", TEXT, "--length=300"], "takes at most 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
     (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),
     (["infill", TEXT, "--picture=when.txt"], "a picture is one of"),
@@ -101,7 +101,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
     (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
     (["evaluate", "--task=lambada", "--data=a", "--model=target"], "no file 'a'"),
-    (["evaluate", "--task=lambada", "--data=PASSAGES", "--model=target"], "Take --model=anysubset"),
+    (["evaluate", "--task=lambada", "--data=PASSAGES", "--model=target"], "Use --model=anysubset"),
     (
       ["evaluate", "--task=humaneval_infilling", "--data=HUMANEVAL", "--model=nowhere"],
       "HumanEval-Single",

@@ -30,13 +30,13 @@ def test_names_stand_for_the_ids_behind_the_vocabulary():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    (dict(extra_embeddings=1, extra_names=("a", "b")), "names 2 extra embeddings, .* is 1"),
+    (dict(extra_embeddings=1, extra_names=("a", "b")), "extra_names has 2 names, .* is only 1"),
     (dict(extra_embeddings=2, extra_names=("a", "a")), "must differ from each other"),
     (dict(extra_embeddings=2, extra_names=("a", "")), "must be a tuple of words"),
     (dict(extra_embeddings=2, extra_names=["a"]), "must be a tuple of words"),
     (dict(extra_embeddings=-1), "extra_embeddings must be a whole number and at least 0, got -1"),
     (dict(predicts="causal"), "predicts must be one of 'next_token', 'any_subset', 'masked', got"),
-    (dict(target_conditioning="added"), "'added'.* with predicts 'any_subset', not 'next_token'"),
+    (dict(target_conditioning="added"), "'added'.* with predicts 'any_subset', got 'next_token'"),
   ],
 )
 def test_names_and_kinds_that_cannot_be(fields, message):

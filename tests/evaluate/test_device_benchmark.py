@@ -155,8 +155,8 @@ def test_all_parts_run_at_toy_sizes():
   assert figures["latency"].keys() == {"flat", "start", "each", "worst", "knee"}
   for name in ("limits", "correctness", "bandwidth", "entries", "comparison"):
     assert device_tables.pieces(name, report, plan.swept)
-  drawn = device_pictures.figure(report.sweep, report.entries, report.latency)
-  assert [axis.get_xlabel() for axis in drawn.axes] == ["filled slots", "fresh entries T"]
+  picture = device_pictures.figure(report.sweep, report.entries, report.latency)
+  assert [axis.get_xlabel() for axis in picture.axes] == ["filled slots", "fresh entries T"]
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")

@@ -60,7 +60,8 @@ def test_a_length_may_be_chosen(folder, tmp_path):
   assert code == 0, errors
   run = json.loads(out.read_text())
   assert shown == run["text"] + "\n" and run["tried"] == 2, "the text as it is, in lines of its own"
-  assert re.search(r"lengths [23]; of all 2 that were tried:\n +targets +5 *\n", errors), errors
+  shown_counters = r"lengths [23]; counters of all 2 candidates together:\n +targets +5 *\n"
+  assert re.search(shown_counters, errors), errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A picture of attention as measured on a device: how near to a copy, and one layer over T."""
+"""A picture of attention measured on a device: its bandwidth, and the time of a layer over T."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +16,7 @@ _MARKERS = "os^Dvx*P"
 def figure(
   sweep: Sequence[SweepPoint], entries: Sequence[SweepPoint], model: Latency | None
 ) -> Any:
-  """Bandwidth reached over slots, a line for each T, beside a copy's; and the T-sweep and its fit.
+  """Draws the bandwidth over slots, a line per T, beside a copy's; and the T-sweep and its fit.
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
@@ -48,7 +48,7 @@ def _bandwidth(axis, points):
   rate = points[0].limits.copy_rate / 1e9
   axis.axhline(rate, color="black", lw=1.5)
   axis.axhline(ENOUGH * rate, color="black", lw=1, ls=":")
-  # One entry for each color, marker and style: a line for each of their products is no legend.
+  # One entry per color, marker and style: one per combination would be too many.
   names: list[tuple[str, dict[str, Any]]] = []
   names += [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
   names += [(f"B = {b}", dict(color="gray", marker=m, ls="")) for b, m in markers.items()]
@@ -84,6 +84,6 @@ def _latency(axis, points, model):
 
 
 def _ticks(axis, values):
-  """Where something was measured, not at powers of ten."""
+  """Sets ticks at the measured values instead of powers of ten."""
   axis.set_xticks(sorted(values), [f"{value:,}" for value in sorted(values)])
   axis.set_xticks([], minor=True)

@@ -1,14 +1,14 @@
-"""Figures of infilling tasks, a row an order."""
+"""Figures of infilling tasks, one row per order."""
 
 from collections.abc import Mapping
 
 from rich import box
 from rich.table import Table
 
-# Figure -> (title, how it is written). In nats, entropies in bits.
+# Figure -> (title, format). Likelihoods are in nats, entropies in bits.
 _COLUMNS = {
   "examples": ("examples", "{:d}"),
-  "nats": ("NLL a token", "{:.3f}"),
+  "nats": ("NLL per token", "{:.3f}"),
   "exact": ("exact match", "{:.1%}"),
   "tokens_per_forward": ("tokens/forward", "{:.2f}"),
   "pass_at_1": ("pass@1", "{:.1%}"),
@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Table:
-  """`summaries`: of `mtjax.evaluate.tasks.run.summary`, by order; all of one task."""
+  """Returns a table of `summaries` of `mtjax.evaluate.tasks.run.summary`, by order, of one task."""
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
   table = Table("order", *titles, title=title, title_justify="left", box=box.SIMPLE_HEAD)

@@ -11,7 +11,7 @@ from mtjax.types import Frontier
 
 
 def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
-  """A figure, above each mask as its entries stand, below as they are computed: in order.
+  """Draws each mask twice: above in the order of its entries, below sorted, as it is computed.
 
   Dark: pairs that see each other. Red: blocks of block x block that are skipped.
   """

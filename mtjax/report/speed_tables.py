@@ -36,7 +36,7 @@ class Cells:
 
 
 def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cells]:
-  """For each temperature a table to each reference that ran; then the floors of greedy decoding."""
+  """Returns a table per temperature and reference that ran, then the targets of greedy decoding."""
   temperatures = dict.fromkeys(result.temperature for result in results)
   every = [Results(results, temperature) for temperature in temperatures]
   tables = [
@@ -49,7 +49,7 @@ def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cell
 
 
 def speed_table(results: Results, reference: str) -> Cells:
-  """Speed-up over `reference`, in brackets tokens per target forward; one row a system."""
+  """Returns speed-ups over `reference`, tokens per target forward in brackets; a row per system."""
   rows = []
   for system in results.systems:
     ran = [result for name in results.sets if (result := results.get(system, name))]
@@ -86,7 +86,7 @@ def _same_text(results: Results, system: str, reference: str) -> str:
   return f"{int(statistics.mean(shares) * 1000) / 10:.1f}%" if shares else "-"
 
 
-def targets_table(found: Sequence[SpeedTarget]) -> Cells:
+def targets_table(targets: Sequence[SpeedTarget]) -> Cells:
   rows = [
     (
       f.demand,
@@ -95,13 +95,13 @@ def targets_table(found: Sequence[SpeedTarget]) -> Cells:
       f.of,
       f.verdict,
     )
-    for f in found
+    for f in targets
   ]
   return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)
 
 
 def profile_table(profiles: Mapping[str, Profile]) -> Cells:
-  """Milliseconds a round, whole, of the networks, and of each part outside them; one row a name."""
+  """Returns milliseconds per round, per network, and per part outside them; one row per name."""
   parts = list(dict.fromkeys(part for profile in profiles.values() for part in profile.parts))
   rows = []
   for name, p in profiles.items():

@@ -1,4 +1,4 @@
-"""Is attention right on this device? Every implementation that works here against float64 numpy."""
+"""Checks attention on this device: every implementation that works here against float64 numpy."""
 
 import contextlib
 import dataclasses
@@ -17,14 +17,14 @@ from mtjax.bench.attention import float64
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.kernels import AttentionShape
 
-# Of the larger of 1 and what is right, twice for gradients. bfloat16 has 8 bits, in outputs and
-# probabilities.
+# Relative to the larger of 1 and the expected value; twice this for gradients. bfloat16 has 8 bits,
+# in outputs and in probabilities.
 TOLERANCE = dict(float32=2e-5, float16=4e-3, bfloat16=2e-2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A shape and what else is asked for; `page`, `window`, `soft_cap`: None for none."""
+  """A shape with other arguments; `page`, `window` and `soft_cap` are None where there is none."""
 
   name: str
   shape: AttentionShape
@@ -32,15 +32,17 @@ class Case:
   window: int | None = None
   soft_cap: float | None = None
   narrow: bool = False  # a cache of 8 bits
-  exceptions: bool = False  # hidden keys, and entries that see themselves whatever is said
+  exceptions: bool = False  # hidden keys, and entries that always see themselves
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
+  """The result of one implementation on one case."""
+
   case: str
   implementation: str
-  worst: float | None  # of the tolerance: at most 1 is right; None: not asked, see `why`
-  why: str = ""  # what it cannot do of this, or how it failed
+  worst: float | None  # largest error / tolerance: right up to 1; None: not computed, see `why`
+  why: str = ""  # why it does not support the case, or how it failed
 
   @property
   def failed(self) -> bool:
@@ -48,8 +50,8 @@ class Agreement:
 
 
 def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple[Case, ...]:
-  """The table. unit: slots of a page; caches have four, frontiers up to three times as many
-  entries without a cache."""
+  """Returns the table of cases. unit: slots per page; caches have four pages, frontiers up to
+  3 x unit entries without a cache."""
 
   def decoding(entries, batch=5, dtype=dtype):
     return AttentionShape("tree", entries, 4 * unit, 4 * unit, batch, heads, kv_heads, width, dtype)
@@ -77,7 +79,7 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
 
 
 def inputs(case: Case) -> dict:
-  """Lengths of 0, around the edge of a page, and all; NaN wherever nobody looks."""
+  """Returns the inputs: lengths of 0, around the edge of a page, and full; NaN in unseen places."""
   shape = case.shape
   given = kernel_inputs.with_cache(shape, case.page)
   if shape.capacity:
@@ -93,30 +95,32 @@ def inputs(case: Case) -> dict:
     given = kernel_inputs.with_exceptions(given)
   if case.soft_cap is not None:
     given["soft_cap"] = case.soft_cap
-  if shape.gradient:  # the reference's are NaN by what is NaN where nobody looks
+  if shape.gradient:  # NaN in unseen places would make the reference's gradients NaN
     return given
   nobody = jnp.asarray(~float64.seen(given).any(axis=1))[:, None, :, None]
   return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
 
 
 def implementations_here() -> tuple[Implementation, ...]:
-  """What runs on this platform; interpreters only when they are asked for."""
+  """Returns the implementations that run on this platform, without interpreters."""
   kernel = choice.kernel_here()
   return ("reference", "xla") if kernel is None else ("reference", "xla", kernel)
 
 
 def check_implementations(names: Sequence[str]) -> None:
-  """Raises ValueError for what is unknown or is for another machine."""
+  """Raises ValueError for names that are unknown or belong to another machine."""
   known, here = get_args(Implementation), implementations_here()
   for name in names:
     if name not in known:
       raise ValueError(f"unknown implementation {name!r}; there are: {', '.join(known)}")
     if name not in here and not name.endswith("interpret"):
-      raise ValueError(f"{name!r} does not run on {choice.platform_here()}: {', '.join(here)}")
+      raise ValueError(
+        f"{name!r} does not run on {choice.platform_here()}; these do: {', '.join(here)}"
+      )
 
 
 def why_not(name: str, given: dict) -> str | None:
-  """What an implementation cannot do of these inputs; None: it can."""
+  """Returns why an implementation cannot compute these inputs; None: it can."""
   names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
   fields: Any = (given.get(n) for n in names)
   cache = None if given["cache_k"] is None else Cache(*fields)
@@ -130,7 +134,7 @@ def check(
   attention: Callable = frontier_attention,
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[Agreement]:
-  """Every implementation on every case. What raises has failed; what says why not has not."""
+  """Runs every implementation on every case. An exception is a failure, an unsupported case not."""
   found = []
   for case in cases:
     progress(f"{case.name}: float64")
@@ -143,7 +147,7 @@ def check(
         continue
       try:
         got = _run(case, given, name, attention)
-      except Exception as error:  # noqa: BLE001 - the next ones are to be seen too
+      except Exception as error:  # noqa: BLE001 - the other cases are run in any case
         lines = str(error).splitlines() or [""]
         found.append(Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
         continue
@@ -180,7 +184,7 @@ def _run(case, given, name, attention):
     gradients = pull((jnp.asarray(_cotangent(case), out.dtype), jnp.zeros_like(lse)))
     return dict(output=out, lse=lse) | dict(zip(("dq", "dk", "dv"), gradients, strict=True))
 
-  # Elsewhere float32 is multiplied in fewer bits unless told otherwise.
+  # Accelerators multiply float32 in fewer bits by default.
   wide = case.shape.dtype == "float32"
   with jax.default_matmul_precision("highest") if wide else contextlib.nullcontext():
     return jax.jit(both)(traced)

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-_LEAST_MILLISECONDS, _MOST = 50, 400  # of what is timed
+_MIN_MILLISECONDS, _MAX_CALLS = 50, 400  # limits of a timed run
 
 
 def why_not() -> str | None:
-  """Why it cannot be timed here; None: it can."""
+  """Returns why it cannot be timed here; None: it can."""
   if importlib.util.find_spec("torch") is None:
     return "torch is not installed"
   import torch
@@ -21,7 +21,7 @@ def why_not() -> str | None:
 
 
 def tensors(given: dict, device: str) -> dict[str, Any]:
-  """q [B, H, T, D], k and v [B, G, S + T, D], and the labels, as torch's."""
+  """Returns q [B, H, T, D], k and v [B, G, S + T, D] and the labels as torch tensors."""
   import torch
 
   def of(x):
@@ -39,7 +39,7 @@ def tensors(given: dict, device: str) -> dict[str, Any]:
 
 
 def mask_of(given: dict[str, Any]):
-  """`mask_mod`: a slot is seen if it is filled, a fresh key by its interval in every dimension."""
+  """Returns `mask_mod`: a filled slot is seen, a fresh key by its interval in every dimension."""
   import torch
 
   stamp, lo, hi, lengths = (given.get(name) for name in ("stamp", "lo", "hi", "lengths"))
@@ -65,7 +65,7 @@ def block_mask(given: dict[str, Any]):
 
 
 def attend(given: dict[str, Any], blocks, function=None):
-  """Output [B, T, H, D]; function: a compiled `flex_attention`."""
+  """Returns the output [B, T, H, D]; function: a compiled `flex_attention`."""
   from torch.nn.attention.flex_attention import flex_attention
 
   function = function or flex_attention
@@ -75,9 +75,9 @@ def attend(given: dict[str, Any], blocks, function=None):
 
 
 def measured(layers: Sequence[dict], gradient: bool, rounds: int) -> tuple[np.ndarray, float]:
-  """The first one's output, and seconds of a call forward, or forward and backward.
+  """Returns the first layer's output, and seconds per call forward, or forward and backward.
 
-  Layers are taken in turn; the mask, which they share, is made once.
+  Layers are used in turn; the mask, which they share, is made once.
   """
   import torch
   from torch.nn.attention.flex_attention import flex_attention
@@ -96,14 +96,14 @@ def measured(layers: Sequence[dict], gradient: bool, rounds: int) -> tuple[np.nd
   def milliseconds(count):
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
-    for turn in range(count):
-      call(turn % len(own))
+    for index in range(count):
+      call(index % len(own))
     end.record()
     torch.cuda.synchronize()
     return begin.elapsed_time(end)
 
   out = call(0).detach().float().cpu().numpy()
-  milliseconds(3)  # what is compiled and tuned at the first calls
-  count = int(min(max(_LEAST_MILLISECONDS / (milliseconds(3) / 3), 1), _MOST))
+  milliseconds(3)  # the first calls compile and tune
+  count = int(min(max(_MIN_MILLISECONDS / (milliseconds(3) / 3), 1), _MAX_CALLS))
   seconds = statistics.median(milliseconds(count) for _ in range(rounds)) / count / 1e3
   return out, seconds

@@ -1,4 +1,4 @@
-"""The contract of frontier attention in float64 numpy, on the host: what a device must give."""
+"""The contract of frontier attention in float64 numpy, on the host: the expected results."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def seen(given: dict) -> np.ndarray:
-  """[B, T, T]: which fresh entries see which, from the words of the contract."""
+  """Returns which fresh entries see which, [B, T, T], as the contract says."""
   point, lo, hi = (np.asarray(given[name])[..., None] for name in ("stamp", "lo", "hi"))
   found = np.all((lo.swapaxes(2, 3) <= point) & (point < hi.swapaxes(2, 3)), axis=1)
   index = np.arange(found.shape[1])
@@ -21,7 +21,7 @@ def seen(given: dict) -> np.ndarray:
 
 
 def attend(given: dict) -> tuple[np.ndarray, np.ndarray]:
-  """Output [B, T, H, D] and log-sum-exp [B, T, H]; 0 and -inf where nothing is seen."""
+  """Returns output [B, T, H, D] and log-sum-exp [B, T, H]; 0 and -inf where nothing is seen."""
   q = np.asarray(given["q"], np.float64)
   out, lse = np.zeros(q.shape), np.full(q.shape[:3], -np.inf)
   for b, h, s, _, values in _heads(given):
@@ -34,9 +34,9 @@ def attend(given: dict) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradients(given: dict, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Of sum(output * cotangent) by q, k and v, without a cache and without a cap of the scores."""
+  """Returns the gradients of sum(output * cotangent) by q, k and v, without cache and soft cap."""
   if given["cache_k"] is not None or given.get("soft_cap") is not None:
-    raise ValueError("gradients are of training: no cache, no soft cap")
+    raise ValueError("gradients need inputs without a cache and without a soft cap")
   q, k = (np.asarray(given[name], np.float64) for name in "qk")
   dq, dk, dv = (np.zeros(np.shape(given[name])) for name in "qkv")
   group, used = q.shape[2] // k.shape[1], seen(given).any(axis=1)
@@ -58,7 +58,7 @@ def _scale(given) -> float:
 
 
 def _heads(given) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray]]:
-  """Row, head, scores [T, J] (-inf: not seen), keys and values [J, D] that somebody sees."""
+  """Yields row, head, scores [T, J] (-inf: not seen), and the seen keys and values [J, D]."""
   q, k, v = (np.asarray(given[name], np.float64) for name in "qkv")
   fresh, window = seen(given), given.get("window")
   for b in range(q.shape[0]):
@@ -84,7 +84,7 @@ def _heads(given) -> Iterator[tuple[int, int, np.ndarray, np.ndarray, np.ndarray
 
 
 def _committed(given, b) -> list[np.ndarray]:
-  """Keys and values [G, length, D] of a row."""
+  """Returns the committed keys and values [G, length, D] of a row."""
   found, length, table = [], int(given["lengths"][b]), given.get("page_table")
   for side, name in enumerate(("cache_k", "cache_v")):
     x, scales = given[name], given.get("kv_scales")

@@ -1,4 +1,4 @@
-"""Inputs of attention on a device: caches that are made there, pages, 8 bits, windows, NaN."""
+"""Inputs of attention on a device: caches made there, pages, 8 bits, windows and NaN."""
 
 import dataclasses
 import functools
@@ -11,9 +11,9 @@ from mtjax.bench.attention.kernels import AttentionShape, arrays
 
 
 def with_cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
-  """As `kernel_benchmark.arrays`, with a cache that is made on the device, where it may be large.
+  """Returns `kernels.arrays` with a cache that is made on the device, where it may be large.
 
-  page: slots of a page, of which the capacity is a multiple; the pages of a row lie scattered.
+  page: slots per page, which must divide the capacity; the pages of a row lie scattered.
   """
   found = arrays(dataclasses.replace(shape, capacity=0, filled=0), seed)
   if not shape.capacity:
@@ -23,7 +23,7 @@ def with_cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
 
 
 def cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
-  """cache_k and cache_v, and a page_table if there are pages."""
+  """Returns cache_k and cache_v, and a page_table if there are pages."""
   s, found = shape, {}
   size = (s.batch, s.kv_heads, s.capacity, s.width)
   if page is not None:
@@ -42,15 +42,17 @@ def _normal(key, size, dtype):
 
 
 def pages(capacity: int, page: int) -> int:
-  """Of a row. Raises ValueError unless they fill it."""
+  """Returns the number of pages per row. Raises ValueError unless they fill it."""
   if capacity % page:
     raise ValueError(f"a cache of {capacity} slots has no whole number of pages of {page}")
   return capacity // page
 
 
 def poisoned(given: dict) -> dict:
-  """NaN in slots past the length (77 in 8 bits, and NaN for their scales), and a table that there
-  names no page at all."""
+  """Returns the inputs with NaN in slots past the length, and a table without pages for them.
+
+  In 8 bits the slots hold 77, and their scales are NaN.
+  """
   lengths = np.asarray(given["lengths"])
   found = dict(given)
   if given.get("page_table") is None:
@@ -72,7 +74,7 @@ def poisoned(given: dict) -> dict:
 
 
 def in_8_bits(given: dict) -> dict:
-  """The cache in int8, with a scale for each token and head."""
+  """Returns the inputs with an int8 cache and a scale per token and head."""
   found, scales = dict(given), []
   for name in ("cache_k", "cache_v"):
     x = given[name].astype(jnp.float32)
@@ -83,7 +85,7 @@ def in_8_bits(given: dict) -> dict:
 
 
 def in_window(given: dict, window: int, seed: int = 0) -> dict:
-  """Only what is near by position is seen; the cache holds positions in any order."""
+  """Returns the inputs with a window; the cache holds positions in any order."""
   rng, entries = np.random.default_rng(seed), given["q"].shape[1]
   lengths = np.asarray(given["lengths"])
   table = given.get("page_table")
@@ -98,7 +100,7 @@ def in_window(given: dict, window: int, seed: int = 0) -> dict:
 
 
 def with_exceptions(given: dict, seed: int = 0) -> dict:
-  """Keys that single queries do not see, and entries that see themselves whatever is said."""
+  """Returns the inputs with keys hidden from single queries and entries that see themselves."""
   rng = np.random.default_rng(seed)
   size = given["q"].shape[:2]
   hidden = np.where(rng.random(size) < 0.3, rng.integers(0, size[1], size), -1)

@@ -1,7 +1,7 @@
-"""Attention of others beside ours on a device: jax.nn's with an explicit mask, and FlexAttention.
+"""Other attention on a device: that of jax.nn with an explicit mask, and FlexAttention.
 
-Peers get their inputs as they would keep them: fresh keys already behind the cache's, in their own
-layout, and the mask made once.
+Peers get their inputs as they would keep them: fresh keys already after those of the cache, in
+their layout, and the mask made once.
 """
 
 import dataclasses
@@ -27,8 +27,10 @@ FLEX = "FlexAttention"
 
 
 class AttentionSystem(NamedTuple):
-  """`prepare` makes what a system keeps of a layer's arrays and of what layers share; its arrays
-  have "k" and "v" by which gradients are taken. `attend` takes q and both."""
+  """A system: `prepare` converts a layer's arrays and the shared inputs; `attend` takes q and both.
+
+  The converted arrays have "k" and "v", by which gradients are taken.
+  """
 
   prepare: Callable[[dict, dict], tuple[dict, dict]]
   attend: Callable[[Array, dict, dict], Array]
@@ -49,7 +51,7 @@ def ours(name: Implementation) -> AttentionSystem:
 
 
 def with_mask(arrays: dict, shared: dict) -> tuple[dict, dict]:
-  """Keys and values [B, S + T, G, D] and one mask [B, 1, T, S + T]."""
+  """Returns keys and values [B, S + T, G, D] and one mask [B, 1, T, S + T]."""
   seen = mask(arrays, shared)
   return behind_cache(arrays), dict(mask=seen[:, None])
 
@@ -88,10 +90,11 @@ def compare(
   rounds: int = 5,
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[SweepPoint]:
-  """Implementations by name, then jax.nn's in XLA and cuDNN, then FlexAttention, on one shape.
+  """Times implementations by name, then jax.nn in XLA and cuDNN, then FlexAttention, on one shape.
 
-  One that cannot do it has a point that says why. `SweepPoint.difference` is the largest to what
-  `xla` gives, over entries that see something: of those that do not, others have no law.
+  A system that does not support the shape gets a point that says why. `SweepPoint.difference` is
+  the largest one to the output of `xla`, over entries that see something: the output of other
+  entries is defined differently by each system.
   """
   try:
     sets, shared = sets_of(shape, None, cached_bytes(limits.platform))
@@ -99,7 +102,7 @@ def compare(
     right, lse = jax.jit(functools.partial(frontier_attention, implementation="xla"))(
       q, **sets[0], **shared
     )
-  except Exception as error:  # noqa: BLE001 - whatever it is, other shapes are to be seen too
+  except Exception as error:  # noqa: BLE001 - other shapes are run in any case
     return [SweepPoint(shape, "all", None, need(shape), limits, why=short(error))]
 
   def difference(out):
@@ -126,12 +129,12 @@ def compare(
 
   def point(name, measure):
     progress(name)
-    found = SweepPoint(shape, name, None, need(shape), limits)
+    empty = SweepPoint(shape, name, None, need(shape), limits)
     try:
       seconds, off = measure()
-    except Exception as error:  # noqa: BLE001 - peers refuse in many ways, and each is a finding
-      return dataclasses.replace(found, why=short(error))
-    return dataclasses.replace(found, seconds=seconds, difference=off)
+    except Exception as error:  # noqa: BLE001 - peers refuse in many ways, and each one is reported
+      return dataclasses.replace(empty, why=short(error))
+    return dataclasses.replace(empty, seconds=seconds, difference=off)
 
   def able(name):
     if reason := why_not(name, dict(q=q, **sets[0], **shared)):
@@ -150,7 +153,7 @@ def _training(system):
       return system.attend(q, arrays | dict(k=k, v=v), shared)
 
     out, pull = jax.vjp(of, *state)
-    # Nearly the same again, but only those who know how small gradients are know it.
+    # The inputs hardly change, but a compiler cannot know how small gradients are.
     return tuple(x + 1e-9 * g for x, g in zip(state, pull(out), strict=True))
 
   return call
@@ -161,7 +164,7 @@ def shapes(
   training: Iterable[tuple[str, int]],
   **common: Any,
 ) -> list[AttentionShape]:
-  """(batch, entries, slots) of decoding; (mask, entries) of training, forward and with gradient."""
+  """Returns shapes from (batch, entries, slots) of decoding and (mask, entries) of training."""
   found = [AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding]
   for name, entries in training:
     for gradient in (False, True):

@@ -1,4 +1,4 @@
-"""What a store's drafts gain from requests before: tokens per forward after more and more of them.
+"""The gain of a store's drafts from earlier requests: tokens per forward after n of them.
 
 No model runs: outputs are given. The texts that are measured teach the store nothing, so that
 points of one curve differ only by what the store was warmed with.

@@ -79,7 +79,7 @@ def run() -> None:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
   launch.check_output(_OUTPUT, inputs=[_CODE, _TEXT])
   _check_names()
-  ways = {name: _way(name) for name in launch.distinct(_WAYS)}
+  methods = {name: _method(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)
   unknown = [kind for kind in kinds if kind not in _KINDS]
   if unknown:
@@ -114,7 +114,7 @@ def run() -> None:
         model,
         stored[kind],
         problems,
-        ways,
+        methods,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
         progress=lambda doing, title=title: status.update(f"{title}: {doing}"),
@@ -140,8 +140,8 @@ def run() -> None:
     console.print(table)
     records[title] = dataclasses.asdict(report)
   if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
-    settings = {flag.name: flag.value for flag in own}
+    defined = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+    settings = {flag.name: flag.value for flag in defined}
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
       json.dump(dict(settings=settings, sets=records), file, indent=2)
 
@@ -167,23 +167,23 @@ def _check_names() -> None:
     known[name] = flag
 
 
-def _way(name: str):
+def _method(name: str):
   from mtjax.anysubset import SelfDraft
   from mtjax.anysubset.filling.names import METHODS
   from mtjax.bench.infill import Uncached
 
   # The self-draft of the paper has no bonus token; the one that METHODS calls "self" has one.
-  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
-  makers = {**METHODS, **own}
+  more = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
+  makers = {**METHODS, **more}
   kind = name.rstrip("0123456789")
   window = name.removeprefix(kind)
   if kind not in makers or (kind == "sequential") != (not window):
     known = ", ".join(maker + ("" if maker == "sequential" else "4") for maker in makers)
-    raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
+    raise ValueError(f"--ways={name} is none of {known}, where a number is the window")
   try:
     return makers[kind](int(window or 1))
   except ValueError as error:
-    raise ValueError(f"way {name!r}: {error}") from None
+    raise ValueError(f"--ways={name}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -77,10 +77,12 @@ def system(name: str) -> System:
 
 def write(results, failed) -> None:
   if _OUTPUT.value is not None:
-    own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
+    defined = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
     rows = [dataclasses.asdict(result) for result in results]
     with open(_OUTPUT.value, "w", encoding="utf-8") as file:
-      json.dump(dict(settings={f.name: f.value for f in own}, results=rows, failed=failed), file)
+      json.dump(
+        dict(settings={f.name: f.value for f in defined}, results=rows, failed=failed), file
+      )
 
 
 def run() -> None:

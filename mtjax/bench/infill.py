@@ -88,9 +88,9 @@ def measure(
       reading[repeat] += time.perf_counter() - begin
       for name, filler in fillers.items():
         begin = time.perf_counter()
-        found = filler(canvas, 1 + repeat * len(canvases) + number)
+        result = filler(canvas, 1 + repeat * len(canvases) + number)
         seconds[name][repeat] += time.perf_counter() - begin
-        samples[name].append((number, *found))
+        samples[name].append((number, *result))
   first = next(iter(methods))
   total = sum(int(canvas.is_target.sum()) for canvas in canvases)
   rows = []
@@ -149,17 +149,17 @@ def _filler(model, params, method, temperature):
   if isinstance(method, Uncached):
 
     def run(canvas, seed):
-      found = assd_uncached(
+      result = assd_uncached(
         model, params, canvas, window=method.window, temperature=temperature, key=seed
       )
-      return found.token, found.forwards
+      return result.token, result.forwards
 
     return run
   sampling = Sampling(temperature=temperature)
 
   def run_cached(canvas, seed):
-    found = fill(model, params, canvas, method=method, sampling=sampling, key=seed)
-    return found.token[0], int(found.forwards[0])
+    result = fill(model, params, canvas, method=method, sampling=sampling, key=seed)
+    return result.token[0], int(result.forwards[0])
 
   return run_cached
 

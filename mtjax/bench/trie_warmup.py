@@ -1,6 +1,6 @@
 """The gain of a store's drafts from earlier requests: tokens per forward after n of them.
 
-No model runs: outputs are given. The texts that are measured teach the store nothing, so that
+No model runs: outputs are known. The texts that are measured teach the store nothing, so that
 points of one curve differ only by what the store was warmed with.
 """
 

@@ -20,14 +20,14 @@ def figure(
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  drawn = plotting.new_figure(figsize=(14, 5.5))
-  left, right = drawn.subplots(1, 2)
+  picture = plotting.new_figure(figsize=(14, 5.5))
+  left, right = picture.subplots(1, 2)
   _bandwidth(left, [point for point in sweep if point.seconds is not None])
   _latency(right, [point for point in entries if point.seconds is not None], model)
   for axis in (left, right):
     axis.grid(True, alpha=0.2)
-  drawn.tight_layout()
-  return drawn
+  picture.tight_layout()
+  return picture
 
 
 def _bandwidth(axis, points):
@@ -35,9 +35,11 @@ def _bandwidth(axis, points):
   axis.set_title("bandwidth reached")
   if not points:
     return
-  found = {point.shape.entries for point in points}, {point.shape.batch for point in points}
-  colors = {entries: f"C{place % 10}" for place, entries in enumerate(sorted(found[0]))}
-  markers = {batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(sorted(found[1]))}
+  shapes = {point.shape.entries for point in points}, {point.shape.batch for point in points}
+  colors = {entries: f"C{place % 10}" for place, entries in enumerate(sorted(shapes[0]))}
+  markers = {
+    batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(sorted(shapes[1]))
+  }
   lines: dict[tuple, list] = {}
   for point in points:
     kind = point.shape.entries, point.shape.batch, point.page is None

@@ -13,14 +13,14 @@ from mtjax.report.plotting import new_figure
 _COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
 
 
-def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
+def colored(infilling: Infilling, tokenizer: Tokenizer) -> Text:
   """Returns the text with tokens in the colour of their pass, drafts underlined, open ones "_"."""
-  last = max(1, *found.decided_at)
+  last = max(1, *infilling.decided_at)
   out = Text()
   style, waiting = None, b""
-  pieces = pieces_of(tokenizer, found.tokens)
+  pieces = pieces_of(tokenizer, infilling.tokens)
   for piece, is_target, decided_at, drafted in zip(
-    pieces, found.is_target, found.decided_at, found.drafted, strict=True
+    pieces, infilling.is_target, infilling.decided_at, infilling.drafted, strict=True
   ):
     color = "dim"
     if is_target:
@@ -33,18 +33,18 @@ def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
   return out.append(waiting.decode("utf-8", "replace"), style)
 
 
-def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> None:
+def save_picture(path: str | Path, infilling: Infilling, tokenizer: Tokenizer) -> None:
   """Draws one column per target token and one row per pass; marks show when tokens were decided.
 
   Filled marks are accepted drafts, open ones samples of the oracle. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.
   """
-  targets = np.flatnonzero(found.is_target)
-  decided_at = np.asarray(found.decided_at)[targets]
-  drafted = np.asarray(found.drafted)[targets]
+  targets = np.flatnonzero(infilling.is_target)
+  decided_at = np.asarray(infilling.decided_at)[targets]
+  drafted = np.asarray(infilling.drafted)[targets]
   labels = [
     piece.decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
-    for piece in pieces_of(tokenizer, [found.tokens[i] for i in targets])
+    for piece in pieces_of(tokenizer, [infilling.tokens[i] for i in targets])
   ]
   column = np.arange(len(targets))
   figure = new_figure(

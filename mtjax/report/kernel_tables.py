@@ -61,8 +61,8 @@ def figure(timings: Sequence[Timing]):
   """
   parts = [[t for t in timings if t.shape.gradient == training] for training in (False, True)]
   parts = [part for part in parts if part]
-  drawn = plotting.new_figure(figsize=(7 * len(parts), 5))
-  axes = drawn.subplots(1, len(parts), squeeze=False)
+  picture = plotting.new_figure(figsize=(7 * len(parts), 5))
+  axes = picture.subplots(1, len(parts), squeeze=False)
   for axis, part in zip(axes[0], parts, strict=True):
     training = part[0].shape.gradient
     _lines(axis, part, training)
@@ -75,8 +75,8 @@ def figure(timings: Sequence[Timing]):
     )
     axis.legend(fontsize=7)
     axis.grid(True, which="both", alpha=0.2)
-  drawn.tight_layout()
-  return drawn
+  picture.tight_layout()
+  return picture
 
 
 def _lines(axis, part: Sequence[Timing], training: bool) -> None:

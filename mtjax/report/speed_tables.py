@@ -111,4 +111,4 @@ def profile_table(profiles: Mapping[str, Profile]) -> Cells:
     rows.append((name, f"{p.vocab:,}", str(p.nodes), *times, *shares))
   header = ["method", "V", "N", "round", "target", "draft model", "both in turn"]
   header += [*parts, "outside", "in turn", "sum of parts"]
-  return Cells("Milliseconds a round, and the share outside the two networks", header, rows)
+  return Cells("Milliseconds per round, and the share outside the two networks", header, rows)

@@ -60,7 +60,7 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
     return AttentionShape(mask, 3 * unit, 0, 0, 2, heads, kv_heads, width, dtype, gradient)
 
   few, many = max(unit // 16, 3), max(unit // 2, 6)
-  found = [
+  result = [
     Case("a token", decoding(1)),
     Case("a tree", decoding(few)),
     Case("a tree in pages", decoding(few), unit),
@@ -72,33 +72,35 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
     Case("float32", decoding(few, dtype="float32")),
   ]
   for mask in ("causal", "any order", "two streams", "block diffusion", "4 documents"):
-    found.append(Case(mask, training(mask, False)))
-  found.append(Case("any order, gradient", training("any order", True)))
-  found.append(Case("two streams, gradient", training("two streams", True)))
-  return tuple(found)
+    result.append(Case(mask, training(mask, False)))
+  result.append(Case("any order, gradient", training("any order", True)))
+  result.append(Case("two streams, gradient", training("two streams", True)))
+  return tuple(result)
 
 
 def inputs(case: Case) -> dict:
   """Returns the inputs: lengths of 0, around the edge of a page, and full; NaN in unseen places."""
   shape = case.shape
-  given = kernel_inputs.with_cache(shape, case.page)
+  arguments = kernel_inputs.with_cache(shape, case.page)
   if shape.capacity:
     unit = shape.capacity // 4
     lengths = np.resize([unit + 1, 0, 4 * unit, unit, unit - 1], shape.batch)
-    given["lengths"] = jnp.asarray(lengths, jnp.int32)
+    arguments["lengths"] = jnp.asarray(lengths, jnp.int32)
     if case.narrow:
-      given = kernel_inputs.in_8_bits(given)
-    given = kernel_inputs.poisoned(given)
+      arguments = kernel_inputs.in_8_bits(arguments)
+    arguments = kernel_inputs.poisoned(arguments)
   if case.window is not None:
-    given = kernel_inputs.in_window(given, case.window)
+    arguments = kernel_inputs.in_window(arguments, case.window)
   if case.exceptions:
-    given = kernel_inputs.with_exceptions(given)
+    arguments = kernel_inputs.with_exceptions(arguments)
   if case.soft_cap is not None:
-    given["soft_cap"] = case.soft_cap
+    arguments["soft_cap"] = case.soft_cap
   if shape.gradient:  # NaN in unseen places would make the reference's gradients NaN
-    return given
-  nobody = jnp.asarray(~float64.seen(given).any(axis=1))[:, None, :, None]
-  return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
+    return arguments
+  nobody = jnp.asarray(~float64.seen(arguments).any(axis=1))[:, None, :, None]
+  return arguments | {
+    n: jnp.where(nobody, jnp.nan, arguments[n]).astype(arguments[n].dtype) for n in "kv"
+  }
 
 
 def implementations_here() -> tuple[Implementation, ...]:
@@ -119,12 +121,12 @@ def check_implementations(names: Sequence[str]) -> None:
       )
 
 
-def why_not(name: str, given: dict) -> str | None:
+def why_not(name: str, arguments: dict) -> str | None:
   """Returns why an implementation cannot compute these inputs; None: it can."""
   names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
-  fields: Any = (given.get(n) for n in names)
-  cache = None if given["cache_k"] is None else Cache(*fields)
-  return choice.why_not(name, given["q"], given["k"], cache)
+  fields: Any = (arguments.get(n) for n in names)
+  cache = None if arguments["cache_k"] is None else Cache(*fields)
+  return choice.why_not(name, arguments["q"], arguments["k"], cache)
 
 
 def check(
@@ -135,24 +137,26 @@ def check(
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[Agreement]:
   """Runs every implementation on every case. An exception is a failure, an unsupported case not."""
-  found = []
+  result = []
   for case in cases:
     progress(f"{case.name}: float64")
-    given = inputs(case)
-    expected = _expected(case, given)
+    arguments = inputs(case)
+    expected = _expected(case, arguments)
     for name in names:
       progress(f"{case.name}: {name}")
-      if reason := why_not(name, given):
-        found.append(Agreement(case.name, name, None, reason))
+      if reason := why_not(name, arguments):
+        result.append(Agreement(case.name, name, None, reason))
         continue
       try:
-        got = _run(case, given, name, attention)
+        got = _run(case, arguments, name, attention)
       except Exception as error:  # noqa: BLE001 - the other cases are run in any case
         lines = str(error).splitlines() or [""]
-        found.append(Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
+        result.append(
+          Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}")
+        )
         continue
-      found.append(_verdict(case, name, got, expected))
-  return found
+      result.append(_verdict(case, name, got, expected))
+  return result
 
 
 def _cotangent(case):
@@ -160,18 +164,18 @@ def _cotangent(case):
   return np.random.default_rng(1).standard_normal(size)
 
 
-def _expected(case, given):
-  out, lse = float64.attend(given)
-  found = dict(output=out, lse=lse)
+def _expected(case, arguments):
+  out, lse = float64.attend(arguments)
+  result = dict(output=out, lse=lse)
   if case.shape.gradient:
     cotangent = np.asarray(jnp.asarray(_cotangent(case), case.shape.dtype), np.float64)
-    found |= dict(zip(("dq", "dk", "dv"), float64.gradients(given, cotangent), strict=True))
-  return found
+    result |= dict(zip(("dq", "dk", "dv"), float64.gradients(arguments, cotangent), strict=True))
+  return result
 
 
-def _run(case, given, name, attention):
-  fixed = {n: given[n] for n in ("window", "soft_cap") if n in given}
-  traced = {n: x for n, x in given.items() if n not in fixed}
+def _run(case, arguments, name, attention):
+  fixed = {n: arguments[n] for n in ("window", "soft_cap") if n in arguments}
+  traced = {n: x for n, x in arguments.items() if n not in fixed}
 
   def both(traced):
     def of(q, k, v):

@@ -169,10 +169,10 @@ def benchmark(
 
 
 def _correctness(plan, limits, progress) -> Iterator[dict[str, Any]]:
-  found = ()
+  results = ()
   for case in cases(plan.heads, plan.kv_heads, plan.width, plan.unit, plan.dtype):
-    found += tuple(check([case], plan.systems, progress=progress))
-    yield dict(verdicts=found)
+    results += tuple(check([case], plan.systems, progress=progress))
+    yield dict(verdicts=results)
 
 
 def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
@@ -182,8 +182,8 @@ def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
     for slots in plan.slots
     for entries in plan.entries
   ]
-  for found in _points(plan, shapes, (None, plan.page), limits, progress):
-    yield dict(sweep=found)
+  for results in _points(plan, shapes, (None, plan.page), limits, progress):
+    yield dict(sweep=results)
 
 
 def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
@@ -191,33 +191,33 @@ def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = [
     AttentionShape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer
   ]
-  for found in _points(plan, shapes, (plan.page,), limits, progress):
-    yield dict(entries=found, latency=device_sweep.over_entries(found))
+  for results in _points(plan, shapes, (plan.page,), limits, progress):
+    yield dict(entries=results, latency=device_sweep.over_entries(results))
 
 
 def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[SweepPoint, ...]]:
   """Yields all points measured so far, after each new one."""
-  found = ()
+  results = ()
   for shape in shapes:
     for page in sizes:
       kind = "rows" if page is None else "pages"
       progress(f"{shape.batch} x {shape.filled} slots in {kind}, {shape.entries} entries")
       point = device_sweep.measured(shape, limits, plan.swept, page, rounds=plan.rounds)
-      found += (point,)
-      yield found
+      results += (point,)
+      yield results
 
 
 def _comparison(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = device_peers.shapes(
     plan.decoding, [(mask, n) for mask in plan.masks for n in plan.lengths], **plan.common
   )
-  found = ()
+  results = ()
   for shape in shapes:
     points = device_peers.compare(
       shape, limits, plan.systems, rounds=plan.rounds, progress=progress
     )
-    found += tuple(points)
-    yield dict(comparison=found)
+    results += tuple(points)
+    yield dict(comparison=results)
 
 
 _RUN = dict(zip(PARTS, (_correctness, _bandwidth, _entries, _comparison), strict=True))

@@ -111,7 +111,7 @@ def arrays(shape: AttentionShape, seed: int = 0) -> dict:
     return jnp.asarray(rng.standard_normal(size, dtype=np.float32), s.dtype)
 
   f = frontier_of(s)
-  found = dict(
+  result = dict(
     q=normal(s.batch, s.entries, s.heads, s.width),
     k=normal(s.batch, s.kv_heads, s.entries, s.width),
     v=normal(s.batch, s.kv_heads, s.entries, s.width),
@@ -124,26 +124,26 @@ def arrays(shape: AttentionShape, seed: int = 0) -> dict:
   )
   if s.capacity:
     for name in ("cache_k", "cache_v"):
-      found[name] = normal(s.batch, s.kv_heads, s.capacity, s.width)
-    found["lengths"] = jnp.full((s.batch,), s.filled, jnp.int32)
-  return found
+      result[name] = normal(s.batch, s.kv_heads, s.capacity, s.width)
+    result["lengths"] = jnp.full((s.batch,), s.filled, jnp.int32)
+  return result
 
 
-def _ours(given, implementation):
-  return frontier_attention(**given, implementation=implementation)[0]
+def _ours(arguments, implementation):
+  return frontier_attention(**arguments, implementation=implementation)[0]
 
 
-def _explicit(given, implementation):
+def _explicit(arguments, implementation):
   """Computes jax.nn's attention: fresh keys after those of the cache, with a mask over all."""
-  seen = visible(given["stamp"], given["lo"], given["hi"])
-  k, v = given["k"], given["v"]
-  if given["cache_k"] is not None:
-    filled = jnp.arange(given["cache_k"].shape[2]) < given["lengths"][:, None]
+  seen = visible(arguments["stamp"], arguments["lo"], arguments["hi"])
+  k, v = arguments["k"], arguments["v"]
+  if arguments["cache_k"] is not None:
+    filled = jnp.arange(arguments["cache_k"].shape[2]) < arguments["lengths"][:, None]
     filled = jnp.broadcast_to(filled[:, None], (*seen.shape[:2], filled.shape[1]))
     seen = jnp.concatenate([filled, seen], axis=2)
-    k, v = (jnp.concatenate([given[f"cache_{n}"], x], axis=2) for n, x in (("k", k), ("v", v)))
+    k, v = (jnp.concatenate([arguments[f"cache_{n}"], x], axis=2) for n, x in (("k", k), ("v", v)))
   return jax.nn.dot_product_attention(
-    given["q"], k.swapaxes(1, 2), v.swapaxes(1, 2), mask=seen[:, None],
+    arguments["q"], k.swapaxes(1, 2), v.swapaxes(1, 2), mask=seen[:, None],
     implementation=implementation,
   )  # fmt: skip
 
@@ -163,44 +163,46 @@ def compare(
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[Timing]:
   """Times every system on one shape, interleaved: the median of `rounds` loops of each."""
-  given = arrays(shape)
+  arguments = arrays(shape)
   programs, counts, memory = {}, {}, {}
   for name in systems:
     progress(f"compiling {name}")
     body = _body(SYSTEMS[name], shape)
-    memory[name] = _temporary(body, given)
+    memory[name] = _temporary(body, arguments)
     programs[name] = jax.jit(repeated(body))
-    _seconds(programs[name], 1, given)
-    counts[name] = int(np.clip(_MIN_SECONDS / _seconds(programs[name], 1, given), 1, _MAX_CALLS))
+    _seconds(programs[name], 1, arguments)
+    counts[name] = int(
+      np.clip(_MIN_SECONDS / _seconds(programs[name], 1, arguments), 1, _MAX_CALLS)
+    )
   seconds: dict[str, list[float]] = {name: [] for name in systems}
   for number in range(rounds):
     progress(f"round {number + 1} of {rounds}")
     for name in systems:
-      seconds[name].append(_seconds(programs[name], counts[name], given) / counts[name])
+      seconds[name].append(_seconds(programs[name], counts[name], arguments) / counts[name])
   return [Timing(shape, name, statistics.median(seconds[name]), memory[name]) for name in systems]
 
 
 def _body(system, shape):
-  def forward(given):
-    return stirred(given, nothing(system(given)))
+  def forward(arguments):
+    return stirred(arguments, nothing(system(arguments)))
 
-  def training(given):
+  def training(arguments):
     def loss(q, k, v):
-      return jnp.sum(jnp.square(system(given | dict(q=q, k=k, v=v)).astype(jnp.float32)))
+      return jnp.sum(jnp.square(system(arguments | dict(q=q, k=k, v=v)).astype(jnp.float32)))
 
-    gradients = jax.grad(loss, (0, 1, 2))(given["q"], given["k"], given["v"])
-    changed = {n: given[n] + 1e-9 * g for n, g in zip("qkv", gradients, strict=True)}
-    return stirred(given | changed, nothing(gradients[0]))
+    gradients = jax.grad(loss, (0, 1, 2))(arguments["q"], arguments["k"], arguments["v"])
+    changed = {n: arguments[n] + 1e-9 * g for n, g in zip("qkv", gradients, strict=True)}
+    return stirred(arguments | changed, nothing(gradients[0]))
 
   return training if shape.gradient else forward
 
 
-def _seconds(program, count, given) -> float:
+def _seconds(program, count, arguments) -> float:
   begin = time.perf_counter()
-  jax.block_until_ready(program(count, given))
+  jax.block_until_ready(program(count, arguments))
   return time.perf_counter() - begin
 
 
-def _temporary(body, given) -> int | None:
-  memory = jax.jit(body).lower(given).compile().memory_analysis()
+def _temporary(body, arguments) -> int | None:
+  memory = jax.jit(body).lower(arguments).compile().memory_analysis()
   return None if memory is None else memory.temp_size_in_bytes

@@ -67,13 +67,13 @@ def mask(arrays: dict, shared: dict) -> Bool[Array, "B T J"]:
 
 @jax.jit
 def behind_cache(arrays: dict) -> dict[str, Float[Array, "B J G D"]]:
-  found = {}
+  result = {}
   for name in "kv":
     x = arrays[name]
     if arrays[f"cache_{name}"] is not None:
       x = jnp.concatenate([arrays[f"cache_{name}"], x], axis=2)
-    found[name] = x.swapaxes(1, 2)
-  return found
+    result[name] = x.swapaxes(1, 2)
+  return result
 
 
 def _jax_nn(q, arrays, shared, *, implementation):
@@ -111,8 +111,8 @@ def compare(
     return float(np.where(some, off, 0).max())
 
   def run(name, system):
-    given = [system.prepare(arrays, shared) for arrays in sets]
-    kept, common = [arrays for arrays, _ in given], given[0][1]
+    arguments = [system.prepare(arrays, shared) for arrays in sets]
+    kept, common = [arrays for arrays, _ in arguments], arguments[0][1]
     out = jax.jit(system.attend)(q, kept[0], common)
     state: Any = q
     call: Callable = system.attend
@@ -141,10 +141,10 @@ def compare(
       raise NotImplementedError(reason)
     return run(name, ours(name))
 
-  found = [point(name, functools.partial(able, name)) for name in names]
+  result = [point(name, functools.partial(able, name)) for name in names]
   for name, system in peers().items():
-    found.append(point(name, functools.partial(run, name, system)))
-  return [*found, point(FLEX, flex)]
+    result.append(point(name, functools.partial(run, name, system)))
+  return [*result, point(FLEX, flex)]
 
 
 def _training(system):
@@ -165,8 +165,10 @@ def shapes(
   **common: Any,
 ) -> list[AttentionShape]:
   """Returns shapes from (batch, entries, slots) of decoding and (mask, entries) of training."""
-  found = [AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding]
+  result = [
+    AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding
+  ]
   for name, entries in training:
     for gradient in (False, True):
-      found.append(AttentionShape(name, entries, batch=1, gradient=gradient, **common))
-  return found
+      result.append(AttentionShape(name, entries, batch=1, gradient=gradient, **common))
+  return result

@@ -45,13 +45,13 @@ class SweepPoint:
 
   def figures(self) -> dict[str, Any]:
     """Returns the point as JSON values."""
-    found = dict(
+    result = dict(
       system=self.system, **dataclasses.asdict(self.shape), page=self.page, bytes=self.need.bytes,
       flops=self.need.flops, roofline_us=1e6 * self.need.seconds(self.limits),
     )  # fmt: skip
     if self.seconds is None:
-      return found | dict(why=self.why)
-    return found | dict(
+      return result | dict(why=self.why)
+    return result | dict(
       us=1e6 * self.seconds,
       bandwidth_share=self.bandwidth_share,
       flop_share=self.flop_share,
@@ -70,11 +70,11 @@ def sets_of(shape: AttentionShape, page: int | None, minimum: int) -> tuple[list
   each *= jnp.dtype(shape.dtype).itemsize
   count = min(max(-(-minimum // max(each, 1)), 1), _MAX_SETS)
   check_fits((count + 1) * each, memory_limit())
-  given = kernel_inputs.with_cache(shape, page)
-  first = {name: given.pop(name) for name in _ARRAYS}
+  arguments = kernel_inputs.with_cache(shape, page)
+  first = {name: arguments.pop(name) for name in _ARRAYS}
   others = [first | kernel_inputs.cache(shape, page, seed) for seed in range(1, count)]
   table = "page_table"  # all layers of a model share it
-  return [first, *({n: x for n, x in one.items() if n != table} for one in others)], given
+  return [first, *({n: x for n, x in one.items() if n != table} for one in others)], arguments
 
 
 def measured(

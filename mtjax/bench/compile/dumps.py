@@ -17,14 +17,14 @@ class Figures:
   registers: int | None = None  # registers per thread of a GPU
 
 
-def greatest(found: Sequence[Figures]) -> Figures | None:
-  if not found:
+def greatest(figures: Sequence[Figures]) -> Figures | None:
+  if not figures:
     return None
-  bundles = [one.bundles for one in found if one.bundles is not None]
-  registers = [one.registers for one in found if one.registers is not None]
+  bundles = [one.bundles for one in figures if one.bundles is not None]
+  registers = [one.registers for one in figures if one.registers is not None]
   return Figures(
-    max(one.memory for one in found),
-    max(one.spilled for one in found),
+    max(one.memory for one in figures),
+    max(one.spilled for one in figures),
     max(bundles, default=None),
     max(registers, default=None),
   )
@@ -41,13 +41,13 @@ TPU_FLAGS = (
 
 def tpu_figures(folder: Path, kernel: str) -> Figures | None:
   """Returns figures of the kernels whose names begin with `kernel`; None where there is none."""
-  found = []
+  figures = []
   for report in folder.glob("*vmem_report.html"):
     for name, memory, spilled in vmem(report.read_text(encoding="utf-8"), kernel):
       (file,) = folder.glob(f"*-{name}-*[0-9]-final_bundles.txt")
       pieces = straight_pieces(file.read_text(encoding="utf-8"))
-      found.append(Figures(memory, spilled, bundles=max(pieces)))
-  return greatest(found)
+      figures.append(Figures(memory, spilled, bundles=max(pieces)))
+  return greatest(figures)
 
 
 def vmem(report: str, kernel: str) -> Iterator[tuple[str, int, int]]:
@@ -82,11 +82,11 @@ def straight_pieces(bundles: str) -> list[int]:
 
 def gpu_figures(folder: Path) -> Figures | None:
   """Returns figures of all Mosaic GPU kernels; None where there is none."""
-  found = []
+  figures = []
   for file in folder.glob("*.ptxas"):
     launch = file.with_name(file.stem + ".before_layout_inference.txt")
-    found.append(gpu_kernel(file.read_text(encoding="utf-8"), launch.read_text(encoding="utf-8")))
-  return greatest(found)
+    figures.append(gpu_kernel(file.read_text(encoding="utf-8"), launch.read_text(encoding="utf-8")))
+  return greatest(figures)
 
 
 def gpu_kernel(ptxas: str, launch: str) -> Figures:

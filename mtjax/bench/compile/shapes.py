@@ -80,7 +80,7 @@ class CompiledShape:
     """Returns the arguments of `frontier_attention` by name; arrays are jax.ShapeDtypeStruct."""
     B, T, H, G, D = self.batch, self.entries, self.heads, self.kv_heads, self.width
     labels = _array(jnp.int32, B, 1, T)
-    found: dict[str, Any] = dict(
+    named: dict[str, Any] = dict(
       q=_array(self.dtype, B, T, H, D),
       k=_array(self.dtype, B, G, T, D),
       v=_array(self.dtype, B, G, T, D),
@@ -92,18 +92,18 @@ class CompiledShape:
       lengths=None,
     )
     if self.window is not None:
-      found["position"] = _array(jnp.int32, B, T)
+      named["position"] = _array(jnp.int32, B, T)
     if not self.capacity:
-      return found
+      return named
     cache = _array(self._cache_dtype(), *self._cache())
-    found |= dict(cache_k=cache, cache_v=cache, lengths=_array(jnp.int32, B))
+    named |= dict(cache_k=cache, cache_v=cache, lengths=_array(jnp.int32, B))
     if self.page is not None:
-      found["page_table"] = _array(jnp.int32, B, self.capacity // self.page)
+      named["page_table"] = _array(jnp.int32, B, self.capacity // self.page)
     if self._cache_dtype().itemsize == 1:
-      found["kv_scales"] = (_array(jnp.float32, *self._cache()[:3]),) * 2
+      named["kv_scales"] = (_array(jnp.float32, *self._cache()[:3]),) * 2
     if self.window is not None:
-      found["cache_position"] = _array(jnp.int32, B, self.capacity)
-    return found
+      named["cache_position"] = _array(jnp.int32, B, self.capacity)
+    return named
 
 
 def _array(dtype, *shape: int) -> jax.ShapeDtypeStruct:

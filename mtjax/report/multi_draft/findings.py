@@ -90,13 +90,13 @@ def _best_verifiers(bounds: Bounds) -> Iterator[str]:
     if n > 1:
       best: dict[str, list[str]] = {}
       for t in bounds.temperatures:
-        found = [
+        items = [
           (row["rules"][rule]["acceptance"][0], name)
           for name, scheme, rule in _VERIFIERS
           if (row := bounds.row(t, n, scheme))
         ]
-        top = max(value for value, _ in found)
-        names = " and ".join(name for value, name in found if value > top - _ROUNDING)
+        top = max(value for value, _ in items)
+        names = " and ".join(name for value, name in items if value > top - _ROUNDING)
         best.setdefault(names, []).append(f"{t:g}")
       parts = [f"{names} at {_listed(temperatures)}" for names, temperatures in best.items()]
       yield f"Accepted most often of {n} drafts: {'; '.join(parts)}."
@@ -121,29 +121,29 @@ def _past_sampling(bounds: Bounds) -> str:
 
 
 def _top_n(bounds: Bounds) -> str:
-  found = []
+  items = []
   for t in bounds.temperatures:
     row, other = (bounds.row(t, bounds.shown, scheme) for scheme in ("delta", PLUS))
-    found.append(f"{other['bound'][0] - row['bound'][0]:.3f} at {t:g}")
+    items.append(f"{other['bound'][0] - row['bound'][0]:.3f} at {t:g}")
   return (
     "The one sample of greedy-plus-one matters: without it, the same number of most probable "
-    f"tokens (top n) loses, with {bounds.shown} drafts, {_listed(found)}."
+    f"tokens (top n) loses, with {bounds.shown} drafts, {_listed(items)}."
   )
 
 
 def _temperatures(bounds: Bounds, drafts: int, other: str, sign: int) -> list[str]:
   """Returns where greedy-plus-one leads (+1) or trails (-1) by two standard errors or more."""
-  found = []
+  items = []
   for t in bounds.temperatures:
     mean, error = bounds.row(t, drafts, PLUS)["lead"][other]
     if sign * mean > max(2 * error, _ROUNDING):
-      found.append(f"{t:g}")
-  return found
+      items.append(f"{t:g}")
+  return items
 
 
 def _spread(bounds: Bounds, temperature: float) -> float:
-  found = [_bound(bounds, temperature, bounds.shown, scheme) for scheme in (WITH, WITHOUT, PLUS)]
-  return max(found) - min(found)
+  items = [_bound(bounds, temperature, bounds.shown, scheme) for scheme in (WITH, WITHOUT, PLUS)]
+  return max(items) - min(items)
 
 
 def _bound(bounds: Bounds, temperature: float, drafts: int, scheme: str) -> float:

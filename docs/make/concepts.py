@@ -134,7 +134,7 @@ def mask_picture(example: Example):
 
 
 def _places() -> list[tuple[float, float]]:
-  """Where each node of the tree stands."""
+  """Returns the place of each node of the tree."""
   return [(0, 0), (-1.5, -1), (1.7, -1), (-2.4, -2), (-0.6, -2), (1.7, -2)]
 
 

@@ -77,12 +77,13 @@ def run() -> None:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
   launch.check_output(_OUTPUT, _RESULTS, inputs=[_CODE, _TEXT])
   _check_names()
-  ways = {name: get_way(name) for name in launch.distinct(_WAYS)}
+  from mtjax.bench.infill import get_way, measure
+
+  methods = {name: get_way(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)
   unknown = [kind for kind in kinds if kind not in _KINDS]
   if unknown:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
-  from mtjax.bench.infill import measure
   from mtjax.bench.pad_mlp import pad_mlp
   from mtjax.evaluate.sets.infill import code_spans, scattered
   from mtjax.evaluate.tasks.humaneval import read_problems
@@ -130,7 +131,7 @@ def run() -> None:
         model,
         stored[kind],
         problems,
-        ways,
+        methods,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
         progress=lambda what, where=f"{title}, {number} of {len(cases)}": progress(

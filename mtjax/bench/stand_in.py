@@ -1,4 +1,4 @@
-"""A model that answers without computing: timed with it in a network's place is all the rest."""
+"""A model that answers without computing: with it in a network's place, the rest is timed."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 from mtjax.models import Model
 from mtjax.types import LayerKV, Output
 
-_ENTRIES = 256  # of a forward, at most
+_ENTRIES = 256  # maximum number of entries of a forward pass
 
 
 class Answers(NamedTuple):
-  """What a stand-in takes its answers from, in place of parameters."""
+  """The source of a stand-in's answers, in place of parameters."""
 
   logits: Float[Array, "N V"]
   feature: Float[Array, " D"]
@@ -22,10 +22,10 @@ class Answers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StandIn:
-  """In a model's place where it is called; `params` are its answers.
+  """A replacement for a model where it is called; `params` are its answers.
 
-  An Output is given back as it is. Of `Answers`, each entry gets the logits of one of the rows, by
-  its token: written out, as a network's are, and no more than that.
+  An Output is returned as it is. With `Answers`, the token of each entry selects a row of logits:
+  they are written to memory, like those of a network, and nothing else is done.
   """
 
   model: Model
@@ -57,7 +57,7 @@ class StandIn:
 
 
 def with_stand_in(drafter: Any) -> Any:
-  """The drafter (a dataclass) with a stand-in for its model; None for one without a model."""
+  """Returns the drafter (a dataclass) with a stand-in for its model; None if it has no model."""
   model = getattr(drafter, "model", None)
   return dataclasses.replace(drafter, model=StandIn(model)) if isinstance(model, Model) else None
 

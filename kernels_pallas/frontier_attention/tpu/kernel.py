@@ -125,7 +125,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShap
   kinds = ("parallel", "arbitrary")[-len(grid) :]
 
   def spec(size, index):
-    """By `index` of core, step and scalars; a single core has no axis of the grid."""
+    """Returns a BlockSpec by `index` of core, step and scalars; a single core has no grid axis."""
     return pl.BlockSpec(size, index if shape.cores > 1 else functools.partial(index, 0))
 
   def of_row(core, w, rows, *_):

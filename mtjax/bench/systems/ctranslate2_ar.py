@@ -7,7 +7,7 @@ from mtjax.bench.systems import SystemText
 
 
 def open_system(folder: str, threads: int, *, variant: str):
-  """`variant` is its compute type, float32 or int8; the model is converted first."""
+  """Converts and opens the model; `variant` is the compute type, float32 or int8."""
   import ctranslate2
 
   out = str(Path(tempfile.mkdtemp()) / "model")

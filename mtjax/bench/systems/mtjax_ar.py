@@ -9,7 +9,7 @@ from mtjax.pretrained import weights_for_decoding
 
 
 def open_system(folder: str, threads: int, *, variant: str):
-  """`xla`: plain. `stored`, `int8`: as decoding takes them. `float32`: never narrower."""
+  """Opens the model. `xla`: plain; `stored`, `int8`: as in decoding; `float32`: never narrower."""
   del threads  # XLA and the native products follow the process's affinity
   model, params = checkpoints.load(folder)
   if variant == "float32":

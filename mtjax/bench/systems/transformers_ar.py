@@ -4,7 +4,7 @@ from mtjax.bench.systems import SystemText
 
 
 def open_system(folder: str, threads: int, *, variant: str):
-  """`eager`, `bf16`: generate as it comes; `static`: static cache; `compiled`: and compiled."""
+  """Opens the model. `eager`, `bf16`: default; `static`: static cache; `compiled`: compiled too."""
   import torch
   import transformers
 

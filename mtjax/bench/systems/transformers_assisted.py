@@ -17,7 +17,7 @@ def open_system(
   generate: Mapping[str, Any] | None = None,
   assistant: Mapping[str, Any] | None = None,
 ):
-  """`generate`: more arguments of it. `assistant`: the draft model's generation settings."""
+  """Opens the models. `generate`: its other arguments; `assistant`: the draft model's settings."""
   import torch
   import transformers
 

@@ -1,4 +1,4 @@
-"""A picture of multi-draft bounds: what drafts could be worth, and what verifiers make of them."""
+"""A picture of multi-draft bounds, and of the acceptance that verifiers reach."""
 
 from mtjax.report import plotting
 from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
@@ -8,7 +8,7 @@ _STYLES = {None: "-", "rrs_with": "--", "rrs_without": "--", "kseq": ":"}
 
 
 def figure(bounds: Bounds):
-  """A matplotlib figure: share accepted over the temperature, and over the number of drafts.
+  """Returns a matplotlib figure of the share accepted over temperature and number of drafts.
 
   Solid lines are bounds; a scheme whose verifier reaches its bound has that line alone. Raises
   ModuleNotFoundError, naming the extra, without matplotlib.

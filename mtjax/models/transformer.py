@@ -1,7 +1,8 @@
 """The one transformer: tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -98,13 +99,36 @@ class Attention(nn.Module):
       implementation=None if c.attention == "best" else c.attention,
     )
     out = out.reshape(B, T, c.heads * c.head_dim)
-    return Linear(c.dim, c.out_bias, dtype, _residual_init(c), name="out")(out), fresh
+    return Linear(c.dim, c.out_bias, dtype, _residual_init(len(c.layers)), name="out")(out), fresh
+
+
+@runtime_checkable
+class MlpConfig(Protocol):
+  """What an MLP reads of its network's config, whatever the network is."""
+
+  @property
+  def dim(self) -> int: ...
+
+  @property
+  def mlp_dim(self) -> int: ...
+
+  @property
+  def mlp(self) -> str: ...
+
+  @property
+  def mlp_bias(self) -> bool: ...
+
+  @property
+  def activation(self) -> str: ...
+
+  @property
+  def layers(self) -> Sequence[Any]: ...
 
 
 class Mlp(nn.Module):
   """Gated (act(gate) * up) or plain (act(up)); gate and up are one projection."""
 
-  config: TransformerConfig
+  config: MlpConfig
 
   @nn.compact
   def __call__(self, x):
@@ -115,7 +139,7 @@ class Mlp(nn.Module):
       h = act(gate) * up
     else:
       h = act(Linear(c.mlp_dim, c.mlp_bias, x.dtype, name="up")(x))
-    return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(c), name="down")(h)
+    return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(len(c.layers)), name="down")(h)
 
 
 class TransformerBlock(nn.Module):
@@ -265,8 +289,6 @@ def read_before_commit(x, fresh):
   return [LayerKV(*(jnp.where(never, jnp.zeros_like(y), y) for y in kv)) for kv in fresh]
 
 
-def _residual_init(config: TransformerConfig) -> nn.initializers.Initializer:
+def _residual_init(depth: int) -> nn.initializers.Initializer:
   """Branch outputs start smaller: the residual stream keeps its scale with depth (GPT-2)."""
-  return nn.initializers.variance_scaling(
-    1.0 / (2 * len(config.layers)), "fan_in", "truncated_normal"
-  )
+  return nn.initializers.variance_scaling(1.0 / (2 * depth), "fan_in", "truncated_normal")

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -73,7 +73,7 @@ def define_config(
   text = "Config by name, or FILE.py with get_config()" + f"; default: {default}." * bool(default)
   # No default path: config_flags would parse overrides at import, before errors can be caught.
   holder = config_flags.DEFINE_config_file("config", None, text, flag_values=values)
-  flag = values["config"]
+  flag: Any = values["config"]
   flag.parser = ConfigFile(named, default)
   # Where the flags of its fields are defined: what `main` parses.
   flag.flag_values = flags.FLAGS

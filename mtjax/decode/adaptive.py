@@ -21,8 +21,7 @@ from mtjax.types import Draft, TokenTree
 PATIENCE_GROWS = 4
 
 
-@struct.dataclass
-class AdaptiveState:
+class AdaptiveState(struct.PyTreeNode):
   speculative: SpeculativeState
   gain: Float[Array, ""]  # tokens a row and speculative round, a running mean
   wait: Int[Array, ""]  # rounds until the next try, when speculating does not pay

@@ -18,8 +18,7 @@ from mtjax.sampling.logits import History, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
-@struct.dataclass
-class Statistics:
+class Statistics(struct.PyTreeNode):
   """What was drafted and what was kept, over all rounds; sums over the batch."""
 
   drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
@@ -29,14 +28,12 @@ class Statistics:
   entries: Int[Array, ""]  # of target forwards; padding is none
 
 
-@struct.dataclass
-class SpeculativeState:
+class SpeculativeState(struct.PyTreeNode):
   drafter: PyTree
   statistics: Statistics
 
 
-@struct.dataclass
-class Decision:
+class Decision(struct.PyTreeNode):
   """What the target said of a draft, and its keys and values, not committed yet."""
 
   tree: TokenTree  # as it was verified

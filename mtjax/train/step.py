@@ -42,8 +42,7 @@ class Loss:
     return self.total(params, self.prepare(batch, key, step))
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """All that a run is, besides its data: step counts the updates made."""
 
   step: Int[Array, ""]

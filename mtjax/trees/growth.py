@@ -8,8 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mtjax.types import TokenTree
 
 
-@struct.dataclass
-class Growth:
+class Growth(struct.PyTreeNode):
   """A tree of one row while it grows; N nodes, of which the later ones are still missing.
 
   Every node has one slot, for its next child. What the children would be is drawn with the node's

@@ -34,10 +34,10 @@ class Registers(NamedTuple):
     return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=None if self.simulated else layout)
 
 
-def interpret_params(**settings):
+def interpret_params(**settings: Any) -> Any:
   """Settings of the interpreter of GPU kernels: private until JAX 0.11."""
-  try:
-    params = plgpu.InterpretGPUParams
-  except AttributeError:
-    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams as params
-  return params(**settings)
+  if hasattr(plgpu, "InterpretGPUParams"):
+    return plgpu.InterpretGPUParams(**settings)
+  from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
+
+  return InterpretGPUParams(**settings)

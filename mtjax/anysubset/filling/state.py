@@ -11,8 +11,7 @@ from mtjax.sampling.logits import Rules
 from mtjax.types import Frontier
 
 
-@struct.dataclass
-class Problem:
+class Problem(struct.PyTreeNode):
   """What is to be filled, and how: one row a text."""
 
   canvas: Canvas
@@ -24,8 +23,7 @@ class Problem:
   most_given: int | None = struct.field(pytree_node=False, default=None)
 
 
-@struct.dataclass
-class FillState:
+class FillState(struct.PyTreeNode):
   """A canvas in progress. The cache holds the given entries and the first decided ones.
 
   Those are all of them, or (`pending`) all but the last: the oracle pass that decides an entry

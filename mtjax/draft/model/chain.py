@@ -18,8 +18,7 @@ from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme
 
 
-@struct.dataclass
-class ChainState:
+class ChainState(struct.PyTreeNode):
   """The draft model's own cache, and the text, of which the cache holds the beginning."""
 
   cache: KVCache

@@ -25,8 +25,7 @@ from mtjax.types import Draft, DraftScheme
 _CHUNK = 8
 
 
-@struct.dataclass
-class CrossState:
+class CrossState(struct.PyTreeNode):
   text: TextBuffer  # in the target's tokens
   cache: KVCache  # the draft model's
   held: Int[Array, "B D"]  # its tokens that the cache holds, drafts of the last round among them

@@ -18,8 +18,7 @@ from mtjax.rounds.prefill import commit_prompt
 _CHUNK = 4
 
 
-@struct.dataclass
-class S2DState:
+class S2DState(struct.PyTreeNode):
   """What each group of layers has read: group g takes inputs[g], slot by slot, into caches[g].
 
   No group is ahead of the one before it. A token that left early owes its deeper keys and values:

@@ -17,8 +17,7 @@ from mtjax.types import Draft, DraftScheme, TokenTree
 Pool = Int[Array, "B S G N"]
 
 
-@struct.dataclass
-class JacobiState:
+class JacobiState(struct.PyTreeNode):
   pool: Pool
   window: Int[Array, "B levels W"]  # guesses, oldest level first; the first of all is the root
   before: Int[Array, "B before"]  # the text's last tokens, those before the root; -1: none

@@ -28,8 +28,7 @@ class Store(Protocol):
   def draft(self, request: int, size: int, depth: int) -> Branches: ...
 
 
-@struct.dataclass
-class TrieState:
+class TrieState(struct.PyTreeNode):
   store: Int[Array, ""]
   request: Int[Array, " B"]  # the store's numbers of the rows
   tree: TokenTree  # of the next round, but for its root

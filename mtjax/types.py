@@ -104,7 +104,7 @@ class Draft(struct.PyTreeNode):
   """A tree and how it was drawn: what a verifier needs to be exact."""
 
   tree: TokenTree
-  law: DraftScheme = struct.field(pytree_node=False)
+  scheme: DraftScheme = struct.field(pytree_node=False)
   # The law that each node's first child was drawn from, as probabilities; None for DELTA.
   q: Float[Array, "*B N V"] | None = None
   # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass

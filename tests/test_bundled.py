@@ -77,11 +77,11 @@ def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
     ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
   ).values()
   rows = np.concatenate([tokens for tokens, _ in documents])[: 8 * 64].reshape(8, 64)
-  asked, valid = np.zeros(rows.shape, bool), np.ones(rows.shape, bool)
-  asked[:, 28:36] = True
+  is_target, valid = np.zeros(rows.shape, bool), np.ones(rows.shape, bool)
+  is_target[:, 28:36] = True
   nats = {}
   for name, behind in (("both", True), ("before", False)):
     valid[:, 36:] = behind
-    canvas = make_canvas(text.model.config, rows, asked, valid)
-    nats[name] = -log_likelihood(text.model, text.params, canvas).sum() / asked.sum()
+    canvas = make_canvas(text.model.config, rows, is_target, valid)
+    nats[name] = -log_likelihood(text.model, text.params, canvas).sum() / is_target.sum()
   assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats

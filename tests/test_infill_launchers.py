@@ -46,7 +46,7 @@ def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
   )  # fmt: skip
   assert code == 0, counters
   run = json.loads(out.read_text())
-  assert run["lengths"] == [3, 2] and sum(run["asked"]) == 5 and len(run["blanks"]) == 2
+  assert run["lengths"] == [3, 2] and sum(run["is_target"]) == 5 and len(run["blanks"]) == 2
   assert shown == run["text"] + "\n" and "tokens per forward" in counters
   assert picture.read_bytes().startswith(b"\x89PNG")
 

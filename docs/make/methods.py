@@ -72,9 +72,9 @@ def run() -> None:
 
 def _drafts(verifier: Verifier) -> str:
   shape = "chains" if verifier.chains_only else "trees"
-  if verifier.laws == frozenset(DraftScheme):
+  if verifier.schemes == frozenset(DraftScheme):
     return f"{shape}, chosen in any way"
-  chosen = (_CHOSEN[scheme] for scheme in DraftScheme if scheme in verifier.laws)
+  chosen = (_CHOSEN[scheme] for scheme in DraftScheme if scheme in verifier.schemes)
   return f"{shape}, chosen {' or '.join(chosen)}"
 
 

@@ -33,11 +33,11 @@ _PLOT = flags.DEFINE_string("plot", None, "Picture: png, pdf, svg (the extra `vi
 
 
 def plan() -> DevicePlan:
-  asked = dict(
+  settings = dict(
     implementation=_IMPLEMENTATION.value, page=_PAGE.value, dtype=_DTYPE.value,
     rounds=_ROUNDS.value, rows=_numbers(_ROWS), slots=_numbers(_SLOTS), entries=_numbers(_ENTRIES),
   )  # fmt: skip
-  given = {name: value for name, value in asked.items() if value is not None}
+  given = {name: value for name, value in settings.items() if value is not None}
   make = device_benchmark.full if _SIZES.value == "full" else device_benchmark.toy
   return make(parts=tuple(_PARTS.value), **given)
 
@@ -52,13 +52,13 @@ def _numbers(holder) -> tuple[int, ...] | None:
 def run() -> int:
   launch.check_output(_OUTPUT, _PLOT)
   launch.check_picture(_PLOT)
-  asked = plan()
+  settings = plan()
   console = Console(width=None if sys.stdout.isatty() else 170)
   report = device_benchmark.DeviceReport()
   with console.status("") as status:
-    for part, report, ended in device_benchmark.benchmark(asked, status.update):
+    for part, report, ended in device_benchmark.benchmark(settings, status.update):
       if ended:
-        for piece in device_tables.pieces(part, report, asked.swept):
+        for piece in device_tables.pieces(part, report, settings.swept):
           console.print(piece)
       if _OUTPUT.value is not None:
         with open(_OUTPUT.value, "w", encoding="utf-8") as file:

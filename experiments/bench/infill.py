@@ -89,7 +89,7 @@ def run() -> None:
   stored = {k: params if k == "plain" else weights_for_decoding(params, k) for k in kinds}
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
-    _of_code(path): code_spans(path, text.tokenizer, most=_MOST.value, **cut)
+    _of_code(path): code_spans(path, text.tokenizer, max_tokens=_MOST.value, **cut)
     for path in _CODE.value
   }
   for name, documents in named_documents(_TEXT.value, text.tokenizer, limit=200_000).items():
@@ -111,7 +111,7 @@ def run() -> None:
     table = Table(
       "way", "forwards", "tokens/forward", "ms/token", "speed", "after first pass",
       "-log p drawn", "exact match",
-      title=f"{title}: {report.asked:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
+      title=f"{title}: {report.targets:.1f} tokens asked a text, NLL {report.nats:.3f} nats each, "
       f"first pass {report.first_milliseconds:.1f} ms",
       title_justify="left",
     )  # fmt: skip

@@ -67,11 +67,11 @@ def run() -> None:
   check(_SYSTEMS, SYSTEMS)
   launch.check_output(_OUTPUT, _PLOT)
   launch.check_picture(_PLOT)
-  asked = shapes()
+  chosen = shapes()
   console = Console(width=None if sys.stdout.isatty() else 150)
   timings = []
   with console.status("") as status:
-    for shape in asked:
+    for shape in chosen:
       label = f"{shape.mask}, {shape.entries} entries, {shape.capacity} slots"
       timings += compare(
         shape,

@@ -72,11 +72,14 @@ def run() -> None:
   console = Console(width=None if sys.stdout.isatty() else 150)
   with tempfile.TemporaryDirectory() as folder, console.status("") as status:
     models = export(folder, dict(target=_TARGET.value, draft=_DRAFT.value), _WEIGHTS.value)
-    encode, most = models["target"].tokenizer.encode, _LENGTH.value
+    encode, max_tokens = models["target"].tokenizer.encode, _LENGTH.value
     results, failed = compare_sets(
       folder,
       systems,
-      [PromptSet.of_texts(name, both, encode, most=most) for name, both in texts.items()],
+      [
+        PromptSet.of_texts(name, both, encode, max_tokens=max_tokens)
+        for name, both in texts.items()
+      ],
       tokens=_TOKENS.value,
       temperatures=[float(value) for value in _TEMPERATURES.value],
       threads=_THREADS.value,

@@ -8,7 +8,7 @@ from kernels_pallas.frontier_attention import blocks, reference
 from kernels_pallas.frontier_attention import dispatch as choice
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.dispatch import Implementation
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.xla import attention as xla
 
 
@@ -69,12 +69,12 @@ def frontier_attention(
   queries, keys = blocks.labels_of(
     stamp, lo, hi, hidden=hidden, own=own, position=position, window=window
   )
-  law = Law(q.shape[-1] ** -0.5 if scale is None else scale, soft_cap, window)
+  scoring = Scoring(q.shape[-1] ** -0.5 if scale is None else scale, soft_cap, window)
   if name == "reference":
-    return reference.attend(q, k, v, queries, keys, cache, position, law)
+    return reference.attend(q, k, v, queries, keys, cache, position, scoring)
   if name == "xla":
     sizes = xla.XlaSizes() if block_sizes is None else xla.XlaSizes(*block_sizes)
-    return xla.attend(q, k, v, queries, keys, cache, position, law, sizes)
+    return xla.attend(q, k, v, queries, keys, cache, position, scoring, sizes)
   # Pallas takes long to import, and each of these is for other machines.
   if name.startswith("tpu"):
     from kernels_pallas.frontier_attention.tpu import kernel
@@ -85,7 +85,7 @@ def frontier_attention(
 
   sizes = KernelSizes() if block_sizes is None else KernelSizes.of(*block_sizes)
   interpret = name.endswith("interpret")
-  return kernel.attend(q, k, v, queries, keys, cache, position, law, sizes, interpret)
+  return kernel.attend(q, k, v, queries, keys, cache, position, scoring, sizes, interpret)
 
 
 def _check(q, k, v, stamp, position, window, block_sizes):

@@ -102,7 +102,7 @@ def order_of(queries: Queries, keys: Keys) -> tuple[Int[Array, "B T"], Int[Array
   return tuple(jnp.lexsort(jnp.moveaxis(x, 1, 0)[::-1]) for x in (queries.stamp, keys.lo))
 
 
-def taken(labels: Side, order: Int[Array, "B T"]) -> Side:
+def in_order(labels: Side, order: Int[Array, "B T"]) -> Side:
   """The same entries in another order."""
 
   def take(x):
@@ -175,7 +175,7 @@ def any_visible_blocks(
   """The blocks that are computed of a frontier's mask, once its entries are put in order."""
   queries, keys = labels_of(stamp, lo, hi)
   order, key_order = order_of(queries, keys)
-  sides = padded(taken(queries, order), taken(keys, key_order), block, block)
+  sides = padded(in_order(queries, order), in_order(keys, key_order), block, block)
   return any_visible(*sides, block, block)
 
 

@@ -60,12 +60,12 @@ def _in_pages(cache: Cache, table: Int[Array, "B M"]) -> dict:
   return dict(k=read(cache.k), v=read(cache.v), scales=scales)
 
 
-def block_size(cache: Cache, at_most: int) -> int:
+def block_size(cache: Cache, limit: int) -> int:
   """Slots of a block: whole pages, at least one."""
   if cache.table is None:
-    return min(at_most, cache.capacity)
+    return min(limit, cache.capacity)
   page = cache.k.shape[2]
-  return page * min(max(at_most // page, 1), cache.table.shape[1])
+  return page * min(max(limit // page, 1), cache.table.shape[1])
 
 
 def read(
@@ -125,10 +125,10 @@ def in_window(
   ends = jnp.iinfo(jnp.int32)
   more = ((0, 0), (0, count * size - cache.capacity))
 
-  def of_blocks(x, least, empty):
+  def of_blocks(x, smallest, empty):
     x = jnp.pad(jnp.where(filled, x, empty), more, constant_values=empty)
     x = x.reshape(x.shape[0], count, size)
-    return (x.min if least else x.max)(axis=2)
+    return (x.min if smallest else x.max)(axis=2)
 
   first, last = position.min(axis=1)[:, None], position.max(axis=1)[:, None]
   some = (last >= of_blocks(lo, True, ends.max)) & (first < of_blocks(hi, False, ends.min))

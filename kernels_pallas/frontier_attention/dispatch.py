@@ -148,9 +148,9 @@ def why_not_gpu(q: Shaped, k: Shaped, cache: Cache | None, dims: int) -> str | N
       return f"needs rows of a multiple of 8 slots, not {slots}"
     return None
   # Tensors in shared memory begin at multiples of 128 bytes: 32 scales.
-  least = 32 if narrow else 8
-  if slots not in (8, 16, 32) and slots % 64 or slots < least:
-    return f"needs pages of {least} slots and more, powers of 2 or multiples of 64, not {slots}"
+  minimum = 32 if narrow else 8
+  if slots not in (8, 16, 32) and slots % 64 or slots < minimum:
+    return f"needs pages of {minimum} slots and more, powers of 2 or multiples of 64, not {slots}"
   return None
 
 

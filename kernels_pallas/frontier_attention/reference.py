@@ -6,7 +6,7 @@ from jaxtyping import Array, Float, Int
 from kernels_pallas.frontier_attention import blocks, cache_blocks
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 
 
 def attend(
@@ -17,7 +17,7 @@ def attend(
   keys: Keys,
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
-  law: Law,
+  scoring: Scoring,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """One softmax over the committed keys and the fresh ones, in float32. See `frontier_attention`.
 
@@ -30,13 +30,13 @@ def attend(
   q_BxGxTRxD = q.reshape(B, T, G, R, D).transpose(0, 2, 1, 3, 4).reshape(B, G, T * R, D)
 
   def scores(keys_BxGxJxD, seen_BxTxJ):
-    s = law.scores(q_BxGxTRxD, keys_BxGxJxD).reshape(B, G, T, R, -1)
+    s = scoring.scores(q_BxGxTRxD, keys_BxGxJxD).reshape(B, G, T, R, -1)
     return jnp.where(seen_BxTxJ[:, None, :, None, :], s, -jnp.inf)
 
   seen = blocks.mask_of(queries, keys)
   parts = [(scores(k, seen), v, jnp.any(seen, axis=1))]
   if cache is not None:
-    all_k, all_v, seen = _whole(cache, position, law.window)
+    all_k, all_v, seen = _whole(cache, position, scoring.window)
     parts.append((scores(all_k, seen), all_v, jnp.any(seen, axis=1)))
   top = jnp.max(jnp.stack([jnp.max(s, axis=-1) for s, _, _ in parts]), axis=0)
   finite_top = jnp.where(jnp.isneginf(top), 0.0, top)

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 
-class Law(NamedTuple):
+class Scoring(NamedTuple):
   """Static: a score is q . k * scale, and with a cap c, c * tanh of that / c."""
 
   scale: float

@@ -20,10 +20,12 @@ class SortedLabels(NamedTuple):
 def of(queries: Queries, keys: Keys) -> tuple[SortedLabels, Queries, Keys]:
   """Both sides in order."""
   order = SortedLabels(*blocks.order_of(queries, keys))
-  return order, blocks.taken(queries, order.queries), blocks.taken(keys, order.keys)
+  return order, blocks.in_order(queries, order.queries), blocks.in_order(keys, order.keys)
 
 
-def taken(x: Shaped[Array, "B ..."], order: Int[Array, "B T"] | None, axis: int = 1) -> jax.Array:
+def in_order(
+  x: Shaped[Array, "B ..."], order: Int[Array, "B T"] | None, axis: int = 1
+) -> jax.Array:
   """Entries, along `axis`, in another order."""
   if order is None:
     return x

@@ -39,7 +39,7 @@ class Blanked:
       start += length
     return spans
 
-  def asked(self) -> list[bool]:
+  def is_target(self) -> list[bool]:
     out = [False] * self.size
     for start, stop in self.spans:
       out[start:stop] = [True] * (stop - start)

@@ -19,8 +19,8 @@ class Canvas(struct.PyTreeNode):
 
   token: Int[Array, "B L"]  # meaningless where asked and not decided yet
   position: Int[Array, "B L"]
-  given: Bool[Array, "B L"]
-  asked: Bool[Array, "B L"]
+  is_context: Bool[Array, "B L"]
+  is_target: Bool[Array, "B L"]
 
   @property
   def size(self) -> int:
@@ -40,7 +40,7 @@ def sink_token(config: Config) -> int | None:
 def make_canvas(
   config: Config,
   token: Int[np.ndarray, "B L"],
-  asked: Bool[np.ndarray, "B L"],
+  is_target: Bool[np.ndarray, "B L"],
   valid: Bool[np.ndarray, "B L"] | None = None,
   *,
   segment: Int[np.ndarray, "B L"] | None = None,
@@ -59,20 +59,20 @@ def make_canvas(
     )
   if config.predicts != "any_subset":
     raise ValueError(f"this is no any-subset model: its config predicts {config.predicts!r}")
-  token, asked = np.asarray(token), np.asarray(asked, bool)
-  valid = np.ones_like(asked) if valid is None else np.asarray(valid, bool)
-  if not token.shape == asked.shape == valid.shape:
-    raise ValueError(f"token {token.shape}, asked {asked.shape} and valid {valid.shape} differ")
-  if (asked & ~valid).any():
+  token, is_target = np.asarray(token), np.asarray(is_target, bool)
+  valid = np.ones_like(is_target) if valid is None else np.asarray(valid, bool)
+  if not token.shape == is_target.shape == valid.shape:
+    raise ValueError(f"token {token.shape}, asked {is_target.shape} and valid {valid.shape} differ")
+  if (is_target & ~valid).any():
     raise ValueError("an entry is both asked and padding")
-  known = token[valid & ~asked]
+  known = token[valid & ~is_target]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
     raise ValueError(f"given tokens are outside 0..{config.vocab_size - 1}: blanks must be asked")
   sink = sink_token(config)
   if sink is not None:
     edge = ((0, 0), (1, 0))
     token = np.pad(token, edge, constant_values=sink)
-    asked, valid = np.pad(asked, edge), np.pad(valid, edge, constant_values=True)
+    is_target, valid = np.pad(is_target, edge), np.pad(valid, edge, constant_values=True)
   if token.shape[1] > config.max_position:
     raise ValueError(f"{token.shape[1]} entries, and the model has {config.max_position} positions")
   position = np.broadcast_to(np.arange(token.shape[1]), token.shape)
@@ -81,8 +81,8 @@ def make_canvas(
   return Canvas(
     jnp.asarray(token, jnp.int32),
     jnp.asarray(position, jnp.int32),
-    jnp.asarray(valid & ~asked),
-    jnp.asarray(asked),
+    jnp.asarray(valid & ~is_target),
+    jnp.asarray(is_target),
   )
 
 
@@ -103,12 +103,14 @@ def check_canvas(config: Config, canvas: Canvas) -> None:
 
   `make_canvas` lets no such canvas through; one that was changed since may be one.
   """
-  given, asked, token = (np.asarray(x) for x in (canvas.given, canvas.asked, canvas.token))
-  if (given & asked).any():
+  is_context, is_target, token = (
+    np.asarray(x) for x in (canvas.is_context, canvas.is_target, canvas.token)
+  )
+  if (is_context & is_target).any():
     raise ValueError("an entry is both given and asked")
   if sink_token(config) is not None:
-    given = given & ~((token == sink_token(config)) & (np.arange(canvas.size) == 0))
-  known = token[given]
+    is_context = is_context & ~((token == sink_token(config)) & (np.arange(canvas.size) == 0))
+  known = token[is_context]
   if (known == query_token(config)).any():
     raise ValueError("a given entry holds the query token: it is a blank, and must be asked")
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
@@ -128,7 +130,7 @@ def two_stream(
   lower rank (2504.20456, sec. 4). Given entries see each other. With `document`, entries of
   different documents (numbers rising along the canvas) are blind to each other.
   """
-  valid = canvas.given | canvas.asked
+  valid = canvas.is_context | canvas.is_target
   contents = frontier_lib.content(canvas.token, canvas.position, rank, valid=valid)
   place = jnp.maximum(query, 0)
 

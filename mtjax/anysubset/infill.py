@@ -24,7 +24,7 @@ from mtjax.data.pieces import decode_continuation
 from mtjax.sampling.logits import Sampling, Seed
 from mtjax.text import TextModel
 
-MOST_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch
+MAX_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch
 _AFTER = 32  # given tokens behind a blank that its length is judged by
 
 
@@ -35,8 +35,8 @@ class Infilling:
   text: str
   blanks: list[str]
   tokens: list[int]
-  asked: list[bool]
-  when: list[int]  # forward pass that decided a token, from 1; 0: given or still open
+  is_target: list[bool]
+  decided_at: list[int]  # forward pass that decided a token, from 1; 0: given or still open
   drafted: list[bool]  # decided tokens that were accepted drafts
   lengths: tuple[int, ...]  # of the blanks, as given or chosen
   counters: dict[str, Any]
@@ -79,7 +79,7 @@ def stream_infill(
   sampling: Sampling | None = None,
   key: Seed = 0,
 ) -> Iterator[Infilling]:
-  """The same text round by round: open tokens have `when` 0. No candidates: ValueError."""
+  """The same text round by round: open tokens have `decided_at` 0. No candidates: ValueError."""
   tried = _tried(model, text, lengths)
   if len(tried) > 1:
     raise ValueError("a length that is still to be chosen cannot be streamed: give one a blank")
@@ -91,15 +91,15 @@ def stream_infill(
 
 def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
   config = model.model.config
-  most = config.max_position - (sink_token(config) is not None)
+  limit = config.max_position - (sink_token(config) is not None)
   tried = []
   for blanked in blanks_in(text, model.tokenizer, lengths):
-    if len(tried) == MOST_CHOICES:
-      raise ValueError(f"more than {MOST_CHOICES} combinations of lengths: give fewer candidates")
-    if blanked.size > most:
+    if len(tried) == MAX_CHOICES:
+      raise ValueError(f"more than {MAX_CHOICES} combinations of lengths: give fewer candidates")
+    if blanked.size > limit:
       raise ValueError(
         f"blanks of {', '.join(map(str, blanked.lengths))} tokens make a text of {blanked.size}, "
-        f"and the model has room for {most}"
+        f"and the model has room for {limit}"
       )
     tried.append(blanked)
   return tried
@@ -107,11 +107,11 @@ def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
 
 def _canvas(model: TextModel, tried: Sequence[Blanked]) -> Canvas:
   size = max(one.size for one in tried)
-  token, asked, valid = (np.zeros((len(tried), size), dtype) for dtype in (int, bool, bool))
+  token, is_target, valid = (np.zeros((len(tried), size), dtype) for dtype in (int, bool, bool))
   for row, one in enumerate(tried):
-    token[row, : one.size], asked[row, : one.size] = one.tokens(), one.asked()
+    token[row, : one.size], is_target[row, : one.size] = one.tokens(), one.is_target()
     valid[row, : one.size] = True
-  return make_canvas(model.model.config, token, asked, valid)
+  return make_canvas(model.model.config, token, is_target, valid)
 
 
 def _fit(
@@ -122,8 +122,10 @@ def _fit(
   for row, one in enumerate(tried):
     for _, stop in one.spans:
       judged[row, first + stop : min(first + stop + _AFTER, first + one.size)] = True
-  judged |= np.asarray(canvas.asked)
-  asking = canvas.replace(token=found.token, asked=judged, given=canvas.given & ~judged)
+  judged |= np.asarray(canvas.is_target)
+  asking = canvas.replace(
+    token=found.token, is_target=judged, is_context=canvas.is_context & ~judged
+  )
   return log_likelihood(model.model, model.params, asking).sum(axis=1) / judged.sum(axis=1)
 
 
@@ -134,15 +136,15 @@ def _first(model: TextModel) -> int:
 
 def _infilling(model: TextModel, blanked: Blanked, found: Filled, row: int) -> Infilling:
   here = slice(_first(model), _first(model) + blanked.size)
-  token, when = found.token[row, here].tolist(), found.when[row, here].tolist()
-  asked = blanked.asked()
-  shown = [None if a and not w else x for x, a, w in zip(token, asked, when, strict=True)]
+  token, decided_at = found.token[row, here].tolist(), found.decided_at[row, here].tolist()
+  is_target = blanked.is_target()
+  shown = [None if a and not w else x for x, a, w in zip(token, is_target, decided_at, strict=True)]
   return Infilling(
     text=_text(model, shown),
     blanks=[_text(model, shown, start, stop) for start, stop in blanked.spans],
     tokens=token,
-    asked=asked,
-    when=when,
+    is_target=is_target,
+    decided_at=decided_at,
     drafted=found.drafted[row, here].tolist(),
     lengths=blanked.lengths,
     counters=found.counters,

@@ -66,15 +66,15 @@ class Masking:
 
 
 def choose(
-  key: PRNGKeyArray, asked: Bool[Array, "B L"], queries: int
+  key: PRNGKeyArray, is_target: Bool[Array, "B L"], queries: int
 ) -> tuple[Int[Array, "B Q"], Float[Array, " B"]]:
   """Indices of Q = `queries` asked entries (-1: fewer are asked), and the weight of each.
 
   A uniform choice where more are asked, each then standing for asked / Q: the weighted sum over
   the chosen has the sum over all asked as its mean.
   """
-  lot = jnp.where(asked, jax.random.uniform(key, asked.shape), jnp.inf)
+  lot = jnp.where(is_target, jax.random.uniform(key, is_target.shape), jnp.inf)
   chosen = jnp.argsort(lot, axis=1)[:, :queries]
-  count = jnp.sum(asked, axis=1)
+  count = jnp.sum(is_target, axis=1)
   chosen = jnp.where(jnp.arange(queries) < count[:, None], chosen, -1)
   return chosen, jnp.maximum(count / queries, 1.0)

@@ -20,7 +20,7 @@ def lattice(canvas: Canvas) -> Int[Array, "B L"]:
   lattice of 2^L subsets, and every conditional of it is learned from exactly one side. Of the
   empty subset it is the order of an autoregressive model.
   """
-  return jnp.cumsum(canvas.asked, axis=1, dtype=jnp.int32) * canvas.asked
+  return jnp.cumsum(canvas.is_target, axis=1, dtype=jnp.int32) * canvas.is_target
 
 
 def random_order(canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
@@ -31,33 +31,33 @@ def random_order(canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
   Not what a lattice model was trained for: its conditionals of this order need not agree with
   those of the lattice, and the joint law is another (they would if the model were consistent).
   """
-  batch, size = canvas.asked.shape
+  batch, size = canvas.is_target.shape
 
   def lots(key):
     return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(jnp.arange(size))
 
-  lot = jnp.where(canvas.asked, jax.vmap(lots)(row_keys(key, batch)), 2.0)
-  return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.asked
+  lot = jnp.where(canvas.is_target, jax.vmap(lots)(row_keys(key, batch)), 2.0)
+  return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.is_target
 
 
 def right_to_left(canvas: Canvas) -> Int[Array, "B L"]:
   """The lattice's order reversed: asked entries from right to left."""
-  return (jnp.sum(canvas.asked, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.asked
+  return (jnp.sum(canvas.is_target, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.is_target
 
 
-def order_of_passes(canvas: Canvas, when: Int[np.ndarray, "B L"]) -> Int[Array, "B L"]:
+def order_of_passes(canvas: Canvas, decided_at: Int[np.ndarray, "B L"]) -> Int[Array, "B L"]:
   """Ranks of a canvas that was filled: by the pass that decided an entry, from left to right in it.
 
   The order that `Confidence` found. A pass that decides several entries draws each without the
   others, so the density under this order is what they were drawn from where every pass decided one.
   Raises ValueError for asked entries that no pass has decided.
   """
-  asked, when = np.asarray(canvas.asked), np.asarray(when)
-  if (when[asked] < 1).any():
+  is_target, decided_at = np.asarray(canvas.is_target), np.asarray(decided_at)
+  if (decided_at[is_target] < 1).any():
     raise ValueError("there are asked entries that no pass has decided")
-  late = np.where(asked, when, np.iinfo(np.int32).max)
+  late = np.where(is_target, decided_at, np.iinfo(np.int32).max)
   place = np.argsort(np.argsort(late, axis=1, kind="stable"), axis=1, kind="stable")
-  return jnp.asarray((place + 1) * asked, jnp.int32)
+  return jnp.asarray((place + 1) * is_target, jnp.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,15 +95,15 @@ def targets_in_order(
   Raises ValueError for ranks that are not 1, 2, ... over the asked entries of a row, and 0 over the
   given ones: one that came later would be hidden from queries before it.
   """
-  asked, rank = np.asarray(canvas.asked), np.asarray(rank)
-  if rank.shape != asked.shape:
-    raise ValueError(f"ranks {rank.shape} for entries {asked.shape}")
-  total, size = asked.sum(axis=1), asked.shape[1]
-  order = np.argsort(np.where(asked, rank, size + 1), axis=1, kind="stable")
+  is_target, rank = np.asarray(canvas.is_target), np.asarray(rank)
+  if rank.shape != is_target.shape:
+    raise ValueError(f"ranks {rank.shape} for entries {is_target.shape}")
+  total, size = is_target.sum(axis=1), is_target.shape[1]
+  order = np.argsort(np.where(is_target, rank, size + 1), axis=1, kind="stable")
   place = np.arange(size)
   real = place < total[:, None]
   if (np.where(real, np.take_along_axis(rank, order, axis=1) - 1, place) != place).any():
     raise ValueError("rank is no order: the asked entries of a row must have ranks 1, 2, ...")
-  if rank[np.asarray(canvas.given)].any():
+  if rank[np.asarray(canvas.is_context)].any():
     raise ValueError("rank is no order: given entries must have rank 0")
   return np.where(real, order, -1)[:, : max(int(total.max()), 1)], total

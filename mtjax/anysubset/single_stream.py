@@ -37,9 +37,9 @@ def single_stream(
   """
   size = canvas.size
   index = jnp.broadcast_to(jnp.arange(size, dtype=jnp.int32), canvas.token.shape)
-  valid = canvas.given | canvas.asked
+  valid = canvas.is_context | canvas.is_target
   number = jnp.zeros_like(index) if document is None else document
-  key = jnp.where(canvas.given, index, size + rank) + number * (2 * size + 1)
+  key = jnp.where(canvas.is_context, index, size + rank) + number * (2 * size + 1)
   order = jnp.argsort(jnp.where(valid, key, jnp.iinfo(jnp.int32).max), axis=1, stable=True)
   place = jnp.argsort(order, axis=1).astype(jnp.int32)
 
@@ -93,7 +93,7 @@ def check_two_streams(config: Any, what: str) -> None:
 
 def check_start(config: Any, canvas: Canvas) -> None:
   """Raises ValueError where nothing stands before the first asked entry, to predict it."""
-  if is_single_stream(config) and not np.asarray(canvas.given).any(axis=1).all():
+  if is_single_stream(config) and not np.asarray(canvas.is_context).any(axis=1).all():
     raise ValueError(
       "a single-stream model predicts an entry from the one before it in the order: every text "
       "needs a given entry, and a model with a sink (extra_names) gives it one"

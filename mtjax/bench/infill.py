@@ -44,7 +44,7 @@ class InfillRow:
 
 @dataclasses.dataclass(frozen=True)
 class InfillReport:
-  asked: float  # tokens a text
+  targets: float  # tokens a text
   nats: float  # -log p a missing token: of the model, whichever way it fills
   first_milliseconds: float  # a text: median of the pass that reads what is given
   rows: list[InfillRow]
@@ -90,7 +90,7 @@ def measure(
         seconds[name][repeat] += time.perf_counter() - begin
         drawn[name].append((number, *found))
   first = next(iter(ways))
-  total = sum(int(canvas.asked.sum()) for canvas in canvases)
+  total = sum(int(canvas.is_target.sum()) for canvas in canvases)
   rows = []
   for name in ways:
     nats = np.array([_nats(model, params, canvases[i], token) for i, token, _ in drawn[name]])
@@ -139,8 +139,8 @@ def _read(model, params, canvas, temperature):
 
 
 def _canvas(model, blanked):
-  token, asked = np.array([blanked.tokens()]), np.array([blanked.asked()])
-  return make_canvas(model.config, token, asked)
+  token, is_target = np.array([blanked.tokens()]), np.array([blanked.is_target()])
+  return make_canvas(model.config, token, is_target)
 
 
 def _filler(model, params, way, temperature):
@@ -163,12 +163,12 @@ def _filler(model, params, way, temperature):
 
 
 def _missing(canvas, token):
-  return np.asarray(token)[np.asarray(canvas.asked)[0]].tolist()
+  return np.asarray(token)[np.asarray(canvas.is_target)[0]].tolist()
 
 
 def _with(canvas, missing):
   token = np.array(canvas.token)[0]
-  token[np.asarray(canvas.asked)[0]] = missing
+  token[np.asarray(canvas.is_target)[0]] = missing
   return token
 
 

@@ -36,7 +36,7 @@ from mtjax.types import Draft, Verdict
 ROUNDS = 16  # of a text that grows
 _FEW = 4  # iterations of the shorter of the two loops
 _DRAFTER = "drafter, without its network"
-_LEAST_SECONDS, _MOST = 0.05, 1000  # of the longer one, where the text does not limit it
+_MIN_SECONDS, _MAX_ROUNDS = 0.05, 1000  # of the longer one, where the text does not limit it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,8 +121,8 @@ class _Start:
 
 
 def _start(model, params, method, method_params, prompt, sampling, key) -> _Start:
-  room = (ROUNDS + 1) * (method.drafter.height + 1)
-  capacity = len(prompt) + room
+  max_new = (ROUNDS + 1) * (method.drafter.height + 1)
+  capacity = len(prompt) + max_new
   if capacity > model.config.max_position:
     raise ValueError(
       f"{ROUNDS} rounds of up to {method.drafter.height + 1} tokens after {len(prompt)} need "
@@ -131,15 +131,15 @@ def _start(model, params, method, method_params, prompt, sampling, key) -> _Star
   ids, length = jnp.asarray([list(prompt)], jnp.int32), jnp.asarray([len(prompt)])
   request = Request(
     rules=sampling.rules(1, model.config.vocab_size),
-    limit=jnp.asarray([room], jnp.int32),
+    limit=jnp.asarray([max_new], jnp.int32),
     eos=jnp.asarray([-1], jnp.int32),
     key=jax.random.split(jax.random.key(key), 1),
   )
 
   @jax.jit
   def first(params, method_params, request):
-    state = prefill(model, params, request, ids, length, capacity=capacity, room=room)
-    kept = method.start(method_params, ids, length, capacity=capacity, room=room)
+    state = prefill(model, params, request, ids, length, capacity=capacity, max_new=max_new)
+    kept = method.start(method_params, ids, length, capacity=capacity, max_new=max_new)
     state = state.replace(method=kept)
     draft, _ = method.drafter.propose(method_params, kept.drafter, _context(request, state))
     decision = method.decide(model, params, request, state, draft)
@@ -159,12 +159,12 @@ def _context(request: Request, state: DecodeState) -> Context:
 
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """body(carry, *arguments) -> carry, up to `most` times."""
+  """body(carry, *arguments) -> carry, up to `max_rounds` times."""
 
   body: Callable[..., Any]
   carry: PyTree
   arguments: tuple
-  most: int = _MOST
+  max_rounds: int = _MAX_ROUNDS
 
 
 def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Loop]:
@@ -220,7 +220,7 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     "target": _Loop(target, alone, (params,)),
     "drafter": drafting,
     "in turn": _Loop(
-      in_turn, (drafting.carry, alone), (params, *drafting.arguments), drafting.most
+      in_turn, (drafting.carry, alone), (params, *drafting.arguments), drafting.max_rounds
     ),
     "verify": _Loop(verification, (output, draft, state.count, given), (request, state)),
     "emit": _Loop(emission, (state, tree, verdict), (request,)),
@@ -272,17 +272,17 @@ def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, f
     compiled[name] = jax.jit(repeated(loop.body))
     seconds(name, _FEW)
     each = max((seconds(name, ROUNDS) - seconds(name, _FEW)) / (ROUNDS - _FEW), 1e-9)
-    many[name] = int(min(max(_LEAST_SECONDS / each, ROUNDS), loop.most))
+    many[name] = int(min(max(_MIN_SECONDS / each, ROUNDS), loop.max_rounds))
   counts = {name: (_FEW, many[name]) for name in loops}
-  least = {name: [float("inf")] * 2 for name in loops}
+  fastest = {name: [float("inf")] * 2 for name in loops}
   for index in range(repeats):
     progress(f"repeat {index + 1} of {repeats}")
     for name in loops:
       for place, count in enumerate(counts[name]):
-        least[name][place] = min(least[name][place], seconds(name, count))
+        fastest[name][place] = min(fastest[name][place], seconds(name, count))
   return {
-    name: max((least[name][1] - least[name][0]) / (most - few), 0.0)
-    for name, (few, most) in counts.items()
+    name: max((fastest[name][1] - fastest[name][0]) / (many - few), 0.0)
+    for name, (few, many) in counts.items()
   }
 
 
@@ -312,7 +312,7 @@ def _nodes(model: Model, method: Speculative, method_params: PyTree) -> int:
   )
 
   def propose(method_params):
-    state = method.drafter.start(method_params, ids, length, room=8)
+    state = method.drafter.start(method_params, ids, length, max_new=8)
     cache = model.allocate(1, 16)
     context = Context(request, last=zero, step=zero + 1, active=zero == 0, cache=cache)
     return method.drafter.propose(method_params, state, context)[0].tree.token

@@ -27,8 +27,8 @@ class ReplayTarget(Model):
   """After position i it says token i + 1 of a text, whatever it sees. Params: the texts [B, L]."""
 
   @classmethod
-  def of(cls, vocab_size: int, most: int) -> "ReplayTarget":
-    """For texts of up to `most` tokens."""
+  def of(cls, vocab_size: int, max_position: int) -> "ReplayTarget":
+    """For texts of up to `max_position` tokens."""
     return cls(
       TransformerConfig(
         vocab_size=vocab_size,
@@ -38,7 +38,7 @@ class ReplayTarget(Model):
         head_dim=2,
         mlp_dim=2,
         layers=uniform_layers(1),
-        max_position=most,
+        max_position=max_position,
       )
     )
 

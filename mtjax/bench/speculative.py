@@ -31,10 +31,10 @@ class PromptSet:
 
   @classmethod
   def of_texts(
-    cls, name: str, texts: tuple[Sequence[str], Sequence[str]], encode: Encode, *, most: int
+    cls, name: str, texts: tuple[Sequence[str], Sequence[str]], encode: Encode, *, max_tokens: int
   ) -> "PromptSet":
-    """Of what `mtjax.evaluate.sets.prompts.split_prompts` gives, cut to the last `most` tokens."""
-    timed, others = ([encode(text)[-most:] for text in part] for part in texts)
+    """Makes a set of `split_prompts`'s two lists, each text cut to its last `max_tokens` tokens."""
+    timed, others = ([encode(text)[-max_tokens:] for text in part] for part in texts)
     return cls(name, timed, others)
 
 

@@ -14,15 +14,15 @@ class SpeedTarget:
   """One demand and the figure that meets it or not."""
 
   demand: str
-  least: float
-  found: float | None  # None: not measured
+  minimum: float
+  measured: float | None  # None: not measured
   of: str = ""  # which system, and where it is lowest
 
   @property
   def verdict(self) -> str:
-    if self.found is None:
+    if self.measured is None:
       return "not measured"
-    return "pass" if self.found >= self.least else "fail"
+    return "pass" if self.measured >= self.minimum else "fail"
 
 
 # Methods by what a floor says of them; with other settings they are the same methods.
@@ -53,24 +53,24 @@ def speed_targets(results: Results) -> list[SpeedTarget]:
     return results.mean_speed_up(system, PLAIN)
 
   def lowest(system):
-    found = results.speed_ups(system, PLAIN)
-    return min(found.values()) if len(found) == len(results.sets) else None
+    measured = results.speed_ups(system, PLAIN)
+    return min(measured.values()) if len(measured) == len(results.sets) else None
 
   def against(peer):
     peers = [system for system in systems if system.startswith(peer)]
 
     def ratio(system):
-      found = [value for other in peers if (value := results.mean_speed_up(system, other))]
-      return min(found) if found and len(found) == len(peers) else None
+      measured = [value for other in peers if (value := results.mean_speed_up(system, other))]
+      return min(measured) if measured and len(measured) == len(peers) else None
 
     return ratio
 
-  def floor(demand, least, of, figure, choose=max):
-    found = {system: value for system in of if (value := figure(system)) is not None}
-    if not found:
-      return SpeedTarget(demand, least, None)
-    system = choose(found, key=found.__getitem__)
-    return SpeedTarget(demand, least, found[system], system)
+  def floor(demand, minimum, of, figure, choose=max):
+    measured = {system: value for system in of if (value := figure(system)) is not None}
+    if not measured:
+      return SpeedTarget(demand, minimum, None)
+    system = choose(measured, key=measured.__getitem__)
+    return SpeedTarget(demand, minimum, measured[system], system)
 
   return [
     floor("lookup or trie / plain, toolcall", 1.8, lookups, on("toolcall")),

@@ -43,13 +43,13 @@ def recorded(
   done = [json.loads(line) for line in read_text(path).splitlines()] if path.exists() else []
   with open(path, "a", encoding="utf-8") as file:
     for start in range(0, len(prompts), batch):
-      asked = prompts[start : start + batch]
-      if start + len(asked) > len(done):
-        outputs = write(asked)[max(len(done) - start, 0) :]
+      part = prompts[start : start + batch]
+      if start + len(part) > len(done):
+        outputs = write(part)[max(len(done) - start, 0) :]
         file.writelines(json.dumps(output) + "\n" for output in outputs)
         file.flush()
         done += outputs
-      yield from zip(asked, done[start:], strict=False)
+      yield from zip(part, done[start:], strict=False)
 
 
 def _coprime(one: int, other: int) -> bool:

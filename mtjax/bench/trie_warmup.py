@@ -91,15 +91,15 @@ def count_forwards(store: NgramStore, pair: Pair, *, size: int, depth: int = 12)
   prompt, text = pair
   (request,) = store.begin([prompt])
   place, forwards = 0, 0
-  taken = 1  # of the prefill
+  num_emitted = 1  # of the prefill
   while True:
     forwards += 1
-    store.read(request, text[place : place + taken])
-    place += taken
+    store.read(request, text[place : place + num_emitted])
+    place += num_emitted
     if place >= len(text):
       break
     tree = store.draft(request, size - 1, min(depth, size - 1))
-    taken = 1 + _accepted(tree.children, text[place:])
+    num_emitted = 1 + _accepted(tree.children, text[place:])
   store.finish(request)
   return forwards
 

@@ -55,9 +55,9 @@ class Worker:
 
   def run(self, batches, job: Job, *, before=None) -> dict:
     """Each batch timed on its own: see `mtjax.bench.systems.worker`."""
-    asked = dict(batches=batches, job=dataclasses.asdict(job), before=before)
+    request = dict(batches=batches, job=dataclasses.asdict(job), before=before)
     try:
-      print(json.dumps(asked), file=self._process.stdin, flush=True)
+      print(json.dumps(request), file=self._process.stdin, flush=True)
     except BrokenPipeError:
       return {"error": self._last_words()}
     return self.read()

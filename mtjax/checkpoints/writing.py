@@ -52,26 +52,26 @@ def write_json(file: Path, content: Mapping[str, Any]) -> None:
 
 def write_tensors(
   folder: Path,
-  given: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+  declared: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
   tensors: Iterable[tuple[str, np.ndarray]],
   shard_bytes: int,
 ) -> None:
   """model.safetensors, or an index and shards of at most `shard_bytes` (or a single tensor).
 
-  `tensors` yields, in the order of `given` and contiguous, what `given` gives dtypes and shapes
-  of. Not the safetensors library's writer: that one wants all tensors in memory at once.
+  `tensors` yields contiguous arrays in the order of `declared`, which gives their dtypes and
+  shapes. Not the safetensors library's writer: that one wants all tensors in memory at once.
   """
-  shards = _shards(given, shard_bytes)
+  shards = _shards(declared, shard_bytes)
   values = iter(tensors)
   places, total = {}, 0
   for number, names in enumerate(shards, 1):
     file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     with open(folder / file, "wb") as stream:
-      stream.write(_header({name: given[name] for name in names}))
+      stream.write(_header({name: declared[name] for name in names}))
       for name in names:
         got, value = next(values)
-        if got != name or (value.dtype, value.shape) != given[name]:
-          raise AssertionError(f"{got} {value.dtype} {value.shape} for {name} {given[name]}")
+        if got != name or (value.dtype, value.shape) != declared[name]:
+          raise AssertionError(f"{got} {value.dtype} {value.shape} for {name} {declared[name]}")
         stream.write(np.ascontiguousarray(value).view(np.uint8).data)
         total += value.nbytes
         places[name] = file
@@ -81,24 +81,24 @@ def write_tensors(
     write_json(folder / INDEX, dict(metadata=dict(total_size=total), weight_map=places))
 
 
-def _shards(given, shard_bytes) -> list[list[str]]:
+def _shards(declared, shard_bytes) -> list[list[str]]:
   if shard_bytes < 1:
     raise ValueError(f"shard_bytes must be at least 1, got {shard_bytes}")
-  shards, room = [[]], shard_bytes
-  for name, tensor in given.items():
+  shards, free = [[]], shard_bytes
+  for name, tensor in declared.items():
     size = _size(tensor)
-    if shards[-1] and size > room:
+    if shards[-1] and size > free:
       shards.append([])
-      room = shard_bytes
+      free = shard_bytes
     shards[-1].append(name)
-    room -= size
+    free -= size
   return shards
 
 
-def _header(given) -> bytes:
+def _header(declared) -> bytes:
   entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   at = 0
-  for name, (dtype, shape) in given.items():
+  for name, (dtype, shape) in declared.items():
     end = at + _size((dtype, shape))
     entries[name] = dict(dtype=_NAMES[dtype], shape=list(shape), data_offsets=[at, end])
     at = end

@@ -94,13 +94,15 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
   run_lib.check_model(loaded, name)
   params = weights_for_decoding(loaded.params, weights)
   model = TextModel(loaded.model, params, loaded.tokenizer)
-  most = row_length(model, length)
-  examples = run_lib.spread(task.examples(path, model.tokenizer, most=most), _LIMIT.value)
+  max_tokens = row_length(model, length)
+  examples = run_lib.spread(
+    task.examples(path, model.tokenizer, max_tokens=max_tokens), _LIMIT.value
+  )
   if not examples:
-    raise ValueError(f"{path} holds no example of {name} that fits {most} tokens")
+    raise ValueError(f"{path} holds no example of {name} that fits {max_tokens} tokens")
   settings = dict(
     task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
-    params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=most,
+    params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=max_tokens,
     method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
@@ -134,7 +136,7 @@ def row_length(model, length: int | None) -> int:
   """
   from mtjax.evaluate.tasks.run import free_positions
 
-  most = free_positions(model)
-  if length is not None and length > most:
-    raise ValueError(f"--length={length} is too much: the model has room for {most} tokens")
-  return length or min(_LENGTH, most)
+  max_tokens = free_positions(model)
+  if length is not None and length > max_tokens:
+    raise ValueError(f"--length={length} is too much: the model has room for {max_tokens} tokens")
+  return length or min(_LENGTH, max_tokens)

@@ -66,9 +66,11 @@ def run(
   for name, documents in named_documents(texts, loaded.tokenizer, limit=limit).items():
     rows = [tokens for tokens, _ in documents]
     problems = scattered(rows, size=length, rate=_RATE.value, count=_COUNT.value)
-    whole = [_filled(blanked.tokens(), blanked.asked(), missing) for blanked, missing in problems]
-    asked = [blanked.asked() for blanked, _ in problems]
-    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(asked))
+    whole = [
+      _filled(blanked.tokens(), blanked.is_target(), missing) for blanked, missing in problems
+    ]
+    is_target = [blanked.is_target() for blanked, _ in problems]
+    canvas = make_canvas(loaded.model.config, np.array(whole), np.array(is_target))
     with Console(stderr=True).status(f"{name}: {len(whole)} rows"):
       scores = order_perplexity(
         loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
@@ -90,8 +92,8 @@ def run(
       json.dump(dict(settings=settings, texts=records), file, indent=2)
 
 
-def _filled(tokens, asked, missing):
+def _filled(tokens, is_target, missing):
   values = iter(missing)
   return [
-    next(values) if is_asked else token for token, is_asked in zip(tokens, asked, strict=True)
+    next(values) if is_asked else token for token, is_asked in zip(tokens, is_target, strict=True)
   ]

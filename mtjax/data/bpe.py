@@ -48,9 +48,9 @@ def train(texts: Sequence[str], *, vocab_size: int) -> "tokenizers.Tokenizer":
   import tokenizers
   from tokenizers import decoders, models, pre_tokenizers, trainers
 
-  least = len(SPECIAL) + 257
-  if vocab_size < least:
-    raise ValueError(f"vocab_size must be at least {least}, got {vocab_size}")
+  minimum = len(SPECIAL) + 257
+  if vocab_size < minimum:
+    raise ValueError(f"vocab_size must be at least {minimum}, got {vocab_size}")
   out = tokenizers.Tokenizer(models.BPE())
   out.pre_tokenizer = pre_tokenizers.Sequence(
     [

@@ -57,8 +57,10 @@ class Adaptive:
   def check(self, model: Model) -> None:
     self.speculative.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, room):
-    state = self.speculative.start(method_params, prompt, length, capacity=capacity, room=room)
+  def start(self, method_params, prompt, length, *, capacity, max_new):
+    state = self.speculative.start(
+      method_params, prompt, length, capacity=capacity, max_new=max_new
+    )
     hope = max(self.hope, self.cost)
     return AdaptiveState(state, jnp.float32(hope), jnp.int32(0), jnp.int32(self.patience))
 
@@ -126,8 +128,8 @@ def measure_cost(
       ]
       return min(run["seconds"] for run in runs[1:]), runs[0]["target_forwards"] - 1
 
-    (least, _), (most, rounds) = run(1), run(tokens)
-    return max(most - least, 1e-9) / max(rounds, 1)
+    (short, _), (long, rounds) = run(1), run(tokens)
+    return max(long - short, 1e-9) / max(rounds, 1)
 
   return round_seconds(speculative, method_params) / round_seconds(Autoregressive(), None)
 
@@ -170,7 +172,7 @@ def _padded(decision: Decision, tree: TokenTree) -> Decision:
     tree=tree.replace(valid=tree.valid & root),
     verdict=verdict.replace(path=jnp.pad(verdict.path, ((0, 0), (0, tree.height)))),
     logits=nodes(decision.logits, 1),
-    law=nodes(decision.law, 1),
+    processed=nodes(decision.processed, 1),
     kv=jax.tree.map(lambda x: nodes(x, 2), decision.kv),
     position=nodes(decision.position, 1),
   )

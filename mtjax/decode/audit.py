@@ -60,7 +60,7 @@ class Audit:
     for d in sorted({depth for depth, *_ in self.nodes}):
       found = np.array([node[1:] for node in self.nodes if node[0] == d], float)
       nodes.append(_row(d + 1, found[:, 1], found[:, 0], "optimum"))
-    grown = self.sampled.law is not DraftScheme.DELTA and self.sampled.shape is None
+    grown = self.sampled.scheme is not DraftScheme.DELTA and self.sampled.shape is None
     return dict(paths=paths, nodes=nodes, grown=grown)
 
   def _best_bounds(self) -> Float[np.ndarray, "rounds H"]:
@@ -79,8 +79,8 @@ class Audited(Speculative):
   that were sampled to the host and works on them there: for reports, not for speed.
   """
 
-  def start(self, method_params, prompt, length, *, capacity, room):
-    return super().start(method_params[1], prompt, length, capacity=capacity, room=room)
+  def start(self, method_params, prompt, length, *, capacity, max_new):
+    return super().start(method_params[1], prompt, length, capacity=capacity, max_new=max_new)
 
   def step(self, model, params, method_params, request, state):
     handle, of_drafter = method_params
@@ -89,8 +89,8 @@ class Audited(Speculative):
     decision = self.decide(model, params, request, state, draft)
     sampled = warm_rows(request)
     if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
-      best = jax.nn.one_hot(decision.law.argmax(-1), decision.law.shape[-1])
-      _tell(handle, draft, decision.replace(law=jnp.log(best)), state.active, sampled)
+      best = jax.nn.one_hot(decision.processed.argmax(-1), decision.processed.shape[-1])
+      _tell(handle, draft, decision.replace(processed=jnp.log(best)), state.active, sampled)
     else:
       _tell(handle, draft, decision, state.active, sampled)
     return self.keep(request, state, draft, drafter, decision)
@@ -113,7 +113,7 @@ def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:
       "accepts; audit a lossless verifier"
     )
   drafter = method.drafter
-  sampled = Sampled(drafter.law, drafter.breadth, fixed_shape(drafter))
+  sampled = Sampled(drafter.scheme, drafter.breadth, fixed_shape(drafter))
   audit = Audit(drafter.height, sampled, node_wise=not verifier.whole_paths)
   return Audited(drafter, method.verifier), (host.register(audit), params), audit
 
@@ -142,13 +142,13 @@ def _row(depth, could, was, name) -> dict[str, Any]:
 
 def _tell(handle, draft: Draft, decision: Decision, active, sampled) -> None:
   tree, path = decision.tree, decision.verdict.path
-  law = jax.nn.log_softmax(decision.law, axis=-1)
+  log_p = jax.nn.log_softmax(decision.processed, axis=-1)
   row, above = jnp.arange(tree.token.shape[0])[:, None], jnp.maximum(tree.parent, 0)
-  p = jnp.exp(law[row, above, tree.token])
+  p = jnp.exp(log_p[row, above, tree.token])
   of_tree = (p, tree.token, tree.parent, tree.valid)
   count = jnp.where(active, decision.verdict.count, 0)
-  is_sampled = draft.law is not DraftScheme.DELTA and draft.q is not None
-  rows_of_v = (jnp.exp(law[row, path]), draft.q) if is_sampled else ()
+  is_sampled = draft.scheme is not DraftScheme.DELTA and draft.q is not None
+  rows_of_v = (jnp.exp(log_p[row, path]), draft.q) if is_sampled else ()
 
   def on_host(audit: Audit, count, path, sampled, p, token, parent, valid, *rows_of_v):
     for row in np.flatnonzero(count):

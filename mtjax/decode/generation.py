@@ -31,7 +31,7 @@ class Generation:
 
 
 def prefill(
-  model: Model, params: Params, request: Request, prompt, length, *, capacity: int, room: int
+  model: Model, params: Params, request: Request, prompt, length, *, capacity: int, max_new: int
 ) -> DecodeState:
   """Commits the prompts and emits the first token of each row.
 
@@ -45,8 +45,8 @@ def prefill(
     history = History.of_prompt(prompt, length, model.config.vocab_size)
   state = DecodeState(
     cache=cache,
-    tokens=jnp.zeros((batch, room), jnp.int32),
-    drafted=jnp.zeros((batch, room), bool),
+    tokens=jnp.zeros((batch, max_new), jnp.int32),
+    drafted=jnp.zeros((batch, max_new), bool),
     count=jnp.zeros((batch,), jnp.int32),
     finish=jnp.zeros((batch,), jnp.int32),
     stop_state=jnp.zeros((batch,), jnp.int32),
@@ -63,11 +63,11 @@ class _Decoding:
   model: Model
   method: Method
   capacity: int
-  room: int
+  max_new: int
 
   def begin(self, inputs) -> DecodeState:
     params, method_params, request, prompt, length = inputs
-    sizes = dict(capacity=self.capacity, room=self.room)
+    sizes = dict(capacity=self.capacity, max_new=self.max_new)
     state = prefill(self.model, params, request, prompt, length, **sizes)
     return state.replace(method=self.method.start(method_params, prompt, length, **sizes))
 
@@ -159,19 +159,19 @@ class _Job:
   arrays: tuple  # Request, prompt [B, P], length [B]
   lengths: list[int]
   capacity: int
-  room: int
+  max_new: int
 
   @property
   def batch(self) -> int:
     return len(self.lengths)
 
   def program(self, model: Model, method: Method) -> _Decoding:
-    return _Decoding(model, method, self.capacity, self.room)
+    return _Decoding(model, method, self.capacity, self.max_new)
 
 
 def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   check_causal(model, "the model")
-  vocab, most = model.config.vocab_size, model.config.max_position
+  vocab, max_position = model.config.vocab_size, model.config.max_position
   prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
   if not prompts:
     raise ValueError("there is no prompt")
@@ -186,17 +186,17 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
       raise ValueError(f"prompt {row} has token ids outside 0..{vocab - 1}")
     if limit < 1:
       raise ValueError(f"max_tokens must be at least 1, got {limit} for prompt {row}")
-    if len(prompt) + limit > most:
+    if len(prompt) + limit > max_position:
       raise ValueError(
         f"prompt {row} has {len(prompt)} tokens; with max_tokens {limit} that makes "
-        f"{len(prompt) + limit}, and the model has {most} positions"
+        f"{len(prompt) + limit}, and the model has {max_position} positions"
       )
   outside = [token for token in eos if not 0 <= token < vocab]
   if outside:
     raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
   lengths = [len(prompt) for prompt in prompts]
-  size = bucket(max(lengths), most=most)
-  room = bucket(max(limits), most=most)
+  size = bucket(max(lengths), maximum=max_position)
+  max_new = bucket(max(limits), maximum=max_position)
   padded = np.zeros((len(prompts), size), np.int32)
   for row, prompt in enumerate(prompts):
     padded[row, : len(prompt)] = prompt
@@ -208,7 +208,7 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
     stop=stop,
   )
   arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
-  return _Job(arrays, lengths, capacity=min(size + room, most), room=room)
+  return _Job(arrays, lengths, capacity=min(size + max_new, max_position), max_new=max_new)
 
 
 def _token_ids(row: int, prompt: TokenIds) -> list[int]:

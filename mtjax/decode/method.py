@@ -29,7 +29,7 @@ class Method(Protocol):
     length: Int[Array, " B"],
     *,
     capacity: int,
-    room: int,
+    max_new: int,
   ) -> PyTree:
     """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
     ...
@@ -55,7 +55,7 @@ class Autoregressive:
   def check(self, model):
     pass  # decodes every model
 
-  def start(self, method_params, prompt, length, *, capacity, room):
+  def start(self, method_params, prompt, length, *, capacity, max_new):
     return None
 
   def step(self, model, params, method_params, request, state):
@@ -76,6 +76,6 @@ def emit_next(state, request, logits):
   if request.rules.temperature is None:
     token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
   else:
-    law = process(logits, request.rules, state.history)[:, 0]
-    token = sample(law, request.key, state.count)
+    processed = process(logits, request.rules, state.history)[:, 0]
+    token = sample(processed, request.key, state.count)
   return rounds.emit(state, request, token[:, None], jnp.ones_like(token))[0]

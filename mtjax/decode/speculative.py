@@ -39,7 +39,7 @@ class Decision(struct.PyTreeNode):
   tree: TokenTree  # as it was verified
   verdict: Verdict
   logits: Float[Array, "B N V"]
-  law: Float[Array, "B N V"]  # processed logits: what was verified against
+  processed: Float[Array, "B N V"]  # processed logits: what was verified against
   kv: tuple[LayerKV, ...]
   position: Int[Array, "B N"]
   entries: Int[Array, ""]  # of the forward pass, padding left out
@@ -62,7 +62,7 @@ class Speculative:
   verifier: str = "sample_match"
 
   def __post_init__(self):
-    verify.check_scheme(self.verifier, self.drafter.law, self.drafter.breadth)
+    verify.check_scheme(self.verifier, self.drafter.scheme, self.drafter.breadth)
 
   def check(self, model: Model) -> None:
     height, positions = self.drafter.height, model.config.max_position
@@ -70,12 +70,12 @@ class Speculative:
       raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
     self.drafter.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, room):
+  def start(self, method_params, prompt, length, *, capacity, max_new):
     none = jnp.zeros((self.drafter.height,), jnp.int32)
     order = jnp.zeros((self.drafter.breadth,), jnp.int32)
     statistics = Statistics(none, none, order, jnp.int32(0), jnp.int32(0))
     return SpeculativeState(
-      self.drafter.start(method_params, prompt, length, room=room), statistics
+      self.drafter.start(method_params, prompt, length, max_new=max_new), statistics
     )
 
   def step(
@@ -92,8 +92,8 @@ class Speculative:
     """Forward and verification: writes nothing."""
     tree = draft.tree
     # Deeper nodes could not be emitted; and they would stand past the model's last position.
-    room = (request.limit - state.count)[:, None]
-    tree = tree.replace(valid=tree.valid & (tree.depth <= room))
+    remaining = (request.limit - state.count)[:, None]
+    tree = tree.replace(valid=tree.valid & (tree.depth <= remaining))
     frontier = frontier_lib.tree(
       tree.token, tree.parent, start=state.cache.length, valid=tree.valid
     )
@@ -102,13 +102,13 @@ class Speculative:
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
     seen = _histories(state.history, tree)
-    law = process(output.logits, request.rules, seen)
-    name, judged = self.verifier, law
+    processed = process(output.logits, request.rules, seen)
+    name, judged = self.verifier, processed
     if request.rules.temperature is None:
       # Only the path's best tokens are looked for, and nobody may ask for the law.
       name, judged = "greedy", adjusted(output.logits, request.rules, seen)
     verdict = verify.verify(name, judged, draft.replace(tree=tree), request.key, state.count)
-    return Decision(tree, verdict, output.logits, law, output.kv, frontier.position, entries)
+    return Decision(tree, verdict, output.logits, processed, output.kv, frontier.position, entries)
 
   def keep(
     self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"
@@ -116,12 +116,14 @@ class Speculative:
     """Emits and commits what was accepted."""
     tree, verdict, active = decision.tree, decision.verdict, state.active
     token = emitted_tokens(tree, verdict)
-    state, taken = rounds.emit(state, request, token, verdict.count)
+    state, num_emitted = rounds.emit(state, request, token, verdict.count)
     # A tree may be higher than the cache is long; what is taken always fits.
     path = verdict.path[:, : state.cache.capacity]
-    cache = state.cache.commit(decision.kv, decision.position, path, taken)
-    drafter = self.drafter.update(drafter, Round(tree, verdict, token, taken, decision.logits))
-    statistics = _counted(state.method.statistics, draft, decision, active, taken)
+    cache = state.cache.commit(decision.kv, decision.position, path, num_emitted)
+    drafter = self.drafter.update(
+      drafter, Round(tree, verdict, token, num_emitted, decision.logits)
+    )
+    statistics = _counted(state.method.statistics, draft, decision, active, num_emitted)
     return state.replace(
       cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
@@ -164,13 +166,15 @@ def _histories(history: History | None, tree: TokenTree) -> History | None:
   return History(nodes(history.seen), nodes(history.generated))
 
 
-def _counted(statistics: Statistics, draft: Draft, decision: Decision, active, taken) -> Statistics:
+def _counted(
+  statistics: Statistics, draft: Draft, decision: Decision, active, num_emitted
+) -> Statistics:
   tree, verdict = decision.tree, decision.verdict
   depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
   real = tree.valid & active[:, None]
   drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
   # Where a text ends within an accepted draft, what stands behind the end is given to nobody.
-  emitted = jnp.minimum(verdict.count - 1, taken)
+  emitted = jnp.minimum(verdict.count - 1, num_emitted)
   reached = emitted[:, None] >= depths
   order = jnp.take_along_axis(tree.order, verdict.path, axis=1)[:, 1:]
   places = jnp.arange(statistics.accepted_order.shape[0])

@@ -35,7 +35,7 @@ class Round(struct.PyTreeNode):
   tree: TokenTree  # as it was verified: what could not be emitted, or was not offered, is invalid
   verdict: Verdict
   token: Int[Array, "B P"]  # row b emitted token[b, :taken[b]]
-  taken: Int[Array, " B"]  # 0: the row had ended before
+  num_emitted: Int[Array, " B"]  # 0: the row had ended before
   logits: Float[Array, "B N V"]  # the target's after every node that was computed; unprocessed
 
 
@@ -58,7 +58,7 @@ class Drafter(Protocol):
     ...
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 
@@ -72,9 +72,9 @@ class Drafter(Protocol):
     ...
 
   def start(
-    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, room: int
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
   ) -> PyTree:
-    """The state after the prompts; up to `room` tokens a row will follow."""
+    """The state after the prompts; up to `max_new` tokens a row will follow."""
     ...
 
   def propose(self, params: PyTree, state: PyTree, context: Context) -> tuple[Draft, PyTree]:

@@ -13,10 +13,10 @@ class TextBuffer(struct.PyTreeNode):
 
   @classmethod
   def of_prompt(
-    cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], room: int
+    cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], max_new: int
   ) -> "TextBuffer":
-    """The prompts, with space for `room` tokens more."""
-    return cls(jnp.pad(prompt, ((0, 0), (0, room))), length)
+    """The prompts, with space for `max_new` tokens more."""
+    return cls(jnp.pad(prompt, ((0, 0), (0, max_new))), length)
 
   def append(self, token: Int[Array, "B P"], count: Int[Array, " B"]) -> "TextBuffer":
     source = jnp.arange(self.token.shape[1]) - self.length[:, None]

@@ -45,10 +45,10 @@ def add_most_frequent(
   counts: tuple[Counts, Counts],
   nodes: Match,
   weights: tuple[float, float],
-  most: int,
+  max_drafts: int,
   depth: int,
 ) -> None:
-  """Adds continuations of two nodes by falling weighted sum of their counts, until `most` drafts.
+  """Adds continuations of two nodes by falling weighted sum of counts, up to `max_drafts` drafts.
 
   Counts fall along a path, so whatever is chosen has its ancestors. Equals: first come, first
   served, which is the shallow first.
@@ -59,7 +59,7 @@ def add_most_frequent(
   heap: list = []
   place = ticket = 0
   push, pop = heapq.heappush, heapq.heappop
-  while out.drafts < most:
+  while out.drafts < max_drafts:
     if out.depth[place] < depth:
       mine = nothing if own_node is None else own.children[own_node]
       theirs = nothing if shared_node is None else shared.children[shared_node]
@@ -71,7 +71,7 @@ def add_most_frequent(
         ticket += 1
         push(heap, (-score, ticket, place, token, child, other))
       if shared_node is not None and theirs:
-        wanted, there = most - out.drafts, out.children[place]
+        wanted, there = max_drafts - out.drafts, out.children[place]
         for child in shared.ranked(shared_node):
           token = shared_token[child]
           if token not in mine:

@@ -26,12 +26,12 @@ from mtjax.trees import Topology
 from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 from mtjax.verify import Procedure, Verifier, check, verify
 
-Laws = Float[np.ndarray, "pairs contexts V"]
+Tables = Float[np.ndarray, "pairs contexts V"]
 CHUNK = 2048  # drafts evaluated at once: one shape, one compilation
 
 
 class Emitted(NamedTuple):
-  law: Float[np.ndarray, "pairs sequences"]  # of the first height + 1 tokens, in counting order
+  probs: Float[np.ndarray, "pairs sequences"]  # of the first height + 1 tokens, in counting order
   tokens: Float[np.ndarray, " pairs"]  # emitted in one round on average, the last included
   accepted: Float[np.ndarray, "pairs height"]  # probability of at least 1, 2, ... accepted drafts
 
@@ -52,7 +52,7 @@ def first(vocab: int, length: int) -> int:
 
 def random_probs(
   rng: np.random.Generator, pairs: int, vocab: int, length: int, concentration: float = 0.7
-) -> Laws:
+) -> Tables:
   """A law of its own for every context of fewer than `length` tokens."""
   return rng.dirichlet(np.full(vocab, concentration), (pairs, first(vocab, length)))
 
@@ -61,7 +61,7 @@ def total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   return 0.5 * np.abs(a - b).sum(axis=-1)
 
 
-def target_probs(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
+def target_probs(p: Tables, length: int) -> Float[np.ndarray, "pairs sequences"]:
   """Of the first `length` tokens of plain decoding."""
   start = np.zeros((p.shape[0], first(p.shape[2], length + 1)))
   start[:, 0] = 1
@@ -71,9 +71,9 @@ def target_probs(p: Laws, length: int) -> Float[np.ndarray, "pairs sequences"]:
 def emitted(
   verifier: Verifier,
   topology: Topology,
-  law: DraftScheme,
-  p: Laws,
-  q: Laws,
+  scheme: DraftScheme,
+  p: Tables,
+  q: Tables,
   *,
   pad: tuple[int, int, int] | None = None,
 ) -> Emitted:
@@ -85,11 +85,11 @@ def emitted(
   """
   size, height, breadth = pad or (topology.size, topology.height, topology.breadth)
   pairs, _, vocab = p.shape
-  drafts = enumerate_drafts(topology, law, q)
+  drafts = enumerate_drafts(topology, scheme, q)
   p_rows, q_rows = _rows(topology, drafts, p, q, size)
   tree = _tree(topology, drafts.token, size, height, breadth)
   with jax.enable_x64(True):
-    draft = Draft(tree, law, jnp.asarray(q_rows))
+    draft = Draft(tree, scheme, jnp.asarray(q_rows))
   check(verifier, draft.replace(tree=draft.tree.replace(breadth=topology.breadth)))
   return emitted_by(verifier, drafts, draft, p_rows, p, topology.height)
 
@@ -99,7 +99,7 @@ def emitted_by(
   drafts: Drafts,
   draft: Draft,
   p_rows: Float[np.ndarray, "M N V"],
-  p: Laws,
+  p: Tables,
   height: int,
 ) -> Emitted:
   """`emitted` for drafts enumerated elsewhere, whose trees depend on what was drawn, say.
@@ -109,11 +109,11 @@ def emitted_by(
   """
   pairs, _, vocab = p.shape
   nodes = drafts.context.shape[1]
-  stop, laws = (x[:, :nodes] for x in _outcomes(verifier, p_rows, draft))
+  stop, probs = (x[:, :nodes] for x in _outcomes(verifier, p_rows, draft))
   chance = drafts.weight[:, None] * stop
   mass = np.zeros((pairs, first(vocab, height + 2)))
   where = drafts.context[..., None] * vocab + 1 + np.arange(vocab)
-  last = np.where(chance[..., None] > 0, chance[..., None] * laws, 0)
+  last = np.where(chance[..., None] > 0, chance[..., None] * probs, 0)
   np.add.at(mass, (drafts.pair[:, None, None], where), last)
   depth = np.asarray(draft.tree.depth)[:, :nodes]
   tokens = np.bincount(drafts.pair, (chance * (depth + 1)).sum(axis=1), minlength=pairs)
@@ -124,7 +124,7 @@ def emitted_by(
   return Emitted(_continue(mass, p, height + 1), tokens, accepted)
 
 
-def enumerate_drafts(topology: Topology, law: DraftScheme, q: Laws) -> Drafts:
+def enumerate_drafts(topology: Topology, scheme: DraftScheme, q: Tables) -> Drafts:
   """Every draft of the law with its probability; those of probability 0 are left out."""
   pairs, _, vocab = q.shape
   drafts = Drafts(
@@ -134,7 +134,7 @@ def enumerate_drafts(topology: Topology, law: DraftScheme, q: Laws) -> Drafts:
     np.zeros((pairs, topology.size), np.int64),
   )
   for node in range(1, topology.size):
-    chance = _draft_law(topology, law, drafts, q, node)
+    chance = _draft_probs(topology, scheme, drafts, q, node)
     row, token = np.nonzero(chance)
     weight = drafts.weight[row] * chance[row, token]
     drafts = _place(Drafts(weight, *(x[row] for x in drafts[1:])), topology, node, token, vocab)
@@ -144,9 +144,9 @@ def enumerate_drafts(topology: Topology, law: DraftScheme, q: Laws) -> Drafts:
 def sampled_texts(
   decide: str | Verifier | Callable[..., Verdict],
   topology: Topology,
-  law: DraftScheme,
-  p: Laws,
-  q: Laws,
+  scheme: DraftScheme,
+  p: Tables,
+  q: Tables,
   *,
   rows: int,
   length: int,
@@ -167,12 +167,12 @@ def sampled_texts(
   context, count = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
   logits = np.log(np.maximum(p, 1e-300), where=p > 0, out=np.full(p.shape, -np.inf))
   while count.min() < length:
-    drafts = _draw(topology, law, q, np.where(count < length, context, 0), rng)
+    drafts = _draw(topology, scheme, q, np.where(count < length, context, 0), rng)
     logit_rows, q_rows = _rows(topology, drafts, logits, q, topology.size)
     tree = _tree(topology, drafts.token, topology.size, topology.height, topology.breadth)
     verdict = decide(
       jnp.asarray(logit_rows, jnp.float32),
-      Draft(tree, law, jnp.asarray(q_rows, jnp.float32)),
+      Draft(tree, scheme, jnp.asarray(q_rows, jnp.float32)),
       keys,
       jnp.asarray(count, jnp.int32),
     )
@@ -185,14 +185,14 @@ def sampled_texts(
   return context - first(vocab, length)
 
 
-def p_value(texts: Int[np.ndarray, " rows"], law: Float[np.ndarray, " sequences"]) -> float:
+def p_value(texts: Int[np.ndarray, " rows"], probs: Float[np.ndarray, " sequences"]) -> float:
   """Of Pearson's chi-square; cells expected below 5 are pooled, 0 if what cannot be was seen."""
   from scipy import stats
 
-  counts = np.bincount(texts, minlength=law.size)
-  if counts[law == 0].any():
+  counts = np.bincount(texts, minlength=probs.size)
+  if counts[probs == 0].any():
     return 0.0
-  expected = law * counts.sum()
+  expected = probs * counts.sum()
   rare = expected < 5
   counts = np.append(counts[~rare], counts[rare].sum())
   expected = np.append(expected[~rare], expected[rare].sum())
@@ -200,13 +200,13 @@ def p_value(texts: Int[np.ndarray, " rows"], law: Float[np.ndarray, " sequences"
   return float(stats.chisquare(counts, expected * (counts.sum() / expected.sum())).pvalue)
 
 
-def _draft_law(topology, law, drafts, q, node):
+def _draft_probs(topology, scheme, drafts, q, node):
   """Law [M, V] of the token at `node`, given the drafts of the nodes before it."""
   parent = topology.parent[node]
   siblings = [n for n, above in enumerate(topology.parent) if above == parent]
   row = q[drafts.pair, drafts.context[:, parent]]
   earlier = drafts.token[:, [n for n in siblings if n < node]]
-  if law is DraftScheme.WITH_REPLACEMENT:
+  if scheme is DraftScheme.WITH_REPLACEMENT:
     return row
   left = row.copy()
   np.put_along_axis(left, earlier, -1, axis=1)
@@ -216,9 +216,11 @@ def _draft_law(topology, law, drafts, q, node):
   total = left.sum(axis=1, keepdims=True)
   # When q has run out, filling: a token that q cannot draw.
   drawn = np.where(total > 0, left / np.where(total > 0, total, 1), eye[0])
-  if law is DraftScheme.DELTA or (law is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]):
+  if scheme is DraftScheme.DELTA or (
+    scheme is DraftScheme.GREEDY_PLUS_ONE and node != siblings[-1]
+  ):
     return top
-  if law is DraftScheme.PAIR and node != siblings[0]:
+  if scheme is DraftScheme.PAIR and node != siblings[0]:
     hub = row.argmax(axis=1)
     return np.where((earlier[:, 0] == hub)[:, None], drawn, eye[hub])
   return drawn
@@ -230,7 +232,7 @@ def _place(drafts, topology, node, token, vocab):
   return drafts
 
 
-def _draw(topology, law, q, context, rng):
+def _draw(topology, scheme, q, context, rng):
   """One draft a row, from where the row is."""
   rows = len(context)
   drafts = Drafts(
@@ -240,7 +242,7 @@ def _draw(topology, law, q, context, rng):
     np.repeat(context[:, None], topology.size, axis=1),
   )
   for node in range(1, topology.size):
-    sums = _draft_law(topology, law, drafts, q, node).cumsum(axis=1)
+    sums = _draft_probs(topology, scheme, drafts, q, node).cumsum(axis=1)
     token = (rng.random((rows, 1)) * sums[:, -1:] >= sums).sum(axis=1)
     drafts = _place(drafts, topology, node, token, q.shape[2])
   return drafts
@@ -285,17 +287,17 @@ def _outcomes(verifier, p_rows, draft):
   total = len(p_rows)
   if not verifier.needs_q:
     draft = draft.replace(q=None)
-  stops, laws = [], []
+  stops, probs = [], []
   leaves, structure = jax.tree.flatten((p_rows, draft))
   leaves = [np.asarray(leaf) for leaf in leaves]
   with jax.enable_x64(True):
     for start in range(0, total, CHUNK):
       index = np.minimum(np.arange(start, start + CHUNK), total - 1)
       chunk = jax.tree.unflatten(structure, [jnp.asarray(leaf[index]) for leaf in leaves])
-      stop, law = _compiled(verifier.procedure)(*chunk)
+      stop, emitted_probs = _compiled(verifier.procedure)(*chunk)
       stops.append(np.asarray(stop))
-      laws.append(np.asarray(law))
-  return np.concatenate(stops)[:total], np.concatenate(laws)[:total]
+      probs.append(np.asarray(emitted_probs))
+  return np.concatenate(stops)[:total], np.concatenate(probs)[:total]
 
 
 def _continue(mass, p, length):

@@ -63,27 +63,29 @@ def order_perplexity(
   check_orders(orders)
   if seeds < 1 or batch < 1:
     raise ValueError(f"seeds and batch must be at least 1, got {seeds} and {batch}")
-  asked = np.asarray(canvas.asked)
-  if not asked.any():
+  is_target = np.asarray(canvas.is_target)
+  if not is_target.any():
     raise ValueError("nothing is asked: there is nothing to score")
   out = []
   for name in orders:
     each = [
-      -_sum(model, params, canvas, name, seed_key(key + seed), batch) / asked.sum()
+      -_sum(model, params, canvas, name, seed_key(key + seed), batch) / is_target.sum()
       for seed in range(seeds if name in BY_CHANCE else 1)
     ]
     spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
-    out.append(OrderScore(name, float(np.mean(each)), spread, int(asked.sum())))
+    out.append(OrderScore(name, float(np.mean(each)), spread, int(is_target.sum())))
   return out
 
 
 def _sum(model, params, canvas, name, key, batch) -> float:
   """log p of all asked entries of all texts."""
-  scored = np.asarray(canvas.asked)
+  scored = np.asarray(canvas.is_target)
   if name == LEFT_TO_RIGHT:
     sink = sink_token(model.config)
-    first = canvas.given & (sink is not None and canvas.token == sink)
-    canvas = canvas.replace(given=first, asked=(canvas.given & ~first) | canvas.asked)
+    first = canvas.is_context & (sink is not None and canvas.token == sink)
+    canvas = canvas.replace(
+      is_context=first, is_target=(canvas.is_context & ~first) | canvas.is_target
+    )
     rank = np.asarray(lattice(canvas))
   else:
     rank = np.asarray(get_order(name, canvas, key))

@@ -50,9 +50,13 @@ def _is_causal(model: TextModel) -> bool:
 
 
 def _causal(model: TextModel, documents: Sequence[list[int]]) -> Float[np.ndarray, " N"]:
-  most = model.model.config.max_position
+  max_position = model.model.config.max_position
   longest = max(map(len, documents), default=1)
-  length = min(_LENGTH, bucket(longest, most=most)) if longest <= most else min(_LENGTH, most)
+  length = (
+    min(_LENGTH, bucket(longest, maximum=max_position))
+    if longest <= max_position
+    else min(_LENGTH, max_position)
+  )
   return document_nats(
     model.model,
     model.params,

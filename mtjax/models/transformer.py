@@ -227,8 +227,8 @@ class Transformer(nn.Module):
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
-    asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(logits_of(self, embedding, asked), x, tuple(fresh)), hidden
+    selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+    return Output(logits_of(self, embedding, selected), x, tuple(fresh)), hidden
 
   def _embed(self, embedding, token):
     c = self.config

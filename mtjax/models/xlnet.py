@@ -195,8 +195,8 @@ class XLNet(nn.Module):
       fresh.append(kv)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
-    asked = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(_logits(self, embedding, asked), x, tuple(fresh)), x
+    selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+    return Output(_logits(self, embedding, selected), x, tuple(fresh)), x
 
   def _embed(self, embedding, token):
     c = self.config

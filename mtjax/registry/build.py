@@ -13,8 +13,8 @@ from mtjax.text import TextModel
 
 def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
   """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
-  laws = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
-  sampling = Sampling(**{name: config[name] for name in laws})
+  settings = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
+  sampling = Sampling(**{name: config[name] for name in settings})
   return dict(
     sampling=sampling, max_tokens=config["max_tokens"], key=config["seed"], stop=config["stop"]
   )

@@ -23,7 +23,7 @@ DECODING: Mapping[str, str] = {
 
 # Of `mtjax.anysubset.Filled`.
 FILLING: Mapping[str, str] = {
-  "asked": "tokens that are missing",
+  "targets": "tokens that are missing",
   "filled": "tokens that are decided",
   "forwards": "forward passes; the one that reads the given tokens is the first",
   "tokens_per_forward": "decided tokens per forward pass",

@@ -70,7 +70,7 @@ METHODS = {
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/generation.py",
     config="configs/decode/ar.py",
-    test="tests/core/test_law.py",
+    test="tests/core/test_sampled_texts.py",
   ),
   "auto": MethodRow(
     title="speculates while it pays",
@@ -138,7 +138,7 @@ METHODS = {
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model/fixed_tree.py",
     config="configs/decode/draft_tree.py",
-    test="tests/draft/test_model_tree_law.py",
+    test="tests/draft/test_model_tree_distribution.py",
     drafter=with_draft_model(ModelTree.of_names),
     verifier="traversal",
   ),

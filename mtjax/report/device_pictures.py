@@ -69,8 +69,8 @@ def _latency(axis, points, model):
     return
   t = [point.shape.entries for point in points]
   axis.plot(t, [1e6 * point.seconds for point in points], "o", color="C0", label="measured")
-  least = [1e6 * point.need.seconds(point.limits) for point in points]
-  axis.plot(t, least, color="black", lw=1, label="roofline")
+  roofline = [1e6 * point.need.seconds(point.limits) for point in points]
+  axis.plot(t, roofline, color="black", lw=1, label="roofline")
   if model is not None:
     along = np.geomspace(min(t), max(t), 200)
     axis.plot(along, 1e6 * model(along), color="C1", label="fitted")

@@ -82,11 +82,11 @@ def comparison_table(points: Sequence[SweepPoint]) -> Cells:
 
 
 def _figures(point: SweepPoint) -> tuple[str, ...]:
-  least = (f"{1e6 * point.need.seconds(point.limits):,.1f}", f"{point.need.bytes / 1e6:,.2f}")
+  bound = (f"{1e6 * point.need.seconds(point.limits):,.1f}", f"{point.need.bytes / 1e6:,.2f}")
   if point.seconds is None:
-    return (f"no: {point.why}", *least, "", "")
+    return (f"no: {point.why}", *bound, "", "")
   shares = (f"{point.bandwidth_share:.0%}", f"{point.flop_share:.0%}")
-  return (f"{1e6 * point.seconds:,.1f}", *least, *shares)
+  return (f"{1e6 * point.seconds:,.1f}", *bound, *shares)
 
 
 def latency_line(model: Latency | None, points: Sequence[SweepPoint]) -> str:
@@ -110,11 +110,11 @@ def bandwidth_verdict(points: Sequence[SweepPoint]) -> str:
   ]  # fmt: skip
   if not long:
     return "No shape of 8,192 slots or more that bandwidth bounds was measured."
-  least = min(long, key=lambda point: point.bandwidth_share)
+  lowest = min(long, key=lambda point: point.bandwidth_share)
   reached = sum(point.bandwidth_share >= ENOUGH for point in long)
-  shape = least.shape
+  shape = lowest.shape
   return (
     f"{reached} of {len(long)} shapes of 8,192 slots or more that bandwidth bounds reach "
-    f"{ENOUGH:.0%} of a copy's; the least is {least.bandwidth_share:.0%}: {shape.batch} rows, "
+    f"{ENOUGH:.0%} of a copy's; the least is {lowest.bandwidth_share:.0%}: {shape.batch} rows, "
     f"{shape.filled:,} slots, {shape.entries} entries"
   )

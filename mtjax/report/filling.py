@@ -15,21 +15,21 @@ _COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
 
 def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
   """The text, tokens in the colour of their pass, accepted drafts underlined, open ones as "_"."""
-  last = max(1, *found.when)
+  last = max(1, *found.decided_at)
   out = Text()
   style, waiting = None, b""
   pieces = pieces_of(tokenizer, found.tokens)
-  for piece, asked, when, drafted in zip(
-    pieces, found.asked, found.when, found.drafted, strict=True
+  for piece, is_target, decided_at, drafted in zip(
+    pieces, found.is_target, found.decided_at, found.drafted, strict=True
   ):
     own = "dim"
-    if asked:
-      shade = _COLORS[(when - 1) * (len(_COLORS) - 1) // max(last - 1, 1)]
-      own = f"bold {shade}{' underline' if drafted else ''}" if when else "dim"
+    if is_target:
+      shade = _COLORS[(decided_at - 1) * (len(_COLORS) - 1) // max(last - 1, 1)]
+      own = f"bold {shade}{' underline' if drafted else ''}" if decided_at else "dim"
     if own != style:
       out.append(waiting.decode("utf-8", "replace"), style)
       style, waiting = own, b""
-    waiting += b"_" if asked and not when else piece
+    waiting += b"_" if is_target and not decided_at else piece
   return out.append(waiting.decode("utf-8", "replace"), style)
 
 
@@ -39,33 +39,39 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
   Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.
   """
-  asked = np.flatnonzero(found.asked)
-  when = np.asarray(found.when)[asked]
-  drafted = np.asarray(found.drafted)[asked]
+  targets = np.flatnonzero(found.is_target)
+  decided_at = np.asarray(found.decided_at)[targets]
+  drafted = np.asarray(found.drafted)[targets]
   labels = [
     piece.decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
-    for piece in pieces_of(tokenizer, [found.tokens[i] for i in asked])
+    for piece in pieces_of(tokenizer, [found.tokens[i] for i in targets])
   ]
-  column = np.arange(len(asked))
+  column = np.arange(len(targets))
   figure = new_figure(
-    figsize=(min(3 + 0.32 * len(asked), 24), min(2.2 + 0.22 * when.max(), 12)),
+    figsize=(min(3 + 0.32 * len(targets), 24), min(2.2 + 0.22 * decided_at.max(), 12)),
     layout="constrained",
   )
   axes = figure.subplots()
   for own, face, label in ((True, "#3b6fd4", "accepted draft"), (False, "white", "oracle's draw")):
     here = drafted == own
     axes.scatter(
-      column[here], when[here], s=46, facecolors=face, edgecolors="#3b6fd4", label=label, zorder=3
+      column[here],
+      decided_at[here],
+      s=46,
+      facecolors=face,
+      edgecolors="#3b6fd4",
+      label=label,
+      zorder=3,
     )
   # Where a given piece lies between two asked tokens.
-  for gap in np.flatnonzero(np.diff(asked) > 1):
+  for gap in np.flatnonzero(np.diff(targets) > 1):
     axes.axvline(gap + 0.5, color="#999999", linewidth=0.8, linestyle=":")
   axes.set_xticks(column, labels, rotation=90, family="monospace", fontsize=8)
   axes.yaxis.get_major_locator().set_params(integer=True)
-  axes.set_ylim(when.max() + 0.7, 0.3)
+  axes.set_ylim(decided_at.max() + 0.7, 0.3)
   axes.set_ylabel("forward pass")
   axes.grid(axis="y", color="#e5e5e5", zorder=0)
-  passes = int(when.max())
-  axes.set_title(f"{len(asked)} tokens in {passes} forward passes", loc="left", fontsize=10)
+  passes = int(decided_at.max())
+  axes.set_title(f"{len(targets)} tokens in {passes} forward passes", loc="left", fontsize=10)
   axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.02), fontsize=8, frameon=False)
   figure.savefig(path, dpi=120)

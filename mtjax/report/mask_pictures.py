@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kernels_pallas.frontier_attention.blocks import any_visible, labels_of, order_of, taken
+from kernels_pallas.frontier_attention.blocks import any_visible, in_order, labels_of, order_of
 from mtjax.frontier import as_dense
 from mtjax.report import plotting
 from mtjax.types import Frontier
@@ -24,7 +24,7 @@ def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
     mixed = dense[np.asarray(order)[0]][:, np.asarray(key_order)[0]]
     for axis, mask, labels, how in (
       (axes[0, column], dense, (queries, keys), name),
-      (axes[1, column], mixed, (taken(queries, order), taken(keys, key_order)), "in order"),
+      (axes[1, column], mixed, (in_order(queries, order), in_order(keys, key_order)), "in order"),
     ):
       computed = np.asarray(any_visible(labels[0], labels[1], block, block))[0]
       _draw(axis, mask, computed, block)

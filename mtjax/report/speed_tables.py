@@ -62,8 +62,8 @@ def speed_table(results: Results, reference: str) -> Cells:
     rows.append(row)
   header = ["system", *results.sets, "mean", "tokens/s"]
   header += [] if results.temperature else ["same text"]
-  law = f"temperature {results.temperature:g}" if results.temperature else "greedy"
-  title = f"Speed over {reference}, {law}, batch 1 (tokens per target forward)"
+  rule = f"temperature {results.temperature:g}" if results.temperature else "greedy"
+  title = f"Speed over {reference}, {rule}, batch 1 (tokens per target forward)"
   return Cells(title, header, rows)
 
 
@@ -88,7 +88,13 @@ def _same_text(results: Results, system: str, reference: str) -> str:
 
 def targets_table(found: Sequence[SpeedTarget]) -> Cells:
   rows = [
-    (f.demand, f"{f.least:g}x", "-" if f.found is None else f"{f.found:.2f}x", f.of, f.verdict)
+    (
+      f.demand,
+      f"{f.minimum:g}x",
+      "-" if f.measured is None else f"{f.measured:.2f}x",
+      f.of,
+      f.verdict,
+    )
     for f in found
   ]
   return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)

@@ -6,15 +6,15 @@ import bisect
 SIZES = tuple(sorted(base * 2**n for n in range(3, 13) for base in (2, 3)))
 
 
-def bucket(length: int, *, most: int | None = None) -> int:
-  """The smallest size of SIZES >= length (past the last, multiples of it), at most `most`.
+def bucket(length: int, *, maximum: int | None = None) -> int:
+  """The smallest size of SIZES >= length (past the last, multiples of it), at most `maximum`.
 
-  Raises ValueError when `length` itself exceeds `most`.
+  Raises ValueError when `length` itself exceeds `maximum`.
   """
-  if most is not None and length > most:
-    raise ValueError(f"length {length} exceeds {most}")
+  if maximum is not None and length > maximum:
+    raise ValueError(f"length {length} exceeds {maximum}")
   if length <= SIZES[-1]:
     size = SIZES[bisect.bisect_left(SIZES, length)]
   else:
     size = -(-length // SIZES[-1]) * SIZES[-1]
-  return size if most is None else min(size, most)
+  return size if maximum is None else min(size, maximum)

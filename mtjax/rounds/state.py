@@ -63,15 +63,15 @@ def emit(
   limit; what comes after it is dropped. All but token[b, count[b] - 1] count as drafts. Returns the
   state and how many tokens each row took.
   """
-  active, most = state.active, token.shape[1]
-  place = jnp.arange(most)
+  active, width = state.active, token.shape[1]
+  place = jnp.arange(width)
   is_eos = jnp.any(token[:, :, None] == request.eos, axis=2)
   is_stop, stop_states = _stops(state, request, token)
   is_full = state.count[:, None] + place + 1 >= request.limit[:, None]
   ends = is_eos | is_stop | is_full
   before_end = jnp.cumsum(ends, axis=1) - ends == 0
-  taken = jnp.sum(before_end & (place < count[:, None]) & active[:, None], axis=1)
-  last = jnp.maximum(taken - 1, 0)[:, None]
+  num_emitted = jnp.sum(before_end & (place < count[:, None]) & active[:, None], axis=1)
+  last = jnp.maximum(num_emitted - 1, 0)[:, None]
 
   def at_last(values):
     return jnp.take_along_axis(values, last, axis=1)[:, 0]
@@ -80,20 +80,20 @@ def emit(
   finish = jnp.where(at_last(is_stop), int(Finish.STOP), finish)
   finish = jnp.where(at_last(is_eos), int(Finish.EOS), finish)
   source = jnp.arange(state.tokens.shape[1]) - state.count[:, None]
-  moved = jnp.take_along_axis(token, jnp.clip(source, 0, most - 1), axis=1)
-  new = (source >= 0) & (source < taken[:, None])
+  moved = jnp.take_along_axis(token, jnp.clip(source, 0, width - 1), axis=1)
+  new = (source >= 0) & (source < num_emitted[:, None])
   history = state.history
   if history is not None:
-    history = history.add(token, place < taken[:, None])
+    history = history.add(token, place < num_emitted[:, None])
   state = state.replace(
     tokens=jnp.where(new, moved, state.tokens),
     drafted=state.drafted | (new & (source < count[:, None] - 1)),
-    count=state.count + taken,
+    count=state.count + num_emitted,
     finish=jnp.where(active, finish, state.finish),
     stop_state=jnp.where(active, at_last(stop_states), state.stop_state),
     history=history,
   )
-  return state, taken
+  return state, num_emitted
 
 
 def _stops(state: DecodeState, request: Request, token):

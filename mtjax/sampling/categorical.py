@@ -21,21 +21,19 @@ def argmax(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
   return _of_one_block(blocks, block)
 
 
-def top_k(
-  logits: Float[Array, "*N V"], most: int
-) -> tuple[Float[Array, "*N C"], Int[Array, "*N C"]]:
-  """The `most` best logits, best first, and their tokens (int32), the lowest id of equals first.
+def top_k(logits: Float[Array, "*N V"], k: int) -> tuple[Float[Array, "*N C"], Int[Array, "*N C"]]:
+  """The `k` best logits, best first, and their tokens (int32), the lowest id of equals first.
 
   Raises ValueError for more than the vocabulary has.
   """
-  _check_most(most, logits)
+  _check_k(k, logits)
   blocks = _blocks(logits)
-  if blocks is None or most >= blocks.shape[-2]:
-    score, token = jax.lax.top_k(logits, most)
+  if blocks is None or k >= blocks.shape[-2]:
+    score, token = jax.lax.top_k(logits, k)
     return score, token.astype(jnp.int32)
-  block = jax.lax.top_k(jnp.max(blocks, axis=-1), most)[1]
+  block = jax.lax.top_k(jnp.max(blocks, axis=-1), k)[1]
   block = jnp.sort(block, axis=-1)  # equals of two blocks: the lower first
-  return _best_inside(_inside(blocks, block), block, most)
+  return _best_inside(_inside(blocks, block), block, k)
 
 
 def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*N"]:
@@ -55,22 +53,22 @@ def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[A
 
 
 def sample_categorical_each(
-  logits: Float[Array, "*N V"], key: PRNGKeyArray, most: int
+  logits: Float[Array, "*N V"], key: PRNGKeyArray, k: int
 ) -> Int[Array, "*N C"]:
-  """`most` different tokens, as if drawn from softmax(logits) one after the other, int32.
+  """`k` different tokens, as if drawn from softmax(logits) one after the other, int32.
 
   Gumbel top-k, top down: the blocks of the best tokens are those of the best block maxima, and
   inside them noise is drawn given its maximum (1903.06059, section 4.1). Past the last token of a
   positive law comes anything. Raises ValueError for more than the vocabulary has.
   """
-  _check_most(most, logits)
+  _check_k(k, logits)
   blocks = _blocks(logits)
-  if blocks is None or most >= blocks.shape[-2]:
-    return jax.lax.top_k(logits + _gumbel(key, logits), most)[1].astype(jnp.int32)
-  of_block, of_token = _gumbels(key, blocks, most)
-  largest, block = jax.lax.top_k(jax.nn.logsumexp(blocks, axis=-1) + of_block, most)
+  if blocks is None or k >= blocks.shape[-2]:
+    return jax.lax.top_k(logits + _gumbel(key, logits), k)[1].astype(jnp.int32)
+  of_block, of_token = _gumbels(key, blocks, k)
+  largest, block = jax.lax.top_k(jax.nn.logsumexp(blocks, axis=-1) + of_block, k)
   noisy = _given_largest(_inside(blocks, block) + of_token, largest[..., None])
-  return jnp.minimum(_best_inside(noisy, block, most)[1], logits.shape[-1] - 1)
+  return jnp.minimum(_best_inside(noisy, block, k)[1], logits.shape[-1] - 1)
 
 
 def _given_largest(noisy, largest):
@@ -82,20 +80,20 @@ def _given_largest(noisy, largest):
   return jnp.where(noisy > -jnp.inf, moved, -jnp.inf)
 
 
-def _check_most(most, logits):
-  if not 1 <= most <= logits.shape[-1]:
-    raise ValueError(f"{most} tokens of a vocabulary of {logits.shape[-1]}")
+def _check_k(k, logits):
+  if not 1 <= k <= logits.shape[-1]:
+    raise ValueError(f"{k} tokens of a vocabulary of {logits.shape[-1]}")
 
 
 def _gumbel(key, like):
   return jax.random.gumbel(key, like.shape, like.dtype, mode="high")
 
 
-def _gumbels(key, blocks, most):
-  """Noise for all blocks and for what is in `most` of them, in one draw: a CPU loops for each."""
+def _gumbels(key, blocks, k):
+  """Noise for all blocks and for what is in `k` of them, in one draw: a CPU loops for each."""
   *rows, count, width = blocks.shape
-  noise = jax.random.gumbel(key, (*rows, count + most * width), blocks.dtype, mode="high")
-  return noise[..., :count], noise[..., count:].reshape(*rows, most, width)
+  noise = jax.random.gumbel(key, (*rows, count + k * width), blocks.dtype, mode="high")
+  return noise[..., :count], noise[..., count:].reshape(*rows, k, width)
 
 
 def _blocks(logits) -> Float[Array, "*N K W"] | None:
@@ -118,8 +116,8 @@ def _of_one_block(blocks, block, noise=0.0):
   return (block * blocks.shape[-1] + place).astype(jnp.int32)
 
 
-def _best_inside(inside, block, most):
+def _best_inside(inside, block, k):
   width = inside.shape[-1]
-  score, place = jax.lax.top_k(inside.reshape(*inside.shape[:-2], -1), most)
+  score, place = jax.lax.top_k(inside.reshape(*inside.shape[:-2], -1), k)
   token = jnp.take_along_axis(block, place // width, axis=-1) * width + place % width
   return score, token.astype(jnp.int32)

@@ -12,15 +12,15 @@ from mtjax.types import DraftScheme
 
 
 def likeliest(
-  logits: Float[Array, "B I V"], most: int
+  logits: Float[Array, "B I V"], k: int
 ) -> tuple[Int[Array, "B I C"], Bool[Array, "B I C"]]:
-  """The `most` best tokens, the lowest id of equals first; -inf is no token."""
-  score, token = top_k(logits, most)
+  """The `k` best tokens, the lowest id of equals first; -inf is no token."""
+  score, token = top_k(logits, k)
   return token, score > -jnp.inf
 
 
 def siblings(
-  law: DraftScheme,
+  scheme: DraftScheme,
   logits: Float[Array, "B I V"],
   q: Float[Array, "B I V"],
   count: Sequence[int],
@@ -39,23 +39,21 @@ def siblings(
   from q; then a draw from the others if x_1 is the likeliest token, else that token (SpecHub).
   DELTA is `likeliest`, which needs neither q nor keys: ValueError here.
   """
-  most = max(count)
-  if law is DraftScheme.WITH_REPLACEMENT:
-    shape = (*logits.shape[:2], most, logits.shape[-1])
+  k = max(count)
+  if scheme is DraftScheme.WITH_REPLACEMENT:
+    shape = (*logits.shape[:2], k, logits.shape[-1])
     copies = jnp.broadcast_to(logits[:, :, None], shape)
-    token = _if_warm(
-      warm, jax.vmap(sample_categorical)(copies, keys), lambda: top_k(logits, most)[1]
-    )
-    return _of_positive_law(q, token)
-  if law is DraftScheme.GREEDY_PLUS_ONE:
+    token = _if_warm(warm, jax.vmap(sample_categorical)(copies, keys), lambda: top_k(logits, k)[1])
+    return _with_positive_probs(q, token)
+  if scheme is DraftScheme.GREEDY_PLUS_ONE:
     return _greedy_plus_one(logits, q, count, keys, warm)
-  drawn = jax.vmap(lambda logits, key: sample_categorical_each(logits, key, most))(logits, keys)
-  drawn = _if_warm(warm, drawn, lambda: top_k(logits, most)[1])
-  if law is DraftScheme.WITHOUT_REPLACEMENT:
-    return _of_positive_law(q, drawn)
-  if law is DraftScheme.PAIR:
-    return _pair(q, drawn, most)
-  raise ValueError(f"siblings are not drawn {law.value}: use likeliest")
+  drawn = jax.vmap(lambda logits, key: sample_categorical_each(logits, key, k))(logits, keys)
+  drawn = _if_warm(warm, drawn, lambda: top_k(logits, k)[1])
+  if scheme is DraftScheme.WITHOUT_REPLACEMENT:
+    return _with_positive_probs(q, drawn)
+  if scheme is DraftScheme.PAIR:
+    return _pair(q, drawn, k)
+  raise ValueError(f"siblings are not drawn {scheme.value}: use likeliest")
 
 
 def _if_warm(warm, drawn, likeliest):
@@ -64,28 +62,28 @@ def _if_warm(warm, drawn, likeliest):
   return jax.lax.cond(jnp.all(warm), lambda: drawn, lambda: jnp.where(row, drawn, likeliest()))
 
 
-def _of_positive_law(q, token):
+def _with_positive_probs(q, token):
   return token, jnp.take_along_axis(q, token, axis=-1) > 0
 
 
-def _pair(q, drawn, most):
+def _pair(q, drawn, k):
   # The verifier's own choice of the likeliest: logits that differ may be equal in q.
   hub = argmax(q)
-  if most == 1:
-    return _of_positive_law(q, drawn)
+  if k == 1:
+    return _with_positive_probs(q, drawn)
   # Of two draws without replacement the second is one from the others.
   second = jnp.where(drawn[..., 0] == hub, drawn[..., 1], hub)
-  return _of_positive_law(q, jnp.stack([drawn[..., 0], second], axis=-1))
+  return _with_positive_probs(q, jnp.stack([drawn[..., 0], second], axis=-1))
 
 
 def _greedy_plus_one(logits, q, count, keys, warm):
-  most = max(count)
-  top = top_k(logits, most)[1]
+  k = max(count)
+  top = top_k(logits, k)[1]
   last = np.asarray(count)[:, None] - 1
-  fixed = jnp.arange(most) < last
+  fixed = jnp.arange(k) < last
   batch, node = jnp.ogrid[: q.shape[0], : q.shape[1]]
-  taken = jnp.where(fixed, top, q.shape[2])
-  left = logits.at[batch[..., None], node[..., None], taken].set(-jnp.inf, mode="drop")
+  used = jnp.where(fixed, top, q.shape[2])
+  left = logits.at[batch[..., None], node[..., None], used].set(-jnp.inf, mode="drop")
   drawn = _if_warm(warm, jax.vmap(sample_categorical)(left, keys), lambda: argmax(left))
-  token, valid = _of_positive_law(q, jnp.where(jnp.arange(most) == last, drawn[..., None], top))
+  token, valid = _with_positive_probs(q, jnp.where(jnp.arange(k) == last, drawn[..., None], top))
   return token, valid & (fixed | (jnp.max(left, axis=-1, keepdims=True) > -jnp.inf))

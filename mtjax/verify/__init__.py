@@ -52,7 +52,7 @@ class Verifier:
 
   procedure: Procedure
   exactness: Exactness
-  laws: frozenset[DraftScheme]  # it keeps its promise for drafts of these laws
+  schemes: frozenset[DraftScheme]  # it keeps its promise for drafts of these laws
   paper: str
   needs_q: bool = True
   chains_only: str | None = None  # the reason, for a verifier that takes no trees
@@ -67,7 +67,7 @@ class Verifier:
 
 LOSSLESS, APPROXIMATE = Exactness.LOSSLESS, Exactness.APPROXIMATE
 WITH, WITHOUT = (
-  frozenset((law,)) for law in (DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT)
+  frozenset((scheme,)) for scheme in (DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT)
 )
 
 VERIFIERS: dict[str, Verifier] = {
@@ -159,44 +159,44 @@ def get_verifier(name: str) -> Verifier:
 
 def check(verifier: str | Verifier, draft: Draft) -> None:
   """Raises ValueError unless the verifier keeps its promise for this draft; says what would."""
-  check_scheme(verifier, draft.law, draft.tree.breadth, has_q=draft.q is not None)
+  check_scheme(verifier, draft.scheme, draft.tree.breadth, has_q=draft.q is not None)
 
 
 def check_scheme(
-  verifier: str | Verifier, law: DraftScheme, breadth: int, *, has_q: bool | None = None
+  verifier: str | Verifier, scheme: DraftScheme, breadth: int, *, has_q: bool | None = None
 ) -> None:
-  """`check` before there is a draft: for trees of `breadth` whose children are drawn by `law`.
+  """`check` before there is a draft: for trees of `breadth` whose children are drawn by `scheme`.
 
   `has_q`: whether drafts come with the law they were drawn from; None: all but DELTA ones.
   """
   chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
   name = verifier if isinstance(verifier, str) else "this verifier"
-  has_q = law is not DraftScheme.DELTA if has_q is None else has_q
+  has_q = scheme is not DraftScheme.DELTA if has_q is None else has_q
   alone = breadth == 1
   if chosen.chains_only and not alone:
     raise ValueError(
       f"{name} takes chains, this tree has up to {breadth} children a node: {chosen.chains_only}"
     )
   # One child a node is one draw from q under each of these.
-  laws = chosen.laws | ONE_DRAW if alone and chosen.laws & ONE_DRAW else chosen.laws
-  if law not in laws:
+  schemes = chosen.schemes | ONE_DRAW if alone and chosen.schemes & ONE_DRAW else chosen.schemes
+  if scheme not in schemes:
     others = [
       other
       for other, it in VERIFIERS.items()
-      if law in it.laws
+      if scheme in it.schemes
       and it.exactness is LOSSLESS
       and not (it.chains_only and not alone)
       and not (it.needs_q and not has_q)
     ]
     raise ValueError(
-      f"{name} is exact for drafts drawn {' or '.join(sorted(law.value for law in chosen.laws))}, "
-      f"these were drawn {law.value}; use {' or '.join(others)}"
+      f"{name} is exact for drafts drawn {' or '.join(sorted(it.value for it in chosen.schemes))}, "
+      f"these were drawn {scheme.value}; use {' or '.join(others)}"
     )
   if chosen.needs_q and not has_q:
     raise ValueError(
       f"{name} needs the law q that the drafts were drawn from; use delta or sample_match without"
     )
-  if law is DraftScheme.PAIR and breadth > 2:
+  if scheme is DraftScheme.PAIR and breadth > 2:
     raise ValueError(
       f"a pair is two children, this tree has up to {breadth} a node; "
       "for more use greedy-plus-one drafts"

@@ -38,8 +38,10 @@ def one_hot(p: Float[Array, " V"]) -> Float[Array, " V"]:
   return jax.nn.one_hot(argmax(p), p.shape[0], dtype=p.dtype)
 
 
-def follow(choose: Choose, law: Callable[[Float[Array, " V"]], Float[Array, " V"]]) -> Procedure:
-  """The verifier that follows what `choose` chooses; `law` maps p to the law of the choice."""
+def follow(
+  choose: Choose, transform: Callable[[Float[Array, " V"]], Float[Array, " V"]]
+) -> Procedure:
+  """The verifier that follows what `choose` chooses; `transform` maps p to the choice's probs."""
 
   def decide(processed_logits, draft: Draft, key, step):
     height = draft.tree.height
@@ -64,7 +66,7 @@ def follow(choose: Choose, law: Callable[[Float[Array, " V"]], Float[Array, " V"
     nodes = jnp.arange(p.shape[0], dtype=jnp.int32)
     child, token, valid = jax.vmap(lambda node: children(draft.tree, node))(nodes)
     chosen = jnp.arange(p.shape[1], dtype=jnp.int32)
-    weight = jax.vmap(law)(p)
+    weight = jax.vmap(transform)(p)
     hit = jax.vmap(lambda t, v: jax.vmap(lambda y: matches(t, v, y))(chosen))(token, valid)
     found = jnp.any(hit, axis=2)  # [N, V]: the choice is a child
     to = jnp.take_along_axis(child, jnp.argmax(hit, axis=2).reshape(child.shape[0], -1), axis=1)

@@ -11,14 +11,14 @@ TOLERANCE = 1e-11
 
 
 def optimal_acceptance(
-  p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, law: DraftScheme
+  p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, scheme: DraftScheme
 ) -> float:
   """Returns the node-wise optimum (Hu et al., Towards optimal multi-draft SD, 2502.18779).
 
   It bounds the first draft of a path for every lossless rule, and later ones for rules that judge
   each node for itself; rules that judge whole paths exceed it there (`mtjax.verify.path_bound`).
 
-  Over all couplings of the emitted token i ~ p and the drafts x_1..x_n of `law`, the largest
+  Over all couplings of the emitted token i ~ p and the drafts x_1..x_n of `scheme`, the largest
   P(i is a draft). By duality it is 1 + min over sets H of P(H) - Q(H), where Q(H) is the
   probability that all drafts lie in H; drafts with and without replacement have their minimum at
   a prefix of the tokens sorted by q / p, falling: O(V log V). In float64; the slow form is a
@@ -30,19 +30,21 @@ def optimal_acceptance(
   p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
   if p.ndim != 1 or p.shape != q.shape:
     raise ValueError(f"p and q are laws over one vocabulary, got shapes {p.shape} and {q.shape}")
-  if n < 1 or (law is DraftScheme.PAIR and n != 2):
-    raise ValueError(f"{law.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}")
+  if n < 1 or (scheme is DraftScheme.PAIR and n != 2):
+    raise ValueError(
+      f"{scheme.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}"
+    )
   p, q = p / p.sum(), q / q.sum()
-  if law is DraftScheme.DELTA:
+  if scheme is DraftScheme.DELTA:
     return float(p[_top(q, n)].sum())
-  if law in (DraftScheme.GREEDY_PLUS_ONE, DraftScheme.PAIR):
+  if scheme in (DraftScheme.GREEDY_PLUS_ONE, DraftScheme.PAIR):
     return _greedy_plus_one(p, q, n)
   p, q = p[q > 0], q[q > 0]
-  if law is DraftScheme.WITHOUT_REPLACEMENT and q.size <= n:
+  if scheme is DraftScheme.WITHOUT_REPLACEMENT and q.size <= n:
     return float(p.sum())  # everything that q can draw is drafted
   ahead = np.argsort(-q / np.maximum(p, np.finfo(p.dtype).tiny))
   p, q = p[ahead], q[ahead]
-  if law is DraftScheme.WITH_REPLACEMENT:
+  if scheme is DraftScheme.WITH_REPLACEMENT:
     inside = np.cumsum(q) ** n
   elif n == 1:
     inside = np.cumsum(q)

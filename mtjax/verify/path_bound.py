@@ -74,7 +74,7 @@ class Paths(NamedTuple):
 class Sampled(NamedTuple):
   """How a tree was sampled."""
 
-  law: DraftScheme
+  scheme: DraftScheme
   breadth: int  # no node has more children
   # The shape of every tree that could have been sampled (where q runs out, every tree lacks the
   # same nodes). None: the tree grew where what was sampled led it.
@@ -127,7 +127,7 @@ def optimum(
   tells something of them.
   """
   n = n if sampled.shape is not None else min(sampled.breadth, int(np.count_nonzero(q)))
-  return optimal_acceptance(p, q, n, DraftScheme.WITH_REPLACEMENT if n == 1 else sampled.law)
+  return optimal_acceptance(p, q, n, DraftScheme.WITH_REPLACEMENT if n == 1 else sampled.scheme)
 
 
 def inclusion(
@@ -142,7 +142,7 @@ def inclusion(
   shape = sampled.shape
   assert shape is not None
   children, levels = shape.children(), shape.levels()
-  if sampled.law is DraftScheme.WITH_REPLACEMENT:
+  if sampled.scheme is DraftScheme.WITH_REPLACEMENT:
     above, own = paths.above[1:], np.ones(len(paths.p))
     own[1:] = q[above, paths.token[1:]] / q[above].sum(axis=1, dtype=np.float64)
     return np.array([_independent(_line(paths, i, own), children, levels) for i in _drafts(paths)])
@@ -154,7 +154,7 @@ def inclusion(
     for n in {len(children[parent]) for parent in parents}:
       if (i, n) not in chance:
         family = np.flatnonzero(paths.above == above)
-        found = places(q[above], paths.token[family], n, sampled.law)
+        found = places(q[above], paths.token[family], n, sampled.scheme)
         chance |= {(member, n): found[:, m] for m, member in enumerate(family.tolist())}
     before = dict(zip(levels[depth - 1], at[paths.parent[i]], strict=True))
     each = zip(levels[depth], parents, strict=True)
@@ -165,7 +165,7 @@ def inclusion(
 
 
 def places(
-  q: Float[np.ndarray, " V"], tokens: Int[np.ndarray, " M"], count: int, law: DraftScheme
+  q: Float[np.ndarray, " V"], tokens: Int[np.ndarray, " M"], count: int, scheme: DraftScheme
 ) -> Float[np.ndarray, "count M"]:
   """Returns [j, m]: the probability that sample j of `count` distinct siblings is tokens[m]."""
   q = np.asarray(q, np.float64)
@@ -174,12 +174,12 @@ def places(
   out[0] = q[tokens]
   if count == 1:
     return out
-  if law is DraftScheme.GREEDY_PLUS_ONE:
+  if scheme is DraftScheme.GREEDY_PLUS_ONE:
     top = np.argsort(-q, kind="stable")[: count - 1]
     out[:-1] = top[:, None] == tokens
     rest = np.delete(q, top).sum()
     out[-1] = np.where(np.isin(tokens, top), 0, q[tokens]) / (rest or 1)
-  elif law is DraftScheme.PAIR:
+  elif scheme is DraftScheme.PAIR:
     hub = np.argmax(q)
     rest = np.delete(q, hub).sum()
     out[1] = np.where(tokens == hub, rest, q[hub] * q[tokens] / (rest or 1))

@@ -20,7 +20,7 @@ class Plan(NamedTuple):
   """What a tree rule decides, coins not tossed."""
 
   stop: Float[Array, " N"]  # given that no earlier node stopped; what it says of the root is unused
-  law: Callable[[Int[Array, ""]], Float[Array, " V"]]  # of the token emitted after a node
+  emitted_probs: Callable[[Int[Array, ""]], Float[Array, " V"]]  # of the token emitted after a node
 
 
 # (node -> p [V] there, draft) -> Plan
@@ -35,7 +35,9 @@ def leaves_first(rule: TreeRule) -> Procedure:
     plan = rule(lambda node: jax.nn.softmax(processed_logits[node]), draft)
     coin = jax.random.uniform(coin_key, plan.stop.shape, processed_logits.dtype)
     path, count = first_to_stop(draft.tree, coin < plan.stop)
-    return Verdict(path=path, count=count, token=sample_one(plan.law(path[count - 1]), token_key))
+    return Verdict(
+      path=path, count=count, token=sample_one(plan.emitted_probs(path[count - 1]), token_key)
+    )
 
   def outcome(p, draft):
     plan = rule(lambda node: p[node], draft)
@@ -48,7 +50,7 @@ def leaves_first(rule: TreeRule) -> Procedure:
     before = jax.vmap(lambda other: jax.vmap(lambda one: is_before(one, other))(nodes))(nodes)
     stop = jnp.where(draft.tree.valid, plan.stop, 0).at[0].set(1)
     missed = jnp.prod(jnp.where(before, 1 - stop[None, :], 1), axis=1)
-    return Outcome(stop * missed, jax.vmap(plan.law)(nodes))
+    return Outcome(stop * missed, jax.vmap(plan.emitted_probs)(nodes))
 
   return Procedure(decide, outcome)
 

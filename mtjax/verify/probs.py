@@ -22,9 +22,9 @@ def difference(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, " V
   return normalise(jnp.maximum(p - q, 0), p)
 
 
-def without(law: Float[Array, " V"], token: Int[Array, ""]) -> Float[Array, " V"]:
+def without(probs: Float[Array, " V"], token: Int[Array, ""]) -> Float[Array, " V"]:
   """The law given that `token` is not drawn; zeros if nothing else could be."""
-  return normalise(law.at[token].set(0))
+  return normalise(probs.at[token].set(0))
 
 
 def ratio(p: Float[Array, "..."], q: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -33,7 +33,7 @@ def ratio(p: Float[Array, "..."], q: Float[Array, "..."]) -> Float[Array, "..."]
 
 
 def without_tokens(
-  law: Float[Array, " V"], token: Int[Array, " C"], drop: Array
+  probs: Float[Array, " V"], token: Int[Array, " C"], drop: Array
 ) -> Float[Array, " V"]:
-  """`law` with the tokens marked in `drop` set to 0, not normalised."""
-  return law.at[jnp.where(drop, token, law.shape[0])].set(0, mode="drop")
+  """`probs` with the tokens marked in `drop` set to 0, not normalised."""
+  return probs.at[jnp.where(drop, token, probs.shape[0])].set(0, mode="drop")

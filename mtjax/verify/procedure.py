@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
   """What verification does to one drafted tree, coins not tossed."""
 
   stop: Float[Array, " N"]  # probability that node n is the last of the path; sums to 1
-  law: Float[Array, "N V"]  # law of the emitted token then; meaningless where stop is 0
+  probs: Float[Array, "N V"]  # law of the emitted token then; meaningless where stop is 0
 
 
 class Procedure(NamedTuple):
@@ -46,6 +46,6 @@ def round_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
   return jax.random.fold_in(key, step)
 
 
-def sample_one(law: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
+def sample_one(probs: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
   """One token; a zero is never drawn."""
-  return sample_categorical(jnp.log(law), key)
+  return sample_categorical(jnp.log(probs), key)

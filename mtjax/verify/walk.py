@@ -62,9 +62,9 @@ def walk(rule: NodeRule) -> Procedure:
       path = path.at[depth].set(node)
       child, coupling = at(node, jax.nn.softmax(processed_logits[node]), draft)
       coin = jax.random.uniform(jax.random.fold_in(coin_key, depth), (), processed_logits.dtype)
-      taken = coin < jnp.cumsum(coupling.accept)
-      go = jnp.any(taken) & (depth < height)
-      node = jnp.where(go, child[jnp.argmax(taken)], node)
+      accepted = coin < jnp.cumsum(coupling.accept)
+      go = jnp.any(accepted) & (depth < height)
+      node = jnp.where(go, child[jnp.argmax(accepted)], node)
       return node, depth + 1, path, coupling.residual, go
 
     start = (
@@ -79,7 +79,7 @@ def walk(rule: NodeRule) -> Procedure:
 
   def outcome(p, draft):
     nodes = jnp.arange(p.shape[0], dtype=jnp.int32)
-    child, coupling = jax.vmap(lambda node, law: at(node, law, draft))(nodes, p)
+    child, coupling = jax.vmap(lambda node, probs: at(node, probs, draft))(nodes, p)
 
     def down(node, reach):
       slot = jnp.where(child[node] >= 0, child[node], reach.shape[0])

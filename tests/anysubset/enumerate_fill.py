@@ -21,7 +21,7 @@ from mtjax.verify import VERIFIERS
 CHUNK = 512  # rows computed at once: one shape, one compilation
 
 
-class Law(NamedTuple):
+class Distribution(NamedTuple):
   chance: dict[tuple[int, ...], float]  # of the asked tokens, in the order
   passes: dict[int, float]  # of their number
 
@@ -30,13 +30,13 @@ class Law(NamedTuple):
     return sum(n * p for n, p in self.passes.items())
 
 
-def law_of(method, network, tables, problem) -> Law:
+def distribution_of(method, network, tables, problem) -> Distribution:
   """The law of the one row that `problem` has."""
   with jax.enable_x64(True):
-    return _law_of(method, network, tables, problem)
+    return _distribution_of(method, network, tables, problem)
 
 
-def _law_of(method, network, tables, problem):
+def _distribution_of(method, network, tables, problem):
   tables = jax.tree.map(jnp.asarray, tables)
   vocab = network.vocab
   weight, state = _first(method, network, tables, problem, vocab)
@@ -49,15 +49,15 @@ def _law_of(method, network, tables, problem):
       weight, state = weight[open_], jax.tree.map(lambda x, keep=open_: x[keep], state)
       if not len(weight):
         break
-  return Law(chance, number)
+  return Distribution(chance, number)
 
 
 def _first(method, network, tables, problem, vocab):
   problems = _rows(problem, vocab)
   seen = []
 
-  def choose(law, place):
-    seen.append(law[:, 0])
+  def choose(processed, place):
+    seen.append(processed[:, 0])
     return jnp.arange(vocab, dtype=jnp.int32)[:, None]
 
   state = turns.start(network, tables, method, problems, choose)
@@ -70,12 +70,12 @@ def _turn(method, network, tables, problem, phase, weight, state):
   row = np.repeat(np.arange(len(weight)), len(windows))
   weight, state = weight[row], jax.tree.map(lambda x: x[row], state)
   window = np.tile(windows, (len(weight) // len(windows), 1)).astype(np.int32)
-  chance, stop, law = _chunked(
+  chance, stop, probs = _chunked(
     _outcomes(method, network, phase, vocab), tables, problem, state, window
   )
   # One row an outcome: the node the path ends with, and the token emitted there.
   joint = (
-    (weight * chance)[:, None, None] * stop[:, :, None] * np.where(stop[:, :, None] > 0, law, 0)
+    (weight * chance)[:, None, None] * stop[:, :, None] * np.where(stop[:, :, None] > 0, probs, 0)
   )
   row, node, token = np.nonzero(joint > 0)
   verdicts = (node + 1).astype(np.int32), token.astype(np.int32)
@@ -92,19 +92,19 @@ def _outcomes(method, network, phase, vocab):
   def run(tables, problem, state, window):
     chance = jnp.ones(window.shape[0])
 
-    def choose(laws, place):
+    def choose(processed, place):
       nonlocal chance
-      drafts = window[:, place : place + laws.shape[1]]
-      p = jax.nn.softmax(laws, axis=-1)
+      drafts = window[:, place : place + processed.shape[1]]
+      p = jax.nn.softmax(processed, axis=-1)
       chance *= jnp.take_along_axis(p, drafts[:, :, None], axis=2)[:, :, 0].prod(axis=1)
       return drafts
 
-    drafted, laws = turns.draft_window(method, problem, state, phase, vocab, choose)
+    drafted, processed = turns.draft_window(method, problem, state, phase, vocab, choose)
     passed = passes.later_pass(network, tables, problem, state, phase, drafted)
-    p = jax.nn.softmax(passed.law, axis=-1)
+    p = jax.nn.softmax(passed.processed, axis=-1)
     if not phase.drafts:
       return chance, jnp.ones(p.shape[:2]), p
-    draft = turns.as_draft(problem, state, drafted, laws)
+    draft = turns.as_draft(problem, state, drafted, processed)
     return chance, *jax.vmap(procedure.outcome)(p, draft)
 
   return run
@@ -139,7 +139,9 @@ def _rows(problem, rows):
 
 def _merged(weight, state):
   """Rows that nothing to come can tell apart, as one."""
-  laws = np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
+  processed = (
+    np.zeros((len(weight), 0)) if state.kept is None else state.kept.reshape(len(weight), -1)
+  )
   told = [state.token, *(x[:, None] for x in (state.count, state.pending, state.forwards))]
   # What is committed too: two ways to one text must not hide that one of them left another cache.
   length = state.cache.length[:, None]
@@ -147,7 +149,7 @@ def _merged(weight, state):
   told += [length, np.where(there, state.cache.position, -1)]
   for x in state.cache.layers[0]:
     told.append(np.where(there[:, :, None], x[:, 0], 0).reshape(len(weight), -1).round(9))
-  told = np.concatenate([*told, np.maximum(laws, -1e9).round(9)], axis=1)
+  told = np.concatenate([*told, np.maximum(processed, -1e9).round(9)], axis=1)
   _, first, group = np.unique(told, axis=0, return_index=True, return_inverse=True)
   sums = np.zeros(len(first))
   np.add.at(sums, group.reshape(-1), weight)

@@ -34,8 +34,8 @@ class SetNetwork:
       known += jnp.sum(jnp.where(there, cache.layers[0].v[:, 0, :, 0], 0), axis=1)[:, None]
     logits = params["logits"][jnp.round(known).astype(jnp.int32), frontier.position]
     kv = (LayerKV(value[:, None, :, None], value[:, None, :, None]),)
-    asked = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
-    return Output(asked, logits, kv)
+    selected = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
+    return Output(selected, logits, kv)
 
   def read(self, params, features):
     return features

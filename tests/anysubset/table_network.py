@@ -48,8 +48,8 @@ class TableNetwork:
       value = jnp.where(there[:, :, None], old.v[:, 0], 0)
       logits += jnp.einsum("bijvw,bjw->biv", table, value)
     kv = (LayerKV(seen[:, None], content[:, None]),)
-    asked = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
-    return Output(asked, logits, kv)
+    selected = logits if rows is None else jnp.take_along_axis(logits, rows[:, :, None], axis=1)
+    return Output(selected, logits, kv)
 
   def read(self, params, features):
     return features
@@ -83,17 +83,17 @@ def conditional(tables, given, decided, position):
   logits = tables["base"][position] + sum(
     tables["read"][position, j] @ content for j, content in contents.items()
   )
-  law = np.exp(logits - logits.max())
-  return law / law.sum()
+  probs = np.exp(logits - logits.max())
+  return probs / probs.sum()
 
 
-def sequential_law(tables, given, order, vocab):
+def sequential_probs(tables, given, order, vocab):
   """{tokens in the order: probability}, one conditional after the other."""
-  law = {}
+  probs = {}
   for text in itertools.product(range(vocab), repeat=len(order)):
     chance = 1.0
     for r, (i, x) in enumerate(zip(order, text, strict=True)):
       decided = list(zip(order[:r], text[:r], strict=True))
       chance *= conditional(tables, given, decided, i)[x]
-    law[text] = chance
-  return law
+    probs[text] = chance
+  return probs

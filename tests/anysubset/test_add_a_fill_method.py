@@ -9,9 +9,9 @@ import pytest
 from docs.make.methods import fill_methods_table
 from mtjax.anysubset.filling import names
 from mtjax.types import Exactness
-from tests.anysubset.enumerate_fill import law_of
-from tests.anysubset.table_network import sequential_law
-from tests.anysubset.test_fill_laws import (
+from tests.anysubset.enumerate_fill import distribution_of
+from tests.anysubset.table_network import sequential_probs
+from tests.anysubset.test_fill_distributions import (
   GIVEN,
   NETWORK,
   ORDER,
@@ -44,8 +44,8 @@ def test_the_row_makes_it_known(method):
 
 
 def test_it_keeps_the_joint_distribution(method):
-  found = law_of(method, NETWORK, TABLES, make_problem())
-  assert distance(found.chance, sequential_law(TABLES, GIVEN, ORDER, VOCAB)) < 1e-12
+  found = distribution_of(method, NETWORK, TABLES, make_problem())
+  assert distance(found.chance, sequential_probs(TABLES, GIVEN, ORDER, VOCAB)) < 1e-12
   assert max(found.passes) <= len(ORDER)
   assert found.mean_passes < len(ORDER)  # some drafts are accepted
 
@@ -53,5 +53,5 @@ def test_it_keeps_the_joint_distribution(method):
 def test_the_proof_notices_a_verifier_that_is_not_exact(method):
   wrong = dataclasses.replace(method)
   object.__setattr__(wrong, "verifier", "typical")  # which the method itself would refuse
-  found = law_of(wrong, NETWORK, TABLES, make_problem())
-  assert distance(found.chance, sequential_law(TABLES, GIVEN, ORDER, VOCAB)) > 1e-3
+  found = distribution_of(wrong, NETWORK, TABLES, make_problem())
+  assert distance(found.chance, sequential_probs(TABLES, GIVEN, ORDER, VOCAB)) > 1e-3

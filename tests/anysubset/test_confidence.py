@@ -15,8 +15,15 @@ from mtjax.anysubset.orders import lattice, order_of_passes
 from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness
 from tests.anysubset.set_network import SetNetwork, consistent_tables, row_of
-from tests.anysubset.table_network import TableNetwork, conditional, sequential_law
-from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+from tests.anysubset.table_network import TableNetwork, conditional, sequential_probs
+from tests.anysubset.test_fill_distributions import (
+  GIVEN,
+  ORDER,
+  TABLES,
+  VOCAB,
+  distance,
+  make_problem,
+)
 
 CRITERIA = sorted(confidence.CRITERIA)
 
@@ -32,15 +39,15 @@ def emitted(method, network, tables, problem):
 
     def recorded(step):
       def run(*state):
-        law = None
+        probs = None
 
         def choose(logits, index):
-          nonlocal law
-          law = jax.nn.softmax(logits, axis=-1)
+          nonlocal probs
+          probs = jax.nn.softmax(logits, axis=-1)
           return jnp.asarray(draws)
 
         after = step(network, tables, method, problems, *state, choose=choose)
-        return after, jnp.take_along_axis(law, jnp.asarray(draws)[:, :, None], axis=2)[:, :, 0]
+        return after, jnp.take_along_axis(probs, jnp.asarray(draws)[:, :, None], axis=2)[:, :, 0]
 
       return jax.jit(run)
 
@@ -48,11 +55,11 @@ def emitted(method, network, tables, problem):
     out: dict[tuple[int, ...], float] = {}
 
     def go_on(chance, state, outcomes):
-      after, law = jax.tree.map(np.asarray, outcomes)
+      after, probs = jax.tree.map(np.asarray, outcomes)
       # Draws past a row's last open entry decide nothing: the first of each kind stands for them.
       decided = int(after.count[0]) - (0 if state is None else int(state.count[0]))
       for row in range(0, len(draws), network.vocab ** (size - decided)):
-        own = chance * law[row, :decided].prod()
+        own = chance * probs[row, :decided].prod()
         one = jax.tree.map(lambda x, row=row: np.repeat(x[row : row + 1], len(draws), 0), after)
         if one.count[0] == len(order):
           text = tuple(int(x) for x in one.token[0, np.sort(order)])
@@ -76,12 +83,12 @@ def reference(tables, given, places, criterion, per_pass):
       text = tuple(done[i] for i in places)
       out[text] = out.get(text, 0.0) + chance
       return
-    laws = {i: conditional(tables, given, decided, i) for i in open_}
+    probs_at = {i: conditional(tables, given, decided, i) for i in open_}
     with jax.enable_x64(True):
-      sure = {i: float(score(jnp.log(law))) for i, law in laws.items()}
+      sure = {i: float(score(jnp.log(probs))) for i, probs in probs_at.items()}
     best = sorted(open_, key=lambda i: -sure[i])[:per_pass]
     for draw in itertools.product(range(VOCAB), repeat=len(best)):
-      own = np.prod([laws[i][x] for i, x in zip(best, draw, strict=True)])
+      own = np.prod([probs_at[i][x] for i, x in zip(best, draw, strict=True)])
       go_on(chance * own, [*decided, *sorted(zip(best, draw, strict=True))])
 
   go_on(1.0, [])
@@ -98,7 +105,7 @@ def test_the_emitted_law_is_that_of_the_recursion(criterion, per_pass):
   assert sum(found.values()) == pytest.approx(1, abs=1e-12)
   assert distance(found, wanted) < 1e-12
   # These conditionals do not agree, so the law is that of no fixed order: the label says so.
-  assert distance(found, sequential_law(TABLES, GIVEN, ORDER, VOCAB)) > 0.02
+  assert distance(found, sequential_probs(TABLES, GIVEN, ORDER, VOCAB)) > 0.02
   assert method.exactness is Exactness.APPROXIMATE
 
 
@@ -110,7 +117,7 @@ def consistent():
   return joint, consistent_tables(joint)
 
 
-def as_law(joint):
+def as_dict(joint):
   return {text: float(p) for text, p in np.ndenumerate(joint)}
 
 
@@ -119,20 +126,20 @@ def test_with_consistent_conditionals_one_a_pass_keeps_the_joint(criterion):
   joint, tables = consistent()
   problem = make_problem(range(3), {}, 3)
   found = emitted(Confidence(criterion), SetNetwork(2, 3), tables, problem)
-  assert distance(found, as_law(joint)) < 1e-12
+  assert distance(found, as_dict(joint)) < 1e-12
   two = emitted(Confidence(criterion, 2), SetNetwork(2, 3), tables, problem)
-  assert distance(two, as_law(joint)) > 0.01, "two a pass are independent of each other"
+  assert distance(two, as_dict(joint)) > 0.01, "two a pass are independent of each other"
 
 
 def test_ranking_by_the_drawn_tokens_probability_changes_the_law():
   """What `Confidence` does not do. 0.29 was computed apart, for the same toy."""
   joint, tables = consistent()
-  law = {}
+  probs = {}
 
   def go_on(chance, known):
     open_ = [i for i, x in enumerate(known) if x is None]
     if not open_:
-      law[known] = law.get(known, 0.0) + chance
+      probs[known] = probs.get(known, 0.0) + chance
       return
     p = [np.exp(tables["logits"][row_of(known, 2), i]) for i in open_]
     p = [x / x.sum() for x in p]
@@ -144,7 +151,7 @@ def test_ranking_by_the_drawn_tokens_probability_changes_the_law():
       go_on(chance * np.prod(own), tuple(after))
 
   go_on(1.0, (None,) * 3)
-  assert distance(law, as_law(joint)) == pytest.approx(0.29, abs=5e-3)
+  assert distance(probs, as_dict(joint)) == pytest.approx(0.29, abs=5e-3)
 
 
 def test_what_is_drawn_has_the_emitted_law():
@@ -155,8 +162,8 @@ def test_what_is_drawn_has_the_emitted_law():
   canvas = jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem.canvas)
   found = fill(network, tables, canvas, method=method, sampling=Sampling(temperature=1.0), key=1)
   counts = np.bincount(found.token @ [4, 2, 1], minlength=8)
-  law = emitted(method, network, tables, problem)
-  wanted = np.array([law[text] for text in itertools.product(range(2), repeat=3)])
+  probs = emitted(method, network, tables, problem)
+  wanted = np.array([probs[text] for text in itertools.product(range(2), repeat=3)])
   assert stats.chisquare(counts, wanted / wanted.sum() * rows).pvalue > 1e-6
   assert stats.chisquare(counts, joint.ravel() * rows).pvalue < 1e-6
   np.testing.assert_array_equal(found.forwards, 2)
@@ -167,45 +174,48 @@ def test_the_cache_is_exact_under_the_order_of_passes(tiny, per_pass):
   """Greedy: what was decided is the argmax of one dense pass over the finished text."""
   model, params = tiny
   rng = np.random.default_rng(3)
-  token, asked = rng.integers(0, 3, (3, 14)), rng.random((3, 14)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 14)), rng.random((3, 14)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   found = fill(model, params, canvas, method=Confidence(per_pass=per_pass))
-  count = np.asarray(canvas.asked).sum(axis=1)
+  count = np.asarray(canvas.is_target).sum(axis=1)
   np.testing.assert_array_equal(found.forwards, -(-count // per_pass))
-  assert (found.token == canvas.token)[np.asarray(canvas.given)].all()
+  assert (found.token == canvas.token)[np.asarray(canvas.is_context)].all()
   finished = canvas.replace(token=jnp.asarray(found.token))
-  rank = np.asarray(order_of_passes(canvas, found.when))
+  rank = np.asarray(order_of_passes(canvas, found.decided_at))
   # What an entry was drawn from saw the passes before its own, not the entries of its own.
-  before = np.where(found.when > 0, (found.when - 1) * per_pass + 1, 0)
+  before = np.where(found.decided_at > 0, (found.decided_at - 1) * per_pass + 1, 0)
   assert (before <= rank).all()
 
-  def laws(rank, seen):
+  def logits_of(rank, seen):
     places = jnp.broadcast_to(jnp.arange(canvas.size), rank.shape)
     contents = frontier.content(
-      finished.token, finished.position, jnp.asarray(rank), valid=canvas.given | canvas.asked
+      finished.token,
+      finished.position,
+      jnp.asarray(rank),
+      valid=canvas.is_context | canvas.is_target,
     )
     queries = frontier.query(jnp.full_like(places, 3), finished.position, jnp.asarray(seen))
     both = frontier.concatenate(contents, queries)
     return model.forward(params, both, rows=places + canvas.size).logits
 
-  asked = np.asarray(canvas.asked)
-  best = np.asarray(laws(rank, before)).argmax(axis=2)
-  np.testing.assert_array_equal(best[asked], found.token[asked])
+  is_target = np.asarray(canvas.is_target)
+  best = np.asarray(logits_of(rank, before)).argmax(axis=2)
+  np.testing.assert_array_equal(best[is_target], found.token[is_target])
   left = np.asarray(lattice(canvas))
-  assert (np.asarray(laws(left, left)).argmax(axis=2) != found.token)[asked].any()
+  assert (np.asarray(logits_of(left, left)).argmax(axis=2) != found.token)[is_target].any()
 
 
 def test_a_row_depends_on_its_own_key_alone(tiny):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
+  token, is_target = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
   settings = dict(method=Confidence("entropy", 2), sampling=Sampling(temperature=1.0))
   keys = jax.random.split(jax.random.key(0), 4)
-  together = fill(model, params, make_canvas(model.config, token, asked), key=keys, **settings)
-  alone = make_canvas(model.config, token[2:3], asked[2:3])
+  together = fill(model, params, make_canvas(model.config, token, is_target), key=keys, **settings)
+  alone = make_canvas(model.config, token[2:3], is_target[2:3])
   *_, one = stream(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(one.token[0], together.token[2])
-  np.testing.assert_array_equal(one.when[0], together.when[2])
+  np.testing.assert_array_equal(one.decided_at[0], together.decided_at[2])
 
 
 def test_refusals(tiny):

@@ -31,7 +31,7 @@ def test_the_density_of_all_completions_sums_to_one(tiny, order):
   rank = get_order(order, make_canvas(model.config, token[:1], ASKED), jax.random.key(1))
   found = log_likelihood(model, params, canvas, np.repeat(rank, len(token), axis=0))
   assert np.exp(found.sum(axis=1)).sum() == pytest.approx(1, abs=1e-5)
-  assert (found[:, ~np.asarray(canvas.asked)[0]] == 0).all()
+  assert (found[:, ~np.asarray(canvas.is_target)[0]] == 0).all()
 
 
 def test_one_pass_is_the_product_of_the_conditionals(tiny):
@@ -42,14 +42,14 @@ def test_one_pass_is_the_product_of_the_conditionals(tiny):
   """
   model, params = tiny
   rng = np.random.default_rng(0)
-  token, asked = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.5
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.5
+  canvas = make_canvas(model.config, token, is_target)
   whole = log_likelihood(model, params, canvas)
   order, total = targets_in_order(canvas, lattice(canvas))
   for n in range(1, int(total.min())):
     # Without what comes after the first n in the order: neither given nor asked.
     later = np.asarray(lattice(canvas)) > n
-    cut = canvas.replace(asked=canvas.asked & ~later)
+    cut = canvas.replace(is_target=canvas.is_target & ~later)
     found = log_likelihood(model, params, cut)
     rows = np.arange(3)
     np.testing.assert_allclose(
@@ -60,12 +60,12 @@ def test_one_pass_is_the_product_of_the_conditionals(tiny):
 def test_the_order_matters_and_padding_does_not(tiny):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 3, (2, 12)), rng.random((2, 12)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (2, 12)), rng.random((2, 12)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   found = log_likelihood(model, params, canvas)
   other = log_likelihood(model, params, canvas, random_order(canvas, jax.random.key(0)))
   assert np.abs(found.sum(axis=1) - other.sum(axis=1)).min() > 1e-3
-  wide = [np.pad(x, ((0, 0), (0, 7))) for x in (token, asked, np.ones_like(asked))]
+  wide = [np.pad(x, ((0, 0), (0, 7))) for x in (token, is_target, np.ones_like(is_target))]
   padded = make_canvas(model.config, *wide)
   np.testing.assert_allclose(log_likelihood(model, params, padded)[:, :13], found, atol=2e-6)
 
@@ -76,28 +76,28 @@ def test_an_order_is_refused_that_is_none(tiny):
   with pytest.raises(ValueError, match="rank is no order"):
     log_likelihood(model, params, canvas, np.zeros((1, 6), int))
   with pytest.raises(ValueError, match="given entries must have rank 0"):
-    log_likelihood(model, params, canvas, lattice(canvas) + canvas.given)
+    log_likelihood(model, params, canvas, lattice(canvas) + canvas.is_context)
   with pytest.raises(ValueError, match="is not one of lattice, random"):
     get_order("sorted", canvas, jax.random.key(0))
   with pytest.raises(ValueError, match="asked tokens are outside"):
-    log_likelihood(model, params, canvas.replace(token=canvas.token + 5 * canvas.asked))
+    log_likelihood(model, params, canvas.replace(token=canvas.token + 5 * canvas.is_target))
 
 
 @pytest.mark.parametrize("score", [log_likelihood, exact_masked_bound])
 def test_a_canvas_that_was_changed_is_checked_again(score, tiny):
   model, params = tiny
   canvas = make_canvas(model.config, np.zeros((1, 5), int), ASKED)
-  place = int(np.flatnonzero(np.asarray(canvas.given)[0])[1])
+  place = int(np.flatnonzero(np.asarray(canvas.is_context)[0])[1])
   for token, message in ((3, "holds the query token"), (-1, "outside 0..2"), (4, "outside 0..2")):
     with pytest.raises(ValueError, match=message):
       score(model, params, canvas.replace(token=canvas.token.at[0, place].set(token)))
   with pytest.raises(ValueError, match="both given and asked"):
-    score(model, params, canvas.replace(given=canvas.given | canvas.asked))
+    score(model, params, canvas.replace(is_context=canvas.is_context | canvas.is_target))
 
 
 def test_a_random_order_is_the_rows_own(tiny):
-  asked = np.random.default_rng(2).random((2, 12)) < 0.6
-  canvas = make_canvas(tiny[0].config, np.zeros((2, 12), int), asked)
+  is_target = np.random.default_rng(2).random((2, 12)) < 0.6
+  canvas = make_canvas(tiny[0].config, np.zeros((2, 12), int), is_target)
   key = jax.random.key(4)
   found = random_order(canvas, key)
   wide = jax.tree.map(lambda x: jnp.pad(x, ((0, 0), (0, 7))), canvas)

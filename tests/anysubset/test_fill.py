@@ -33,12 +33,12 @@ ASKED = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
 
 
-def dense_laws(model, params, canvas):
+def dense_probs(model, params, canvas):
   """log p [B, L, V] of every asked entry of finished canvases, in one pass; 0 where given."""
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, lattice(canvas), query)
   logits = model.forward(params, frontier, rows=query + canvas.size).logits
-  return jnp.where(canvas.asked[:, :, None], jax.nn.log_softmax(logits, axis=-1), 0)
+  return jnp.where(canvas.is_target[:, :, None], jax.nn.log_softmax(logits, axis=-1), 0)
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +49,15 @@ def joint(tiny):
   token = np.repeat(TEXT, len(texts), axis=0)
   token[:, ASKED[0]] = texts
   canvas = make_canvas(model.config, token, np.repeat(ASKED, len(texts), axis=0))
-  laws = jax.jit(functools.partial(dense_laws, model))(params, canvas)
-  own = jnp.take_along_axis(laws, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
+  probs = jax.jit(functools.partial(dense_probs, model))(params, canvas)
+  own = jnp.take_along_axis(probs, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
   return np.exp(np.asarray(jnp.sum(own, axis=1), np.float64))
 
 
-def p_value(tokens, law):
+def p_value(tokens, probs):
   places = tokens @ np.array([9, 3, 1])
   counts = np.bincount(places, minlength=27)
-  return stats.chisquare(counts, law / law.sum() * counts.sum()).pvalue
+  return stats.chisquare(counts, probs / probs.sum() * counts.sum()).pvalue
 
 
 def sampled(model, params, method, rows, sampling=SAMPLED):
@@ -66,7 +66,7 @@ def sampled(model, params, method, rows, sampling=SAMPLED):
   return found.token[:, 1:][:, ASKED[0]], found
 
 
-def check_law(tiny, joint, method, rows):
+def check_joint(tiny, joint, method, rows):
   tokens, found = sampled(*tiny, method, rows)
   assert joint.sum() == pytest.approx(1, abs=1e-5)
   assert p_value(tokens, joint) > 1e-6
@@ -76,24 +76,24 @@ def check_law(tiny, joint, method, rows):
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_what_is_drawn_has_the_models_joint_law(method, tiny, joint):
   """Large enough for a total variation of 0.05."""
-  check_law(tiny, joint, method, 8415)
+  check_joint(tiny, joint, method, 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_what_is_drawn_has_the_models_joint_law_closely(method, tiny, joint):
   """Large enough for 0.0167, the least that one of the common mistakes of verifiers makes."""
-  check_law(tiny, joint, method, 76_000)
+  check_joint(tiny, joint, method, 76_000)
 
 
 def test_drafts_kept_without_a_verifier_are_noticed(tiny, joint, monkeypatch):
   """Each entry from its own marginal: what parallel sampling without an oracle does."""
   true = turns.verify
 
-  def keep_all(verifier, law, draft, keys, step):
-    verdict = true(verifier, law, draft, keys, step)
+  def keep_all(verifier, processed, draft, keys, step):
+    verdict = true(verifier, processed, draft, keys, step)
     every = jnp.sum(draft.tree.valid, axis=1)
-    path = jnp.broadcast_to(jnp.arange(law.shape[1]), law.shape[:2])
+    path = jnp.broadcast_to(jnp.arange(processed.shape[1]), processed.shape[:2])
     return verdict.replace(path=path, count=every)
 
   monkeypatch.setattr(turns, "verify", keep_all)
@@ -116,28 +116,28 @@ def test_the_uncached_peer_has_the_same_law_and_at_most_a_pass_a_token(tiny, joi
 def test_greedy_filling_is_sequential(method, tiny):
   model, params = tiny
   rng = np.random.default_rng(0)
-  token, asked = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
+  canvas = make_canvas(model.config, token, is_target)
   found = fill(model, params, canvas, method=method)
   wanted = fill(model, params, canvas, method=Sequential())
   np.testing.assert_array_equal(found.token, wanted.token)
-  assert (found.token == canvas.token)[np.asarray(canvas.given)].all()
-  asked_of = np.asarray(canvas.asked).sum(axis=1)
-  assert (found.forwards <= asked_of).all() and (wanted.forwards == asked_of).all()
+  assert (found.token == canvas.token)[np.asarray(canvas.is_context)].all()
+  targets_of = np.asarray(canvas.is_target).sum(axis=1)
+  assert (found.forwards <= targets_of).all() and (wanted.forwards == targets_of).all()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
+  token, is_target = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
   keys = jax.random.split(jax.random.key(0), 4)
   settings = dict(method=method, sampling=SAMPLED)
-  together = fill(model, params, make_canvas(model.config, token, asked), key=keys, **settings)
-  alone = make_canvas(model.config, token[2:3], asked[2:3])
+  together = fill(model, params, make_canvas(model.config, token, is_target), key=keys, **settings)
+  alone = make_canvas(model.config, token[2:3], is_target[2:3])
   one = fill(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(one.token[0], together.token[2])
-  np.testing.assert_array_equal(one.when[0], together.when[2])
+  np.testing.assert_array_equal(one.decided_at[0], together.decided_at[2])
   *_, last = stream(model, params, alone, key=keys[2:3], **settings)
   np.testing.assert_array_equal(last.token, one.token)
 
@@ -147,13 +147,15 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
   """Every law that decided an entry, against the finished text in one pass without a cache."""
   model, params = tiny
   rng = np.random.default_rng(2)
-  token, asked = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   seen = []
 
   def recorded(model, params, problem, state, phase, drafted):
     passed = later_pass(model, params, problem, state, phase, drafted)
-    jax.debug.callback(lambda *x: seen.append([np.asarray(y) for y in x]), passed.law, state.count)
+    jax.debug.callback(
+      lambda *x: seen.append([np.asarray(y) for y in x]), passed.processed, state.count
+    )
     return passed
 
   monkeypatch.setattr(turns, "later_pass", recorded)
@@ -162,17 +164,17 @@ def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, mon
   found = fill(model, params, canvas, method=method, sampling=sampling, key=5)
   jax.effects_barrier()
   finished = canvas.replace(token=jnp.asarray(found.token))
-  dense = np.asarray(dense_laws(model, params, finished))
+  dense = np.asarray(dense_probs(model, params, finished))
   compared = 0
   for row in range(3):
-    order = np.flatnonzero(np.asarray(canvas.asked)[row])
+    order = np.flatnonzero(np.asarray(canvas.is_target)[row])
     counts = [int(count[row]) for _, count in seen] + [len(order)]
-    for (law, count), after in zip(seen, counts[1:], strict=True):
+    for (processed, count), after in zip(seen, counts[1:], strict=True):
       for i in range(after - int(count[row])):
-        own = jax.nn.log_softmax(law[row, i])
+        own = jax.nn.log_softmax(processed[row, i])
         np.testing.assert_allclose(own, dense[row, order[int(count[row]) + i]], atol=1e-5)
         compared += 1
-  assert compared == int(np.asarray(canvas.asked).sum()) - 3, "the first pass decides one a row"
+  assert compared == int(np.asarray(canvas.is_target).sum()) - 3, "the first pass decides one a row"
 
 
 def test_the_fill_refuses(tiny):
@@ -183,7 +185,10 @@ def test_the_fill_refuses(tiny):
     (dict(canvas=nothing), "no blank"),
     (dict(rank=lattice(canvas) * 2), "rank is no order"),
     (dict(sampling=Sampling(presence_penalty=1.0)), "order in which tokens come"),
-    (dict(canvas=canvas.replace(given=canvas.given | canvas.asked)), "both given and asked"),
+    (
+      dict(canvas=canvas.replace(is_context=canvas.is_context | canvas.is_target)),
+      "both given and asked",
+    ),
     (dict(canvas=canvas.replace(token=canvas.token.at[0, 2].set(3))), "query token"),
   ]
   for change, message in refused:
@@ -202,9 +207,9 @@ def test_the_first_pass_reads_what_is_given_and_no_more(given, tiny, monkeypatch
     return passed
 
   monkeypatch.setattr(turns, "first_pass", noted)
-  asked = np.arange(60)[None] >= given - 1  # and the sink
+  is_target = np.arange(60)[None] >= given - 1  # and the sink
   # A window of its own: no other test has compiled it.
-  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), asked), method=Fused(7))
+  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), is_target), method=Fused(7))
   assert read == [{2: 16, 20: 24}[given] + 1 + 7]
 
 
@@ -229,6 +234,6 @@ def test_a_canvas_refuses(tiny):
     (config, TEXT, ASKED, ~ASKED, "both asked and padding"),
     (config, np.zeros((1, 64), int), np.ones((1, 64), bool), None, "65 entries"),
   ]
-  for config, token, asked, valid, message in refused:
+  for config, token, is_target, valid, message in refused:
     with pytest.raises(ValueError, match=message):
-      make_canvas(config, token, asked, valid)
+      make_canvas(config, token, is_target, valid)

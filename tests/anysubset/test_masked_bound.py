@@ -49,8 +49,8 @@ def walked():
 
 def canvas_of(rows=1):
   token = jnp.tile(jnp.array(TEXT, jnp.int32), (rows, 1))
-  asked = jnp.ones_like(token, bool)
-  return Canvas(token, jnp.broadcast_to(jnp.arange(LENGTH), token.shape), ~asked, asked)
+  is_target = jnp.ones_like(token, bool)
+  return Canvas(token, jnp.broadcast_to(jnp.arange(LENGTH), token.shape), ~is_target, is_target)
 
 
 def ranks():
@@ -83,12 +83,12 @@ def test_every_schedule_gives_one_weight_a_subset(clean, slope):
   """The integral over time of MDLM's weight and of the chance that just these are masked."""
   node, weight = np.polynomial.legendre.leggauss(60)
   t, weight = (node + 1) / 2, weight / 2
-  for asked in (1, 4, 7):
-    for masked in range(1, asked + 1):
+  for targets in (1, 4, 7):
+    for masked in range(1, targets + 1):
       a = clean(t)
-      chance = (1 - a) ** masked * a ** (asked - masked)
+      chance = (1 - a) ** masked * a ** (targets - masked)
       integral = float(weight @ (-slope(t) / (1 - a) * chance))
-      assert integral == pytest.approx(weight_of_subset(asked, masked), rel=1e-9)
+      assert integral == pytest.approx(weight_of_subset(targets, masked), rel=1e-9)
   # A weight without the schedule's slope is no likelihood bound, whatever it is good for.
   assert float(weight @ (1 - clean(t))) != pytest.approx(weight_of_subset(4, 1), rel=1e-2)
 
@@ -123,8 +123,8 @@ def test_refusals(tiny):
   with pytest.raises(ValueError, match="samples must be at least 1"):
     sampled_masked_bound(model, params, wide, samples=0)
   with pytest.raises(ValueError, match="asks for nothing"):
-    exact_masked_bound(model, params, wide.replace(asked=wide.asked & False))
+    exact_masked_bound(model, params, wide.replace(is_target=wide.is_target & False))
   with pytest.raises(ValueError, match="asked tokens are outside 0..2"):
-    exact_masked_bound(model, params, wide.replace(token=wide.token - wide.asked))
+    exact_masked_bound(model, params, wide.replace(token=wide.token - wide.is_target))
   with pytest.raises(ValueError, match="0 of 4 entries masked"):
     weight_of_subset(4, 0)

@@ -43,17 +43,17 @@ def test_rates_are_stratified_across_the_batch_and_no_row_has_its_part():
 
 def test_the_number_asked_is_the_rate_of_what_is_open():
   open_ = jnp.asarray(np.arange(40) < np.array([40, 13, 0])[:, None])
-  asked = drawn(Masking(end=(0.3, 0.3)), open_)
-  assert not (asked & ~np.asarray(open_)).any()
-  np.testing.assert_array_equal(asked.sum(axis=2), [[12, 4, 0]] * len(KEYS))
+  is_target = drawn(Masking(end=(0.3, 0.3)), open_)
+  assert not (is_target & ~np.asarray(open_)).any()
+  np.testing.assert_array_equal(is_target.sum(axis=2), [[12, 4, 0]] * len(KEYS))
   # Every open entry as often as another.
-  np.testing.assert_allclose(asked[:, 0].mean(axis=0), 0.3, atol=0.13)
+  np.testing.assert_allclose(is_target[:, 0].mean(axis=0), 0.3, atol=0.13)
 
 
-def runs(asked):
+def runs(is_target):
   """Mean length of runs of asked entries."""
-  edges = np.diff(np.pad(asked, ((0, 0), (0, 0), (1, 1))).astype(int), axis=2)
-  return asked.sum() / (edges == 1).sum()
+  edges = np.diff(np.pad(is_target, ((0, 0), (0, 0), (1, 1))).astype(int), axis=2)
+  return is_target.sum() / (edges == 1).sum()
 
 
 def test_spans_are_asked_in_runs():
@@ -69,20 +69,20 @@ def test_spans_are_asked_in_runs():
 
 def test_what_is_scored_is_an_unbiased_part_of_what_is_asked():
   rng = np.random.default_rng(0)
-  asked = rng.random((3, 20)) < np.array([[0.9], [0.5], [0.1]])
-  mask = jnp.asarray(asked)
-  value = rng.normal(size=asked.shape)
+  is_target = rng.random((3, 20)) < np.array([[0.9], [0.5], [0.1]])
+  mask = jnp.asarray(is_target)
+  value = rng.normal(size=is_target.shape)
   chosen, weight = (np.asarray(x) for x in jax.vmap(lambda k: choose(k, mask, 6))(KEYS))
   assert chosen.shape == (len(KEYS), 3, 6)
   for row in range(3):
     real = chosen[:, row] >= 0
-    np.testing.assert_array_equal(real.sum(axis=1), min(6, asked[row].sum()))
-    assert asked[row][chosen[:, row][real]].all()
+    np.testing.assert_array_equal(real.sum(axis=1), min(6, is_target[row].sum()))
+    assert is_target[row][chosen[:, row][real]].all()
     assert all(len(set(x[k])) == k.sum() for x, k in zip(chosen[:, row], real, strict=True))
     sums = (np.where(real, value[row][chosen[:, row]], 0)).sum(axis=1) * weight[:, row]
     error = sums.std() / np.sqrt(len(KEYS))
-    assert abs(sums.mean() - value[row][asked[row]].sum()) < 4 * error + 1e-5
-    assert weight[0, row] == pytest.approx(max(asked[row].sum() / 6, 1))
+    assert abs(sums.mean() - value[row][is_target[row]].sum()) < 4 * error + 1e-5
+    assert weight[0, row] == pytest.approx(max(is_target[row].sum() / 6, 1))
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,16 @@ from mtjax.anysubset import Sequential, lattice, log_likelihood, make_canvas
 from mtjax.anysubset.likelihood.subset_lattice import decomposition, log_marginal, parent
 from mtjax.anysubset.orders import ORDERS, get_order, targets_in_order
 from mtjax.types import Exactness
-from tests.anysubset.enumerate_fill import law_of
-from tests.anysubset.table_network import TableNetwork, sequential_law
-from tests.anysubset.test_fill_laws import GIVEN, ORDER, TABLES, VOCAB, distance, make_problem
+from tests.anysubset.enumerate_fill import distribution_of
+from tests.anysubset.table_network import TableNetwork, sequential_probs
+from tests.anysubset.test_fill_distributions import (
+  GIVEN,
+  ORDER,
+  TABLES,
+  VOCAB,
+  distance,
+  make_problem,
+)
 
 
 @pytest.mark.parametrize("name", ORDERS)
@@ -21,22 +28,24 @@ def test_a_fixed_order_keeps_the_models_joint_of_that_order(name):
   problem = make_problem()
   rank = get_order(name, problem.canvas, jax.random.key(2))
   order = tuple(int(i) for i in targets_in_order(problem.canvas, rank)[0][0])
-  found = law_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
-  assert distance(found.chance, sequential_law(TABLES, GIVEN, order, VOCAB)) < 1e-12
+  found = distribution_of(Sequential(), TableNetwork(VOCAB, 6), TABLES, make_problem(order))
+  assert distance(found.chance, sequential_probs(TABLES, GIVEN, order, VOCAB)) < 1e-12
   assert ORDERS[name].exactness is Exactness.LOSSLESS
   if name != "lattice":
     # The same texts, as the lattice's order has them: another joint, since nothing is consistent.
     left = {
       tuple(text[ORDER.index(i)] for i in order): p
-      for text, p in sequential_law(TABLES, GIVEN, ORDER, VOCAB).items()
+      for text, p in sequential_probs(TABLES, GIVEN, ORDER, VOCAB).items()
     }
     assert order != ORDER and distance(found.chance, left) > 0.02
 
 
 def test_orders_as_ranks():
-  asked = jnp.array([[True, False, True, True, False], [False, True, True, False, False]])
-  nothing = jnp.zeros(asked.shape, jnp.int32)
-  canvas = make_problem().canvas.replace(token=nothing, position=nothing, asked=asked, given=~asked)
+  is_target = jnp.array([[True, False, True, True, False], [False, True, True, False, False]])
+  nothing = jnp.zeros(is_target.shape, jnp.int32)
+  canvas = make_problem().canvas.replace(
+    token=nothing, position=nothing, is_target=is_target, is_context=~is_target
+  )
   np.testing.assert_array_equal(lattice(canvas), [[1, 0, 2, 3, 0], [0, 1, 2, 0, 0]])
   right = get_order("right_to_left", canvas, jax.random.key(0))
   np.testing.assert_array_equal(right, [[3, 0, 2, 1, 0], [0, 2, 1, 0, 0]])
@@ -84,15 +93,15 @@ def test_marginals(tiny):
   texts = np.array(list(itertools.product(range(3), repeat=3)))
   token = np.insert(texts, 1, 2, axis=1)  # the second token is given
   canvas = make_canvas(model.config, token, np.tile([True, False, True, True], (27, 1)))
-  asked = np.asarray(canvas.asked)
-  first = asked & (np.arange(5) <= 3)
+  is_target = np.asarray(canvas.is_target)
+  first = is_target & (np.arange(5) <= 3)
   found = np.exp(log_marginal(model, params, canvas, first))
   joint = np.exp(log_likelihood(model, params, canvas).sum(axis=1))
   np.testing.assert_allclose(found.reshape(9, 3)[:, 0], joint.reshape(9, 3).sum(axis=1), atol=1e-6)
-  last = asked & (np.arange(5) >= 3)
+  last = is_target & (np.arange(5) >= 3)
   own = np.exp(log_marginal(model, params, canvas, last)).reshape(3, 9)
   np.testing.assert_allclose(own, own[:1].repeat(3, 0), atol=1e-6)  # whatever the first token is
   assert own[0].sum() == pytest.approx(1, abs=1e-5)
   assert np.abs(own[0] - joint.reshape(3, 9).sum(axis=0)).max() > 1e-3, "it is not consistent"
   with pytest.raises(ValueError, match="some of the subset are given"):
-    log_marginal(model, params, canvas, ~asked)
+    log_marginal(model, params, canvas, ~is_target)

@@ -80,16 +80,16 @@ def test_who_conditions_whom(single):
   assert changed(base, logits_in_order(model, params, canvas, swapped)) == [6, 7, 8]
 
 
-def text_and_asked():
+def text_and_targets():
   return np.array([[1, 0, 2, 2, 0]]), np.array([[True, False, True, True, False]])
 
 
 def completions(config):
-  token, asked = text_and_asked()
+  token, is_target = text_and_targets()
   texts = np.array(list(itertools.product(range(3), repeat=3)))
   token = np.repeat(token, 27, axis=0)
-  token[:, asked[0]] = texts
-  return make_canvas(config, token, np.repeat(asked, 27, axis=0))
+  token[:, is_target[0]] = texts
+  return make_canvas(config, token, np.repeat(is_target, 27, axis=0))
 
 
 @pytest.mark.parametrize("order", ["lattice", "random"])
@@ -106,8 +106,8 @@ def test_the_density_of_all_completions_sums_to_one(single, order):
 
 
 def problem_of(canvas, rank):
-  order = np.argsort(np.where(np.asarray(canvas.asked), rank, 99), axis=1)
-  total = np.asarray(canvas.asked).sum(axis=1)
+  order = np.argsort(np.where(np.asarray(canvas.is_target), rank, 99), axis=1)
+  total = np.asarray(canvas.is_target).sum(axis=1)
   return Problem(
     canvas,
     jnp.asarray(order[:, : total.max()], jnp.int32),
@@ -127,7 +127,7 @@ def reusing_turn(model, params, problem, state, choose):
   return after.replace(cache=drafted.cache)
 
 
-def cached_laws(model, params, problem, turn=single_stream_turns.turn):
+def cached_logits(model, params, problem, turn=single_stream_turns.turn):
   """log p [B, A, V] that each token was drawn from, teacher-forced with the canvas's text."""
   text = jnp.take_along_axis(problem.canvas.token, problem.order, axis=1)
 
@@ -135,27 +135,27 @@ def cached_laws(model, params, problem, turn=single_stream_turns.turn):
     def run(*state):
       seen = []
 
-      def choose(law, count):
-        seen.append(jax.nn.log_softmax(law))
+      def choose(logits, count):
+        seen.append(jax.nn.log_softmax(logits))
         return jnp.take_along_axis(text, jnp.minimum(count, text.shape[1] - 1)[:, None], 1)[:, 0]
 
       return step(model, params, problem, *state, choose=choose), seen[0]
 
     return jax.jit(run)
 
-  state, law = recorded(single_stream_turns.start)()
-  laws, go_on = [law], recorded(turn)
+  state, logits = recorded(single_stream_turns.start)()
+  all_logits, go_on = [logits], recorded(turn)
   for _ in range(text.shape[1] - 1):
-    state, law = go_on(state)
-    laws.append(law)
-  return np.asarray(jnp.stack(laws, axis=1))
+    state, logits = go_on(state)
+    all_logits.append(logits)
+  return np.asarray(jnp.stack(all_logits, axis=1))
 
 
 def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
   model, params = single
   rng = np.random.default_rng(2)
-  token, asked = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.6
-  canvas = make_canvas(model.config, token, asked)
+  token, is_target = rng.integers(0, 3, (3, 12)), rng.random((3, 12)) < 0.6
+  canvas = make_canvas(model.config, token, is_target)
   rank = random_order(canvas, jax.random.key(5))
   problem = problem_of(canvas, rank)
   order = np.asarray(problem.order)
@@ -164,8 +164,8 @@ def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
   dense = np.take_along_axis(log_likelihood(model, params, canvas, rank), order, axis=1)
 
   def error(**changes):
-    laws = cached_laws(model, params, problem, **changes)
-    own = np.take_along_axis(laws, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
+    all_logits = cached_logits(model, params, problem, **changes)
+    own = np.take_along_axis(all_logits, np.minimum(text, 2)[:, :, None], axis=2)[:, :, 0]
     return np.abs(own - dense)[real].max()
 
   assert error() < 1e-5
@@ -174,17 +174,17 @@ def test_the_cache_is_exact_in_any_order_and_not_for_another_target(single):
 
 def test_what_is_drawn_has_the_joint_law(single):
   model, params = single
-  token, asked = text_and_asked()
+  token, is_target = text_and_targets()
   canvas = completions(model.config)
   joint = np.exp(log_likelihood(model, params, canvas).sum(axis=1).astype(np.float64))
   rows = 4000
-  many = make_canvas(model.config, np.repeat(token, rows, 0), np.repeat(asked, rows, 0))
+  many = make_canvas(model.config, np.repeat(token, rows, 0), np.repeat(is_target, rows, 0))
   settings = dict(method=Sequential(), sampling=Sampling(temperature=1.0), key=1)
   found = fill(model, params, many, **settings)
-  counts = np.bincount(found.token[:, 1:][:, asked[0]] @ [9, 3, 1], minlength=27)
+  counts = np.bincount(found.token[:, 1:][:, is_target[0]] @ [9, 3, 1], minlength=27)
   assert stats.chisquare(counts, joint / joint.sum() * rows).pvalue > 1e-6
   np.testing.assert_array_equal(found.forwards, 3)
-  assert (found.token == np.asarray(many.token))[np.asarray(many.given)].all()
+  assert (found.token == np.asarray(many.token))[np.asarray(many.is_context)].all()
 
 
 @pytest.mark.parametrize(
@@ -192,17 +192,17 @@ def test_what_is_drawn_has_the_joint_law(single):
 )
 def test_methods_whose_cache_would_be_wrong_are_refused(method, single):
   model, params = single
-  canvas = make_canvas(model.config, *text_and_asked())
+  canvas = make_canvas(model.config, *text_and_targets())
   with pytest.raises(ValueError, match="made for its one next position.*Sequential"):
     fill(model, params, canvas, method=method)
 
 
 def test_refusals(single, tiny):
   model, params = single
-  canvas = make_canvas(model.config, *text_and_asked())
+  canvas = make_canvas(model.config, *text_and_targets())
   with pytest.raises(ValueError, match="bound of masked diffusion needs several laws"):
     exact_masked_bound(model, params, canvas)
-  alone = canvas.replace(given=canvas.given & False)
+  alone = canvas.replace(is_context=canvas.is_context & False)
   for call in (log_likelihood, lambda *x: fill(*x, method=Sequential())):
     with pytest.raises(ValueError, match="every text needs a given entry"):
       call(model, params, alone)

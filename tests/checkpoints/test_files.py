@@ -256,15 +256,15 @@ def test_bytes_become_a_file_that_the_tokenizers_library_reads(tmp_path, tiny):
 def test_ids_are_fetched_with_their_weights_and_what_fails_is_named(monkeypatch, folder):
   import huggingface_hub
 
-  asked = []
+  calls = []
 
   def fetch(name, allow_patterns):
-    asked.append((name, allow_patterns))
+    calls.append((name, allow_patterns))
     return str(folder)
 
   monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
   checkpoints.load("someone/tiny")
-  assert asked == [("someone/tiny", list(hub.MODEL_FILES))]
+  assert calls == [("someone/tiny", list(hub.MODEL_FILES))]
 
   def offline(*args, **kwargs):
     raise ConnectionError("no route to host")

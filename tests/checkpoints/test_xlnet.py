@@ -59,10 +59,10 @@ def oracle(tmp_path_factory):
 def texts():
   """(tokens [2, L], rank [L], the asked places in their order)."""
   token = np.random.default_rng(0).integers(10, VOCAB, (2, SIZE))
-  asked = np.array([i for i in range(SIZE) if i not in SEEN])
+  is_target = np.array([i for i in range(SIZE) if i not in SEEN])
   rank = np.zeros(SIZE, int)
-  rank[asked] = np.arange(len(asked)) + 1
-  return token, rank, asked
+  rank[is_target] = np.arange(len(is_target)) + 1
+  return token, rank, is_target
 
 
 def theirs(model, token, banned, places, segment):
@@ -97,28 +97,28 @@ def two_streams(token, stamp, places, seen_by_queries, segment):
 def difference(oracle, kind, change=lambda frontier: frontier, segment=None):
   """Between the two, of both streams, for one of the masks."""
   model, folder = oracle
-  token, rank, asked = texts()
+  token, rank, is_target = texts()
   if kind == "oracle":
     banned = rank[:, None] <= rank[None]
-    below = rank[asked]
+    below = rank[is_target]
   elif kind == "draft":
     # Two are decided. What is not is hidden from all, so that every query sees the same entries.
     rank = np.where(rank > 2, SIZE, rank)
-    token, asked = np.where(rank == SIZE, MASK, token), asked[2:]
+    token, is_target = np.where(rank == SIZE, MASK, token), is_target[2:]
     banned = (rank[:, None] <= rank[None]) | (rank == SIZE)[None]
-    below = np.full(len(asked), 3)
+    below = np.full(len(is_target), 3)
   else:
-    rank, asked = np.arange(SIZE) + 1, np.arange(1, SIZE)
+    rank, is_target = np.arange(SIZE) + 1, np.arange(1, SIZE)
     banned = np.triu(np.ones((SIZE, SIZE), bool))
-    below = rank[asked]
+    below = rank[is_target]
   both_given = (rank[:, None] == 0) & (rank[None] == 0)
-  expected = theirs(model, token, banned & ~both_given, asked, segment)
+  expected = theirs(model, token, banned & ~both_given, is_target, segment)
   ours, params = checkpoints.load(folder)
-  frontier = two_streams(token, rank, asked, below, segment)
+  frontier = two_streams(token, rank, is_target, below, segment)
   if kind == "draft":
     # An undecided content sees itself as all do, and nobody else sees it.
     hidden = jnp.broadcast_to(jnp.asarray(rank == SIZE), token.shape)
-    hidden = jnp.pad(hidden, ((0, 0), (0, len(asked))))
+    hidden = jnp.pad(hidden, ((0, 0), (0, len(is_target))))
     frontier = frontier.replace(hi=jnp.where(hidden[:, None], frontier.lo, frontier.hi), own=hidden)
   logits = np.asarray(jax.jit(ours.forward)(params, change(frontier)).logits)
   return max(
@@ -212,14 +212,14 @@ def test_queries_that_share_a_position_are_each_their_own(tiny):
   token = jnp.array([[1, 2, 3, 4]], jnp.int32)
   content = frontier_lib.content(token, jnp.arange(4)[None], jnp.array([[0, 1, 2, 3]]))
 
-  def laws(*ranks):
+  def probs(*ranks):
     rank = jnp.array([ranks], jnp.int32)
     query = frontier_lib.query(jnp.full_like(rank, 5), jnp.full_like(rank, 3), rank)
     out = model.forward(params, frontier_lib.concatenate(content, query))
     return np.asarray(out.logits[0, 4:])
 
-  both = laws(1, 3)
-  np.testing.assert_allclose(both, [laws(1)[0], laws(3)[0]], atol=1e-5)
+  both = probs(1, 3)
+  np.testing.assert_allclose(both, [probs(1)[0], probs(3)[0]], atol=1e-5)
   assert np.abs(both[0] - both[1]).max() > 0.01
 
 
@@ -229,19 +229,19 @@ def test_a_query_that_sees_nothing_depends_on_nothing(tiny):
   place = jnp.array([[2]])
   query = frontier_lib.query(jnp.full_like(place, 5), place, jnp.zeros_like(place))
 
-  def law(token):
+  def probs(token):
     content = frontier_lib.content(jnp.asarray([token]), jnp.arange(3)[None], jnp.ones((1, 3), int))
     joint = frontier_lib.concatenate(content, query)
     return np.asarray(model.forward(params, joint).logits[0, 3])
 
-  np.testing.assert_array_equal(law([1, 2, 3]), law([4, 0, 1]))
+  np.testing.assert_array_equal(probs([1, 2, 3]), probs([4, 0, 1]))
 
 
 def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
   model, params = tiny
   rng = np.random.default_rng(0)
-  token, asked = rng.integers(0, 5, (2, 9)), rng.random((2, 9)) < 0.6
-  canvas = make_canvas(model.config, token, asked, segment=rng.integers(0, 2, (2, 9)))
+  token, is_target = rng.integers(0, 5, (2, 9)), rng.random((2, 9)) < 0.6
+  canvas = make_canvas(model.config, token, is_target, segment=rng.integers(0, 2, (2, 9)))
   position = np.asarray(canvas.position)
   assert position.max() > 9
   rank = random_order(canvas, jax.random.key(1))
@@ -255,7 +255,7 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
       model.allocate(1, 9),
     )
     order = np.argsort(np.asarray(rank[row]), kind="stable")
-    given = int((~asked[row]).sum())
+    given = int((~is_target[row]).sum())
     at = 0
     for count in (given, *[1] * (9 - given)):
       index = order[None, at : at + count]
@@ -281,13 +281,15 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
 def test_it_fills_as_any_other_model(tiny, method):
   model, params = tiny
   rng = np.random.default_rng(1)
-  token, asked = rng.integers(0, 5, (3, 12)), rng.random((3, 12)) < 0.6
-  canvas = make_canvas(model.config, token, asked, segment=np.arange(12) // 6 + np.zeros((3, 1)))
+  token, is_target = rng.integers(0, 5, (3, 12)), rng.random((3, 12)) < 0.6
+  canvas = make_canvas(
+    model.config, token, is_target, segment=np.arange(12) // 6 + np.zeros((3, 1))
+  )
   found = fill(model, params, canvas, method=method)
   wanted = fill(model, params, canvas, method=Sequential())
   np.testing.assert_array_equal(found.token, wanted.token)
   nats = log_likelihood(model, params, canvas.replace(token=jnp.asarray(found.token)))
-  assert np.isfinite(np.asarray(nats)).all() and (np.asarray(nats)[asked] < 0).all()
+  assert np.isfinite(np.asarray(nats)).all() and (np.asarray(nats)[is_target] < 0).all()
 
 
 @pytest.mark.parametrize(
@@ -332,13 +334,13 @@ def test_heads_that_the_format_cannot_express_are_refused(tiny):
   ],
 )
 def test_what_is_no_segment_is_refused(tiny, segment, message):
-  token, asked = np.zeros((1, 3), int), np.array([[True, False, False]])
+  token, is_target = np.zeros((1, 3), int), np.array([[True, False, False]])
   with pytest.raises(ValueError, match=message):
-    make_canvas(tiny[0].config, token, asked, segment=np.array(segment))
+    make_canvas(tiny[0].config, token, is_target, segment=np.array(segment))
 
 
 def test_padding_is_of_no_segment(tiny):
-  token, asked = np.zeros((1, 3), int), np.array([[True, False, False]])
+  token, is_target = np.zeros((1, 3), int), np.array([[True, False, False]])
   valid, segment = np.array([[True, True, False]]), np.array([[0, 1, -1]], np.int8)
-  canvas = make_canvas(tiny[0].config, token, asked, valid, segment=segment)
+  canvas = make_canvas(tiny[0].config, token, is_target, valid, segment=segment)
   np.testing.assert_array_equal(canvas.position, [[0, position_of(1, 1), 2]])

@@ -32,17 +32,17 @@ def logits_of(vocab, kind):
 def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
   logits = logits_of(vocab, kind)
   np.testing.assert_array_equal(choice.argmax(logits), jnp.argmax(logits, axis=-1))
-  for most in (1, 3):
-    found, expected = choice.top_k(logits, most), jax.lax.top_k(logits, most)
+  for k in (1, 3):
+    found, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1], expected[1])
 
 
-@pytest.mark.parametrize("most", [0, 5])
-def test_more_than_the_vocabulary_is_refused(most):
-  for function in (choice.top_k, lambda x, most: choice.sample_categorical_each(x, KEY, most)):
-    with pytest.raises(ValueError, match=f"{most} tokens of a vocabulary of 4"):
-      function(jnp.zeros(4), most)
+@pytest.mark.parametrize("k", [0, 5])
+def test_more_than_the_vocabulary_is_refused(k):
+  for function in (choice.top_k, lambda x, k: choice.sample_categorical_each(x, KEY, k)):
+    with pytest.raises(ValueError, match=f"{k} tokens of a vocabulary of 4"):
+      function(jnp.zeros(4), k)
 
 
 KEY = jax.random.key(0)
@@ -56,16 +56,16 @@ def drawn(function):
   )
 
 
-def law_p_value(tokens, law):
+def p_value_of(tokens, probs):
   """Of a chi-square test of tokens against a law, those of it that are rare together."""
-  expected = law * len(tokens)
+  expected = probs * len(tokens)
   often = expected >= 20
-  counts = np.bincount(tokens, minlength=len(law))
+  counts = np.bincount(tokens, minlength=len(probs))
   observed = np.append(counts[often], counts[~often].sum())
   return stats.chisquare(observed, np.append(expected[often], expected[~often].sum())).pvalue
 
 
-def skewed_law():
+def skewed_probs():
   """1000 tokens, a few likely, most of the mass in the crowd: block masses are not their maxima."""
   weight = np.random.default_rng(3).gamma(0.3, size=1000)
   weight[500:516] = 0.01
@@ -74,29 +74,29 @@ def skewed_law():
 
 
 def test_a_token_is_drawn_from_the_law(monkeypatch):
-  law = skewed_law()
-  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(law, jnp.float32)))
-  assert law_p_value(drawn(draw)[:, 0], law) > 1e-3
+  probs = skewed_probs()
+  draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
+  assert p_value_of(drawn(draw)[:, 0], probs) > 1e-3
   # A block is as likely as all its tokens together, not as its best.
   monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
-  assert law_p_value(drawn(lambda key: draw(key))[:, 0], law) < 1e-9
+  assert p_value_of(drawn(lambda key: draw(key))[:, 0], probs) < 1e-9
 
 
 def pairs_p_value(tokens):
   """Of ordered pairs drawn one after the other without replacement from SHARE."""
-  law = {
+  probs = {
     (a, b): pa * pb / (1 - pa)
     for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
   }
-  found = {pair: 0 for pair in law}
+  found = {pair: 0 for pair in probs}
   for pair in map(tuple, tokens.tolist()):
     found[pair] += 1  # a KeyError for a token of no mass and for one drawn twice
-  return stats.chisquare(list(found.values()), np.array(list(law.values())) * len(tokens)).pvalue
+  return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
 def test_tokens_are_drawn_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
-  draw = functools.partial(choice.sample_categorical_each, logits, most=2)
+  draw = functools.partial(choice.sample_categorical_each, logits, k=2)
   assert pairs_p_value(drawn(draw)) > 1e-3
   # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
   monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
@@ -105,6 +105,6 @@ def test_tokens_are_drawn_without_replacement(monkeypatch):
 
 def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
-  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, most=3))
+  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, k=3))
   assert (tokens[:, 0] == 999).all()
   assert tokens.min() >= 0 and tokens.max() < 1000

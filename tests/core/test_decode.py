@@ -170,9 +170,9 @@ def test_buckets_hold_what_they_are_asked_to(length):
 
 
 def test_bucket_limits():
-  assert bucket(40, most=50) == 48 and bucket(49, most=50) == 50
+  assert bucket(40, maximum=50) == 48 and bucket(49, maximum=50) == 50
   with pytest.raises(ValueError, match="exceeds 50"):
-    bucket(51, most=50)
+    bucket(51, maximum=50)
   assert SIZES[0] == 16
 
 

@@ -71,6 +71,6 @@ def test_a_causal_model_with_extra_embeddings_is_decoded_as_without(tiny, causal
   # In a frontier their ids stand for rows of their own table: here both are the row of token 5.
   params = dict(params, extra=dict(table=jnp.stack([params["embedding"]["table"][5]] * 2)))
   tokens = jnp.array([[1, 5, 2, 5]])
-  asked = forward(params, causal_text(jnp.array([[1, 48, 2, 49]]))).logits
-  assert asked.shape == (1, 4, 48)
-  np.testing.assert_allclose(asked, forward(params, causal_text(tokens)).logits, atol=1e-6)
+  logits = forward(params, causal_text(jnp.array([[1, 48, 2, 49]]))).logits
+  assert logits.shape == (1, 4, 48)
+  np.testing.assert_allclose(logits, forward(params, causal_text(tokens)).logits, atol=1e-6)

@@ -51,7 +51,7 @@ def test_many_tokens_equal_one_at_a_time(data):
   for _ in range(4):
     tokens, count = ints(0, VOCAB - 1, BATCH, MOST), ints(1, MOST, BATCH)
     before, drafted = many.count, np.array(many.drafted)
-    many, taken = emit(many, request, tokens, count)
+    many, num_emitted = emit(many, request, tokens, count)
     for place in range(MOST):
       # A row without a token here is shown as ended, as one that waits for the next round.
       waits = place >= count
@@ -59,8 +59,8 @@ def test_many_tokens_equal_one_at_a_time(data):
       after, _ = emit(shown, request, tokens[:, place : place + 1], jnp.ones((BATCH,), jnp.int32))
       one = after.replace(finish=jnp.where(waits, one.finish, after.finish))
     jax.tree.map(np.testing.assert_array_equal, many.replace(drafted=one.drafted), one)
-    np.testing.assert_array_equal(many.count - before, taken)
+    np.testing.assert_array_equal(many.count - before, num_emitted)
     for row in range(BATCH):  # the last of a round is no draft, unless it was cut off
-      new = np.arange(int(taken[row]))
+      new = np.arange(int(num_emitted[row]))
       drafted[row, int(before[row]) + new] = new < int(count[row]) - 1
     np.testing.assert_array_equal(many.drafted, drafted)

@@ -13,7 +13,7 @@ from mtjax.sampling.logits import History, Sampling, process, sample
 V = 12
 
 
-def _law(logits, **settings):
+def _probs(logits, **settings):
   history = settings.pop("history", None)
   rules = Sampling(**settings).rules(1, V)
   return np.asarray(jax.nn.softmax(process(logits[None, None], rules, history)[0, 0]))
@@ -46,22 +46,22 @@ def _textbook(logits, temperature=1.0, top_k=V, top_p=1.0, min_p=0.0):
 def test_filters_in_order(seed, temperature, top_k, top_p, min_p):
   settings = dict(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
   logits = _logits(seed)
-  np.testing.assert_allclose(_law(logits, **settings), _textbook(logits, **settings), atol=1e-5)
+  np.testing.assert_allclose(_probs(logits, **settings), _textbook(logits, **settings), atol=1e-5)
 
 
 def test_greedy_keeps_the_first_of_equals():
   logits = jnp.zeros(V).at[jnp.array([3, 7])].set(2.0)
-  np.testing.assert_array_equal(_law(logits), np.eye(V)[3])
+  np.testing.assert_array_equal(_probs(logits), np.eye(V)[3])
   mixed = Sampling(temperature=(0.0, 1.0)).rules(2, V)
-  law = jax.nn.softmax(process(jnp.stack([logits, logits])[:, None], mixed))[:, 0]
-  np.testing.assert_array_equal(law[0], np.eye(V)[3])
-  np.testing.assert_allclose(law[1], _textbook(logits), atol=1e-6)
+  probs = jax.nn.softmax(process(jnp.stack([logits, logits])[:, None], mixed))[:, 0]
+  np.testing.assert_array_equal(probs[0], np.eye(V)[3])
+  np.testing.assert_allclose(probs[1], _textbook(logits), atol=1e-6)
 
 
 def test_the_likeliest_token_always_stays():
-  assert _law(_logits(), temperature=1.0, top_p=1e-6).max() == 1.0
-  assert _law(_logits(), temperature=1.0, top_k=1).max() == 1.0
-  assert _law(_logits(), temperature=1.0, min_p=1.0).max() == 1.0
+  assert _probs(_logits(), temperature=1.0, top_p=1e-6).max() == 1.0
+  assert _probs(_logits(), temperature=1.0, top_k=1).max() == 1.0
+  assert _probs(_logits(), temperature=1.0, min_p=1.0).max() == 1.0
 
 
 def test_penalties_come_before_temperature():
@@ -74,14 +74,16 @@ def test_penalties_come_before_temperature():
   for token in (0, 10, 11):
     expected[token] = expected[token] / 1.5 if expected[token] > 0 else expected[token] * 1.5
   expected[10] -= 0.7
-  got = _law(logits, temperature=0.5, repetition_penalty=1.5, presence_penalty=0.7, history=history)
+  got = _probs(
+    logits, temperature=0.5, repetition_penalty=1.5, presence_penalty=0.7, history=history
+  )
   np.testing.assert_allclose(got, _textbook(expected, 0.5), atol=1e-6)
 
 
 def test_bias_can_force_and_ban():
-  law = _law(_logits(), temperature=1.0, logit_bias={2: 100.0})
-  assert law[2] > 0.999
-  assert _law(_logits(), temperature=1.0, logit_bias={2: -np.inf})[2] == 0
+  probs = _probs(_logits(), temperature=1.0, logit_bias={2: 100.0})
+  assert probs[2] > 0.999
+  assert _probs(_logits(), temperature=1.0, logit_bias={2: -np.inf})[2] == 0
 
 
 def test_settings_of_no_effect_are_not_compiled_in():
@@ -104,10 +106,10 @@ def test_draws_follow_the_law():
 def test_draws_of_two_steps_are_independent():
   """Noise reused between steps keeps both marginals and shows only jointly."""
   draws = 20_000
-  law = jnp.broadcast_to(jnp.zeros(3), (draws, 3))
+  logits = jnp.broadcast_to(jnp.zeros(3), (draws, 3))
   keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(2), row))(jnp.arange(draws))
-  one = np.asarray(sample(law, keys, jnp.zeros(draws, jnp.int32)))
-  two = np.asarray(sample(law, keys, jnp.ones(draws, jnp.int32)))
+  one = np.asarray(sample(logits, keys, jnp.zeros(draws, jnp.int32)))
+  two = np.asarray(sample(logits, keys, jnp.ones(draws, jnp.int32)))
   joint = np.bincount(3 * one + two, minlength=9)
   assert stats.chisquare(joint).pvalue > 1e-4
 
@@ -122,16 +124,16 @@ def test_rare_tokens_are_reachable(monkeypatch):
     return jnp.array([0.0, 17.5 if mode == "high" else 15.94])
 
   monkeypatch.setattr(jax.random, "gumbel", noise)
-  law = process(jnp.array([[[0.0, -17.0]]]), Sampling(temperature=1.0).rules(1, 2))[:, 0]
-  assert sample(law, jax.random.split(jax.random.key(0), 1), jnp.array([0])).tolist() == [1]
+  logits = process(jnp.array([[[0.0, -17.0]]]), Sampling(temperature=1.0).rules(1, 2))[:, 0]
+  assert sample(logits, jax.random.split(jax.random.key(0), 1), jnp.array([0])).tolist() == [1]
   assert modes == ["high"]
 
 
 def test_top_p_of_another_row_cuts_nothing_where_it_is_off():
   logits = 3 * jax.random.normal(jax.random.key(1), (2, 1, 4096))
-  law = process(logits, Sampling(temperature=1.0, top_p=(1.0, 0.9)).rules(2, 4096))
-  np.testing.assert_array_equal(law[0], logits[0])
-  assert np.isneginf(law[1]).any()
+  logits = process(logits, Sampling(temperature=1.0, top_p=(1.0, 0.9)).rules(2, 4096))
+  np.testing.assert_array_equal(processed[0], logits[0])
+  assert np.isneginf(probs[1]).any()
 
 
 @pytest.mark.parametrize(
@@ -155,4 +157,4 @@ def test_refusals(settings, message):
 
 def test_penalties_need_a_history():
   with pytest.raises(ValueError, match="history"):
-    _law(_logits(), repetition_penalty=1.2)
+    _probs(_logits(), repetition_penalty=1.2)

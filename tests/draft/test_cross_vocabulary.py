@@ -107,20 +107,20 @@ def test_drafts_are_the_tokens_that_the_target_would_use(pairs):
 
 def test_only_the_last_tokens_are_encoded_again(pairs):
   class Counting(ByteTokenizer):
-    asked = 0
+    encoded = 0
 
     def encode_documents(self, texts):
-      Counting.asked += sum(map(len, texts))
+      Counting.encoded += sum(map(len, texts))
       return super().encode_documents(texts)
 
   target = BpeTokenizer.bundled()
   translator = Translator(target, Counting(), look_back=4)
   ids = target.encode(TEXT[:2000])
   held, _ = translator.to_draft(ids[:-1], [])
-  Counting.asked = 0
+  Counting.encoded = 0
   now, agreed = translator.to_draft(ids, held + [0, 1])  # two drafts that were wrong
   assert now == list(TEXT[:2000].encode()) and agreed == len(held)
-  assert Counting.asked <= 4 + len(now) - len(held)
+  assert Counting.encoded <= 4 + len(now) - len(held)
 
 
 def test_a_character_that_is_not_whole_yet_must_be_finished_by_the_draft(trained):
@@ -157,7 +157,7 @@ ALIKE = make(16, 0, 3.0)[1]
 
 def test_other_names_for_tokens_change_no_draft():
   # The last of four drafts is dropped, as it might be a part of a longer token.
-  other = accepted(CrossVocabulary(TARGET, 4, most=3), (renamed(ALIKE), RENAMED.handle))
+  other = accepted(CrossVocabulary(TARGET, 4, max_drafts=3), (renamed(ALIKE), RENAMED.handle))
   assert other == accepted(ModelChain(TARGET, 3), ALIKE)
   assert other[0][0] > other[0][1] > other[0][2] > 0
 
@@ -173,7 +173,7 @@ class Forgetful(CrossVocabulary):
 
 
 def test_a_cache_that_keeps_refused_drafts_is_seen():
-  out = accepted(Forgetful(TARGET, 4, most=3), (renamed(ALIKE), RENAMED.handle))
+  out = accepted(Forgetful(TARGET, 4, max_drafts=3), (renamed(ALIKE), RENAMED.handle))
   assert out != accepted(ModelChain(TARGET, 3), ALIKE)
 
 
@@ -209,7 +209,7 @@ class Blind:
     (lambda: Translator(Lower(), LETTERS), "the tokens of the target do not spell the text"),
     (lambda: Translator(BYTES, LETTERS, 0), "look_back must be at least 1, got 0"),
     (lambda: CrossVocabulary(SMALL, 0), "length must be at least 1, got 0"),
-    (lambda: CrossVocabulary(SMALL, most=0), "most must be at least 1, got 0"),
+    (lambda: CrossVocabulary(SMALL, max_drafts=0), "max_drafts must be at least 1, got 0"),
     (lambda: CrossVocabulary(SMALL, space=0), "space must be at least 1, got 0"),
     (lambda: check_model(SMALL, 258), "vocab_size 12, its tokenizer 258"),
   ],

@@ -81,8 +81,8 @@ def check(drafter):
     pools.append(pool_in_python(of_prompt, drafter.buckets, drafter.guesses))
   for before, draft, round, after in seen:
     for b, text in enumerate(known):
-      taken = int(round.taken[b])
-      if taken == 0:
+      num_emitted = int(round.num_emitted[b])
+      if num_emitted == 0:
         continue
       left = LIMITS[b] - (len(text) - len(PROMPTS[b]))
       offered = draft.tree.valid[b] & draft.offered[b]
@@ -101,16 +101,16 @@ def check(drafter):
           path = [*window[0, 1 : column + 1], *window[1:, column]]
           new[column] = next_token([*text, *path])
           found.append([*window[:, column], new[column]])
-      emitted = round.token[b, :taken].tolist()
+      emitted = round.token[b, :num_emitted].tolist()
       grown = [*text, *emitted]
       ends = range(len(text), len(grown) + 1)
       found += [grown[end - levels - 1 : end] for end in ends if end > levels]
       known[b] = grown
       everything = [n for own in pools[b] for n in own[::-1]] + [tuple(map(int, n)) for n in found]
       pools[b] = pool_in_python(everything, drafter.buckets, drafter.guesses)
-      hits += taken - 1
+      hits += num_emitted - 1
       if width + levels - 1 <= left:  # all columns were computed
-        moved = np.roll(np.concatenate([window[1:], new[None]]), 1 - taken, axis=1)
+        moved = np.roll(np.concatenate([window[1:], new[None]]), 1 - num_emitted, axis=1)
         np.testing.assert_array_equal(after.window[b], moved)
       assert as_lists(after.pool[b]) == pools[b]
   assert hits > 5, "no candidate was ever right: this tests little"
@@ -152,7 +152,7 @@ class Still(Jacobi):
   """The window does not move on with the text."""
 
   def update(self, state, round):
-    of_one = super().update(state, round.replace(taken=jnp.minimum(round.taken, 1)))
+    of_one = super().update(state, round.replace(num_emitted=jnp.minimum(round.num_emitted, 1)))
     return super().update(state, round).replace(window=of_one.window)
 
 
@@ -163,7 +163,7 @@ def test_mistakes_are_seen(mistake):
 
 
 def proposed(drafter):
-  state = drafter.start(None, jnp.zeros((1, 8), jnp.int32), jnp.array([8]), room=8)
+  state = drafter.start(None, jnp.zeros((1, 8), jnp.int32), jnp.array([8]), max_new=8)
   keys = jax.random.split(jax.random.key(0), 1)
   request = Request(Sampling().rules(1, VOCAB), jnp.array([8]), jnp.array([-1]), keys)
   context = Context(request, jnp.array([0]), jnp.array([1]), jnp.array([True]), None)

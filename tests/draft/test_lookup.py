@@ -10,7 +10,7 @@ from mtjax.draft import Context, PromptLookup
 from mtjax.draft.text_buffer import TextBuffer
 
 SIZE = 24
-DRAFTER = PromptLookup(length=6, most=3)
+DRAFTER = PromptLookup(length=6, max_ngram=3)
 
 
 @jax.jit

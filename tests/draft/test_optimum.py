@@ -40,8 +40,8 @@ def is_passed(rows):
   return any(row["gap"] < -4 / 2.576 * row["error"] for row in rows)
 
 
-def tree(law, topology=UNEVEN):
-  return ModelTree(SMALL, topology, law)
+def tree(scheme, topology=UNEVEN):
+  return ModelTree(SMALL, topology, scheme)
 
 
 CHAIN = ModelChain(SMALL, 3)

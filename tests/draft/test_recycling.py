@@ -64,7 +64,7 @@ def test_the_prompts_bigrams_are_there_the_latest_first(pairs):
 def test_padding_of_prompts_is_in_no_bigram():
   drafter = Recycling(V, tree=3, candidates=K)
   prompt = jnp.array([[1, 2, 3, 5, 5], [4, 2, 0, 0, 0]])
-  matrix = drafter.start(None, prompt, jnp.array([3, 2]), room=4)
+  matrix = drafter.start(None, prompt, jnp.array([3, 2]), max_new=4)
   expected = EMPTY.copy()
   expected[1, 0], expected[2, 0], expected[4, 0] = 2, 3, 2
   np.testing.assert_array_equal(matrix, expected)
@@ -79,7 +79,7 @@ def check(drafter):
   assert len(seen) > 15
   for matrix, draft, round, after in seen:
     token, valid, expected = draft.tree.token, draft.tree.valid, matrix.copy()
-    computed = round.tree.valid & (round.taken > 0)[:, None]
+    computed = round.tree.valid & (round.num_emitted > 0)[:, None]
     for b, node in np.ndindex(token.shape):
       if node > 0:
         above = SHAPE.parent[node]

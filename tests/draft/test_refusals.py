@@ -66,7 +66,7 @@ def test_verifier_and_drafter(verifier, drafter, message):
 
 
 def test_a_verifier_for_a_tree_of_one_child_a_node():
-  assert ModelChain(SMALL).law is DraftScheme.WITHOUT_REPLACEMENT
+  assert ModelChain(SMALL).scheme is DraftScheme.WITHOUT_REPLACEMENT
   Speculative(ModelChain(SMALL), "rrs_with")
 
 

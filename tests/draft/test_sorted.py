@@ -50,7 +50,7 @@ def test_a_target_that_is_not_the_model_itself_is_refused():
 
 def test_self_drafting_keeps_nothing_but_counts():
   drafter = SelfS2D(MODEL, EXITS)
-  state = drafter.start(PARAMS, jnp.zeros((2, 8), jnp.int32), jnp.array([8, 8]), room=ROOM)
+  state = drafter.start(PARAMS, jnp.zeros((2, 8), jnp.int32), jnp.array([8, 8]), max_new=ROOM)
   assert [leaf.size for leaf in jax.tree.leaves(state)] == [len(EXITS)]
 
 
@@ -75,7 +75,7 @@ class Rounds:
       SelfS2D(MODEL, EXITS, THRESHOLDS, LENGTH),
     ]
     prompt, length = self.padded(8)
-    self.states = [d.start(PARAMS, prompt, length, room=ROOM) for d in self.drafters]
+    self.states = [d.start(PARAMS, prompt, length, max_new=ROOM) for d in self.drafters]
     self.propose = [jax.jit(d.propose) for d in self.drafters]
     self.update = jax.jit(self.drafters[0].update)
     self.emit([0, 0], [[5], [6]])
@@ -101,7 +101,7 @@ class Rounds:
   def accept(self, tree):
     """Some of the drafts, then a random token."""
     count = np.asarray(tree.valid).sum(axis=1) - 1
-    accepted = np.array([self.rng.integers(0, most + 1) for most in count])
+    accepted = np.array([self.rng.integers(0, max_drafts + 1) for max_drafts in count])
     token = np.asarray(tree.token)
     after = self.rng.integers(0, WORDS, 2)
     emitted = np.concatenate([token[:, 1:], np.zeros((2, 1), int)], axis=1)
@@ -133,7 +133,7 @@ def _every_exit(tokens, length):
   return jnp.stack(logits)
 
 
-def dense_laws(texts, tree):
+def dense_logits(texts, tree):
   """Per row: the exit that each draft should have, how many there should be, their logits."""
   rows = [text + tree.token[row, 1:].tolist() for row, text in enumerate(texts)]
   tokens = jnp.array([row + [0] * (ROOM - len(row)) for row in rows])
@@ -157,16 +157,18 @@ def test_laws_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
     tree = drafts[0].tree
     assert np.array_equal(tree.valid, drafts[1].tree.valid), "two homes of one network differ"
     assert not np.any(tree.valid & (tree.token != drafts[1].tree.token))
-    for row, (exits, count, logits) in enumerate(dense_laws(rounds.texts, tree)):
+    for row, (exits, count, logits) in enumerate(dense_logits(rounds.texts, tree)):
       assert tree.valid[row].sum() == 1 + count
       used |= set(exits[:count])
       counts.append(count)
       if sampling.temperature == 0:
         assert tree.token[row, 1 : 1 + count].tolist() == logits.argmax(-1)[:count].tolist()
         continue
-      law = process(jnp.stack([logits] * 2), rounds.request.rules)[row]
+      processed = process(jnp.stack([logits] * 2), rounds.request.rules)[row]
       for draft in drafts:
-        np.testing.assert_allclose(draft.q[row, :count], jax.nn.softmax(law)[:count], atol=1e-5)
+        np.testing.assert_allclose(
+          draft.q[row, :count], jax.nn.softmax(processed)[:count], atol=1e-5
+        )
     debts.append(rounds.debt)
     rounds.accept(tree)
   assert used == {0, 1, 2}, f"tokens left at {used} only"
@@ -222,7 +224,7 @@ def test_exits_and_thresholds_are_those_of_the_model_unless_said_otherwise():
   trained = Model(dataclasses.replace(MODEL.config, exits=(1, 3)))
   drafter = S2D(trained)
   assert (drafter.exits, drafter.thresholds) == ((1, 3), (0.5, 0.0))
-  assert drafter.law == DraftScheme.WITHOUT_REPLACEMENT
+  assert drafter.scheme == DraftScheme.WITHOUT_REPLACEMENT
 
 
 @pytest.mark.parametrize("drafter", [S2D, SelfS2D])

@@ -113,7 +113,10 @@ def test_a_verifier_that_is_not_exact_for_the_drafts_is_refused():
   ("make", "message"),
   [
     (lambda: PromptLookup(length=0), "length must be at least 1"),
-    (lambda: PromptLookup(most=1, least=2), "most .1. must be at least least .2."),
+    (
+      lambda: PromptLookup(max_ngram=1, min_ngram=2),
+      "max_ngram .1. must be at least min_ngram .2.",
+    ),
     (lambda: ModelChain(SMALL, 0), "length must be at least 1"),
     (lambda: ModelChain(SMALL, confidence=1.5), "confidence must be between 0 and 1, got 1.5"),
   ],

@@ -172,9 +172,9 @@ class Definition:
       self.choose(out, suffix, [(own, 1 - w), (shared, w)], size, depth)
     return out
 
-  def choose(self, out, suffix, sources, most, depth):
+  def choose(self, out, suffix, sources, max_drafts, depth):
     candidates, path = [], ()
-    while len(out) < most:
+    while len(out) < max_drafts:
       if len(path) < depth:
         gram = suffix + path
         below = [g for c, _ in sources[:-1] for g in c if g[:-1] == gram]
@@ -219,9 +219,9 @@ def test_counts_capacities_and_choices_are_those_of_the_definition(fields, steps
   for what, which, tokens in steps:
     number = which % begun + 1 if begun else None
     if what == "begin":
-      most = max(fields.prompt_nodes // (fields.branch_length + 1), fields.branch_length + 1)
+      max_drafts = max(fields.prompt_nodes // (fields.branch_length + 1), fields.branch_length + 1)
       assert trie.begin([tokens]) == [begun + 1]
-      plain.begin(tokens[-most:])
+      plain.begin(tokens[-max_drafts:])
       begun += 1
     elif number and what == "extend":
       trie.extend(number, tokens)

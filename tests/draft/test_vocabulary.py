@@ -133,7 +133,7 @@ def test_models_whose_rows_are_all_tokens_of_the_target_stay_as_they_are():
 
 @pytest.mark.parametrize("own", [2, 5], ids=["padded", "cut"])
 @pytest.mark.parametrize(
-  ("verifier", "shape", "law"),
+  ("verifier", "shape", "scheme"),
   [
     ("chain", chain(3), DraftScheme.WITHOUT_REPLACEMENT),
     ("block", chain(3), DraftScheme.WITHOUT_REPLACEMENT),
@@ -142,7 +142,7 @@ def test_models_whose_rows_are_all_tokens_of_the_target_stay_as_they_are():
     ("sample_match", k_ary((2, 2)), DraftScheme.DELTA),
   ],
 )
-def test_what_is_emitted_is_the_targets_distribution_over_all_its_ids(own, verifier, shape, law):
+def test_what_is_emitted_is_the_targets_distribution_over_all_its_ids(own, verifier, shape, scheme):
   """All drafts and coins, in float64, for twenty pairs: the target has 3 ids, 2 of them tokens."""
   pairs, contexts, vocab, tokens = 20, 1 + 3 + 9 + 27 + 81, 3, 2
   rng = np.random.default_rng(0)
@@ -153,8 +153,8 @@ def test_what_is_emitted_is_the_targets_distribution_over_all_its_ids(own, verif
   q = np.asarray(jax.nn.softmax(fitted._fitted(logits), axis=-1), np.float64)
   assert (q[..., :tokens] > 0).all() and (q[..., tokens:] == 0).all()
   q /= q.sum(axis=-1, keepdims=True)
-  found = emitted(VERIFIERS[verifier], shape, law, p, q)
-  assert total_variation(found.law, target_probs(p, shape.height + 1)).max() <= 1e-12
+  found = emitted(VERIFIERS[verifier], shape, scheme, p, q)
+  assert total_variation(found.probs, target_probs(p, shape.height + 1)).max() <= 1e-12
   assert found.tokens.min() > 1
 
 

@@ -1,7 +1,7 @@
 """The law of generated texts, against the target's own: one distribution over V**3 of them.
 
 The first token is the prefill's; the other two span one round or two, jointly, so randomness that
-is used twice shows. See tests/core/test_law.py for plain decoding.
+is used twice shows. See tests/core/test_sampled_texts.py for plain decoding.
 """
 
 import functools
@@ -53,7 +53,7 @@ def texts(drafter, verifier, *, rows=CHUNK, temperature=WARMTH, key=0):
 
 
 @functools.cache
-def law():
+def target_probs():
   target, params = model(TARGET)
   every = np.indices((VOCAB,) * LENGTH).reshape(LENGTH, -1).T
   rows = np.concatenate([np.tile(PROMPT, (len(every), 1)), every], axis=1)
@@ -64,4 +64,4 @@ def law():
 
 
 def p_value(found):
-  return exactness.p_value(found, law())
+  return exactness.p_value(found, target_probs())

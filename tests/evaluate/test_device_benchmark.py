@@ -15,7 +15,7 @@ from mtjax.bench.attention import (
 from mtjax.bench.attention import (
   flex as flex_peer,
 )
-from mtjax.bench.attention import float64 as law
+from mtjax.bench.attention import float64
 from mtjax.bench.attention import (
   inputs as kernel_inputs,
 )
@@ -38,7 +38,7 @@ LONG = AttentionShape(
 @pytest.mark.parametrize("name", [name for name in CASES if "gradient" not in name])
 def test_float64_is_the_oracle_of_the_tests(name):
   given = inputs(CASES[name])
-  for found, expected in zip(law.attend(given), oracle.attention(**given), strict=True):
+  for found, expected in zip(float64.attend(given), oracle.attention(**given), strict=True):
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
@@ -46,18 +46,21 @@ def test_gradients_in_float64_are_differences():
   given = inputs(CASES["two streams, gradient"])
   rng = np.random.default_rng(0)
   cotangent = rng.standard_normal(given["q"].shape)
-  found = law.gradients(given, cotangent)
+  found = float64.gradients(given, cotangent)
   for name, gradient in zip("qkv", found, strict=True):
     step = 1e-6 * rng.standard_normal(gradient.shape)
     there, back = (
-      (law.attend(given | {name: np.asarray(given[name], np.float64) + sign * step})[0] * cotangent)
+      (
+        float64.attend(given | {name: np.asarray(given[name], np.float64) + sign * step})[0]
+        * cotangent
+      )
       for sign in (1, -1)
     )
     assert (there - back).sum() / 2 == pytest.approx((gradient * step).sum(), rel=1e-6)
 
 
 def test_what_is_wrong_fails():
-  asked = [CASES["pages in a window"], CASES["two streams, gradient"]]
+  cases = [CASES["pages in a window"], CASES["two streams, gradient"]]
 
   def no_window(*arguments, window=None, **options):
     return frontier_attention(*arguments, **options)
@@ -75,13 +78,13 @@ def test_what_is_wrong_fails():
 
   def failed(attention):
     return [
-      verdict.case for verdict in check(asked, ["xla"], attention=attention) if verdict.failed
+      verdict.case for verdict in check(cases, ["xla"], attention=attention) if verdict.failed
     ]
 
   assert failed(frontier_attention) == []
   assert failed(no_window) == failed(another_length) == ["pages in a window"]
   assert failed(half_a_gradient) == ["two streams, gradient"]
-  (verdict,) = check(asked[:1], ["xla"], attention=raises)
+  (verdict,) = check(cases[:1], ["xla"], attention=raises)
   assert verdict.failed and verdict.why == "raised RuntimeError: no such instruction"
   assert device_benchmark.DeviceReport(verdicts=(verdict,)).failed == [verdict]
   table = device_tables.correctness_table([verdict])
@@ -164,7 +167,7 @@ def test_flex_attention_is_given_the_same_mask(name):
   given = kernel_inputs.with_cache(shape, None)
   tensors = flex_peer.tensors(given, "cpu")
   found = flex_peer.attend(tensors, flex_peer.block_mask(tensors)).numpy()
-  expected, lse = law.attend(given)
+  expected, lse = float64.attend(given)
   some = np.isfinite(lse)
   np.testing.assert_allclose(found[some], expected[some], atol=2e-5)
 

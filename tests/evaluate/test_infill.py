@@ -33,13 +33,13 @@ def tiny():
 
 def test_every_blank_is_filled_and_nothing_else_changes(tiny):
   found = infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
-  asked = np.array(found.asked)
-  assert asked.sum() == 5 and found.lengths == (3, 2)
-  assert BYTES.decode(np.array(found.tokens)[~asked]) == "one and."
-  assert ((np.array(found.when) > 0) == asked).all()
+  is_target = np.array(found.is_target)
+  assert is_target.sum() == 5 and found.lengths == (3, 2)
+  assert BYTES.decode(np.array(found.tokens)[~is_target]) == "one and."
+  assert ((np.array(found.decided_at) > 0) == is_target).all()
   *rounds, last = stream_infill(tiny, "one ___ and ___.", lengths=[3, 2], sampling=SAMPLED, key=1)
   assert last.tokens == found.tokens and len(rounds) >= 1
-  assert rounds[0].text.count("_") == 5 - sum(w > 0 for w in rounds[0].when)
+  assert rounds[0].text.count("_") == 5 - sum(w > 0 for w in rounds[0].decided_at)
 
 
 def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
@@ -48,10 +48,10 @@ def test_a_length_is_chosen_by_the_likelihood_of_blank_and_text_behind(tiny):
   assert greedy.tokens in [one.tokens for one in tried] and greedy.lengths in ((2,), (3,))
   nats = []
   for one in tried:
-    token, asked = np.array([one.tokens]), np.array([one.asked])
-    asked[:, -1] = True
-    canvas = make_canvas(tiny.model.config, token, asked)
-    nats.append(log_likelihood(tiny.model, tiny.params, canvas).sum() / asked.sum())
+    token, is_target = np.array([one.tokens]), np.array([one.is_target])
+    is_target[:, -1] = True
+    canvas = make_canvas(tiny.model.config, token, is_target)
+    nats.append(log_likelihood(tiny.model, tiny.params, canvas).sum() / is_target.sum())
   assert greedy.lengths == ((2,), (3,))[int(np.argmax(nats))]
 
 
@@ -122,21 +122,23 @@ def test_sets_hold_texts_of_one_size_and_what_is_missing(tmp_path):
   problem = dict(prompt="p" * 30, canonical_solution="solve", suffix="s" * 4)
   long = dict(problem, canonical_solution="x" * 11)
   file.write_text("\n".join(json.dumps(one) for one in (problem, long, problem)))
-  (first, missing), _ = code_spans(file, BYTES, size=20, most=10, count=2)
+  (first, missing), _ = code_spans(file, BYTES, size=20, max_tokens=10, count=2)
   assert bytes(missing).decode() == "solve" and first.size == 20
   assert bytes(first.tokens(95)).decode() == "p" * 11 + "_____" + "ssss"
   with pytest.raises(ValueError, match="2 rows of that size, and 3 are wanted"):
-    code_spans(file, BYTES, size=20, most=10, count=3)
+    code_spans(file, BYTES, size=20, max_tokens=10, count=3)
   file.write_text('{"prompt": "p"}')
   with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record with text in"):
-    code_spans(file, BYTES, size=20, most=10, count=1)
+    code_spans(file, BYTES, size=20, max_tokens=10, count=1)
   file.write_text("no JSON")
   with pytest.raises(ValueError, match="problems.jsonl, line 1: no JSON record"):
-    code_spans(file, BYTES, size=20, most=10, count=1)
+    code_spans(file, BYTES, size=20, max_tokens=10, count=1)
   text = np.arange(40)
   (row, missing), _ = scattered([text], size=20, rate=0.25, count=2)
-  assert sum(row.asked()) == 5 == len(missing)
-  assert [x for x, asked in zip(text[:20], row.asked(), strict=True) if asked] == missing
+  assert sum(row.is_target()) == 5 == len(missing)
+  assert [
+    x for x, is_target in zip(text[:20], row.is_target(), strict=True) if is_target
+  ] == missing
   with pytest.raises(ValueError, match="between 0 and 1"):
     scattered([text], size=20, rate=1.0, count=1)
 
@@ -146,7 +148,7 @@ def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
   ways = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": Uncached(3)}
   report = measure(tiny.model, tiny.params, problems, ways, temperature=1.0, repeats=2)
   sequential, own, uncached = report.rows
-  assert report.asked == sequential.forwards == 6 and sequential.speedup == 1
+  assert report.targets == sequential.forwards == 6 and sequential.speedup == 1
   assert own.forwards < 6 and own.tokens_per_forward == pytest.approx(6 / own.forwards)
   assert uncached.forwards <= 6
   # An untrained model: near ln 258 for any text, drawn or true.
@@ -179,7 +181,7 @@ def test_the_picture_shows_every_pass(tiny, tmp_path):
 
 def test_ids_that_the_tokenizer_does_not_have_are_shown_as_nothing(tiny, tmp_path):
   found = infill(tiny, "ab___cd", lengths=2, sampling=SAMPLED, key=2)
-  start = found.asked.index(True)
+  start = found.is_target.index(True)
   tokens = [*found.tokens[:start], 99_999, ord("x"), *found.tokens[start + 2 :]]
   found = dataclasses.replace(found, tokens=tokens)
   assert colored(found, BYTES).plain == "abxcd"

@@ -51,18 +51,18 @@ def example():
   return from_pieces("one", PIECES, BYTES)
 
 
-def density(model, tokens, asked):
-  canvas = make_canvas(model.model.config, np.array([tokens]), np.array([asked]))
+def density(model, tokens, is_target):
+  canvas = make_canvas(model.model.config, np.array([tokens]), np.array([is_target]))
   return np.array(log_likelihood(model.model, model.params, canvas))[0, 1:]
 
 
 def test_what_is_filled_is_scored_judged_and_the_given_is_kept(tiny, example):
   (record,) = run_lib.run(tiny, Shown(), [example], GREEDY)
-  asked = np.array(example.asked)
+  is_target = np.array(example.is_target)
   seen = np.array(record["tokens_seen"])
-  assert (seen[~asked] == np.array(example.tokens)[~asked]).all()
+  assert (seen[~is_target] == np.array(example.tokens)[~is_target]).all()
   assert record["forwards"] == record["filled"] == record["tokens"] == 4
-  assert record["nats"] == pytest.approx(-density(tiny, example.tokens, example.asked).sum())
+  assert record["nats"] == pytest.approx(-density(tiny, example.tokens, example.is_target).sum())
   assert record["text"] == bytes(seen.tolist()).decode("utf-8", "replace")
   assert record["text"].startswith("def f") and record["blank"] in record["text"]
   # Only where what the model fills in was there before is it an exact match.
@@ -81,7 +81,7 @@ def test_left_to_right_nothing_behind_a_token_is_seen(tiny, example):
   stop = example.blank.stop
   prefix = np.arange(stop) >= example.blank.start
   own = density(tiny, example.tokens[:stop], prefix)
-  counted = np.array(example.asked)[:stop]
+  counted = np.array(example.is_target)[:stop]
   assert record["nats"] == pytest.approx(-own[counted].sum(), rel=1e-5)
   assert record["filled"] == 7 and record["tokens"] == 4
   behind = [("def f", False), ("(x)", True), (": y", False), ("z", True), ("?" * 9, False)]
@@ -152,7 +152,7 @@ def test_other_weights_have_another_identity(tiny):
 
 def test_examples_are_cut_around_the_blank_and_spread_over_the_set():
   example = from_pieces("x", [("a" * 20, False), ("bb", True), ("c" * 3, False)], BYTES)
-  assert bytes(cut(example, 10).tokens) == b"aaaaabbccc" and sum(cut(example, 10).asked) == 2
+  assert bytes(cut(example, 10).tokens) == b"aaaaabbccc" and sum(cut(example, 10).is_target) == 2
   assert cut(example, 100) == example
   with pytest.raises(ValueError, match="x: a blank of 2 tokens, and 1 have room"):
     cut(example, 1)

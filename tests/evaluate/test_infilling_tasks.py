@@ -57,7 +57,7 @@ def own(example, tokenizer=BYTES):
 def test_a_program_with_the_reference_passes_and_one_with_another_line_does_not(tmp_path):
   path = write(tmp_path / "problems.jsonl.gz", json.dumps(PROBLEM) + "\n\n")
   task = HumanEvalInfilling(SandboxLimits(seconds=2.0))
-  (example,) = task.examples(path, BYTES, most=20)
+  (example,) = task.examples(path, BYTES, max_tokens=20)
   assert own(example) == PROBLEM["canonical_solution"]
   assert len(example.tokens) == 20, "the model sees as much as there is room for"
   right = task.judge(example, answer(example, own(example)))
@@ -66,16 +66,16 @@ def test_a_program_with_the_reference_passes_and_one_with_another_line_does_not(
     outcome = task.judge(example, answer(example, wrong))["outcome"]
     assert outcome == ("timed out" if "while" in wrong else "failed"), wrong
   assert task.summary([right, dict(right, outcome="failed")])["pass_at_1"] == 0.5
-  assert task.examples(path, BYTES, most=5) == [], "a blank that is too long is left out"
+  assert task.examples(path, BYTES, max_tokens=5) == [], "a blank that is too long is left out"
 
 
 def test_the_last_word_is_asked_with_the_space_before_it(tmp_path):
   path = write(tmp_path / "a.jsonl", json.dumps({"text": "I don't care about\nsigns\n"}))
-  (example,) = Lambada().examples(path, BYTES, most=100)
+  (example,) = Lambada().examples(path, BYTES, max_tokens=100)
   assert own(example) == "\nsigns" and text_of(BYTES, example.tokens).endswith("about\nsigns")
   assert causal_view(example) == example
   with pytest.raises(ValueError, match="line 1: a passage of less than two words"):
-    Lambada().examples(write(tmp_path / "b.jsonl", '{"text": "word"}'), BYTES, most=100)
+    Lambada().examples(write(tmp_path / "b.jsonl", '{"text": "word"}'), BYTES, max_tokens=100)
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,8 @@ def test_every_grid_is_counted():
 def test_cells_that_are_blank_are_asked_and_judged(tmp_path):
   path = write(tmp_path / "a.csv", f"Puzzle,Solution\n{PUZZLE},{GRID}\n{GRID},{GRID}\n")
   tokenizer, task = BpeTokenizer.bundled(), Sudoku()
-  (example,) = task.examples(path, tokenizer, most=100)
-  assert sum(example.asked) == PUZZLE.count("0")
+  (example,) = task.examples(path, tokenizer, max_tokens=100)
+  assert sum(example.is_target) == PUZZLE.count("0")
   text = text_of(tokenizer, example.tokens)
   assert list(example.tokens) == tokenizer.encode_documents([text])[0], "as it is in training"
   right = task.judge(example, answer(example, own(example, tokenizer), tokenizer))
@@ -115,19 +115,19 @@ def test_cells_that_are_blank_are_asked_and_judged(tmp_path):
   assert wrong == dict(solved=False, right_cells=7 / 8)
   assert task.summary([right, wrong]) == dict(solved=0.5, right_cells=15 / 16)
   with pytest.raises(ValueError, match="puzzle 1: 44 tokens, and 20 have room"):
-    task.examples(path, tokenizer, most=20)
+    task.examples(path, tokenizer, max_tokens=20)
 
 
 def test_a_causal_model_is_asked_for_given_cells_too_and_those_behind_the_blank_are_kept(tmp_path):
   path = write(tmp_path / "a.csv", f"Puzzle,Solution\n3002200002100322,{GRID[:15]}4\n")
   with pytest.raises(ValueError, match="row 2"):
-    Sudoku().examples(path, BYTES, most=100)
+    Sudoku().examples(path, BYTES, max_tokens=100)
   puzzle = PUZZLE[:14] + GRID[14:]
   path = write(tmp_path / "a.csv", f"Puzzle,Solution\n{puzzle},{GRID}\n")
-  (example,) = Sudoku().examples(path, BYTES, most=200)
+  (example,) = Sudoku().examples(path, BYTES, max_tokens=200)
   seen = causal_view(example)
   assert text_of(BYTES, seen.tokens).endswith(" 1"), "what stands behind the blank is not seen"
-  assert sum(seen.asked) > sum(example.asked)
+  assert sum(seen.is_target) > sum(example.is_target)
   text = text_of(BYTES, seen.tokens)
   assert Sudoku().judge(example, Answer(seen.tokens, own(example), text))["solved"]
 
@@ -172,7 +172,7 @@ def test_a_solution_is_found_where_there_is_one():
 
 def test_a_countdown_asks_for_the_expression(tmp_path):
   path = write(tmp_path / "a.jsonl", '{"input": "30,100,93", "output": "23"}\n')
-  (example,) = Countdown().examples(path, BYTES, most=100)
+  (example,) = Countdown().examples(path, BYTES, max_tokens=100)
   assert own(example) == " 30 - (100 - 93)"
   assert Countdown().judge(example, answer(example, own(example))) == dict(solved=True)
   assert Countdown().judge(example, answer(example, " 30 - (100 - 39)")) == dict(solved=False)
@@ -211,8 +211,8 @@ def test_masked_text_is_scored_by_the_judge_beside_the_original(tmp_path):
   judge = TextModel(model, model.init(jax.random.key(0)), BYTES)
   task = WikitextMasked(judge, rate=0.75)
   path = write(tmp_path / "wiki.txt", "one two three four five six\n")
-  first, second = task.examples(path, BYTES, most=12)
-  assert sum(first.asked) == 9 and text_of(BYTES, first.tokens) == "one two thre"
+  first, second = task.examples(path, BYTES, max_tokens=12)
+  assert sum(first.is_target) == 9 and text_of(BYTES, first.tokens) == "one two thre"
   tokens = tuple(b"aaaaaaaaaaaa")
   record = task.judge(second, Answer(tokens, "", "aaaaaaaaaaaa"))
   assert record["entropy"] == 0 and record["reference_entropy"] == entropy(second.tokens)
@@ -224,7 +224,7 @@ def test_masked_text_is_scored_by_the_judge_beside_the_original(tmp_path):
   figures = task.summary([record, record])
   assert figures["generative_perplexity"] == pytest.approx(math.exp(record["judge_nats"] / 12))
   with pytest.raises(ValueError, match="holds 28 tokens, fewer than one row of 29"):
-    task.examples(path, BYTES, most=29)
+    task.examples(path, BYTES, max_tokens=29)
 
 
 @pytest.mark.parametrize(
@@ -242,9 +242,9 @@ def test_masked_text_is_scored_by_the_judge_beside_the_original(tmp_path):
 )
 def test_what_is_wrong_with_a_file_is_said(tmp_path, task, text, message):
   with pytest.raises(ValueError, match=message):
-    task.examples(write(tmp_path / "file", text), BYTES, most=100)
+    task.examples(write(tmp_path / "file", text), BYTES, max_tokens=100)
   with pytest.raises(FileNotFoundError, match="there is no file"):
-    task.examples(str(tmp_path / "nothing"), BYTES, most=100)
+    task.examples(str(tmp_path / "nothing"), BYTES, max_tokens=100)
 
 
 def test_files_are_checked_without_a_model_and_humaneval_itself_is_told_apart(tmp_path):
@@ -281,4 +281,4 @@ def test_a_file_that_was_cut_or_is_damaged_is_named(tmp_path, cut):
   (tmp_path / "broken.jsonl.gz").write_bytes(content[:12] + b"\xff" * 8 + content[20:])
   for name in ("data", "broken"):
     with pytest.raises(ValueError, match=f"{name}.jsonl.gz is no text"):
-      Lambada().examples(str(tmp_path / f"{name}.jsonl.gz"), BYTES, most=100)
+      Lambada().examples(str(tmp_path / f"{name}.jsonl.gz"), BYTES, max_tokens=100)

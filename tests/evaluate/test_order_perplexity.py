@@ -15,9 +15,9 @@ NETWORK = SetNetwork(2, 4)
 
 def canvas_of(seed=0, rows=5):
   rng = np.random.default_rng(seed)
-  token, asked = rng.integers(0, 2, (rows, 4)), rng.random((rows, 4)) < 0.6
+  token, is_target = rng.integers(0, 2, (rows, 4)), rng.random((rows, 4)) < 0.6
   place = np.broadcast_to(np.arange(4), token.shape)
-  return Canvas(*(jnp.asarray(x) for x in (token, place, ~asked, asked)))
+  return Canvas(*(jnp.asarray(x) for x in (token, place, ~is_target, is_target)))
 
 
 def scores(tables, canvas, **settings):
@@ -42,7 +42,7 @@ def test_a_model_that_is_not_consistent_spreads():
   found = scores(tables, canvas, batch=2, seeds=6)
   assert found["random"].spread > 1e-2
   whole = log_likelihood(NETWORK, tables, canvas).sum()
-  count = int(canvas.asked.sum())
+  count = int(canvas.is_target.sum())
   assert found["lattice"].nats == pytest.approx(-whole / count, rel=1e-5)
   assert found["lattice"].tokens == count
   assert found["lattice"].perplexity == pytest.approx(np.exp(-whole / count), rel=1e-5)
@@ -51,8 +51,8 @@ def test_a_model_that_is_not_consistent_spreads():
 def test_with_nothing_given_the_lattices_order_is_left_to_right():
   tables = dict(logits=np.random.default_rng(1).normal(size=(81, 4, 2)))
   canvas = canvas_of()
-  every = jnp.ones_like(canvas.asked)
-  found = scores(tables, canvas.replace(asked=every, given=~every))
+  every = jnp.ones_like(canvas.is_target)
+  found = scores(tables, canvas.replace(is_target=every, is_context=~every))
   assert found["left_to_right"].nats == found["lattice"].nats
 
 
@@ -65,4 +65,4 @@ def test_refusals():
   with pytest.raises(ValueError, match="at least 1"):
     scores(tables, canvas, seeds=0)
   with pytest.raises(ValueError, match="nothing is asked"):
-    scores(tables, jax.tree.map(lambda x: x, canvas.replace(asked=canvas.asked & False)))
+    scores(tables, jax.tree.map(lambda x: x, canvas.replace(is_target=canvas.is_target & False)))

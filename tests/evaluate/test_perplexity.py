@@ -45,8 +45,8 @@ def test_score_equals_the_obvious_program(small):
   expected = 0.0
   for tokens, _ in documents:
     logits = model.forward(params, F.causal(jnp.asarray([[0, *tokens]]))).logits[0]
-    law = jax.nn.log_softmax(logits)
-    expected -= sum(float(law[i, token]) for i, token in enumerate(tokens))
+    log_probs = jax.nn.log_softmax(logits)
+    expected -= sum(float(log_probs[i, token]) for i, token in enumerate(tokens))
   result = score(model, params, documents, start=0, length=8, context=4, batch=3)
   assert result.nats == pytest.approx(expected, abs=1e-4)
   assert (result.tokens, result.bytes) == (7, 13)

@@ -32,12 +32,12 @@ class Fake:
 
   def __init__(self, seconds, *, forwards=4, fails=None, compiled=0.0):
     self.seconds, self.forwards, self.fails = seconds, forwards, fails
-    self.compiled, self.asked = compiled, []
+    self.compiled, self.requested = compiled, []
 
   def run(self, batches, job, *, before=None):
-    index = len(self.asked) % len(self.seconds)
-    self.asked.append((batches, job, before))
-    if self.fails is not None and len(self.asked) > self.fails:
+    index = len(self.requested) % len(self.seconds)
+    self.requested.append((batches, job, before))
+    if self.fails is not None and len(self.requested) > self.fails:
       return dict(error="OutOfMemory: no memory")
     answer = dict(
       seconds=self.seconds[index] + self.compiled,
@@ -87,7 +87,7 @@ def test_every_round_has_its_seed_and_the_other_prompts_to_warm_with(compare):
   fake = Fake([1.0] * 3)
   sets = [PromptSet("a", [[1, 2]], [[5]]), PromptSet("b", [[3]], [[6], [7]])]
   results, _ = compare({"x": fake}, sets, temperatures=[0.0, 1.0], rounds=2)
-  seen = [(b[0][0], job.temperature, job.seed, before) for b, job, before in fake.asked]
+  seen = [(b[0][0], job.temperature, job.seed, before) for b, job, before in fake.requested]
   assert seen[:3] == [([1, 2], 0.0, seed, [[[5]]]) for seed in (0, 1, 2)]
   assert seen[9:] == [([3], 1.0, seed, [[[6]], [[7]]]) for seed in (0, 1, 2)]
   assert [(r.prompt_set, r.temperature) for r in results] == [
@@ -105,9 +105,9 @@ def test_no_prompt_that_is_timed_may_be_in_the_warm_up():
 def test_prompts_that_agree_in_what_is_kept_of_them_are_refused():
   texts = ["1 9 9"], ["2 9 9", "3 8 8"]
 
-  def made(most):
+  def made(max_tokens):
     encode = lambda text: [int(word) for word in text.split()]  # noqa: E731
-    return PromptSet.of_texts("set", texts, encode, most=most)
+    return PromptSet.of_texts("set", texts, encode, max_tokens=max_tokens)
 
   assert made(3) == PromptSet("set", [[1, 9, 9]], [[2, 9, 9], [3, 8, 8]])
   with pytest.raises(ValueError, match="would be decoded in the warm-up"):
@@ -214,13 +214,13 @@ def folder(tmp_path_factory):
   return path
 
 
-def served(run, *asked):
+def served(run, *requested):
   said = []
-  serve(run, [json.dumps(a) for a in asked], lambda **fields: said.append(fields))
+  serve(run, [json.dumps(a) for a in requested], lambda **fields: said.append(fields))
   return said
 
 
-def asked(*batches, before=None, **job):
+def requested(*batches, before=None, **job):
   return dict(batches=[[b] for b in batches], job=dict(tokens=4) | job, before=before)
 
 
@@ -244,9 +244,9 @@ def test_what_a_system_learned_goes_before_a_pass_and_other_prompts_come_first()
   scholar = Scholar()
   ready, *passes = served(
     scholar,
-    asked([1], [2], seed=0, before=[[[8]], [[9]]]),
-    asked([1], [2], seed=1, before=[[[8]], [[9]]]),
-    asked([3], seed=1),
+    requested([1], [2], seed=0, before=[[[8]], [[9]]]),
+    requested([1], [2], seed=1, before=[[[8]], [[9]]]),
+    requested([3], seed=1),
   )
   assert ready == dict(ready=True, remembers=True)
   known = [[batch["counters"]["known"] for batch in said["batches"]] for said in passes]
@@ -259,10 +259,10 @@ def test_what_a_system_learned_goes_before_a_pass_and_other_prompts_come_first()
 
 
 def test_a_worker_that_fails_once_says_why_and_goes_on():
-  _, failed, good = served(Scholar(), asked([1], temperature=-1), asked([1]))
+  _, failed, good = served(Scholar(), requested([1], temperature=-1), requested([1]))
   assert failed == dict(error="ValueError: too cold") and good["batches"][0]["tokens"] == [[1]]
   plain = lambda prompts, job: SystemText([[5]])  # noqa: E731
-  ready, said = served(plain, asked([1], before=[[[2]]]))
+  ready, said = served(plain, requested([1], before=[[[2]]]))
   assert not ready["remembers"] and said["batches"][0]["forwards"] is None
 
 

@@ -110,10 +110,10 @@ def test_points_must_rise_within_the_texts(at):
 
 
 def test_outputs_are_recorded_once_and_go_on_where_they_ended(tmp_path):
-  path, asked = tmp_path / "outputs.jsonl", []
+  path, calls = tmp_path / "outputs.jsonl", []
 
   def write(prompts):
-    asked.append(list(prompts))
+    calls.append(list(prompts))
     return [prompt.upper() for prompt in prompts]
 
   prompts = ["a", "b", "c", "d\n"]
@@ -121,7 +121,7 @@ def test_outputs_are_recorded_once_and_go_on_where_they_ended(tmp_path):
   assert list(trie_requests.recorded(path, prompts[:1], 2, write)) == whole[:1]
   assert list(trie_requests.recorded(path, prompts, 2, write)) == whole
   assert list(trie_requests.recorded(path, prompts, 2, write)) == whole
-  assert asked == [["a"], ["a", "b"], ["c", "d\n"]]
+  assert calls == [["a"], ["a", "b"], ["c", "d\n"]]
 
 
 def test_requests_are_read_from_their_files(tmp_path):

@@ -17,7 +17,7 @@ from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.gpu import call as gpu
 from kernels_pallas.frontier_attention.gpu import compat
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from tests.kernels import oracle
 from tests.kernels.cases import Case, inputs
 from tests.kernels.test_attention import CASES, close
@@ -47,8 +47,8 @@ def run(given, sizes, **settings):
   names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
   cache = None if given["cache_k"] is None else Cache(*(given.get(name) for name in names))
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
-  law = Law(scale, given["soft_cap"], given["window"])
-  arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), law
+  scoring = Scoring(scale, given["soft_cap"], given["window"])
+  arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), scoring
   interpret = compat.interpret_params(**settings)
   interpreter.reset_gpu_interpret_mode_state()  # what a failure before may have left
   return jax.jit(lambda: gpu.run(*arguments, sizes, interpret))()

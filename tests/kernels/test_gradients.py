@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kernels_pallas.frontier_attention import blocks, frontier_attention
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.xla import attention as xla
 from tests.kernels.cases import MASKS, Case, inputs
 
@@ -54,7 +54,7 @@ def test_of_what_a_kernel_found_equal_the_references(name):
   q, k, v = (given[side] for side in "qkv")
   sides = {side: given.get(side) for side in ("stamp", "lo", "hi", "hidden", "own")}
   queries, keys = blocks.labels_of(**sides)
-  law = Law(given["scale"] or q.shape[-1] ** -0.5, given["soft_cap"])
+  scoring = Scoring(given["scale"] or q.shape[-1] ** -0.5, given["soft_cap"])
 
   def reference(q, k, v):
     return frontier_attention(**given | dict(q=q, k=k, v=v), implementation="reference")
@@ -64,7 +64,7 @@ def test_of_what_a_kernel_found_equal_the_references(name):
     found, pull = jax.vjp(reference, q, k, v)
     d_out = jax.random.normal(jax.random.key(1), found[0].shape)
     cotangents = d_out, jnp.where(jnp.isneginf(found[1]), 0.0, d_out[..., 0])
-    mine = xla.gradients(q, k, v, found, cotangents, queries, keys, law, xla.XlaSizes(*BLOCKS))
+    mine = xla.gradients(q, k, v, found, cotangents, queries, keys, scoring, xla.XlaSizes(*BLOCKS))
     return mine, pull(cotangents)
 
   for side, one, other in zip("qkv", *both(q, k, v), strict=True):

@@ -14,7 +14,7 @@ from jax.sharding import AbstractDevice, AbstractMesh
 
 from kernels_pallas.frontier_attention import blocks, chosen, frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.tpu import kernel as tpu
 from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 from tests.devices import TPUS, on
@@ -63,8 +63,8 @@ def run(given, interpret, sizes=SMALL):
   names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
   cache = None if given["cache_k"] is None else Cache(*(given.get(name) for name in names))
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
-  law = Law(scale, given["soft_cap"], given["window"])
-  arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), law
+  scoring = Scoring(scale, given["soft_cap"], given["window"])
+  arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), scoring
   return jax.jit(lambda: tpu.run(*arguments, sizes, interpret))()
 
 

@@ -9,7 +9,7 @@ import pytest
 from jax._src.pallas.mosaic.interpret import interpret_pallas_call as interpreter
 
 from kernels_pallas.frontier_attention import blocks, reference
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.tpu import gradient as tpu_grad
 from kernels_pallas.frontier_attention.tpu import kernel as tpu
 from tests.kernels import test_gradients
@@ -29,8 +29,8 @@ def arguments(given):
   arrays = {name: given[name] for name in "qkv"}
   names = ("stamp", "lo", "hi", "hidden", "own", "position")
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
-  law = Law(scale, given["soft_cap"], given["window"])
-  return arrays, {name: given.get(name) for name in names}, law
+  scoring = Scoring(scale, given["soft_cap"], given["window"])
+  return arrays, {name: given.get(name) for name in names}, scoring
 
 
 def clean(given):
@@ -38,10 +38,10 @@ def clean(given):
   return jax.tree.map(test_gradients._clean, given)
 
 
-def attend(arrays, labels, law, sizes):
+def attend(arrays, labels, scoring, sizes):
   """By the kernels; without sizes the reference."""
-  sides = blocks.labels_of(**labels, window=law.window)
-  given = *(arrays[name] for name in "qkv"), *sides, None, labels["position"], law
+  sides = blocks.labels_of(**labels, window=scoring.window)
+  given = *(arrays[name] for name in "qkv"), *sides, None, labels["position"], scoring
   return reference.attend(*given) if sizes is None else tpu.attend(*given, sizes, True)
 
 
@@ -53,8 +53,8 @@ def weigh(out, lse):
 
 
 @functools.partial(jax.jit, static_argnums=(2, 3))
-def gradients(arrays, labels, law, sizes):
-  return jax.grad(lambda arrays: weigh(*attend(arrays, labels, law, sizes)))(arrays)
+def gradients(arrays, labels, scoring, sizes):
+  return jax.grad(lambda arrays: weigh(*attend(arrays, labels, scoring, sizes)))(arrays)
 
 
 def close(found, expected, atol=5e-6, rtol=5e-5):
@@ -88,16 +88,24 @@ def test_bfloat16_rounds_and_no_more():
 
 
 def test_two_cores_that_share_the_heads_do_not_race(interpreting):
-  arrays, labels, law = arguments(clean(inputs(CASES["two_stream"])))
+  arrays, labels, scoring = arguments(clean(inputs(CASES["two_stream"])))
 
   @jax.jit
   def by_hand(arrays):
-    found = attend(arrays, labels, law, None)
+    found = attend(arrays, labels, scoring, None)
     cotangents = jax.grad(weigh, argnums=(0, 1))(*found)
     sides = blocks.labels_of(**labels)
     sizes = SMALL._replace(heads=1)
-    given = *(arrays[name] for name in "qkv"), found, cotangents, *sides, law, sizes, interpreting
+    given = (
+      *(arrays[name] for name in "qkv"),
+      found,
+      cotangents,
+      *sides,
+      scoring,
+      sizes,
+      interpreting,
+    )
     return dict(zip("qkv", tpu_grad.run(*given), strict=True))
 
-  close(by_hand(arrays), gradients(arrays, labels, law, None))
+  close(by_hand(arrays), gradients(arrays, labels, scoring, None))
   assert not interpreter.races.races_found

@@ -31,7 +31,7 @@ def rows_of_strata(accumulate, change=lambda loss: loss, put=lambda batch: batch
 
   def total(params, batch):
     # A rate of (k, k + 1] / ROWS asks more than 4 k, and at most 4 k + 4 tokens of OPEN.
-    stratum = (jnp.sum(batch["asked"], axis=1) - 1) * ROWS // OPEN
+    stratum = (jnp.sum(batch["is_target"], axis=1) - 1) * ROWS // OPEN
     found = {f"{k:02}": jnp.sum(stratum == k).astype(jnp.float32) for k in range(ROWS)}
     return Total(params["x"] * 0, jnp.asarray(len(stratum), jnp.float32), found)
 

@@ -68,49 +68,51 @@ def run(trained, masking=MASKING, **changes):
 
   class Recorded(Masking):
     def draw(self, key, open_, step):
-      seen["asked"] = super().draw(key, open_, step)
-      return seen["asked"]
+      seen["is_target"] = super().draw(key, open_, step)
+      return seen["is_target"]
 
   masking = Recorded(**{f.name: getattr(masking, f.name) for f in dataclasses.fields(masking)})
   total = any_subset_loss(model, masking)(params, {**batch(), **changes}, key, jnp.asarray(0))
-  return total, np.asarray(seen["asked"])
+  return total, np.asarray(seen["is_target"])
 
 
-def by_density(trained, asked):
+def by_density(trained, is_target):
   """Every document alone, without its first token: the model's sink is there, or nothing."""
   model, params = trained
   data, nats = batch(), 0.0
   for row in range(2):
     for number in sorted(set(data["segment"][row]) - {0}):
       here = np.flatnonzero(data["segment"][row] == number)[1:]
-      if not asked[row, here].any():
+      if not is_target[row, here].any():
         continue
-      canvas = make_canvas(model.config, data["tokens"][row, here][None], asked[row, here][None])
+      canvas = make_canvas(
+        model.config, data["tokens"][row, here][None], is_target[row, here][None]
+      )
       nats -= log_likelihood(model, params, canvas).sum()
   return nats
 
 
 def test_the_loss_is_the_negative_density_of_what_is_asked(trained):
-  total, asked = run(trained)
-  assert not asked[batch()["position"] == 0].any() and asked.sum() > 8
-  assert float(total.weight) == asked.sum()
-  assert float(total.sum) == pytest.approx(by_density(trained, asked), rel=1e-5)
-  assert float(total.parts["rate"] / total.weight) == pytest.approx(asked.sum() / 40)
+  total, is_target = run(trained)
+  assert not is_target[batch()["position"] == 0].any() and is_target.sum() > 8
+  assert float(total.weight) == is_target.sum()
+  assert float(total.sum) == pytest.approx(by_density(trained, is_target), rel=1e-5)
+  assert float(total.parts["rate"] / total.weight) == pytest.approx(is_target.sum() / 40)
 
 
 def test_fewer_queries_weigh_as_much_as_all_that_is_asked(trained):
   """With fewer queries than asked tokens: another estimate a key, the same asked tokens."""
-  whole, asked = run(trained)
+  whole, is_target = run(trained)
   some, again = run(trained, dataclasses.replace(MASKING, queries=4))
-  np.testing.assert_array_equal(asked, again)
-  assert float(some.weight) == pytest.approx(asked.sum())
+  np.testing.assert_array_equal(is_target, again)
+  assert float(some.weight) == pytest.approx(is_target.sum())
   assert float(some.sum) != pytest.approx(float(whole.sum), rel=1e-3)
 
 
 def test_documents_of_a_row_are_blind_to_each_other(trained):
   """One document's tokens change its own loss and no other's."""
   model, params = trained
-  total, asked = run(trained)
+  total, is_target = run(trained)
   other = batch()["tokens"].copy()
   other[0, 7:11] = (other[0, 7:11] + 1) % 7
   changed, _ = run(trained, tokens=other)
@@ -119,7 +121,7 @@ def test_documents_of_a_row_are_blind_to_each_other(trained):
   alone = {}
   for name, tokens in (("before", data["tokens"]), ("after", other)):
     here = np.arange(7, 11)[1:]
-    canvas = make_canvas(model.config, tokens[0, here][None], asked[0, here][None])
+    canvas = make_canvas(model.config, tokens[0, here][None], is_target[0, here][None])
     alone[name] = float(log_likelihood(model, params, canvas).sum())
   difference = float(total.sum - changed.sum)
   assert difference == pytest.approx(alone["after"] - alone["before"], abs=1e-4)
@@ -138,8 +140,8 @@ def ask_from_the_right(mutate):
 @pytest.mark.parametrize("mutation", [see_all_documents, ask_from_the_right])
 def test_the_comparison_sees(mutation, trained, monkeypatch):
   mutation(monkeypatch.setattr)
-  total, asked = run(trained)
-  assert abs(float(total.sum) - by_density(trained, asked)) > 1e-2
+  total, is_target = run(trained)
+  assert abs(float(total.sum) - by_density(trained, is_target)) > 1e-2
 
 
 def test_a_model_without_a_sink_is_refused():

@@ -93,13 +93,13 @@ def test_transformers_gives_a_text_the_likelihood_that_the_trained_model_gives_i
 
   _, _, (trained, folder) = tuned
   tokens = np.array([[97, 98, 32, 99, 100]])
-  asked = np.array([[False, True, True, False, True]])
-  canvas = make_canvas(trained.model.config, tokens, asked)
-  ours = log_likelihood(trained.model, trained.params, canvas)[asked]
-  rank = np.cumsum(asked[0]) * asked[0]
+  is_target = np.array([[False, True, True, False, True]])
+  canvas = make_canvas(trained.model.config, tokens, is_target)
+  ours = log_likelihood(trained.model, trained.params, canvas)[is_target]
+  rank = np.cumsum(is_target[0]) * is_target[0]
   banned = (rank[:, None] <= rank[None]) & ((rank[:, None] > 0) | (rank[None] > 0))
   model = transformers.XLNetLMHeadModel.from_pretrained(folder).eval()
-  (places,) = np.nonzero(asked[0])
+  (places,) = np.nonzero(is_target[0])
   target = torch.zeros(1, len(places), 5)
   target[0, torch.arange(len(places)), torch.tensor(places)] = 1
   mask = torch.tensor(banned[None], dtype=torch.float32)

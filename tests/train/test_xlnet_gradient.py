@@ -51,26 +51,26 @@ def chosen(oracle):
   masking = Masking(start=(0.5, 0.7), end=(0.5, 0.7))
   loss = any_subset_loss(checkpoints.load(oracle[1])[0], masking)
   prepared = loss.prepare(batch, jax.random.key(0), jnp.asarray(0))
-  asked = np.asarray(prepared["asked"])
+  is_target = np.asarray(prepared["is_target"])
   for row, number in ((0, 1), (0, 2), (1, 1)):
     text = (DOCUMENT[row] == number) & (POSITION[row] > 0)
-    assert asked[row, text].any() and not asked[row, text].all()
+    assert is_target[row, text].any() and not is_target[row, text].all()
   return loss, prepared
 
 
-def theirs(model, asked, tokens):
+def theirs(model, is_target, tokens):
   """The sum of the asked tokens' nats, by one mask over documents and ranks, to differentiate."""
   import torch
 
   text = POSITION > 0
-  rank = np.cumsum(asked, axis=1) * asked
+  rank = np.cumsum(is_target, axis=1) * is_target
   banned = rank[:, :, None] <= rank[:, None]
   banned &= (rank[:, :, None] > 0) | (rank[:, None] > 0)  # given ones see each other
   banned |= DOCUMENT[:, :, None] != DOCUMENT[:, None]
   banned |= ~text[:, None]
   total = 0
   for row in range(len(tokens)):
-    (places,) = np.nonzero(asked[row])
+    (places,) = np.nonzero(is_target[row])
     target = torch.zeros(1, len(places), SIZE)
     target[0, torch.arange(len(places)), torch.tensor(places)] = 1
     logits = model(
@@ -96,7 +96,7 @@ def of_theirs(oracle, chosen, folder):
   import torch
 
   model, prepared = copy.deepcopy(oracle[0]), chosen[1]
-  nats = theirs(model, np.asarray(prepared["asked"]), np.asarray(prepared["tokens"]))
+  nats = theirs(model, np.asarray(prepared["is_target"]), np.asarray(prepared["tokens"]))
   nats.backward()
   with torch.no_grad():
     for parameter in model.parameters():

@@ -60,27 +60,27 @@ def with_heap(logp, width, size):
       candidates.setdefault(path[:-1], []).append((-score, number, path))
       number += 1
     beam = sorted(level, key=lambda one: -one[1])[:width]
-  heap, taken = list(candidates[()]), []
+  heap, kept = list(candidates[()]), []
   heapq.heapify(heap)
-  while heap and len(taken) < size:
+  while heap and len(kept) < size:
     _, number, path = heapq.heappop(heap)
-    taken.append((number, path))
+    kept.append((number, path))
     for child in candidates.get(path, []):
       heapq.heappush(heap, child)
-  return [path for _, path in sorted(taken)]
+  return [path for _, path in sorted(kept)]
 
 
 def whole_heap(logp, size):
   """The best `size` paths of all there are, without a beam."""
-  heap, taken = [(-logp[0, x], (x,), 1 + x) for x in range(VOCAB)], []
+  heap, kept = [(-logp[0, x], (x,), 1 + x) for x in range(VOCAB)], []
   heapq.heapify(heap)
-  while len(taken) < size:
+  while len(kept) < size:
     score, path, context = heapq.heappop(heap)
-    taken.append(path)
+    kept.append(path)
     if len(path) < HEIGHT:
       for x in range(VOCAB):
         heapq.heappush(heap, (score - logp[context, x], (*path, x), context * VOCAB + 1 + x))
-  return taken
+  return kept
 
 
 def random_table(rng):

@@ -27,8 +27,8 @@ def _grow(q, order, *, size, step, height, children, add):
   for begin in range(1, size + 1, step):
     for node in range(known, begin):
       drawn = jnp.asarray(ORDERS)[order[node]]
-      law = q[context[node]][drawn]
-      share = shares(law, law > 0)
+      probs = q[context[node]][drawn]
+      share = shares(probs, probs > 0)
       chance *= jnp.prod(share)
       growth = growth.open(node, drawn[None, :children], share[None, :children], height)
     known = begin
@@ -69,13 +69,13 @@ def judge(verifier, models, tree, drafts, reads):
   with jax.enable_x64(True):
     draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
   found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
-  return total_variation(found.law, target_probs(models.p, height + 1)), found.tokens
+  return total_variation(found.probs, target_probs(models.p, height + 1)), found.tokens
 
 
-def check(verifier, models, growing, room=HEIGHT):
+def check(verifier, models, growing, max_depth=HEIGHT):
   tree, drafts, reads = grown(models.q, *growing)
   np.testing.assert_allclose(np.bincount(drafts.pair, drafts.weight), 1, rtol=1e-12)
-  tree = tree.replace(valid=tree.valid & (tree.depth <= room))
+  tree = tree.replace(valid=tree.valid & (tree.depth <= max_depth))
   return judge(verifier, models, tree, drafts, reads)
 
 
@@ -92,7 +92,7 @@ def test_emitted_law_is_the_targets(verifier, growing, models):
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
 def test_leaving_out_what_is_too_deep_keeps_the_law(verifier, models):
   """As the loop does near a row's limit: all children of a node or none, whatever was drawn."""
-  assert check(verifier, models, (4, 2, 2, 2), room=1)[0].max() <= 1e-12
+  assert check(verifier, models, (4, 2, 2, 2), max_depth=1)[0].max() <= 1e-12
 
 
 # Means over the first eight pairs of models; from a separate enumeration, recursive, with a heap.

@@ -12,60 +12,60 @@ from mtjax.trees import k_ary
 from mtjax.trees.siblings import likeliest, siblings
 from mtjax.types import DraftScheme
 
-DRAWN = [law for law in DraftScheme if law is not DraftScheme.DELTA]
+DRAWN = [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA]
 VOCAB, ROWS = 4, 40_000
 Q = np.array([0.15, 0.4, 0.1, 0.35])
 
 
-@functools.partial(jax.jit, static_argnames=("law", "count"))
-def draw(law, q, keys, warm, count):
+@functools.partial(jax.jit, static_argnames=("scheme", "count"))
+def draw(scheme, q, keys, warm, count):
   logits = jnp.log(q)
-  return siblings(law, logits, q, count, keys, warm)
+  return siblings(scheme, logits, q, count, keys, warm)
 
 
-def drawn(law, q=Q, warm=True):
+def drawn(scheme, q=Q, warm=True):
   """[ROWS, 2, children] tokens and validity of two nodes, of which the second has two children."""
-  children = 2 if law is DraftScheme.PAIR else 3
+  children = 2 if scheme is DraftScheme.PAIR else 3
   q = jnp.broadcast_to(jnp.asarray(q, jnp.float32), (ROWS, 2, VOCAB))
   keys = jax.random.split(jax.random.key(7), ROWS)
-  found = draw(law, q, keys, jnp.full((ROWS,), warm), (children, 2))
+  found = draw(scheme, q, keys, jnp.full((ROWS,), warm), (children, 2))
   return (*(np.asarray(x) for x in found), children)
 
 
-def joint(law, children):
+def joint(scheme, children):
   """Probability of each tuple of children, from a sequential enumeration."""
-  drafts = enumerate_drafts(k_ary((children,)), law, Q[None, None])
+  drafts = enumerate_drafts(k_ary((children,)), scheme, Q[None, None])
   place = drafts.token[:, 1:] @ VOCAB ** np.arange(children)
   return np.bincount(place, drafts.weight, minlength=VOCAB**children)
 
 
-@pytest.mark.parametrize("law", DRAWN)
-def test_siblings_follow_their_joint_law(law):
+@pytest.mark.parametrize("scheme", DRAWN)
+def test_siblings_follow_their_joint_law(scheme):
   """Each of the two nodes, and both are independent."""
-  token, valid, children = drawn(law)
+  token, valid, children = drawn(scheme)
   assert valid[:, 0].all() and valid[:, 1, :2].all()
   first = token[:, 0] @ VOCAB ** np.arange(children)
   second = token[:, 1, :2] @ VOCAB ** np.arange(2)
-  assert p_value(first, joint(law, children)) > 1e-3
-  assert p_value(second, joint(law, 2)) > 1e-3
-  both = np.outer(joint(law, children), joint(law, 2)).ravel()
+  assert p_value(first, joint(scheme, children)) > 1e-3
+  assert p_value(second, joint(scheme, 2)) > 1e-3
+  both = np.outer(joint(scheme, children), joint(scheme, 2)).ravel()
   assert p_value(first * VOCAB**2 + second, both) > 1e-3
 
 
-@pytest.mark.parametrize("law", [DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.PAIR])
-def test_siblings_in_another_order_are_noticed(law):
-  token = drawn(law)[0][:, 1, :2]
+@pytest.mark.parametrize("scheme", [DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.PAIR])
+def test_siblings_in_another_order_are_noticed(scheme):
+  token = drawn(scheme)[0][:, 1, :2]
   by_q = np.take_along_axis(token, np.argsort(-Q[token], axis=1), axis=1)
-  assert p_value(by_q @ VOCAB ** np.arange(2), joint(law, 2)) < 1e-6
+  assert p_value(by_q @ VOCAB ** np.arange(2), joint(scheme, 2)) < 1e-6
 
 
-@pytest.mark.parametrize("law", DRAWN)
+@pytest.mark.parametrize("scheme", DRAWN)
 @pytest.mark.parametrize("q", [(0, 0.3, 0, 0.7), (0, 0, 1.0, 0)])
-def test_where_the_law_runs_out_siblings_are_missing(law, q):
-  token, valid, children = drawn(law, q)
+def test_where_the_law_runs_out_siblings_are_missing(scheme, q):
+  token, valid, children = drawn(scheme, q)
   token, valid = token[:, 0], valid[:, 0]
   assert (np.asarray(q)[token] > 0)[valid].all() and valid[:, 0].all()
-  if law is DraftScheme.WITH_REPLACEMENT:
+  if scheme is DraftScheme.WITH_REPLACEMENT:
     assert valid.all()
   else:
     assert (valid.sum(axis=1) == min(np.count_nonzero(q), children)).all()
@@ -73,9 +73,9 @@ def test_where_the_law_runs_out_siblings_are_missing(law, q):
     assert np.diff(different, axis=1).all(), "siblings are equal"
 
 
-@pytest.mark.parametrize("law", DRAWN)
-def test_rows_that_do_not_sample_get_the_likeliest(law):
-  token, valid, children = drawn(law, warm=False)
+@pytest.mark.parametrize("scheme", DRAWN)
+def test_rows_that_do_not_sample_get_the_likeliest(scheme):
+  token, valid, children = drawn(scheme, warm=False)
   assert valid[:, 0].all() and (token[:, 0] == [1, 3, 0][:children]).all()
 
 

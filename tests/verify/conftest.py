@@ -25,20 +25,22 @@ def _contexts():
   return out
 
 
-def _law(seed, context, base=None):
+def _probs(seed, context, base=None):
   # The hash is part of the random models whose expected tokens the tests know.
   rng = np.random.default_rng(hash((seed, *context)) % 2**32)
-  law = rng.dirichlet(np.full(VOCAB, 0.7))
-  law = (law if base is None else 0.5 * law + 0.5 * base) + 1e-3
-  return law / law.sum()
+  probs = rng.dirichlet(np.full(VOCAB, 0.7))
+  probs = (probs if base is None else 0.5 * probs + 0.5 * base) + 1e-3
+  return probs / probs.sum()
 
 
 @pytest.fixture(scope="session")
 def models():
   """p, q [pairs, contexts, V]: q is half p and half noise."""
   contexts = _contexts()
-  p = np.array([[_law(1000 + s, c) for c in contexts] for s in range(PAIRS)])
-  q = np.array([[_law(5000 + s, c, p[s, i]) for i, c in enumerate(contexts)] for s in range(PAIRS)])
+  p = np.array([[_probs(1000 + s, c) for c in contexts] for s in range(PAIRS)])
+  q = np.array(
+    [[_probs(5000 + s, c, p[s, i]) for i, c in enumerate(contexts)] for s in range(PAIRS)]
+  )
   return SimpleNamespace(p=p, q=q)
 
 

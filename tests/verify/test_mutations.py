@@ -90,29 +90,31 @@ def draws_per_path(p, draft):
   return Outcome(stop, p)
 
 
-def forgetting_weights(law, draft):
+def forgetting_weights(target_probs, draft):
   """Block verification whose residual is (p - q)+ instead of (P p - q)+."""
-  right = block(law, draft)
+  right = block(target_probs, draft)
 
   def emit(node):
     _, _, valid = children(draft.tree, node)
-    return jnp.where(valid[0], difference(law(node), draft.q[node]), law(node))
+    return jnp.where(valid[0], difference(target_probs(node), draft.q[node]), target_probs(node))
 
   return Plan(right.stop, emit)
 
 
-def elder_first(law, draft):
+def elder_first(target_probs, draft):
   """Traversal that visits siblings in another order than they were drawn in."""
   tree = draft.tree
   last = jnp.zeros(SIZE + 1, jnp.int32).at[tree.parent].max(jnp.where(tree.valid, tree.order, 0))
-  return traversal(law, draft.replace(tree=tree.replace(order=last[tree.parent] - tree.order)))
+  return traversal(
+    target_probs, draft.replace(tree=tree.replace(order=last[tree.parent] - tree.order))
+  )
 
 
-def variation(procedure, tree, law, models):
+def variation(procedure, tree, scheme, models):
   verifier = Verifier(procedure, Exactness.LOSSLESS, frozenset(DraftScheme), "a mistake")
   breadth = 1 if tree.breadth == 1 else BREADTH
-  found = emitted(verifier, tree, law, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
-  return total_variation(found.law, target_probs(models.p, tree.height + 1))
+  found = emitted(verifier, tree, scheme, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
+  return total_variation(found.probs, target_probs(models.p, tree.height + 1))
 
 
 WITH, WITHOUT, DELTA = (
@@ -123,7 +125,7 @@ WITH, WITHOUT, DELTA = (
 
 
 @pytest.mark.parametrize(
-  ("procedure", "law", "mean", "most"),
+  ("procedure", "scheme", "mean", "largest"),
   [
     pytest.param(walk(with_replacement), WITHOUT, 0.0167, 0.0665, id="q-not-renormalised"),
     pytest.param(walk(tried_again), WITH, 0.1269, 0.1947, id="equal-siblings-tried-again"),
@@ -138,18 +140,18 @@ WITH, WITHOUT, DELTA = (
     ),
   ],
 )
-def test_known_mistakes_cost_what_they_cost(procedure, law, mean, most, models, trees):
-  off = variation(procedure, trees["binary"], law, models)
-  assert (off.mean(), off.max()) == pytest.approx((mean, most), abs=6e-5)
+def test_known_mistakes_cost_what_they_cost(procedure, scheme, mean, largest, models, trees):
+  off = variation(procedure, trees["binary"], scheme, models)
+  assert (off.mean(), off.max()) == pytest.approx((mean, largest), abs=6e-5)
 
 
 @pytest.mark.parametrize(
-  ("procedure", "shape", "law"),
+  ("procedure", "shape", "scheme"),
   [
     pytest.param(walk(division_of_one), "binary", WITH, id="kseq-with-rho-1"),
     pytest.param(leaves_first(forgetting_weights), "chain", WITHOUT, id="block-residual"),
     pytest.param(leaves_first(elder_first), "binary", WITHOUT, id="traversal-order"),
   ],
 )
-def test_other_mistakes_are_seen(procedure, shape, law, models, trees):
-  assert variation(procedure, trees[shape], law, models).mean() > 1e-3
+def test_other_mistakes_are_seen(procedure, shape, scheme, models, trees):
+  assert variation(procedure, trees[shape], scheme, models).mean() > 1e-3

@@ -19,9 +19,9 @@ def random_pair(rng, vocab):
   return p / p.sum(), q / q.sum()
 
 
-def by_linear_programme(p, q, n, law):
+def by_linear_programme(p, q, n, scheme):
   """The most mass on pairs (token, drafts that hold it) with p and the drafts' law as marginals."""
-  drafts = enumerate_drafts(k_ary((n,)), law, np.tile(q, (1, 1, 1)))
+  drafts = enumerate_drafts(k_ary((n,)), scheme, np.tile(q, (1, 1, 1)))
   sets: dict[tuple[int, ...], float] = {}
   for weight, token in zip(drafts.weight, drafts.token[:, 1:], strict=True):
     key = tuple(sorted(set(token.tolist())))
@@ -34,14 +34,14 @@ def by_linear_programme(p, q, n, law):
   return -linprog(-np.ones(len(edges)), A_ub=rows, b_ub=bound, method="highs").fun
 
 
-@pytest.mark.parametrize("law", list(DraftScheme))
-def test_equals_the_linear_programme(law):
+@pytest.mark.parametrize("scheme", list(DraftScheme))
+def test_equals_the_linear_programme(scheme):
   rng = np.random.default_rng(3)
-  for n in [2] if law is DraftScheme.PAIR else [1, 2, 3, 4]:
+  for n in [2] if scheme is DraftScheme.PAIR else [1, 2, 3, 4]:
     for vocab in (n + 1, 5, 6):
       p, q = random_pair(rng, vocab)
-      best = by_linear_programme(p, q, n, law)
-      assert optimal_acceptance(p, q, n, law) == pytest.approx(best, abs=1e-10), (n, vocab)
+      best = by_linear_programme(p, q, n, scheme)
+      assert optimal_acceptance(p, q, n, scheme) == pytest.approx(best, abs=1e-10), (n, vocab)
 
 
 def test_draws_that_hold_nearly_all_of_q():
@@ -66,21 +66,21 @@ def test_no_verifier_does_better():
   pairs = [random_pair(rng, 5) for _ in range(10)]
   p, q = (np.repeat(np.array(x)[:, None], 6, axis=1) for x in zip(*pairs, strict=True))
   best = {}
-  for law, name in itertools.product(DraftScheme, VERIFIERS):
+  for scheme, name in itertools.product(DraftScheme, VERIFIERS):
     verifier, n = VERIFIERS[name], 2
-    if law in verifier.laws and verifier.needs_q and not verifier.chains_only:
-      found = emitted(verifier, k_ary((n,)), law, p, q, pad=(4, 1, 3)).tokens - 1
-      best[law] = np.array([optimal_acceptance(*pair, n, law) for pair in pairs])
-      assert (found <= best[law] + 1e-12).all(), name
+    if scheme in verifier.schemes and verifier.needs_q and not verifier.chains_only:
+      found = emitted(verifier, k_ary((n,)), scheme, p, q, pad=(4, 1, 3)).tokens - 1
+      best[scheme] = np.array([optimal_acceptance(*pair, n, scheme) for pair in pairs])
+      assert (found <= best[scheme] + 1e-12).all(), name
   assert (best[DraftScheme.WITHOUT_REPLACEMENT] >= best[DraftScheme.WITH_REPLACEMENT] - 1e-12).all()
 
 
-@pytest.mark.parametrize("law", [DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT])
-def test_a_large_vocabulary(law):
+@pytest.mark.parametrize("scheme", [DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT])
+def test_a_large_vocabulary(scheme):
   """Nearly the same for both laws there, for draws of 128k tokens are hardly ever equal."""
   rng = np.random.default_rng(0)
   p, q = (rng.dirichlet(np.full(128_000, 0.3)) for _ in "pq")
-  found = [optimal_acceptance(p, q, n, law) for n in (1, 2, 3)]
+  found = [optimal_acceptance(p, q, n, scheme) for n in (1, 2, 3)]
   assert found[0] == pytest.approx(np.minimum(p, q).sum(), abs=1e-9)
   assert found == sorted(found)
   other = optimal_acceptance(p, q, 3, DraftScheme.WITH_REPLACEMENT)
@@ -129,13 +129,13 @@ def test_who_is_drawn_when():
 
 @pytest.mark.ill_typed
 @pytest.mark.parametrize(
-  ("p", "q", "n", "law", "message"),
+  ("p", "q", "n", "scheme", "message"),
   [
     ([0.5, 0.5], [1.0], 1, DraftScheme.DELTA, "one vocabulary"),
     ([0.5, 0.5], [0.5, 0.5], 0, DraftScheme.DELTA, "at least one, got 0"),
     ([0.5, 0.5], [0.5, 0.5], 3, DraftScheme.PAIR, "in twos, got 3"),
   ],
 )
-def test_refusals(p, q, n, law, message):
+def test_refusals(p, q, n, scheme, message):
   with pytest.raises(ValueError, match=message):
-    optimal_acceptance(np.array(p), np.array(q), n, law)
+    optimal_acceptance(np.array(p), np.array(q), n, scheme)

@@ -40,15 +40,15 @@ def rows_of(drafts, parent, p, q):
     yield weight, pair, paths, q[pair, context]
 
 
-def bounds_of(shape, law, p, q):
+def bounds_of(shape, scheme, p, q):
   """The mean of the estimates over all drafts, the best of every depth: [pairs, depth]."""
-  parent, sampled = np.array(shape.parent), Sampled(law, shape.breadth, shape)
+  parent, sampled = np.array(shape.parent), Sampled(scheme, shape.breadth, shape)
   out = [0] * len(p)
-  for weight, pair, paths, laws in rows_of(enumerate_drafts(shape, law, q), parent, p, q):
-    if law is DraftScheme.DELTA:
+  for weight, pair, paths, tables in rows_of(enumerate_drafts(shape, scheme, q), parent, p, q):
+    if scheme is DraftScheme.DELTA:
       found = exact_bounds(paths, shape.height)
     else:
-      root = p[pair, 0], laws, int(np.sum(parent == 0))
+      root = p[pair, 0], tables, int(np.sum(parent == 0))
       found = path_bounds(paths, shape.height, sampled, *root)
     out[pair] = out[pair] + weight * found
   return np.minimum.accumulate(np.array(out).min(axis=2), axis=1)
@@ -58,27 +58,27 @@ def exceeded(accepted, bound):
   return (accepted > bound + 1e-9).any()
 
 
-@pytest.mark.parametrize("law", list(DraftScheme))
-def test_no_verifier_passes_it(law, models):
+@pytest.mark.parametrize("scheme", list(DraftScheme))
+def test_no_verifier_passes_it(scheme, models):
   p, q = models.p[:PAIRS], models.q[:PAIRS]
   for name, shape in SHAPES.items():
-    if law is DraftScheme.PAIR and shape.breadth > 2:
+    if scheme is DraftScheme.PAIR and shape.breadth > 2:
       continue
-    bound = bounds_of(shape, law, p, q)
+    bound = bounds_of(shape, scheme, p, q)
     assert (bound <= 1 + 1e-9).all()
     for verifier, it in VERIFIERS.items():
-      taken = law in it.laws and not (it.chains_only and shape.breadth > 1)
-      if taken and it.exactness is Exactness.LOSSLESS:
+      allowed = scheme in it.schemes and not (it.chains_only and shape.breadth > 1)
+      if allowed and it.exactness is Exactness.LOSSLESS:
         breadth = 1 if it.chains_only else PAD[2]
-        found = emitted(it, shape, law, p, q, pad=(*PAD[:2], breadth)).accepted
+        found = emitted(it, shape, scheme, p, q, pad=(*PAD[:2], breadth)).accepted
         assert not exceeded(found, bound), (verifier, name)
 
 
 def test_the_optimum_of_single_nodes_is_passed_by_rules_for_whole_paths(models):
   """What `chain` accepts is that optimum, node by node; taken as a bound it is seen to be wrong."""
-  law, pad = DraftScheme.WITHOUT_REPLACEMENT, (*PAD[:2], 1)
+  scheme, pad = DraftScheme.WITHOUT_REPLACEMENT, (*PAD[:2], 1)
   accepted = {
-    name: emitted(VERIFIERS[name], chain(3), law, models.p, models.q, pad=pad).accepted
+    name: emitted(VERIFIERS[name], chain(3), scheme, models.p, models.q, pad=pad).accepted
     for name in ("chain", "block", "traversal")
   }
   node_wise = np.minimum(models.p[:, 0], models.q[:, 0]).sum(axis=1)
@@ -94,29 +94,31 @@ def test_on_a_chain_one_coupling_reaches_it_at_all_depths(models):
   """The linear programme over pairs of a text and a chain, for the number of accepted drafts."""
   vocab, length = 3, 3
   p, q = models.p[:1], models.q[:1]
-  laws = [target_probs(x, length)[0] for x in (p, q)]
+  tables = [target_probs(x, length)[0] for x in (p, q)]
   texts = list(itertools.product(range(vocab), repeat=length))
   same = np.array([[[y[:d] == x[:d] for x in texts] for y in texts] for d in (1, 2, 3)])
   eye = np.eye(len(texts))
   rows = np.concatenate([np.kron(eye, np.ones(len(texts))), np.kron(np.ones(len(texts)), eye)])
-  best = linprog(-same.sum(axis=0).ravel(), A_eq=rows, b_eq=np.concatenate(laws), method="highs")
+  best = linprog(-same.sum(axis=0).ravel(), A_eq=rows, b_eq=np.concatenate(tables), method="highs")
   reached = (same.reshape(3, -1) @ best.x).tolist()
   bound = bounds_of(chain(length), DraftScheme.WITH_REPLACEMENT, p, q)[0]
   assert -best.fun == pytest.approx(bound.sum(), abs=1e-9)
   assert reached == pytest.approx(bound.tolist(), abs=1e-9)
 
 
-@pytest.mark.parametrize("law", [law for law in DraftScheme if law is not DraftScheme.DELTA])
-def test_a_path_is_drafted_as_often_as_is_said(law, models):
+@pytest.mark.parametrize(
+  "scheme", [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA]
+)
+def test_a_path_is_drafted_as_often_as_is_said(scheme, models):
   p, q = models.p[:PAIRS], models.q[:PAIRS]
   for shape in (SHAPES["of two sizes"], SHAPES["wide"]):
-    if law is DraftScheme.PAIR and shape.breadth > 2:
+    if scheme is DraftScheme.PAIR and shape.breadth > 2:
       continue
-    parent, sampled = np.array(shape.parent), Sampled(law, shape.breadth, shape)
+    parent, sampled = np.array(shape.parent), Sampled(scheme, shape.breadth, shape)
     weights, said = {}, {}
-    for weight, pair, paths, laws in rows_of(enumerate_drafts(shape, law, q), parent, p, q):
+    for weight, pair, paths, tables in rows_of(enumerate_drafts(shape, scheme, q), parent, p, q):
       text = [(pair,)]
-      for i, chance in enumerate(inclusion(paths, sampled, laws), 1):
+      for i, chance in enumerate(inclusion(paths, sampled, tables), 1):
         text.append((*text[paths.parent[i]], paths.token[i]))
         weights[text[i]] = weights.get(text[i], 0) + weight
         said[text[i]] = chance

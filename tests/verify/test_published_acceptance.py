@@ -17,7 +17,7 @@ WITH, WITHOUT, DELTA, PLUS, PAIR = (
   DraftScheme.PAIR,
 )
 
-LAWS = {
+PAIRS_OF_PROBS = {
   "A": ([0.5, 0.25, 0.15, 0.1], [0.1, 0.2, 0.3, 0.4]),
   "B": ([0.4, 0.3, 0.15, 0.1, 0.05], [0.35, 0.15, 0.3, 0.15, 0.05]),
   "C": ([1 / 3, 2 / 3], [2 / 3, 1 / 3]),
@@ -48,28 +48,28 @@ RULES = (
 )
 
 
-def everywhere(law, vocab, length):
+def everywhere(probs, vocab, length):
   """The same law in every context; tokens that it lacks have probability 0."""
-  return np.tile(np.pad(law, (0, vocab - len(law))), (1, first(vocab, length), 1))
+  return np.tile(np.pad(probs, (0, vocab - len(probs))), (1, first(vocab, length), 1))
 
 
-def acceptance(name, law, p, q, n):
+def acceptance(name, scheme, p, q, n):
   p, q = everywhere(p, 5, 2), everywhere(q, 5, 2)
-  found = emitted(VERIFIERS[name], k_ary((n,)), law, p, q, pad=(4, 1, 3))
+  found = emitted(VERIFIERS[name], k_ary((n,)), scheme, p, q, pad=(4, 1, 3))
   return float(found.tokens[0]) - 1
 
 
-@pytest.mark.parametrize(("laws", "n"), TABLE)
-def test_multi_draft_acceptance(laws, n):
-  p, q = LAWS[laws]
-  found = [optimal_acceptance(np.array(p), np.array(q), n, law) for law in OPTIMA]
-  found += [acceptance(name, law, p, q, n) for name, law in RULES]
-  assert found == pytest.approx(TABLE[laws, n], abs=1e-10)
+@pytest.mark.parametrize(("pair", "n"), TABLE)
+def test_multi_draft_acceptance(pair, n):
+  p, q = PAIRS_OF_PROBS[pair]
+  found = [optimal_acceptance(np.array(p), np.array(q), n, scheme) for scheme in OPTIMA]
+  found += [acceptance(name, scheme, p, q, n) for name, scheme in RULES]
+  assert found == pytest.approx(TABLE[pair, n], abs=1e-10)
 
 
-@pytest.mark.parametrize("laws", LAWS)
-def test_spechub_reaches_the_optimum_of_its_drafts(laws):
-  p, q = LAWS[laws]
+@pytest.mark.parametrize("pair", PAIRS_OF_PROBS)
+def test_spechub_reaches_the_optimum_of_its_drafts(pair):
+  p, q = PAIRS_OF_PROBS[pair]
   best = optimal_acceptance(np.array(p), np.array(q), 2, PAIR)
   assert acceptance("spechub", PAIR, p, q, 2) == pytest.approx(best, abs=1e-12)
 
@@ -82,7 +82,9 @@ def accepted_on_a_chain(name, p, q, length):
 
 def test_example_of_the_block_verification_paper():
   """2403.10444: p = (1/3, 2/3), q = (2/3, 1/3), two drafts: 10/9 by token, 11/9 by block."""
-  found = [accepted_on_a_chain(name, *LAWS["C"], 2) for name in ("chain", "block", "traversal")]
+  found = [
+    accepted_on_a_chain(name, *PAIRS_OF_PROBS["C"], 2) for name in ("chain", "block", "traversal")
+  ]
   assert found == pytest.approx([10 / 9, 11 / 9, 11 / 9], abs=1e-12)
 
 

@@ -13,7 +13,7 @@ from mtjax.verify.rules.typical import typical
 VOCAB = 4
 
 
-def draft(topology, law, vocab=VOCAB):
+def draft(topology, scheme, vocab=VOCAB):
   def column(values):
     return jnp.tile(jnp.asarray(values, jnp.int32), (2, 1))
 
@@ -27,7 +27,7 @@ def draft(topology, law, vocab=VOCAB):
     breadth=topology.breadth,
   )
   q = None if vocab is None else jnp.full((2, topology.size, vocab), 1 / vocab)
-  return Draft(tree, law, q)
+  return Draft(tree, scheme, q)
 
 
 BINARY = k_ary((2, 2))
@@ -123,16 +123,16 @@ def test_parameters(make, message):
 
 def test_one_child_a_node_is_one_draw_under_every_sampled_law():
   for name in ("rrs_with", "rrs_without", "kseq", "greedy_plus_one", "traversal", "block"):
-    for law in (
+    for scheme in (
       DraftScheme.WITH_REPLACEMENT,
       DraftScheme.WITHOUT_REPLACEMENT,
       DraftScheme.GREEDY_PLUS_ONE,
     ):
-      check(name, draft(chain(3), law))
+      check(name, draft(chain(3), scheme))
 
 
 def test_every_draft_law_has_an_exact_verifier_that_uses_it():
-  for law in DraftScheme:
+  for scheme in DraftScheme:
     assert any(
-      law in v.laws and v.needs_q != (law is DraftScheme.DELTA) for v in VERIFIERS.values()
+      scheme in v.schemes and v.needs_q != (scheme is DraftScheme.DELTA) for v in VERIFIERS.values()
     )

@@ -132,7 +132,7 @@ def test_typical_acceptance_takes_the_longest_likely_path():
   p[1] = [0.9, 0.02, 0.04, 0.04]
   p[2] = [0.1, 0.1, 0.75, 0.05]
 
-  def taken(p):
+  def accepted_path(p):
     keys = jax.random.split(jax.random.key(0), 1)
     logits = jnp.log(jnp.asarray(p, jnp.float32))[None]
     verdict = verify(
@@ -140,11 +140,11 @@ def test_typical_acceptance_takes_the_longest_likely_path():
     )
     return verdict.path[0, : int(verdict.count[0])].tolist()
 
-  assert taken(p) == [0, 2, 5]  # 0.6 * 0.75 against 0.3 * 0.9
+  assert accepted_path(p) == [0, 2, 5]  # 0.6 * 0.75 against 0.3 * 0.9
   p[2] = [0.5, 0.44, 0.03, 0.03]
-  assert taken(p) == [0, 1, 3]  # the deeper one, although 0.6 > 0.3
+  assert accepted_path(p) == [0, 1, 3]  # the deeper one, although 0.6 > 0.3
   p[0] = [0.998, 0.001, 0.0005, 0.0005]
-  assert taken(p) == [0]
+  assert accepted_path(p) == [0]
 
 
 def test_typical_thresholds_are_the_right_way_round():
@@ -162,7 +162,7 @@ def test_typical_thresholds_are_the_right_way_round():
 def test_a_row_without_drafts_gets_a_plain_draw(name):
   """Missing nodes may hold NaN and nonsense; the emitted token is one that the law allows."""
   rows, topology = 256, chain(2)
-  law = next(iter(VERIFIERS[name].laws - {DraftScheme.PAIR}), DraftScheme.PAIR)
+  scheme = next(iter(VERIFIERS[name].schemes - {DraftScheme.PAIR}), DraftScheme.PAIR)
   logits = jnp.full((rows, 3, 4), jnp.nan)
   logits = logits.at[:, 0].set(jnp.log(jnp.array([0.5, 0.0, 0.5, 0.0])))
   tree = TokenTree(
@@ -174,7 +174,7 @@ def test_a_row_without_drafts_gets_a_plain_draw(name):
     height=2,
     breadth=1,
   )
-  draft = Draft(tree, law, jnp.full(logits.shape, jnp.nan))
+  draft = Draft(tree, scheme, jnp.full(logits.shape, jnp.nan))
   keys = jax.random.split(jax.random.key(4), rows)
   verdict = verify(name, logits, draft, keys, jnp.zeros(rows, jnp.int32))
   assert (verdict.count == 1).all() and (verdict.path[:, 0] == 0).all()
@@ -200,9 +200,9 @@ def test_a_perfect_draft_is_kept_whole(name):
     height=2,
     breadth=1,
   )
-  law = DraftScheme.DELTA if name == "delta" else DraftScheme.WITH_REPLACEMENT
+  scheme = DraftScheme.DELTA if name == "delta" else DraftScheme.WITH_REPLACEMENT
   keys = jax.random.split(jax.random.key(3), 64)
-  draft = Draft(tree, law, jax.nn.softmax(logits))
+  draft = Draft(tree, scheme, jax.nn.softmax(logits))
   verdict = verify(name, logits, draft, keys, jnp.zeros(64, jnp.int32))
   assert (verdict.count == 3).all()
   assert ((verdict.token >= 0) & (verdict.token < 4)).all()
@@ -225,10 +225,10 @@ def test_verify_runs_inside_a_compiled_step():
 @pytest.mark.parametrize("name", ["greedy", "rrs_with", "block", "traversal", "typical"])
 def test_a_tree_may_be_its_root_alone(name):
   tree = tree_of(chain(0), [0])
-  law = next(iter(VERIFIERS[name].laws - {DraftScheme.PAIR}))
+  scheme = next(iter(VERIFIERS[name].schemes - {DraftScheme.PAIR}))
   logits = jnp.log(jax.nn.one_hot(2, 4))[None, None]
   keys = jax.random.split(jax.random.key(0), 1)
-  draft = Draft(tree, law, jnp.full_like(logits, jnp.nan))
+  draft = Draft(tree, scheme, jnp.full_like(logits, jnp.nan))
   verdict = verify(name, logits, draft, keys, jnp.zeros(1, jnp.int32))
   assert (int(verdict.count[0]), int(verdict.token[0])) == (1, 2)
 

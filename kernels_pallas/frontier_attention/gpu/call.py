@@ -20,7 +20,7 @@ from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.gpu import compat
 from kernels_pallas.frontier_attention.gpu import kernel as gpu_kernel
 from kernels_pallas.frontier_attention.gpu.kernel import KernelShape
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.sorting import SortedLabels
 from kernels_pallas.frontier_attention.xla import attention as xla
 
@@ -57,7 +57,7 @@ def attend(
   keys: Keys,
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
-  law: Law,
+  scoring: Scoring,
   sizes: CallSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
@@ -66,28 +66,28 @@ def attend(
   interpret: by the GPU interpreter, on any machine, for tests: of any dtype and head dimension.
   """
   arrays = q, k, v, queries, keys, cache, position
-  return run(*arrays, law, sizes, compat.interpret_params() if interpret else None)
+  return run(*arrays, scoring, sizes, compat.interpret_params() if interpret else None)
 
 
 def _forward(*arguments):
-  *arrays, law, sizes, interpret = arguments
+  *arrays, scoring, sizes, interpret = arguments
   found = attend(*arguments)
   return found, (arrays, found)
 
 
-def _backward(law, sizes, interpret, kept, cotangents):
+def _backward(scoring, sizes, interpret, kept, cotangents):
   arrays, found = kept
   q, k, v, queries, keys, cache, _ = arrays
   if cache is not None:
-    return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
-  gradients = xla.gradients(q, k, v, found, cotangents, queries, keys, law)
+    return jax.vjp(lambda *arrays: xla.attend(*arrays, scoring), *arrays)[1](cotangents)
+  gradients = xla.gradients(q, k, v, found, cotangents, queries, keys, scoring)
   return *gradients, None, None, None, None
 
 
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, interpret):
+def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSizes, interpret):
   """`attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]
@@ -101,12 +101,12 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, int
   order = SortedLabels()
   if T * (H // G) > sizes.rows or T > sizes.block:
     order, queries, keys = sorting.of(queries, keys)
-    q = sorting.taken(q, order.queries)
-    k, v = (sorting.taken(x, order.keys, 2) for x in (k, v))
+    q = sorting.in_order(q, order.queries)
+    k, v = (sorting.in_order(x, order.keys, 2) for x in (k, v))
     if position is not None:
-      position = sorting.taken(position, order.queries)
+      position = sorting.in_order(position, order.queries)
   if cache is not None:
-    cache = _at_least_a_block(cache, sizes.block)
+    cache = _padded_to_a_block(cache, sizes.block)
   shape = _shape(q, k, queries, cache, sizes, interpret is not None)
   tile = shape.groups * shape.rows
   rows = _rows_of(queries, H // G)
@@ -119,8 +119,8 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, int
     position = jnp.pad(
       jnp.repeat(position, H // G, axis=1), ((0, 0), (0, -T * (H // G) % tile)), mode="edge"
     )
-  if cache is not None and law.window is not None:
-    some = cache_blocks.some_of_cache(cache, shape.block, rows, tile, position, law.window)
+  if cache is not None and scoring.window is not None:
+    some = cache_blocks.some_of_cache(cache, shape.block, rows, tile, position, scoring.window)
     lists |= _list("cache", some)
   q = q.reshape(B, T, G, H // G, D).transpose(0, 2, 1, 3, 4).reshape(B, G, -1, D)
   q = jnp.pad(q, ((0, 0), (0, 0), (0, -q.shape[2] % tile), (0, 0)))
@@ -128,12 +128,12 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, int
   exceptions = queries.hidden is not None or queries.own is not None
   arrays = lists | dict(
     q=q,
-    points=_points(rows, exceptions, position if law.window is not None else None),
+    points=_points(rows, exceptions, position if scoring.window is not None else None),
     k=jnp.pad(k, more),
     v=jnp.pad(v, more),
     labels=_labels(keys, exceptions),
   )
-  out, lse = _call(arrays, cache, law, shape, interpret)
+  out, lse = _call(arrays, cache, scoring, shape, interpret)
   if shape.parts > 1:
     out, lse = softmax.merged(out, lse)
     out = out.astype(q.dtype)
@@ -145,10 +145,10 @@ def run(q, k, v, queries, keys, cache, position, law: Law, sizes: CallSizes, int
     return jnp.moveaxis(x, 1, 2).reshape(B, T, H, *x.shape[4:])
 
   back = sorting.back(order.queries)
-  return sorting.taken(entries(out), back), sorting.taken(entries(lse), back)
+  return sorting.in_order(entries(out), back), sorting.in_order(entries(lse), back)
 
 
-def _at_least_a_block(cache: Cache, block: int) -> Cache:
+def _padded_to_a_block(cache: Cache, block: int) -> Cache:
   """A cache of fewer slots than a block has, made longer: a copy of a few."""
   if cache.table is not None or cache.capacity >= block:
     return cache
@@ -256,7 +256,7 @@ def _parts(programs: int, blocks_of_row: int, cores: int = _CORES) -> int:
   return min(range(1, min(blocks_of_row, cores) + 1), key=turns)
 
 
-def _call(arrays, cache, law: Law, shape: KernelShape, interpret):
+def _call(arrays, cache, scoring: Scoring, shape: KernelShape, interpret):
   q = arrays["q"]
   B, G, N, D = q.shape
   given = {}
@@ -266,7 +266,7 @@ def _call(arrays, cache, law: Law, shape: KernelShape, interpret):
       given["table"] = cache.table.astype(jnp.int32)
     if cache.scales is not None:
       given["k_scale"], given["v_scale"] = (x.astype(jnp.float32) for x in cache.scales)
-    if law.window is not None:
+    if scoring.window is not None:
       more = ((0, 0), (0, max(shape.cached * shape.block - cache.capacity, 0)))
       given["place"] = jnp.pad(cache.position, more).astype(jnp.int32)
   given |= arrays
@@ -278,7 +278,9 @@ def _call(arrays, cache, law: Law, shape: KernelShape, interpret):
   )
   scratch = _scratch(given, dtype, shape)
   call = plgpu.kernel(
-    functools.partial(gpu_kernel.program, names=[*given, *outs, *scratch], law=law, shape=shape),
+    functools.partial(
+      gpu_kernel.program, names=[*given, *outs, *scratch], scoring=scoring, shape=shape
+    ),
     out_type=tuple(outs.values()),
     scratch_types=tuple(scratch.values()),
     # The last axis may be as large as it likes, others up to 65,535.

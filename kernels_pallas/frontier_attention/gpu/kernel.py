@@ -14,7 +14,7 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
 from kernels_pallas.frontier_attention.gpu import compat
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 
 _LOG2E = math.log2(math.e)
 _LEAST = -0.7 * float(jnp.finfo(jnp.float32).max)  # finite, so that nothing seen subtracts no inf
@@ -51,7 +51,7 @@ class Refs:
     return self._refs.get(name)
 
 
-def program(*refs, names, law: Law, shape: KernelShape):
+def program(*refs, names, scoring: Scoring, shape: KernelShape):
   r = Refs(names, refs)
   part, job = lax.axis_index("part"), lax.axis_index("job")
   unit, tile = lax.div(job, jnp.int32(shape.tiles)), lax.rem(job, jnp.int32(shape.tiles))
@@ -72,7 +72,7 @@ def program(*refs, names, law: Law, shape: KernelShape):
   def _():
     if shape.groups > 1:
       plgpu.set_max_registers(232, action="increase")
-    _compute_all(r, law, shape, here, group)
+    _compute_all(r, scoring, shape, here, group)
 
 
 class Here(NamedTuple):
@@ -175,7 +175,7 @@ def _fresh_start(r: Refs, shape: KernelShape, here: Here, step):
   return block * shape.block
 
 
-def _compute_all(r: Refs, law: Law, shape: KernelShape, here: Here, group):
+def _compute_all(r: Refs, scoring: Scoring, shape: KernelShape, here: Here, group):
   rows = pl.ds((here.tile * shape.groups + group) * shape.rows, shape.rows)
   every = pl.ds(0, r.points.shape[1])
   q, points = r.queries.at[group], r.point.at[group]
@@ -200,10 +200,10 @@ def _compute_all(r: Refs, law: Law, shape: KernelShape, here: Here, group):
     if k_scale is not None:
       s = s * over_columns(k_scale)
     # Scores are in powers of 2 from here on, which is what exponentials of a GPU are of.
-    if law.soft_cap is None:
-      s = s * (law.scale * _LOG2E)
+    if scoring.soft_cap is None:
+      s = s * (scoring.scale * _LOG2E)
     else:
-      s = law.soft_cap * _LOG2E * _tanh(s, law.scale / law.soft_cap)
+      s = scoring.soft_cap * _LOG2E * _tanh(s, scoring.scale / scoring.soft_cap)
     s = jnp.where(seen, s, _LEAST * 1.4)
     now = jnp.maximum(top, jnp.max(s, axis=1))
     keep = jnp.exp2(top - now)
@@ -231,10 +231,10 @@ def _compute_all(r: Refs, law: Law, shape: KernelShape, here: Here, group):
     column = registers.iota(square, 1, _TILE)
     seen = (column >= first - start) & (column < length - start)
     if r.place is not None:
-      assert law.window is not None, "places are read for a window"
+      assert scoring.window is not None, "places are read for a window"
       plgpu.barrier_wait(r.place_here.at[stage])
       distance = point(r.points.shape[1] - 1) - over_columns(r.places.at[stage])
-      seen &= (distance < law.window) & (distance > -law.window)
+      seen &= (distance < scoring.window) & (distance > -scoring.window)
     scales = {}
     if r.k_scale is not None:
       plgpu.barrier_wait(r.scale_here.at[stage])

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from kernels_pallas.frontier_attention import blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.tpu import tiles as tpu_tiles
 from kernels_pallas.frontier_attention.tpu import work as tpu_work
 from kernels_pallas.frontier_attention.tpu.tiles import TileShape, TileSizes
@@ -47,7 +47,7 @@ def run(
   cotangents: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
   queries: Queries,
   keys: Keys,
-  law: Law,
+  scoring: Scoring,
   sizes: TileSizes,
   interpret,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
@@ -66,41 +66,51 @@ def run(
   rest = jnp.where(jnp.isneginf(lse), 0.0, rest)
   sums = jnp.stack([softmax.finite_top(lse), rest], axis=-1)
   q, d_out, sums = (
-    tpu_tiles.rows_of(sorting.taken(x, order.queries), G, shape) for x in (q, d_out, sums)
+    tpu_tiles.rows_of(sorting.in_order(x, order.queries), G, shape) for x in (q, d_out, sums)
   )
   k_blocks, v_blocks = (
-    tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape).astype(q.dtype) for x in (k, v)
+    tpu_tiles.whole_blocks(sorting.in_order(x, order.keys, 2), shape).astype(q.dtype)
+    for x in (k, v)
   )
   sides = Sides(q, d_out.astype(q.dtype), k_blocks, v_blocks)
   points = tpu_tiles.points_of(queries, None, H // G, shape)
   labels = tpu_tiles.labels_of(keys)
   some = blocks.any_visible(queries, keys, shape.tile, shape.block)
-  how = dict(law=law, shape=shape, most=sizes.heads, interpret=interpret)
+  how = dict(scoring=scoring, shape=shape, max_heads=sizes.heads, interpret=interpret)
   d_q = _by_rows(tpu_work.pairs_of(some), sides, points, labels, sums, **how)
   d_k, d_v = _by_keys(
     tpu_work.pairs_of(some.swapaxes(1, 2)), sides, points, labels.swapaxes(1, 2), sums, **how
   )
-  d_q = sorting.taken(tpu_tiles.entries_of(d_q, T, H, shape), sorting.back(order.queries))
+  d_q = sorting.in_order(tpu_tiles.entries_of(d_q, T, H, shape), sorting.back(order.queries))
   back = sorting.back(order.keys)
-  d_k, d_v = (sorting.taken(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
+  d_k, d_v = (sorting.in_order(x[:, :, :T], back, 2).astype(k.dtype) for x in (d_k, d_v))
   return d_q, d_k, d_v
 
 
-def _heads(sides: Sides, most: int, shape: TileShape, *, moved: int, kept: int) -> int:
+def _heads(sides: Sides, max_heads: int, shape: TileShape, *, moved: int, kept: int) -> int:
   """Of keys, in a step: as many as fit, with `moved` rows of arrays each, `kept` of sums."""
   G, D = sides.q.shape[1], sides.q.shape[3]
   # What is moved has two buffers; four blocks of scores and the like are in work.
   size = (2 * moved * sides.q.dtype.itemsize + 4 * kept) * D + 4 * 4 * shape.rows * shape.block
-  fit = [n for n in range(1, min(G, most) + 1) if G % n == 0 and n * size <= _BYTES]
+  fit = [n for n in range(1, min(G, max_heads) + 1) if G % n == 0 and n * size <= _BYTES]
   return max(fit, default=1)
 
 
 def _by_rows(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: TileShape, most, interpret
+  pairs: Pairs,
+  sides: Sides,
+  points,
+  labels,
+  sums,
+  *,
+  scoring,
+  shape: TileShape,
+  max_heads,
+  interpret,
 ):
   """dq: a tile of rows stands, blocks of keys pass."""
   B, G, N, D = sides.q.shape
-  heads = _heads(sides, most, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
+  heads = _heads(sides, max_heads, shape, moved=3 * shape.rows + 2 * shape.block, kept=shape.rows)
   # Of the heads of a step, lse and rest in turn, in columns.
   sums = sums.reshape(B, G // heads, heads, N, 2).swapaxes(2, 3).reshape(B, -1, N, 2 * heads)
 
@@ -125,18 +135,29 @@ def _by_rows(
     pl.BlockSpec((1, 1, shape.rows, 2 * heads), of_row),
   ]  # fmt: skip
   return _call(
-    functools.partial(_dq_kernel, law=law, dims=shape.dims),
+    functools.partial(_dq_kernel, scoring=scoring, dims=shape.dims),
     pairs, (*sides, points, labels, sums), specs, [(sides.q, rows)],
     [(heads, shape.rows, D)], products=3, interpret=interpret, name="frontier_attention_dq",
   )[0]  # fmt: skip
 
 
 def _by_keys(
-  pairs: Pairs, sides: Sides, points, labels, sums, *, law, shape: TileShape, most, interpret
+  pairs: Pairs,
+  sides: Sides,
+  points,
+  labels,
+  sums,
+  *,
+  scoring,
+  shape: TileShape,
+  max_heads,
+  interpret,
 ):
   """(dk, dv): a block of keys stands, tiles of rows pass."""
   B, G, _, D = sides.q.shape
-  heads = _heads(sides, most, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block)
+  heads = _heads(
+    sides, max_heads, shape, moved=2 * shape.rows + 4 * shape.block, kept=2 * shape.block
+  )
   # Rows on the lanes, a tile at a time, so that any number of them is whole.
   sums = sums.reshape(B, G // heads, heads, shape.tiles, shape.rows, 2).transpose(0, 1, 3, 2, 5, 4)
   sums = sums.reshape(B, G // heads, shape.tiles, 2 * heads, shape.rows)
@@ -166,7 +187,7 @@ def _by_keys(
     pl.BlockSpec((1, 1, 1, *sums.shape[3:]), of_sums),
   ]  # fmt: skip
   return _call(
-    functools.partial(_dkv_kernel, law=law, dims=shape.dims),
+    functools.partial(_dkv_kernel, scoring=scoring, dims=shape.dims),
     pairs, (*sides, points, labels, sums), specs, [(sides.k, keys), (sides.v, keys)],
     [(heads, shape.block, D)] * 2, products=4, interpret=interpret, name="frontier_attention_dkv",
   )  # fmt: skip
@@ -199,34 +220,49 @@ def _call(kernel, pairs: Pairs, arrays, specs, outs, scratch, *, products, inter
 
 
 def _dq_kernel(
-  outer, inner, q, d_out, k, v, points, labels, sums, d_q, acc, *, law: Law, dims: int
+  outer, inner, q, d_out, k, v, points, labels, sums, d_q, acc, *, scoring: Scoring, dims: int
 ):
   del inner
   _starting(outer, acc)
   seen = tpu_tiles.seen(dims, lambda n: points[0, :, n : n + 1], lambda n: labels[0, n : n + 1])
-  slopes = _slopes(law, seen, (q, k), (d_out, v), lambda n: sums[0, 0, :, n : n + 1])
+  slopes = _slopes(scoring, seen, (q, k), (d_out, v), lambda n: sums[0, 0, :, n : n + 1])
   for head, (_, d_s) in enumerate(slopes):
     acc[head] += _product(d_s.astype(q.dtype), k[0, head], _ACROSS)
 
   @_ending(outer)
   def _():
-    d_q[0] = (acc[...] * law.scale).astype(d_q.dtype)
+    d_q[0] = (acc[...] * scoring.scale).astype(d_q.dtype)
 
 
 def _dkv_kernel(
-  outer, inner, q, d_out, k, v, points, labels, sums, d_k, d_v, acc_k, acc_v, *, law: Law, dims: int
+  outer,
+  inner,
+  q,
+  d_out,
+  k,
+  v,
+  points,
+  labels,
+  sums,
+  d_k,
+  d_v,
+  acc_k,
+  acc_v,
+  *,
+  scoring: Scoring,
+  dims: int,
 ):
   del inner
   _starting(outer, acc_k, acc_v)
   seen = tpu_tiles.seen(dims, lambda n: points[0, 0, n : n + 1], lambda n: labels[0, :, n : n + 1])
-  slopes = _slopes(law, seen, (k, q), (v, d_out), lambda n: sums[0, 0, 0, n : n + 1])
+  slopes = _slopes(scoring, seen, (k, q), (v, d_out), lambda n: sums[0, 0, 0, n : n + 1])
   for head, (p, d_s) in enumerate(slopes):
     acc_v[head] += _product(p.astype(q.dtype), d_out[0, head], _ACROSS)
     acc_k[head] += _product(d_s.astype(q.dtype), q[0, head], _ACROSS)
 
   @_ending(outer)
   def _():
-    d_k[0] = (acc_k[...] * law.scale).astype(d_k.dtype)
+    d_k[0] = (acc_k[...] * scoring.scale).astype(d_k.dtype)
     d_v[0] = acc_v[...].astype(d_v.dtype)
 
 
@@ -244,7 +280,7 @@ def _ending(outer):
   return pl.when(outer[w + 1] != outer[w])
 
 
-def _slopes(law: Law, seen, scored, weighted, column):
+def _slopes(scoring: Scoring, seen, scored, weighted, column):
   """Of each head, weights p and the slopes of what scores are before their scale.
 
   scored: q and k, weighted: d_out and v, both pairs as the mask has its axes. All heads, phase by
@@ -257,13 +293,13 @@ def _slopes(law: Law, seen, scored, weighted, column):
   )
   found = []
   for head, (s, d_p) in enumerate(zip(scores, d_weights, strict=True)):
-    s = s * law.scale
-    if law.soft_cap is not None:
-      s = law.soft_cap * jnp.tanh(s / law.soft_cap)
+    s = s * scoring.scale
+    if scoring.soft_cap is not None:
+      s = scoring.soft_cap * jnp.tanh(s / scoring.soft_cap)
     p = jnp.exp(jnp.where(seen, s, -jnp.inf) - column(2 * head))
     d_s = p * (d_p - column(2 * head + 1))
-    if law.soft_cap is not None:
-      d_s = d_s * (1 - jnp.square(s / law.soft_cap))
+    if scoring.soft_cap is not None:
+      d_s = d_s * (1 - jnp.square(s / scoring.soft_cap))
     found.append((p, d_s))
   return found
 

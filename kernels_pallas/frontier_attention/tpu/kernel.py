@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int
 from kernels_pallas.frontier_attention import blocks, cache_blocks, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.score import Law
+from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.tpu import (
   gradient as tpu_grad,
 )
@@ -47,7 +47,7 @@ def attend(
   keys: Keys,
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
-  law: Law,
+  scoring: Scoring,
   sizes: TileSizes,
   interpret: bool,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
@@ -56,7 +56,7 @@ def attend(
   interpret: by the TPU interpreter, on any machine, for tests.
   """
   arrays = q, k, v, queries, keys, cache, position
-  return run(*arrays, law, sizes, _interpreter(interpret))
+  return run(*arrays, scoring, sizes, _interpreter(interpret))
 
 
 def _interpreter(interpret):
@@ -64,18 +64,18 @@ def _interpreter(interpret):
 
 
 def _forward(*arguments):
-  *arrays, law, sizes, interpret = arguments
+  *arrays, scoring, sizes, interpret = arguments
   found = attend(*arguments)
   return found, (arrays, found)
 
 
-def _backward(law, sizes, interpret, kept, cotangents):
+def _backward(scoring, sizes, interpret, kept, cotangents):
   arrays, found = kept
   q, k, v, queries, keys, cache, _ = arrays
   if cache is not None:
-    return jax.vjp(lambda *arrays: xla.attend(*arrays, law), *arrays)[1](cotangents)
+    return jax.vjp(lambda *arrays: xla.attend(*arrays, scoring), *arrays)[1](cotangents)
   gradients = tpu_grad.run(
-    q, k, v, found, cotangents, queries, keys, law, sizes, _interpreter(interpret)
+    q, k, v, found, cotangents, queries, keys, scoring, sizes, _interpreter(interpret)
   )
   return *gradients, None, None, None, None
 
@@ -83,38 +83,40 @@ def _backward(law, sizes, interpret, kept, cotangents):
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, law: Law, sizes: TileSizes, interpret):
+def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSizes, interpret):
   """`attend` without its gradient; `interpret` as pallas_call has it."""
   _, T, H, _ = q.shape
   G = k.shape[1]
   shape = tpu_tiles.shape_of(q, k, queries, cache, sizes)
   k, v = sorting.where_seen(queries, keys, k, v)
   order, queries, keys = tpu_tiles.ordered(queries, keys, shape)
-  q = sorting.taken(q, order.queries)
-  k, v = (tpu_tiles.whole_blocks(sorting.taken(x, order.keys, 2), shape) for x in (k, v))
+  q = sorting.in_order(q, order.queries)
+  k, v = (tpu_tiles.whole_blocks(sorting.in_order(x, order.keys, 2), shape) for x in (k, v))
   if position is not None:
-    position = sorting.taken(position, order.queries)
+    position = sorting.in_order(position, order.queries)
   none = jnp.zeros((q.shape[0], shape.tiles, 0), bool)
   steps = tpu_work.steps_of(
     none
     if cache is None
-    else cache_blocks.some_of_cache(cache, shape.page, queries, shape.tile, position, law.window),
+    else cache_blocks.some_of_cache(
+      cache, shape.page, queries, shape.tile, position, scoring.window
+    ),
     blocks.any_visible(queries, keys, shape.tile, shape.block),
     cache,
   )
   points = tpu_tiles.points_of(queries, position, H // G, shape)
   out, lse = _call(
-    steps, tpu_tiles.rows_of(q, G, shape), points, k, v, tpu_tiles.labels_of(keys), cache, law,
+    steps, tpu_tiles.rows_of(q, G, shape), points, k, v, tpu_tiles.labels_of(keys), cache, scoring,
     shape, interpret,
   )  # fmt: skip
   back = sorting.back(order.queries)
   out, lse = (
-    sorting.taken(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
+    sorting.in_order(tpu_tiles.entries_of(x, T, H, shape), back) for x in (out, lse[..., :1])
   )
   return out, lse[..., 0]
 
 
-def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: TileShape, interpret):
+def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShape, interpret):
   B, G, _, D = q.shape
   tiles, fresh = shape.tiles, shape.fresh
   heads = G // shape.cores  # of each core: they share the list, and do not meet
@@ -174,7 +176,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: TileShape, i
       arrays += cache.scales
       # Of all heads: Mosaic cuts blocks of rows on the sublanes at multiples of 8.
       specs += [spec((1, G, shape.page), of_scales)] * 2
-    if law.window is not None:
+    if scoring.window is not None:
       names.append("place")
       more = ((0, 0), (0, shape.cached * shape.page - cache.capacity))
       place = jnp.pad(cache.position, more).reshape(B, shape.cached, 1, shape.page)
@@ -184,7 +186,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: TileShape, i
   seen = shape.cached * shape.page + fresh * shape.block
   flops = 4 * q.size * seen
   return pl.pallas_call(
-    functools.partial(_kernel, names=names, law=law, shape=shape),
+    functools.partial(_kernel, names=names, scoring=scoring, shape=shape),
     grid_spec=pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=6,
       grid=grid,
@@ -212,7 +214,9 @@ def _call(steps: Steps, q, points, k, v, labels, cache, law, shape: TileShape, i
   )(*steps[:-1], *arrays)
 
 
-def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, shape: TileShape):
+def _kernel(
+  rows, block, major, minor, fresh, lengths, *refs, names, scoring: Scoring, shape: TileShape
+):
   del major, minor, fresh
   ins = dict(zip(names, refs[: len(names)], strict=True))
   out, lse, top, total, acc = refs[len(names) :]
@@ -251,11 +255,11 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
     scores, weights = [], []
     for head in some:
       s = product(ins["q"][0, head], keys(head).astype(dtype), (((1,), (1 - slots,)), ((), ())))
-      s = s * law.scale
+      s = s * scoring.scale
       if k_scale is not None:
         s = s * k_scale(head)
-      if law.soft_cap is not None:
-        s = law.soft_cap * jnp.tanh(s / law.soft_cap)
+      if scoring.soft_cap is not None:
+        s = scoring.soft_cap * jnp.tanh(s / scoring.soft_cap)
       scores.append(jnp.where(seen, s, -jnp.inf))
     for head, s in zip(some, scores, strict=True):
       # `_LEAST` is finite, so that a row that has seen nothing subtracts no infinity.
@@ -285,9 +289,9 @@ def _kernel(rows, block, major, minor, fresh, lengths, *refs, names, law: Law, s
       first = block[w] * shape.page
       length = lengths[lax.div(here, shape.tiles)]
       seen = first + lax.broadcasted_iota(jnp.int32, (shape.rows, shape.page), 1) < length
-      if law.window is not None:
+      if scoring.window is not None:
         distance = column(shape.dims + 2) - ins["place"][0, 0]
-        seen &= (distance < law.window) & (distance > -law.window)
+        seen &= (distance < scoring.window) & (distance > -scoring.window)
       slot = first + lax.broadcasted_iota(jnp.int32, (1, shape.page), 1) < length
       filled = slot
       if not shape.turned:

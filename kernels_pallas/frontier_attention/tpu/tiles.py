@@ -63,11 +63,11 @@ def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[
   else:
     pages = [min(size, cache.capacity) for size in (sizes.cache, max(sizes.cache // 2, _LANES))]
   for page in pages:
-    most = rows
-    while most > 32 and _bytes(q, k, cache, most, page, sizes) > _room():
-      most //= 2
-    if _bytes(q, k, cache, most, page, sizes) <= _room():
-      return sizes.rows if most == rows else most, page
+    height = rows
+    while height > 32 and _bytes(q, k, cache, height, page, sizes) > _budget():
+      height //= 2
+    if _bytes(q, k, cache, height, page, sizes) <= _budget():
+      return sizes.rows if height == rows else height, page
   return None
 
 
@@ -84,7 +84,7 @@ def _bytes(q, k, cache: Cache | None, rows: int, page: int, sizes: TileSizes) ->
   return heads * (rows * row + keys) + together * rows * widest * (4 + item)
 
 
-def _room() -> int:
+def _budget() -> int:
   return vmem_limit() - (1 << 20)
 
 

@@ -24,7 +24,7 @@ from kernels_pallas.frontier_attention import (
 )
 from kernels_pallas.frontier_attention.blocks import Keys, Queries
 from kernels_pallas.frontier_attention.cache_blocks import Cache
-from kernels_pallas.frontier_attention.score import Law, masked
+from kernels_pallas.frontier_attention.score import Scoring, masked
 from kernels_pallas.frontier_attention.softmax import Partial, Seen
 from kernels_pallas.frontier_attention.xla import blocks as xla_blocks
 
@@ -59,21 +59,21 @@ def attend(
   keys: Keys,
   cache: Cache | None,
   position: Int[Array, "B T"] | None,
-  law: Law,
+  scoring: Scoring,
   sizes: XlaSizes = XlaSizes(),
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """See `frontier_attention`. Rows of a matrix are entries and, in them, the heads of a group."""
   if cache is not None:
-    return _over_both(q, k, v, queries, keys, cache, position, law, sizes)
-  fresh = _over_fresh(_rows(q, k), k, v, queries, keys, law, sizes)
+    return _over_both(q, k, v, queries, keys, cache, position, scoring, sizes)
+  fresh = _over_fresh(_rows(q, k), k, v, queries, keys, scoring, sizes)
   return _entries(softmax.finished(_partial(fresh)), q)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(7, 8))
-def _over_both(q, k, v, queries, keys, cache, position, law, sizes):
+def _over_both(q, k, v, queries, keys, cache, position, scoring, sizes):
   rows = _rows(q, k)
-  fresh = _over_fresh(rows, k, v, queries, keys, law, sizes)
-  reading = _Reading(rows, cache, position, law)
+  fresh = _over_fresh(rows, k, v, queries, keys, scoring, sizes)
+  reading = _Reading(rows, cache, position, scoring)
   size = _block(cache, rows.shape[2], sizes.cache)
   if size < cache.capacity:
     choose = sizes.cache is None and cache.capacity <= SMALL_CACHE
@@ -85,12 +85,12 @@ def _over_both(q, k, v, queries, keys, cache, position, law, sizes):
   return _entries(softmax.finished(partial), q)
 
 
-def _forward(q, k, v, queries, keys, cache, position, law, sizes):
+def _forward(q, k, v, queries, keys, cache, position, scoring, sizes):
   given = q, k, v, queries, keys, cache, position
-  return _over_both(*given, law, sizes), given
+  return _over_both(*given, scoring, sizes), given
 
 
-def _backward(law, sizes, given, cotangents):
+def _backward(scoring, sizes, given, cotangents):
   """The reference's, T x S: how many blocks a cache has is not known beforehand.
 
   Training has no cache; this is for tests and for small models.
@@ -98,7 +98,7 @@ def _backward(law, sizes, given, cotangents):
   q, k, v, queries, keys, cache, position = given
 
   def dense(q, k, v, cache):
-    return reference.attend(q, k, v, queries, keys, cache, position, law)
+    return reference.attend(q, k, v, queries, keys, cache, position, scoring)
 
   _, pull = jax.vjp(dense, q, k, v, cache)
   d_q, d_k, d_v, d_cache = pull(cotangents)
@@ -127,7 +127,7 @@ def _partial(fresh: Partial | Seen) -> Partial:
   return softmax.started(fresh) if isinstance(fresh, Seen) else fresh
 
 
-def _over_fresh(q, k, v, queries, keys, law: Law, sizes: XlaSizes) -> Partial | Seen:
+def _over_fresh(q, k, v, queries, keys, scoring: Scoring, sizes: XlaSizes) -> Partial | Seen:
   batch, heads, rows, width = q.shape
   entries = k.shape[2]
   if sizes.fresh is None:
@@ -137,12 +137,12 @@ def _over_fresh(q, k, v, queries, keys, law: Law, sizes: XlaSizes) -> Partial | 
   else:
     few = entries <= sizes.fresh
   if not few:
-    found = xla_blocks.attend(q, k, v, queries, keys, law, *_blocks_of(batch, sizes))
+    found = xla_blocks.attend(q, k, v, queries, keys, scoring, *_blocks_of(batch, sizes))
     return softmax.continued(*found)
   seen = blocks.mask_of(queries, keys)
   # 0 * NaN is NaN: a zero weight does not protect from what stands in an unused entry.
   v = jnp.where(jnp.any(seen, axis=1)[:, None, :, None], v, 0).astype(v.dtype)
-  return Seen(masked(law.scores(q, k), seen[:, None]), v)
+  return Seen(masked(scoring.scores(q, k), seen[:, None]), v)
 
 
 def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
@@ -153,28 +153,30 @@ def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
   return block, batch if gpu or choice.partitioned() else 1
 
 
-def gradients(q, k, v, found, cotangents, queries, keys, law: Law, sizes: XlaSizes = XlaSizes()):
+def gradients(
+  q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
+):
   """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
   rows = (_rows(x, k) for x in (found[0], cotangents[0]))
   sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))
   found, cotangents = zip(rows, sums, strict=True)
   block = _blocks_of(q.shape[0], sizes)
   d_q, d_k, d_v = xla_blocks.gradients(
-    _rows(q, k), k, v, found, cotangents, queries, keys, law, *block
+    _rows(q, k), k, v, found, cotangents, queries, keys, scoring, *block
   )
   return _entries((d_q, d_q[..., 0]), q)[0], d_k, d_v
 
 
-def _block(cache: Cache, rows: int, at_most: int | None) -> int:
-  if at_most is None and choice.platform_here() == "gpu":
-    at_most = _GPU_SLOTS
-  if at_most is None:
+def _block(cache: Cache, rows: int, limit: int | None) -> int:
+  if limit is None and choice.platform_here() == "gpu":
+    limit = _GPU_SLOTS
+  if limit is None:
     _, heads, _, width = cache.k.shape
     slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
     if rows < _FEW_ROWS and cache.capacity <= 2 * slots:
       return cache.capacity
-    at_most = max(_LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK, slots)
-  return cache_blocks.block_size(cache, at_most)
+    limit = max(_LEAST_BLOCK if cache.capacity <= SMALL_CACHE else _LARGE_BLOCK, slots)
+  return cache_blocks.block_size(cache, limit)
 
 
 class _Reading(NamedTuple):
@@ -183,14 +185,14 @@ class _Reading(NamedTuple):
   q: Float[Array, "B G N D"]
   cache: Cache
   position: Int[Array, "B T"] | None
-  law: Law
+  scoring: Scoring
 
   def at(self, index, size: int, *, edge: bool = True) -> Seen:
     part = cache_blocks.read(
-      self.cache, index, size, edge=edge, position=self.position, window=self.law.window
+      self.cache, index, size, edge=edge, position=self.position, window=self.scoring.window
     )
     k_scale, v_scale = (None, None) if part.scales is None else part.scales
-    s = self.law.scores(self.q, part.k, k_scale)
+    s = self.scoring.scores(self.q, part.k, k_scale)
     return Seen(s if part.seen is None else masked(s, part.seen[:, None]), part.v, v_scale)
 
 
@@ -199,7 +201,7 @@ def _over_cache(partial: Partial, reading: _Reading, size: int, choose: bool) ->
 
   choose: a cache that is nearly full is read at once.
   """
-  cache, window = reading.cache, reading.law.window
+  cache, window = reading.cache, reading.scoring.window
   whole = jnp.int32(0)
   if window is None:
     some = None

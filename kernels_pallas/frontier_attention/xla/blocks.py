@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Shaped
 
 from kernels_pallas.frontier_attention import blocks, softmax, sorting
 from kernels_pallas.frontier_attention.blocks import Keys, Queries, Work
-from kernels_pallas.frontier_attention.score import Law, masked
+from kernels_pallas.frontier_attention.score import Scoring, masked
 from kernels_pallas.frontier_attention.softmax import Seen
 from kernels_pallas.frontier_attention.sorting import SortedLabels
 
@@ -25,7 +25,7 @@ def attend(
   v: Float[Array, "B G T D"],
   queries: Queries,
   keys: Keys,
-  law: Law,
+  scoring: Scoring,
   block: int,
   together: int,
 ) -> tuple[Float[Array, "B G N D"], Float[Array, "B G N"]]:
@@ -37,7 +37,7 @@ def attend(
   order, queries, keys = sorting.of(queries, keys)
   sides = blocks.padded(queries, keys, block, block)
   k, v = (_keys_in(x, order, block) for x in (k, v))
-  found = _in_order(_rows_in(q, order, block), k, v, *sides, law, block, together)
+  found = _in_order(_rows_in(q, order, block), k, v, *sides, scoring, block, together)
   return tuple(_rows_out(x, order, q.shape[2]) for x in found)
 
 
@@ -49,7 +49,7 @@ def gradients(
   cotangents: tuple[Float[Array, "B G N D"], Float[Array, "B G N"]],
   queries: Queries,
   keys: Keys,
-  law: Law,
+  scoring: Scoring,
   block: int,
   together: int,
 ) -> tuple[Float[Array, "B G N D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
@@ -62,11 +62,11 @@ def gradients(
     _rows_in(q, order, block), *(_keys_in(x, order, block) for x in (k, v)), *sides, out, lse,
     _work(*sides, block, together),
   )  # fmt: skip
-  d_q, d_k, d_v, *_ = _backward(law, block, together, kept, (d_out, d_lse))
+  d_q, d_k, d_v, *_ = _backward(scoring, block, together, kept, (d_out, d_lse))
   back = sorting.back(order.keys)
   T = k.shape[2]
   return _rows_out(d_q, order, q.shape[2]), *(
-    sorting.taken(x[:, :, :T], back, 2) for x in (d_k, d_v)
+    sorting.in_order(x[:, :, :T], back, 2) for x in (d_k, d_v)
   )
 
 
@@ -74,7 +74,7 @@ def _rows_in(x: Shaped[Array, "B G N ..."], order: SortedLabels, block: int) -> 
   """Rows, entries x heads of a group, in order and padded by 0 to whole blocks of entries."""
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
-  x = sorting.taken(x.reshape(B, G, T, -1, *rest), order.queries, 2)
+  x = sorting.in_order(x.reshape(B, G, T, -1, *rest), order.queries, 2)
   x = jnp.pad(x, [(0, 0), (0, 0), (0, -T % block)] + [(0, 0)] * (x.ndim - 3))
   return x.reshape(B, G, -1, *rest)
 
@@ -84,22 +84,22 @@ def _rows_out(x: Shaped[Array, "B G M ..."], order: SortedLabels, rows: int) -> 
   B, G, _, *rest = x.shape
   T = order.queries.shape[1]
   x = x.reshape(B, G, -1, rows // T, *rest)[:, :, :T]
-  return sorting.taken(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
+  return sorting.in_order(x, sorting.back(order.queries), 2).reshape(B, G, rows, *rest)
 
 
 def _keys_in(
   x: Float[Array, "B G T D"], order: SortedLabels, block: int
 ) -> Float[Array, "B G M D"]:
-  x = sorting.taken(x, order.keys, 2)
+  x = sorting.in_order(x, order.keys, 2)
   return jnp.pad(x, ((0, 0), (0, 0), (0, -x.shape[2] % block), (0, 0)))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(5, 6, 7))
-def _in_order(q, k, v, queries, keys, law: Law, block: int, together: int):
-  return _forward(q, k, v, queries, keys, law, block, together)[0]
+def _in_order(q, k, v, queries, keys, scoring: Scoring, block: int, together: int):
+  return _forward(q, k, v, queries, keys, scoring, block, together)[0]
 
 
-def _forward(q, k, v, queries, keys, law, block, together):
+def _forward(q, k, v, queries, keys, scoring, block, together):
   rows = block * (q.shape[2] // k.shape[2])
   tiles = _Tiles(together)
   work = _work(queries, keys, block, together)
@@ -109,7 +109,7 @@ def _forward(q, k, v, queries, keys, law, block, together):
     seen = blocks.mask_of(tiles.cut(queries, row, i, block), tiles.cut(keys, row, j, block))
     k_tile, v_tile = tiles.cut((k, v), row, j, block)
     v_tile = _where_used(seen, v_tile)
-    s = masked(law.scores(tiles.cut(q, row, i, rows), k_tile), seen[:, None])
+    s = masked(scoring.scores(tiles.cut(q, row, i, rows), k_tile), seen[:, None])
     mine = softmax.extended(tiles.cut(partial, row, i, rows), Seen(s, v_tile))
     return tiles.put(partial, mine, row, i, rows)
 
@@ -123,7 +123,7 @@ def _work(queries, keys, block: int, together: int) -> Work:
   return blocks.work_list(jnp.any(some.reshape(-1, together, *some.shape[1:]), axis=1))
 
 
-def _backward(law, block, together, kept, cotangents):
+def _backward(scoring, block, together, kept, cotangents):
   q, k, v, queries, keys, out, lse, work = kept
   d_out, d_lse = cotangents
   rows = block * (q.shape[2] // k.shape[2])
@@ -137,12 +137,12 @@ def _backward(law, block, together, kept, cotangents):
     seen = blocks.mask_of(tiles.cut(queries, row, i, block), tiles.cut(keys, row, j, block))
     k_tile, v_tile = (_where_used(seen, x) for x in tiles.cut((k, v), row, j, block))
     q_tile, d_out_tile, lse_tile, rest_tile = tiles.cut((q, d_out, lse, rest), row, i, rows)
-    raw = law.scores(q_tile, k_tile)
+    raw = scoring.scores(q_tile, k_tile)
     p = jnp.exp(masked(raw, seen[:, None]) - lse_tile[..., None])
     d_p = _product(d_out_tile.astype(v.dtype), v_tile.mT)
-    d_s = p * (d_p - rest_tile[..., None]) * law.scale
-    if law.soft_cap is not None:
-      d_s *= 1 - jnp.square(raw / law.soft_cap)
+    d_s = p * (d_p - rest_tile[..., None]) * scoring.scale
+    if scoring.soft_cap is not None:
+      d_s *= 1 - jnp.square(raw / scoring.soft_cap)
     more = (
       _product(d_s.astype(k.dtype), k_tile),
       _product(d_s.mT.astype(q.dtype), q_tile),

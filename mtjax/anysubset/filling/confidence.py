@@ -90,20 +90,22 @@ def start(
   """Reads and commits the given entries, and decides the first `per_pass` of each row."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  contents, given = context_contents(problem)
+  contents, num_context = context_contents(problem)
   cache = model.allocate(batch, max(size, method.per_pass))
   state = FillState(
     cache=cache,
     token=canvas.token,
     count=jnp.zeros((batch,), jnp.int32),
     pending=jnp.ones((batch,), bool),
-    when=jnp.zeros_like(canvas.token),
-    drafted=jnp.zeros_like(canvas.given),
+    decided_at=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.is_context),
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
   )
   path = jnp.broadcast_to(jnp.arange(contents.size), contents.token.shape)
-  return _decide_surest(model, params, method, problem, state, None, contents, path, given, choose)
+  return _decide_surest(
+    model, params, method, problem, state, None, contents, path, num_context, choose
+  )
 
 
 def turn(
@@ -116,7 +118,7 @@ def turn(
 ) -> FillState:
   """One forward pass: reads what the last one decided, and decides the surest open entries."""
   canvas = problem.canvas
-  newest = (state.when > 0) & (state.when == state.forwards[:, None])
+  newest = (state.decided_at > 0) & (state.decided_at == state.forwards[:, None])
   newest &= state.active(problem)[:, None]
   # Canvas indices of what the last pass decided, from left to right.
   index = jnp.argsort(~newest, axis=1, stable=True)[:, : method.per_pass]
@@ -137,10 +139,12 @@ def _decide_surest(
 ) -> FillState:
   """A pass over `contents`, which are committed, and a query for each asked entry."""
   canvas = problem.canvas
-  batch, most = problem.order.shape
-  open_ = (jnp.arange(most) < problem.total[:, None]) & (_at(state.when, problem.order) == 0)
+  batch, places = problem.order.shape
+  open_ = (jnp.arange(places) < problem.total[:, None]) & (
+    _at(state.decided_at, problem.order) == 0
+  )
   queries = frontier_lib.query(
-    jnp.full((batch, most), query_token(model.config), problem.order.dtype),
+    jnp.full((batch, places), query_token(model.config), problem.order.dtype),
     _at(canvas.position, problem.order),
     jnp.full_like(problem.order, contents.size),
   )
@@ -149,13 +153,13 @@ def _decide_surest(
   output = model.forward(params, frontier, cache, none)
   features = output.features[:, contents.size :]
   score = _scores(model, params, features, CRITERIA[method.criterion])
-  size = min(method.per_pass, most)
+  size = min(method.per_pass, places)
   sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
-  law = process(
+  processed = process(
     model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1)), problem.rules
   )
   index = _at(problem.order, place)
-  token = _own_draws(problem, law, index) if choose is None else choose(law, index)
+  token = _own_draws(problem, processed, index) if choose is None else choose(processed, index)
   return _written(
     problem,
     state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
@@ -171,7 +175,7 @@ def _written(problem, state, index, token) -> FillState:
   rows = jnp.arange(index.shape[0])[:, None]
   return state.replace(
     token=state.token.at[rows, index].set(token, mode="drop"),
-    when=state.when.at[rows, index].set(forwards[:, None], mode="drop"),
+    decided_at=state.decided_at.at[rows, index].set(forwards[:, None], mode="drop"),
     count=state.count + jnp.sum(index < problem.canvas.size, axis=1, dtype=jnp.int32),
     forwards=forwards,
   )
@@ -179,9 +183,9 @@ def _written(problem, state, index, token) -> FillState:
 
 def _scores(model, params, features, criterion):
   """Of all entries, a few at a time: a vocabulary of logits for each would be large."""
-  batch, most, width = features.shape
-  part = min(most, _READ)
-  padded = jnp.pad(features, ((0, 0), (0, -most % part), (0, 0)))
+  batch, places, width = features.shape
+  part = min(places, _READ)
+  padded = jnp.pad(features, ((0, 0), (0, -places % part), (0, 0)))
   parts = padded.reshape(batch, -1, part, width).swapaxes(0, 1)
 
   def score(features):
@@ -189,12 +193,12 @@ def _scores(model, params, features, criterion):
     return criterion(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
 
   scores = jax.lax.map(score, parts)
-  return scores.swapaxes(0, 1).reshape(batch, -1)[:, :most]
+  return scores.swapaxes(0, 1).reshape(batch, -1)[:, :places]
 
 
-def _own_draws(problem, law, index):
+def _own_draws(problem, processed, index):
   """Each from its row's key and its place in the canvas, which is decided once."""
-  places = [sample(law[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
+  places = [sample(processed[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
   return jnp.stack(places, axis=1)
 
 

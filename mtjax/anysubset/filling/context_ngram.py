@@ -19,7 +19,7 @@ def context_bigrams(
   """
   canvas, places = problem.canvas, drafted.shape[1]
   rows = jnp.arange(drafted.shape[0])[:, None]
-  known = canvas.given | (state.when > 0)
+  known = canvas.is_context | (state.decided_at > 0)
   known &= state.token < vocab
   recent = at_ranks(problem, state.count, places + 1)
   token = state.token.at[rows, recent[:, :places]].set(drafted)

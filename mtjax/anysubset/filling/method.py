@@ -45,7 +45,7 @@ class FillMethod(Protocol):
 class Windowed(Protocol):
   """A method whose rounds are `Phase`s of `mtjax.anysubset.filling.step`: what those need of it.
 
-  `draft_law` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
+  `draft_logits` is asked only where no pass made the laws (`Phase.ahead`, `Phase.recalled`).
   """
 
   @property
@@ -63,7 +63,7 @@ class Windowed(Protocol):
     """The name of the rule in `mtjax.verify.VERIFIERS` that keeps drafts."""
     ...
 
-  def draft_law(
+  def draft_logits(
     self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
   ) -> Float[Array, "B V"]:
     """Logits (processed) of the law that the draft after the J drafted ones is drawn from."""

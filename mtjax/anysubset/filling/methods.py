@@ -26,9 +26,9 @@ class Phased:
     check_two_streams(config, type(self).__name__)
 
   def start(self: Windowed, model, params, problem):
-    def choose(laws, place):
+    def choose(processed, place):
       del place
-      return sample(laws[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
+      return sample(processed[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
     return start(model, params, self, problem, choose)
 
@@ -44,7 +44,7 @@ class Phased:
 class _Kept(Phased):
   """Drafts are drawn from laws of an earlier pass, each independent of the others."""
 
-  def draft_law(self, problem, state, drafted, vocab):
+  def draft_logits(self, problem, state, drafted, vocab):
     raise TypeError(f"{self}: drafts are drawn from the laws that a pass has kept")
 
 
@@ -188,6 +188,6 @@ class ContextNGram(Phased, DraftsAWindow):
   def round(self) -> tuple[Phase, ...]:
     return (Phase(self.window, 0),)
 
-  def draft_law(self, problem, state, drafted, vocab):
-    law = context_bigrams(problem, state, drafted, vocab)
-    return process(law[:, None], problem.rules)[:, 0]
+  def draft_logits(self, problem, state, drafted, vocab):
+    logits = context_bigrams(problem, state, drafted, vocab)
+    return process(logits[:, None], problem.rules)[:, 0]

@@ -35,7 +35,9 @@ class Phase:
 class Pass(NamedTuple):
   """What came of a forward pass, before anything is decided."""
 
-  law: Float[Array, "B N V"]  # processed logits of entry count + i given i drafts; N = drafts + 1
+  processed: Float[
+    Array, "B N V"
+  ]  # processed logits of entry count + i given i drafts; N = drafts + 1
   kv: tuple[LayerKV, ...]  # of the contents first, in order
   position: Int[Array, "B T"]
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries
@@ -95,16 +97,16 @@ def logits_at_first(
 ) -> Float[Array, "B A V"]:
   """The draft laws (processed logits) of all asked entries after the first, of the first pass."""
   features = passed.features[:, -_ahead_at_first(problem, phase) :]
-  laws = process(model.read(params, features), problem.rules)
+  processed = process(model.read(params, features), problem.rules)
   # So that a window that ends past the last entry is still a slice.
-  return jnp.pad(laws, ((0, 0), (0, phase.recalled), (0, 0)))
+  return jnp.pad(processed, ((0, 0), (0, phase.recalled), (0, 0)))
 
 
 def logits_recalled(state: FillState, phase: Phase) -> Float[Array, "B K V"]:
   """Those of the next open entries; some entry is decided, and any law stands past the last."""
 
-  def window(laws, count):
-    return jax.lax.dynamic_slice_in_dim(laws, count - 1, phase.recalled)
+  def window(processed, count):
+    return jax.lax.dynamic_slice_in_dim(processed, count - 1, phase.recalled)
 
   return jax.vmap(window)(jnp.asarray(state.first), state.count)
 
@@ -132,8 +134,8 @@ def _forward(model, params, problem, cache, contents, queries, *, oracle) -> Pas
   frontier = frontier_lib.concatenate(contents, queries)
   rows = jnp.broadcast_to(contents.size + jnp.arange(oracle), (frontier.batch, oracle))
   output = model.forward(params, frontier, cache, rows)
-  law = process(output.logits, problem.rules)
-  return Pass(law, output.kv, frontier.position, output.features)
+  processed = process(output.logits, problem.rules)
+  return Pass(processed, output.kv, frontier.position, output.features)
 
 
 def _queries(model, problem, index, rank):

@@ -28,7 +28,7 @@ class Filled:
   """The canvases, and what it cost."""
 
   token: Int[np.ndarray, "B L"]  # asked entries filled in
-  when: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: not asked
+  decided_at: Int[np.ndarray, "B L"]  # forward pass that decided an entry, from 1; 0: not asked
   drafted: Bool[np.ndarray, "B L"]  # which were accepted drafts
   forwards: Int[np.ndarray, " B"]  # passes a row took part in
   counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
@@ -76,7 +76,7 @@ def stream(
 ) -> Iterator[Filled]:
   """The rounds of `fill`, stepped from Python: yields the canvases after each.
 
-  Open entries have `when` 0. The same tokens and errors, the errors at once.
+  Open entries have `decided_at` 0. The same tokens and errors, the errors at once.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key)
   states = run.stream(_Filling(model, method), (params, problem))
@@ -107,41 +107,45 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
   method.check(model.config)
   check_start(model.config, canvas)
   vocab = model.config.vocab_size
-  given, asked = np.asarray(canvas.given), np.asarray(canvas.asked)
-  batch, size = given.shape
+  is_context, is_target = np.asarray(canvas.is_context), np.asarray(canvas.is_target)
+  batch, size = is_context.shape
   if not batch:
     raise ValueError("there is no canvas")
-  if not asked.any(axis=1).all():
-    raise ValueError(f"row {int(np.argmin(asked.any(axis=1)))} asks for nothing: it has no blank")
+  if not is_target.any(axis=1).all():
+    raise ValueError(
+      f"row {int(np.argmin(is_target.any(axis=1)))} asks for nothing: it has no blank"
+    )
   check_canvas(model.config, canvas)
   order, total = targets_in_order(canvas, lattice(canvas) if rank is None else rank)
   rules = (sampling or Sampling()).rules(batch, vocab)
   if rules.needs_history:
     raise ValueError("a penalty depends on the order in which tokens come, which is not the text's")
-  most = model.config.max_position
-  room = bucket(order.shape[1], most=most)
-  padding = ((0, 0), (0, bucket(size, most=most) - size))
-  order = np.pad(order, ((0, 0), (0, room - order.shape[1])), constant_values=-1)
+  limit = model.config.max_position
+  places = bucket(order.shape[1], maximum=limit)
+  padding = ((0, 0), (0, bucket(size, maximum=limit) - size))
+  order = np.pad(order, ((0, 0), (0, places - order.shape[1])), constant_values=-1)
   return Problem(
     canvas=jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas),
     order=jnp.asarray(np.maximum(order, 0), jnp.int32),
     total=jnp.asarray(total, jnp.int32),
     rules=rules,
     key=row_keys(key, batch),
-    most_given=bucket(int(given.sum(axis=1).max()), most=most),
+    max_context=bucket(int(is_context.sum(axis=1).max()), maximum=limit),
   ), size
 
 
 def _collect(problem: Problem, state: FillState, clock: Stopwatch, size: int) -> Filled:
-  token, when, drafted = (np.asarray(x)[:, :size] for x in (state.token, state.when, state.drafted))
+  token, decided_at, drafted = (
+    np.asarray(x)[:, :size] for x in (state.token, state.decided_at, state.drafted)
+  )
   forwards, count = np.asarray(state.forwards), np.asarray(state.count)
   return Filled(
     token=token,
-    when=when,
+    decided_at=decided_at,
     drafted=drafted,
     forwards=forwards,
     counters=dict(
-      asked=int(np.asarray(problem.total).sum()),
+      targets=int(np.asarray(problem.total).sum()),
       filled=int(count.sum()),
       forwards=int(forwards.sum()),
       tokens_per_forward=float(count.sum() / forwards.sum()),

@@ -26,8 +26,8 @@ def start(
   """Reads and commits the given entries of each row, and decides the first asked one."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  index, given = context_entries(problem)
-  zero = jnp.zeros_like(given)
+  index, num_context = context_entries(problem)
+  zero = jnp.zeros_like(num_context)
   place = jnp.broadcast_to(jnp.arange(index.shape[1], dtype=jnp.int32), index.shape)
 
   def at(values, index):
@@ -35,19 +35,19 @@ def start(
 
   # Each is followed by the next given entry, and the last of them by the first asked one.
   following = jnp.where(
-    place + 1 == given[:, None], at_ranks(problem, zero, 1), jnp.roll(index, -1, axis=1)
+    place + 1 == num_context[:, None], at_ranks(problem, zero, 1), jnp.roll(index, -1, axis=1)
   )
   contents = frontier_lib.content(
-    at(canvas.token, index), at(canvas.position, index), place, valid=place < given[:, None]
+    at(canvas.token, index), at(canvas.position, index), place, valid=place < num_context[:, None]
   ).replace(target=at(canvas.position, following))
-  output = model.forward(params, contents, None, given[:, None] - 1)
+  output = model.forward(params, contents, None, num_context[:, None] - 1)
   state = FillState(
-    cache=model.allocate(batch, size).commit(output.kv, contents.position, place, given),
+    cache=model.allocate(batch, size).commit(output.kv, contents.position, place, num_context),
     token=canvas.token,
     count=zero,
     pending=jnp.ones((batch,), bool),
-    when=jnp.zeros_like(canvas.token),
-    drafted=jnp.zeros_like(canvas.given),
+    decided_at=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.is_context),
     forwards=zero,
     kept=None,
   )
@@ -71,7 +71,11 @@ def turn(
 
 
 def _decided(problem, state, logits, choose) -> FillState:
-  law = process(logits, problem.rules)[:, 0]
-  token = sample(law, problem.key, state.count) if choose is None else choose(law, state.count)
+  processed = process(logits, problem.rules)[:, 0]
+  token = (
+    sample(processed, problem.key, state.count)
+    if choose is None
+    else choose(processed, state.count)
+  )
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
   return decide(problem, state, token[:, None], one, none)

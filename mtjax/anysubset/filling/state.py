@@ -20,7 +20,7 @@ class Problem(struct.PyTreeNode):
   rules: Rules
   key: Key[Array, " B"]  # a row depends on its own key and nothing else in the batch
   # No row has more given entries; None: as many as there are entries. The first pass reads so many.
-  most_given: int | None = struct.field(pytree_node=False, default=None)
+  max_context: int | None = struct.field(pytree_node=False, default=None)
 
 
 class FillState(struct.PyTreeNode):
@@ -34,7 +34,7 @@ class FillState(struct.PyTreeNode):
   token: Int[Array, "B L"]  # the canvas, decided entries filled in
   count: Int[Array, " B"]  # entries decided
   pending: Bool[Array, " B"]
-  when: Int[Array, "B L"]  # forward pass that decided an entry, from 1; 0: given or open
+  decided_at: Int[Array, "B L"]  # forward pass that decided an entry, from 1; 0: given or open
   drafted: Bool[Array, "B L"]  # decided entries that were accepted drafts
   forwards: Int[Array, " B"]  # passes that a row took part in, the first included
   kept: Float[Array, "B K V"] | None  # laws (logits) of entries count, count + 1, ...; None: none
@@ -47,9 +47,9 @@ class FillState(struct.PyTreeNode):
 
 def context_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B"]]:
   """Canvas indices of the given entries, from left to right, anything past them; their number."""
-  given = problem.canvas.given
-  index = jnp.argsort(~given, axis=1, stable=True)
-  return index[:, : problem.most_given], jnp.sum(given, axis=1, dtype=jnp.int32)
+  is_context = problem.canvas.is_context
+  index = jnp.argsort(~is_context, axis=1, stable=True)
+  return index[:, : problem.max_context], jnp.sum(is_context, axis=1, dtype=jnp.int32)
 
 
 def context_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
@@ -81,9 +81,9 @@ def decide(
   """
   size = token.shape[1]
   active = state.active(problem)
-  taken = jnp.where(active, jnp.minimum(count, problem.total - state.count), 0)
+  num_decided = jnp.where(active, jnp.minimum(count, problem.total - state.count), 0)
   forwards = state.forwards + active
-  new = jnp.arange(size) < taken[:, None]
+  new = jnp.arange(size) < num_decided[:, None]
   # Out of the canvas is nowhere.
   index = jnp.where(new, at_ranks(problem, state.count, size), problem.canvas.size)
   rows = jnp.arange(token.shape[0])[:, None]
@@ -93,8 +93,8 @@ def decide(
 
   return state.replace(
     token=put(state.token, token),
-    when=put(state.when, jnp.broadcast_to(forwards[:, None], token.shape)),
+    decided_at=put(state.decided_at, jnp.broadcast_to(forwards[:, None], token.shape)),
     drafted=put(state.drafted, jnp.arange(size) < drafts[:, None]),
-    count=state.count + taken,
+    count=state.count + num_decided,
     forwards=forwards,
   )

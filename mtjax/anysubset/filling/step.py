@@ -45,23 +45,23 @@ def draft_window(
   if not phase.drafts:
     return drafted, None
   if state.kept is not None:
-    laws = state.kept[:, : phase.drafts]
-    return choose(laws, 0), laws
-  laws = []
+    processed = state.kept[:, : phase.drafts]
+    return choose(processed, 0), processed
+  processed = []
   for place in range(phase.drafts):
-    law = method.draft_law(problem, state, drafted, vocab)[:, None]
-    drafted = jnp.concatenate([drafted, choose(law, place)], axis=1)
-    laws.append(law)
-  return drafted, jnp.concatenate(laws, axis=1)
+    one = method.draft_logits(problem, state, drafted, vocab)[:, None]
+    drafted = jnp.concatenate([drafted, choose(one, place)], axis=1)
+    processed.append(one)
+  return drafted, jnp.concatenate(processed, axis=1)
 
 
-def as_draft(problem: Problem, state: FillState, drafted, laws) -> Draft:
+def as_draft(problem: Problem, state: FillState, drafted, processed) -> Draft:
   """The window as a chain, its root the last decided entry; drafts past the last entry are none."""
   size = drafted.shape[1]
   token = jnp.pad(drafted, ((0, 0), (1, 0)))
   place = jnp.arange(size + 1)
   valid = (place == 0) | (state.count[:, None] + place - 1 < problem.total[:, None])
-  q = jnp.pad(jax.nn.softmax(laws, axis=-1), ((0, 0), (0, 1), (0, 0)))
+  q = jnp.pad(jax.nn.softmax(processed, axis=-1), ((0, 0), (0, 1), (0, 0)))
   return Draft(chain(size).tree(token, valid), DraftScheme.WITH_REPLACEMENT, q)
 
 
@@ -105,22 +105,22 @@ def start(
   canvas, phase = problem.canvas, method.first
   batch = problem.total.shape[0]
   passed = first_pass(model, params, problem, phase)
-  index, given = context_entries(problem)
+  index, num_context = context_entries(problem)
   path = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
-  most = max(p.drafts for p in (phase, *method.round)) + 1
-  cache = model.allocate(batch, max(canvas.size, most))
+  entries = max(p.drafts for p in (phase, *method.round)) + 1
+  cache = model.allocate(batch, max(canvas.size, entries))
   state = FillState(
-    cache=cache.commit(passed.kv, passed.position, path, given),
+    cache=cache.commit(passed.kv, passed.position, path, num_context),
     token=canvas.token,
     count=jnp.zeros((batch,), jnp.int32),
     pending=jnp.zeros((batch,), bool),
-    when=jnp.zeros_like(canvas.token),
-    drafted=jnp.zeros_like(canvas.given),
+    decided_at=jnp.zeros_like(canvas.token),
+    drafted=jnp.zeros_like(canvas.is_context),
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
   )
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
-  state = decide(problem, state, choose(passed.law[:, :1], 0), one, none)
+  state = decide(problem, state, choose(passed.processed[:, :1], 0), one, none)
   if phase.ahead:
     state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none))
   if phase.recalled:
@@ -141,15 +141,17 @@ def turn(
   vocab = model.config.vocab_size
   keys = keys_of_drafts(problem.key, state.count, max(phase.drafts, 1))
 
-  def choose(laws, place):
-    return jax.vmap(jax.vmap(sample_categorical))(laws, keys[:, place : place + laws.shape[1]])
+  def choose(processed, place):
+    return jax.vmap(jax.vmap(sample_categorical))(
+      processed, keys[:, place : place + processed.shape[1]]
+    )
 
-  drafted, laws = draft_window(method, problem, state, phase, vocab, choose)
+  drafted, processed = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)
   if phase.drafts:
-    draft = as_draft(problem, state, drafted, laws)
-    verdict = verify(method.verifier, passed.law, draft, problem.key, state.count)
+    draft = as_draft(problem, state, drafted, processed)
+    verdict = verify(method.verifier, passed.processed, draft, problem.key, state.count)
   else:
-    token = sample(passed.law[:, 0], problem.key, state.count)
+    token = sample(passed.processed[:, 0], problem.key, state.count)
     verdict = Verdict(jnp.zeros((len(token), 1), jnp.int32), jnp.ones_like(token), token)
   return take(model, params, problem, state, phase, passed, drafted, verdict)

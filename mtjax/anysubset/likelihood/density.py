@@ -33,15 +33,15 @@ def log_likelihood(
   config = model.config
   check_start(config, canvas)
   check_canvas(config, canvas)
-  token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
-  known = token[asked]
+  token, is_target = np.asarray(canvas.token), np.asarray(canvas.is_target)
+  known = token[is_target]
   if known.size and (known.min() < 0 or known.max() >= config.vocab_size):
     raise ValueError(f"asked tokens are outside 0..{config.vocab_size - 1}")
   ranks = np.asarray(lattice(canvas) if rank is None else rank)
   order, _ = targets_in_order(canvas, ranks)
-  size, most = canvas.size, config.max_position
-  padding = ((0, 0), (0, bucket(size, most=most) - size))
-  queries = bucket(order.shape[1], most=most)
+  size, limit = canvas.size, config.max_position
+  padding = ((0, 0), (0, bucket(size, maximum=limit) - size))
+  queries = bucket(order.shape[1], maximum=limit)
   queries += -queries % min(queries, _READ)
   order = np.pad(order, ((0, 0), (0, queries - order.shape[1])), constant_values=-1)
   padded = jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas)

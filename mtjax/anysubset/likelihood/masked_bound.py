@@ -30,14 +30,14 @@ from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Params
 from mtjax.sampling.logits import Seed, seed_key
 
-MOST_ASKED = 12  # of the exact bound: 4095 passes
+MAX_TARGETS = 12  # of the exact bound: 4095 passes
 
 
-def weight_of_subset(asked: int, masked: int) -> float:
-  """w(masked), of each subset of that many of `asked` entries: 1 / (masked C(asked, masked))."""
-  if not 1 <= masked <= asked:
-    raise ValueError(f"{masked} of {asked} entries masked: at least 1, and at most all")
-  return 1 / (masked * math.comb(asked, masked))
+def weight_of_subset(targets: int, masked: int) -> float:
+  """Returns w(masked) = 1 / (masked C(targets, masked)), the weight of each subset of that size."""
+  if not 1 <= masked <= targets:
+    raise ValueError(f"{masked} of {targets} entries masked: at least 1, and at most all")
+  return 1 / (masked * math.comb(targets, masked))
 
 
 def log_conditionals(model: Network, params: Params, canvas: Canvas) -> Float[Array, "B L"]:
@@ -46,12 +46,12 @@ def log_conditionals(model: Network, params: Params, canvas: Canvas) -> Float[Ar
   What a masked diffusion model predicts of its masked tokens: no asked entry sees another.
   """
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
-  frontier = two_stream(model.config, canvas, canvas.asked.astype(jnp.int32), query)
+  frontier = two_stream(model.config, canvas, canvas.is_target.astype(jnp.int32), query)
   logits = model.forward(params, frontier, rows=query + canvas.size).logits
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   token = jnp.clip(canvas.token, 0, logits.shape[-1] - 1)
   own = jnp.take_along_axis(logits, token[:, :, None], axis=2)[:, :, 0]
-  return jnp.where(canvas.asked, own - jax.nn.logsumexp(logits, axis=2), 0)
+  return jnp.where(canvas.is_target, own - jax.nn.logsumexp(logits, axis=2), 0)
 
 
 def exact_masked_bound(
@@ -63,15 +63,15 @@ def exact_masked_bound(
   entries (`sampled_masked_bound` has no such limit), a row without one, tokens outside the
   vocabulary, and entries that are both given and asked.
   """
-  asked = _checked(model, canvas)
-  if asked.sum(axis=1).max() > MOST_ASKED:
+  is_target = _checked(model, canvas)
+  if is_target.sum(axis=1).max() > MAX_TARGETS:
     raise ValueError(
-      f"{int(asked.sum(axis=1).max())} asked entries have too many subsets (most: {MOST_ASKED}); "
-      "use sampled_masked_bound"
+      f"{int(is_target.sum(axis=1).max())} target entries have too many subsets "
+      f"(the limit is {MAX_TARGETS}); use sampled_masked_bound"
     )
   rows, masks, weights = [], [], []
-  for row in range(len(asked)):
-    places = np.flatnonzero(asked[row])
+  for row in range(len(is_target)):
+    places = np.flatnonzero(is_target[row])
     for bits in itertools.product([False, True], repeat=len(places)):
       if any(bits):
         mask = np.zeros(canvas.size, bool)
@@ -80,7 +80,7 @@ def exact_masked_bound(
         masks.append(mask)
         weights.append(weight_of_subset(len(places), sum(bits)))
   sums = _sums(model, params, canvas, np.array(rows), np.array(masks), batch)
-  return np.bincount(rows, weights=sums * weights, minlength=len(asked))
+  return np.bincount(rows, weights=sums * weights, minlength=len(is_target))
 
 
 def sampled_masked_bound(
@@ -99,22 +99,22 @@ def sampled_masked_bound(
   error is that of independent samples, so with strata rather too large; NaN for one sample.
   Raises ValueError for fewer than one sample, and as `exact_masked_bound` does.
   """
-  asked = _checked(model, canvas)
+  is_target = _checked(model, canvas)
   if samples < 1:
     raise ValueError(f"samples must be at least 1, got {samples}")
-  masks = np.asarray(_maskings(seed_key(key), jnp.asarray(asked), samples))  # [B, S, L]
-  rows = np.repeat(np.arange(len(asked)), samples)
+  masks = np.asarray(_maskings(seed_key(key), jnp.asarray(is_target), samples))  # [B, S, L]
+  rows = np.repeat(np.arange(len(is_target)), samples)
   sums = _sums(model, params, canvas, rows, masks.reshape(-1, canvas.size), batch)
-  each = sums.reshape(masks.shape[:2]) * asked.sum(axis=1)[:, None] / masks.sum(axis=2)
+  each = sums.reshape(masks.shape[:2]) * is_target.sum(axis=1)[:, None] / masks.sum(axis=2)
   error = each.std(axis=1, ddof=1) / np.sqrt(samples) if samples > 1 else np.nan * each[:, 0]
   return each.mean(axis=1), error
 
 
 @functools.partial(jax.jit, static_argnames="samples")
-def _maskings(key, asked, samples) -> Bool[Array, "B S L"]:
-  batch, size = asked.shape
+def _maskings(key, is_target, samples) -> Bool[Array, "B S L"]:
+  batch, size = is_target.shape
   lot_key, number_key, order_key = jax.random.split(key, 3)
-  total = asked.sum(axis=1)[:, None]
+  total = is_target.sum(axis=1)[:, None]
   part = jax.vmap(lambda key: jax.random.permutation(key, samples))(
     jax.random.split(order_key, batch)
   )
@@ -122,21 +122,21 @@ def _maskings(key, asked, samples) -> Bool[Array, "B S L"]:
   inside = (part + 1 - jax.random.uniform(number_key, (batch, samples))) / samples
   number = jnp.clip(jnp.ceil(total * inside), 1, total)
   lot = jax.random.uniform(lot_key, (batch, samples, size))
-  lot = jnp.where(asked[:, None], lot, jnp.inf)
+  lot = jnp.where(is_target[:, None], lot, jnp.inf)
   place = jnp.argsort(jnp.argsort(lot, axis=2), axis=2)
-  return asked[:, None] & (place < number[:, :, None])
+  return is_target[:, None] & (place < number[:, :, None])
 
 
 def _checked(model, canvas) -> Bool[np.ndarray, "B L"]:
   check_two_streams(model.config, "the bound of masked diffusion")
   check_canvas(model.config, canvas)
-  token, asked = np.asarray(canvas.token), np.asarray(canvas.asked)
-  known, vocab = token[asked], model.config.vocab_size
-  if not asked.any(axis=1).all():
+  token, is_target = np.asarray(canvas.token), np.asarray(canvas.is_target)
+  known, vocab = token[is_target], model.config.vocab_size
+  if not is_target.any(axis=1).all():
     raise ValueError("a row asks for nothing: it has no bound")
   if known.min() < 0 or known.max() >= vocab:
     raise ValueError(f"asked tokens are outside 0..{vocab - 1}")
-  return asked
+  return is_target
 
 
 def _sums(model, params, canvas, rows, masks, batch) -> Float[np.ndarray, " N"]:
@@ -147,8 +147,10 @@ def _sums(model, params, canvas, rows, masks, batch) -> Float[np.ndarray, " N"]:
     # The last batch is filled up with its first rows again: one compilation for all.
     index = np.resize(np.arange(first, min(first + batch, len(rows))), batch)
     part = jax.tree.map(lambda x, index=index: x[rows[index]], canvas)
-    part = part.replace(asked=jnp.asarray(masks[index]))
-    part = part.replace(given=part.given | (canvas.asked[rows[index]] & ~part.asked))
+    part = part.replace(is_target=jnp.asarray(masks[index]))
+    part = part.replace(
+      is_context=part.is_context | (canvas.is_target[rows[index]] & ~part.is_target)
+    )
     sums = np.asarray(_sum(model, params, part), np.float64)
     out.append(sums[: len(rows) - first])
   return np.concatenate(out)

@@ -67,11 +67,11 @@ def log_marginal(
 
   Raises ValueError for entries of S that are not asked, and what `log_likelihood` refuses.
   """
-  subset, asked = np.asarray(subset, bool), np.asarray(canvas.asked)
-  if subset.shape != asked.shape:
-    raise ValueError(f"subset {subset.shape} of entries {asked.shape}")
-  if (subset & ~asked).any():
+  subset, is_target = np.asarray(subset, bool), np.asarray(canvas.is_target)
+  if subset.shape != is_target.shape:
+    raise ValueError(f"subset {subset.shape} of entries {is_target.shape}")
+  if (subset & ~is_target).any():
     raise ValueError("a marginal is of asked entries: some of the subset are given, or padding")
-  alone = canvas.replace(asked=jnp.asarray(subset))
-  rank = decomposition(alone.asked, None if base is None else jnp.asarray(base))
+  alone = canvas.replace(is_target=jnp.asarray(subset))
+  rank = decomposition(alone.is_target, None if base is None else jnp.asarray(base))
   return log_likelihood(model, params, alone, rank).sum(axis=1)

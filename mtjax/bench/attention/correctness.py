@@ -13,7 +13,7 @@ from kernels_pallas.frontier_attention import dispatch as choice
 from kernels_pallas.frontier_attention import frontier_attention
 from kernels_pallas.frontier_attention.cache_blocks import Cache
 from kernels_pallas.frontier_attention.dispatch import Implementation
-from mtjax.bench.attention import float64 as law
+from mtjax.bench.attention import float64
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.kernels import AttentionShape
 
@@ -95,7 +95,7 @@ def inputs(case: Case) -> dict:
     given["soft_cap"] = case.soft_cap
   if shape.gradient:  # the reference's are NaN by what is NaN where nobody looks
     return given
-  nobody = jnp.asarray(~law.seen(given).any(axis=1))[:, None, :, None]
+  nobody = jnp.asarray(~float64.seen(given).any(axis=1))[:, None, :, None]
   return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
 
 
@@ -124,7 +124,7 @@ def why_not(name: str, given: dict) -> str | None:
 
 
 def check(
-  asked: Sequence[Case],
+  cases: Sequence[Case],
   names: Sequence[str],
   *,
   attention: Callable = frontier_attention,
@@ -132,7 +132,7 @@ def check(
 ) -> list[Agreement]:
   """Every implementation on every case. What raises has failed; what says why not has not."""
   found = []
-  for case in asked:
+  for case in cases:
     progress(f"{case.name}: float64")
     given = inputs(case)
     expected = _expected(case, given)
@@ -157,11 +157,11 @@ def _cotangent(case):
 
 
 def _expected(case, given):
-  out, lse = law.attend(given)
+  out, lse = float64.attend(given)
   found = dict(output=out, lse=lse)
   if case.shape.gradient:
     cotangent = np.asarray(jnp.asarray(_cotangent(case), case.shape.dtype), np.float64)
-    found |= dict(zip(("dq", "dk", "dv"), law.gradients(given, cotangent), strict=True))
+    found |= dict(zip(("dq", "dk", "dv"), float64.gradients(given, cotangent), strict=True))
   return found
 
 
@@ -194,7 +194,7 @@ def _verdict(case, name, got, expected) -> Agreement:
     same = x == right  # -inf among them
     with np.errstate(invalid="ignore"):
       off = np.where(same, 0, np.abs(x - right) / np.maximum(1, np.abs(right)) / tolerance)
-    most = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
-    if most > worst:
-      worst, where = most, part
+    error = float(np.max(np.where(np.isnan(off), np.inf, off), initial=0))
+    if error > worst:
+      worst, where = error, part
   return Agreement(case.name, name, worst, f"{where} is off" if worst > 1 else "")

@@ -206,11 +206,11 @@ def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[SweepPoint,
 
 
 def _comparison(plan, limits, progress) -> Iterator[dict[str, Any]]:
-  asked = device_peers.shapes(
+  shapes = device_peers.shapes(
     plan.decoding, [(mask, n) for mask in plan.masks for n in plan.lengths], **plan.common
   )
   found = ()
-  for shape in asked:
+  for shape in shapes:
     points = device_peers.compare(
       shape, limits, plan.systems, rounds=plan.rounds, progress=progress
     )

@@ -64,11 +64,11 @@ def cached_bytes(platform: str) -> int:
   return (128 << 20) if platform in ("gpu", "cuda", "rocm") else 0
 
 
-def sets_of(shape: AttentionShape, page: int | None, at_least: int) -> tuple[list[dict], dict]:
-  """Arrays of as many layers as have `at_least` bytes in all, and what they share."""
+def sets_of(shape: AttentionShape, page: int | None, minimum: int) -> tuple[list[dict], dict]:
+  """Arrays of as many layers as have `minimum` bytes in all, and what they share."""
   each = 2 * shape.batch * shape.kv_heads * shape.capacity * shape.width
   each *= jnp.dtype(shape.dtype).itemsize
-  count = min(max(-(-at_least // max(each, 1)), 1), _MOST_SETS)
+  count = min(max(-(-minimum // max(each, 1)), 1), _MOST_SETS)
   check_fits((count + 1) * each, memory_limit())
   given = kernel_inputs.with_cache(shape, page)
   first = {name: given.pop(name) for name in _ARRAYS}

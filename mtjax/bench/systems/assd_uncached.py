@@ -49,9 +49,9 @@ def _run(model, params, canvas, window, temperature, key):
   rank = lattice(canvas)
   total = jnp.max(rank)
   # Canvas indices by rank, from 1; index 0 is not used.
-  order = jnp.argsort(jnp.where(canvas.asked, rank, rank.shape[1] + 1), axis=1)[0]
+  order = jnp.argsort(jnp.where(canvas.is_target, rank, rank.shape[1] + 1), axis=1)[0]
 
-  def laws(token, decided, drafted):
+  def probs(token, decided, drafted):
     """Laws of the entries decided + 1, ..., decided + window; who sees drafts is `drafted`."""
     place = decided + jnp.arange(window)
     query = order[jnp.minimum(place, order.shape[0] - 1)][None]
@@ -64,14 +64,14 @@ def _run(model, params, canvas, window, temperature, key):
   def one_round(carry):
     token, decided, forwards, key = carry
     key, draft_key, coin_key, residual_key = jax.random.split(key, 4)
-    p, query = laws(token, decided, False)
+    p, query = probs(token, decided, False)
     size = jnp.minimum(window, total - decided)
     draft = jax.random.categorical(draft_key, jnp.log(p), axis=-1, mode="high")
     write = jnp.where(jnp.arange(window) < size, query, canvas.size)
     drafted = token.at[0, write].set(draft, mode="drop")
 
     def verified(_):
-      q, _ = laws(drafted, decided, True)
+      q, _ = probs(drafted, decided, True)
       at = jnp.arange(window)
       keep = jax.random.uniform(coin_key, (window,)) * p[at, draft] < q[at, draft]
       # The first is kept by lemma 1, which rounding must not undo.

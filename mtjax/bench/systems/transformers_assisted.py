@@ -48,10 +48,10 @@ def open_system(
     nonlocal forwards
     forwards = 0
     if job.temperature:
-      law = dict(do_sample=True, temperature=job.temperature, top_k=0, top_p=1.0)
+      sampling = dict(do_sample=True, temperature=job.temperature, top_k=0, top_p=1.0)
       torch.manual_seed(job.seed)
     else:
-      law = dict(do_sample=False)
+      sampling = dict(do_sample=False)
     ids = torch.tensor(prompts)
     with torch.inference_mode():
       out = target.generate(
@@ -59,7 +59,7 @@ def open_system(
         attention_mask=torch.ones_like(ids),
         max_new_tokens=job.tokens,
         pad_token_id=0,
-        **law,
+        **sampling,
         **more,
       )
     return SystemText(out[:, ids.shape[1] :].tolist(), forwards * len(prompts))

@@ -48,14 +48,14 @@ def serve(run: Run, lines: Iterable[str], answer: Callable[..., None]) -> None:
   forget = getattr(run, "forget", None)
   answer(ready=True, remembers=forget is not None)
   for line in lines:
-    asked = json.loads(line)
+    request = json.loads(line)
     try:
-      job = Job(**asked["job"])
-      if forget is not None and asked["before"] is not None:
+      job = Job(**request["job"])
+      if forget is not None and request["before"] is not None:
         forget()
-        for prompts, own in _seeded(asked["before"], job, _BEFORE):
+        for prompts, own in _seeded(request["before"], job, _BEFORE):
           run(prompts, own)
-      answer(batches=[_timed(run, *batch) for batch in _seeded(asked["batches"], job, 0)])
+      answer(batches=[_timed(run, *batch) for batch in _seeded(request["batches"], job, 0)])
     except Exception as error:  # noqa: BLE001 - it is the caller who shows it
       answer(error=f"{type(error).__name__}: {error}")
 

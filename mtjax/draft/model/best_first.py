@@ -61,13 +61,13 @@ class BestFirst(WithDraftModel):
     return self.width
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     reads = (self.depth - 1) * self.width
     return TreeState.start(
-      self.model, params, prompt, length, room=room, nodes=self.size + 1, reads=reads
+      self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=reads
     )
 
   def propose(self, params, state, context):
@@ -131,7 +131,7 @@ class BestFirst(WithDraftModel):
     reading = state.reading.replace(
       kv=search.kv, position=state.cache.length[:, None] + slots // self.width, entry=entry
     )
-    return Draft(tree, self.law, forwards=search.forwards), state.replace(reading=reading)
+    return Draft(tree, self.scheme, forwards=search.forwards), state.replace(reading=reading)
 
   def update(self, state, round):
     return state.update(round)

@@ -57,14 +57,14 @@ class ModelChain(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.WITHOUT_REPLACEMENT
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     # Drafts go into the cache before it is known how many are kept.
-    capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
+    capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
-    text = TextBuffer.of_prompt(prompt, length, room)
+    text = TextBuffer.of_prompt(prompt, length, max_new)
     return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
   def propose(self, params, state, context):
@@ -77,18 +77,18 @@ class ModelChain(WithDraftModel):
       token, q = sample_draft(logits[:, 0], rules, keys[:, place])
       if self.confidence == 0:
         return token, q, True
-      law = jax.nn.softmax(logits[:, 0]) if q is None else q
-      return token, q, jnp.max(law, axis=-1) >= self.confidence
+      probs = jax.nn.softmax(logits[:, 0]) if q is None else q
+      return token, q, jnp.max(probs, axis=-1) >= self.confidence
 
     def add(place, draft, logits, going):
-      token, law, sure = draw(logits, place)
+      token, probs, sure = draw(logits, place)
       going &= sure
-      tokens, laws, count = draft
+      tokens, q_rows, count = draft
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
-      if laws is not None:
-        law = jnp.where(going[:, None], law, 0)
-        laws = jax.lax.dynamic_update_index_in_dim(laws, law, place, 1)
-      return (tokens, laws, count + going), going
+      if q_rows is not None:
+        probs = jnp.where(going[:, None], probs, 0)
+        q_rows = jax.lax.dynamic_update_index_in_dim(q_rows, probs, place, 1)
+      return (tokens, q_rows, count + going), going
 
     def body(carry):
       place, cache, held, reads, draft, going = carry
@@ -105,19 +105,19 @@ class ModelChain(WithDraftModel):
     cache, logits = catch_up(self.model, params, state.cache, text)
     batch, vocab = last.shape[0], logits.shape[-1]
     tokens = jnp.zeros((batch, self.length + 1), jnp.int32).at[:, 0].set(last)
-    laws = None if greedy else jnp.zeros((batch, self.length + 1, vocab), logits.dtype)
+    q_rows = None if greedy else jnp.zeros((batch, self.length + 1, vocab), logits.dtype)
     zero = jnp.zeros((batch,), jnp.int32)
-    draft, going = add(0, (tokens, laws, zero), logits, context.active)
+    draft, going = add(0, (tokens, q_rows, zero), logits, context.active)
     carry = (jnp.int32(1), cache, zero, zero + 1, draft, going)
-    _, cache, held, reads, (tokens, laws, count), _ = jax.lax.while_loop(unfinished, body, carry)
+    _, cache, held, reads, (tokens, q_rows, count), _ = jax.lax.while_loop(unfinished, body, carry)
     tree = chain(self.length).tree(tokens, jnp.arange(self.length + 1) <= count[:, None])
-    law = DraftScheme.DELTA if greedy else self.law
-    return Draft(tree, law, laws, forwards=reads), ChainState(cache, text, held)
+    scheme = DraftScheme.DELTA if greedy else self.scheme
+    return Draft(tree, scheme, q_rows, forwards=reads), ChainState(cache, text, held)
 
   def update(self, state, round):
     accepted = round.verdict.count - 1
     refused = state.held - jnp.minimum(accepted, state.held)
     cache = state.cache.replace(length=state.cache.length - refused)
     return ChainState(
-      cache, state.text.append(round.token, round.taken), jnp.zeros_like(state.held)
+      cache, state.text.append(round.token, round.num_emitted), jnp.zeros_like(state.held)
     )

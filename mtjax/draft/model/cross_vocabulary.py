@@ -33,7 +33,7 @@ class CrossState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class CrossVocabulary(WithDraftModel):
-  """The draft model's greedy text, in the target's tokens: at most `most` of them.
+  """The draft model's greedy text, in the target's tokens: at most `max_drafts` of them.
 
   Universal assisted generation (transformers). Params are the draft model's and the handle of a
   `Translator`. A round is: encode the text for the draft model, go back in its cache to where its
@@ -49,11 +49,11 @@ class CrossVocabulary(WithDraftModel):
 
   model: Model
   length: int = 12
-  most: int = 6
+  max_drafts: int = 6
   space: int = 6
 
   def __post_init__(self):
-    for name in ("length", "most", "space"):
+    for name in ("length", "max_drafts", "space"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
@@ -66,22 +66,22 @@ class CrossVocabulary(WithDraftModel):
 
   @property
   def height(self) -> int:
-    return self.most
+    return self.max_drafts
 
   @property
   def breadth(self) -> int:
     return 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     batch, size = prompt.shape
-    capacity = self.space * (size + room) + self.length
+    capacity = self.space * (size + max_new) + self.length
     capacity = min(capacity, self.model.config.max_position)
     state = CrossState(
-      TextBuffer.of_prompt(prompt, length, room),
+      TextBuffer.of_prompt(prompt, length, max_new),
       self.model.allocate(batch, capacity),
       jnp.zeros((batch, capacity), jnp.int32),
     )
@@ -109,19 +109,19 @@ class CrossVocabulary(WithDraftModel):
     drafted = jnp.zeros((last.shape[0], self.length), jnp.int32).at[:, 0].set(token)
     state, drafted, _ = jax.lax.fori_loop(1, self.length, add, (state, drafted, token))
     shapes = (
-      jax.ShapeDtypeStruct((last.shape[0], self.most), jnp.int32),
+      jax.ShapeDtypeStruct((last.shape[0], self.max_drafts), jnp.int32),
       jax.ShapeDtypeStruct((last.shape[0],), jnp.int32),
     )
-    to_target = functools.partial(_to_target, most=self.most)
+    to_target = functools.partial(_to_target, max_drafts=self.max_drafts)
     token, known = host.call(to_target, shapes, params[1], text.token, text.length, drafted, able)
     token = jnp.concatenate([last[:, None], token], axis=1)
-    tree = chain(self.most).tree(token, jnp.arange(self.most + 1) <= known[:, None])
+    tree = chain(self.max_drafts).tree(token, jnp.arange(self.max_drafts + 1) <= known[:, None])
     forwards = jnp.where(able, passes + self.length - 1, 0)
     return Draft(tree, DraftScheme.DELTA, forwards=forwards), state
 
   def update(self, state, round):
     # The next round finds out what of the drafts came true: the cache may go back then.
-    return state.replace(text=state.text.append(round.token, round.taken))
+    return state.replace(text=state.text.append(round.token, round.num_emitted))
 
   def _follow(self, params, state, active, chunk):
     """Reads the text; the logits after it, for which rows they are there, and passes."""
@@ -131,7 +131,7 @@ class CrossVocabulary(WithDraftModel):
       jax.ShapeDtypeStruct(state.cache.length.shape, jnp.int32),
       jax.ShapeDtypeStruct(state.cache.length.shape, jnp.int32),
     )
-    to_draft = functools.partial(_to_draft, room=state.held.shape[1] - self.length)
+    to_draft = functools.partial(_to_draft, max_new=state.held.shape[1] - self.length)
     arrays = (state.text.token, state.text.length, state.held, state.cache.length, active)
     held, agreed, total = host.call(to_draft, shapes, handle, *arrays)
 
@@ -152,24 +152,26 @@ class CrossVocabulary(WithDraftModel):
     return state.replace(cache=cache, held=held), logits, total > 0, passes
 
 
-def _to_draft(translator: Translator, text, length, held, held_length, active, *, room):
+def _to_draft(translator: Translator, text, length, held, held_length, active, *, max_new):
   """Rows in draft tokens, how many the cache has, how many there are; 0, 0: none can be drafted."""
   out = np.array(held)
   agreed, total = np.zeros_like(held_length), np.zeros_like(held_length)
   for row in np.flatnonzero(active):
     own = held[row, : held_length[row]].tolist()
     ids, same = translator.to_draft(text[row, : length[row]].tolist(), own)
-    if ids is not None and len(ids) <= room:
+    if ids is not None and len(ids) <= max_new:
       out[row, : len(ids)] = ids
       agreed[row], total[row] = same, len(ids)
   return out, agreed, total
 
 
-def _to_target(translator: Translator, text, length, drafted, able, *, most):
-  token = np.zeros((len(length), most), np.int32)
+def _to_target(translator: Translator, text, length, drafted, able, *, max_drafts):
+  token = np.zeros((len(length), max_drafts), np.int32)
   count = np.zeros(len(length), np.int32)
   for row in np.flatnonzero(able):
-    ids = translator.to_target(text[row, : length[row]].tolist(), drafted[row].tolist())[:most]
+    ids = translator.to_target(text[row, : length[row]].tolist(), drafted[row].tolist())[
+      :max_drafts
+    ]
     token[row, : len(ids)], count[row] = ids, len(ids)
   return token, count
 

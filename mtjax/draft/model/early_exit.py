@@ -71,7 +71,7 @@ class EarlyExit(WithDraftModel):
     return 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.WITHOUT_REPLACEMENT
 
   @property
@@ -95,28 +95,28 @@ class EarlyExit(WithDraftModel):
     batch, size = context.last.shape[0], self.length + 1
 
     def body(carry):
-      place, kept, tokens, laws, count, left, reads, going = carry
+      place, kept, tokens, q_rows, count, left, reads, going = carry
       kept, logits, exit_, sure = self._leave(*read(kept, tokens, place), going)
-      token, law = sample_draft(logits, rules, keys[:, place])
+      token, probs = sample_draft(logits, rules, keys[:, place])
       tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, place + 1, 1)
-      if law is not None:
-        law = jnp.where(sure[:, None], law, 0)
-        laws = jax.lax.dynamic_update_index_in_dim(laws, law, place, 1)
+      if probs is not None:
+        probs = jnp.where(sure[:, None], probs, 0)
+        q_rows = jax.lax.dynamic_update_index_in_dim(q_rows, probs, place, 1)
       drawn = sure[:, None] & (exit_[:, None] == jnp.arange(len(self.exits)))
       left += jnp.sum(drawn, axis=0)
-      return place + 1, kept, tokens, laws, count + sure, left, reads + going, sure
+      return place + 1, kept, tokens, q_rows, count + sure, left, reads + going, sure
 
     def unfinished(carry):
       return (carry[0] < self.length) & jnp.any(carry[-1])
 
     tokens = jnp.zeros((batch, size), jnp.int32).at[:, 0].set(context.last)
-    laws = None if greedy else jnp.zeros((batch, size, self.model.config.vocab_size))
+    q_rows = None if greedy else jnp.zeros((batch, size, self.model.config.vocab_size))
     zero, left = jnp.zeros((batch,), jnp.int32), jnp.zeros((len(self.exits),), jnp.int32)
-    start = (jnp.int32(0), kept, tokens, laws, zero, left, zero, context.active)
-    _, kept, tokens, laws, count, left, reads, _ = jax.lax.while_loop(unfinished, body, start)
+    start = (jnp.int32(0), kept, tokens, q_rows, zero, left, zero, context.active)
+    _, kept, tokens, q_rows, count, left, reads, _ = jax.lax.while_loop(unfinished, body, start)
     tree = chain(self.length).tree(tokens, jnp.arange(size) <= count[:, None])
-    law = DraftScheme.DELTA if greedy else self.law
-    return Draft(tree, law, laws, forwards=reads), kept, left
+    scheme = DraftScheme.DELTA if greedy else self.scheme
+    return Draft(tree, scheme, q_rows, forwards=reads), kept, left
 
   def _leave(self, kept, run: RunGroup, going):
     """Group after group, until every row that is `going` has left: logits, exit, sure or not."""

@@ -20,7 +20,7 @@ from mtjax.types import Draft, DraftScheme
 
 @dataclasses.dataclass(frozen=True)
 class ModelTree(WithDraftModel):
-  """A tree of shape `topology` whose siblings are drawn by `law` from the draft model's own law.
+  """A tree of shape `topology` whose siblings are drawn by `scheme` from the draft model's own law.
 
   Params are the draft model's. The law is at the request's temperature and filters. One pass of
   the draft model a level: it reads the level's nodes that have children, and those above them
@@ -33,15 +33,15 @@ class ModelTree(WithDraftModel):
 
   model: Model
   topology: Topology
-  law: DraftScheme = DraftScheme.WITHOUT_REPLACEMENT
+  scheme: DraftScheme = DraftScheme.WITHOUT_REPLACEMENT
 
   def __post_init__(self):
     if self.topology.height < 1:
       raise ValueError("a tree of the root alone drafts nothing")
-    most = max(self.topology.rank) + 1
-    if most > self.model.config.vocab_size:
+    candidates = max(self.topology.rank) + 1
+    if candidates > self.model.config.vocab_size:
       raise ValueError(
-        f"the tree takes {most} tokens after one node, the vocabulary has "
+        f"the tree takes {candidates} tokens after one node, the vocabulary has "
         f"{self.model.config.vocab_size}"
       )
 
@@ -50,10 +50,10 @@ class ModelTree(WithDraftModel):
     cls,
     model: Model,
     topology: str | Sequence[int] = (3, 2, 1, 1),
-    law: str = DraftScheme.WITHOUT_REPLACEMENT.value,
+    scheme: str = DraftScheme.WITHOUT_REPLACEMENT.value,
   ) -> "ModelTree":
     """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""
-    return cls(model, get_topology(topology), DraftScheme(law))
+    return cls(model, get_topology(topology), DraftScheme(scheme))
 
   @property
   def fixed_shape(self) -> Topology:
@@ -67,28 +67,30 @@ class ModelTree(WithDraftModel):
   def breadth(self) -> int:
     return self.topology.breadth
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     plan = _plan(self.topology)
     nodes, reads = self.topology.size, plan[-1].reads
-    return TreeState.start(self.model, params, prompt, length, room=room, nodes=nodes, reads=reads)
+    return TreeState.start(
+      self.model, params, prompt, length, max_new=max_new, nodes=nodes, reads=reads
+    )
 
   def propose(self, params, state, context):
     request, plan = context.request, _plan(self.topology)
     greedy = request.rules.temperature is None
-    law = DraftScheme.DELTA if greedy else self.law
+    scheme = DraftScheme.DELTA if greedy else self.scheme
     warm = warm_rows(request)
-    keys = None if law is DraftScheme.DELTA else draft_keys(context, len(plan))
+    keys = None if scheme is DraftScheme.DELTA else draft_keys(context, len(plan))
 
     def draw(place, level, logits):
       """Tokens of the level's children, and the law they were drawn from."""
       logits = processed_logits(logits, request)
-      if law is DraftScheme.DELTA:
-        token, valid = likeliest(logits, level.most)
-        chosen = level.slot * level.most + level.rank
+      if scheme is DraftScheme.DELTA:
+        token, valid = likeliest(logits, level.candidates)
+        chosen = level.slot * level.candidates + level.rank
         q = None
       else:
         q = jax.nn.softmax(logits, axis=-1)
-        token, valid = siblings(law, logits, q, level.count, keys[:, place], warm)
+        token, valid = siblings(scheme, logits, q, level.count, keys[:, place], warm)
         chosen = level.slot * token.shape[-1] + level.order
       token, valid = (x.reshape(x.shape[0], -1)[:, chosen] for x in (token, valid))
       return token, valid & valid_above[:, level.parent], q
@@ -96,7 +98,7 @@ class ModelTree(WithDraftModel):
     state, logits = state.catch_up(self.model, params, context)
     tokens = context.last[:, None]  # by level
     valid_above = valid = jnp.ones_like(tokens, bool)
-    laws, output, position = [], None, state.reading.position
+    q_rows, output, position = [], None, state.reading.position
     for place, level in enumerate(plan):
       if place > 0:
         entry = tokens[:, level.read]
@@ -105,13 +107,13 @@ class ModelTree(WithDraftModel):
       token, valid_above, q = draw(place, level, logits)
       tokens = jnp.concatenate([tokens, token], axis=1)
       valid = jnp.concatenate([valid, valid_above], axis=1)
-      laws.append(q)
+      q_rows.append(q)
     by_node = np.argsort([node for nodes in self.topology.levels() for node in nodes])
     tree = self.topology.tree(tokens[:, by_node], valid[:, by_node])
     q = None
-    if law is not DraftScheme.DELTA:
+    if scheme is not DraftScheme.DELTA:
       inner = np.concatenate([level.node for level in plan])
-      rows = jnp.concatenate(laws, axis=1)
+      rows = jnp.concatenate(q_rows, axis=1)
       q = jnp.zeros((*tokens.shape, rows.shape[-1]), rows.dtype).at[:, inner].set(rows)
     reading = state.reading
     if output is not None:
@@ -121,7 +123,7 @@ class ModelTree(WithDraftModel):
         jnp.broadcast_to(jnp.asarray(_entries(self.topology)), tokens.shape),
       )
     forwards = jnp.full(context.last.shape, len(plan), jnp.int32)
-    return Draft(tree, law, q, forwards=forwards), state.replace(reading=reading)
+    return Draft(tree, scheme, q, forwards=forwards), state.replace(reading=reading)
 
   def update(self, state, round):
     return state.update(round)
@@ -132,7 +134,7 @@ class _Level(NamedTuple):
 
   node: np.ndarray  # nodes of this depth that have children
   count: tuple[int, ...]  # how many
-  most: int  # candidates that the likeliest are taken from
+  candidates: int  # candidates that the likeliest are taken from
   slot: np.ndarray  # of each child: which of `node` is its parent
   parent: np.ndarray  # of each child: place of its parent in this depth's nodes
   rank: np.ndarray  # of each child
@@ -163,7 +165,7 @@ def _plan(topology: Topology) -> tuple[_Level, ...]:
       _Level(
         node=np.array(inner),
         count=tuple(len(children[node]) for node in inner),
-        most=int(rank.max()) + 1,
+        candidates=int(rank.max()) + 1,
         slot=np.array([inner.index(parent) for parent in parents]),
         parent=np.array([levels[depth].index(parent) for parent in parents]),
         rank=rank,

@@ -56,7 +56,7 @@ class GrownTree(WithDraftModel):
     return self.children
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.WITHOUT_REPLACEMENT
 
   @property
@@ -64,9 +64,9 @@ class GrownTree(WithDraftModel):
     """Drafts that are read: all but those of the last step."""
     return (self.size - 1) // self.step * self.step
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     return TreeState.start(
-      self.model, params, prompt, length, room=room, nodes=self.size + 1, reads=self._reads
+      self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=self._reads
     )
 
   def propose(self, params, state, context):
@@ -83,14 +83,14 @@ class GrownTree(WithDraftModel):
         drawn, valid = likeliest(logits, self.children)
       else:
         count = (self.children,) * logits.shape[1]
-        drawn, valid = siblings(self.law, logits, q, count, keys[:, node], warm)
+        drawn, valid = siblings(self.scheme, logits, q, count, keys[:, node], warm)
       share = shares(jnp.take_along_axis(q, drawn, axis=-1), valid)
       opened = jax.vmap(lambda growth, *new: growth.open(node, *new, self.height))
       return opened(growth, drawn, share), q
 
     state, logits = state.catch_up(self.model, params, context)
     growth = jax.vmap(lambda root: Growth.plant(root, self.size + 1, self.children))(context.last)
-    known, laws, reading = 0, [], state.reading
+    known, q_rows, reading = 0, [], state.reading
     for begin in range(1, self.size + 1, self.step):  # as many passes as there are steps
       if begin > 1:
         drafts = slice(1, begin)
@@ -105,7 +105,7 @@ class GrownTree(WithDraftModel):
         logits = output.logits
         reading = reading.replace(kv=output.kv, position=position)
       growth, q = open_slots(growth, known, logits)
-      laws.append(q)
+      q_rows.append(q)
       known = begin
       end = min(begin + self.step, self.size + 1)
       growth = jax.vmap(lambda one, begin=begin, end=end: one.add_all(begin, end))(growth)
@@ -116,11 +116,11 @@ class GrownTree(WithDraftModel):
     reading = reading.replace(kv=kv, entry=entry)
     q = None
     if not greedy:
-      q = jnp.concatenate(laws, axis=1)
+      q = jnp.concatenate(q_rows, axis=1)
       q = jnp.pad(q, ((0, 0), (0, self.size + 1 - q.shape[1]), (0, 0)))
-    law = DraftScheme.DELTA if greedy else self.law
-    forwards = jnp.full((batch,), len(laws), jnp.int32)
-    draft = Draft(growth.tree(self.height), law, q, forwards=forwards)
+    scheme = DraftScheme.DELTA if greedy else self.scheme
+    forwards = jnp.full((batch,), len(q_rows), jnp.int32)
+    draft = Draft(growth.tree(self.height), scheme, q, forwards=forwards)
     return draft, state.replace(reading=reading)
 
   def update(self, state, round):

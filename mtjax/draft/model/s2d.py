@@ -40,9 +40,9 @@ class S2D(EarlyExit):
   forget what was refused, in every group. The prompt is read by all groups at once.
   """
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     # Drafts are read before it is known how many are kept.
-    capacity = min(prompt.shape[1] + room + self.length, self.model.config.max_position)
+    capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model.prefix(self.exits[-1]), params, prompt, length, capacity)
     shape = (prompt.shape[0], capacity)
     wide = (*shape, self.model.config.dim)
@@ -71,15 +71,15 @@ class S2D(EarlyExit):
     # What was read stays where it is the text, whoever drafted it; not the last token, after which
     # logits will be wanted.
     slots = state.length[:, None] + places
-    same = (_take(text, slots) == round.token) & (places < round.taken[:, None] - 1)
+    same = (_take(text, slots) == round.token) & (places < round.num_emitted[:, None] - 1)
     kept = state.length + jnp.sum(jnp.cumprod(same, axis=1), axis=1)
     # The root as well: the first of all was emitted before there was a round.
     emitted = jnp.concatenate([round.tree.token[:, :1], round.token], axis=1)
-    text = _write(text, emitted, state.length - 1, 1 + round.taken)
+    text = _write(text, emitted, state.length - 1, 1 + round.num_emitted)
     return S2DState(
       caches=tuple(c.replace(length=jnp.minimum(c.length, kept)) for c in state.caches),
       inputs=(text, *state.inputs[1:]),
-      length=state.length + round.taken,
+      length=state.length + round.num_emitted,
       left=state.left,
     )
 
@@ -141,7 +141,7 @@ class SelfS2D(EarlyExit):
     if target != self.model:
       raise ValueError("SelfS2D drafts with the target's first layers: its model is another one")
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     return jnp.zeros((len(self.exits),), jnp.int32)
 
   def propose(self, params, state, context):

@@ -16,5 +16,5 @@ def sample_draft(
   """
   if rules.temperature is None:
     return argmax(adjusted(logits[:, None], rules)[:, 0]), None
-  law = process(logits[:, None], rules)[:, 0]
-  return jax.vmap(sample_categorical)(law, keys), jax.nn.softmax(law, axis=-1)
+  processed = process(logits[:, None], rules)[:, 0]
+  return jax.vmap(sample_categorical)(processed, keys), jax.nn.softmax(processed, axis=-1)

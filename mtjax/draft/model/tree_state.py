@@ -40,20 +40,20 @@ class TreeState(struct.PyTreeNode):
     prompt: Int[Array, "B P"],
     length: Int[Array, " B"],
     *,
-    room: int,
+    max_new: int,
     nodes: int,
     reads: int,
   ) -> "TreeState":
     """After the prompts, for trees of `nodes` of which at most `reads` are read."""
     batch = prompt.shape[0]
-    capacity = min(prompt.shape[1] + room, model.config.max_position)
+    capacity = min(prompt.shape[1] + max_new, model.config.max_position)
     cache, _ = commit_prompt(model, params, prompt, length, capacity)
     size = max(reads, 1)
     empty = model.allocate(batch, size)  # of so many slots, or more
     kv = jax.tree.map(lambda x: x[:, :, :size], empty.layers)
     entry = jnp.full((batch, nodes), -1, jnp.int32)
     reading = Reading(kv, empty.position[:, :size], entry)
-    return cls(cache, TextBuffer.of_prompt(prompt, length, room), reading)
+    return cls(cache, TextBuffer.of_prompt(prompt, length, max_new), reading)
 
   def catch_up(
     self, model: Model, params: Params, context: Context
@@ -94,11 +94,11 @@ class TreeState(struct.PyTreeNode):
     entry = jnp.take_along_axis(self.reading.entry, path, axis=1, mode="clip")
     accepted = jnp.arange(path.shape[1]) < round.verdict.count[:, None] - 1
     read = jnp.sum(jnp.cumprod(accepted & (entry >= 0), axis=1), axis=1)
-    count = jnp.where(round.taken > 0, read, 0)
+    count = jnp.where(round.num_emitted > 0, read, 0)
     cache = self.cache.commit(self.reading.kv, self.reading.position, jnp.maximum(entry, 0), count)
     return TreeState(
       cache=cache,
-      text=self.text.append(round.token, round.taken),
+      text=self.text.append(round.token, round.num_emitted),
       reading=self.reading.replace(entry=jnp.full_like(self.reading.entry, -1)),
     )
 

@@ -21,7 +21,7 @@ class JacobiState(struct.PyTreeNode):
   pool: Pool
   window: Int[Array, "B levels W"]  # guesses, oldest level first; the first of all is the root
   before: Int[Array, "B before"]  # the text's last tokens, those before the root; -1: none
-  room: Int[Array, " B"]  # deeper nodes are not computed this round; -1: no round was proposed for
+  free: Int[Array, " B"]  # deeper nodes are not computed this round; -1: no round was proposed for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Jacobi(ForAnyTarget):
   buckets: int = 4096
 
   def __post_init__(self):
-    for name, least in dict(window=1, ngram=2, guesses=1, buckets=1).items():
-      if getattr(self, name) < least:
-        raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+    for name, minimum in dict(window=1, ngram=2, guesses=1, buckets=1).items():
+      if getattr(self, name) < minimum:
+        raise ValueError(f"{name} must be at least {minimum}, got {getattr(self, name)}")
 
   @property
   def height(self) -> int:
@@ -68,10 +68,10 @@ class Jacobi(ForAnyTarget):
     return self.guesses + 2  # at the root: its column has a level below and a column beside it
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     batch = prompt.shape[0]
     rows = jnp.arange(batch)[:, None]
     # Every column begins at another place of the prompt, and goes on as the prompt does.
@@ -85,7 +85,7 @@ class Jacobi(ForAnyTarget):
       pool=insert(pool, ngrams, real),
       window=prompt[rows[:, :, None], place],
       before=jnp.where(last >= 0, prompt[rows, jnp.maximum(last, 0)], -1),
-      room=jnp.full((batch,), -1, jnp.int32),
+      free=jnp.full((batch,), -1, jnp.int32),
     )
 
   def propose(self, params, state, context):
@@ -95,31 +95,33 @@ class Jacobi(ForAnyTarget):
     candidates = merge(root, jnp.where(inside, found[:, :, 1:], 0), inside)
     tree = self._with_window(candidates, state.window)
     offered = jnp.broadcast_to(jnp.arange(tree.size) < candidates.size, tree.token.shape)
-    room = context.request.limit - context.step
-    return Draft(tree, DraftScheme.DELTA, offered=offered), state.replace(room=room)
+    free = context.request.limit - context.step
+    return Draft(tree, DraftScheme.DELTA, offered=offered), state.replace(free=free)
 
   def update(self, state, round):
-    root, taken = round.tree.token[:, 0], round.taken[:, None]
+    root, num_emitted = round.tree.token[:, 0], round.num_emitted[:, None]
     column = jnp.arange(self.window)
     last = jnp.array(self._nodes()[-1])
     new = argmax(round.logits[:, last])
-    computed = (column + self.ngram - 2 <= state.room[:, None]) & (taken > 0)
+    computed = (column + self.ngram - 2 <= state.free[:, None]) & (num_emitted > 0)
     levels = jnp.concatenate([state.window.at[:, 0, 0].set(root), new[:, None]], axis=1)
 
     # What the text has grown by: n-grams that end at the root or later.
     text = jnp.concatenate([state.before, root[:, None], round.token[:, : self.ngram]], axis=1)
     of_text = _ngrams(text, self.ngram)
-    grown = (jnp.arange(self.ngram + 1) <= taken) & (taken > 0) & (of_text[:, :, 0] >= 0)
+    grown = (
+      (jnp.arange(self.ngram + 1) <= num_emitted) & (num_emitted > 0) & (of_text[:, :, 0] >= 0)
+    )
 
-    moved = (column + jnp.maximum(taken - 1, 0)) % self.window
+    moved = (column + jnp.maximum(num_emitted - 1, 0)) % self.window
     moved = jnp.take_along_axis(levels[:, 1:], moved[:, None], axis=2)
     ngrams = jnp.concatenate([levels.swapaxes(1, 2), of_text], axis=1)
-    before = jnp.take_along_axis(text, taken + jnp.arange(self.ngram - 1), axis=1)
+    before = jnp.take_along_axis(text, num_emitted + jnp.arange(self.ngram - 1), axis=1)
     return JacobiState(
       pool=insert(state.pool, ngrams, jnp.concatenate([computed, grown], axis=1)),
       window=jnp.where(jnp.any(computed, axis=1)[:, None, None], moved, state.window),
       before=before,
-      room=jnp.full_like(state.room, -1),
+      free=jnp.full_like(state.free, -1),
     )
 
   def _nodes(self) -> Int[np.ndarray, "levels W"]:

@@ -14,25 +14,27 @@ from mtjax.types import Draft, DraftScheme
 class PromptLookup(ForAnyTarget):
   """Copies `length` tokens from behind earlier places that end as the text ends now.
 
-  A place is as good as the number of last tokens it repeats, at most `most` and at least `least`;
-  the latest of equals comes first. The `branches` best places make one tree, common beginnings
-  shared (apoorvumang/prompt-lookup-decoding, several branches as in 2312.12728). A copy that
-  reaches the end of the text goes on with what it has copied, as in LZ77: a text that repeats
-  itself every few tokens is drafted as one that goes on repeating itself. Nothing is learned and
-  nothing runs: O(text x most) comparisons per round, in the graph.
+  A place is as good as the number of last tokens it repeats, at most `max_ngram` and at least
+  `min_ngram`; the latest of equals comes first. The `branches` best places make one tree, with
+  common beginnings shared (apoorvumang/prompt-lookup-decoding, several branches as in
+  2312.12728). A copy that reaches the end of the text goes on with what it has copied, as in LZ77:
+  a text that repeats itself every few tokens is drafted as one that goes on repeating itself.
+  Nothing is learned and no model runs: O(text x max_ngram) comparisons per round, in the graph.
   """
 
   length: int = 8
   branches: int = 1
-  most: int = 4
-  least: int = 1
+  max_ngram: int = 4
+  min_ngram: int = 1
 
   def __post_init__(self):
-    for name in ("length", "branches", "least"):
+    for name in ("length", "branches", "min_ngram"):
       if getattr(self, name) < 1:
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-    if self.most < self.least:
-      raise ValueError(f"most ({self.most}) must be at least least ({self.least})")
+    if self.max_ngram < self.min_ngram:
+      raise ValueError(
+        f"max_ngram ({self.max_ngram}) must be at least min_ngram ({self.min_ngram})"
+      )
 
   @property
   def height(self) -> int:
@@ -43,12 +45,12 @@ class PromptLookup(ForAnyTarget):
     return self.branches
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     # The first token is emitted before the first round: it is not in this text yet.
-    return TextBuffer.of_prompt(prompt, length, room)
+    return TextBuffer.of_prompt(prompt, length, max_new)
 
   def propose(self, params, state, context):
     # What the rounds before emitted is there, but for the one token that the prefill did.
@@ -62,7 +64,7 @@ class PromptLookup(ForAnyTarget):
     return Draft(merge(context.last, text.token[rows, source], inside), DraftScheme.DELTA), text
 
   def update(self, state, round):
-    return state.append(round.token, round.taken)
+    return state.append(round.token, round.num_emitted)
 
   def _places(self, text: TextBuffer):
     """Starts of continuations [B, K], best first, and whether there are so many."""
@@ -70,7 +72,7 @@ class PromptLookup(ForAnyTarget):
     start = jnp.arange(size)
     repeated = jnp.zeros(text.token.shape, jnp.int32)
     equal = jnp.ones(text.token.shape, bool)
-    for back in range(1, self.most + 1):
+    for back in range(1, self.max_ngram + 1):
       at_end = jnp.take_along_axis(text.token, jnp.maximum(text.length - back, 0)[:, None], axis=1)
       equal &= (jnp.roll(text.token, back, axis=1) == at_end) & (start >= back)
       repeated += equal
@@ -83,4 +85,4 @@ class PromptLookup(ForAnyTarget):
       )
       score = jnp.where(start == best[:, None], -1, score)
     place, repeats, value = (jnp.stack(x, axis=1) for x in zip(*places, strict=True))
-    return place, (repeats >= self.least) & (value >= 0)
+    return place, (repeats >= self.min_ngram) & (value >= 0)

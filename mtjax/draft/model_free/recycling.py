@@ -54,9 +54,11 @@ class Recycling(ForAnyTarget):
       )
     if not isinstance(self.tree, Topology) and self.tree < 1:
       raise ValueError(f"a tree needs at least 1 draft, got {self.tree}")
-    most = max(self.topology.rank) + 1
-    if most > self.candidates:
-      raise ValueError(f"the tree asks for {most} successors, candidates is {self.candidates}")
+    successors = max(self.topology.rank) + 1
+    if successors > self.candidates:
+      raise ValueError(
+        f"the tree asks for {successors} successors, candidates is {self.candidates}"
+      )
 
   @property
   def fixed_shape(self) -> Topology:
@@ -77,10 +79,10 @@ class Recycling(ForAnyTarget):
     return self.topology.breadth
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     known = jnp.arange(1, prompt.shape[1]) < length[:, None]
     empty = jnp.full((self.vocab_size, self.candidates), -1, jnp.int32)
     return of_bigrams(empty, prompt[:, :-1].ravel(), prompt[:, 1:].ravel(), known.ravel())
@@ -98,7 +100,7 @@ class Recycling(ForAnyTarget):
     return Draft(shape.tree(token, valid), DraftScheme.DELTA), state
 
   def update(self, state, round):
-    computed = round.tree.valid & (round.taken > 0)[:, None]
+    computed = round.tree.valid & (round.num_emitted > 0)[:, None]
     _, likeliest = top_k(round.logits, self.candidates)
     rows = likeliest.reshape(-1, self.candidates)
     return replace_rows(state, round.tree.token.ravel(), rows, computed.ravel())
@@ -119,7 +121,7 @@ def of_bigrams(
   matrix: Matrix, first: Int[Array, " M"], second: Int[Array, " M"], real: Bool[Array, " M"]
 ) -> Matrix:
   """Writes the distinct tokens that followed each token, the latest first, at most K of them."""
-  size, most = matrix.shape
+  size, successors = matrix.shape
   index = jnp.arange(first.shape[0])
   first = jnp.where(real, first, size)
   # Equal pairs side by side, the latest before the others: it alone stays.
@@ -134,7 +136,7 @@ def of_bigrams(
   place = jnp.arange(len(order))
   begins = (first != jnp.roll(first, 1)) | (place == 0)
   rank = place - jax.lax.cummax(jnp.where(begins, place, 0))
-  return matrix.at[first, jnp.where(first < size, rank, most)].set(second, mode="drop")
+  return matrix.at[first, jnp.where(first < size, rank, successors)].set(second, mode="drop")
 
 
 def template(drafts: int, candidates: int = 8) -> Topology:

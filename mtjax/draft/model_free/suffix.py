@@ -51,8 +51,8 @@ class SuffixStore(NgramStore):
     mass = 1.0
     while out.drafts < size:
       if out.depth[place] < depth:
-        law = self._law(own, matches, mass, size)
-        best = sorted(law.items(), key=itemgetter(1), reverse=True)
+        probs = self._probs(own, matches, mass, size)
+        best = sorted(probs.items(), key=itemgetter(1), reverse=True)
         for token, score in best[: size - out.drafts]:
           ticket += 1
           heapq.heappush(heap, (-score, ticket, place, token, matches))
@@ -63,10 +63,12 @@ class SuffixStore(NgramStore):
       place = out.below(place, token)
       matches = self._after(own, matches, token)
 
-  def _law(self, own: Counts, matches: Matches, mass: float, most: int) -> dict[int, float]:
+  def _probs(
+    self, own: Counts, matches: Matches, mass: float, max_children: int
+  ) -> dict[int, float]:
     """token -> its share of `mass`, the probability of what it follows."""
     shared, weight, escape = self.counts, self.settings.output_weight, self.settings.escape
-    law: dict[int, float] = {}
+    probs: dict[int, float] = {}
     for mine, theirs in matches:
       total = escape
       if mine is not None:
@@ -76,13 +78,13 @@ class SuffixStore(NgramStore):
       scale = mass / total
       if mine is not None:
         for token, child in own.children[mine].items():
-          law[token] = law.get(token, 0.0) + scale * own.count[child]
+          probs[token] = probs.get(token, 0.0) + scale * own.count[child]
       if theirs is not None:
-        for child in shared.ranked(theirs)[:most]:
+        for child in shared.ranked(theirs)[:max_children]:
           token = shared.token[child]
-          law[token] = law.get(token, 0.0) + scale * weight * shared.count[child]
+          probs[token] = probs.get(token, 0.0) + scale * weight * shared.count[child]
       mass = scale * escape
-    return law
+    return probs
 
   def _after(self, own: Counts, matches: Matches, token: int) -> Matches:
     """The nodes one token further."""

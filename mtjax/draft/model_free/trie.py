@@ -68,10 +68,10 @@ class Trie(ForAnyTarget):
     return self.size - 1
 
   @property
-  def law(self) -> DraftScheme:
+  def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, room):
+  def start(self, params, prompt, length, *, max_new):
     batch = prompt.shape[0]
     ids = jax.ShapeDtypeStruct((batch,), jnp.int32)
     zero = jnp.zeros((batch,), jnp.int32)
@@ -80,7 +80,7 @@ class Trie(ForAnyTarget):
       request=host.call(_begin, ids, params, prompt, length),
       tree=self._tree(jnp.zeros((4, batch, self.size), jnp.int32)),
       active=zero == 0,
-      left=zero + room,
+      left=zero + max_new,
     )
 
   def propose(self, params, state, context):
@@ -99,17 +99,21 @@ class Trie(ForAnyTarget):
 
   def update(self, state, round):
     # An end token shows only in the next round; after the last round the store forgets by itself.
-    ended = ~state.active | (round.taken >= state.left) | (round.taken < round.verdict.count)
-    tree = self._ask(state, round.token, round.taken, ended)
-    return state.replace(tree=tree, left=state.left - round.taken)
+    ended = (
+      ~state.active | (round.num_emitted >= state.left) | (round.num_emitted < round.verdict.count)
+    )
+    tree = self._ask(state, round.token, round.num_emitted, ended)
+    return state.replace(tree=tree, left=state.left - round.num_emitted)
 
-  def _ask(self, state: TrieState, token, taken, ended) -> TokenTree:
+  def _ask(self, state: TrieState, token, num_emitted, ended) -> TokenTree:
     shape = jax.ShapeDtypeStruct((4, token.shape[0], self.size), jnp.int32)
 
     def on_host(store: Store, *arrays):
       return _round(store, *arrays, self.size, self.height)
 
-    return self._tree(host.call(on_host, shape, state.store, state.request, token, taken, ended))
+    return self._tree(
+      host.call(on_host, shape, state.store, state.request, token, num_emitted, ended)
+    )
 
   def _tree(self, nodes: Int[Array, "4 B N"]) -> TokenTree:
     token, parent, depth, order = nodes
@@ -130,10 +134,12 @@ def _begin(store: Store, prompt, length):
   return np.array(store.begin(prompts), np.int32)
 
 
-def _round(store: Store, requests, token, taken, ended, size: int, depth: int):
+def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: int):
   """Teaches the store what was emitted, then asks for the drafts of rows that go on."""
   out = np.zeros((4, len(requests), size), np.int32)
-  rows = list(zip(requests.tolist(), token.tolist(), taken.tolist(), ended.tolist(), strict=True))
+  rows = list(
+    zip(requests.tolist(), token.tolist(), num_emitted.tolist(), ended.tolist(), strict=True)
+  )
   for request, tokens, count, _ in rows:
     if count:
       store.extend(request, tokens[:count])

@@ -120,8 +120,8 @@ class Counts:
         path.append(GONE)
         continue
       above = path[-1]
-      most = self.count[above] if depth > 1 else _MAX_COUNT
-      if token in self.children[above] or not 0 < count <= most:
+      max_count = self.count[above] if depth > 1 else _MAX_COUNT
+      if token in self.children[above] or not 0 < count <= max_count:
         raise ValueError(f"token {token} at depth {depth} is there twice or has count {count}")
       path.append(self._new(above, token, count))
     self._evict()

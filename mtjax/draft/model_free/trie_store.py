@@ -65,12 +65,12 @@ class NgramStore:
   def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
     """Numbers of new requests, one a prompt, that no request had before."""
     length = self.counts.length
-    most = max(self.settings.prompt_nodes // length, length)
+    max_prompt = max(self.settings.prompt_nodes // length, length)
     with self._lock:
       ids = []
       for prompt in prompts:
         request = _Request(length)
-        self._learn(request, prompt[-most:])
+        self._learn(request, prompt[-max_prompt:])
         ids.append(next(self._ids))
         self._requests[ids[-1]] = request
       self._generations.append(ids)

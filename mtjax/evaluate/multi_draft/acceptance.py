@@ -145,8 +145,8 @@ def spechub(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, ""]:
   is_hub = jnp.arange(q.shape[0]) == argmax(q)
   others = jnp.where(is_hub, 0, q)
   pairs = others + jnp.max(q) * normalise(others)
-  taken = jnp.where(is_hub, 0, jnp.minimum(p, pairs))
-  return jnp.sum(taken) + jnp.minimum(jnp.sum(jnp.where(is_hub, p, 0)), jnp.sum(pairs - taken))
+  used = jnp.where(is_hub, 0, jnp.minimum(p, pairs))
+  return jnp.sum(used) + jnp.minimum(jnp.sum(jnp.where(is_hub, p, 0)), jnp.sum(pairs - used))
 
 
 def delta(p: Float[Array, " V"], q: Float[Array, " V"], n: int) -> Float[Array, ""]:
@@ -177,7 +177,7 @@ def _both_refused(p, q):
   return jnp.sum(_quotient(refused, jnp.sum(refused)) * jnp.maximum(mass_p - level * mass_q, 0))
 
 
-def _refusals(p, q, most, key, samples):
+def _refusals(p, q, max_drafts, key, samples):
   """[samples, n]: Z(l_(n+1)) for n = 1..most along sampled sequences of refused drafts."""
 
   def step(state, coin):
@@ -194,6 +194,6 @@ def _refusals(p, q, most, key, samples):
 
   def path(key):
     start = q, jnp.zeros_like(p[0]), jnp.sum(p)
-    return jax.lax.scan(step, start, jax.random.uniform(key, (most,), p.dtype))[1]
+    return jax.lax.scan(step, start, jax.random.uniform(key, (max_drafts,), p.dtype))[1]
 
   return jax.vmap(path)(jax.random.split(key, samples))

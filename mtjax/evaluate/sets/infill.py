@@ -14,18 +14,19 @@ _FIELDS = ("prompt", "canonical_solution", "suffix")
 
 
 def code_spans(
-  path: str | Path, tokenizer: Tokenizer, *, size: int, most: int, count: int
+  path: str | Path, tokenizer: Tokenizer, *, size: int, max_tokens: int, count: int
 ) -> list[tuple[Blanked, list[int]]]:
   """Problems of humaneval_infilling (2207.14255) and what is missing, `count` of them, evenly.
 
   The file's JSON lines, gzipped or not; prompt, solution and suffix are encoded one by one. Of the
   text, `size` tokens around the blank are kept; problems with less, or with a blank of more than
-  `most` tokens, are left out. Raises FileNotFoundError, ValueError for another file or too few.
+  `max_tokens` tokens, are left out. Raises FileNotFoundError, and ValueError for another file or
+  too few problems.
   """
   found = []
   for _, record in read_records(path, _FIELDS):
     before, missing, after = encode_pieces(tokenizer, [record[name] for name in _FIELDS])
-    if 0 < len(missing) <= most and len(before) + len(missing) + len(after) >= size:
+    if 0 < len(missing) <= max_tokens and len(before) + len(missing) + len(after) >= size:
       found.append(_cut(before, missing, after, size))
   return _some(found, count, path)
 
@@ -54,9 +55,9 @@ def around(before: int, missing: int, after: int, size: int) -> tuple[int, int]:
 
   Half of the room each; what one side does not need is the other's. No more than there are.
   """
-  room = size - missing
-  left = min(before, max(room - after, (room + 1) // 2))
-  return left, min(room - left, after)
+  free = size - missing
+  left = min(before, max(free - after, (free + 1) // 2))
+  return left, min(free - left, after)
 
 
 def _cut(before, missing, after, size):

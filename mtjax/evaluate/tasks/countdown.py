@@ -31,12 +31,12 @@ class Countdown:
 
   temperature = 0.0
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
     found = []
     for number, (numbers, target), solution in read_solved(path):
       about = dict(numbers=numbers, target=target)
       text = pieces(numbers, target, solution)
-      found.append(whole(from_pieces(f"line {number}", text, tokenizer, about), most))
+      found.append(whole(from_pieces(f"line {number}", text, tokenizer, about), max_tokens))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool]:

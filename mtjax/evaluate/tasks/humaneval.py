@@ -22,19 +22,19 @@ class HumanEvalInfilling:
   The blank has as many tokens as the reference: that much of the answer is given away, as for
   every fixed-length infiller. The program is whole even where the model saw a part of it. Whether
   the reference itself passes is recorded beside: it should, and says that the sandbox works.
-  Problems whose blank has no token or more than `most` are left out.
+  Problems whose blank has no token or more than `max_tokens` are left out.
   """
 
   limits: SandboxLimits = SandboxLimits()
   temperature = 0.0
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
     found = []
     for record in read_problems(path):
       before, missing, after = (record[f] for f in ("prompt", "canonical_solution", "suffix"))
-      if 0 < len(encode_pieces(tokenizer, [before, missing])[1]) <= most:
+      if 0 < len(encode_pieces(tokenizer, [before, missing])[1]) <= max_tokens:
         pieces = [(before, False), (missing, True), (after, False)]
-        found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), most))
+        found.append(cut(from_pieces(record["task_id"], pieces, tokenizer, record), max_tokens))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:

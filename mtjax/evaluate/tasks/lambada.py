@@ -21,11 +21,11 @@ class Lambada:
 
   temperature = 0.0
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
     found = []
     for number, context, word in read_passages(path):
       pieces = [(context, False), (word, True)]
-      found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), most))
+      found.append(cut(from_pieces(f"line {number}", pieces, tokenizer), max_tokens))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:

@@ -28,8 +28,8 @@ class Task(Protocol):
     """What its figures are usually drawn at; 0 is greedy."""
     ...
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
-    """All of a file, in texts of at most `most` tokens; FileNotFoundError, ValueError."""
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
+    """All of a file, in texts of at most `max_tokens` tokens; FileNotFoundError, ValueError."""
     ...
 
   def judge(self, example: Example, answer: Answer) -> Record:

@@ -113,11 +113,11 @@ def run(
 def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> Record:
   seen = causal_view(example) if filler.order == "left_to_right" else example
   fixed = "lattice" if filler.order == "left_to_right" else filler.order
-  token, asked = np.array([seen.tokens]), np.array([seen.asked])
-  canvas = make_canvas(model.model.config, token, asked)
+  token, is_target = np.array([seen.tokens]), np.array([seen.is_target])
+  canvas = make_canvas(model.model.config, token, is_target)
   key = jax.random.fold_in(seed_key(filler.seed), _number(example.name))
   order_key, fill_key = jax.random.split(key)
-  counted = np.array(example.asked)[: len(seen.tokens)]
+  counted = np.array(example.is_target)[: len(seen.tokens)]
   rank, nats = None, None
   if not filler.decides_order:
     rank = get_order(fixed, canvas, order_key)
@@ -142,7 +142,7 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
     nats=nats,
     tokens=int(counted.sum()),
     exact=bool((np.array(filled) == token[0])[counted].all()),
-    filled=int(asked.sum()),
+    filled=int(is_target.sum()),
     forwards=int(found.forwards[0]),
     answer=answer.blank,
     **task.judge(example, answer),

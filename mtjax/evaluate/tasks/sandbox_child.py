@@ -82,8 +82,8 @@ def _limit(seconds, memory, file):
   wanted = dict(CPU=seconds, AS=memory, FSIZE=file, NPROC=0, CORE=0)
   for name, value in wanted.items():
     limit = getattr(resource, f"RLIMIT_{name}")
-    most = resource.getrlimit(limit)[1]
-    value = value if most == resource.RLIM_INFINITY else min(value, most - (name == "CPU"))
+    hard = resource.getrlimit(limit)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard - (name == "CPU"))
     # The processor's limit kills twice: what catches the first is stopped a second later.
     try:
       resource.setrlimit(limit, (value, value + 1 if name == "CPU" else value))

@@ -29,24 +29,24 @@ class Sudoku:
 
   temperature = 0.0
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
     found = []
     for number, (puzzle, solution) in enumerate(read_puzzles(path), 1):
       if "0" in puzzle:
         about = dict(puzzle=puzzle, solution=solution)
         text = pieces(puzzle, solution)
-        found.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), most))
+        found.append(whole(from_pieces(f"puzzle {number}", text, tokenizer, about), max_tokens))
     return found
 
   def judge(self, example: Example, answer: Answer) -> dict[str, bool | float]:
     puzzle, solution = example.about["puzzle"], example.about["solution"]
     cells = answer.text.partition("Solution:")[2].split()
-    asked = [i for i, digit in enumerate(puzzle) if digit == "0"]
-    right = sum(cells[i : i + 1] == [solution[i]] for i in asked)
+    blanks = [i for i, digit in enumerate(puzzle) if digit == "0"]
+    right = sum(cells[i : i + 1] == [solution[i]] for i in blanks)
     # Behind the blank stand given cells, which a causal model does not see.
     missing = solution[len(cells) :] if set(puzzle[len(cells) :]).isdisjoint("0") else ""
     grid = "".join(cell if len(cell) == 1 else "?" for cell in cells) + missing
-    return dict(solved=solves(puzzle, grid), right_cells=right / len(asked))
+    return dict(solved=solves(puzzle, grid), right_cells=right / len(blanks))
 
   def summary(self, records) -> dict[str, float]:
     right = float(np.mean([record["right_cells"] for record in records]))
@@ -70,7 +70,7 @@ class Sudoku:
 def pieces(puzzle: str, solution: str) -> list[Piece]:
   """The text, cell by cell."""
   head = f"Puzzle: {' '.join(puzzle)}\nSolution:"
-  cells = [(f" {digit}", asked == "0") for asked, digit in zip(puzzle, solution, strict=True)]
+  cells = [(f" {digit}", cell == "0") for cell, digit in zip(puzzle, solution, strict=True)]
   return [(head, False), *cells, ("\n", False)]
 
 

@@ -31,21 +31,23 @@ class WikitextMasked:
   seed: int = 0
   temperature = 1.0
 
-  def examples(self, path: str, tokenizer: Tokenizer, *, most: int) -> list[Example]:
+  def examples(self, path: str, tokenizer: Tokenizer, *, max_tokens: int) -> list[Example]:
     tokens = np.array(list(tokenizer.encode_documents([read_text(path)])[0]))
-    rows = len(tokens) // most
+    rows = len(tokens) // max_tokens
     if not rows:
-      raise ValueError(f"{path} holds {len(tokens)} tokens, fewer than one row of {most}")
+      raise ValueError(f"{path} holds {len(tokens)} tokens, fewer than one row of {max_tokens}")
     found = []
-    cut = scattered([tokens], size=most, rate=self.rate, count=rows, seed=self.seed)
+    cut = scattered([tokens], size=max_tokens, rate=self.rate, count=rows, seed=self.seed)
     for number, (blanked, missing) in enumerate(cut):
-      asked = np.array(blanked.asked())
+      is_target = np.array(blanked.is_target())
       whole = np.array(blanked.tokens())
-      whole[asked] = missing
+      whole[is_target] = missing
       text = text_of(tokenizer, whole.tolist())
       name = f"row {number}"
       found.append(
-        Example(name, tuple(whole.tolist()), tuple(asked.tolist()), {"text": text, "row": number})
+        Example(
+          name, tuple(whole.tolist()), tuple(is_target.tolist()), {"text": text, "row": number}
+        )
       )
     return found
 

@@ -37,22 +37,22 @@ def any_subset_loss(model: Model, masking: Masking) -> Loss:
   def prepare(batch: Batch, key, step) -> Batch:
     draw_key, choice_key = jax.random.split(key)
     valid = batch["segment"] > 0
-    asked = masking.draw(draw_key, valid & (batch["position"] > 0), step)
-    rows, size = asked.shape
-    query, each = masking_lib.choose(choice_key, asked, min(masking.queries or size, size))
+    is_target = masking.draw(draw_key, valid & (batch["position"] > 0), step)
+    rows, size = is_target.shape
+    query, each = masking_lib.choose(choice_key, is_target, min(masking.queries or size, size))
     # Of the whole batch: what parts of it have as their shares does not add up to this.
-    rate = jnp.full(rows, jnp.sum(asked) / jnp.maximum(jnp.sum(valid), 1))
-    return {**batch, "asked": asked, "query": query, "each": each, "rate": rate}
+    rate = jnp.full(rows, jnp.sum(is_target) / jnp.maximum(jnp.sum(valid), 1))
+    return {**batch, "is_target": is_target, "query": query, "each": each, "rate": rate}
 
   def total(params: Params, batch: Batch) -> Total:
     document, position = batch["segment"], batch["position"]
-    asked, query = batch["asked"], batch["query"]
+    is_target, query = batch["is_target"], batch["query"]
     token, valid = batch["tokens"], document > 0
     if sink is None:
-      given = valid & ~asked & (position > 0)
+      is_context = valid & ~is_target & (position > 0)
     else:
-      token, given = jnp.where(position == 0, sink, token), valid & ~asked
-    canvas = Canvas(token, position, given, asked)
+      token, is_context = jnp.where(position == 0, sink, token), valid & ~is_target
+    canvas = Canvas(token, position, is_context, is_target)
     frontier, rows = asking(model.config, canvas, lattice(canvas), query, document)
     logits = model.forward(params, frontier, rows=rows).logits
     targets = jnp.take_along_axis(token, jnp.maximum(query, 0), axis=1)

@@ -9,7 +9,7 @@ from mtjax.verify.probs import normalise, ratio
 from mtjax.verify.procedure import children
 
 
-def block(law, draft: Draft) -> Plan:
+def block(target_probs, draft: Draft) -> Plan:
   """Sun et al. (2403.10444, alg. 2), for a chain x_1..x_g drawn from q.
 
   P_0 = 1, P_i = min(1, P_(i-1) p_i(x_i) / q_i(x_i)); prefix i stands with probability
@@ -22,22 +22,22 @@ def block(law, draft: Draft) -> Plan:
 
   def at(node):
     child, token, valid = children(tree, node)
-    return child[0], token[0], valid[0], law(node), q[node]
+    return child[0], token[0], valid[0], target_probs(node), q[node]
 
   def down(node, carry):
     weight, stand = carry
-    child, x, more, p, draft_law = at(node)
-    entered = ratio(weight[node] * p[x], draft_law[x])
-    spare = jnp.sum(jnp.maximum(weight[node] * p - draft_law, 0))
+    child, x, more, p, draft_probs = at(node)
+    entered = ratio(weight[node] * p[x], draft_probs[x])
+    spare = jnp.sum(jnp.maximum(weight[node] * p - draft_probs, 0))
     whole = spare + 1 - weight[node]
     inner = jnp.where(whole > 0, spare / jnp.where(whole > 0, whole, 1), 1)
     weight = weight.at[jnp.where(more, child, size)].set(entered, mode="drop")
     return weight, stand.at[node].set(jnp.where(more, inner, weight[node]))
 
   def emitted(node):
-    _, _, more, p, draft_law = at(node)
-    return jnp.where(more, normalise(jnp.maximum(weight[node] * p - draft_law, 0), p), p)
+    _, _, more, p, draft_probs = at(node)
+    return jnp.where(more, normalise(jnp.maximum(weight[node] * p - draft_probs, 0), p), p)
 
-  nothing = jnp.zeros((size,), law(0).dtype)
+  nothing = jnp.zeros((size,), target_probs(0).dtype)
   weight, stand = jax.lax.fori_loop(0, size, down, (nothing.at[0].set(1), nothing))
   return Plan(jnp.where(tree.valid, stand, 0), emitted)

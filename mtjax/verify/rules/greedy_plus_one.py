@@ -20,11 +20,11 @@ def greedy_plus_one(
   slots = jnp.arange(token.shape[0])
   drawn = valid & (slots == jnp.max(jnp.where(valid, slots, -1)))
   fixed = valid & ~drawn
-  law = normalise(without_tokens(q, token, fixed))
+  probs = normalise(without_tokens(q, token, fixed))
   x = token[jnp.argmax(drawn)]
-  any_drawn = jnp.any(drawn) & (law[x] > 0)
-  take = jnp.where(any_drawn, ratio(p[x], law[x]), 0)
-  rest = jnp.where(any_drawn, normalise(jnp.maximum(p - law, 0), p), p)
+  any_drawn = jnp.any(drawn) & (probs[x] > 0)
+  take = jnp.where(any_drawn, ratio(p[x], probs[x]), 0)
+  rest = jnp.where(any_drawn, normalise(jnp.maximum(p - probs, 0), p), p)
   accept = jnp.where(fixed, (1 - take) * rest[token], 0)
   return Coupling(
     accept=accept + jnp.where(drawn, take, 0),

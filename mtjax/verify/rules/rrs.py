@@ -19,7 +19,7 @@ def with_replacement(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
   """SpecInfer's multi-step sampling (2305.09781, sec. 4.3): k independent draws from q."""
-  return _recursive(p, q, token, valid, lambda law, x: law)
+  return _recursive(p, q, token, valid, lambda q, x: q)
 
 
 def without_replacement(

@@ -27,7 +27,7 @@ def spechub(
   unused_late, unused_first = jnp.sum(late - second), jnp.sum(others - first)
   hub_late = jnp.minimum(p[hub], unused_late)
   hub_first = jnp.minimum(p[hub] - hub_late, unused_first)
-  taken = first + second + jnp.where(is_hub, hub_late + hub_first, 0)
+  used = first + second + jnp.where(is_hub, hub_late + hub_first, 0)
   slot = min(1, token.shape[0] - 1)
   x, y = token[0], token[slot]
   take_first = _share(first[x], others[x])  # of x in the pair (x, a)
@@ -40,7 +40,7 @@ def spechub(
   rest = jnp.where(valid[0], difference(p, q), p)
   return Coupling(
     accept=accept.at[0].set(jnp.where(both, elder, alone)),
-    residual=jnp.where(both, normalise(jnp.maximum(p - taken, 0), p), rest),
+    residual=jnp.where(both, normalise(jnp.maximum(p - used, 0), p), rest),
   )
 
 

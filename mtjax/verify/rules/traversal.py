@@ -17,10 +17,10 @@ class Visit(NamedTuple):
 
   enter: Float[Array, " C"]  # the weight that each child starts from
   stop: Float[Array, ""]  # what is left of the node's own weight
-  law: Float[Array, " V"]  # of the token emitted if the path ends here
+  probs: Float[Array, " V"]  # of the token emitted if the path ends here
 
 
-def traversal(law, draft: Draft) -> Plan:
+def traversal(target_probs, draft: Draft) -> Plan:
   """Traversal verification (2505.12398), leaf to root; on a chain it equals `block`.
 
   visit(node, r): p, q of the node; for children x in draw order: visit(child, min(1, r p(x)/q(x))),
@@ -32,12 +32,12 @@ def traversal(law, draft: Draft) -> Plan:
   parents first, finds every r; rows of V are not kept.
   """
   tree, q = draft.tree, draft.q
-  tried = without if draft.law is DraftScheme.WITHOUT_REPLACEMENT else lambda law, x: law
+  tried = without if draft.scheme is DraftScheme.WITHOUT_REPLACEMENT else lambda q, x: q
   size = tree.token.shape[0]
 
   def at(node, weight):
     child, token, valid = children(tree, node)
-    return child, visit(law(node), q[node], token, valid, weight[node], tried)
+    return child, visit(target_probs(node), q[node], token, valid, weight[node], tried)
 
   def down(node, carry):
     weight, stop = carry
@@ -45,9 +45,9 @@ def traversal(law, draft: Draft) -> Plan:
     slot = jnp.where(child >= 0, child, size)
     return weight.at[slot].set(seen.enter, mode="drop"), stop.at[node].set(seen.stop)
 
-  nothing = jnp.zeros((size,), law(0).dtype)
+  nothing = jnp.zeros((size,), target_probs(0).dtype)
   weight, stop = jax.lax.fori_loop(0, size, down, (nothing.at[0].set(1), nothing))
-  return Plan(jnp.where(tree.valid, stop, 0), lambda node: at(node, weight)[1].law)
+  return Plan(jnp.where(tree.valid, stop, 0), lambda node: at(node, weight)[1].probs)
 
 
 def visit(

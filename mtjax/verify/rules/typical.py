@@ -20,12 +20,12 @@ def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
     if not 0 < value <= 1:
       raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
 
-  def rule(law, draft: Draft) -> Plan:
+  def rule(target_probs, draft: Draft) -> Plan:
     tree = draft.tree
     nodes = jnp.arange(tree.token.shape[0], dtype=jnp.int32)
 
     def at(node):
-      p = law(node)
+      p = target_probs(node)
       _, token, valid = children(tree, node)
       entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)))
       likely = p[token] > jnp.minimum(epsilon, delta * jnp.exp(-entropy))
@@ -37,18 +37,18 @@ def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
     score = score[parent, tree.order]
 
     def down(node, carry):
-      taken, total = carry
+      kept, total = carry
       up = parent[node]
-      taken = taken.at[node].set(taken[up] & likely[node] & tree.valid[node])
-      return taken, total.at[node].set(total[up] + score[node])
+      kept = kept.at[node].set(kept[up] & likely[node] & tree.valid[node])
+      return kept, total.at[node].set(total[up] + score[node])
 
     start = (
       jnp.zeros(nodes.shape, bool).at[0].set(True),
       jnp.zeros(nodes.shape, score.dtype),
     )
-    taken, total = jax.lax.fori_loop(1, nodes.size, down, start)
-    depth = jnp.where(taken, tree.depth, -1)
+    kept, total = jax.lax.fori_loop(1, nodes.size, down, start)
+    depth = jnp.where(kept, tree.depth, -1)
     best = jnp.argmax(jnp.where(depth == jnp.max(depth), total, -jnp.inf))
-    return Plan((nodes == best).astype(score.dtype), law)
+    return Plan((nodes == best).astype(score.dtype), target_probs)
 
   return rule

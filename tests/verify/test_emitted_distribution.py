@@ -13,62 +13,62 @@ from mtjax.verify.walk import walk
 SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation a verifier and law for all trees
 
 
-def enumerate_law(name, tree, law, models):
+def enumerate_texts(name, tree, scheme, models):
   verifier = VERIFIERS[name]
   breadth = 1 if verifier.chains_only else BREADTH
-  return emitted(verifier, tree, law, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
+  return emitted(verifier, tree, scheme, models.p, models.q, pad=(SIZE, HEIGHT, breadth))
 
 
-def taken(name, law, tree):
+def allowed(name, scheme, tree):
   return not (VERIFIERS[name].chains_only and tree.breadth > 1) and not (
-    law is DraftScheme.PAIR and tree.breadth > 2
+    scheme is DraftScheme.PAIR and tree.breadth > 2
   )
 
 
 def declared(exactness):
   return [
-    pytest.param(name, law, id=f"{name}-{law.value}")
+    pytest.param(name, scheme, id=f"{name}-{scheme.value}")
     for name, verifier in VERIFIERS.items()
     if verifier.exactness is exactness
-    for law in sorted(verifier.laws, key=lambda law: law.value)
+    for scheme in sorted(verifier.schemes, key=lambda scheme: scheme.value)
   ]
 
 
-@pytest.mark.parametrize(("name", "law"), declared(Exactness.LOSSLESS))
-def test_emitted_law_is_the_targets(name, law, models, trees):
+@pytest.mark.parametrize(("name", "scheme"), declared(Exactness.LOSSLESS))
+def test_emitted_law_is_the_targets(name, scheme, models, trees):
   for shape, tree in trees.items():
-    if taken(name, law, tree):
-      found = enumerate_law(name, tree, law, models)
-      off = total_variation(found.law, target_probs(models.p, tree.height + 1)).max()
-      assert off <= 1e-12, f"{name} is not exact for {law.value} drafts on the {shape} tree"
+    if allowed(name, scheme, tree):
+      found = enumerate_texts(name, tree, scheme, models)
+      off = total_variation(found.probs, target_probs(models.p, tree.height + 1)).max()
+      assert off <= 1e-12, f"{name} is not exact for {scheme.value} drafts on the {shape} tree"
 
 
 @pytest.mark.parametrize(
-  ("name", "law"), declared(Exactness.LOSSLESS) + declared(Exactness.GREEDY_LOSSLESS)
+  ("name", "scheme"), declared(Exactness.LOSSLESS) + declared(Exactness.GREEDY_LOSSLESS)
 )
-def test_greedy_rows_get_the_greedy_text(name, law, models, trees):
+def test_greedy_rows_get_the_greedy_text(name, scheme, models, trees):
   """process() makes greedy rows one-hot, so every lossless verifier is exact for them too."""
   tree = trees["chain" if VERIFIERS[name].chains_only else "binary"]
   best = np.eye(3)[models.p.argmax(axis=-1)]
   breadth = 1 if VERIFIERS[name].chains_only else BREADTH
-  found = emitted(VERIFIERS[name], tree, law, best, models.q, pad=(SIZE, HEIGHT, breadth))
-  assert total_variation(found.law, target_probs(best, tree.height + 1)).max() <= 1e-12
+  found = emitted(VERIFIERS[name], tree, scheme, best, models.q, pad=(SIZE, HEIGHT, breadth))
+  assert total_variation(found.probs, target_probs(best, tree.height + 1)).max() <= 1e-12
 
 
-@pytest.mark.parametrize(("name", "law"), declared(Exactness.APPROXIMATE))
-def test_approximate_verifiers_change_the_law(name, law, models, trees):
+@pytest.mark.parametrize(("name", "scheme"), declared(Exactness.APPROXIMATE))
+def test_approximate_verifiers_change_the_law(name, scheme, models, trees):
   """Otherwise their label, or this enumeration, would be wrong."""
   tree = trees["binary"]
-  found = enumerate_law(name, tree, law, models)
-  assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
-  assert total_variation(found.law, target_probs(models.p, tree.height + 1)).mean() > 0.05
+  found = enumerate_texts(name, tree, scheme, models)
+  assert abs(found.probs.sum(axis=1) - 1).max() < 1e-12
+  assert total_variation(found.probs, target_probs(models.p, tree.height + 1)).mean() > 0.05
 
 
 def test_thresholds_of_one_are_exact(models, trees):
   exact = Verifier(walk(threshold(1.0, 1.0)), Exactness.LOSSLESS, frozenset(DraftScheme), "", False)
-  for law in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT):
-    found = emitted(exact, trees["wide"], law, models.p, models.q, pad=(SIZE, HEIGHT, BREADTH))
-    assert total_variation(found.law, target_probs(models.p, 3)).max() <= 1e-12
+  for scheme in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT):
+    found = emitted(exact, trees["wide"], scheme, models.p, models.q, pad=(SIZE, HEIGHT, BREADTH))
+    assert total_variation(found.probs, target_probs(models.p, 3)).max() <= 1e-12
 
 
 # Expected tokens a round, means over the twenty pairs. From a separate enumeration in plain numpy,
@@ -111,24 +111,24 @@ DRAWN = {"rrs_with": DraftScheme.WITH_REPLACEMENT, "delta": DraftScheme.DELTA}
 @pytest.mark.parametrize("shape", TOKENS)
 def test_expected_tokens_of_a_round(shape, models, trees):
   for name, tokens in TOKENS[shape].items():
-    law = DRAWN.get(name, DraftScheme.WITHOUT_REPLACEMENT)
-    found = enumerate_law(name, trees[shape], law, models)
+    scheme = DRAWN.get(name, DraftScheme.WITHOUT_REPLACEMENT)
+    found = enumerate_texts(name, trees[shape], scheme, models)
     assert found.tokens.mean() == pytest.approx(tokens, abs=6e-6), name
 
 
 def test_verifiers_that_are_the_same_for_some_drafts(models, trees):
   """Block is traversal on a chain; deterministic drafts have one acceptance; SpecHub is Hu's."""
 
-  def tokens(name, shape, law):
-    return enumerate_law(name, trees[shape], law, models).tokens
+  def tokens(name, shape, scheme):
+    return enumerate_texts(name, trees[shape], scheme, models).tokens
 
-  for law in (DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.WITH_REPLACEMENT):
+  for scheme in (DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.WITH_REPLACEMENT):
     np.testing.assert_allclose(
-      tokens("block", "chain", law), tokens("traversal", "chain", law), rtol=1e-12
+      tokens("block", "chain", scheme), tokens("traversal", "chain", scheme), rtol=1e-12
     )
-  for law in DraftScheme:
+  for scheme in DraftScheme:
     np.testing.assert_allclose(
-      tokens("delta", "binary", law), tokens("sample_match", "binary", law), rtol=1e-12
+      tokens("delta", "binary", scheme), tokens("sample_match", "binary", scheme), rtol=1e-12
     )
   np.testing.assert_allclose(
     tokens("spechub", "binary", DraftScheme.PAIR),
@@ -138,19 +138,19 @@ def test_verifiers_that_are_the_same_for_some_drafts(models, trees):
 
 
 def test_traversal_accepts_most(models, trees):
-  for law, name in (
+  for scheme, name in (
     (DraftScheme.WITH_REPLACEMENT, "rrs_with"),
     (DraftScheme.WITHOUT_REPLACEMENT, "rrs_without"),
   ):
     for tree in trees.values():
-      more = enumerate_law("traversal", tree, law, models).tokens
-      assert (more >= enumerate_law(name, tree, law, models).tokens - 1e-12).all()
+      more = enumerate_texts("traversal", tree, scheme, models).tokens
+      assert (more >= enumerate_texts(name, tree, scheme, models).tokens - 1e-12).all()
 
 
 @pytest.mark.parametrize(
-  ("name", "law"), declared(Exactness.LOSSLESS) + declared(Exactness.APPROXIMATE)
+  ("name", "scheme"), declared(Exactness.LOSSLESS) + declared(Exactness.APPROXIMATE)
 )
-def test_four_tokens_with_holes_in_both_laws(name, law):
+def test_four_tokens_with_holes_in_both_laws(name, scheme):
   """V = 4; some tokens have p = 0, some q = 0, so that draws without replacement run out."""
   rng = np.random.default_rng(7)
   p, q = (random_probs(rng, 6, 4, 4) * (rng.random((6, 85, 4)) < 0.7) for _ in "pq")
@@ -158,9 +158,9 @@ def test_four_tokens_with_holes_in_both_laws(name, law):
   q[..., 1] += 0.1
   p, q = p / p.sum(axis=-1, keepdims=True), q / q.sum(axis=-1, keepdims=True)
   for tree in (chain(3), k_ary((2, 2)), Topology.from_parents([-1, 0, 0, 0, 1, 2])):
-    if taken(name, law, tree):
+    if allowed(name, scheme, tree):
       breadth = 1 if VERIFIERS[name].chains_only else BREADTH
-      found = emitted(VERIFIERS[name], tree, law, p, q, pad=(SIZE, HEIGHT, breadth))
-      off = total_variation(found.law, target_probs(p, tree.height + 1)).max()
-      assert abs(found.law.sum(axis=1) - 1).max() < 1e-12
+      found = emitted(VERIFIERS[name], tree, scheme, p, q, pad=(SIZE, HEIGHT, breadth))
+      off = total_variation(found.probs, target_probs(p, tree.height + 1)).max()
+      assert abs(found.probs.sum(axis=1) - 1).max() < 1e-12
       assert VERIFIERS[name].exactness is Exactness.APPROXIMATE or off <= 1e-12

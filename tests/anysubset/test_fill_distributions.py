@@ -15,8 +15,8 @@ from mtjax.anysubset.filling.passes import Phase
 from mtjax.anysubset.filling.state import Problem
 from mtjax.sampling.logits import Rules
 from tests.anysubset import enumerate_fill
-from tests.anysubset.enumerate_fill import law_of
-from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_law
+from tests.anysubset.enumerate_fill import distribution_of
+from tests.anysubset.table_network import TableNetwork, conditional, random_tables, sequential_probs
 
 VOCAB, LENGTH = 2, 6
 ORDER = (0, 2, 3, 5)  # asked, ascending; 1 and 4 are given
@@ -37,13 +37,17 @@ METHODS = [
 ]
 
 
-def make_problem(order=ORDER, given=None, length=LENGTH, temperature=1.0):
+def make_problem(order=ORDER, is_context=None, length=LENGTH, temperature=1.0):
   given = GIVEN if given is None else given
-  token, is_given, asked = np.zeros(length, int), np.zeros(length, bool), np.zeros(length, bool)
+  token, is_context, is_target = (
+    np.zeros(length, int),
+    np.zeros(length, bool),
+    np.zeros(length, bool),
+  )
   for i, x in given.items():
-    token[i], is_given[i] = x, True
-  asked[list(order)] = True
-  row = [jnp.asarray(x)[None] for x in (token, np.arange(length), is_given, asked)]
+    token[i], is_context[i] = x, True
+  is_target[list(order)] = True
+  row = [jnp.asarray(x)[None] for x in (token, np.arange(length), is_context, is_target)]
   canvas = Canvas(row[0].astype(jnp.int32), row[1].astype(jnp.int32), *row[2:])
   return Problem(
     canvas,
@@ -60,8 +64,8 @@ def distance(found, wanted):
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
 def test_the_law_is_the_sequential_joint(method):
-  found = law_of(method, NETWORK, TABLES, make_problem())
-  wanted = sequential_law(TABLES, GIVEN, ORDER, VOCAB)
+  found = distribution_of(method, NETWORK, TABLES, make_problem())
+  wanted = sequential_probs(TABLES, GIVEN, ORDER, VOCAB)
   assert distance(found.chance, wanted) < 1e-12
   # The theorem (2504.20456, thm. 1), and what each of ours keeps of it.
   assert max(found.passes) <= len(ORDER)
@@ -71,7 +75,7 @@ def reference(tables, given, order, window, *, kind):
   """Passes of algorithm 1 (bonus: no), or of a variant, written out as a recursion."""
   vocab, total = VOCAB, len(order)
 
-  def law(text, seen, rank):
+  def probs_of(text, seen, rank):
     decided = list(zip(order[:seen], text[:seen], strict=True))
     return conditional(tables, given, decided, order[rank])
 
@@ -83,19 +87,19 @@ def reference(tables, given, order, window, *, kind):
     """Drafts of ranks len(text), ... given the first `seen`; `then` says what comes after."""
     n, out = len(text), {}
     size = min(window, total - n)
-    laws = [law(text, seen, n + j) for j in range(size)]
+    drafted = [probs_of(text, seen, n + j) for j in range(size)]
     for draft in itertools.product(range(vocab), repeat=size):
-      chance = np.prod([p[x] for p, x in zip(laws, draft, strict=True)])
+      chance = np.prod([p[x] for p, x in zip(drafted, draft, strict=True)])
       for j in range(size):
-        q = law((*text, *draft[:j]), n + j, n + j)
-        keep = min(1.0, q[draft[j]] / laws[j][draft[j]])
-        left = np.maximum(q - laws[j], 0)
+        q = probs_of((*text, *draft[:j]), n + j, n + j)
+        keep = min(1.0, q[draft[j]] / drafted[j][draft[j]])
+        left = np.maximum(q - drafted[j], 0)
         if keep < 1 - 1e-12:
           for x, p in enumerate(left / left.sum()):
             add(out, chance * (1 - keep) * p, cost, then((*text, *draft[:j], x)))
         chance *= keep
       if kind is not SelfDraft and n + size < total:
-        for x, p in enumerate(law((*text, *draft), n + size, n + size)):
+        for x, p in enumerate(probs_of((*text, *draft), n + size, n + size)):
           add(out, chance * p, cost, then((*text, *draft, x)))
       else:
         add(out, chance, cost, then((*text, *draft)))
@@ -114,7 +118,7 @@ def reference(tables, given, order, window, *, kind):
   if kind is SelfDraft:
     return assd(())
   out = {}
-  for x, p in enumerate(law((), 0, 0)):
+  for x, p in enumerate(probs_of((), 0, 0)):
     add(out, p, 1, ours((x,)))
   return out
 
@@ -128,7 +132,7 @@ def reference(tables, given, order, window, *, kind):
 def test_the_number_of_passes_has_the_law_of_the_algorithm(method, window):
   """What the law of the text cannot show: that drafts see all they may see."""
   method = method(window)
-  found = law_of(method, NETWORK, TABLES, make_problem()).passes
+  found = distribution_of(method, NETWORK, TABLES, make_problem()).passes
   wanted = reference(TABLES, GIVEN, ORDER, window, kind=type(method))
   assert found == pytest.approx(wanted, abs=1e-12)
 
@@ -146,7 +150,9 @@ def coupled_tables(scale):
 def test_passes_of_five_coupled_tokens(scale, passes_):
   """Expected, to two decimals: algorithm 1 with k = 3, by a recursion that knows no masks."""
   problem = make_problem(range(5), {}, 5)
-  found = law_of(SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem)
+  found = distribution_of(
+    SelfDraft(3, bonus=False), TableNetwork(3, 5), coupled_tables(scale), problem
+  )
   assert found.mean_passes == pytest.approx(passes_, abs=5e-3)
 
 
@@ -209,36 +215,36 @@ def forgotten_entry(mutate):
   mutate(turns, "take", wrong)
 
 
-def laws_of_neighbours(mutate):
+def logits_of_neighbours(mutate):
   """Drafts verified against the draft law of the next place."""
   true = turns.as_draft
-  mutate(turns, "as_draft", lambda p, s, d, laws: true(p, s, d, jnp.roll(laws, -1, axis=1)))
+  mutate(turns, "as_draft", lambda p, s, d, logits: true(p, s, d, jnp.roll(logits, -1, axis=1)))
 
 
 @pytest.mark.parametrize(
-  "mutation", [blind_oracle, lone_prompt, early_commit, forgotten_entry, laws_of_neighbours]
+  "mutation", [blind_oracle, lone_prompt, early_commit, forgotten_entry, logits_of_neighbours]
 )
 def test_the_enumeration_sees(mutation, mutant):
   mutation(mutant)
-  found = law_of(Fused(3), NETWORK, TABLES, make_problem())
-  wanted = sequential_law(TABLES, GIVEN, ORDER, VOCAB)
+  found = distribution_of(Fused(3), NETWORK, TABLES, make_problem())
+  wanted = sequential_probs(TABLES, GIVEN, ORDER, VOCAB)
   assert distance(found.chance, wanted) > 1e-3
 
 
 @jax.jit
-def first_two_laws(tables, problem, drafts):
+def first_two_logits(tables, problem, drafts):
   """Of the second entry and the one after it: as drafted, and as the oracle sees them."""
   phase = Phase(0, drafts.shape[1])
-  state = turns.start(NETWORK, tables, Sequential(), problem, lambda laws, _: drafts[:, :1])
+  state = turns.start(NETWORK, tables, Sequential(), problem, lambda logits, _: drafts[:, :1])
   drawn = passes.later_pass(NETWORK, tables, problem, state, phase, drafts[:, :0])
   ahead = passes.logits_ahead(NETWORK, tables, problem, phase, drawn, jnp.array([0]))
   oracle = passes.later_pass(NETWORK, tables, problem, state, Phase(phase.ahead, 0), drafts)
-  return (drawn.law[:, 0], ahead[:, 0]), (oracle.law[:, 0], oracle.law[:, 1])
+  return (drawn.processed[:, 0], ahead[:, 0]), (oracle.processed[:, 0], oracle.processed[:, 1])
 
 
 def test_the_first_draft_law_is_the_oracles():
   """Lemma 1 (2504.20456): whatever is drafted after it, and for it alone."""
   tables = jax.tree.map(jnp.asarray, TABLES)
-  drafted, oracle = first_two_laws(tables, make_problem(), jnp.array([[1, 0, 1]]))
+  drafted, oracle = first_two_logits(tables, make_problem(), jnp.array([[1, 0, 1]]))
   np.testing.assert_allclose(drafted[0], oracle[0], atol=1e-6)
   assert np.abs(drafted[1] - oracle[1]).max() > 0.1

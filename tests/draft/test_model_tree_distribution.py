@@ -27,8 +27,8 @@ from tests.draft.two_rounds import (
 GREEDY = 64  # rows of a batch that do not sample
 
 
-def tree(law):
-  return lambda small: ModelTree(small, k_ary((2, 2)), law)
+def tree(scheme):
+  return lambda small: ModelTree(small, k_ary((2, 2)), scheme)
 
 
 # Each law with the verifier that takes most of its drafts.
@@ -105,7 +105,7 @@ def test_drafts_that_are_not_what_they_say_are_seen(wrong):
     (lambda: ModelTree(SMALL, k_ary(())), "a tree of the root alone drafts nothing"),
     (lambda: ModelTree(SMALL, k_ary((13,))), "takes 13 tokens after one node, the vocabulary has"),
     (lambda: ModelTree.of_names(SMALL, "medusa"), "no tree 'medusa': give one of medusa_63, eagle"),
-    (lambda: ModelTree.of_names(SMALL, law="top-k"), "'top-k' is not a valid DraftScheme"),
+    (lambda: ModelTree.of_names(SMALL, scheme="top-k"), "'top-k' is not a valid DraftScheme"),
     (lambda: BestFirst(SMALL, width=0), "width must be at least 1, got 0"),
     (lambda: BestFirst(SMALL, width=13), "width .13. must be at most the vocabulary, 12 tokens"),
     (

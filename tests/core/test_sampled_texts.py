@@ -38,7 +38,7 @@ def counts(model):
   return np.bincount(sequences @ VOCAB ** np.arange(LENGTH)[::-1], minlength=VOCAB**LENGTH)
 
 
-def law(model, **settings):
+def probs(model, **settings):
   """The product of next-token laws along each sequence, each from a plain forward pass."""
   network, params = model
   sequences = np.array(list(itertools.product(range(VOCAB), repeat=LENGTH)))
@@ -63,7 +63,7 @@ def p_value(counts, probabilities):
 
 
 def test_generations_follow_the_law(model, counts):
-  probabilities = law(model, **SETTINGS)
+  probabilities = probs(model, **SETTINGS)
   assert abs(probabilities.sum() - 1) < 1e-5
   assert p_value(counts, probabilities) > 1e-3
 
@@ -72,4 +72,4 @@ def test_generations_follow_the_law(model, counts):
   "wrong", [dict(temperature=0.85, top_p=0.95), dict(temperature=0.8), dict(temperature=1.0)]
 )
 def test_another_law_would_be_noticed(model, counts, wrong):
-  assert p_value(counts, law(model, **wrong)) < 1e-6
+  assert p_value(counts, probs(model, **wrong)) < 1e-6

@@ -15,11 +15,11 @@ LENGTH = 2  # tokens compared: 9 cells, of which many span two rounds
 TEMPERATURE = 0.8
 
 CASES = [
-  pytest.param(name, law, id=f"{name}-{law.value}")
+  pytest.param(name, scheme, id=f"{name}-{scheme.value}")
   for name, verifier in VERIFIERS.items()
   if verifier.exactness is Exactness.LOSSLESS
-  for law in sorted(verifier.laws, key=lambda law: law.value)
-  if verifier.needs_q or law in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT)
+  for scheme in sorted(verifier.schemes, key=lambda scheme: scheme.value)
+  if verifier.needs_q or scheme in (DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT)
 ]
 
 
@@ -33,12 +33,14 @@ def mixed(name, rows):
   return decide
 
 
-def check_mixed_batch(name, law, models, trees, rows):
+def check_mixed_batch(name, scheme, models, trees, rows):
   # One draft a position where trees are refused, so that many rounds are short.
   tree = trees["chain" if VERIFIERS[name].chains_only else "binary"]
   p, q = (np.repeat(x[5:6], 2, axis=0) for x in (models.p, models.q))
   decide = mixed(name, rows)
-  texts = sampled_texts(decide, tree, law, p, q, rows=rows, length=LENGTH, key=jax.random.key(11))
+  texts = sampled_texts(
+    decide, tree, scheme, p, q, rows=rows, length=LENGTH, key=jax.random.key(11)
+  )
   warm = p[:1] ** (1 / TEMPERATURE)
   warm /= warm.sum(axis=-1, keepdims=True)
   assert p_value(texts[::2], target_probs(warm, LENGTH)[0]) > 1e-6
@@ -47,25 +49,25 @@ def check_mixed_batch(name, law, models, trees, rows):
   assert (texts[1::2] == target_probs(best, LENGTH)[0].argmax()).all(), "greedy rows are not greedy"
 
 
-@pytest.mark.parametrize(("name", "law"), CASES)
-def test_mixed_batches_follow_their_laws(name, law, models, trees):
+@pytest.mark.parametrize(("name", "scheme"), CASES)
+def test_mixed_batches_follow_their_laws(name, scheme, models, trees):
   """Large enough for a total variation of 0.05."""
-  check_mixed_batch(name, law, models, trees, rows=2 * 8415)
+  check_mixed_batch(name, scheme, models, trees, rows=2 * 8415)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "law"), CASES)
-def test_mixed_batches_follow_their_laws_closely(name, law, models, trees):
+@pytest.mark.parametrize(("name", "scheme"), CASES)
+def test_mixed_batches_follow_their_laws_closely(name, scheme, models, trees):
   """Large enough for 0.0167, the least that one of the common mistakes makes."""
-  check_mixed_batch(name, law, models, trees, rows=2 * 76_000)
+  check_mixed_batch(name, scheme, models, trees, rows=2 * 76_000)
 
 
-@pytest.mark.parametrize("law", [DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT])
-def test_sample_match_gives_the_text_of_plain_decoding(law, models, trees):
+@pytest.mark.parametrize("scheme", [DraftScheme.DELTA, DraftScheme.WITH_REPLACEMENT])
+def test_sample_match_gives_the_text_of_plain_decoding(scheme, models, trees):
   rows, length, key = 512, 3, jax.random.key(2)
   p, q = models.p[:4], models.q[:4]
   texts = sampled_texts(
-    "sample_match", trees["binary"], law, p, q, rows=rows, length=length, key=key
+    "sample_match", trees["binary"], scheme, p, q, rows=rows, length=length, key=key
   )
   keys = jax.random.split(jax.random.fold_in(key, 1), rows)
   context = np.zeros(rows, np.int64)
@@ -88,7 +90,7 @@ def sharing(name):
 @pytest.mark.parametrize("name", ["rrs_without", "traversal", "sample_match"])
 def test_noise_reused_over_rounds_is_caught(name):
   """The first token's law stays right; the joint law of two tokens does not."""
-  p, q = (np.tile(law, (1, 121, 1)) for law in ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]))
+  p, q = (np.tile(probs, (1, 121, 1)) for probs in ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]))
   given = (chain(1), DraftScheme.WITHOUT_REPLACEMENT, p, q)
   texts = sampled_texts(reusing(name), *given, rows=16384, length=2, key=jax.random.key(5))
   assert p_value(texts // 3, p[0, 0]) > 1e-4

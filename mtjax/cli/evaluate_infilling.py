@@ -15,11 +15,15 @@ trained on them by configs/train/bundled_anysubset.py with --config.data.sources
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
+
+if TYPE_CHECKING:
+  from mtjax.text import TextModel
 
 VALUES = flags.FlagValues()
 
@@ -129,7 +133,7 @@ def run(model_name: str | None, weights: str, length: int | None, output: str | 
       )
 
 
-def row_length(model, length: int | None) -> int:
+def row_length(model: "TextModel", length: int | None) -> int:
   """Tokens of a row: --length, or else as many as the bundled model's where there is room.
 
   ValueError for a --length that the model has no positions for.

@@ -80,7 +80,7 @@ def define_config(
   return holder
 
 
-def required(holder: flags.FlagHolder, example: str):
+def required(holder: flags.FlagHolder, example: str) -> Any:
   """The flag's value; ValueError with an example when it was not given."""
   if holder.value is None:
     raise ValueError(f"--{holder.name} is missing, for example --{holder.name}={example}")

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.decode.generation import generate
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Decision, Speculative, SpeculativeState
 from mtjax.draft import Context
 from mtjax.models import Model, Params
-from mtjax.rounds.state import DecodeState
+from mtjax.rounds.state import DecodeState, Request
 from mtjax.types import Draft, TokenTree
 
 # A text that begins to repeat itself waits for as many rounds, at most: 64 by default.
@@ -57,14 +57,24 @@ class Adaptive:
   def check(self, model: Model) -> None:
     self.speculative.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> AdaptiveState:
     state = self.speculative.start(
       method_params, prompt, length, capacity=capacity, max_new=max_new
     )
     hope = max(self.hope, self.cost)
     return AdaptiveState(state, jnp.float32(hope), jnp.int32(0), jnp.int32(self.patience))
 
-  def step(self, model, params, method_params, request, state: DecodeState) -> DecodeState:
+  def step(
+    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
+  ) -> DecodeState:
     kept, active = state.method, state.active
     inner = state.replace(method=kept.speculative)
     context = Context(request, state.last, state.count, active, state.cache)
@@ -91,7 +101,13 @@ class Adaptive:
     tries = self.next_try(kept.wait, kept.pause, drafted, pays=gain >= self.cost)
     return after.replace(method=AdaptiveState(after.method, gain, *tries))
 
-  def next_try(self, wait, pause, drafted, pays):
+  def next_try(
+    self,
+    wait: Int[Array, ""],
+    pause: Int[Array, ""],
+    drafted: Bool[Array, ""],
+    pays: Bool[Array, ""],
+  ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Rounds until the next try, and until the one after it."""
     # A try without a draft cost next to nothing and taught nothing.
     wait = jnp.where(drafted, pause - 1, jnp.maximum(wait - 1, 0))

@@ -7,12 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.decode.method import Method
-from mtjax.decode.speculative import Decision, Speculative
+from mtjax.decode.speculative import Decision, Speculative, SpeculativeState
 from mtjax.draft import Context, Drafter, host
 from mtjax.draft.model.tree_state import warm_rows
+from mtjax.models import Model, Params
+from mtjax.rounds.state import DecodeState, Request
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
@@ -79,10 +81,20 @@ class Audited(Speculative):
   that were sampled to the host and works on them there: for reports, not for speed.
   """
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> SpeculativeState:
     return super().start(method_params[1], prompt, length, capacity=capacity, max_new=max_new)
 
-  def step(self, model, params, method_params, request, state):
+  def step(
+    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
+  ) -> DecodeState:
     handle, of_drafter = method_params
     context = Context(request, state.last, state.count, state.active, state.cache)
     draft, drafter = self.drafter.propose(of_drafter, state.method.drafter, context)

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params
@@ -52,13 +52,23 @@ class Autoregressive:
   Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
   """
 
-  def check(self, model):
+  def check(self, model: Model) -> None:
     pass  # decodes every model
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> None:
     return None
 
-  def step(self, model, params, method_params, request, state):
+  def step(
+    self, model: Model, params: Params, method_params: PyTree, request: Request, state: DecodeState
+  ) -> DecodeState:
     frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
     output = model.forward(params, frontier, state.cache)
     active = state.active
@@ -68,11 +78,12 @@ class Autoregressive:
     state = state.replace(cache=cache, rounds=state.rounds + active)
     return emit_next(state, request, output.logits)
 
-  def counters(self, kept, rounds):
+  def counters(self, kept: None, rounds: int) -> dict[str, Any]:
     return dict(draft_forwards=0, entries=rounds)
 
 
-def emit_next(state, request, logits):
+def emit_next(state: DecodeState, request: Request, logits: Float[Array, "B 1 V"]) -> DecodeState:
+  """Emits one token a row, from the logits after the last one."""
   if request.rules.temperature is None:
     token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
   else:

@@ -70,7 +70,15 @@ class Speculative:
       raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
     self.drafter.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> SpeculativeState:
     none = jnp.zeros((self.drafter.height,), jnp.int32)
     order = jnp.zeros((self.drafter.breadth,), jnp.int32)
     statistics = Statistics(none, none, order, jnp.int32(0), jnp.int32(0))

@@ -26,10 +26,10 @@ class Modulation(NamedTuple):
   scale: Float[Array, "B T D"]
   gate: Float[Array, "B T D"]
 
-  def before(self, x):
+  def before(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     return x * (1 + self.scale) + self.shift
 
-  def after(self, x):
+  def after(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     # 1 + gate, where a DiT has the gate alone: zeros are a plain transformer, whose weights fit.
     return x * (1 + self.gate)
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from mtjax.cache import KVCache
 from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
-from mtjax.models.config import Layer, TransformerConfig
+from mtjax.models.config import Layer, Rope, TransformerConfig
 from mtjax.models.linear import Embedding, Linear
 from mtjax.types import Frontier, LayerKV, Output
 
@@ -24,6 +24,10 @@ _ACTIVATIONS = {
 }
 
 
+# Cosines and sines of every entry's position, of each kind of rotary embedding.
+Angles = dict[Rope, tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]]
+
+
 class Norm(nn.Module):
   """RMS norm (with weight w or 1 + w) or layer norm, over the last axes given, in float32."""
 
@@ -32,7 +36,7 @@ class Norm(nn.Module):
   axes: tuple[int, ...] = (-1,)
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     shape = tuple(x.shape[axis] for axis in self.axes)
     start = nn.initializers.zeros if self.kind == "rms_plus_one" else nn.initializers.ones
     weight = self.param("weight", start, shape).astype(jnp.float32)
@@ -46,7 +50,9 @@ class Norm(nn.Module):
     return y.astype(x.dtype)
 
 
-def rotate(x: Float[Array, "B T H D"], cos, sin) -> Float[Array, "B T H D"]:
+def rotate(
+  x: Float[Array, "B T #H D"], cos: Float[Array, "B T 1 W"], sin: Float[Array, "B T 1 W"]
+) -> Float[Array, "B T H D"]:
   """Rotary embedding in the half-split convention: dimension d pairs with d + D / 2."""
   one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   turned = jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
@@ -63,7 +69,14 @@ class Attention(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier: Frontier, cache: KVCache | None, cached: LayerKV | None, angles):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c, dtype = self.config, x.dtype
     B, T, _ = x.shape
     width = c.kv_heads * (c.group + 2) * c.head_dim
@@ -131,7 +144,7 @@ class Mlp(nn.Module):
   config: MlpConfig
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     c, act = self.config, _ACTIVATIONS[self.config.activation]
     if c.mlp == "gated":
       both = Linear(2 * c.mlp_dim, c.mlp_bias, x.dtype, name="gate_up")(x)
@@ -147,7 +160,14 @@ class TransformerBlock(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier, cache, cached, angles):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     before, after = c.norm_placement != "post", c.norm_placement != "pre"
@@ -166,7 +186,15 @@ class ConditionedBlock(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier, cache, cached, angles, target):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+    target: Float[Array, "B T D"],
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     project = Linear(6 * c.dim, True, x.dtype, nn.initializers.zeros, name="modulation")
@@ -264,7 +292,9 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
 
 
-def logits_of(module, embedding, x):
+def logits_of(
+  module: nn.Module, embedding: Embedding, x: Float[Array, "B R D"]
+) -> Float[Array, "B R V"]:
   """Through the embedding or the head, whichever the parameters have."""
   c = module.config
   if c.tied and not module.has_variable("params", "head"):
@@ -277,7 +307,7 @@ def logits_of(module, embedding, x):
   return logits
 
 
-def read_before_commit(x, fresh):
+def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:
   """`fresh` unchanged, but depending on `x`: a commit then comes after every read of the cache.
 
   XLA must see this order to commit in place; else it copies the whole cache in every round of a

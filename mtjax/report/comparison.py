@@ -42,7 +42,7 @@ class MethodResult:
   exactness: str
   runs: list[Generation]
 
-  def total(self, counter: str):
+  def total(self, counter: str) -> Any:
     return sum(run.counters[counter] for run in self.runs)
 
   @property
@@ -93,7 +93,7 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
 
 
 def compare(
-  text: TextModel, prompts: Sequence, contenders: Mapping[str, Contender], **settings
+  text: TextModel, prompts: Sequence, contenders: Mapping[str, Contender], **settings: Any
 ) -> Iterator[MethodResult]:
   """Runs every contender on every prompt, one prompt at a time, in the order given.
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import TokenTree
@@ -27,7 +28,9 @@ class Growth(struct.PyTreeNode):
   share: Float[Array, "N C"]  # `shares` of them
 
   @classmethod
-  def plant(cls, root: Int[Array, ""], size: int, breadth: int, dtype=jnp.float32) -> "Growth":
+  def plant(
+    cls, root: Int[Array, ""], size: int, breadth: int, dtype: DTypeLike = jnp.float32
+  ) -> "Growth":
     """The root, its law not known yet, in a tree of `size` nodes."""
     nothing = jnp.zeros((size,), jnp.int32)
     value = jnp.zeros((size,), dtype)

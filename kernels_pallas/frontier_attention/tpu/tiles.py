@@ -22,6 +22,10 @@ SCORES = 1 << 19  # rows x keys x heads that go together: more would not fit bes
 _NO_KEY = -3  # an index that no key has, padding (-2) neither
 
 
+# All that a choice of sizes looks at.
+WithShape = jax.Array | jax.ShapeDtypeStruct
+
+
 class TileShape(NamedTuple):
   """Static sizes of one call."""
 
@@ -52,7 +56,9 @@ class TileSizes(NamedTuple):
     return cls(fresh, cache)
 
 
-def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[int, int] | None:
+def fitting(
+  q: WithShape, k: WithShape, cache: Cache | None, sizes: TileSizes = TileSizes()
+) -> tuple[int, int] | None:
   """(rows of a tile, slots of a block of the cache) that fit into VMEM; None: nothing does.
 
   As large as `sizes` says, or halved as often as many or wide heads of keys ask for.
@@ -110,7 +116,9 @@ def _cores(k, sizes: TileSizes) -> int:
   return cores if k.shape[1] % cores == 0 else 1
 
 
-def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: TileSizes) -> TileShape:
+def shape_of(
+  q: WithShape, k: WithShape, queries: Queries, cache: Cache | None, sizes: TileSizes
+) -> TileShape:
   block = sizes.fresh
   _, T, H, _ = q.shape
   # What fits nowhere is refused by name before; the interpreter may have it.
@@ -157,7 +165,9 @@ def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: TileShape) -> Shaped
   return x.reshape(B, heads, -1, D)
 
 
-def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: TileShape) -> Shaped[Array, "B T H D"]:
+def entries_of(
+  x: Shaped[Array, "B G N D"], T: int, H: int, shape: TileShape
+) -> Shaped[Array, "B T H D"]:
   """The inverse of `rows_of`."""
   B, heads, _, width = x.shape
   x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
@@ -170,7 +180,9 @@ def whole_blocks(x: Float[Array, "B G T D"], shape: TileShape) -> Float[Array, "
   return jnp.pad(x, ((0, 0), (0, 0), (0, shape.fresh * shape.block - x.shape[2]), (0, 0)))
 
 
-def points_of(queries: Queries, position, group, shape: TileShape) -> Int[Array, "B N C"]:
+def points_of(
+  queries: Queries, position: Int[Array, "B T"] | None, group: int, shape: TileShape
+) -> Int[Array, "B N C"]:
   """What rows know of themselves, in columns: stamps, hidden key, own index, position."""
   none = jnp.full_like(queries.index, _NO_KEY)
   hidden = none if queries.hidden is None else queries.hidden
@@ -193,7 +205,9 @@ def labels_of(keys: Keys) -> Int[Array, "B C M"]:
   return jnp.concatenate([keys.lo, keys.hi, keys.index[:, None]], axis=1).astype(jnp.int32)
 
 
-def seen(dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]):
+def seen(
+  dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]
+) -> jax.Array:
   """In a kernel: which rows see which keys, from the n-th of `points_of` and of `labels_of`.
 
   One of the two stands in columns and the other in rows, and so does the mask.

@@ -154,12 +154,20 @@ def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
 
 
 def gradients(
-  q, k, v, found, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
-):
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  found: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
+  cotangents: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
+  queries: Queries,
+  keys: Keys,
+  scoring: Scoring,
+  sizes: XlaSizes = XlaSizes(),
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
   """Of q, k and v, without a cache, of what `attend` or a kernel in its place has found."""
-  rows = (_rows(x, k) for x in (found[0], cotangents[0]))
-  sums = (_rows(x[..., None], k)[..., 0] for x in (found[1], cotangents[1]))
-  found, cotangents = zip(rows, sums, strict=True)
+  found, cotangents = (
+    (_rows(out, k), _rows(lse[..., None], k)[..., 0]) for out, lse in (found, cotangents)
+  )
   block = _blocks_of(q.shape[0], sizes)
   d_q, d_k, d_v = xla_blocks.gradients(
     _rows(q, k), k, v, found, cotangents, queries, keys, scoring, *block

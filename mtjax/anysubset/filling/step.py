@@ -55,7 +55,12 @@ def draft_window(
   return drafted, jnp.concatenate(processed, axis=1)
 
 
-def as_draft(problem: Problem, state: FillState, drafted, processed) -> Draft:
+def as_draft(
+  problem: Problem,
+  state: FillState,
+  drafted: Int[Array, "B K"],
+  processed: Float[Array, "B K V"],
+) -> Draft:
   """The window as a chain, its root the last decided entry; drafts past the last entry are none."""
   size = drafted.shape[1]
   token = jnp.pad(drafted, ((0, 0), (1, 0)))
@@ -148,7 +153,7 @@ def turn(
 
   drafted, processed = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)
-  if phase.drafts:
+  if processed is not None:
     draft = as_draft(problem, state, drafted, processed)
     verdict = verify(method.verifier, passed.processed, draft, problem.key, state.count)
   else:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def tensors(given: dict, device: str) -> dict[str, Any]:
   return found
 
 
-def mask_of(given: dict[str, Any]):
+def mask_of(given: dict[str, Any]) -> Callable[..., Any]:
   """`mask_mod`: a slot is seen if it is filled, a fresh key by its interval in every dimension."""
   import torch
 
@@ -56,7 +56,7 @@ def mask_of(given: dict[str, Any]):
   return mask_mod
 
 
-def block_mask(given: dict[str, Any]):
+def block_mask(given: dict[str, Any]) -> Any:
   from torch.nn.attention.flex_attention import create_block_mask
 
   (rows, _, entries, _), keys = given["q"].shape, given["k"].shape[2]
@@ -64,7 +64,7 @@ def block_mask(given: dict[str, Any]):
   return create_block_mask(mask_of(given), rows, None, entries, keys, device=device)
 
 
-def attend(given: dict[str, Any], blocks, function=None):
+def attend(given: dict[str, Any], blocks: Any, function: Callable[..., Any] | None = None) -> Any:
   """Output [B, T, H, D]; function: a compiled `flex_attention`."""
   from torch.nn.attention.flex_attention import flex_attention
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
   """`variant` is how matrices are stored: f32, bf16 or q8_0. Llama models only."""
   import llama_cpp as api
 

@@ -1,9 +1,9 @@
 """transformers `generate` on PyTorch's CPU back-end."""
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
   """`eager`, `bf16`: generate as it comes; `static`: static cache; `compiled`: and compiled."""
   import torch
   import transformers

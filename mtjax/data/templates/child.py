@@ -21,7 +21,7 @@ class GenerationBlock(ext.Extension):
 
   tags = {"generation"}
 
-  def parse(self, parser):
+  def parse(self, parser: Any) -> Any:
     line = next(parser.stream).lineno
     body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
     # A scope of its own, as transformers has it: what is set inside is not seen outside.
@@ -31,7 +31,7 @@ class GenerationBlock(ext.Extension):
 class Namespace(utils.Namespace):
   """jinja2's namespace, without names that reach into Python."""
 
-  def __init__(*args, **values):
+  def __init__(*args: Any, **values: Any):
     self, *rest = args  # a name may be "self"
     found = dict(*rest, **values)
     for name in found:

@@ -37,14 +37,14 @@ METHODS = [
 ]
 
 
-def make_problem(order=ORDER, is_context=None, length=LENGTH, temperature=1.0):
-  given = GIVEN if given is None else given
+def make_problem(order=ORDER, context=None, length=LENGTH, temperature=1.0):
+  context = GIVEN if context is None else context
   token, is_context, is_target = (
     np.zeros(length, int),
     np.zeros(length, bool),
     np.zeros(length, bool),
   )
-  for i, x in given.items():
+  for i, x in context.items():
     token[i], is_context[i] = x, True
   is_target[list(order)] = True
   row = [jnp.asarray(x)[None] for x in (token, np.arange(length), is_context, is_target)]

@@ -41,6 +41,28 @@ jax.config.update("jax_num_cpu_devices", 1)
 if os.environ.get("MTJAX_TYPED"):
   typed.switch_on()
 
+
+def pytest_addoption(parser):
+  parser.addoption(
+    "--typed-elsewhere",
+    action="append",
+    default=[],
+    metavar="FOLDER",
+    help="runs only the ill_typed tests of that folder: another process has its others",
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  folders = tuple(f"{folder}/" for folder in config.getoption("typed_elsewhere"))
+  elsewhere = [
+    item
+    for item in items
+    if item.nodeid.startswith(folders) and not item.get_closest_marker("ill_typed")
+  ]
+  if elsewhere:
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in set(elsewhere)]
+
 hypothesis.settings.register_profile(
   "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True
 )

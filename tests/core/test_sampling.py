@@ -131,9 +131,9 @@ def test_rare_tokens_are_reachable(monkeypatch):
 
 def test_top_p_of_another_row_cuts_nothing_where_it_is_off():
   logits = 3 * jax.random.normal(jax.random.key(1), (2, 1, 4096))
-  logits = process(logits, Sampling(temperature=1.0, top_p=(1.0, 0.9)).rules(2, 4096))
+  processed = process(logits, Sampling(temperature=1.0, top_p=(1.0, 0.9)).rules(2, 4096))
   np.testing.assert_array_equal(processed[0], logits[0])
-  assert np.isneginf(probs[1]).any()
+  assert np.isneginf(processed[1]).any()
 
 
 @pytest.mark.parametrize(

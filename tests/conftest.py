@@ -41,6 +41,13 @@ jax.config.update("jax_num_cpu_devices", 1)
 if os.environ.get("MTJAX_TYPED"):
   typed.switch_on()
 
+hypothesis.settings.register_profile(
+  "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True
+)
+# HYPOTHESIS_PROFILE=explore draws new examples, and more of them.
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
+
 
 def pytest_addoption(parser):
   parser.addoption(
@@ -62,13 +69,6 @@ def pytest_collection_modifyitems(config, items):
   if elsewhere:
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in set(elsewhere)]
-
-hypothesis.settings.register_profile(
-  "mtjax", deadline=None, derandomize=True, max_examples=20, print_blob=True
-)
-# HYPOTHESIS_PROFILE=explore draws new examples, and more of them.
-hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
-hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
 
 
 def pytest_collection_finish():

@@ -16,8 +16,7 @@ from kernels_pallas.frontier_attention import dispatch as choice
 from mtjax.types import LayerKV
 
 
-@struct.dataclass
-class KVCache:
+class KVCache(struct.PyTreeNode):
   """Append-only keys and values, any order of positions, each row with its own length.
 
   Slots >= length hold nothing: no reader may let them matter, and no writer fills them except

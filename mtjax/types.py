@@ -23,8 +23,7 @@ class Exactness(enum.Enum):
   APPROXIMATE = "approximate"  # changes the law; the method says how
 
 
-@struct.dataclass
-class Frontier:
+class Frontier(struct.PyTreeNode):
   """The T entries being decided now, and who sees whom among them.
 
   Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for every k, and sees everything
@@ -81,8 +80,7 @@ class DraftScheme(enum.Enum):
   PAIR = "pair"  # SpecHub: two, of which one is q's likeliest
 
 
-@struct.dataclass
-class TokenTree:
+class TokenTree(struct.PyTreeNode):
   """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
 
   Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
@@ -102,8 +100,7 @@ class TokenTree:
     return self.token.shape[1]
 
 
-@struct.dataclass
-class Draft:
+class Draft(struct.PyTreeNode):
   """A tree and how it was drawn: what a verifier needs to be exact."""
 
   tree: TokenTree
@@ -116,8 +113,7 @@ class Draft:
   forwards: Int[Array, "*B"] | None = None  # of a draft model, to make this; None: none
 
 
-@struct.dataclass
-class Verdict:
+class Verdict(struct.PyTreeNode):
   """What a verifier accepted: path[:count] is committed, then `token` is emitted."""
 
   path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; meaningless past count

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Latency:
   each: float  # seconds per entry past the knee; 0: flat as far as was measured
   worst: float  # |fitted - measured| / measured at the worst point
 
-  def __call__(self, entries) -> np.ndarray:
+  def __call__(self, entries: ArrayLike) -> np.ndarray:
     return np.maximum(self.flat, self.start + self.each * np.asarray(entries, float))
 
   @property

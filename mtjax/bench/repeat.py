@@ -4,12 +4,16 @@ The inputs of a body are carried through the loop and changed a little every tim
 is computed once for all iterations; its results are carried too, so that nothing is left out.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
 
-def repeated(body):
+def repeated(body: Callable[..., PyTree]) -> Callable[..., PyTree]:
+  """(count, carry, *arguments) -> carry after `count` times carry = body(carry, *arguments)."""
+
   def loop(count, carry, *arguments):
     return jax.lax.fori_loop(0, count, lambda _, carry: body(carry, *arguments), carry)
 

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
+from mtjax.cache import KVCache
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter, PromptLookup, SuffixStore, Trie, TrieStore
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models import Model, Params, TransformerConfig, uniform_layers
 from mtjax.rounds.size_buckets import bucket
-from mtjax.types import LayerKV, Output
+from mtjax.types import Frontier, LayerKV, Output
 
 Pair = tuple[list[int], list[int]]  # prompt, continuation
 
@@ -42,7 +43,13 @@ class ReplayTarget(Model):
       )
     )
 
-  def forward(self, params, frontier, cache=None, rows=None):
+  def forward(
+    self,
+    params: Params,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Output:
     position = frontier.position
     if rows is not None:
       position = jnp.take_along_axis(position, rows, axis=1)

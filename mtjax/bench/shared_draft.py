@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxtyping import PyTree
+
 from mtjax.decode.method import Method
 from mtjax.decode.speculative import Speculative, SpeculativeState
 from mtjax.draft import S2D, Drafter, ModelChain
@@ -31,7 +33,9 @@ class Candidate:
   exits: tuple[int, ...] = ()
 
 
-def candidates(adaptive: S2D, params: Params, separate: Sequence[TextModel], index: int):
+def candidates(
+  adaptive: S2D, params: Params, separate: Sequence[TextModel], index: int
+) -> dict[str, Candidate]:
   """Returns {name: Candidate} of the kinds in 2407.01955; separate[index] is the target's draft."""
   named = {"sorted, adaptive": Candidate(adaptive, params, [params], adaptive.exits)}
   for layers in adaptive.exits:
@@ -43,7 +47,9 @@ def candidates(adaptive: S2D, params: Params, separate: Sequence[TextModel], ind
   return {**named, "one for each": Candidate(chain, separate[index].params, every)}
 
 
-def measure(target: TextModel, prompts: Sequence, method: Method, params, **settings) -> dict:
+def measure(
+  target: TextModel, prompts: Sequence, method: Method, params: PyTree, **settings: Any
+) -> dict[str, Any]:
   """Returns counters summed over the prompts, each of which is a batch of one."""
   arguments: dict[str, Any] = dict(method=method, method_params=params, eos=(), **settings)
   runs = [target.generate([prompt], **arguments)[1].counters for prompt in prompts]

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
-from mtjax.models import Model
-from mtjax.types import LayerKV, Output
+from mtjax.cache import KVCache
+from mtjax.models import Config, Model
+from mtjax.types import Frontier, LayerKV, Output
 
 _ENTRIES = 256  # maximum number of entries of a forward pass
 
@@ -31,21 +33,37 @@ class StandIn:
   model: Model
 
   @property
-  def config(self):
+  def config(self) -> Config:
     return self.model.config
 
-  def allocate(self, *arguments, **settings):
-    return self.model.allocate(*arguments, **settings)
+  def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
+    return self.model.allocate(batch, capacity, dtype)
 
   def prefix(self, layers: int) -> "StandIn":
     return StandIn(self.model.prefix(layers))
 
-  def forward(self, params, frontier, cache=None, rows=None) -> Output:
+  def forward(
+    self,
+    params: Answers | Output,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Output:
     if isinstance(params, Output):
       return params
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 
-  def segment(self, params, frontier, cache=None, rows=None, *, first, last, hidden=None):
+  def segment(
+    self,
+    params: Answers,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+    *,
+    first: int,
+    last: int,
+    hidden: Float[Array, "B T D"] | None = None,
+  ) -> tuple[Output, Float[Array, "B T D"]]:
     token = frontier.token
     if rows is not None:
       token = jnp.take_along_axis(token, rows, axis=1)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from mtjax.bench.systems import SYSTEMS, Job, System
 
+Batches = Sequence[Sequence[Sequence[int]]]  # prompts of equal length, batch by batch
+
 _SHOWN = 300  # characters shown of the last output of a process that ended
 
 
@@ -53,7 +55,7 @@ class Worker:
     line = self._process.stdout.readline()
     return json.loads(line) if line else {"error": self._last_words()}
 
-  def run(self, batches, job: Job, *, before=None) -> dict:
+  def run(self, batches: Batches, job: Job, *, before: Batches | None = None) -> dict:
     """Runs and times each batch by itself: see `mtjax.bench.systems.worker`."""
     request = dict(batches=batches, job=dataclasses.asdict(job), before=before)
     try:

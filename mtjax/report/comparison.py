@@ -42,7 +42,7 @@ class MethodResult:
   exactness: str
   runs: list[Generation]
 
-  def total(self, counter: str):
+  def total(self, counter: str) -> Any:
     return sum(run.counters[counter] for run in self.runs)
 
   @property
@@ -100,7 +100,7 @@ def compare(
   contenders: Mapping[str, Contender],
   *,
   progress: Callable[[str], None] = lambda text: None,
-  **settings,
+  **settings: Any,
 ) -> Iterator[MethodResult]:
   """Runs every contender on every prompt, one prompt at a time, in order.
 

@@ -53,7 +53,7 @@ def fill_speed_table(title: str, report: InfillReport) -> Cells:
       )
     )  # fmt: skip
   whole = (
-    f"{title}: {report.asked:.1f} target tokens per text, NLL {report.nats:.3f} nats per token, "
+    f"{title}: {report.targets:.1f} target tokens per text, NLL {report.nats:.3f} nats per token, "
     f"first pass {report.first_milliseconds:.1f} ms"
   )
   return Cells(whole, header, rows)

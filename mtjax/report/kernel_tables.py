@@ -1,6 +1,7 @@
 """Tables and a picture of the benchmark of attention."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mtjax.bench.attention.kernels import AttentionShape, Timing, block_share, visible_share
 from mtjax.report import plotting
@@ -54,7 +55,7 @@ def _cell(timing: Timing, unit: float) -> str:
   return f"{timing.seconds * unit:,.2f} ({memory})"
 
 
-def figure(timings: Sequence[Timing]):
+def figure(timings: Sequence[Timing]) -> Any:
   """Returns a matplotlib figure of time over size, with a line per system and shape.
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.

@@ -1,6 +1,7 @@
 """Masks as pictures: who sees whom, and which blocks are computed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from mtjax.report import plotting
 from mtjax.types import Frontier
 
 
-def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
+def blocks_picture(frontiers: Mapping[str, Frontier], block: int) -> Any:
   """Draws each mask twice: above in the order of its entries, below sorted, as it is computed.
 
   Dark: pairs that see each other. Red: blocks of block x block that are skipped.

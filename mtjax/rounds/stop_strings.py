@@ -106,8 +106,7 @@ class StopScan:
     return out
 
 
-@struct.dataclass
-class StopStrings:
+class StopStrings(struct.PyTreeNode):
   """Where a row is in its stop strings (Aho-Corasick over symbols, one step a token).
 
   A string is found however the tokenizer cut it: the automaton reads each token's symbols. State 0

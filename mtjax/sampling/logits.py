@@ -23,8 +23,7 @@ _INT32 = jnp.iinfo(jnp.int32).max
 _SEEDS = 2**64
 
 
-@struct.dataclass
-class History:
+class History(struct.PyTreeNode):
   """Which tokens a row has seen; needed by penalties only."""
 
   seen: Bool[Array, "B *N V"]  # in prompt or output
@@ -43,8 +42,7 @@ class History:
     return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
 
 
-@struct.dataclass
-class Rules:
+class Rules(struct.PyTreeNode):
   """Sampling settings as arrays, one value a row; None: this rule is not compiled in at all."""
 
   temperature: Float[Array, " B"] | None = None  # None or 0: greedy

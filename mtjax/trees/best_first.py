@@ -9,8 +9,7 @@ from mtjax.sampling.categorical import top_k
 from mtjax.types import TokenTree
 
 
-@struct.dataclass
-class Candidates:
+class Candidates(struct.PyTreeNode):
   """K tokens after each of a level's K best nodes; depth d + 1 stands at index d of H.
 
   A candidate's number is (d K + place of its parent in the beam above) K + rank: parents have

@@ -2,7 +2,7 @@
 
 import importlib.util
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ def tensors(arguments: dict, device: str) -> dict[str, Any]:
   return result
 
 
-def mask_of(arguments: dict[str, Any]):
+def mask_of(arguments: dict[str, Any]) -> Callable[..., Any]:
   """Returns `mask_mod`: a filled slot is seen, a fresh key by its interval in every dimension."""
   import torch
 
@@ -56,7 +56,7 @@ def mask_of(arguments: dict[str, Any]):
   return mask_mod
 
 
-def block_mask(arguments: dict[str, Any]):
+def block_mask(arguments: dict[str, Any]) -> Any:
   from torch.nn.attention.flex_attention import create_block_mask
 
   (rows, _, entries, _), keys = arguments["q"].shape, arguments["k"].shape[2]
@@ -64,7 +64,9 @@ def block_mask(arguments: dict[str, Any]):
   return create_block_mask(mask_of(arguments), rows, None, entries, keys, device=device)
 
 
-def attend(arguments: dict[str, Any], blocks, function=None):
+def attend(
+  arguments: dict[str, Any], blocks: Any, function: Callable[..., Any] | None = None
+) -> Any:
   """Returns the output [B, T, H, D]; function: a compiled `flex_attention`."""
   from torch.nn.attention.flex_attention import flex_attention
 

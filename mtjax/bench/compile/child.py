@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -37,7 +39,7 @@ device_description_str: "%s"
 """
 
 
-def devices_of(chip: Chip):
+def devices_of(chip: Chip) -> Sequence[Any]:
   if chip.platform == "tpu":
     return topologies.get_topology_desc(platform="tpu", topology_name=chip.topology).devices
   target = _SM_90A % (chip.memory, chip.topology)
@@ -46,7 +48,9 @@ def devices_of(chip: Chip):
   ).devices
 
 
-def compile_job(chip: Chip, devices, shape: CompiledShape, program: str, folder: Path) -> dict:
+def compile_job(
+  chip: Chip, devices: Sequence[Any], shape: CompiledShape, program: str, folder: Path
+) -> dict:
   """Compiles one job and returns the fields of `process.Compiled`."""
   begin = _cpu_seconds()
   mesh = None

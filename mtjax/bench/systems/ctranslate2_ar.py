@@ -3,10 +3,10 @@
 import tempfile
 from pathlib import Path
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
   """Converts and opens the model; `variant` is the compute type, float32 or int8."""
   import ctranslate2
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
   """Writes and opens a Llama model; `variant` is the type of its matrices: f32, bf16 or q8_0."""
   import llama_cpp as api
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
 def open_system(
@@ -16,7 +16,7 @@ def open_system(
   *,
   generate: Mapping[str, Any] | None = None,
   assistant: Mapping[str, Any] | None = None,
-):
+) -> Run:
   """Opens the models. `generate`: its other arguments; `assistant`: the draft model's settings."""
   import torch
   import transformers

@@ -1,5 +1,7 @@
 """A picture of multi-draft bounds, and of the acceptance that verifiers reach."""
 
+from typing import Any
+
 from mtjax.report import plotting
 from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
 
@@ -7,7 +9,7 @@ _COLORS = {WITH: "C0", WITHOUT: "C1", PLUS: "C2", "delta": "0.6"}
 _STYLES = {None: "-", "rrs_with": "--", "rrs_without": "--", "kseq": ":"}
 
 
-def figure(bounds: Bounds):
+def figure(bounds: Bounds) -> Any:
   """Returns a matplotlib figure of the share accepted over temperature and number of drafts.
 
   Solid lines are bounds; a scheme whose verifier reaches its bound has that line alone. Raises

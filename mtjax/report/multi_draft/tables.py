@@ -51,7 +51,9 @@ class Bounds:
     self.drafts = list(dict.fromkeys(r["drafts"] for r in rows))
     self.shown = _USUAL if _USUAL in self.drafts else max(self.drafts)
 
-  def row(self, temperature: float, drafts: int, scheme: str, text: str = ALL):
+  def row(
+    self, temperature: float, drafts: int, scheme: str, text: str = ALL
+  ) -> Mapping[str, Any] | None:
     """Returns the row, or None if the scheme does not allow this number of drafts."""
     return self._rows.get((text, temperature, drafts, scheme))
 

@@ -60,7 +60,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
   assert code == 0, errors
   run = json.loads(out.read_text())
   assert shown == run["text"] + "\n" and run["tried"] == 2, "the text as it is, in lines of its own"
-  assert re.search(r"lengths [23]; of all 2 that were tried:\n +asked +5 *\n", errors), errors
+  assert re.search(r"lengths [23]; of all 2 that were tried:\n +targets +5 *\n", errors), errors
 
 
 @pytest.mark.parametrize(

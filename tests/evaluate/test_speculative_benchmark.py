@@ -159,12 +159,12 @@ def made(speeds, temperature=0.0):
 
 def verdicts(speeds):
   return [
-    (f.found and round(f.found, 6), f.of, f.verdict)
-    for f in speed_targets(Results(made(speeds), 0))
+    (t.measured and round(t.measured, 6), t.of, t.verdict)
+    for t in speed_targets(Results(made(speeds), 0))
   ]
 
 
-def test_floors_are_judged_by_the_best_system_of_their_kind():
+def test_speed_targets_are_judged_by_the_best_system_of_their_kind():
   speeds = {
     "mtjax:ar": dict(toolcall=1.0, pycode=1.0),
     "mtjax:lookup": dict(toolcall=1.9, pycode=1.2),
@@ -188,11 +188,11 @@ def test_floors_are_judged_by_the_best_system_of_their_kind():
   ]
 
 
-def test_the_floors_speak_of_methods_that_there_are():
+def test_speed_targets_name_existing_methods():
   assert set(METHODS).issuperset((*RETRIEVAL, *DRAFT_MODEL, *AUTO))
 
 
-def test_a_floor_without_its_systems_or_sets_is_not_measured():
+def test_a_speed_target_without_its_systems_or_sets_is_not_measured():
   assert verdicts({"mtjax:ar": dict(toolcall=1.0)}) == [(None, "", "not measured")] * 6
   speeds = {"mtjax:ar": dict(gsm8k=1.0), "mtjax:lookup": dict(gsm8k=2.0)}
   assert {verdict for *_, verdict in verdicts(speeds)} == {"not measured"}

@@ -148,7 +148,7 @@ def made(speeds, temperature=0.0):
 
 def verdicts(speeds):
   return [
-    (f.found and round(f.found, 6), f.of, f.verdict)
+    (f.measured and round(f.measured, 6), f.of, f.verdict)
     for f in speed_targets(Results(made(speeds), 0))
   ]
 

@@ -18,7 +18,7 @@ from mtjax.models import Model, Params
 from mtjax.sampling.logits import Seed, seed_key
 
 
-class UncachedFill(NamedTuple):
+class UncachedFilling(NamedTuple):
   """The filled tokens, and the number of forward passes."""
 
   token: Int[np.ndarray, " L"]
@@ -33,7 +33,7 @@ def assd_uncached(
   window: int,
   temperature: float = 1.0,
   key: Seed = 0,
-) -> UncachedFill:
+) -> UncachedFilling:
   """Runs algorithm 1 of 2504.20456 with the self-draft, for a canvas of one row; window >= 1.
 
   A round is a draft call, in which every undecided entry of the window sees only decided ones, and
@@ -43,7 +43,7 @@ def assd_uncached(
     raise ValueError(f"one text at a time, got {canvas.token.shape[0]}")
   key = seed_key(key)
   token, forwards = _run(model, params, canvas, window, temperature, key)
-  return UncachedFill(np.asarray(token)[0], int(forwards))
+  return UncachedFilling(np.asarray(token)[0], int(forwards))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "window"))

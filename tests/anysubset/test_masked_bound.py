@@ -118,7 +118,7 @@ def test_of_a_transformer_the_orders_mean_is_near_the_bound_and_not_it(tiny):
 def test_refusals(tiny):
   model, params = tiny
   wide = make_canvas(model.config, np.zeros((1, 13), int), np.ones((1, 13), bool))
-  with pytest.raises(ValueError, match="13 asked entries have too many subsets"):
+  with pytest.raises(ValueError, match="13 target entries have too many subsets"):
     exact_masked_bound(model, params, wide)
   with pytest.raises(ValueError, match="samples must be at least 1"):
     sampled_masked_bound(model, params, wide, samples=0)

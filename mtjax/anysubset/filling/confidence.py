@@ -54,7 +54,7 @@ CRITERIA = {"max_probability": max_probability, "entropy": negative_entropy, "ma
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-  """A method whose every pass queries all open entries and decides the `per_pass` surest of them.
+  """Every pass queries all open entries and decides the `per_pass` surest of them.
 
   `criterion` is a statistic of the model's distribution at an entry, at temperature 1 whatever the
   sampling is, never of the token that is sampled: ranking by a sampled token's own probability

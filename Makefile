@@ -32,8 +32,11 @@ PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 # are compiled as users compile. Newer versions do not know the second flag.
 QUICK ?= --xla_backend_optimization_level=0 \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
-# Wrong types on purpose, from the first import on.
-TYPED ?= tests/core tests/trees tests/verify tests/anysubset --ignore tests/core/test_arguments.py
+# Folders whose tests run with the annotations checked, but for those marked ill_typed.
+TYPED ?= tests/core tests/trees tests/verify tests/anysubset
+# Wrong types on purpose while it is imported.
+ILL := --ignore tests/core/test_arguments.py
+UNTYPED := $(TYPED:%=--typed-elsewhere=%)
 SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/kernels)
 
 .PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python
@@ -42,15 +45,16 @@ SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/
 demo: $(CORE)
 	@$(BIN) -m experiments.demo
 
-test: $(DEV) $(ORACLES)
-	@$(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) $(ARGS)
+# The whole suite: first what `test-typed` runs, then all the rest, and no test twice.
+test: $(DEV) $(ORACLES) $(if $(ARGS),,test-typed)
+	@$(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) $(if $(ARGS),$(ARGS),$(UNTYPED))
 
 test-slow: $(DEV) $(ORACLES)
 	@$(BIN) -m pytest -m slow $(ARGS)
 
 test-typed: $(DEV)
 	@MTJAX_TYPED=1 $(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) \
-	  -m 'not slow and not aot and not ill_typed' $(if $(ARGS),$(ARGS),$(TYPED))
+	  -m 'not slow and not aot and not ill_typed' $(if $(ARGS),$(ARGS),$(TYPED) $(ILL))
 
 test-latest:
 	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \

@@ -25,7 +25,7 @@ _MAX_TOKENS = flags.DEFINE_integer(
 _METHODS = flags.DEFINE_list(
   "methods",
   ["ar", "lookup", "draft", "draft_tree", "auto"],
-  "Methods to compare; the first is the base.",
+  "Methods to compare; speed and text are compared with those of the first one.",
 )
 
 

@@ -16,8 +16,7 @@ from kernels_pallas.frontier_attention import dispatch as choice
 from mtjax.types import LayerKV
 
 
-@struct.dataclass
-class KVCache:
+class KVCache(struct.PyTreeNode):
   """Append-only keys and values, in any order of positions; each row has its own length.
 
   Slots >= length hold nothing: no result may depend on them, and only the next committed entries

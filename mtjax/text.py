@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
@@ -33,7 +34,7 @@ class TextModel:
   tokenizer: Tokenizer
 
   def generate(
-    self, prompts: str | Sequence[Prompt], *, stop: str | Sequence[str] = (), **settings
+    self, prompts: str | Sequence[Prompt], *, stop: str | Sequence[str] = (), **settings: Any
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
@@ -53,7 +54,7 @@ class TextModel:
     *,
     stop: str | Sequence[str] = (),
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
-    **settings,
+    **settings: Any,
   ) -> Iterator[list[str]]:
     """Yields the text of `generate` in pieces: what is new in each row, whole characters only.
 

@@ -23,8 +23,7 @@ class Exactness(enum.Enum):
   APPROXIMATE = "approximate"  # changes the distribution; the method says how
 
 
-@struct.dataclass
-class Frontier:
+class Frontier(struct.PyTreeNode):
   """The T entries that are being decided now, and who sees whom among them.
 
   Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for every k, and sees everything
@@ -83,8 +82,7 @@ class DraftScheme(enum.Enum):
   PAIR = "pair"  # SpecHub: two children, one of which is the argmax of q
 
 
-@struct.dataclass
-class TokenTree:
+class TokenTree(struct.PyTreeNode):
   """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
 
   Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
@@ -105,8 +103,7 @@ class TokenTree:
     return self.token.shape[1]
 
 
-@struct.dataclass
-class Draft:
+class Draft(struct.PyTreeNode):
   """A tree and the scheme by which it was chosen, which a verifier needs to be exact."""
 
   tree: TokenTree
@@ -120,8 +117,7 @@ class Draft:
   forwards: Int[Array, "*B"] | None = None
 
 
-@struct.dataclass
-class Verdict:
+class Verdict(struct.PyTreeNode):
   """The result of a verifier: path[:count] is committed, then `token` is emitted."""
 
   path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; no meaning from count on

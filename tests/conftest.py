@@ -49,6 +49,28 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
 
 
+def pytest_addoption(parser):
+  parser.addoption(
+    "--typed-elsewhere",
+    action="append",
+    default=[],
+    metavar="FOLDER",
+    help="runs only the ill_typed tests of that folder: another process has its others",
+  )
+
+
+def pytest_collection_modifyitems(config, items):
+  folders = tuple(f"{folder}/" for folder in config.getoption("typed_elsewhere"))
+  elsewhere = [
+    item
+    for item in items
+    if item.nodeid.startswith(folders) and not item.get_closest_marker("ill_typed")
+  ]
+  if elsewhere:
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in set(elsewhere)]
+
+
 def pytest_collection_finish():
   """Tracing makes much garbage, and every module is walked for it: a tenth of the time."""
   gc.collect()

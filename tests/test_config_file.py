@@ -25,8 +25,8 @@ def write(tmp_path, content):
   [
     ("def get_config(:\n", "failed, line 1: SyntaxError: invalid syntax"),
     (bytes(range(256)), "failed.*SyntaxError"),
-    ("", r"it has no function get_config\(\) in it"),
-    ("get_config = 3", r"it has no function get_config\(\) in it"),
+    ("", r"it has no function get_config\(\)"),
+    ("get_config = 3", r"it has no function get_config\(\)"),
     ("import no_such_module", "line 1: ModuleNotFoundError: No module named 'no_such_module'"),
     ("def get_config():\n  return {}['missing']", "failed, line 2: KeyError: 'missing'"),
     ("def get_config():\n  return open('/no/such')", "line 2: FileNotFoundError: .*'/no/such'"),

@@ -79,7 +79,8 @@ def test_a_length_may_be_chosen(folder, tmp_path):
   assert code == 0, errors
   run = json.loads(out.read_text())
   assert shown == run["text"] + "\n" and run["tried"] == 2, "the text as it is, in lines of its own"
-  assert re.search(r"lengths [23]; of all 2 that were tried:\n +targets +5 *\n", errors), errors
+  shown_counters = r"lengths [23]; counters of all 2 candidates together:\n +targets +5 *\n"
+  assert re.search(shown_counters, errors), errors
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
       ["infill", TEXT, "--length=1", "--length=2", "--length=3"],
       "lengths are for 3 blanks, but the text has 2",
     ),
-    (["infill", TEXT, "--length=300"], "room for 255"),
+    (["infill", TEXT, "--length=300"], "takes at most 255"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
     (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),
     (["infill", TEXT, "--picture=when.txt"], "a picture is one of"),
@@ -101,7 +102,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--task=rocstories", "--data=a"], "task 'rocstories' is not one of humaneval"),
     (["evaluate", "--task=lambada", "--data=nowhere.jsonl"], "no file 'nowhere.jsonl'"),
     (["evaluate", "--task=lambada", "--data=a", "--model=target"], "no file 'a'"),
-    (["evaluate", "--task=lambada", "--data=PASSAGES", "--model=target"], "Take --model=anysubset"),
+    (["evaluate", "--task=lambada", "--data=PASSAGES", "--model=target"], "Use --model=anysubset"),
     (
       ["evaluate", "--task=humaneval_infilling", "--data=HUMANEVAL", "--model=nowhere"],
       "HumanEval-Single",
@@ -133,9 +134,9 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["bench.infill", "--code=a", "--weights=int4"], "--weights=int4 is none of stored"),
     (["bench.infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
     (["bench.infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
-    (["bench.infill", "--code=a", "--ways=self0"], "way 'self0': window must be at least 1"),
-    (["bench.infill", "--code=a", "--ways=authors0"], "way 'authors0': window must be at least"),
-    (["bench.infill", "--code=a", "--ways=self"], "way 'self' is none of sequential, self4"),
+    (["bench.infill", "--code=a", "--ways=self0"], "--ways=self0: window must be at least 1"),
+    (["bench.infill", "--code=a", "--ways=authors0"], "--ways=authors0: window must be at least"),
+    (["bench.infill", "--code=a", "--ways=self"], "--ways=self is none of sequential, self4"),
     (["bench.infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )

@@ -251,7 +251,7 @@ MISTAKES = {
     ("experiments.decode", AR, "--compare=ar,magic", "--prompt=a"),
     "unknown method 'magic'; there is: ar",
   ),
-  "prompts folder": (("experiments.decode", AR, "--prompts=tests"), "is a folder, and a file"),
+  "prompts folder": (("experiments.decode", AR, "--prompts=tests"), "is a folder, but a file"),
   "output folder": (
     ("experiments.decode", AR, "--prompt=a", "--output=nowhere/run.json"),
     "there is no folder 'nowhere' for --output",

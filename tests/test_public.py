@@ -121,5 +121,5 @@ def test_what_cannot_be_scored_is_refused(kind):
 
 
 def test_a_text_beyond_an_any_subset_models_positions_is_refused():
-  with pytest.raises(ValueError, match="65 entries, and the model has 64 positions"):
+  with pytest.raises(ValueError, match="65 entries, but the model has 64 positions"):
     mtjax.score(tiny(**ANY_SUBSET), "a" * 64)

@@ -68,4 +68,6 @@ def test_its_pictures_can_be_made():
   pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
   from docs.make import concepts
 
-  assert len(concepts.tree_picture().axes) == 3 and len(concepts.mask_picture().axes) == 2
+  example = concepts.record()
+  assert len(concepts.tree_picture(example).axes) == 3
+  assert len(concepts.mask_picture(example).axes) == 2

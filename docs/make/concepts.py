@@ -17,12 +17,12 @@ from mtjax.draft import ModelTree
 from mtjax.pretrained import load_pretrained
 from mtjax.report import plotting
 from mtjax.rounds.history import TreeRecord, emitted_tokens_of
-from mtjax.trees import Topology
+from mtjax.trees import encodings
 
 FOLDER = Path(__file__).resolve().parent.parent / "pictures"
 
-PROMPT = "The old clock struck nine, and"
-SHAPE = Topology.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
+PROMPT = "She opened the door of the house and"
+SHAPE = encodings.from_paths([[0], [1], [0, 0], [0, 1], [1, 0]])
 PATH = (0, 1, 3)  # of the round that is shown
 
 GREY, BLUE, GREEN, RED = "#e8e8ec", "#cfe0f5", "#cdebd0", "#f6d3d0"
@@ -134,7 +134,7 @@ def mask_picture(example: Example):
 
 
 def _places() -> list[tuple[float, float]]:
-  """Where each node of the tree stands."""
+  """Returns the place of each node of the tree."""
   return [(0, 0), (-1.5, -1), (1.7, -1), (-2.4, -2), (-0.6, -2), (1.7, -2)]
 
 

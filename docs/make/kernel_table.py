@@ -18,8 +18,8 @@ from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.report.compilation_tables import document, tables
 
-_CHIPS = flags.DEFINE_list("chips", [*CHIPS, *MESHES], "Which chips.")
-_OUTPUT = flags.DEFINE_string("output", None, "Markdown file for the tables.")
+_CHIPS = flags.DEFINE_list("chips", [*CHIPS, *MESHES], "Chips to compile for.")
+_OUTPUT = flags.DEFINE_string("output", None, "Markdown file to write the tables to.")
 
 
 def run() -> None:

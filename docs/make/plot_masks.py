@@ -10,9 +10,9 @@ from mtjax.cli import flags as launch
 from mtjax.report.mask_pictures import blocks_picture
 
 _MASKS = flags.DEFINE_list("masks", list(MASKS), "Masks to draw.")
-_ENTRIES = flags.DEFINE_integer("entries", 96, "Entries of a mask.", lower_bound=2)
-_BLOCK = flags.DEFINE_integer("block", 8, "Entries of a block.", lower_bound=1)
-_OUTPUT = flags.DEFINE_string("output", None, "Picture: png, pdf, svg.", required=True)
+_ENTRIES = flags.DEFINE_integer("entries", 96, "Number of entries per mask.", lower_bound=2)
+_BLOCK = flags.DEFINE_integer("block", 8, "Number of entries per block.", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "Picture (png, pdf, svg) to draw.", required=True)
 
 
 def run() -> None:

@@ -111,8 +111,8 @@ def run() -> int:
       write(report.figures())
   publish(report, settings, complete=True)
   if _PLOT.value is not None:
-    drawn = device_pictures.figure(report.sweep, report.entries, report.latency)
-    drawn.savefig(_PLOT.value, dpi=120)
+    picture = device_pictures.figure(report.sweep, report.entries, report.latency)
+    picture.savefig(_PLOT.value, dpi=120)
   for verdict in report.failed:
     print(f"wrong: {verdict.implementation}, {verdict.case}: {verdict.why}", file=sys.stderr)
   return 1 if report.failed else 0

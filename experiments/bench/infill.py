@@ -77,12 +77,13 @@ def run() -> None:
     raise ValueError("give a set: --code=FILE.jsonl.gz or --text=name=source")
   launch.check_output(_OUTPUT, _RESULTS, inputs=[_CODE, _TEXT])
   _check_names()
-  ways = {name: _way(name) for name in launch.distinct(_WAYS)}
+  from mtjax.bench.infill import get_way, measure
+
+  methods = {name: get_way(name) for name in launch.distinct(_WAYS)}
   kinds = launch.distinct(_WEIGHTS)
   unknown = [kind for kind in kinds if kind not in _KINDS]
   if unknown:
     raise ValueError(f"--weights={unknown[0]} is none of {', '.join(_KINDS)}")
-  from mtjax.bench.infill import measure
   from mtjax.bench.pad_mlp import pad_mlp
   from mtjax.evaluate.sets.infill import code_spans, scattered
   from mtjax.evaluate.tasks.humaneval import read_problems
@@ -130,7 +131,7 @@ def run() -> None:
         model,
         stored[kind],
         problems,
-        ways,
+        methods,
         temperature=_TEMPERATURE.value,
         repeats=_REPEATS.value,
         progress=lambda what, where=f"{title}, {number} of {len(cases)}": progress(
@@ -163,27 +164,6 @@ def _check_names() -> None:
     if name in known:
       raise ValueError(f"{known[name]} and {flag} would both be called {name!r}")
     known[name] = flag
-
-
-def _way(name: str):
-  from mtjax.anysubset import SelfDraft
-  from mtjax.bench.infill import Uncached
-  from mtjax.registry.methods import filling, get_fill_method
-
-  entries = {known: get_fill_method(known) for known in filling()}
-  # The paper's own self-draft has no bonus token; the one that the registry calls so has.
-  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
-  makers = {known: entry.of_window for known, entry in entries.items()} | own
-  alone = [known for known, entry in entries.items() if entry.window is None]
-  kind = name.rstrip("0123456789")
-  window = name.removeprefix(kind)
-  if kind not in makers or (kind in alone) != (not window):
-    known = ", ".join(maker + ("" if maker in alone else "4") for maker in makers)
-    raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
-  try:
-    return makers[kind](int(window or 1))
-  except ValueError as error:
-    raise ValueError(f"way {name!r}: {error}") from None
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ _CAPACITIES = flags.DEFINE_list(
 )
 _FILLED = flags.DEFINE_float("filled", 0.5, "Share of the cache that is committed.", 0, 1)
 _LENGTHS = flags.DEFINE_list("lengths", ["512", "1024", "2048"], "Numbers of entries in training.")
-_MASKS = flags.DEFINE_list("masks", [m for m in MASKS if m != "tree"], "Masks in training.")
+_MASKS = flags.DEFINE_list(
+  "masks", [m for m in MASKS if m != "tree"], "Masks to measure in training."
+)
 _BATCH = flags.DEFINE_integer("batch", 1, "Number of rows.", 1)
 _HEADS = flags.DEFINE_integer("heads", 8, "Number of query heads.", 1)
 _KV_HEADS = flags.DEFINE_integer("kv_heads", 2, "Number of key heads.", 1)

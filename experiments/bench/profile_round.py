@@ -1,4 +1,4 @@
-"""Where the time of a speculative round goes: python -m experiments.bench.profile_round
+"""Profiles the time of a speculative round: python -m experiments.bench.profile_round
 
 python -m experiments.bench.profile_round --methods=lookup,trie --nodes=32 --output=run.json
 python -m experiments.bench.profile_round --vocab=131072 --dim=1024 --layers=8 --methods=lookup

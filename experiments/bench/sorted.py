@@ -32,12 +32,14 @@ _TARGETS = flags.DEFINE_list(
 )
 _SORTED = flags.DEFINE_string("sorted", "sorted", "Draft model that all targets share.")
 _EXITS = flags.DEFINE_list(
-  "exits", [], "Numbers of layers it may be left after. Default: those of its training."
+  "exits",
+  [],
+  "Numbers of layers after which the shared draft may be left. Default: those of its training.",
 )
 _THRESHOLDS = flags.DEFINE_list(
   "thresholds",
   [],
-  "Probability that its first token needs at each exit. Default: 0.5, and 0 at the last.",
+  "Minimum probability of its argmax token to leave at each exit. Default: 0.5, and 0 at the last.",
 )
 _SEPARATE = flags.DEFINE_list(
   "separate", ["draft", "draft:int8"], "Separate draft model for each target, in the same order."

@@ -129,7 +129,7 @@ def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cac
     raise ValueError(f"cache_v {cache_v.shape} must have the shape of cache_k {cache_k.shape}")
   narrow = cache_k.dtype.itemsize == 1
   if narrow != (scales is not None):
-    raise ValueError(f"kv_scales must be given if the cache has 8 bits, only then: {cache_k.dtype}")
+    raise ValueError(f"an 8-bit cache, and no other, needs kv_scales: it is {cache_k.dtype}")
   for scale in scales or ():
     if scale.shape != cache_k.shape[:3]:
       raise ValueError(f"kv_scales {scale.shape} must be {cache_k.shape[:3]}, one per key and head")

@@ -137,7 +137,12 @@ def in_window(
 
 
 def some_of_cache(
-  cache: Cache, size: int, queries: Queries, tile: int, position, window: int | None
+  cache: Cache,
+  size: int,
+  queries: Queries,
+  tile: int,
+  position: Int[Array, "B T"] | None,
+  window: int | None,
 ) -> Bool[Array, "B I J"]:
   """Returns whether some entry of a tile sees some slot of a block, per tile and block."""
   tiles = queries.index.shape[1] // tile

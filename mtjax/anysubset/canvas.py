@@ -10,8 +10,7 @@ from mtjax.models import Config, XLNetConfig, position_of
 from mtjax.types import Frontier
 
 
-@struct.dataclass
-class Canvas:
+class Canvas(struct.PyTreeNode):
   """Entries of B texts. An entry is context, a target, or neither: padding, which no entry sees.
 
   Where the model has a sink (`sink_token`), it is entry 0, which is context: a query without other

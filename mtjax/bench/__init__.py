@@ -1,1 +1,1 @@
-"""Benchmarks: what measures time, interleaved and against named systems."""
+"""Benchmarks: measurements of time, interleaved and against named systems."""

@@ -1,4 +1,4 @@
-"""How fast each way of filling is, that their law is one, and how well the model fills."""
+"""Compares methods of filling: their speed, the likelihood of their samples, and exact matches."""
 
 import dataclasses
 import time
@@ -7,10 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mtjax.anysubset import FillMethod, Sequential, fill, log_likelihood, make_canvas, stream
+from mtjax.anysubset import (
+  FillMethod,
+  SelfDraft,
+  Sequential,
+  fill,
+  log_likelihood,
+  make_canvas,
+  stream,
+)
 from mtjax.anysubset.blanks import Blanked
 from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, Params
+from mtjax.registry.methods import filling, get_fill_method
 from mtjax.sampling.logits import Sampling
 
 Problems = Sequence[tuple[Blanked, list[int]]]
@@ -27,26 +36,49 @@ class Uncached:
       raise ValueError(f"window must be at least 1, got {self.window}")
 
 
+def get_way(name: str) -> FillMethod | Uncached:
+  """Returns the way of filling that the benchmark calls `name`, as "self4" with window 4.
+
+  Raises ValueError, with the names there are, for another name.
+  """
+  entries = {known: get_fill_method(known) for known in filling()}
+  # The self-draft of the paper has no bonus token; the registry's method of that name has one.
+  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
+  makers = {known: entry.of_window for known, entry in entries.items()} | own
+  alone = [known for known, entry in entries.items() if entry.window is None]
+  kind = name.rstrip("0123456789")
+  window = name.removeprefix(kind)
+  if kind not in makers or (kind in alone) != (not window):
+    known = ", ".join(maker + ("" if maker in alone else "4") for maker in makers)
+    raise ValueError(f"way {name!r} is none of {known}, where a number is the window")
+  try:
+    return makers[kind](int(window or 1))
+  except ValueError as error:
+    raise ValueError(f"way {name!r}: {error}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class InfillRow:
-  """One way of filling one set. Rates and times are over all texts, one at a time."""
+  """The figures of one method on one set, over all texts, filled one at a time."""
 
   name: str
-  forwards: float  # a text
+  forwards: float  # forward passes per text
   tokens_per_forward: float
-  milliseconds: float  # a token: median over repeats of the mean
-  speedup: float  # over the first way: median of the ratios within a repeat
+  milliseconds: float  # per token: median over repeats of the mean
+  speedup: float  # over the first method: median of the ratios within a repeat
   speedup_later: float | None  # without the first pass; None: every pass reads all, or see `later`
-  own_nats: float  # -log p a drawn token, under the model
+  own_nats: float  # -log p per sampled token, under the model
   own_error: float | None  # its standard error, over repeats; None: there is one
-  exact: float  # share of texts that were filled as they were
+  exact: float  # share of texts that were filled as the original
 
 
 @dataclasses.dataclass(frozen=True)
 class InfillReport:
-  targets: float  # tokens a text
-  nats: float  # -log p a missing token: of the model, whichever way it fills
-  first_milliseconds: float  # a text: median of the pass that reads what is given
+  """The figures of all methods on one set."""
+
+  targets: float  # target tokens per text
+  nats: float  # -log p per missing token under the model, whatever the method
+  first_milliseconds: float  # per text: median of the pass that reads the context
   rows: list[InfillRow]
 
 
@@ -54,23 +86,23 @@ def measure(
   model: Model,
   params: Params,
   problems: Problems,
-  ways: Mapping[str, FillMethod | Uncached],
+  methods: Mapping[str, FillMethod | Uncached],
   *,
   temperature: float,
   repeats: int,
   progress: Callable[[str], None] = lambda text: None,
 ) -> InfillReport:
-  """Every way fills every text `repeats` times, interleaved, one text at a time.
+  """Fills every text `repeats` times with every method, interleaved, one text at a time.
 
-  Compilation is not counted; the first of `ways` is the one that speed is a ratio to. Raises
-  ValueError for no text, no way and fewer than one repeat.
+  Compilation is not counted; speed is relative to the first of `methods`. Raises
+  ValueError for no text, no method and fewer than one repeat.
   """
-  if not problems or not ways or repeats < 1:
-    raise ValueError("there must be a text, a way and a repeat at least")
+  if not problems or not methods or repeats < 1:
+    raise ValueError("there must be at least one text, one method and one repeat")
   canvases = [_canvas(model, blanked) for blanked, _ in problems]
-  fillers = {name: _filler(model, params, way, temperature) for name, way in ways.items()}
-  seconds = {name: np.zeros(repeats) for name in ways}
-  drawn: dict[str, list] = {name: [] for name in ways}
+  fillers = {name: _filler(model, params, method, temperature) for name, method in methods.items()}
+  seconds = {name: np.zeros(repeats) for name in methods}
+  samples: dict[str, list] = {name: [] for name in methods}
   reading = np.zeros(repeats)
   for canvas in canvases:
     _read(model, params, canvas, temperature)
@@ -86,17 +118,17 @@ def measure(
       reading[repeat] += time.perf_counter() - begin
       for name, filler in fillers.items():
         begin = time.perf_counter()
-        found = filler(canvas, 1 + repeat * len(canvases) + number)
+        result = filler(canvas, 1 + repeat * len(canvases) + number)
         seconds[name][repeat] += time.perf_counter() - begin
-        drawn[name].append((number, *found))
-  first = next(iter(ways))
+        samples[name].append((number, *result))
+  first = next(iter(methods))
   total = sum(int(canvas.is_target.sum()) for canvas in canvases)
   rows = []
-  for name in ways:
-    nats = np.array([_nats(model, params, canvases[i], token) for i, token, _ in drawn[name]])
-    forwards = sum(passes for _, _, passes in drawn[name]) / repeats
-    texts = [_missing(canvases[i], token) for i, token, _ in drawn[name]]
-    exact = [text == problems[i][1] for text, (i, *_) in zip(texts, drawn[name], strict=True)]
+  for name in methods:
+    nats = np.array([_nats(model, params, canvases[i], token) for i, token, _ in samples[name]])
+    forwards = sum(passes for _, _, passes in samples[name]) / repeats
+    texts = [_missing(canvases[i], token) for i, token, _ in samples[name]]
+    exact = [text == problems[i][1] for text, (i, *_) in zip(texts, samples[name], strict=True)]
     own = nats.reshape(repeats, -1).sum(axis=1) / total
     rows.append(
       InfillRow(
@@ -106,7 +138,7 @@ def measure(
         milliseconds=float(np.median(seconds[name]) / total * 1e3),
         speedup=float(np.median(seconds[first] / seconds[name])),
         speedup_later=None
-        if isinstance(ways[name], Uncached)
+        if isinstance(methods[name], Uncached)
         else later(seconds[first], seconds[name], reading),
         own_nats=float(own.mean()),
         own_error=float(own.std(ddof=1) / np.sqrt(repeats)) if repeats > 1 else None,
@@ -122,9 +154,9 @@ def measure(
 def later(
   first: Float[np.ndarray, " R"], own: Float[np.ndarray, " R"], reading: Float[np.ndarray, " R"]
 ) -> float | None:
-  """Median of the ratios of two ways' times without `reading`, the pass that both begin with.
+  """Returns the median ratio of two methods' times without `reading`, their common first pass.
 
-  None where a way took no longer than that pass in some repeat: the clock is too coarse then.
+  None if a method took no longer than that pass in some repeat: then the clock is too coarse.
   """
   of_first, of_own = first - reading, own - reading
   if min(of_first.min(), of_own.min()) <= 0:
@@ -133,7 +165,7 @@ def later(
 
 
 def _read(model, params, canvas, temperature):
-  """The pass that every way begins with, and the first token."""
+  """Runs the pass that every method begins with, and samples the first token."""
   sampling = Sampling(temperature=temperature)
   next(stream(model, params, canvas, method=Sequential(), sampling=sampling))
 
@@ -143,21 +175,21 @@ def _canvas(model, blanked):
   return make_canvas(model.config, token, is_target)
 
 
-def _filler(model, params, way, temperature):
-  if isinstance(way, Uncached):
+def _filler(model, params, method, temperature):
+  if isinstance(method, Uncached):
 
     def run(canvas, seed):
-      found = assd_uncached(
-        model, params, canvas, window=way.window, temperature=temperature, key=seed
+      result = assd_uncached(
+        model, params, canvas, window=method.window, temperature=temperature, key=seed
       )
-      return found.token, found.forwards
+      return result.token, result.forwards
 
     return run
   sampling = Sampling(temperature=temperature)
 
   def run_cached(canvas, seed):
-    found = fill(model, params, canvas, method=way, sampling=sampling, key=seed)
-    return found.token[0], int(found.forwards[0])
+    result = fill(model, params, canvas, method=method, sampling=sampling, key=seed)
+    return result.token[0], int(result.forwards[0])
 
   return run_cached
 
@@ -173,6 +205,6 @@ def _with(canvas, missing):
 
 
 def _nats(model, params, canvas, token):
-  """-log p of the asked tokens."""
+  """Returns -log p of the target tokens."""
   filled = canvas.replace(token=np.asarray(token)[None])
   return float(-log_likelihood(model, params, filled).sum())

@@ -1,4 +1,4 @@
-"""The same law at the cost of a larger model: MLPs widened with zeros."""
+"""A larger model with the same distribution: MLPs padded with zeros."""
 
 import dataclasses
 
@@ -8,14 +8,14 @@ from mtjax.models import Model, Params
 
 
 def pad_mlp(model: Model, params: Params, mlp_dim: int) -> tuple[Model, Params]:
-  """A model of MLPs `mlp_dim` wide whose new units are all zeros, so that every logit is the same.
+  """Returns a model with MLPs of width `mlp_dim`; new units are zeros, so all logits are the same.
 
-  For timing only: how often drafts are accepted is a trained model's, what a pass costs is a larger
-  one's. Raises ValueError for a width below the model's, biases in its MLPs, and no gated MLP.
+  It is for timing only: acceptance is that of the trained model, the cost that of a larger one.
+  Raises ValueError for a width below the model's, biases in its MLPs, and MLPs that are not gated.
   """
   config = model.config
   if config.mlp != "gated" or config.mlp_bias:
-    raise ValueError("only gated MLPs without biases are widened")
+    raise ValueError("only gated MLPs without biases can be padded")
   if mlp_dim < config.mlp_dim:
     raise ValueError(f"mlp_dim must be at least the model's {config.mlp_dim}, got {mlp_dim}")
   more = mlp_dim - config.mlp_dim

@@ -1,11 +1,11 @@
-"""Where the time of a speculative round goes: the two networks, and everything else.
+"""A profile of a speculative round: the time of the two networks, and of everything else.
 
-Every part runs as in decoding, many times inside one compiled loop, on what a real round gave it.
-A loop is timed with two numbers of iterations and the difference counts: starting it and copying
-its arguments do not. What a part reads is carried through its loop and changed a little every
-time, so that nothing is computed once for all iterations; what it gives is carried too, so that
-nothing is left out. A network after other work can take longer than one after itself, so drafter
-and target are timed in turn as well: a round against that says how much of a difference it is.
+Every part runs as in decoding, many times inside one compiled loop, on the inputs of a real round.
+A loop is timed with two numbers of iterations, and the difference counts, which excludes the start
+and the copy of arguments. The inputs of a part are carried through its loop and changed a little
+every time, so that nothing is computed once for all iterations; its results are carried too, so
+that nothing is left out. A network can be slower after other work than after itself, so drafter and
+target are also timed in turn: comparing a round with that shows the effect.
 """
 
 import contextlib
@@ -33,27 +33,27 @@ from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.logits import Sampling
 from mtjax.types import Draft, Verdict
 
-ROUNDS = 16  # of a text that grows
+ROUNDS = 16  # rounds over a growing text
 _FEW = 4  # iterations of the shorter of the two loops
 _DRAFTER = "drafter, without its network"
-_MIN_SECONDS, _MAX_ROUNDS = 0.05, 1000  # of the longer one, where the text does not limit it
+_MIN_SECONDS, _MAX_ROUNDS = 0.05, 1000  # of the longer loop, unless the text limits it
 
 
 @dataclasses.dataclass(frozen=True)
 class Profile:
-  """Seconds a round. What is outside the networks is known by difference, and part by part."""
+  """Seconds per round. The time outside the networks is known by difference, and part by part."""
 
-  nodes: int  # of the target's forward
+  nodes: int  # nodes in the target's forward pass
   vocab: int
   round: float
-  target: float  # its forward alone
-  draft: float  # the drafter, less the drafter with a stand-in for its network
+  target: float  # the target's forward pass alone
+  draft: float  # the drafter, minus the drafter with a stand-in for its network
   in_turn: float  # drafter and target in one loop
   parts: dict[str, float]  # outside the networks, each alone
 
   @property
   def outside(self) -> float:
-    """The round without the networks' time, each by itself: slower ones in a round count too."""
+    """Returns the round minus the networks alone, which includes their slowdown within a round."""
     return max(self.round - self.target - self.draft, 0.0)
 
   @property
@@ -62,7 +62,7 @@ class Profile:
 
   @property
   def share_in_turn(self) -> float:
-    """As `share`, but what drafter and target slow each other down by is the networks'."""
+    """Returns `share`, with the slowdown of drafter and target by each other left out."""
     networks = self.in_turn - self.parts[_DRAFTER]
     return max(self.round - networks, 0.0) / self.round
 
@@ -84,9 +84,9 @@ def profile_round(
   clock: Callable[[], float] = time.perf_counter,
   progress: Callable[[str], None] = lambda text: None,
 ) -> Profile:
-  """Times a round of `method` after `prompt`, batch 1; the least of `repeats` of each loop counts.
+  """Times a round of `method` after `prompt`, batch 1; each loop's least of `repeats` counts.
 
-  clock: time.process_time is what other programs disturb less, where one thread does all the work.
+  clock: time.process_time is disturbed less by other programs, if one thread does all the work.
 
   Raises ValueError for a method that is not Speculative and where the model's positions are too
   few for the rounds that are timed.
@@ -111,13 +111,13 @@ def profile_round(
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-  """The state after the prompt, and what its first round gives."""
+  """The state after the prompt, and the results of its first round."""
 
   request: Request
   state: DecodeState
   draft: Draft
   decision: Decision
-  text: DecodeState  # after more rounds
+  text: DecodeState  # the state after more rounds
 
 
 def _start(model, params, method, method_params, prompt, sampling, key) -> _Start:
@@ -126,7 +126,7 @@ def _start(model, params, method, method_params, prompt, sampling, key) -> _Star
   if capacity > model.config.max_position:
     raise ValueError(
       f"{ROUNDS} rounds of up to {method.drafter.height + 1} tokens after {len(prompt)} need "
-      f"{capacity} positions, the model has {model.config.max_position}: take fewer nodes"
+      f"{capacity} positions, the model has {model.config.max_position}: use fewer nodes"
     )
   ids, length = jnp.asarray([list(prompt)], jnp.int32), jnp.asarray([len(prompt)])
   request = Request(
@@ -159,7 +159,7 @@ def _context(request: Request, state: DecodeState) -> Context:
 
 @dataclasses.dataclass(frozen=True)
 class _Loop:
-  """body(carry, *arguments) -> carry, up to `max_rounds` times."""
+  """A loop: body(carry, *arguments) -> carry, up to `max_rounds` times."""
 
   body: Callable[..., Any]
   carry: PyTree
@@ -193,10 +193,10 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
 
   def verification(carry, request, state):
     output, draft, count, _ = carry
-    found = method.decide(StandIn(model), output, request, state.replace(count=count), draft)
+    decision = method.decide(StandIn(model), output, request, state.replace(count=count), draft)
     draft = draft.replace(tree=draft.tree.replace(token=(draft.tree.token + 1) % vocab))
-    given = found.tree, found.verdict, found.position, found.entries
-    return *stirred((output, draft), nothing(found.verdict.token)), count + 1, given
+    result = decision.tree, decision.verdict, decision.position, decision.entries
+    return *stirred((output, draft), nothing(decision.verdict.token)), count + 1, result
 
   def emission(carry, request):
     state, tree, verdict = carry
@@ -209,7 +209,7 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     return cache, *stirred((kv, position, verdict), nothing(cache.length))
 
   tree, verdict = decision.tree, decision.verdict
-  given = tree, verdict, decision.position, decision.entries
+  result = tree, verdict, decision.position, decision.entries
   frontier = frontier_lib.tree(
     tree.token, tree.parent, start=state.cache.length, valid=start.draft.tree.valid
   )
@@ -222,7 +222,7 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
     "in turn": _Loop(
       in_turn, (drafting.carry, alone), (params, *drafting.arguments), drafting.max_rounds
     ),
-    "verify": _Loop(verification, (output, draft, state.count, given), (request, state)),
+    "verify": _Loop(verification, (output, draft, state.count, result), (request, state)),
     "emit": _Loop(emission, (state, tree, verdict), (request,)),
     "commit": _Loop(commitment, (state.cache, decision.kv, decision.position, verdict), ()),
   }
@@ -234,7 +234,7 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
 
 
 def _drafter(drafter, method_params, draft, start: _Start) -> _Loop:
-  """propose and update over the text of real rounds, as if it grew by a token a round."""
+  """Returns a loop of propose and update over the text of real rounds, one token per round."""
   needs_q = draft.q is not None
   one = jnp.ones_like(start.state.count)
 
@@ -287,15 +287,15 @@ def _time(loops: dict[str, _Loop], repeats: int, clock, progress) -> dict[str, f
 
 
 def with_nodes(model: Model, method: Speculative, method_params: PyTree, nodes: int) -> Speculative:
-  """The method with trees of `nodes` nodes, the root among them; unchanged where none can be."""
-  own: Any = method.drafter
+  """Returns the method with trees of `nodes` nodes, including the root; unchanged if impossible."""
+  drafter: Any = method.drafter
   drafts = nodes - 1
   for field, value in dict(size=nodes, length=drafts, tree=nodes).items():
-    if not any(known.name == field for known in dataclasses.fields(own)):
+    if not any(known.name == field for known in dataclasses.fields(drafter)):
       continue
-    for size in (value, drafts):  # some count the root
+    for size in (value, drafts):  # some drafters count the root
       with contextlib.suppress(ValueError):  # out of the range of the drafter's other fields
-        changed = dataclasses.replace(method, drafter=dataclasses.replace(own, **{field: size}))
+        changed = dataclasses.replace(method, drafter=dataclasses.replace(drafter, **{field: size}))
         if _nodes(model, changed, method_params) == nodes:
           return changed
   return method

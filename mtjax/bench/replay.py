@@ -1,4 +1,4 @@
-"""Retrieval drafters on given text: tokens per forward pass of a target that would write just that.
+"""Retrieval drafters on existing text: tokens per forward of a target that would write that text.
 
 No model runs. What a text repeats of itself and of others decides, so drafters can be compared on
 text that no small model would write, with any tokenizer.
@@ -10,25 +10,26 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
+from mtjax.cache import KVCache
 from mtjax.decode.generation import generate
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter, PromptLookup, SuffixStore, Trie, TrieStore
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models import Model, Params, TransformerConfig, uniform_layers
 from mtjax.rounds.size_buckets import bucket
-from mtjax.types import LayerKV, Output
+from mtjax.types import Frontier, LayerKV, Output
 
 Pair = tuple[list[int], list[int]]  # prompt, continuation
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplayTarget(Model):
-  """After position i it says token i + 1 of a text, whatever it sees. Params: the texts [B, L]."""
+  """A model that predicts token i + 1 of a text at position i. Params: the texts [B, L]."""
 
   @classmethod
   def of(cls, vocab_size: int, max_position: int) -> "ReplayTarget":
-    """For texts of up to `max_position` tokens."""
+    """Returns a target for texts of up to `max_position` tokens."""
     return cls(
       TransformerConfig(
         vocab_size=vocab_size,
@@ -42,7 +43,13 @@ class ReplayTarget(Model):
       )
     )
 
-  def forward(self, params, frontier, cache=None, rows=None):
+  def forward(
+    self,
+    params: Params,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Output:
     position = frontier.position
     if rows is not None:
       position = jnp.take_along_axis(position, rows, axis=1)
@@ -64,10 +71,10 @@ def replay(
   *,
   vocab_size: int,
 ) -> float:
-  """Tokens per target forward over all continuations, one after the other, prefills included.
+  """Returns tokens per target forward over all continuations, one by one, including prefills.
 
-  params: the drafter's, or what makes them anew for each pair. Raises ValueError when there is no
-  pair, and RuntimeError should decoding write anything but the continuation.
+  params: the drafter's, or a function that makes new ones for each pair. Raises ValueError when
+  there is no pair, and RuntimeError if decoding writes anything but the continuation.
   """
   if not pairs:
     raise ValueError("there is no text to replay")
@@ -86,7 +93,7 @@ def replay(
       max_tokens=len(continuation),
     )
     if run.tokens != [list(continuation)]:
-      raise RuntimeError("the replayed text is not the one given: a fault of the decoder")
+      raise RuntimeError("the replayed text differs from the input: a fault of the decoder")
     tokens += run.counters["tokens"]
     forwards += run.counters["target_forwards"]
   return tokens / forwards
@@ -95,15 +102,15 @@ def replay(
 def split(
   documents: Sequence[Int[np.ndarray, " L"]], count: int, *, prompt: int, tokens: int
 ) -> tuple[list[Pair], list[list[int]]]:
-  """`count` documents, spread evenly, as pairs; and the continuations of all others.
+  """Returns `count` documents, spread evenly, as pairs, and the continuations of all others.
 
-  The first half of a document is the prompt, its last `prompt` tokens at most; up to `tokens`
-  tokens follow. Documents of fewer than 16 tokens are left out, and those that came before.
+  The prompt is the first half of a document, its last `prompt` tokens at most; up to `tokens`
+  tokens follow. Documents of fewer than 16 tokens are left out, and duplicates.
   Raises ValueError when fewer than `count` are left.
   """
   unique = list(dict.fromkeys(tuple(d.tolist()) for d in documents if len(d) >= 16))
   if len(unique) < count:
-    raise ValueError(f"{len(unique)} documents of at least 16 tokens, {count} were asked for")
+    raise ValueError(f"{count} documents of at least 16 tokens are needed, got {len(unique)}")
 
   def pair(document) -> Pair:
     half = len(document) // 2
@@ -117,10 +124,10 @@ def split(
 def compare(
   pairs: Sequence[Pair], others: Sequence[Sequence[int]], *, size: int, vocab_size: int
 ) -> Iterator[tuple[str, float]]:
-  """Names and tokens per forward of prompt lookup, trie and suffix with trees of `size` nodes.
+  """Yields names and tokens per forward of prompt lookup, trie and suffix, trees of `size` nodes.
 
-  "alone": an empty store for every text; "cold": one that is empty before the first; "warmed": one
-  that had `others` before.
+  "alone": an empty store for every text; "cold": one store that is empty before the first text;
+  "warmed": one store that has read `others` before.
   """
 
   def run(drafter, params):
@@ -128,7 +135,7 @@ def compare(
 
   yield "lookup", run(PromptLookup(length=size - 1), None)
   for name, make in (("trie", TrieStore), ("suffix", SuffixStore)):
-    stores = []  # a store lives as long as somebody keeps it
+    stores = []  # a reference keeps a store alive
 
     def fresh(make=make, stores=stores):
       stores[:] = [make(vocab_size)]

@@ -1,9 +1,11 @@
-"""What one draft for several targets is worth: acceptance, time and where its drafts left it."""
+"""One draft for several targets: its acceptance, its time, and the exits of its drafts."""
 
 import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from jaxtyping import PyTree
 
 from mtjax.decode.method import Method
 from mtjax.decode.speculative import Speculative, SpeculativeState
@@ -14,7 +16,7 @@ from mtjax.text import TextModel
 
 @dataclasses.dataclass(frozen=True)
 class Counted(Speculative):
-  """Counts the drafts that left at each exit as well, for drafters that have exits."""
+  """Speculative decoding that also counts the drafts per exit, for drafters that have exits."""
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
     left = getattr(kept.drafter, "left", None)
@@ -23,7 +25,7 @@ class Counted(Speculative):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-  """A way to draft for one target, and all parameters that it takes to do so for every target."""
+  """A drafter for one target, and the parameters of the same kind of drafter for all targets."""
 
   drafter: Drafter
   params: Params
@@ -31,22 +33,26 @@ class Candidate:
   exits: tuple[int, ...] = ()
 
 
-def candidates(adaptive: S2D, params: Params, separate: Sequence[TextModel], own: int):
-  """{name: Candidate} of the three that 2407.01955 compares; separate[own] is this target's."""
-  found = {"sorted, adaptive": Candidate(adaptive, params, [params], adaptive.exits)}
+def candidates(
+  adaptive: S2D, params: Params, separate: Sequence[TextModel], index: int
+) -> dict[str, Candidate]:
+  """Returns {name: Candidate} of the kinds in 2407.01955; separate[index] is the target's draft."""
+  named = {"sorted, adaptive": Candidate(adaptive, params, [params], adaptive.exits)}
   for layers in adaptive.exits:
     fixed = dataclasses.replace(adaptive, exits=(layers,), thresholds=(0.0,))
     cut = prefix_params(params, layers)
-    found[f"sorted, layer {layers}"] = Candidate(fixed, cut, [cut], (layers,))
-  chain = ModelChain(separate[own].model, adaptive.length)
+    named[f"sorted, layer {layers}"] = Candidate(fixed, cut, [cut], (layers,))
+  chain = ModelChain(separate[index].model, adaptive.length)
   every = [text.params for text in separate]
-  return {**found, "one for each": Candidate(chain, separate[own].params, every)}
+  return {**named, "one for each": Candidate(chain, separate[index].params, every)}
 
 
-def measure(target: TextModel, prompts: Sequence, method: Method, params, **settings) -> dict:
-  """Counters summed over the prompts, each a batch of one."""
-  given: dict[str, Any] = dict(method=method, method_params=params, eos=(), **settings)
-  runs = [target.generate([prompt], **given)[1].counters for prompt in prompts]
+def measure(
+  target: TextModel, prompts: Sequence, method: Method, params: PyTree, **settings: Any
+) -> dict[str, Any]:
+  """Returns counters summed over the prompts, each of which is a batch of one."""
+  arguments: dict[str, Any] = dict(method=method, method_params=params, eos=(), **settings)
+  runs = [target.generate([prompt], **arguments)[1].counters for prompt in prompts]
   sums = {name: sum(run[name] for run in runs) for name in ("seconds", "tokens", "target_forwards")}
   for name in ("drafted_at_depth", "accepted_at_depth", "left"):
     sums[name] = [sum(column) for column in zip(*(run.get(name, ()) for run in runs), strict=True)]
@@ -54,7 +60,7 @@ def measure(target: TextModel, prompts: Sequence, method: Method, params, **sett
 
 
 def figures(runs: Sequence[Mapping[str, Any]], exits: Sequence[int]) -> dict[str, str]:
-  """Cells of a table: of counts from the first run, of time the median."""
+  """Returns the cells of a table: counts of the first run, and the median of times."""
   first, left = runs[0], sum(runs[0]["left"])
   drafted = sum(first["drafted_at_depth"])
   layers = sum(n * e for n, e in zip(first["left"], exits, strict=False))

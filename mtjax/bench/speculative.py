@@ -1,8 +1,8 @@
-"""Several tokens a forward against one: prompt sets, batch 1, every system in its own process.
+"""Several tokens per forward against one: prompt sets, batch 1, one process per system.
 
 Each prompt of a set is decoded on its own, one after the other; a round is a pass over the set by
-every system in turn. Passes before the first round are not timed: they compile. What systems that
-learn from text (a store of n-grams) know when a pass begins is said in `compare_sets`.
+every system in turn. Passes before the first round are not timed: they compile. `compare_sets` says
+what systems that learn from text (a store of n-grams) know when a pass begins.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ Encode = Callable[[str], Sequence[int]]
 
 @dataclasses.dataclass(frozen=True)
 class PromptSet:
-  """Token ids of prompts that are timed, and of others to warm systems that learn from text."""
+  """Token ids of timed prompts, and of other prompts to warm systems that learn from text."""
 
   name: str
   prompts: Sequence[Sequence[int]]
@@ -47,32 +47,32 @@ class SystemResult:
   temperature: float
   seconds: list[list[float]]  # [R][P], without compilation
   tokens: list[list[list[int]]]  # [R][P]: new tokens
-  forwards: list[list[int]]  # [R][P]: of the target, the prompt's among them
-  counters: list[list[dict[str, Any] | None]]  # [R][P]: what else the system counts
+  forwards: list[list[int]]  # [R][P]: forward passes of the target, including the prompt's
+  counters: list[list[dict[str, Any] | None]]  # [R][P]: other counters of the system
 
   @property
   def totals(self) -> list[float]:
-    """Seconds of each round."""
+    """Returns the seconds of each round."""
     return [sum(prompts) for prompts in self.seconds]
 
   @property
   def tokens_per_second(self) -> float:
-    """Median over rounds."""
+    """Returns the median over rounds."""
     emitted = (sum(map(len, prompts)) for prompts in self.tokens)
     return statistics.median(n / t for n, t in zip(emitted, self.totals, strict=True))
 
   @property
   def tokens_per_forward(self) -> float:
-    """Of all rounds together; 1 for plain decoding."""
+    """Returns tokens per forward of all rounds together; 1 for plain decoding."""
     emitted = sum(len(tokens) for prompts in self.tokens for tokens in prompts)
     return emitted / sum(n for prompts in self.forwards for n in prompts)
 
   def speed_up(self, reference: "SystemResult") -> float:
-    """Median over rounds of the ratio in the same round."""
+    """Returns the median over rounds of the ratio in the same round."""
     return median_ratio(self.totals, reference.totals)
 
   def same_text(self, reference: "SystemResult") -> float:
-    """Share of the first round's tokens up to each prompt's first difference."""
+    """Returns the share of the first round's tokens before each prompt's first difference."""
     return same_text(reference.tokens[0], self.tokens[0])
 
 
@@ -86,17 +86,17 @@ def compare_sets(
   threads: int,
   rounds: int,
   progress: Callable[[str], None] = lambda text: None,
-  finished: Callable[[list[SystemResult], dict[str, str]], None] = lambda *found: None,
+  finished: Callable[[list[SystemResult], dict[str, str]], None] = lambda *results: None,
 ) -> tuple[list[SystemResult], dict[str, str]]:
-  """Results of every system that runs, and why the others, or the rest of one, are missing.
+  """Returns the results of every system that runs, and why other results are missing.
 
-  All systems emit exactly `tokens` tokens a prompt. Sampled rounds differ in their seed. A system
+  All systems emit exactly `tokens` tokens per prompt. Sampled rounds differ in their seed. A system
   that remembers forgets everything before each pass and then decodes the set's `others`, untimed,
-  at the same temperature: a pass begins with what these taught and nothing of the prompts that
-  follow, of the untimed pass or of earlier rounds, sets and temperatures. Within a pass it learns
-  from prompt to prompt, as it does in use.
+  at the same temperature: a pass begins with knowledge of these, and with nothing of the prompts
+  that follow, of the untimed pass or of earlier rounds, sets and temperatures. Within a pass it
+  learns from prompt to prompt, as it does in use.
 
-  `finished` gets what there is after each set: a run of hours that is stopped has not been in vain.
+  `finished` gets the results so far after each set, so that a stopped run of hours is not lost.
   """
   results = []
   with open_workers(folder, systems, threads, progress) as (workers, failed):
@@ -131,7 +131,7 @@ def _result(
     return [[value(answer) for answer in prompts] for prompts in said]
 
   def seconds(answer):
-    # Nothing compiles in a timed round; if something does, it is not the system's speed.
+    # Nothing should compile in a timed round; if something does, its time is not the system's.
     return answer["seconds"] - (answer["counters"] or {}).get("compile_seconds", 0.0)
 
   return SystemResult(
@@ -146,29 +146,29 @@ def _result(
 
 
 class Results:
-  """Results of one temperature, by system and set; sets in the order they were run in."""
+  """Results of one temperature, by system and set; sets have the order in which they ran."""
 
   def __init__(self, results: Sequence[SystemResult], temperature: float):
-    own = [result for result in results if result.temperature == temperature]
+    chosen = [result for result in results if result.temperature == temperature]
     self.temperature = temperature
-    self.sets = list(dict.fromkeys(result.prompt_set for result in own))
-    self.systems = list(dict.fromkeys(result.system for result in own))
-    self._found = {(result.system, result.prompt_set): result for result in own}
+    self.sets = list(dict.fromkeys(result.prompt_set for result in chosen))
+    self.systems = list(dict.fromkeys(result.system for result in chosen))
+    self._results = {(result.system, result.prompt_set): result for result in chosen}
 
   def get(self, system: str, prompt_set: str) -> SystemResult | None:
-    return self._found.get((system, prompt_set))
+    return self._results.get((system, prompt_set))
 
   def speed_up(self, system: str, reference: str, prompt_set: str) -> float | None:
-    """None where one of the two did not run."""
+    """Returns the speed-up on one set; None where one of the two did not run."""
     one, other = self.get(system, prompt_set), self.get(reference, prompt_set)
     return one.speed_up(other) if one and other else None
 
   def speed_ups(self, system: str, reference: str) -> dict[str, float]:
-    """By set, those where both ran."""
+    """Returns the speed-ups by set, for the sets where both ran."""
     every = {name: self.speed_up(system, reference, name) for name in self.sets}
     return {name: value for name, value in every.items() if value is not None}
 
   def mean_speed_up(self, system: str, reference: str) -> float | None:
-    """Arithmetic mean over the sets; None unless both ran on all of them."""
-    found = self.speed_ups(system, reference)
-    return statistics.mean(found.values()) if found and len(found) == len(self.sets) else None
+    """Returns the arithmetic mean over the sets; None unless both ran on all of them."""
+    ratios = self.speed_ups(system, reference)
+    return statistics.mean(ratios.values()) if ratios and len(ratios) == len(self.sets) else None

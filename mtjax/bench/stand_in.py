@@ -1,19 +1,21 @@
-"""A model that answers without computing: timed with it in a network's place is all the rest."""
+"""A model that answers without computing: with it in a network's place, the rest is timed."""
 
 import dataclasses
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
-from mtjax.models import Model
-from mtjax.types import LayerKV, Output
+from mtjax.cache import KVCache
+from mtjax.models import Config, Model
+from mtjax.types import Frontier, LayerKV, Output
 
-_ENTRIES = 256  # of a forward, at most
+_ENTRIES = 256  # maximum number of entries of a forward pass
 
 
 class Answers(NamedTuple):
-  """What a stand-in takes its answers from, in place of parameters."""
+  """The source of a stand-in's answers, in place of parameters."""
 
   logits: Float[Array, "N V"]
   feature: Float[Array, " D"]
@@ -22,30 +24,46 @@ class Answers(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class StandIn:
-  """In a model's place where it is called; `params` are its answers.
+  """A replacement for a model where it is called; `params` are its answers.
 
-  An Output is given back as it is. Of `Answers`, each entry gets the logits of one of the rows, by
-  its token: written out, as a network's are, and no more than that.
+  An Output is returned as it is. With `Answers`, the token of each entry selects a row of logits:
+  they are written to memory, like those of a network, and nothing else is done.
   """
 
   model: Model
 
   @property
-  def config(self):
+  def config(self) -> Config:
     return self.model.config
 
-  def allocate(self, *arguments, **settings):
-    return self.model.allocate(*arguments, **settings)
+  def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
+    return self.model.allocate(batch, capacity, dtype)
 
   def prefix(self, layers: int) -> "StandIn":
     return StandIn(self.model.prefix(layers))
 
-  def forward(self, params, frontier, cache=None, rows=None) -> Output:
+  def forward(
+    self,
+    params: Answers | Output,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Output:
     if isinstance(params, Output):
       return params
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 
-  def segment(self, params, frontier, cache=None, rows=None, *, first, last, hidden=None):
+  def segment(
+    self,
+    params: Answers,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+    *,
+    first: int,
+    last: int,
+    hidden: Float[Array, "B T D"] | None = None,
+  ) -> tuple[Output, Float[Array, "B T D"]]:
     token = frontier.token
     if rows is not None:
       token = jnp.take_along_axis(token, rows, axis=1)
@@ -57,7 +75,7 @@ class StandIn:
 
 
 def with_stand_in(drafter: Any) -> Any:
-  """The drafter (a dataclass) with a stand-in for its model; None for one without a model."""
+  """Returns the drafter (a dataclass) with a stand-in for its model; None if it has no model."""
   model = getattr(drafter, "model", None)
   return dataclasses.replace(drafter, model=StandIn(model)) if isinstance(model, Model) else None
 

@@ -1,4 +1,4 @@
-"""What speculative decoding has to reach on the bundled models, against what was measured."""
+"""Targets for speculative decoding on the bundled models, beside the measured figures."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,12 +11,12 @@ ASSISTED, LOOKUP = "transformers assisted", "transformers prompt lookup"
 
 @dataclasses.dataclass(frozen=True)
 class SpeedTarget:
-  """One demand and the figure that meets it or not."""
+  """One target and the measured figure."""
 
   demand: str
   minimum: float
   measured: float | None  # None: not measured
-  of: str = ""  # which system, and where it is lowest
+  of: str = ""  # the system, and the set where it is lowest
 
   @property
   def verdict(self) -> str:
@@ -25,7 +25,7 @@ class SpeedTarget:
     return "pass" if self.measured >= self.minimum else "fail"
 
 
-# Methods by what a floor says of them; with other settings they are the same methods.
+# Methods by the target that applies to them, whatever their settings are.
 RETRIEVAL = ("lookup", "trie", "suffix")
 DRAFT_MODEL = ("draft", "draft_tree", "best_first", "grown_tree", "sorted")
 AUTO = ("auto",)
@@ -37,7 +37,7 @@ def _ours(systems: Sequence[str], methods: Sequence[str]) -> list[str]:
 
 
 def speed_targets(results: Results) -> list[SpeedTarget]:
-  """Every floor for one temperature, by the best system of the kind it speaks of.
+  """Returns all targets for one temperature, measured by the best system of each kind.
 
   The automatic choice is judged by its worst system and set. A ratio to a peer is to its fastest
   variant; means are over the sets that ran.

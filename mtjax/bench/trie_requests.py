@@ -1,4 +1,4 @@
-"""Requests to warm a trie with and to measure it on: prompts and what is written after them."""
+"""Requests to warm a trie with and to measure it on: prompts and their outputs."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -8,17 +8,17 @@ from mtjax.data.sources.text_files import read_records, read_text
 
 Request = tuple[str, str]  # prompt, output
 
-# The target's outputs for passages: characters of a passage, and from one to the next.
+# Characters per passage that the target continues, and from one passage to the next.
 _PASSAGE, _STRIDE = 600, 150
 
 
 def answered(path: Path, prompt: str, output: str) -> list[Request]:
-  """Requests of JSON lines whose reference answer, the field `output`, is the output."""
+  """Reads requests from JSON lines; the reference answer, field `output`, is the output."""
   return [(row[prompt] + "\n", row[output]) for _, row in read_records(path, (prompt, output))]
 
 
 def passages(path: Path) -> list[str]:
-  """Overlapping passages of the articles {"text"}, evenly mixed so that any first part has all."""
+  """Returns overlapping passages of the articles {"text"}, mixed evenly over the whole list."""
   articles = [row["text"] for _, row in read_records(path, ("text",))]
   starts = [(text, at) for text in articles for at in range(0, len(text) - _PASSAGE, _STRIDE)]
   # A step that shares no factor with the count visits every one.
@@ -28,7 +28,7 @@ def passages(path: Path) -> list[str]:
 
 
 def retrieved(path: Path) -> list[str]:
-  """Prompts of Spec-Bench's retrieval subset: passages and a question."""
+  """Returns prompts of Spec-Bench's retrieval subset: passages and a question."""
   rows = [json.loads(line) for line in read_text(path).splitlines() if line.strip()]
   return ["\n".join(row["turns"]) for row in rows if row["category"] == "rag"]
 
@@ -36,7 +36,7 @@ def retrieved(path: Path) -> list[str]:
 def recorded(
   path: Path, prompts: Sequence[str], batch: int, write: Callable[[Sequence[str]], list[str]]
 ) -> Iterator[Request]:
-  """Requests with what `write` says to batches of prompts; outputs in `path` are not made again.
+  """Yields requests with the outputs of `write` for batches; outputs in `path` are not made again.
 
   The same prompts and batches continue a file that ended early.
   """

@@ -1,6 +1,6 @@
-"""What a store's drafts gain from requests before: tokens per forward after more and more of them.
+"""The gain of a store's drafts from earlier requests: tokens per forward after n of them.
 
-No model runs: outputs are given. The texts that are measured teach the store nothing, so that
+No model runs: outputs are known. The texts that are measured teach the store nothing, so that
 points of one curve differ only by what the store was warmed with.
 """
 
@@ -16,32 +16,32 @@ from mtjax.draft.model_free.trie_store import NgramStore
 
 @dataclasses.dataclass(frozen=True)
 class CurvePoint:
-  """After `requests` warm-up requests: per measured text its tokens and target forwards."""
+  """The tokens and target forwards of each measured text after `requests` warm-up requests."""
 
   requests: int
-  nodes: int  # of the store's outputs
+  nodes: int  # number of nodes of the store's outputs
   tokens: tuple[int, ...]
   forwards: tuple[int, ...]
 
   @property
   def rate(self) -> float:
-    """Tokens per forward over all texts."""
+    """Returns tokens per forward over all texts."""
     return sum(self.tokens) / sum(self.forwards)
 
   @property
   def influences(self) -> np.ndarray:
-    """What each text contributes to the error of `rate`, a ratio of sums (linearized)."""
+    """Returns each text's contribution to the error of `rate`, a ratio of sums (linearized)."""
     tokens, forwards = np.array(self.tokens), np.array(self.forwards)
     return (tokens - self.rate * forwards) / forwards.sum()
 
   @property
   def error(self) -> float:
-    """Standard error of `rate`, over texts."""
+    """Returns the standard error of `rate`, over texts."""
     return math.sqrt((self.influences**2).sum())
 
 
 def fall(curve: Sequence[CurvePoint]) -> tuple[float, float]:
-  """The largest (rate before - rate after) / its standard error, as difference and error.
+  """Returns the largest (rate before - rate after) / its standard error, as difference and error.
 
   Both points measure the same texts, so the error is that of the paired difference. (0, 0) for a
   curve that never falls.
@@ -65,10 +65,10 @@ def curves(
   size: int,
   depth: int = 12,
 ) -> list[list[CurvePoint]]:
-  """For each store a point after the first n texts of `warm`, for each n of `at`, which must rise.
+  """Returns, per store, a point after the first n texts of `warm` for each n of `at`, which rises.
 
-  The first store is warmed; the others, which may differ in how they choose only, share what it
-  knows. size, depth: of the drafter `Trie`. Raises ValueError for points that do not rise or lie
+  The first store is warmed; the others share its counts and may differ only in their retrieval.
+  size, depth: settings of the drafter `Trie`. Raises ValueError for points that do not rise or lie
   beyond the texts.
   """
   if list(at) != sorted(set(at)) or (at and not 0 <= at[0] <= at[-1] <= len(warm)):
@@ -87,11 +87,11 @@ def curves(
 
 
 def count_forwards(store: NgramStore, pair: Pair, *, size: int, depth: int = 12) -> int:
-  """Target forwards that decode a continuation, its prefill among them, as `replay` counts them."""
+  """Returns the target forwards that decode a continuation, including prefill, as in `replay`."""
   prompt, text = pair
   (request,) = store.begin([prompt])
   place, forwards = 0, 0
-  num_emitted = 1  # of the prefill
+  num_emitted = 1  # the token that prefill emits
   while True:
     forwards += 1
     store.read(request, text[place : place + num_emitted])

@@ -1,4 +1,4 @@
-"""Timings of systems against each other: one process each, rounds interleaved, medians."""
+"""Timings of systems relative to each other: one process each, interleaved rounds, medians."""
 
 import contextlib
 import dataclasses
@@ -11,15 +11,17 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 
 from mtjax.bench.systems import SYSTEMS, Job, System
 
-_SHOWN = 300  # characters of what a process that ended wrote last
+Batches = Sequence[Sequence[Sequence[int]]]  # prompts of equal length, batch by batch
+
+_SHOWN = 300  # characters shown of the last output of a process that ended
 
 
 @dataclasses.dataclass(frozen=True)
 class WorkerRow:
-  """One system on one workload."""
+  """The figures of one system on one workload."""
 
   system: str
-  tokens_per_second: tuple[float, ...]  # one a round
+  tokens_per_second: tuple[float, ...]  # one per round
   ratio: float  # median over rounds of this system's rate to the reference's in the same round
   same_text: float  # share of tokens equal to the reference's, up to the first difference
 
@@ -36,7 +38,7 @@ class WorkerRow:
 
 
 class Worker:
-  """A system in its own process. What it answers are dicts, with "error" when something failed."""
+  """A system in its own process. Its answers are dicts, with "error" when something failed."""
 
   def __init__(self, folder: str, threads: int, system: System):
     command = [sys.executable, "-m", "mtjax.bench.systems.worker", folder, str(threads)]
@@ -53,8 +55,8 @@ class Worker:
     line = self._process.stdout.readline()
     return json.loads(line) if line else {"error": self._last_words()}
 
-  def run(self, batches, job: Job, *, before=None) -> dict:
-    """Each batch timed on its own: see `mtjax.bench.systems.worker`."""
+  def run(self, batches: Batches, job: Job, *, before: Batches | None = None) -> dict:
+    """Runs and times each batch by itself: see `mtjax.bench.systems.worker`."""
     request = dict(batches=batches, job=dataclasses.asdict(job), before=before)
     try:
       print(json.dumps(request), file=self._process.stdin, flush=True)
@@ -84,7 +86,7 @@ class Worker:
 def open_workers(
   folder: str, systems: Mapping[str, System], threads: int, progress: Callable[[str], None]
 ) -> Generator[tuple[dict[str, Worker], dict[str, str]]]:
-  """Processes of the systems that start, and why the others did not."""
+  """Yields the processes of the systems that start, and why the others did not."""
   failed = {name: why for name, system in systems.items() if (why := system.missing())}
   workers, every = {}, []
   try:
@@ -92,9 +94,9 @@ def open_workers(
       progress(f"starting {name}")
       worker = Worker(folder, threads, systems[name])
       every.append(worker)
-      said = worker.read()
-      if "error" in said:
-        failed[name] = said["error"]
+      answer = worker.read()
+      if "error" in answer:
+        failed[name] = answer["error"]
       else:
         workers[name] = worker
     yield workers, failed
@@ -110,26 +112,27 @@ def interleave(
   ask: Callable[[Worker, int], dict],
   progress: Callable[[str], None],
 ) -> dict[str, list[list[dict]]]:
-  """Answers [system][round] of `ask(worker, round)`, each system once a round, in turn.
+  """Returns the answers [system][round] of `ask(worker, round)`, each system once per round.
 
   Round 0 is the warm-up: it compiles. A system that fails goes from `workers` to `failed`.
   """
   answers = {name: [] for name in workers}
   for index in range(rounds + 1):
-    for number, name in enumerate(list(workers), 1):
-      where = f"{name}, {number} of {len(workers)}"
+    running = list(workers)
+    for number, name in enumerate(running, 1):
+      where = f"{name}, {number} of {len(running)}"
       progress(f"measuring {where}: round {index} of {rounds}" if index else f"compiling {where}")
-      said = ask(workers[name], index)
-      if "error" in said:
-        failed[name] = said["error"]
+      answer = ask(workers[name], index)
+      if "error" in answer:
+        failed[name] = answer["error"]
         del workers[name], answers[name]
       else:
-        answers[name].append(said["batches"])
+        answers[name].append(answer["batches"])
   return answers
 
 
 def median_ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-  """Median over rounds of how many times faster than `theirs`; both are seconds, one a round."""
+  """Returns the median over rounds of theirs / ours; both are seconds, one per round."""
   return statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
 
 
@@ -161,8 +164,10 @@ def compare(
   if reference not in answers:
     why = failed.get(reference, "it is not among the systems")
     raise ValueError(f"the reference {reference!r} did not run: {why}")
-  texts = {name: said[0][0]["tokens"] for name, said in answers.items()}
-  seconds = {name: [batch["seconds"] for (batch,) in said[1:]] for name, said in answers.items()}
+  texts = {name: answer[0][0]["tokens"] for name, answer in answers.items()}
+  seconds = {
+    name: [batch["seconds"] for (batch,) in answer[1:]] for name, answer in answers.items()
+  }
   rows = []
   for name, times in seconds.items():
     rates = tuple(tokens * len(prompts) / time for time in times)
@@ -172,15 +177,15 @@ def compare(
 
 
 def get_system(names: Sequence[str], systems: Mapping[str, System]) -> dict[str, System]:
-  """The systems of these names. Raises ValueError, with the names there are, for others."""
+  """Returns the systems of these names. Raises ValueError, with the known names, for others."""
   unknown = [name for name in names if name not in systems]
   if unknown:
-    raise ValueError(f"unknown systems {unknown}; there is: {', '.join(systems)}")
+    raise ValueError(f"unknown systems {unknown}; there are: {', '.join(systems)}")
   return {name: systems[name] for name in names}
 
 
 def same_text(reference: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> float:
-  """Share of tokens that are the reference's, row by row up to the first difference."""
+  """Returns the share of tokens equal to the reference's, per row up to the first difference."""
   equal = total = 0
   for one, other in zip(reference, tokens, strict=True):
     total += len(one)

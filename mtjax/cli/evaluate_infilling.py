@@ -15,12 +15,16 @@ shows how a model is trained on such files.
 
 import json
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file, seldom
+
+if TYPE_CHECKING:
+  from mtjax.text import TextModel
 
 VALUES = flags.FlagValues()
 
@@ -166,7 +170,7 @@ def run(
   )
 
 
-def row_length(model, length: int | None) -> int:
+def row_length(model: "TextModel", length: int | None) -> int:
   """Returns the number of tokens per row: --length, or else 255 or as many as the model can hold.
 
   Raises ValueError for a --length that the model has no positions for.

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
@@ -77,14 +77,14 @@ def define_config(
   )
   # No default path: config_flags would parse overrides at import, before errors can be caught.
   holder = config_flags.DEFINE_config_file("config", None, text, flag_values=values)
-  flag = values["config"]
+  flag: Any = values["config"]
   flag.parser = ConfigFile(named, default)
   # The flags of its fields are defined there, because `main` parses those.
   flag.flag_values = flags.FLAGS
   return holder
 
 
-def required(holder: flags.FlagHolder, example: str):
+def required(holder: flags.FlagHolder, example: str) -> Any:
   """Returns the flag's value. Raises ValueError, with an example, if the flag is missing."""
   if holder.value is None:
     raise ValueError(f"--{holder.name} is missing, for example --{holder.name}={example}")

@@ -45,9 +45,9 @@ def results_file(
 
   The file is replaced whole each time, so whatever ends the run leaves the JSON of the last record.
   Its field "complete" is true once the block has ended without an exception. SIGTERM is an
-  exception here, of exit code 143: folders and processes of the run are cleared away. Nothing is
-  written before the first record; None writes nothing at all. What is no regular file, as
-  /dev/stdout, gets the last record alone.
+  exception here, of exit code 143: folders and processes of the run are cleared away. Like Ctrl-C
+  it waits for what XLA is doing. Nothing is written before the first record; None writes nothing at
+  all. What is no regular file, as /dev/stdout, gets the last record alone.
   """
   last: Record | None = None
   target = None if path is None else Path(path).resolve()

@@ -7,7 +7,7 @@ from typing import Any
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
-def token_bytes(settings: dict[str, Any], tokenizer, vocab_size: int) -> tuple[bytes, ...]:
+def token_bytes(settings: dict[str, Any], tokenizer: Any, vocab_size: int) -> tuple[bytes, ...]:
   """Returns the bytes of every id in running text; b"" for special tokens and unused ids.
 
   `settings` is the content of the tokenizer.json that `tokenizer` was made from, before tokens

@@ -7,22 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.decode.generation import generate
+from mtjax.decode.history import TreesObserved
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Decision, Speculative, SpeculativeState
 from mtjax.draft import Context
 from mtjax.models import Model, Params
-from mtjax.rounds.state import DecodeState
+from mtjax.rounds.run import Stages
+from mtjax.rounds.state import DecodeState, Request
 from mtjax.types import Draft, TokenTree
 
 # A text that begins to repeat itself waits for as many rounds, at most: 64 by default.
 PATIENCE_GROWS = 4
 
 
-@struct.dataclass
-class AdaptiveState:
+class AdaptiveState(struct.PyTreeNode):
   speculative: SpeculativeState
   gain: Float[Array, ""]  # tokens a row and speculative round, a running mean
   wait: Int[Array, ""]  # rounds until the next try, when speculating does not pay
@@ -58,14 +59,22 @@ class Adaptive:
   def check(self, model: Model) -> None:
     self.speculative.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> AdaptiveState:
     state = self.speculative.start(
       method_params, prompt, length, capacity=capacity, max_new=max_new
     )
     hope = max(self.hope, self.cost)
     return AdaptiveState(state, jnp.float32(hope), jnp.int32(0), jnp.int32(self.patience))
 
-  def stages(self, model, params, method_params, request):
+  def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
     """Returns propose, forward and verify at once, for one condition is about both, and commit."""
     inner = self.speculative
 
@@ -103,10 +112,16 @@ class Adaptive:
 
     return {"propose": propose, "forward and verify": decide, "commit": commit}
 
-  def observe(self, observed):
+  def observe(self, observed: PyTree) -> TreesObserved:
     return self.speculative.observe(observed)
 
-  def next_try(self, wait, pause, drafted, pays):
+  def next_try(
+    self,
+    wait: Int[Array, ""],
+    pause: Int[Array, ""],
+    drafted: Bool[Array, ""],
+    pays: Bool[Array, ""],
+  ) -> tuple[Int[Array, ""], Int[Array, ""]]:
     """Rounds until the next try, and until the one after it."""
     # A try without a draft cost next to nothing and taught nothing.
     wait = jnp.where(drafted, pause - 1, jnp.maximum(wait - 1, 0))

@@ -7,12 +7,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.decode.method import Method
-from mtjax.decode.speculative import Decision, Speculative
+from mtjax.decode.speculative import Decision, Speculative, SpeculativeState
 from mtjax.draft import Drafter, host
 from mtjax.draft.model.tree_state import warm_rows
+from mtjax.models import Model, Params
+from mtjax.rounds.run import Stages
+from mtjax.rounds.state import Request
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
@@ -79,10 +82,18 @@ class Audited(Speculative):
   that were sampled to the host and works on them there: for reports, not for speed.
   """
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> SpeculativeState:
     return super().start(method_params[1], prompt, length, capacity=capacity, max_new=max_new)
 
-  def stages(self, model, params, method_params, request):
+  def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
     handle, of_drafter = method_params
     stages = super().stages(model, params, of_drafter, request)
 

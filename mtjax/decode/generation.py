@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.decode.history import record
@@ -34,11 +34,18 @@ class Generation:
 
 
 def prefill(
-  model: Model, params: Params, request: Request, prompt, length, *, capacity: int, max_new: int
+  model: Model,
+  params: Params,
+  request: Request,
+  prompt: Int[Array, "B P"],
+  length: Int[Array, " B"],
+  *,
+  capacity: int,
+  max_new: int,
 ) -> DecodeState:
   """Commits the prompts and emits the first token of each row.
 
-  prompt [B, P] is padded on the right, length [B] >= 1. Raises ValueError for an any-subset model.
+  Prompts are padded on the right, lengths at least 1. Raises ValueError for an any-subset model.
   """
   check_causal(model, "the model")
   batch = prompt.shape[0]
@@ -136,7 +143,7 @@ def stream(
   method: Method = Autoregressive(),
   method_params: PyTree = None,
   history: bool = False,
-  **settings,
+  **settings: Any,
 ) -> Iterator[list[list[int]]]:
   """The rounds of `generate`, stepped from Python: yields each row's new tokens.
 

@@ -4,14 +4,14 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax.decode.history import TreesObserved, observe_token
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.run import Stages
-from mtjax.rounds.state import Request
+from mtjax.rounds.state import DecodeState, Request
 from mtjax.sampling.categorical import argmax
 from mtjax.sampling.logits import adjusted, process, sample
 
@@ -63,13 +63,21 @@ class Autoregressive:
   Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
   """
 
-  def check(self, model):
+  def check(self, model: Model) -> None:
     pass  # decodes every model
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> None:
     return None
 
-  def stages(self, model, params, method_params, request):
+  def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
     def forward(state, _):
       frontier = frontier_lib.causal(state.last[:, None], start=state.cache.length)
       return frontier, model.forward(params, frontier, state.cache)
@@ -86,15 +94,16 @@ class Autoregressive:
 
     return {"forward": forward, "commit": commit}
 
-  def observe(self, observed):
+  def observe(self, observed: PyTree) -> TreesObserved:
     before, after = observed
     return observe_token(before.last, before.active, after.last)
 
-  def counters(self, kept, rounds):
+  def counters(self, kept: None, rounds: int) -> dict[str, Any]:
     return dict(draft_forwards=0, entries=rounds)
 
 
-def emit_next(state, request, logits):
+def emit_next(state: DecodeState, request: Request, logits: Float[Array, "B 1 V"]) -> DecodeState:
+  """Emits one token a row, from the logits after the last one."""
   if request.rules.temperature is None:
     token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
   else:

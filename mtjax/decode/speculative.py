@@ -20,8 +20,7 @@ from mtjax.sampling.logits import History, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
-@struct.dataclass
-class Statistics:
+class Statistics(struct.PyTreeNode):
   """What was drafted and what was kept, over all rounds; sums over the batch."""
 
   drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
@@ -31,14 +30,12 @@ class Statistics:
   entries: Int[Array, ""]  # of target forwards; padding is none
 
 
-@struct.dataclass
-class SpeculativeState:
+class SpeculativeState(struct.PyTreeNode):
   drafter: PyTree
   statistics: Statistics
 
 
-@struct.dataclass
-class Forwarded:
+class Forwarded(struct.PyTreeNode):
   """The target's pass over a tree. Nothing is judged, and nothing committed."""
 
   tree: TokenTree  # as it was read
@@ -47,8 +44,7 @@ class Forwarded:
   position: Int[Array, "B N"]
 
 
-@struct.dataclass
-class Decision:
+class Decision(struct.PyTreeNode):
   """What the target said of a draft, and its keys and values, not committed yet."""
 
   tree: TokenTree  # as it was verified
@@ -85,7 +81,15 @@ class Speculative:
       raise ValueError(f"drafts of {height} tokens do not fit the target's {positions} positions")
     self.drafter.check(model)
 
-  def start(self, method_params, prompt, length, *, capacity, max_new):
+  def start(
+    self,
+    method_params: PyTree,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    capacity: int,
+    max_new: int,
+  ) -> SpeculativeState:
     none = jnp.zeros((self.drafter.height,), jnp.int32)
     order = jnp.zeros((self.drafter.breadth,), jnp.int32)
     statistics = Statistics(none, none, order, jnp.int32(0), jnp.int32(0))

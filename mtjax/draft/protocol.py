@@ -19,8 +19,7 @@ from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 _STREAM = 0xD4AF7000
 
 
-@struct.dataclass
-class Context:
+class Context(struct.PyTreeNode):
   """What a drafter may look at before a round."""
 
   request: Request
@@ -30,8 +29,7 @@ class Context:
   cache: KVCache  # the target's: the text up to `last`, which it lacks
 
 
-@struct.dataclass
-class Round:
+class Round(struct.PyTreeNode):
   """What came of a tree."""
 
   tree: TokenTree  # as it was verified: what could not be emitted, or was not offered, is invalid

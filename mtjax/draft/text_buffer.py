@@ -5,8 +5,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 
-@struct.dataclass
-class TextBuffer:
+class TextBuffer(struct.PyTreeNode):
   """Prompt and output of each row."""
 
   token: Int[Array, "B C"]

@@ -111,7 +111,7 @@ class Parity:
     return self.uncached <= TOLERANCE and self.cached <= TOLERANCE and self.same_tokens
 
 
-def make_oracle(name: str, seed: int = 0):
+def make_oracle(name: str, seed: int = 0) -> Any:
   """Returns a random model of transformers for one of CASES.
 
   Raises ImportError without mtjax[parity].
@@ -135,7 +135,7 @@ def make_oracle(name: str, seed: int = 0):
   return oracle
 
 
-def compare(oracle, folder: str | Path) -> Parity:
+def compare(oracle: Any, folder: str | Path) -> Parity:
   """Compares the checkpoint in `folder`, read by mtjax, with a model of transformers."""
   model, params = checkpoints.load(folder, dtype="float32")
   rows = prompts()
@@ -156,14 +156,14 @@ def prompts(seed: int = 0) -> list[list[int]]:
   return [rng.integers(0, VOCAB, length).tolist() for length in LENGTHS]
 
 
-def oracle_logits(oracle, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def oracle_logits(oracle: Any, rows: Sequence[Sequence[int]]) -> list[np.ndarray]:
   """Returns logits [length, V] per row, each row run alone, without padding."""
   torch, _ = _packages()
   with torch.inference_mode():
     return [oracle(torch.tensor([row])).logits[0].float().numpy() for row in rows]
 
 
-def oracle_tokens(oracle, rows: Sequence[Sequence[int]]) -> list[list[int]]:
+def oracle_tokens(oracle: Any, rows: Sequence[Sequence[int]]) -> list[list[int]]:
   """Returns the tokens that greedy decoding of transformers adds to each row."""
   torch, _ = _packages()
   out = []

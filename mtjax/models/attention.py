@@ -26,7 +26,9 @@ _ROLES = dict(
 )
 
 
-def attention(*arguments, **options) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
+def attention(
+  *arguments: Any, **options: Any
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """Computes `frontier_attention` for models, with the same arguments, on a mesh or not.
 
   Under `jax.set_mesh`, if there is a kernel, every device runs it on its rows and its heads; an
@@ -43,7 +45,7 @@ def attention(*arguments, **options) -> tuple[Float[Array, "B T H D"], Float[Arr
 
 
 def sharded_attention(
-  *arguments, mesh: Mesh | AbstractMesh, split: Split = Split(), **options
+  *arguments: Any, mesh: Mesh | AbstractMesh, split: Split = Split(), **options: Any
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """Computes `frontier_attention` with its arguments, split over a mesh: equal up to rounding.
 

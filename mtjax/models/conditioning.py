@@ -26,10 +26,10 @@ class Modulation(NamedTuple):
   scale: Float[Array, "B T D"]
   gate: Float[Array, "B T D"]
 
-  def before(self, x):
+  def before(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     return x * (1 + self.scale) + self.shift
 
-  def after(self, x):
+  def after(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     # A DiT multiplies by the gate alone. With 1 + gate, zeros give a plain transformer, and its
     # weights fit.
     return x * (1 + self.gate)

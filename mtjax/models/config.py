@@ -223,6 +223,6 @@ def check_choices(config: Any) -> None:
       raise ValueError(f"{name} must be one of {allowed}, got {getattr(config, name)!r}")
 
 
-def uniform_layers(count: int, **fields) -> tuple[Layer, ...]:
+def uniform_layers(count: int, **fields: Any) -> tuple[Layer, ...]:
   """Returns `count` equal layers."""
   return (Layer(**fields),) * count

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import DTypeLike
+from jaxtyping import Array, Float, Int
 
 from mtjax.native.matmul import packed_matmul
 
@@ -24,7 +25,7 @@ class Linear(nn.Module):
   out_dtype: DTypeLike | None = None  # None: dtype
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "*N K"]) -> Float[Array, "*N M"]:
     x, out = x.astype(self.dtype), self.out_dtype or self.dtype
     if self.has_variable("params", "packed"):
       packed = self.get_variable("params", "packed")
@@ -54,7 +55,7 @@ class Embedding(nn.Module):
   dim: int
   dtype: DTypeLike
 
-  def setup(self):
+  def setup(self) -> None:
     if self.has_variable("params", "int8"):
       self.table = self.get_variable("params", "int8")
       self.scale = self.get_variable("params", "scale")
@@ -62,11 +63,11 @@ class Embedding(nn.Module):
       self.table = self.param("table", nn.initializers.normal(0.02), (self.size, self.dim))
       self.scale = None
 
-  def __call__(self, ids):
+  def __call__(self, ids: Int[Array, "*N"]) -> Float[Array, "*N D"]:
     rows = self.table[ids].astype(self.dtype)
     return rows if self.scale is None else rows * self.scale[ids][..., None].astype(self.dtype)
 
-  def attend(self, x):
+  def attend(self, x: Float[Array, "*N D"]) -> Float[Array, "*N V"]:
     y = jax.lax.dot_general(
       x,
       self.table.astype(x.dtype),

@@ -1,7 +1,8 @@
 """The transformer: from tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from mtjax.cache import KVCache
 from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
-from mtjax.models.config import Layer, TransformerConfig
+from mtjax.models.config import Layer, Rope, TransformerConfig
 from mtjax.models.linear import Embedding, Linear
 from mtjax.types import Frontier, LayerKV, Output
 
@@ -23,6 +24,10 @@ _ACTIVATIONS = {
 }
 
 
+# Cosines and sines of every entry's position, of each kind of rotary embedding.
+Angles = dict[Rope, tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]]
+
+
 class Norm(nn.Module):
   """RMS norm (with weight w or 1 + w) or layer norm, over `axes`, in float32."""
 
@@ -31,7 +36,7 @@ class Norm(nn.Module):
   axes: tuple[int, ...] = (-1,)
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "*N"]) -> Float[Array, "*N"]:
     shape = tuple(x.shape[axis] for axis in self.axes)
     start = nn.initializers.zeros if self.kind == "rms_plus_one" else nn.initializers.ones
     weight = self.param("weight", start, shape).astype(jnp.float32)
@@ -45,7 +50,9 @@ class Norm(nn.Module):
     return y.astype(x.dtype)
 
 
-def rotate(x: Float[Array, "B T H D"], cos, sin) -> Float[Array, "B T H D"]:
+def rotate(
+  x: Float[Array, "B T #H D"], cos: Float[Array, "B T 1 W"], sin: Float[Array, "B T 1 W"]
+) -> Float[Array, "B T H D"]:
   """Applies rotary embeddings in the half-split convention: dimension d pairs with d + D / 2."""
   one, two = jnp.split(x.astype(jnp.float32), 2, axis=-1)
   rotated = jnp.concatenate([one * cos - two * sin, two * cos + one * sin], axis=-1)
@@ -62,7 +69,14 @@ class Attention(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier: Frontier, cache: KVCache | None, cached: LayerKV | None, angles):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c, dtype = self.config, x.dtype
     B, T, _ = x.shape
     width = c.kv_heads * (c.group + 2) * c.head_dim
@@ -98,16 +112,39 @@ class Attention(nn.Module):
       implementation=None if c.attention == "best" else c.attention,
     )
     out = out.reshape(B, T, c.heads * c.head_dim)
-    return Linear(c.dim, c.out_bias, dtype, _residual_init(c), name="out")(out), fresh
+    return Linear(c.dim, c.out_bias, dtype, _residual_init(len(c.layers)), name="out")(out), fresh
+
+
+@runtime_checkable
+class MlpConfig(Protocol):
+  """What an MLP reads of its network's config, whatever the network is."""
+
+  @property
+  def dim(self) -> int: ...
+
+  @property
+  def mlp_dim(self) -> int: ...
+
+  @property
+  def mlp(self) -> str: ...
+
+  @property
+  def mlp_bias(self) -> bool: ...
+
+  @property
+  def activation(self) -> str: ...
+
+  @property
+  def layers(self) -> Sequence[Any]: ...
 
 
 class Mlp(nn.Module):
   """A gated (act(gate) * up) or plain (act(up)) MLP; gate and up are one projection."""
 
-  config: TransformerConfig
+  config: MlpConfig
 
   @nn.compact
-  def __call__(self, x):
+  def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
     c, act = self.config, _ACTIVATIONS[self.config.activation]
     if c.mlp == "gated":
       both = Linear(2 * c.mlp_dim, c.mlp_bias, x.dtype, name="gate_up")(x)
@@ -115,7 +152,7 @@ class Mlp(nn.Module):
       h = act(gate) * up
     else:
       h = act(Linear(c.mlp_dim, c.mlp_bias, x.dtype, name="up")(x))
-    return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(c), name="down")(h)
+    return Linear(c.dim, c.mlp_bias, x.dtype, _residual_init(len(c.layers)), name="down")(h)
 
 
 class TransformerBlock(nn.Module):
@@ -123,7 +160,14 @@ class TransformerBlock(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier, cache, cached, angles):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     before, after = c.norm_placement != "post", c.norm_placement != "pre"
@@ -142,7 +186,15 @@ class ConditionedBlock(nn.Module):
   layer: Layer
 
   @nn.compact
-  def __call__(self, x, frontier, cache, cached, angles, target):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    frontier: Frontier,
+    cache: KVCache | None,
+    cached: LayerKV | None,
+    angles: Angles,
+    target: Float[Array, "B T D"],
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     project = Linear(6 * c.dim, True, x.dtype, nn.initializers.zeros, name="modulation")
@@ -240,7 +292,9 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
 
 
-def logits_of(module, embedding, x):
+def logits_of(
+  module: nn.Module, embedding: Embedding, x: Float[Array, "B R D"]
+) -> Float[Array, "B R V"]:
   """Returns logits by the embedding or by the head, whichever the parameters have."""
   c = module.config
   if c.tied and not module.has_variable("params", "head"):
@@ -253,7 +307,7 @@ def logits_of(module, embedding, x):
   return logits
 
 
-def read_before_commit(x, fresh):
+def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:
   """Returns `fresh` unchanged, but dependent on `x`: a commit then follows every cache read.
 
   XLA must see this order to commit in place; otherwise it copies the whole cache in every round of
@@ -265,8 +319,6 @@ def read_before_commit(x, fresh):
   return [LayerKV(*(jnp.where(never, jnp.zeros_like(y), y) for y in kv)) for kv in fresh]
 
 
-def _residual_init(config: TransformerConfig) -> nn.initializers.Initializer:
+def _residual_init(depth: int) -> nn.initializers.Initializer:
   """Initialises branch outputs smaller, so that the residual stream keeps its scale (GPT-2)."""
-  return nn.initializers.variance_scaling(
-    1.0 / (2 * len(config.layers)), "fan_in", "truncated_normal"
-  )
+  return nn.initializers.variance_scaling(1.0 / (2 * depth), "fan_in", "truncated_normal")

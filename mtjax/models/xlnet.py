@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import visible
@@ -83,7 +84,7 @@ class XLNetConfig:
     return special_id(self, name)
 
 
-def position_of(place, segment):
+def position_of(place: ArrayLike, segment: ArrayLike) -> Int[Array, "..."]:
   """Returns the position of a place in the text, from 0, and a segment, from 0.
 
   A place alone is a position in segment 0. Only the equality of segments matters (they are
@@ -116,7 +117,14 @@ class RelativeAttention(nn.Module):
   config: XLNetConfig
 
   @nn.compact
-  def __call__(self, x, sees, position, cache: KVCache | None, cached: LayerKV | None):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    sees: Bool[Array, "B T S"],
+    position: Int[Array, "B T"],
+    cache: KVCache | None,
+    cached: LayerKV | None,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     B, T, _ = x.shape
     width = c.heads * c.head_dim
@@ -160,7 +168,14 @@ class XLNetBlock(nn.Module):
   config: XLNetConfig
 
   @nn.compact
-  def __call__(self, x, sees, position, cache, cached):
+  def __call__(
+    self,
+    x: Float[Array, "B T D"],
+    sees: Bool[Array, "B T S"],
+    position: Int[Array, "B T"],
+    cache: KVCache | None,
+    cached: LayerKV | None,
+  ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     h, fresh = RelativeAttention(c, name="attention")(x, sees, position, cache, cached)
     x = Norm(c.norm, c.norm_eps, name="attention_norm")(x + h)

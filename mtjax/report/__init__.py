@@ -1,1 +1,1 @@
-"""What a person sees of a run."""
+"""Tables and pictures of results, for people to read."""

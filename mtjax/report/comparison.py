@@ -1,4 +1,4 @@
-"""Decoding methods side by side on the same prompts: what each costs, and who proposed what."""
+"""Decoding methods side by side on the same prompts: their costs, and which tokens were drafted."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,13 +21,13 @@ from mtjax.registry.methods import METHODS
 from mtjax.text import TextModel
 from mtjax.verify import VERIFIERS
 
-DRAFTED = "green"  # tokens that a drafter proposed; the others are the target's own
-_SHOWN = 4  # depths, of the acceptance
+DRAFTED = "green"  # colour of drafted tokens; the target chose the others
+_SHOWN = 4  # number of depths of which acceptance is shown
 
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-  """A method to compare, with its parameters and what it keeps of the target."""
+  """A method to compare, with its parameters and its exactness."""
 
   method: Method
   params: PyTree
@@ -36,13 +36,13 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
-  """One method's runs, one a prompt, each at batch 1."""
+  """The runs of one method, one per prompt, each at batch 1."""
 
   name: str
   exactness: str
   runs: list[Generation]
 
-  def total(self, counter: str):
+  def total(self, counter: str) -> Any:
     return sum(run.counters[counter] for run in self.runs)
 
   @property
@@ -55,13 +55,13 @@ class MethodResult:
 
   @property
   def acceptance(self) -> list[float]:
-    """Share of the rounds that accepted at least 1, 2, ... drafts."""
+    """Returns the shares of rounds that accepted at least 1, 2, ... drafts."""
     counts = [run.counters.get("accepted_at_depth", []) for run in self.runs]
     rounds = self.total("target_forwards") - len(self.runs)
     return (np.sum(np.array(counts, float), axis=0) / max(rounds, 1)).tolist()
 
   def record(self) -> dict[str, Any]:
-    """Everything, for JSON."""
+    """Returns all figures as JSON values."""
     figures = dict(tokens_per_forward=self.tokens_per_forward, ms_per_token=self.ms_per_token)
     runs = [dataclasses.asdict(run) for run in self.runs]
     return dict(
@@ -69,7 +69,7 @@ class MethodResult:
     )
 
   def same_text(self, other: "MethodResult") -> float:
-    """Share of `other`'s tokens that come before the first difference, over all prompts."""
+    """Returns the share of `other`'s tokens before the first difference, over all prompts."""
     equal = total = 0
     for run, reference in zip(self.runs, other.runs, strict=True):
       for tokens, expected in zip(run.tokens, reference.tokens, strict=True):
@@ -80,14 +80,16 @@ class MethodResult:
 
 
 def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dict[str, Contender]:
-  """Methods by name, each as its own config has it but for what `config` has too."""
+  """Returns methods by name, with their own configs but for the settings that `config` has too."""
   shared = set(decode_config("ar"))
   out = {}
   for name in texts(names):
-    own = decode_config(name)
-    own.update({field: config[field] for field in shared if field != "method"})
-    method, params = make_method(own.to_dict(), text)
-    label = VERIFIERS[own.verifier].exactness if "verifier" in own else METHODS[name].exactness
+    settings = decode_config(name)
+    settings.update({field: config[field] for field in shared if field != "method"})
+    method, params = make_method(settings.to_dict(), text)
+    label = (
+      VERIFIERS[settings.verifier].exactness if "verifier" in settings else METHODS[name].exactness
+    )
     out[name] = Contender(method, params, label.value)
   return out
 
@@ -98,12 +100,12 @@ def compare(
   contenders: Mapping[str, Contender],
   *,
   progress: Callable[[str], None] = lambda text: None,
-  **settings,
+  **settings: Any,
 ) -> Iterator[MethodResult]:
-  """Runs every contender on every prompt, one prompt at a time, in the order given.
+  """Runs every contender on every prompt, one prompt at a time, in order.
 
-  settings are those of `TextModel.generate`. Compilation is not in `seconds`. A method that keeps
-  what it saw from prompt to prompt (a trie) meets each prompt once. `progress` is told what runs;
+  settings are those of `TextModel.generate`. `seconds` does not include compilation. A method
+  that learns from prompt to prompt (a trie) sees each prompt once. `progress` is told what runs;
   a method is compiled in the run of its first prompt.
   """
   prompts = texts(prompts)
@@ -118,7 +120,7 @@ def compare(
 
 
 def table(results: Sequence[MethodResult]) -> Table:
-  """One line a method: 80 columns. Speed and text are compared with the first one's."""
+  """Returns a table of 80 columns, one line per method, relative to the first method."""
   out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
   out.add_column("method", no_wrap=True)
   out.add_column("exactness", no_wrap=True)
@@ -139,7 +141,7 @@ def table(results: Sequence[MethodResult]) -> Table:
 
 
 def colored(text: TextModel, tokens: Sequence[int], drafted: Sequence[bool]) -> Text:
-  """The text of one row, with what a drafter proposed in color."""
+  """Returns the text of one row, with drafted tokens in color."""
   stream, out = TextStream(text.tokenizer), Text()
   for token, is_draft in zip(tokens, drafted, strict=True):
     out.append(stream.feed([token]), style=DRAFTED if is_draft else None)

@@ -1,4 +1,4 @@
-"""The document of kernels as compilers for chips see them."""
+"""The document of kernels as compiled for chips."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ memory."""
 
 
 def document(results: Sequence[Compiled]) -> str:
-  """Markdown: tables of shapes by chips, the same every time it is compiled."""
+  """Returns Markdown: tables of shapes by chips, the same for every compilation."""
   used: dict[str, str | None] = {}
   for platform in dict.fromkeys((CHIPS | MESHES)[one.chip].platform for one in results):
     used |= versions(platform)
@@ -32,18 +32,18 @@ def document(results: Sequence[Compiled]) -> str:
 def tables(results: Sequence[Compiled]) -> list[Cells]:
   tpu = [one for one in results if one.chip in CHIPS and CHIPS[one.chip].platform == "tpu"]
   gpu = [one for one in results if one.chip in CHIPS and CHIPS[one.chip].platform == "gpu"]
-  found = []
+  parts = []
   if tpu:
-    found = [
+    parts = [
       _by_chip("VLIW bundles of a step over its keys, for each of them", tpu, _bundles),
       _by_chip("VMEM of the kernel, MiB, and in it spilled registers", tpu, _memory),
       _by_chip("Temporary memory, MiB (cache)", tpu, _temporary),
     ]
   if gpu:
-    found.append(_of_gpu(gpu))
+    parts.append(_of_gpu(gpu))
   if meshes := [one for one in results if one.chip in MESHES]:
-    found.append(_of_meshes(meshes))
-  return found
+    parts.append(_of_meshes(meshes))
+  return parts
 
 
 def _by_chip(title: str, results, cell: Callable[[Compiled], str]) -> Cells:
@@ -108,7 +108,7 @@ def _of_meshes(results) -> Cells:
 
 
 def _notes(results) -> str:
-  """Why what is not compiled is not."""
+  """Returns the reasons why shapes were not compiled."""
   refused = {f"{one.job.shape}: {one.refused}" for one in results if one.refused}
   failed = {
     f"{one.job.shape} on {one.chip}: {one.failed.splitlines()[0]}" for one in results if one.failed

@@ -1,4 +1,4 @@
-"""A picture of attention as measured on a device: how near to a copy, and one layer over T."""
+"""A picture of attention measured on a device: its bandwidth, and the time of a layer over T."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,18 +16,18 @@ _MARKERS = "os^Dvx*P"
 def figure(
   sweep: Sequence[SweepPoint], entries: Sequence[SweepPoint], model: Latency | None
 ) -> Any:
-  """Bandwidth reached over slots, a line for each T, beside a copy's; and the T-sweep and its fit.
+  """Draws the bandwidth over slots, a line per T, beside a copy's; and the T-sweep and its fit.
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
-  drawn = plotting.new_figure(figsize=(14, 5.5))
-  left, right = drawn.subplots(1, 2)
+  picture = plotting.new_figure(figsize=(14, 5.5))
+  left, right = picture.subplots(1, 2)
   _bandwidth(left, [point for point in sweep if point.seconds is not None])
   _latency(right, [point for point in entries if point.seconds is not None], model)
   for axis in (left, right):
     axis.grid(True, alpha=0.2)
-  drawn.tight_layout()
-  return drawn
+  picture.tight_layout()
+  return picture
 
 
 def _bandwidth(axis, points):
@@ -35,9 +35,11 @@ def _bandwidth(axis, points):
   axis.set_title("bandwidth reached")
   if not points:
     return
-  found = {point.shape.entries for point in points}, {point.shape.batch for point in points}
-  colors = {entries: f"C{place % 10}" for place, entries in enumerate(sorted(found[0]))}
-  markers = {batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(sorted(found[1]))}
+  shapes = {point.shape.entries for point in points}, {point.shape.batch for point in points}
+  colors = {entries: f"C{place % 10}" for place, entries in enumerate(sorted(shapes[0]))}
+  markers = {
+    batch: _MARKERS[place % len(_MARKERS)] for place, batch in enumerate(sorted(shapes[1]))
+  }
   lines: dict[tuple, list] = {}
   for point in points:
     kind = point.shape.entries, point.shape.batch, point.page is None
@@ -48,7 +50,7 @@ def _bandwidth(axis, points):
   rate = points[0].limits.copy_rate / 1e9
   axis.axhline(rate, color="black", lw=1.5)
   axis.axhline(ENOUGH * rate, color="black", lw=1, ls=":")
-  # One entry for each color, marker and style: a line for each of their products is no legend.
+  # One entry per color, marker and style: one per combination would be too many.
   names: list[tuple[str, dict[str, Any]]] = []
   names += [(f"T = {t}", dict(color=color)) for t, color in colors.items()]
   names += [(f"B = {b}", dict(color="gray", marker=m, ls="")) for b, m in markers.items()]
@@ -84,6 +86,6 @@ def _latency(axis, points, model):
 
 
 def _ticks(axis, values):
-  """Where something was measured, not at powers of ten."""
+  """Sets ticks at the measured values instead of powers of ten."""
   axis.set_xticks(sorted(values), [f"{value:,}" for value in sorted(values)])
   axis.set_xticks([], minor=True)

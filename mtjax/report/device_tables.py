@@ -1,4 +1,4 @@
-"""Tables of attention as measured on a device."""
+"""Tables of attention measured on a device."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from mtjax.bench.attention.sweep import SweepPoint
 from mtjax.bench.latency_model import Latency
 from mtjax.report.speed_tables import Cells
 
-ENOUGH = 0.8  # of the bandwidth of a copy, of caches of 8,192 slots or more
+ENOUGH = 0.8  # share of a copy's bandwidth to reach with caches of 8,192 slots or more
 
 
 def pieces(part: str, report: DeviceReport, swept: str) -> list[Any]:
-  """What a terminal shows of one part of the benchmark, which has just ended."""
+  """Returns the tables and lines for one part of the benchmark that has just ended."""
   if part == "limits" and report.limits is not None:
     return [limits_line(report.limits)]
   if part == "correctness":
@@ -51,7 +51,7 @@ def sentences(report: DeviceReport) -> list[str]:
 
 
 def correctness_table(verdicts: Sequence[Agreement]) -> Cells:
-  """Shares of the tolerance: 1 is the most that is right."""
+  """Returns a table of error / tolerance: results up to 1 are right."""
   names = list(dict.fromkeys(v.implementation for v in verdicts))
   rows = []
   for case in dict.fromkeys(v.case for v in verdicts):
@@ -114,15 +114,15 @@ def latency_line(model: Latency | None, points: Sequence[SweepPoint]) -> str:
     return "T-sweep: fewer than three points were measured"
   shape, limits = points[0].shape, points[0].limits
   line = f"{1e6 * model.start:,.2f} + {1e6 * model.each:,.4f} T"
-  found = "no knee" if np.isinf(model.knee) else f"knee at T = {model.knee:,.1f}"
+  bend = "no knee" if np.isinf(model.knee) else f"knee at T = {model.knee:,.1f}"
   return (
-    f"t(T) = max({1e6 * model.flat:,.2f}, {line}) us, off by at most {model.worst:.0%}; {found}; "
+    f"t(T) = max({1e6 * model.flat:,.2f}, {line}) us, off by at most {model.worst:.0%}; {bend}; "
     f"the roofline's is at {knee(shape, limits):,.1f}"
   )
 
 
 def bandwidth_verdict(points: Sequence[SweepPoint]) -> str:
-  """Of long caches: how many shapes that bandwidth bounds reach 80 % of a copy's, and the least."""
+  """Says how many bandwidth-bound shapes with long caches reach 80 % of a copy, and the least."""
   long = [
     point for point in points
     if point.seconds is not None and point.shape.filled >= 8192

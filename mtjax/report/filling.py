@@ -13,38 +13,38 @@ from mtjax.report.plotting import new_figure
 _COLORS = ("#3b6fd4", "#2a9d8f", "#8ab17d", "#e9a23b", "#e76f51", "#c2417c")
 
 
-def colored(found: Infilling, tokenizer: Tokenizer) -> Text:
-  """The text, tokens in the colour of their pass, accepted drafts underlined, open ones as "_"."""
-  last = max(1, *found.decided_at)
+def colored(infilling: Infilling, tokenizer: Tokenizer) -> Text:
+  """Returns the text with tokens in the colour of their pass, drafts underlined, open ones "_"."""
+  last = max(1, *infilling.decided_at)
   out = Text()
   style, waiting = None, b""
-  pieces = pieces_of(tokenizer, found.tokens)
+  pieces = pieces_of(tokenizer, infilling.tokens)
   for piece, is_target, decided_at, drafted in zip(
-    pieces, found.is_target, found.decided_at, found.drafted, strict=True
+    pieces, infilling.is_target, infilling.decided_at, infilling.drafted, strict=True
   ):
-    own = "dim"
+    color = "dim"
     if is_target:
       shade = _COLORS[(decided_at - 1) * (len(_COLORS) - 1) // max(last - 1, 1)]
-      own = f"bold {shade}{' underline' if drafted else ''}" if decided_at else "dim"
-    if own != style:
+      color = f"bold {shade}{' underline' if drafted else ''}" if decided_at else "dim"
+    if color != style:
       out.append(waiting.decode("utf-8", "replace"), style)
-      style, waiting = own, b""
+      style, waiting = color, b""
     waiting += b"_" if is_target and not decided_at else piece
   return out.append(waiting.decode("utf-8", "replace"), style)
 
 
-def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> None:
-  """A picture: one column an asked token, one row a pass; a mark where and when it was decided.
+def save_picture(path: str | Path, infilling: Infilling, tokenizer: Tokenizer) -> None:
+  """Draws one column per target token and one row per pass; marks show when tokens were decided.
 
-  Filled marks are accepted drafts, open ones the oracle's own draws. Raises ModuleNotFoundError,
+  Filled marks are accepted drafts, open ones samples of the oracle. Raises ModuleNotFoundError,
   naming the extra, without matplotlib.
   """
-  targets = np.flatnonzero(found.is_target)
-  decided_at = np.asarray(found.decided_at)[targets]
-  drafted = np.asarray(found.drafted)[targets]
+  targets = np.flatnonzero(infilling.is_target)
+  decided_at = np.asarray(infilling.decided_at)[targets]
+  drafted = np.asarray(infilling.drafted)[targets]
   labels = [
     piece.decode("utf-8", "replace").replace("\n", "\\n").replace("$", r"\$")
-    for piece in pieces_of(tokenizer, [found.tokens[i] for i in targets])
+    for piece in pieces_of(tokenizer, [infilling.tokens[i] for i in targets])
   ]
   column = np.arange(len(targets))
   figure = new_figure(
@@ -52,8 +52,11 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
     layout="constrained",
   )
   axes = figure.subplots()
-  for own, face, label in ((True, "#3b6fd4", "accepted draft"), (False, "white", "oracle's draw")):
-    here = drafted == own
+  for is_draft, face, label in (
+    (True, "#3b6fd4", "accepted draft"),
+    (False, "white", "oracle's sample"),
+  ):
+    here = drafted == is_draft
     axes.scatter(
       column[here],
       decided_at[here],
@@ -63,7 +66,7 @@ def save_picture(path: str | Path, found: Infilling, tokenizer: Tokenizer) -> No
       label=label,
       zorder=3,
     )
-  # Where a given piece lies between two asked tokens.
+  # Lines where context lies between two target tokens.
   for gap in np.flatnonzero(np.diff(targets) > 1):
     axes.axvline(gap + 0.5, color="#999999", linewidth=0.8, linestyle=":")
   axes.set_xticks(column, labels, rotation=90, family="monospace", fontsize=8)

@@ -1,14 +1,14 @@
-"""Figures of infilling: of tasks, a row an order; of speed, a row a method."""
+"""Tables of infilling: tasks, one row per order; speed, one row per method."""
 
 from collections.abc import Mapping
 
 from mtjax.bench.infill import InfillReport
 from mtjax.report.speed_tables import Cells
 
-# Figure -> (title, how it is written). In nats, entropies in bits.
+# Figure -> (title, format). Likelihoods are in nats, entropies in bits.
 _COLUMNS = {
   "examples": ("examples", "{:d}"),
-  "nats": ("NLL a token", "{:.3f}"),
+  "nats": ("NLL per token", "{:.3f}"),
   "exact": ("exact match", "{:.1%}"),
   "tokens_per_forward": ("tokens/forward", "{:.2f}"),
   "pass_at_1": ("pass@1", "{:.1%}"),
@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Cells:
-  """`summaries`: of `mtjax.evaluate.tasks.run.summary`, by order; all of one task."""
+  """Returns a table of `summaries` of `mtjax.evaluate.tasks.run.summary`, by order, of one task."""
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
   rows = []
@@ -53,7 +53,7 @@ def fill_speed_table(title: str, report: InfillReport) -> Cells:
       )
     )  # fmt: skip
   whole = (
-    f"{title}: {report.asked:.1f} target tokens per text, NLL {report.nats:.3f} nats per token, "
+    f"{title}: {report.targets:.1f} target tokens per text, NLL {report.nats:.3f} nats per token, "
     f"first pass {report.first_milliseconds:.1f} ms"
   )
   return Cells(whole, header, rows)

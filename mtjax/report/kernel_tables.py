@@ -1,6 +1,7 @@
 """Tables and a picture of the benchmark of attention."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from mtjax.bench.attention.kernels import AttentionShape, Timing, block_share, visible_share
 from mtjax.report import plotting
@@ -8,16 +9,16 @@ from mtjax.report.speed_tables import Cells
 
 
 def tables(timings: Sequence[Timing]) -> list[Cells]:
-  """One of decoding and one of training, where there is any: a row a shape, a column a system."""
-  found = []
+  """Returns a table of decoding and one of training: a row per shape, a column per system."""
+  parts = []
   decoding = [t for t in timings if not t.shape.gradient]
   training = [t for t in timings if t.shape.gradient]
   if decoding:
-    found.append(_table("Decoding: microseconds (temporary KiB)", decoding, _decoding, 1e6))
+    parts.append(_table("Decoding: microseconds (temporary KiB)", decoding, _decoding, 1e6))
   if training:
     title = "Training, forward and backward: milliseconds (temporary KiB)"
-    found.append(_table(title, training, _training, 1e3))
-  return found
+    parts.append(_table(title, training, _training, 1e3))
+  return parts
 
 
 def _decoding(shape: AttentionShape) -> dict[str, str]:
@@ -54,15 +55,15 @@ def _cell(timing: Timing, unit: float) -> str:
   return f"{timing.seconds * unit:,.2f} ({memory})"
 
 
-def figure(timings: Sequence[Timing]):
-  """A matplotlib figure: time over the size, decoding and training, a line a system and shape.
+def figure(timings: Sequence[Timing]) -> Any:
+  """Returns a matplotlib figure of time over size, with a line per system and shape.
 
   Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
   parts = [[t for t in timings if t.shape.gradient == training] for training in (False, True)]
   parts = [part for part in parts if part]
-  drawn = plotting.new_figure(figsize=(7 * len(parts), 5))
-  axes = drawn.subplots(1, len(parts), squeeze=False)
+  picture = plotting.new_figure(figsize=(7 * len(parts), 5))
+  axes = picture.subplots(1, len(parts), squeeze=False)
   for axis, part in zip(axes[0], parts, strict=True):
     training = part[0].shape.gradient
     _lines(axis, part, training)
@@ -75,8 +76,8 @@ def figure(timings: Sequence[Timing]):
     )
     axis.legend(fontsize=7)
     axis.grid(True, which="both", alpha=0.2)
-  drawn.tight_layout()
-  return drawn
+  picture.tight_layout()
+  return picture
 
 
 def _lines(axis, part: Sequence[Timing], training: bool) -> None:

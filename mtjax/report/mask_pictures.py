@@ -1,6 +1,7 @@
 """Masks as pictures: who sees whom, and which blocks are computed."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +11,13 @@ from mtjax.report import plotting
 from mtjax.types import Frontier
 
 
-def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
-  """A figure, above each mask as its entries stand, below as they are computed: in order.
+def blocks_picture(frontiers: Mapping[str, Frontier], block: int) -> Any:
+  """Draws each mask twice: above in the order of its entries, below sorted, as it is computed.
 
   Dark: pairs that see each other. Red: blocks of block x block that are skipped.
   """
-  drawn = plotting.new_figure(figsize=(3 * len(frontiers), 6.6))
-  axes = drawn.subplots(2, len(frontiers), squeeze=False)
+  picture = plotting.new_figure(figsize=(3 * len(frontiers), 6.6))
+  axes = picture.subplots(2, len(frontiers), squeeze=False)
   for column, (name, frontier) in enumerate(frontiers.items()):
     dense = np.asarray(as_dense(frontier))[0]
     queries, keys = labels_of(frontier.stamp, frontier.lo, frontier.hi)
@@ -31,8 +32,8 @@ def blocks_picture(frontiers: Mapping[str, Frontier], block: int):
       axis.set_title(f"{how}: {1 - computed.mean():.0%} skipped", fontsize=9)
   axes[0, 0].set_ylabel("queries")
   axes[1, 0].set(xlabel="keys", ylabel="queries")
-  drawn.tight_layout()
-  return drawn
+  picture.tight_layout()
+  return picture
 
 
 def _draw(axis, mask, computed, block) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 def new_figure(**settings: Any) -> Any:
   """Returns an empty `matplotlib.figure.Figure`, for `savefig` or for a notebook.
 
-  Not one of pyplot's, which would choose a backend for the whole process and keep the figure in
-  memory: the figures of a program that calls this look and appear as before. Raises
+  It is not one of pyplot's, which would choose a backend for the whole process and keep the figure
+  in memory: the figures of a program that calls this look and appear as before. Raises
   ModuleNotFoundError that names the extra.
   """
   try:
@@ -19,8 +19,8 @@ def new_figure(**settings: Any) -> Any:
 
 
 def check_suffix(path: str | Path) -> None:
-  """ValueError for a file whose suffix is no format that matplotlib writes, or that has none."""
-  # pgf needs a TeX.
+  """Raises ValueError for a file whose suffix is missing or is no format of matplotlib."""
+  # The format pgf needs TeX.
   known = sorted({*new_figure().canvas.get_supported_filetypes()} - {"pgf"})
   suffix = Path(path).suffix
   if suffix[1:].lower() not in known:

@@ -37,7 +37,7 @@ class Cells:
 
 
 def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cells]:
-  """For each temperature a table to each reference that ran; then the floors of greedy decoding."""
+  """Returns a table per temperature and reference that ran, then the targets of greedy decoding."""
   temperatures = dict.fromkeys(result.temperature for result in results)
   every = [Results(results, temperature) for temperature in temperatures]
   tables = [
@@ -50,7 +50,7 @@ def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cell
 
 
 def speed_table(results: Results, reference: str) -> Cells:
-  """Speed-up over `reference`, in brackets tokens per target forward; one row a system."""
+  """Returns speed-ups over `reference`, tokens per target forward in brackets; a row per system."""
   rows = []
   for system in results.systems:
     ran = [result for name in results.sets if (result := results.get(system, name))]
@@ -110,7 +110,7 @@ def _same_text(results: Results, system: str, reference: str) -> str:
   return f"{int(statistics.mean(shares) * 1000) / 10:.1f}%" if shares else "-"
 
 
-def targets_table(found: Sequence[SpeedTarget]) -> Cells:
+def targets_table(targets: Sequence[SpeedTarget]) -> Cells:
   rows = [
     (
       f.demand,
@@ -119,7 +119,7 @@ def targets_table(found: Sequence[SpeedTarget]) -> Cells:
       f.of,
       f.verdict,
     )
-    for f in found
+    for f in targets
   ]
   return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)
 
@@ -151,7 +151,7 @@ def autoregressive_table(rows: Sequence[Mapping[str, Any]], reference: str) -> C
 
 
 def profile_table(profiles: Mapping[str, Profile]) -> Cells:
-  """Milliseconds a round, whole, of the networks, and of each part outside them; one row a name."""
+  """Returns milliseconds per round, per network, and per part outside them; one row per name."""
   parts = list(dict.fromkeys(part for profile in profiles.values() for part in profile.parts))
   rows = []
   for name, p in profiles.items():
@@ -161,4 +161,4 @@ def profile_table(profiles: Mapping[str, Profile]) -> Cells:
     rows.append((name, f"{p.vocab:,}", str(p.nodes), *times, *shares))
   header = ["method", "V", "N", "round", "target", "draft model", "both in turn"]
   header += [*parts, "outside", "in turn", "sum of parts"]
-  return Cells("Milliseconds a round, and the share outside the two networks", header, rows)
+  return Cells("Milliseconds per round, and the share outside the two networks", header, rows)

@@ -10,7 +10,7 @@ _UNITS = {"seconds": "s", "compile_seconds": "s", "tokens_per_second": "tokens/s
 
 
 def counters_table(counters: Mapping[str, Any]) -> Table:
-  """A run's counters, one a line."""
+  """Returns a table of a run's counters, one per line."""
   table = Table(show_header=False, box=None, padding=(0, 1))
   table.add_column(style="dim")
   table.add_column(justify="right")

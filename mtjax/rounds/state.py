@@ -21,8 +21,7 @@ class Finish(enum.IntEnum):
   LENGTH = 3
 
 
-@struct.dataclass
-class Request:
+class Request(struct.PyTreeNode):
   """The settings of a generation, which do not change; one value per row where rows may differ."""
 
   rules: Rules
@@ -32,8 +31,7 @@ class Request:
   stop: StopStrings | None = None
 
 
-@struct.dataclass
-class DecodeState:
+class DecodeState(struct.PyTreeNode):
   """A generation in progress. The cache holds everything but the last emitted token of a row."""
 
   cache: KVCache

@@ -106,8 +106,7 @@ class StopScan:
     return out
 
 
-@struct.dataclass
-class StopStrings:
+class StopStrings(struct.PyTreeNode):
   """An automaton that finds stop strings (Aho-Corasick over symbols, one step per token).
 
   It finds a string no matter how the tokenizer cut it, because it reads each token's symbols. State

@@ -23,8 +23,7 @@ _INT32 = jnp.iinfo(jnp.int32).max
 _SEEDS = 2**64
 
 
-@struct.dataclass
-class History:
+class History(struct.PyTreeNode):
   """The tokens that a row has seen; only penalties need them."""
 
   seen: Bool[Array, "B *N V"]  # tokens of the prompt or the output
@@ -45,8 +44,7 @@ class History:
     return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
 
 
-@struct.dataclass
-class Rules:
+class Rules(struct.PyTreeNode):
   """Sampling settings as arrays, one value per row; None: the rule is not compiled in at all."""
 
   temperature: Float[Array, " B"] | None = None  # None or 0: greedy

@@ -70,7 +70,7 @@ class Speed:
   def update(self, step: int, tokens: int) -> dict[str, float]:
     """Returns the speed so far. Call it after a finished step, with the tokens since the last call.
 
-    The first call starts the clock and returns nothing.
+    The first call starts the clock and returns {}.
     """
     now = time.monotonic()
     if self._start is None:

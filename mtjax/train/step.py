@@ -13,8 +13,7 @@ from mtjax.sampling.logits import seed_key
 from mtjax.train.losses.objective import Batch, Objective
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
   """The state of a run, besides its data."""
 
   step: Int[Array, ""]  # number of updates so far

@@ -9,8 +9,7 @@ from mtjax.sampling.categorical import top_k
 from mtjax.types import TokenTree
 
 
-@struct.dataclass
-class Candidates:
+class Candidates(struct.PyTreeNode):
   """K candidate tokens after each of the K best nodes of a level; index d of H holds depth d + 1.
 
   A candidate's number is (d K + place of its parent in the beam above) K + rank. So a parent has a

@@ -3,13 +3,13 @@
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import TokenTree
 
 
-@struct.dataclass
-class Growth:
+class Growth(struct.PyTreeNode):
   """A tree of one row while it grows; N nodes, of which the later ones are still missing.
 
   Every node has one slot, for its next child. When the distribution of a node becomes known, C
@@ -28,7 +28,9 @@ class Growth:
   share: Float[Array, "N C"]  # `shares` of the candidates
 
   @classmethod
-  def plant(cls, root: Int[Array, ""], size: int, breadth: int, dtype=jnp.float32) -> "Growth":
+  def plant(
+    cls, root: Int[Array, ""], size: int, breadth: int, dtype: DTypeLike = jnp.float32
+  ) -> "Growth":
     """Returns a tree of `size` nodes that holds the root alone, without its distribution."""
     nothing = jnp.zeros((size,), jnp.int32)
     value = jnp.zeros((size,), dtype)

@@ -7,6 +7,7 @@ emitted distribution of every pair of verifier and draft scheme declared here.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 from jaxtyping import Array, Float, Int, Key
@@ -60,7 +61,7 @@ class Verifier:
   whole_paths: bool = False
 
   @functools.cached_property
-  def decide(self):
+  def decide(self) -> Callable[..., Verdict]:
     """(processed_logits [B, N, V], draft, keys [B], step [B]) -> Verdict; jitted, by row."""
     return jax.jit(jax.vmap(self.procedure.decide))
 

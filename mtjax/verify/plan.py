@@ -23,8 +23,8 @@ class Plan(NamedTuple):
   emitted_probs: Callable[[Int[Array, ""]], Float[Array, " V"]]  # of the token emitted after a node
 
 
-# (node -> p [V] there, draft) -> Plan
-TreeRule = Callable[[Callable[[Int[Array, ""]], Float[Array, " V"]], Draft], Plan]
+ProbsAt = Callable[[Int[Array, ""] | int], Float[Array, " V"]]  # node -> p there
+TreeRule = Callable[[ProbsAt, Draft], Plan]
 
 
 def leaves_first(rule: TreeRule) -> Procedure:

@@ -8,7 +8,7 @@ import pytest
 from absl import flags
 
 from docs.make import methods as tables
-from experiments.bench.infill import _way
+from mtjax.bench.infill import get_way
 from mtjax.cli.method_names import fill_method_of
 from mtjax.registry import methods
 from mtjax.types import Exactness
@@ -53,7 +53,7 @@ def test_launchers_and_the_comparison_take_it_by_name(method):
   name = flags.DEFINE_string("method", "self", "", flag_values=values)
   window = flags.DEFINE_integer("window", 4, "", flag_values=values)
   values(["launcher", "--method=repeat", "--window=3"])
-  assert fill_method_of(name, window) == _way("repeat3") == method
+  assert fill_method_of(name, window) == get_way("repeat3") == method
 
 
 def test_it_keeps_the_joint_distribution(method):

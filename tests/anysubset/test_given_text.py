@@ -128,8 +128,8 @@ def test_the_text_around_blanks_is_unchanged(by_kind, kind, text):
   tokenizer = by_kind[kind]
   (blanked,) = blanks_in(text, tokenizer, 1)
   # The space before a blank is the blank's.
-  wanted = text.replace(" ___", "___").replace("___", "0")
-  assert filled(tokenizer, list(map(list, blanked.pieces))) == wanted
+  expected = text.replace(" ___", "___").replace("___", "0")
+  assert filled(tokenizer, list(map(list, blanked.pieces))) == expected
 
 
 @pytest.mark.parametrize("kind", ["prepend", "words"])

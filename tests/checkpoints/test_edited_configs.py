@@ -151,7 +151,10 @@ def test_a_mistral_of_mixed_layers_is_saved_as_a_model_of_them(oracles, tmp_path
   ("fields", "message"),
   [
     (dict(layer_types=[FULL]), "there are 1 layer_types for 2 layers"),
-    (dict(layer_types=[FULL, "chunked_attention"]), "layer_types .*'chunked_attention'.* are not"),
+    (
+      dict(layer_types=[FULL, "chunked_attention"]),
+      "layer_types must be among .*'chunked_attention'",
+    ),
     (dict(layer_types=[FULL, SLIDING], sliding_window=None), "there is no sliding_window"),
   ],
 )

@@ -100,7 +100,10 @@ REFUSED = [
   (base("mtjax_any_subset") | dict(target_conditioning=[]), "target_conditioning .* a word"),
   (base("mtjax_extended") | dict(predicts="past"), "predicts must be one of 'next_token', 'any_s"),
   (base("mtjax_extended") | dict(extra_names="prompt"), "extra_names .* a list, each a word"),
-  (base("mtjax_extended") | dict(extra_names=["a", "b", "c"]), "names 3 extra embeddings, .* is 2"),
+  (
+    base("mtjax_extended") | dict(extra_names=["a", "b", "c"]),
+    "extra_names has 3 names, .* is only 2",
+  ),
 ]
 
 
@@ -125,7 +128,9 @@ def test_more_layers_than_tensors_are_refused_before_they_are_described(folder):
   file = folder / "config.json"
   raw = json.loads(file.read_text())
   file.write_text(json.dumps(raw | dict(num_hidden_layers=4096, num_attention_heads=1024)))
-  with pytest.raises(ValueError, match="config.json has 4096 layers, and .*model.safetensors only"):
+  with pytest.raises(
+    ValueError, match="config.json has 4096 layers, but .*model.safetensors has only"
+  ):
     checkpoints.load(folder)
 
 

@@ -125,7 +125,7 @@ def test_a_lost_feature_is_noticed(imported, mutation):
 
 def test_without_torch_the_extra_is_named(monkeypatch):
   monkeypatch.setitem(sys.modules, "torch", None)
-  with pytest.raises(ImportError, match=r"torch is not installed: pip install mtjax\[parity\]"):
+  with pytest.raises(ImportError, match=r"torch is not installed: `pip install mtjax\[parity\]`"):
     parity.make_oracle("llama 2")
 
 

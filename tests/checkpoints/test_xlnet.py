@@ -327,7 +327,7 @@ def test_heads_that_the_format_cannot_express_are_refused(tiny):
 @pytest.mark.parametrize(
   ("segment", "message"),
   [
-    ([[0, 0]], "differ"),
+    ([[0, 0]], "must have one shape"),
     ([[0, 0.5, 0]], "from 0 to 2047"),
     ([[0, -1, 0]], "from 0 to 2047"),
     ([[0, 2048, 0]], "from 0 to 2047"),

@@ -12,6 +12,8 @@ from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling, row_keys, seed_key
 from mtjax.text import TextModel
 
+pytestmark = pytest.mark.ill_typed  # numpy's numbers and lists, where the annotations say int
+
 PROMPTS = [[1, 2, 3], [4]]
 LETTERS = [bytes([97 + token % 26]) for token in range(48)]
 

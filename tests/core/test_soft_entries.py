@@ -10,8 +10,8 @@ import pytest
 from mtjax import frontier as builders
 from mtjax.models import Model, TransformerConfig, XLNetConfig, transformer, uniform_layers, xlnet
 
-TEXT = np.array([[4, 1, 5, 2, 0, 6], [0, 3, 6, 1, 4, 2]])
-SOFT = np.array([[0, 1, 0, 1, 1, 0], [1, 0, 0, 1, 0, 1]], bool)
+TEXT = jnp.array([[4, 1, 5, 2, 0, 6], [0, 3, 6, 1, 4, 2]])
+SOFT = jnp.array([[0, 1, 0, 1, 1, 0], [1, 0, 0, 1, 0, 1]], bool)
 CONFIGS = {
   # Whatever is done to a row of the table must be done to a vector.
   "scaled": TransformerConfig(
@@ -60,7 +60,7 @@ def test_a_vector_that_is_a_row_of_the_table_is_that_token(network):
   output = forward(params, softened(params, TEXT, SOFT))
   alike(output, forward(params, builders.causal(TEXT)))
   everywhere = builders.with_vectors(
-    builders.causal(np.zeros_like(TEXT)), params["embedding"]["table"][TEXT]
+    builders.causal(jnp.zeros_like(TEXT)), params["embedding"]["table"][TEXT]
   )
   alike(forward(params, everywhere), output)
   # It matters what the vectors hold.
@@ -102,7 +102,7 @@ def test_the_gradient_of_a_vector_is_that_of_the_row_it_stands_for(network):
   model, params, _ = network
   weight = np.random.default_rng(0).normal(size=(1, 6, 7))
   text, at = TEXT[:1], 1  # token 1 stands there and nowhere else
-  soft = np.arange(6)[None] == at
+  soft = jnp.arange(6)[None] == at
 
   def of_vector(vector):
     frontier = builders.with_vectors(builders.causal(text), vector, soft)
@@ -154,9 +154,10 @@ def test_builders_and_joins_keep_the_vectors():
     builders.concatenate(one, wide)
 
 
-FLOATS = np.zeros((2, 6, 16), np.float32)
+FLOATS = jnp.zeros((2, 6, 16))
 
 
+@pytest.mark.ill_typed
 @pytest.mark.parametrize(
   ("vector", "soft", "message"),
   [

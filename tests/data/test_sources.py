@@ -63,7 +63,7 @@ def test_options_and_the_string_make_the_same_source():
     ("file:{folder}/books/*.gz#header=====", "has no header: no line is '===='"),
     ("file:{folder}/numbers.jsonl", "line 2: 'text' holds int, not text"),
     ("file:{folder}/broken.jsonl", "line 1: not JSON"),
-    ("file:{folder}/list.jsonl", "line 1: not an object"),
+    ("file:{folder}/list.jsonl", "line 1: it must be an object"),
     ("file:{folder}/latin.txt", "cannot be read as UTF-8"),
     ("file:{folder}/cut.txt.gz", "cannot be read as UTF-8 text"),
     ("file:{folder}/damaged.txt.gz", "cannot be read as UTF-8 text"),

@@ -155,8 +155,8 @@ def test_all_parts_run_at_toy_sizes():
   assert figures["latency"].keys() == {"flat", "start", "each", "worst", "knee"}
   for name in ("limits", "correctness", "bandwidth", "entries", "comparison"):
     assert device_tables.pieces(name, report, plan.swept)
-  drawn = device_pictures.figure(report.sweep, report.entries, report.latency)
-  assert [axis.get_xlabel() for axis in drawn.axes] == ["filled slots", "fresh entries T"]
+  picture = device_pictures.figure(report.sweep, report.entries, report.latency)
+  assert [axis.get_xlabel() for axis in picture.axes] == ["filled slots", "fresh entries T"]
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
@@ -176,10 +176,10 @@ def test_plans_that_make_no_sense_are_refused():
   for wrong, message in (
     (dict(parts=("speed",)), "unknown part 'speed'; there are: correctness"),
     (dict(implementation="triton"), "unknown implementation 'triton'; there are: reference"),
-    (dict(implementation="tpu"), "'tpu' does not run on cpu: reference, xla"),
-    (dict(implementation="tpu_interpret"), "an interpreter's time says nothing"),
+    (dict(implementation="tpu"), "'tpu' does not run on cpu; these do: reference, xla"),
+    (dict(implementation="tpu_interpret"), "the time of an interpreter says nothing"),
     (dict(page=48), "a cache of 64 slots has no whole number of pages of 48"),
-    (dict(entries=(0,)), "entries are numbers from 1 on"),
+    (dict(entries=(0,)), "entries must be numbers of at least 1"),
     (dict(dtype="int4"), "dtype 'int4' is not one of: float32"),
   ):
     with pytest.raises(ValueError, match=message):

@@ -103,7 +103,7 @@ def test_shapes_say_what_they_are():
   assert shape.cache_bytes == 2 * 257 * 8 * 256 * 256
   assert str(CompiledShape(2048, capacity=0)) == "2,048 entries, no cache"
   assert [CompiledShape(16).keys_of_step, CompiledShape(16, page=512).keys_of_step] == [256, 512]
-  with pytest.raises(ValueError, match="no whole pages"):
+  with pytest.raises(ValueError, match="must divide the capacity"):
     CompiledShape(1, capacity=100, page=64)
   with pytest.raises(ValueError, match="has no cache"):
     CompiledShape(1, gradient=True)

@@ -57,8 +57,8 @@ def test_documents_are_split_in_halves_and_spread():
   assert others == [list(range(24, 32)), list(range(45, 57))]
 
 
-def test_too_few_documents_are_refused():
-  with pytest.raises(ValueError, match="1 documents of at least 16 tokens, 2 were asked for"):
+def test_too_few_documents_are_said():
+  with pytest.raises(ValueError, match="2 documents of at least 16 tokens are needed, got 1"):
     split([np.arange(16), np.arange(16), np.arange(3)], 2, prompt=8, tokens=8)
   with pytest.raises(ValueError, match="there is no text to replay"):
     replay([], PromptLookup(), None, vocab_size=5)

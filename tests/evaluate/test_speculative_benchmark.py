@@ -132,6 +132,17 @@ def test_a_system_that_fails_keeps_its_finished_sets_and_says_why(compare):
   assert table.rows[1][:4] == ["y", "2.00x (2.00)", "-", "-"]
 
 
+def test_progress_names_what_is_compiled_and_what_is_measured(compare):
+  workers, told = {"x": Fake([1.0] * 2), "y": Fake([0.5] * 2)}, []
+  compare(workers, [PromptSet("a", [[1]])], rounds=1, progress=told.append)
+  assert told[-4:] == [
+    "a, temperature 0, compiling x, 1 of 2",
+    "a, temperature 0, compiling y, 2 of 2",
+    "a, temperature 0, measuring x, 1 of 2: round 1 of 1",
+    "a, temperature 0, measuring y, 2 of 2: round 1 of 1",
+  ]
+
+
 def test_same_text_counts_tokens_up_to_the_first_difference():
   assert same_text([[1, 2, 3, 4], [5, 6]], [[1, 2, 9, 4], [5, 6]]) == pytest.approx(4 / 6)
   assert same_text([[1, 2]], [[1]]) == 0.5
@@ -148,12 +159,12 @@ def made(speeds, temperature=0.0):
 
 def verdicts(speeds):
   return [
-    (f.found and round(f.found, 6), f.of, f.verdict)
-    for f in speed_targets(Results(made(speeds), 0))
+    (t.measured and round(t.measured, 6), t.of, t.verdict)
+    for t in speed_targets(Results(made(speeds), 0))
   ]
 
 
-def test_floors_are_judged_by_the_best_system_of_their_kind():
+def test_speed_targets_are_judged_by_the_best_system_of_their_kind():
   speeds = {
     "mtjax:ar": dict(toolcall=1.0, pycode=1.0),
     "mtjax:lookup": dict(toolcall=1.9, pycode=1.2),
@@ -177,11 +188,11 @@ def test_floors_are_judged_by_the_best_system_of_their_kind():
   ]
 
 
-def test_the_floors_speak_of_methods_that_there_are():
+def test_speed_targets_name_existing_methods():
   assert set(METHODS).issuperset((*RETRIEVAL, *DRAFT_MODEL, *AUTO))
 
 
-def test_a_floor_without_its_systems_or_sets_is_not_measured():
+def test_a_speed_target_without_its_systems_or_sets_is_not_measured():
   assert verdicts({"mtjax:ar": dict(toolcall=1.0)}) == [(None, "", "not measured")] * 6
   speeds = {"mtjax:ar": dict(gsm8k=1.0), "mtjax:lookup": dict(gsm8k=2.0)}
   assert {verdict for *_, verdict in verdicts(speeds)} == {"not measured"}
@@ -320,7 +331,7 @@ def test_the_benchmark_runs_from_prompts_to_tables(folder, tmp_path, capfd):
     ([], "--data is missing"),
     (["--data=nowhere", "--sets=gsm8k,mbpp"], "unknown prompt sets ['mbpp']; there is: specbench"),
     (["--data=nowhere", "--systems=mtjax:magic"], "unknown method 'magic'; there is: ar, "),
-    (["--data=nowhere", "--systems=vllm"], "unknown systems ['vllm']; there is: mtjax:ar, "),
+    (["--data=nowhere", "--systems=vllm"], "unknown systems ['vllm']; there are: mtjax:ar, "),
     (["--data=nowhere", "--sets=gsm8k"], "no .jsonl or .jsonl.gz file in 'nowhere/gsm8k'"),
   ],
 )

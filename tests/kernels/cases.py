@@ -1,4 +1,4 @@
-"""Inputs of frontier attention: every mask, caches of every kind, NaN where nobody looks."""
+"""Inputs of frontier attention: every mask, caches of every kind, NaN in unseen places."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ F = Compiled(builders)
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A shape, and what of the operation it asks for."""
+  """A shape, and the features of the operation that it uses."""
 
   mask: str
   entries: int = 24
@@ -69,7 +69,7 @@ def _masks(rng, batch, T):
     block_local=lambda: F.block_local(token, rank // 5),
     documents_x_order=lambda: F.both(F.packed(token, documents), F.content(token, index, rank)),
     hidden=lambda: canvas().replace(hidden=np.where(index % 3 == 0, (index * 7) % T, -1)),
-    # Queries first: nobody else sees them, and they stand last among the sorted keys.
+    # Queries come first: nobody else sees them, and they are last among the sorted keys.
     own=lambda: F.concatenate(
       F.query(half, index[:, T // 2 :], short).replace(own=index[:, T // 2 :] % 2 == 0),
       F.content(half, index[:, : T // 2], short).replace(own=index[:, : T // 2] % 2 == 0),
@@ -85,7 +85,7 @@ def frontier(mask: str, batch: int, entries: int, seed: int = 0) -> Frontier:
 
 
 def inputs(case: Case, seed: int = 0) -> dict:
-  """Arguments of frontier_attention by name."""
+  """Returns the arguments of frontier_attention by name."""
   rng = np.random.default_rng(seed)
   given = frontier(case.mask, case.batch, case.entries, seed)
 
@@ -134,7 +134,7 @@ def _cache(case, rng, normal) -> dict:
     x[np.broadcast_to(stale[:, None], x.shape)] = np.nan
   found = dict(lengths=jnp.asarray(lengths, jnp.int32), page_table=None, kv_scales=None)
   if case.window is not None:
-    # Committed in any order: positions of a prefix stand shuffled.
+    # Committed in any order: the positions of a prefix are shuffled.
     order = np.arange if case.ordered else rng.permutation
     position = np.stack([np.r_[order(n), rng.integers(0, 99, S - n)] for n in lengths])
     found["cache_position"] = jnp.asarray(position, jnp.int32)
@@ -148,7 +148,7 @@ def _cache(case, rng, normal) -> dict:
 
 
 def _pages(case, rng, k, v, scales):
-  """The same rows in pages, scattered among others; unused entries of the table lie."""
+  """Returns the same rows in pages, scattered among others; unused table entries are wrong."""
   count = case.capacity // case.page
   place = rng.permutation(case.batch * count + 3)
 

@@ -9,7 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 @pytest.fixture
 def interpreting():
-  """The TPU interpreter as it is on two cores, with races found; what a failure leaves is gone."""
+  """The TPU interpreter with two cores and detection of races, reset after a failure."""
   pltpu.reset_tpu_interpret_mode_state()
   yield pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)
   pltpu.reset_tpu_interpret_mode_state()
@@ -17,7 +17,7 @@ def interpreting():
 
 @pytest.fixture
 def mutate():
-  """mutate(module, old, new) runs the module's changed source in it, until the test ends."""
+  """Returns mutate(module, old, new), which runs a module's changed source until the test ends."""
   changed = []
 
   def mutate(module, old, new):

@@ -1,4 +1,4 @@
-"""Frontier attention in float64 numpy, entry by entry, from the words of its contract alone."""
+"""Frontier attention in float64 numpy, entry by entry, written from its contract alone."""
 
 import numpy as np
 
@@ -8,9 +8,9 @@ def attention(
   cache_position=None, window=None, hidden=None, own=None, soft_cap=None, scale=None,
   kv_scales=None,
 ):  # fmt: skip
-  """(out, lse) of one query at a time over the keys it sees, which are gathered first."""
+  """Returns (out, lse) of one query at a time over the keys it sees, which are gathered first."""
   q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
-  # Read one by one below, which of a JAX array costs a dispatch each.
+  # They are read one by one below, where each read of a JAX array would cost a dispatch.
   stamp, lo, hi, hidden, own, position, cache_position, page_table, lengths = (
     None if x is None else np.asarray(x)
     for x in (stamp, lo, hi, hidden, own, position, cache_position, page_table, lengths)
@@ -54,7 +54,7 @@ def _sees(b, i, j, stamp, lo, hi, hidden, own):
 
 
 def _committed(b, cache_k, cache_v, lengths, page_table, kv_scales):
-  """[G, length, D] of keys and of values."""
+  """Returns keys and values, [G, length, D] each."""
   found = []
   for side, x in enumerate((cache_k, cache_v)):
     x = np.asarray(x, np.float64)

@@ -91,8 +91,8 @@ def test_the_default_reads_a_cache_in_blocks_or_at_once(lengths):
 
 
 @pytest.mark.parametrize(("entries", "loops"), [(16, False), (64, True)])
-def test_short_rows_are_taken_at_once_however_many(entries, loops):
-  """In blocks there would be an iteration a row, nearly all of it over padding."""
+def test_short_rows_are_processed_at_once_however_many(entries, loops):
+  """In blocks there would be one iteration per row, nearly all of it over padding."""
   given = inputs(Case("causal", entries=entries, lengths=None))
   arrays = {
     name: jax.ShapeDtypeStruct((1 << 14, *x.shape[1:]), x.dtype)
@@ -118,17 +118,15 @@ REFUSED = {
   "k .* and v .* must be": dict(v=jnp.zeros((2, 2, 5, 8))),
   "3 query heads do not divide among 2": dict(q=jnp.zeros((2, 6, 3, 8))),
   "stamp .* must be": dict(stamp=jnp.zeros((2, 6), jnp.int32)),
-  "given together or not at all": dict(cache_v=None),
+  "must be given together, or none": dict(cache_v=None),
   "cache .* must be .B, G, S, D.": dict(cache_k=jnp.zeros((2, 2, 40, 9))),
   "cache_v .* the shape of cache_k": dict(cache_v=jnp.zeros((2, 2, 41, 8))),
   "page_table .* must be": dict(page_table=jnp.zeros((3, 4), jnp.int32)),
   "pages .* must be .P, G, page, D.": dict(
     cache_k=jnp.zeros((9, 3, 8, 8)), page_table=jnp.zeros((2, 4), jnp.int32)
   ),
-  "kv_scales are given with an 8-bit cache and only then": dict(
-    kv_scales=(jnp.ones((2, 2, 40)),) * 2
-  ),
-  "kv_scales .* one a key and head": dict(
+  "an 8-bit cache, and no other, needs kv_scales": dict(kv_scales=(jnp.ones((2, 2, 40)),) * 2),
+  "kv_scales .* one per key and head": dict(
     cache_k=jnp.zeros((2, 2, 40, 8), jnp.int8),
     cache_v=jnp.zeros((2, 2, 40, 8), jnp.int8),
     kv_scales=(jnp.ones((2, 40)),) * 2,
@@ -144,7 +142,7 @@ REFUSED = {
     implementation="cuda"
   ),
   "the TPU kernel needs heads of a multiple of 16 dimensions, not 8": dict(implementation="tpu"),
-  "page_table is of a cache, and there is none": dict(
+  "page_table belongs to a cache, but there is no cache": dict(
     cache_k=None, cache_v=None, lengths=None, page_table=jnp.zeros((2, 4), jnp.int32)
   ),
 }

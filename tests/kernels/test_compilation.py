@@ -24,9 +24,9 @@ from mtjax.report.compilation_tables import COMMAND, document
 pytestmark = pytest.mark.aot
 
 TABLE = Path(__file__).resolve().parents[2] / "docs" / "kernel_table.md"
-# CPU seconds of one compilation. The longest takes 21, on a core of Zen 4 shared with others.
+# Limit in CPU seconds per compilation. The longest takes 21, on a shared core of Zen 4.
 LONGEST = 60
-# VLIW bundles for each cached token of 8 key heads on v5e, by the slots of a page; its keys and
+# VLIW bundles per cached token of 8 key heads on v5e, by slots per page; its keys and
 # values take 7.5 cycles to arrive.
 TARGETS = {256: 6.0, 512: 4.0}
 REFUSED_WIDTH = 72
@@ -45,7 +45,7 @@ def over(cases):
 def results():
   for platform in {chip.platform for chip in (CHIPS | MESHES).values()}:
     if (reason := missing(platform)) is not None:
-      # Where these tests were asked for, a skip would look like success.
+      # Where these tests were selected, a skip would look like success.
       (pytest.fail if os.environ.get("AOT") == "yes" else pytest.skip)(reason)
   return table([*CHIPS, *MESHES])
 
@@ -95,13 +95,13 @@ def test_several_chips_exchange_the_sum_of_their_heads_and_nothing_else(results,
   rows, width = LAYER.batch // MESHES[name].mesh[0], LAYER.heads * LAYER.width
   assert one.collectives == (f"all-reduce bf16[{rows},{LAYER.entries},{width}]",)
   assert one.figures is not None and not one.copies_cache
-  # Every chip holds the pages of its own heads, and little beside them.
+  # Every chip has the pages of its own heads, and little besides.
   share = LAYER.cache_bytes / MESHES[name].mesh[1]
   assert share < one.arguments < 1.2 * share
 
 
 def test_a_copy_of_the_cache_is_seen(results):
-  """A cache laid out by slots before heads: it compiles, and is turned around in every call."""
+  """A cache with slots before heads compiles, and is transposed in every call."""
   (one,) = compiled(CHIPS["v5e"], [CompileJob(LAYER, "slots first")])
   assert one.failed is None and one.refused is None, (one.failed, one.refused)
   assert one.copies_cache and one.temporary >= LAYER.cache_bytes / 2

@@ -34,7 +34,7 @@ SOON = {
   "nothing to see": TWO,
   "lengths at the edges of blocks": TWO,
 }
-# Pages of 20 slots are no blocks of 16.
+# Pages of 20 slots are not blocks of 16.
 SIZES = SOON | {"large pages": TWO._replace(block=20)}
 TOLERANCE = dict(float32=2e-6, bfloat16=2e-2)
 
@@ -50,7 +50,7 @@ def run(given, sizes, **settings):
   scoring = Scoring(scale, given["soft_cap"], given["window"])
   arguments = *(given[n] for n in "qkv"), queries, keys, cache, given.get("position"), scoring
   interpret = compat.interpret_params(**settings)
-  interpreter.reset_gpu_interpret_mode_state()  # what a failure before may have left
+  interpreter.reset_gpu_interpret_mode_state()  # a failure before may have left some state
   return jax.jit(lambda: gpu.run(*arguments, sizes, interpret))()
 
 
@@ -78,7 +78,7 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_pages_and_blocks_of_any_sizes(name, monkeypatch):
   how, sizes = ODD[name]
-  monkeypatch.setattr(gpu, "USUAL_BLOCK", 8)  # where the block asked for does not go with pages
+  monkeypatch.setattr(gpu, "USUAL_BLOCK", 8)  # a block that does not divide the pages
   case = Case("tree", **dict(entries=12, lengths=(40,), heads=2, kv_heads=1) | how)
   given = inputs(case)
   expected = oracle.attention(**given)
@@ -89,14 +89,14 @@ def test_pages_and_blocks_of_any_sizes(name, monkeypatch):
   close(run(given, sizes, detect_races=True), expected, 2e-6, name)
 
 
-def test_pages_that_go_with_no_block_are_refused():
+def test_pages_that_no_block_divides_are_refused():
   given = inputs(CASES["large pages"])
   with pytest.raises(ValueError, match="pages of 20 slots are no whole blocks of 64, nor parts"):
     frontier_attention(**given, implementation="gpu_interpret")
 
 
 def test_a_row_in_two_parts():
-  """What every stack can afford."""
+  """One case that is fast on every version of JAX."""
   case = Case("tree", entries=12, lengths=(21,), heads=1, kv_heads=1)
   given = inputs(case)
   found = run(given, gpu.CallSizes(16, 16, 1, 2), detect_races=True)

@@ -23,7 +23,7 @@ BLOCKS = (10, 16)
 
 
 def gradients(given, **settings):
-  """Of a loss that every output and every finite lse enters with its own weight."""
+  """Returns gradients of a loss in which every output and finite lse has its own weight."""
   names = ["q", "k", "v"]
   if given.get("cache_k") is not None and given["cache_k"].dtype == jnp.float32:
     names += ["cache_k", "cache_v"]
@@ -39,7 +39,7 @@ def gradients(given, **settings):
 
 @pytest.mark.parametrize("name", CASES)
 def test_equal_the_references(name):
-  # NaN where nobody looks has no gradient to compare in the reference.
+  # With NaN in unseen places the reference has no gradient to compare with.
   given = jax.tree.map(_clean, inputs(CASES[name]))
   expected = gradients(given, implementation="reference")
   found = gradients(given, implementation="xla", block_sizes=BLOCKS)
@@ -49,7 +49,7 @@ def test_equal_the_references(name):
 
 
 @pytest.mark.parametrize("name", ["two_stream", "own", "soft cap", "one key head"])
-def test_of_what_a_kernel_found_equal_the_references(name):
+def test_from_the_result_of_a_kernel_equal_the_references(name):
   given = jax.tree.map(_clean, inputs(CASES[name]))
   q, k, v = (given[side] for side in "qkv")
   sides = {side: given.get(side) for side in ("stamp", "lo", "hi", "hidden", "own")}

@@ -30,7 +30,7 @@ SOON = (
   "nothing to see", "bfloat16", "64 dimensions", "96 dimensions, int8",
   "128 dimensions",
 )  # fmt: skip
-# Heads that do not fill their lanes: a cache of theirs has its slots there.
+# Heads that do not fill their lanes: their cache has its slots there.
 NARROW = {
   "64 dimensions": Case("tree", entries=6, kv_heads=1, width=64),
   "80 dimensions in pages": Case("tree", lengths=(3, 21), page=8, width=80, window=6, soft_cap=1.5),
@@ -95,7 +95,7 @@ TWO_CORES_SLOWLY = (
   "name", [*TWO_CORES, *(pytest.param(n, marks=pytest.mark.slow) for n in TWO_CORES_SLOWLY)]
 )
 def test_two_cores_share_the_heads_and_do_not_race(name, interpreting):
-  """Where they divide: three key heads stay on one."""
+  """They share only heads that they divide: three key heads stay on one core."""
   given = inputs(CASES[name])
   found = run(given, interpreting, SMALL._replace(cores=2))
   close(found, oracle.attention(**given), TOLERANCE[CASES[name].dtype], name)
@@ -116,7 +116,7 @@ def test_more_and_wider_key_heads_get_lower_tiles():
     q, k = (jax.ShapeDtypeStruct(s, dtype) for s in ((1, 512, 32, width), (1, heads, 512, width)))
     return tpu_tiles.fitting(q, k, None)[0]
 
-  # Compiled for v4, with 16 MiB for a kernel: twice as many rows did not fit where these are fewer.
+  # As compiled for v4, with 16 MiB per kernel: where these are fewer, twice as many did not fit.
   assert [rows(heads, 128, jnp.bfloat16) for heads in (1, 8, 16, 32)] == [256, 256, 128, 64]
   assert [rows(8, width, jnp.float32) for width in (128, 256)] == [256, 128]
 
@@ -125,7 +125,7 @@ def test_pages_without_room_are_refused_where_there_is_none():
   q, k = (jax.ShapeDtypeStruct(s, jnp.bfloat16) for s in ((8, 1, 32, 128), (8, 8, 1, 128)))
   pages = jax.ShapeDtypeStruct((33, 8, 2048, 128), jnp.bfloat16)
   cache = Cache(pages, pages, jnp.zeros(8, jnp.int32), jnp.zeros((8, 4), jnp.int32))
-  # Compiled for both: 17.7 MiB of v4's 16 are too many.
+  # As compiled for both: 17.7 MiB are too many for the 16 of v4.
   for kind, name in (("TPU v4", "xla"), ("TPU v5 lite", "tpu")):
     device = AbstractDevice(device_kind=kind, num_cores=1, platform="tpu")
     with jax.sharding.use_abstract_mesh(AbstractMesh((), (), abstract_device=device)):
@@ -154,7 +154,7 @@ LOWERED = {
 
 
 def program_of(case, dtype, program):
-  """`program(arrays, attend)` by the TPU kernel, and its arrays."""
+  """Returns `program(arrays, attend)` with the TPU kernel, and its arrays."""
   given = inputs(dataclasses.replace(case, dtype=dtype))
   arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array | tuple)}
   rest = {name: x for name, x in given.items() if name not in arrays}
@@ -166,7 +166,7 @@ def program_of(case, dtype, program):
 
 
 def lowered(*arguments):
-  """Its module for a TPU."""
+  """Returns the program's module for a TPU."""
   run, arrays = program_of(*arguments)
   return export.export(run, platforms=["tpu"])(arrays).mlir_module()
 

@@ -25,7 +25,7 @@ SOON = ("two_stream", "documents_x_order", "own", "soft cap", "one key head")
 
 
 def arguments(given):
-  """(arrays, labels, scoring), so that masks of one kind share a program."""
+  """Returns (arrays, labels, scoring), so that masks of one kind share a program."""
   arrays = {name: given[name] for name in "qkv"}
   names = ("stamp", "lo", "hi", "hidden", "own", "position")
   scale = given["q"].shape[-1] ** -0.5 if given["scale"] is None else given["scale"]
@@ -34,19 +34,19 @@ def arguments(given):
 
 
 def clean(given):
-  # NaN where nobody looks has no gradient to compare in the reference.
+  # With NaN in unseen places the reference has no gradient to compare with.
   return jax.tree.map(test_gradients._clean, given)
 
 
 def attend(arrays, labels, scoring, sizes):
-  """By the kernels; without sizes the reference."""
+  """Returns gradients of the kernels; without sizes those of the reference."""
   sides = blocks.labels_of(**labels, window=scoring.window)
   given = *(arrays[name] for name in "qkv"), *sides, None, labels["position"], scoring
   return reference.attend(*given) if sizes is None else tpu.attend(*given, sizes, True)
 
 
 def weigh(out, lse):
-  """A loss that every output and every finite lse enters with its own weight."""
+  """Returns a loss in which every output and every finite lse has its own weight."""
   lse = jnp.where(jnp.isneginf(lse), 0, lse)
   weights = jax.random.normal(jax.random.key(1), (out.size + lse.size,))
   return jnp.vdot(weights, jnp.concatenate([out.ravel(), lse.ravel()]))

@@ -34,7 +34,7 @@ def case(mask="tree", **fields) -> Case:
   return Case(mask, **dict(entries=6, lengths=ROWS, heads=8, kv_heads=4) | fields)
 
 
-# A mask, a cache and a mesh of each kind, not each with each: compiling is what takes the time.
+# Every kind of mask, cache and mesh, but not every combination: compilation takes the time.
 HEADS = {
   "contiguous, 2 x 2": (case("own"), Split(), (2, 2)),
   "pages, 2 x 2": (case(page=8), Split(), (2, 2)),
@@ -45,7 +45,7 @@ HEADS = {
   "window, 4 x 1": (case("hidden", window=6), Split(), (4, 1)),
   "pages of its rows in a window, 4 x 1": (case(page=8, window=6, soft_cap=1.5), OWN, (4, 1)),
 }
-# Of four shards of ten slots.
+# Lengths at the edges of four shards of ten slots.
 EDGES = (0, 1, 9, 10, 11, 20, 29, 30, 31, 39, 40)
 SLOTS = {
   "slots": (case("own", lengths=EDGES), LONG_ROWS, (4, 1)),
@@ -69,7 +69,7 @@ def of(case: Case, mesh, split: Split) -> dict:
 
 
 def in_own_pages(given, rows: int, slots: int) -> dict:
-  """The same pages where the shard of their row and slots has them, in an order of no meaning."""
+  """Returns the same pages, each on the shard of its row and slots, in arbitrary order."""
   table = np.asarray(given["page_table"])
   batch, columns = table.shape
   used = np.arange(columns) * given["cache_k"].shape[2] < np.asarray(given["lengths"])[:, None]
@@ -92,7 +92,7 @@ def in_own_pages(given, rows: int, slots: int) -> dict:
 
 
 def program(given, mesh, split, **how):
-  """Compiled for arrays that lie where they are wanted, and its result."""
+  """Returns the program, compiled for arrays in their final places, and its result."""
   roles = roles_of(given, mesh, split)
   places = jax.tree.map(lambda r: jax.NamedSharding(mesh, sharding.spec_of(r, split)), roles)
   arrays = jax.device_put({name: given[name] for name in roles}, places)
@@ -106,7 +106,7 @@ def program(given, mesh, split, **how):
 
 
 def difference(found, expected) -> float:
-  """NaN, and an infinity that is not the other's, are infinitely far."""
+  """Returns the largest difference; NaN and unequal infinities are infinitely far apart."""
   worst = 0.0
   for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
     one, other = np.asarray(one, np.float64), np.asarray(other, np.float64)
@@ -117,12 +117,12 @@ def difference(found, expected) -> float:
 
 
 def over_heads() -> dict[str, float]:
-  """Nothing may travel."""
+  """Checks that devices exchange nothing."""
   out = {}
   for name, (case, split, shape) in HEADS.items():
     mesh = sharding.make_mesh(*shape)
     given = of(case, mesh, split)
-    sizes = (4, 16) if case.lengths is None else None  # a list of blocks, each device its own
+    sizes = (4, 16) if case.lengths is None else None  # every device has its own list of blocks
     compiled, found = program(given, mesh, split, implementation="xla", block_sizes=sizes)
     out[name] = difference(found, oracle.attention(**given))
     out[f"collectives: {name}"] = float(len(COLLECTIVES.findall(compiled.as_text())))
@@ -134,7 +134,7 @@ def over_heads() -> dict[str, float]:
 
 
 def over_slots() -> dict[str, float]:
-  """Only outputs may travel, and only as sums and a maximum."""
+  """Checks that devices exchange only outputs, and only by sums and a maximum."""
   out = {}
   for name, (case, split, shape) in SLOTS.items():
     mesh = sharding.make_mesh(*shape)
@@ -151,14 +151,14 @@ def over_slots() -> dict[str, float]:
 
 
 def size_of(op) -> int:
-  """Bytes of a result in HLO, float32: f32[2,6,4]{2,1,0}, or a tuple of such."""
+  """Returns the bytes of a float32 result in HLO: f32[2,6,4]{2,1,0}, or a tuple of such."""
   shapes = re.findall(r"f32\[([\d,]*)\]", op[0])
   assert shapes, op
   return 4 * sum(int(np.prod([int(n) for n in shape.split(",") if n])) for shape in shapes)
 
 
 def mistakes() -> dict[str, float]:
-  """Each must be seen: infinity or a large difference."""
+  """Returns the difference that each mistake makes: infinity or a large one."""
   case, split, shape = SLOTS["slots"]
   mesh = sharding.make_mesh(*shape)
   given = of(case, mesh, split)
@@ -193,7 +193,7 @@ def mistakes() -> dict[str, float]:
 
 
 def gradients() -> dict[str, float]:
-  """Of the queries and all keys, where keys are split and where they are shared or summed over."""
+  """Checks gradients of queries and keys, where keys are split, shared or summed over."""
   kinds = {
     "rows and heads": (case("content", lengths=None), Split(), (2, 2)),
     "two key heads": (case("content", lengths=None, kv_heads=2), Split(), (1, 4)),
@@ -241,7 +241,7 @@ def kernel() -> dict[str, float]:
 
 
 def default() -> dict[str, float]:
-  """A model under a mesh: the wrapper where there is a kernel for the platform, and only there."""
+  """Checks a model under a mesh: the wrapper is used only where the platform has a kernel."""
   config = TransformerConfig(
     vocab_size=32, dim=16, heads=4, kv_heads=2, head_dim=8, mlp_dim=24, layers=uniform_layers(1)
   )

@@ -45,7 +45,7 @@ FAMILIES = {
     CONFIG, norm="layer", mlp="plain", activation="gelu_tanh", learned_positions=16, out_bias=True
   ),
 }
-# As transformers has them: stored [out, in], and GPT-2 [in, out] with one tensor for q, k and v.
+# As in transformers: stored [out, in], and for GPT-2 [in, out] with one tensor for q, k and v.
 IMPORTED = {
   "llama": dataclasses.replace(CONFIG, qkv_bias=False, mlp_bias=False, extra_embeddings=0),
   "gpt2": dataclasses.replace(
@@ -65,7 +65,7 @@ def difference(one, other) -> float:
 
 
 def distinct(params, key):
-  """No zeros, no ones: a bias or a scale that goes to the wrong column must show."""
+  """Returns parameters without zeros or ones, so that a bias in the wrong column is seen."""
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(key, len(leaves))
   return jax.tree.unflatten(
@@ -118,7 +118,7 @@ def training_step(mesh, name: str, accumulate: int) -> float:
 
 
 def continued(folder: Path) -> float:
-  """A run that begins on one device and goes on, from its checkpoint, on 2 x 2."""
+  """Compares a run that begins on one device and continues, from its checkpoint, on 2 x 2."""
   config = tiny()
   config.model.update(heads=2, kv_heads=2)
   (folder / "text.txt").write_text("four devices are one " * 20)
@@ -136,7 +136,7 @@ def continued(folder: Path) -> float:
 
 
 def imported(mesh, folder: Path, config: TransformerConfig) -> float:
-  """A folder read straight to the mesh, against one read to a device and sharded."""
+  """Compares a folder read directly to the mesh with one read to a device and sharded."""
   model = Model(config)
   checkpoints.save(folder, model, distinct(model.init(jax.random.key(0)), jax.random.key(1)))
   expected = sharding.shard_params(checkpoints.load(folder)[1], mesh)
@@ -165,7 +165,7 @@ def attention(mesh) -> float:
 
 
 def attention_in_blocks(mesh) -> dict[str, float]:
-  """Gradients of packed rows in blocks of 8, and how many arrays the devices gather for them."""
+  """Compares gradients of packed rows in blocks of 8, and counts the arrays that devices gather."""
   keys = jax.random.split(jax.random.key(2), 3)
   q, k, v = (
     jax.random.normal(key, shape)
@@ -199,7 +199,7 @@ def attention_in_blocks(mesh) -> dict[str, float]:
 
 
 def drafted_on_the_host(mesh) -> float:
-  """Tokens that differ from plain decoding, and calls of the store beyond one a round.
+  """Counts tokens that differ from plain decoding, and calls of the store beyond one per round.
 
   The prefill is a forward, and the first round asks once more; after the last one nobody asks.
   """

@@ -1,4 +1,4 @@
-"""Attention split over four devices is that of one, in a process of its own; what is refused."""
+"""Attention split over four devices equals that of one; unsupported splits are refused."""
 
 import json
 import os
@@ -132,7 +132,7 @@ def test_a_kernel_is_chosen_for_what_is_a_devices_own():
 
 
 def equations(jaxpr):
-  """Of a program and all it calls."""
+  """Yields the equations of a program and of all that it calls."""
   for equation in jaxpr.eqns:
     yield equation
     for inner in jax.tree.leaves(equation.params, is_leaf=lambda x: hasattr(x, "eqns")):
@@ -145,7 +145,7 @@ def equations(jaxpr):
   [(4, 8, 128, (2, 1)), (3, 8, 128, (3, 1)), (4, 6, 128, (2, 3)), (4, 8, 96, None)],
 )
 def test_the_default_on_tpus_is_the_kernel_on_each_devices_part(rows, heads, width, part):
-  """Its rows and key heads; those that the mesh does not divide are whole."""
+  """A part has its rows and key heads; those that the mesh does not divide are whole."""
   kind = Case("tree", lengths=(9,) * rows, heads=heads, kv_heads=heads // 2, width=width)
   given = inputs(kind)
   arrays = {name: x for name, x in given.items() if isinstance(x, jax.Array)}

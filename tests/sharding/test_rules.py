@@ -1,4 +1,4 @@
-"""Who lives where, decided from paths and shapes alone."""
+"""The rules of sharding decide from paths and shapes alone."""
 
 import jax
 import pytest

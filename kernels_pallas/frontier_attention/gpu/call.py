@@ -6,7 +6,7 @@ merged by their log-sum-exps (split-K); their number depends on shapes, their co
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,18 @@ def _backward(scoring, sizes, interpret, kept, cotangents):
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: CallSizes, interpret):
+def run(
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  queries: Queries,
+  keys: Keys,
+  cache: Cache | None,
+  position: Int[Array, "B T"] | None,
+  scoring: Scoring,
+  sizes: CallSizes,
+  interpret: Any,
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """Computes `attend` without its gradient; `interpret`: None or the interpreter's parameters."""
   B, T, H, D = q.shape
   G = k.shape[1]

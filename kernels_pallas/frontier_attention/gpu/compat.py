@@ -3,6 +3,7 @@
 import inspect
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax.experimental.pallas import mosaic_gpu as plgpu
 
@@ -18,26 +19,26 @@ class Registers(NamedTuple):
 
   simulated: bool
 
-  def load(self, ref, layout, *, optimized: bool = True):
+  def load(self, ref: Any, layout: Any, *, optimized: bool = True) -> jax.Array:
     """Loads all of `ref`, which may be a part: ref.at[...]."""
     if self.simulated:
       return ref[...]
     return plgpu.load(ref, layout=layout, optimized=optimized, **_WHOLE)
 
-  def full(self, shape, value, layout):
+  def full(self, shape: tuple[int, ...], value: float, layout: Any) -> jax.Array:
     """Returns an array of `value` in float32."""
     x = jnp.full(shape, value, jnp.float32)
     return x if self.simulated else plgpu.layout_cast(x, layout)
 
-  def iota(self, shape, axis, layout):
+  def iota(self, shape: tuple[int, ...], axis: int, layout: Any) -> jax.Array:
     """Returns the indices along `axis` in int32."""
     return plgpu.broadcasted_iota(jnp.int32, shape, axis, layout=None if self.simulated else layout)
 
 
-def interpret_params(**settings):
+def interpret_params(**settings: Any) -> Any:
   """Returns settings of the interpreter of GPU kernels, which is private until JAX 0.11."""
-  try:
-    params = plgpu.InterpretGPUParams
-  except AttributeError:
-    from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams as params
-  return params(**settings)
+  if hasattr(plgpu, "InterpretGPUParams"):
+    return plgpu.InterpretGPUParams(**settings)
+  from jax._src.pallas.mosaic_gpu.interpret.params import InterpretGPUParams
+
+  return InterpretGPUParams(**settings)

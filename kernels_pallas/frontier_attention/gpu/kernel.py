@@ -6,12 +6,14 @@ rows (entries x heads of a group) and keeps their softmax in registers.
 """
 
 import math
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import mosaic_gpu as plgpu
+from jaxtyping import Array, Int
 
 from kernels_pallas.frontier_attention.gpu import compat
 from kernels_pallas.frontier_attention.score import Scoring
@@ -44,14 +46,14 @@ class KernelShape(NamedTuple):
 class Refs:
   """The references of one call by name; None for those that the call does not have."""
 
-  def __init__(self, names, refs):
+  def __init__(self, names: Sequence[str], refs: Sequence[Any]):
     self._refs = dict(zip(names, refs, strict=True))
 
-  def __getattr__(self, name):
+  def __getattr__(self, name: str) -> Any:
     return self._refs.get(name)
 
 
-def program(*refs, names, scoring: Scoring, shape: KernelShape):
+def program(*refs: Any, names: Sequence[str], scoring: Scoring, shape: KernelShape) -> None:
   r = Refs(names, refs)
   part, job = lax.axis_index("part"), lax.axis_index("job")
   unit, tile = lax.div(job, jnp.int32(shape.tiles)), lax.rem(job, jnp.int32(shape.tiles))
@@ -78,13 +80,13 @@ def program(*refs, names, scoring: Scoring, shape: KernelShape):
 class Here(NamedTuple):
   """Scalars: the rows and the blocks of keys that this program computes."""
 
-  batch: int
-  head: int
-  tile: int
-  part: int
-  cached: int  # blocks of the cache that the tile sees; fresh ones follow
-  first: int
-  last: int
+  batch: Int[Array, ""]
+  head: Int[Array, ""]
+  tile: Int[Array, ""]
+  part: Int[Array, ""]
+  cached: Int[Array, ""]  # blocks of the cache that the tile sees; fresh ones follow
+  first: Int[Array, ""]
+  last: Int[Array, ""]
 
 
 def _blocks_of_cache(r: Refs, shape: KernelShape, batch, tile):

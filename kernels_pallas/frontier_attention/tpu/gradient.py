@@ -7,7 +7,7 @@ memory is O(T). In the second, scores stand with their keys in rows: no product 
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ def run(
   keys: Keys,
   scoring: Scoring,
   sizes: TileSizes,
-  interpret,
+  interpret: Any,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
   """Returns (dq, dk, dv) from the result of the forward kernel and its cotangents.
 
@@ -76,7 +76,9 @@ def run(
   points = tpu_tiles.points_of(queries, None, H // G, shape)
   labels = tpu_tiles.labels_of(keys)
   some = blocks.any_visible(queries, keys, shape.tile, shape.block)
-  how = dict(scoring=scoring, shape=shape, max_heads=sizes.heads, interpret=interpret)
+  how: dict[str, Any] = dict(
+    scoring=scoring, shape=shape, max_heads=sizes.heads, interpret=interpret
+  )
   d_q = _by_rows(tpu_work.pairs_of(some), sides, points, labels, sums, **how)
   d_k, d_v = _by_keys(
     tpu_work.pairs_of(some.swapaxes(1, 2)), sides, points, labels.swapaxes(1, 2), sums, **how

@@ -7,6 +7,7 @@ two cores, each takes half of the key heads of every step.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +84,18 @@ def _backward(scoring, sizes, interpret, kept, cotangents):
 attend.defvjp(_forward, _backward)
 
 
-def run(q, k, v, queries, keys, cache, position, scoring: Scoring, sizes: TileSizes, interpret):
+def run(
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  queries: Queries,
+  keys: Keys,
+  cache: Cache | None,
+  position: Int[Array, "B T"] | None,
+  scoring: Scoring,
+  sizes: TileSizes,
+  interpret: Any,
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
   """Computes `attend` without its gradient; `interpret` is that of pallas_call."""
   _, T, H, _ = q.shape
   G = k.shape[1]
@@ -125,7 +137,7 @@ def _call(steps: Steps, q, points, k, v, labels, cache, scoring, shape: TileShap
   kinds = ("parallel", "arbitrary")[-len(grid) :]
 
   def spec(size, index):
-    """By `index` of core, step and scalars; a single core has no axis of the grid."""
+    """Returns a BlockSpec by `index` of core, step and scalars; a single core has no grid axis."""
     return pl.BlockSpec(size, index if shape.cores > 1 else functools.partial(index, 0))
 
   def of_row(core, w, rows, *_):

@@ -22,6 +22,10 @@ SCORES = 1 << 19  # rows x keys x heads at once: more would not fit beside large
 _NO_KEY = -3  # an index that no key has, not even padding (-2)
 
 
+# All that a choice of sizes looks at.
+WithShape = jax.Array | jax.ShapeDtypeStruct
+
+
 class TileShape(NamedTuple):
   """Static sizes of one call."""
 
@@ -54,7 +58,9 @@ class TileSizes(NamedTuple):
     return cls(fresh, cache)
 
 
-def fitting(q, k, cache: Cache | None, sizes: TileSizes = TileSizes()) -> tuple[int, int] | None:
+def fitting(
+  q: WithShape, k: WithShape, cache: Cache | None, sizes: TileSizes = TileSizes()
+) -> tuple[int, int] | None:
   """Returns (rows per tile, slots per block of the cache) that fit into VMEM; None: nothing does.
 
   They are as large as `sizes`, or halved as often as many or wide key heads need.
@@ -115,7 +121,9 @@ def _cores(k, sizes: TileSizes) -> int:
   return cores if k.shape[1] % cores == 0 else 1
 
 
-def shape_of(q, k, queries: Queries, cache: Cache | None, sizes: TileSizes) -> TileShape:
+def shape_of(
+  q: WithShape, k: WithShape, queries: Queries, cache: Cache | None, sizes: TileSizes
+) -> TileShape:
   block = sizes.fresh
   _, T, H, _ = q.shape
   # `why_not_tpu` has refused sizes that do not fit; the interpreter accepts them.
@@ -162,7 +170,9 @@ def rows_of(x: Shaped[Array, "B T H D"], heads: int, shape: TileShape) -> Shaped
   return x.reshape(B, heads, -1, D)
 
 
-def entries_of(x: Shaped[Array, "B G N D"], T, H, shape: TileShape) -> Shaped[Array, "B T H D"]:
+def entries_of(
+  x: Shaped[Array, "B G N D"], T: int, H: int, shape: TileShape
+) -> Shaped[Array, "B T H D"]:
   """Returns entries from rows: the inverse of `rows_of`."""
   B, heads, _, width = x.shape
   x = x.reshape(B, heads, shape.tiles, shape.rows, width)[:, :, :, : shape.tile * (H // heads)]
@@ -175,7 +185,9 @@ def whole_blocks(x: Float[Array, "B G T D"], shape: TileShape) -> Float[Array, "
   return jnp.pad(x, ((0, 0), (0, 0), (0, shape.fresh * shape.block - x.shape[2]), (0, 0)))
 
 
-def points_of(queries: Queries, position, group, shape: TileShape) -> Int[Array, "B N C"]:
+def points_of(
+  queries: Queries, position: Int[Array, "B T"] | None, group: int, shape: TileShape
+) -> Int[Array, "B N C"]:
   """Returns the labels of rows, in columns: stamps, hidden key, own index, position."""
   none = jnp.full_like(queries.index, _NO_KEY)
   hidden = none if queries.hidden is None else queries.hidden
@@ -198,7 +210,9 @@ def labels_of(keys: Keys) -> Int[Array, "B C M"]:
   return jnp.concatenate([keys.lo, keys.hi, keys.index[:, None]], axis=1).astype(jnp.int32)
 
 
-def seen(dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]):
+def seen(
+  dims: int, point: Callable[[int], jax.Array], label: Callable[[int], jax.Array]
+) -> jax.Array:
   """Returns, in a kernel, which rows see which keys, from `points_of` and `labels_of`.
 
   One of the two stands in columns and the other in rows, and so does the mask.

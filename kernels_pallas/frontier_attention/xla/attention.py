@@ -154,12 +154,20 @@ def _blocks_of(batch: int, sizes: XlaSizes) -> tuple[int, int]:
 
 
 def gradients(
-  q, k, v, result, cotangents, queries, keys, scoring: Scoring, sizes: XlaSizes = XlaSizes()
-):
+  q: Float[Array, "B T H D"],
+  k: Float[Array, "B G T D"],
+  v: Float[Array, "B G T D"],
+  result: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
+  cotangents: tuple[Float[Array, "B T H D"], Float[Array, "B T H"]],
+  queries: Queries,
+  keys: Keys,
+  scoring: Scoring,
+  sizes: XlaSizes = XlaSizes(),
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B G T D"], Float[Array, "B G T D"]]:
   """Returns gradients of q, k and v, without a cache, from the result of `attend` or a kernel."""
-  rows = (_rows(x, k) for x in (result[0], cotangents[0]))
-  sums = (_rows(x[..., None], k)[..., 0] for x in (result[1], cotangents[1]))
-  result, cotangents = zip(rows, sums, strict=True)
+  result, cotangents = (
+    (_rows(out, k), _rows(lse[..., None], k)[..., 0]) for out, lse in (result, cotangents)
+  )
   block = _blocks_of(q.shape[0], sizes)
   d_q, d_k, d_v = xla_blocks.gradients(
     _rows(q, k), k, v, result, cotangents, queries, keys, scoring, *block

@@ -18,7 +18,7 @@ from mtjax.anysubset.filling.state import (
 )
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
-from mtjax.models import Params
+from mtjax.models import Config, Params
 from mtjax.sampling.categorical import top_k
 from mtjax.sampling.logits import process, sample
 from mtjax.types import Exactness
@@ -54,7 +54,7 @@ CRITERIA = {"max_probability": max_probability, "entropy": negative_entropy, "ma
 
 @dataclasses.dataclass(frozen=True)
 class Confidence:
-  """A method whose every pass queries all open entries and decides the `per_pass` surest of them.
+  """Every pass queries all open entries and decides the `per_pass` surest of them.
 
   `criterion` is a statistic of the model's distribution at an entry, at temperature 1 whatever the
   sampling is, never of the token that is sampled: ranking by a sampled token's own probability
@@ -80,13 +80,13 @@ class Confidence:
     if self.per_pass < 1:
       raise ValueError(f"per_pass must be at least 1, got {self.per_pass}")
 
-  def check(self, config):
+  def check(self, config: Config) -> None:
     check_two_streams(config, type(self).__name__)
 
-  def start(self, model, params, problem):
+  def start(self, model: Network, params: Params, problem: Problem) -> FillState:
     return start(model, params, self, problem)
 
-  def step(self, model, params, problem, state):
+  def step(self, model: Network, params: Params, problem: Problem, state: FillState) -> FillState:
     return step(model, params, self, problem, state)
 
 

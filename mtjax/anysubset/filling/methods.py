@@ -4,13 +4,17 @@ import dataclasses
 import functools
 
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.filling import single_stream_step
 from mtjax.anysubset.filling.context_ngram import context_bigrams
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import Phase
+from mtjax.anysubset.filling.state import FillState, Problem
 from mtjax.anysubset.filling.step import start, step
+from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
+from mtjax.models import Config, Params
 from mtjax.rounds.run import loop
 from mtjax.sampling.logits import process, sample
 from mtjax.types import Exactness
@@ -22,17 +26,19 @@ class Phased:
 
   decides_order = False
 
-  def check(self, config):
+  def check(self, config: Config) -> None:
     check_two_streams(config, type(self).__name__)
 
-  def start(self: Windowed, model, params, problem):
+  def start(self: Windowed, model: Network, params: Params, problem: Problem) -> FillState:
     def choose(processed, place):
       del place
       return sample(processed[:, 0], problem.key, jnp.zeros_like(problem.total))[:, None]
 
     return start(model, params, self, problem, choose)
 
-  def step(self: Windowed, model, params, problem, state):
+  def step(
+    self: Windowed, model: Network, params: Params, problem: Problem, state: FillState
+  ) -> FillState:
     state = step(model, params, self, problem, state, self.round[0])
     for phase in self.round[1:]:
       body = functools.partial(step, model, params, self, problem, phase=phase)
@@ -44,7 +50,9 @@ class Phased:
 class _Kept(Phased):
   """A method that samples drafts from logits of an earlier pass, independently of each other."""
 
-  def draft_logits(self, problem, state, drafted, vocab):
+  def draft_logits(
+    self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
+  ) -> Float[Array, "B V"]:
     raise TypeError(f"{self}: drafts are sampled from the logits that a pass has kept")
 
 
@@ -94,15 +102,15 @@ class Sequential(_Kept):
   verifier = "chain"
   exactness = Exactness.LOSSLESS
 
-  def check(self, config):
+  def check(self, config: Config) -> None:
     pass  # fills with every model
 
-  def start(self, model, params, problem):
+  def start(self, model: Network, params: Params, problem: Problem) -> FillState:
     if is_single_stream(model.config):
       return single_stream_step.start(model, params, problem)
     return super().start(model, params, problem)
 
-  def step(self, model, params, problem, state):
+  def step(self, model: Network, params: Params, problem: Problem, state: FillState) -> FillState:
     if is_single_stream(model.config):
       return single_stream_step.step(model, params, problem, state)
     return super().step(model, params, problem, state)
@@ -192,6 +200,8 @@ class ContextNGram(Phased, DraftsAWindow):
   def round(self) -> tuple[Phase, ...]:
     return (Phase(self.window, 0),)
 
-  def draft_logits(self, problem, state, drafted, vocab):
+  def draft_logits(
+    self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
+  ) -> Float[Array, "B V"]:
     logits = context_bigrams(problem, state, drafted, vocab)
     return process(logits[:, None], problem.rules)[:, 0]

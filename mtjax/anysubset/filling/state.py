@@ -12,8 +12,7 @@ from mtjax.sampling.logits import Rules
 from mtjax.types import Frontier
 
 
-@struct.dataclass
-class Problem:
+class Problem(struct.PyTreeNode):
   """The canvases to fill, the order and the sampling: one text per row."""
 
   canvas: Canvas
@@ -26,8 +25,7 @@ class Problem:
   recorded: bool = struct.field(pytree_node=False, default=False)  # whether `log_prob` is kept
 
 
-@struct.dataclass
-class FillState:
+class FillState(struct.PyTreeNode):
   """A canvas in progress. The cache holds the context entries and decided entries.
 
   It holds all decided entries or, where `pending`, all but the last: the oracle pass that decides

@@ -61,7 +61,12 @@ def draft_window(
   return drafted, jnp.concatenate(processed, axis=1)
 
 
-def as_draft(problem: Problem, state: FillState, drafted, processed) -> Draft:
+def as_draft(
+  problem: Problem,
+  state: FillState,
+  drafted: Int[Array, "B K"],
+  processed: Float[Array, "B K V"],
+) -> Draft:
   """Returns the window as a chain after the last decided entry, invalid past the last target."""
   size = drafted.shape[1]
   token = jnp.pad(drafted, ((0, 0), (1, 0)))
@@ -157,7 +162,7 @@ def step(
 
   drafted, processed = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)
-  if phase.drafts:
+  if processed is not None:
     draft = as_draft(problem, state, drafted, processed)
     verdict = verify(method.verifier, passed.processed, draft, problem.key, state.count)
   else:

@@ -1,9 +1,9 @@
-"""How long a call takes on a device: calls in a row inside one compiled program.
+"""Measures the time of a call on a device, from successive calls inside one compiled program.
 
-What a call gives is what the next one takes, so that none is left out and none runs beside another.
-Its arrays pass a barrier with that, so that nothing made from them alone is made once for all
-calls; what is `shared` does not: layers of a model share it, and its compiler may too. With several
-sets of arrays, taken in turn, a call does not find its own in a cache from the call before.
+Each call takes the result of the one before, so that none is left out and none runs beside another.
+Its arrays pass a barrier with that result, so that nothing that depends on them alone is computed
+once for all calls. `shared` does not pass it: layers of a model share it, so a compiler may compute
+with it once. With several sets of arrays, used in turn, a call does not find its arrays in a cache.
 """
 
 import statistics
@@ -13,16 +13,16 @@ from collections.abc import Callable, Sequence
 import jax
 from jaxtyping import PyTree
 
-_LEAST_SECONDS, _MOST = 0.05, 400  # of what is timed
-_CALLS = 32  # at least, between two looks at the end of the loop
+_MIN_SECONDS, _MAX_LOOPS = 0.05, 400  # limits of a timed run
+_CALLS = 32  # minimum number of calls between two tests for the end of the loop
 
 
 class DoesNotFit(Exception):
-  """More memory than the device has."""
+  """An error: a program needs more memory than the device has."""
 
 
 def memory_limit() -> int | None:
-  """Bytes that programs may hold on the device; None: it does not say."""
+  """Returns the bytes that programs may use on the device; None: it does not say."""
   return (jax.devices()[0].memory_stats() or {}).get("bytes_limit")
 
 
@@ -32,19 +32,19 @@ def check_fits(needed: float, limit: int | None) -> None:
 
 
 def chained(call: Callable[[PyTree, PyTree, PyTree], PyTree], turns: int) -> Callable:
-  """(count, state, sets, shared) -> state after count x turns x len(sets) calls.
+  """Returns (count, state, sets, shared) -> state after count x turns x len(sets) calls.
 
-  `turns` is known when it is compiled: only every so many calls is the host asked for the end.
+  `turns` is static, so that the host is queried for the end only after that many rounds.
   """
 
   def loop(count, state, sets, shared):
-    def turn(state, _):
+    def over_sets(state, _):
       for arrays in sets:
         state = call(*jax.lax.optimization_barrier((state, arrays)), shared)
       return state, None
 
     def several(_, state):
-      return jax.lax.scan(turn, state, None, length=turns)[0]
+      return jax.lax.scan(over_sets, state, None, length=turns)[0]
 
     return jax.lax.fori_loop(0, count, several, state)
 
@@ -59,9 +59,9 @@ def seconds_per_call(
   *,
   rounds: int = 5,
 ) -> float:
-  """Median over `rounds` of `state = call(state, arrays, shared)`, each set of arrays in turn.
+  """Returns the median seconds per `call(state, arrays, shared)` over `rounds`, sets in turn.
 
-  Raises DoesNotFit, before it runs where the compiler can tell.
+  Raises DoesNotFit, if the compiler knows it before anything runs.
   """
   turns = -(-_CALLS // len(sets))
   loop = chained(call, turns)
@@ -77,10 +77,10 @@ def seconds_per_call(
       held = memory.argument_size_in_bytes + memory.output_size_in_bytes
       check_fits(held + memory.temp_size_in_bytes, memory_limit())
     seconds(1)
-    count = int(min(max(_LEAST_SECONDS / seconds(1), 1), _MOST))
-    found = statistics.median(seconds(count) for _ in range(rounds))
+    count = int(min(max(_MIN_SECONDS / seconds(1), 1), _MAX_LOOPS))
+    median = statistics.median(seconds(count) for _ in range(rounds))
   except jax.errors.JaxRuntimeError as error:
     if "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
       raise DoesNotFit(str(error).splitlines()[0][:150]) from error
     raise
-  return found / (count * turns * len(sets))
+  return median / (count * turns * len(sets))

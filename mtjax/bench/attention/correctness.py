@@ -1,4 +1,4 @@
-"""Is attention right on this device? Every implementation that works here against float64 numpy."""
+"""Checks attention on this device: every implementation that works here against float64 numpy."""
 
 import contextlib
 import dataclasses
@@ -17,14 +17,14 @@ from mtjax.bench.attention import float64
 from mtjax.bench.attention import inputs as kernel_inputs
 from mtjax.bench.attention.kernels import AttentionShape
 
-# Of the larger of 1 and what is right, twice for gradients. bfloat16 has 8 bits, in outputs and
-# probabilities.
+# Relative to the larger of 1 and the expected value; twice this for gradients. bfloat16 has 8 bits,
+# in outputs and in probabilities.
 TOLERANCE = dict(float32=2e-5, float16=4e-3, bfloat16=2e-2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A shape and what else is asked for; `page`, `window`, `soft_cap`: None for none."""
+  """A shape with other arguments; `page`, `window` and `soft_cap` are None where there is none."""
 
   name: str
   shape: AttentionShape
@@ -32,15 +32,17 @@ class Case:
   window: int | None = None
   soft_cap: float | None = None
   narrow: bool = False  # a cache of 8 bits
-  exceptions: bool = False  # hidden keys, and entries that see themselves whatever is said
+  exceptions: bool = False  # hidden keys, and entries that always see themselves
 
 
 @dataclasses.dataclass(frozen=True)
 class Agreement:
+  """The result of one implementation on one case."""
+
   case: str
   implementation: str
-  worst: float | None  # of the tolerance: at most 1 is right; None: not asked, see `why`
-  why: str = ""  # what it cannot do of this, or how it failed
+  worst: float | None  # largest error / tolerance: right up to 1; None: not computed, see `why`
+  why: str = ""  # why it does not support the case, or how it failed
 
   @property
   def failed(self) -> bool:
@@ -48,8 +50,8 @@ class Agreement:
 
 
 def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple[Case, ...]:
-  """The table. unit: slots of a page; caches have four, frontiers up to three times as many
-  entries without a cache."""
+  """Returns the table of cases. unit: slots per page; caches have four pages, frontiers up to
+  3 x unit entries without a cache."""
 
   def decoding(entries, batch=5, dtype=dtype):
     return AttentionShape("tree", entries, 4 * unit, 4 * unit, batch, heads, kv_heads, width, dtype)
@@ -58,7 +60,7 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
     return AttentionShape(mask, 3 * unit, 0, 0, 2, heads, kv_heads, width, dtype, gradient)
 
   few, many = max(unit // 16, 3), max(unit // 2, 6)
-  found = [
+  result = [
     Case("a token", decoding(1)),
     Case("a tree", decoding(few)),
     Case("a tree in pages", decoding(few), unit),
@@ -70,57 +72,61 @@ def cases(heads: int, kv_heads: int, width: int, unit: int, dtype: str) -> tuple
     Case("float32", decoding(few, dtype="float32")),
   ]
   for mask in ("causal", "any order", "two streams", "block diffusion", "4 documents"):
-    found.append(Case(mask, training(mask, False)))
-  found.append(Case("any order, gradient", training("any order", True)))
-  found.append(Case("two streams, gradient", training("two streams", True)))
-  return tuple(found)
+    result.append(Case(mask, training(mask, False)))
+  result.append(Case("any order, gradient", training("any order", True)))
+  result.append(Case("two streams, gradient", training("two streams", True)))
+  return tuple(result)
 
 
 def inputs(case: Case) -> dict:
-  """Lengths of 0, around the edge of a page, and all; NaN wherever nobody looks."""
+  """Returns the inputs: lengths of 0, around the edge of a page, and full; NaN in unseen places."""
   shape = case.shape
-  given = kernel_inputs.with_cache(shape, case.page)
+  arguments = kernel_inputs.with_cache(shape, case.page)
   if shape.capacity:
     unit = shape.capacity // 4
     lengths = np.resize([unit + 1, 0, 4 * unit, unit, unit - 1], shape.batch)
-    given["lengths"] = jnp.asarray(lengths, jnp.int32)
+    arguments["lengths"] = jnp.asarray(lengths, jnp.int32)
     if case.narrow:
-      given = kernel_inputs.in_8_bits(given)
-    given = kernel_inputs.poisoned(given)
+      arguments = kernel_inputs.in_8_bits(arguments)
+    arguments = kernel_inputs.poisoned(arguments)
   if case.window is not None:
-    given = kernel_inputs.in_window(given, case.window)
+    arguments = kernel_inputs.in_window(arguments, case.window)
   if case.exceptions:
-    given = kernel_inputs.with_exceptions(given)
+    arguments = kernel_inputs.with_exceptions(arguments)
   if case.soft_cap is not None:
-    given["soft_cap"] = case.soft_cap
-  if shape.gradient:  # the reference's are NaN by what is NaN where nobody looks
-    return given
-  nobody = jnp.asarray(~float64.seen(given).any(axis=1))[:, None, :, None]
-  return given | {n: jnp.where(nobody, jnp.nan, given[n]).astype(given[n].dtype) for n in "kv"}
+    arguments["soft_cap"] = case.soft_cap
+  if shape.gradient:  # NaN in unseen places would make the reference's gradients NaN
+    return arguments
+  nobody = jnp.asarray(~float64.seen(arguments).any(axis=1))[:, None, :, None]
+  return arguments | {
+    n: jnp.where(nobody, jnp.nan, arguments[n]).astype(arguments[n].dtype) for n in "kv"
+  }
 
 
 def implementations_here() -> tuple[Implementation, ...]:
-  """What runs on this platform; interpreters only when they are asked for."""
+  """Returns the implementations that run on this platform, without interpreters."""
   kernel = choice.kernel_here()
   return ("reference", "xla") if kernel is None else ("reference", "xla", kernel)
 
 
 def check_implementations(names: Sequence[str]) -> None:
-  """Raises ValueError for what is unknown or is for another machine."""
+  """Raises ValueError for names that are unknown or belong to another machine."""
   known, here = get_args(Implementation), implementations_here()
   for name in names:
     if name not in known:
       raise ValueError(f"unknown implementation {name!r}; there are: {', '.join(known)}")
     if name not in here and not name.endswith("interpret"):
-      raise ValueError(f"{name!r} does not run on {choice.platform_here()}: {', '.join(here)}")
+      raise ValueError(
+        f"{name!r} does not run on {choice.platform_here()}; these do: {', '.join(here)}"
+      )
 
 
-def why_not(name: str, given: dict) -> str | None:
-  """What an implementation cannot do of these inputs; None: it can."""
+def why_not(name: str, arguments: dict) -> str | None:
+  """Returns why an implementation cannot compute these inputs; None: it can."""
   names = ("cache_k", "cache_v", "lengths", "page_table", "kv_scales", "cache_position")
-  fields: Any = (given.get(n) for n in names)
-  cache = None if given["cache_k"] is None else Cache(*fields)
-  return choice.why_not(name, given["q"], given["k"], cache)
+  fields: Any = (arguments.get(n) for n in names)
+  cache = None if arguments["cache_k"] is None else Cache(*fields)
+  return choice.why_not(name, arguments["q"], arguments["k"], cache)
 
 
 def check(
@@ -130,25 +136,27 @@ def check(
   attention: Callable = frontier_attention,
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[Agreement]:
-  """Every implementation on every case. What raises has failed; what says why not has not."""
-  found = []
+  """Runs every implementation on every case. An exception is a failure, an unsupported case not."""
+  result = []
   for case in cases:
     progress(f"{case.name}: float64")
-    given = inputs(case)
-    expected = _expected(case, given)
+    arguments = inputs(case)
+    expected = _expected(case, arguments)
     for name in names:
       progress(f"{case.name}: {name}")
-      if reason := why_not(name, given):
-        found.append(Agreement(case.name, name, None, reason))
+      if reason := why_not(name, arguments):
+        result.append(Agreement(case.name, name, None, reason))
         continue
       try:
-        got = _run(case, given, name, attention)
-      except Exception as error:  # noqa: BLE001 - the next ones are to be seen too
+        got = _run(case, arguments, name, attention)
+      except Exception as error:  # noqa: BLE001 - the other cases are run in any case
         lines = str(error).splitlines() or [""]
-        found.append(Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}"))
+        result.append(
+          Agreement(case.name, name, None, f"raised {type(error).__name__}: {lines[0]}")
+        )
         continue
-      found.append(_verdict(case, name, got, expected))
-  return found
+      result.append(_verdict(case, name, got, expected))
+  return result
 
 
 def _cotangent(case):
@@ -156,18 +164,18 @@ def _cotangent(case):
   return np.random.default_rng(1).standard_normal(size)
 
 
-def _expected(case, given):
-  out, lse = float64.attend(given)
-  found = dict(output=out, lse=lse)
+def _expected(case, arguments):
+  out, lse = float64.attend(arguments)
+  result = dict(output=out, lse=lse)
   if case.shape.gradient:
     cotangent = np.asarray(jnp.asarray(_cotangent(case), case.shape.dtype), np.float64)
-    found |= dict(zip(("dq", "dk", "dv"), float64.gradients(given, cotangent), strict=True))
-  return found
+    result |= dict(zip(("dq", "dk", "dv"), float64.gradients(arguments, cotangent), strict=True))
+  return result
 
 
-def _run(case, given, name, attention):
-  fixed = {n: given[n] for n in ("window", "soft_cap") if n in given}
-  traced = {n: x for n, x in given.items() if n not in fixed}
+def _run(case, arguments, name, attention):
+  fixed = {n: arguments[n] for n in ("window", "soft_cap") if n in arguments}
+  traced = {n: x for n, x in arguments.items() if n not in fixed}
 
   def both(traced):
     def of(q, k, v):
@@ -180,7 +188,7 @@ def _run(case, given, name, attention):
     gradients = pull((jnp.asarray(_cotangent(case), out.dtype), jnp.zeros_like(lse)))
     return dict(output=out, lse=lse) | dict(zip(("dq", "dk", "dv"), gradients, strict=True))
 
-  # Elsewhere float32 is multiplied in fewer bits unless told otherwise.
+  # Accelerators multiply float32 in fewer bits by default.
   wide = case.shape.dtype == "float32"
   with jax.default_matmul_precision("highest") if wide else contextlib.nullcontext():
     return jax.jit(both)(traced)

@@ -1,4 +1,4 @@
-"""What `experiments/bench/device.py` does: a plan, and a report that grows part by part."""
+"""The benchmark of experiments/bench/device.py: a plan, and a report that grows part by part."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -34,18 +34,18 @@ PARTS = ("correctness", "bandwidth", "entries", "comparison")
 
 @dataclasses.dataclass(frozen=True)
 class DevicePlan:
-  """Shapes of every part. Raises ValueError for what makes no sense or does not run here."""
+  """The shapes of every part. Raises ValueError for settings that are wrong or do not run here."""
 
   parts: tuple[str, ...] = PARTS
   implementation: Implementation | None = (
-    None  # which is swept; None: the kernel of the platform, or xla
+    None  # the one that is timed; None: the kernel of the platform, or xla
   )
   heads: int = 32
   kv_heads: int = 8
   width: int = 128
   dtype: str = "bfloat16"
   page: int = 256
-  unit: int = 128  # slots of a page where correctness is checked
+  unit: int = 128  # slots per page in part correctness
   rows: tuple[int, ...] = (1, 4, 8, 32)
   slots: tuple[int, ...] = (2048, 8192, 32768)
   entries: tuple[int, ...] = (1, 8, 16, 32, 64)
@@ -57,7 +57,7 @@ class DevicePlan:
   masks: tuple[str, ...] = ("causal", "4 documents", "two streams", "block diffusion")
   lengths: tuple[int, ...] = (2048, 8192)
   copied: int = 1 << 30  # bytes of the array whose copying is timed
-  side: int = 8192  # of the matrices
+  side: int = 8192  # rows and columns of the matrices whose product is timed
   rounds: int = 5
 
   def __post_init__(self):
@@ -69,10 +69,10 @@ class DevicePlan:
     if self.implementation is not None:
       check_implementations([self.implementation])
       if self.implementation.endswith("interpret") and set(self.parts) != {"correctness"}:
-        raise ValueError("an interpreter's time says nothing: for --parts=correctness only")
+        raise ValueError("the time of an interpreter says nothing: use --parts=correctness")
     for name in ("rows", "slots", "entries", "one_layer", "lengths"):
       if not getattr(self, name) or min(getattr(self, name)) < 1:
-        raise ValueError(f"{name} are numbers from 1 on, not {getattr(self, name)}")
+        raise ValueError(f"{name} must be numbers of at least 1, not {getattr(self, name)}")
     for slots in (*self.slots, self.one_layer_slots):
       pages(slots, self.page)
     if unknown := [mask for mask in self.masks if mask not in MASKS]:
@@ -99,7 +99,7 @@ TOY: dict[str, Any] = dict(
 
 
 def full(**changes: Any) -> DevicePlan:
-  """For an accelerator: raises ValueError where there is none."""
+  """Returns the plan for an accelerator. Raises ValueError where there is none."""
   platform = choice.platform_here()
   if platform == "cpu":
     raise ValueError("JAX sees no accelerator here; --sizes=toy runs anywhere")
@@ -108,13 +108,15 @@ def full(**changes: Any) -> DevicePlan:
 
 
 def toy(**changes: Any) -> DevicePlan:
-  """Shapes that prove nothing but that it runs."""
+  """Returns a plan of small shapes, which only shows that the benchmark runs."""
   return DevicePlan(**TOY | changes)
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceReport:
-  limits: DeviceLimits | None = None  # None: only correctness was asked for
+  """The results of all parts."""
+
+  limits: DeviceLimits | None = None  # None: only correctness was checked
   verdicts: tuple[Agreement, ...] = ()
   sweep: tuple[SweepPoint, ...] = ()
   entries: tuple[SweepPoint, ...] = ()
@@ -126,7 +128,7 @@ class DeviceReport:
     return [verdict for verdict in self.verdicts if verdict.failed]
 
   def figures(self) -> dict[str, Any]:
-    """For JSON."""
+    """Returns the report as JSON values."""
 
     def plain(x):
       return None if x is None else dataclasses.asdict(x)
@@ -142,17 +144,17 @@ class DeviceReport:
 
 
 class Step(NamedTuple):
-  """What is known after one more case, point or shape."""
+  """The report after one more case, point or shape."""
 
-  part: str  # "limits" comes first, where anything is timed
+  part: str  # "limits" comes first, if anything is timed
   report: DeviceReport
-  ended: bool  # the part, that is
+  ended: bool  # whether the part has ended
 
 
 def benchmark(
   plan: DevicePlan, progress: Callable[[str], None] = lambda text: None
 ) -> Iterator[Step]:
-  """The parts in the order of the plan."""
+  """Runs the parts in the order of the plan, and yields the report after every step."""
   report = DeviceReport()
   if set(plan.parts) != {"correctness"}:
     progress("limits of the device")
@@ -167,10 +169,10 @@ def benchmark(
 
 
 def _correctness(plan, limits, progress) -> Iterator[dict[str, Any]]:
-  found = ()
+  results = ()
   for case in cases(plan.heads, plan.kv_heads, plan.width, plan.unit, plan.dtype):
-    found += tuple(check([case], plan.systems, progress=progress))
-    yield dict(verdicts=found)
+    results += tuple(check([case], plan.systems, progress=progress))
+    yield dict(verdicts=results)
 
 
 def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
@@ -180,8 +182,8 @@ def _bandwidth(plan, limits, progress) -> Iterator[dict[str, Any]]:
     for slots in plan.slots
     for entries in plan.entries
   ]
-  for found in _points(plan, shapes, (None, plan.page), limits, progress):
-    yield dict(sweep=found)
+  for results in _points(plan, shapes, (None, plan.page), limits, progress):
+    yield dict(sweep=results)
 
 
 def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
@@ -189,33 +191,33 @@ def _entries(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = [
     AttentionShape("tree", entries, slots, slots, 1, **plan.common) for entries in plan.one_layer
   ]
-  for found in _points(plan, shapes, (plan.page,), limits, progress):
-    yield dict(entries=found, latency=device_sweep.over_entries(found))
+  for results in _points(plan, shapes, (plan.page,), limits, progress):
+    yield dict(entries=results, latency=device_sweep.over_entries(results))
 
 
 def _points(plan, shapes, sizes, limits, progress) -> Iterator[tuple[SweepPoint, ...]]:
-  """All so far."""
-  found = ()
+  """Yields all points measured so far, after each new one."""
+  results = ()
   for shape in shapes:
     for page in sizes:
       kind = "rows" if page is None else "pages"
       progress(f"{shape.batch} x {shape.filled} slots in {kind}, {shape.entries} entries")
       point = device_sweep.measured(shape, limits, plan.swept, page, rounds=plan.rounds)
-      found += (point,)
-      yield found
+      results += (point,)
+      yield results
 
 
 def _comparison(plan, limits, progress) -> Iterator[dict[str, Any]]:
   shapes = device_peers.shapes(
     plan.decoding, [(mask, n) for mask in plan.masks for n in plan.lengths], **plan.common
   )
-  found = ()
+  results = ()
   for shape in shapes:
     points = device_peers.compare(
       shape, limits, plan.systems, rounds=plan.rounds, progress=progress
     )
-    found += tuple(points)
-    yield dict(comparison=found)
+    results += tuple(points)
+    yield dict(comparison=results)
 
 
 _RUN = dict(zip(PARTS, (_correctness, _bandwidth, _entries, _comparison), strict=True))

@@ -2,17 +2,17 @@
 
 import importlib.util
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-_LEAST_MILLISECONDS, _MOST = 50, 400  # of what is timed
+_MIN_MILLISECONDS, _MAX_CALLS = 50, 400  # limits of a timed run
 
 
 def why_not() -> str | None:
-  """Why it cannot be timed here; None: it can."""
+  """Returns why it cannot be timed here; None: it can."""
   if importlib.util.find_spec("torch") is None:
     return "torch is not installed"
   import torch
@@ -20,30 +20,30 @@ def why_not() -> str | None:
   return None if torch.cuda.is_available() else "torch sees no CUDA device"
 
 
-def tensors(given: dict, device: str) -> dict[str, Any]:
-  """q [B, H, T, D], k and v [B, G, S + T, D], and the labels, as torch's."""
+def tensors(arguments: dict, device: str) -> dict[str, Any]:
+  """Returns q [B, H, T, D], k and v [B, G, S + T, D] and the labels as torch tensors."""
   import torch
 
   def of(x):
     wide = torch.from_numpy(np.array(x, np.float32))
     return wide.to(device, getattr(torch, x.dtype.name))
 
-  found = {"q": of(given["q"].swapaxes(1, 2))}
+  result = {"q": of(arguments["q"].swapaxes(1, 2))}
   for name in "kv":
-    parts = [given[f"cache_{name}"], given[name]]
-    found[name] = torch.cat([of(x) for x in parts if x is not None], dim=2)
+    parts = [arguments[f"cache_{name}"], arguments[name]]
+    result[name] = torch.cat([of(x) for x in parts if x is not None], dim=2)
   for name in ("stamp", "lo", "hi", "lengths"):
-    if given[name] is not None:
-      found[name] = torch.from_numpy(np.array(given[name], np.int32)).to(device)
-  return found
+    if arguments[name] is not None:
+      result[name] = torch.from_numpy(np.array(arguments[name], np.int32)).to(device)
+  return result
 
 
-def mask_of(given: dict[str, Any]):
-  """`mask_mod`: a slot is seen if it is filled, a fresh key by its interval in every dimension."""
+def mask_of(arguments: dict[str, Any]) -> Callable[..., Any]:
+  """Returns `mask_mod`: a filled slot is seen, a fresh key by its interval in every dimension."""
   import torch
 
-  stamp, lo, hi, lengths = (given.get(name) for name in ("stamp", "lo", "hi", "lengths"))
-  slots = given["k"].shape[2] - stamp.shape[2]
+  stamp, lo, hi, lengths = (arguments.get(name) for name in ("stamp", "lo", "hi", "lengths"))
+  slots = arguments["k"].shape[2] - stamp.shape[2]
 
   def mask_mod(row, head, query, key):
     fresh = torch.clamp(key - slots, min=0)
@@ -56,36 +56,38 @@ def mask_of(given: dict[str, Any]):
   return mask_mod
 
 
-def block_mask(given: dict[str, Any]):
+def block_mask(arguments: dict[str, Any]) -> Any:
   from torch.nn.attention.flex_attention import create_block_mask
 
-  (rows, _, entries, _), keys = given["q"].shape, given["k"].shape[2]
-  device = given["q"].device.type
-  return create_block_mask(mask_of(given), rows, None, entries, keys, device=device)
+  (rows, _, entries, _), keys = arguments["q"].shape, arguments["k"].shape[2]
+  device = arguments["q"].device.type
+  return create_block_mask(mask_of(arguments), rows, None, entries, keys, device=device)
 
 
-def attend(given: dict[str, Any], blocks, function=None):
-  """Output [B, T, H, D]; function: a compiled `flex_attention`."""
+def attend(
+  arguments: dict[str, Any], blocks: Any, function: Callable[..., Any] | None = None
+) -> Any:
+  """Returns the output [B, T, H, D]; function: a compiled `flex_attention`."""
   from torch.nn.attention.flex_attention import flex_attention
 
   function = function or flex_attention
-  q, k, v = (given[name] for name in "qkv")
+  q, k, v = (arguments[name] for name in "qkv")
   grouped = q.shape[1] != k.shape[1]
   return function(q, k, v, block_mask=blocks, enable_gqa=grouped).transpose(1, 2)
 
 
 def measured(layers: Sequence[dict], gradient: bool, rounds: int) -> tuple[np.ndarray, float]:
-  """The first one's output, and seconds of a call forward, or forward and backward.
+  """Returns the first layer's output, and seconds per call forward, or forward and backward.
 
-  Layers are taken in turn; the mask, which they share, is made once.
+  Layers are used in turn; the mask, which they share, is made once.
   """
   import torch
   from torch.nn.attention.flex_attention import flex_attention
 
-  own = [tensors(jax.block_until_ready(given), "cuda") for given in layers]
+  own = [tensors(jax.block_until_ready(arguments), "cuda") for arguments in layers]
   blocks = block_mask(own[0])
   compiled = torch.compile(flex_attention, dynamic=False)
-  leaves = [[given[name].requires_grad_(gradient) for name in "qkv"] for given in own]
+  leaves = [[arguments[name].requires_grad_(gradient) for name in "qkv"] for arguments in own]
 
   def call(index):
     out = attend(own[index], blocks, compiled)
@@ -96,14 +98,14 @@ def measured(layers: Sequence[dict], gradient: bool, rounds: int) -> tuple[np.nd
   def milliseconds(count):
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     begin.record()
-    for turn in range(count):
-      call(turn % len(own))
+    for index in range(count):
+      call(index % len(own))
     end.record()
     torch.cuda.synchronize()
     return begin.elapsed_time(end)
 
   out = call(0).detach().float().cpu().numpy()
-  milliseconds(3)  # what is compiled and tuned at the first calls
-  count = int(min(max(_LEAST_MILLISECONDS / (milliseconds(3) / 3), 1), _MOST))
+  milliseconds(3)  # the first calls compile and tune
+  count = int(min(max(_MIN_MILLISECONDS / (milliseconds(3) / 3), 1), _MAX_CALLS))
   seconds = statistics.median(milliseconds(count) for _ in range(rounds)) / count / 1e3
   return out, seconds

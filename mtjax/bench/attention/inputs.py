@@ -1,4 +1,4 @@
-"""Inputs of attention on a device: caches that are made there, pages, 8 bits, windows, NaN."""
+"""Inputs of attention on a device: caches made there, pages, 8 bits, windows and NaN."""
 
 import dataclasses
 import functools
@@ -11,29 +11,29 @@ from mtjax.bench.attention.kernels import AttentionShape, arrays
 
 
 def with_cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
-  """As `kernel_benchmark.arrays`, with a cache that is made on the device, where it may be large.
+  """Returns `kernels.arrays` with a cache that is made on the device, where it may be large.
 
-  page: slots of a page, of which the capacity is a multiple; the pages of a row lie scattered.
+  page: slots per page, which must divide the capacity; the pages of a row lie scattered.
   """
-  found = arrays(dataclasses.replace(shape, capacity=0, filled=0), seed)
+  result = arrays(dataclasses.replace(shape, capacity=0, filled=0), seed)
   if not shape.capacity:
-    return found
-  found["lengths"] = jnp.full((shape.batch,), shape.filled, jnp.int32)
-  return found | cache(shape, page, seed)
+    return result
+  result["lengths"] = jnp.full((shape.batch,), shape.filled, jnp.int32)
+  return result | cache(shape, page, seed)
 
 
 def cache(shape: AttentionShape, page: int | None, seed: int = 0) -> dict:
-  """cache_k and cache_v, and a page_table if there are pages."""
-  s, found = shape, {}
+  """Returns cache_k and cache_v, and a page_table if there are pages."""
+  s, result = shape, {}
   size = (s.batch, s.kv_heads, s.capacity, s.width)
   if page is not None:
     count = pages(s.capacity, page)
     size = (s.batch * count, s.kv_heads, page, s.width)
     place = np.random.default_rng(seed).permutation(size[0]).astype(np.int32)
-    found["page_table"] = jnp.asarray(place.reshape(s.batch, count))
+    result["page_table"] = jnp.asarray(place.reshape(s.batch, count))
   for name, key in zip(("cache_k", "cache_v"), jax.random.split(jax.random.key(seed)), strict=True):
-    found[name] = _normal(key, size, s.dtype)
-  return found
+    result[name] = _normal(key, size, s.dtype)
+  return result
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
@@ -42,66 +42,70 @@ def _normal(key, size, dtype):
 
 
 def pages(capacity: int, page: int) -> int:
-  """Of a row. Raises ValueError unless they fill it."""
+  """Returns the number of pages per row. Raises ValueError unless they fill it."""
   if capacity % page:
     raise ValueError(f"a cache of {capacity} slots has no whole number of pages of {page}")
   return capacity // page
 
 
-def poisoned(given: dict) -> dict:
-  """NaN in slots past the length (77 in 8 bits, and NaN for their scales), and a table that there
-  names no page at all."""
-  lengths = np.asarray(given["lengths"])
-  found = dict(given)
-  if given.get("page_table") is None:
-    stale = np.arange(given["cache_k"].shape[2]) >= lengths[:, None]
+def poisoned(arguments: dict) -> dict:
+  """Returns the inputs with NaN in slots past the length, and a table without pages for them.
+
+  In 8 bits the slots hold 77, and their scales are NaN.
+  """
+  lengths = np.asarray(arguments["lengths"])
+  result = dict(arguments)
+  if arguments.get("page_table") is None:
+    stale = np.arange(arguments["cache_k"].shape[2]) >= lengths[:, None]
   else:
-    table, page = np.array(given["page_table"]), given["cache_k"].shape[2]
+    table, page = np.array(arguments["page_table"]), arguments["cache_k"].shape[2]
     slot = np.arange(table.shape[1] * page).reshape(1, -1, page) * np.ones((len(table), 1, 1), int)
-    stale = np.ones((given["cache_k"].shape[0], page), bool)
+    stale = np.ones((arguments["cache_k"].shape[0], page), bool)
     stale[table] = slot >= lengths[:, None, None]
     table[np.arange(table.shape[1]) * page >= lengths[:, None]] = 1 << 20
-    found["page_table"] = jnp.asarray(table)
+    result["page_table"] = jnp.asarray(table)
   for name in ("cache_k", "cache_v"):
-    dirt = 77 if given[name].dtype == jnp.int8 else np.nan
-    found[name] = jnp.where(stale[:, None, :, None], dirt, given[name]).astype(given[name].dtype)
-  if given.get("kv_scales") is not None:
-    scales = given["kv_scales"]
-    found["kv_scales"] = tuple(jnp.where(stale[:, None], np.nan, x) for x in scales)
-  return found
+    dirt = 77 if arguments[name].dtype == jnp.int8 else np.nan
+    result[name] = jnp.where(stale[:, None, :, None], dirt, arguments[name]).astype(
+      arguments[name].dtype
+    )
+  if arguments.get("kv_scales") is not None:
+    scales = arguments["kv_scales"]
+    result["kv_scales"] = tuple(jnp.where(stale[:, None], np.nan, x) for x in scales)
+  return result
 
 
-def in_8_bits(given: dict) -> dict:
-  """The cache in int8, with a scale for each token and head."""
-  found, scales = dict(given), []
+def in_8_bits(arguments: dict) -> dict:
+  """Returns the inputs with an int8 cache and a scale per token and head."""
+  result, scales = dict(arguments), []
   for name in ("cache_k", "cache_v"):
-    x = given[name].astype(jnp.float32)
+    x = arguments[name].astype(jnp.float32)
     scale = jnp.max(jnp.abs(x), axis=-1) / 127 + 1e-3
-    found[name] = jnp.round(x / scale[..., None]).astype(jnp.int8)
+    result[name] = jnp.round(x / scale[..., None]).astype(jnp.int8)
     scales.append(scale)
-  return found | dict(kv_scales=tuple(scales))
+  return result | dict(kv_scales=tuple(scales))
 
 
-def in_window(given: dict, window: int, seed: int = 0) -> dict:
-  """Only what is near by position is seen; the cache holds positions in any order."""
-  rng, entries = np.random.default_rng(seed), given["q"].shape[1]
-  lengths = np.asarray(given["lengths"])
-  table = given.get("page_table")
-  slots = given["cache_k"].shape[2] * (1 if table is None else table.shape[1])
+def in_window(arguments: dict, window: int, seed: int = 0) -> dict:
+  """Returns the inputs with a window; the cache holds positions in any order."""
+  rng, entries = np.random.default_rng(seed), arguments["q"].shape[1]
+  lengths = np.asarray(arguments["lengths"])
+  table = arguments.get("page_table")
+  slots = arguments["cache_k"].shape[2] * (1 if table is None else table.shape[1])
   place = np.stack([np.r_[rng.permutation(n), rng.integers(0, 99, slots - n)] for n in lengths])
   position = lengths[:, None] + np.arange(entries) // 2
-  return given | dict(
+  return arguments | dict(
     window=window,
     position=jnp.asarray(position, jnp.int32),
     cache_position=jnp.asarray(place, jnp.int32),
   )
 
 
-def with_exceptions(given: dict, seed: int = 0) -> dict:
-  """Keys that single queries do not see, and entries that see themselves whatever is said."""
+def with_exceptions(arguments: dict, seed: int = 0) -> dict:
+  """Returns the inputs with keys hidden from single queries and entries that see themselves."""
   rng = np.random.default_rng(seed)
-  size = given["q"].shape[:2]
+  size = arguments["q"].shape[:2]
   hidden = np.where(rng.random(size) < 0.3, rng.integers(0, size[1], size), -1)
-  return given | dict(
+  return arguments | dict(
     hidden=jnp.asarray(hidden, jnp.int32), own=jnp.asarray(rng.random(size) < 0.5)
   )

@@ -15,12 +15,12 @@ from mtjax import frontier as frontier_lib
 from mtjax.bench.repeat import nothing, repeated, stirred
 from mtjax.types import Frontier
 
-_LEAST_SECONDS, _MOST = 0.02, 400  # of a loop that is timed
+_MIN_SECONDS, _MAX_CALLS = 0.02, 400  # limits of a timed loop
 
 
 @dataclasses.dataclass(frozen=True)
 class AttentionShape:
-  """What is attended to: T fresh entries under a mask, over `filled` of `capacity` slots."""
+  """A shape of attention: T fresh entries under a mask, over `filled` of `capacity` slots."""
 
   mask: str
   entries: int
@@ -37,9 +37,9 @@ class AttentionShape:
     if self.mask not in MASKS:
       raise ValueError(f"unknown mask {self.mask!r}; there are: {', '.join(MASKS)}")
     if not 0 <= self.filled <= self.capacity:
-      raise ValueError(f"{self.filled} slots of {self.capacity} cannot be filled")
+      raise ValueError(f"filled must be 0 to {self.capacity}, the capacity: got {self.filled}")
     if self.gradient and self.capacity:
-      raise ValueError("gradients are of training, which has no cache")
+      raise ValueError("gradients need capacity 0: training has no cache")
 
 
 def _documents(token):
@@ -47,7 +47,7 @@ def _documents(token):
 
 
 def _tree(token):
-  """Three children everywhere, in the order of a breadth-first draft."""
+  """Returns a frontier with three children per node, in breadth-first order."""
   index = jnp.arange(token.shape[1])
   return frontier_lib.tree(token, jnp.broadcast_to((index + 2) // 3 - 1, token.shape))
 
@@ -85,12 +85,12 @@ def frontier_of(shape: AttentionShape) -> Frontier:
 
 
 def visible_share(shape: AttentionShape) -> float:
-  """Of the T x T pairs of fresh entries: what no implementation can skip."""
+  """Returns the share of the T x T pairs of fresh entries that no implementation can skip."""
   return float(jnp.mean(frontier_lib.as_dense(frontier_of(shape))))
 
 
 def block_share(shape: AttentionShape) -> float:
-  """Of the blocks of fresh entries: what is computed."""
+  """Returns the share of the blocks of fresh entries that is computed."""
   f = frontier_of(shape)
   return float(jnp.mean(any_visible_blocks(f.stamp, f.lo, f.hi)))
 
@@ -100,18 +100,18 @@ class Timing:
   shape: AttentionShape
   system: str
   seconds: float  # median
-  temporary: int | None  # bytes at the peak beside inputs and outputs; None: not known here
+  temporary: int | None  # peak bytes beside inputs and outputs; None: unknown here
 
 
 def arrays(shape: AttentionShape, seed: int = 0) -> dict:
-  """q, k, v, cache_k, cache_v, lengths and the frontier's labels."""
+  """Returns q, k, v, cache_k, cache_v, lengths and the frontier's labels."""
   s, rng = shape, np.random.default_rng(seed)
 
   def normal(*size):
     return jnp.asarray(rng.standard_normal(size, dtype=np.float32), s.dtype)
 
   f = frontier_of(s)
-  found = dict(
+  result = dict(
     q=normal(s.batch, s.entries, s.heads, s.width),
     k=normal(s.batch, s.kv_heads, s.entries, s.width),
     v=normal(s.batch, s.kv_heads, s.entries, s.width),
@@ -124,26 +124,26 @@ def arrays(shape: AttentionShape, seed: int = 0) -> dict:
   )
   if s.capacity:
     for name in ("cache_k", "cache_v"):
-      found[name] = normal(s.batch, s.kv_heads, s.capacity, s.width)
-    found["lengths"] = jnp.full((s.batch,), s.filled, jnp.int32)
-  return found
+      result[name] = normal(s.batch, s.kv_heads, s.capacity, s.width)
+    result["lengths"] = jnp.full((s.batch,), s.filled, jnp.int32)
+  return result
 
 
-def _ours(given, implementation):
-  return frontier_attention(**given, implementation=implementation)[0]
+def _ours(arguments, implementation):
+  return frontier_attention(**arguments, implementation=implementation)[0]
 
 
-def _explicit(given, implementation):
-  """jax.nn's attention: fresh keys behind the cache's, a mask over all of them."""
-  seen = visible(given["stamp"], given["lo"], given["hi"])
-  k, v = given["k"], given["v"]
-  if given["cache_k"] is not None:
-    filled = jnp.arange(given["cache_k"].shape[2]) < given["lengths"][:, None]
+def _explicit(arguments, implementation):
+  """Computes jax.nn's attention: fresh keys after those of the cache, with a mask over all."""
+  seen = visible(arguments["stamp"], arguments["lo"], arguments["hi"])
+  k, v = arguments["k"], arguments["v"]
+  if arguments["cache_k"] is not None:
+    filled = jnp.arange(arguments["cache_k"].shape[2]) < arguments["lengths"][:, None]
     filled = jnp.broadcast_to(filled[:, None], (*seen.shape[:2], filled.shape[1]))
     seen = jnp.concatenate([filled, seen], axis=2)
-    k, v = (jnp.concatenate([given[f"cache_{n}"], x], axis=2) for n, x in (("k", k), ("v", v)))
+    k, v = (jnp.concatenate([arguments[f"cache_{n}"], x], axis=2) for n, x in (("k", k), ("v", v)))
   return jax.nn.dot_product_attention(
-    given["q"], k.swapaxes(1, 2), v.swapaxes(1, 2), mask=seen[:, None],
+    arguments["q"], k.swapaxes(1, 2), v.swapaxes(1, 2), mask=seen[:, None],
     implementation=implementation,
   )  # fmt: skip
 
@@ -162,45 +162,47 @@ def compare(
   rounds: int = 5,
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[Timing]:
-  """Every system on one shape, interleaved: the median of `rounds` loops of each."""
-  given = arrays(shape)
+  """Times every system on one shape, interleaved: the median of `rounds` loops of each."""
+  arguments = arrays(shape)
   programs, counts, memory = {}, {}, {}
   for name in systems:
     progress(f"compiling {name}")
     body = _body(SYSTEMS[name], shape)
-    memory[name] = _temporary(body, given)
+    memory[name] = _temporary(body, arguments)
     programs[name] = jax.jit(repeated(body))
-    _seconds(programs[name], 1, given)
-    counts[name] = int(np.clip(_LEAST_SECONDS / _seconds(programs[name], 1, given), 1, _MOST))
+    _seconds(programs[name], 1, arguments)
+    counts[name] = int(
+      np.clip(_MIN_SECONDS / _seconds(programs[name], 1, arguments), 1, _MAX_CALLS)
+    )
   seconds: dict[str, list[float]] = {name: [] for name in systems}
-  for turn in range(rounds):
-    progress(f"round {turn + 1} of {rounds}")
+  for number in range(rounds):
+    progress(f"round {number + 1} of {rounds}")
     for name in systems:
-      seconds[name].append(_seconds(programs[name], counts[name], given) / counts[name])
+      seconds[name].append(_seconds(programs[name], counts[name], arguments) / counts[name])
   return [Timing(shape, name, statistics.median(seconds[name]), memory[name]) for name in systems]
 
 
 def _body(system, shape):
-  def forward(given):
-    return stirred(given, nothing(system(given)))
+  def forward(arguments):
+    return stirred(arguments, nothing(system(arguments)))
 
-  def training(given):
+  def training(arguments):
     def loss(q, k, v):
-      return jnp.sum(jnp.square(system(given | dict(q=q, k=k, v=v)).astype(jnp.float32)))
+      return jnp.sum(jnp.square(system(arguments | dict(q=q, k=k, v=v)).astype(jnp.float32)))
 
-    gradients = jax.grad(loss, (0, 1, 2))(given["q"], given["k"], given["v"])
-    changed = {n: given[n] + 1e-9 * g for n, g in zip("qkv", gradients, strict=True)}
-    return stirred(given | changed, nothing(gradients[0]))
+    gradients = jax.grad(loss, (0, 1, 2))(arguments["q"], arguments["k"], arguments["v"])
+    changed = {n: arguments[n] + 1e-9 * g for n, g in zip("qkv", gradients, strict=True)}
+    return stirred(arguments | changed, nothing(gradients[0]))
 
   return training if shape.gradient else forward
 
 
-def _seconds(program, count, given) -> float:
+def _seconds(program, count, arguments) -> float:
   begin = time.perf_counter()
-  jax.block_until_ready(program(count, given))
+  jax.block_until_ready(program(count, arguments))
   return time.perf_counter() - begin
 
 
-def _temporary(body, given) -> int | None:
-  found = jax.jit(body).lower(given).compile().memory_analysis()
-  return None if found is None else found.temp_size_in_bytes
+def _temporary(body, arguments) -> int | None:
+  memory = jax.jit(body).lower(arguments).compile().memory_analysis()
+  return None if memory is None else memory.temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""What a device could do at best: bandwidth and matmuls as measured, and what they allow."""
+"""The limits of a device: measured bandwidth and matmul rate, and the times that they allow."""
 
 import dataclasses
 
@@ -19,15 +19,15 @@ class DeviceLimits:
 
   @property
   def ridge(self) -> float:
-    """FLOPs per byte from which on a computation is bound by FLOPs."""
+    """Returns the FLOPs per byte above which a computation is bound by FLOPs."""
     return self.matmul_rate / self.copy_rate
 
 
 def measure(copied: int, side: int, rounds: int = 5) -> DeviceLimits:
-  """By copying an array of `copied` bytes and multiplying bfloat16 matrices of side x side."""
+  """Times a copy of an array of `copied` bytes and a product of bfloat16 matrices, side x side."""
   device = jax.devices()[0]
   words = jnp.zeros((copied // 4,), jnp.int32)
-  # Not a copy by name, which could be left out, but its traffic.
+  # The traffic of a copy, by another operation: a plain copy could be left out.
   copy = seconds_per_call(lambda x, _, __: x + 1, words, rounds=rounds)
   a, b = (jax.random.normal(jax.random.key(n), (side, side), jnp.bfloat16) for n in range(2))
   b = (b.astype(jnp.float32) * side**-0.5).astype(b.dtype)
@@ -38,23 +38,24 @@ def measure(copied: int, side: int, rounds: int = 5) -> DeviceLimits:
 
 @dataclasses.dataclass(frozen=True)
 class Need:
-  """What no implementation can do without: bytes that are read or written, and FLOPs."""
+  """The minimum work of any implementation: bytes that are read or written, and FLOPs."""
 
   bytes: int
   flops: float
 
   def seconds(self, limits: DeviceLimits) -> float:
-    """The roofline: of the two limits the one that is reached first."""
+    """Returns the least time by the roofline: that of the limit which is reached first."""
     return max(self.bytes / limits.copy_rate, self.flops / limits.matmul_rate)
 
 
 def need(shape: AttentionShape) -> Need:
-  """Of one call forward: keys and values of filled slots and of fresh entries, queries, outputs;
-  two matmuls over the pairs that see each other.
+  """Returns the minimum work of one call.
 
-  With its gradient, which reads all of that again, and the output's gradient, and writes those of
-  queries, keys and values, three times the bytes; with five matmuls more, 3.5 times the FLOPs.
-  Labels, tables and log-sum-exps are less than a hundredth of that and do not count.
+  Forward it moves keys and values of filled slots and fresh entries, queries and outputs, and
+  computes two matmuls over the pairs that see each other. The gradient reads all of that again and
+  the output's gradient, and writes those of queries, keys and values: three times the bytes. It has
+  five more matmuls: 3.5 times the FLOPs. Labels, tables and log-sum-exps are less than a hundredth
+  of that and are not counted.
   """
   s = shape
   size = jnp.dtype(s.dtype).itemsize
@@ -66,6 +67,8 @@ def need(shape: AttentionShape) -> Need:
 
 
 def knee(shape: AttentionShape, limits: DeviceLimits) -> float:
-  """Entries from which on attention over a long cache is bound by FLOPs: ridge x size of a number
-  x key heads / (2 x query heads)."""
+  """Returns the number of entries above which attention over a long cache is bound by FLOPs.
+
+  It is ridge x bytes of a number x key heads / (2 x query heads).
+  """
   return limits.ridge * jnp.dtype(shape.dtype).itemsize * shape.kv_heads / (2 * shape.heads)

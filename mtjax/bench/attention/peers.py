@@ -1,7 +1,7 @@
-"""Attention of others beside ours on a device: jax.nn's with an explicit mask, and FlexAttention.
+"""Other attention on a device: that of jax.nn with an explicit mask, and FlexAttention.
 
-Peers get their inputs as they would keep them: fresh keys already behind the cache's, in their own
-layout, and the mask made once.
+Peers get their inputs as they would keep them: fresh keys already after those of the cache, in
+their layout, and the mask made once.
 """
 
 import dataclasses
@@ -27,8 +27,10 @@ FLEX = "FlexAttention"
 
 
 class AttentionSystem(NamedTuple):
-  """`prepare` makes what a system keeps of a layer's arrays and of what layers share; its arrays
-  have "k" and "v" by which gradients are taken. `attend` takes q and both."""
+  """A system: `prepare` converts a layer's arrays and the shared inputs; `attend` takes q and both.
+
+  The converted arrays have "k" and "v", by which gradients are taken.
+  """
 
   prepare: Callable[[dict, dict], tuple[dict, dict]]
   attend: Callable[[Array, dict, dict], Array]
@@ -49,7 +51,7 @@ def ours(name: Implementation) -> AttentionSystem:
 
 
 def with_mask(arrays: dict, shared: dict) -> tuple[dict, dict]:
-  """Keys and values [B, S + T, G, D] and one mask [B, 1, T, S + T]."""
+  """Returns keys and values [B, S + T, G, D] and one mask [B, 1, T, S + T]."""
   seen = mask(arrays, shared)
   return behind_cache(arrays), dict(mask=seen[:, None])
 
@@ -65,13 +67,13 @@ def mask(arrays: dict, shared: dict) -> Bool[Array, "B T J"]:
 
 @jax.jit
 def behind_cache(arrays: dict) -> dict[str, Float[Array, "B J G D"]]:
-  found = {}
+  result = {}
   for name in "kv":
     x = arrays[name]
     if arrays[f"cache_{name}"] is not None:
       x = jnp.concatenate([arrays[f"cache_{name}"], x], axis=2)
-    found[name] = x.swapaxes(1, 2)
-  return found
+    result[name] = x.swapaxes(1, 2)
+  return result
 
 
 def _jax_nn(q, arrays, shared, *, implementation):
@@ -88,10 +90,11 @@ def compare(
   rounds: int = 5,
   progress: Callable[[str], None] = lambda text: None,
 ) -> list[SweepPoint]:
-  """Implementations by name, then jax.nn's in XLA and cuDNN, then FlexAttention, on one shape.
+  """Times implementations by name, then jax.nn in XLA and cuDNN, then FlexAttention, on one shape.
 
-  One that cannot do it has a point that says why. `SweepPoint.difference` is the largest to what
-  `xla` gives, over entries that see something: of those that do not, others have no law.
+  A system that does not support the shape gets a point that says why. `SweepPoint.difference` is
+  the largest one to the output of `xla`, over entries that see something: the output of other
+  entries is defined differently by each system.
   """
   try:
     sets, shared = sets_of(shape, None, cached_bytes(limits.platform))
@@ -99,7 +102,7 @@ def compare(
     right, lse = jax.jit(functools.partial(frontier_attention, implementation="xla"))(
       q, **sets[0], **shared
     )
-  except Exception as error:  # noqa: BLE001 - whatever it is, other shapes are to be seen too
+  except Exception as error:  # noqa: BLE001 - other shapes are run in any case
     return [SweepPoint(shape, "all", None, need(shape), limits, why=short(error))]
 
   def difference(out):
@@ -108,8 +111,8 @@ def compare(
     return float(np.where(some, off, 0).max())
 
   def run(name, system):
-    given = [system.prepare(arrays, shared) for arrays in sets]
-    kept, common = [arrays for arrays, _ in given], given[0][1]
+    arguments = [system.prepare(arrays, shared) for arrays in sets]
+    kept, common = [arrays for arrays, _ in arguments], arguments[0][1]
     out = jax.jit(system.attend)(q, kept[0], common)
     state: Any = q
     call: Callable = system.attend
@@ -126,22 +129,22 @@ def compare(
 
   def point(name, measure):
     progress(name)
-    found = SweepPoint(shape, name, None, need(shape), limits)
+    empty = SweepPoint(shape, name, None, need(shape), limits)
     try:
       seconds, off = measure()
-    except Exception as error:  # noqa: BLE001 - peers refuse in many ways, and each is a finding
-      return dataclasses.replace(found, why=short(error))
-    return dataclasses.replace(found, seconds=seconds, difference=off)
+    except Exception as error:  # noqa: BLE001 - peers refuse in many ways, and each one is reported
+      return dataclasses.replace(empty, why=short(error))
+    return dataclasses.replace(empty, seconds=seconds, difference=off)
 
   def able(name):
     if reason := why_not(name, dict(q=q, **sets[0], **shared)):
       raise NotImplementedError(reason)
     return run(name, ours(name))
 
-  found = [point(name, functools.partial(able, name)) for name in names]
+  result = [point(name, functools.partial(able, name)) for name in names]
   for name, system in peers().items():
-    found.append(point(name, functools.partial(run, name, system)))
-  return [*found, point(FLEX, flex)]
+    result.append(point(name, functools.partial(run, name, system)))
+  return [*result, point(FLEX, flex)]
 
 
 def _training(system):
@@ -150,7 +153,7 @@ def _training(system):
       return system.attend(q, arrays | dict(k=k, v=v), shared)
 
     out, pull = jax.vjp(of, *state)
-    # Nearly the same again, but only those who know how small gradients are know it.
+    # The inputs hardly change, but a compiler cannot know how small gradients are.
     return tuple(x + 1e-9 * g for x, g in zip(state, pull(out), strict=True))
 
   return call
@@ -161,9 +164,11 @@ def shapes(
   training: Iterable[tuple[str, int]],
   **common: Any,
 ) -> list[AttentionShape]:
-  """(batch, entries, slots) of decoding; (mask, entries) of training, forward and with gradient."""
-  found = [AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding]
+  """Returns shapes from (batch, entries, slots) of decoding and (mask, entries) of training."""
+  result = [
+    AttentionShape("tree", t, slots, slots, batch, **common) for batch, t, slots in decoding
+  ]
   for name, entries in training:
     for gradient in (False, True):
-      found.append(AttentionShape(name, entries, batch=1, gradient=gradient, **common))
-  return found
+      result.append(AttentionShape(name, entries, batch=1, gradient=gradient, **common))
+  return result

@@ -1,4 +1,4 @@
-"""Frontier attention compiled for chips that are not here: what their compilers say of it."""
+"""Frontier attention compiled for chips that are not here, and the reports of the compilers."""
 
 from mtjax.bench.compile.chips import CHIPS, MESHES, Chip, missing, versions
 from mtjax.bench.compile.dumps import Figures

@@ -1,4 +1,4 @@
-"""Run by `process.compiled`: jobs on standard input, a line of results on standard output."""
+"""The child of `process.compiled`: jobs on standard input, a line of results on standard output."""
 
 import dataclasses
 import json
@@ -6,7 +6,9 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.experimental import topologies
@@ -18,7 +20,7 @@ from mtjax.bench.compile.chips import Chip
 from mtjax.bench.compile.programs import PROGRAMS
 from mtjax.bench.compile.shapes import CompiledShape
 
-# What XLA's client for CUDA has to know of an H200 or H100 of 132 multiprocessors.
+# The description of an H200 or H100 with 132 multiprocessors for XLA's CUDA compiler.
 _SM_90A = """
 gpu_device_info {
   cuda_compute_capability { major: 9 minor: 0 }
@@ -37,7 +39,7 @@ device_description_str: "%s"
 """
 
 
-def devices_of(chip: Chip):
+def devices_of(chip: Chip) -> Sequence[Any]:
   if chip.platform == "tpu":
     return topologies.get_topology_desc(platform="tpu", topology_name=chip.topology).devices
   target = _SM_90A % (chip.memory, chip.topology)
@@ -46,8 +48,10 @@ def devices_of(chip: Chip):
   ).devices
 
 
-def compile_job(chip: Chip, devices, shape: CompiledShape, program: str, folder: Path) -> dict:
-  """The fields of `process.Compiled`."""
+def compile_job(
+  chip: Chip, devices: Sequence[Any], shape: CompiledShape, program: str, folder: Path
+) -> dict:
+  """Compiles one job and returns the fields of `process.Compiled`."""
   begin = _cpu_seconds()
   mesh = None
   if chip.mesh is not None:
@@ -83,7 +87,7 @@ def compile_job(chip: Chip, devices, shape: CompiledShape, program: str, folder:
 
 
 def _abstract(chip: Chip, device) -> AbstractMesh:
-  """Some of what kernels are lowered to depends on the chip."""
+  """Patches what JAX reads from the chip: the lowering of kernels depends on it."""
   cores = device.num_cores if chip.platform == "tpu" else None
   return AbstractMesh(
     (),
@@ -95,14 +99,14 @@ def _abstract(chip: Chip, device) -> AbstractMesh:
 
 
 def _collectives(text: str) -> list[str]:
-  """Those that exchange: an operation that starts is another's end."""
+  """Returns the collectives of a program; a start and its end count once."""
   kinds = "all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter"
-  found = re.findall(rf"= (\(?\w+\[[\d,]*\]).* ({kinds})(?:-start)?\(", text)
-  return [f"{kind} {shape}" for shape, kind in found]
+  matches = re.findall(rf"= (\(?\w+\[[\d,]*\]).* ({kinds})(?:-start)?\(", text)
+  return [f"{kind} {shape}" for shape, kind in matches]
 
 
 def _cpu_seconds() -> float:
-  """Of this process's threads and of the programs it has called."""
+  """Returns the CPU seconds of this process and of its children."""
   times = os.times()
   return times.user + times.system + times.children_user + times.children_system
 

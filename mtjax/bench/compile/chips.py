@@ -1,4 +1,4 @@
-"""Chips that can be compiled for without one, and what their compilers need installed."""
+"""Chips that can be compiled for without having one, and the packages that compilers need."""
 
 import dataclasses
 from importlib import metadata
@@ -11,8 +11,8 @@ from kernels_pallas.frontier_attention.dispatch import Implementation
 class Chip:
   name: str
   platform: Literal["tpu", "gpu"]
-  topology: str  # of a TPU as its compiler names it, of a GPU the name of a target
-  memory: int  # a core's VMEM, or what a block of threads can have of shared memory: bytes
+  topology: str  # a TPU's topology as its compiler names it, or the name of a GPU
+  memory: int  # bytes of VMEM per core, or of shared memory per block of threads
   mesh: tuple[int, int] | None = None  # data x model; None: one chip
 
 
@@ -31,7 +31,7 @@ _EVERY = {
     Chip("sm_90a", "gpu", "NVIDIA H200", 232_448),
   )
 }
-# Of platforms that attention has a kernel for.
+# The chips of platforms that attention has a kernel for.
 CHIPS = {name: chip for name, chip in _EVERY.items() if chip.platform in get_args(Implementation)}
 MESHES = {
   chip.name: chip
@@ -53,7 +53,7 @@ _COMPILERS = {
 
 
 def missing(platform: str) -> str | None:
-  """Why this platform cannot be compiled for here; None: it can."""
+  """Returns why this platform cannot be compiled for here; None: it can."""
   absent = [name for name in _COMPILERS[platform] if _version(name) is None]
   if not absent:
     return None
@@ -62,7 +62,7 @@ def missing(platform: str) -> str | None:
 
 
 def versions(platform: str) -> dict[str, str | None]:
-  """Of jax and of the compiler for this platform (None: not installed)."""
+  """Returns the versions of jax and of the compiler for this platform (None: not installed)."""
   return {name: _version(name) for name in ("jax", _COMPILERS[platform][0])}
 
 

@@ -1,4 +1,4 @@
-"""Compiling for a chip in a process of its own: its compiler reads the environment as it starts."""
+"""Compiles for a chip in a separate process: its compiler reads the environment at the start."""
 
 import concurrent.futures
 import dataclasses
@@ -17,7 +17,7 @@ from mtjax.bench.compile.shapes import LAYER, CompiledShape, shapes_of
 
 @dataclasses.dataclass(frozen=True)
 class CompileJob:
-  """A program (`programs.PROGRAMS`) of one shape."""
+  """A program (`programs.PROGRAMS`) for one shape."""
 
   shape: CompiledShape
   program: str = "attention"
@@ -25,33 +25,33 @@ class CompileJob:
 
 @dataclasses.dataclass(frozen=True)
 class Compiled:
-  """What a compiler made of a job. All but the seconds is the same every time."""
+  """The result of compiling a job. All but the seconds is deterministic."""
 
   chip: str
   job: CompileJob
-  seconds: float = 0.0  # of CPU
-  arguments: int = 0  # bytes, a device
-  temporary: int = 0  # bytes beside inputs and outputs, a device
+  seconds: float = 0.0  # seconds of CPU time
+  arguments: int = 0  # bytes per device
+  temporary: int = 0  # bytes per device beside inputs and outputs
   collectives: tuple[str, ...] = ()  # as "all-reduce bf16[4,16,4096]"
-  figures: Figures | None = None  # of its kernels; None: there are none
-  refused: str | None = None  # why frontier_attention did not take it
-  failed: str | None = None  # what the compiler said
+  figures: Figures | None = None  # figures of its kernels; None: there are none
+  refused: str | None = None  # why frontier_attention refused it
+  failed: str | None = None  # the error of the compiler
 
   @property
   def copies_cache(self) -> bool:
-    """Keys are half of the cache, and values; a copy of neither would need less than this."""
+    """Returns whether neither keys nor values, half of the cache each, were copied."""
     return bool(self.job.shape.cache_bytes) and self.temporary > self.job.shape.cache_bytes * 3 // 8
 
 
 def compiled(chip: Chip, jobs: Sequence[CompileJob], *, seconds: float = 120.0) -> list[Compiled]:
-  """All jobs on one chip, in a process that may take `seconds` for each.
+  """Compiles all jobs for one chip, in a process that may take `seconds` per job.
 
   Raises ModuleNotFoundError, naming the extra, without the chip's compiler; TimeoutError; and
   RuntimeError with the end of what the process wrote if it died.
   """
   if (reason := chips.missing(chip.platform)) is not None:
     raise ModuleNotFoundError(reason)
-  # A kernel that a process has compiled before is not compiled again, on a GPU, nor reported.
+  # On a GPU a process neither compiles nor reports again a kernel that it has compiled before.
   parts = [[job] for job in jobs] if chip.platform == "gpu" else [jobs]
   return [one for part in parts for one in _in_a_process(chip, part, seconds * len(part))]
 
@@ -80,9 +80,9 @@ def _in_a_process(chip: Chip, jobs: Sequence[CompileJob], seconds: float) -> lis
 def table(
   names: Sequence[str], *, progress: Callable[[str], None] = lambda text: None
 ) -> list[Compiled]:
-  """All shapes of a chip's platform, and of a mesh a layer; in the order of `names`.
+  """Compiles all shapes of each chip's platform, and a layer per mesh, in the order of `names`.
 
-  Two compilers at a time. Raises as `compiled` does, and ValueError for a name that is none.
+  Two compilers run at a time. Raises like `compiled`, and ValueError for an unknown name.
   """
   known = chips.CHIPS | chips.MESHES
   if unknown := [name for name in names if name not in known]:
@@ -93,9 +93,9 @@ def table(
       jobs = [CompileJob(shape) for shape in shapes_of(chip.platform)]
     else:
       jobs = [CompileJob(LAYER, "layer")]
-    found = compiled(chip, jobs)
+    results = compiled(chip, jobs)
     progress(chip.name)
-    return found
+    return results
 
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     return [row for rows in pool.map(one, [known[name] for name in names]) for row in rows]
@@ -108,17 +108,17 @@ def _result(chip: str, job: CompileJob, row: dict) -> Compiled:
 
 
 def _environment(chip: Chip, folder: str) -> dict[str, str]:
-  """Nobody's settings of JAX or XLA: they would change what is compiled, or find it in a cache."""
-  found = {n: v for n, v in os.environ.items() if not n.startswith(("JAX_", "XLA_", "LIBTPU_"))}
-  found |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+  """Returns an environment without settings of JAX or XLA, which would change the compilation."""
+  variables = {n: v for n, v in os.environ.items() if not n.startswith(("JAX_", "XLA_", "LIBTPU_"))}
+  variables |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
   if chip.platform == "gpu":
-    return found | {"CUDA_VISIBLE_DEVICES": "-1", "MOSAIC_GPU_DUMP_TO": folder}
-  return found | {
+    return variables | {"CUDA_VISIBLE_DEVICES": "-1", "MOSAIC_GPU_DUMP_TO": folder}
+  return variables | {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_WORKER_ID": "0",
-    # There is no device that two processes could fight over.
+    # There is no device that two processes could both claim.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
     "LIBTPU_INIT_ARGS": " ".join(TPU_FLAGS).format(folder=folder),

@@ -1,4 +1,4 @@
-"""What is compiled: attention as it is called, and what must not pass unnoticed."""
+"""The programs to compile: attention as it is called, and programs that a check must notice."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ class CompiledProgram(NamedTuple):
 
 
 def attention(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
-  """frontier_attention by its name for the platform; of training, its gradient too."""
+  """Returns frontier_attention with the platform's kernel; for training, with its gradient."""
   del mesh
   arrays, attend = _attention(shape, platform)
   if not shape.gradient:
@@ -34,7 +34,7 @@ def attention(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> 
 
 
 def slots_first(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
-  """A cache that keeps a slot's heads together, turned around for the kernel: a copy of it all."""
+  """Returns a program that transposes the cache for the kernel, which copies all of it."""
   del mesh
   arrays, attend = _attention(shape, platform)
 
@@ -51,7 +51,7 @@ def slots_first(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -
 
 
 def layer(shape: CompiledShape, platform: str, mesh: Mesh | None = None) -> CompiledProgram:
-  """Attention over a mesh's heads and rows, then the output projection, split over heads too."""
+  """Returns attention split over heads and rows of a mesh, and the output projection over heads."""
   if mesh is None:
     raise ValueError("a layer on several chips needs a mesh")
   arrays, attend = _attention(shape, platform)
@@ -80,7 +80,7 @@ PROGRAMS: Mapping[str, Callable[..., CompiledProgram]] = {
   "layer": layer,
 }
 
-# Of the arguments of a cache in pages, which all rows share.
+# The arguments of a cache in pages, which all rows share.
 _ROLES = {
   "q": "b.h.",
   "k": "bh..",
@@ -96,9 +96,9 @@ _ROLES = {
 
 
 def _attention(shape: CompiledShape, platform: str):
-  """(arguments that are arrays, frontier_attention of them)."""
-  given = shape.arguments()
-  arrays = {name: x for name, x in given.items() if x is not None}
-  rest: dict[str, Any] = {name: None for name in given if name not in arrays}
+  """Returns (the arguments that are arrays, frontier_attention as a function of them)."""
+  arguments = shape.arguments()
+  arrays = {name: x for name, x in arguments.items() if x is not None}
+  rest: dict[str, Any] = {name: None for name in arguments if name not in arrays}
   rest |= dict(window=shape.window, implementation=platform)
   return arrays, lambda arrays: frontier_attention(**arrays, **rest)

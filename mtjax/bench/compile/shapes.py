@@ -1,4 +1,4 @@
-"""Shapes of attention that are compiled: arguments without arrays."""
+"""The shapes of attention that are compiled: arguments without data."""
 
 import dataclasses
 import math
@@ -10,11 +10,11 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class CompiledShape:
-  """T fresh entries of every row, over a cache of `capacity` slots a row (0: none)."""
+  """A shape with T fresh entries per row, over a cache of `capacity` slots per row (0: none)."""
 
   entries: int
   capacity: int = 8192
-  page: int | None = None  # slots; None: the cache is contiguous
+  page: int | None = None  # slots per page; None: the cache is contiguous
   batch: int = 8
   heads: int = 32
   kv_heads: int = 8
@@ -26,12 +26,12 @@ class CompiledShape:
 
   def __post_init__(self):
     if self.page is not None and self.capacity % self.page:
-      raise ValueError(f"{self.capacity} slots are no whole pages of {self.page}")
+      raise ValueError(f"page {self.page} must divide the capacity of {self.capacity} slots")
     if self.gradient and self.capacity:
-      raise ValueError("gradients are of training, which has no cache")
+      raise ValueError("gradients need capacity 0: training has no cache")
 
   def __str__(self) -> str:
-    """What is not as usual, after the entries and where their cache is."""
+    """Names the shape: its entries, its cache, and the settings that are not the default."""
     if not self.capacity:
       place = "no cache"
     else:
@@ -50,14 +50,14 @@ class CompiledShape:
 
   @property
   def cache_bytes(self) -> int:
-    """Of keys and values, without scales."""
+    """Returns the bytes of keys and values, without scales."""
     if not self.capacity:
       return 0
     return 2 * math.prod(self._cache()) * self._cache_dtype().itemsize
 
   @property
   def keys_of_step(self) -> int:
-    """Of the TPU kernel's: a page, or what it takes of a contiguous cache or of fresh entries."""
+    """Returns the slots per block of the TPU kernel: a page, or as many as it reads at once."""
     from kernels_pallas.frontier_attention.tpu.kernel import (
       TileSizes,  # Pallas takes long to import
     )
@@ -72,15 +72,15 @@ class CompiledShape:
   def _cache(self) -> tuple[int, ...]:
     if self.page is None:
       return self.batch, self.kv_heads, self.capacity, self.width
-    # One page more than the rows have: where a pool's unused entries point.
+    # One page more than the rows have: unused entries of the table point there.
     pages = self.batch * (self.capacity // self.page) + 1
     return pages, self.kv_heads, self.page, self.width
 
   def arguments(self) -> dict[str, Any]:
-    """Of `frontier_attention`, by name; arrays as jax.ShapeDtypeStruct."""
+    """Returns the arguments of `frontier_attention` by name; arrays are jax.ShapeDtypeStruct."""
     B, T, H, G, D = self.batch, self.entries, self.heads, self.kv_heads, self.width
     labels = _array(jnp.int32, B, 1, T)
-    found: dict[str, Any] = dict(
+    named: dict[str, Any] = dict(
       q=_array(self.dtype, B, T, H, D),
       k=_array(self.dtype, B, G, T, D),
       v=_array(self.dtype, B, G, T, D),
@@ -92,18 +92,18 @@ class CompiledShape:
       lengths=None,
     )
     if self.window is not None:
-      found["position"] = _array(jnp.int32, B, T)
+      named["position"] = _array(jnp.int32, B, T)
     if not self.capacity:
-      return found
+      return named
     cache = _array(self._cache_dtype(), *self._cache())
-    found |= dict(cache_k=cache, cache_v=cache, lengths=_array(jnp.int32, B))
+    named |= dict(cache_k=cache, cache_v=cache, lengths=_array(jnp.int32, B))
     if self.page is not None:
-      found["page_table"] = _array(jnp.int32, B, self.capacity // self.page)
+      named["page_table"] = _array(jnp.int32, B, self.capacity // self.page)
     if self._cache_dtype().itemsize == 1:
-      found["kv_scales"] = (_array(jnp.float32, *self._cache()[:3]),) * 2
+      named["kv_scales"] = (_array(jnp.float32, *self._cache()[:3]),) * 2
     if self.window is not None:
-      found["cache_position"] = _array(jnp.int32, B, self.capacity)
-    return found
+      named["cache_position"] = _array(jnp.int32, B, self.capacity)
+    return named
 
 
 def _array(dtype, *shape: int) -> jax.ShapeDtypeStruct:
@@ -111,7 +111,7 @@ def _array(dtype, *shape: int) -> jax.ShapeDtypeStruct:
 
 
 _ENTRIES = (1, 16, 64, 256)
-_REFUSED = 72  # of all kernels, which need multiples of 16
+_REFUSED = 72  # a width that all kernels refuse, as they need multiples of 16
 
 TPU_SHAPES = (
   *(CompiledShape(entries, page=256) for entries in _ENTRIES),
@@ -128,8 +128,8 @@ TPU_SHAPES = (
 )
 GPU_SHAPES = (
   *(CompiledShape(entries, page=64) for entries in _ENTRIES[:-1]),
-  # Parts of the cache are attended to in turn and merged: many entries' parts are as large as a
-  # small cache.
+  # Parts of the cache are processed separately and merged: with many entries these results are as
+  # large as a small cache.
   CompiledShape(_ENTRIES[-1], page=64, capacity=32_768),
   CompiledShape(16, page=16),
   CompiledShape(16, page=256),
@@ -143,10 +143,10 @@ GPU_SHAPES = (
   CompiledShape(1024, capacity=0, batch=2),
   CompiledShape(16, page=64, width=_REFUSED),
 )
-# Attention of a layer on several chips.
+# The shape of a layer on several chips.
 LAYER = CompiledShape(16, page=256)
 
 
 def shapes_of(platform: str) -> tuple[CompiledShape, ...]:
-  """The table of a platform, "tpu" or "gpu"."""
+  """Returns the shapes of a platform, "tpu" or "gpu"."""
   return {"tpu": TPU_SHAPES, "gpu": GPU_SHAPES}[platform]

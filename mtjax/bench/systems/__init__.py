@@ -1,4 +1,4 @@
-"""Systems that generate text, each opened in a process of its own by `worker`.
+"""Systems that generate text, each opened in a separate process by `worker`.
 
 A system is a module here with a function `open_system(folder, threads, **settings) -> Run`, where
 folder holds models in the transformers format. Adding one: a file here and a line in SYSTEMS.
@@ -12,24 +12,24 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-  """What to do with a batch of prompts."""
+  """The settings for a batch of prompts."""
 
-  tokens: int  # every row emits so many: end tokens are tokens like others
-  temperature: float = 0.0  # 0: greedy; else no other filter
+  tokens: int  # number of tokens that every row emits: end tokens are tokens like others
+  temperature: float = 0.0  # 0 is greedy; there are no other filters
   seed: int = 0
 
   def check_greedy(self) -> None:
-    """For systems that do not sample here. Raises ValueError."""
+    """Raises ValueError for a temperature, in systems that are only timed greedily."""
     if self.temperature:
       raise ValueError(f"this system is timed greedily, not at temperature {self.temperature}")
 
 
 class SystemText(NamedTuple):
-  """New tokens of each row, and what they cost where the system can say it."""
+  """The new tokens of each row, and their cost if the system reports it."""
 
   tokens: list[list[int]]
-  forwards: int | None = None  # of the target, prefill among them, summed over rows
-  counters: dict[str, Any] | None = None  # more of the kind
+  forwards: int | None = None  # the target's forward passes, including prefill, over all rows
+  counters: dict[str, Any] | None = None  # other counters
 
 
 @runtime_checkable
@@ -37,7 +37,7 @@ class Run(Protocol):
   """An opened system."""
 
   def __call__(self, prompts: Sequence[Sequence[int]], job: Job) -> SystemText:
-    """Prompts of equal length. Raises ValueError for a temperature that it does not take."""
+    """Decodes prompts of equal length. Raises ValueError for an unsupported temperature."""
     ...
 
 
@@ -45,20 +45,20 @@ class Remembering(Run, Protocol):
   """A system that learns from a text for the texts after it."""
 
   def forget(self) -> None:
-    """Back to how it was opened."""
+    """Returns to the state in which it was opened."""
     ...
 
 
 @dataclasses.dataclass(frozen=True)
 class System:
-  """How a worker opens a system."""
+  """The module and the settings with which a worker opens a system."""
 
-  module: str  # of this package
-  settings: Mapping[str, Any]  # of its open_system, as JSON has them
+  module: str  # name of a module of this package
+  settings: Mapping[str, Any]  # arguments of its open_system, as JSON values
   packages: tuple[str, ...] = ()
 
   def missing(self) -> str | None:
-    """Why it cannot run here, if it cannot."""
+    """Returns why it cannot run here, or None."""
     names = [name for name in self.packages if importlib.util.find_spec(name) is None]
     return f"not installed: {', '.join(names)}" if names else None
 
@@ -71,7 +71,7 @@ def _plain(module: str, variant: str, *packages: str) -> System:
   return System(module, dict(variant=variant), packages)
 
 
-# Name in tables -> plain decoding, a token a forward.
+# Name in tables -> plain decoding, one token per forward.
 SYSTEMS = {
   "transformers eager": _plain("transformers_ar", "eager", *_HF),
   "transformers eager bf16": _plain("transformers_ar", "bf16", *_HF),
@@ -93,10 +93,10 @@ def _assisted(**settings) -> System:
   return System("transformers_assisted", settings, _HF)
 
 
-# Name -> transformers' ways to several tokens a forward; the folder holds "target" and "draft".
+# Name -> methods of transformers with several tokens per forward; the folder has "target", "draft".
 TRANSFORMERS = {
   "transformers eager": _assisted(),
-  # 20 tokens, fewer where the draft model's probability falls below 0.4: what it does unasked.
+  # The default: 20 tokens, fewer where the draft model's probability falls below 0.4.
   "transformers assisted": _assisted(assistant={}),
   "transformers assisted 5": _assisted(
     assistant=dict(num_assistant_tokens=5, assistant_confidence_threshold=0.0)

@@ -1,7 +1,7 @@
 """ASSD as its authors run it: no cache, one text, all N entries in every forward pass.
 
-What the exact cache is measured against, and a second implementation to test the first by: it
-shares the network and the order with `mtjax.anysubset`, and nothing of its passes.
+The exact cache is compared with it in benchmarks and in tests: it shares the network and the order
+with `mtjax.anysubset`, and nothing of its passes.
 """
 
 import functools
@@ -18,7 +18,9 @@ from mtjax.models import Model, Params
 from mtjax.sampling.logits import Seed, seed_key
 
 
-class Found(NamedTuple):
+class UncachedFilling(NamedTuple):
+  """The filled tokens, and the number of forward passes."""
+
   token: Int[np.ndarray, " L"]
   forwards: int
 
@@ -31,17 +33,17 @@ def assd_uncached(
   window: int,
   temperature: float = 1.0,
   key: Seed = 0,
-) -> Found:
-  """Algorithm 1 of 2504.20456 with the self-draft, for a canvas of one row; window >= 1.
+) -> UncachedFilling:
+  """Runs algorithm 1 of 2504.20456 with the self-draft, for a canvas of one row; window >= 1.
 
-  A draft call, in which every undecided entry of the window sees the decided ones alone, then,
-  unless it drafted the last entry, an oracle call with the drafts written in.
+  A round is a draft call, in which every undecided entry of the window sees only decided ones, and
+  then, unless the last entry was drafted, an oracle call with the drafts filled in.
   """
   if canvas.token.shape[0] != 1:
     raise ValueError(f"one text at a time, got {canvas.token.shape[0]}")
   key = seed_key(key)
   token, forwards = _run(model, params, canvas, window, temperature, key)
-  return Found(np.asarray(token)[0], int(forwards))
+  return UncachedFilling(np.asarray(token)[0], int(forwards))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "window"))
@@ -52,7 +54,7 @@ def _run(model, params, canvas, window, temperature, key):
   order = jnp.argsort(jnp.where(canvas.is_target, rank, rank.shape[1] + 1), axis=1)[0]
 
   def probs(token, decided, drafted):
-    """Laws of the entries decided + 1, ..., decided + window; who sees drafts is `drafted`."""
+    """Returns probs of entries decided + 1, ..., decided + window; `drafted`: they see drafts."""
     place = decided + jnp.arange(window)
     query = order[jnp.minimum(place, order.shape[0] - 1)][None]
     seen = rank if drafted else jnp.where(rank > decided, decided + 1, rank)
@@ -74,7 +76,7 @@ def _run(model, params, canvas, window, temperature, key):
       q, _ = probs(drafted, decided, True)
       at = jnp.arange(window)
       keep = jax.random.uniform(coin_key, (window,)) * p[at, draft] < q[at, draft]
-      # The first is kept by lemma 1, which rounding must not undo.
+      # The first draft is kept by lemma 1, in spite of rounding.
       keep = keep.at[0].set(True) | (at >= size)
       accepted = jnp.sum(jnp.cumprod(keep))
       refused = jnp.minimum(accepted, window - 1)

@@ -3,11 +3,11 @@
 import tempfile
 from pathlib import Path
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
-  """`variant` is its compute type, float32 or int8; the model is converted first."""
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
+  """Converts and opens the model; `variant` is the compute type, float32 or int8."""
   import ctranslate2
 
   out = str(Path(tempfile.mkdtemp()) / "model")

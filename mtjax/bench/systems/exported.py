@@ -15,7 +15,7 @@ WEIGHTS = ("float32", "stored")
 
 
 def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, TextModel]:
-  """Writes each model below `folder` under its name here, and gives what was written.
+  """Writes each model below `folder` under its name here, and returns the models as written.
 
   models: name -> bundled model, folder or hub id. "stored": as they are; a system may use that
   bfloat16 holds them exactly. "float32": moved by a hair, so that none can.
@@ -32,7 +32,7 @@ def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, Te
 
 
 def off_bfloat16(params: Params) -> Params:
-  """float32, with one weight of each matrix off bfloat16's grid: packing keeps all 32 bits."""
+  """Returns float32 with a weight per matrix off bfloat16's grid, so that packing keeps 32 bits."""
   return jax.tree.map(_not_bfloat16, params)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
-  """`variant` is how matrices are stored: f32, bf16 or q8_0. Llama models only."""
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
+  """Writes and opens a Llama model; `variant` is the type of its matrices: f32, bf16 or q8_0."""
   import llama_cpp as api
 
   path = str(Path(tempfile.mkdtemp()) / "model.gguf")
@@ -53,7 +53,7 @@ def open_system(folder: str, threads: int, *, variant: str):
 
 
 def _decode(api, inside, batch, rows, position, vocab) -> list[int]:
-  """The likeliest successors of the rows, all of one length, that begin at `position`."""
+  """Returns the argmax tokens after rows, all of one length, that begin at `position`."""
   length = len(rows[0])
   batch.n_tokens = len(rows) * length
   for index, row in enumerate(rows):
@@ -79,7 +79,7 @@ def write_gguf(folder: str, path: str, variant: str) -> dict:
 
   config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
   if config["model_type"] != "llama":
-    raise ValueError(f"only Llama models are written as GGUF, this is {config['model_type']!r}")
+    raise ValueError(f"only Llama models can be written as GGUF, not {config['model_type']!r}")
   heads, kv_heads = config["num_attention_heads"], config["num_key_value_heads"]
   rope = config.get("rope_parameters") or config
   writer = gguf.GGUFWriter(path, "llama")

@@ -1,15 +1,15 @@
 """Our own autoregressive decoding: whole generations in one XLA program."""
 
 from mtjax import checkpoints
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 from mtjax.bench.systems.exported import off_bfloat16
 from mtjax.decode.generation import generate
 from mtjax.models.quantize import pack
 from mtjax.pretrained import weights_for_decoding
 
 
-def open_system(folder: str, threads: int, *, variant: str):
-  """`xla`: plain. `stored`, `int8`: as decoding takes them. `float32`: never narrower."""
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
+  """Opens the model. `xla`: plain; `stored`, `int8`: as in decoding; `float32`: never narrower."""
   del threads  # XLA and the native products follow the process's affinity
   model, params = checkpoints.load(folder)
   if variant == "float32":

@@ -1,4 +1,4 @@
-"""mtjax with any of its decoding methods, as configs/decode have them."""
+"""mtjax with any of its decoding methods, with the settings of configs/decode."""
 
 import gc
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ from mtjax.text import TextModel
 
 
 def open_system(folder: str, threads: int, *, config: Mapping[str, Any]) -> Run:
-  """`config`: of configs/decode. The bundled models it names are the folder's "target", "draft"."""
+  """Opens a config of configs/decode; its "target" and "draft" are the models in the folder."""
   del threads  # XLA and the native products follow the process's affinity
-  own = {name: str(Path(folder) / name) for name in ("target", "draft")}
-  config = {k: own.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}
+  paths = {name: str(Path(folder) / name) for name in ("target", "draft")}
+  config = {k: paths.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}
   loaded = load_pretrained(config["model"])
   params = weights_for_decoding(loaded.params, config["weights"])
   text, stores = TextModel(loaded.model, params, loaded.tokenizer), host.alive()
@@ -47,10 +47,10 @@ class _Decoder:
 
 
 class _WithStore(_Decoder):
-  """What a host drafter learns is in its store, which its parameters name."""
+  """A run that forgets: a host drafter learns into its store, which its parameters name."""
 
   def forget(self):
     _, self._method_params = make_method(self._config, self._text)
-    # Earlier stores live on; that they are there must not slow down later passes.
+    # Earlier stores stay alive; they must not slow down later passes.
     gc.collect()
     gc.freeze()

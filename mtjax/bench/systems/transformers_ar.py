@@ -1,10 +1,10 @@
 """transformers `generate` on PyTorch's CPU back-end."""
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
-def open_system(folder: str, threads: int, *, variant: str):
-  """`eager`, `bf16`: generate as it comes; `static`: static cache; `compiled`: and compiled."""
+def open_system(folder: str, threads: int, *, variant: str) -> Run:
+  """Opens the model. `eager`, `bf16`: default; `static`: static cache; `compiled`: compiled too."""
   import torch
   import transformers
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.bench.systems import SystemText
+from mtjax.bench.systems import Run, SystemText
 
 
 def open_system(
@@ -16,8 +16,8 @@ def open_system(
   *,
   generate: Mapping[str, Any] | None = None,
   assistant: Mapping[str, Any] | None = None,
-):
-  """`generate`: more arguments of it. `assistant`: the draft model's generation settings."""
+) -> Run:
+  """Opens the models. `generate`: its other arguments; `assistant`: the draft model's settings."""
   import torch
   import transformers
 

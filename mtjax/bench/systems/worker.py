@@ -1,10 +1,10 @@
 """One system in one process: python -m mtjax.bench.systems.worker FOLDER THREADS SYSTEM
 
-SYSTEM is {"module": ..., "settings": {...}}. Says {"ready": true, "remembers": bool} first, or
-{"error": why} and ends. Then reads {"batches": [[[id]]], "job": {...}, "before": [[[id]]] or null}
-a line and answers {"batches": [{"seconds": s, "tokens": [[id]], ...}]}, one after the other and
-each timed on its own, or {"error": why}. A system that remembers forgets and then decodes what is
-in "before", untimed, where that is given. No two batches have the same seed.
+SYSTEM is {"module": ..., "settings": {...}}. It prints {"ready": true, "remembers": bool} first, or
+{"error": why} and ends. Then it reads {"batches": [[[id]]], "job": {...}, "before": [[[id]]] or
+null} per line and answers {"batches": [{"seconds": s, "tokens": [[id]], ...}]}, where batches are
+timed one by one, or {"error": why}. A system that remembers forgets first, and then decodes the
+batches in "before", if any, untimed. No two batches have the same seed.
 """
 
 import dataclasses
@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterable
 
 from mtjax.bench.systems import Job, Run
 
-_SEEDS, _BEFORE = 2**16, 2**15  # seeds of a job; where those of the untimed batches begin
+_SEEDS, _BEFORE = 2**16, 2**15  # seeds per job; the first seed of untimed batches
 
 
 def main(folder: str, threads: int, system: dict) -> None:
-  # Before anything imports a thread pool: pools take their size from these.
+  # This must come before any import of a thread pool, whose size these variables set.
   cores = sorted(os.sched_getaffinity(0))[:threads]
   os.sched_setaffinity(0, cores)
   for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ[name] = str(threads)
   os.environ["JAX_PLATFORMS"] = "cpu"
   answers = os.fdopen(os.dup(1), "w")
-  # Whatever a library prints must not mix with the answers.
+  # The output of libraries must not mix with the answers.
   os.dup2(2, 1)
 
   def answer(**fields):
@@ -37,7 +37,7 @@ def main(folder: str, threads: int, system: dict) -> None:
   try:
     opened = importlib.import_module(f"mtjax.bench.systems.{system['module']}")
     run = opened.open_system(folder, threads, **system["settings"])
-  except Exception as error:  # noqa: BLE001 - a peer that does not start is a row without figures
+  except Exception as error:  # noqa: BLE001 - a peer that does not start is reported without figures
     answer(error=f"{type(error).__name__}: {error}")
     return
   serve(run, sys.stdin, answer)
@@ -53,10 +53,10 @@ def serve(run: Run, lines: Iterable[str], answer: Callable[..., None]) -> None:
       job = Job(**request["job"])
       if forget is not None and request["before"] is not None:
         forget()
-        for prompts, own in _seeded(request["before"], job, _BEFORE):
-          run(prompts, own)
+        for prompts, seeded in _seeded(request["before"], job, _BEFORE):
+          run(prompts, seeded)
       answer(batches=[_timed(run, *batch) for batch in _seeded(request["batches"], job, 0)])
-    except Exception as error:  # noqa: BLE001 - it is the caller who shows it
+    except Exception as error:  # noqa: BLE001 - the caller shows it
       answer(error=f"{type(error).__name__}: {error}")
 
 

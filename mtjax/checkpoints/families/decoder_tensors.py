@@ -1,5 +1,7 @@
 """The tensor names of Llama, which nearly every later family has kept."""
 
+from collections.abc import Sequence
+
 from mtjax.checkpoints.layout import Piece, Recipe, whole
 from mtjax.models import TransformerConfig
 
@@ -33,7 +35,12 @@ def decoder_recipes(config: TransformerConfig) -> dict[str, Recipe]:
   return out
 
 
-def fused_qkv(config: TransformerConfig, names, shapes, starts=(0, 0, 0)) -> tuple[Piece, ...]:
+def fused_qkv(
+  config: TransformerConfig,
+  names: Sequence[str],
+  shapes: Sequence[tuple[int, ...]],
+  starts: Sequence[int] = (0, 0, 0),
+) -> tuple[Piece, ...]:
   """Returns pieces of three tensors, or of ranges of one: per key/value head its queries, k, v."""
   width, group = config.head_dim, config.group
   pieces = []

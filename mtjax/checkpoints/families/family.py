@@ -105,7 +105,9 @@ def layer_types(raw: Fields, window: int | None, default: Callable[[int], str]) 
   return types
 
 
-def make_layers(types: Sequence[str], window: int | None, ropes: Mapping[str, Rope | None]):
+def make_layers(
+  types: Sequence[str], window: int | None, ropes: Mapping[str, Rope | None]
+) -> tuple[Layer, ...]:
   """Returns layers of these kinds; full attention has no window."""
   return tuple(Layer(window if kind == SLIDING else None, ropes[kind]) for kind in types)
 

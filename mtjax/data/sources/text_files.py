@@ -23,7 +23,7 @@ def read_text(path: str | Path) -> str:
   if not Path(path).exists():
     raise FileNotFoundError(f"there is no file {str(path)!r}")
   if Path(path).is_dir():
-    raise IsADirectoryError(f"{str(path)!r} is a folder, and a file is wanted")
+    raise IsADirectoryError(f"{str(path)!r} is a folder, but a file is needed")
   opened = gzip.open if str(path).endswith(".gz") else open
   try:
     with opened(path, "rt", encoding="utf-8-sig") as file:

@@ -24,7 +24,7 @@ class GenerationBlock(ext.Extension):
 
   tags = {"generation"}
 
-  def parse(self, parser):
+  def parse(self, parser: Any) -> Any:
     line = next(parser.stream).lineno
     body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
     # A scope of its own, as in transformers: variables that are set inside are unknown outside.
@@ -34,7 +34,7 @@ class GenerationBlock(ext.Extension):
 class Namespace(utils.Namespace):
   """A jinja2 namespace without names that reach into Python."""
 
-  def __init__(*args, **values):
+  def __init__(*args: Any, **values: Any):
     self, *rest = args  # a name may be "self"
     attributes = dict(*rest, **values)
     for name in attributes:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.draft.model.tree_state import TreeState
-from mtjax.draft.protocol import WithDraftModel
+from mtjax.draft.protocol import Context, Round, WithDraftModel
 from mtjax.models import Model
 from mtjax.trees.best_first import Candidates
 from mtjax.types import Draft, DraftScheme, LayerKV
@@ -64,13 +64,15 @@ class BestFirst(WithDraftModel):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TreeState:
     reads = (self.depth - 1) * self.width
     return TreeState.start(
       self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=reads
     )
 
-  def propose(self, params, state, context):
+  def propose(self, params: PyTree, state: TreeState, context: Context) -> tuple[Draft, TreeState]:
     bias = context.request.rules.logit_bias
 
     def add(depth, search, logits):
@@ -133,7 +135,7 @@ class BestFirst(WithDraftModel):
     )
     return Draft(tree, self.scheme, forwards=search.forwards), state.replace(reading=reading)
 
-  def update(self, state, round):
+  def update(self, state: TreeState, round: Round) -> TreeState:
     return state.update(round)
 
 

@@ -5,12 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.draft.model.reading import catch_up, read
 from mtjax.draft.model.sampling import sample_draft
-from mtjax.draft.protocol import WithDraftModel, draft_keys
+from mtjax.draft.protocol import Context, Round, WithDraftModel, draft_keys
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
@@ -18,8 +18,7 @@ from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme
 
 
-@struct.dataclass
-class ChainState:
+class ChainState(struct.PyTreeNode):
   """The draft model's own cache, and the text, of which the cache holds the beginning."""
 
   cache: KVCache
@@ -61,14 +60,18 @@ class ModelChain(WithDraftModel):
   def scheme(self) -> DraftScheme:
     return DraftScheme.WITHOUT_REPLACEMENT
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> ChainState:
     # Drafts go into the cache before it is known how many are kept.
     capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
     text = TextBuffer.of_prompt(prompt, length, max_new)
     return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: ChainState, context: Context
+  ) -> tuple[Draft, ChainState]:
     rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
     keys, last = draft_keys(context, self.length), context.last
     greedy = rules.temperature is None
@@ -115,7 +118,7 @@ class ModelChain(WithDraftModel):
     scheme = DraftScheme.DELTA if greedy else self.scheme
     return Draft(tree, scheme, q_rows, forwards=reads), ChainState(cache, text, held)
 
-  def update(self, state, round):
+  def update(self, state: ChainState, round: Round) -> ChainState:
     accepted = round.verdict.count - 1
     refused = state.held - jnp.minimum(accepted, state.held)
     cache = state.cache.replace(length=state.cache.length - refused)

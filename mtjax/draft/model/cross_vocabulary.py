@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.draft import host
 from mtjax.draft.model.reading import read
 from mtjax.draft.model.reencoding import Translator
-from mtjax.draft.protocol import WithDraftModel
+from mtjax.draft.protocol import Context, Round, WithDraftModel
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK
@@ -25,8 +25,7 @@ from mtjax.types import Draft, DraftScheme
 _CHUNK = 8
 
 
-@struct.dataclass
-class CrossState:
+class CrossState(struct.PyTreeNode):
   text: TextBuffer  # in the target's tokens
   cache: KVCache  # the draft model's
   held: Int[Array, "B D"]  # its tokens that the cache holds, drafts of the last round among them
@@ -77,7 +76,9 @@ class CrossVocabulary(WithDraftModel):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> CrossState:
     batch, size = prompt.shape
     capacity = self.space * (size + max_new) + self.length
     capacity = min(capacity, self.model.config.max_position)
@@ -89,7 +90,9 @@ class CrossVocabulary(WithDraftModel):
     everyone = jnp.ones((batch,), bool)
     return self._follow(params, state, everyone, min(PREFILL_CHUNK, capacity))[0]
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: CrossState, context: Context
+  ) -> tuple[Draft, CrossState]:
     last, rows = context.last, jnp.arange(context.last.shape[0])
     # The prefill emitted a token that no update brought.
     text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
@@ -120,7 +123,7 @@ class CrossVocabulary(WithDraftModel):
     forwards = jnp.where(able, passes + self.length - 1, 0)
     return Draft(tree, DraftScheme.DELTA, forwards=forwards), state
 
-  def update(self, state, round):
+  def update(self, state: CrossState, round: Round) -> CrossState:
     # The next round finds out what of the drafts came true: the cache may go back then.
     return state.replace(text=state.text.append(round.token, round.num_emitted))
 

@@ -8,9 +8,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Int, PyTree
 
 from mtjax.draft.model.tree_state import Reading, TreeState, processed_logits, warm_rows
-from mtjax.draft.protocol import WithDraftModel, draft_keys
+from mtjax.draft.protocol import Context, Round, WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees import Topology
 from mtjax.trees.named import get_topology
@@ -67,14 +68,16 @@ class ModelTree(WithDraftModel):
   def breadth(self) -> int:
     return self.topology.breadth
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TreeState:
     plan = _plan(self.topology)
     nodes, reads = self.topology.size, plan[-1].reads
     return TreeState.start(
       self.model, params, prompt, length, max_new=max_new, nodes=nodes, reads=reads
     )
 
-  def propose(self, params, state, context):
+  def propose(self, params: PyTree, state: TreeState, context: Context) -> tuple[Draft, TreeState]:
     request, plan = context.request, _plan(self.topology)
     greedy = request.rules.temperature is None
     scheme = DraftScheme.DELTA if greedy else self.scheme
@@ -102,7 +105,9 @@ class ModelTree(WithDraftModel):
     for place, level in enumerate(plan):
       if place > 0:
         entry = tokens[:, level.read]
-        output, position = state.read(self.model, params, entry, level.above, len(level.count))
+        output, position = state.read(
+          self.model, params, entry, jnp.array(level.above)[None], len(level.count)
+        )
         logits = output.logits
       token, valid_above, q = draw(place, level, logits)
       tokens = jnp.concatenate([tokens, token], axis=1)
@@ -125,7 +130,7 @@ class ModelTree(WithDraftModel):
     forwards = jnp.full(context.last.shape, len(plan), jnp.int32)
     return Draft(tree, scheme, q, forwards=forwards), state.replace(reading=reading)
 
-  def update(self, state, round):
+  def update(self, state: TreeState, round: Round) -> TreeState:
     return state.update(round)
 
 

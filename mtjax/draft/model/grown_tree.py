@@ -4,9 +4,10 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
 
 from mtjax.draft.model.tree_state import TreeState, processed_logits, warm_rows
-from mtjax.draft.protocol import WithDraftModel, draft_keys
+from mtjax.draft.protocol import Context, Round, WithDraftModel, draft_keys
 from mtjax.models import Model
 from mtjax.trees.growth import Growth, shares
 from mtjax.trees.siblings import siblings, top_k_siblings
@@ -64,12 +65,14 @@ class GrownTree(WithDraftModel):
     """Drafts that are read: all but those of the last step."""
     return (self.size - 1) // self.step * self.step
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TreeState:
     return TreeState.start(
       self.model, params, prompt, length, max_new=max_new, nodes=self.size + 1, reads=self._reads
     )
 
-  def propose(self, params, state, context):
+  def propose(self, params: PyTree, state: TreeState, context: Context) -> tuple[Draft, TreeState]:
     request = context.request
     greedy = request.rules.temperature is None
     warm = warm_rows(request)
@@ -123,5 +126,5 @@ class GrownTree(WithDraftModel):
     draft = Draft(growth.tree(self.height), scheme, q, forwards=forwards)
     return draft, state.replace(reading=reading)
 
-  def update(self, state, round):
+  def update(self, state: TreeState, round: Round) -> TreeState:
     return state.update(round)

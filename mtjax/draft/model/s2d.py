@@ -7,19 +7,21 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.model.early_exit import EarlyExit
+from mtjax.draft.protocol import Context, Round
+from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
+from mtjax.types import Draft
 
 # Entries that the deeper layers read at a time.
 _CHUNK = 4
 
 
-@struct.dataclass
-class S2DState:
+class S2DState(struct.PyTreeNode):
   """What each group of layers has read: group g takes inputs[g], slot by slot, into caches[g].
 
   No group is ahead of the one before it. A token that left early owes its deeper keys and values:
@@ -41,7 +43,9 @@ class S2D(EarlyExit):
   forget what was refused, in every group. The prompt is read by all groups at once.
   """
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> S2DState:
     # Drafts are read before it is known how many are kept.
     capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
     cache, _ = commit_prompt(self.model.prefix(self.exits[-1]), params, prompt, length, capacity)
@@ -57,7 +61,7 @@ class S2D(EarlyExit):
       left=jnp.zeros((len(self.exits),), jnp.int32),
     )
 
-  def propose(self, params, state, context):
+  def propose(self, params: PyTree, state: S2DState, context: Context) -> tuple[Draft, S2DState]:
     def read(kept, tokens, place):
       token = jax.lax.dynamic_index_in_dim(tokens, place, 1)
       text = _write(kept.inputs[0], token, kept.length - 1 + place)
@@ -67,7 +71,7 @@ class S2D(EarlyExit):
     draft, state, left = self.draft(context, state, read)
     return draft, state.replace(left=state.left + left)
 
-  def update(self, state, round):
+  def update(self, state: S2DState, round: Round) -> S2DState:
     text, places = state.inputs[0], jnp.arange(round.token.shape[1])
     # What was read stays where it is the text, whoever drafted it; not the last token, after which
     # logits will be wanted.
@@ -137,15 +141,19 @@ class SelfS2D(EarlyExit):
 
   length: int = 3
 
-  def check(self, target):
+  def check(self, target: Model) -> None:
     """Raises ValueError for another target than the model it drafts with."""
     if target != self.model:
       raise ValueError("SelfS2D drafts with the target's first layers: its model is another one")
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> Int[Array, " E"]:
     return jnp.zeros((len(self.exits),), jnp.int32)
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: Int[Array, " E"], context: Context
+  ) -> tuple[Draft, Int[Array, " E"]]:
     cache, config = context.cache, self.model.config
 
     def read(kept, tokens, place):
@@ -173,7 +181,7 @@ class SelfS2D(EarlyExit):
     draft, _, left = self.draft(context, hidden, read)
     return draft, state + left
 
-  def update(self, state, round):
+  def update(self, state: Int[Array, " E"], round: Round) -> Int[Array, " E"]:
     return state
 
 

@@ -17,8 +17,7 @@ from mtjax.sampling.logits import process
 from mtjax.types import LayerKV, Output
 
 
-@struct.dataclass
-class Reading:
+class Reading(struct.PyTreeNode):
   """Drafts that the model has read in this round, none of them committed."""
 
   kv: tuple[LayerKV, ...]  # of R entries
@@ -26,8 +25,7 @@ class Reading:
   entry: Int[Array, "B N"]  # of each node of the tree; -1: not read
 
 
-@struct.dataclass
-class TreeState:
+class TreeState(struct.PyTreeNode):
   """The model's cache holds the beginning of the text and nothing else."""
 
   cache: KVCache

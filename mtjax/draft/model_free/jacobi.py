@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
-from mtjax.draft.protocol import ForAnyTarget
+from mtjax.draft.protocol import Context, ForAnyTarget, Round
 from mtjax.sampling.categorical import argmax
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftScheme, TokenTree
@@ -17,8 +17,7 @@ from mtjax.types import Draft, DraftScheme, TokenTree
 Pool = Int[Array, "B S G N"]
 
 
-@struct.dataclass
-class JacobiState:
+class JacobiState(struct.PyTreeNode):
   pool: Pool
   window: Int[Array, "B levels W"]  # guesses, oldest level first; the first of all is the root
   before: Int[Array, "B before"]  # the text's last tokens, those before the root; -1: none
@@ -72,7 +71,9 @@ class Jacobi(ForAnyTarget):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> JacobiState:
     batch = prompt.shape[0]
     rows = jnp.arange(batch)[:, None]
     # Every column begins at another place of the prompt, and goes on as the prompt does.
@@ -89,7 +90,9 @@ class Jacobi(ForAnyTarget):
       free=jnp.full((batch,), -1, jnp.int32),
     )
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: JacobiState, context: Context
+  ) -> tuple[Draft, JacobiState]:
     root = context.last
     found = state.pool[jnp.arange(root.shape[0]), root % self.buckets]
     inside = jnp.broadcast_to((found[:, :, 0] == root[:, None])[:, :, None], found[:, :, 1:].shape)
@@ -99,7 +102,7 @@ class Jacobi(ForAnyTarget):
     free = context.request.limit - context.step
     return Draft(tree, DraftScheme.DELTA, offered=offered), state.replace(free=free)
 
-  def update(self, state, round):
+  def update(self, state: JacobiState, round: Round) -> JacobiState:
     root, num_emitted = round.tree.token[:, 0], round.num_emitted[:, None]
     column = jnp.arange(self.window)
     last = jnp.array(self._nodes()[-1])

@@ -3,8 +3,9 @@
 import dataclasses
 
 import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
 
-from mtjax.draft.protocol import ForAnyTarget
+from mtjax.draft.protocol import Context, ForAnyTarget, Round
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftScheme
@@ -48,11 +49,15 @@ class PromptLookup(ForAnyTarget):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TextBuffer:
     # The first token is emitted before the first round: it is not in this text yet.
     return TextBuffer.of_prompt(prompt, length, max_new)
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: TextBuffer, context: Context
+  ) -> tuple[Draft, TextBuffer]:
     # What the rounds before emitted is there, but for the one token that the prefill did.
     text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
     place, found = self._places(text)
@@ -63,7 +68,7 @@ class PromptLookup(ForAnyTarget):
     inside = jnp.broadcast_to(found[:, :, None], source.shape)
     return Draft(merge(context.last, text.token[rows, source], inside), DraftScheme.DELTA), text
 
-  def update(self, state, round):
+  def update(self, state: TextBuffer, round: Round) -> TextBuffer:
     return state.append(round.token, round.num_emitted)
 
   def _places(self, text: TextBuffer):

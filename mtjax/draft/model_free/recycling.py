@@ -6,9 +6,9 @@ import heapq
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
-from mtjax.draft.protocol import ForAnyTarget
+from mtjax.draft.protocol import Context, ForAnyTarget, Round
 from mtjax.sampling.categorical import top_k
 from mtjax.trees import Topology, encodings
 from mtjax.types import Draft, DraftScheme
@@ -82,12 +82,16 @@ class Recycling(ForAnyTarget):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> Int[Array, "V K"]:
     known = jnp.arange(1, prompt.shape[1]) < length[:, None]
     empty = jnp.full((self.vocab_size, self.candidates), -1, jnp.int32)
     return of_bigrams(empty, prompt[:, :-1].ravel(), prompt[:, 1:].ravel(), known.ravel())
 
-  def propose(self, params, state, context):
+  def propose(
+    self, params: PyTree, state: Int[Array, "V K"], context: Context
+  ) -> tuple[Draft, Int[Array, "V K"]]:
     shape = self.topology
     batch = context.last.shape[0]
     token = jnp.zeros((batch, shape.size), jnp.int32).at[:, 0].set(context.last)
@@ -99,7 +103,7 @@ class Recycling(ForAnyTarget):
       valid = valid.at[:, nodes].set(valid[:, parent] & (found >= 0))
     return Draft(shape.tree(token, valid), DraftScheme.DELTA), state
 
-  def update(self, state, round):
+  def update(self, state: Int[Array, "V K"], round: Round) -> Int[Array, "V K"]:
     computed = round.tree.valid & (round.num_emitted > 0)[:, None]
     _, likeliest = top_k(round.logits, self.candidates)
     rows = likeliest.reshape(-1, self.candidates)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Int, PyTree
 
 from mtjax.draft import host
-from mtjax.draft.protocol import ForAnyTarget
+from mtjax.draft.protocol import Context, ForAnyTarget, Round
 from mtjax.draft.trie_branches import Branches
 from mtjax.types import Draft, DraftScheme, TokenTree
 
@@ -28,8 +28,7 @@ class Store(Protocol):
   def draft(self, request: int, size: int, depth: int) -> Branches: ...
 
 
-@struct.dataclass
-class TrieState:
+class TrieState(struct.PyTreeNode):
   store: Int[Array, ""]
   request: Int[Array, " B"]  # the store's numbers of the rows
   tree: TokenTree  # of the next round, but for its root
@@ -72,7 +71,9 @@ class Trie(ForAnyTarget):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
-  def start(self, params, prompt, length, *, max_new):
+  def start(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TrieState:
     batch = prompt.shape[0]
     ids = jax.ShapeDtypeStruct((batch,), jnp.int32)
     zero = jnp.zeros((batch,), jnp.int32)
@@ -84,7 +85,7 @@ class Trie(ForAnyTarget):
       left=zero + max_new,
     )
 
-  def propose(self, params, state, context):
+  def propose(self, params: PyTree, state: TrieState, context: Context) -> tuple[Draft, TrieState]:
     # The store lacks the token that the prefill emitted. Rows that ended with it are told too.
     first = (context.step == 1).astype(jnp.int32)
     tree = jax.lax.cond(
@@ -98,7 +99,7 @@ class Trie(ForAnyTarget):
       tree=tree, active=context.active, left=left.astype(jnp.int32)
     )
 
-  def update(self, state, round):
+  def update(self, state: TrieState, round: Round) -> TrieState:
     # An end token shows only in the next round; after the last round the store forgets by itself.
     ended = (
       ~state.active | (round.num_emitted >= state.left) | (round.num_emitted < round.verdict.count)

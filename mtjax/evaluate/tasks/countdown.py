@@ -14,7 +14,7 @@ import numpy as np
 from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example, Piece, from_pieces, whole
-from mtjax.evaluate.tasks.protocol import Answer, share
+from mtjax.evaluate.tasks.protocol import Answer, Record, share
 
 _ALLOWED = re.compile(r"[\d+\-*/() ]{1,80}")
 _OPERATORS = "+-*/"
@@ -42,7 +42,7 @@ class Countdown:
   def judge(self, example: Example, answer: Answer) -> dict[str, bool]:
     return dict(solved=makes(answer.blank, example.about["numbers"], example.about["target"]))
 
-  def summary(self, records) -> dict[str, float]:
+  def summary(self, records: Sequence[Record]) -> dict[str, float]:
     return dict(solved=share(records, "solved"))
 
   def training_texts(self, path: str, *, seed: int) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """HumanEval infilling: a line or a span of a function is missing (2207.14255)."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtjax.data.pieces import encode_pieces
 from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
-from mtjax.evaluate.tasks.protocol import Answer, share
+from mtjax.evaluate.tasks.protocol import Answer, Record, share
 from mtjax.evaluate.tasks.sandbox import ProgramResult, SandboxLimits, run_program
 
 _OWN = ("task_id", "prompt", "canonical_solution", "test", "entry_point")  # HumanEval's fields
@@ -46,7 +46,7 @@ class HumanEvalInfilling:
       outcomes[name] = str(run_program(program(example.about, middle), self.limits))
     return outcomes
 
-  def summary(self, records) -> dict[str, float]:
+  def summary(self, records: Sequence[Record]) -> dict[str, float]:
     return dict(
       pass_at_1=share(records, "outcome", ProgramResult.PASSED),
       timed_out=share(records, "outcome", ProgramResult.TIMED_OUT),
@@ -71,7 +71,7 @@ def read_problems(path: str, fields: Sequence[str] = _OWN) -> list[dict[str, Any
   return problems
 
 
-def program(record, middle: str) -> str:
+def program(record: Mapping[str, Any], middle: str) -> str:
   """Returns the function with `middle` in its blank, its tests, and the call that runs them."""
   function = record["prompt"] + middle + record["suffix"]
   return f"{function}\n{record['test']}\ncheck({record['entry_point']})\n"

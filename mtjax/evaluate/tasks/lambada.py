@@ -2,11 +2,12 @@
 
 import dataclasses
 import re
+from collections.abc import Sequence
 
 from mtjax.data.sources.text_files import read_records
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example, cut, from_pieces
-from mtjax.evaluate.tasks.protocol import Answer
+from mtjax.evaluate.tasks.protocol import Answer, Record
 
 _LAST_WORD = re.compile(r"(.*\S)(\s+\S+)\s*", re.DOTALL)
 
@@ -31,7 +32,7 @@ class Lambada:
   def judge(self, example: Example, answer: Answer) -> dict[str, str]:
     return {}
 
-  def summary(self, records) -> dict[str, float]:
+  def summary(self, records: Sequence[Record]) -> dict[str, float]:
     return {}
 
 

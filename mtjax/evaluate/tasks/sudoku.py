@@ -12,7 +12,7 @@ import numpy as np
 from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.tasks.examples import Example, Piece, from_pieces, whole
-from mtjax.evaluate.tasks.protocol import Answer, share
+from mtjax.evaluate.tasks.protocol import Answer, Record, share
 
 _CELLS = re.compile(r"[0-4]{16}")
 _HEADER = ["Puzzle", "Solution"]
@@ -48,7 +48,7 @@ class Sudoku:
     grid = "".join(cell if len(cell) == 1 else "?" for cell in cells) + missing
     return dict(solved=solves(puzzle, grid), right_cells=right / len(blanks))
 
-  def summary(self, records) -> dict[str, float]:
+  def summary(self, records: Sequence[Record]) -> dict[str, float]:
     right = float(np.mean([record["right_cells"] for record in records]))
     return dict(solved=share(records, "solved"), right_cells=right)
 

@@ -11,7 +11,7 @@ from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate.perplexity import Score, score
 from mtjax.evaluate.sets.infill import scattered
 from mtjax.evaluate.tasks.examples import Example, text_of
-from mtjax.evaluate.tasks.protocol import Answer
+from mtjax.evaluate.tasks.protocol import Answer, Record
 from mtjax.text import TextModel
 
 _LENGTH = 512  # number of tokens per row of the judge
@@ -58,7 +58,7 @@ class WikitextMasked:
       record |= {f"{name}_nats": result.nats, f"{name}_tokens": result.tokens}
     return record
 
-  def summary(self, records) -> dict[str, float]:
+  def summary(self, records: Sequence[Record]) -> dict[str, float]:
     def perplexity(name):
       nats, tokens = (sum(r[f"{name}_{field}"] for r in records) for field in ("nats", "tokens"))
       return math.exp(nats / tokens)

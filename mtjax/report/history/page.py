@@ -37,13 +37,24 @@ td {{ padding: 0 1em 0 0; }} td.token {{ font-family: ui-monospace, monospace; }
 </style></head><body>
 """
 
+# A token of the text leads to its round, which opens.
+_TAIL = """<script>
+const show = () => {
+  const round = document.getElementById(location.hash.slice(1));
+  if (round) { round.open = true; round.scrollIntoView(); }
+};
+addEventListener("hashchange", show);
+show();
+</script></body></html>
+"""
+
 
 def page(run: RecordedRun) -> str:
   """Returns the page: for every row its text, each token by who proposed it, and its rounds."""
   out = [_HEAD.format(title=escape(run.title)), f"<h1>{escape(run.title)}</h1>", _key(run)]
   for row in range(run.rows):
     out += _row(run, row)
-  return "\n".join([*out, "</body></html>\n"])
+  return "\n".join([*out, _TAIL])
 
 
 def _key(run: RecordedRun) -> str:

@@ -1,5 +1,6 @@
 """A round of a recorded decode as a picture: its tree, what was accepted, where its time went."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from mtjax.report import plotting
@@ -83,7 +84,7 @@ def describe(run: RecordedRun, number: int, row: int) -> str:
   return f"{run.title}, {where}: {said}, {counted(len(tree.emitted), 'token', 'tokens')} emitted"
 
 
-def time_line(seconds) -> str:
+def time_line(seconds: Mapping[str, float]) -> str:
   """Returns the time of each stage."""
   each = ", ".join(f"{name} {milliseconds(value)}" for name, value in seconds.items())
   total = sum(seconds.values())

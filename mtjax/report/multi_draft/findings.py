@@ -1,4 +1,4 @@
-"""What the table of multi-draft bounds shows, as sentences that are made of its figures."""
+"""Sentences about the table of multi-draft bounds, made from its figures."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,16 +6,16 @@ from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
 
 _SPELLED = {"RRS with": "RRS with replacement", "RRS without": "RRS without replacement"}
 _VERIFIERS = [(_SPELLED.get(name, name), scheme, rule) for name, scheme, rule in COLUMNS if rule]
-_ROUNDING = 2e-6  # of the results; a gap below it is none
+_ROUNDING = 2e-6  # rounding of the results: a smaller gap is none
 
 
 def findings(bounds: Bounds) -> list[str]:
-  """Which verifier is how far below its bound, and which drafts are accepted most often."""
+  """Says how far each verifier is below its bound, and which drafts are accepted most often."""
   return [*_gaps(bounds), *_best_verifiers(bounds), _past_sampling(bounds), _top_n(bounds)]
 
 
 def beside_the_paper(bounds: Bounds) -> list[str]:
-  """What 2502.18779 found, each with what is found here."""
+  """Lists the findings of 2502.18779, each with the corresponding one here."""
   several = [(t, n) for t, n in bounds.settings() if n > 1]
   more = [_bound(bounds, t, n, WITHOUT) - _bound(bounds, t, n, WITH) for t, n in several]
   higher = sum(difference > _ROUNDING for difference in more)
@@ -45,7 +45,7 @@ def beside_the_paper(bounds: Bounds) -> list[str]:
 
 
 def errors(bounds: Bounds) -> str:
-  """How exact the figures over all texts are."""
+  """Says how exact the figures over all texts are."""
   rows = [
     row
     for t, n in bounds.settings()
@@ -76,7 +76,7 @@ def _gaps(bounds: Bounds) -> Iterator[str]:
 
 
 def _worst_gaps(bounds: Bounds) -> dict[str, tuple[float, float, float, int]]:
-  """The largest gap of each verifier, with the bound, the temperature and the number of drafts."""
+  """Returns the largest gap of each verifier, with its bound, temperature and number of drafts."""
   worst = {}
   for name, scheme, rule in _VERIFIERS:
     rows = [(row, t, n) for t, n in bounds.settings() if (row := bounds.row(t, n, scheme))]
@@ -90,20 +90,20 @@ def _best_verifiers(bounds: Bounds) -> Iterator[str]:
     if n > 1:
       best: dict[str, list[str]] = {}
       for t in bounds.temperatures:
-        found = [
+        items = [
           (row["rules"][rule]["acceptance"][0], name)
           for name, scheme, rule in _VERIFIERS
           if (row := bounds.row(t, n, scheme))
         ]
-        top = max(value for value, _ in found)
-        names = " and ".join(name for value, name in found if value > top - _ROUNDING)
+        top = max(value for value, _ in items)
+        names = " and ".join(name for value, name in items if value > top - _ROUNDING)
         best.setdefault(names, []).append(f"{t:g}")
       parts = [f"{names} at {_listed(temperatures)}" for names, temperatures in best.items()]
       yield f"Accepted most often of {n} drafts: {'; '.join(parts)}."
 
 
 def _past_sampling(bounds: Bounds) -> str:
-  """Where no verifier of drafts without replacement could catch up with greedy-plus-one."""
+  """Says where no verifier of drafts without replacement could reach greedy-plus-one."""
   parts = []
   for n in bounds.drafts:
     past = _temperatures(bounds, n, "bound without replacement", +1)
@@ -121,29 +121,29 @@ def _past_sampling(bounds: Bounds) -> str:
 
 
 def _top_n(bounds: Bounds) -> str:
-  found = []
+  items = []
   for t in bounds.temperatures:
     row, other = (bounds.row(t, bounds.shown, scheme) for scheme in ("delta", PLUS))
-    found.append(f"{other['bound'][0] - row['bound'][0]:.3f} at {t:g}")
+    items.append(f"{other['bound'][0] - row['bound'][0]:.3f} at {t:g}")
   return (
     "The one sample of greedy-plus-one matters: without it, the same number of most probable "
-    f"tokens (top n) loses, with {bounds.shown} drafts, {_listed(found)}."
+    f"tokens (top n) loses, with {bounds.shown} drafts, {_listed(items)}."
   )
 
 
 def _temperatures(bounds: Bounds, drafts: int, other: str, sign: int) -> list[str]:
-  """Temperatures where greedy-plus-one leads (+1) or trails (-1) by two standard errors or more."""
-  found = []
+  """Returns where greedy-plus-one leads (+1) or trails (-1) by two standard errors or more."""
+  items = []
   for t in bounds.temperatures:
     mean, error = bounds.row(t, drafts, PLUS)["lead"][other]
     if sign * mean > max(2 * error, _ROUNDING):
-      found.append(f"{t:g}")
-  return found
+      items.append(f"{t:g}")
+  return items
 
 
 def _spread(bounds: Bounds, temperature: float) -> float:
-  found = [_bound(bounds, temperature, bounds.shown, scheme) for scheme in (WITH, WITHOUT, PLUS)]
-  return max(found) - min(found)
+  items = [_bound(bounds, temperature, bounds.shown, scheme) for scheme in (WITH, WITHOUT, PLUS)]
+  return max(items) - min(items)
 
 
 def _bound(bounds: Bounds, temperature: float, drafts: int, scheme: str) -> float:

@@ -15,7 +15,7 @@ from mtjax.report.multi_draft.tables import (
   text_table,
 )
 
-Results = Mapping[str, Any]  # of mtjax.evaluate.multi_draft.bounds.measure
+Results = Mapping[str, Any]  # as mtjax.evaluate.multi_draft.bounds.measure makes them
 
 _PAGE = """# Several drafts at a position: bounds, and what verifiers reach
 
@@ -102,7 +102,7 @@ def read(path: str | Path) -> Results:
 
 
 def page(results: Results) -> str:
-  """Returns the page as Markdown: the same for the same results.
+  """Returns the page as Markdown, which depends on the results alone.
 
   Raises ValueError for results of one draft alone: there is nothing to compare.
   """
@@ -131,5 +131,5 @@ def _bullets(sentences: Sequence[str]) -> str:
 
 
 def _lines(command: str) -> str:
-  """A command with a line for each flag."""
+  """Returns a command with a line for each flag."""
   return " \\\n  ".join(re.split(r" (?='?--)", command))

@@ -1,4 +1,6 @@
-"""A picture of multi-draft bounds: what drafts could be worth, and what verifiers make of them."""
+"""A picture of multi-draft bounds, and of the acceptance that verifiers reach."""
+
+from typing import Any
 
 from mtjax.report import plotting
 from mtjax.report.multi_draft.tables import COLUMNS, PLUS, WITH, WITHOUT, Bounds
@@ -7,8 +9,8 @@ _COLORS = {WITH: "C0", WITHOUT: "C1", PLUS: "C2", "delta": "0.6"}
 _STYLES = {None: "-", "rrs_with": "--", "rrs_without": "--", "kseq": ":"}
 
 
-def figure(bounds: Bounds):
-  """A matplotlib figure: share accepted over the temperature, and over the number of drafts.
+def figure(bounds: Bounds) -> Any:
+  """Returns a matplotlib figure of the share accepted over temperature and number of drafts.
 
   Solid lines are bounds; a scheme whose verifier reaches its bound has that line alone. Raises
   ModuleNotFoundError, naming the extra, without matplotlib.

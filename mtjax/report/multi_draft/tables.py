@@ -42,7 +42,7 @@ _MEANINGS = {
 
 
 class Bounds:
-  """Rows of `mtjax.evaluate.multi_draft.bounds.bounds`, by what they are of."""
+  """Rows of `mtjax.evaluate.multi_draft.bounds.bounds`, by temperature, drafts, scheme and text."""
 
   def __init__(self, rows: Sequence[Mapping[str, Any]]):
     self._rows = {(r["text"], r["temperature"], r["drafts"], r["scheme"]): r for r in rows}
@@ -51,19 +51,21 @@ class Bounds:
     self.drafts = list(dict.fromkeys(r["drafts"] for r in rows))
     self.shown = _USUAL if _USUAL in self.drafts else max(self.drafts)
 
-  def row(self, temperature: float, drafts: int, scheme: str, text: str = ALL):
-    """The row, or None where the scheme has no such number of drafts."""
+  def row(
+    self, temperature: float, drafts: int, scheme: str, text: str = ALL
+  ) -> Mapping[str, Any] | None:
+    """Returns the row, or None if the scheme does not allow this number of drafts."""
     return self._rows.get((text, temperature, drafts, scheme))
 
   def settings(self) -> Iterator[tuple[float, int]]:
-    """Every temperature and number of drafts."""
+    """Returns every temperature with every number of drafts."""
     for drafts in self.drafts:
       for temperature in self.temperatures:
         yield temperature, drafts
 
 
 def main_table(bounds: Bounds) -> Cells:
-  """Acceptance and gaps over all texts, a row per number of drafts and temperature."""
+  """Returns acceptance and gaps over all texts, a row per number of drafts and temperature."""
   rows = [
     (str(n), f"{temperature:g}", *_cells(bounds, temperature, n, ALL))
     for temperature, n in bounds.settings()
@@ -72,13 +74,13 @@ def main_table(bounds: Bounds) -> Cells:
 
 
 def columns_table() -> Cells:
-  """What the columns of the other tables mean."""
+  """Returns a table of the meanings of the columns."""
   rows = [(column, *_MEANINGS[column]) for column, _, _ in COLUMNS]
   return Cells("The columns", ("column", "drafts", "verifier", "paper"), rows)
 
 
 def text_table(bounds: Bounds) -> Cells:
-  """The same for one number of drafts, by text."""
+  """Returns acceptance and gaps of one number of drafts, by text."""
   rows = [
     (text, f"{temperature:g}", *_cells(bounds, temperature, bounds.shown, text))
     for text in bounds.texts
@@ -88,7 +90,7 @@ def text_table(bounds: Bounds) -> Cells:
 
 
 def lead_table(bounds: Bounds) -> Cells:
-  """How much oftener greedy-plus-one is accepted than RRS without replacement."""
+  """Returns how much more often greedy-plus-one is accepted than RRS without replacement."""
   rows = []
   for n in [n for n in bounds.drafts if n > 1]:  # one draft is the same for both
     leads = [bounds.row(t, n, PLUS)["lead"]["rrs_without"] for t in bounds.temperatures]
@@ -102,14 +104,14 @@ def _header():
 
 
 def _cells(bounds: Bounds, temperature: float, drafts: int, text: str) -> list[str]:
-  found = [bounds.row(temperature, drafts, scheme, text) for _, scheme, _ in COLUMNS]
+  rows = [bounds.row(temperature, drafts, scheme, text) for _, scheme, _ in COLUMNS]
   reached = [
     row["rules"][rule]["acceptance"][0]
-    for row, (_, _, rule) in zip(found, COLUMNS, strict=True)
+    for row, (_, _, rule) in zip(rows, COLUMNS, strict=True)
     if row and rule
   ]
   best = f"{max(reached):.3f}"
-  return [_cell(row, rule, best) for row, (_, _, rule) in zip(found, COLUMNS, strict=True)]
+  return [_cell(row, rule, best) for row, (_, _, rule) in zip(rows, COLUMNS, strict=True)]
 
 
 def _cell(row, rule, best) -> str:

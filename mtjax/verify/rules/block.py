@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from mtjax.types import Draft
-from mtjax.verify.plan import Plan
+from mtjax.verify.plan import Plan, ProbsAt
 from mtjax.verify.probs import normalise, ratio
 from mtjax.verify.procedure import children
 
 
-def block(target_probs, draft: Draft) -> Plan:
+def block(target_probs: ProbsAt, draft: Draft) -> Plan:
   """Sun et al. (2403.10444, alg. 2), for a chain x_1..x_g drawn from q.
 
   P_0 = 1, P_i = min(1, P_(i-1) p_i(x_i) / q_i(x_i)); prefix i stands with probability

@@ -1,5 +1,6 @@
 """Traversal verification: block verification for trees."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.types import Draft, DraftScheme
-from mtjax.verify.plan import Plan
+from mtjax.verify.plan import Plan, ProbsAt
 from mtjax.verify.probs import normalise, ratio, without
 from mtjax.verify.procedure import children
 
@@ -20,7 +21,7 @@ class Visit(NamedTuple):
   probs: Float[Array, " V"]  # of the token emitted if the path ends here
 
 
-def traversal(target_probs, draft: Draft) -> Plan:
+def traversal(target_probs: ProbsAt, draft: Draft) -> Plan:
   """Traversal verification (2505.12398), leaf to root; on a chain it equals `block`.
 
   visit(node, r): p, q of the node; for children x in draw order: visit(child, min(1, r p(x)/q(x))),
@@ -56,8 +57,9 @@ def visit(
   token: Int[Array, " C"],
   valid: Bool[Array, " C"],
   weight: Float[Array, ""],
-  tried,
+  tried: Callable[[Float[Array, " V"], Int[Array, ""]], Float[Array, " V"]],
 ) -> Visit:
+  """One node of `traversal`; `tried`: q after a child that was refused."""
   count = jnp.max(jnp.where(valid, jnp.arange(1, token.shape[0] + 1), 0))
 
   def child(state):

@@ -25,7 +25,7 @@ class KVCache(struct.PyTreeNode):
 
   layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer per layer, updated in place
   position: Int[Array, "B S"]
-  length: Int[Array, " B"]
+  length: Int[Array, " B"]  # number of committed entries per row
 
   @property
   def capacity(self) -> int:

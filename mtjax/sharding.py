@@ -140,7 +140,7 @@ def check_rows(rows: int, mesh: Mesh) -> None:
 
 
 class Pages(enum.Enum):
-  """The distribution over devices of a cache's pages, which many rows share."""
+  """The placement on devices of a cache's pages, which many rows share."""
 
   SHARED = "shared"  # every device has all pages, with its heads alone
   OWN = "own"  # a device has the pages that the tables of its rows (or slots) name

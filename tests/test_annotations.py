@@ -10,7 +10,7 @@ from tests.source import sources
 
 
 def functions(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, ast.FunctionDef]]:
-  """The public functions of a module and the public methods of its public classes, by name.
+  """Yields the public functions of a module and the public methods of its public classes, by name.
 
   Of the names with underscores, `__init__` and `__call__` are public: users write those calls.
   """
@@ -23,20 +23,23 @@ def functions(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, ast.
 
 
 def missing(name: str, function: ast.FunctionDef) -> list[str]:
-  """Names of the parameters without a type, and "return"; `__init__` returns nothing."""
-  given = function.args
-  parameters = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+  """Returns the names of parameters without a type, and "return" if that has none.
+
+  `__init__` returns nothing, so it needs no type there.
+  """
+  args = function.args
+  parameters = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
   static = any(ast.unparse(decorator) == "staticmethod" for decorator in function.decorator_list)
   if "." in name and not static:
     parameters = parameters[1:]  # self or cls
-  found = [p.arg for p in parameters if p is not None and p.annotation is None]
+  names = [p.arg for p in parameters if p is not None and p.annotation is None]
   if function.returns is None and function.name != "__init__":
-    found.append("return")
-  return found
+    names.append("return")
+  return names
 
 
 def unannotated(path: Path, tree: ast.Module) -> list[str]:
-  """The functions of one file whose signatures leave something open: one line for each."""
+  """Returns one line for each function of a file whose signature lacks a type."""
   return [
     f"{path}:{function.lineno} {name}: {', '.join(names)}"
     for name, function in functions(tree.body)
@@ -45,13 +48,13 @@ def unannotated(path: Path, tree: ast.Module) -> list[str]:
 
 
 def test_public_signatures_are_annotated():
-  found = [
+  lines = [
     line
     for path, tree in sources().items()
     if path.parts[0] in ("mtjax", "kernels_pallas")
     for line in unannotated(path, tree)
   ]
-  assert not found, "write the types of:\n" + "\n".join(found)
+  assert not lines, "write the types of:\n" + "\n".join(lines)
 
 
 @pytest.mark.parametrize(

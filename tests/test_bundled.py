@@ -27,8 +27,8 @@ def test_sizes_and_vocabulary(models):
   assert count_parameters(models["draft"].params) == 918_144
   assert count_parameters(models["sorted"].params) == 918_144
   assert count_parameters(models["anysubset"].params) == 5_983_680
-  own = BpeTokenizer.bundled().fingerprint()
-  assert {text.tokenizer.fingerprint() for text in models.values()} == {own}
+  bundled = BpeTokenizer.bundled().fingerprint()
+  assert {text.tokenizer.fingerprint() for text in models.values()} == {bundled}
   stored = sum(file.stat().st_size for file in (ASSETS / "models").rglob("*") if file.is_file())
   assert stored < 36e6
   of_any_subset = (ASSETS / "models" / "anysubset").iterdir()
@@ -41,12 +41,12 @@ def bits_per_byte(text, model):
   documents = named_documents(
     ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
   )["valid"]
-  found = score(model, text.params, documents, start=text.tokenizer.bos_id, length=128, context=64)
-  return found.bits_per_byte
+  start = text.tokenizer.bos_id
+  return score(model, text.params, documents, start=start, length=128, context=64).bits_per_byte
 
 
 def test_they_predict_text_that_they_have_not_seen(models):
-  """Shakespeare is far from what they were trained on; without training it is about 4.7 bits."""
+  """Shakespeare is unlike the training text; an untrained model needs about 4.7 bits per byte."""
   causal = {name: text for name, text in models.items() if name != "anysubset"}
   bits = {name: bits_per_byte(text, text.model) for name, text in causal.items()}
   assert bits["target"] < bits["draft"] - 0.1 and bits["draft"] < 3.2, bits
@@ -66,12 +66,12 @@ def test_they_write_words(models):
   for part in (ASSETS / "tinyshakespeare").glob("*.gz"):
     known |= set(gzip.decompress(part.read_bytes()).decode().lower().split())
   words = [word.strip(".,;:\"'!?").lower() for word in completions[0].text.split()]
-  found = sum(word in known for word in words)
-  assert len(words) >= 10 and found >= 0.8 * len(words), completions[0].text
+  count = sum(word in known for word in words)
+  assert len(words) >= 10 and count >= 0.8 * len(words), completions[0].text
 
 
 def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
-  """What it asks of a text is likelier with the text behind it than without."""
+  """The targets are more likely with the text after them than without it."""
   text = models["anysubset"]
   (documents,) = named_documents(
     ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
@@ -80,8 +80,8 @@ def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
   is_target, valid = np.zeros(rows.shape, bool), np.ones(rows.shape, bool)
   is_target[:, 28:36] = True
   nats = {}
-  for name, behind in (("both", True), ("before", False)):
-    valid[:, 36:] = behind
+  for name, after in (("both", True), ("before", False)):
+    valid[:, 36:] = after
     canvas = make_canvas(text.model.config, rows, is_target, valid)
     nats[name] = -log_likelihood(text.model, text.params, canvas).sum() / is_target.sum()
   assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats

@@ -1,4 +1,4 @@
-"""Config files that fail: each is named in one line, with what is wrong in it."""
+"""Config files that fail: one line names the file and says what is wrong in it."""
 
 import pytest
 from absl import flags
@@ -85,11 +85,11 @@ def test_a_method_by_name_is_its_config_locked(name):
   assert config.is_locked and (parser.path, parser.config) == (name, config)
 
 
-def test_auto_takes_the_drafter_behind_its_name():
+def test_auto_takes_the_drafter_after_its_name():
   assert ConfigFile(method_config).parse("auto:trie").of == "trie"
   with pytest.raises(ConfigError, match="--config=lookup:trie is .* takes no argument; only"):
     ConfigFile(method_config).parse("lookup:trie")
-  with pytest.raises(ConfigError, match="as a name: no drafter 'magic'"):
+  with pytest.raises(ConfigError, match="as a name: drafter 'magic' is not one of"):
     ConfigFile(method_config).parse("auto:magic")
 
 

@@ -1,4 +1,4 @@
-"""--method of the launchers that fill: a name, settings behind it, and --window."""
+"""--method of the launchers that fill: a name, settings after it, and --window."""
 
 import pytest
 from absl import flags
@@ -9,7 +9,7 @@ from mtjax.registry.fill_methods import FillEntry
 
 
 def parsed(*line):
-  """What a launcher makes of a command line."""
+  """Returns the fill method that a launcher makes of a command line."""
   values = flags.FlagValues()
   method = flags.DEFINE_string("method", "self", "", flag_values=values)
   window = flags.DEFINE_integer("window", 4, "", flag_values=values)
@@ -29,15 +29,15 @@ def parsed(*line):
     (["--method=sequential"], Sequential()),
   ],
 )
-def test_settings_stand_behind_the_name(line, method):
+def test_settings_follow_the_name(line, method):
   assert parsed(*line) == method
 
 
 @pytest.mark.parametrize(
   ("line", "message"),
   [
-    (["--method=magic"], "no fill method 'magic'; there are sequential, self, fused, once, ngram"),
-    (["--method=lookup"], "no fill method 'lookup'"),
+    (["--method=magic"], "fill method 'magic' is not one of: sequential, self, fused, once, ngram"),
+    (["--method=lookup"], "fill method 'lookup' is not one of"),
     (["--method=self:widow=8"], "fill method has no setting widow; it has: window, bonus, verif"),
     (["--method=self:window=a"], "window must be a whole number, got 'a'"),
     (["--method=self:window=True"], "window must be a whole number, got True"),
@@ -54,11 +54,13 @@ def test_mistakes_are_named(line, message):
 
 
 def test_a_row_whose_window_is_no_setting_is_refused():
-  with pytest.raises(ValueError, match="is 'window', and it has no such .*: criterion, per_pass"):
+  with pytest.raises(
+    ValueError, match="is 'window', and this .* no such setting .*: it has criterion, per"
+  ):
     FillEntry(Confidence)
 
 
 def test_settings_of_decoding_are_read_alike():
-  found = config_of("lookup:length=5:temperature=0.5:model=a/b:stop=('x',)")
-  assert found["drafter"]["length"] == 5 and found["temperature"] == 0.5
-  assert found["model"] == "a/b" and found["stop"] == ("x",)
+  config = config_of("lookup:length=5:temperature=0.5:model=a/b:stop=('x',)")
+  assert config["drafter"]["length"] == 5 and config["temperature"] == 0.5
+  assert config["model"] == "a/b" and config["stop"] == ("x",)

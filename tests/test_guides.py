@@ -1,6 +1,6 @@
-"""The examples of README and of the guides run as they stand there.
+"""The examples of README and of the guides run as they are printed.
 
-Those that add something have tests of their own: tests/draft/test_add_a_drafter.py,
+Guides that add something have tests of their own: tests/draft/test_add_a_drafter.py,
 tests/anysubset/test_add_a_fill_method.py and tests/train/test_add_an_objective.py.
 """
 

@@ -1,4 +1,4 @@
-"""What is imported where: linen, heavy packages, deprecated names; what is packaged."""
+"""Imports: where linen and heavy packages are allowed, no deprecated names; and the packaging."""
 
 import ast
 import subprocess
@@ -56,19 +56,19 @@ def deprecated(path: Path, tree: ast.Module) -> list[str]:
 
 
 def test_linen_is_imported_only_by_the_models():
-  found = [
+  uses = [
     f"{path}:{line}"
     for path, tree in sources().items()
     if path.parts[:2] != ("mtjax", "models")
     for name, line in used(path, tree).items()
     if within(name, "flax.linen")
   ]
-  assert not found, f"call the model's pure forward instead of using linen in {found}"
+  assert not uses, f"call the model's pure forward instead of using linen in {uses}"
 
 
 def test_nothing_deprecated_is_used():
-  found = [line for path, tree in sources().items() for line in deprecated(path, tree)]
-  assert not found, "\n".join(found)
+  lines = [line for path, tree in sources().items() for line in deprecated(path, tree)]
+  assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_the_deprecation_check_sees(code):
 
 
 def test_import_is_light():
-  """Text, checkpoints and plots cost seconds to import and are loaded where they are used."""
+  """Packages for text, checkpoints and plots take seconds to import: they are loaded on use."""
   code = "import sys, mtjax, kernels_pallas; print(*sys.modules)"
   run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert run.returncode == 0, run.stderr
@@ -95,7 +95,7 @@ def test_import_is_light():
 
 
 def test_launchers_can_be_imported_side_by_side():
-  """Flags of one name belong to each, and to absl's own only in the one that is run."""
+  """Launchers may have flags of one name, and only the one that is run adds its own to absl's."""
   names = ("decode", "infill", "train", "evaluate")
   code = f"from absl.flags import FLAGS; from mtjax.cli import {', '.join(names)}; "
   code += "print('model' in FLAGS)"
@@ -104,8 +104,8 @@ def test_launchers_can_be_imported_side_by_side():
 
 
 def test_setup_packages_the_library_and_nothing_else(monkeypatch):
-  given = {}
-  monkeypatch.setattr(setuptools, "setup", given.update)
+  arguments = {}
+  monkeypatch.setattr(setuptools, "setup", arguments.update)
   monkeypatch.chdir(ROOT)
   exec(
     compile((ROOT / "setup.py").read_text(), str(ROOT / "setup.py"), "exec"),
@@ -116,6 +116,7 @@ def test_setup_packages_the_library_and_nothing_else(monkeypatch):
     for top in ("mtjax", "kernels_pallas")
     for f in (ROOT / top).rglob("*.py")
   }
-  assert set(given["packages"]) == folders, "a folder with code has no __init__.py"
-  assert given["python_requires"] == ">=3.11"
-  assert {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot"} <= set(given["extras_require"])
+  assert set(arguments["packages"]) == folders, "a folder with code has no __init__.py"
+  assert arguments["python_requires"] == ">=3.11"
+  extras = {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot"}
+  assert extras <= set(arguments["extras_require"])

@@ -1,4 +1,4 @@
-"""The infilling launchers as users meet them: what they print and write, what mistakes cost."""
+"""The infilling launchers as users run them: what they print and write, and how they refuse."""
 
 import json
 import re
@@ -17,7 +17,7 @@ TEXT = "--text=The cat ___ on the ___."
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A tiny any-subset model of random weights with the bundled tokenizer, as a folder."""
+  """The folder of a tiny any-subset model with random weights and the bundled tokenizer."""
   config = TransformerConfig(
     4096,
     16,
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
   return path
 
 
-def test_infill_shows_writes_and_draws_what_was_filled_when(folder, tmp_path):
+def test_infill_shows_writes_and_draws_when_each_entry_was_filled(folder, tmp_path):
   out, picture = tmp_path / "run.json", tmp_path / "when.png"
   code, shown, counters = launch(
     "experiments.infill", f"--model={folder}", TEXT, "--length=3", "--length=2", "--method=fused",
@@ -140,11 +140,11 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["bench.infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )
-def test_a_mistake_costs_one_line(folder, tmp_path, arguments, message):
+def test_a_mistake_is_answered_with_one_line(folder, tmp_path, arguments, message):
   files = {name: tmp_path / f"{name}.jsonl" for name in ("PASSAGES", "HUMANEVAL")}
   files["PASSAGES"].write_text('{"text": "one two"}\n')
-  own = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
-  files["HUMANEVAL"].write_text(json.dumps(dict.fromkeys(own, "x")))
+  fields = ("task_id", "prompt", "canonical_solution", "test", "entry_point")
+  files["HUMANEVAL"].write_text(json.dumps(dict.fromkeys(fields, "x")))
   for text, file in files.items():
     arguments = [argument.replace(text, str(file)) for argument in arguments]
   name, *flags = arguments
@@ -189,20 +189,20 @@ def test_a_task_prints_writes_and_continues(folder, tmp_path):
   assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
 
 
-def test_orders_are_scored_with_the_weights_and_bytes_that_were_asked_for(folder, tmp_path):
+def test_orders_are_scored_with_the_weights_and_bytes_of_the_flags(folder, tmp_path):
   file, out = tmp_path / "text.txt", tmp_path / "scores.json"
   file.write_text("one two three four five six seven eight nine ten " * 20)
-  found = []
+  records = []
   for more in ((), ("--weights=int8",)):
     code, shown, errors = launch(
       "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
       "--length=15", "--count=1", f"--output={out}", *more,
     )  # fmt: skip
     assert code == 0 and "words" in shown, errors
-    found.append(json.loads(out.read_text()))
-  stored, narrow = ([order["nats"] for order in one["texts"]["words"]] for one in found)
+    records.append(json.loads(out.read_text()))
+  stored, narrow = ([order["nats"] for order in one["texts"]["words"]] for one in records)
   assert stored != narrow and stored == pytest.approx(narrow, rel=0.1)
-  assert found[1]["settings"]["weights"] == "int8"
+  assert records[1]["settings"]["weights"] == "int8"
   code, _, errors = launch(
     "experiments.evaluate", f"--model={folder}", f"--text=words=file:{file}", "--orders=lattice",
     "--length=15", "--count=1", "--bytes=20",
@@ -217,5 +217,5 @@ def test_puzzles_to_train_on_are_written_as_a_source(tmp_path):
     "experiments.evaluate", "--task=countdown", f"--data={data}", "--sample=5", f"--output={out}"
   )
   assert code == 0, errors
-  found = list(documents(Source.parse(f"file:{out}")))
-  assert len(found) == 5 and all(text.startswith("Numbers: ") for text in found)
+  texts = list(documents(Source.parse(f"file:{out}")))
+  assert len(texts) == 5 and all(text.startswith("Numbers: ") for text in texts)

@@ -1,4 +1,4 @@
-"""The launchers as their users meet them: what they print and write, what a mistake costs."""
+"""The launchers as users run them: what they print and write, and how they refuse."""
 
 import concurrent.futures
 import json
@@ -37,7 +37,7 @@ def launch(*arguments, text=""):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-  """A tiny model of random weights with the bundled tokenizer, as a folder."""
+  """The folder of a tiny model with random weights and the bundled tokenizer."""
   model = Model(
     TransformerConfig(
       vocab_size=4096,
@@ -139,8 +139,8 @@ def test_compare_shows_methods_side_by_side(folder, tmp_path):
   # A round's last token is the target's own, unless the limit cut it off.
   for one in (ar, lookup):
     run = one["runs"][0]
-    own = len(run["tokens"][0]) - sum(run["drafted"][0])
-    assert run["counters"]["target_forwards"] - own in (0, 1)
+    not_drafted = len(run["tokens"][0]) - sum(run["drafted"][0])
+    assert run["counters"]["target_forwards"] - not_drafted in (0, 1)
   assert lookup["tokens_per_forward"] > ar["tokens_per_forward"] == 1
 
 
@@ -154,7 +154,7 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   )  # fmt: skip
   assert code == 0 and "first" in shown and "second" in shown, errors
   scores = json.loads((tmp_path / "scores.json").read_text())["texts"]
-  # Random weights are close to the uniform law over 4096 tokens, which is 12 bits a token.
+  # Random weights are close to a uniform distribution over 4096 tokens: 12 bits per token.
   assert json.loads((tmp_path / "scores.json").read_text())["complete"]
   assert "scoring second, 2 of 2" in errors.splitlines()
   for score in scores.values():
@@ -162,7 +162,9 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   assert scores["second"]["bytes"] == scores["first"]["bytes"] - 5  # line breaks are no documents
 
 
-def test_texts_that_a_model_writes_are_training_text_and_go_on_where_they_ended(folder, tmp_path):
+def test_texts_that_a_model_writes_are_training_text_and_continue_where_they_ended(
+  folder, tmp_path
+):
   (tmp_path / "a.txt").write_text("".join(f"Line {n} of {n * n}.\n" for n in range(40)))
   command = (
     "experiments.write_texts", f"--model={folder}", f"--sources=file:{tmp_path}/a.txt",
@@ -180,11 +182,11 @@ def test_texts_that_a_model_writes_are_training_text_and_go_on_where_they_ended(
 
 
 def holder(value, name="output"):
-  """A flag that was given `value`, of no launcher."""
+  """Returns a flag with this value, which belongs to no launcher."""
   values = flags.FlagValues()
-  found = flags.DEFINE_string(name, None, "", flag_values=values)
+  flag = flags.DEFINE_string(name, None, "", flag_values=values)
   values(["a.py", *([] if value is None else [f"--{name}={value}"])])
-  return found
+  return flag
 
 
 def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
@@ -214,9 +216,9 @@ def test_a_picture_has_a_suffix_that_matplotlib_writes(tmp_path):
 def test_a_list_names_something_and_nothing_twice():
   def listed(value):
     values = flags.FlagValues()
-    found = flags.DEFINE_list("orders", "lattice", "", flag_values=values)
+    orders = flags.DEFINE_list("orders", "lattice", "", flag_values=values)
     values(["a.py", f"--orders={value}"])
-    return launch_lib.distinct(found)
+    return launch_lib.distinct(orders)
 
   assert listed("random,lattice") == ["random", "lattice"]
   with pytest.raises(ValueError, match="--orders lists nothing, for example --orders=lattice"):
@@ -230,7 +232,7 @@ MISTAKES = {
   "no prompt": (("experiments.decode", AR), "no prompt"),
   "no config": (("experiments.train",), "--config is missing, for example --config=tiny"),
   "config file": (("experiments.decode", "--config=nowhere.py"), "'nowhere.py' does not exist"),
-  "config name": (("experiments.decode", "--config=magic"), "unknown method 'magic'; there is: ar"),
+  "config name": (("experiments.decode", "--config=magic"), "method 'magic' is not one of: ar"),
   "training config name": (
     ("experiments.train", "--config=huge", "--workdir=x"),
     "training config 'huge' is not one of: tiny",
@@ -245,11 +247,11 @@ MISTAKES = {
   ),
   "method": (
     ("experiments.decode", AR, "--config.method=magic", "--prompt=a"),
-    "unknown method 'magic'; there is: ar",
+    "method 'magic' is not one of: ar",
   ),
   "compared method": (
     ("experiments.decode", AR, "--compare=ar,magic", "--prompt=a"),
-    "unknown method 'magic'; there is: ar",
+    "method 'magic' is not one of: ar",
   ),
   "prompts folder": (("experiments.decode", AR, "--prompts=tests"), "is a folder, but a file"),
   "output folder": (
@@ -327,7 +329,7 @@ MISTAKES = {
 
 @pytest.fixture(scope="module")
 def mistakes(folder):
-  """All commands of MISTAKES, two at a time: most of their time is starting Python."""
+  """The results of all commands of MISTAKES, run two at a time to save time."""
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
     running = {
       name: pool.submit(launch, *(a.replace("FOLDER", str(folder)) for a in command))
@@ -337,7 +339,7 @@ def mistakes(folder):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_costs_one_line_and_exit_code_2(mistakes, name):
+def test_a_mistake_is_answered_with_one_line_and_exit_code_2(mistakes, name):
   code, shown, errors = mistakes[name]
   assert code == 2 and MISTAKES[name][1] in errors, (code, errors)
   lines = [line for line in errors.splitlines() if line]

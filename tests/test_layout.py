@@ -1,4 +1,4 @@
-"""The layout of the house: which file may stand where, and who may import whom.
+"""The layout of the repository: where files may be, and which module may import which.
 
 The rules are those of CONTRIBUTING.md, "Layout"; each has a test that plants a violation.
 """
@@ -12,8 +12,8 @@ import pytest
 
 from tests.source import CODE, ROOT, imported, modules, sources, within
 
-# From the bottom to the top. What stands on one line may import its own package and those of the
-# lines above it; every package and every file of the root has its line.
+# From the bottom to the top. A package or file may import itself and those of the lines above it;
+# every package and every file of the root has a line.
 ORDER = (
   "arguments",
   "types",
@@ -52,49 +52,49 @@ ROOT_FILES = (
 )
 ENGINE = ("rounds", "draft", "verify", "decode", "anysubset")
 MEASURING = ("evaluate", "bench", "report")
-MAX_FILES = 14  # in a folder; the 15th makes a subfolder
+MAX_FILES = 14  # largest number of files in a folder; the 15th needs a subfolder
 MAX_LINES = 400
-# Configs are records: one a method, side by side.
+# Configs and tests are records: one file per method or subject, side by side.
 RECORDS = ("configs", "tests")
 
 
 def package(module: str) -> str:
-  """The part of `mtjax.<part>...` that has a line in ORDER."""
+  """Returns the part of `mtjax.<part>...` that has a line in ORDER."""
   return module.removeprefix("mtjax").removeprefix(".").split(".")[0]
 
 
 def mentioned(tree: ast.Module) -> dict[str, int]:
-  """Strings that name a module of the project: `importlib` and `python -m` import by them."""
-  found = {}
+  """Returns the strings that name a module of the project, which may be imported by them."""
+  strings = {}
   for node in ast.walk(tree):
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
       first, *rest = node.value.split(".")
       if first in CODE and rest and all(part.isidentifier() for part in rest):
-        found[node.value] = node.lineno
-  return found
+        strings[node.value] = node.lineno
+  return strings
 
 
 def upward(path: Path, tree: ast.Module) -> list[str]:
-  """The imports of one file of the library that do not point down, and packages without a line."""
-  found = []
-  own = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+  """Returns a line for each import of a file that does not point down, or if it has no place."""
+  lines = []
+  importer = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
   rank = {name: i for i, name in enumerate(ORDER)}
-  if path.parts[0] == "mtjax" and own != "mtjax" and package(own) not in rank:
+  if path.parts[0] == "mtjax" and importer != "mtjax" and package(importer) not in rank:
     return [f"{path} is in no package that ORDER names"]
   for name, line in (imported(path, tree) | mentioned(tree)).items():
     if path.parts[0] == "kernels_pallas":
       wrong = within(name, "mtjax")
-    elif within(name, "mtjax") and own != "mtjax":
-      wrong = rank.get(package(name), len(rank)) > rank[package(own)]
+    elif within(name, "mtjax") and importer != "mtjax":
+      wrong = rank.get(package(name), len(rank)) > rank[package(importer)]
     else:
       wrong = False
     if wrong or name.split(".")[0] in ("experiments", "configs", "tests"):
-      found.append(f"{path}:{line} imports {name}")
-  return found
+      lines.append(f"{path}:{line} imports {name}")
+  return lines
 
 
 def measuring(path: Path, tree: ast.Module) -> list[str]:
-  """Imports of what measures and shows, by what is measured."""
+  """Returns a line for each import in the engine of a package that measures or reports."""
   if path.parts[0] != "mtjax" or path.parts[1] not in ENGINE:
     return []
   return [
@@ -105,23 +105,23 @@ def measuring(path: Path, tree: ast.Module) -> list[str]:
 
 
 def edges(files: dict[Path, ast.Module]) -> dict[str, set[str]]:
-  """Which module of the library imports which, anywhere in it."""
+  """Returns the modules of the library that each of its modules imports, anywhere in the file."""
   known = set(modules())
   out = {}
   for path, tree in files.items():
-    own = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+    importer = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
     names = (n if n in known else n.rpartition(".")[0] for n in imported(path, tree))
-    out[own] = {name for name in names if name in known and name != own}
+    out[importer] = {name for name in names if name in known and name != importer}
   return out
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:
-  """Modules that import each other, by way of others or not: one line a circle."""
-  found, done, path = [], set(), []
+  """Returns one line per circle of modules that import each other, directly or through others."""
+  lines, done, path = [], set(), []
 
   def visit(module):
     if module in path:
-      found.append(" -> ".join([*path[path.index(module) :], module]))
+      lines.append(" -> ".join([*path[path.index(module) :], module]))
     elif module not in done:
       path.append(module)
       for other in sorted(graph.get(module, ())):
@@ -130,23 +130,24 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
   for module in sorted(graph):
     visit(module)
-  return found
+  return lines
 
 
 def crowded(paths: Sequence[Path]) -> list[str]:
-  """Folders of code with more files than MAX_FILES."""
+  """Returns one line per folder of code with more files than MAX_FILES."""
   count = Counter(path.parent for path in paths if path.parts[0] not in RECORDS)
   return [f"{folder} holds {n} files" for folder, n in count.items() if n > MAX_FILES]
 
 
 def closed(path: Path, tree: ast.Module) -> list[str]:
-  """Where the engine asks what a method is, instead of asking the method.
+  """Returns a line for each place where the engine tests what a method is.
 
-  `isinstance` of a method or drafter, and `getattr` of a member that its Protocol may have.
+  Such tests are `isinstance` of a method or drafter, and `getattr` of a member that its Protocol
+  may have.
   """
-  found = []
+  lines = []
   if path.parts[0] != "mtjax" or path.parts[1] not in (*ENGINE, "train"):
-    return found
+    return lines
   for node in ast.walk(tree):
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
       subject = ast.unparse(node.args[0]).split(".")[-1]
@@ -156,12 +157,12 @@ def closed(path: Path, tree: ast.Module) -> list[str]:
       if asks and subject in ("method", "drafter", "verifier", "objective"):
         if node.func.id == "isinstance" and ast.unparse(node.args[1]) == "str":
           continue  # a name or the thing itself
-        found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
-  return found
+        lines.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+  return lines
 
 
 def twice(files: dict[Path, ast.Module]) -> list[str]:
-  """Public classes of the library that share a name."""
+  """Returns one line per name that several public classes of the library share."""
   where = defaultdict(list)
   for path, tree in files.items():
     if path.parts[0] in ("mtjax", "kernels_pallas"):
@@ -172,58 +173,58 @@ def twice(files: dict[Path, ast.Module]) -> list[str]:
 
 
 def test_dependencies_point_down():
-  found = [
+  lines = [
     line
     for path, tree in sources().items()
     if path.parts[0] in ("mtjax", "kernels_pallas")
     for line in upward(path, tree)
   ]
-  assert not found, "move what is shared to the lower package:\n" + "\n".join(found)
+  assert not lines, "move what is shared to the lower package:\n" + "\n".join(lines)
 
 
 def test_the_root_holds_the_nouns_of_the_engine_and_nothing_else():
-  found = sorted(path.stem for path in sources() if path.parent == Path("mtjax"))
-  assert found == sorted(ROOT_FILES), "the rest goes into a package"
+  names = sorted(path.stem for path in sources() if path.parent == Path("mtjax"))
+  assert names == sorted(ROOT_FILES), "the rest goes into a package"
 
 
 def test_every_package_has_a_line_and_every_line_a_package():
-  found = {package(name) for name in modules() if within(name, "mtjax") and name != "mtjax"}
-  assert found == set(ORDER)
+  names = {package(name) for name in modules() if within(name, "mtjax") and name != "mtjax"}
+  assert names == set(ORDER)
 
 
 def test_no_folder_is_crowded():
-  found = crowded(list(sources()))
-  assert not found, "make a subfolder:\n" + "\n".join(found)
+  lines = crowded(list(sources()))
+  assert not lines, "make a subfolder:\n" + "\n".join(lines)
 
 
 def test_no_file_is_long():
-  found = [
-    f"{path}: {lines} lines"
+  long = [
+    f"{path}: {count} lines"
     for path in sources()
-    if (lines := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > MAX_LINES
+    if (count := len((ROOT / path).read_text(encoding="utf-8").splitlines())) > MAX_LINES
   ]
-  assert not found, "one file, one idea:\n" + "\n".join(found)
+  assert not long, "one file, one idea:\n" + "\n".join(long)
 
 
 def test_imports_run_in_no_circle():
   files = {p: t for p, t in sources().items() if p.parts[0] in ("mtjax", "kernels_pallas")}
-  found = circles(edges(files))
-  assert not found, "\n".join(found)
+  lines = circles(edges(files))
+  assert not lines, "\n".join(lines)
 
 
 def test_what_is_measured_does_not_know_what_measures():
-  found = [line for path, tree in sources().items() for line in measuring(path, tree)]
-  assert not found, "\n".join(found)
+  lines = [line for path, tree in sources().items() for line in measuring(path, tree)]
+  assert not lines, "\n".join(lines)
 
 
-def test_methods_are_asked_and_not_recognised():
-  found = [line for path, tree in sources().items() for line in closed(path, tree)]
-  assert not found, "make it a member of the Protocol:\n" + "\n".join(found)
+def test_the_engine_uses_members_of_methods_and_not_their_types():
+  lines = [line for path, tree in sources().items() for line in closed(path, tree)]
+  assert not lines, "make it a member of the Protocol:\n" + "\n".join(lines)
 
 
 def test_a_public_class_has_a_name_of_its_own():
-  found = twice(sources())
-  assert not found, "\n".join(found)
+  lines = twice(sources())
+  assert not lines, "\n".join(lines)
 
 
 @pytest.mark.parametrize(

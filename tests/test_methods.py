@@ -1,4 +1,4 @@
-"""Nothing is advertised that does not run: the tables are the library's, and whole."""
+"""The tables of the pages are complete, and each row has a file, a config and a test."""
 
 import importlib
 import re
@@ -11,7 +11,7 @@ from mtjax.verify import VERIFIERS
 
 
 def rows(path, table):
-  """The lines of a generated table, as they stand in the file."""
+  """Returns the lines of a generated table, as they stand in the file."""
   text = path.read_text(encoding="utf-8").split(BEGIN.format(name=table))[1]
   return text.split("\n<!--")[0].splitlines()[2:]
 
@@ -44,46 +44,47 @@ def test_every_method_says_in_one_sentence_when_it_pays(name):
 @pytest.mark.parametrize("name", filling())
 def test_readme_says_when_a_fill_method_pays(name):
   row = METHODS[name]
-  own = [line for line in rows(README, "fill methods") if f" (`{name}`) |" in line]
-  assert len(own) == 1 and own[0].endswith(f"| {row.exactness.value} | {row.pays} |")
+  lines = [line for line in rows(README, "fill methods") if f" (`{name}`) |" in line]
+  assert len(lines) == 1 and lines[0].endswith(f"| {row.exactness.value} | {row.pays} |")
 
 
 @pytest.mark.parametrize("name", decoding())
 def test_readme_says_when_a_method_of_decoding_pays(name):
   method = METHODS[name]
-  own = [row for row in rows(README, "methods") if f"[`{name}`]({method.config})" in row]
-  assert len(own) == 1 and own[0].endswith(f"| {method.exactness.value} | {method.pays} |")
+  lines = [row for row in rows(README, "methods") if f"[`{name}`]({method.config})" in row]
+  assert len(lines) == 1 and lines[0].endswith(f"| {method.exactness.value} | {method.pays} |")
 
 
 def test_the_page_names_every_verifier_with_its_exactness():
   lines = [line for line in rows(PAGE, "verifiers") if line.startswith("| `")]
   assert len(lines) == len(VERIFIERS)
   for name, verifier in VERIFIERS.items():
-    own = [row for row in lines if f"`{name}`" in row]
-    assert len(own) == 1 and own[0].endswith(f"| {verifier.exactness.value} |"), name
+    named = [row for row in lines if f"`{name}`" in row]
+    assert len(named) == 1 and named[0].endswith(f"| {verifier.exactness.value} |"), name
 
 
 @pytest.mark.parametrize("name", filling())
 def test_the_pages_name_every_fill_method_with_its_exactness(name):
-  made = get_fill_method(name).of_window(2)
-  assert made.exactness is METHODS[name].exactness
+  method = get_fill_method(name).of_window(2)
+  kind, exactness = type(method).__name__, method.exactness
+  assert exactness is METHODS[name].exactness
   assert get_fill_method(name)().exactness is METHODS[name].exactness
-  own = [line for line in rows(PAGE, "fill methods") if line.startswith(f"| `{name}` |")]
-  assert len(own) == 1 and f"`{type(made).__name__}`" in own[0]
-  assert f"| {made.exactness.value} |" in own[0], own
-  own = [x for x in rows(INFILL, "fill methods") if x.startswith(f"| `{type(made).__name__}(")]
-  assert len(own) == 1 and own[0].endswith(f"| {made.exactness.value} |"), own
+  lines = [line for line in rows(PAGE, "fill methods") if line.startswith(f"| `{name}` |")]
+  assert len(lines) == 1 and f"`{kind}`" in lines[0]
+  assert f"| {exactness.value} |" in lines[0], lines
+  lines = [line for line in rows(INFILL, "fill methods") if line.startswith(f"| `{kind}(")]
+  assert len(lines) == 1 and lines[0].endswith(f"| {exactness.value} |"), lines
 
 
 def test_a_fill_method_decodes_nothing():
-  with pytest.raises(ValueError, match="'self' fills blanks: mtjax-infill takes it, as --method=s"):
+  with pytest.raises(ValueError, match="'self' fills blanks: run it as mtjax-infill --method=s"):
     check_method("self")
-  with pytest.raises(ValueError, match="unknown method 'magic'; there is: (?!.*self,).*lookup"):
+  with pytest.raises(ValueError, match="method 'magic' is not one of: (?!.*self,).*lookup"):
     check_method("magic")
-  with pytest.raises(ValueError, match="no fill method 'ar'; there are .*self, fused"):
+  with pytest.raises(ValueError, match="fill method 'ar' is not one of: .*self, fused"):
     get_fill_method("ar")
 
 
 def test_papers_are_linked():
-  found = linked("2211.17192, EMNLP 2024 main 1148")
-  assert found == "[2211.17192](https://arxiv.org/abs/2211.17192), EMNLP 2024 main 1148"
+  text = linked("2211.17192, EMNLP 2024 main 1148")
+  assert text == "[2211.17192](https://arxiv.org/abs/2211.17192), EMNLP 2024 main 1148"

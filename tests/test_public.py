@@ -1,4 +1,4 @@
-"""The public names: which there are, that each says what it is, and the first example."""
+"""The public names: their list, their documentation, scoring, and the first example."""
 
 import inspect
 import subprocess
@@ -39,7 +39,7 @@ def test_a_public_name_is_what_it_says_and_documented(name):
 
 
 def test_editors_and_type_checkers_see_the_same_names():
-  """The imports for them, which never run, import each name from where it is found."""
+  """The imports for type checkers, which never run, import each name from the right module."""
   source = (ROOT / "mtjax" / "__init__.py").read_text(encoding="utf-8")
   block = source.split("if TYPE_CHECKING:\n")[1].split("\n\n")[0]
   scope = {}
@@ -55,7 +55,7 @@ def test_an_unknown_name_is_an_attribute_error_and_a_module_still_a_module():
   assert frontier.__name__ == "mtjax.frontier"
 
 
-def test_importing_the_package_imports_nothing_that_costs():
+def test_importing_the_package_imports_nothing_slow():
   code = "import mtjax, sys; print({'jax', 'flax', 'numpy', 'absl'} & set(sys.modules), dir(mtjax))"
   run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
   assert run.stdout.startswith("set() "), run.stdout + run.stderr
@@ -89,11 +89,11 @@ def test_texts_are_scored_one_by_one():
   model, texts = tiny(), ["a cat", "zwölf " * 20, "b"]
   scores = mtjax.score(model, texts)
   assert [s.bytes for s in scores] == [s.tokens for s in scores] == [5, 140, 1]
-  for text, own in zip(texts, scores, strict=True):
+  for text, score in zip(texts, scores, strict=True):
     documents = [(list(text.encode()), len(text.encode()))]
     alone = score_documents(model.model, model.params, documents, start=256, length=64, context=32)
-    assert own.nats == pytest.approx(alone.nats, rel=1e-5)
-    assert own.log_likelihood == -own.nats
+    assert score.nats == pytest.approx(alone.nats, rel=1e-5)
+    assert score.log_likelihood == -score.nats
   (alone,) = mtjax.score(model, "a cat")
   assert alone.nats == pytest.approx(scores[0].nats, rel=1e-5)
 
@@ -101,12 +101,12 @@ def test_texts_are_scored_one_by_one():
 def test_an_any_subset_model_scores_all_tokens_of_a_text_jointly():
   model, texts = tiny(**ANY_SUBSET), ["a cat", "on the mat"]
   scores = mtjax.score(model, texts)
-  for text, own in zip(texts, scores, strict=True):
+  for text, score in zip(texts, scores, strict=True):
     token = np.asarray([list(text.encode())])
     canvas = make_canvas(model.model.config, token, np.ones_like(token, bool))
     alone = log_likelihood(model.model, model.params, canvas).sum()
-    assert own.log_likelihood == pytest.approx(float(alone), rel=1e-5)
-    assert own.bits_per_byte == pytest.approx(-float(alone) / np.log(2) / len(text), rel=1e-5)
+    assert score.log_likelihood == pytest.approx(float(alone), rel=1e-5)
+    assert score.bits_per_byte == pytest.approx(-float(alone) / np.log(2) / len(text), rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", [{}, ANY_SUBSET])

@@ -16,10 +16,10 @@ PAGES = [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")
 
 
 def links(page: Path) -> list[str]:
-  """Targets of links and pictures that are no addresses of the web."""
+  """Returns the targets of links and pictures, without addresses of the web."""
   text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-  found = re.findall(r"\]\(([^)\s]+)\)", text)
-  return [target.split("#")[0] for target in found if not re.match(r"https?:|#", target)]
+  targets = re.findall(r"\]\(([^)\s]+)\)", text)
+  return [target.split("#")[0] for target in targets if not re.match(r"https?:|#", target)]
 
 
 def commands(page: Path) -> list[str]:
@@ -41,19 +41,20 @@ def test_it_counts_what_there_is():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_what_a_page_points_at_exists(page):
   for target in links(page):
-    made = target.split("api/")[-1] if "api/" in target else ""  # made with the site
-    assert made or (page.parent / target).exists(), f"{target} does not exist"
+    # Pages of the reference are made with the site.
+    reference = target.split("api/")[-1] if "api/" in target else ""
+    assert reference or (page.parent / target).exists(), f"{target} does not exist"
   for module in commands(page):
     path = ROOT / module.replace(".", "/")
     assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
 
 
 def test_every_target_of_make_exists():
-  made = (ROOT / "Makefile").read_text(encoding="utf-8")
+  makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
   for page in PAGES:
     for target in re.findall(r"^\s*make ([a-z-]+)|`make ([a-z-]+)", page.read_text("utf-8"), re.M):
       name = "".join(target)
-      assert re.search(rf"^{name}:", made, re.M), f"{page.name}: make {name}"
+      assert re.search(rf"^{name}:", makefile, re.M), f"{page.name}: make {name}"
 
 
 def test_the_reference_has_every_package_that_says_what_is_public():

@@ -26,7 +26,7 @@ from mtjax.report.speed_tables import Cells
 from tests.test_launchers import launch
 
 FILES = sorted(RESULTS.glob("*.json"))
-# Made whole, with tests of their own.
+# Pages that are made as a whole and have tests of their own.
 OTHER_PAGES = {"docs/multi_draft_bounds.md": "multi_draft_bounds", "docs/kernel_table.md": None}
 BY_HAND = [
   path
@@ -42,7 +42,7 @@ _UNITS = (
   r"(?:ms|us|milliseconds|microseconds|nats|bits per byte)\b"
 )
 MEASURED = re.compile(rf"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:x\b| ?(?:{_UNITS}))")
-# No measurement: the level of an interval, and an aim.
+# These are no measurements: the level of an interval, and an aim.
 ALLOWED = ("99 % intervals", "reach 80 % of a copy")
 
 
@@ -51,7 +51,7 @@ _CODE = re.compile(r"```[\s\S]*?```|`[^`\n]*`|^    .*$", re.MULTILINE)
 
 
 def measured(text: str) -> list[str]:
-  """Returns what a page states by hand as measured: code is no statement."""
+  """Returns the measured figures that a page states by hand, outside of code."""
   prose = re.sub(_CODE, "", by_hand(text))
   for phrase in ALLOWED:
     prose = prose.replace(phrase, "")
@@ -61,19 +61,19 @@ def measured(text: str) -> list[str]:
 @pytest.mark.parametrize("path", pages(), ids=lambda path: path.name)
 def test_pages_are_made_of_the_committed_results(path):
   text = path.read_text(encoding="utf-8")
-  made = with_sections(text)
-  assert text == made, "run `python -m docs.make.benchmarks` and commit what it wrote"
+  expected = with_sections(text)
+  assert text == expected, "run `python -m docs.make.benchmarks` and commit what it wrote"
 
 
 def test_the_picture_is_made_of_the_committed_results():
-  made = pictures.current(pictures.TRIE, pictures.TRIE_FILES)
-  assert made, "run `python -m docs.make.benchmarks` and commit what it wrote"
+  is_current = pictures.current(pictures.TRIE, pictures.TRIE_FILES)
+  assert is_current, "run `python -m docs.make.benchmarks` and commit what it wrote"
 
 
 @pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_a_page_states_no_measured_figure_by_hand(path):
-  found = measured(path.read_text(encoding="utf-8"))
-  assert not found, f"{found}: put the figure into a file of results/ and show its section"
+  figures = measured(path.read_text(encoding="utf-8"))
+  assert not figures, f"{figures}: put the figure into a file of results/ and show its section"
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ def test_other_files_are_refused_by_name(tmp_path):
 
 
 def _e2e(folder):
-  """A folder of sets with one of a few requests."""
+  """Returns a folder of sets that has one set of a few requests."""
   (folder / "e2e").mkdir()
   lines = [
     json.dumps(

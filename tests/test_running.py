@@ -1,4 +1,4 @@
-"""What a long run says while it goes on: lines on stderr, and JSON that is whole at any moment."""
+"""A long run reports its progress on stderr, and its JSON file is complete at any moment."""
 
 import json
 import os
@@ -121,13 +121,13 @@ def test_progress_is_a_line_of_stderr(capsys):
   assert (out, errors) == ("", "compiling lookup, 2 of 5\n")
 
 
-def test_small_steps_are_told_seldom():
-  now, told = [0.0], []
-  tell = seldom(told.append, seconds=10, clock=lambda: now[0])
+def test_small_steps_are_reported_seldom():
+  now, reports = [0.0], []
+  report = seldom(reports.append, seconds=10, clock=lambda: now[0])
   for second in range(25):
     now[0] = float(second)
-    tell(f"row {second}")
-  assert told == ["row 0", "row 10", "row 20"]
+    report(f"row {second}")
+  assert reports == ["row 0", "row 10", "row 20"]
 
 
 def contenders(*names):
@@ -138,12 +138,12 @@ TEXT = TextModel(TARGET, PARAMS, Letters("abcdefghijkl"))
 
 
 def test_a_comparison_names_what_runs():
-  told = []
-  found = compare(
-    TEXT, ["abc", "abd"], contenders("ar", "again"), max_tokens=2, progress=told.append
+  reports = []
+  compared = compare(
+    TEXT, ["abc", "abd"], contenders("ar", "again"), max_tokens=2, progress=reports.append
   )
-  assert len(list(found)) == 2
-  assert told == [
+  assert len(list(compared)) == 2
+  assert reports == [
     "compiling ar, 1 of 2: prompt 1 of 2",
     "measuring ar, 1 of 2: prompt 2 of 2",
     "compiling again, 2 of 2: prompt 1 of 2",
@@ -165,6 +165,6 @@ def test_a_comparison_keeps_the_methods_before_the_one_that_fails(tmp_path, monk
   path = tmp_path / "run.json"
   with pytest.raises(ValueError, match="does not run"), results_file(str(path)) as write:
     decode._compare(None, TEXT, ["abc"], write)
-  found = json.loads(path.read_text())
-  assert not found["complete"] and [one["name"] for one in found["compared"]] == ["ar"]
-  assert len(found["compared"][0]["runs"][0]["tokens"][0]) == 2
+  record = json.loads(path.read_text())
+  assert not record["complete"] and [one["name"] for one in record["compared"]] == ["ar"]
+  assert len(record["compared"][0]["runs"][0]["tokens"][0]) == 2

@@ -1,4 +1,4 @@
-"""The package as others install it: built, installed where no checkout is, imported and run."""
+"""The package as users install it: built, installed outside of a checkout, imported and run."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import pytest
 from tests.source import ROOT, modules
 
 PACKAGES = ("mtjax", "kernels_pallas")
-# What `pip install mtjax` does not bring.
+# Packages that `pip install mtjax` does not install.
 EXTRAS = (
   "huggingface_hub", "jinja2", "matplotlib", "tensorboardX", "torch", "transformers", "chex",
   "hypothesis", "pytest", "libtpu", "ctranslate2", "llama_cpp", "gguf",
@@ -34,8 +34,8 @@ def called(*command, **settings):
 
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
-  """The sdist, and the wheel that is built from it: (sdist, wheel)."""
-  # Built from a copy: setuptools takes along whatever an earlier build has left in the tree.
+  """The paths of the sdist and of the wheel that is built from it."""
+  # They are built from a copy, because setuptools packs what an earlier build left in the tree.
   tree = tmp_path_factory.mktemp("tree")
   for package in PACKAGES:
     shutil.copytree(ROOT / package, tree / package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -54,10 +54,10 @@ def distributions(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def installed(distributions, tmp_path_factory):
-  """An environment with the wheel, and a folder to work in: (its bin, the folder).
+  """The bin folder of an environment with the wheel, and a folder to work in.
 
-  It sees the dependencies of the one that runs the tests, but not its editable mtjax: what a .pth
-  file adds to the path is not searched for more of them.
+  It has the dependencies of the environment that runs the tests, but not its editable mtjax,
+  because .pth files in folders that a .pth file adds are not read.
   """
   folder = tmp_path_factory.mktemp("installed")
   venv.create(folder / "env", with_pip=False, symlinks=True)
@@ -65,8 +65,8 @@ def installed(distributions, tmp_path_factory):
   pip = (sys.executable, "-m", "pip", "--python", binaries / "python", "install", "--no-deps")
   called(*pip, "--no-index", distributions[1], cwd=folder)
   scheme = sysconfig.get_paths()
-  (own,) = (folder / "env" / "lib").glob("python*/site-packages")
-  (own / "dependencies.pth").write_text(f"{scheme['purelib']}\n{scheme['platlib']}\n")
+  (packages,) = (folder / "env" / "lib").glob("python*/site-packages")
+  (packages / "dependencies.pth").write_text(f"{scheme['purelib']}\n{scheme['platlib']}\n")
   work = folder / "work"
   work.mkdir()
   return binaries, work

@@ -1,1 +1,1 @@
-"""The table of methods and drafters, and how a config becomes one."""
+"""The table of methods and drafters, and the functions that make them from configs."""

@@ -1,4 +1,4 @@
-"""From a config of configs/decode to what `TextModel.generate` takes."""
+"""From a config of configs/decode to the arguments of `TextModel.generate`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from mtjax.text import TextModel
 
 
 def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-  """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
+  """Returns the settings of `TextModel.generate` that all methods have, from configs/decode."""
   settings = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
   sampling = Sampling(**{name: config[name] for name in settings})
   return dict(
@@ -21,7 +21,7 @@ def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
-  """The method that a config of configs/decode names, and its parameters, for `generate`.
+  """Returns the method that a config of configs/decode names, and its parameters, for `generate`.
 
   Raises ValueError for an unknown method, settings out of range, and a draft model whose
   vocabulary is not the target's.
@@ -34,7 +34,9 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
   from mtjax.verify import get_verifier
 
   if "verifier" not in config:
-    raise ValueError(f"method {name!r} needs 'verifier'; begin with --config={name}")
+    raise ValueError(
+      f"the config of method {name!r} needs 'verifier': begin with --config={name}, which has one"
+    )
   get_verifier(config["verifier"])
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])

@@ -1,4 +1,4 @@
-"""The settings of every method of decoding, with their defaults: what configs/decode hands out."""
+"""The settings of every method of decoding, with their defaults; configs/decode returns them."""
 
 from ml_collections import ConfigDict
 
@@ -11,7 +11,7 @@ def shared() -> ConfigDict:
     dict(
       method="ar",
       model="target",  # "target", "draft", a folder, or a Hugging Face id
-      dtype="",  # of weights and activations: "bfloat16", ...; "": stored weights, float32
+      dtype="",  # dtype of weights and activations; "": weights as stored, activations float32
       weights="stored",  # "stored", or "int8" (another, smaller target)
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       max_tokens=128,
@@ -21,18 +21,18 @@ def shared() -> ConfigDict:
       min_p=0.0,
       repetition_penalty=1.0,
       presence_penalty=0.0,
-      stop=(),  # text that ends a row, e.g. ("\n\n",)
+      stop=(),  # texts that end a row, e.g. ("\n\n",)
       seed=0,
-      every=4,  # rounds between two pieces of streamed text
+      every=4,  # number of rounds between two pieces of streamed text
     )
   )
 
 
 def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
-  """Returns the settings of a method by name; `of` is the drafter whose drafts `auto` takes.
+  """Returns the settings of a method by name; `of` is the drafter that `auto` uses.
 
-  `config.drafter` has every setting that the drafter has. Raises ValueError, with the names there
-  are, for an unknown method or drafter.
+  `config.drafter` has every setting of the drafter. Raises ValueError, with the known names, for an
+  unknown method or drafter.
   """
   check_method(name)
   config = shared()
@@ -45,8 +45,8 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
     config.of = of
     config.drafter = drafter_settings(of)
     if of == "lookup":
-      config.drafter.length = 5  # a forward of 6 entries costs little more than one of one
-    # Fields of mtjax.decode.Adaptive; cost 0: measured before the first token.
+      config.drafter.length = 5  # a pass of 6 entries takes little longer than one of one entry
+    # The fields of mtjax.decode.Adaptive; a cost of 0 is measured before the first token.
     config.adaptive = dict(cost=0.0, patience=16, memory=0.2, hope=2.0)
     return config
   config.drafter = drafter_settings(name)

@@ -1,11 +1,11 @@
-"""What the counters of a run mean: the legend that launchers print with --help.
+"""The meaning of the counters of a run, which launchers print with --help.
 
 Passes are counted per row: a pass over a batch in which three rows still run counts as three.
 """
 
 from collections.abc import Mapping
 
-# Of `mtjax.decode.Generation`. Those of drafts are there where the method drafts.
+# Counters of `mtjax.decode.Generation`. A method without drafts has no counters of drafts.
 DECODING: Mapping[str, str] = {
   "prompt_tokens": "tokens of all prompts",
   "tokens": "tokens emitted, end tokens among them",
@@ -21,11 +21,11 @@ DECODING: Mapping[str, str] = {
   "tokens_per_second": "tokens per second, without compilation",
 }
 
-# Of `mtjax.anysubset.Filled`.
+# Counters of `mtjax.anysubset.Filled`.
 FILLING: Mapping[str, str] = {
   "targets": "tokens that are missing",
   "filled": "tokens that are decided",
-  "forwards": "forward passes; the one that reads the given tokens is the first",
+  "forwards": "forward passes; the first one reads the context",
   "tokens_per_forward": "decided tokens per forward pass",
   "seconds": "time of all passes, without compilation",
   "compile_seconds": "time of tracing and compilation, or of reading what was compiled before",
@@ -33,6 +33,6 @@ FILLING: Mapping[str, str] = {
 
 
 def legend(counters: Mapping[str, str]) -> str:
-  """Returns one line per counter, as `mtjax.report.terminal.counters_table` names them."""
+  """Returns one line per counter, with the names of `mtjax.report.terminal.counters_table`."""
   lines = (f"  {name.replace('_', ' ')}: {meaning}" for name, meaning in counters.items())
   return "\n".join(["Counters of a run, over all rows:", *lines, ""])

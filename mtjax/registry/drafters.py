@@ -1,4 +1,4 @@
-"""How a config becomes a drafter: what the rows of `mtjax.registry.methods` are made of."""
+"""Entries that make a drafter from a config, for the rows of `mtjax.registry.methods`."""
 
 import dataclasses
 import inspect
@@ -19,10 +19,10 @@ Build = Callable[[Mapping[str, Any], TextModel], tuple[Drafter, PyTree]]
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A drafter by name: its settings with their defaults, and how a config becomes one.
+  """A drafter by name: its settings with their defaults, and a function that makes it.
 
-  A setting that config.drafter lacks has its default: the one in the drafter's own signature, so
-  that configs, launchers and Python agree. Raises ValueError for a setting that there is not.
+  A setting that config.drafter lacks has the default of the drafter's own signature, so that
+  configs, launchers and Python agree. Raises ValueError for a setting that the drafter lacks.
   """
 
   settings: Mapping[str, Any]
@@ -33,28 +33,28 @@ class Entry:
     return self.build(config, target)
 
 
-def check_settings(family: str, given: Iterable[str], known: Iterable[str]) -> None:
-  """Raises ValueError, with the settings that there are, for one that there is not."""
+def check_settings(family: str, names: Iterable[str], known: Iterable[str]) -> None:
+  """Raises ValueError, with the known settings, for a name that is not among them."""
   known = list(known)
-  if unknown := [name for name in given if name not in known]:
+  if unknown := [name for name in names if name not in known]:
     raise ValueError(
       f"this {family} has no setting {' and '.join(unknown)}; it has: {', '.join(known) or 'none'}"
     )
 
 
 def defaults(*made: Callable[..., Any]) -> dict[str, Any]:
-  """Returns the parameters of each that have a default, with their defaults."""
+  """Returns the parameters of all classes or functions that have a default, with the defaults."""
   parameters = [p for each in made for p in inspect.signature(each).parameters.values()]
   return {p.name: p.default for p in parameters if p.default is not p.empty}
 
 
 def of_settings(drafter: Callable[..., Drafter]) -> Entry:
-  """A drafter that is made of config.drafter alone."""
+  """Returns the entry of a drafter that is made from config.drafter alone."""
   return Entry(defaults(drafter), lambda config, target: (drafter(**_fields(config)), None))
 
 
 def of_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
-  """A drafter that takes the size of the target's vocabulary first, then config.drafter."""
+  """Returns the entry of a drafter that takes the size of the target's vocabulary first."""
 
   def build(config, target):
     return drafter(target.model.config.vocab_size, **_fields(config)), None
@@ -63,9 +63,10 @@ def of_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
 
 
 def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
-  """A drafter that takes a model first: config.draft_model, of the target's tokenizer.
+  """Returns the entry of a drafter that takes a model first: config.draft_model.
 
-  Where the two have other numbers of rows, the model is put `in_vocabulary` of the target.
+  The model must have the target's tokenizer. If their embedding tables differ in rows, the model is
+  put `in_vocabulary` of the target.
   """
 
   def build(config, target):
@@ -82,7 +83,7 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
 
 
 def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:
-  """`Trie` with a store of its own, kept in the file config.drafter.store from run to run.
+  """Returns the entry of a `Trie` with its own store, kept in the file config.drafter.store.
 
   "" is an empty store, which ends with the process.
   """
@@ -93,14 +94,14 @@ def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry
     path = fields.pop("store", "")
     drafter = Trie(**{name: fields.pop(name) for name in of_drafter if name in fields})
     vocabulary = target.tokenizer.fingerprint()
-    made = store(target.model.config.vocab_size, vocabulary, settings(**fields))
-    return drafter, open_store(path, made).handle
+    empty = store(target.model.config.vocab_size, vocabulary, settings(**fields))
+    return drafter, open_store(path, empty).handle
 
   return Entry(defaults(Trie, settings) | dict(store=""), build)
 
 
 def with_target(drafter: Callable[..., Drafter]) -> Entry:
-  """A drafter that runs the target itself: takes its model first, and its parameters."""
+  """Returns the entry of a drafter that runs the target itself, with the target's parameters."""
 
   def build(config, target):
     return drafter(target.model, **_fields(config)), target.params
@@ -109,7 +110,10 @@ def with_target(drafter: Callable[..., Drafter]) -> Entry:
 
 
 def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
-  """A drafter that takes config.draft_model, which has a tokenizer of its own, and a translator."""
+  """Returns the entry of a drafter whose config.draft_model has another tokenizer.
+
+  The drafter gets a translator between the two.
+  """
   of_translator = defaults(translator)
 
   def build(config, target):
@@ -118,11 +122,11 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
     draft = load_pretrained(config["draft_model"])
-    own, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
+    rows, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
     check_model(draft.model, tokens)
     handle = translator(target.tokenizer, draft.tokenizer, **between).handle
     params = weights_for_decoding(draft.params, config["weights"])
-    model = in_vocabulary(draft.model, rows=own, tokens=tokens)
+    model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
     return drafter(model, **fields), (params, handle)
 
   return Entry(defaults(drafter, translator), build)
@@ -133,9 +137,9 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
-  """Raises ValueError unless the two have one tokenizer."""
+  """Raises ValueError unless the two have the same tokenizer."""
   if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
     raise ValueError(
-      f"the draft model {name!r} has another vocabulary than the target: tokens of one mean "
-      "nothing to the other; cross_vocabulary is the drafter for such a pair"
+      f"the draft model {name!r} has another vocabulary than the target, so neither understands "
+      "tokens of the other: the drafter cross_vocabulary is for such a pair"
     )

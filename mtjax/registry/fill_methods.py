@@ -1,4 +1,4 @@
-"""How settings become a fill method: what the rows of `mtjax.registry.methods` are made of."""
+"""Entries that make a fill method from settings, for the rows of `mtjax.registry.methods`."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -17,10 +17,10 @@ _KINDS: dict[type, tuple[Any, str]] = {
 
 @dataclasses.dataclass(frozen=True)
 class FillEntry:
-  """A fill method by name: its settings with their defaults, and how they become one.
+  """A fill method by name: its settings with their defaults, and the class that it is made of.
 
-  `make` is the method's class, whose fields all have defaults. `window` names the field that says
-  how many entries a pass may decide, which --window sets; None: a pass decides one.
+  `make` is the method's class, whose fields all have defaults. `window` is the name of the field
+  that --window sets, the largest number of entries that a pass decides; None: a pass decides one.
   """
 
   make: Callable[..., FillMethod]
@@ -29,8 +29,8 @@ class FillEntry:
   def __post_init__(self):
     if self.window is not None and self.window not in self.settings:
       raise ValueError(
-        f"the window of this fill method is {self.window!r}, and it has no such setting with a "
-        f"default; it has: {', '.join(self.settings) or 'none'}"
+        f"`window` is {self.window!r}, and this fill method has no such setting with a default: it "
+        f"has {', '.join(self.settings) or 'none'}"
       )
 
   @property
@@ -44,13 +44,13 @@ class FillEntry:
     return self.make(**settings)
 
   def of_window(self, window: int) -> FillMethod:
-    """Returns the method with its window, where it has one, and else its defaults."""
+    """Returns the method with this window if it has one, and with its defaults otherwise."""
     return self(**({} if self.window is None else {self.window: window}))
 
   def _check(self, settings: Mapping[str, Any]) -> None:
     check_settings("fill method", settings, self.settings)
     for name, value in settings.items():
       kind, words = _KINDS.get(type(self.settings[name]), (object, "anything"))
-      # True is a whole number to Python, and to nobody else.
+      # True is an int in Python, but no whole number to users.
       if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise ValueError(f"{name} must be {words}, got {value!r}")

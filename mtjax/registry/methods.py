@@ -1,4 +1,4 @@
-"""Every method of decoding and of filling: what it keeps, where it stands, what proves it.
+"""The table of all methods of decoding and filling, with their exactness, files and tests.
 
 The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
 a test fails for a row without a file, config or test.
@@ -48,7 +48,7 @@ METHODS: dict[str, MethodRow] = {
     test="tests/core/test_sampled_texts.py",
   ),
   "auto": MethodRow(
-    title="speculates while it pays",
+    title="speculates while it saves time",
     family="speculative",
     pays="Text of which it is not known whether it repeats itself: it stops drafting when "
     "that costs time.",
@@ -118,7 +118,7 @@ METHODS: dict[str, MethodRow] = {
     verifier="traversal",
   ),
   "best_first": MethodRow(
-    title="draft model, its likeliest paths",
+    title="draft model, its most probable paths",
     family="speculative, draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -130,7 +130,7 @@ METHODS: dict[str, MethodRow] = {
     drafter=with_draft_model(BestFirst),
   ),
   "grown_tree": MethodRow(
-    title="draft model, a tree grown as it is drawn",
+    title="draft model, a tree grown as it is sampled",
     family="speculative, draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -274,34 +274,34 @@ def filling() -> dict[str, MethodRow]:
 
 
 def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for anything but a method that decodes."""
+  """Raises ValueError, with the known names, for anything but a method that decodes."""
   if name in filling():
-    raise ValueError(f"method {name!r} fills blanks: mtjax-infill takes it, as --method={name}")
+    raise ValueError(f"method {name!r} fills blanks: run it as mtjax-infill --method={name}")
   if name not in METHODS:
-    raise ValueError(f"unknown method {name!r}; there is: {', '.join(decoding())}")
+    raise ValueError(f"method {name!r} is not one of: {', '.join(decoding())}")
 
 
 def get_fill_method(name: str) -> FillEntry:
-  """Returns how a fill method is made.
+  """Returns the entry that makes a fill method.
 
-  Raises ValueError, with the names there are, for others.
+  Raises ValueError, with the known names, for others.
   """
   row = METHODS.get(name)
   if row is None or row.fill is None:
-    raise ValueError(f"no fill method {name!r}; there are {', '.join(filling())}")
+    raise ValueError(f"fill method {name!r} is not one of: {', '.join(filling())}")
   return row.fill
 
 
 def get_drafter(name: str) -> Entry:
-  """Returns how a drafter is made. Raises ValueError, with the names there are, for others."""
+  """Returns the entry that makes a drafter. Raises ValueError, with the known names, for others."""
   row = METHODS.get(name)
   if row is None or row.drafter is None:
-    raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")
+    raise ValueError(f"drafter {name!r} is not one of: {', '.join(DRAFTERS)}")
   return row.drafter
 
 
 def drafter_settings(name: str) -> dict[str, Any]:
-  """Returns the settings of a drafter with their defaults, as configs show them.
+  """Returns the settings of a drafter with their defaults, as configs have them.
 
   Raises ValueError as `get_drafter` does.
   """

@@ -63,7 +63,7 @@ class Rules(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How to sample tokens. Every field is one number, or one number per row.
+  """The settings by which tokens are sampled. A field is one number, or one number per row.
 
   temperature: 0 is greedy. top_k: keep the k most probable tokens (0: off). top_p: keep the
   smallest set of at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p

@@ -330,7 +330,7 @@ def test_the_benchmark_runs_from_prompts_to_tables(folder, tmp_path, capfd):
   [
     ([], "--data is missing"),
     (["--data=nowhere", "--sets=gsm8k,mbpp"], "unknown prompt sets ['mbpp']; there is: specbench"),
-    (["--data=nowhere", "--systems=mtjax:magic"], "unknown method 'magic'; there is: ar, "),
+    (["--data=nowhere", "--systems=mtjax:magic"], "method 'magic' is not one of: ar, "),
     (["--data=nowhere", "--systems=vllm"], "unknown systems ['vllm']; there are: mtjax:ar, "),
     (["--data=nowhere", "--sets=gsm8k"], "no .jsonl or .jsonl.gz file in 'nowhere/gsm8k'"),
   ],

@@ -128,7 +128,7 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   )  # fmt: skip
   assert code == 0 and "first" in shown and "second" in shown, errors
   scores = json.loads((tmp_path / "scores.json").read_text())["texts"]
-  # Random weights are close to the uniform law over 4096 tokens, which is 12 bits a token.
+  # Random weights are close to the uniform distribution over 4096 tokens, 12 bits per token.
   for score in scores.values():
     assert score["bits_per_byte"] * score["bytes"] / score["tokens"] == pytest.approx(12, abs=0.5)
   assert scores["second"]["bytes"] == scores["first"]["bytes"] - 5  # line breaks are no documents

@@ -1,4 +1,4 @@
-"""Every decoding method there is: what it keeps, where it stands, what proves it.
+"""The table of all decoding methods: exactness, file, config and test of each.
 
 The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
 a test fails for a row without a file, config or test.
@@ -39,7 +39,7 @@ from mtjax.types import Exactness
 
 @dataclasses.dataclass(frozen=True)
 class MethodRow:
-  """One row: all that there is to say of a method. Paths are relative to the repository.
+  """One method of the table. Paths are relative to the repository.
 
   A row with a drafter makes it known to every launcher, comparison, table and proof. `pays` is one
   sentence about when the method is worth its cost; docs/benchmarks.md holds what backs it.
@@ -49,8 +49,8 @@ class MethodRow:
   paper: str
   exactness: Exactness
   file: str
-  config: str = "configs/decode/drafter.py"  # of any drafter
-  test: str = "tests/draft/test_speculative.py"  # of every drafter
+  config: str = "configs/decode/drafter.py"  # the same for every drafter
+  test: str = "tests/draft/test_speculative.py"  # the same for every drafter
   family: str = "speculative"
   pays: str = "Not measured yet."
   drafter: Entry | None = None
@@ -239,13 +239,13 @@ DRAFTERS: dict[str, Entry] = {
 
 
 def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for anything but a method."""
+  """Raises ValueError, which lists the known names, for anything but a method."""
   if name not in METHODS:
     raise ValueError(f"unknown method {name!r}; there is: {', '.join(METHODS)}")
 
 
 def get_drafter(name: str) -> Entry:
-  """Returns how a drafter is made. Raises ValueError, with the names there are, for others."""
+  """Returns how a drafter is made. Raises ValueError, which lists the known names, for others."""
   row = METHODS.get(name)
   if row is None or row.drafter is None:
     raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")

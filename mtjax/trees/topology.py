@@ -17,8 +17,8 @@ Path = tuple[int, ...]
 class Topology:
   """N nodes in an order in which parents stand before their children; node 0 is the root.
 
-  `rank[n]` says which of its parent's candidates node n is (0: the likeliest). Siblings have
-  growing ranks in node order, so rank order is draw order. Hashable; holds no arrays. Raises
+  `rank[n]` says which of its parent's candidates node n is (0: the most probable). Siblings have
+  growing ranks in node order, so rank order is sampling order. Hashable; holds no arrays. Raises
   ValueError for anything else than one tree in such an order.
   """
 
@@ -57,7 +57,7 @@ class Topology:
 
   @functools.cached_property
   def order(self) -> tuple[int, ...]:
-    """Place among its siblings."""
+    """Place of each node among its siblings."""
     count: dict[int, int] = {}
     out = []
     for parent in self.parent:
@@ -71,7 +71,7 @@ class Topology:
 
   @property
   def breadth(self) -> int:
-    """The most children of a node; 1 for a root alone, whose children are all missing."""
+    """Largest number of children; 1 for a root alone, whose children are all missing."""
     return max((order + 1 for order in self.order[1:]), default=1)
 
   @property
@@ -79,7 +79,7 @@ class Topology:
     return self.breadth == 1
 
   def levels(self) -> list[list[int]]:
-    """Nodes by depth, from the root's."""
+    """Returns the nodes of each depth, from the root on."""
     out: list[list[int]] = [[] for _ in range(self.height + 1)]
     for node, depth in enumerate(self.depth):
       out[depth].append(node)
@@ -92,10 +92,10 @@ class Topology:
     return out
 
   def tree(self, token: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None) -> TokenTree:
-    """This shape with tokens. Raises ValueError when their number is another."""
+    """Returns this shape with tokens. Raises ValueError for another number of tokens."""
     batch, size = token.shape
     if size != self.size:
-      raise ValueError(f"{size} tokens a row for a tree of {self.size} nodes")
+      raise ValueError(f"{size} tokens per row for a tree of {self.size} nodes")
 
     def rows(values):
       return jnp.broadcast_to(jnp.asarray(values, jnp.int32), (batch, size))
@@ -114,7 +114,7 @@ class Topology:
 
   @classmethod
   def from_paths(cls, paths: Sequence[Sequence[int]]) -> "Topology":
-    """From Medusa's and EAGLE's lists: a node is its path of ranks from the root, [0, 2] say.
+    """Reads the lists of Medusa and EAGLE: a node is its path of ranks from the root, [0, 2] say.
 
     Nodes are ordered by depth, then path. Raises ValueError when a path lacks its prefix, is
     empty or comes twice.
@@ -133,14 +133,14 @@ class Topology:
     return cls(tuple(parent), tuple(rank))
 
   def paths(self) -> list[list[int]]:
-    """The list that `from_paths` takes, in node order, without the root."""
+    """Returns the list that `from_paths` takes, in node order, without the root."""
     out: list[list[int]] = [[]]
     for parent, rank in zip(self.parent[1:], self.rank[1:], strict=True):
       out.append([*out[parent], rank])
     return out[1:]
 
   def ancestors(self) -> Bool[np.ndarray, "N N"]:
-    """[i, j]: j is i or an ancestor of i. The mask of tree attention."""
+    """Returns [i, j]: j is i or an ancestor of i. The mask of tree attention."""
     out = np.eye(self.size, dtype=bool)
     for node, parent in enumerate(self.parent[1:], 1):
       out[node] |= out[parent]
@@ -148,7 +148,7 @@ class Topology:
 
   @classmethod
   def from_ancestors(cls, mask: Bool[np.ndarray, "N N"]) -> "Topology":
-    """From an ancestor mask; siblings rank in node order. ValueError when it is no tree's."""
+    """Reads an ancestor mask; siblings rank in node order. ValueError if it is not a tree's."""
     mask = np.asarray(mask, bool)
     if mask.ndim != 2 or mask.shape[0] != mask.shape[1]:
       raise ValueError(f"an ancestor mask is [N, N], got {mask.shape}")
@@ -164,7 +164,7 @@ class Topology:
 
   @classmethod
   def from_parents(cls, parent: Sequence[int]) -> "Topology":
-    """From a parent array; siblings rank in node order."""
+    """Reads a parent array; siblings rank in node order."""
     count: dict[int, int] = {}
     rank = []
     for above in parent:
@@ -173,7 +173,7 @@ class Topology:
     return cls(tuple(int(p) for p in parent), tuple(rank))
 
   def siblings(self) -> tuple[list[int], list[int]]:
-    """First child and next sibling of every node, -1 for none (SGLang's encoding)."""
+    """Returns first child and next sibling of every node, -1 for none (SGLang's encoding)."""
     first, following = [-1] * self.size, [-1] * self.size
     for kids in self.children():
       for one, other in zip(kids, kids[1:], strict=False):
@@ -184,7 +184,7 @@ class Topology:
 
   @classmethod
   def from_siblings(cls, first: Sequence[int], following: Sequence[int]) -> "Topology":
-    """From first children and next siblings."""
+    """Reads first children and next siblings."""
     parent = [-1] * len(first)
     for node, child in enumerate(first):
       seen = 0
@@ -198,7 +198,7 @@ class Topology:
     return cls.from_parents(parent)
 
   def retrieve_indices(self) -> Int[np.ndarray, "leaves P"]:
-    """Node ids of each root-to-leaf path, padded with -1 (Medusa's encoding)."""
+    """Returns node ids of each root-to-leaf path, padded with -1 (Medusa's encoding)."""
     kids = self.children()
     out = []
     for leaf in (node for node in range(self.size) if not kids[node]):
@@ -212,16 +212,16 @@ class Topology:
 
 
 def chain(length: int) -> Topology:
-  """The root and `length` drafts, one after the other. Raises ValueError below 0."""
+  """Returns the root and `length` drafts in a chain. Raises ValueError for a length below 0."""
   if length < 0:
     raise ValueError(f"a chain holds at least 0 drafts, got {length}")
   return Topology(tuple(range(-1, length)), (0,) * (length + 1))
 
 
 def k_ary(branching: Sequence[int]) -> Topology:
-  """Every node of depth d has branching[d] children: (3, 2) has 1 + 3 + 6 nodes."""
+  """Returns the tree with branching[d] children per node of depth d: (3, 2) has 1 + 3 + 6 nodes."""
   if any(count < 1 for count in branching):
-    raise ValueError(f"every level needs at least one child a node, got {tuple(branching)}")
+    raise ValueError(f"every level needs at least one child per node, got {tuple(branching)}")
   parent, rank, level = [-1], [0], [0]
   for count in branching:
     following = []

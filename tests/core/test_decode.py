@@ -130,7 +130,7 @@ def test_values_of_sampling_settings_cost_no_compilation(causal):
 
 
 def test_a_model_of_any_order_is_refused(causal):
-  """What it has at an entry is no law of the next token."""
+  """The logits of an any-subset model at an entry are not those of the next token."""
   model, params, _ = causal
   for other in (
     dataclasses.replace(model.config, predicts="any_subset"),

@@ -1,4 +1,4 @@
-"""Sampled text follows the model's law: every sequence enumerated, chi-square on `generate`."""
+"""Sampled text follows the model's distribution: all sequences, chi-square on `generate`."""
 
 import itertools
 
@@ -39,7 +39,7 @@ def counts(model):
 
 
 def probs(model, **settings):
-  """The product of next-token laws along each sequence, each from a plain forward pass."""
+  """Returns the product of next-token probs along each sequence, each from a plain forward pass."""
   network, params = model
   sequences = np.array(list(itertools.product(range(VOCAB), repeat=LENGTH)))
   rows = np.concatenate([np.tile(PROMPT, (len(sequences), 1)), sequences], axis=1)

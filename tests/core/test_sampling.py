@@ -1,4 +1,4 @@
-"""The law tokens are drawn from, against hand-written laws and the obvious program."""
+"""Processed logits, against hand-written probabilities and the obvious program."""
 
 import jax
 import jax.numpy as jnp
@@ -115,7 +115,7 @@ def test_draws_of_two_steps_are_independent():
 
 
 def test_rare_tokens_are_reachable(monkeypatch):
-  """Low-precision Gumbel noise stops at 15.94: a token 17 nats down could never be drawn."""
+  """Low-precision Gumbel noise stops at 15.94: a token 17 nats down could never be sampled."""
   modes = []
 
   def noise(key, shape, *args, mode=None, **kwargs):

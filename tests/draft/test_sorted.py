@@ -201,7 +201,7 @@ SURE = (0.55, 0.7, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class OtherExit(S2D):
-  """Says of a draft that it was drawn at the last exit, wherever it was."""
+  """A drafter that reports the last exit for every draft."""
 
   def propose(self, params, state, context):
     draft, new = super().propose(params, state, context)
@@ -231,7 +231,7 @@ def test_exits_and_thresholds_are_those_of_the_model_unless_said_otherwise():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    (dict(), "the model was not trained with exits: say after how many layers"),
+    (dict(), "the model was not trained with exits: give the numbers of layers"),
     (dict(exits=(2, 1)), r"exits are rising numbers of layers, 1 to 3; got \(2, 1\)"),
     (dict(exits=(1, 4)), r"exits are rising numbers of layers, 1 to 3; got \(1, 4\)"),
     (dict(exits=(1, 2), thresholds=(0.5,)), "1 thresholds for 2 exits"),

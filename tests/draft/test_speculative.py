@@ -1,4 +1,4 @@
-"""Speculative decoding in the loop: the same text as without drafts, or the same law."""
+"""Speculative decoding in the loop: the same text as without drafts, or the same distribution."""
 
 import dataclasses
 
@@ -83,7 +83,7 @@ def test_a_target_that_drafts_for_itself_accepts_all():
 
 @dataclasses.dataclass(frozen=True)
 class Liar(ModelChain):
-  """Says that its drafts were drawn from a flatter law than they were."""
+  """A drafter that reports a flatter q than the one its drafts were sampled from."""
 
   def propose(self, params, state, context):
     draft, state = super().propose(params, state, context)
@@ -105,7 +105,7 @@ def test_a_draft_law_that_is_not_the_one_drawn_from_is_seen():
 
 
 def test_a_verifier_that_is_not_exact_for_the_drafts_is_refused():
-  with pytest.raises(ValueError, match="rrs_with is exact for drafts drawn with-replacement"):
+  with pytest.raises(ValueError, match="rrs_with is exact for draft scheme with-replacement"):
     Speculative(PromptLookup(branches=2), "rrs_with")
 
 

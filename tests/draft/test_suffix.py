@@ -1,4 +1,4 @@
-"""Suffix counts: which paths are likeliest, by hand and by their definition; when they are kept."""
+"""Suffix counts: the most probable paths, by hand and by definition; when they are kept."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Every verifier's emitted law, over all drafts and all coins, in float64."""
+"""The emitted distribution of every verifier, over all drafts and all coins, in float64."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mtjax.verify import VERIFIERS, Verifier
 from mtjax.verify.rules.threshold import threshold
 from mtjax.verify.walk import walk
 
-SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation a verifier and law for all trees
+SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation per verifier and scheme for all trees
 
 
 def enumerate_texts(name, tree, scheme, models):

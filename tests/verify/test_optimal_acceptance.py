@@ -20,7 +20,7 @@ def random_pair(rng, vocab):
 
 
 def by_linear_programme(p, q, n, scheme):
-  """The most mass on pairs (token, drafts that hold it) with p and the drafts' law as marginals."""
+  """Returns the largest mass on (token, drafts with it), marginals p and the drafts' probs."""
   drafts = enumerate_drafts(k_ary((n,)), scheme, np.tile(q, (1, 1, 1)))
   sets: dict[tuple[int, ...], float] = {}
   for weight, token in zip(drafts.weight, drafts.token[:, 1:], strict=True):
@@ -77,7 +77,7 @@ def test_no_verifier_does_better():
 
 @pytest.mark.parametrize("scheme", [DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT])
 def test_a_large_vocabulary(scheme):
-  """Nearly the same for both laws there, for draws of 128k tokens are hardly ever equal."""
+  """Both schemes agree nearly there: samples of 128k tokens are hardly ever equal."""
   rng = np.random.default_rng(0)
   p, q = (rng.dirichlet(np.full(128_000, 0.3)) for _ in "pq")
   found = [optimal_acceptance(p, q, n, scheme) for n in (1, 2, 3)]

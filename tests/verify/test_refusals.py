@@ -39,48 +39,49 @@ BINARY = k_ary((2, 2))
     (
       "rrs_with",
       draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT),
-      "rrs_with is exact for drafts drawn with-replacement, these were drawn without-replacement; "
+      "rrs_with is exact for draft scheme with-replacement, this draft has without-replacement; "
       "use sample_match or delta or rrs_without or traversal",
     ),
     (
       "rrs_without",
       draft(BINARY, DraftScheme.DELTA, None),
-      "rrs_without is exact for drafts drawn with-replacement or without-replacement, these were "
-      "drawn delta; use sample_match or delta",
+      "rrs_without is exact for draft scheme with-replacement or without-replacement, this draft "
+      "has delta; use sample_match or delta",
     ),
     (
       "spechub",
       draft(BINARY, DraftScheme.GREEDY_PLUS_ONE),
-      "spechub is exact for drafts drawn pair, these were drawn greedy-plus-one; use sample_match "
+      "spechub is exact for draft scheme pair, this draft has greedy-plus-one; use sample_match "
       "or delta or greedy_plus_one",
     ),
     (
       "block",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "block takes chains, this tree has up to 2 children a node: it judges one chain as a whole; "
+      "block takes chains, but this tree has up to 2 children per node: it judges one chain as a whole; "
       "use traversal",
     ),
     (
       "chain",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "chain takes chains, this tree has up to 2 children a node: it tries one draft a position; "
+      "chain takes chains, but this tree has up to 2 children per node: it tries one draft per position; "
       "use rrs_with, rrs_without or delta",
     ),
     (
       "chain",
       draft(chain(2), DraftScheme.DELTA),
-      "chain is exact for drafts drawn greedy-plus-one or with-replacement or without-replacement, "
-      "these were drawn delta; use sample_match or delta",
+      "chain is exact for draft scheme greedy-plus-one or with-replacement or without-replacement, "
+      "this draft has delta; use sample_match or delta",
     ),
     (
       "traversal",
       draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT, None),
-      "traversal needs the law q that the drafts were drawn from; use delta or sample_match",
+      "traversal needs the probabilities q that the drafts were sampled from; without them use "
+      "delta or sample_match",
     ),
     (
       "spechub",
       draft(k_ary((3,)), DraftScheme.PAIR),
-      "a pair is two children, this tree has up to 3 a node; for more use greedy-plus-one",
+      "a pair is two children, but this tree has up to 3 per node; for more use greedy-plus-one",
     ),
     (
       "rrs",

@@ -160,7 +160,7 @@ def test_typical_thresholds_are_the_right_way_round():
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_a_row_without_drafts_gets_a_plain_draw(name):
-  """Missing nodes may hold NaN and nonsense; the emitted token is one that the law allows."""
+  """Missing nodes may hold NaN and nonsense; the emitted token has a positive probability."""
   rows, topology = 256, chain(2)
   scheme = next(iter(VERIFIERS[name].schemes - {DraftScheme.PAIR}), DraftScheme.PAIR)
   logits = jnp.full((rows, 3, 4), jnp.nan)

@@ -1,4 +1,4 @@
-"""How good a verifier was, beside how good any could have been: an audit of a speculative run."""
+"""An audit of a speculative run: acceptance of a verifier beside the optimum of all verifiers."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""What callers may hand over in several forms: numbers of numpy, large seeds, one text for many."""
+"""Arguments in several forms: numbers of numpy, large seeds, one text in place of many."""
 
 import jax
 import jax.numpy as jnp

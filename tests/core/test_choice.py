@@ -49,7 +49,7 @@ KEY = jax.random.key(0)
 
 
 def sampled(function):
-  """What `function` of a key gives, for many keys."""
+  """Returns `function` of many keys."""
   keys = jax.random.split(KEY, (DRAWS // AT_ONCE, AT_ONCE))
   return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
     DRAWS, -1
@@ -73,7 +73,7 @@ def skewed_probs():
   return weight / weight.sum()
 
 
-def test_a_token_is_drawn_from_the_law(monkeypatch):
+def test_a_token_is_sampled_from_the_probabilities(monkeypatch):
   probs = skewed_probs()
   draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
   assert p_value_of(sampled(draw)[:, 0], probs) > 1e-3
@@ -94,7 +94,7 @@ def pairs_p_value(tokens):
   return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
-def test_tokens_are_drawn_without_replacement(monkeypatch):
+def test_tokens_are_sampled_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
   draw = functools.partial(choice.sample_categorical_each, logits, k=2)
   assert pairs_p_value(sampled(draw)) > 1e-3
@@ -103,7 +103,7 @@ def test_tokens_are_drawn_without_replacement(monkeypatch):
   assert pairs_p_value(sampled(lambda key: draw(key))) < 1e-9
 
 
-def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
+def test_past_the_last_possible_token_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
   tokens = sampled(functools.partial(choice.sample_categorical_each, logits, k=3))
   assert (tokens[:, 0] == 999).all()

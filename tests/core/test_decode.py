@@ -163,7 +163,7 @@ def test_penalties_reach_the_loop(causal):
 
 
 @pytest.mark.parametrize("length", [1, 16, 17, 33, 100, 5000, 40000])
-def test_buckets_hold_what_they_are_asked_to(length):
+def test_buckets_hold_the_requested_length(length):
   size = bucket(length)
   assert length <= size <= max(16, 1.5 * length)
   assert bucket(size) == size

@@ -91,7 +91,7 @@ def test_settings_of_no_effect_are_not_compiled_in():
   assert jax.tree.leaves(off) == []
 
 
-def test_draws_follow_the_law():
+def test_samples_follow_the_distribution():
   logits = _logits(3)
   draws = 40_000
   keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(draws))

@@ -58,14 +58,14 @@ def check(name, chunks):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_texts_follow_the_targets_law(name):
+def test_texts_follow_the_targets_distribution(name):
   """Large enough for a total variation of 0.05; a part of the batch is greedy."""
   check(name, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_texts_follow_the_targets_law_closely(name):
+def test_texts_follow_the_targets_distribution_closely(name):
   """Large enough for 0.02."""
   check(name, CHUNKS)
 

@@ -36,7 +36,7 @@ def run(drafter, verifier, params=None, prompts=PROMPTS, node_wise=None, **setti
 
 
 def is_passed(rows):
-  """Whether one of the means lies above its bound, by more than four standard deviations."""
+  """Returns whether a mean lies above its bound, by more than four standard deviations."""
   return any(row["gap"] < -4 / 2.576 * row["error"] for row in rows)
 
 

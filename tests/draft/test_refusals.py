@@ -54,7 +54,7 @@ def test_drafter_and_target(name, run, monkeypatch):
   ("verifier", "drafter", "message"),
   [
     ("rrs_with", PromptLookup(branches=2), "exact for draft scheme with-replacement"),
-    ("block", PromptLookup(branches=2), "block takes chains, this tree has up to 2 children"),
+    ("block", PromptLookup(branches=2), "block takes chains, but this tree has up to 2 children"),
     ("chain", PromptLookup(), "this draft has delta; use sample_match or delta"),
     ("spechub", ModelChain(SMALL), "exact for draft scheme pair"),
     ("best", ModelChain(SMALL), "no verifier 'best'; there are block, chain,"),

@@ -150,7 +150,7 @@ def dense_logits(texts, tree):
 @pytest.mark.parametrize(
   "sampling", [Sampling(), Sampling(temperature=0.8, top_p=0.9)], ids=["greedy", "sampled"]
 )
-def test_laws_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
+def test_probs_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
   rounds, used, counts, debts = Rounds(sampling), set(), [], []
   for _ in range(12):
     drafts = rounds.proposals()
@@ -210,12 +210,12 @@ class OtherExit(S2D):
 
 
 @pytest.mark.parametrize("verifier", ["chain", "block"])
-def test_adaptive_drafts_keep_the_targets_law_over_two_rounds(verifier):
+def test_adaptive_drafts_keep_the_targets_distribution_over_two_rounds(verifier):
   found = texts(lambda draft: S2D(draft, thresholds=SURE, length=2), verifier)
   assert p_value(found) > 1e-3
 
 
-def test_the_law_of_another_exit_than_the_one_drawn_at_is_seen():
+def test_probs_of_another_exit_than_the_sampled_one_are_noticed():
   found = texts(lambda draft: OtherExit(draft, thresholds=SURE, length=1), "chain")
   assert p_value(found) < 1e-6
 

@@ -85,12 +85,12 @@ GROWING = [(3, 1, 3, 3), (4, 2, 2, 2)]
 
 @pytest.mark.parametrize("growing", GROWING)
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_emitted_law_is_the_targets(verifier, growing, models):
+def test_emitted_distribution_is_the_targets(verifier, growing, models):
   assert check(verifier, models, growing)[0].max() <= 1e-12
 
 
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_leaving_out_what_is_too_deep_keeps_the_law(verifier, models):
+def test_leaving_out_what_is_too_deep_keeps_the_distribution(verifier, models):
   """Does as the loop near a row's limit: all children of a node or none, whatever was sampled."""
   assert check(verifier, models, (4, 2, 2, 2), max_depth=1)[0].max() <= 1e-12
 
@@ -152,7 +152,7 @@ def test_where_the_next_draft_goes():
   assert np.asarray(tree.valid).all() and not np.asarray(growth.value).any()
 
 
-def test_a_law_that_runs_out_leaves_nodes_missing():
+def test_a_q_that_runs_out_leaves_nodes_missing():
   @jax.jit
   def grow(q):
     share = shares(q, q > 0)

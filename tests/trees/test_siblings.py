@@ -40,7 +40,7 @@ def joint(scheme, children):
 
 
 @pytest.mark.parametrize("scheme", DRAWN)
-def test_siblings_follow_their_joint_law(scheme):
+def test_siblings_follow_their_joint_distribution(scheme):
   """Each of the two nodes, and both are independent."""
   token, valid, children = sampled(scheme)
   assert valid[:, 0].all() and valid[:, 1, :2].all()
@@ -61,7 +61,7 @@ def test_siblings_in_another_order_are_noticed(scheme):
 
 @pytest.mark.parametrize("scheme", DRAWN)
 @pytest.mark.parametrize("q", [(0, 0.3, 0, 0.7), (0, 0, 1.0, 0)])
-def test_where_the_law_runs_out_siblings_are_missing(scheme, q):
+def test_where_q_runs_out_siblings_are_missing(scheme, q):
   token, valid, children = sampled(scheme, q)
   token, valid = token[:, 0], valid[:, 0]
   assert (np.asarray(q)[token] > 0)[valid].all() and valid[:, 0].all()

@@ -101,7 +101,7 @@ def test_the_search_finds_the_minimum_over_all_prefixes(sharp):
 
 
 def test_all_inside_is_convex_in_the_share_of_q():
-  """What lets the search leave prefixes out: along any growing sets, by enumeration."""
+  """Q is convex along any growing sets, so that the search may skip prefixes; by enumeration."""
   rng = np.random.default_rng(6)
   for n, sharp in itertools.product((2, 3, 4), (0.1, 1.0, 5.0)):
     q = rng.dirichlet(np.full(6, sharp)) + 1e-4
@@ -117,7 +117,7 @@ def test_all_inside_is_convex_in_the_share_of_q():
       assert (np.diff(slopes) >= -1e-12).all()
 
 
-def test_who_is_drawn_when():
+def test_which_token_is_sampled_at_which_place():
   rng = np.random.default_rng(8)
   for n in (1, 2, 3, 4):
     q = rng.dirichlet(np.full(6, 0.5)) + 1e-4

@@ -57,14 +57,14 @@ BINARY = k_ary((2, 2))
     (
       "block",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "block takes chains, but this tree has up to 2 children per node: it judges one chain as a whole; "
-      "use traversal",
+      "block takes chains, but this tree has up to 2 children per node: it judges one chain "
+      "as a whole; use traversal",
     ),
     (
       "chain",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "chain takes chains, but this tree has up to 2 children per node: it tries one draft per position; "
-      "use rrs_with, rrs_without or delta",
+      "chain takes chains, but this tree has up to 2 children per node: it tries one draft per "
+      "position; use rrs_with, rrs_without or delta",
     ),
     (
       "chain",
@@ -98,7 +98,7 @@ def test_verifier_and_draft(name, given, message):
 @pytest.mark.parametrize(
   ("nodes", "vocab", "message"),
   [
-    (6, VOCAB, r"processed_logits are for \(2, 6\) rows and nodes, the tree has \(2, 7\)"),
+    (6, VOCAB, r"processed_logits are for \(2, 6\) rows and nodes, but the tree has \(2, 7\)"),
     (7, 9, "scatter q into the target's vocabulary of 9 .zeros elsewhere., or use delta"),
   ],
 )
@@ -122,7 +122,7 @@ def test_parameters(make, message):
     make()
 
 
-def test_one_child_a_node_is_one_draw_under_every_sampled_law():
+def test_one_child_per_node_is_one_sample_under_every_sampled_scheme():
   for name in ("rrs_with", "rrs_without", "kseq", "greedy_plus_one", "traversal", "block"):
     for scheme in (
       DraftScheme.WITH_REPLACEMENT,
@@ -132,7 +132,7 @@ def test_one_child_a_node_is_one_draw_under_every_sampled_law():
       check(name, draft(chain(3), scheme))
 
 
-def test_every_draft_law_has_an_exact_verifier_that_uses_it():
+def test_every_draft_scheme_has_an_exact_verifier_that_uses_it():
   for scheme in DraftScheme:
     assert any(
       scheme in v.schemes and v.needs_q != (scheme is DraftScheme.DELTA) for v in VERIFIERS.values()

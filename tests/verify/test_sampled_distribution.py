@@ -50,14 +50,14 @@ def check_mixed_batch(name, scheme, models, trees, rows):
 
 
 @pytest.mark.parametrize(("name", "scheme"), CASES)
-def test_mixed_batches_follow_their_laws(name, scheme, models, trees):
+def test_mixed_batches_follow_their_distributions(name, scheme, models, trees):
   """Large enough for a total variation of 0.05."""
   check_mixed_batch(name, scheme, models, trees, rows=2 * 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "scheme"), CASES)
-def test_mixed_batches_follow_their_laws_closely(name, scheme, models, trees):
+def test_mixed_batches_follow_their_distributions_closely(name, scheme, models, trees):
   """Large enough for 0.0167, the least that one of the common mistakes makes."""
   check_mixed_batch(name, scheme, models, trees, rows=2 * 76_000)
 

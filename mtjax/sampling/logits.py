@@ -211,7 +211,7 @@ def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   if key.ndim == 0:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
   if key.shape != (batch,):
-    raise ValueError(f"keys must be one per row, [{batch}], got shape {key.shape}")
+    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}: give one per row")
   return key
 
 

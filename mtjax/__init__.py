@@ -1,4 +1,4 @@
-"""mtjax: several tokens per forward pass, and what each way of doing so keeps.
+"""mtjax: several tokens per forward pass, and what each method keeps.
 
 The names below are the public ones. Each is imported when it is first used, so that `import mtjax`
 itself costs nothing.

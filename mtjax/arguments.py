@@ -1,4 +1,4 @@
-"""What callers hand over in more than one form: whole numbers, and one text in place of several."""
+"""Arguments that callers may pass in several forms: whole numbers, one text or several."""
 
 import operator
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from jaxtyping import Array, Integer
 Whole = int | np.integer | Integer[np.ndarray | Array, ""]
 # One number for all rows, or one per row.
 Wholes = Whole | Sequence[Whole] | Integer[np.ndarray | Array, "_"]
-# A text's; each may have a length of its own.
+# Names of lengths of one text; each text may have its own.
 TokenIds = Sequence[Whole] | Integer[np.ndarray | Array, "_"]
 
 
@@ -26,7 +26,7 @@ def integer(value: SupportsIndex, name: str) -> int:
 
 
 def texts(values: Any) -> list[Any]:
-  """Returns what callers give as one text or as several as a list.
+  """Returns one text or several texts as a list.
 
   A text alone is a list of one, and not of its characters.
   """

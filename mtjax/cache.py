@@ -23,7 +23,7 @@ class KVCache(struct.PyTreeNode):
   with the next committed entries.
   """
 
-  layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer a layer, updated in place
+  layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer per layer, updated in place
   position: Int[Array, "B S"]
   length: Int[Array, " B"]
 
@@ -74,24 +74,24 @@ class KVCache(struct.PyTreeNode):
     )
 
 
-# For less XLA would have the slots of a TPU's cache outermost, and copy it there and back.
+# With fewer XLA would put the slots of a TPU's cache outermost, and copy it there and back.
 _LEAST_RUN = 8
 
 
 def _in_runs(batch: int) -> bool:
-  """Whether a row's slots are written as the consecutive ones that they are.
+  """Returns whether a row's slots are written as one slice, as they are consecutive.
 
-  A TPU updates a slice in place, where for a scatter over rows it copies the whole cache. A CPU
-  has a scatter in place, in less time than a slice a row. On a mesh XLA gathers rows to slice them
+  A TPU updates a slice in place, where for a scatter over rows it copies the whole cache. A CPU has
+  a scatter in place, in less time than one slice per row. On a mesh XLA gathers rows to slice them
   one by one, and splits a scatter as they are.
   """
   return batch == 1 or (choice.platform_here() == "tpu" and not choice.partitioned())
 
 
 def _write_runs(old, new, slot, keep, axis):
-  """Along `axis`, old[b, slot[b, n]] = new[b, n] where keep[b, n]; slots of a row are a run.
+  """Sets, along `axis`, old[b, slot[b, n]] = new[b, n] where keep[b, n]; slots of a row are a run.
 
-  new: an entry for each slot, or one for all.
+  new: one entry per slot, or one for all.
   """
   for row in range(old.shape[0]):
     start, size, across = ([n] * old.ndim for n in (0, 1, 1))
@@ -105,7 +105,7 @@ def _write_runs(old, new, slot, keep, axis):
 
 
 def _scatter(old, new, slot, keep, axis):
-  """The same, of any slots."""
+  """Sets the same for any slots."""
   # Out-of-range slots are dropped, never clamped: a clamped write would hit committed entries.
   slot = jnp.where(keep, slot, old.shape[axis])
   index = [jnp.arange(old.shape[0])[:, None], *[slice(None)] * (axis - 1), slot]
@@ -121,7 +121,7 @@ def allocate(
   head_dim: int,
   dtype: DTypeLike = jnp.float32,
 ) -> KVCache:
-  """An empty cache of `capacity` slots a row, or the few more that the platform's kernel asks for.
+  """Returns an empty cache of `capacity` slots per row, or a few more if the kernel needs them.
 
   Raises ValueError for a size below one.
   """

@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 from kernels_pallas.frontier_attention import visible
 from mtjax.types import FOREVER, Frontier
 
-# The position of the first entry: of every row, or one per row.
+# Position of the first entry: one for all rows, or one per row.
 Start = Int[Array, " B"] | Int[Array, ""] | int
 
 
 def as_dense(frontier: Frontier) -> Bool[Array, "B T T"]:
-  """The mask a frontier stands for: [b, i, j] is true iff entry i sees entry j. For tests."""
+  """Returns the mask of a frontier: [b, i, j] is true iff entry i sees entry j. For tests."""
   return visible(frontier.stamp, frontier.lo, frontier.hi, hidden=frontier.hidden, own=frontier.own)
 
 
@@ -24,7 +24,7 @@ def causal(
   start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
-  """Text from left to right, entry i at position start + i; entries >= length are padding."""
+  """Returns causal text: entry i is at position start + i; entries >= length are padding."""
   index = _index(token)
   return _frontier(token, index + _column(start), index, index, FOREVER, _valid(token, length))
 
@@ -36,7 +36,7 @@ def tree(
   start: Start = 0,
   valid: Bool[Array, "B N"] | None = None,
 ) -> Frontier:
-  """A token tree or forest: a node sees its ancestors and itself, and stands at start + depth.
+  """Returns a token forest: a node sees its ancestors and itself, and stands at start + depth.
 
   `parent[b, n]` is a smaller index than n, or -1 for a root (a root hangs off the committed
   prefix). Stamps are preorder indices, intervals subtrees; all of it is computed from arrays, so
@@ -51,7 +51,7 @@ def tree(
 def preorder_intervals(
   parent: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None
 ) -> tuple[Int[Array, "B N"], Int[Array, "B N"], Int[Array, "B N"]]:
-  """Preorder index, subtree size and depth of every node of a forest with parent[n] < n.
+  """Returns preorder index, subtree size and depth of every node of a forest with parent[n] < n.
 
   O(N^2) elementwise work and log2(N) gathers, no loop over nodes: ancestors by pointer jumping.
   """
@@ -77,7 +77,7 @@ def preorder_intervals(
 
 
 def packed(token: Int[Array, "B T"], document: Int[Array, "B T"]) -> Frontier:
-  """Several documents in a row, each causal and blind to the others; document 0 is padding.
+  """Returns several documents in a row, each causal and blind to the others; document 0 is padding.
 
   Documents are runs of equal numbers. Positions restart at 0 in each.
   """
@@ -99,7 +99,7 @@ def bidirectional(
   start: Start = 0,
   length: Int[Array, " B"] | None = None,
 ) -> Frontier:
-  """A canvas that sees itself whole and the prefix (MDLM, LLaDA, Dream, block decoding)."""
+  """Returns a canvas that sees itself whole and the prefix (MDLM, LLaDA, Dream, block decoding)."""
   index = _index(token)
   zero = jnp.zeros_like(index)
   return _frontier(token, index + _column(start), zero, zero, FOREVER, _valid(token, length))
@@ -112,7 +112,7 @@ def content(
   *,
   valid: Bool[Array, "B T"] | None = None,
 ) -> Frontier:
-  """Known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
+  """Returns known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
 
   Entries of equal rank see each other: give a prompt one rank to make it mutually visible.
   """
@@ -122,7 +122,7 @@ def content(
 def query(
   token: Int[Array, "B T"], position: Int[Array, "B T"], rank: Int[Array, "B T"]
 ) -> Frontier:
-  """Query-stream entries (XLNet's g): rank r sees contents of rank < r, and nobody sees it.
+  """Returns query-stream entries (XLNet's g): rank r sees contents of rank < r, and nobody sees it.
 
   An any-subset draft gives every masked target the rank n of the first undecided one: all then
   see exactly the n decided entries.
@@ -137,14 +137,14 @@ def two_stream(
   position: Int[Array, "B L"],
   rank: Int[Array, "B L"],
 ) -> Frontier:
-  """Contents (entries 0..L-1) and queries (L..2L-1) of one order, for training and scoring."""
+  """Returns contents (entries 0..L-1) and queries (L..2L-1) of one order, to train and score."""
   return concatenate(content(token, position, rank), query(query_token, position, rank))
 
 
 def block_diffusion(
   noisy: Int[Array, "B L"], clean: Int[Array, "B L"], block: Int[Array, "B L"]
 ) -> Frontier:
-  """Block diffusion training (BD3-LM 2503.09573, sec. 3.2): noisy entries first, then clean ones.
+  """Returns noisy entries, then clean ones, to train block diffusion (BD3-LM 2503.09573, 3.2).
 
   A noisy entry of block b sees noisy block b and the clean blocks < b; a clean one sees clean
   blocks <= b. One block over everything is a bidirectional canvas; blocks of one token make the
@@ -157,12 +157,12 @@ def block_diffusion(
 
 
 def block_causal(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
-  """Entries see their own block and all earlier ones (scale-causal, set-causal masks)."""
+  """Returns entries that see their block and all earlier ones (scale-causal, set-causal masks)."""
   return _frontier(token, _index(token), block, block, FOREVER, None)
 
 
 def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
-  """Entries see their own block only (word-local masks)."""
+  """Returns entries that see their own block only (word-local masks)."""
   return _frontier(token, _index(token), block, block, block + 1, None)
 
 
@@ -198,7 +198,7 @@ def check_vectors(frontier: Frontier, width: int | None = None) -> None:
 
 
 def concatenate(*parts: Frontier) -> Frontier:
-  """One frontier of several, entries in the order given. Stamps keep their meaning across parts.
+  """Returns one frontier of several, in their order. Stamps keep their meaning across parts.
 
   Parts with vectors and parts without go together. Raises ValueError when the numbers of interval
   dimensions or the widths of vectors differ, for parts with `hidden` (an index would change its
@@ -236,7 +236,7 @@ def concatenate(*parts: Frontier) -> Frontier:
 
 
 def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
-  """Zeros where a part has none."""
+  """Returns the parts, with zeros where a part has none."""
   vectors = [part.vector for part in parts if part.vector is not None]
   if not vectors:
     return None
@@ -254,7 +254,7 @@ def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
 
 
 def both(one: Frontier, other: Frontier) -> Frontier:
-  """`one`, where an entry sees another only if it does so in both (documents x order, say)."""
+  """Returns `one`, where an entry sees another only if both allow it (documents x order, say)."""
   if one.token.shape != other.token.shape:
     raise ValueError(f"frontiers of shapes {one.token.shape} and {other.token.shape} differ")
 

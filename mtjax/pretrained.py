@@ -1,4 +1,4 @@
-"""Things by name: bundled models, prompts that show what they can do, weight formats."""
+"""Names: bundled models, prompts that show what they can do, weight formats."""
 
 from importlib import resources
 from typing import Any
@@ -26,7 +26,7 @@ DEMO_PROMPTS = (
 
 
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """A bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
+  """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
   of `mtjax.checkpoints.load`. Raises ValueError or
@@ -42,12 +42,12 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
 
 def model_path(name: str) -> str:
-  """Where a bundled model lies; any other name as it is."""
+  """Returns the path of a bundled model; any other name as it is."""
   return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
 
 
 def weights_for_decoding(params: Params, weights: str) -> Params:
-  """Parameters in one of WEIGHTS, laid out for this machine.
+  """Returns parameters in one of WEIGHTS, laid out for this machine.
 
   "stored": the same model, as narrow as holds it exactly. "float32": the same model, 32 bits a
   weight, as other systems read it. "int8": weight-only int8, which is another target model (see
@@ -61,7 +61,7 @@ def weights_for_decoding(params: Params, weights: str) -> Params:
 
 
 def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
-  """`pack`, on huge pages, where the native CPU product works; else the parameters as they are."""
+  """Returns `pack` on huge pages where the native CPU product works; else `params` as they are."""
   from mtjax.native.matmul import support
   from mtjax.native.memory import on_huge_pages
 

@@ -44,7 +44,7 @@ RULES: Rules = (
 
 
 def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
-  """A data x model mesh with Auto axes, of the first data * model devices.
+  """Returns a data x model mesh with Auto axes, of the first data * model devices.
 
   Raises ValueError when there are fewer.
   """
@@ -64,15 +64,15 @@ def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = 
 
 
 def spec(path: str, rules: Rules = RULES) -> P:
-  """The PartitionSpec of a parameter by its path. Raises ValueError when no rule matches."""
-  for pattern, found in rules:
+  """Returns the PartitionSpec of a parameter path. Raises ValueError when no rule matches."""
+  for pattern, spec in rules:
     if re.search(rf"(^|/){pattern}", path):
-      return found
+      return spec
   raise ValueError(f"no sharding rule matches parameter {path!r}; add one to mtjax.sharding.RULES")
 
 
 def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
+  """Returns NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
 
   An axis that the mesh does not divide evenly stays whole on every device: correct, and what
   small models want. Raises ValueError for a path without a rule.
@@ -85,7 +85,7 @@ def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
 
 
 def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """NamedShardings for a training state: moments lie with the parameters they belong to.
+  """Returns NamedShardings for a training state: moments lie with the parameters they belong to.
 
   A leaf is a moment if its path ends in a parameter's path and it has that parameter's shape;
   every other leaf (counts, seeds) is whole on every device.
@@ -96,26 +96,26 @@ def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RU
   def sharding(path, leaf):
     parts = _name(path).split("/")
     for first in range(len(parts)):
-      shape, found = known.get("/".join(parts[first:]), (None, P()))
+      shape, spec = known.get("/".join(parts[first:]), (None, P()))
       if shape == leaf.shape:
-        return NamedSharding(mesh, _fitting(found, leaf.shape, mesh))
+        return NamedSharding(mesh, _fitting(spec, leaf.shape, mesh))
     return NamedSharding(mesh, P())
 
   return jax.tree_util.tree_map_with_path(sharding, state)
 
 
 def shard_params(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
-  """The parameters, each where its rule says."""
+  """Returns the parameters, each on the devices that its rule names."""
   return jax.device_put(params, param_shardings(params, mesh, rules))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-  """Rows of a batch over the data axis, the same on every model shard."""
+  """Returns the sharding of rows over the data axis, the same on every model shard."""
   return NamedSharding(mesh, P(DATA))
 
 
 def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-  """Host arrays [B, ...] as global arrays. Raises ValueError when B does not divide."""
+  """Returns host arrays [B, ...] as global arrays. Raises ValueError when B does not divide."""
   sharding = batch_sharding(mesh)
 
   def put(leaf):
@@ -133,14 +133,14 @@ def check_rows(rows: int, mesh: Mesh) -> None:
 
 
 class Pages(enum.Enum):
-  """Where the pages of a cache are that many rows share."""
+  """The placement of the pages of a cache that many rows share."""
 
-  SHARED = "shared"  # all of them on every device, but for the heads
-  OWN = "own"  # a part of them on each device: those that the tables of its rows (slots) name
+  SHARED = "shared"  # all pages on every device, with heads split
+  OWN = "own"  # on each device the pages that the tables of its rows (slots) name
 
 
 class Split(NamedTuple):
-  """What attention splits over which axis of a mesh; None: it is whole along all of them.
+  """The mesh axis over which attention splits each dimension; None: over none.
 
   The default splits rows and heads, and exchanges nothing. Few rows with much behind
   them: LONG_ROWS; fewer key heads than devices: FEW_KEY_HEADS.
@@ -157,15 +157,16 @@ FEW_KEY_HEADS = Split(heads=None, slots=MODEL)
 
 
 def spec_of(roles: str, split: Split = Split()) -> P:
-  """Of an array by its dimensions, a letter each: "b" rows, "h" heads, "s" slots, "p" pages, "."
-  whole; as in "bhs." for the keys of a cache.
+  """Returns the spec of an array from one letter per dimension.
+
+  "b" rows, "h" heads, "s" slots, "p" pages, "." whole; as in "bhs." for the keys of a cache.
   """
   names = dict(b=split.rows, h=split.heads, s=split.slots, p=page_axes(split) or None)
   return P(*(names.get(role) for role in roles))
 
 
 def page_axes(split: Split) -> tuple[str, ...]:
-  """The axes that pages are split over, in order."""
+  """Returns the axes that pages are split over, in order."""
   axes = (split.rows, split.slots) if split.pages is Pages.OWN else ()
   return tuple(axis for axis in axes if axis is not None)
 
@@ -178,7 +179,7 @@ def over_heads(
   out_axes: Any,
   split: Split = Split(),
 ) -> Callable:
-  """`kernel` under shard_map: each device computes its rows and its heads, nothing is exchanged.
+  """Returns `kernel` under shard_map: each device computes its rows and heads, without exchange.
 
   A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` are pytrees
   of what `spec_of` takes; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
@@ -189,10 +190,10 @@ def over_heads(
   )
 
 
-def _fitting(found: P, shape: tuple[int, ...], mesh: Mesh) -> P:
-  if len(found) > len(shape):
-    raise ValueError(f"a spec {found} does not fit an array of shape {shape}")
-  sizes = zip(found, shape, strict=False)
+def _fitting(spec: P, shape: tuple[int, ...], mesh: Mesh) -> P:
+  if len(spec) > len(shape):
+    raise ValueError(f"a spec {spec} does not fit an array of shape {shape}")
+  sizes = zip(spec, shape, strict=False)
   return P(*(n if n is not None and size % mesh.shape[n] == 0 else None for n, size in sizes))
 
 

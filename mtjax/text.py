@@ -1,4 +1,4 @@
-"""Text in, text out: what launchers and notebooks call."""
+"""Text in, text out: the functions for launchers and notebooks."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -55,9 +55,9 @@ class TextModel:
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
     **settings: Any,
   ) -> Iterator[list[str]]:
-    """The same text in pieces: yields what is new in each row, whole characters only.
+    """Yields the same text in pieces: the new text of each row, whole characters only.
 
-    What may turn out to be the beginning of a stop string is held back until it is not.
+    Text that may begin a stop string is held back until it is certain that it does not.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
@@ -88,7 +88,7 @@ class TextModel:
     if stop:
       tokenizer = self.tokenizer
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
-    # A tokenizer may have end tokens that the model has not: it never writes those.
+    # A tokenizer may have end tokens that the model lacks: the model never emits them.
     eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
     return {"prompts": ids, "stop": automaton, "eos": eos, **settings}
 

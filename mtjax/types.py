@@ -1,8 +1,8 @@
 """The vocabulary of the library: what is decided (cache), what is being decided (frontier).
 
-Dimensions: B batch, T frontier entries, S cache slots, K interval dimensions, R rows asked for,
-L length, H query heads, G key/value heads, D head or model width, V vocabulary, N tree nodes,
-C children of a node, P nodes of a path.
+Dimensions: B batch, T frontier entries, S cache slots, K interval dimensions, R entries with
+logits, L length, H query heads, G key/value heads, D head or model width, V vocabulary, N tree
+nodes, C children of a node, P nodes of a path.
 """
 
 import enum
@@ -16,11 +16,11 @@ FOREVER = jnp.iinfo(jnp.int32).max
 
 
 class Exactness(enum.Enum):
-  """What a decoder keeps of its target model; tests enforce the label."""
+  """What a method keeps of its target model; tests enforce the label."""
 
-  LOSSLESS = "lossless"  # same law as the target at any temperature
+  LOSSLESS = "lossless"  # same distribution as the target at any temperature
   GREEDY_LOSSLESS = "greedy-lossless"  # same tokens as greedy decoding of the target
-  APPROXIMATE = "approximate"  # changes the law; the method says how
+  APPROXIMATE = "approximate"  # changes the distribution; the method says how
 
 
 class Frontier(struct.PyTreeNode):
@@ -63,21 +63,21 @@ class LayerKV(NamedTuple):
 
 
 class Output(NamedTuple):
-  """What a forward pass returns."""
+  """The result of a forward pass."""
 
-  logits: Float[Array, "B R V"]  # float32, for the rows asked for
+  logits: Float[Array, "B R V"]  # float32, for the R entries that were requested
   features: Float[Array, "B T D"]  # last hidden states, after the final norm
   kv: tuple[LayerKV, ...]  # fresh keys and values of the frontier, not committed yet
 
 
 class DraftScheme(enum.Enum):
-  """How the children of a node were drawn; siblings are in draw order (`TokenTree.order`)."""
+  """How the children of a node were chosen; siblings are in that order (`TokenTree.order`)."""
 
   DELTA = "delta"  # chosen without the target's randomness, by whatever rule; siblings distinct
-  WITH_REPLACEMENT = "with-replacement"  # independent draws from q; equal siblings stay
-  WITHOUT_REPLACEMENT = "without-replacement"  # from q, then from q without what was drawn, ...
-  GREEDY_PLUS_ONE = "greedy-plus-one"  # the top n - 1 of q, then one draw from q without them
-  PAIR = "pair"  # SpecHub: two, of which one is q's likeliest
+  WITH_REPLACEMENT = "with-replacement"  # independent samples from q; equal siblings stay
+  WITHOUT_REPLACEMENT = "without-replacement"  # from q, then from q without the first, ...
+  GREEDY_PLUS_ONE = "greedy-plus-one"  # the top n - 1 of q, then one sample from q without them
+  PAIR = "pair"  # SpecHub: two, of which one is the argmax of q
 
 
 class TokenTree(struct.PyTreeNode):
@@ -90,10 +90,10 @@ class TokenTree(struct.PyTreeNode):
   token: Int[Array, "*B N"]
   parent: Int[Array, "*B N"]  # -1 for the root
   depth: Int[Array, "*B N"]  # 0 for the root
-  order: Int[Array, "*B N"]  # place among its siblings, in the order they were drawn; < breadth
+  order: Int[Array, "*B N"]  # place among its siblings, in the order of sampling; < breadth
   valid: Bool[Array, "*B N"]  # the root always is
-  height: int = struct.field(pytree_node=False)  # static: no node is deeper
-  breadth: int = struct.field(pytree_node=False)  # static: no node has more children
+  height: int = struct.field(pytree_node=False)  # static: largest depth
+  breadth: int = struct.field(pytree_node=False)  # static: largest number of children
 
   @property
   def size(self) -> int:
@@ -101,20 +101,20 @@ class TokenTree(struct.PyTreeNode):
 
 
 class Draft(struct.PyTreeNode):
-  """A tree and how it was drawn: what a verifier needs to be exact."""
+  """A tree and its draft scheme, with all that a verifier needs to be exact."""
 
   tree: TokenTree
   scheme: DraftScheme = struct.field(pytree_node=False)
-  # The law that each node's first child was drawn from, as probabilities; None for DELTA.
+  # Probabilities that each node's first child was sampled from; None for DELTA.
   q: Float[Array, "*B N V"] | None = None
   # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass
   # for what the drafter learns from their logits, and have no child that may be accepted.
   offered: Bool[Array, "*B N"] | None = None
-  forwards: Int[Array, "*B"] | None = None  # of a draft model, to make this; None: none
+  forwards: Int[Array, "*B"] | None = None  # passes of a draft model for this draft; None: none
 
 
 class Verdict(struct.PyTreeNode):
-  """What a verifier accepted: path[:count] is committed, then `token` is emitted."""
+  """The decision of a verifier: path[:count] is committed, then `token` is emitted."""
 
   path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; meaningless past count
   count: Int[Array, "*B"]  # >= 1: the root always; count - 1 drafts were accepted

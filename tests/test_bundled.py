@@ -71,7 +71,7 @@ def test_they_write_words(models):
 
 
 def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
-  """What it asks of a text is likelier with the text behind it than without."""
+  """The missing part of a text is more probable with the text after it than without."""
   text = models["anysubset"]
   (documents,) = named_documents(
     ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000

@@ -189,7 +189,7 @@ def test_a_task_prints_writes_and_continues(folder, tmp_path):
   assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
 
 
-def test_orders_are_scored_with_the_weights_and_bytes_that_were_asked_for(folder, tmp_path):
+def test_orders_are_scored_with_the_requested_weights_and_bytes(folder, tmp_path):
   file, out = tmp_path / "text.txt", tmp_path / "scores.json"
   file.write_text("one two three four five six seven eight nine ten " * 20)
   found = []

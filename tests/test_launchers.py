@@ -154,7 +154,7 @@ def test_evaluate_scores_each_text(folder, tmp_path):
   )  # fmt: skip
   assert code == 0 and "first" in shown and "second" in shown, errors
   scores = json.loads((tmp_path / "scores.json").read_text())["texts"]
-  # Random weights are close to the uniform law over 4096 tokens, which is 12 bits a token.
+  # Random weights are close to the uniform distribution over 4096 tokens, 12 bits per token.
   assert json.loads((tmp_path / "scores.json").read_text())["complete"]
   assert "scoring second, 2 of 2" in errors.splitlines()
   for score in scores.values():

@@ -105,7 +105,7 @@ def measuring(path: Path, tree: ast.Module) -> list[str]:
 
 
 def edges(files: dict[Path, ast.Module]) -> dict[str, set[str]]:
-  """Which module of the library imports which, anywhere in it."""
+  """Returns the modules that each module of the library imports, anywhere in it."""
   known = set(modules())
   out = {}
   for path, tree in files.items():
@@ -140,7 +140,7 @@ def crowded(paths: Sequence[Path]) -> list[str]:
 
 
 def closed(path: Path, tree: ast.Module) -> list[str]:
-  """Where the engine asks what a method is, instead of asking the method.
+  """Returns the places where the engine tests the type of a method, instead of calling it.
 
   `isinstance` of a method or drafter, and `getattr` of a member that its Protocol may have.
   """
@@ -216,7 +216,7 @@ def test_what_is_measured_does_not_know_what_measures():
   assert not found, "\n".join(found)
 
 
-def test_methods_are_asked_and_not_recognised():
+def test_methods_are_called_and_not_recognised_by_type():
   found = [line for path, tree in sources().items() for line in closed(path, tree)]
   assert not found, "make it a member of the Protocol:\n" + "\n".join(found)
 

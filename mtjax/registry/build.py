@@ -12,7 +12,7 @@ from mtjax.text import TextModel
 
 
 def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-  """What a config of configs/decode says of every method's run, for `TextModel.generate`."""
+  """Returns the settings of a config of configs/decode that every method has."""
   settings = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty")
   sampling = Sampling(**{name: config[name] for name in settings})
   return dict(
@@ -21,7 +21,7 @@ def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
-  """The method that a config of configs/decode names, and its parameters, for `generate`.
+  """Builds the method of a config of configs/decode, and its parameters, for `generate`.
 
   Raises ValueError for an unknown method, settings out of range, and a draft model whose
   vocabulary is not the target's.

@@ -11,7 +11,7 @@ def shared() -> ConfigDict:
     dict(
       method="ar",
       model="target",  # "target", "draft", a folder, or a Hugging Face id
-      dtype="",  # of weights and activations: "bfloat16", ...; "": stored weights, float32
+      dtype="",  # dtype of weights and activations: "bfloat16", ...; "": stored weights, float32
       weights="stored",  # "stored", or "int8" (another, smaller target)
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       max_tokens=128,
@@ -29,10 +29,10 @@ def shared() -> ConfigDict:
 
 
 def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
-  """Returns the settings of a method by name; `of` is the drafter whose drafts `auto` takes.
+  """Returns the settings of a method by name; `of` is the drafter that `auto` uses.
 
-  `config.drafter` has every setting that the drafter has. Raises ValueError, with the names there
-  are, for an unknown method or drafter.
+  `config.drafter` has every setting that the drafter has. Raises ValueError, which lists the known
+  names, for an unknown method or drafter.
   """
   check_method(name)
   config = shared()

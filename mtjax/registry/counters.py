@@ -1,4 +1,4 @@
-"""What the counters of a run mean: the legend that launchers print with --help.
+"""The legend of the counters of a run, which launchers print with --help.
 
 Passes are counted per row: a pass over a batch in which three rows still run counts as three.
 """

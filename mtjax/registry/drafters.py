@@ -1,4 +1,4 @@
-"""How a config becomes a drafter: what the rows of `mtjax.registry.methods` are made of."""
+"""Builders of drafters from configs, for the rows of `mtjax.registry.methods`."""
 
 import dataclasses
 import inspect
@@ -22,7 +22,7 @@ class Entry:
   """A drafter by name: its settings with their defaults, and how a config becomes one.
 
   A setting that config.drafter lacks has its default: the one in the drafter's own signature, so
-  that configs, launchers and Python agree. Raises ValueError for a setting that there is not.
+  that configs, launchers and Python agree. Raises ValueError for an unknown setting.
   """
 
   settings: Mapping[str, Any]
@@ -118,11 +118,11 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
     draft = load_pretrained(config["draft_model"])
-    own, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
+    size, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
     check_model(draft.model, tokens)
     handle = translator(target.tokenizer, draft.tokenizer, **between).handle
     params = weights_for_decoding(draft.params, config["weights"])
-    model = in_vocabulary(draft.model, rows=own, tokens=tokens)
+    model = in_vocabulary(draft.model, rows=size, tokens=tokens)
     return drafter(model, **fields), (params, handle)
 
   return Entry(defaults(drafter, translator), build)

@@ -1,4 +1,4 @@
-"""Every method of decoding and of filling: what it keeps, where it stands, what proves it.
+"""The table of all decoding methods: exactness, file, config and test of each.
 
 The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
 a test fails for a row without a file, config or test.
@@ -274,9 +274,7 @@ def filling() -> dict[str, MethodRow]:
 
 
 def check_method(name: str) -> None:
-  """Raises ValueError, with the names there are, for anything but a method that decodes."""
-  if name in filling():
-    raise ValueError(f"method {name!r} fills blanks: mtjax-infill takes it, as --method={name}")
+  """Raises ValueError, which lists the known names, for anything but a method."""
   if name not in METHODS:
     raise ValueError(f"unknown method {name!r}; there is: {', '.join(decoding())}")
 
@@ -293,7 +291,7 @@ def get_fill_method(name: str) -> FillEntry:
 
 
 def get_drafter(name: str) -> Entry:
-  """Returns how a drafter is made. Raises ValueError, with the names there are, for others."""
+  """Returns how a drafter is made. Raises ValueError, which lists the known names, for others."""
   row = METHODS.get(name)
   if row is None or row.drafter is None:
     raise ValueError(f"no drafter {name!r}; there are {', '.join(DRAFTERS)}")

@@ -1,4 +1,4 @@
-"""What every generation loop shares: prompts, state, stop strings, sizes, the loop itself."""
+"""The parts that generation loops share: prompts, state, stop strings, sizes, the loop."""
 
 from mtjax.rounds.run import Program
 from mtjax.rounds.state import DecodeState, Finish, Request, emit

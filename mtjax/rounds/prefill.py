@@ -1,4 +1,4 @@
-"""Prompts into a cache, in chunks: what target and draft models both begin with."""
+"""Prefill: prompts go into a cache in chunks, for target and draft models."""
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,9 @@ PREFILL_CHUNK = 512
 def commit_prompt(
   model: Model, params: Params, prompt: Int[Array, "B P"], length: Int[Array, " B"], capacity: int
 ) -> tuple[KVCache, Float[Array, "B 1 V"]]:
-  """A cache that holds the prompts, `PREFILL_CHUNK` entries at a time, and their last logits.
+  """Commits prompts, `PREFILL_CHUNK` entries at a time; returns the cache and the last logits.
 
-  prompt is padded on the right, length >= 1. Logits are computed for one entry a row.
+  prompt is padded on the right, length >= 1. Logits are computed for one entry per row.
   """
   batch, size = prompt.shape
   chunk = min(size, PREFILL_CHUNK)

@@ -25,13 +25,13 @@ Stages = Mapping[str, Stage]
 
 @runtime_checkable
 class Program(Protocol[State]):
-  """What is compiled. Frozen and hashable: model, method and sizes, all of them static.
+  """The static part of a run, frozen and hashable: the model, the method and sizes.
 
   `inputs` is a tuple of everything that is not: parameters, requests, prompts, canvases.
   """
 
   def begin(self, inputs: PyTree) -> State:
-    """Returns the state before the first round: prompts or given entries are committed."""
+    """Returns the state before the first round: prompts or context entries are committed."""
     ...
 
   def stages(self, inputs: PyTree) -> Stages:

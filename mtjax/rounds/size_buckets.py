@@ -7,7 +7,7 @@ SIZES = tuple(sorted(base * 2**n for n in range(3, 13) for base in (2, 3)))
 
 
 def bucket(length: int, *, maximum: int | None = None) -> int:
-  """The smallest size of SIZES >= length (past the last, multiples of it), at most `maximum`.
+  """Returns the smallest of SIZES >= length (then multiples of the last), at most `maximum`.
 
   Raises ValueError when `length` itself exceeds `maximum`.
   """

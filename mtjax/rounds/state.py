@@ -1,4 +1,4 @@
-"""What every generation loop shares: its state, how tokens are emitted, how rounds are run."""
+"""The state that every generation loop shares, and how tokens are emitted into it."""
 
 import enum
 
@@ -13,7 +13,7 @@ from mtjax.sampling.logits import History, Rules
 
 
 class Finish(enum.IntEnum):
-  """Why a row ended."""
+  """The reason why a row ended."""
 
   RUNNING = 0
   EOS = 1
@@ -22,10 +22,10 @@ class Finish(enum.IntEnum):
 
 
 class Request(struct.PyTreeNode):
-  """What does not change during a generation: settings, one value a row where they differ."""
+  """Settings that do not change during a generation; one value per row where rows differ."""
 
   rules: Rules
-  limit: Int[Array, " B"]  # tokens to emit at most; >= 1
+  limit: Int[Array, " B"]  # largest number of tokens to emit; >= 1
   eos: Int[Array, " E"]
   key: Key[Array, " B"]  # a row's text depends on its own key and nothing else in the batch
   stop: StopStrings | None = None
@@ -35,14 +35,14 @@ class DecodeState(struct.PyTreeNode):
   """A generation in progress. The cache holds everything but the last emitted token of a row."""
 
   cache: KVCache
-  tokens: Int[Array, "B L"]  # emitted so far, then zeros
-  drafted: Bool[Array, "B L"]  # which of them were accepted drafts, not the target's own choice
-  count: Int[Array, " B"]  # how many; tokens[count - 1] is not in the cache yet
+  tokens: Int[Array, "B L"]  # tokens emitted so far, then zeros
+  drafted: Bool[Array, "B L"]  # True for accepted drafts, False for the target's choice
+  count: Int[Array, " B"]  # number of tokens; tokens[count - 1] is not in the cache yet
   finish: Int[Array, " B"]  # Finish values
   stop_state: Int[Array, " B"]
-  rounds: Int[Array, " B"]  # target forwards a row took part in after prefill
+  rounds: Int[Array, " B"]  # target forwards per row after prefill
   history: History | None
-  method: PyTree = None  # what the method keeps from round to round
+  method: PyTree = None  # the method's own state
 
   @property
   def active(self) -> Bool[Array, " B"]:
@@ -50,18 +50,18 @@ class DecodeState(struct.PyTreeNode):
 
   @property
   def last(self) -> Int[Array, " B"]:
-    """The last emitted token of each row (count >= 1)."""
+    """Returns the last emitted token of each row (count >= 1)."""
     return jnp.take_along_axis(self.tokens, self.count[:, None] - 1, axis=1)[:, 0]
 
 
 def emit(
   state: DecodeState, request: Request, token: Int[Array, "B P"], count: Int[Array, " B"]
 ) -> tuple[DecodeState, Int[Array, " B"]]:
-  """Appends token[b, :count[b]] to every row that is still running, and ends rows that are through.
+  """Appends token[b, :count[b]] to every row that is still running, and ends finished rows.
 
   A row ends with the first token that is an end token, completes a stop string or reaches the
   limit; what comes after it is dropped. All but token[b, count[b] - 1] count as drafts. Returns the
-  state and how many tokens each row took.
+  state and the number of tokens that each row emitted.
   """
   active, width = state.active, token.shape[1]
   place = jnp.arange(width)
@@ -97,7 +97,7 @@ def emit(
 
 
 def _stops(state: DecodeState, request: Request, token):
-  """Whether a stop string ends with each token, and the automaton's states."""
+  """Returns whether a stop string ends with each token, and the automaton's states."""
   if request.stop is None:
     return jnp.zeros_like(token, bool), jnp.broadcast_to(state.stop_state[:, None], token.shape)
 

@@ -16,7 +16,7 @@ SPECIAL = 256
 _STAY = 256  # column of the automaton's table for symbols that no word holds
 
 Word = tuple[int, ...]
-Partial = Mapping[Word, int]  # what is missing of words that have begun, and where they began
+Partial = Mapping[Word, int]  # rest of each begun word -> where it began
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,8 +24,8 @@ class StopWords:
   """Stop strings as words over symbols.
 
   A string that holds the spelling of a special token is two words: its bytes, as a model may write
-  the spelling in ordinary tokens, and one with the token itself as a symbol. A special token that a
-  word does not ask for is read over, as it does not show in the text.
+  the spelling in ordinary tokens, and one with the token itself as a symbol. A special token that
+  is not in a word is skipped, as it does not show in the text.
   """
 
   words: tuple[Word, ...]
@@ -34,7 +34,7 @@ class StopWords:
   def of(
     cls, stops: str | bytes | Sequence[str | bytes], special: Mapping[str, int]
   ) -> "StopWords":
-    """The words of `stops`, given the spelling and id of each special token.
+    """Returns the words of `stops`, with the spelling and id of each special token.
 
     Raises ValueError for an empty stop string.
     """
@@ -47,7 +47,7 @@ class StopWords:
     )
 
   def follow(self, partial: Partial, symbol: int, place: int) -> dict[Word, int]:
-    """The words that have begun once `symbol` is read at `place`; one that ended is ()."""
+    """Returns the words that have begun once `symbol` is read at `place`; one that ended is ()."""
     after = dict(partial) if symbol >= SPECIAL else {}
     for rest, start in (*partial.items(), *((word, place) for word in self.words)):
       if rest[0] == symbol:
@@ -56,7 +56,7 @@ class StopWords:
 
 
 def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
-  """`text` with a symbol in place of each spelling; of spellings in one place, the longest."""
+  """Returns `text` with a symbol in place of each spelling; the longest one at each place."""
   if not ids:
     return tuple(text)
   spellings = b"|".join(map(re.escape, sorted(ids, key=len, reverse=True)))
@@ -69,18 +69,18 @@ def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
 class StopScan:
   """The text of one row up to its first stop string, as its symbols come.
 
-  What may turn out to be the beginning of a stop string is held back until it is not.
+  Bytes that may begin a stop string are held back until it is certain that they do not.
   """
 
   def __init__(self, stops: StopWords):
     self._stops = stops
     self._partial: dict[Word, int] = {}
     self._held = bytearray()  # the last bytes read
-    self._read = 0  # bytes so far
+    self._read = 0  # number of bytes so far
     self._stopped = False
 
   def feed(self, symbols: Iterable[int]) -> bytes:
-    """The text that is certain now."""
+    """Returns the text that is certain now."""
     for symbol in symbols:
       if self._stopped:
         return b""
@@ -96,7 +96,7 @@ class StopScan:
     return self._release(min(self._partial.values(), default=self._read))
 
   def finish(self) -> bytes:
-    """What was held back, as nothing follows."""
+    """Returns the text that was held back, as nothing follows."""
     return self._release(self._read)
 
   def _release(self, end: int) -> bytes:
@@ -107,11 +107,11 @@ class StopScan:
 
 
 class StopStrings(struct.PyTreeNode):
-  """Where a row is in its stop strings (Aho-Corasick over symbols, one step a token).
+  """The automaton of stop strings (Aho-Corasick over symbols, one step per token).
 
-  A string is found however the tokenizer cut it: the automaton reads each token's symbols. State 0
-  is the start; a token during which a string ends leads to state -1. The last column is for ids
-  past the vocabulary, which stand for nothing.
+  A string is recognised however the tokenizer cut it: the automaton reads each token's symbols.
+  State 0 is the start; a token during which a string ends leads to state -1. The last column is for
+  ids past the vocabulary, which stand for nothing.
   """
 
   step: Int[Array, "Q columns"]
@@ -127,7 +127,7 @@ class StopStrings(struct.PyTreeNode):
     token_bytes: Sequence[bytes],
     special: Mapping[str, int] | None = None,
   ) -> "StopStrings":
-    """The automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
+    """Builds the automaton for `stops` over a vocabulary whose id i stands for token_bytes[i].
 
     `special` has the id of each special token by its spelling: a stop string that holds one is
     found where the model writes that token. O(states * V * longest token) once, on the host.
@@ -148,7 +148,7 @@ class StopStrings(struct.PyTreeNode):
 
 
 def _automaton(stops: StopWords) -> tuple[np.ndarray, dict[int, int]]:
-  """[states, columns] transitions, and the column of each symbol that a word holds.
+  """Returns [states, columns] transitions, and the column of each symbol that a word holds.
 
   A state is a set of words that have begun. Column _STAY stays put, -1 accepts, and a byte that no
   word holds leads back to the start.

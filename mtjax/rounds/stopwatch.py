@@ -20,7 +20,7 @@ jax.monitoring.register_event_duration_secs_listener(_listen)
 
 
 class Stopwatch:
-  """Adds up blocks of work, tracing, lowering and compiling (once a program) apart."""
+  """Adds up the time of blocks of work, and apart from it tracing, lowering and compiling."""
 
   def __init__(self):
     self._total = 0.0
@@ -39,7 +39,7 @@ class Stopwatch:
   @property
   def compile_seconds(self) -> float:
     total = reached = 0.0
-    for begin, end in sorted(self._compiling):  # one may lie within another: each moment once
+    for begin, end in sorted(self._compiling):  # they may overlap: each moment counts once
       total += max(0.0, end - max(begin, reached))
       reached = max(reached, end)
     return total

@@ -1,7 +1,7 @@
-"""The best of V tokens, or some drawn from V, in two stages: of blocks first, then inside them.
+"""Argmax, top k and samples of V tokens in two stages: of blocks first, then inside them.
 
 A plain argmax or top-k is a loop over pairs that CPUs cannot vectorise, and noise for V tokens is
-the dearest part of drawing one. The best block and the best in it are two short argmaxes, and
+the dearest part of sampling one. The best block and the best in it are two short argmaxes, and
 2 sqrt(V) numbers of noise are enough.
 """
 
@@ -13,7 +13,7 @@ _WHOLE = 256  # a vocabulary up to this is one block
 
 
 def argmax(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
-  """argmax over the vocabulary, int32: the lowest id of equals. Any token if one is NaN."""
+  """Returns the argmax over V, int32; the lowest id of equals. Any token if one logit is NaN."""
   blocks = _blocks(logits)
   if blocks is None:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -22,9 +22,9 @@ def argmax(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
 
 
 def top_k(logits: Float[Array, "*N V"], k: int) -> tuple[Float[Array, "*N C"], Int[Array, "*N C"]]:
-  """The `k` best logits, best first, and their tokens (int32), the lowest id of equals first.
+  """Returns the `k` best logits, best first, and their tokens (int32); ties: lowest id first.
 
-  Raises ValueError for more than the vocabulary has.
+  Raises ValueError for a k above the vocabulary.
   """
   _check_k(k, logits)
   blocks = _blocks(logits)
@@ -37,12 +37,12 @@ def top_k(logits: Float[Array, "*N V"], k: int) -> tuple[Float[Array, "*N C"], I
 
 
 def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[Array, "*N"]:
-  """A token from softmax(logits) by Gumbel-max, int32; of N rows, each by itself. -inf: never.
+  """Samples from softmax(logits) by Gumbel-max, int32; N rows independently, never a -inf.
 
   The largest of a block's perturbed logits is a Gumbel around the block's log-sum-exp, and which
-  token it is does not depend on it (1402.0030, section 2): so the block is drawn by its mass, then
-  the token in it. Noise of high precision: JAX's default float32 noise stops at 15.94, so rare
-  tokens would never be drawn.
+  token it is does not depend on it (1402.0030, section 2): so the block is sampled by its mass,
+  then the token in it. Noise of high precision: JAX's default float32 noise stops at 15.94, so rare
+  tokens would never be sampled.
   """
   blocks = _blocks(logits)
   if blocks is None:
@@ -55,11 +55,11 @@ def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[A
 def sample_categorical_each(
   logits: Float[Array, "*N V"], key: PRNGKeyArray, k: int
 ) -> Int[Array, "*N C"]:
-  """`k` different tokens, as if drawn from softmax(logits) one after the other, int32.
+  """Samples `k` different tokens from softmax(logits), one after the other, int32.
 
   Gumbel top-k, top down: the blocks of the best tokens are those of the best block maxima, and
-  inside them noise is drawn given its maximum (1903.06059, section 4.1). Past the last token of a
-  positive law comes anything. Raises ValueError for more than the vocabulary has.
+  inside them noise is sampled given its maximum (1903.06059, section 4.1). Tokens after the last
+  one of positive probability are arbitrary. Raises ValueError for a k above the vocabulary.
   """
   _check_k(k, logits)
   blocks = _blocks(logits)
@@ -72,7 +72,7 @@ def sample_categorical_each(
 
 
 def _given_largest(noisy, largest):
-  """Gumbels with their maximum moved to `largest`, the others drawn given that."""
+  """Returns Gumbels with their maximum moved to `largest`, the others sampled given that."""
   top = jnp.max(noisy, axis=-1, keepdims=True)
   below = jnp.where(noisy < top, noisy - top, 0.0)
   gap = largest - noisy + jnp.log(-jnp.expm1(below))
@@ -82,7 +82,7 @@ def _given_largest(noisy, largest):
 
 def _check_k(k, logits):
   if not 1 <= k <= logits.shape[-1]:
-    raise ValueError(f"{k} tokens of a vocabulary of {logits.shape[-1]}")
+    raise ValueError(f"k must be at most the vocabulary of {logits.shape[-1]} tokens, got {k}")
 
 
 def _gumbel(key, like):
@@ -90,7 +90,7 @@ def _gumbel(key, like):
 
 
 def _gumbels(key, blocks, k):
-  """Noise for all blocks and for what is in `k` of them, in one draw: a CPU loops for each."""
+  """Returns noise for all blocks and for the insides of `k` of them, from one call."""
   *rows, count, width = blocks.shape
   noise = jax.random.gumbel(key, (*rows, count + k * width), blocks.dtype, mode="high")
   return noise[..., :count], noise[..., count:].reshape(*rows, k, width)

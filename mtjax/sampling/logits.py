@@ -1,4 +1,4 @@
-"""From logits to the law a token is drawn from: one function, shared by decoders and verifiers."""
+"""From logits to processed logits: one function, shared by decoders and verifiers."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ _SEEDS = 2**64
 
 
 class History(struct.PyTreeNode):
-  """Which tokens a row has seen; needed by penalties only."""
+  """The tokens that a row has seen; needed by penalties only."""
 
-  seen: Bool[Array, "B *N V"]  # in prompt or output
-  generated: Bool[Array, "B *N V"]  # in output
+  seen: Bool[Array, "B *N V"]  # tokens in prompt or output
+  generated: Bool[Array, "B *N V"]  # tokens in output
 
   @classmethod
   def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
@@ -43,7 +43,7 @@ class History(struct.PyTreeNode):
 
 
 class Rules(struct.PyTreeNode):
-  """Sampling settings as arrays, one value a row; None: this rule is not compiled in at all."""
+  """Sampling settings as arrays, one value per row; None: this rule is not compiled in at all."""
 
   temperature: Float[Array, " B"] | None = None  # None or 0: greedy
   top_k: Int[Array, " B"] | None = None
@@ -60,14 +60,14 @@ class Rules(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-  """How to draw tokens. Every field is one number, or one a row.
+  """Settings of sampling. Every field is one number, or one per row.
 
-  temperature: 0 is greedy. top_k: keep the k likeliest (0: off). top_p: keep the smallest set of
-  at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p times the
-  likeliest one's probability (0: off; 2407.01082). repetition_penalty: divides positive and
+  temperature: 0 is greedy. top_k: keep the k most probable tokens (0: off). top_p: keep the
+  smallest set of at least that mass (1: off; 1904.09751). min_p: keep tokens of at least min_p
+  times the largest probability (0: off; 2407.01082). repetition_penalty: divides positive and
   multiplies negative logits of tokens seen in prompt or output (1: off; CTRL, 1909.05858).
-  presence_penalty: subtracted from logits of tokens already generated (0: off). logit_bias:
-  {token id: added to its logit}, for all rows.
+  presence_penalty: subtracted from logits of tokens already generated (0: off). logit_bias: {token
+  id: added to its logit}, for all rows.
   """
 
   temperature: Values = 0.0
@@ -79,7 +79,7 @@ class Sampling:
   logit_bias: dict[int, float] | None = None
 
   def rules(self, batch: int, vocab: int) -> Rules:
-    """Arrays for a batch. Raises ValueError for a value out of its range, naming it."""
+    """Returns arrays for a batch. Raises ValueError that names a value out of its range."""
     return Rules(
       temperature=self._column("temperature", batch, 0.0, low=0.0),
       top_k=self._column("top_k", batch, 0, low=0, dtype=jnp.int32),
@@ -91,10 +91,10 @@ class Sampling:
     )
 
   def _column(self, name, batch, off, *, low=None, high=None, open_low=False, dtype=jnp.float32):
-    given = getattr(self, name)
-    if given is None:
+    setting = getattr(self, name)
+    if setting is None:
       return None
-    values = list(given) if np.ndim(given) else [given] * batch
+    values = list(setting) if np.ndim(setting) else [setting] * batch
     if len(values) != batch:
       raise ValueError(f"{name} has {len(values)} values for a batch of {batch}")
     for value in values:
@@ -125,14 +125,14 @@ class Sampling:
 def process(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits of the law that tokens are drawn from, in float32 at least; removed tokens are -inf.
+  """Returns processed logits, to sample from, in float32 at least; removed tokens are -inf.
 
   Order: bias, penalties, temperature, top-k, top-p (on what top-k left, renormalised), min-p. A
-  greedy row keeps its argmax alone (the lowest id of equals), so drawing from the result is
-  exact for greedy and sampled rows alike. Tokens tied with the last one kept are kept too. At
-  least the likeliest token always stays.
+  greedy row keeps its argmax alone (the lowest id of equals), so a sample of the result is
+  exact for greedy and sampled rows alike. Tokens tied with the last one kept are kept too. The
+  most probable token always stays.
 
-  `history` is the row's, or every node's own ([B, N, V]): a draft is punished for what stands on
+  `history` is per row, or per node ([B, N, V]): penalties of a draft count the tokens on
   its own path. Raises ValueError when penalties are set and it is missing.
   """
   logits = adjusted(logits, rules, history)
@@ -148,10 +148,10 @@ def process(
 def adjusted(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Logits with bias and penalties, in float32 at least: their best token is the greedy one."""
+  """Returns logits with bias and penalties, in float32 at least; their argmax is the greedy one."""
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   if rules.needs_history and history is None:
-    raise ValueError("penalties need the row's history of tokens")
+    raise ValueError("penalties need `history`, the tokens of each row")
   if rules.logit_bias is not None:
     logits += rules.logit_bias[:, None, :]
   if rules.repetition_penalty is not None:
@@ -201,7 +201,7 @@ def seed_key(key: Seed) -> Key[Array, "*B"]:
 
 
 def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
-  """Returns keys [B]: a seed or key folded with the row index, or the keys given, one per row.
+  """Returns keys [B]: a seed or key folded with the row index, or keys that are one per row.
 
   Raises ValueError for another number of keys, and as `seed_key` does.
   """
@@ -209,14 +209,14 @@ def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   if key.ndim == 0:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))
   if key.shape != (batch,):
-    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}")
+    raise ValueError(f"keys of shape {key.shape} for a batch of {batch}: give one per row")
   return key
 
 
 def sample(
   processed_logits: Float[Array, "B V"], keys: Key[Array, " B"], step: Int[Array, " B"]
 ) -> Int[Array, " B"]:
-  """One token a row, from the row's own key folded with the row's own step."""
+  """Samples one token per row, with the key of the row folded with its step."""
 
   def one(logits, key, step):
     return sample_categorical(logits, jax.random.fold_in(key, step))

@@ -1,4 +1,4 @@
-"""The likeliest paths of a draft law: candidates level by level, the best of all as a tree."""
+"""The most probable paths of a draft model: candidates level by level, the best as a tree."""
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,10 @@ from mtjax.types import TokenTree
 
 
 class Candidates(struct.PyTreeNode):
-  """K tokens after each of a level's K best nodes; depth d + 1 stands at index d of H.
+  """Candidates: K tokens after each of a level's K best nodes; depth d + 1 stands at index d of H.
 
   A candidate's number is (d K + place of its parent in the beam above) K + rank: parents have
-  smaller numbers than their children, likelier siblings than the others.
+  smaller numbers than their children, more probable siblings than the others.
   """
 
   score: Float[Array, "B H K K"]  # log-probability of the path; -inf: no candidate
@@ -28,7 +28,7 @@ class Candidates(struct.PyTreeNode):
     )
 
   def add(self, depth: int, logp: Float[Array, "B I V"]) -> "Candidates":
-    """The next level: of the root (I = 1, depth 0) or of the beam of the level above (I = K)."""
+    """Adds the next level: of the root (I = 1, depth 0) or of the beam above it (I = K)."""
     batch, _, width, _ = self.score.shape
     best, token = top_k(logp, width)
     if depth > 0:
@@ -44,7 +44,7 @@ class Candidates(struct.PyTreeNode):
     )
 
   def best(self, size: int) -> tuple[Float[Array, "B S"], Int[Array, "B S"]]:
-    """The `size` best scores of all levels and their candidates' numbers.
+    """Returns the `size` best scores of all levels and their candidates' numbers.
 
     A child's score is at most its parent's, and of equals the smaller number is taken: with a
     candidate its parent is among them.
@@ -53,7 +53,7 @@ class Candidates(struct.PyTreeNode):
     return score, number.astype(jnp.int32)
 
   def entries(self, depth: int) -> tuple[Int[Array, "B K"], Int[Array, "B K"], Array]:
-    """The beam of a level: tokens, places of parents in the beam above, which there are."""
+    """Returns the beam of a level: tokens, places of parents in the beam above, which exist."""
     batch, _, width, _ = self.score.shape
     beam = self.beam[:, depth]
     token, score = (
@@ -65,10 +65,10 @@ class Candidates(struct.PyTreeNode):
   def tree(
     self, root: Int[Array, " B"], score: Float[Array, "B S"], number: Int[Array, "B S"]
   ) -> tuple[TokenTree, Int[Array, "B S"]]:
-    """What `best` chose, as a tree in the order of the numbers, and the number of each draft."""
+    """Returns the choice of `best` as a tree in the order of numbers, and each draft's number."""
     batch, height, width, _ = self.score.shape
     square = width * width
-    number = jnp.where(score > -jnp.inf, number, height * square)  # of none: behind all others
+    number = jnp.where(score > -jnp.inf, number, height * square)  # no candidate: behind all others
     number = jnp.sort(number, axis=1)
     valid = number < height * square
     known = jnp.where(valid, number, 0)
@@ -97,7 +97,7 @@ class Candidates(struct.PyTreeNode):
     return tree, number
 
   def entry_of(self, number: Int[Array, "B S"], levels: Int[Array, ""]) -> Int[Array, "B S"]:
-    """Where a candidate stands among the beams of the first `levels` levels, in a row; -1: not."""
+    """Returns the place of a candidate in the beams of the first `levels` levels; -1: none."""
     batch, height, width, _ = self.score.shape
     where = jnp.arange(height)[:, None] * width**2 + self.beam
     entry = jnp.arange(height)[:, None] * width + jnp.arange(width)

@@ -1,4 +1,4 @@
-"""Shapes as configs name them."""
+"""Tree shapes by the names that configs use."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ PUBLISHED = {"medusa_63": MEDUSA_63, "eagle_25": EAGLE_25}
 
 
 def get_topology(shape: str | Sequence[int]) -> Topology:
-  """ "medusa_63", "eagle_25", or children by depth: (4, 2, 1) is `k_ary`. ValueError for others."""
+  """Returns "medusa_63", "eagle_25", or children by depth: (4, 2, 1); ValueError for others."""
   if not isinstance(shape, str) and len(shape) == 1 and isinstance(shape[0], str):
-    shape = shape[0]  # as a command line gives it in place of numbers
+    shape = shape[0]  # a command line passes a name so
   if isinstance(shape, str):
     if shape not in PUBLISHED:
       raise ValueError(

@@ -14,8 +14,8 @@ from mtjax.types import TokenTree
 class Topology:
   """N nodes in an order in which parents stand before their children; node 0 is the root.
 
-  `rank[n]` says which of its parent's candidates node n is (0: the likeliest). Siblings have
-  growing ranks in node order, so rank order is draw order. Hashable; holds no arrays. Raises
+  `rank[n]` says which of its parent's candidates node n is (0: the most probable). Siblings have
+  growing ranks in node order, so rank order is sampling order. Hashable; holds no arrays. Raises
   ValueError for anything else than one tree in such an order.
   """
 
@@ -54,7 +54,7 @@ class Topology:
 
   @functools.cached_property
   def order(self) -> tuple[int, ...]:
-    """Place among its siblings."""
+    """Place of each node among its siblings."""
     count: dict[int, int] = {}
     out = []
     for parent in self.parent:
@@ -68,7 +68,7 @@ class Topology:
 
   @property
   def breadth(self) -> int:
-    """The most children of a node; 1 for a root alone, whose children are all missing."""
+    """Largest number of children; 1 for a root alone, whose children are all missing."""
     return max((order + 1 for order in self.order[1:]), default=1)
 
   @property
@@ -76,7 +76,7 @@ class Topology:
     return self.breadth == 1
 
   def levels(self) -> list[list[int]]:
-    """Nodes by depth, from the root's."""
+    """Returns the nodes of each depth, from the root on."""
     out: list[list[int]] = [[] for _ in range(self.height + 1)]
     for node, depth in enumerate(self.depth):
       out[depth].append(node)
@@ -89,10 +89,10 @@ class Topology:
     return out
 
   def tree(self, token: Int[Array, "B N"], valid: Bool[Array, "B N"] | None = None) -> TokenTree:
-    """This shape with tokens. Raises ValueError when their number is another."""
+    """Returns this shape with tokens. Raises ValueError for another number of tokens."""
     batch, size = token.shape
     if size != self.size:
-      raise ValueError(f"{size} tokens a row for a tree of {self.size} nodes")
+      raise ValueError(f"{size} tokens per row for a tree of {self.size} nodes")
 
     def rows(values):
       return jnp.broadcast_to(jnp.asarray(values, jnp.int32), (batch, size))
@@ -109,16 +109,16 @@ class Topology:
 
 
 def chain(length: int) -> Topology:
-  """The root and `length` drafts, one after the other. Raises ValueError below 0."""
+  """Returns the root and `length` drafts in a chain. Raises ValueError for a length below 0."""
   if length < 0:
     raise ValueError(f"a chain holds at least 0 drafts, got {length}")
   return Topology(tuple(range(-1, length)), (0,) * (length + 1))
 
 
 def k_ary(branching: Sequence[int]) -> Topology:
-  """Every node of depth d has branching[d] children: (3, 2) has 1 + 3 + 6 nodes."""
+  """Returns the tree with branching[d] children per node of depth d: (3, 2) has 1 + 3 + 6 nodes."""
   if any(count < 1 for count in branching):
-    raise ValueError(f"every level needs at least one child a node, got {tuple(branching)}")
+    raise ValueError(f"every level needs at least one child per node, got {tuple(branching)}")
   parent, rank, level = [-1], [0], [0]
   for count in branching:
     following = []

@@ -1,4 +1,4 @@
-"""What a commit writes, row by row on a TPU and by a scatter elsewhere, and how."""
+"""The slots that a commit writes, row by row on a TPU and by a scatter elsewhere."""
 
 import functools
 

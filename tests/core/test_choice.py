@@ -1,4 +1,4 @@
-"""Best tokens and drawn ones, in two stages, against the plain argmax, top-k and law."""
+"""Argmax, top k and samples in two stages, against the plain functions and probabilities."""
 
 import functools
 import itertools
@@ -41,15 +41,15 @@ def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
 @pytest.mark.parametrize("k", [0, 5])
 def test_more_than_the_vocabulary_is_refused(k):
   for function in (choice.top_k, lambda x, k: choice.sample_categorical_each(x, KEY, k)):
-    with pytest.raises(ValueError, match=f"{k} tokens of a vocabulary of 4"):
+    with pytest.raises(ValueError, match=f"vocabulary of 4 tokens, got {k}"):
       function(jnp.zeros(4), k)
 
 
 KEY = jax.random.key(0)
 
 
-def drawn(function):
-  """What `function` of a key gives, for many keys."""
+def sampled(function):
+  """Returns `function` of many keys."""
   keys = jax.random.split(KEY, (DRAWS // AT_ONCE, AT_ONCE))
   return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
     DRAWS, -1
@@ -57,7 +57,7 @@ def drawn(function):
 
 
 def p_value_of(tokens, probs):
-  """Of a chi-square test of tokens against a law, those of it that are rare together."""
+  """Returns the p-value of a chi-square test of tokens against probs; rare tokens are one cell."""
   expected = probs * len(tokens)
   often = expected >= 20
   counts = np.bincount(tokens, minlength=len(probs))
@@ -73,38 +73,38 @@ def skewed_probs():
   return weight / weight.sum()
 
 
-def test_a_token_is_drawn_from_the_law(monkeypatch):
+def test_a_token_is_sampled_from_the_probabilities(monkeypatch):
   probs = skewed_probs()
   draw = functools.partial(choice.sample_categorical, jnp.log(jnp.asarray(probs, jnp.float32)))
-  assert p_value_of(drawn(draw)[:, 0], probs) > 1e-3
+  assert p_value_of(sampled(draw)[:, 0], probs) > 1e-3
   # A block is as likely as all its tokens together, not as its best.
   monkeypatch.setattr(jax.nn, "logsumexp", jnp.max)
-  assert p_value_of(drawn(lambda key: draw(key))[:, 0], probs) < 1e-9
+  assert p_value_of(sampled(lambda key: draw(key))[:, 0], probs) < 1e-9
 
 
 def pairs_p_value(tokens):
-  """Of ordered pairs drawn one after the other without replacement from SHARE."""
+  """Returns the p-value of ordered pairs sampled without replacement from SHARE."""
   probs = {
     (a, b): pa * pb / (1 - pa)
     for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
   }
   found = {pair: 0 for pair in probs}
   for pair in map(tuple, tokens.tolist()):
-    found[pair] += 1  # a KeyError for a token of no mass and for one drawn twice
+    found[pair] += 1  # a KeyError for a token of no mass and for one sampled twice
   return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
-def test_tokens_are_drawn_without_replacement(monkeypatch):
+def test_tokens_are_sampled_without_replacement(monkeypatch):
   logits = jnp.full((1000,), -jnp.inf).at[jnp.array(LIKELY)].set(jnp.log(jnp.array(SHARE)))
   draw = functools.partial(choice.sample_categorical_each, logits, k=2)
-  assert pairs_p_value(drawn(draw)) > 1e-3
-  # Inside a block noise is drawn given its maximum: fresh noise forgets which blocks were best.
+  assert pairs_p_value(sampled(draw)) > 1e-3
+  # Inside a block noise is sampled given its maximum: fresh noise forgets which blocks were best.
   monkeypatch.setattr(choice, "_given_largest", lambda noisy, largest: noisy)
-  assert pairs_p_value(drawn(lambda key: draw(key))) < 1e-9
+  assert pairs_p_value(sampled(lambda key: draw(key))) < 1e-9
 
 
-def test_past_the_last_token_of_the_law_come_tokens_of_the_vocabulary():
+def test_past_the_last_possible_token_come_tokens_of_the_vocabulary():
   logits = jnp.full((1000,), -jnp.inf).at[999].set(0.0)
-  tokens = drawn(functools.partial(choice.sample_categorical_each, logits, k=3))
+  tokens = sampled(functools.partial(choice.sample_categorical_each, logits, k=3))
   assert (tokens[:, 0] == 999).all()
   assert tokens.min() >= 0 and tokens.max() < 1000

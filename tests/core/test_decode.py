@@ -130,7 +130,7 @@ def test_values_of_sampling_settings_cost_no_compilation(causal):
 
 
 def test_a_model_of_any_order_is_refused(causal):
-  """What it has at an entry is no law of the next token."""
+  """The logits of an any-subset model at an entry are not those of the next token."""
   model, params, _ = causal
   for other in (
     dataclasses.replace(model.config, predicts="any_subset"),
@@ -163,7 +163,7 @@ def test_penalties_reach_the_loop(causal):
 
 
 @pytest.mark.parametrize("length", [1, 16, 17, 33, 100, 5000, 40000])
-def test_buckets_hold_what_they_are_asked_to(length):
+def test_buckets_hold_the_requested_length(length):
   size = bucket(length)
   assert length <= size <= max(16, 1.5 * length)
   assert bucket(size) == size

@@ -1,4 +1,4 @@
-"""What a model says it is: what it predicts, and the names of its embeddings behind the tokens."""
+"""The declarations of a model: what it predicts, and the names of its extra embeddings."""
 
 import dataclasses
 

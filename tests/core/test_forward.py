@@ -177,7 +177,7 @@ def test_commit_never_overwrites_what_is_committed(tiny):
   np.testing.assert_array_equal(one.layers[0].k, full.layers[0].k)
 
 
-def test_logits_only_where_asked_for(tiny):
+def test_logits_only_at_the_requested_rows(tiny):
   model, params, forward = tiny
   frontier = F.causal(_tokens(15, 2, 8))
   rows = np.array([[7, 0], [3, 3]])

@@ -1,4 +1,4 @@
-"""Sampled text follows the model's law: every sequence enumerated, chi-square on `generate`."""
+"""Sampled text follows the model's distribution: all sequences, chi-square on `generate`."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def counts(model):
-  """How often `generate` gave each of the V**L sequences."""
+  """Returns the counts of the V**L sequences that `generate` returned."""
   out = generate(
     *model, [PROMPT] * ROWS, max_tokens=LENGTH, sampling=Sampling(**SETTINGS), key=jax.random.key(5)
   )
@@ -39,7 +39,7 @@ def counts(model):
 
 
 def probs(model, **settings):
-  """The product of next-token laws along each sequence, each from a plain forward pass."""
+  """Returns the product of next-token probs along each sequence, each from a plain forward pass."""
   network, params = model
   sequences = np.array(list(itertools.product(range(VOCAB), repeat=LENGTH)))
   rows = np.concatenate([np.tile(PROMPT, (len(sequences), 1)), sequences], axis=1)
@@ -51,7 +51,7 @@ def probs(model, **settings):
 
 
 def p_value(counts, probabilities):
-  """Of Pearson's chi-square; cells expected below 5 are pooled."""
+  """Returns the p-value of Pearson's chi-square; cells expected below 5 are pooled."""
   expected = probabilities / probabilities.sum() * counts.sum()
   rare = expected < 5
   if rare.any():
@@ -62,7 +62,7 @@ def p_value(counts, probabilities):
   return stats.chisquare(counts[expected > 0], expected[expected > 0]).pvalue
 
 
-def test_generations_follow_the_law(model, counts):
+def test_generations_follow_the_distribution(model, counts):
   probabilities = probs(model, **SETTINGS)
   assert abs(probabilities.sum() - 1) < 1e-5
   assert p_value(counts, probabilities) > 1e-3
@@ -71,5 +71,5 @@ def test_generations_follow_the_law(model, counts):
 @pytest.mark.parametrize(
   "wrong", [dict(temperature=0.85, top_p=0.95), dict(temperature=0.8), dict(temperature=1.0)]
 )
-def test_another_law_would_be_noticed(model, counts, wrong):
+def test_another_distribution_would_be_noticed(model, counts, wrong):
   assert p_value(counts, probs(model, **wrong)) < 1e-6

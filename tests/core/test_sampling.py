@@ -1,4 +1,4 @@
-"""The law tokens are drawn from, against hand-written laws and the obvious program."""
+"""Processed logits, against hand-written probabilities and the obvious program."""
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def test_settings_of_no_effect_are_not_compiled_in():
   assert jax.tree.leaves(off) == []
 
 
-def test_draws_follow_the_law():
+def test_samples_follow_the_distribution():
   logits = _logits(3)
   draws = 40_000
   keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(draws))
@@ -115,7 +115,7 @@ def test_draws_of_two_steps_are_independent():
 
 
 def test_rare_tokens_are_reachable(monkeypatch):
-  """Low-precision Gumbel noise stops at 15.94: a token 17 nats down could never be drawn."""
+  """Low-precision Gumbel noise stops at 15.94: a token 17 nats down could never be sampled."""
   modes = []
 
   def noise(key, shape, *args, mode=None, **kwargs):

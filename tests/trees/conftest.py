@@ -1,3 +1,3 @@
-"""The random models of the verifiers' proofs, for trees that are drawn."""
+"""The random models of the verifiers' proofs, for trees that are sampled."""
 
 from tests.verify.conftest import models  # noqa: F401

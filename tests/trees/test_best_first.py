@@ -1,4 +1,4 @@
-"""The likeliest paths of a table of laws, against a heap; equal scores; no node without parent."""
+"""The best paths of a table of probs, against a heap; equal scores; no node without parent."""
 
 import functools
 import heapq
@@ -120,7 +120,7 @@ cells = st.sampled_from([0.0, -1.0, -2.0, -np.inf])
 
 @given(st.lists(cells, min_size=CONTEXTS * VOCAB, max_size=CONTEXTS * VOCAB))
 def test_trees_hold_their_nodes_ancestors(values):
-  """Whatever the table: laws with fewer tokens than children, with equal ones, with none at all."""
+  """Holds for all tables: probs with fewer tokens than children, with equal ones, with none."""
   tree, score, entry = search(
     np.array(values, np.float32).reshape(CONTEXTS, VOCAB), width=WIDTH, size=6
   )

@@ -1,4 +1,4 @@
-"""Grown trees: every growth that can be drawn, in float64, and the law that comes out of each."""
+"""Grown trees: every growth that can be sampled, in float64, and the emitted distribution."""
 
 import functools
 import itertools
@@ -14,7 +14,7 @@ from mtjax.types import Draft, DraftScheme
 from mtjax.verify import VERIFIERS
 from tests.verify.conftest import VOCAB
 
-# In which order a node's children would be drawn: all of its randomness.
+# Order in which a node's children would be sampled: all of its randomness.
 ORDERS = np.array(list(itertools.permutations(range(VOCAB))), np.int32)
 SIZE, HEIGHT = 4, 4  # one compilation a verifier for all trees
 
@@ -26,11 +26,11 @@ def _grow(q, order, *, size, step, height, children, add):
   context, chance, known = jnp.zeros((size + 1,), jnp.int32), jnp.ones((), q.dtype), 0
   for begin in range(1, size + 1, step):
     for node in range(known, begin):
-      drawn = jnp.asarray(ORDERS)[order[node]]
-      probs = q[context[node]][drawn]
+      sampled = jnp.asarray(ORDERS)[order[node]]
+      probs = q[context[node]][sampled]
       share = shares(probs, probs > 0)
       chance *= jnp.prod(share)
-      growth = growth.open(node, drawn[None, :children], share[None, :children], height)
+      growth = growth.open(node, sampled[None, :children], share[None, :children], height)
     known = begin
     for node in range(begin, min(begin + step, size + 1)):
       growth = add(growth, node)
@@ -85,13 +85,13 @@ GROWING = [(3, 1, 3, 3), (4, 2, 2, 2)]
 
 @pytest.mark.parametrize("growing", GROWING)
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_emitted_law_is_the_targets(verifier, growing, models):
+def test_emitted_distribution_is_the_targets(verifier, growing, models):
   assert check(verifier, models, growing)[0].max() <= 1e-12
 
 
 @pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
-def test_leaving_out_what_is_too_deep_keeps_the_law(verifier, models):
-  """As the loop does near a row's limit: all children of a node or none, whatever was drawn."""
+def test_leaving_out_what_is_too_deep_keeps_the_distribution(verifier, models):
+  """Does as the loop near a row's limit: all children of a node or none, whatever was sampled."""
   assert check(verifier, models, (4, 2, 2, 2), max_depth=1)[0].max() <= 1e-12
 
 
@@ -117,7 +117,7 @@ def test_growth_that_looks_at_a_draw_before_it_is_added_is_caught(models):
 
 
 def test_a_dropped_draft_is_caught(models):
-  """Of two siblings that were drawn, the one of less q is left out."""
+  """Leaves out the less probable of two sampled siblings."""
   tree, drafts, reads = grown(models.q, 2, 1, 2, 3)
   q = np.take_along_axis(models.q[drafts.pair, 0], drafts.token[:, 1:], axis=1)
   alone = np.asarray(tree.parent[:, 2] == 1)[:, None]
@@ -152,7 +152,7 @@ def test_where_the_next_draft_goes():
   assert np.asarray(tree.valid).all() and not np.asarray(growth.value).any()
 
 
-def test_a_law_that_runs_out_leaves_nodes_missing():
+def test_a_q_that_runs_out_leaves_nodes_missing():
   @jax.jit
   def grow(q):
     share = shares(q, q > 0)

@@ -93,7 +93,7 @@ def test_chains_and_k_ary_trees():
     (lambda: encodings.from_paths([[0], [0]]), "given twice"),
     (lambda: encodings.from_ancestors(np.ones((3, 3), bool)), "parent|mask"),
     (lambda: encodings.from_siblings([1, -1], [-1, 1]), "run in a circle"),
-    (lambda: chain(2).tree(jnp.zeros((1, 4), jnp.int32)), "4 tokens a row for a tree of 3"),
+    (lambda: chain(2).tree(jnp.zeros((1, 4), jnp.int32)), "4 tokens per row for a tree of 3"),
     (lambda: k_ary((2, 0)), "at least one child"),
   ],
 )

@@ -1,7 +1,7 @@
 """mtjax: several tokens per forward pass, and what each method keeps.
 
 The names below are the public ones. Each is imported when it is first used, so that `import mtjax`
-itself costs nothing.
+itself takes no time.
 """
 
 from importlib import import_module

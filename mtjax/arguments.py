@@ -15,9 +15,10 @@ TokenIds = Sequence[Whole] | Integer[np.ndarray | Array, "_"]
 
 
 def integer(value: SupportsIndex, name: str) -> int:
-  """Returns a whole number of Python, of numpy, or of an array of no dimension as an int.
+  """Returns a whole number as an int.
 
-  Raises ValueError, with the argument's name, for anything else.
+  It may be Python's, numpy's or an array without dimensions. Raises ValueError, with the argument's
+  name, for anything else.
   """
   try:
     return operator.index(value)

@@ -17,10 +17,10 @@ from mtjax.types import LayerKV
 
 
 class KVCache(struct.PyTreeNode):
-  """Append-only keys and values, any order of positions, each row with its own length.
+  """Append-only keys and values, in any order of positions; each row has its own length.
 
-  Slots >= length hold nothing: no reader may let them matter, and no writer fills them except
-  with the next committed entries.
+  Slots >= length hold nothing: no result may depend on them, and only the next committed entries
+  are written there.
   """
 
   layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer per layer, updated in place
@@ -29,6 +29,7 @@ class KVCache(struct.PyTreeNode):
 
   @property
   def capacity(self) -> int:
+    """The number of slots per row."""
     return self.position.shape[1]
 
   def commit(
@@ -40,18 +41,21 @@ class KVCache(struct.PyTreeNode):
   ) -> "KVCache":
     """Appends frontier entries path[b, 0], ..., path[b, count[b] - 1], in that order.
 
-    `kv` and `position` are the frontier's; path entries at or past count[b] are ignored. The
-    caller sees to it that length + count <= capacity (a traced value cannot raise): what would
-    not fit is dropped, and nothing committed is overwritten.
+    `kv` and `position` are the frontier's; path entries from count[b] on are ignored. The caller
+    must ensure length + count <= capacity, because a traced value cannot raise: what does not fit
+    is dropped, and nothing committed is overwritten. Raises ValueError for a path that is longer
+    than the cache.
     """
     steps = path.shape[1]
     if steps > self.capacity:
-      raise ValueError(f"a path of {steps} entries cannot fit a cache of {self.capacity} slots")
+      raise ValueError(
+        f"a path of {steps} entries cannot fit a cache of {self.capacity} slots: allocate more"
+      )
     in_runs = _in_runs(self.length.shape[0])
     size, first = steps, self.length
     if in_runs:
       # A run that would not fit begins earlier, and keeps what is there.
-      size = max(steps, min(_LEAST_RUN, self.capacity))
+      size = max(steps, min(_MIN_RUN, self.capacity))
       first = jnp.minimum(first, self.capacity - size)
     slot = first[:, None] + jnp.arange(size)
     source = slot - self.length[:, None]
@@ -75,7 +79,7 @@ class KVCache(struct.PyTreeNode):
 
 
 # With fewer XLA would put the slots of a TPU's cache outermost, and copy it there and back.
-_LEAST_RUN = 8
+_MIN_RUN = 8
 
 
 def _in_runs(batch: int) -> bool:
@@ -123,11 +127,11 @@ def allocate(
 ) -> KVCache:
   """Returns an empty cache of `capacity` slots per row, or a few more if the kernel needs them.
 
-  Raises ValueError for a size below one.
+  The kernel is the platform's (`slots_here`). Raises ValueError for a size below one.
   """
   for name, value in dict(batch=batch, capacity=capacity, layers=layers).items():
     if value < 1:
-      raise ValueError(f"a cache needs {name} >= 1, got {value}")
+      raise ValueError(f"{name} of a cache must be at least 1, got {value}")
   capacity = choice.slots_here(capacity, head_dim)
   shape = (batch, kv_heads, capacity, head_dim)
   return KVCache(

@@ -1,6 +1,6 @@
 """Builders of frontiers: one per attention pattern, each a choice of stamps and intervals.
 
-Every mask of the library is written here and nowhere else (design: who sees whom is 3T integers).
+Every mask of the library is written here and nowhere else, as 3T integers that say who sees whom.
 """
 
 import jax.numpy as jnp
@@ -38,12 +38,13 @@ def tree(
 ) -> Frontier:
   """Returns a token forest: a node sees its ancestors and itself, and stands at start + depth.
 
-  `parent[b, n]` is a smaller index than n, or -1 for a root (a root hangs off the committed
-  prefix). Stamps are preorder indices, intervals subtrees; all of it is computed from arrays, so
-  a new topology of the same size costs no compilation. Invalid nodes are never keys.
+  A node has the position start + depth. `parent[b, n]` is a smaller index than n, or -1 for a root,
+  which follows the committed prefix. Stamps are preorder indices and intervals are subtrees. All of
+  it is computed from arrays, so a new topology of the same size needs no compilation. No entry sees
+  an invalid node.
   """
   if token.shape != parent.shape:
-    raise ValueError(f"token {token.shape} and parent {parent.shape} must have one shape")
+    raise ValueError(f"token {token.shape} and parent {parent.shape} must have the same shape")
   preorder, size, depth = preorder_intervals(parent, valid)
   return _frontier(token, depth + _column(start), preorder, preorder, preorder + size, valid)
 
@@ -53,7 +54,8 @@ def preorder_intervals(
 ) -> tuple[Int[Array, "B N"], Int[Array, "B N"], Int[Array, "B N"]]:
   """Returns preorder index, subtree size and depth of every node of a forest with parent[n] < n.
 
-  O(N^2) elementwise work and log2(N) gathers, no loop over nodes: ancestors by pointer jumping.
+  Ancestors come from pointer jumping: O(N^2) elementwise work and log2(N) gathers, no loop over
+  nodes.
   """
   batch, nodes = parent.shape
   index = jnp.arange(nodes)
@@ -79,7 +81,7 @@ def preorder_intervals(
 def packed(token: Int[Array, "B T"], document: Int[Array, "B T"]) -> Frontier:
   """Returns several documents in a row, each causal and blind to the others; document 0 is padding.
 
-  Documents are runs of equal numbers. Positions restart at 0 in each.
+  Documents are runs of equal numbers, and number 0 is padding. Positions restart at 0 in each.
   """
   batch, size = token.shape
   index = _index(token)
@@ -114,7 +116,7 @@ def content(
 ) -> Frontier:
   """Returns known entries of an any-subset model: rank r sees ranks <= r (2504.20456, sec. 4).
 
-  Entries of equal rank see each other: give a prompt one rank to make it mutually visible.
+  Entries of equal rank see each other, so a prompt of one rank is mutually visible.
   """
   return _frontier(token, position, 2 * rank, 2 * rank, FOREVER, valid)
 
@@ -124,8 +126,8 @@ def query(
 ) -> Frontier:
   """Returns query-stream entries (XLNet's g): rank r sees contents of rank < r, and nobody sees it.
 
-  An any-subset draft gives every masked target the rank n of the first undecided one: all then
-  see exactly the n decided entries.
+  In a draft of an any-subset model all undecided targets have the rank n of the first of them, so
+  that each sees exactly the n decided entries.
   """
   stamp = 2 * rank - 1
   return _frontier(token, position, stamp, stamp, stamp, None)
@@ -169,10 +171,10 @@ def block_local(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
 def with_vectors(
   frontier: Frontier, vector: Float[Array, "B T D"], soft: Bool[Array, "B T"] | None = None
 ) -> Frontier:
-  """Returns the frontier with vectors in place of tokens, at the entries that `soft` names.
+  """Returns the frontier with vectors in place of tokens where `soft` is true (None: everywhere).
 
-  None: at all of them. Who sees whom, and where entries stand, stays as it is. Replaces the vectors
-  that the frontier had. Raises ValueError for shapes and dtypes that are not the frontier's.
+  Positions and who sees whom stay as they are. Vectors that the frontier had are replaced. Raises
+  ValueError for shapes that do not fit the frontier and for other dtypes than bool and floats.
   """
   soft = jnp.ones(frontier.token.shape, bool) if soft is None else jnp.asarray(soft)
   out = frontier.replace(vector=jnp.asarray(vector), soft=soft)
@@ -186,13 +188,16 @@ def check_vectors(frontier: Frontier, width: int | None = None) -> None:
   if vector is None and soft is None:
     return
   if vector is None or soft is None:
-    raise ValueError("a frontier has both `vector` and `soft` or neither; see with_vectors")
+    raise ValueError("a frontier has both `vector` and `soft` or neither: use with_vectors")
   if soft.shape != shape or soft.dtype != bool:
     raise ValueError(f"`soft` must be bool of shape {shape}, got {soft.dtype} of {soft.shape}")
   if vector.ndim != 3 or vector.shape[:2] != shape:
     raise ValueError(f"`vector` must have the shape {(*shape, width or 'D')}, got {vector.shape}")
   if width is not None and vector.shape[2] != width:
-    raise ValueError(f"vectors of width {vector.shape[2]}, and the model's embeddings have {width}")
+    raise ValueError(
+      f"the frontier has vectors of width {vector.shape[2]}, and the model's embeddings have "
+      f"{width}: they must be equal"
+    )
   if not jnp.issubdtype(vector.dtype, jnp.floating):
     raise ValueError(f"`vector` must hold floats, got {vector.dtype}")
 
@@ -200,17 +205,19 @@ def check_vectors(frontier: Frontier, width: int | None = None) -> None:
 def concatenate(*parts: Frontier) -> Frontier:
   """Returns one frontier of several, in their order. Stamps keep their meaning across parts.
 
-  Parts with vectors and parts without go together. Raises ValueError when the numbers of interval
+  Parts with vectors and parts without may be mixed. Raises ValueError when the numbers of interval
   dimensions or the widths of vectors differ, for parts with `hidden` (an index would change its
-  meaning), and where some of the parts have targets.
+  meaning), and if some of the parts have targets but not all.
   """
   if len({part.stamp.shape[1] for part in parts}) != 1:
     raise ValueError("the parts must have the same number of interval dimensions")
   if any(part.hidden is not None for part in parts):
-    raise ValueError("hide a key after concatenating: `hidden` is an index into the whole frontier")
+    raise ValueError("set `hidden` after concatenating: it is an index into the whole frontier")
   targets = [part.target for part in parts if part.target is not None]
   if len(targets) not in (0, len(parts)):
-    raise ValueError("some of the parts say which position an entry predicts, some do not")
+    raise ValueError(
+      "some of the parts say which position an entry predicts (`target`): all must, or none"
+    )
   target = jnp.concatenate(targets, axis=1) if targets else None
 
   def join(name):
@@ -256,7 +263,9 @@ def _joined_vectors(parts) -> Float[Array, "B T D"] | None:
 def both(one: Frontier, other: Frontier) -> Frontier:
   """Returns `one`, where an entry sees another only if both allow it (documents x order, say)."""
   if one.token.shape != other.token.shape:
-    raise ValueError(f"frontiers of shapes {one.token.shape} and {other.token.shape} differ")
+    raise ValueError(
+      f"the frontiers must have the same shape, got {one.token.shape} and {other.token.shape}"
+    )
 
   def join(name):
     return jnp.concatenate([getattr(one, name), getattr(other, name)], axis=1)

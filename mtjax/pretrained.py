@@ -13,8 +13,8 @@ from mtjax.text import TextModel
 BUNDLED = ("target", "draft", "sorted", "anysubset")
 WEIGHTS = ("stored", "float32", "int8")
 
-# Prose, code, arithmetic: the three parts of what the bundled models were trained on. None of the
-# three is in the training text. Of 33 to 48 tokens each: one size to compile for.
+# Prose, code and arithmetic, as the bundled models were trained on; none of the prompts is in the
+# training text. Each has 33 to 48 tokens, so that all need the same compiled program.
 DEMO_PROMPTS = (
   "It had rained all night, and my brother and I had not slept for fear of the wind. The old clock "
   "struck nine, and the children ran down to the garden, where",
@@ -29,10 +29,9 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
-  of `mtjax.checkpoints.load`. Raises ValueError or
-  FileNotFoundError that says what is missing.
+  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError, which say what is missing.
   """
-  # Imported here: a program that only decodes its own parameters needs neither.
+  # A program that decodes with its own parameters needs neither, so they are imported here.
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
 
@@ -49,9 +48,9 @@ def model_path(name: str) -> str:
 def weights_for_decoding(params: Params, weights: str) -> Params:
   """Returns parameters in one of WEIGHTS, laid out for this machine.
 
-  "stored": the same model, as narrow as holds it exactly. "float32": the same model, 32 bits a
-  weight, as other systems read it. "int8": weight-only int8, which is another target model (see
-  `mtjax.models.quantize`). Raises ValueError for another name.
+  "stored": the same model, in the narrowest format that holds it exactly. "float32": the same
+  model, 32 bits per weight, as other systems read it. "int8": weight-only int8, which is another
+  target model (see `mtjax.models.quantize`). Raises ValueError for another name.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")

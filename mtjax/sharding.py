@@ -1,7 +1,8 @@
-"""The only file that names mesh axes: the mesh, who lives where by parameter path, kernels on it.
+"""The mesh, shardings of parameters by their paths, and kernels on a mesh.
 
-Axes are of Auto type: XLA propagates shardings (GSPMD) and a spec never changes a result, only
-where it is computed. Models, decoders and losses do not know of meshes.
+This is the only file that names mesh axes. They are of Auto type: XLA propagates shardings (GSPMD),
+and a spec never changes a result, only where it is computed. Models, decoders and losses do not
+know of meshes.
 """
 
 import enum
@@ -20,13 +21,13 @@ DATA, MODEL = "data", "model"
 
 Rules = Sequence[tuple[str, P]]
 
-# Of a parameter's path within its model, as in layer_0/attention/qkv/kernel. Searched from the
-# start of the path or after a slash; the first match wins.
+# Patterns for a parameter's path within its model, such as layer_0/attention/qkv/kernel. They match
+# at the start of the path or after a slash; the first match wins.
 #
 # qkv columns are laid out by key/value head (its queries, its key, its value), so equal parts of
 # axis 1 are whole groups of heads when the model axis divides kv_heads; where it does not, XLA
 # moves what it must. gate_up is [D, 2F], gate then up, so a part of axis 1 holds columns of one of
-# them: XLA moves one of the halves (less than the all-reduce that splitting D would cost).
+# them: XLA moves one of the halves (which costs less than the all-reduce for a split of D).
 RULES: Rules = (
   (r"embedding/(table|int8)$", P(MODEL, None)),
   (r"embedding/scale$", P(MODEL)),
@@ -46,14 +47,14 @@ RULES: Rules = (
 def make_mesh(data: int = 1, model: int = 1, *, devices: Sequence[Any] | None = None) -> Mesh:
   """Returns a data x model mesh with Auto axes, of the first data * model devices.
 
-  Raises ValueError when there are fewer.
+  Raises ValueError when there are fewer devices, and for a size below 1.
   """
   if data < 1 or model < 1:
     raise ValueError(f"mesh sizes must be at least 1, got data {data}, model {model}")
   devices = jax.devices() if devices is None else devices
   if data * model > len(devices):
     raise ValueError(
-      f"a {data} x {model} mesh needs {data * model} devices, there are {len(devices)}"
+      f"a {data} x {model} mesh needs {data * model} devices, but there are {len(devices)}"
     )
   return jax.make_mesh(
     (data, model),
@@ -74,8 +75,8 @@ def spec(path: str, rules: Rules = RULES) -> P:
 def param_shardings(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
   """Returns NamedShardings for a parameter dict (arrays or ShapeDtypeStructs).
 
-  An axis that the mesh does not divide evenly stays whole on every device: correct, and what
-  small models want. Raises ValueError for a path without a rule.
+  An axis that the mesh does not divide evenly stays whole on every device, which is correct and
+  best for small models. Raises ValueError for a path without a rule.
   """
 
   def sharding(path, leaf):
@@ -127,7 +128,7 @@ def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
 
 
 def check_rows(rows: int, mesh: Mesh) -> None:
-  """Raises ValueError when `rows` do not divide over the data axis."""
+  """Raises ValueError when the data axis does not divide `rows`."""
   if rows % mesh.shape[DATA]:
     raise ValueError(f"a batch of {rows} rows does not divide over {mesh.shape[DATA]} data shards")
 
@@ -142,13 +143,13 @@ class Pages(enum.Enum):
 class Split(NamedTuple):
   """The mesh axis over which attention splits each dimension; None: over none.
 
-  The default splits rows and heads, and exchanges nothing. Few rows with much behind
-  them: LONG_ROWS; fewer key heads than devices: FEW_KEY_HEADS.
+  The default splits rows and heads, so devices exchange nothing. LONG_ROWS is for few rows with
+  long caches, FEW_KEY_HEADS for fewer key heads than devices.
   """
 
   rows: str | None = DATA
-  heads: str | None = MODEL  # of queries by whole groups, with their key head
-  slots: str | None = None  # of the cache, in equal consecutive parts
+  heads: str | None = MODEL  # query heads are split by whole groups, with their key head
+  slots: str | None = None  # slots of the cache are split in equal consecutive parts
   pages: Pages = Pages.SHARED
 
 
@@ -182,7 +183,7 @@ def over_heads(
   """Returns `kernel` under shard_map: each device computes its rows and heads, without exchange.
 
   A kernel is opaque to GSPMD, which would gather its operands. `in_axes` and `out_axes` are pytrees
-  of what `spec_of` takes; as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
+  of letters for `spec_of`, as in over_heads(f, mesh, in_axes=("b.h.", "bh.."), out_axes="b.h.").
   """
   specs = functools.partial(jax.tree.map, lambda roles: spec_of(roles, split))
   return jax.shard_map(

@@ -12,12 +12,12 @@ from mtjax.decode.generation import Generation
 from mtjax.models import Model, Params
 from mtjax.rounds.stop_strings import StopStrings
 
-Prompt = str | Sequence[int]  # token ids, as `Tokenizer.encode_chat` gives, are taken as they are
+Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` returns them
 
 
 @dataclasses.dataclass(frozen=True)
 class Completion:
-  """A prompt's continuation: text up to, not including, a stop string or the end token."""
+  """The continuation of a prompt: its text ends before a stop string or the end token."""
 
   prompt: str
   text: str
@@ -39,8 +39,9 @@ class TextModel:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
     One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
-    tokenizer's end tokens unless `eos` says otherwise. Raises ValueError as `generate` does, for a
-    prompt of no token, and for a stop string that is no text.
+    tokenizer's end tokens unless `eos` is set. Returns the completions and the generation that they
+    come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
+    string that is no text.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)

@@ -24,15 +24,15 @@ class Exactness(enum.Enum):
 
 
 class Frontier(struct.PyTreeNode):
-  """The T entries being decided now, and who sees whom among them.
+  """The T entries that are being decided now, and who sees whom among them.
 
   Entry i sees entry j iff lo[k,j] <= stamp[k,i] < hi[k,j] for every k, and sees everything
-  committed. An entry with lo >= hi is never a key (padding, query streams).
+  committed. No entry sees one with lo >= hi (padding, query streams).
 
-  An entry is a token or, where `soft`, a vector in place of the row that the embedding table has
-  for a token. So it is scaled by `embedding_scale` and meets learned positions as a row does, and
-  its token says nothing; its keys and values are committed like any other's. `vector` and `soft`
-  are both given or both None; `mtjax.frontier.with_vectors` makes them.
+  An entry is a token or, where `soft`, a vector in place of the token's row of the embedding table.
+  Like such a row the vector is scaled by `embedding_scale` and gets learned positions. The token of
+  such an entry means nothing; its keys and values are committed as usual. `vector` and `soft` are
+  both arrays or both None; `mtjax.frontier.with_vectors` makes them.
   """
 
   token: Int[Array, "B T"]  # ids >= vocab_size index the model's extra embeddings
@@ -41,17 +41,19 @@ class Frontier(struct.PyTreeNode):
   lo: Int[Array, "B K T"]
   hi: Int[Array, "B K T"]
   hidden: Int[Array, "B T"] | None = None  # one key that a query does not see; -1: none
-  own: Bool[Array, "B T"] | None = None  # entries that see themselves whatever the intervals say
+  own: Bool[Array, "B T"] | None = None  # entries that always see themselves
   target: Int[Array, "B T"] | None = None  # position that a single-stream entry predicts; -1: none
-  vector: Float[Array, "B T D"] | None = None  # of soft entries; meaningless at the others
-  soft: Bool[Array, "B T"] | None = None
+  vector: Float[Array, "B T D"] | None = None  # vectors of soft entries; others mean nothing
+  soft: Bool[Array, "B T"] | None = None  # entries that are vectors
 
   @property
   def batch(self) -> int:
+    """The number of rows, B."""
     return self.token.shape[0]
 
   @property
   def size(self) -> int:
+    """The number of entries per row, T."""
     return self.token.shape[1]
 
 
@@ -67,7 +69,7 @@ class Output(NamedTuple):
 
   logits: Float[Array, "B R V"]  # float32, for the R entries that were requested
   features: Float[Array, "B T D"]  # last hidden states, after the final norm
-  kv: tuple[LayerKV, ...]  # fresh keys and values of the frontier, not committed yet
+  kv: tuple[LayerKV, ...]  # new keys and values of the frontier, not committed yet
 
 
 class DraftScheme(enum.Enum):
@@ -84,7 +86,7 @@ class TokenTree(struct.PyTreeNode):
   """Drafts as a tree. Node 0 is the root: the last emitted token, which the cache lacks.
 
   Parents stand before their children. Nodes that are not valid hold no draft: they have no valid
-  child, and nothing that is read depends on them. Verifiers see one row, without B.
+  child, and no result depends on them. Verifiers see one row, without B.
   """
 
   token: Int[Array, "*B N"]
@@ -97,6 +99,7 @@ class TokenTree(struct.PyTreeNode):
 
   @property
   def size(self) -> int:
+    """The number of nodes of a batch's trees, N."""
     return self.token.shape[1]
 
 
@@ -107,8 +110,8 @@ class Draft(struct.PyTreeNode):
   scheme: DraftScheme = struct.field(pytree_node=False)
   # Probabilities that each node's first child was sampled from; None for DELTA.
   q: Float[Array, "*B N V"] | None = None
-  # Nodes that may be accepted; None: all that are valid. The others are computed in the same pass
-  # for what the drafter learns from their logits, and have no child that may be accepted.
+  # Nodes that may be accepted; None: all valid ones. The others are in the same pass because the
+  # drafter learns from their logits, and have no child that may be accepted.
   offered: Bool[Array, "*B N"] | None = None
   forwards: Int[Array, "*B"] | None = None  # passes of a draft model for this draft; None: none
 
@@ -116,6 +119,6 @@ class Draft(struct.PyTreeNode):
 class Verdict(struct.PyTreeNode):
   """The decision of a verifier: path[:count] is committed, then `token` is emitted."""
 
-  path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; meaningless past count
-  count: Int[Array, "*B"]  # >= 1: the root always; count - 1 drafts were accepted
+  path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; no meaning from count on
+  count: Int[Array, "*B"]  # >= 1, because the root is accepted; count - 1 drafts were accepted
   token: Int[Array, "*B"]  # follows the last node of the path; not in the cache yet

@@ -143,7 +143,7 @@ def _start(model, params, method, method_params, prompt, sampling, key) -> _Star
     state = state.replace(method=kept)
     draft, _ = method.drafter.propose(method_params, kept.drafter, _context(request, state))
     decision = method.decide(model, params, request, state, draft)
-    step = functools.partial(run.in_turn, method.stages(model, params, method_params, request))
+    step = functools.partial(run.run_stages, method.stages(model, params, method_params, request))
     return state, draft, decision, run.loop(step, _active, state, ROUNDS).replace(method=None)
 
   return _Start(request, *first(params, method_params, request))
@@ -173,7 +173,7 @@ def _loops(model, params, method, method_params, start: _Start) -> dict[str, _Lo
   draft = start.draft if _needs_q(method, request) else start.draft.replace(q=None)
 
   def a_round(state, params, method_params, request):
-    return run.in_turn(method.stages(model, params, method_params, request), state)
+    return run.run_stages(method.stages(model, params, method_params, request), state)
 
   def target(carry, params):
     frontier, cache, _ = carry

@@ -1,4 +1,4 @@
-"""What happened in every round, for whoever asks: trees and verdicts, or decided entries, and time.
+"""The history of a run, recorded on request: trees and verdicts, or decided entries, and time.
 
 Plain Python, so that it survives JSON as it is: `to_json` and `from_json` are each other's inverse.
 A history is a list of `RoundRecord`, first to last.
@@ -11,16 +11,16 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class TreeRecord:
-  """One row's tree in one round, and what the verifier said of it.
+  """The tree of one row in one round, and what the verifier accepted of it.
 
-  Nodes are those that could be accepted, parents before children; node 0 is the root, the token
+  It has the nodes that could be accepted, parents before children; node 0 is the root, the token
   emitted before the round. Without a draft the tree is the root alone.
   """
 
   tokens: tuple[int, ...]
-  parents: tuple[int, ...]  # -1: the root
-  # q(token | path to its parent), where the drafter samples: q is what a node's first child is
-  # sampled from, at the request's temperature. None: the root, and drafts chosen by a rule.
+  parents: tuple[int, ...]  # -1 for the root
+  # q(token | path to its parent), where the drafter samples: a node's first child is sampled from
+  # q, at the request's temperature. None for the root and for drafts chosen by a rule.
   draft_probs: tuple[float | None, ...]
   path: tuple[int, ...]  # the root, then the accepted nodes that were emitted
   bonus: int | None  # the target's own token after them; None: the text ended with a draft
@@ -28,33 +28,35 @@ class TreeRecord:
   @property
   def emitted(self) -> tuple[int, ...]:
     """The tokens that the round added to the row."""
-    own = () if self.bonus is None else (self.bonus,)
-    return tuple(self.tokens[node] for node in self.path[1:]) + own
+    bonus = () if self.bonus is None else (self.bonus,)
+    return tuple(self.tokens[node] for node in self.path[1:]) + bonus
 
 
 @dataclasses.dataclass(frozen=True)
 class PassRecord:
-  """What one forward pass of filling decided in one row."""
+  """The tokens that one forward pass of filling decided in one row."""
 
-  number: int  # of the row's passes, from 1
-  entries: tuple[int, ...]  # where they stand, in the order of the fill
+  number: int  # number of the pass among those of the row, from 1
+  entries: tuple[int, ...]  # places of the decided entries, in the order of the fill
   tokens: tuple[int, ...]
-  # log p(token) as the pass had it, at the request's temperature: of what it was sampled from, or
-  # accepted against.
+  # log p(token) at the request's temperature, where p is what the pass sampled the token from or
+  # judged the draft against.
   log_probs: tuple[float, ...]
-  drafted: tuple[bool, ...]  # which were accepted drafts
+  drafted: tuple[bool, ...]  # true for accepted drafts
 
 
 @dataclasses.dataclass(frozen=True)
 class RoundRecord:
   """One round of the batch.
 
-  `seconds`, by stage: each is a program of its own while a history is recorded, and none of them
-  is compiled in its time. So their sum is more than the round takes otherwise, where all rounds are
-  one program. Methods that decide between stages on the device have fewer of them (`Adaptive`:
-  "forward and verify"), and those of filling have one, "round". The first record is the prefill's.
+  `seconds` is the time of each stage by its name, without compilation. While a history is recorded
+  each stage is a program of its own, so their sum is more than the time of a round without history,
+  where all rounds are one program. Methods that decide between stages on the device have fewer
+  stages (`Adaptive`: "forward and verify"), and those of filling have one, "round". The first
+  record is the prefill's.
 
-  `rows`: a TreeRecord, or the PassRecords of the round; None for a row that had ended.
+  `rows` has for each row a TreeRecord, or the PassRecords of the round, or None if the row had
+  ended.
   """
 
   seconds: dict[str, float]
@@ -62,27 +64,27 @@ class RoundRecord:
 
 
 def emitted_tokens_of(history: Sequence[RoundRecord], row: int) -> list[int]:
-  """Returns the tokens of a row as its trees emitted them: `Generation.tokens[row]`."""
+  """Returns the tokens that the trees of a row emitted, which are `Generation.tokens[row]`."""
   trees = [record.rows[row] for record in history]
   return [token for tree in trees if isinstance(tree, TreeRecord) for token in tree.emitted]
 
 
 def to_json(history: Sequence[RoundRecord]) -> list[dict[str, Any]]:
-  """Returns lists, dicts and numbers alone."""
+  """Returns the history as lists, dicts and numbers alone."""
   return [dataclasses.asdict(record) for record in history]
 
 
 def from_json(records: Sequence[Mapping[str, Any]]) -> list[RoundRecord]:
-  """Returns the history that `to_json` wrote, also after a file of JSON in between.
+  """Returns the history that `to_json` wrote, also after it was stored in a file of JSON.
 
-  Raises ValueError for what is no history.
+  Raises ValueError for anything else.
   """
   try:
     return [
       RoundRecord(dict(one["seconds"]), tuple(_row(row) for row in one["rows"])) for one in records
     ]
   except (KeyError, TypeError, AttributeError) as error:
-    raise ValueError(f"this is no history of rounds: {error!r}") from None
+    raise ValueError(f"this is no history of rounds as `to_json` writes it: {error!r}") from None
 
 
 def _row(row):

@@ -1,7 +1,7 @@
 """The one loop that runs the rounds of every method: in one XLA program, or stepped from Python.
 
-Decoding, filling and denoising differ in what a state is and what a round does to it. How rounds
-become a program, how long that program took, and how a caller sees what came so far is here.
+Decoding, filling and denoising differ in what a state is and what a round does to it. This file
+makes programs of rounds, takes their time, and lets a caller see what came so far.
 """
 
 import functools
@@ -17,8 +17,8 @@ from mtjax.rounds.stopwatch import Stopwatch
 
 State = TypeVar("State")
 
-# (state, what the stage before returned, at first None) -> what the next one needs. The last stage
-# of a round returns (the new state, what there is to observe).
+# (state, what the stage before returned, None for the first) -> what the next stage needs. The last
+# stage of a round returns (the new state, what there is to observe).
 Stage = Callable[[State, PyTree], PyTree]
 Stages = Mapping[str, Stage]
 
@@ -27,7 +27,7 @@ Stages = Mapping[str, Stage]
 class Program(Protocol[State]):
   """The static part of a run, frozen and hashable: the model, the method and sizes.
 
-  `inputs` is a tuple of everything that is not: parameters, requests, prompts, canvases.
+  `inputs` is a tuple of everything that is not static: parameters, requests, prompts, canvases.
   """
 
   def begin(self, inputs: PyTree) -> State:
@@ -35,26 +35,26 @@ class Program(Protocol[State]):
     ...
 
   def stages(self, inputs: PyTree) -> Stages:
-    """Returns the parts of a round, by name and in order.
+    """Returns the stages of a round, by name and in order.
 
-    After a round, rows that are not active are as they were before.
+    A round leaves rows that are not active as they were.
     """
     ...
 
   def observe(self, observed: PyTree) -> PyTree:
-    """Returns small arrays that say what happened in a round, for `record` alone.
+    """Returns small arrays that say what happened in a round; only `record` calls it.
 
-    `observed` comes from the last stage.
+    `observed` is what the last stage returned to observe.
     """
     ...
 
   def active(self, inputs: PyTree, state: State) -> Bool[Array, " B"]:
-    """Returns which rows are not finished. A round brings every active row nearer to its end."""
+    """Returns true for rows that are not finished. A round must bring them nearer to their end."""
     ...
 
 
 def run(program: Program[State], inputs: PyTree) -> tuple[State, Stopwatch]:
-  """Returns the state after the last round, and the time it took: begin and all rounds at once."""
+  """Returns the state after the last round, and the time of `begin` and all rounds together."""
   clock = Stopwatch()
   with clock.running():
     state = jax.block_until_ready(whole(program, inputs))
@@ -64,10 +64,10 @@ def run(program: Program[State], inputs: PyTree) -> tuple[State, Stopwatch]:
 def stream(
   program: Program[State], inputs: PyTree, *, every: int = 1
 ) -> Iterator[tuple[State, Stopwatch]]:
-  """Yields the state after `begin` and then after every `every` rounds, to the end.
+  """Yields the state after `begin`, then after every `every` rounds, and after the last one.
 
-  The states are those of `run`. A state is donated to the rounds that follow it: what a caller
-  keeps, it copies. The stopwatch stands still while the caller does something else.
+  The states are those of `run`. A state is donated to the rounds that follow it, so a caller must
+  copy what it keeps. The stopwatch stands still while the caller does something else.
   """
   clock = Stopwatch()
   with clock.running():
@@ -76,25 +76,25 @@ def stream(
   yield state, clock
   while np.asarray(unfinished):
     with clock.running():
-      state, unfinished = go_on(program, inputs, state, every)
+      state, unfinished = advance(program, inputs, state, every)
       jax.block_until_ready(unfinished)
     yield state, clock
 
 
 class Recorded(NamedTuple):
-  """What `record` yields."""
+  """One round, or the prefill, as `record` yields it."""
 
   state: Any
-  clock: Stopwatch
-  seconds: dict[str, float]  # of this round, by stage; of the first one, "prefill"
-  observed: PyTree  # as `Program.observe` has it, as numpy arrays; of the first one, None
+  clock: Stopwatch  # time of the whole run so far
+  seconds: dict[str, float]  # time of this round by stage; "prefill" alone for the prefill
+  observed: PyTree  # numpy arrays of what `Program.observe` returns; None for the prefill
 
 
 def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
-  """Yields what `stream` does after every round, with the time of each stage and what it did.
+  """Yields the states of `stream` for every round, with the time of each stage and what it did.
 
-  Every stage is a program of its own, and the host waits for each: that is what time by stage
-  costs. A state is donated, as in `stream`.
+  Every stage is a program of its own and the host waits for each, so a run takes longer than with
+  `run`. A state is donated, as in `stream`.
   """
   clock, part = Stopwatch(), Stopwatch()
   with clock.running(), part.running():
@@ -117,8 +117,8 @@ def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
     yield Recorded(state, clock, seconds, jax.tree.map(np.asarray, observed))
 
 
-def in_turn(stages: Stages, state: State) -> State:
-  """Returns the state after a round: all stages, one after the other."""
+def run_stages(stages: Stages, state: State) -> State:
+  """Returns the state after a round, which runs all stages one after the other."""
   work = None
   for stage in stages.values():
     work = stage(state, work)
@@ -131,7 +131,7 @@ def loop(
   state: State,
   max_rounds: Int[Array, ""] | int | None = None,
 ) -> State:
-  """Returns `state` after rounds until no row is active, or `max_rounds` of them: a while_loop."""
+  """Returns `state` after rounds until no row is active, or after `max_rounds`, by a while_loop."""
 
   def unfinished(carry):
     done, state = carry
@@ -146,28 +146,28 @@ def loop(
 
 
 def _rounds(program, inputs, state, max_rounds):
-  step = functools.partial(in_turn, program.stages(inputs))
+  step = functools.partial(run_stages, program.stages(inputs))
   return loop(step, functools.partial(program.active, inputs), state, max_rounds)
 
 
 @functools.partial(jax.jit, static_argnames="program")
 def whole(program: Program[State], inputs: PyTree) -> State:
-  """Returns the last state: the one program of `run`."""
+  """Returns the last state. This is the one program of `run`."""
   return _rounds(program, inputs, program.begin(inputs), None)
 
 
 @functools.partial(jax.jit, static_argnames="program")
 def begin(program: Program[State], inputs: PyTree) -> tuple[State, Bool[Array, ""]]:
-  """Returns the first state, and whether a row is active: the first program of `stream`."""
+  """Returns the first state and if any row is active. This is the first program of `stream`."""
   state = program.begin(inputs)
   return state, jnp.any(program.active(inputs, state))
 
 
 @functools.partial(jax.jit, static_argnames="program", donate_argnames="state")
-def go_on(
+def advance(
   program: Program[State], inputs: PyTree, state: State, max_rounds: Int[Array, ""] | int
 ) -> tuple[State, Bool[Array, ""]]:
-  """Returns the state after `max_rounds` rounds, and whether a row is active: the second one."""
+  """Returns the state after `max_rounds` rounds and if any row is active: `stream`'s second one."""
   state = _rounds(program, inputs, state, max_rounds)
   return state, jnp.any(program.active(inputs, state))
 

@@ -9,10 +9,11 @@ SIZES = tuple(sorted(base * 2**n for n in range(3, 13) for base in (2, 3)))
 def bucket(length: int, *, maximum: int | None = None) -> int:
   """Returns the smallest of SIZES >= length (then multiples of the last), at most `maximum`.
 
-  Raises ValueError when `length` itself exceeds `maximum`.
+  Above the last of SIZES it is a multiple of the last. Raises ValueError when `length` itself
+  exceeds `maximum`.
   """
   if maximum is not None and length > maximum:
-    raise ValueError(f"length {length} exceeds {maximum}")
+    raise ValueError(f"the length must be at most {maximum}, got {length}")
   if length <= SIZES[-1]:
     size = SIZES[bisect.bisect_left(SIZES, length)]
   else:

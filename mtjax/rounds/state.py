@@ -46,6 +46,7 @@ class DecodeState(struct.PyTreeNode):
 
   @property
   def active(self) -> Bool[Array, " B"]:
+    """True for rows that have not ended."""
     return self.finish == Finish.RUNNING
 
   @property

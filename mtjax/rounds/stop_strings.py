@@ -11,7 +11,7 @@ from jaxtyping import Array, Int
 
 from mtjax.arguments import texts
 
-# A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without any.
+# A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without bytes.
 SPECIAL = 256
 _STAY = 256  # column of the automaton's table for symbols that no word holds
 
@@ -67,7 +67,7 @@ def _with_ids(text: bytes, ids: Mapping[bytes, int]) -> Word:
 
 
 class StopScan:
-  """The text of one row up to its first stop string, as its symbols come.
+  """A reader of one row's symbols, which returns its text up to the first stop string.
 
   Bytes that may begin a stop string are held back until it is certain that they do not.
   """
@@ -114,9 +114,10 @@ class StopStrings(struct.PyTreeNode):
   ids past the vocabulary, which stand for nothing.
   """
 
-  step: Int[Array, "Q columns"]
+  step: Int[Array, "Q columns"]  # the next state by state and token
 
   def advance(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
+    """Returns the states after a token per row; -1 stays -1."""
     known = jnp.minimum(token, self.step.shape[1] - 1)
     return jnp.where(state < 0, state, self.step[jnp.maximum(state, 0), known])
 

@@ -1,4 +1,4 @@
-"""Time that a program ran, apart from the time that JAX took to make it."""
+"""The time that a program ran, without the time that JAX took to compile it."""
 
 import contextlib
 import time
@@ -28,6 +28,7 @@ class Stopwatch:
 
   @contextlib.contextmanager
   def running(self) -> Generator[None]:
+    """Adds the time of the block under `with`."""
     _listening.append(self._compiling)
     begin = time.perf_counter()
     try:
@@ -38,6 +39,7 @@ class Stopwatch:
 
   @property
   def compile_seconds(self) -> float:
+    """Time of tracing, lowering and compilation."""
     total = reached = 0.0
     for begin, end in sorted(self._compiling):  # they may overlap: each moment counts once
       total += max(0.0, end - max(begin, reached))
@@ -46,4 +48,5 @@ class Stopwatch:
 
   @property
   def seconds(self) -> float:
+    """Time of the blocks without compilation, above 0."""
     return max(self._total - self.compile_seconds, 1e-9)

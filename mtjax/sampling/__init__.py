@@ -1,4 +1,4 @@
-"""Sampling: from logits to the distribution a token is sampled from, and the sampling itself."""
+"""Sampling: from logits to the distribution that tokens are sampled from, and the sampling."""
 
 from mtjax.sampling.categorical import argmax, sample_categorical, top_k
 from mtjax.sampling.logits import History, Rules, Sampling, process, row_keys, sample

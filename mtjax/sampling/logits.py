@@ -31,12 +31,14 @@ class History(struct.PyTreeNode):
 
   @classmethod
   def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
+    """Returns the history of prompts of `length` tokens, before any output."""
     inside = jnp.arange(prompt.shape[1]) < length[:, None]
     rows = jnp.arange(prompt.shape[0])[:, None]
     empty = jnp.zeros((prompt.shape[0], vocab), bool)
     return cls(empty.at[rows, jnp.where(inside, prompt, vocab)].set(True, mode="drop"), empty)
 
   def add(self, token: Int[Array, "B P"], keep: Bool[Array, "B P"]) -> "History":
+    """Returns the history with those output tokens more that `keep` names."""
     rows = jnp.arange(token.shape[0])[:, None]
     token = jnp.where(keep, token, self.seen.shape[-1])
     return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
@@ -55,6 +57,7 @@ class Rules(struct.PyTreeNode):
 
   @property
   def needs_history(self) -> bool:
+    """True if a penalty is set."""
     return self.repetition_penalty is not None or self.presence_penalty is not None
 
 
@@ -96,7 +99,7 @@ class Sampling:
       return None
     values = list(setting) if np.ndim(setting) else [setting] * batch
     if len(values) != batch:
-      raise ValueError(f"{name} has {len(values)} values for a batch of {batch}")
+      raise ValueError(f"{name} has {len(values)} values for a batch of {batch} rows")
     for value in values:
       # Written so that a NaN, for which every comparison is false, is refused too.
       fits = value == value and (low is None or value > low or (value == low and not open_low))
@@ -116,7 +119,7 @@ class Sampling:
       return None
     wrong = [token for token in self.logit_bias if not 0 <= token < vocab]
     if wrong:
-      raise ValueError(f"logit_bias names tokens {wrong} outside a vocabulary of {vocab}")
+      raise ValueError(f"logit_bias has tokens {wrong}, which a vocabulary of {vocab} lacks")
     ids = jnp.asarray(list(self.logit_bias), jnp.int32)
     row = jnp.zeros((vocab,)).at[ids].set(jnp.asarray(list(self.logit_bias.values())))
     return jnp.broadcast_to(row, (batch, vocab))
@@ -196,8 +199,8 @@ def seed_key(key: Seed) -> Key[Array, "*B"]:
   if not 0 <= seed < _SEEDS:
     raise ValueError(f"a seed is a whole number from 0 to 2**64 - 1, got {seed}")
   upper, lower = divmod(seed, 2**32)
-  made = jax.random.key(lower)
-  return jax.random.fold_in(made, upper) if upper else made
+  lower_key = jax.random.key(lower)
+  return jax.random.fold_in(lower_key, upper) if upper else lower_key
 
 
 def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:

@@ -18,10 +18,11 @@ class Candidates(struct.PyTreeNode):
 
   score: Float[Array, "B H K K"]  # log-probability of the path; -inf: no candidate
   token: Int[Array, "B H K K"]
-  beam: Int[Array, "B H K"]  # the best of each level: place K + rank
+  beam: Int[Array, "B H K"]  # the K best candidates of each level, as place K + rank
 
   @classmethod
   def none(cls, batch: int, height: int, width: int) -> "Candidates":
+    """Returns `height` levels without a candidate, of `width` = K."""
     shape = (batch, height, width, width)
     return cls(
       jnp.full(shape, -jnp.inf), jnp.zeros(shape, jnp.int32), jnp.zeros(shape[:3], jnp.int32)
@@ -46,8 +47,8 @@ class Candidates(struct.PyTreeNode):
   def best(self, size: int) -> tuple[Float[Array, "B S"], Int[Array, "B S"]]:
     """Returns the `size` best scores of all levels and their candidates' numbers.
 
-    A child's score is at most its parent's, and of equals the smaller number is taken: with a
-    candidate its parent is among them.
+    A child's score is at most its parent's, and among equal scores the smaller number wins. So the
+    parent of a candidate that is returned is returned too.
     """
     score, number = jax.lax.top_k(self.score.reshape(self.score.shape[0], -1), size)
     return score, number.astype(jnp.int32)

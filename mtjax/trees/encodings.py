@@ -1,6 +1,7 @@
-"""What other systems write for the shape of a static tree: from it to a `Topology`, and back.
+"""Encodings of other systems for the shape of a static tree: from them to a `Topology`, and back.
 
-Each pair is inverse up to the order of nodes and the ranks, which some encodings do not hold.
+The two functions of a pair are each other's inverse, up to the order of nodes and the ranks, which
+some encodings do not hold.
 """
 
 from collections.abc import Sequence
@@ -14,17 +15,18 @@ Path = tuple[int, ...]
 
 
 def from_paths(paths: Sequence[Sequence[int]]) -> Topology:
-  """Returns the shape of Medusa's and EAGLE's lists: a node is its path of ranks, [0, 2] say.
+  """Returns the shape of Medusa's and EAGLE's lists, where a node is its path of ranks, as [0, 2].
 
   Nodes are ordered by depth, then path. Raises ValueError when a path lacks its prefix, is
   empty or comes twice.
   """
-  wanted = sorted((tuple(path) for path in paths), key=lambda path: (len(path), path))
+  in_order = sorted((tuple(path) for path in paths), key=lambda path: (len(path), path))
   index: dict[Path, int] = {(): 0}
   parent, rank = [-1], [0]
-  for path in wanted:
+  for path in in_order:
     if not path or path in index:
-      raise ValueError(f"path {list(path)} is {'given twice' if path else 'the root itself'}")
+      reason = "is in the list twice" if path else "is the root, which the list leaves out"
+      raise ValueError(f"path {list(path)} {reason}")
     if path[:-1] not in index:
       raise ValueError(f"path {list(path)} needs its prefix {list(path[:-1])} in the list")
     parent.append(index[path[:-1]])
@@ -44,7 +46,7 @@ def to_paths(topology: Topology) -> list[list[int]]:
 def from_parents(parent: Sequence[int]) -> Topology:
   """Returns the shape of a parent array; siblings rank in node order.
 
-  Raises ValueError for what is no tree in parent-first order, as `Topology` does.
+  Raises ValueError for anything but a tree in parent-first order, as `Topology` does.
   """
   count: dict[int, int] = {}
   rank = []
@@ -57,7 +59,8 @@ def from_parents(parent: Sequence[int]) -> Topology:
 def from_ancestors(mask: Bool[np.ndarray, "N N"]) -> Topology:
   """Returns the shape of an ancestor mask; siblings rank in node order.
 
-  Raises ValueError for the mask of no tree, and for one that is not in parent-first order.
+  Raises ValueError for a mask that is not a tree's, and for a tree that is not in parent-first
+  order.
   """
   mask = np.asarray(mask, bool)
   if mask.ndim != 2 or mask.shape[0] != mask.shape[1]:
@@ -69,12 +72,12 @@ def from_ancestors(mask: Bool[np.ndarray, "N N"]) -> Topology:
     parent.append(above[0] if len(above) == 1 else -2)
   out = from_parents(parent)
   if not np.array_equal(to_ancestors(out), mask):
-    raise ValueError("the mask is not that of a tree in parent-first order")
+    raise ValueError("the mask is not the ancestor mask of a tree in parent-first order")
   return out
 
 
 def to_ancestors(topology: Topology) -> Bool[np.ndarray, "N N"]:
-  """Returns the mask of tree attention: [i, j] says that j is i or an ancestor of i."""
+  """Returns the mask of tree attention: [i, j] is true where j is i or an ancestor of i."""
   out = np.eye(topology.size, dtype=bool)
   for node, parent in enumerate(topology.parent[1:], 1):
     out[node] |= out[parent]
@@ -84,7 +87,7 @@ def to_ancestors(topology: Topology) -> Bool[np.ndarray, "N N"]:
 def from_siblings(first: Sequence[int], following: Sequence[int]) -> Topology:
   """Returns the shape of SGLang's encoding: the first child and the next sibling of every node.
 
-  -1 stands for none. Raises ValueError for siblings in a circle or out of range.
+  -1 means that there is none. Raises ValueError for siblings in a circle or out of range.
   """
   parent = [-1] * len(first)
   for node, child in enumerate(first):
@@ -98,7 +101,7 @@ def from_siblings(first: Sequence[int], following: Sequence[int]) -> Topology:
 
 
 def to_siblings(topology: Topology) -> tuple[list[int], list[int]]:
-  """Returns what `from_siblings` takes: first children and next siblings."""
+  """Returns the first child and the next sibling of every node, as `from_siblings` takes them."""
   children = topology.children()
   first = [kids[0] if kids else -1 for kids in children]
   following = [-1] * topology.size

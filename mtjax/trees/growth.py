@@ -60,7 +60,7 @@ class Growth(struct.PyTreeNode):
     )
 
   def add(self, node: Int[Array, ""] | int) -> "Growth":
-    """DySpec's step (2410.11744): the slot of the largest value gets its child, as `node`.
+    """Returns the tree with the next child of the slot of the largest value, as `node`.
 
     A slot of value v whose child x has the share R(x) of the rest of q leaves a node of reach
     v R(x), and a slot of value v (1 - R(x)) for x's next sibling. Ties go to the earlier node.

@@ -1,4 +1,4 @@
-"""Several branches into one tree."""
+"""From several branches to one tree."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int

@@ -15,7 +15,8 @@ def get_topology(shape: str | Sequence[int]) -> Topology:
   if isinstance(shape, str):
     if shape not in PUBLISHED:
       raise ValueError(
-        f"no tree {shape!r}: give one of {', '.join(PUBLISHED)}, or children by depth, (4, 2, 1)"
+        f"there is no tree {shape!r}: give one of {', '.join(PUBLISHED)}, or the number of "
+        "children at each depth, as (4, 2, 1)"
       )
     return PUBLISHED[shape]
   return k_ary(tuple(shape))

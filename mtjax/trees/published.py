@@ -1,8 +1,8 @@
-"""Trees that papers' code ships, as lists of paths."""
+"""Trees that the code of papers ships, as lists of paths."""
 
 from mtjax.trees.encodings import from_paths
 
-# FasterDecoding/Medusa, mc_sim_7b_63 (2401.10774): 63 drafts, found on Vicuna-7B's accuracies.
+# FasterDecoding/Medusa, mc_sim_7b_63 (2401.10774): 63 drafts, chosen by Vicuna-7B's accuracies.
 MEDUSA_63 = from_paths(
   [[0], [0, 0], [1], [0, 1], [2], [0, 0, 0], [1, 0], [0, 2], [3], [0, 3], [4], [0, 4], [2, 0]]
   + [[0, 5], [0, 0, 1], [5], [0, 6], [6], [0, 7], [0, 1, 0], [1, 1], [7], [0, 8], [0, 0, 2]]

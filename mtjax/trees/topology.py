@@ -1,4 +1,4 @@
-"""The shape of a static tree; `mtjax.trees.encodings` has what other systems write for it."""
+"""The shape of a static tree; `mtjax.trees.encodings` has the encodings of other systems."""
 
 import dataclasses
 import functools
@@ -12,7 +12,7 @@ from mtjax.types import TokenTree
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-  """N nodes in an order in which parents stand before their children; node 0 is the root.
+  """A tree of N nodes, parents before their children; node 0 is the root.
 
   `rank[n]` says which of its parent's candidates node n is (0: the most probable). Siblings have
   growing ranks in node order, so rank order is sampling order. Hashable; holds no arrays. Raises
@@ -31,22 +31,24 @@ class Topology:
     for node, parent in enumerate(self.parent[1:], 1):
       if not 0 <= parent < node:
         raise ValueError(
-          f"node {node} has parent {parent}; a parent must stand before its child (no cycles, one "
-          "root)"
+          f"node {node} has parent {parent}: a parent must stand before its child, so that there "
+          "are one root and no cycles"
         )
       if self.rank[node] <= last.get(parent, -1):
         raise ValueError(
-          f"node {node} has rank {self.rank[node]}, its elder sibling {last[parent]}: ranks of "
-          "siblings must grow"
+          f"node {node} has rank {self.rank[node]}, and the sibling before it has "
+          f"{last[parent]}: ranks of siblings must grow"
         )
       last[parent] = self.rank[node]
 
   @property
   def size(self) -> int:
+    """The number of nodes, with the root."""
     return len(self.parent)
 
   @functools.cached_property
   def depth(self) -> tuple[int, ...]:
+    """The distance of each node from the root."""
     out = [0]
     for parent in self.parent[1:]:
       out.append(out[parent] + 1)
@@ -64,6 +66,7 @@ class Topology:
 
   @property
   def height(self) -> int:
+    """The largest depth."""
     return max(self.depth)
 
   @property
@@ -73,6 +76,7 @@ class Topology:
 
   @property
   def is_chain(self) -> bool:
+    """True if no node has more than one child."""
     return self.breadth == 1
 
   def levels(self) -> list[list[int]]:
@@ -83,6 +87,7 @@ class Topology:
     return out
 
   def children(self) -> list[list[int]]:
+    """Returns the children of each node, in node order."""
     out: list[list[int]] = [[] for _ in self.parent]
     for node, parent in enumerate(self.parent[1:], 1):
       out[parent].append(node)

@@ -23,7 +23,7 @@ PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]
 
 
 def _greedy(model, params, forward, prompt, steps):
-  """The obvious program: the whole text again for every token."""
+  """Returns greedy tokens of the plain program, which runs the whole text again for each."""
   text = list(prompt)
   for _ in range(steps):
     padded = jnp.asarray([text + [0] * (32 - len(text))])
@@ -147,7 +147,7 @@ def test_finished_rows_are_frozen(causal):
   program, inputs = job.program(model, Autoregressive()), (params, None, *job.arrays)
   state, unfinished = run_lib.begin(program, inputs)
   assert unfinished
-  after, unfinished = run_lib.go_on(program, inputs, state, 3)
+  after, unfinished = run_lib.advance(program, inputs, state, 3)
   assert unfinished
   np.testing.assert_array_equal(after.count, [1, 4, 1])
   np.testing.assert_array_equal(after.cache.length, [3, 9, 1])
@@ -171,7 +171,7 @@ def test_buckets_hold_the_requested_length(length):
 
 def test_bucket_limits():
   assert bucket(40, maximum=50) == 48 and bucket(49, maximum=50) == 50
-  with pytest.raises(ValueError, match="exceeds 50"):
+  with pytest.raises(ValueError, match="at most 50, got"):
     bucket(51, maximum=50)
   assert SIZES[0] == 16
 

@@ -71,7 +71,7 @@ def test_a_verifier_for_a_tree_of_one_child_a_node():
 
 
 def test_parents_that_run_in_a_circle():
-  with pytest.raises(ValueError, match="node 1 has parent 2; a parent must stand before its child"):
+  with pytest.raises(ValueError, match="node 1 has parent 2: a parent must stand before its child"):
     encodings.from_parents([-1, 2, 1])
 
 

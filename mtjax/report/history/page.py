@@ -31,7 +31,8 @@ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
 .text a {{ color: inherit; text-decoration: none; }}
 summary {{ cursor: pointer; display: flex; gap: 1em; align-items: center; }}
 summary .what {{ flex: 0 0 27em; }} details {{ border-top: 1px solid #e4e4ea; padding: .2em 0; }}
-.bar {{ display: flex; height: 12px; max-width: 360px; overflow: hidden; }} .bar i {{ flex: none; height: 12px; }}
+.bar {{ display: flex; height: 12px; max-width: 360px; overflow: hidden; }}
+.bar i {{ flex: none; height: 12px; }}
 .key i {{ display: inline-block; width: 12px; height: 12px; margin: 0 .4em 0 1.2em; }}
 .scroll {{ overflow-x: auto; }} small, .key {{ color: #4a4a55; }}
 td {{ padding: 0 1em 0 0; }} td.token {{ font-family: ui-monospace, monospace; }}

@@ -19,25 +19,25 @@ from mtjax.rounds.run import Stages
 from mtjax.rounds.state import DecodeState, Request
 from mtjax.types import Draft, TokenTree
 
-# A text that begins to repeat itself waits for as many rounds, at most: 64 by default.
+# A text that begins to repeat itself waits for at most so many rounds: 64 by default.
 PATIENCE_GROWS = 4
 
 
 class AdaptiveState(struct.PyTreeNode):
   speculative: SpeculativeState
-  gain: Float[Array, ""]  # tokens a row and speculative round, a running mean
+  gain: Float[Array, ""]  # tokens per row and speculative round, a running mean
   wait: Int[Array, ""]  # rounds until the next try, when speculating does not pay
-  pause: Int[Array, ""]  # what `wait` begins with after the next try
+  pause: Int[Array, ""]  # first value of `wait` after the next try
 
 
 @dataclasses.dataclass(frozen=True)
 class Adaptive:
   """`speculative` while its running mean of tokens per round is above `cost`; else plain rounds.
 
-  cost: time of a speculative round in plain rounds (`measure_cost`). A round for which no row has
+  cost: time of a speculative round, in plain rounds (`measure_cost`). A round for which no row has
   a draft is a plain one. While speculating does not pay, it is tried again after `patience` rounds,
   then after twice as many, up to `PATIENCE_GROWS` times as many; the rounds between neither draft
-  nor judge drafts. The choice is the batch's and looks at past rounds only, so exactness is that
+  nor judge drafts. One choice is made per batch, from past rounds only, so exactness is that
   of `speculative`. The mean starts at `hope` and forgets with weight `memory` (SGLang's adaptive
   draft lengths use 0.2).
   """
@@ -122,7 +122,7 @@ class Adaptive:
     drafted: Bool[Array, ""],
     pays: Bool[Array, ""],
   ) -> tuple[Int[Array, ""], Int[Array, ""]]:
-    """Rounds until the next try, and until the one after it."""
+    """Returns the rounds until the next try, and until the one after it."""
     # A try without a draft cost next to nothing and taught nothing.
     wait = jnp.where(drafted, pause - 1, jnp.maximum(wait - 1, 0))
     longer = jnp.minimum(2 * pause, PATIENCE_GROWS * self.patience)
@@ -143,9 +143,10 @@ def measure_cost(
   tokens: int = 48,
   repeats: int = 3,
 ) -> float:
-  """Time of a round of `speculative` in rounds of plain decoding, here and now, at batch 1.
+  """Measures a round of `speculative` on this machine at batch 1, in rounds of plain decoding.
 
-  Drafts and verification included, prefill and compilation not; the least of `repeats` runs.
+  Drafts and verification are included, prefill and compilation are not. The fastest of `repeats`
+  runs counts.
   """
 
   def round_seconds(method, its_params):
@@ -165,7 +166,7 @@ def measure_cost(
 
 
 def _none(shape: Draft, last: Int[Array, " B"]) -> Draft:
-  """A draft of that shape with nothing in it."""
+  """Returns an empty draft of that shape."""
   draft = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shape)
   tree = draft.tree
   root = jnp.arange(tree.size) == 0
@@ -179,7 +180,7 @@ def _none(shape: Draft, last: Int[Array, " B"]) -> Draft:
 
 
 def _root(draft: Draft) -> Draft:
-  """The root alone, as a tree of one node."""
+  """Returns a tree of the root alone."""
   tree = draft.tree
   nodes = {name: getattr(tree, name)[:, :1] for name in ("token", "parent", "depth", "order")}
   q = None if draft.q is None else draft.q[:, :1]
@@ -189,7 +190,7 @@ def _root(draft: Draft) -> Draft:
 
 
 def _padded(decision: Decision, tree: TokenTree) -> Decision:
-  """A decision on the root alone, in the shapes of one on the whole tree."""
+  """Returns a decision on the root alone, in the shapes of one on the whole tree."""
 
   def nodes(x, axis):
     widths = [(0, 0)] * x.ndim

@@ -1,4 +1,4 @@
-"""How good a verifier was, beside how good any could have been: an audit of a speculative run."""
+"""An audit of a speculative run: acceptance of a verifier beside the optimum of all verifiers."""
 
 import dataclasses
 import math
@@ -21,15 +21,15 @@ from mtjax.types import Draft, DraftScheme, Exactness
 from mtjax.verify import VERIFIERS
 from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, optimum, path_bounds
 
-DEVIATIONS = 2.576  # of a normal distribution: 99 % of it are nearer to its mean
+DEVIATIONS = 2.576  # standard deviations around the mean that hold 99 % of a normal distribution
 
 
 @dataclasses.dataclass
 class Audit:
-  """What was accepted in each round, and estimates of what could have been.
+  """A record of what was accepted in each round, and estimates of what could have been.
 
-  `sampled`: how requests that sample draft. `node_wise`: whether the verifier judges each node by
-  what is known there alone, so that the optimum of 2502.18779 holds at every depth.
+  `sampled`: how requests that sample draft. `node_wise`: whether the verifier judges each node
+  alone, so that the optimum of 2502.18779 holds at every depth.
   """
 
   height: int
@@ -37,8 +37,8 @@ class Audit:
   node_wise: bool
 
   def __post_init__(self):
-    self.accepted: list[int] = []  # drafts, by round
-    self.bounds: list[Float[np.ndarray, "H L"]] = []  # `path_bounds`, by round
+    self.accepted: list[int] = []  # accepted drafts per round
+    self.bounds: list[Float[np.ndarray, "H L"]] = []  # `path_bounds` per round
     self.nodes: list[tuple[int, bool, float]] = []  # depth, accepted, optimum of nodes reached
 
   def report(self) -> dict[str, Any]:
@@ -47,7 +47,7 @@ class Audit:
     paths: for each depth d the share of rounds with at least d accepted drafts, the bound of all
     lossless verifiers (the smallest of `path_bounds` over levels and depths up to d), and the gap
     between them with the half-width of its 99 % interval. The last row, of depth "all", is about
-    the number of accepted drafts. nodes, of node-wise verifiers: for each depth the share of nodes
+    the number of accepted drafts. nodes, for node-wise verifiers: for each depth the share of nodes
     of the path after which a draft was accepted, beside the node-wise optimum (2502.18779). grown:
     whether trees grow with what was sampled, so that below depth 1 the bound says little.
     """
@@ -61,13 +61,13 @@ class Audit:
       if deepest:
         paths.append(_row("all", bounds.sum(axis=1), accepted.sum(axis=1), "bound"))
     for d in sorted({depth for depth, *_ in self.nodes}):
-      found = np.array([node[1:] for node in self.nodes if node[0] == d], float)
-      nodes.append(_row(d + 1, found[:, 1], found[:, 0], "optimum"))
+      rows = np.array([node[1:] for node in self.nodes if node[0] == d], float)
+      nodes.append(_row(d + 1, rows[:, 1], rows[:, 0], "optimum"))
     grown = self.sampled.scheme is not DraftScheme.DELTA and self.sampled.shape is None
     return dict(paths=paths, nodes=nodes, grown=grown)
 
   def _best_bounds(self) -> Float[np.ndarray, "rounds H"]:
-    """By depth, the column of the smallest mean: d accepted drafts are d - 1 as well."""
+    """Returns, per depth, the smallest mean so far: d accepted drafts are d - 1 as well."""
     every = np.array(self.bounds)
     means = every.mean(axis=0)
     best = [np.unravel_index(means[: d + 1].argmin(), means.shape) for d in range(self.height)]
@@ -175,7 +175,7 @@ def _tell(handle, draft: Draft, decision: Decision, active, sampled) -> None:
 
 
 def _add(audit: Audit, count: int, path, drafts, of_v) -> None:
-  """One round of one row; `of_v`, of drafts that were sampled: p on the path and q, rows of V."""
+  """Records one round of one row; `of_v` holds p on the path and q of sampled drafts."""
   token, parent, valid, p = drafts
   paths = Paths.of_tree(*drafts)
   children = [np.flatnonzero(valid & (parent == node)) for node in path[:count]]

@@ -24,12 +24,12 @@ from mtjax.sampling.logits import History, Sampling, Seed, row_keys
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-  """What came out, and what it cost. Tokens include a final end-of-sequence token, if any."""
+  """Generated tokens and their cost. Tokens include a final end-of-sequence token, if any."""
 
   tokens: list[list[int]]
-  finish: list[str]  # "eos", "stop" or "length", one a row
-  counters: dict[str, Any]  # `mtjax.registry.counters.DECODING` says what each is
-  drafted: list[list[bool]]  # which tokens were accepted drafts, not the target's own choice
+  finish: list[str]  # "eos", "stop" or "length", one per row
+  counters: dict[str, Any]  # `mtjax.registry.counters.DECODING` explains each
+  drafted: list[list[bool]]  # True for tokens that were accepted drafts, not the target's choice
   history: list[RoundRecord] | None = None  # what each round did; None: it was not asked for
 
 
@@ -108,9 +108,9 @@ def generate(
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
-  `method`: how several tokens come of a round (see `mtjax.decode.speculative`), with its
+  `method`: how a round makes several tokens (see `mtjax.decode.speculative`), with its
   parameters.
-  `key`: a seed or key, folded with the row index, or a [B] array of keys, one a row. `eos`: token
+  `key`: a seed or key, folded with the row index, or a [B] array of keys, one per row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
   Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change
   within one without compiling again.
@@ -119,7 +119,7 @@ def generate(
   is slower. Without it nothing is different.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
-  prompt, an empty prompt, prompts that are no token ids, ids outside the vocabulary,
+  prompt, an empty prompt, prompts that are not token ids, ids outside the vocabulary,
   max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of their range,
   and a method that cannot decode this model.
   """
@@ -145,7 +145,7 @@ def stream(
   history: bool = False,
   **settings: Any,
 ) -> Iterator[list[list[int]]]:
-  """The rounds of `generate`, stepped from Python: yields each row's new tokens.
+  """Yields the new tokens of each row: the rounds of `generate`, stepped from Python.
 
   `every` rounds run between two yields (the first token comes alone, after prefill). Takes the
   settings of `generate`, emits the same tokens, raises the same errors, at once rather than on
@@ -207,7 +207,7 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   vocab, max_position = model.config.vocab_size, model.config.max_position
   prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
   if not prompts:
-    raise ValueError("there is no prompt")
+    raise ValueError("there is no prompt: give at least one")
   limits = list(max_tokens) if np.ndim(max_tokens) else [max_tokens] * len(prompts)
   limits = [integer(limit, "max_tokens") for limit in limits]
   if len(limits) != len(prompts):
@@ -247,7 +247,7 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
 def _token_ids(row: int, prompt: TokenIds) -> list[int]:
   if isinstance(prompt, str):
     raise ValueError(
-      f"prompt {row} is the text {prompt!r}: token ids are wanted here, and it is "
+      f"prompt {row} is the text {prompt!r}: give token ids here, and it is "
       "TextModel.generate that takes texts"
     )
   if not isinstance(prompt, Iterable):

@@ -1,4 +1,4 @@
-"""How a round goes: what every decoding method provides, and plain decoding, one token a round."""
+"""The Protocol of decoding methods, and plain decoding: one token per round."""
 
 import dataclasses
 from typing import Any, Protocol, runtime_checkable
@@ -18,10 +18,10 @@ from mtjax.sampling.logits import adjusted, process, sample
 
 @runtime_checkable
 class Method(Protocol):
-  """How a round goes. Frozen and hashable: a static argument of the one program."""
+  """One way to run a round. Frozen and hashable: a static argument of the one program."""
 
   def check(self, model: Model) -> None:
-    """Raises ValueError, before anything is compiled, for a target that it cannot decode."""
+    """Raises ValueError, before compilation, for a target that it cannot decode."""
     ...
 
   def start(
@@ -33,7 +33,7 @@ class Method(Protocol):
     capacity: int,
     max_new: int,
   ) -> PyTree:
-    """What the method keeps from round to round (`DecodeState.method`), after the prompts."""
+    """Returns the state of the method (`DecodeState.method`) after the prompts."""
     ...
 
   def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
@@ -52,15 +52,15 @@ class Method(Protocol):
     ...
 
   def counters(self, kept: PyTree, rounds: int) -> dict[str, Any]:
-    """`draft_forwards` and `entries` of all rounds (one a row and target forward), and more."""
+    """Returns `draft_forwards`, `entries` of all rounds (one per row and target forward)."""
     ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Autoregressive:
-  """One token a round: the last token is the frontier, its successor is drawn and emitted.
+  """Plain decoding: the last token is the frontier, its successor is sampled and emitted.
 
-  Exactness.LOSSLESS by definition; this is the law that other decoders are compared with.
+  Exactness.LOSSLESS by definition: other decoders are compared with this distribution.
   """
 
   def check(self, model: Model) -> None:

@@ -21,13 +21,13 @@ from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
 class Statistics(struct.PyTreeNode):
-  """What was drafted and what was kept, over all rounds; sums over the batch."""
+  """Counts of drafted and kept tokens, over all rounds; sums over the batch."""
 
-  drafted: Int[Array, " H"]  # nodes at depth 1, ..., height
-  accepted: Int[Array, " H"]  # and emitted: none behind the end of a text
-  accepted_order: Int[Array, " C"]  # by place among siblings
-  forwards: Int[Array, ""]  # of a draft model, one a row
-  entries: Int[Array, ""]  # of target forwards; padding is none
+  drafted: Int[Array, " H"]  # number of nodes at depth 1, ..., height
+  accepted: Int[Array, " H"]  # accepted and emitted: none after the end of a text
+  accepted_order: Int[Array, " C"]  # accepted, by place among siblings
+  forwards: Int[Array, ""]  # forward passes of a draft model, one per row
+  entries: Int[Array, ""]  # of target forwards, without padding
 
 
 class SpeculativeState(struct.PyTreeNode):
@@ -36,7 +36,7 @@ class SpeculativeState(struct.PyTreeNode):
 
 
 class Forwarded(struct.PyTreeNode):
-  """The target's pass over a tree. Nothing is judged, and nothing committed."""
+  """The forward pass of the target over a tree, before the verdict and the commit."""
 
   tree: TokenTree  # as it was read
   logits: Float[Array, "B N V"]
@@ -45,27 +45,27 @@ class Forwarded(struct.PyTreeNode):
 
 
 class Decision(struct.PyTreeNode):
-  """What the target said of a draft, and its keys and values, not committed yet."""
+  """The verdict on a draft, with logits, keys and values that are not committed yet."""
 
   tree: TokenTree  # as it was verified
   verdict: Verdict
   logits: Float[Array, "B N V"]
-  processed: Float[Array, "B N V"]  # processed logits: what was verified against
+  processed: Float[Array, "B N V"]  # processed logits that the draft was verified against
   kv: tuple[LayerKV, ...]
   position: Int[Array, "B N"]
-  entries: Int[Array, ""]  # of the forward pass, padding left out
+  entries: Int[Array, ""]  # of the forward pass, without padding
 
 
 @dataclasses.dataclass(frozen=True)
 class Speculative:
   """propose -> forward -> verify -> commit, a `mtjax.decode.Method`.
 
-  Every emitted token follows the request's law at its own place: penalties see the node's own
+  Every emitted token follows the request's distribution at its place: penalties see the node's own
   path, temperature and filters apply to accepted drafts and to the token after them alike. The
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is.
 
-  Raises ValueError for a verifier that is not exact for how the drafter drafts; `check` does for
+  Raises ValueError for a verifier that is not exact for the drafter's scheme; `check` does for
   drafts longer than the target has positions, and for what the drafter's own `check` refuses.
   """
 
@@ -124,7 +124,7 @@ class Speculative:
   def forward(
     self, model: Model, params: Params, request: Request, state: DecodeState, draft: Draft
   ) -> "Forwarded":
-    """Returns the target's pass over the tree; writes nothing."""
+    """Runs forward and verification; writes nothing."""
     tree = draft.tree
     # Deeper nodes could not be emitted; and they would stand past the model's last position.
     remaining = (request.limit - state.count)[:, None]
@@ -147,7 +147,7 @@ class Speculative:
     processed = process(logits, request.rules, seen)
     name, judged = self.verifier, processed
     if request.rules.temperature is None:
-      # Only the path's best tokens are looked for, and nobody may ask for the law.
+      # Only argmaxes along the path are needed: the whole distribution is never computed.
       name, judged = "greedy", adjusted(logits, request.rules, seen)
     verdict = verify.verify(name, judged, draft.replace(tree=tree), request.key, state.count)
     return Decision(tree, verdict, logits, processed, forwarded.kv, forwarded.position, entries)
@@ -177,19 +177,19 @@ class Speculative:
     return state, (draft, found)
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
-    """Beside the usual: drafts proposed and accepted by depth, accepted by place among siblings."""
-    found = kept.statistics
+    """Returns also drafts proposed and accepted by depth, and accepted by place among siblings."""
+    statistics = kept.statistics
     return dict(
-      draft_forwards=int(found.forwards),
-      entries=int(found.entries),
-      drafted_at_depth=found.drafted.tolist(),
-      accepted_at_depth=found.accepted.tolist(),
-      accepted_at_place=found.accepted_order.tolist(),
+      draft_forwards=int(statistics.forwards),
+      entries=int(statistics.entries),
+      drafted_at_depth=statistics.drafted.tolist(),
+      accepted_at_depth=statistics.accepted.tolist(),
+      accepted_at_place=statistics.accepted_order.tolist(),
     )
 
 
 def emitted_tokens(tree: TokenTree, verdict: Verdict) -> Int[Array, "B P"]:
-  """The accepted drafts, then the token after them; meaningless past verdict.count."""
+  """Returns the accepted drafts, then the token after them; meaningless past verdict.count."""
   drafts = jnp.take_along_axis(tree.token, verdict.path, axis=1)[:, 1:]
   drafts = jnp.pad(drafts, ((0, 0), (0, 1)))
   is_last = jnp.arange(drafts.shape[1]) == verdict.count[:, None] - 1
@@ -197,15 +197,15 @@ def emitted_tokens(tree: TokenTree, verdict: Verdict) -> Int[Array, "B P"]:
 
 
 def _histories(history: History | None, tree: TokenTree) -> History | None:
-  """What each node's path has seen: the row's history and the drafts from the root down to it."""
+  """Returns the history of each node: that of the row, and the drafts from the root to the node."""
   if history is None:
     return None
 
   def grow(node, seen):
     # Parents stand before their children; the root is in the row's history already.
     above = jnp.take_along_axis(seen, jnp.maximum(tree.parent[:, node], 0)[:, None, None], axis=1)
-    own = jnp.arange(seen.shape[2]) == tree.token[:, node, None]
-    return seen.at[:, node].set(above[:, 0] | own)
+    token = jnp.arange(seen.shape[2]) == tree.token[:, node, None]
+    return seen.at[:, node].set(above[:, 0] | token)
 
   def nodes(rows):
     start = jnp.broadcast_to(rows[:, None], (rows.shape[0], tree.size, rows.shape[1]))
@@ -221,7 +221,7 @@ def _counted(
   depths = jnp.arange(1, statistics.drafted.shape[0] + 1)
   real = tree.valid & active[:, None]
   drafted = jnp.sum(real[:, :, None] & (tree.depth[:, :, None] == depths), axis=(0, 1))
-  # Where a text ends within an accepted draft, what stands behind the end is given to nobody.
+  # Where a text ends within an accepted draft, what stands after the end is dropped.
   emitted = jnp.minimum(verdict.count - 1, num_emitted)
   reached = emitted[:, None] >= depths
   order = jnp.take_along_axis(tree.order, verdict.path, axis=1)[:, 1:]

@@ -1,4 +1,4 @@
-"""Drafters that live on the host: a Python object called once a round, inside the one program.
+"""Drafters that live on the host: a Python object called once per round, inside the one program.
 
 A store (a trie, a tokenizer) is not an array: it cannot be a parameter. It is registered, and its
 handle, an integer array, is the parameter: one compiled program serves every store.
@@ -21,25 +21,27 @@ _NEXT = itertools.count(1)
 
 
 def register(store: Any) -> Int[Array, ""]:
-  """A handle of `store`, which the caller keeps alive."""
+  """Returns a handle of `store`, which the caller keeps alive."""
   handle = next(_NEXT)
   _STORES[handle] = store
   return jnp.int32(handle)
 
 
 def alive() -> int:
-  """How many stores there are."""
+  """Returns the number of registered stores that are alive."""
   return len(_STORES)
 
 
 def call(
   function: Callable[..., PyTree], shapes: PyTree, handle: Int[Array, ""], *arrays: Array
 ) -> PyTree:
-  """function(store, *arrays as numpy), a few microseconds a call where a CPU is the only device.
+  """Returns function(store, *arrays as numpy).
 
-  shapes: what it returns, as jax.ShapeDtypeStruct leaves. It must not call JAX, nor keep the arrays
-  it is given. Calls that must not change places have to depend on each other's results. Needs one
-  process: with several hosts each would ask its own store.
+  Takes a few microseconds per call where a CPU is the only device.
+
+  shapes: what `function` returns, as jax.ShapeDtypeStruct leaves. It must not call JAX, nor keep
+  its arrays. Calls whose order matters must depend on each other's results. Needs one process: with
+  several hosts each would call its own store. Raises ValueError if the store is gone.
   """
   # A program of several devices cannot say which of them makes a call of the first kind.
   if jax.default_backend() == "cpu" and jax.device_count() == 1:
@@ -55,7 +57,7 @@ def _store(handle) -> Any:
 
 
 def _call_here(function, shapes, handle, *arrays):
-  """The arrays are read, and the results written, where they are."""
+  """Reads the arrays and writes the results in place, without copies."""
 
   def on_host(_, out, handle, *arrays):
     results = function(_store(np.asarray(handle)), *map(np.asarray, arrays))
@@ -73,13 +75,13 @@ def _call_from_device(function, shapes, handle, *arrays):
 
   def on_host(packed, *others):
     packed, others = np.asarray(packed), iter(others)
-    given, begin = [], 1
+    arguments, begin = [], 1
     for i, (shape, size, kind) in enumerate(kinds):
       if i in whole:
-        given.append(packed[begin : begin + size].reshape(shape).astype(kind))
+        arguments.append(packed[begin : begin + size].reshape(shape).astype(kind))
         begin += size
       else:
-        given.append(np.asarray(next(others)))
-    return function(_store(packed[0]), *given)
+        arguments.append(np.asarray(next(others)))
+    return function(_store(packed[0]), *arguments)
 
   return io_callback(on_host, shapes, packed, *others, ordered=True)

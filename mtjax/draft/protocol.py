@@ -1,4 +1,4 @@
-"""What proposes drafts: one Protocol, a file for each of them beside it."""
+"""Drafters propose drafts: the Protocol that each of them implements in a file of its own."""
 
 import dataclasses
 from typing import Protocol, runtime_checkable
@@ -20,28 +20,28 @@ _STREAM = 0xD4AF7000
 
 
 class Context(struct.PyTreeNode):
-  """What a drafter may look at before a round."""
+  """What a drafter may read before a round."""
 
   request: Request
   last: Int[Array, " B"]  # the token emitted last: the root of the tree
-  step: Int[Array, " B"]  # tokens emitted so far, `last` among them; >= 1
+  step: Int[Array, " B"]  # number of tokens emitted so far, including `last`; >= 1
   active: Bool[Array, " B"]  # rows that have not ended
-  cache: KVCache  # the target's: the text up to `last`, which it lacks
+  cache: KVCache  # the target's; it holds the text before `last`
 
 
 class Round(struct.PyTreeNode):
-  """What came of a tree."""
+  """The result of one round, for the drafter that proposed its tree."""
 
   tree: TokenTree  # as it was verified: what could not be emitted, or was not offered, is invalid
   verdict: Verdict
-  token: Int[Array, "B P"]  # row b emitted token[b, :taken[b]]
-  num_emitted: Int[Array, " B"]  # 0: the row had ended before
-  logits: Float[Array, "B N V"]  # the target's after every node that was computed; unprocessed
+  token: Int[Array, "B P"]  # row b emitted token[b, :num_emitted[b]]
+  num_emitted: Int[Array, " B"]  # per row; 0: the row had ended before
+  logits: Float[Array, "B N V"]  # the target's raw logits after every node that was computed
 
 
 @runtime_checkable
 class Drafter(Protocol):
-  """Proposes a tree a round. Frozen and hashable; what changes is its state, a pytree.
+  """Proposes one tree per round. Frozen and hashable; what changes is its state, a pytree.
 
   A drafter never sees the target's randomness. Rows without a draft have a tree in which only the
   root is valid: they decode plainly in the same program.
@@ -49,40 +49,40 @@ class Drafter(Protocol):
 
   @property
   def height(self) -> int:
-    """Static: its trees are no deeper."""
+    """Largest depth of its trees; static."""
     ...
 
   @property
   def breadth(self) -> int:
-    """Static: no node has more children."""
+    """Largest number of children of a node; static."""
     ...
 
   @property
   def scheme(self) -> DraftScheme:
-    """How it drafts for requests that sample. Greedy ones are verified greedily in any case."""
+    """Draft scheme for requests that sample. Greedy ones are verified greedily in any case."""
     ...
 
   @property
   def fixed_shape(self) -> Topology | None:
-    """The shape of all its trees; None where that depends on what was sampled, or is a chain."""
+    """Shape of all its trees; None where it depends on what was sampled, and for chains."""
     ...
 
   def check(self, target: Model) -> None:
-    """Raises ValueError, before anything is compiled, for a target that it cannot draft for."""
+    """Raises ValueError, before compilation, for a target that it cannot draft for."""
     ...
 
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
   ) -> PyTree:
-    """The state after the prompts; up to `max_new` tokens a row will follow."""
+    """Returns the state after the prompts; up to `max_new` tokens per row will follow."""
     ...
 
   def propose(self, params: PyTree, state: PyTree, context: Context) -> tuple[Draft, PyTree]:
-    """A tree whose root is `context.last`."""
+    """Returns a draft whose root is `context.last`, and the new state."""
     ...
 
   def update(self, state: PyTree, round: Round) -> PyTree:
-    """The state after a round. A row that took nothing stays as it was before `propose`."""
+    """Returns the state after a round. Rows that emitted nothing stay as before `propose`."""
     ...
 
 
@@ -112,33 +112,33 @@ class WithDraftModel:
 
 
 def check_draft_model(draft: Model, target: Model) -> None:
-  """Raises ValueError for a draft model that is not causal, or whose tokens are not the target's.
+  """Raises ValueError for a draft model that is not causal or that has other sizes.
 
-  As far as sizes tell.
+  The vocabularies must have one size, and the draft model at least the target's positions.
   """
   check_causal(draft, "the draft model")
   for field in ("vocab_size", "max_position"):
-    own, wanted = getattr(draft.config, field), getattr(target.config, field)
-    if field == "vocab_size" and own != wanted:
+    size, wanted = getattr(draft.config, field), getattr(target.config, field)
+    if field == "vocab_size" and size != wanted:
       raise ValueError(
-        f"the draft model has {field} {own}, the target {wanted}: for models of one tokenizer, "
-        "mtjax.draft.in_vocabulary makes the draft model's the target's"
+        f"the draft model has {field} {size}, the target {wanted}: for models of one tokenizer, "
+        "mtjax.draft.in_vocabulary gives the draft model the target's vocabulary"
       )
-    if own < wanted:
-      raise ValueError(f"the draft model has {field} {own}, the target {wanted}")
+    if size < wanted:
+      raise ValueError(f"the draft model has {field} {size}, the target {wanted}")
 
 
 def draft_keys(context: Context, places: int) -> Key[Array, "B {places}"]:
-  """Keys to draw this round's drafts with, independent of those of verification."""
+  """Returns keys to sample this round's drafts with, independent of those of verification."""
   return keys_of_drafts(context.request.key, context.step, places)
 
 
 def keys_of_drafts(
   key: Key[Array, " B"], step: Int[Array, " B"], places: int
 ) -> Key[Array, "B {places}"]:
-  """`draft_keys` from the rows' keys [B] and the tokens they have so far.
+  """Returns `draft_keys` from the keys [B] of the rows and their numbers of tokens so far.
 
-  All at once: on a CPU each fold is a small loop, dearer than what it computes.
+  All are made at once: on a CPU each fold is a small loop, dearer than what it computes.
   """
 
   def one(key, step):

@@ -1,11 +1,11 @@
-"""Draft trees in the making, and the three ways in which Lookahead chooses them (2312.12728)."""
+"""Draft trees in the making, and Lookahead's three methods to choose them (2312.12728)."""
 
 import heapq
 
 from mtjax.draft.model_free.trie_counts import Counts
 
 # Nodes of a text's last tokens in its own counts and in those of the outputs, for several numbers
-# of tokens, most first; None: never followed by anything.
+# of tokens, the largest number first; None: never followed by anything.
 Match = tuple[int | None, int | None]
 Matches = list[Match]
 
@@ -22,7 +22,7 @@ class Branches:
     self.children: list[dict[int, int]] = [{}]
 
   def below(self, parent: int, token: int) -> int:
-    """The child of a node that has a token; it is made if it is not there."""
+    """Returns the child of `parent` with `token`; it is made if it is not there."""
     siblings = self.children[parent]
     node = siblings.get(token)
     if node is None:
@@ -50,8 +50,8 @@ def add_most_frequent(
 ) -> None:
   """Adds continuations of two nodes by falling weighted sum of counts, up to `max_drafts` drafts.
 
-  Counts fall along a path, so whatever is chosen has its ancestors. Equals: first come, first
-  served, which is the shallow first.
+  Counts fall along a path, so whatever is chosen has its ancestors. Ties go to the one
+  that was found first, which is the shallower one.
   """
   (own, shared), (own_node, shared_node), (own_weight, shared_weight) = counts, nodes, weights
   own_count, shared_count, shared_token = own.count, shared.count, shared.token

@@ -17,20 +17,20 @@ except ImportError:  # Windows: two saves at the same moment are not kept apart
 
 
 class SharedFile:
-  """What a store has counted since it last read or wrote one file, and that file's state then."""
+  """The counts of a store since it last read or wrote one file, and the state of that file then."""
 
   def __init__(self, path: str | Path, max_tokens: int):
-    """max_tokens: of what was counted; the oldest texts go, as they do from a full store."""
+    """max_tokens: largest number of counted tokens to keep; the oldest texts go first."""
     self.path, self._max_tokens = Path(path), max_tokens
     self._seen: trie_file.Stamp | None = None  # None: not read yet, or not there
     self.additions = Additions(max_tokens)
 
   def overwrite(self) -> None:
-    """What the file holds now need not be kept."""
+    """Allows the next `write` to replace what the file holds now."""
     self._seen = trie_file.stamp(self.path)
 
   def distrust(self) -> None:
-    """The store has no longer all that the file holds: the next `write` merges."""
+    """Makes the next `write` merge: the store no longer has all that the file holds."""
     self._seen = None
 
   def read(self, into: Counts, vocab_size: int, vocabulary: str) -> None:
@@ -88,7 +88,7 @@ class Additions:
       _count(counts, text, tokens, self._known.get(text, 0))
 
   def after(self, context: int) -> "Additions":
-    """What follows these: of running texts the last `context` tokens are known."""
+    """Returns what follows these: the last `context` tokens of running texts are known."""
     out = Additions(self._max_tokens)
     out._running = {text: tokens[-context:] for text, tokens in self._running.items()}
     out._known = {text: len(tokens) for text, tokens in out._running.items()}

@@ -51,9 +51,9 @@ class RoundRecord:
 
   `seconds` is the time of each stage by its name, without compilation. While a history is recorded
   each stage is a program of its own, so their sum is more than the time of a round without history,
-  where all rounds are one program. Methods that decide between stages on the device have fewer
-  stages (`Adaptive`: "forward and verify"), and those of filling have one, "round". The first
-  record is the prefill's.
+  where all rounds are one program. A first round is slower than later ones, because its programs
+  are new. Methods that decide between stages on the device have fewer stages (`Adaptive`: "forward
+  and verify"), and those of filling have one, "round". The first record is the prefill's.
 
   `rows` has for each row a TreeRecord, or the PassRecords of the round, or None if the row had
   ended.

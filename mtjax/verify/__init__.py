@@ -1,7 +1,7 @@
 """Verification of drafts: which drafted tokens are kept, and what is emitted after them.
 
-`verify(name, processed_logits, draft, keys, step)` checks that the verifier is exact for how the
-draft was drawn, and runs it. `VERIFIERS` says what each keeps of the target; tests enumerate the
+`verify(name, processed_logits, draft, keys, step)` checks that the verifier is exact for the scheme
+of the draft, and runs it. `VERIFIERS` says what each keeps of the target; tests enumerate the
 emitted distribution of every pair of verifier and draft scheme declared here.
 """
 
@@ -42,7 +42,7 @@ __all__ = [
 ]
 
 ANY = frozenset(DraftScheme)
-ONE_DRAW = frozenset(
+ONE_SAMPLE = frozenset(
   (DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT, DraftScheme.GREEDY_PLUS_ONE)
 )
 
@@ -53,16 +53,16 @@ class Verifier:
 
   procedure: Procedure
   exactness: Exactness
-  schemes: frozenset[DraftScheme]  # it keeps its promise for drafts of these laws
+  schemes: frozenset[DraftScheme]  # schemes of drafts for which `exactness` holds
   paper: str
   needs_q: bool = True
-  chains_only: str | None = None  # the reason, for a verifier that takes no trees
+  chains_only: str | None = None  # reason why it takes no trees; None: it does
   # Whether what is accepted at a node depends on drafts below it: paths are judged as wholes.
   whole_paths: bool = False
 
   @functools.cached_property
   def decide(self) -> Callable[..., Verdict]:
-    """(processed_logits [B, N, V], draft, keys [B], step [B]) -> Verdict; jitted, by row."""
+    """Jitted: (processed_logits [B, N, V], draft, keys [B], step [B]) -> Verdict of each row."""
     return jax.jit(jax.vmap(self.procedure.decide))
 
 
@@ -82,9 +82,9 @@ VERIFIERS: dict[str, Verifier] = {
   "chain": Verifier(
     chain(),
     LOSSLESS,
-    ONE_DRAW,
+    ONE_SAMPLE,
     "2211.17192, 2302.01318",
-    chains_only="it tries one draft a position; use rrs_with, rrs_without or delta",
+    chains_only="it tries one draft per position; use rrs_with, rrs_without or delta",
   ),
   "rrs_with": Verifier(walk(with_replacement), LOSSLESS, WITH, "2305.09781"),
   "rrs_without": Verifier(walk(without_replacement), LOSSLESS, WITH | WITHOUT, "2402.12374"),
@@ -98,7 +98,7 @@ VERIFIERS: dict[str, Verifier] = {
   "block": Verifier(
     leaves_first(block),
     LOSSLESS,
-    ONE_DRAW,
+    ONE_SAMPLE,
     "2403.10444",
     chains_only="it judges one chain as a whole; use traversal, its form for trees",
     whole_paths=True,
@@ -125,25 +125,25 @@ def verify(
   keys: Key[Array, " B"],
   step: Int[Array, " B"],
 ) -> Verdict:
-  """Keeps drafts and emits one token a row.
+  """Decides which drafts are kept, and emits one token per row after them.
 
-  processed_logits: those of `mtjax.sampling.process` after each node; removed tokens are -inf.
-  keys [B]: a row's own key, which the drafter must not have drawn with. step: tokens the row has
-  emitted so far, so that every round has randomness of its own. A row without valid drafts gets a
-  plain sample.
-  Raises ValueError, before compilation, for what `check` refuses.
+  processed_logits: from `mtjax.sampling.process`, after each node; removed tokens are -inf.
+  keys [B]: one key per row, which the drafter must not have sampled with. step: number of tokens
+  that the row has emitted so far, so that every round has its own randomness. A row without valid
+  drafts gets a plain sample.
+  Raises ValueError, before compilation, for what `check` refuses and for shapes that do not fit.
   """
   chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
   check(verifier, draft)
   rows, nodes, vocab = processed_logits.shape
   if draft.tree.token.shape != (rows, nodes):
     raise ValueError(
-      f"processed_logits are for {(rows, nodes)} rows and nodes, the tree has "
+      f"processed_logits are for {(rows, nodes)} rows and nodes, but the tree has "
       f"{draft.tree.token.shape}"
     )
   if chosen.needs_q and draft.q.shape != processed_logits.shape:
     raise ValueError(
-      f"q is {draft.q.shape}, processed_logits {processed_logits.shape}: scatter q into the "
+      f"q has shape {draft.q.shape}, processed_logits {processed_logits.shape}: scatter q into the "
       f"target's vocabulary of {vocab} (zeros elsewhere), or use delta, which needs no q"
     )
   if not chosen.needs_q:
@@ -152,23 +152,24 @@ def verify(
 
 
 def get_verifier(name: str) -> Verifier:
-  """The verifier of that name. Raises ValueError with the names there are."""
+  """Returns the verifier of that name. Raises ValueError that lists the known names."""
   if name not in VERIFIERS:
     raise ValueError(f"no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
   return VERIFIERS[name]
 
 
 def check(verifier: str | Verifier, draft: Draft) -> None:
-  """Raises ValueError unless the verifier keeps its promise for this draft; says what would."""
+  """Raises ValueError, naming others, unless the verifier is exact for this draft."""
   check_scheme(verifier, draft.scheme, draft.tree.breadth, has_q=draft.q is not None)
 
 
 def check_scheme(
   verifier: str | Verifier, scheme: DraftScheme, breadth: int, *, has_q: bool | None = None
 ) -> None:
-  """`check` before there is a draft: for trees of `breadth` whose children are drawn by `scheme`.
+  """Checks, before there is a draft, trees of `breadth` whose children are chosen by `scheme`.
 
-  `has_q`: whether drafts come with the law they were drawn from; None: all but DELTA ones.
+  has_q: drafts come with the probabilities that they were sampled from; None: all but DELTA ones
+  do. Raises ValueError as `check` does.
   """
   chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
   name = verifier if isinstance(verifier, str) else "this verifier"
@@ -176,10 +177,11 @@ def check_scheme(
   alone = breadth == 1
   if chosen.chains_only and not alone:
     raise ValueError(
-      f"{name} takes chains, this tree has up to {breadth} children a node: {chosen.chains_only}"
+      f"{name} takes chains, but this tree has up to {breadth} children per node: "
+      f"{chosen.chains_only}"
     )
-  # One child a node is one draw from q under each of these.
-  schemes = chosen.schemes | ONE_DRAW if alone and chosen.schemes & ONE_DRAW else chosen.schemes
+  # With one child per node, each of these schemes is one sample from q.
+  schemes = chosen.schemes | ONE_SAMPLE if alone and chosen.schemes & ONE_SAMPLE else chosen.schemes
   if scheme not in schemes:
     others = [
       other
@@ -190,15 +192,16 @@ def check_scheme(
       and not (it.needs_q and not has_q)
     ]
     raise ValueError(
-      f"{name} is exact for drafts drawn {' or '.join(sorted(it.value for it in chosen.schemes))}, "
-      f"these were drawn {scheme.value}; use {' or '.join(others)}"
+      f"{name} is exact for draft scheme {' or '.join(sorted(it.value for it in chosen.schemes))}, "
+      f"this draft has {scheme.value}; use {' or '.join(others)}"
     )
   if chosen.needs_q and not has_q:
     raise ValueError(
-      f"{name} needs the law q that the drafts were drawn from; use delta or sample_match without"
+      f"{name} needs the probabilities q that the drafts were sampled from; "
+      "without them use delta or sample_match"
     )
   if scheme is DraftScheme.PAIR and breadth > 2:
     raise ValueError(
-      f"a pair is two children, this tree has up to {breadth} a node; "
+      f"a pair is two children, but this tree has up to {breadth} per node; "
       "for more use greedy-plus-one drafts"
     )

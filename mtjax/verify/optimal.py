@@ -13,7 +13,7 @@ TOLERANCE = 1e-11
 def optimal_acceptance(
   p: Float[np.ndarray, " V"], q: Float[np.ndarray, " V"], n: int, scheme: DraftScheme
 ) -> float:
-  """Returns the node-wise optimum (Hu et al., Towards optimal multi-draft SD, 2502.18779).
+  """Returns the largest acceptance probability at a node (Hu et al., multi-draft SD, 2502.18779).
 
   It bounds the first draft of a path for every lossless rule, and later ones for rules that judge
   each node for itself; rules that judge whole paths exceed it there (`mtjax.verify.path_bound`).
@@ -25,14 +25,14 @@ def optimal_acceptance(
   linear programme over V^(n + 1) variables.
 
   DELTA and GREEDY_PLUS_ONE take their fixed tokens from the top of q. Raises ValueError for n
-  below 1, laws of unequal length, and pairs that are not two.
+  below 1, p and q of unequal length, and pairs that are not two.
   """
   p, q = np.asarray(p, np.float64), np.asarray(q, np.float64)
   if p.ndim != 1 or p.shape != q.shape:
-    raise ValueError(f"p and q are laws over one vocabulary, got shapes {p.shape} and {q.shape}")
+    raise ValueError(f"p and q must be [V] over one vocabulary, got shapes {p.shape} and {q.shape}")
   if n < 1 or (scheme is DraftScheme.PAIR and n != 2):
     raise ValueError(
-      f"{scheme.value} drafts come {'in twos' if n >= 1 else 'at least one'}, got {n}"
+      f"{scheme.value} drafts must be {'two' if n >= 1 else 'at least one'}, got {n}"
     )
   p, q = p / p.sum(), q / q.sum()
   if scheme is DraftScheme.DELTA:
@@ -41,7 +41,7 @@ def optimal_acceptance(
     return _greedy_plus_one(p, q, n)
   p, q = p[q > 0], q[q > 0]
   if scheme is DraftScheme.WITHOUT_REPLACEMENT and q.size <= n:
-    return float(p.sum())  # everything that q can draw is drafted
+    return float(p.sum())  # everything that has a positive q is drafted
   ahead = np.argsort(-q / np.maximum(p, np.finfo(p.dtype).tiny))
   p, q = p[ahead], q[ahead]
   if scheme is DraftScheme.WITH_REPLACEMENT:
@@ -60,7 +60,7 @@ def _top(q, count):
 
 
 def _greedy_plus_one(p, q, n):
-  """P(top) + sum of min(p, q~) elsewhere, q~ being q without its top n - 1."""
+  """Returns P(top) + sum of min(p, q~) elsewhere, q~ being q without its top n - 1."""
   top = _top(q, n - 1)
   fixed = p[top].sum()
   p, q = np.delete(p, top), np.delete(q, top)
@@ -68,19 +68,19 @@ def _greedy_plus_one(p, q, n):
 
 
 def _outside(q):
-  """1 - q(H) of every prefix H, without cancellation."""
+  """Returns 1 - q(H) for every prefix H, without cancellation."""
   return np.append(np.cumsum(q[::-1])[::-1][1:], 0.0)
 
 
 def _both_inside(q):
-  """Q(H) of every prefix for two draws: s - (1 - s) sum q / (1 - q), with s = q(H)."""
+  """Returns Q(H) for every prefix, for two samples: s - (1 - s) sum q / (1 - q), with s = q(H)."""
   others = 1 - q
   others[q > 0.5] = [np.delete(q, i).sum() for i in np.flatnonzero(q > 0.5)]  # no cancellation
   return np.cumsum(q) - _outside(q) * np.cumsum(q / others)
 
 
 def _smallest_gap(s, inside_p, race):
-  """min P(H) - Q(H) over the prefixes H, Q known where it is asked for.
+  """Returns min P(H) - Q(H) over the prefixes H; Q is evaluated only where it is needed.
 
   s = q(H). Along growing sets Q is convex as a function of q(H) (the paper's q-convexity), so that
   between two prefixes it lies below its chord: prefixes that cannot have the minimum are never

@@ -50,7 +50,9 @@ class Paths(NamedTuple):
     valid: Bool[np.ndarray, " N"],
     p: Float[np.ndarray, " N"],
   ) -> "Paths":
-    """p: target probability of each node's token after its parent's path; the root's is not read.
+    """Builds the paths of one row's tree.
+
+    p: target probability of each node's token after its parent's path; the root's is not read.
 
     Siblings with equal tokens, which independent samples may be, are one path.
     """
@@ -67,7 +69,7 @@ class Paths(NamedTuple):
     return cls(*map(np.array, zip(*rows, strict=True)))
 
   def by_depth(self, values: np.ndarray, height: int) -> Float[np.ndarray, " H"]:
-    """Sums of what is given for the drafts, without the empty path."""
+    """Returns sums, per depth, of one value per draft (the empty path has none)."""
     return np.bincount(self.depth[1:], values, minlength=height + 1)[1:]
 
 
@@ -123,8 +125,8 @@ def optimum(
 ) -> float:
   """Returns `optimal_acceptance` of the n children that a node has.
 
-  A node of a tree that grew with its samples is given all that it could have had: how many it has
-  tells something of them.
+  A node of a tree that grew with its samples counts as having all the children that it could have
+  had: the number that it has depends on which they are.
   """
   n = n if sampled.shape is not None else min(sampled.breadth, int(np.count_nonzero(q)))
   return optimal_acceptance(p, q, n, DraftScheme.WITH_REPLACEMENT if n == 1 else sampled.scheme)
@@ -143,9 +145,9 @@ def inclusion(
   assert shape is not None
   children, levels = shape.children(), shape.levels()
   if sampled.scheme is DraftScheme.WITH_REPLACEMENT:
-    above, own = paths.above[1:], np.ones(len(paths.p))
-    own[1:] = q[above, paths.token[1:]] / q[above].sum(axis=1, dtype=np.float64)
-    return np.array([_independent(_line(paths, i, own), children, levels) for i in _drafts(paths)])
+    above, odds = paths.above[1:], np.ones(len(paths.p))
+    odds[1:] = q[above, paths.token[1:]] / q[above].sum(axis=1, dtype=np.float64)
+    return np.array([_independent(_line(paths, i, odds), children, levels) for i in _drafts(paths)])
   at = [np.ones(1)]  # of each path: probability of being at each node of its depth
   chance = {}
   for i in _drafts(paths):
@@ -154,8 +156,8 @@ def inclusion(
     for n in {len(children[parent]) for parent in parents}:
       if (i, n) not in chance:
         family = np.flatnonzero(paths.above == above)
-        found = places(q[above], paths.token[family], n, sampled.scheme)
-        chance |= {(member, n): found[:, m] for m, member in enumerate(family.tolist())}
+        chances = places(q[above], paths.token[family], n, sampled.scheme)
+        chance |= {(member, n): chances[:, m] for m, member in enumerate(family.tolist())}
     before = dict(zip(levels[depth - 1], at[paths.parent[i]], strict=True))
     each = zip(levels[depth], parents, strict=True)
     at.append(
@@ -184,9 +186,9 @@ def places(
     rest = np.delete(q, hub).sum()
     out[1] = np.where(tokens == hub, rest, q[hub] * q[tokens] / (rest or 1))
   else:
-    held, drawn = np.flatnonzero(q), q[tokens] > 0
+    held, is_possible = np.flatnonzero(q), q[tokens] > 0
     race = Race(q[held], min(count, held.size))
-    out[: race.n, drawn] = race.places(np.searchsorted(held, tokens[drawn]))
+    out[: race.n, is_possible] = race.places(np.searchsorted(held, tokens[is_possible]))
   return out
 
 
@@ -194,11 +196,11 @@ def _drafts(paths: Paths) -> range:
   return range(1, len(paths.p))
 
 
-def _line(paths: Paths, i: int, own: Float[np.ndarray, " M"]) -> list[float]:
-  """What `own` says of the tokens of path i, the first one first."""
+def _line(paths: Paths, i: int, values: Float[np.ndarray, " M"]) -> list[float]:
+  """Returns the values of the tokens of path i, from the first token to the last."""
   out = []
   while i:
-    out.append(float(own[i]))
+    out.append(float(values[i]))
     i = int(paths.parent[i])
   return out[::-1]
 

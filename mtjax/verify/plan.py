@@ -1,8 +1,8 @@
 """Verification of a whole tree, leaves first.
 
 A tree rule gives every node the probability of stopping there, given that no node before it in
-post-order (children in draw order, then their parent) stopped; the root stops surely. One uniform
-per node decides; the first that stops is the end of the path.
+post-order (children in sampling order, then their parent) stopped; the root stops surely. One
+uniform per node decides; the first that stops is the end of the path.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,10 @@ from mtjax.verify.procedure import Outcome, Procedure, children, round_key, samp
 
 
 class Plan(NamedTuple):
-  """What a tree rule decides, coins not tossed."""
+  """The decision of a tree rule before any random number is used."""
 
-  stop: Float[Array, " N"]  # given that no earlier node stopped; what it says of the root is unused
-  emitted_probs: Callable[[Int[Array, ""]], Float[Array, " V"]]  # of the token emitted after a node
+  stop: Float[Array, " N"]  # given that no earlier node stopped; the root's is unused
+  emitted_probs: Callable[[Int[Array, ""]], Float[Array, " V"]]  # of the token after a node
 
 
 ProbsAt = Callable[[Int[Array, ""] | int], Float[Array, " V"]]  # node -> p there
@@ -28,7 +28,7 @@ TreeRule = Callable[[ProbsAt, Draft], Plan]
 
 
 def leaves_first(rule: TreeRule) -> Procedure:
-  """The verifier that tries a tree's nodes in post-order."""
+  """Returns the verifier that tries a tree's nodes in post-order."""
 
   def decide(processed_logits, draft, key, step):
     coin_key, token_key = jax.random.split(round_key(key, step))
@@ -58,9 +58,9 @@ def leaves_first(rule: TreeRule) -> Procedure:
 def first_to_stop(
   tree: TokenTree, stops: Bool[Array, " N"]
 ) -> tuple[Int[Array, " P"], Int[Array, ""]]:
-  """Path from the root to the first node in post-order that stops, and its length in nodes.
+  """Returns the path from the root to the first node in post-order that stops, and its length.
 
-  The root stops whatever `stops` says; nodes that are not valid do not.
+  The length is in nodes. The root stops whatever `stops` says; nodes that are not valid do not.
   """
   size = stops.shape[0]
   stops = (stops & tree.valid).at[0].set(True)
@@ -69,14 +69,14 @@ def first_to_stop(
   def up(_, holds):
     return holds | jnp.zeros_like(holds).at[above].max(holds, mode="drop")
 
-  holds = jax.lax.fori_loop(0, tree.height, up, stops)  # a node of its subtree stops
+  holds = jax.lax.fori_loop(0, tree.height, up, stops)  # some node of its subtree stops
 
   def down(depth, carry):
     path, count = carry
     child, _, valid = children(tree, path[depth - 1])
-    found = valid & holds[child] & (count == depth)
-    go = jnp.any(found)
-    path = path.at[depth].set(jnp.where(go, child[jnp.argmax(found)], path[depth]))
+    holding = valid & holds[child] & (count == depth)
+    go = jnp.any(holding)
+    path = path.at[depth].set(jnp.where(go, child[jnp.argmax(holding)], path[depth]))
     return path, count + go
 
   start = (jnp.zeros((tree.height + 1,), jnp.int32), jnp.int32(1))

@@ -1,4 +1,4 @@
-"""What a verifier is: a deterministic part that proofs enumerate, and coins.
+"""The two halves of a verifier: a deterministic one that proofs enumerate, and a random one.
 
 Everything here is for one row; `mtjax.verify.Verifier` maps over the batch.
 """
@@ -15,10 +15,10 @@ from mtjax.types import Draft, TokenTree, Verdict
 
 
 class Outcome(NamedTuple):
-  """What verification does to one drafted tree, coins not tossed."""
+  """The distribution of the verdict on one drafted tree."""
 
   stop: Float[Array, " N"]  # probability that node n is the last of the path; sums to 1
-  probs: Float[Array, "N V"]  # law of the emitted token then; meaningless where stop is 0
+  probs: Float[Array, "N V"]  # of the token emitted then; meaningless where stop is 0
 
 
 class Procedure(NamedTuple):
@@ -33,7 +33,7 @@ class Procedure(NamedTuple):
 def children(
   tree: TokenTree, node: Int[Array, ""]
 ) -> tuple[Int[Array, " C"], Int[Array, " C"], Bool[Array, " C"]]:
-  """Nodes, tokens and presence of a node's children, in the order they were drawn."""
+  """Returns nodes, tokens and presence of a node's children, in the order of sampling."""
   nodes = jnp.arange(tree.token.shape[0], dtype=jnp.int32)
   here = tree.valid & (tree.parent == node) & (nodes > 0)
   slot = jnp.where(here, tree.order, tree.breadth)
@@ -42,10 +42,10 @@ def children(
 
 
 def round_key(key: PRNGKeyArray, step: Int[Array, ""]) -> PRNGKeyArray:
-  """A key of its own for each round of a row: every round emits, so steps never repeat."""
+  """Returns one key per round of a row: every round emits, so that steps never repeat."""
   return jax.random.fold_in(key, step)
 
 
 def sample_one(probs: Float[Array, " V"], key: PRNGKeyArray) -> Int[Array, ""]:
-  """One token; a zero is never drawn."""
+  """Samples one token; a token of probability 0 is never returned."""
   return sample_categorical(jnp.log(probs), key)

@@ -1,6 +1,6 @@
-"""Draws without replacement as an exponential race: what is drawn when, without enumeration.
+"""Sampling without replacement as an exponential race: who comes when, without enumeration.
 
-Token i arrives after a time Exp(q_i); the order of arrival is that of drawing one token after the
+Token i arrives after a time Exp(q_i); the order of arrival is that of sampling one token after the
 other without replacement. Given the time t the tokens are independent, so the number of them that
 has arrived has the generating function prod_i (exp(-q_i t) + (1 - exp(-q_i t)) z), and
 probabilities are one-dimensional integrals over t, taken at t = exp(s - exp(-s)).
@@ -17,15 +17,15 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
-SPACING = 1 / 12  # of the quadrature's nodes; errors stay below 1e-12
+SPACING = 1 / 12  # distance of the quadrature's nodes; errors stay below 1e-12
 HORIZON = 40  # the integrands have fallen by exp(-40) at the last node
 LIGHT = 1 / 8  # largest q_i t of a light token
-TERMS = 8  # of the series of exp(q_i t), after the first
+TERMS = 8  # number of terms of the series of exp(q_i t) after the first
 
 
 @dataclasses.dataclass(frozen=True)
 class Race:
-  """`n` draws without replacement from q > 0, of which there are at least n."""
+  """`n` samples without replacement from q > 0, which has at least n tokens."""
 
   q: Float[np.ndarray, " V"]
   n: int
@@ -36,7 +36,7 @@ class Race:
 
   @functools.cached_property
   def _slowest(self) -> float:
-    """The rate at which the integrands end: that of all but the n - 1 largest q."""
+    """Returns the rate at which the integrands end: that of all but the n - 1 largest q."""
     rest = self.q.copy()
     order = np.argsort(-self.q[self._heaviest], kind="stable")[: self.n - 1]
     rest[self._heaviest[order]] = 0
@@ -44,7 +44,7 @@ class Race:
 
   @functools.cached_property
   def heavy(self) -> Int[np.ndarray, " H"]:
-    """Tokens that are not light, in the order of the vocabulary; at most 320 + n."""
+    """Returns the tokens that are not light, in the order of the vocabulary; at most 320 + n."""
     is_heavy = self.q > LIGHT * self._slowest / HORIZON
     is_heavy[self._heaviest] = True
     return np.flatnonzero(is_heavy)
@@ -62,7 +62,7 @@ class Race:
     return out
 
   def _moments(self, add) -> Float[np.ndarray, "R *M"]:
-    """What `add` makes of (q_i times the last node)^r of the light tokens, for r = 1, ..., R."""
+    """Returns add((q_i * last node)^r) over the light tokens, for r = 1, ..., R."""
     scaled = self._light * self._nodes[0][-1]
     power, out = np.ones_like(scaled), []
     for _ in range(self.n - 1 + TERMS):
@@ -75,7 +75,7 @@ class Race:
     return self._moments(np.cumsum)
 
   def all_inside(self, cuts: Int[np.ndarray, " M"]) -> Float[np.ndarray, " M"]:
-    """Probability that all n draws are among the first cuts[m] + 1 tokens.
+    """Returns the probability that all n samples are among the first cuts[m] + 1 tokens.
 
     These tokens H have their first n arrivals before anything else arrives with probability
     1 - (1 - q(H)) int exp(-t) sum_{k<n} e_k(exp(q_i t) - 1, i in H) dt.
@@ -88,9 +88,10 @@ class Race:
     return 1 - outside[cuts] * total
 
   def places(self, tokens: Int[np.ndarray, " M"]) -> Float[np.ndarray, "n M"]:
-    """[j, m]: probability that draw j is tokens[m].
+    """Returns [j, m]: the probability that sample j is tokens[m].
 
-    It arrives at t when j others have: int q_x exp(-q_x t) P(j of the others by t) dt.
+    The token arrives at t when j others have arrived: int q_x exp(-q_x t) P(j of the others by t)
+    dt.
     """
     times, weights = self._nodes
     mass, heavy = self._light.sum(), set(self.heavy.tolist())
@@ -104,13 +105,13 @@ class Race:
         left = mass - self.q[token]
       light = _polynomials(powers, self.n) * np.exp(-left * times)
       arrived = _arrivals(self.q[sorted(others)], times, self.n)[-1]
-      own = self.q[token] * np.exp(-self.q[token] * times) * weights
+      density = self.q[token] * np.exp(-self.q[token] * times) * weights
       for j in range(self.n):
-        out[j, column] = np.sum(own * np.sum(light[: j + 1] * arrived[j::-1], axis=0))
+        out[j, column] = np.sum(density * np.sum(light[: j + 1] * arrived[j::-1], axis=0))
     return out
 
   def _odds_sums(self, sums: Float[np.ndarray, "R M"]) -> Float[np.ndarray, "{self.n-1} M T"]:
-    """sum_i (exp(q_i t) - 1)^m for m = 1, ..., n - 1."""
+    """Returns sum_i (exp(q_i t) - 1)^m for m = 1, ..., n - 1."""
     series = np.append(0.0, 1 / np.cumprod(np.arange(1.0, len(sums) + 1)))  # of exp(x) - 1
     steps = (self._nodes[0] / self._nodes[0][-1]) ** np.arange(1, len(sums) + 1)[:, None]
     power, out = np.eye(1, series.size)[0], []
@@ -121,9 +122,10 @@ class Race:
 
   @functools.cached_property
   def _heavy_shares(self) -> Float[np.ndarray, "prefixes {self.n} T"]:
-    """[m, k]: what the first m heavy tokens make of e_k of the light ones, times exp(-t).
+    """Returns [m, k]: the factor by which the first m heavy tokens multiply e_k of the light ones.
 
-    At most n - 1 - k of them have arrived by t, and none of the others, heavy or light.
+    The factor includes exp(-t). At most n - 1 - k of the m have arrived by t, and none of the
+    others, heavy or light.
     """
     times, mass = self._nodes[0], self.q[self.heavy]
     waiting = self._light.sum() + np.append(np.cumsum(mass[::-1])[::-1], 0.0)
@@ -134,7 +136,7 @@ class Race:
 def _arrivals(
   q: Float[np.ndarray, " H"], times: Float[np.ndarray, " T"], n: int
 ) -> Float[np.ndarray, "H+1 {n} T"]:
-  """[m, k]: probability that k of the first m tokens have arrived by each of the times."""
+  """Returns [m, k]: the probability that k of the first m tokens have arrived by each time."""
   out = np.zeros((q.size + 1, n, times.size))
   out[0, 0] = 1
   late, early = np.exp(-q[:, None] * times), -np.expm1(-q[:, None] * times)
@@ -145,7 +147,7 @@ def _arrivals(
 
 
 def _polynomials(powers: Float[np.ndarray, "{n-1} *M"], n: int) -> Float[np.ndarray, "{n} *M"]:
-  """Elementary symmetric polynomials e_0, ..., e_(n-1) from power sums (Newton)."""
+  """Returns the elementary symmetric polynomials e_0, ..., e_(n-1) from power sums (Newton)."""
   out = [np.ones(powers.shape[1:])]
   for k in range(1, n):
     terms = ((-1) ** i * out[k - 1 - i] * powers[i] for i in range(k))

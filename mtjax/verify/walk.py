@@ -1,9 +1,9 @@
 """Verification from the root down, one node at a time.
 
-A node rule sees the target's law p at a node, the law q that its children were drawn from (None
-if there is none) and the children in draw order, and says with what probability each is taken.
-Only the nodes of the path are looked at, so a round costs (path length) x (children) passes over
-a vector of V, whatever the size of the tree.
+A node rule sees the target's probabilities p at a node, the probabilities q that its children were
+sampled from (None if there are none) and the children in the order of sampling. It returns the
+probability of accepting each child. Only the nodes of the path are looked at, so a round costs
+(path length) x (children) passes over a vector of V, whatever the size of the tree.
 """
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -17,15 +17,15 @@ from mtjax.verify.procedure import Outcome, Procedure, children, round_key, samp
 
 
 class Coupling(NamedTuple):
-  """A rule's decision at one node, given what was drafted there."""
+  """A rule's decision at one node for the children that were drafted there."""
 
-  accept: Float[Array, " C"]  # probability that child c is taken; they sum to at most 1
-  residual: Float[Array, " V"]  # law of the token emitted if none is
+  accept: Float[Array, " C"]  # probability that child c is accepted; they sum to at most 1
+  residual: Float[Array, " V"]  # probs of the token emitted if no child is accepted
 
 
 @runtime_checkable
 class NodeRule(Protocol):
-  """Lossless iff, averaged over drafts, taken and emitted tokens together have law p.
+  """A rule for one node; lossless iff accepted or emitted tokens, averaged over drafts, follow p.
 
   Children that are not valid must get accept 0, and without any the residual must be p. q may
   hold anything at a node without children, and is None for verifiers that need none.
@@ -41,10 +41,10 @@ class NodeRule(Protocol):
 
 
 def walk(rule: NodeRule) -> Procedure:
-  """The verifier that applies `rule` from the root down.
+  """Returns the verifier that applies `rule` from the root down.
 
-  One uniform per node chooses among its children and "none"; one draw from the last residual
-  emits. A child with accept 0 is never taken: uniforms are below 1 and compared with <.
+  One uniform per node chooses among its children and "none"; one sample from the last residual is
+  emitted. A child with accept 0 is never accepted: uniforms are below 1 and compared with <.
   """
 
   def at(node, p, draft: Draft):

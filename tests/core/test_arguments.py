@@ -57,7 +57,7 @@ def test_numpy_numbers_are_settings_of_a_generation(causal):
     (dict(key=2**64), "a seed is a whole number from 0 to 2..64 - 1"),
     (dict(key=jnp.zeros((2,), jnp.uint32)), "must be a whole number"),
     (dict(sampling=Sampling(top_k=2.5)), "top_k must be a whole number, got 2.5"),
-    (dict(prompts="12"), "prompt 0 is the text '1': token ids are wanted here, and"),
+    (dict(prompts="12"), "prompt 0 is the text '1': give token ids here, and"),
     (dict(prompts=["12"]), "prompt 0 is the text '12'"),
     (dict(prompts=[1, 2]), "prompt 0 is 1: prompts are a list of lists of token ids"),
     (dict(prompts=[[1], [1.5]]), "a token of prompt 1 must be a whole number, got 1.5"),

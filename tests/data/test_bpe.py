@@ -53,7 +53,7 @@ def test_the_launcher_writes_and_reports(tmp_path):
     f"--source=file:{tmp_path}/a.txt", f"--output={tmp_path}/out.json", "--vocab_size=280"
   )
   assert run.returncode == 0, run.stderr
-  assert "bytes a token, 1 documents" in run.stderr
+  assert "bytes per token, 1 documents" in run.stderr
   assert BpeTokenizer(tmp_path / "out.json").vocab_size == 280
 
 

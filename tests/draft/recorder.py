@@ -1,4 +1,4 @@
-"""What a drafter saw and made, round by round, for checks in plain Python."""
+"""A record of the input and output of a drafter, round by round, for checks in plain Python."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""What the counters of a run count: drafts behind the end of a text were given to nobody."""
+"""The counters of a run: drafts after the end of a text do not count as emitted."""
 
 import dataclasses
 

@@ -22,7 +22,7 @@ from tests.draft.letters import Letters
 
 
 def parsed(file, *overrides):
-  """What a launcher makes of --config=FILE and --config.NAME=VALUE."""
+  """Returns what a launcher reads from --config=FILE and --config.NAME=VALUE."""
   values = flags.FlagValues()
   holder = config_flags.DEFINE_config_file("config", flag_values=values, lock_config=True)
   line = ["launcher", f"--config={file}", *(f"--config.{each}" for each in overrides)]

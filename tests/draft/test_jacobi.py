@@ -64,7 +64,7 @@ def _greedy():
 
 
 def next_token(text):
-  """What the tiny target says after a text; one row of 64 tokens, so one program."""
+  """Returns the tiny target's greedy token after a text; one row of 64 tokens, so one program."""
   row = np.zeros(64, np.int32)
   row[: len(text)] = text
   return int(_greedy()(row, len(text)))

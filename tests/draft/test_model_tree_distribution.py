@@ -1,4 +1,4 @@
-"""Drafts that a model draws as trees, through the whole loop: the target's law over two rounds."""
+"""Trees of a draft model through the whole loop: the target's distribution over two rounds."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ def tree(scheme):
   return lambda small: ModelTree(small, k_ary((2, 2)), scheme)
 
 
-# Each law with the verifier that takes most of its drafts.
+# Each scheme with the verifier that accepts its drafts most often.
 CASES = {
   "without": (tree(DraftScheme.WITHOUT_REPLACEMENT), "traversal"),
   "grown": (lambda small: GrownTree(small, size=4, depth=2, children=3, step=2), "traversal"),
@@ -58,21 +58,21 @@ def check(name, chunks):
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_texts_follow_the_targets_law(name):
+def test_texts_follow_the_targets_distribution(name):
   """Large enough for a total variation of 0.05; a part of the batch is greedy."""
   check(name, 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
-def test_texts_follow_the_targets_law_closely(name):
+def test_texts_follow_the_targets_distribution_closely(name):
   """Large enough for 0.02."""
   check(name, CHUNKS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sorted(ModelTree):
-  """Tells its siblings' order by q, not as they were drawn."""
+  """A drafter that orders siblings by q, not in the order of sampling."""
 
   def propose(self, params, state, context):
     draft, state = super().propose(params, state, context)
@@ -86,7 +86,7 @@ class Sorted(ModelTree):
 
 @dataclasses.dataclass(frozen=True)
 class Flat(ModelTree):
-  """Says that its drafts were drawn from a flatter law than they were."""
+  """A drafter that reports a flatter q than the one its drafts were sampled from."""
 
   def propose(self, params, state, context):
     draft, state = super().propose(params, state, context)
@@ -103,7 +103,10 @@ def test_drafts_that_are_not_what_they_say_are_seen(wrong):
   ("make", "message"),
   [
     (lambda: ModelTree(SMALL, k_ary(())), "a tree of the root alone drafts nothing"),
-    (lambda: ModelTree(SMALL, k_ary((13,))), "takes 13 tokens after one node, the vocabulary has"),
+    (
+      lambda: ModelTree(SMALL, k_ary((13,))),
+      "takes 13 tokens after one node, but the vocabulary has",
+    ),
     (lambda: ModelTree.of_names(SMALL, "medusa"), "no tree 'medusa': give one of medusa_63, eagle"),
     (lambda: ModelTree.of_names(SMALL, scheme="top-k"), "'top-k' is not a valid DraftScheme"),
     (lambda: BestFirst(SMALL, width=0), "width must be at least 1, got 0"),

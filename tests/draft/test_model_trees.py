@@ -17,7 +17,7 @@ def run(drafter, max_tokens=LIMITS, verifier="sample_match", **settings):
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_target_that_drafts_its_own_tree_accepts_a_path_a_round(temperature):
-  """Drawn from the very law they are judged by, first children are taken whatever they are.
+  """First children that are sampled from the target's own distribution are always accepted.
 
   The draft model's cache is one token short after every round; were it wrong, q would not be p.
   """

@@ -36,7 +36,7 @@ def run(drafter, verifier, params=None, prompts=PROMPTS, node_wise=None, **setti
 
 
 def is_passed(rows):
-  """Whether one of the means lies above its bound, by more than four standard deviations."""
+  """Returns whether a mean lies above its bound, by more than four standard deviations."""
   return any(row["gap"] < -4 / 2.576 * row["error"] for row in rows)
 
 
@@ -110,7 +110,7 @@ def test_greedy_acceptance_is_the_bound():
   counts = [row["accepted"] * len(audit.accepted) for row in depths]
   assert counts == pytest.approx(out.counters["accepted_at_depth"][: len(counts)])
   assert sum(counts) > 0
-  # A greedy law is on one token: it is among the drafts or it is not.
+  # Greedy probs are on one token: it is among the drafts or it is not.
   for row in [*report["paths"], *report["nodes"]]:
     assert row["gap"] == pytest.approx(0, abs=1e-6)
 

@@ -144,9 +144,12 @@ def test_templates_are_the_best_trees_for_their_rates():
   ("settings", "message"),
   [
     (dict(tree=0), "a tree needs at least 1 draft, got 0"),
-    (dict(candidates=0), "candidates must be between 1 and the 6 tokens there are, got 0"),
-    (dict(candidates=7), "candidates must be between 1 and the 6 tokens there are, got 7"),
-    (dict(tree=k_ary((4,)), candidates=3), "the tree asks for 4 successors, candidates is 3"),
+    (dict(candidates=0), "candidates must be between 1 and the vocabulary's 6 tokens, got 0"),
+    (dict(candidates=7), "candidates must be between 1 and the vocabulary's 6 tokens, got 7"),
+    (
+      dict(tree=k_ary((4,)), candidates=3),
+      "the tree needs 4 successors per token, but candidates is 3",
+    ),
   ],
 )
 def test_settings_out_of_range(settings, message):

@@ -53,10 +53,10 @@ def test_drafter_and_target(name, run, monkeypatch):
 @pytest.mark.parametrize(
   ("verifier", "drafter", "message"),
   [
-    ("rrs_with", PromptLookup(branches=2), "exact for drafts drawn with-replacement"),
-    ("block", PromptLookup(branches=2), "block takes chains, this tree has up to 2 children"),
-    ("chain", PromptLookup(), "these were drawn delta; use sample_match or delta"),
-    ("spechub", ModelChain(SMALL), "exact for drafts drawn pair"),
+    ("rrs_with", PromptLookup(branches=2), "exact for draft scheme with-replacement"),
+    ("block", PromptLookup(branches=2), "block takes chains, but this tree has up to 2 children"),
+    ("chain", PromptLookup(), "this draft has delta; use sample_match or delta"),
+    ("spechub", ModelChain(SMALL), "exact for draft scheme pair"),
     ("best", ModelChain(SMALL), "no verifier 'best'; there are block, chain,"),
   ],
 )

@@ -150,7 +150,7 @@ def dense_logits(texts, tree):
 @pytest.mark.parametrize(
   "sampling", [Sampling(), Sampling(temperature=0.8, top_p=0.9)], ids=["greedy", "sampled"]
 )
-def test_laws_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
+def test_probs_are_those_of_a_dense_pass_whatever_was_owed_and_refused(sampling):
   rounds, used, counts, debts = Rounds(sampling), set(), [], []
   for _ in range(12):
     drafts = rounds.proposals()
@@ -201,7 +201,7 @@ SURE = (0.55, 0.7, 0.0)
 
 @dataclasses.dataclass(frozen=True)
 class OtherExit(S2D):
-  """Says of a draft that it was drawn at the last exit, wherever it was."""
+  """A drafter that reports the last exit for every draft."""
 
   def propose(self, params, state, context):
     draft, new = super().propose(params, state, context)
@@ -210,12 +210,12 @@ class OtherExit(S2D):
 
 
 @pytest.mark.parametrize("verifier", ["chain", "block"])
-def test_adaptive_drafts_keep_the_targets_law_over_two_rounds(verifier):
+def test_adaptive_drafts_keep_the_targets_distribution_over_two_rounds(verifier):
   found = texts(lambda draft: S2D(draft, thresholds=SURE, length=2), verifier)
   assert p_value(found) > 1e-3
 
 
-def test_the_law_of_another_exit_than_the_one_drawn_at_is_seen():
+def test_probs_of_another_exit_than_the_sampled_one_are_noticed():
   found = texts(lambda draft: OtherExit(draft, thresholds=SURE, length=1), "chain")
   assert p_value(found) < 1e-6
 
@@ -231,7 +231,7 @@ def test_exits_and_thresholds_are_those_of_the_model_unless_said_otherwise():
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    (dict(), "the model was not trained with exits: say after how many layers"),
+    (dict(), "the model was not trained with exits: give the numbers of layers"),
     (dict(exits=(2, 1)), r"exits are rising numbers of layers, 1 to 3; got \(2, 1\)"),
     (dict(exits=(1, 4)), r"exits are rising numbers of layers, 1 to 3; got \(1, 4\)"),
     (dict(exits=(1, 2), thresholds=(0.5,)), "1 thresholds for 2 exits"),

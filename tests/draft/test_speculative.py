@@ -1,4 +1,4 @@
-"""Speculative decoding in the loop: the same text as without drafts, or the same law."""
+"""Speculative decoding in the loop: the same text as without drafts, or the same distribution."""
 
 import dataclasses
 
@@ -50,7 +50,7 @@ def test_text_is_that_of_decoding_without_drafts_token_by_token(plain, name, set
 
 
 @pytest.mark.parametrize("name", ["a tree of the target", "likeliest paths of the target"])
-def test_a_tpu_may_have_more_slots_than_are_asked_for(name):
+def test_a_tpu_may_have_more_slots_than_requested(name):
   """For its kernel; no shape may depend on there being as many."""
   row, job = ROWS[name], decode._prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
   decoding = job.program(TARGET, Speculative(row.drafter))
@@ -83,7 +83,7 @@ def test_a_target_that_drafts_for_itself_accepts_all():
 
 @dataclasses.dataclass(frozen=True)
 class Liar(ModelChain):
-  """Says that its drafts were drawn from a flatter law than they were."""
+  """A drafter that reports a flatter q than the one its drafts were sampled from."""
 
   def propose(self, params, state, context):
     draft, state = super().propose(params, state, context)
@@ -96,16 +96,16 @@ def chain(drafter):
 
 
 @pytest.mark.parametrize("verifier", ["chain", "block"])
-def test_drafts_with_a_law_keep_the_targets_law_over_two_rounds(verifier):
+def test_sampled_drafts_keep_the_targets_distribution_over_two_rounds(verifier):
   assert p_value(texts(chain(ModelChain), verifier)) > 1e-3
 
 
-def test_a_draft_law_that_is_not_the_one_drawn_from_is_seen():
+def test_a_q_that_drafts_were_not_sampled_from_is_noticed():
   assert p_value(texts(chain(Liar), "chain")) < 1e-6
 
 
 def test_a_verifier_that_is_not_exact_for_the_drafts_is_refused():
-  with pytest.raises(ValueError, match="rrs_with is exact for drafts drawn with-replacement"):
+  with pytest.raises(ValueError, match="rrs_with is exact for draft scheme with-replacement"):
     Speculative(PromptLookup(branches=2), "rrs_with")
 
 

@@ -1,4 +1,4 @@
-"""Suffix counts: which paths are likeliest, by hand and by their definition; when they are kept."""
+"""Suffix counts: the most probable paths, by hand and by definition; when they are kept."""
 
 import itertools
 
@@ -14,7 +14,7 @@ def store(**fields):
   return SuffixStore(16, settings=SuffixSettings(**fields))
 
 
-def test_a_longer_context_is_asked_first_and_leaves_a_share_to_the_shorter():
+def test_a_longer_context_comes_first_and_leaves_a_share_to_the_shorter():
   # After (8, 1): 2 twice of 3 occurrences (the last is the end). After (1): 2 twice, 3 five times.
   # P(2) = 2/4 + 1/4 2/9 = 0.556, P(3) = 1/4 5/9 = 0.139.
   text = [8, 1, 2, 8, 1, 2] + [9, 1, 3] * 5 + [8, 1]

@@ -133,7 +133,7 @@ def test_a_store_file_is_read_before_and_written_after_a_run(tmp_path, monkeypat
   first = run()
   assert run() < 0.8 * first
   target.tokenizer.fingerprint = lambda: "digits"
-  with pytest.raises(ValueError, match="of another vocabulary"):
+  with pytest.raises(ValueError, match="has another vocabulary"):
     DRAFTERS["trie"](config, target)
   config["drafter"]["store"] = str(tmp_path / "nowhere" / "trie.npz")
   with pytest.raises(FileNotFoundError, match="there is no folder"):

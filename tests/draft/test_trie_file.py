@@ -104,7 +104,7 @@ def test_a_header_that_claims_more_than_memory_holds_is_refused(tmp_path):
   )
   with zipfile.ZipFile(path, "w") as file:
     file.writestr("depth.npy", header.getvalue())
-  with pytest.raises(ValueError, match="trie.npz' is no file of a trie store"):
+  with pytest.raises(ValueError, match="trie.npz' is not a file of a trie store"):
     store().load(path)
 
 
@@ -151,7 +151,7 @@ def test_a_file_that_cannot_be_added_to_is_left_and_the_counts_are_beside_it(tmp
   trie.share(path)
   trie.warm([[1, 2]])
   foreign.save(path)
-  with pytest.raises(ValueError, match="of another vocabulary.*the store was written to") as error:
+  with pytest.raises(ValueError, match="has another vocabulary.*the store was written to") as error:
     trie.save(path)
   (beside,) = set(tmp_path.iterdir()) - {path}
   assert str(beside) in str(error.value) and counts(read(beside)) == counts(trie.counts)
@@ -189,14 +189,14 @@ def test_wrong_files_are_refused(tmp_path):
     assert counts(trie.counts)[(1, 2, 3)] == 50  # what it had is still there
 
   saved()
-  refused(r"of another vocabulary \(16 tokens, words; here 16, letters", TrieStore(16, "letters"))
+  refused(r"has another vocabulary \(16 tokens, words; here 16, letters", TrieStore(16, "letters"))
   refused("another vocabulary", TrieStore(17, "words"))
   whole = path.read_bytes()
   for broken in (b"", b"text", whole[:-40], whole[:60] + b"????????" + whole[68:]):
     path.write_bytes(broken)
-    refused("is no file of a trie store")
+    refused("is not a file of a trie store")
   np.savez(path, a=1)
-  refused("is no file of a trie store")
+  refused("is not a file of a trie store")
   saved(version=2)
   refused("has version 2; this program reads 1")
   saved(depth=np.array([1, 3, 2, 1, 2, 1]))

@@ -127,7 +127,7 @@ def test_models_whose_rows_are_all_tokens_of_the_target_stay_as_they_are():
   assert in_vocabulary(TARGET, rows=VOCAB, tokens=VOCAB) is TARGET
   assert in_vocabulary(TARGET, rows=VOCAB, tokens=VOCAB + 5) is TARGET
   assert in_vocabulary(TARGET, rows=VOCAB, tokens=VOCAB - 1) == InVocabulary(TARGET, 12, 11)
-  with pytest.raises(ValueError, match="a tokenizer has at least 1 token, got 0"):
+  with pytest.raises(ValueError, match="a tokenizer must have at least 1 token, got 0"):
     in_vocabulary(TARGET, rows=VOCAB, tokens=0)
 
 

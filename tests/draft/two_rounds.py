@@ -1,4 +1,4 @@
-"""The law of generated texts, against the target's own: one distribution over V**3 of them.
+"""The distribution of generated texts against the target's own: V**3 texts are counted.
 
 The first token is the prefill's; the other two span one round or two, jointly, so randomness that
 is used twice shows. See tests/core/test_sampled_texts.py for plain decoding.

@@ -1,4 +1,4 @@
-"""Twenty random pairs of target and draft laws over three tokens, and trees to draft with."""
+"""Twenty random pairs of target and draft probs over three tokens, and trees to draft with."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""Every verifier's emitted law, over all drafts and all coins, in float64."""
+"""The emitted distribution of every verifier, over all drafts and all coins, in float64."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from mtjax.verify import VERIFIERS, Verifier
 from mtjax.verify.rules.threshold import threshold
 from mtjax.verify.walk import walk
 
-SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation a verifier and law for all trees
+SIZE, HEIGHT, BREADTH = 7, 3, 3  # one compilation per verifier and scheme for all trees
 
 
 def enumerate_texts(name, tree, scheme, models):
@@ -35,7 +35,7 @@ def declared(exactness):
 
 
 @pytest.mark.parametrize(("name", "scheme"), declared(Exactness.LOSSLESS))
-def test_emitted_law_is_the_targets(name, scheme, models, trees):
+def test_emitted_distribution_is_the_targets(name, scheme, models, trees):
   for shape, tree in trees.items():
     if allowed(name, scheme, tree):
       found = enumerate_texts(name, tree, scheme, models)
@@ -56,7 +56,7 @@ def test_greedy_rows_get_the_greedy_text(name, scheme, models, trees):
 
 
 @pytest.mark.parametrize(("name", "scheme"), declared(Exactness.APPROXIMATE))
-def test_approximate_verifiers_change_the_law(name, scheme, models, trees):
+def test_approximate_verifiers_change_the_distribution(name, scheme, models, trees):
   """Otherwise their label, or this enumeration, would be wrong."""
   tree = trees["binary"]
   found = enumerate_texts(name, tree, scheme, models)
@@ -150,7 +150,7 @@ def test_traversal_accepts_most(models, trees):
 @pytest.mark.parametrize(
   ("name", "scheme"), declared(Exactness.LOSSLESS) + declared(Exactness.APPROXIMATE)
 )
-def test_four_tokens_with_holes_in_both_laws(name, scheme):
+def test_four_tokens_with_zeros_in_both_p_and_q(name, scheme):
   """V = 4; some tokens have p = 0, some q = 0, so that draws without replacement run out."""
   rng = np.random.default_rng(7)
   p, q = (random_probs(rng, 6, 4, 4) * (rng.random((6, 85, 4)) < 0.7) for _ in "pq")

@@ -26,14 +26,14 @@ SIZE, HEIGHT, BREADTH = 7, 3, 3
 
 
 def sorted_by_q(p, q, token, valid):
-  """Siblings tried with the likeliest first."""
+  """Siblings are tried with the most probable first."""
   place = jnp.argsort(jnp.where(valid, -q[token], jnp.inf))
   found = without_replacement(p, q, token[place], valid[place])
   return Coupling(jnp.zeros_like(found.accept).at[place].set(found.accept), found.residual)
 
 
 def pruned(p, q, token, valid):
-  """Of the siblings that were drawn only the likeliest is kept."""
+  """Only the most probable one of the sampled siblings is kept."""
   best = jnp.argmax(jnp.where(valid, q[token], -1))
   return without_replacement(p, q, token, valid & (jnp.arange(token.size) == best))
 
@@ -62,7 +62,7 @@ def tried_again(p, q, token, valid):
 
 
 def bonus_redrawn(p, q, token, valid):
-  """After a sample that no child matches, the sample is dropped and another one drawn."""
+  """After a sample that no child matches, the sample is dropped and another one is sampled."""
   return Coupling(delta(p, q, token, valid).accept, p)
 
 
@@ -102,7 +102,7 @@ def forgetting_weights(target_probs, draft):
 
 
 def elder_first(target_probs, draft):
-  """Traversal that visits siblings in another order than they were drawn in."""
+  """Traversal that visits siblings in another order than they were sampled in."""
   tree = draft.tree
   last = jnp.zeros(SIZE + 1, jnp.int32).at[tree.parent].max(jnp.where(tree.valid, tree.order, 0))
   return traversal(

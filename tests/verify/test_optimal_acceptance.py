@@ -20,7 +20,7 @@ def random_pair(rng, vocab):
 
 
 def by_linear_programme(p, q, n, scheme):
-  """The most mass on pairs (token, drafts that hold it) with p and the drafts' law as marginals."""
+  """Returns the largest mass on (token, drafts with it), marginals p and the drafts' probs."""
   drafts = enumerate_drafts(k_ary((n,)), scheme, np.tile(q, (1, 1, 1)))
   sets: dict[tuple[int, ...], float] = {}
   for weight, token in zip(drafts.weight, drafts.token[:, 1:], strict=True):
@@ -77,7 +77,7 @@ def test_no_verifier_does_better():
 
 @pytest.mark.parametrize("scheme", [DraftScheme.WITH_REPLACEMENT, DraftScheme.WITHOUT_REPLACEMENT])
 def test_a_large_vocabulary(scheme):
-  """Nearly the same for both laws there, for draws of 128k tokens are hardly ever equal."""
+  """Both schemes agree nearly there: samples of 128k tokens are hardly ever equal."""
   rng = np.random.default_rng(0)
   p, q = (rng.dirichlet(np.full(128_000, 0.3)) for _ in "pq")
   found = [optimal_acceptance(p, q, n, scheme) for n in (1, 2, 3)]
@@ -101,7 +101,7 @@ def test_the_search_finds_the_minimum_over_all_prefixes(sharp):
 
 
 def test_all_inside_is_convex_in_the_share_of_q():
-  """What lets the search leave prefixes out: along any growing sets, by enumeration."""
+  """Q is convex along any growing sets, so that the search may skip prefixes; by enumeration."""
   rng = np.random.default_rng(6)
   for n, sharp in itertools.product((2, 3, 4), (0.1, 1.0, 5.0)):
     q = rng.dirichlet(np.full(6, sharp)) + 1e-4
@@ -117,7 +117,7 @@ def test_all_inside_is_convex_in_the_share_of_q():
       assert (np.diff(slopes) >= -1e-12).all()
 
 
-def test_who_is_drawn_when():
+def test_which_token_is_sampled_at_which_place():
   rng = np.random.default_rng(8)
   for n in (1, 2, 3, 4):
     q = rng.dirichlet(np.full(6, 0.5)) + 1e-4

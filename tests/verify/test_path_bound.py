@@ -75,7 +75,7 @@ def test_no_verifier_passes_it(scheme, models):
 
 
 def test_the_optimum_of_single_nodes_is_passed_by_rules_for_whole_paths(models):
-  """What `chain` accepts is that optimum, node by node; taken as a bound it is seen to be wrong."""
+  """`chain` accepts that optimum node by node; it is wrong as a bound of whole paths."""
   scheme, pad = DraftScheme.WITHOUT_REPLACEMENT, (*PAD[:2], 1)
   accepted = {
     name: emitted(VERIFIERS[name], chain(3), scheme, models.p, models.q, pad=pad).accepted

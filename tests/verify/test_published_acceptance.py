@@ -49,7 +49,7 @@ RULES = (
 
 
 def everywhere(probs, vocab, length):
-  """The same law in every context; tokens that it lacks have probability 0."""
+  """Returns the same probs in every context; missing tokens have probability 0."""
   return np.tile(np.pad(probs, (0, vocab - len(probs))), (1, first(vocab, length), 1))
 
 

@@ -39,48 +39,49 @@ BINARY = k_ary((2, 2))
     (
       "rrs_with",
       draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT),
-      "rrs_with is exact for drafts drawn with-replacement, these were drawn without-replacement; "
+      "rrs_with is exact for draft scheme with-replacement, this draft has without-replacement; "
       "use sample_match or delta or rrs_without or traversal",
     ),
     (
       "rrs_without",
       draft(BINARY, DraftScheme.DELTA, None),
-      "rrs_without is exact for drafts drawn with-replacement or without-replacement, these were "
-      "drawn delta; use sample_match or delta",
+      "rrs_without is exact for draft scheme with-replacement or without-replacement, this draft "
+      "has delta; use sample_match or delta",
     ),
     (
       "spechub",
       draft(BINARY, DraftScheme.GREEDY_PLUS_ONE),
-      "spechub is exact for drafts drawn pair, these were drawn greedy-plus-one; use sample_match "
+      "spechub is exact for draft scheme pair, this draft has greedy-plus-one; use sample_match "
       "or delta or greedy_plus_one",
     ),
     (
       "block",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "block takes chains, this tree has up to 2 children a node: it judges one chain as a whole; "
-      "use traversal",
+      "block takes chains, but this tree has up to 2 children per node: it judges one chain "
+      "as a whole; use traversal",
     ),
     (
       "chain",
       draft(BINARY, DraftScheme.WITH_REPLACEMENT),
-      "chain takes chains, this tree has up to 2 children a node: it tries one draft a position; "
-      "use rrs_with, rrs_without or delta",
+      "chain takes chains, but this tree has up to 2 children per node: it tries one draft per "
+      "position; use rrs_with, rrs_without or delta",
     ),
     (
       "chain",
       draft(chain(2), DraftScheme.DELTA),
-      "chain is exact for drafts drawn greedy-plus-one or with-replacement or without-replacement, "
-      "these were drawn delta; use sample_match or delta",
+      "chain is exact for draft scheme greedy-plus-one or with-replacement or without-replacement, "
+      "this draft has delta; use sample_match or delta",
     ),
     (
       "traversal",
       draft(BINARY, DraftScheme.WITHOUT_REPLACEMENT, None),
-      "traversal needs the law q that the drafts were drawn from; use delta or sample_match",
+      "traversal needs the probabilities q that the drafts were sampled from; without them use "
+      "delta or sample_match",
     ),
     (
       "spechub",
       draft(k_ary((3,)), DraftScheme.PAIR),
-      "a pair is two children, this tree has up to 3 a node; for more use greedy-plus-one",
+      "a pair is two children, but this tree has up to 3 per node; for more use greedy-plus-one",
     ),
     (
       "rrs",
@@ -97,7 +98,7 @@ def test_verifier_and_draft(name, given, message):
 @pytest.mark.parametrize(
   ("nodes", "vocab", "message"),
   [
-    (6, VOCAB, r"processed_logits are for \(2, 6\) rows and nodes, the tree has \(2, 7\)"),
+    (6, VOCAB, r"processed_logits are for \(2, 6\) rows and nodes, but the tree has \(2, 7\)"),
     (7, 9, "scatter q into the target's vocabulary of 9 .zeros elsewhere., or use delta"),
   ],
 )
@@ -121,7 +122,7 @@ def test_parameters(make, message):
     make()
 
 
-def test_one_child_a_node_is_one_draw_under_every_sampled_law():
+def test_one_child_per_node_is_one_sample_under_every_sampled_scheme():
   for name in ("rrs_with", "rrs_without", "kseq", "greedy_plus_one", "traversal", "block"):
     for scheme in (
       DraftScheme.WITH_REPLACEMENT,
@@ -131,7 +132,7 @@ def test_one_child_a_node_is_one_draw_under_every_sampled_law():
       check(name, draft(chain(3), scheme))
 
 
-def test_every_draft_law_has_an_exact_verifier_that_uses_it():
+def test_every_draft_scheme_has_an_exact_verifier_that_uses_it():
   for scheme in DraftScheme:
     assert any(
       scheme in v.schemes and v.needs_q != (scheme is DraftScheme.DELTA) for v in VERIFIERS.values()

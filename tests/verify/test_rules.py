@@ -89,7 +89,7 @@ def test_filling_after_q_ran_out_is_passed_over():
 
 
 def test_division_is_the_papers_optimum():
-  """Where 1 - (1 - beta)^n = rho beta; known to six digits from a root finder."""
+  """Solves 1 - (1 - beta)^n = rho beta; known to six digits from a root finder."""
   p, q = jnp.array([0.5, 0.25, 0.15, 0.1]), jnp.array([0.1, 0.2, 0.3, 0.4])
   assert float(division(p, q, jnp.float32(2))) == pytest.approx(1.584429, abs=1e-5)
   assert float(division(p, q, jnp.float32(3))) == pytest.approx(2.100031, abs=1e-5)
@@ -160,7 +160,7 @@ def test_typical_thresholds_are_the_right_way_round():
 
 @pytest.mark.parametrize("name", VERIFIERS)
 def test_a_row_without_drafts_gets_a_plain_draw(name):
-  """Missing nodes may hold NaN and nonsense; the emitted token is one that the law allows."""
+  """Missing nodes may hold NaN and nonsense; the emitted token has a positive probability."""
   rows, topology = 256, chain(2)
   scheme = next(iter(VERIFIERS[name].schemes - {DraftScheme.PAIR}), DraftScheme.PAIR)
   logits = jnp.full((rows, 3, 4), jnp.nan)
@@ -234,7 +234,7 @@ def test_a_tree_may_be_its_root_alone(name):
 
 
 def test_a_chain_at_once_is_the_walk_to_the_bit():
-  """What is proved of the one, whose outcomes are enumerated, holds for the other."""
+  """The proof for the one, whose outcomes are enumerated, holds for the other."""
   rng = np.random.default_rng(0)
   rows, nodes, vocab = 300, 5, 7
   length = rng.integers(1, nodes + 1, rows)

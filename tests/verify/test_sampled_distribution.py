@@ -1,4 +1,4 @@
-"""The jitted batch path: laws by chi-square over rounds, identity with plain decoding, keys."""
+"""The jitted batch path: chi-square of texts over rounds, identity with plain decoding, keys."""
 
 import jax
 import jax.numpy as jnp
@@ -44,20 +44,20 @@ def check_mixed_batch(name, scheme, models, trees, rows):
   warm = p[:1] ** (1 / TEMPERATURE)
   warm /= warm.sum(axis=-1, keepdims=True)
   assert p_value(texts[::2], target_probs(warm, LENGTH)[0]) > 1e-6
-  assert p_value(texts[::2], target_probs(p[:1], LENGTH)[0]) < 1e-6, "another law is not noticed"
+  assert p_value(texts[::2], target_probs(p[:1], LENGTH)[0]) < 1e-6, "a wrong p is not noticed"
   best = np.eye(3)[p[:1].argmax(axis=-1)]
   assert (texts[1::2] == target_probs(best, LENGTH)[0].argmax()).all(), "greedy rows are not greedy"
 
 
 @pytest.mark.parametrize(("name", "scheme"), CASES)
-def test_mixed_batches_follow_their_laws(name, scheme, models, trees):
+def test_mixed_batches_follow_their_distributions(name, scheme, models, trees):
   """Large enough for a total variation of 0.05."""
   check_mixed_batch(name, scheme, models, trees, rows=2 * 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "scheme"), CASES)
-def test_mixed_batches_follow_their_laws_closely(name, scheme, models, trees):
+def test_mixed_batches_follow_their_distributions_closely(name, scheme, models, trees):
   """Large enough for 0.0167, the least that one of the common mistakes makes."""
   check_mixed_batch(name, scheme, models, trees, rows=2 * 76_000)
 
@@ -89,7 +89,7 @@ def sharing(name):
 
 @pytest.mark.parametrize("name", ["rrs_without", "traversal", "sample_match"])
 def test_noise_reused_over_rounds_is_caught(name):
-  """The first token's law stays right; the joint law of two tokens does not."""
+  """The first token's distribution stays right; the joint one of two tokens does not."""
   p, q = (np.tile(probs, (1, 121, 1)) for probs in ([0.5, 0.3, 0.2], [0.2, 0.3, 0.5]))
   given = (chain(1), DraftScheme.WITHOUT_REPLACEMENT, p, q)
   texts = sampled_texts(reusing(name), *given, rows=16384, length=2, key=jax.random.key(5))

@@ -1,4 +1,4 @@
-"""A small model drafts the tree of its own likeliest paths, another one in every round."""
+"""A small model drafts the tree of its own most probable paths, a new one in every round."""
 
 import dataclasses
 from typing import NamedTuple
@@ -16,14 +16,15 @@ from mtjax.types import Draft, DraftScheme, LayerKV
 
 @dataclasses.dataclass(frozen=True)
 class BestFirst(WithDraftModel):
-  """The `size` drafts of largest cumulated probability (EAGLE-2, 2406.16858, sec. 4).
+  """A tree of the `size` drafts of largest cumulated probability (EAGLE-2, 2406.16858, sec. 4).
 
-  Each of `depth` levels tries the `width` likeliest tokens after each of the `width` best nodes of
-  the level above, with one pass of the draft model; the best of all levels together are the tree.
-  A row goes no deeper once a level has added no more than `threshold` to the expected number of
-  accepted drafts, which is the sum of the `size` best probabilities (OPT-Tree, 2406.17276; there it
-  is the cost of a draft pass in target passes, here 0 stops only where nothing is won). The draft
-  law is that of temperature 1 whatever the request's: drafts are chosen, not drawn (DELTA).
+  Each of `depth` levels tries the `width` most probable tokens after each of the `width` best nodes
+  of the level above, with one pass of the draft model; the best of all levels together are the
+  tree. A row goes no deeper once a level has added no more than `threshold` to the expected number
+  of accepted drafts, which is the sum of the `size` best probabilities (OPT-Tree, 2406.17276; there
+  it is the cost of a draft pass in target passes, here 0 stops only where nothing is won). Draft
+  probabilities are those of temperature 1 for every request: drafts are chosen, not sampled
+  (DELTA).
 
   Raises ValueError for sizes below 1, a width above the vocabulary, a size above the number of
   candidates, and a negative threshold.
@@ -126,9 +127,9 @@ class BestFirst(WithDraftModel):
         lambda search: search,
         search,
       )
-    found = search.candidates
-    tree, number = found.tree(context.last, search.score, search.number)
-    entry = jnp.concatenate([zero[:, None] - 1, found.entry_of(number, search.levels)], axis=1)
+    candidates = search.candidates
+    tree, number = candidates.tree(context.last, search.score, search.number)
+    entry = jnp.concatenate([zero[:, None] - 1, candidates.entry_of(number, search.levels)], axis=1)
     slots = jnp.arange(state.reading.position.shape[1])
     reading = state.reading.replace(
       kv=search.kv, position=state.cache.length[:, None] + slots // self.width, entry=entry
@@ -143,8 +144,8 @@ class _Search(NamedTuple):
   candidates: Candidates
   score: Float[Array, "B S"]  # the best candidates so far
   number: Int[Array, "B S"]
-  expected: Float[Array, " B"]  # accepted drafts, if draft probabilities were those of acceptance
+  expected: Float[Array, " B"]  # sum of draft probabilities: accepted drafts to expect
   going: Bool[Array, " B"]  # rows that go deeper
   forwards: Int[Array, " B"]
   kv: tuple[LayerKV, ...]
-  levels: Int[Array, ""]  # how many have been read
+  levels: Int[Array, ""]  # number of levels read

@@ -19,23 +19,23 @@ from mtjax.types import Draft, DraftScheme
 
 
 class ChainState(struct.PyTreeNode):
-  """The draft model's own cache, and the text, of which the cache holds the beginning."""
+  """The draft model's cache, and the text; the cache holds a beginning of the text."""
 
   cache: KVCache
   text: TextBuffer
-  held: Int[Array, " B"]  # drafts of this round that are in the cache, between propose and update
+  held: Int[Array, " B"]  # number of drafts of this round in the cache, between propose and update
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelChain(WithDraftModel):
-  """Up to `length` tokens of the draft model's own law, at the request's temperature and filters.
+  """A chain of up to `length` tokens of the draft model, at the request's temperature and filters.
 
   Speculative decoding of 2211.17192 and 2302.01318: params are the draft model's. Greedy requests
-  draft greedily. A row drafts no further where its likeliest token has a probability below
+  draft greedily. A row drafts no further where its most probable token has a probability below
   `confidence` (transformers' assisted generation; 0: always `length` tokens). It is decided before
-  the token is drawn, so drafts keep their law. The cache takes drafts as they are read and
-  forgets what was refused; what it lacks of the text (the last draft, when all were accepted, and
-  whatever rounds without this drafter emitted) is read first.
+  the token is sampled, so drafts keep their distribution. The cache takes drafts as they are read
+  and forgets what was refused; what it lacks of the text (the last draft, when all were accepted,
+  and whatever rounds without this drafter emitted) is read first.
   """
 
   model: Model
@@ -77,7 +77,7 @@ class ModelChain(WithDraftModel):
     greedy = rules.temperature is None
 
     def draw(logits, place):
-      """A token, the law it is drawn from, and where the model is sure enough to draw at all."""
+      """Returns a token per row, its probs q, and the rows where the model is sure enough."""
       token, q = sample_draft(logits[:, 0], rules, keys[:, place])
       if self.confidence == 0:
         return token, q, True
@@ -104,7 +104,7 @@ class ModelChain(WithDraftModel):
     def unfinished(carry):
       return (carry[0] < self.length) & jnp.any(carry[-1])
 
-    # The prefill emitted a token that no update brought.
+    # The prefill emitted a token that was in no update.
     text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
     cache, logits = catch_up(self.model, params, state.cache, text)
     batch, vocab = last.shape[0], logits.shape[-1]

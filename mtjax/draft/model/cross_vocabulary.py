@@ -21,7 +21,7 @@ from mtjax.sampling.categorical import argmax
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme
 
-# Draft tokens read in one pass between two rounds: what the target emitted, most often.
+# Draft tokens read in one pass between two rounds: usually what the target emitted.
 _CHUNK = 8
 
 
@@ -33,15 +33,15 @@ class CrossState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class CrossVocabulary(WithDraftModel):
-  """The draft model's greedy text, in the target's tokens: at most `max_drafts` of them.
+  """A chain of the draft model's greedy text, in at most `max_drafts` tokens of the target.
 
   Universal assisted generation (transformers). Params are the draft model's and the handle of a
   `Translator`. A round is: encode the text for the draft model, go back in its cache to where its
-  tokens differ, read on, draft `length` tokens, encode what they spell for the target. Twice the
-  host is asked, for all rows at once. Drafts are chosen without the target's randomness, so they
-  have law DELTA at any temperature.
+  tokens differ, read on, draft `length` tokens, encode what they spell for the target. The host is
+  called twice, for all rows at once. Drafts are chosen without the target's randomness, so their
+  scheme is DELTA at any temperature.
 
-  The draft model's cache has room for `space` of its tokens per token of the target (a model of
+  The draft model's cache has space for `space` of its tokens per token of the target (a model of
   bytes needs 4 or more), within its positions. Rows that need more decode plainly, and so do those
   whose text its tokenizer cannot spell. The model must be the one of the translator's tokenizer.
   Raises ValueError for sizes below 1.
@@ -58,9 +58,9 @@ class CrossVocabulary(WithDraftModel):
         raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
 
   def check(self, target: Model) -> None:
-    """Any vocabulary goes with any other, and rows that need more positions decode plainly.
+    """Raises ValueError for a draft model that is not causal.
 
-    Raises ValueError for a draft model that is not causal.
+    Any vocabulary goes with any other, and rows that need more positions decode plainly.
     """
     check_causal(self.model, "the draft model")
 
@@ -94,7 +94,7 @@ class CrossVocabulary(WithDraftModel):
     self, params: PyTree, state: CrossState, context: Context
   ) -> tuple[Draft, CrossState]:
     last, rows = context.last, jnp.arange(context.last.shape[0])
-    # The prefill emitted a token that no update brought.
+    # The prefill emitted a token that was in no update.
     text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))
     state = state.replace(text=text)
     chunk = min(_CHUNK, state.held.shape[1])
@@ -128,7 +128,7 @@ class CrossVocabulary(WithDraftModel):
     return state.replace(text=state.text.append(round.token, round.num_emitted))
 
   def _follow(self, params, state, active, chunk):
-    """Reads the text; the logits after it, for which rows they are there, and passes."""
+    """Reads the text; returns the logits after it, the rows that have them, and forward passes."""
     weights, handle = params
     shapes = (
       jax.ShapeDtypeStruct(state.held.shape, jnp.int32),
@@ -157,12 +157,12 @@ class CrossVocabulary(WithDraftModel):
 
 
 def _to_draft(translator: Translator, text, length, held, held_length, active, *, max_new):
-  """Rows in draft tokens, how many the cache has, how many there are; 0, 0: none can be drafted."""
+  """Returns rows in draft tokens, numbers in the cache and in all; 0, 0: nothing can be drafted."""
   out = np.array(held)
   agreed, total = np.zeros_like(held_length), np.zeros_like(held_length)
   for row in np.flatnonzero(active):
-    own = held[row, : held_length[row]].tolist()
-    ids, same = translator.to_draft(text[row, : length[row]].tolist(), own)
+    cached = held[row, : held_length[row]].tolist()
+    ids, same = translator.to_draft(text[row, : length[row]].tolist(), cached)
     if ids is not None and len(ids) <= max_new:
       out[row, : len(ids)] = ids
       agreed[row], total[row] = same, len(ids)
@@ -181,7 +181,7 @@ def _to_target(translator: Translator, text, length, drafted, able, *, max_draft
 
 
 def check_model(model: Model, tokens: int) -> None:
-  """ValueError for a draft model that lacks some of its tokenizer's tokens."""
-  own = model.config.vocab_size
-  if own < tokens:
-    raise ValueError(f"the draft model has vocab_size {own}, its tokenizer {tokens}")
+  """Raises ValueError for a draft model that lacks some of its tokenizer's tokens."""
+  size = model.config.vocab_size
+  if size < tokens:
+    raise ValueError(f"the draft model has vocab_size {size}, its tokenizer {tokens} tokens")

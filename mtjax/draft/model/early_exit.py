@@ -1,4 +1,4 @@
-"""Drafting with a model that each token leaves as early as it is sure: what its two homes share."""
+"""Early exit: each draft leaves the model after the first layers that are sure of it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -20,18 +20,18 @@ RunGroup = Callable[[Any, int, Bool[Array, " B"]], tuple[Any, Float[Array, "B V"
 
 @dataclasses.dataclass(frozen=True)
 class EarlyExit(WithDraftModel):
-  """A chain of up to `length` tokens, each drawn after as few layers as are sure of it.
+  """A chain of up to `length` tokens, each sampled after the first layers that are sure of it.
 
   Sorted speculative decoding (2407.01955). Layers run in groups that end at `exits`, numbers of
   layers; () takes those that the model was trained with. After a group the final norm and head
-  give a law: if its largest probability (of the model's own softmax, before temperature and
-  filters) is at least that exit's threshold, the token is drawn from it; else the next group goes
+  give probabilities: if the largest probability (of the model's own softmax, before temperature and
+  filters) is at least that exit's threshold, the token is sampled there; else the next group goes
   on. Below the last threshold a row drafts no further. () stands for 0.5 at every exit but the
   last, and `at_the_last` there.
 
-  Where to leave is decided before the token is drawn, so a draft has the law `q` of the exit that
-  it was drawn at. Rows of a batch leave each for itself: a group runs while any row needs it, for
-  those rows alone. Raises ValueError for exits and thresholds that make no sense.
+  The exit is chosen before the token is sampled, so the `q` of a draft is that of its exit. Rows of
+  a batch leave each for itself: a group runs while any row needs it, for those rows alone. Raises
+  ValueError for exits and thresholds that make no sense.
   """
 
   at_the_last: ClassVar[float] = 0.0
@@ -45,8 +45,8 @@ class EarlyExit(WithDraftModel):
     exits = tuple(self.exits) or self.model.config.exits
     if not exits:
       raise ValueError(
-        "the model was not trained with exits: say after how many layers it may be left, as "
-        "exits=(2, 4)"
+        "the model was not trained with exits: give the numbers of layers after which it may be "
+        "left, as exits=(2, 4)"
       )
     thresholds = tuple(self.thresholds) or (0.5,) * (len(exits) - 1) + (self.at_the_last,)
     object.__setattr__(self, "exits", exits)
@@ -55,7 +55,7 @@ class EarlyExit(WithDraftModel):
     if exits != tuple(sorted(set(exits))) or not 1 <= exits[0] <= exits[-1] <= layers:
       raise ValueError(f"exits are rising numbers of layers, 1 to {layers}; got {exits}")
     if len(thresholds) != len(exits):
-      raise ValueError(f"{len(thresholds)} thresholds for {len(exits)} exits")
+      raise ValueError(f"{len(thresholds)} thresholds for {len(exits)} exits: give one per exit")
     for threshold in thresholds:
       if not 0 <= threshold <= 1:
         raise ValueError(f"thresholds are probabilities, from 0 to 1; got {threshold}")
@@ -76,7 +76,7 @@ class EarlyExit(WithDraftModel):
 
   @property
   def groups(self) -> tuple[tuple[int, int], ...]:
-    """(first, last) layers of every group."""
+    """Returns the (first, last) layers of every group."""
     return tuple(zip((0, *self.exits[:-1]), self.exits, strict=True))
 
   def draft(
@@ -85,10 +85,10 @@ class EarlyExit(WithDraftModel):
     kept: Any,
     read: Callable[[Any, Int[Array, "B N"], Int[Array, ""]], tuple[Any, RunGroup]],
   ) -> tuple[Draft, Any, Int[Array, " E"]]:
-    """The chain, what `read` keeps, and how many drafts were drawn at each exit.
+    """Returns the chain, the state that `read` keeps, and the number of drafts of each exit.
 
     `read(kept, tokens, place)` prepares for the token after tokens[:, place], whose first one is
-    the root: it gives what is kept and the function that runs a group.
+    the root: it returns the new state and the function that runs a group.
     """
     rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
     keys, greedy = draft_keys(context, self.length), rules.temperature is None
@@ -102,8 +102,8 @@ class EarlyExit(WithDraftModel):
       if probs is not None:
         probs = jnp.where(sure[:, None], probs, 0)
         q_rows = jax.lax.dynamic_update_index_in_dim(q_rows, probs, place, 1)
-      drawn = sure[:, None] & (exit_[:, None] == jnp.arange(len(self.exits)))
-      left += jnp.sum(drawn, axis=0)
+      is_sampled = sure[:, None] & (exit_[:, None] == jnp.arange(len(self.exits)))
+      left += jnp.sum(is_sampled, axis=0)
       return place + 1, kept, tokens, q_rows, count + sure, left, reads + going, sure
 
     def unfinished(carry):
@@ -119,7 +119,7 @@ class EarlyExit(WithDraftModel):
     return Draft(tree, scheme, q_rows, forwards=reads), kept, left
 
   def _leave(self, kept, run: RunGroup, going):
-    """Group after group, until every row that is `going` has left: logits, exit, sure or not."""
+    """Runs groups until every `going` row has left; returns logits, exits and sure rows."""
     within, chosen, exit_ = going, None, jnp.zeros(going.shape, jnp.int32)
     for group, threshold in enumerate(self.thresholds):
       kept, logits = run(kept, group, within)

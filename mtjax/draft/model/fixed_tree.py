@@ -21,12 +21,12 @@ from mtjax.types import Draft, DraftScheme
 
 @dataclasses.dataclass(frozen=True)
 class ModelTree(WithDraftModel):
-  """A tree of shape `topology` whose siblings are drawn by `scheme` from the draft model's own law.
+  """A tree of shape `topology` whose siblings are chosen by `scheme` from the draft model's q.
 
-  Params are the draft model's. The law is at the request's temperature and filters. One pass of
-  the draft model a level: it reads the level's nodes that have children, and those above them
-  again, since only what is accepted goes into its cache. DELTA takes a node's likeliest tokens by
-  `Topology.rank`, as every greedy request does; the laws that draw (`mtjax.trees.siblings`) take
+  Params are the draft model's. q is at the request's temperature and filters. One pass of the draft
+  model per level: it reads the level's nodes that have children, and those above them again, since
+  only what is accepted goes into its cache. DELTA takes a node's most probable tokens by
+  `Topology.rank`, as every greedy request does; schemes that sample (`mtjax.trees.siblings`) take
   `Topology.order`. Where q has fewer tokens than a node has children, the later ones are missing.
 
   Raises ValueError for a root alone and for more children than the vocabulary has tokens.
@@ -42,7 +42,7 @@ class ModelTree(WithDraftModel):
     candidates = max(self.topology.rank) + 1
     if candidates > self.model.config.vocab_size:
       raise ValueError(
-        f"the tree takes {candidates} tokens after one node, the vocabulary has "
+        f"the tree takes {candidates} tokens after one node, but the vocabulary has "
         f"{self.model.config.vocab_size}"
       )
 
@@ -53,7 +53,7 @@ class ModelTree(WithDraftModel):
     topology: str | Sequence[int] = (3, 2, 1, 1),
     scheme: str = DraftScheme.WITHOUT_REPLACEMENT.value,
   ) -> "ModelTree":
-    """From a config: a shape as `mtjax.trees.named` has it, a law by its value."""
+    """Builds from a config: a shape as in `mtjax.trees.named`, a scheme by its value."""
     return cls(model, get_topology(topology), DraftScheme(scheme))
 
   @property
@@ -84,8 +84,8 @@ class ModelTree(WithDraftModel):
     warm = warm_rows(request)
     keys = None if scheme is DraftScheme.DELTA else draft_keys(context, len(plan))
 
-    def draw(place, level, logits):
-      """Tokens of the level's children, and the law they were drawn from."""
+    def sample(place, level, logits):
+      """Returns the tokens of the level's children, which are valid, and their probs q."""
       logits = processed_logits(logits, request)
       if scheme is DraftScheme.DELTA:
         token, valid = top_k_siblings(logits, level.candidates)
@@ -109,7 +109,7 @@ class ModelTree(WithDraftModel):
           self.model, params, entry, jnp.array(level.above)[None], len(level.count)
         )
         logits = output.logits
-      token, valid_above, q = draw(place, level, logits)
+      token, valid_above, q = sample(place, level, logits)
       tokens = jnp.concatenate([tokens, token], axis=1)
       valid = jnp.concatenate([valid, valid_above], axis=1)
       q_rows.append(q)
@@ -135,17 +135,17 @@ class ModelTree(WithDraftModel):
 
 
 class _Level(NamedTuple):
-  """How the nodes of one depth get their children. Indices of numpy: a shape is static."""
+  """The plan for the children of one depth. Indices are numpy arrays: a shape is static."""
 
   node: np.ndarray  # nodes of this depth that have children
-  count: tuple[int, ...]  # how many
-  candidates: int  # candidates that the likeliest are taken from
-  slot: np.ndarray  # of each child: which of `node` is its parent
-  parent: np.ndarray  # of each child: place of its parent in this depth's nodes
-  rank: np.ndarray  # of each child
-  order: np.ndarray  # of each child
-  read: np.ndarray  # what is read for it: nodes with children above the leaves, by level
-  above: np.ndarray  # of each of those: its parent among them, -1: the root
+  count: tuple[int, ...]  # numbers of their children
+  candidates: int  # number of most probable tokens to compute per node
+  slot: np.ndarray  # per child: index of its parent in `node`
+  parent: np.ndarray  # per child: index of its parent in the nodes of this depth
+  rank: np.ndarray  # per child
+  order: np.ndarray  # per child
+  read: np.ndarray  # nodes that the model reads for it: those with children, by level
+  above: np.ndarray  # per read node: index of its parent among them, -1: the root
 
   @property
   def reads(self) -> int:
@@ -183,7 +183,7 @@ def _plan(topology: Topology) -> tuple[_Level, ...]:
 
 
 def _entries(topology: Topology) -> np.ndarray:
-  """Where each node is among those read; -1 for the root and for leaves."""
+  """Returns the index of each node among those read; -1 for the root and for leaves."""
   out = np.full(topology.size, -1, np.int32)
   read = [node for level in _plan(topology)[1:] for node in level.node]
   out[read] = np.arange(len(read))

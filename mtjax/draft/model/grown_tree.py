@@ -1,4 +1,4 @@
-"""A small model drafts a tree that grows where the tokens drawn so far make it worth while."""
+"""A small model drafts a tree that grows where the tokens sampled so far make it worth while."""
 
 import dataclasses
 
@@ -16,18 +16,18 @@ from mtjax.types import Draft, DraftScheme
 
 @dataclasses.dataclass(frozen=True)
 class GrownTree(WithDraftModel):
-  """DySpec (2410.11744): `size` drafts, each where its estimated acceptance is the largest.
+  """A tree of DySpec (2410.11744): `size` drafts, each where its expected acceptance is largest.
 
-  Siblings are drawn without replacement from the draft model's law, at the request's temperature
-  and filters; `mtjax.trees.growth` says where the next one goes. `step` drafts are added a pass
+  Siblings are sampled without replacement from the draft model, at the request's temperature
+  and filters; `mtjax.trees.growth` says where the next one goes. `step` drafts are added per pass
   of the draft model, below nodes that it has read: 1 is the paper's algorithm, more is cheaper.
-  Greedy requests take the likeliest tokens instead of drawn ones.
+  Greedy requests take the most probable tokens instead of samples.
 
-  Lossless with what is exact for drafts without replacement: where the tree grows depends on
-  tokens already drawn, a draft is drawn from what is left of q given them, and none is dropped or
-  moved afterwards. That the loop leaves out what is deeper than a row may emit is harmless: it
-  takes all children of a node or none, whatever was drawn, so what was drawn below only stood for
-  randomness that no one verifies. Dropping the worst nodes would not be.
+  Lossless with verifiers for drafts without replacement: where the tree grows depends on
+  tokens already sampled, a draft is sampled from the rest of q given them, and none is dropped or
+  moved afterwards. The loop leaves out what is deeper than a row may emit, which is harmless: it
+  takes all children of a node or none, whatever was sampled, so the samples below only stood for
+  randomness that is not verified. Dropping the worst nodes would not be.
 
   Raises ValueError for a size, depth, breadth or step below 1 and a breadth above the vocabulary.
   """
@@ -62,7 +62,7 @@ class GrownTree(WithDraftModel):
 
   @property
   def _reads(self) -> int:
-    """Drafts that are read: all but those of the last step."""
+    """Number of drafts that are read: all but those of the last step."""
     return (self.size - 1) // self.step * self.step
 
   def start(
@@ -83,13 +83,13 @@ class GrownTree(WithDraftModel):
       logits = processed_logits(logits, request)
       q = jax.nn.softmax(logits, axis=-1)
       if greedy:
-        drawn, valid = top_k_siblings(logits, self.children)
+        token, valid = top_k_siblings(logits, self.children)
       else:
         count = (self.children,) * logits.shape[1]
-        drawn, valid = siblings(self.scheme, logits, q, count, keys[:, node], warm)
-      share = shares(jnp.take_along_axis(q, drawn, axis=-1), valid)
+        token, valid = siblings(self.scheme, logits, q, count, keys[:, node], warm)
+      share = shares(jnp.take_along_axis(q, token, axis=-1), valid)
       opened = jax.vmap(lambda growth, *new: growth.open(node, *new, self.height))
-      return opened(growth, drawn, share), q
+      return opened(growth, token, share), q
 
     state, logits = state.catch_up(self.model, params, context)
     growth = jax.vmap(lambda root: Growth.plant(root, self.size + 1, self.children))(context.last)

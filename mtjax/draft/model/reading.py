@@ -1,4 +1,4 @@
-"""A draft model keeps up with the text: reads what its cache lacks of it."""
+"""A draft model keeps up with the text: it reads what its cache lacks."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from mtjax.cache import KVCache
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, Params
 
-# Entries read at a time after rounds in which the drafter was not asked.
+# Entries read at a time after rounds in which the drafter was not used.
 _CATCH_UP = 8
 
 
@@ -20,7 +20,7 @@ def read(
   token: Int[Array, "B T"],
   count: Int[Array, " B"],
 ) -> tuple[KVCache, Float[Array, "B 1 V"]]:
-  """Commits token[b, :count[b]] and gives the logits after the last of them."""
+  """Commits token[b, :count[b]] and returns the logits after the last of them."""
   frontier = frontier_lib.causal(token, start=cache.length, length=count)
   rows = jnp.maximum(count - 1, 0)[:, None]
   output = model.forward(params, frontier, cache, rows)
@@ -31,7 +31,7 @@ def read(
 def catch_up(
   model: Model, params: Params, cache: KVCache, text: TextBuffer
 ) -> tuple[KVCache, Float[Array, "B 1 V"]]:
-  """Reads the text that the cache, which holds its beginning, lacks; logits after its last token.
+  """Reads the text that the cache lacks; returns the logits after the last token.
 
   From round to round that is one token, or two when the last draft was accepted and never read:
   those are read in one small pass.

@@ -12,25 +12,25 @@ from mtjax.draft import host
 
 @runtime_checkable
 class TextTokenizer(Protocol):
-  """What is needed of a tokenizer; those of `mtjax.data.tokenizers` have it."""
+  """The functions of a tokenizer that are needed; those of `mtjax.data.tokenizers` have it."""
 
   bos_id: int  # read in place of a text of no token
   eos_id: int  # drafted where the draft model ends the text
 
   def encode(self, text: str) -> list[int]:
-    """With the special tokens that the model expects around a prompt."""
+    """Returns tokens with the special ones that the model expects around a prompt."""
     ...
 
   def encode_documents(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
-    """Without any."""
+    """Returns tokens of each text, without special ones."""
     ...
 
   def token_bytes(self) -> list[bytes]:
-    """What each id spells; b"" for special tokens."""
+    """Returns the bytes that each id spells; b"" for special tokens."""
     ...
 
   def fingerprint(self) -> str:
-    """Other for tokenizers that give other ids."""
+    """Returns a string that differs between tokenizers that give different ids."""
     ...
 
 
@@ -53,14 +53,14 @@ class Spelling:
     self.lead = spelled[:-1]  # what is put before any text: a space by the SentencePiece kind
 
   def bytes_of(self, token: int) -> bytes:
-    """b"" for special tokens, and for ids that a padded model has and the tokenizer has not."""
+    """Returns b"" for special tokens, and for ids of a padded model that the tokenizer lacks."""
     return self.table[token] if token < len(self.table) else b""
 
   def join(self, ids: Sequence[int]) -> bytes:
     return b"".join(map(self.bytes_of, ids))
 
   def encode(self, data: bytes) -> list[int] | None:
-    """Tokens that spell `lead` and `data`; None if data is no UTF-8 or has no such tokens."""
+    """Returns tokens that spell `lead` and `data`; None if data is no UTF-8 or there are none."""
     try:
       ids = list(self.tokenizer.encode_documents([data.decode()])[0]) if data else []
     except UnicodeDecodeError:
@@ -68,7 +68,7 @@ class Spelling:
     return ids if not data or self.join(ids) == self.lead + data else None
 
   def ends(self, ids: Sequence[int]) -> list[int]:
-    """Where each token ends, in bytes."""
+    """Returns the end of each token, in bytes."""
     return np.cumsum([len(self.bytes_of(token)) for token in ids], dtype=int).tolist()
 
 
@@ -94,11 +94,11 @@ class Translator:
 
   @property
   def handle(self) -> Int[Array, ""]:
-    """What the drafter takes as a parameter; the caller keeps the translator alive."""
+    """Parameter of the drafter; the caller keeps the translator alive."""
     return host.register(self)
 
   def to_draft(self, text: Sequence[int], held: Sequence[int]) -> tuple[list[int] | None, int]:
-    """The target's text in the draft model's tokens, and how many of `held` are their beginning.
+    """Returns the text in the draft model's tokens, and how many of `held` are their beginning.
 
     At least one is left to be read. A character whose last bytes are missing is left out, other
     bytes that are no UTF-8 are U+FFFD. None for a text without such tokens.
@@ -111,7 +111,7 @@ class Translator:
     return ids, min(len(self._before) + agreed, len(held), len(ids) - 1)
 
   def _spliced(self, known: bytes, held: list[int]):
-    """Tokens of `known` that begin as `held` does as far as possible, and how far that is."""
+    """Returns tokens of `known` that share the longest prefix with `held`, and its length."""
     draft = self.draft
     if not known:
       return [], 0
@@ -142,12 +142,12 @@ class Translator:
     return (None, 0) if new is None else _joined(held[:agreed], 0, new)
 
   def to_target(self, text: Sequence[int], drafted: Sequence[int]) -> list[int]:
-    """The target's tokens for what the draft model says comes after `text`.
+    """Returns the target's tokens for the draft that comes after `text`.
 
-    Of the known tokens with the draft, encoded together, what follows the known ones; of the
-    draft alone where a token would span both (the known tokens are what they are). The last token
-    goes, as more text might make it another, unless it is the only one or the draft model ended
-    the text: then the target's end token follows.
+    The known tokens and the draft are encoded together, and what follows the known ones is taken;
+    the draft is encoded alone where a token would span both (the known tokens are what they are).
+    The last token goes, as more text might make it another, unless it is the only one or the draft
+    model ended the text: then the target's end token follows.
     """
     target, tokens = self.target, []
     ended = False
@@ -177,7 +177,7 @@ class Translator:
     return ids[:-1] if len(ids) > 1 else ids
 
   def _window(self, text: Sequence[int]) -> bytes:
-    """Bytes of the last tokens, whole characters, none before a special token."""
+    """Returns the bytes of the last tokens: whole characters, none before a special token."""
     spelled: list[bytes] = []
     for token in reversed(text):
       if not self.target.bytes_of(token):
@@ -192,7 +192,7 @@ _KEPT: dict[tuple[str, str, int], Translator] = {}
 
 
 def translator(target: TextTokenizer, draft: TextTokenizer, look_back: int = 10) -> Translator:
-  """One translator per pair of vocabularies, kept as long as the process: it is small."""
+  """Returns one translator per pair of vocabularies, kept as long as the process: it is small."""
   key = (target.fingerprint(), draft.fingerprint(), look_back)
   if key not in _KEPT:
     _KEPT[key] = Translator(target, draft, look_back)
@@ -200,14 +200,14 @@ def translator(target: TextTokenizer, draft: TextTokenizer, look_back: int = 10)
 
 
 def _whole_characters(data: bytes) -> tuple[bytes, bytes]:
-  """UTF-8, and what was left out: the beginning of a last character."""
+  """Returns whole characters in UTF-8, and the cut beginning of a last one."""
   decoder = codecs.getincrementaldecoder("utf-8")("replace")
   text = decoder.decode(data)
   return text.encode(), decoder.getstate()[0]
 
 
 def _complete(data: bytes) -> bytes | None:
-  """Without the beginning of a last character; None for what is no UTF-8."""
+  """Returns `data` without the beginning of a last character; None for what is no UTF-8."""
   decoder = codecs.getincrementaldecoder("utf-8")()
   try:
     return decoder.decode(data).encode()
@@ -216,12 +216,12 @@ def _complete(data: bytes) -> bytes | None:
 
 
 def _is_boundary(data: bytes, place: int) -> bool:
-  """Whether a character begins at `place`."""
+  """Returns whether a character begins at `place`."""
   return place >= len(data) or data[place] & 0xC0 != 0x80
 
 
 def _common(one: Sequence, other: Sequence) -> int:
-  """Length of the common beginning, by bisection: slices are compared at the speed of memory."""
+  """Returns the length of the common prefix, by bisection: comparing slices is fast."""
   low, high = 0, min(len(one), len(other))
   while low < high:
     middle = (low + high + 1) // 2
@@ -230,5 +230,5 @@ def _common(one: Sequence, other: Sequence) -> int:
 
 
 def _joined(held: list[int], place: int, new: list[int]) -> tuple[list[int], int]:
-  """held[:place] and `new`; how much of it `held` has."""
+  """Returns held[:place] and `new`, and how much of the result `held` has."""
   return held[:place] + new, place + _common(held[place:], new)

@@ -22,7 +22,7 @@ _CHUNK = 4
 
 
 class S2DState(struct.PyTreeNode):
-  """What each group of layers has read: group g takes inputs[g], slot by slot, into caches[g].
+  """The state of each group of layers: group g reads inputs[g], slot by slot, into caches[g].
 
   No group is ahead of the one before it. A token that left early owes its deeper keys and values:
   its hidden state waits in the inputs of the next group, which catches up when a token goes
@@ -31,8 +31,8 @@ class S2DState(struct.PyTreeNode):
 
   caches: tuple[KVCache, ...]
   inputs: tuple[Array, ...]  # tokens [B, S] for the first group, hidden states [B, S, D] for others
-  length: Int[Array, " B"]  # of the text, with the token emitted last
-  left: Int[Array, " E"]  # drafts drawn at each exit, over all rounds and rows
+  length: Int[Array, " B"]  # of the text, including the token emitted last
+  left: Int[Array, " E"]  # number of drafts sampled at each exit, over all rounds and rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +186,7 @@ class SelfS2D(EarlyExit):
 
 
 def _take(values, slots):
-  """values[b, slots[b, i]]; of slots past the end, the last."""
+  """Returns values[b, slots[b, i]]; for slots past the end, the last."""
   slots = jnp.minimum(slots, values.shape[1] - 1)
   if values.ndim == 3:
     slots = slots[:, :, None]
@@ -194,7 +194,7 @@ def _take(values, slots):
 
 
 def _write(values, new, start, count=None):
-  """values with new[b, :count[b]] from slot start[b] on; what is past the end is dropped."""
+  """Returns values with new[b, :count[b]] from slot start[b] on; those past the end are dropped."""
   index = jnp.arange(new.shape[1])
   slots = start[:, None] + index
   if count is not None:

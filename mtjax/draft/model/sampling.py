@@ -1,4 +1,4 @@
-"""A draft model's next token, one after the other."""
+"""A draft model's next token, sampled for a chain."""
 
 import jax
 from jaxtyping import Array, Float, Int, Key
@@ -10,9 +10,9 @@ from mtjax.sampling.logits import Rules, adjusted, process
 def sample_draft(
   logits: Float[Array, "B V"], rules: Rules, keys: Key[Array, " B"]
 ) -> tuple[Int[Array, " B"], Float[Array, "B V"] | None]:
-  """A token a row and the law it is drawn from; None where it is the likeliest of every row.
+  """Samples one token per row; returns it and its probs q, or None if all rows take the argmax.
 
-  keys [B]: of one place of those that `draft_keys` gives, none used twice.
+  keys [B]: those of one place of `draft_keys`; none may be used twice.
   """
   if rules.temperature is None:
     return argmax(adjusted(logits[:, None], rules)[:, 0]), None

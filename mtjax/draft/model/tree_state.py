@@ -1,4 +1,4 @@
-"""What drafters that read a tree with a small model share: its cache, and its law."""
+"""The cache and the logits of a small model that drafts a tree, for several drafters."""
 
 import jax
 import jax.numpy as jnp
@@ -20,17 +20,17 @@ from mtjax.types import LayerKV, Output
 class Reading(struct.PyTreeNode):
   """Drafts that the model has read in this round, none of them committed."""
 
-  kv: tuple[LayerKV, ...]  # of R entries
+  kv: tuple[LayerKV, ...]  # keys and values of R entries
   position: Int[Array, "B R"]
-  entry: Int[Array, "B N"]  # of each node of the tree; -1: not read
+  entry: Int[Array, "B N"]  # entry of each node of the tree; -1: not read
 
 
 class TreeState(struct.PyTreeNode):
-  """The model's cache holds the beginning of the text and nothing else."""
+  """The text and the model's cache, which holds a beginning of the text and nothing else."""
 
   cache: KVCache
   text: TextBuffer
-  reading: Reading  # of no node, but between propose and update
+  reading: Reading  # empty, except between propose and update
 
   @classmethod
   def start(
@@ -44,12 +44,12 @@ class TreeState(struct.PyTreeNode):
     nodes: int,
     reads: int,
   ) -> "TreeState":
-    """After the prompts, for trees of `nodes` of which at most `reads` are read."""
+    """Returns the state after the prompts, for trees of `nodes`, at most `reads` of them read."""
     batch = prompt.shape[0]
     capacity = min(prompt.shape[1] + max_new, model.config.max_position)
     cache, _ = commit_prompt(model, params, prompt, length, capacity)
     size = max(reads, 1)
-    empty = model.allocate(batch, size)  # of so many slots, or more
+    empty = model.allocate(batch, size)  # at least `size` slots
     kv = jax.tree.map(lambda x: x[:, :, :size], empty.layers)
     entry = jnp.full((batch, nodes), -1, jnp.int32)
     reading = Reading(kv, empty.position[:, :size], entry)
@@ -58,11 +58,11 @@ class TreeState(struct.PyTreeNode):
   def catch_up(
     self, model: Model, params: Params, context: Context
   ) -> tuple["TreeState", Float[Array, "B 1 V"]]:
-    """Reads what the cache lacks of the text; logits after its last token, the tree's root.
+    """Reads what the cache lacks of the text; returns the logits after its last token, the root.
 
     From round to round that is the last token, and the draft before it if that was a leaf.
     """
-    # The prefill emitted a token that no update brought.
+    # The prefill emitted a token that was in no update.
     first = (context.step == 1) & context.active
     text = self.text.append(context.last[:, None], first.astype(jnp.int32))
     cache, logits = catch_up(model, params, self.cache, text)
@@ -77,7 +77,7 @@ class TreeState(struct.PyTreeNode):
     last: int,
     valid: Bool[Array, "B R"] | None = None,
   ) -> tuple[Output, Int[Array, "B R"]]:
-    """A forward pass over drafts and their positions; nothing is kept of it.
+    """Returns a forward pass over drafts, and their positions; nothing is committed.
 
     parent: an entry before, or -1 for a child of the tree's root, which is in the cache. Logits
     are those of the `last` last entries.
@@ -104,15 +104,15 @@ class TreeState(struct.PyTreeNode):
 
 
 def warm_rows(request: Request) -> Bool[Array, " B"]:
-  """Rows that sample."""
+  """Returns the rows that sample."""
   temperature = request.rules.temperature
   return jnp.zeros(request.limit.shape, bool) if temperature is None else temperature > 0
 
 
 def processed_logits(logits: Float[Array, "B I V"], request: Request) -> Float[Array, "B I V"]:
-  """Logits of the law that drafts are drawn from: the request's, penalties left out.
+  """Returns processed logits to sample drafts from, by the request's rules without penalties.
 
-  Rows that do not sample get the law of temperature 1, to rank tokens by.
+  Rows that do not sample get those of temperature 1, to rank tokens by.
   """
   rules = request.rules
   if rules.temperature is None:

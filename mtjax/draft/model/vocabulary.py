@@ -62,10 +62,10 @@ class InVocabulary:
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
   ) -> tuple[Output, Float[Array, "B T D"]]:
-    own = self.model.config.vocab_size
-    known = jnp.minimum(frontier.token, own - 1)
+    size = self.model.config.vocab_size
+    known = jnp.minimum(frontier.token, size - 1)
     if self.config.extra_embeddings:
-      known = jnp.where(frontier.token >= self.rows, frontier.token - self.rows + own, known)
+      known = jnp.where(frontier.token >= self.rows, frontier.token - self.rows + size, known)
     output, hidden = self.model.segment(
       params, frontier.replace(token=known), cache, rows, first=first, last=last, hidden=hidden
     )
@@ -80,12 +80,12 @@ class InVocabulary:
 def in_vocabulary(model: Model, *, rows: int, tokens: int) -> Model | InVocabulary:
   """Returns the draft model for a target whose logits have `rows` entries.
 
-  tokens: how many the tokenizer has that both were made for; ids behind are never drafted. The
+  tokens: size of the tokenizer that both were made for; ids behind are never drafted. The
   model itself is returned where it has those rows and the tokenizer fills them. Raises ValueError
   for a tokenizer without a token.
   """
   if tokens < 1:
-    raise ValueError(f"a tokenizer has at least 1 token, got {tokens}")
-  own = model.config.vocab_size
-  shared = min(tokens, own, rows)
-  return model if own == rows == shared else InVocabulary(model, rows, shared)
+    raise ValueError(f"a tokenizer must have at least 1 token, got {tokens}")
+  size = model.config.vocab_size
+  shared = min(tokens, size, rows)
+  return model if size == rows == shared else InVocabulary(model, rows, shared)

@@ -1,4 +1,4 @@
-"""Lookahead decoding: n-grams that Jacobi iterations on made-up text come by are the drafts."""
+"""Lookahead decoding: it drafts n-grams that Jacobi iterations on guessed text produced."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ class JacobiState(struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Jacobi(ForAnyTarget):
-  """Lookahead decoding (2402.02057), with its W, N and G: `window`, `ngram` and `guesses`.
+  """Lookahead decoding (2402.02057), a drafter; its W, N and G are `window`, `ngram`, `guesses`.
 
   Candidates: up to G n-grams of the pool that begin with the last token, as one tree. A pool keeps,
   for every first token, its G latest n-grams; one that comes again is the latest again. It is fed
@@ -94,9 +94,10 @@ class Jacobi(ForAnyTarget):
     self, params: PyTree, state: JacobiState, context: Context
   ) -> tuple[Draft, JacobiState]:
     root = context.last
-    found = state.pool[jnp.arange(root.shape[0]), root % self.buckets]
-    inside = jnp.broadcast_to((found[:, :, 0] == root[:, None])[:, :, None], found[:, :, 1:].shape)
-    candidates = merge(root, jnp.where(inside, found[:, :, 1:], 0), inside)
+    n_grams = state.pool[jnp.arange(root.shape[0]), root % self.buckets]
+    is_match = n_grams[:, :, 0] == root[:, None]
+    inside = jnp.broadcast_to(is_match[:, :, None], n_grams[:, :, 1:].shape)
+    candidates = merge(root, jnp.where(inside, n_grams[:, :, 1:], 0), inside)
     tree = self._with_window(candidates, state.window)
     offered = jnp.broadcast_to(jnp.arange(tree.size) < candidates.size, tree.token.shape)
     free = context.request.limit - context.step
@@ -129,7 +130,7 @@ class Jacobi(ForAnyTarget):
     )
 
   def _nodes(self) -> Int[np.ndarray, "levels W"]:
-    """Where the window stands in the tree: the root, and what is behind the candidates."""
+    """Returns the nodes of the window in the tree: the root, and those behind the candidates."""
     behind = self.guesses * (self.ngram - 1)
     nodes = behind + np.arange((self.ngram - 1) * self.window).reshape(-1, self.window)
     nodes[0, 0] = 0
@@ -160,7 +161,7 @@ class Jacobi(ForAnyTarget):
 
 
 def insert(pool: Pool, ngram: Int[Array, "B M N"], real: Bool[Array, "B M"]) -> Pool:
-  """Puts the real n-grams in, one after the other; the least recently seen of its place goes."""
+  """Adds the real n-grams, one after the other; the least recently seen of its place goes."""
   batch, buckets, guesses, _ = pool.shape
   rows, slot = jnp.arange(batch), jnp.arange(guesses)
   # Nothing is done for what stands behind the last real one of all rows.
@@ -181,6 +182,6 @@ def insert(pool: Pool, ngram: Int[Array, "B M N"], real: Bool[Array, "B M"]) -> 
 
 
 def _ngrams(text: Int[Array, "B L"], size: int) -> Int[Array, "B M N"]:
-  """Every run of `size` tokens."""
+  """Returns every run of `size` tokens."""
   count = max(text.shape[1] - size + 1, 0)
   return jnp.stack([text[:, i : i + count] for i in range(size)], axis=2)

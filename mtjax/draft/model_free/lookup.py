@@ -13,7 +13,7 @@ from mtjax.types import Draft, DraftScheme
 
 @dataclasses.dataclass(frozen=True)
 class PromptLookup(ForAnyTarget):
-  """Copies `length` tokens from behind earlier places that end as the text ends now.
+  """A drafter that copies `length` tokens from behind earlier places that end as the text ends now.
 
   A place is as good as the number of last tokens it repeats, at most `max_ngram` and at least
   `min_ngram`; the latest of equals comes first. The `branches` best places make one tree, with
@@ -58,21 +58,21 @@ class PromptLookup(ForAnyTarget):
   def propose(
     self, params: PyTree, state: TextBuffer, context: Context
   ) -> tuple[Draft, TextBuffer]:
-    # What the rounds before emitted is there, but for the one token that the prefill did.
+    # Everything emitted is there, except the one token of the prefill.
     text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
-    place, found = self._places(text)
+    place, is_place = self._places(text)
     # Behind the end of the text stands the copy itself, so the source has this period.
     period = jnp.maximum(text.length[:, None] - place, 1)[:, :, None]
     source = place[:, :, None] + jnp.arange(self.length) % period
     rows = jnp.arange(place.shape[0])[:, None, None]
-    inside = jnp.broadcast_to(found[:, :, None], source.shape)
+    inside = jnp.broadcast_to(is_place[:, :, None], source.shape)
     return Draft(merge(context.last, text.token[rows, source], inside), DraftScheme.DELTA), text
 
   def update(self, state: TextBuffer, round: Round) -> TextBuffer:
     return state.append(round.token, round.num_emitted)
 
   def _places(self, text: TextBuffer):
-    """Starts of continuations [B, K], best first, and whether there are so many."""
+    """Returns starts of continuations [B, K], best first, and which of them exist."""
     size = text.token.shape[1]
     start = jnp.arange(size)
     repeated = jnp.zeros(text.token.shape, jnp.int32)

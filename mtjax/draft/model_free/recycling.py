@@ -1,4 +1,4 @@
-"""Token recycling: what the target thought of after a token is drafted when the token returns."""
+"""Token recycling: the target's top successors of a token are drafted when the token returns."""
 
 import dataclasses
 import functools
@@ -13,21 +13,21 @@ from mtjax.sampling.categorical import top_k
 from mtjax.trees import Topology, encodings
 from mtjax.types import Draft, DraftScheme
 
-Matrix = Int[Array, "V K"]  # row t: the last known successors of token t, likeliest first; -1: none
+Matrix = Int[Array, "V K"]  # row t: last known successors of token t, best first; -1: none
 
-# How often the likeliest, second, ... recycled successor is the target's: what templates are
+# How often the first, second, ... recycled successor is the target's: what templates are
 # grown from. Measured on the bundled target, greedy, over five prompt sets.
 _RATES = (0.38, 0.09, 0.046, 0.030, 0.023, 0.020, 0.017, 0.012)
 
 
 @dataclasses.dataclass(frozen=True)
 class Recycling(ForAnyTarget):
-  """A tree of the `candidates` likeliest successors that the target last gave each token.
+  """A tree of the `candidates` most probable successors that the target last gave each token.
 
   Token Recycling (2408.08696): a matrix [V, K] of ids. The children of a node are the entries of
   its token's row, in a shape that is fixed: `tree`, or `template(tree)` for a number. After a
   round, every node that was computed, accepted or not, replaces the row of its token by the
-  likeliest K tokens of its logits. `candidates`, `tree` = 8, 80 are the paper's sizes; a machine
+  top K tokens of its logits. `candidates`, `tree` = 8, 80 are the paper's sizes; a machine
   that computes little beside reading its weights gains by them, a small one by 8 to 16 nodes.
 
   One matrix serves all rows of a batch, so they learn from each other. Of nodes of one round with
@@ -35,10 +35,10 @@ class Recycling(ForAnyTarget):
   first round the matrix holds the prompts' own bigrams, the latest first (logits of the prompt
   are not there). It begins anew with every generation; nothing is kept between two.
 
-  Drafts of a row depend on the other rows, its law does not. Its text does not either under
-  "sample_match"; under "delta" it is another text of the same law.
+  Drafts of a row depend on the other rows, its distribution does not. Its text does not either
+  under "sample_match"; under "delta" it is another text of the same distribution.
 
-  Raises ValueError for sizes below 1, a tree that asks for more than `candidates` successors, and
+  Raises ValueError for sizes below 1, a tree that needs more than `candidates` successors, and
   more candidates than tokens.
   """
 
@@ -49,7 +49,7 @@ class Recycling(ForAnyTarget):
   def __post_init__(self):
     if not 1 <= self.candidates <= self.vocab_size:
       raise ValueError(
-        f"candidates must be between 1 and the {self.vocab_size} tokens there are, got "
+        f"candidates must be between 1 and the vocabulary's {self.vocab_size} tokens, got "
         f"{self.candidates}"
       )
     if not isinstance(self.tree, Topology) and self.tree < 1:
@@ -57,7 +57,7 @@ class Recycling(ForAnyTarget):
     successors = max(self.topology.rank) + 1
     if successors > self.candidates:
       raise ValueError(
-        f"the tree asks for {successors} successors, candidates is {self.candidates}"
+        f"the tree needs {successors} successors per token, but candidates is {self.candidates}"
       )
 
   @property
@@ -98,22 +98,22 @@ class Recycling(ForAnyTarget):
     valid = jnp.zeros((batch, shape.size), bool).at[:, 0].set(True)
     for nodes in map(jnp.array, shape.levels()[1:]):
       parent, rank = jnp.array(shape.parent)[nodes], jnp.array(shape.rank)[nodes]
-      found = state[token[:, parent], rank]
-      token = token.at[:, nodes].set(jnp.maximum(found, 0))
-      valid = valid.at[:, nodes].set(valid[:, parent] & (found >= 0))
+      successor = state[token[:, parent], rank]
+      token = token.at[:, nodes].set(jnp.maximum(successor, 0))
+      valid = valid.at[:, nodes].set(valid[:, parent] & (successor >= 0))
     return Draft(shape.tree(token, valid), DraftScheme.DELTA), state
 
   def update(self, state: Int[Array, "V K"], round: Round) -> Int[Array, "V K"]:
     computed = round.tree.valid & (round.num_emitted > 0)[:, None]
-    _, likeliest = top_k(round.logits, self.candidates)
-    rows = likeliest.reshape(-1, self.candidates)
+    _, top = top_k(round.logits, self.candidates)
+    rows = top.reshape(-1, self.candidates)
     return replace_rows(state, round.tree.token.ravel(), rows, computed.ravel())
 
 
 def replace_rows(
   matrix: Matrix, token: Int[Array, " M"], rows: Int[Array, "M K"], real: Bool[Array, " M"]
 ) -> Matrix:
-  """Row token[m] becomes rows[m] for every real m; of equal tokens the last m counts."""
+  """Sets row token[m] to rows[m] for every real m; of equal tokens the last m counts."""
   size, index = matrix.shape[0], jnp.arange(token.shape[0])
   last = jnp.full((size,), -1, jnp.int32).at[jnp.where(real, token, size)].max(index, mode="drop")
   counts = real & (last[token] == index)
@@ -144,7 +144,7 @@ def of_bigrams(
 
 
 def template(drafts: int, candidates: int = 8) -> Topology:
-  """The `drafts` paths most often right if successors are right at `_RATES`, each independently.
+  """Returns the `drafts` paths most often right if successors are right at `_RATES`, independently.
 
   Best first, which is the optimum as the rates fall with rank (2402.12374, sec. 4.1).
   """

@@ -1,4 +1,4 @@
-"""Drafts by estimated probability: contexts of every length have a say, the longest first."""
+"""Drafts by estimated probability: contexts of every length count, the longest first."""
 
 import dataclasses
 import heapq
@@ -12,7 +12,7 @@ from mtjax.draft.trie_branches import Branches, Matches
 
 @dataclasses.dataclass(frozen=True)
 class SuffixSettings(StoreSettings):
-  """`escape`: what a context counts for what never followed it; it goes to shorter contexts."""
+  """Settings of suffix drafts; `escape` is the count that a context leaves to shorter ones."""
 
   branch_length: int = 15
   max_query: int = 4
@@ -28,7 +28,7 @@ class SuffixSettings(StoreSettings):
 class SuffixStore(NgramStore):
   """Suffix counts of the own text and of all outputs (as SuffixDecoding 2411.04975 has them).
 
-  A tree of the drafts that are likeliest, by the counts, to be on the target's path. Where
+  A tree of the drafts that are, by the counts, most probably on the target's path. Where
   SuffixDecoding scores with the counts of one match, here all matches are blended as in
   prediction by partial matching: a context that occurred n times, outputs weighted, gives a token
   that followed it c times c / (n + escape); the rest is shared out by the next shorter context.
@@ -42,7 +42,7 @@ class SuffixStore(NgramStore):
     super().__init__(vocab_size, vocabulary, settings)
 
   def choose(self, out: Branches, own: Counts, matches: Matches, size: int, depth: int) -> None:
-    """By falling probability, which falls along a path: ancestors are in.
+    """Adds drafts by falling probability, which falls along a path: ancestors are in.
 
     Of the outputs that follow a context, the `size` most frequent are looked at.
     """
@@ -66,7 +66,7 @@ class SuffixStore(NgramStore):
   def _probs(
     self, own: Counts, matches: Matches, mass: float, max_children: int
   ) -> dict[int, float]:
-    """token -> its share of `mass`, the probability of what it follows."""
+    """Returns token -> its share of `mass`, the probability of what it follows."""
     shared, weight, escape = self.counts, self.settings.output_weight, self.settings.escape
     probs: dict[int, float] = {}
     for mine, theirs in matches:
@@ -87,7 +87,7 @@ class SuffixStore(NgramStore):
     return probs
 
   def _after(self, own: Counts, matches: Matches, token: int) -> Matches:
-    """The nodes one token further."""
+    """Returns the nodes one token further."""
     out = []
     for mine, theirs in matches:
       mine = None if mine is None else own.children[mine].get(token)

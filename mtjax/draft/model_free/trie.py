@@ -17,7 +17,7 @@ from mtjax.types import Draft, DraftScheme, TokenTree
 
 @runtime_checkable
 class Store(Protocol):
-  """What retrieves drafts; see `mtjax.draft.model_free.trie_store.TrieStore`."""
+  """A store that retrieves drafts; see `mtjax.draft.model_free.trie_store.TrieStore`."""
 
   def begin(self, prompts: list[list[int]]) -> list[int]: ...
 
@@ -31,9 +31,9 @@ class Store(Protocol):
 class TrieState(struct.PyTreeNode):
   store: Int[Array, ""]
   request: Int[Array, " B"]  # the store's numbers of the rows
-  tree: TokenTree  # of the next round, but for its root
+  tree: TokenTree  # of the next round, except its root
   active: Bool[Array, " B"]
-  left: Int[Array, " B"]  # tokens that may still be emitted
+  left: Int[Array, " B"]  # number of tokens that may still be emitted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trie(ForAnyTarget):
 
   Params are the store's handle (`TrieStore(...).handle`): one program serves every store, and rows
   of one batch, of several and of streams that take turns may share one. Each row is a request of
-  its own. The host is asked once a round, when the round's tokens are known; what they teach is
+  its own. The host is called once per round, when the round's tokens are known; what they teach is
   there for every row that asks after. Rows without a match decode plainly.
 
   A store remembers what was emitted. With verifiers other than `greedy` and `sample_match`,
@@ -137,7 +137,7 @@ def _begin(store: Store, prompt, length):
 
 
 def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: int):
-  """Teaches the store what was emitted, then asks for the drafts of rows that go on."""
+  """Teaches the store what was emitted, then returns the drafts of rows that go on."""
   out = np.zeros((4, len(requests), size), np.int32)
   rows = list(
     zip(requests.tolist(), token.tolist(), num_emitted.tolist(), ended.tolist(), strict=True)
@@ -149,8 +149,8 @@ def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: 
     if over:
       store.finish(request)
       continue
-    found = store.draft(request, size - 1, depth)
-    fields = (found.token, found.parent, found.depth, found.order)
+    branches = store.draft(request, size - 1, depth)
+    fields = (branches.token, branches.parent, branches.depth, branches.order)
     for array, values in zip(out, fields, strict=True):
       array[row, : len(values)] = values
   return out

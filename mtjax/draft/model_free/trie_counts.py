@@ -1,4 +1,4 @@
-"""How often token sequences occurred: a trie of every n-gram of texts, up to a length."""
+"""Counts of token sequences: a trie of every n-gram of texts, up to a length."""
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 
@@ -66,7 +66,7 @@ class Counts:
       self.sizes[tree] = self.sizes.pop(tree)
 
   def end(self, text: Hashable) -> None:
-    """The text of that name goes on no more; its counts stay, within the capacities."""
+    """Ends the text of that name; its counts stay, within the capacities."""
     self._ends.pop(text, None)
     gone: list[int] = []
     if self.tree_nodes is not None and len(self._updated) >= self.squeeze_after:
@@ -77,25 +77,25 @@ class Counts:
     self._forget(gone + self._evict())
 
   def resume(self, text: Hashable, tokens: Sequence[int]) -> None:
-    """The text of that name goes on after `tokens`, which are counted already."""
+    """Continues the text of that name after `tokens`, which are counted already."""
     last = tokens[-(self.length - 1) :]
     self._ends[text] = [self._node(last[start:]) for start in range(len(last))]
 
   def find(self, tokens: Sequence[int]) -> int | None:
-    """The node of an n-gram that has continuations, or None."""
+    """Returns the node of an n-gram that has continuations, or None."""
     node = self._node(tokens)
     return node if node != GONE and self.children[node] else None
 
   def ranked(self, node: int) -> tuple[int, ...]:
-    """Children by falling count; of equals, the one seen first."""
-    found = self._ranked[node]
-    if found is None:
+    """Returns children by falling count; of equals, the one seen first comes first."""
+    ranked = self._ranked[node]
+    if ranked is None:
       children = sorted(self.children[node].values(), key=self.count.__getitem__, reverse=True)
-      found = self._ranked[node] = tuple(children)
-    return found
+      ranked = self._ranked[node] = tuple(children)
+    return ranked
 
   def nodes_in_order(self) -> Iterator[tuple[int, int, float]]:
-    """(depth from 1, token, count): the least recently updated tree first.
+    """Yields (depth from 1, token, count): the least recently updated tree first.
 
     Within a tree parents come before their children, and children as they were first seen.
     """
@@ -107,9 +107,9 @@ class Counts:
         stack += [(depth + 1, child) for child in reversed(self.children[node].values())]
 
   def restore(self, nodes: Iterable[tuple[int, int, float]]) -> None:
-    """Fills empty counts with what `nodes_in_order` gave, longer n-grams than `length` left out.
+    """Fills empty counts with the output of `nodes_in_order`, without n-grams longer than `length`.
 
-    Raises ValueError for anything that it cannot have given.
+    Raises ValueError for anything that it cannot have returned.
     """
     path = [ROOT]
     for depth, token, count in nodes:
@@ -152,7 +152,7 @@ class Counts:
     return node
 
   def _squeeze(self, tree: int) -> list[int]:
-    """The nodes that went, each without those below it, whose counts are no greater."""
+    """Returns the removed nodes, each without those below it, whose counts are no greater."""
     children, count = self.children, self.count
     node = children[ROOT][tree]
     if count[node] <= 1:
@@ -173,7 +173,7 @@ class Counts:
     return gone
 
   def _evict(self) -> list[int]:
-    """The nodes that went, each without those below it."""
+    """Returns the removed nodes, each without those below it."""
     gone: list[int] = []
     if self.max_total is not None and self.size > self.max_total:
       for tree in list(self.sizes):

@@ -16,7 +16,7 @@ Stamp = tuple[int, int, int]
 
 
 def stamp(path: str | Path) -> Stamp | None:
-  """None if there is no such file."""
+  """Returns the stamp of a file, or None if there is no such file."""
   try:
     return _stamp(os.stat(path))
   except FileNotFoundError:
@@ -58,7 +58,7 @@ def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> St
   Raises ValueError for another vocabulary and for files that are damaged or something else.
   """
   with open(path, "rb") as file:  # errors of the disk name the file by themselves
-    found, content = _stamp(os.fstat(file.fileno())), io.BytesIO(file.read())
+    result, content = _stamp(os.fstat(file.fileno())), io.BytesIO(file.read())
   try:
     with np.load(content, allow_pickle=False) as file:
       arrays = {name: file[name] for name in file.files}
@@ -69,12 +69,12 @@ def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> St
       raise ValueError("these are not the arrays that were written")
     rows = list(zip(*(x.tolist() for x in columns), strict=True))
   except Exception:  # damaged bytes raise a dozen kinds in zipfile, zlib and numpy, MemoryError too
-    raise ValueError(f"{str(path)!r} is no file of a trie store, or a damaged one") from None
+    raise ValueError(f"{str(path)!r} is not a file of a trie store, or it is damaged") from None
   if version != _VERSION:
     raise ValueError(f"{str(path)!r} has version {version}; this program reads {_VERSION}")
   if kind != (vocab_size, vocabulary):
     raise ValueError(
-      f"{str(path)!r} is of another vocabulary ({kind[0]} tokens, {kind[1] or 'unnamed'}; here "
+      f"{str(path)!r} has another vocabulary ({kind[0]} tokens, {kind[1] or 'unnamed'}; here "
       f"{vocab_size}, {vocabulary or 'unnamed'}): its tokens mean nothing here"
     )
   try:
@@ -83,4 +83,4 @@ def read(path: str | Path, into: Counts, vocab_size: int, vocabulary: str) -> St
     into.restore(rows)
   except ValueError as error:
     raise ValueError(f"{str(path)!r} is damaged: {error}") from None
-  return found
+  return result

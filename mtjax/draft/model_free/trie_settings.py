@@ -22,8 +22,8 @@ class StoreSettings:
   """
 
   branch_length: int = 12
-  max_query: int = 2  # tokens of the text's end that are looked up, at most
-  output_weight: float = 1e-4  # what an occurrence in the outputs of all counts beside its own
+  max_query: int = 2  # tokens largest number of last tokens that are looked up
+  output_weight: float = 1e-4  # weight of an occurrence in all outputs, beside one in the own text
   tree_nodes: int = 4096  # of outputs, for one first token: a tree with more is squeezed, ...
   squeeze_after: int = 1024  # ... at the end of a request, once so many trees were updated
   max_total: int = 2**20  # nodes of outputs in all, 300 to 400 bytes each
@@ -45,11 +45,11 @@ class StoreSettings:
 
 @dataclasses.dataclass(frozen=True)
 class TrieSettings(StoreSettings):
-  """The paper's settings (2312.12728): (1 - w) f_input + w f_output ranks, w = output_weight."""
+  """Settings of the paper (2312.12728): (1 - w) f_input + w f_output ranks, w = output_weight."""
 
-  output_share: float = 0.5  # of the drafts, chosen by output frequency alone
+  output_share: float = 0.5  # share of drafts chosen by output frequency alone
   # "hier": branches with common prefixes merged; "par": the same branches side by side; "one": a
-  # single branch. The last two are there to be compared with.
+  # single branch. The last two exist for comparison.
   retrieval: str = "hier"
 
   def __post_init__(self):

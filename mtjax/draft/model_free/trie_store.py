@@ -1,4 +1,4 @@
-"""What a trie drafter remembers on the host: prompts of running requests, outputs of all."""
+"""The memory of a trie drafter on the host: prompts of running requests, outputs of all."""
 
 import atexit
 import collections
@@ -44,7 +44,7 @@ class NgramStore:
   """
 
   def __init__(self, vocab_size: int, vocabulary: str, settings: StoreSettings):
-    """vocabulary: what else than its size tells it from others (`Tokenizer.fingerprint`)."""
+    """vocabulary: a string that tells it from others of its size (`Tokenizer.fingerprint`)."""
     if vocab_size < 1:
       raise ValueError(f"vocab_size must be at least 1, got {vocab_size}")
     self.vocab_size, self.vocabulary, self.settings = vocab_size, vocabulary, settings
@@ -57,13 +57,13 @@ class NgramStore:
 
   @functools.cached_property
   def handle(self) -> Int[Array, ""]:
-    """The parameters of the drafters that use this store. Keep the store while they do."""
+    """Parameters of the drafters that use this store. Keep the store while they do."""
     return host.register(self)
 
   # What a drafter calls.
 
   def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
-    """Numbers of new requests, one a prompt, that no request had before."""
+    """Returns unused numbers for new requests, one per prompt."""
     length = self.counts.length
     max_prompt = max(self.settings.prompt_nodes // length, length)
     with self._lock:
@@ -80,39 +80,39 @@ class NgramStore:
       return ids
 
   def extend(self, request: int, tokens: Sequence[int]) -> None:
-    """Output of a request. One that has finished is not followed any more."""
+    """Counts output of a request; does nothing for one that has finished."""
     with self._lock:
-      found = self._requests.get(request)
-      if found is not None:
-        self._learn(found, tokens)
+      running = self._requests.get(request)
+      if running is not None:
+        self._learn(running, tokens)
         self._count(request, tokens)
 
   def read(self, request: int, tokens: Sequence[int]) -> None:
-    """Text of a request that the others do not learn."""
+    """Counts text of a request for this request alone."""
     with self._lock:
-      found = self._requests.get(request)
-      if found is not None:
-        self._learn(found, tokens)
+      running = self._requests.get(request)
+      if running is not None:
+        self._learn(running, tokens)
 
   def finish(self, request: int) -> None:
-    """Drops a request's own counts, and of the outputs' what is above the capacities."""
+    """Drops a request's own counts, and counts of outputs above the capacities."""
     with self._lock:
       if self._requests.pop(request, None) is not None:
         self._end(request)
 
   def draft(self, request: int, size: int, depth: int) -> Branches:
-    """Up to `size` drafts, none deeper than `depth`: what followed the text's last tokens."""
+    """Returns up to `size` drafts, up to `depth` deep, that followed the text's last tokens."""
     out = Branches()
     with self._lock:
-      found = self._requests.get(request)
-      if found is not None and size > 0:
-        self.choose(out, found.counts, self._matches(found), size, depth)
+      running = self._requests.get(request)
+      if running is not None and size > 0:
+        self.choose(out, running.counts, self._matches(running), size, depth)
     return out
 
   # What its owner calls.
 
   def warm(self, texts: Iterable[Sequence[int]]) -> None:
-    """Counts texts of token ids as if they were outputs. ValueError for ids out of range."""
+    """Counts texts of token ids as if they were outputs. Raises ValueError for ids out of range."""
     for number, text in enumerate(texts):
       tokens = [int(token) for token in text]
       if tokens and not (0 <= min(tokens) and max(tokens) < self.vocab_size):
@@ -143,7 +143,7 @@ class NgramStore:
             other.distrust()
 
   def load(self, path: str | Path) -> None:
-    """Takes the counts of a file that `save` wrote instead of its own.
+    """Replaces the counts by those of a file that `save` wrote.
 
     Raises ValueError for another vocabulary and for files that are damaged or something else.
     """
@@ -186,7 +186,7 @@ class NgramStore:
     request.last = [*request.last, *tokens][-self.settings.max_query :]
 
   def _matches(self, request: _Request) -> Matches:
-    """Nodes of the text's last tokens in the request's own trie and the shared one."""
+    """Returns the nodes of the text's last tokens in the request's own trie and the shared one."""
     out = []
     for start in range(len(request.last)):
       tokens = request.last[start:]

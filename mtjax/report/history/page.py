@@ -1,5 +1,6 @@
 """A recorded run as one HTML page that needs nothing else: text, time and every round's tree."""
 
+import statistics
 from collections.abc import Iterator
 from html import escape
 
@@ -17,7 +18,7 @@ from mtjax.rounds.history import PassRecord, RoundRecord, TreeRecord
 
 _CHARACTER, _LINE, _MARGIN = 8.5, 30.0, 8.0  # pixels
 _STAGES = ("#7a5fb5", "#2b5fa8", "#2a9d8f", "#c9761b", "#b0413e")
-_BAR = 360  # pixels of the longest round
+_BAR = 360  # pixels of a round that takes three times as long as most
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -30,7 +31,8 @@ body {{ font: 15px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em;
 .text a {{ color: inherit; text-decoration: none; }}
 summary {{ cursor: pointer; display: flex; gap: 1em; align-items: center; }}
 summary .what {{ flex: 0 0 27em; }} details {{ border-top: 1px solid #e4e4ea; padding: .2em 0; }}
-.bar {{ display: flex; height: 12px; }} .bar i {{ display: block; height: 12px; }}
+.bar {{ display: flex; height: 12px; max-width: 360px; overflow: hidden; }}
+.bar i {{ flex: none; height: 12px; }}
 .key i {{ display: inline-block; width: 12px; height: 12px; margin: 0 .4em 0 1.2em; }}
 .scroll {{ overflow-x: auto; }} small, .key {{ color: #4a4a55; }}
 td {{ padding: 0 1em 0 0; }} td.token {{ font-family: ui-monospace, monospace; }}
@@ -73,7 +75,7 @@ def _row(run: RecordedRun, row: int) -> Iterator[str]:
     yield "<p><small>Blue: a draft that was accepted. Orange: the target's own token. A line marks "
     yield "where a round begins. Open a round to see its tree; a number is a draft's probability "
     yield "under its parent, where the drafter sampled.</small></p>"
-  longest = max(sum(one.seconds.values()) for one in run.history[1:] or run.history)
+  longest = _scale([sum(one.seconds.values()) for one in run.history])
   for number, record in enumerate(run.history):
     found = record.rows[row]
     if isinstance(found, TreeRecord):
@@ -85,6 +87,11 @@ def _row(run: RecordedRun, row: int) -> Iterator[str]:
       what = f"round {number}: {tokens} in {passes}"
       table = "".join(_pass(run, one) for one in found)
       yield _round(run, record, f"r{row}-{number}", what, longest, f"<table>{table}</table>")
+
+
+def _scale(totals: list[float]) -> float:
+  """Returns the seconds of a whole bar: one slow round, as the first ones are, hides no other."""
+  return min(max(totals), 3 * statistics.median(totals))
 
 
 def describe_short(run: RecordedRun, number: int, row: int) -> str:
@@ -111,7 +118,7 @@ def _text(run: RecordedRun, row: int) -> Iterator[str]:
 def _round(run, record: RoundRecord, anchor: str, what: str, longest: float, inner: str) -> str:
   colors = _stage_colors(run)
   bars = "".join(
-    f'<i style="background:{colors[name]};width:{_BAR * min(value / longest, 1):.1f}px"></i>'
+    f'<i style="background:{colors[name]};width:{_BAR * value / longest:.1f}px"></i>'
     for name, value in record.seconds.items()
   )
   times = escape(time_line(record.seconds))

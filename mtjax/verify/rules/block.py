@@ -10,7 +10,7 @@ from mtjax.verify.procedure import children
 
 
 def block(target_probs: ProbsAt, draft: Draft) -> Plan:
-  """Sun et al. (2403.10444, alg. 2), for a chain x_1..x_g drawn from q.
+  """Returns the plan of Sun et al. (2403.10444, alg. 2) for a chain x_1..x_g sampled from q.
 
   P_0 = 1, P_i = min(1, P_(i-1) p_i(x_i) / q_i(x_i)); prefix i stands with probability
   m_i / (m_i + 1 - P_i), where m_i = sum (P_i p_(i+1) - q_(i+1))+, the last with P_g; the longest

@@ -13,10 +13,11 @@ from mtjax.verify.walk import Coupling, walk
 def rejection(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """Leviathan et al. (2211.17192, alg. 1) and Chen et al. (2302.01318, alg. 2), at one position.
+  """Returns the coupling of 2211.17192 (alg. 1) and 2302.01318 (alg. 2) at one position.
 
   A refused draft is replaced by y ~ norm((p - q)+), and y ~ p follows the last one kept. q must be
-  exactly the law that x was drawn from. Kept with probability sum min(p, q) on average. C is 1.
+  exactly the distribution that x was sampled from. x is kept with probability sum min(p, q) on
+  average. C is 1.
   """
   x = token[0]
   take = jnp.where(valid[0], ratio(p[x], q[x]), 0)
@@ -24,7 +25,7 @@ def rejection(
 
 
 def chain() -> Procedure:
-  """`walk(rejection)`, every position at once: the same coins, and the same bits.
+  """Returns `walk(rejection)`, with all positions at once: the same random numbers and results.
 
   A step of a walk is a dozen of small operations, which on a CPU cost more than what they compute.
   """

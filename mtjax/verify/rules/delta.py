@@ -13,10 +13,10 @@ def delta(
   token: Int[Array, " C"],
   valid: Bool[Array, " C"],
 ) -> Coupling:
-  """Recursive rejection with a one-hot q (EAGLE-2, 2406.16858): q itself is not looked at.
+  """Returns recursive rejection with a one-hot q (EAGLE-2, 2406.16858); q itself is not read.
 
-  In its slow form: take x_1 with probability p(x_1); else p <- norm(p with p(x_1) = 0), and so on;
-  if none is taken, y ~ p. Taken over the whole node, child x has probability p(x), and an equal
+  Step by step: accept x_1 with probability p(x_1); else p <- norm(p with p(x_1) = 0), and so on;
+  if none is accepted, y ~ p. Over the whole node, child x has probability p(x), and an equal
   sibling after it none. Lossless for any tree that was chosen without the target's randomness,
   equal siblings and sampled drafts included, though these have better verifiers.
   """
@@ -28,7 +28,7 @@ def delta(
 
 
 def first_of_equals(token: Int[Array, " C"], valid: Bool[Array, " C"]) -> Bool[Array, " C"]:
-  """Valid children that no valid sibling before them equals."""
+  """Returns the valid children that differ from all valid siblings before them."""
   same = (token[:, None] == token[None, :]) & valid[None, :]
   earlier = jnp.tril(same, -1)
   return valid & ~jnp.any(earlier, axis=1)

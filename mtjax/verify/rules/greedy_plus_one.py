@@ -1,4 +1,4 @@
-"""The likeliest tokens of the draft, and one drawn from the others."""
+"""Greedy plus one: the most probable tokens of the draft, and one sampled from the others."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -10,23 +10,24 @@ from mtjax.verify.walk import Coupling
 def greedy_plus_one(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """Hu et al. (2502.18779): n - 1 tokens fixed, the last child drawn from q without them.
+  """Returns Hu et al. (2502.18779): n - 1 fixed tokens, the last child from q without them.
 
-  With q~ the law of the last draw x: x is taken with probability min(1, p(x) / q~(x)); else
-  r ~ norm((p - q~)+), which is itself taken where it is one of the fixed tokens and emitted where
-  it is not. Reaches the optimal acceptance of its drafts. Lossless whatever the fixed tokens are,
-  as long as they are distinct and chosen from q alone; the last valid child must be the drawn one.
+  With q~ the distribution of the sampled child x: x is accepted with probability min(1, p(x) /
+  q~(x)); else r ~ norm((p - q~)+), which is accepted where it is one of the fixed tokens and
+  emitted where it is not. Reaches the optimal acceptance of its drafts. Lossless whatever the fixed
+  tokens are, as long as they are distinct and chosen from q alone; the last valid child must be the
+  sampled one.
   """
   slots = jnp.arange(token.shape[0])
-  drawn = valid & (slots == jnp.max(jnp.where(valid, slots, -1)))
-  fixed = valid & ~drawn
+  is_sampled = valid & (slots == jnp.max(jnp.where(valid, slots, -1)))
+  fixed = valid & ~is_sampled
   probs = normalise(without_tokens(q, token, fixed))
-  x = token[jnp.argmax(drawn)]
-  any_drawn = jnp.any(drawn) & (probs[x] > 0)
-  take = jnp.where(any_drawn, ratio(p[x], probs[x]), 0)
-  rest = jnp.where(any_drawn, normalise(jnp.maximum(p - probs, 0), p), p)
+  x = token[jnp.argmax(is_sampled)]
+  any_sampled = jnp.any(is_sampled) & (probs[x] > 0)
+  take = jnp.where(any_sampled, ratio(p[x], probs[x]), 0)
+  rest = jnp.where(any_sampled, normalise(jnp.maximum(p - probs, 0), p), p)
   accept = jnp.where(fixed, (1 - take) * rest[token], 0)
   return Coupling(
-    accept=accept + jnp.where(drawn, take, 0),
+    accept=accept + jnp.where(is_sampled, take, 0),
     residual=normalise(without_tokens(rest, token, fixed), p),
   )

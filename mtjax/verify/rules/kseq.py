@@ -1,4 +1,4 @@
-"""K-SEQ: independent drafts tried one after the other against one scaled-down law."""
+"""K-SEQ: independent drafts tried one after the other against one scaled-down q."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,9 @@ from mtjax.verify.walk import Coupling
 def kseq(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """SpecTr (2310.15141): n independent draws of q.
+  """Returns the coupling of SpecTr (2310.15141) for n independent samples from q.
 
-  x_j is taken with probability min(1, p(x_j) / (rho q(x_j))), the same for every j; else
+  x_j is accepted with probability min(1, p(x_j) / (rho q(x_j))), the same for every j; else
   y ~ norm(p - min(q, p / rho) a / beta), with beta = sum min(q, p / rho), a = 1 - (1 - beta)^n.
   The best rho solves a = rho beta; any larger one is lossless too, and the bisection returns its
   upper end, so nothing depends on how far it got. Within 1 - 1/e of the optimal acceptance.
@@ -21,7 +21,7 @@ def kseq(
   count = jnp.sum(valid).astype(p.dtype)
   rho = division(p, q, count)
   take = jnp.where(valid & (q[token] > 0), ratio(p[token], rho * q[token]), 0)
-  left = jnp.cumprod(1 - take)  # no child up to this one was taken
+  left = jnp.cumprod(1 - take)  # no child up to this one was accepted
   common = jnp.minimum(q, p / rho)
   beta = jnp.sum(common)
   scale = (1 - (1 - beta) ** count) / jnp.where(beta > 0, beta, 1)
@@ -33,7 +33,7 @@ def kseq(
 def division(
   p: Float[Array, " V"], q: Float[Array, " V"], count: Float[Array, ""]
 ) -> Float[Array, ""]:
-  """The least rho in [1, count] with 1 - (1 - beta)^count <= rho beta, to p's precision."""
+  """Returns the smallest rho in [1, count] with 1 - (1 - beta)^count <= rho beta, in p's dtype."""
 
   def halve(_, bounds):
     low, high = bounds

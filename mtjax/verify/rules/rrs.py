@@ -1,10 +1,10 @@
-"""Recursive rejection sampling: siblings are tried in draw order, each against what is left of p.
+"""Recursive rejection sampling: siblings are tried in sampling order, each against the rest of p.
 
-At a node with target law p, children x_1..x_k in draw order: x_j is taken with probability
-min(1, p(x_j) / q(x_j)); else p <- norm((p - q)+), and for drafts without replacement
-q <- norm(q with q(x_j) = 0). If none is taken, y ~ p is emitted. Children must stay in draw order
-(sorting or pruning them after drawing is biased). A child with q(x) = 0 is passed over: it can
-only be filling from when q ran out, or a repetition.
+At a node with target probabilities p and children x_1..x_k in sampling order, x_j is accepted with
+probability min(1, p(x_j) / q(x_j)); else p <- norm((p - q)+), and for drafts without replacement q
+<- norm(q with q(x_j) = 0). If none is accepted, y ~ p is emitted. Children must stay in sampling
+order (to sort or prune them afterwards is biased). A child with q(x) = 0 is skipped: it is padding
+from where q ran out, or a repetition.
 """
 
 import jax
@@ -18,17 +18,17 @@ from mtjax.verify.walk import Coupling
 def with_replacement(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """SpecInfer's multi-step sampling (2305.09781, sec. 4.3): k independent draws from q."""
+  """Returns SpecInfer's multi-step sampling (2305.09781, sec. 4.3) of k samples from q."""
   return _recursive(p, q, token, valid, lambda q, x: q)
 
 
 def without_replacement(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """Sequoia (2402.12374, alg. 2), EAGLE-1: x_j is drawn from q without x_1..x_(j-1).
+  """Returns Sequoia's coupling (2402.12374, alg. 2; EAGLE-1): x_j ~ q without x_1..x_(j-1).
 
-  Independent draws without their repetitions have that law, and repetitions, whose q is 0 by then,
-  are passed over: lossless for those too, though `with_replacement` takes a little more of them.
+  Independent samples without their repetitions have that distribution, and repetitions, whose q is
+  0 by then, are skipped: lossless for these too, though `with_replacement` accepts a few more.
   """
   return _recursive(p, q, token, valid, without)
 

@@ -1,4 +1,4 @@
-"""SpecHub: two drafts a node, one of which is always q's likeliest token, the hub."""
+"""SpecHub: two drafts per node, one of which is always the argmax of q, the hub."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -11,10 +11,10 @@ from mtjax.verify.walk import Coupling
 def spechub(
   p: Float[Array, " V"], q: Float[Array, " V"], token: Int[Array, " C"], valid: Bool[Array, " C"]
 ) -> Coupling:
-  """SpecHub (EMNLP 2024, aclanthology 2024.emnlp-main.1148): optimal for its own drafts.
+  """Returns SpecHub (EMNLP 2024, aclanthology 2024.emnlp-main.1148): optimal for its drafts.
 
-  Drafts: x_1 ~ q; x_2 ~ q without the hub a if x_1 = a, else x_2 = a, where a is the likeliest
-  token, the lowest id of equals. So pairs (i, a) have mass q(i), pairs (a, i) mass
+  Drafts: x_1 ~ q; x_2 ~ q without the hub a if x_1 = a, else x_2 = a, where a is the most
+  probable token, the lowest id of equals. So pairs (i, a) have mass q(i), pairs (a, i) mass
   q(a) q(i) / (1 - q(a)). p's mass goes, in this order: i in (i, a); i in (a, i); a in (a, i);
   a in (i, a); the rest is emitted. A node with one child alone is verified as a chain.
   """
@@ -30,8 +30,8 @@ def spechub(
   used = first + second + jnp.where(is_hub, hub_late + hub_first, 0)
   slot = min(1, token.shape[0] - 1)
   x, y = token[0], token[slot]
-  take_first = _share(first[x], others[x])  # of x in the pair (x, a)
-  take_late = _share(second[y], late[y])  # of y in the pair (a, y)
+  take_first = _share(first[x], others[x])  # accept x of the pair (x, a)
+  take_late = _share(second[y], late[y])  # accept y of the pair (a, y)
   both = valid[0] & valid[slot] & (slot > 0)
   alone = jnp.where(valid[0], ratio(p[x], q[x]), 0)
   elder = jnp.where(x == hub, (1 - take_late) * _share(hub_late, unused_late), take_first)

@@ -1,4 +1,4 @@
-"""Thresholds on the target's probabilities: more is accepted than the law allows. APPROXIMATE."""
+"""Thresholds on the target's probabilities: more is accepted than is exact. APPROXIMATE."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,12 @@ from mtjax.verify.walk import Coupling, NodeRule
 
 
 def threshold(single: float, cumulative: float) -> NodeRule:
-  """SGLang's target-only verification (`tree_speculative_sampling_target_only`) as a node rule.
+  """Returns SGLang's `tree_speculative_sampling_target_only` as a node rule.
 
-  With one coin u: the first child is taken whose p(x) >= single, or up to which the children's
-  summed p is at least u cumulative; else y ~ p without the children. At (1, 1) this is `delta`,
-  lossless. Below, drafted tokens gain the probability that the others lose. Raises ValueError for
-  a threshold outside (0, 1].
+  With one uniform u: the first child is accepted whose p(x) >= single, or up to which the
+  children's summed p is at least u cumulative; else y ~ p without the children. At (1, 1) this is
+  `delta`, lossless. Below, drafted tokens gain the probability that the others lose. Raises
+  ValueError for a threshold outside (0, 1].
   """
   for name, value in (("single", single), ("cumulative", cumulative)):
     if not 0 < value <= 1:

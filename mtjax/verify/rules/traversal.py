@@ -14,23 +14,23 @@ from mtjax.verify.procedure import children
 
 
 class Visit(NamedTuple):
-  """One node, all its children tried in vain."""
+  """The state of one node after all its children were refused."""
 
   enter: Float[Array, " C"]  # the weight that each child starts from
-  stop: Float[Array, ""]  # what is left of the node's own weight
-  probs: Float[Array, " V"]  # of the token emitted if the path ends here
+  stop: Float[Array, ""]  # the rest of the node's own weight
+  probs: Float[Array, " V"]  # probs of the token emitted if the path ends here
 
 
 def traversal(target_probs: ProbsAt, draft: Draft) -> Plan:
-  """Traversal verification (2505.12398), leaf to root; on a chain it equals `block`.
+  """Returns the plan of traversal verification (2505.12398); on a chain it equals `block`.
 
-  visit(node, r): p, q of the node; for children x in draw order: visit(child, min(1, r p(x)/q(x))),
+  visit(node, r): p, q of the node; for children x in order: visit(child, min(1, r p(x)/q(x))),
   and if nothing in there stopped: m = sum (r p - q)+, p <- norm((r p - q)+), r <- m / (m + 1 - r),
   and q <- norm(q with q(x) = 0) for drafts without replacement. Then the path ends at the node with
-  probability r, and y ~ p. visit(root, 1). Children must stay in draw order.
+  probability r, and y ~ p. visit(root, 1). Children must stay in sampling order.
 
-  What a node does to its parent does not depend on what is below it, so one pass over the nodes,
-  parents first, finds every r; rows of V are not kept.
+  The effect of a node on its parent does not depend on the nodes below it, so one pass over the
+  nodes, parents first, finds every r; rows of V are not kept.
   """
   tree, q = draft.tree, draft.q
   tried = without if draft.scheme is DraftScheme.WITHOUT_REPLACEMENT else lambda q, x: q

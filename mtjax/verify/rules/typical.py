@@ -1,4 +1,4 @@
-"""Typical acceptance: drafts that are likely enough are taken. APPROXIMATE."""
+"""Typical acceptance: drafts that are probable enough are accepted. APPROXIMATE."""
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +9,13 @@ from mtjax.verify.procedure import children
 
 
 def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
-  """Medusa (2401.10774, sec. 2.3.1): x is taken where p(x) > min(epsilon, delta exp(-H(p))).
+  """Returns Medusa's rule (2401.10774, sec. 2.3.1): accept x if p(x) > min(eps, delta exp(-H(p))).
 
-  The deepest node whose whole path is taken ends the path, the likeliest path of equals; then
-  y ~ p. No coin is tossed over drafts, so wherever they are likely enough the text follows the
-  drafts' law and not the target's; without drafts it is plain sampling. The defaults are Medusa's:
-  0.09 as hard threshold, and its square root. Raises ValueError for a value outside (0, 1].
+  The deepest node whose whole path is accepted ends the path, the most probable path of equals;
+  then y ~ p. Acceptance is not random, so wherever drafts are probable enough the text follows the
+  drafts' distribution and not the target's; without drafts it is plain sampling. The defaults are
+  Medusa's: 0.09 as hard threshold, and its square root. Raises ValueError for a value outside (0,
+  1].
   """
   for name, value in (("epsilon", epsilon), ("delta", delta)):
     if not 0 < value <= 1:

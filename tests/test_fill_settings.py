@@ -43,7 +43,7 @@ def test_settings_follow_the_name(line, method):
     (["--method=self:window=True"], "window must be a whole number, got True"),
     (["--method=self:bonus=no"], "bonus must be True or False, got 'no'"),
     (["--method=self:window=0"], "window must be at least 1, got 0"),
-    (["--method=self:verifier=traversal"], "verifier is one of"),
+    (["--method=self:verifier=traversal"], "verifier must be one of"),
     (["--method=sequential", "--window=3"], "with --method=sequential, --window would do nothing"),
     (["--method=self:window=8", "--window=8"], "--window would do nothing"),
   ],

@@ -60,12 +60,12 @@ def test_a_fill_keeps_its_history_and_draws_it(folder, tmp_path):
   assert code == 0, errors
   run = json.loads(out.read_text())
   passes = [one for record in run["history"] for one in record["rows"][0] or ()]
-  tokens, when = list(run["tokens"]), [0] * len(run["tokens"])
+  tokens, decided_at = list(run["tokens"]), [0] * len(run["tokens"])
   for one in passes:
     for entry, token in zip(one["entries"], one["tokens"], strict=True):
       assert run["is_target"][entry] and tokens[entry] == token
-      when[entry] = one["number"]
-  assert when == run["when"] and run["complete"]
+      decided_at[entry] = one["number"]
+  assert decided_at == run["decided_at"] and run["complete"]
   code, _, errors = launch("experiments.history", f"--run={out}", f"--page={page}")
   assert code == 0 and "log p" in page.read_text(), errors
 
@@ -134,9 +134,9 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["bench.infill", "--code=a", "--weights=int4"], "--weights=int4 is none of stored"),
     (["bench.infill", "--code=a/x_1.gz", "--code=x_2.gz"], "--code=a/x_1.gz and --code=x_2.gz"),
     (["bench.infill", "--text=a=x", "--text=a=y"], "--text=a=x with --rate=0.15 and --text=a=y"),
-    (["bench.infill", "--code=a", "--ways=self0"], "--ways=self0: window must be at least 1"),
-    (["bench.infill", "--code=a", "--ways=authors0"], "--ways=authors0: window must be at least"),
-    (["bench.infill", "--code=a", "--ways=self"], "--ways=self is none of sequential, self4"),
+    (["bench.infill", "--code=a", "--ways=self0"], "way 'self0': window must be at least 1"),
+    (["bench.infill", "--code=a", "--ways=authors0"], "way 'authors0': window must be at least"),
+    (["bench.infill", "--code=a", "--ways=self"], "way 'self' is none of sequential, self4"),
     (["bench.infill", "--code=a", "--ways=once2,once2"], "--ways lists once2 twice"),
   ],
 )

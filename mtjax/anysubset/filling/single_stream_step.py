@@ -79,12 +79,12 @@ def step(
 
 
 def _decided(problem, state, logits, choose) -> FillState:
-  laws = process(logits, problem.rules)
-  processed = laws[:, 0]
+  processed = process(logits, problem.rules)
+  next_logits = processed[:, 0]
   token = (
-    sample(processed, problem.key, state.count)
+    sample(next_logits, problem.key, state.count)
     if choose is None
-    else choose(processed, state.count)
+    else choose(next_logits, state.count)
   )
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
-  return decide(problem, state, token[:, None], one, none, laws)
+  return decide(problem, state, token[:, None], one, none, processed)

@@ -54,9 +54,9 @@ def no_log_prob(problem: Problem) -> Float[Array, "B L"] | None:
   return jnp.zeros(problem.canvas.token.shape, jnp.float32) if problem.recorded else None
 
 
-def log_prob_of(law: Float[Array, "B P V"], token: Int[Array, "B P"]) -> Float[Array, "B P"]:
+def log_prob_of(processed: Float[Array, "B P V"], token: Int[Array, "B P"]) -> Float[Array, "B P"]:
   """Returns log p of each token under its processed logits."""
-  log_p = jax.nn.log_softmax(law.astype(jnp.float32), axis=-1)
+  log_p = jax.nn.log_softmax(processed.astype(jnp.float32), axis=-1)
   return jnp.take_along_axis(log_p, token[:, :, None], axis=2)[:, :, 0]
 
 
@@ -92,7 +92,7 @@ def decide(
   token: Int[Array, "B P"],
   count: Int[Array, " B"],
   drafts: Int[Array, " B"],
-  law: Float[Array, "B P V"],
+  processed: Float[Array, "B P V"],
 ) -> FillState:
   """Writes token[b, :count[b]] into the next open entries of every row that has some.
 
@@ -116,7 +116,7 @@ def decide(
     token=put(state.token, token),
     decided_at=put(state.decided_at, jnp.broadcast_to(forwards[:, None], token.shape)),
     drafted=put(state.drafted, jnp.arange(size) < drafts[:, None]),
-    log_prob=None if state.log_prob is None else put(state.log_prob, log_prob_of(law, token)),
+    log_prob=None if state.log_prob is None else put(state.log_prob, log_prob_of(processed, token)),
     count=state.count + num_decided,
     forwards=forwards,
   )

@@ -1,4 +1,4 @@
-"""The table of all decoding methods: exactness, file, config and test of each.
+"""The table of all methods of decoding and filling: exactness, file, config and test of each.
 
 The tables of README.md and docs/methods.md are made from this one by `python -m docs.make.methods`;
 a test fails for a row without a file, config or test.
@@ -274,7 +274,9 @@ def filling() -> dict[str, MethodRow]:
 
 
 def check_method(name: str) -> None:
-  """Raises ValueError, which lists the known names, for anything but a method."""
+  """Raises ValueError, which lists the known names, for anything but a method that decodes."""
+  if name in filling():
+    raise ValueError(f"method {name!r} fills blanks: mtjax-infill takes it, as --method={name}")
   if name not in METHODS:
     raise ValueError(f"unknown method {name!r}; there is: {', '.join(decoding())}")
 

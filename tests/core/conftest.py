@@ -1,4 +1,4 @@
-"""One tiny model and its jitted forward pass, shared because compilations take most of the time."""
+"""One tiny model and its jitted forward pass, shared: compilations are what tests cost."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ VOCAB = 48
 
 @pytest.fixture(scope="session")
 def tiny():
-  """Returns (model, params, forward): grouped heads, a windowed layer, two extra embeddings."""
+  """(model, params, forward): grouped heads, one windowed layer, two extra embeddings."""
   model = Model(
     TransformerConfig(
       vocab_size=VOCAB,
@@ -35,7 +35,7 @@ def tiny():
 
 @pytest.fixture(scope="session")
 def causal(tiny):
-  """Returns (model, params, forward) without the extra embeddings, as decoding needs them."""
+  """(model, params, forward) without the extra embeddings: what decodes."""
   model, params, _ = tiny
   model = Model(dataclasses.replace(model.config, extra_embeddings=0))
   params = {name: value for name, value in params.items() if name != "extra"}

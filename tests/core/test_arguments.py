@@ -20,8 +20,8 @@ LETTERS = [bytes([97 + token % 26]) for token in range(48)]
 
 @pytest.mark.parametrize("kind", [int, np.int32, np.int64, np.uint8, np.array, jnp.array])
 def test_whole_numbers_of_every_kind(kind):
-  number = integer(kind(7), "size")
-  assert number == 7 and type(number) is int
+  found = integer(kind(7), "size")
+  assert found == 7 and type(found) is int
 
 
 @pytest.mark.parametrize("value", [4.0, np.float32(4), "4", None, [4], np.array([4, 5])])
@@ -38,13 +38,13 @@ def test_numpy_numbers_are_settings_of_a_generation(causal):
     key=np.int64(3),
     sampling=Sampling(temperature=np.float32(1), top_k=np.array([5, 5])),
   )
-  expected = generate(model, params, PROMPTS, **plain).tokens
-  assert generate(model, params, [np.array(p) for p in PROMPTS], **numpy).tokens == expected
+  wanted = generate(model, params, PROMPTS, **plain).tokens
+  assert generate(model, params, [np.array(p) for p in PROMPTS], **numpy).tokens == wanted
   one = dict(plain, max_tokens=4), dict(numpy, max_tokens=np.int64(4))
   first, second = (generate(model, params, PROMPTS, **settings).tokens for settings in one)
   assert first == second
   pieces = list(stream(model, params, PROMPTS, every=np.int64(3), **numpy))
-  assert [sum((piece[row] for piece in pieces), []) for row in range(2)] == expected
+  assert [sum((piece[row] for piece in pieces), []) for row in range(2)] == wanted
 
 
 @pytest.mark.parametrize(
@@ -105,20 +105,20 @@ def text(causal):
 
 
 def test_one_text_is_a_list_of_one(text):
-  (listed,), of_list = text.generate(["abc"], max_tokens=12)
-  (alone,), of_text = text.generate("abc", max_tokens=12)
-  assert alone == listed and of_text.tokens == of_list.tokens
+  (listed,), wanted = text.generate(["abc"], max_tokens=12)
+  (alone,), found = text.generate("abc", max_tokens=12)
+  assert alone == listed and found.tokens == wanted.tokens
   pieces = list(text.stream("abc", max_tokens=12))
   assert {len(piece) for piece in pieces} == {1}
   assert "".join(piece[0] for piece in pieces) == listed.text
 
   word = listed.text[3:5]
-  expected, _ = text.generate(["abc"], max_tokens=12, stop=[word])
+  wanted, _ = text.generate(["abc"], max_tokens=12, stop=[word])
   for stop in (word, (word,), iter([word])):
-    completions, _ = text.generate(["abc"], max_tokens=12, stop=stop)
-    assert completions == expected and completions[0].finish == "stop"
+    found, _ = text.generate(["abc"], max_tokens=12, stop=stop)
+    assert found == wanted and found[0].finish == "stop"
   pieces = list(text.stream("abc", max_tokens=12, stop=word))
-  assert "".join(piece[0] for piece in pieces) == expected[0].text
+  assert "".join(piece[0] for piece in pieces) == wanted[0].text
 
 
 def test_one_stop_string_is_compiled_as_one():

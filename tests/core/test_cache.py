@@ -14,8 +14,7 @@ from mtjax.types import LayerKV
 from tests.devices import on
 
 ROWS, HEADS, SLOTS, WIDTH = 4, 2, 12, 4
-# Entries of the frontier, entries of the path, and those committed in four rows, which already hold
-# 0, 5, 9 and 12 entries.
+# Entries of the frontier, of the path, and what is committed of it in rows that hold 0, 5, 9, 12.
 CASES = {
   "all": (6, 6, (6, 6, 3, 0)),
   "some": (6, 6, (2, 0, 1, 0)),
@@ -29,17 +28,17 @@ CASES = {
 
 
 def _filled(rng, entries, rows=ROWS):
-  """Returns a cache with NaN where nothing is committed, and a frontier's keys and values."""
+  """A frontier's keys and values, and a cache with NaN where nothing is committed."""
   lengths = np.array([0, 5, 9, 12])[:rows]
 
-  def normal(size):
+  def draw(size):
     return rng.normal(size=(rows, HEADS, size, WIDTH)).astype(np.float32)
 
   empty = (np.arange(SLOTS) >= lengths[:, None])[:, None, :, None]
-  old = LayerKV(*(np.where(empty, np.nan, normal(SLOTS)) for _ in "kv"))
+  old = LayerKV(*(np.where(empty, np.nan, draw(SLOTS)) for _ in "kv"))
   place = rng.integers(0, 99, (rows, SLOTS))
   cache = KVCache((old,), jnp.asarray(place, jnp.int32), jnp.asarray(lengths, jnp.int32))
-  return jax.tree.map(jnp.asarray, cache), LayerKV(normal(entries), normal(entries))
+  return jax.tree.map(jnp.asarray, cache), LayerKV(draw(entries), draw(entries))
 
 
 def _expected(cache, new, position, path, count):
@@ -68,13 +67,13 @@ def test_a_commit_writes_the_path_and_nothing_else(name, platform, rows, monkeyp
   position = rng.integers(0, 99, (rows, entries))
   path = np.stack([rng.permutation(entries)[:steps] for _ in range(rows)])
   count = np.array(count[:rows])
-  after = cache.commit([new], jnp.asarray(position), jnp.asarray(path), jnp.asarray(count))
-  jax.tree.map(np.testing.assert_array_equal, after, _expected(cache, new, position, path, count))
+  found = cache.commit([new], jnp.asarray(position), jnp.asarray(path), jnp.asarray(count))
+  jax.tree.map(np.testing.assert_array_equal, found, _expected(cache, new, position, path, count))
 
 
 @pytest.mark.parametrize("steps", [1, 6])
 def test_on_a_tpu_a_commit_updates_slices_in_place(steps):
-  """On a TPU a scatter over rows copies the cache twice, and a slice of one slot copies it once."""
+  """Compiled for one, a scatter over rows copies the cache twice, a slice of one slot once."""
   cache, new = _filled(np.random.default_rng(0), steps)
   path, count = jnp.zeros((ROWS, steps), jnp.int32), jnp.ones((ROWS,), jnp.int32)
   with on("TPU v5 lite"):

@@ -11,7 +11,7 @@ from scipy import stats
 
 from mtjax.sampling import categorical as choice
 
-SAMPLES, AT_ONCE = 120_000, 1000
+DRAWS, AT_ONCE = 120_000, 1000
 LIKELY = (0, 1, 17, 300, 301, 998)  # some share a block; the last block of 1000 is not full
 SHARE = (0.35, 0.2, 0.15, 0.12, 0.1, 0.08)
 
@@ -33,9 +33,9 @@ def test_the_best_are_those_of_argmax_and_top_k(vocab, kind):
   logits = logits_of(vocab, kind)
   np.testing.assert_array_equal(choice.argmax(logits), jnp.argmax(logits, axis=-1))
   for k in (1, 3):
-    result, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
-    np.testing.assert_array_equal(result[0], expected[0])
-    np.testing.assert_array_equal(result[1], expected[1])
+    found, expected = choice.top_k(logits, k), jax.lax.top_k(logits, k)
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("k", [0, 5])
@@ -52,7 +52,7 @@ def sampled(function):
   """Returns `function` of many keys."""
   keys = jax.random.split(KEY, (DRAWS // AT_ONCE, AT_ONCE))
   return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
-    SAMPLES, -1
+    DRAWS, -1
   )
 
 
@@ -66,10 +66,7 @@ def p_value_of(tokens, probs):
 
 
 def skewed_probs():
-  """Returns probs of 1000 tokens for which the order of block masses is not that of block maxima.
-
-  A few tokens are likely, and most of the mass is in the many others.
-  """
+  """1000 tokens, a few likely, most of the mass in the crowd: block masses are not their maxima."""
   weight = np.random.default_rng(3).gamma(0.3, size=1000)
   weight[500:516] = 0.01
   weight[504] = 40.0  # a block of one likely token
@@ -91,10 +88,10 @@ def pairs_p_value(tokens):
     (a, b): pa * pb / (1 - pa)
     for (a, pa), (b, pb) in itertools.permutations(zip(LIKELY, SHARE, strict=True), 2)
   }
-  counts = {pair: 0 for pair in probs}
+  found = {pair: 0 for pair in probs}
   for pair in map(tuple, tokens.tolist()):
-    counts[pair] += 1  # a KeyError for a token of no mass and for one sampled twice
-  return stats.chisquare(list(counts.values()), np.array(list(probs.values())) * len(tokens)).pvalue
+    found[pair] += 1  # a KeyError for a token of no mass and for one sampled twice
+  return stats.chisquare(list(found.values()), np.array(list(probs.values())) * len(tokens)).pvalue
 
 
 def test_tokens_are_sampled_without_replacement(monkeypatch):

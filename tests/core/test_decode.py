@@ -23,7 +23,7 @@ PROMPTS = [[1, 2, 3], [9, 8, 7, 6, 5, 4], [11]]
 
 
 def _greedy(model, params, forward, prompt, steps):
-  """Returns greedy tokens of the plain program, which runs the whole text again for each."""
+  """The obvious program: the whole text again for every token."""
   text = list(prompt)
   for _ in range(steps):
     padded = jnp.asarray([text + [0] * (32 - len(text))])
@@ -171,7 +171,7 @@ def test_buckets_hold_the_requested_length(length):
 
 def test_bucket_limits():
   assert bucket(40, maximum=50) == 48 and bucket(49, maximum=50) == 50
-  with pytest.raises(ValueError, match="at most 50, got"):
+  with pytest.raises(ValueError, match="at most 50, got 51"):
     bucket(51, maximum=50)
   assert SIZES[0] == 16
 

@@ -14,7 +14,7 @@ CONFIG = TransformerConfig(9, 16, 2, 1, 8, 16, uniform_layers(1))
 XLNET = XLNetConfig(vocab_size=9, dim=16, heads=2, head_dim=8, mlp_dim=16, depth=1)
 
 
-def test_names_mean_the_ids_after_the_vocabulary():
+def test_names_stand_for_the_ids_behind_the_vocabulary():
   named = dataclasses.replace(CONFIG, extra_embeddings=3, extra_names=("mask", "prompt"))
   assert (named.special_id("mask"), named.special_id("prompt")) == (9, 10)
   assert XLNET.special_id("query") == 9
@@ -63,12 +63,12 @@ def test_what_a_model_predicts_makes_it_causal_not_its_embeddings():
 def test_a_causal_model_with_extra_embeddings_is_decoded_as_without(tiny, causal):
   """The `tiny` of these tests has two, and `causal` is `tiny` without: the same weights."""
   model, params, forward = tiny
-  expected = generate(causal[0], causal[1], [[1, 2, 3], [4]], max_tokens=6).tokens
-  assert generate(model, params, [[1, 2, 3], [4]], max_tokens=6).tokens == expected
+  wanted = generate(causal[0], causal[1], [[1, 2, 3], [4]], max_tokens=6).tokens
+  assert generate(model, params, [[1, 2, 3], [4]], max_tokens=6).tokens == wanted
   for run in (generate, stream):
     with pytest.raises(ValueError, match="prompt 0 has token ids outside 0..47"):
       run(model, params, [[1, 48]])
-  # In a frontier their ids are rows of a table of their own: here both are the row of token 5.
+  # In a frontier their ids stand for rows of their own table: here both are the row of token 5.
   params = dict(params, extra=dict(table=jnp.stack([params["embedding"]["table"][5]] * 2)))
   tokens = jnp.array([[1, 5, 2, 5]])
   logits = forward(params, causal_text(jnp.array([[1, 48, 2, 49]]))).logits

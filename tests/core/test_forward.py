@@ -1,4 +1,4 @@
-"""The equivalences that the design rests on: one forward pass serves every method of decoding."""
+"""The equivalences the design rests on: one forward pass serves every way of decoding."""
 
 import dataclasses
 
@@ -113,14 +113,14 @@ def test_query_stream_equals_running_each_prefix_alone(tiny):
   queries = np.asarray(forward(params, streams).logits)[0, size:]
   for step in range(size):
     # The decided entries alone, committed, then the one query: later ones are absent, not masked.
-    # Padding keeps the frontier at one size, so that there is one compilation.
+    # What fills the frontier up to one size, and so one compilation, is no entry of the text.
     known = np.sort(order[:step])
     filled = [np.pad(x[known], (0, size - step))[None] for x in (tokens[0], np.arange(size), rank)]
     alone = F.content(*filled, valid=np.arange(size)[None] < step)
     cache = _commit(model.allocate(1, size), forward(params, alone), alone, [step])
     target = F.query(query[:, :1], order[None, step : step + 1], np.array([[step]]))
-    logits = np.asarray(forward(params, target, cache).logits)
-    _close(queries[order[step]], logits[0, 0], f"rank {step}")
+    found = np.asarray(forward(params, target, cache).logits)
+    _close(queries[order[step]], found[0, 0], f"rank {step}")
 
 
 def test_block_diffusion_frontier_equals_a_dense_mask(tiny):
@@ -186,7 +186,7 @@ def test_logits_only_at_the_requested_rows(tiny):
   _close(some.logits, np.take_along_axis(np.asarray(whole.logits), rows[:, :, None], axis=1))
   none = forward(params, frontier, None, np.zeros((2, 0), np.int32))
   assert none.logits.shape == (2, 0, 48) and none.features.shape == (2, 8, 24)
-  # The head must be computed for these entries, not for all of them and then gathered.
+  # The head must be computed for the rows asked for, not for all and then gathered.
   big = jax.jit(model.forward).lower(params, frontier, None, rows[:, :1]).compile()
   full = jax.jit(model.forward).lower(params, frontier).compile()
   saved = full.cost_analysis()["flops"] - big.cost_analysis()["flops"]
@@ -204,7 +204,7 @@ def test_refusals_come_before_compilation(tiny):
   model, params, forward = tiny
   with pytest.raises(ValueError, match="the cache has 2 rows, but the frontier has 1"):
     model.forward(params, F.causal(_tokens(0, 1, 3)), model.allocate(2, 4))
-  with pytest.raises(ValueError, match="capacity of a cache must be at least 1, got 0"):
+  with pytest.raises(ValueError, match="capacity >= 1, got 0"):
     model.allocate(1, 0)
   with pytest.raises(ValueError, match="cannot fit a cache of 4 slots"):
     frontier = F.causal(_tokens(0, 1, 5))

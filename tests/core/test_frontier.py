@@ -1,4 +1,4 @@
-"""Every builder of frontiers against the textbook mask of its attention pattern."""
+"""Every builder of frontiers against the textbook mask it stands for."""
 
 import functools
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mtjax import frontier as builders
 from tests.compiled import Compiled
 
-# Sizes are fixed and values are sampled: a new shape needs a compilation, a new value does not.
+# Sizes are fixed and values drawn: a new shape would cost a compilation, a new value nothing.
 F = Compiled(builders)
 
 
@@ -21,7 +21,7 @@ def _tokens(size, batch=1):
 
 
 def _ancestors(parent):
-  """Returns the ancestor mask and the depths, by a walk up from every node."""
+  """The obvious program: walk up from every node."""
   size = len(parent)
   mask = np.zeros((size, size), bool)
   depth = np.zeros(size, int)
@@ -93,7 +93,7 @@ def test_bidirectional_canvas_sees_itself_whole():
 
 @given(st.permutations(range(12)), st.integers(0, 11))
 def test_two_streams_of_a_random_order(order, prompt):
-  # The first `prompt` entries of the order are context: one rank, mutually visible.
+  # The first `prompt` entries of the order are given: one rank, mutually visible.
   rank = np.empty(12, int)
   rank[list(order)] = np.maximum(np.arange(12) - prompt + 1, 0)
   position = jnp.arange(12)[None]
@@ -130,9 +130,9 @@ def test_block_diffusion_mask(width):
 @given(st.lists(st.integers(0, 4), min_size=10, max_size=10).map(sorted))
 def test_blocks(block):
   block = np.array(block)
-  blocks = jnp.asarray(block[None])
-  causal = F.as_dense(F.block_causal(_tokens(10), blocks))[0]
-  local = F.as_dense(F.block_local(_tokens(10), blocks))[0]
+  given_blocks = jnp.asarray(block[None])
+  causal = F.as_dense(F.block_causal(_tokens(10), given_blocks))[0]
+  local = F.as_dense(F.block_local(_tokens(10), given_blocks))[0]
   np.testing.assert_array_equal(causal, block <= block[:, None])
   np.testing.assert_array_equal(local, block == block[:, None])
 
@@ -169,11 +169,11 @@ def test_builders_work_under_jit_with_the_topology_as_data():
 
 @pytest.mark.ill_typed
 def test_refusals():
-  with pytest.raises(ValueError, match="must have the same shape"):
+  with pytest.raises(ValueError, match="one shape"):
     F.tree(_tokens(4), jnp.zeros((1, 3), int))
   with pytest.raises(ValueError, match="interval dimensions"):
     F.concatenate(F.causal(_tokens(2)), F.both(F.causal(_tokens(2)), F.causal(_tokens(2))))
-  with pytest.raises(ValueError, match=r"the same shape, got \(1, 2\) and \(1, 3\)"):
+  with pytest.raises(ValueError, match="differ"):
     F.both(F.causal(_tokens(2)), F.causal(_tokens(3)))
   hidden = F.causal(_tokens(2)).replace(hidden=jnp.zeros((1, 2), int))
   with pytest.raises(ValueError, match="hidden"):

@@ -24,7 +24,7 @@ def _logits(seed=0):
 
 
 def _textbook(logits, temperature=1.0, top_k=V, top_p=1.0, min_p=0.0):
-  """Returns the probs of one filter after the other, on plain probabilities."""
+  """Filters one after the other on plain probabilities."""
   p = np.exp(np.asarray(logits, np.float64) / temperature)
   p /= p.sum()
   order = np.argsort(-p)
@@ -58,7 +58,7 @@ def test_greedy_keeps_the_first_of_equals():
   np.testing.assert_allclose(probs[1], _textbook(logits), atol=1e-6)
 
 
-def test_the_argmax_always_stays():
+def test_the_likeliest_token_always_stays():
   assert _probs(_logits(), temperature=1.0, top_p=1e-6).max() == 1.0
   assert _probs(_logits(), temperature=1.0, top_k=1).max() == 1.0
   assert _probs(_logits(), temperature=1.0, min_p=1.0).max() == 1.0
@@ -93,23 +93,23 @@ def test_settings_of_no_effect_are_not_compiled_in():
 
 def test_samples_follow_the_distribution():
   logits = _logits(3)
-  size = 40_000
-  keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(size))
-  token = sample(jnp.broadcast_to(logits, (size, V)), keys, jnp.zeros(size, jnp.int32))
+  draws = 40_000
+  keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(1), row))(jnp.arange(draws))
+  token = sample(jnp.broadcast_to(logits, (draws, V)), keys, jnp.zeros(draws, jnp.int32))
   counts = np.bincount(token, minlength=V)
-  expected = _textbook(logits) * size
+  expected = _textbook(logits) * draws
   assert stats.chisquare(counts, expected).pvalue > 1e-4
-  wrong = _textbook(logits, temperature=1.1) * size
+  wrong = _textbook(logits, temperature=1.1) * draws
   assert stats.chisquare(counts, wrong).pvalue < 1e-4, "the test could not see a wrong temperature"
 
 
-def test_samples_of_two_steps_are_independent():
+def test_draws_of_two_steps_are_independent():
   """Noise reused between steps keeps both marginals and shows only jointly."""
-  size = 20_000
-  logits = jnp.broadcast_to(jnp.zeros(3), (size, 3))
-  keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(2), row))(jnp.arange(size))
-  one = np.asarray(sample(logits, keys, jnp.zeros(size, jnp.int32)))
-  two = np.asarray(sample(logits, keys, jnp.ones(size, jnp.int32)))
+  draws = 20_000
+  logits = jnp.broadcast_to(jnp.zeros(3), (draws, 3))
+  keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(2), row))(jnp.arange(draws))
+  one = np.asarray(sample(logits, keys, jnp.zeros(draws, jnp.int32)))
+  two = np.asarray(sample(logits, keys, jnp.ones(draws, jnp.int32)))
   joint = np.bincount(3 * one + two, minlength=9)
   assert stats.chisquare(joint).pvalue > 1e-4
 

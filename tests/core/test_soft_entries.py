@@ -33,7 +33,7 @@ CONFIGS = {
 
 @pytest.fixture(scope="module", params=CONFIGS)
 def network(request):
-  """Returns (model, params, jitted forward)."""
+  """(model, params, jitted forward)."""
   model = Model(CONFIGS[request.param])
   params = model.init(jax.random.key(0))
   params = jax.tree.map(lambda x: x * 5 if x.ndim == 2 else x, params)
@@ -41,10 +41,7 @@ def network(request):
 
 
 def softened(params, text, soft, start=0):
-  """Returns the text as a frontier with the table's rows where it is soft.
-
-  Tokens of soft entries and vectors of the others are nonsense, because nothing may read them.
-  """
+  """The text with the table's rows where it is soft; what must not be read there is nonsense."""
   rows = params["embedding"]["table"][text]
   vector = jnp.where(soft[..., None], rows, 1e3)
   frontier = builders.causal(jnp.where(soft, 9, text), start=start)
@@ -57,15 +54,15 @@ def alike(one, other):
 
 def test_a_vector_that_is_a_row_of_the_table_is_that_token(network):
   model, params, forward = network
-  output = forward(params, softened(params, TEXT, SOFT))
-  alike(output, forward(params, builders.causal(TEXT)))
+  found = forward(params, softened(params, TEXT, SOFT))
+  alike(found, forward(params, builders.causal(TEXT)))
   everywhere = builders.with_vectors(
     builders.causal(jnp.zeros_like(TEXT)), params["embedding"]["table"][TEXT]
   )
-  alike(forward(params, everywhere), output)
+  alike(forward(params, everywhere), found)
   # It matters what the vectors hold.
   other = everywhere.replace(vector=everywhere.vector.at[0, 0].add(1.0))
-  assert np.abs(forward(params, other).logits - output.logits).max() > 1e-2
+  assert np.abs(forward(params, other).logits - found.logits).max() > 1e-2
 
 
 def test_vectors_are_committed_and_continued_like_tokens(network):
@@ -81,10 +78,11 @@ def test_vectors_are_committed_and_continued_like_tokens(network):
     caches[kind] = cache.commit(kv, frontier.position, path, four)
   alike(caches["vectors"], caches["tokens"])
   rest = builders.causal(TEXT[:, 4:], start=4)
-  expected = forward(params, rest, caches["tokens"])
-  alike(forward(params, rest, caches["vectors"]), expected)
-  soft_rest = softened(params, TEXT[:, 4:], SOFT[:, 4:], start=4)
-  alike(forward(params, soft_rest, caches["vectors"]), expected)
+  wanted = forward(params, rest, caches["tokens"])
+  alike(forward(params, rest, caches["vectors"]), wanted)
+  alike(
+    forward(params, softened(params, TEXT[:, 4:], SOFT[:, 4:], start=4), caches["vectors"]), wanted
+  )
 
 
 def test_layers_above_the_first_read_no_vectors(network):
@@ -114,19 +112,18 @@ def test_the_gradient_of_a_vector_is_that_of_the_row_it_stands_for(network):
 
   table = params["embedding"]["table"]
   value = jax.jit(of_vector)
-  gradient = np.asarray(jax.jit(jax.grad(of_vector))(table[text]))
-  expected = np.asarray(jax.jit(jax.grad(of_table))(table))[text[0, at]]
-  atol = 1e-5 * np.abs(expected).max()
-  np.testing.assert_allclose(gradient[0, at], expected, rtol=1e-5, atol=atol)
-  assert np.abs(expected).max() > 1e-2 and not gradient[~soft].any()
+  found = np.asarray(jax.jit(jax.grad(of_vector))(table[text]))
+  wanted = np.asarray(jax.jit(jax.grad(of_table))(table))[text[0, at]]
+  np.testing.assert_allclose(found[0, at], wanted, rtol=1e-5, atol=1e-5 * np.abs(wanted).max())
+  assert np.abs(wanted).max() > 1e-2 and not found[~soft].any()
   # The number with the largest slope, by central differences.
-  number, step = int(np.argmax(np.abs(expected))), 1e-2
+  number, step = int(np.argmax(np.abs(wanted))), 1e-2
   up, down = (value(table[text].at[0, at, number].add(x)) for x in (step, -step))
-  np.testing.assert_allclose((up - down) / (2 * step), expected[number], rtol=1e-2)
+  np.testing.assert_allclose((up - down) / (2 * step), wanted[number], rtol=1e-2)
 
 
 def test_a_frontier_without_vectors_has_the_program_that_it_had(network, monkeypatch):
-  """The code for vectors leaves no trace: without it, the program is the same."""
+  """Nothing of theirs is traced: with rows that pass untouched, the program is the same."""
   model, params, _ = network
   plain = builders.causal(TEXT)
   assert len(jax.tree.leaves(plain)) == 5
@@ -134,10 +131,10 @@ def test_a_frontier_without_vectors_has_the_program_that_it_had(network, monkeyp
   def program(frontier):
     return str(jax.make_jaxpr(lambda p, f: model.forward(p, f))(params, frontier))
 
-  before, soft = program(plain), program(softened(params, TEXT, SOFT))
+  own, soft = program(plain), program(softened(params, TEXT, SOFT))
   for module in (transformer, xlnet):
     monkeypatch.setattr(module, "with_soft_entries", lambda rows, frontier: rows)
-  assert program(plain) == before != soft
+  assert program(plain) == own != soft
 
 
 def test_builders_and_joins_keep_the_vectors():
@@ -187,5 +184,5 @@ def test_vectors_that_do_not_fit_are_refused_before_anything_is_traced(
 def test_a_model_of_low_precision_reads_vectors_of_any(network):
   model, params, _ = network
   half = Model(dataclasses.replace(model.config, dtype="bfloat16"))
-  expected = half.forward(params, builders.causal(TEXT)).logits
-  np.testing.assert_array_equal(half.forward(params, softened(params, TEXT, SOFT)).logits, expected)
+  wanted = half.forward(params, builders.causal(TEXT)).logits
+  np.testing.assert_array_equal(half.forward(params, softened(params, TEXT, SOFT)).logits, wanted)

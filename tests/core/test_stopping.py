@@ -13,7 +13,7 @@ PIECES = [b"a", b"b", b"ab", b"ba", b"aab", b"\n", b"", "é".encode(), b"bb\n"]
 
 
 def _ends_at(stops, tokens):
-  """Returns the index of the token during which a stop string first ends, or None."""
+  """Index of the token during which a stop string first ends, or None."""
   automaton = StopStrings.compile(stops, PIECES)
   state = jnp.zeros(1, jnp.int32)
   for index, token in enumerate(tokens):
@@ -73,7 +73,7 @@ def _first_stop(stops, tokens, special=SPECIAL):
 
 
 def _found_by_search(stops, tokens):
-  """Returns true if the text, without some of its special tokens, holds a stop (the definition).
+  """The definition: a stop is found if, without some of the special tokens, the text holds it.
 
   Special tokens are letters of their own here, and a stop is read with and without them.
   """
@@ -107,7 +107,7 @@ def test_with_special_tokens_against_the_definition(stops, tokens):
 
 
 @pytest.mark.parametrize(
-  ("stop", "tokens", "end"),
+  ("stop", "tokens", "found"),
   [
     ("<s>", [0, 9, 1], 1),
     ("<s>", [0, 12, 13, 1], 2),  # written as text
@@ -120,10 +120,10 @@ def test_with_special_tokens_against_the_definition(stops, tokens):
     ("<s>", [9], 0),
   ],
 )
-def test_a_special_token_is_found_by_its_id(stop, tokens, end):
-  assert _first_stop([stop], tokens) == end
+def test_a_special_token_is_found_by_its_id(stop, tokens, found):
+  assert _first_stop([stop], tokens) == found
 
 
-def test_ids_above_the_vocabulary_have_no_text():
+def test_ids_past_the_vocabulary_stand_for_nothing():
   assert _first_stop(["!"], [0, 15, 99, 0]) is None, "15 would be the last token, which is '!'"
   assert _first_stop(["aa"], [0, 15, 99, 0]) == 3

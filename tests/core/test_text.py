@@ -1,4 +1,4 @@
-"""Text from tokens: streamed pieces make up the text, and stop strings are never part of it."""
+"""Text from tokens: streamed pieces make up the text, stop strings never show."""
 
 import jax
 import pytest
@@ -31,7 +31,7 @@ def pieces(row, tokens, size):
 
 @pytest.mark.parametrize("size", [1, 2, 5, 100])
 @pytest.mark.parametrize(
-  ("text", "stop", "shown"),
+  ("given", "stop", "shown"),
   [
     ("abcabd", (), "abcabd"),
     ("abcabd!", ("abd",), "abc"),
@@ -41,8 +41,8 @@ def pieces(row, tokens, size):
     ("abc", ("abc", "b"), "a"),
   ],
 )
-def test_pieces_of_any_size_make_up_the_text_before_a_stop(text, stop, shown, size):
-  tokens = list(text.encode())
+def test_pieces_of_any_size_make_up_the_text_before_a_stop(given, stop, shown, size):
+  tokens = list(given.encode())
   if stop == ("abc", "b"):
     tokens = tokens[:2]  # decoding ends with the token in which the first stop string ends
   assert pieces(TextStream(ByteTokenizer(), stop), tokens, size) == shown

@@ -1,4 +1,4 @@
-"""The run-time type checks are on in `make test-typed`, which switches them on."""
+"""The run-time checks of `make test-typed` are on where they are asked for."""
 
 import os
 

@@ -17,28 +17,28 @@ CONTEXTS = 1 + VOCAB + VOCAB**2
 
 
 def search(logp, *, width, size):
-  """Returns what `_search` does, with scores and entries as numpy arrays."""
+  """`_search`, with scores and entries as arrays of numpy's."""
   tree, *rest = _search(logp, width=width, size=size)
   return tree, *map(np.asarray, rest)
 
 
 @functools.partial(jax.jit, static_argnames=("width", "size"))
 def _search(logp, *, width, size):
-  """Returns the tree of log-probabilities [contexts, V]; c V + 1 + x is x after context c."""
-  candidates = Candidates.none(1, HEIGHT, width)
+  """The tree of a table of log-probabilities [contexts, V]; c V + 1 + x is x after context c."""
+  found = Candidates.none(1, HEIGHT, width)
   context = jnp.zeros((1, 1), jnp.int32)
   for depth in range(HEIGHT):
-    candidates = candidates.add(depth, logp[context])
+    found = found.add(depth, logp[context])
     if depth + 1 < HEIGHT:
-      token, place, _ = candidates.entries(depth)
+      token, place, _ = found.entries(depth)
       context = jnp.take_along_axis(context, place, axis=1) * VOCAB + 1 + token
-  score, number = candidates.best(size)
-  tree, number = candidates.tree(jnp.array([9]), score, number)
-  return tree, score, candidates.entry_of(number, jnp.int32(2))
+  score, number = found.best(size)
+  tree, number = found.tree(jnp.array([9]), score, number)
+  return tree, score, found.entry_of(number, jnp.int32(2))
 
 
 def paths(tree):
-  """Returns each draft's tokens from the root down; a parent must stand before its child."""
+  """Each draft's tokens from the root down; parents are known by then."""
   valid, parents, token = (np.asarray(x)[0] for x in (tree.valid, tree.parent, tree.token))
   out = {0: ()}
   for node in np.flatnonzero(valid)[1:]:
@@ -49,7 +49,7 @@ def paths(tree):
 
 
 def with_heap(logp, width, size):
-  """Returns EAGLE-2's tree in plain Python: a beam per level, then the best below what is kept."""
+  """EAGLE-2 in plain Python: a beam a level, then the best candidate whose parent was taken."""
   candidates, beam, number = {}, [((), 0.0, 0)], 0
   for _ in range(HEIGHT):
     level = []
@@ -71,7 +71,7 @@ def with_heap(logp, width, size):
 
 
 def whole_heap(logp, size):
-  """Returns the best `size` of all paths, without a beam."""
+  """The best `size` paths of all there are, without a beam."""
   heap, kept = [(-logp[0, x], (x,), 1 + x) for x in range(VOCAB)], []
   heapq.heapify(heap)
   while len(kept) < size:
@@ -100,9 +100,9 @@ def test_exact_ties_go_to_the_earlier_candidate():
   shapes = set()
   for _ in range(50):
     logp = -rng.integers(0, 3, (CONTEXTS, VOCAB)).astype(np.float32)
-    drafts = paths(search(logp, width=WIDTH, size=6)[0])
-    assert drafts == with_heap(logp, WIDTH, 6)
-    shapes.add(tuple(map(len, drafts)))
+    found = paths(search(logp, width=WIDTH, size=6)[0])
+    assert found == with_heap(logp, WIDTH, 6)
+    shapes.add(tuple(map(len, found)))
   assert len(shapes) > 2, "all trees have one shape: this tests little"
 
 
@@ -124,9 +124,9 @@ def test_trees_hold_their_nodes_ancestors(values):
   tree, score, entry = search(
     np.array(values, np.float32).reshape(CONTEXTS, VOCAB), width=WIDTH, size=6
   )
-  drafts = paths(tree)
-  assert len(drafts) == len(set(drafts)) == np.isfinite(score).sum()
-  assert (np.diff([len(path) for path in drafts]) >= 0).all(), "not level by level"
+  found = paths(tree)
+  assert len(found) == len(set(found)) == np.isfinite(score).sum()
+  assert (np.diff([len(path) for path in found]) >= 0).all(), "not level by level"
   valid, depth = tree.valid[0], tree.depth[0]
   inner = {int(parent) for parent in tree.parent[0][valid]} - {-1, 0}
   assert all(entry[0, node - 1] >= 0 for node in inner), "a node with children was not read"
@@ -144,6 +144,6 @@ def test_only_levels_that_were_read_have_entries(levels, read):
 
 @jax.jit
 def _entries(logp, levels):
-  candidates = Candidates.none(1, 3, 2).add(0, logp).add(1, jnp.tile(logp, (1, 2, 1)))
-  _, number = candidates.best(3)
-  return candidates.entry_of(jnp.sort(number, axis=1), levels)
+  found = Candidates.none(1, 3, 2).add(0, logp).add(1, jnp.tile(logp, (1, 2, 1)))
+  _, number = found.best(3)
+  return found.entry_of(jnp.sort(number, axis=1), levels)

@@ -16,12 +16,12 @@ from tests.verify.conftest import VOCAB
 
 # Order in which a node's children would be sampled: all of its randomness.
 ORDERS = np.array(list(itertools.permutations(range(VOCAB))), np.int32)
-SIZE, HEIGHT = 4, 4  # one compilation per verifier for all trees
+SIZE, HEIGHT = 4, 4  # one compilation a verifier for all trees
 
 
 @functools.partial(jax.jit, static_argnames=("size", "step", "height", "children", "add"))
 def _grow(q, order, *, size, step, height, children, add):
-  """Returns a tree as `mtjax.draft.GrownTree` grows it, its probability and its nodes' contexts."""
+  """One tree, its probability and its nodes' contexts, as `mtjax.draft.GrownTree` grows them."""
   growth = Growth.plant(jnp.int32(0), size + 1, children, q.dtype)
   context, chance, known = jnp.zeros((size + 1,), jnp.int32), jnp.ones((), q.dtype), 0
   for begin in range(1, size + 1, step):
@@ -40,7 +40,7 @@ def _grow(q, order, *, size, step, height, children, add):
 
 
 def grown(q, size, step, height, children, add=Growth.add):
-  """Returns all trees over all pairs of models, with their probabilities."""
+  """All trees over all pairs of the table, with their probabilities."""
   reads = 1 + (size - 1) // step * step
   orders = np.array(list(itertools.product(range(len(ORDERS)), repeat=reads)))
   pair = np.repeat(np.arange(len(q)), len(orders))
@@ -54,10 +54,7 @@ def grown(q, size, step, height, children, add=Growth.add):
 
 
 def judge(verifier, models, tree, drafts, reads):
-  """Returns the total variation to the target and the expected tokens.
-
-  Distributions that no verifier may read are NaN.
-  """
+  """Total variation to the target and expected tokens; NaN is where nobody may look."""
 
   def padded(values):
     values = np.asarray(values)
@@ -71,8 +68,8 @@ def judge(verifier, models, tree, drafts, reads):
   q_rows[:, reads:] = np.nan
   with jax.enable_x64(True):
     draft = Draft(tree, DraftScheme.WITHOUT_REPLACEMENT, jnp.asarray(q_rows))
-  emitted = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
-  return total_variation(emitted.probs, target_probs(models.p, height + 1)), emitted.tokens
+  found = emitted_by(VERIFIERS[verifier], drafts, draft, p_rows, models.p, height)
+  return total_variation(found.probs, target_probs(models.p, height + 1)), found.tokens
 
 
 def check(verifier, models, growing, max_depth=HEIGHT):
@@ -82,7 +79,7 @@ def check(verifier, models, growing, max_depth=HEIGHT):
   return judge(verifier, models, tree, drafts, reads)
 
 
-# (drafts, drafts per pass, height, children): the paper's form; several drafts per pass, limited.
+# (drafts, drafts a pass, height, children): the paper's form; several drafts a pass, with limits.
 GROWING = [(3, 1, 3, 3), (4, 2, 2, 2)]
 
 
@@ -102,20 +99,20 @@ def test_leaving_out_what_is_too_deep_keeps_the_distribution(verifier, models):
 @pytest.mark.parametrize(("size", "tokens"), [(2, 2.0439), (3, 2.4041), (4, 2.6991)])
 def test_expected_tokens_of_a_round(size, tokens, models):
   first = type(models)(p=models.p[:8], q=models.q[:8])
-  distance, expected = check("rrs_without", first, (size, 1, size, 3))
-  assert distance.max() <= 1e-12
-  assert expected.mean() == pytest.approx(tokens, abs=6e-5)
+  off, found = check("rrs_without", first, (size, 1, size, 3))
+  assert off.max() <= 1e-12
+  assert found.mean() == pytest.approx(tokens, abs=6e-5)
 
 
 def peeking(growth, node):
-  """Adds `node` where the next child, not added yet, has the largest share."""
+  """Grows where the next child, not added yet, has the largest share."""
   seen = growth.value * growth.share[jnp.arange(growth.value.shape[0]), growth.children]
   best = jnp.arange(growth.value.shape[0]) == jnp.argmax(seen)
   new = growth.replace(value=jnp.where(best, growth.value, 0)).add(node)
   return new.replace(value=jnp.where(best, new.value, growth.value))
 
 
-def test_growth_that_looks_at_a_child_before_it_is_added_is_caught(models):
+def test_growth_that_looks_at_a_draw_before_it_is_added_is_caught(models):
   assert check("rrs_without", models, (3, 1, 3, 3, peeking))[0].mean() > 0.005
 
 
@@ -132,7 +129,7 @@ def test_a_dropped_draft_is_caught(models):
 
 
 def test_where_the_next_draft_goes():
-  """By hand: after a node of share 0.6 its child (0.6) comes before its sibling (0.4), etc."""
+  """By hand: after a of share 0.6, its child (0.6) comes before its sibling (0.4), and so on."""
 
   @jax.jit
   def first():

@@ -12,13 +12,13 @@ from mtjax.trees import k_ary
 from mtjax.trees.siblings import siblings, top_k_siblings
 from mtjax.types import DraftScheme
 
-SAMPLED = [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA]
+DRAWN = [scheme for scheme in DraftScheme if scheme is not DraftScheme.DELTA]
 VOCAB, ROWS = 4, 40_000
 Q = np.array([0.15, 0.4, 0.1, 0.35])
 
 
 @functools.partial(jax.jit, static_argnames=("scheme", "count"))
-def _sampled(scheme, q, keys, warm, count):
+def draw(scheme, q, keys, warm, count):
   logits = jnp.log(q)
   return siblings(scheme, logits, q, count, keys, warm)
 
@@ -28,12 +28,12 @@ def sampled(scheme, q=Q, warm=True):
   children = 2 if scheme is DraftScheme.PAIR else 3
   q = jnp.broadcast_to(jnp.asarray(q, jnp.float32), (ROWS, 2, VOCAB))
   keys = jax.random.split(jax.random.key(7), ROWS)
-  token, valid = _sampled(scheme, q, keys, jnp.full((ROWS,), warm), (children, 2))
-  return np.asarray(token), np.asarray(valid), children
+  found = draw(scheme, q, keys, jnp.full((ROWS,), warm), (children, 2))
+  return (*(np.asarray(x) for x in found), children)
 
 
 def joint(scheme, children):
-  """Returns the probability of each tuple of children, from a sequential enumeration."""
+  """Probability of each tuple of children, from a sequential enumeration."""
   drafts = enumerate_drafts(k_ary((children,)), scheme, Q[None, None])
   place = drafts.token[:, 1:] @ VOCAB ** np.arange(children)
   return np.bincount(place, drafts.weight, minlength=VOCAB**children)
@@ -59,7 +59,7 @@ def test_siblings_in_another_order_are_noticed(scheme):
   assert p_value(by_q @ VOCAB ** np.arange(2), joint(scheme, 2)) < 1e-6
 
 
-@pytest.mark.parametrize("scheme", SAMPLED)
+@pytest.mark.parametrize("scheme", DRAWN)
 @pytest.mark.parametrize("q", [(0, 0.3, 0, 0.7), (0, 0, 1.0, 0)])
 def test_where_q_runs_out_siblings_are_missing(scheme, q):
   token, valid, children = sampled(scheme, q)

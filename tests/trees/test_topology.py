@@ -1,4 +1,4 @@
-"""A tree is the same in every encoding; what is no tree is refused."""
+"""Trees in every encoding are the same tree; what is none is refused."""
 
 import collections
 
@@ -57,8 +57,8 @@ def _position_and_mask(token, parent):
   return built.position, frontier.as_dense(built)
 
 
-# The lists that the papers' code ships: drafts, drafts by depth, leaves, and ones in the mask with
-# the root.
+# Drafts, drafts by depth, leaves, and ones in the mask with the root, of the lists that the papers'
+# code ships.
 @pytest.mark.parametrize(
   ("tree", "nodes", "by_depth", "leaves", "ones"),
   [
@@ -90,7 +90,7 @@ def test_chains_and_k_ary_trees():
     (lambda: Topology((-1, -1), (0, 1)), "node 1 has parent -1"),
     (lambda: Topology((-1, 0, 0), (0, 1, 1)), "ranks of siblings must grow"),
     (lambda: encodings.from_paths([[0, 1]]), r"path \[0, 1\] needs its prefix \[0\]"),
-    (lambda: encodings.from_paths([[0], [0]]), "is in the list twice"),
+    (lambda: encodings.from_paths([[0], [0]]), "in the list twice"),
     (lambda: encodings.from_ancestors(np.ones((3, 3), bool)), "parent|mask"),
     (lambda: encodings.from_siblings([1, -1], [-1, 1]), "run in a circle"),
     (lambda: chain(2).tree(jnp.zeros((1, 4), jnp.int32)), "4 tokens per row for a tree of 3"),

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mtjax.draft import SuffixSettings, SuffixStore
@@ -86,7 +86,9 @@ TEXT = st.lists(st.integers(0, 2), min_size=1, max_size=9)
   st.sampled_from([0.3, 1.0]),
   st.integers(3, 9),
 )
-def test_the_likeliest_paths_of_the_definition_are_drafted(texts, prompt, weight, escape, size):
+# The prompt's only (0, 1) is its end: nothing follows it there, and it counts for the context.
+@example([[0, 1, 1, 1, 0]], [0, 1], 0.1, 0.3, 3)
+def test_the_most_probable_paths_of_the_definition_are_drafted(texts, prompt, weight, escape, size):
   depth = 2
   fields = SuffixSettings(branch_length=4, max_query=2, output_weight=weight, escape=escape)
   trie = SuffixStore(3, settings=fields)

@@ -82,9 +82,9 @@ class Counts:
     self._ends[text] = [self._node(last[start:]) for start in range(len(last))]
 
   def find(self, tokens: Sequence[int]) -> int | None:
-    """Returns the node of an n-gram that has continuations, or None."""
+    """Returns the node of an n-gram, or None if it did not occur."""
     node = self._node(tokens)
-    return node if node != GONE and self.children[node] else None
+    return None if node == GONE else node
 
   def ranked(self, node: int) -> tuple[int, ...]:
     """Returns children by falling count; of equals, the one seen first comes first."""

@@ -186,12 +186,17 @@ class NgramStore:
     request.last = [*request.last, *tokens][-self.settings.max_query :]
 
   def _matches(self, request: _Request) -> Matches:
-    """Returns the nodes of the text's last tokens in the request's own trie and the shared one."""
+    """Returns the nodes of the text's last tokens in the request's own trie and the shared one.
+
+    Contexts that nothing ever followed are left out. A node without continuations stands beside one
+    that has some, because its occurrences count for the context.
+    """
     out = []
     for start in range(len(request.last)):
       tokens = request.last[start:]
       own, shared = request.counts.find(tokens), self.counts.find(tokens)
-      if own is not None or shared is not None:
+      pairs = (request.counts, own), (self.counts, shared)
+      if any(node is not None and counts.children[node] for counts, node in pairs):
         out.append((own, shared))
     return out
 

@@ -286,6 +286,8 @@ def get_fill_method(name: str) -> FillEntry:
 
   Raises ValueError, with the names there are, for others.
   """
+  if name in decoding():
+    raise ValueError(f"method {name!r} decodes: mtjax-decode takes it, as --config={name}")
   row = METHODS.get(name)
   if row is None or row.fill is None:
     raise ValueError(f"no fill method {name!r}; there are {', '.join(filling())}")

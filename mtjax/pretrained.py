@@ -1,6 +1,7 @@
 """Models and weight formats by name, and prompts that show what the bundled models can do."""
 
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
@@ -29,9 +30,14 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
 
   The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
-  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError, which say what is missing.
+  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError that says what is missing.
   """
-  # A program that decodes with its own parameters needs neither, so they are imported here.
+  if "/" not in str(name) and name not in BUNDLED and not Path(name).expanduser().is_dir():
+    raise FileNotFoundError(
+      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder "
+      "or a Hugging Face id (owner/name)"
+    )
+  # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
 

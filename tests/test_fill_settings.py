@@ -37,7 +37,7 @@ def test_settings_follow_the_name(line, method):
   ("line", "message"),
   [
     (["--method=magic"], "fill method 'magic' is not one of: sequential, self, fused, once, ngram"),
-    (["--method=lookup"], "fill method 'lookup' is not one of"),
+    (["--method=lookup"], "method 'lookup' decodes: mtjax-decode takes it, as --config=lookup"),
     (["--method=self:widow=8"], "fill method has no setting widow; it has: window, bonus, verif"),
     (["--method=self:window=a"], "window must be a whole number, got 'a'"),
     (["--method=self:window=True"], "window must be a whole number, got True"),

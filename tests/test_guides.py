@@ -6,16 +6,10 @@ tests/anysubset/test_add_a_fill_method.py and tests/train/test_add_an_objective.
 
 import pytest
 
-import mtjax
 from tests.source import ROOT, python_blocks
 
 PAGES = [
-  pytest.param(
-    "README.md",
-    marks=pytest.mark.skipif(
-      not hasattr(mtjax, "load"), reason="mtjax.load is not there yet; runs when it is"
-    ),
-  ),
+  "README.md",
   "docs/guides/new_verifier.md",
   "docs/guides/train.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),

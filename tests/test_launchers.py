@@ -267,6 +267,14 @@ MISTAKES = {
     ("experiments.decode", AR, "--config.model=./nowhere", "--prompt=a"),
     "nowhere",
   ),
+  "model name": (
+    ("experiments.decode", AR, "--config.model=targt", "--prompt=a"),
+    "there is no model 'targt'; it must be a bundled model (target, draft, sorted, anysubset), a",
+  ),
+  "number": (
+    ("experiments.decode", AR, "--config.temperature=warm", "--prompt=a"),
+    "flag --config.temperature=warm: must be a number, got 'warm'",
+  ),
   "long prompt": (
     ("experiments.decode", AR, "--config.model=FOLDER", "--prompt=" + "word " * 300),
     "the model has 256 positions",

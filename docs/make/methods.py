@@ -135,7 +135,10 @@ def with_tables(path: Path) -> str:
 
 def run() -> None:
   for path in TABLES:
-    path.write_text(with_tables(path), encoding="utf-8")
+    made = with_tables(path)
+    if made != path.read_text(encoding="utf-8"):
+      path.write_text(made, encoding="utf-8")
+      print(f"wrote {path.relative_to(ROOT)}")
 
 
 def _drafts(verifier: Verifier) -> str:

@@ -141,7 +141,9 @@ def _compare(config, text, inputs, write: Write) -> None:
       histories = [run.history or [] for one in results for run in one.runs]
       record["pieces"] = token_pieces(histories, text.tokenizer)
     write(record)
-  console.print(comparison.table(results), f"[{comparison.DRAFTED}]proposed by a drafter[/]")
+  console.print(comparison.table(results))
+  if console.color_system is not None:
+    console.print(f"[{comparison.DRAFTED}]this color: proposed by a drafter[/]")
 
 
 def entry() -> None:

@@ -15,6 +15,11 @@ from mtjax.cli.config_file import ConfigFile, lacks_field
 
 USAGE_EXIT = 2
 _WRITTEN = ("output", "results", "plot")
+# Python's words for text that is no number, and ours.
+_BAD_NUMBERS = {
+  "invalid literal for int() with base 10:": "must be a whole number, got",
+  "could not convert string to float:": "must be a number, got",
+}
 
 
 def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
@@ -176,7 +181,7 @@ def _parse(argv: list[str]) -> list[str]:
   except Exception as error:  # noqa: BLE001 - flags and files are the user's, whatever they raise
     if os.environ.get("MTJAX_TRACEBACK"):
       raise
-    _exit(_unknown_field(argv) or error)
+    _exit(_unknown_field(argv) or _in_words(error))
 
 
 def _is_config(argument: str) -> bool:
@@ -196,6 +201,14 @@ def _unknown_field(argv: list[str]) -> str | None:
         hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known)}"
         return f"{parser.path} has no field {name!r}; {hint}"
   return None
+
+
+def _in_words(error: Exception) -> str:
+  """Returns the message of an error, with our words for a bad number in place of Python's."""
+  text = str(error)
+  for own, words in _BAD_NUMBERS.items():
+    text = text.replace(own, words)
+  return text
 
 
 def _exit(message) -> NoReturn:

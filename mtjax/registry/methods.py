@@ -286,6 +286,8 @@ def get_fill_method(name: str) -> FillEntry:
 
   Raises ValueError, with the known names, for others.
   """
+  if name in decoding():
+    raise ValueError(f"method {name!r} decodes: mtjax-decode takes it, as --config={name}")
   row = METHODS.get(name)
   if row is None or row.fill is None:
     raise ValueError(f"fill method {name!r} is not one of: {', '.join(filling())}")

@@ -1,5 +1,6 @@
 """Follows docs/guides/new_fill_method.md: its file and row pass the tests of every method."""
 
+import ast
 import dataclasses
 import types
 from unittest import mock
@@ -24,6 +25,7 @@ from tests.anysubset.test_fill_distributions import (
   make_problem,
 )
 from tests.source import ROOT, python_blocks
+from tests.test_annotations import unannotated
 
 GUIDE = ROOT / "docs" / "guides" / "new_fill_method.md"
 
@@ -46,6 +48,10 @@ def test_the_row_makes_it_known(method):
   assert "| `repeat` | `Repeat` | Drafts a window of repetitions" in tables.filling_table()
   assert "(`repeat`)" in tables.short_filling_table()
   assert "`Repeat(window, verifier)`" in tables.fill_classes_table()
+
+
+def test_its_signatures_say_their_types():
+  assert not unannotated(GUIDE, ast.parse(python_blocks(GUIDE)[0]))
 
 
 def test_launchers_and_the_comparison_take_it_by_name(method):

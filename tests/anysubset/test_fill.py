@@ -136,7 +136,7 @@ def test_greedy_filling_is_sequential(method, tiny):
 def test_every_row_of_the_registry_keeps_the_context_and_decides_the_rest(name, tiny):
   """Whatever its exactness is; the shapes and settings are those of other tests here."""
   method = get_fill_method(name).of_window(3)
-  canvas = make_canvas(tiny[0].config, TEXT, ASKED)
+  canvas = make_canvas(tiny[0].config, TEXT, IS_TARGET)
   found = fill(*tiny, canvas, method=method, sampling=SAMPLED, key=1)
   is_target, given = np.asarray(canvas.is_target), np.asarray(canvas.is_context)
   assert (found.token == canvas.token)[given].all() and (found.token[is_target] < 3).all()

@@ -1,5 +1,6 @@
 """docs/guides/new_drafter.md, done: its file and its row, through the proofs of every row."""
 
+import ast
 import types
 from unittest import mock
 
@@ -15,6 +16,7 @@ from mtjax.registry.configs import decode_config
 from mtjax.sampling.logits import Sampling
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, made_by_the_registry
 from tests.source import ROOT, python_blocks
+from tests.test_annotations import unannotated
 
 GUIDE = ROOT / "docs" / "guides" / "new_drafter.md"
 
@@ -51,6 +53,10 @@ def test_the_row_makes_it_by_name(row, echo):
   assert method_config("echo").to_dict() == decode_config("echo").to_dict()
   assert method_config("auto:echo").of == "echo"
   assert "(`echo`)" in decoding_table() and "[`echo`]" in short_decoding_table()
+
+
+def test_its_signatures_say_their_types():
+  assert not unannotated(GUIDE, ast.parse(python_blocks(GUIDE)[0]))
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(temperature=0.9, presence_penalty=0.3)])

@@ -98,7 +98,7 @@ def test_mistakes_are_named():
     DRAFTERS["lookup"](dict(drafter=dict(long=1, length=2, lenth=3)), None)
   with pytest.raises(ValueError, match="has no setting a; it has: none"):
     Entry({}, lambda config, target: (None, None))(dict(drafter=dict(a=1)), None)
-  with pytest.raises(ValueError, match="drafter 'magic' is not one of: lookup, trie, "):
+  with pytest.raises(ValueError, match="drafter 'magic' is not one of: .*lookup, "):
     drafter_settings("magic")
 
 

@@ -30,7 +30,7 @@ def launch(*arguments):
   ("arguments", "message"),
   [
     ((CONFIG, "--config.model.dmi=3"), "did you mean model.dim"),
-    ((CONFIG, "--config.model.dim=abc"), "invalid literal for int"),
+    ((CONFIG, "--config.model.dim=abc"), "model.dim=abc: must be a whole number, got 'abc'"),
     ((CONFIG,), "--workdir is missing"),
     ((CONFIG, "--workdir=w", "--config.data.sources=()"), "data.sources is empty"),
   ],

@@ -1,5 +1,6 @@
 """The history of a fill: pass by pass it gives the canvas, and the probability of what it holds."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,9 @@ from mtjax.rounds.history import from_json, to_json
 from mtjax.sampling.logits import Sampling
 
 TEXT = np.array([[1, 0, 2, 2, 0, 1], [0, 0, 1, 2, 1, 1]])
-ASKED = np.array([[True, False, True, True, False, True], [False, False, True, True, False, False]])
+IS_TARGET = np.array(
+  [[True, False, True, True, False, True], [False, False, True, True, False, False]]
+)
 SETTINGS = dict(sampling=Sampling(temperature=0.9), key=5)
 
 
@@ -20,7 +23,7 @@ def passes_of(history, row):
 
 @pytest.fixture(scope="module")
 def canvas(tiny):
-  return make_canvas(tiny[0].config, TEXT, ASKED)
+  return make_canvas(tiny[0].config, TEXT, IS_TARGET)
 
 
 @pytest.mark.parametrize("method", [SelfDraft(3), Confidence(per_pass=2)])
@@ -50,7 +53,8 @@ def test_log_probabilities_are_those_of_the_finished_text(tiny, canvas):
   model, params = tiny
   settings = dict(SETTINGS, sampling=Sampling(temperature=1.0))
   found = fill(model, params, canvas, method=SelfDraft(3), **settings, history=True)
-  expected = np.asarray(log_likelihood(model, params, canvas.replace(token=found.token)))
+  finished = canvas.replace(token=jnp.asarray(found.token))
+  expected = np.asarray(log_likelihood(model, params, finished))
   own = np.zeros(expected.shape)
   for row in range(2):
     for one in passes_of(found.history, row):

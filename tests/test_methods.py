@@ -83,7 +83,7 @@ def test_a_fill_method_decodes_nothing():
     check_method("magic")
   with pytest.raises(ValueError, match="'ar' decodes: mtjax-decode takes it, as --config=ar"):
     get_fill_method("ar")
-  with pytest.raises(ValueError, match="no fill method 'magic'; there are .*self, fused"):
+  with pytest.raises(ValueError, match="fill method 'magic' is not one of: .*self, fused"):
     get_fill_method("magic")
 
 

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
 INFILL = ROOT / "docs" / "guides" / "infill.md"
+DECODE = ROOT / "docs" / "guides" / "decode.md"
 BEGIN = "<!-- {name}: made by `python -m docs.make.methods`; a test compares -->\n"
 END = "<!-- end of {name} -->"
 
@@ -44,6 +45,12 @@ def short_decoding_table() -> str:
     for name, m in decoding().items()
   ]
   return markdown(("method", "family", "exactness", "when it pays"), rows)
+
+
+def drafters_table() -> str:
+  """Returns the table of drafters of the guide in Markdown: how each of them drafts."""
+  rows = [(f"`{name}`", m.how or m.title) for name, m in decoding().items() if m.drafter]
+  return markdown(("name", "how it drafts"), rows)
 
 
 def verifiers_table() -> str:
@@ -118,6 +125,7 @@ TABLES = {
     "objectives": objectives_table,
   },
   INFILL: {"fill methods": fill_classes_table},
+  DECODE: {"drafters": drafters_table},
 }
 
 

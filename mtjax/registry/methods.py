@@ -60,6 +60,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "lookup": MethodRow(
     title="prompt lookup",
+    how="Prompt lookup: copies what followed the last tokens earlier in the text. Several "
+    "matches are merged into a tree.",
     family="speculative, no draft model",
     pays="Greedy decoding of text that repeats itself or its prompt.",
     paper="prompt-lookup-decoding; 2312.12728",
@@ -71,6 +73,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "trie": MethodRow(
     title="Lookahead's trie",
+    how="What followed the last tokens before, in the text of the request and in the "
+    "outputs of all requests that share its store.",
     family="speculative, no draft model",
     pays="Greedy decoding of many requests that resemble each other, such as tool calls.",
     paper="2312.12728",
@@ -82,6 +86,7 @@ METHODS: dict[str, MethodRow] = {
   ),
   "suffix": MethodRow(
     title="suffix counts",
+    how="As `trie`, with the same counts ranked by probability.",
     family="speculative, no draft model",
     pays="As `trie`: it emits more tokens per forward pass, and was about as fast.",
     paper="2411.04975",
@@ -93,6 +98,7 @@ METHODS: dict[str, MethodRow] = {
   ),
   "draft": MethodRow(
     title="draft model, chain",
+    how="A chain of a draft model, as long as the draft model is confident.",
     family="speculative, draft model",
     pays="Sampling at temperature 1 too: on average it was faster than `ar` there, where "
     "copied drafts were slower.",
@@ -106,6 +112,9 @@ METHODS: dict[str, MethodRow] = {
   ),
   "draft_tree": MethodRow(
     title="draft model, tree of a fixed shape",
+    how="A tree of a draft model of any shape, those of Medusa and EAGLE among them. "
+    "Siblings are sampled with or without replacement, greedily and one, or as the "
+    "pairs of SpecHub.",
     family="speculative, draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -119,6 +128,7 @@ METHODS: dict[str, MethodRow] = {
   ),
   "best_first": MethodRow(
     title="draft model, its most probable paths",
+    how="The most probable paths of a draft model (EAGLE-2, OPT-Tree).",
     family="speculative, draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -131,6 +141,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "grown_tree": MethodRow(
     title="draft model, a tree grown as it is sampled",
+    how="A tree of a draft model that grows where the tokens sampled so far make it worth "
+    "while (DySpec).",
     family="speculative, draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -144,6 +156,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "recycling": MethodRow(
     title="token recycling",
+    how="Keeps the most probable successors that the target last gave to every token, "
+    "accepted or not, and drafts a fixed tree of them.",
     family="speculative, no draft model",
     pays="Greedy decoding without a draft model: it was faster than `ar` on every set of prompts.",
     paper="2408.08696",
@@ -155,6 +169,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "jacobi": MethodRow(
     title="lookahead decoding: Jacobi window and n-gram pool",
+    how="Lookahead decoding: a window of guesses is part of the same forward pass and "
+    "fills a pool of n-grams. It adds (N - 1)(W + G) entries per round.",
     family="speculative, no draft model",
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
@@ -167,6 +183,8 @@ METHODS: dict[str, MethodRow] = {
   ),
   "sorted": MethodRow(
     title="sorted draft model, left early (S2D)",
+    how="One draft model that was trained to be left after any of several layers (S2D). "
+    "It serves every target of its vocabulary.",
     family="speculative, draft model",
     pays="Several targets with one vocabulary: one draft model serves all, with less memory "
     "than one for each.",
@@ -181,6 +199,7 @@ METHODS: dict[str, MethodRow] = {
   ),
   "self_sorted": MethodRow(
     title="the target's own first layers, left early",
+    how="The first layers of the target itself, on the cache of the target.",
     family="speculative, own layers",
     pays="A target that was trained to be left early; not measured yet.",
     paper="2407.01955, 2404.16710",
@@ -195,6 +214,7 @@ METHODS: dict[str, MethodRow] = {
   ),
   "cross_vocabulary": MethodRow(
     title="draft model with another tokenizer",
+    how="A draft model with another tokenizer.",
     family="speculative, draft model",
     pays="Where the only draft model has another tokenizer; not measured yet.",
     paper="transformers' universal assisted generation",

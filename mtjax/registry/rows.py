@@ -15,8 +15,9 @@ class MethodRow:
   """The description of a method. Paths are relative to the repository.
 
   A row with a drafter makes it known to every launcher, comparison, table and proof; so does one
-  with a fill method (`fill_row`). `pays` is one sentence about when the method is worth its cost;
-  docs/benchmarks.md has the measurements behind it.
+  with a fill method (`fill_row`). `how` says how a drafter drafts; if it is empty, tables show the
+  title. `pays` is one sentence about when the method is worth its cost; docs/benchmarks.md has the
+  measurements behind it.
   """
 
   title: str
@@ -26,6 +27,7 @@ class MethodRow:
   config: str | None = "configs/decode/drafter.py"  # for any drafter; None: a flag names the method
   test: str = "tests/draft/test_speculative.py"  # for every drafter
   family: str = "speculative"
+  how: str = ""
   pays: str = "Not measured yet."
   drafter: Entry | None = None
   # Defaults in configs: the verifier, the draft model if the method has one, and those settings of

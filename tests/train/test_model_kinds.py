@@ -63,11 +63,13 @@ def test_runs_from_before_that_train_exits_can_be_continued():
 
 def test_a_model_and_an_objective_that_differ_are_refused(config):
   config.objective = "any_subset"
-  with pytest.raises(ValueError, match="needs model.predicts 'any_subset', got 'next"):
+  with pytest.raises(
+    ValueError, match="trains models of model.predicts 'any_subset', and this one has 'next"
+  ):
     config_lib.read(config)
   config.update(objective="next_token")
   config.model.update(predicts="any_subset")
-  with pytest.raises(ValueError, match="'next_token' needs .* 'next_token', got 'any_subset'"):
+  with pytest.raises(ValueError, match="'next_token' trains .* 'next_token', .* has 'any_subset'"):
     config_lib.read(config)
 
 

@@ -133,7 +133,7 @@ def test_which_token_is_sampled_at_which_place():
   [
     ([0.5, 0.5], [1.0], 1, DraftScheme.DELTA, "one vocabulary"),
     ([0.5, 0.5], [0.5, 0.5], 0, DraftScheme.DELTA, "at least one, got 0"),
-    ([0.5, 0.5], [0.5, 0.5], 3, DraftScheme.PAIR, "in twos, got 3"),
+    ([0.5, 0.5], [0.5, 0.5], 3, DraftScheme.PAIR, "must be two, got 3"),
   ],
 )
 def test_refusals(p, q, n, scheme, message):

@@ -31,13 +31,13 @@ class Masking:
     for name in ("start", "end"):
       low, high = getattr(self, name)
       if not 0 <= low <= high <= 1:
-        raise ValueError(f"masking.{name} must be a window within 0 to 1, got {(low, high)}")
+        raise ValueError(f"{name} must be a window within 0 to 1, got {(low, high)}")
     if not 0 <= self.spans <= 1:
-      raise ValueError(f"masking.spans must be a probability, within 0 to 1, got {self.spans}")
+      raise ValueError(f"spans must be a probability, within 0 to 1, got {self.spans}")
     if self.span < 1:
-      raise ValueError(f"masking.span must be at least 1 token, got {self.span}")
+      raise ValueError(f"span must be at least 1 token, got {self.span}")
     if self.warmup < 0 or self.queries < 0:
-      raise ValueError(f"masking.warmup and masking.queries must not be negative, got {self}")
+      raise ValueError(f"warmup and queries must not be negative, got {self}")
 
   def rates(self, key: PRNGKeyArray, batch: int, step: Int[Array, ""]) -> Float[Array, " B"]:
     """Samples one rate per row, stratified over the rows."""

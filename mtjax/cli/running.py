@@ -1,4 +1,4 @@
-"""What a long run says while it goes on: a line for what runs now, and JSON of what is measured."""
+"""Progress and partial results of long runs: a line for each stage, JSON of what is measured."""
 
 import contextlib
 import functools

@@ -117,7 +117,7 @@ class Attention(nn.Module):
 
 @runtime_checkable
 class MlpConfig(Protocol):
-  """What an MLP reads of its network's config, whatever the network is."""
+  """The fields of a config that an MLP reads, whatever the network is."""
 
   @property
   def dim(self) -> int: ...

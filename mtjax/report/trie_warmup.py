@@ -1,4 +1,4 @@
-"""What a trie gains from requests before, as a table and as a picture."""
+"""A trie after more and more requests: its tokens per forward pass as a table and as a picture."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -88,11 +88,11 @@ def test_the_weighted_sum_over_scored_targets_is_unbiased():
 @pytest.mark.parametrize(
   ("fields", "message"),
   [
-    (dict(start=(0.5, 0.2)), "masking.start must be a window"),
-    (dict(end=(0.5, 1.2)), "masking.end must be a window"),
-    (dict(spans=2.0), "masking.spans must be a probability"),
-    (dict(span=0.5), "masking.span must be at least 1"),
-    (dict(queries=-1), "masking.queries must not be negative"),
+    (dict(start=(0.5, 0.2)), "start must be a window"),
+    (dict(end=(0.5, 1.2)), "end must be a window"),
+    (dict(spans=2.0), "spans must be a probability"),
+    (dict(span=0.5), "span must be at least 1"),
+    (dict(queries=-1), "queries must not be negative"),
   ],
 )
 def test_refusals(fields, message):

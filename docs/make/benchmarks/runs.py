@@ -46,7 +46,7 @@ class ResultsRun:
 
   @property
   def is_timed(self) -> bool:
-    """Whether other work on the machine makes the figures wrong: the others count or score."""
+    """Returns True if other work on the machine makes the figures wrong: others count or score."""
     return self.module not in _UNTIMED
 
   @property

@@ -17,7 +17,7 @@ GAP = 4.8  # between two columns
 
 
 class Kind(enum.Enum):
-  """What became of a node."""
+  """The kinds of nodes: what became of each in its round."""
 
   ROOT = "root"
   ACCEPTED = "accepted"

@@ -23,7 +23,7 @@ class Total(NamedTuple):
 
 @runtime_checkable
 class Objective(Protocol):
-  """What a step minimises, in two halves: every random choice first, then sums over rows.
+  """The loss that a step minimises, in two halves: every random choice first, then sums over rows.
 
   Both are traced, in the one program of a step.
   """

@@ -120,19 +120,25 @@ def compare(
 
 
 def table(results: Sequence[MethodResult]) -> Table:
-  """Returns a table of 80 columns, one line per method, relative to the first method."""
+  """Returns a table of 80 columns, one line per method, relative to the first method.
+
+  "% accepted" is the share of rounds that accepted at least 1, 2, ... drafts.
+  """
   out = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
   out.add_column("method", no_wrap=True)
   out.add_column("exactness", no_wrap=True)
-  for column in ("tok/fwd", "accept 1 2 3 4", "ms/tok", "speed", "same"):
+  out.add_column("tok/fwd", justify="right", no_wrap=True)
+  depths = " ".join(f"{depth:>3}" for depth in range(1, _SHOWN + 1))
+  out.add_column(f"% accepted\n{depths}", no_wrap=True)
+  for column in ("ms/tok", "speed", "same"):
     out.add_column(column, justify="right", no_wrap=True)
   for result in results:
-    shares = [f"{x:.0%}" for x in result.acceptance[:_SHOWN]]
+    shares = " ".join(f"{100 * x:>3.0f}" for x in result.acceptance[:_SHOWN])
     out.add_row(
       result.name,
       result.exactness,
       f"{result.tokens_per_forward:.2f}",
-      " ".join(shares) or "-",
+      shares or "  -",
       f"{result.ms_per_token:.3f}",
       f"{results[0].ms_per_token / result.ms_per_token:.2f}x",
       f"{result.same_text(results[0]):.0%}",

@@ -237,3 +237,13 @@ def test_a_launcher_writes_what_it_prints(name, flags, columns, tmp_path):
   (table,) = results.tables(record)
   assert table.header == columns and table.rows
   assert {flag.split("=")[0][2:] for flag in flags} <= set(record["settings"])
+
+
+@pytest.mark.parametrize(
+  ("flags", "processor"),
+  [("fpu avx2 avx512f", "Chip (AVX-512)"), ("fpu avx2", "Chip (AVX2)"), ("fpu", "Chip")],
+)
+def test_the_processor_is_named_with_its_widest_vectors(flags, processor, monkeypatch):
+  info = f"processor\t: 0\nmodel name\t: Chip\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
+  monkeypatch.setattr(results.Path, "read_text", lambda *args, **settings: info)
+  assert results.hardware()["processor"] == processor

@@ -123,6 +123,10 @@ def commit() -> str | None:
   return told.stdout.strip() + "+" * bool(changed.returncode)
 
 
+# Flags of /proc/cpuinfo -> what the instructions are called, the widest first.
+_VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}
+
+
 def hardware() -> dict[str, Any]:
   """Returns the processor, how many of its cores may be used, and what JAX computes on."""
   import jax
@@ -136,12 +140,19 @@ def hardware() -> dict[str, Any]:
 
 
 def _processor() -> str:
+  """Returns the processor's name and its widest vectors, on which all timings depend."""
   try:
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
   except OSError:
     lines = []
-  named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-  return next(iter(named), platform.processor() or platform.machine())
+  fields: dict[str, str] = {}
+  for line in lines:
+    name, _, value = line.partition(":")
+    fields.setdefault(name.strip(), value.strip())
+  name = fields.get("model name") or platform.processor() or platform.machine()
+  flags = fields.get("flags", "").split()
+  vectors = [known for flag, known in _VECTORS.items() if flag in flags]
+  return f"{name} ({vectors[0]})" if vectors else name
 
 
 def _version(package: str) -> str | None:

@@ -66,7 +66,7 @@ _LENGTH = flags.DEFINE_integer(
 _CONTEXT = flags.DEFINE_integer(
   "context",
   None,
-  "Minimum number of tokens that a token is predicted from. Default: half of --length.",
+  "Every scored token has at least this many earlier tokens to see. Default: half of --length.",
   0,
   flag_values=VALUES,
 )

@@ -1,8 +1,8 @@
 """Pieces of one text: each is encoded, and decoded, as it stands in the text.
 
 Tokenizers of the SentencePiece kind put a space before every text that they encode, and drop the
-space that a text begins with when they decode. A piece within a text is no beginning: it must
-neither get a space nor lose one.
+first space of a text when they decode. A piece in the middle of a text must neither get a space
+nor lose one, because the text does not begin there.
 """
 
 from collections.abc import Sequence

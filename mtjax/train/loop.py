@@ -18,7 +18,7 @@ from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
 from mtjax.train.lock import exclusive
-from mtjax.train.metrics import JsonLines, Speed, TensorBoard
+from mtjax.train.metrics import JsonLines, Sink, Speed, TensorBoard
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
 from mtjax.train.progress import make_progress
@@ -165,9 +165,9 @@ def _due(step: int, every: int) -> bool:
 
 
 @contextlib.contextmanager
-def _sinks(settings, workdir: Path, step: int) -> Generator[list]:
+def _sinks(settings, workdir: Path, step: int) -> Generator[list[Sink]]:
   with contextlib.ExitStack() as stack:
-    sinks = [
+    sinks: list[Sink] = [
       JsonLines(workdir / "metrics.jsonl", step=step),
       make_progress(steps=settings.schedule.steps, step=step),
     ]

@@ -53,7 +53,9 @@ class _Kept(Phased):
   def draft_logits(
     self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
   ) -> Float[Array, "B V"]:
-    raise TypeError(f"{self}: drafts are sampled from the logits that a pass has kept")
+    raise TypeError(
+      f"{self}: draft_logits is not needed, because an earlier pass kept the logits of the drafts"
+    )
 
 
 class _Verified:

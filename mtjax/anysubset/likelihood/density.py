@@ -22,10 +22,10 @@ def log_likelihood(
 ) -> Float[np.ndarray, "B L"]:
   """Returns log p of every target given the context and the targets of lower rank, in nats.
 
-  Its sum over a row is log p(targets | context), exactly, in the order `rank` (None: the
-  lattice's): one pass computes all conditionals, in two streams (2504.20456, sec. 4) or in one.
-  It is 0 at entries that are no targets. The canvas's tokens are the text. Logits are held for a
-  few entries at a time.
+  The sum over a row is exactly log p(targets | context) in the order `rank`; None stands for the
+  lattice's order. One pass computes all conditionals, in two streams (2504.20456, sec. 4) or in
+  one. The value is 0 at entries that are not targets. The canvas's tokens are the text. Logits are
+  held for a few entries at a time.
 
   Raises ValueError, before compilation, for tokens outside the vocabulary, for entries that are
   both context and target, for ranks that are no order of the targets, and, with a single-stream

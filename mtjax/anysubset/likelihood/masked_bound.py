@@ -1,8 +1,8 @@
 """The bound of masked diffusion, from the conditionals of an any-subset model.
 
 Masked diffusion gives log p(targets | context) >= -NELBO, and the NELBO is the same for every
-schedule of noise (MDLM 2406.07524, MD4 2406.04329): where a_t is the chance that a token is still
-clean,
+schedule of noise (MDLM 2406.07524, MD4 2406.04329). Let a_t be the probability that a token is not
+masked yet at time t. Then
 
   -NELBO = int -a'_t / (1 - a_t) E[sum of log p(x_i | clean) over masked i] dt
          = sum over subsets M of the A targets of w(|M|) sum_{i in M} log p(x_i | all but M),
@@ -135,7 +135,7 @@ def _checked(model, canvas) -> Bool[np.ndarray, "B L"]:
   token, is_target = np.asarray(canvas.token), np.asarray(canvas.is_target)
   known, vocab = token[is_target], model.config.vocab_size
   if not is_target.any(axis=1).all():
-    raise ValueError("a row has no target entry: it has no bound")
+    raise ValueError("a row has no target entry, so that there is nothing to bound")
   if known.min() < 0 or known.max() >= vocab:
     raise ValueError(f"target tokens must be within 0..{vocab - 1}")
   return is_target

@@ -1,5 +1,6 @@
 """The layout of packed weights: panels of 64 outputs, each read once from its start to its end."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, Num
@@ -49,6 +50,16 @@ def check_packed(packed: Num[Array, "P K W"], n: int) -> None:
     )
   if -(-n // WIDTH) != packed.shape[0]:
     raise ValueError(f"{packed.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
+
+
+def check_stacked(stacked: Num[Array, "L P K W"], n: int) -> None:
+  """Raises ValueError unless these are packed weights of n outputs for each of several layers."""
+  if stacked.ndim != 4 or stacked.shape[0] < 1:
+    raise ValueError(
+      f"stacked weights must be [L, P, K, {WIDTH}], one packed array per layer, "
+      f"got shape {stacked.shape}"
+    )
+  check_packed(jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype), n)
 
 
 def quantize_int8(

@@ -1,6 +1,5 @@
 """The layout of packed weights: panels of 64 outputs, each read once from its start to its end."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int8, Num
@@ -43,13 +42,7 @@ def unpack_weights(packed: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
 
 def check_packed(packed: Num[Array, "P K W"], n: int) -> None:
   """Raises ValueError unless these are packed weights of n outputs."""
-  _word(packed.dtype)
-  if packed.ndim != 3 or packed.shape[2] != WIDTH:
-    raise ValueError(
-      f"packed weights must be [P, K, {WIDTH}] (see pack_weights), got shape {packed.shape}"
-    )
-  if -(-n // WIDTH) != packed.shape[0]:
-    raise ValueError(f"{packed.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
+  _check_panels(packed.shape, packed.dtype, n)
 
 
 def check_stacked(stacked: Num[Array, "L P K W"], n: int) -> None:
@@ -59,7 +52,17 @@ def check_stacked(stacked: Num[Array, "L P K W"], n: int) -> None:
       f"stacked weights must be [L, P, K, {WIDTH}], one packed array per layer, "
       f"got shape {stacked.shape}"
     )
-  check_packed(jax.ShapeDtypeStruct(stacked.shape[1:], stacked.dtype), n)
+  _check_panels(stacked.shape[1:], stacked.dtype, n)
+
+
+def _check_panels(shape, dtype, n: int) -> None:
+  _word(dtype)
+  if len(shape) != 3 or shape[2] != WIDTH:
+    raise ValueError(
+      f"packed weights must be [P, K, {WIDTH}] (see pack_weights), got shape {shape}"
+    )
+  if -(-n // WIDTH) != shape[0]:
+    raise ValueError(f"{shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
 
 
 def quantize_int8(

@@ -42,13 +42,27 @@ def unpack_weights(packed: Num[Array, "P K W"], n: int) -> Num[Array, "K N"]:
 
 def check_packed(packed: Num[Array, "P K W"], n: int) -> None:
   """Raises ValueError unless these are packed weights of n outputs."""
-  _word(packed.dtype)
-  if packed.ndim != 3 or packed.shape[2] != WIDTH:
+  _check_panels(packed.shape, packed.dtype, n)
+
+
+def check_stacked(stacked: Num[Array, "L P K W"], n: int) -> None:
+  """Raises ValueError unless these are packed weights of n outputs for each of several layers."""
+  if stacked.ndim != 4 or stacked.shape[0] < 1:
     raise ValueError(
-      f"packed weights must be [P, K, {WIDTH}] (see pack_weights), got shape {packed.shape}"
+      f"stacked weights must be [L, P, K, {WIDTH}], one packed array per layer, "
+      f"got shape {stacked.shape}"
     )
-  if -(-n // WIDTH) != packed.shape[0]:
-    raise ValueError(f"{packed.shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
+  _check_panels(stacked.shape[1:], stacked.dtype, n)
+
+
+def _check_panels(shape, dtype, n: int) -> None:
+  _word(dtype)
+  if len(shape) != 3 or shape[2] != WIDTH:
+    raise ValueError(
+      f"packed weights must be [P, K, {WIDTH}] (see pack_weights), got shape {shape}"
+    )
+  if -(-n // WIDTH) != shape[0]:
+    raise ValueError(f"{shape[0]} panels of {WIDTH} outputs do not hold n={n} outputs")
 
 
 def quantize_int8(

@@ -14,10 +14,9 @@ from configs.decode import ar
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.registry.build import run_settings
 from mtjax.report.comparison import DRAFTED, colored, compare, contenders, table
-from mtjax.text import TextModel
 
 _MAX_TOKENS = flags.DEFINE_integer(
   "max_tokens", 96, "Number of tokens to generate per prompt.", lower_bound=1
@@ -31,12 +30,10 @@ _METHODS = flags.DEFINE_list(
 
 def run() -> None:
   console = Console(highlight=False)
-  loaded = load_pretrained("target")
   config = ar.get_config()
   # float32 makes the model too large for the machine's caches, and other systems read it too.
   config.update(max_tokens=_MAX_TOKENS.value, weights="float32")
-  params = weights_for_decoding(loaded.params, config.weights)
-  text = TextModel(loaded.model, params, loaded.tokenizer)
+  text = for_decoding(load_pretrained("target"), config.weights)
   methods = contenders(_METHODS.value, config, text)
   results = []
   for result in compare(text, DEMO_PROMPTS, methods, progress=progress, **run_settings(config)):
@@ -47,7 +44,7 @@ def run() -> None:
     console.print(colored(text, run.tokens[0], run.drafted[0]), end="\n\n")
   console.print(f"[{DRAFTED}]proposed by {shown.name}[/], checked by the target")
   console.print(table(results))
-  size = bytes_per_token(params)
+  size = bytes_per_token(text.params)
   limit = measure_bandwidth(size) * 1e9 / size
   rate = 1e3 / results[0].ms_per_token
   console.print(

@@ -1,5 +1,6 @@
 """Models and weight formats by name, and prompts that show what the bundled models can do."""
 
+import dataclasses
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mtjax.models import Params
+from mtjax.models import Model, Params
 from mtjax.models.quantize import pack, to_int8
+from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset")
@@ -51,8 +53,17 @@ def model_path(name: str) -> str:
   return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
 
 
-def weights_for_decoding(params: Params, weights: str) -> Params:
-  """Returns parameters in one of the formats of WEIGHTS, laid out for this machine.
+def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:
+  """Returns the model with its weights in one of the formats of WEIGHTS, laid out for this machine.
+
+  See `weights_for_decoding`. The result is for decoding alone: it cannot be trained or exported.
+  """
+  model, params = weights_for_decoding(text.model, text.params, weights)
+  return dataclasses.replace(text, model=model, params=params)
+
+
+def weights_for_decoding(model: Model, params: Params, weights: str) -> tuple[Model, Params]:
+  """Returns a model and parameters in one of the formats of WEIGHTS, laid out for this machine.
 
   "stored": the same model, in the narrowest format that holds it exactly. "float32": the same
   model, 32 bits per weight, as other systems read it. "int8": weight-only int8, which is another
@@ -61,16 +72,22 @@ def weights_for_decoding(params: Params, weights: str) -> Params:
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
   if weights == "float32":
-    return pack_if_useful(params, narrowest=jnp.float32)
-  return pack_if_useful(to_int8(params) if weights == "int8" else params)
+    return pack_if_useful(model, params, narrowest=jnp.float32)
+  return pack_if_useful(model, to_int8(params) if weights == "int8" else params)
 
 
-def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
-  """Returns packed parameters on huge pages if the native CPU product works here.
+def pack_if_useful(
+  model: Model, params: Params, *, narrowest: Any = jnp.bfloat16
+) -> tuple[Model, Params]:
+  """Returns packed parameters, in stacks where layers repeat, if the native CPU product works here.
 
-  Otherwise the parameters are returned as they are.
+  Programs of such a model take as long to compile as those of a few of its layers. Otherwise model
+  and parameters are returned as they are.
   """
   from mtjax.native.matmul import support
-  from mtjax.native.memory import on_huge_pages
 
-  return on_huge_pages(pack(params, narrowest=narrowest)) if support() is None else params
+  if support() is not None:
+    return model, params
+  if scannable(model.config):
+    model = Model(scanned(model.config))
+  return model, pack(params, Stacks.of(model.config), narrowest=narrowest)

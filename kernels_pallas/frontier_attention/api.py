@@ -62,7 +62,9 @@ def frontier_attention(
   implementation that cannot compute this; the message says why.
   """
   _check(q, k, v, stamp, position, window, block_sizes)
-  cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window, first_head)
+  cache = _cache(
+    k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window, first_head
+  )
   if (implementation or choice.kernel_here() or "xla") != "xla":
     cache = own_heads(cache, k.shape[1])
   dims = stamp.shape[1] + (window is not None)

@@ -21,14 +21,13 @@ from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.cli.running import progress, results_file
 from mtjax.decode.audit import audited
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
 from mtjax.report.history.run_json import history_record, token_pieces
 from mtjax.report.terminal import audit_tables, counters_table
-from mtjax.text import TextModel
 
 # --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
@@ -78,8 +77,7 @@ def run() -> None:
     check_method(name)
   launch.check_output(_OUTPUT, inputs=[_PROMPTS])
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
-  text = load_pretrained(config.model, dtype=config.dtype or None)
-  text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
+  text = for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
   decode = _compare if _COMPARE.value else _decode
   with results_file(_OUTPUT.value) as write:

@@ -102,7 +102,7 @@ class Model:
     stacks = Stacks.of(self.config)
     if stacks.count and (first, last) != (0, len(self.config.layers)):
       raise ValueError(
-        "layers that run in one scan cannot be left early: use the model with depth 'unrolled'"
+        "layers in one scan cannot be left early: use the model with layer_loop 'unrolled'"
       )
     buffers = last - first - stacks.layers + (stacks.kinds if stacks.count else 0)
     if cache is not None and len(cache.layers) != buffers:
@@ -123,7 +123,7 @@ class Model:
     It reads the parameters of this one (`prefix_params` leaves out those it does not need).
     """
     if Stacks.of(self.config).count:
-      raise ValueError("a prefix of stacked layers does not exist: use depth 'unrolled'")
+      raise ValueError("a prefix of stacked layers does not exist: use layer_loop 'unrolled'")
     if isinstance(self.config, XLNetConfig):
       return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))

@@ -1,7 +1,7 @@
 """Layers of one kind in one scan: stacked parameters, so that compilation does not grow with depth.
 
-A model whose config has depth "scanned" computes what the unrolled one does, up to rounding. Its
-parameters and its caches are laid out by stacks: see `Stacks`.
+A model whose config has layer_loop "scanned" computes what the unrolled one does, up to rounding.
+Its parameters and its caches are laid out by stacks: see `Stacks`.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ class Stacks(NamedTuple):
   Layer i < kinds * count is number i // kinds of stack i % kinds, whose parameters are one subtree
   `stack_0`, ..., each leaf [count, ...]. A stack has one cache, with the key heads of its layers
   one after another: [B, count * G, S, D]. The layers after the last whole period are not stacked,
-  and their caches follow. Llama has one kind; a Gemma 3 of 26 layers has 6 (five windows, then none)
-  4 times, and 2 layers after them. Without stacks the count is 0.
+  and their caches follow. Llama has one kind; a Gemma 3 of 26 layers has 6 (five windows, then
+  none) 4 times, and 2 layers after them. Without stacks the count is 0.
   """
 
   kinds: int
@@ -30,9 +30,9 @@ class Stacks(NamedTuple):
 
   @classmethod
   def of(cls, config: Any) -> "Stacks":
-    """Returns the stacks of a model's config; none unless its depth is "scanned"."""
-    scans = getattr(config, "depth", "unrolled") == "scanned"
-    return cls.of_layers(config.layers) if scans else cls(1, 0)
+    """Returns the stacks of a model's config; none unless its layer_loop is "scanned"."""
+    scans = getattr(config, "layer_loop", "unrolled") == "scanned"
+    return cls.of_layers(config.layers) if scans else UNSTACKED
 
   @classmethod
   def of_layers(cls, layers: tuple[Layer, ...]) -> "Stacks":
@@ -41,12 +41,15 @@ class Stacks(NamedTuple):
       count = len(layers) // kinds
       if layers == (layers[:kinds] * (count + 1))[: len(layers)]:
         return cls(kinds, count)
-    return cls(1, 0)
+    return UNSTACKED
 
   @property
   def layers(self) -> int:
     """The number of layers that are stacked."""
     return self.kinds * self.count
+
+
+UNSTACKED = Stacks(kinds=1, count=0)
 
 
 class OfLayer(struct.PyTreeNode):
@@ -67,16 +70,16 @@ def scannable(config: Any) -> bool:
   return Stacks.of_layers(config.layers).count > 1
 
 
-def scanned(config: TransformerConfig) -> TransformerConfig:
+def scanned(config: Any) -> Any:
   """Returns the same model with stacked layers. Raises ValueError for a model with exits."""
-  return dataclasses.replace(config, depth="scanned")
+  return dataclasses.replace(config, layer_loop="scanned")
 
 
 def unrolled(config: Any) -> Any:
   """Returns the same model with every layer by itself."""
-  if getattr(config, "depth", "unrolled") == "unrolled":
+  if getattr(config, "layer_loop", "unrolled") == "unrolled":
     return config
-  return dataclasses.replace(config, depth="unrolled")
+  return dataclasses.replace(config, layer_loop="unrolled")
 
 
 def stack_params(params: PyTree, stacks: Stacks) -> PyTree:
@@ -104,9 +107,10 @@ def unstack_params(params: PyTree, stacks: Stacks) -> PyTree:
 def of_layer(stack: PyTree, index: Int[Array, ""]) -> PyTree:
   """Returns the parameters of layer `index` of a stack; packed weights are not cut out."""
 
-  def leaf(path, x):
-    if path[-1].key == "packed":
-      return OfLayer(x, index)
-    return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+  def walk(node):
+    if not isinstance(node, dict):
+      return jax.lax.dynamic_index_in_dim(node, index, keepdims=False)
+    whole = ("packed", "scale") if "packed" in node else ()
+    return {key: OfLayer(x, index) if key in whole else walk(x) for key, x in node.items()}
 
-  return jax.tree_util.tree_map_with_path(leaf, stack)
+  return walk(stack)

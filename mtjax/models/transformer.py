@@ -261,7 +261,9 @@ class Transformer(nn.Module):
       if index < stacks.layers:
         continue
       cached = None if cache is None else cache.layers[len(fresh)]
-      x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles, None, *more)
+      x, kv = block(c, layer, name=f"layer_{index}")(
+        x, frontier, cache, cached, angles, None, *more
+      )
       fresh.append(kv)
     hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)

@@ -70,14 +70,14 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
   """
 
   def build(config, target):
-    from mtjax.pretrained import load_pretrained, weights_for_decoding
+    from mtjax.pretrained import for_decoding, load_pretrained
 
     draft = load_pretrained(config["draft_model"])
     check_vocabulary(draft, target, config["draft_model"])
-    params = weights_for_decoding(draft.params, config["weights"])
+    draft = for_decoding(draft, config["weights"])
     rows, tokens = target.model.config.vocab_size, target.tokenizer.vocab_size
     model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
-    return drafter(model, **_fields(config)), params
+    return drafter(model, **_fields(config)), draft.params
 
   return Entry(defaults(drafter), build)
 
@@ -117,7 +117,7 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
   of_translator = defaults(translator)
 
   def build(config, target):
-    from mtjax.pretrained import load_pretrained, weights_for_decoding
+    from mtjax.pretrained import for_decoding, load_pretrained
 
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
@@ -125,9 +125,9 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
     rows, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
     check_model(draft.model, tokens)
     handle = translator(target.tokenizer, draft.tokenizer, **between).handle
-    params = weights_for_decoding(draft.params, config["weights"])
+    draft = for_decoding(draft, config["weights"])
     model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
-    return drafter(model, **fields), (params, handle)
+    return drafter(model, **fields), (draft.params, handle)
 
   return Entry(defaults(drafter, translator), build)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax import frontier as builders
-from mtjax.models import Layer, Model, Rope, TransformerConfig, uniform_layers
+from mtjax.models import Layer, Model, Rope, TransformerConfig
 from mtjax.models.stacking import Stacks, scanned, stack_params, unstack_params
 from tests.compiled import Compiled
 
@@ -89,8 +89,8 @@ def test_what_leaves_a_scan_early_is_refused():
   model = Model(scanned(_model([FULL] * 2).config))
   with pytest.raises(ValueError, match="a prefix of stacked layers"):
     model.prefix(1)
-  with pytest.raises(ValueError, match="exits need depth 'unrolled'"):
-    dataclasses.replace(_model([FULL] * 2).config, exits=(1, 2), depth="scanned")
+  with pytest.raises(ValueError, match="exits need layer_loop"):
+    dataclasses.replace(_model([FULL] * 2).config, exits=(1, 2), layer_loop="scanned")
   frontier = F.causal(np.zeros((1, 2), np.int32))
   with pytest.raises(ValueError, match="cannot be left early"):
     model.segment(model.shapes(), frontier, first=0, last=1)

@@ -113,7 +113,9 @@ def _essence(config: Config) -> Config:
     return dataclasses.replace(config, dtype="float32", remat="none", max_position=1)
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
-  free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=(), depth="unrolled")
+  free: dict[str, Any] = dict(
+    dtype="float32", remat="none", attention="best", exits=(), layer_loop="unrolled"
+  )
   return dataclasses.replace(config, **free, attention_scale=scale, layers=layers)
 
 

@@ -21,6 +21,8 @@ def description() -> str:
 CORE = [
   "absl-py",
   "array_record>=0.8; sys_platform != 'win32'",
+  # JAX bounds the size of its compilation cache with it.
+  "filelock>=3.12",
   "flax>=0.12.8",
   "grain>=0.2.18",
   # tensorflow-datasets imports it without declaring it.

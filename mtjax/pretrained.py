@@ -5,6 +5,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
@@ -42,6 +43,12 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
+  from mtjax.native.build import start_building
+  from mtjax.native.program_cache import keep_programs
+
+  keep_programs()
+  if jax.default_backend() == "cpu":
+    start_building()
 
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)

@@ -39,8 +39,15 @@ class Model:
     return stack_params(params, Stacks.of(self.config))
 
   def shapes(self) -> Params:
-    """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it."""
-    return jax.eval_shape(self.init, jax.random.key(0))
+    """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it.
+
+    All layers have the same shapes, so one is traced, whatever the depth.
+    """
+    plain = Model(unrolled(self.config))
+    params = jax.eval_shape(plain.prefix(1).init, jax.random.key(0))
+    layer = params.pop("layer_0")
+    params |= {f"layer_{index}": layer for index in range(len(plain.config.layers))}
+    return jax.eval_shape(lambda x: stack_params(x, Stacks.of(self.config)), params)
 
   def forward(
     self,

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from mtjax import checkpoints
-from mtjax.bench.start import CASES, STAGES, Start, measure, medians
+from mtjax.bench.systems.start import CASES, STAGES, Start, measure, medians
 from mtjax.cli import flags as launch
 from mtjax.cli.prompts import formatted
 from mtjax.cli.running import progress

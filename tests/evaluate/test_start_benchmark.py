@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from mtjax import checkpoints
-from mtjax.bench import start
+from mtjax.bench.systems import start
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 

@@ -1,6 +1,6 @@
 """The time from the start of a process to its first tokens, in fresh processes one after another.
 
-    python -m mtjax.bench.start SYSTEM FOLDER TOKENS WEIGHTS PROMPT
+    python -m mtjax.bench.systems.start SYSTEM FOLDER TOKENS WEIGHTS PROMPT
 
 is one such process: it prints one line of JSON with the moments (`time.time()`) of its stages.
 """
@@ -78,7 +78,7 @@ def _start(case, folder, prompt, tokens, weights, home) -> Start:
   command = [
     sys.executable,
     "-m",
-    "mtjax.bench.start",
+    "mtjax.bench.systems.start",
     CASES[case][0],
     folder,
     str(tokens),

@@ -34,7 +34,7 @@ def keep_programs(where: str | None = None) -> Path | None:
   ValueError for a folder of the caller that cannot be written.
   """
   where = os.environ.get(VARIABLE) if where is None else where
-  if where == OFF or jax.config.jax_compilation_cache_dir is not None:
+  if where == OFF or jax.config.values["jax_compilation_cache_dir"] is not None:
     return None
   folder = Path(where).expanduser() if where else _default()
   try:

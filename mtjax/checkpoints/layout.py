@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from mtjax.checkpoints.reading import StoredTensors
+from mtjax.checkpoints.reading import TensorSource
 
 # Bytes read at once. Few, because they are in memory together with the parameter.
 _CHUNK = 4 << 20
@@ -62,7 +62,7 @@ def stored_shapes(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
 
 def read_block(
   recipe: Recipe,
-  stored: StoredTensors,
+  stored: TensorSource,
   shape: tuple[int, ...],
   index: Sequence[slice],
   dtype: np.dtype,
@@ -89,7 +89,7 @@ def read_block(
   return out
 
 
-def same_numbers(stored: StoredTensors, one: str, other: str) -> bool:
+def same_numbers(stored: TensorSource, one: str, other: str) -> bool:
   """Returns True if two stored tensors of one shape hold the same numbers, in any dtypes.
 
   NaN equals NaN.

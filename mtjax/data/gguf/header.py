@@ -1,6 +1,7 @@
 """The header of a GGUF file: metadata by name, and where each tensor is."""
 
 import dataclasses
+import functools
 import reprlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -85,7 +86,13 @@ def read_header(file: Path) -> GgufHeader:
   file = Path(file)
   if not file.is_file():
     raise FileNotFoundError(f"there is no file {str(file)!r}")
-  size = file.stat().st_size
+  status = file.stat()
+  return _read(file, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=1)  # a model's settings are read, then its tokenizer
+def _read(file: Path, size: int, mtime: int) -> GgufHeader:
+  del mtime
   with open(file, "rb", buffering=0) as stream:
     cursor = Cursor(file, stream, size)
     _check_beginning(file, cursor, size)

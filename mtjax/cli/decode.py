@@ -70,6 +70,14 @@ _COMPARE = flags.DEFINE_list(
   flag_values=VALUES,
 )
 
+_ROUNDS = flags.DEFINE_integer(
+  "rounds",
+  3,
+  "With --compare: the number of interleaved rounds, of which times are medians.",
+  lower_bound=1,
+  flag_values=VALUES,
+)
+
 
 def run() -> None:
   config = _CONFIG.value
@@ -125,15 +133,16 @@ def _decode(config, text, inputs, write: Write) -> None:
 def _compare(config, text, inputs, write: Write) -> None:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
-  results = []
-  settings = dict(run_settings(config), history=_HISTORY.value)
-  for result in comparison.compare(text, inputs, contenders, progress=progress, **settings):
-    console.rule(result.name, align="left")
-    for generation in result.runs:
-      console.print(
-        comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
-      )
-    results.append(result)
+  results, shown = [], 0
+  settings = dict(run_settings(config), history=_HISTORY.value, rounds=_ROUNDS.value)
+  for results in comparison.compare(text, inputs, contenders, progress=progress, **settings):
+    for result in results[shown:]:
+      console.rule(result.name, align="left")
+      for generation in result.runs:
+        console.print(
+          comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
+        )
+    shown = len(results)
     record: dict[str, Any] = dict(compared=[result.record() for result in results])
     if _HISTORY.value:
       histories = [run.history or [] for one in results for run in one.runs]

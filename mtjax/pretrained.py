@@ -98,6 +98,15 @@ def _packaged_file(name: str, model: PackagedModel) -> Path:
   return files[0]
 
 
+def missing(name: str) -> str | None:
+  """Returns how to install what a model of NAMED lacks here, or None."""
+  try:
+    model_path(name)
+  except ImportError as error:
+    return str(error)
+  return None if importlib.util.find_spec("gguf") else "it needs `pip install 'mtjax[gguf]'`"
+
+
 def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:
   """Returns the model with its weights in one of the formats of WEIGHTS, laid out for this machine.
 

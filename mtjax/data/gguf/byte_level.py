@@ -28,12 +28,13 @@ def model(
   """Returns merges and vocabulary. Raises ValueError for merges that are none of the vocabulary."""
   from tokenizers import models
 
-  key = "tokenizer.ggml.merges"
+  key, ids = "tokenizer.ggml.merges", tokens.ids
   merges = [_pair(merge) for merge in header.texts(key)]
-  try:
-    return models.BPE(vocab=tokens.ids, merges=merges, ignore_merges=split.keeps_tokens)
-  except Exception as error:
-    raise ValueError(f"{key} of {header.file} does not fit its tokens: {error}") from None
+  for pair in merges:
+    # For some of these the library panics, which is no Exception.
+    if pair[0] not in ids or pair[1] not in ids or pair[0] + pair[1] not in ids:
+      raise ValueError(f"{key} of {header.file} has {pair!r:.80}, but these make no token")
+  return models.BPE(vocab=ids, merges=merges, ignore_merges=split.keeps_tokens)
 
 
 def configure(tokenizer: "tokenizers.Tokenizer", split: Split) -> None:

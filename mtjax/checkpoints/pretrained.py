@@ -60,7 +60,9 @@ def load(
     raise ValueError(f"dtype must be None or one of {', '.join(_FLOATS)}, got {computed}")
   path = Path(source).expanduser()
   if not path.is_dir() and not is_gguf(path):
-    path = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder, a GGUF file or")
+    path = local_folder(
+      str(source), MODEL_FILES, "model {name!r}; it must be a folder, a GGUF file or"
+    )
   with _opened(path) as (raw, file, stored):
     try:
       family, config = families.read_config(raw, stored.described_by)

@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes, as the `tokenizers` library and transformers know it."""
+"""The tokenizer that a GGUF file describes, for the `tokenizers` library."""
 
 import functools
 import hashlib

@@ -66,7 +66,9 @@ def test_the_kinds_are_those_of_ggml():
 def test_numbers_are_those_of_the_package(tmp_path, kind):
   """Ours for blocks of 32 to the last bit, and any rows of a tensor."""
   raw = written.random_rows(kind, 12, 512)
-  file = written.write(tmp_path / "m.gguf", "qwen2", {}, {}, raw={"blk.0.ffn_up.weight": (kind, raw)})
+  file = written.write(
+    tmp_path / "m.gguf", "qwen2", {}, {}, raw={"blk.0.ffn_up.weight": (kind, raw)}
+  )
   expected = gguf.quants.dequantize(raw, gguf.GGMLQuantizationType[kind])
   assert np.isfinite(expected).all() and len(np.unique(expected)) > 20
   with checkpoints.gguf.GgufTensors(file) as stored:

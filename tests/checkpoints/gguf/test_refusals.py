@@ -31,12 +31,16 @@ FIELDS = SIZES | {"embedding_length": 64, "feed_forward_length": 32}
 
 def small(file, arch="llama", fields=None, without=(), more=None, keys=None):
   """Writes a Llama of one layer in Q4_1 with some settings, tensors or keys changed."""
-  tensors = {f"{name}.weight": np.ones(shape) for name, shape in ROWS.items() if name not in without}
+  tensors = {
+    f"{name}.weight": np.ones(shape) for name, shape in ROWS.items() if name not in without
+  }
   tensors |= {name: np.ones(shape) for name, shape in (more or {}).items()}
   kinds = {name: "Q4_1" for name, value in tensors.items() if value.ndim > 1}
   settings = {f"{arch}.{key}": value for key, value in (FIELDS | (fields or {})).items()}
   settings = {key: value for key, value in settings.items() if value is not None}
-  return written.write(file, arch, settings | written.byte_tokens(96) | (keys or {}), tensors, kinds)
+  return written.write(
+    file, arch, settings | written.byte_tokens(96) | (keys or {}), tensors, kinds
+  )
 
 
 @pytest.fixture
@@ -69,7 +73,9 @@ def test_settings_and_tensors(refused):
   refused("metadata has 40 layers, but .* only 11 tensors", fields={"block_count": 40})
   refused("missing: model.layers.0.mlp.up_proj.weight", without=["blk.0.ffn_up"])
   refused("unexpected: blk.0.ffn_gate_exps", more={"blk.0.ffn_gate_exps.weight": (2, 32)})
-  refused("misshaped: .* is \\[32, 64\\] and must be \\[48, 64\\]", fields={"feed_forward_length": 48})
+  refused(
+    "misshaped: .* is \\[32, 64\\] and must be \\[48, 64\\]", fields={"feed_forward_length": 48}
+  )
   refused("one of 3 parts of a model.*llama-gguf-split --merge", keys={"split.count": 3})
   refused("is no model: its general.type is 'adapter'", keys={"general.type": "adapter"})
 

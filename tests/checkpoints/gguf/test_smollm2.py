@@ -27,7 +27,7 @@ pytestmark = [
   ),
   pytest.mark.skipif(
     not all(importlib.util.find_spec(name) for name in ("torch", "transformers", "gguf")),
-    reason="torch or transformers is not installed; CONTRIBUTING.md, 'Parity', says how to run this",
+    reason="torch or transformers is not installed; CONTRIBUTING.md, 'Parity', says how",
   ),
 ]
 
@@ -99,8 +99,6 @@ def test_logits_are_those_of_transformers(ours, file):
   theirs._modules = dict(theirs._modules, model=theirs.model)
   rows = [ours.tokenizer.encode_chat(MESSAGES)[:24], ours.tokenizer.encode("def f(x):")]
   model, params = ours.model.prefix(LAYERS), prefix_params(ours.params, LAYERS)
-  error = parity.difference(
-    parity.oracle_logits(theirs, rows), parity.logits(model, params, rows)
-  )
+  error = parity.difference(parity.oracle_logits(theirs, rows), parity.logits(model, params, rows))
   assert error <= parity.TOLERANCE
   assert sum(leaf.size for leaf in jax.tree.leaves(ours.params)) == 134_515_008

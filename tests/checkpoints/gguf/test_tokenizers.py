@@ -71,7 +71,10 @@ def test_ids_of_cuts_around_every_digit(read, pre):
   pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
   oracle = Tokenizer(models.BPE(vocab=model["vocab"], merges=[tuple(pair) for pair in pairs]))
   oracle.pre_tokenizer = pre_tokenizers.Sequence(
-    [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    [
+      pre_tokenizers.Digits(individual_digits=True),
+      pre_tokenizers.ByteLevel(add_prefix_space=False),
+    ]
   )
   for text in [*TEXTS, "on 24 ٣٤ Ⅷ 12"]:
     if "<|" not in text and "f(x)" not in text:
@@ -130,7 +133,9 @@ def test_ids_of_sentencepiece_are_those_of_its_scores(read, prefix):
 @needs_transformers
 @pytest.mark.parametrize(("arch", "prefix"), [("llama", True), ("gemma2", False)])
 def test_ids_of_sentencepiece_are_those_of_transformers(both, arch, prefix):
-  ours, theirs = both(vocabularies.sentencepiece(**{"tokenizer.ggml.add_space_prefix": prefix}), arch)
+  ours, theirs = both(
+    vocabularies.sentencepiece(**{"tokenizer.ggml.add_space_prefix": prefix}), arch
+  )
   for text in TEXTS:
     if not prefix or not ("  " in text or text.startswith(" ") or "<|" in text):
       assert ours.encode(text) == theirs.encode(text), text

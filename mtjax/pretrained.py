@@ -56,8 +56,8 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   known = (*BUNDLED, *NAMED)
   if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
     raise FileNotFoundError(
-      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), one of a "
-      f"package ({', '.join(NAMED)}), a folder, a GGUF file or a Hugging Face id (owner/name)"
+      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
+      f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"
     )
   # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints

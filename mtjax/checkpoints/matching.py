@@ -12,9 +12,7 @@ from mtjax.models import Config
 _SHOWN = 6
 
 
-def match(
-  stored: TensorSource, family: Family, config: Config
-) -> tuple[Config, dict[str, Recipe]]:
+def match(stored: TensorSource, family: Family, config: Config) -> tuple[Config, dict[str, Recipe]]:
   """Returns the config that fits the stored tensors, and where each parameter is stored.
 
   Renames `stored.tensors` to the family's names. In a tied config, one tensor is both the
@@ -100,8 +98,8 @@ def _check(stored: TensorSource, expected: Mapping[str, tuple[int, ...]], family
   if any(wrong.values()):
     parts = [f"{kind}: {listed(names)}" for kind, names in wrong.items() if names]
     raise ValueError(
-      f"the tensors in {stored.source} are not those of its {stored.described_by} ({family.model_type}). "
-      + ". ".join(parts)
+      f"the tensors in {stored.source} are not those of its {stored.described_by} "
+      f"({family.model_type}). " + ". ".join(parts)
     )
   for name in expected:
     stored.dtype(name)

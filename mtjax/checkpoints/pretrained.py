@@ -26,7 +26,7 @@ from mtjax.checkpoints.reading import (
 from mtjax.data.gguf.files import gguf_in, is_gguf
 from mtjax.data.hub import MODEL_FILES, local_folder
 from mtjax.data.tokenizer_source import FILES
-from mtjax.models import Model, Params
+from mtjax.models import Config, Model, Params
 
 _FLOATS = tuple(dtype.name for dtype in DTYPES.values())
 _SHARD = 5 * 10**9  # bytes per file, as in transformers
@@ -60,12 +60,10 @@ def load(
     raise ValueError(f"dtype must be None or one of {', '.join(_FLOATS)}, got {computed}")
   path = Path(source).expanduser()
   if not path.is_dir() and not is_gguf(path):
-    path = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder, a file or")
-  with _opened(path) as (raw, file, stored):
-    try:
-      family, config = families.read_config(raw, stored.described_by)
-    except ValueError as error:
-      raise ValueError(f"{file}: {error}") from None
+    path = local_folder(
+      str(source), MODEL_FILES, "model {name!r}; it must be a folder, a GGUF file or"
+    )
+  with _opened(path) as (family, config, stored):
     config, recipes = matching.match(stored, family, config)
     model = Model(dataclasses.replace(config, dtype=computed))
     target = None if dtype is None else np.dtype(computed)
@@ -73,20 +71,27 @@ def load(
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Generator[tuple[Mapping[str, Any], Path, TensorSource]]:
-  """Yields the fields of a config.json, the file that has them, and the tensors."""
+def _opened(path: Path) -> Generator[tuple[families.Family, Config, TensorSource]]:
+  """Yields the family and config of a folder or a GGUF file, and its tensors."""
   has_safetensors = any((path / name).is_file() for name in (SINGLE, INDEX))
   file = path if path.is_file() else None if has_safetensors else gguf_in(path)
   if file is not None:
     with GgufTensors(file) as stored:
-      yield read_settings(stored), file, stored
+      yield *_config(read_settings(stored), file, stored.described_by), stored
     return
   file = path / "config.json"
   if not file.is_file():
     raise FileNotFoundError(f"{path} has no config.json")
-  raw = read_json(file)
+  family, config = _config(read_json(file), file, StoredTensors.described_by)
   with StoredTensors(path) as stored:
-    yield raw, file, stored
+    yield family, config, stored
+
+
+def _config(raw: families.Raw, file: Path, place: str) -> tuple[families.Family, Config]:
+  try:
+    return families.read_config(raw, place)
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from None
 
 
 def save(

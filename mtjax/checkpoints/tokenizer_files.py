@@ -9,6 +9,7 @@ from mtjax.data.token_bytes import letters
 from mtjax.data.tokenizer_source import FILES
 from mtjax.data.tokenizers import ByteTokenizer
 
+
 def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
   """Returns bos, eos and pad for config.json; null, not transformers' default, for a missing one.
 
@@ -40,9 +41,7 @@ def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> No
   for name, content in files.items():
     (folder / name).write_bytes(content)
   if "tokenizer_config.json" not in files:
-    write_json(
-      folder / "tokenizer_config.json", _config(folder / FILES[0], tokenizer, longest)
-    )
+    write_json(folder / "tokenizer_config.json", _config(folder / FILES[0], tokenizer, longest))
 
 
 def _config(file: Path, tokenizer, longest: int) -> dict[str, Any]:

@@ -122,9 +122,7 @@ class TokenizerFolder:
       name: file.read_bytes() for name, file in others.items() if file.is_file()
     }
 
-  def _add(
-    self, one: "tokenizers.Tokenizer", other: "tokenizers.Tokenizer"
-  ) -> list[DeclaredToken]:
+  def _add(self, one: "tokenizers.Tokenizer", other: "tokenizers.Tokenizer") -> list[DeclaredToken]:
     """Adds the declared tokens that are no added tokens of tokenizer.json, and returns them."""
     import tokenizers
 

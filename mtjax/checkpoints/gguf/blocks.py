@@ -7,6 +7,7 @@ dequantize_row_*.
 """
 
 import importlib.util
+from typing import Any
 
 import numpy as np
 
@@ -47,8 +48,8 @@ def dequantize(raw: np.ndarray, kind: TensorKind) -> np.ndarray:
 
 def _of_32(raw: np.ndarray, kind: TensorKind) -> np.ndarray:
   """Returns d * (number - zero) + m for each block."""
-  blocks = raw.view(np.dtype(_LAYOUTS[kind.name]))
-  names = blocks.dtype.names
+  blocks: Any = raw.view(np.dtype(_LAYOUTS[kind.name]))
+  names = [name for name, _ in _LAYOUTS[kind.name]]
   if "all" in names:
     numbers = np.ascontiguousarray(blocks["all"]).view(np.int8).reshape(-1, 32)
   else:

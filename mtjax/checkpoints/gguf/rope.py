@@ -49,9 +49,7 @@ def rope_fields(
   return fields | dict(rope_scaling=scaling)
 
 
-def _llama3(
-  header: GgufHeader, factors: np.ndarray, theta: float, head_dim: int
-) -> dict[str, Any]:
+def _llama3(header: GgufHeader, factors: np.ndarray, theta: float, head_dim: int) -> dict[str, Any]:
   """Returns the settings whose factors these are, by trial: only the length varies."""
   factor = float(factors.max())
   for original in _ORIGINAL:

@@ -2,14 +2,14 @@
 
 import contextlib
 import dataclasses
+import io
 import math
 from pathlib import Path
-from typing import IO
 
 import ml_dtypes
 import numpy as np
 
-from mtjax.checkpoints.gguf.architectures import Architecture, architecture_of
+from mtjax.checkpoints.gguf.architectures import architecture_of
 from mtjax.checkpoints.gguf.blocks import check_package, dequantize
 from mtjax.checkpoints.gguf.kinds import FLOATS, TensorKind, kind_of
 from mtjax.checkpoints.header import Tensor
@@ -54,7 +54,7 @@ class GgufTensors(contextlib.AbstractContextManager):
       for name, place in self.header.tensors.items()
       if name != _FACTORS
     }
-    self._stream: IO[bytes] | None = None
+    self._stream: io.FileIO | None = None
     self._scratch = np.empty(0, np.uint8)
 
   def dtype(self, name: str) -> np.dtype:
@@ -80,9 +80,7 @@ class GgufTensors(contextlib.AbstractContextManager):
     if self._factors is None:
       return None
     kind = kind_of(self._factors.kind, f"{_FACTORS} of {self.source}")
-    tensor = GgufTensor(
-      self.source, kind.name, self._factors.shape, self._factors.offset, kind
-    )
+    tensor = GgufTensor(self.source, kind.name, self._factors.shape, self._factors.offset, kind)
     return self._stored(tensor, 0, tensor.shape[0]).astype(np.float32).reshape(-1)
 
   def __exit__(self, *exception):
@@ -106,14 +104,14 @@ class GgufTensors(contextlib.AbstractContextManager):
     width = math.prod(tensor.shape[1:])
     size = width // tensor.kind.numbers * tensor.kind.size
     if self._stream is None:
-      self._stream = open(self.source, "rb", buffering=0)  # noqa: SIM115
+      self._stream = io.FileIO(self.source)
     length = (stop - start) * size
     if self._scratch.size < length:
       self._scratch = np.empty(length, np.uint8)
     buffer, got = self._scratch.data[:length], 0
     self._stream.seek(tensor.offset + start * size)
     while got < length:
-      more = self._stream.readinto(buffer[got:])  # type: ignore[attr-defined]
+      more = self._stream.readinto(buffer[got:])
       if not more:
         raise ValueError(f"{self.source} ended while it was read")
       got += more

@@ -3,14 +3,14 @@
 from typing import TYPE_CHECKING
 
 from mtjax.data.gguf.header import GgufHeader
-from mtjax.data.gguf.splits import SPLITS, Split
+from mtjax.data.gguf.splits import SPLITS, TextSplit
 from mtjax.data.gguf.tokens import VocabularyTokens
 
 if TYPE_CHECKING:
   import tokenizers
 
 
-def read_split(header: GgufHeader) -> Split:
+def read_split(header: GgufHeader) -> TextSplit:
   """Returns where texts are cut. Raises ValueError for a name that is not known, with those that
   are: other cuts would give other tokens, and nobody would see it."""
   key = "tokenizer.ggml.pre"
@@ -23,20 +23,21 @@ def read_split(header: GgufHeader) -> Split:
 
 
 def model(
-  header: GgufHeader, tokens: VocabularyTokens, split: Split
+  header: GgufHeader, tokens: VocabularyTokens, split: TextSplit
 ) -> "tokenizers.models.BPE":
   """Returns merges and vocabulary. Raises ValueError for merges that are none of the vocabulary."""
   from tokenizers import models
 
-  key = "tokenizer.ggml.merges"
+  key, ids = "tokenizer.ggml.merges", tokens.ids
   merges = [_pair(merge) for merge in header.texts(key)]
-  try:
-    return models.BPE(vocab=tokens.ids, merges=merges, ignore_merges=split.keeps_tokens)
-  except Exception as error:
-    raise ValueError(f"{key} of {header.file} does not fit its tokens: {error}") from None
+  for pair in merges:
+    # For some of these the library panics, which is no Exception.
+    if pair[0] not in ids or pair[1] not in ids or pair[0] + pair[1] not in ids:
+      raise ValueError(f"{key} of {header.file} has {pair!r:.80}, but these make no token")
+  return models.BPE(vocab=ids, merges=merges, ignore_merges=split.keeps_tokens)
 
 
-def configure(tokenizer: "tokenizers.Tokenizer", split: Split) -> None:
+def configure(tokenizer: "tokenizers.Tokenizer", split: TextSplit) -> None:
   """Sets what surrounds the merges: the cuts, and bytes as letters."""
   import tokenizers
   from tokenizers import decoders, pre_tokenizers

@@ -30,7 +30,7 @@ def _o200k(ends: str, digits: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Split:
+class TextSplit:
   """The cuts of one family: each expression cuts the pieces that the one before it left."""
 
   patterns: tuple[str, ...]
@@ -39,31 +39,31 @@ class Split:
   begins: bool = False  # the begin token comes first, unless the file says otherwise
 
 
-_SMOLLM = Split((_DIGIT, _GPT2))
-_LLAMA3 = Split((_cl100k(r"\p{N}{1,3}"),), keeps_tokens=True, begins=True)
-_QWEN2 = Split((_cl100k(_DIGIT),))
-_O200K = Split((_o200k(f"{_ENDS}?", r"\p{N}{1,3}"),))
+_SMOLLM = TextSplit((_DIGIT, _GPT2))
+_LLAMA3 = TextSplit((_cl100k(r"\p{N}{1,3}"),), keeps_tokens=True, begins=True)
+_QWEN2 = TextSplit((_cl100k(_DIGIT),))
+_O200K = TextSplit((_o200k(f"{_ENDS}?", r"\p{N}{1,3}"),))
 
 SPLITS = {
   # llama.cpp's own, for files without a name and for unknown tokenizers.
-  "default": Split((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
+  "default": TextSplit((r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")),
   **dict.fromkeys(
     ("gpt-2", "phi-2", "mpt", "olmo", "jais", "gigachat", "a.x-4.0", "mellum", "exaone4"),
-    Split((_GPT2,)),
+    TextSplit((_GPT2,)),
   ),
-  **dict.fromkeys(("trillion", "granite-docling"), Split((_GPT2,))),
+  **dict.fromkeys(("trillion", "granite-docling"), TextSplit((_GPT2,))),
   **dict.fromkeys(("smollm", "starcoder", "refact", "command-r", "codeshell"), _SMOLLM),
   **dict.fromkeys(("exaone", "minerva-7b", "mellum2"), _SMOLLM),
   **dict.fromkeys(("llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "midm-2.0"), _LLAMA3),
-  **dict.fromkeys(("dbrx", "smaug-bpe"), Split(_LLAMA3.patterns)),
+  **dict.fromkeys(("dbrx", "smaug-bpe"), TextSplit(_LLAMA3.patterns)),
   **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez"), _QWEN2),
   **dict.fromkeys(("stablelm2", "hunyuan", "solar-open", "grok-2"), _QWEN2),
-  "tekken": Split((_o200k("", _DIGIT),), keeps_tokens=True, begins=True),
+  "tekken": TextSplit((_o200k("", _DIGIT),), keeps_tokens=True, begins=True),
   **dict.fromkeys(("gpt-4o", "llama4", "kanana2"), _O200K),
-  "deepseek-coder": Split(
+  "deepseek-coder": TextSplit(
     ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[\u4e00-\u9fa5\u0800-\u4e00\uac00-\ud7ff]+", _DIGIT)
   ),
-  "seed-coder": Split(
+  "seed-coder": TextSplit(
     (
       rf"{_ENDS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|\p{{N}}| ?[^\s\p{{L}}\p{{N}}\r\n]+|\s*[\r\n]+"
       r"|\s+(?!\S)|\s+",

@@ -39,7 +39,7 @@ class VocabularyTokens:
   """The texts of all ids, all different, and their kinds."""
 
   texts: Sequence[str]
-  ids: Mapping[str, int]  # text -> id
+  ids: dict[str, int]  # text -> id
   kinds: np.ndarray
 
   def of_kind(self, *kinds: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""The tokenizer that a GGUF file describes, as the `tokenizers` library and transformers know it."""
+"""The tokenizer that a GGUF file describes, for the `tokenizers` library."""
 
 import functools
 import hashlib
@@ -133,7 +133,7 @@ class GgufVocabulary:
         return []
       if role not in self.named:
         raise ValueError(f"{flag} of {self.file} is true, but no token is the {role}")
-      return [self.named[role]]
+      return [role]
 
     first = edge("bos_token", "tokenizer.ggml.add_bos_token", begins)
     last = edge("eos_token", "tokenizer.ggml.add_eos_token", False)
@@ -142,5 +142,8 @@ class GgufVocabulary:
     return processors.TemplateProcessing(
       single=[*first, "$A", *last],
       pair=[*first, "$A", *last, *(f"{x}:1" for x in first), "$B:1", *(f"{x}:1" for x in last)],
-      special_tokens=[(text, self._tokens.ids[text]) for text in {*first, *last}],
+      special_tokens=[
+        dict(id=role, ids=[self._tokens.ids[self.named[role]]], tokens=[self.named[role]])
+        for role in (*first, *last)
+      ],
     )

@@ -88,7 +88,7 @@ def byte_tokens(count: int) -> dict:
   return {
     "tokenizer.ggml.model": "gpt2",
     "tokenizer.ggml.pre": "gpt-2",
-    "tokenizer.ggml.tokens": [chr(256 + i) for i in range(count)],
+    "tokenizer.ggml.tokens": ["\u0100\u0101", *(chr(256 + i) for i in range(count - 1))],
     "tokenizer.ggml.token_type": [1] * count,
     "tokenizer.ggml.merges": ["\u0100 \u0101"],
     "tokenizer.ggml.eos_token_id": 0,
@@ -143,7 +143,9 @@ def random_rows(kind: str, rows: int, numbers: int, seed: int = 0) -> np.ndarray
   # Where the scales are: ggml-common.h.
   places = {"Q2_K": (80, 82), "Q3_K": (108,), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}
   places |= {"Q4_1": (0, 2), "Q5_1": (0, 2)}
+  # The blocks of 256 have a second scale per 16 or 32 numbers, up to 63.
+  largest = 1e-4 if kind.endswith("K") else 1e-3
   for place in places.get(kind, (0,)):
-    scales = rng.uniform(1e-4, 1e-3, blocks.shape[:2]).astype(np.float16)
+    scales = rng.uniform(largest / 10, largest, blocks.shape[:2]).astype(np.float16)
     blocks[:, :, place : place + 2] = scales[..., None].view(np.uint8)
   return blocks.reshape(rows, -1)

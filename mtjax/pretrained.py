@@ -46,6 +46,21 @@ DEMO_PROMPTS = (
 )
 
 
+def load(
+  name: str, *, weights: str | None = "stored", dtype: Any = None, mesh: Any = None
+) -> TextModel:
+  """Loads a model by name and prepares it for decoding on this machine.
+
+      model = mtjax.load("smollm2")
+      completions, run = model.generate("The capital of France is", max_tokens=8)
+
+  `name`, `dtype` and `mesh` are those of `load_pretrained`, `weights` those of `for_decoding`. None
+  leaves parameters as they are stored, for training and export; on a mesh they always stay so.
+  """
+  text = load_pretrained(name, dtype=dtype, mesh=mesh)
+  return text if weights is None or mesh is not None else for_decoding(text, weights)
+
+
 def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
   """Loads a bundled model (`BUNDLED`), one of a package (`NAMED`), a folder, a GGUF file, a hub id.
 

@@ -67,7 +67,7 @@ def load(
     config, recipes = matching.match(stored, family, config)
     model = Model(dataclasses.replace(config, dtype=computed))
     target = None if dtype is None else np.dtype(computed)
-    return model, _read(_shapes(model, recipes), recipes, stored, target, mesh)
+    return model, _read(model.shapes(), recipes, stored, target, mesh)
 
 
 @contextlib.contextmanager
@@ -136,16 +136,6 @@ def save(
     writing.write_tensors(place, declared, _stored(recipes, flat), shard_bytes)
     tokenizer_files.write(place, tokenizer, ids, model.config.max_position)
     writing.write_json(place / "config.json", config)
-
-
-def _shapes(model: Model, recipes: Mapping[str, layout.Recipe]) -> Params:
-  """Returns `model.shapes()`, which takes as long as the layers are many, from one layer.
-
-  All layers of a model have parameters of the same shapes.
-  """
-  one = model.prefix(1).shapes()
-  tops = {path.split("/")[0] for path in recipes}
-  return {top: one["layer_0" if top.startswith("layer_") else top] for top in tops}
 
 
 def _read(shapes, recipes, stored, target, mesh) -> Params:

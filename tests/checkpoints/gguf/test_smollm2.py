@@ -34,7 +34,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def ours():
-  return mtjax.load("smollm2")
+  return mtjax.load("smollm2", weights=None)
 
 
 @pytest.fixture(scope="module")

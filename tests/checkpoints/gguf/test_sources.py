@@ -40,7 +40,7 @@ def test_a_file_and_its_folder_are_one_model(file):
     model, params = checkpoints.load(source)
     assert model.config.dim == 256 and params["embedding"]["table"].dtype == "float32"
     assert load_tokenizer(source).eos_ids[0] == load_tokenizer(file).eos_id
-  text = mtjax.load(str(file))
+  text = mtjax.load(str(file), weights=None)
   assert text.model == model and text.tokenizer.encode("a b") == load_tokenizer(file).encode("a b")
   completions, _ = text.generate("ROMEO:", max_tokens=3)
   assert len(completions[0].tokens) == 3
@@ -48,7 +48,11 @@ def test_a_file_and_its_folder_are_one_model(file):
 
 def test_several_files_in_a_folder_are_listed(file):
   file.with_name("b.gguf").write_bytes(file.read_bytes())
-  for load in (checkpoints.load, load_tokenizer, lambda folder: mtjax.load(str(folder))):
+  for load in (
+    checkpoints.load,
+    load_tokenizer,
+    lambda folder: mtjax.load(str(folder), weights=None),
+  ):
     with pytest.raises(ValueError, match="models holds several GGUF files: a.gguf, b.gguf. Give"):
       load(file.parent)
 
@@ -74,7 +78,7 @@ def test_a_packaged_model_is_found_without_importing_its_package(file, monkeypat
   monkeypatch.setitem(
     pretrained.NAMED, "small", pretrained.PackagedModel("packaged_model", "*.gguf", "x", "y")
   )
-  assert mtjax.load("small").model.config.dim == 256
+  assert mtjax.load("small", weights=None).model.config.dim == 256
   assert "packaged_model" not in sys.modules
 
 
@@ -97,9 +101,9 @@ def test_names_of_models_are_listed():
 
 
 def test_an_export_is_the_same_model_and_tokenizer(file, tmp_path):
-  text = mtjax.load(str(file))
+  text = mtjax.load(str(file), weights=None)
   checkpoints.save(tmp_path / "export", text.model, text.params, tokenizer=text.tokenizer)
-  again = mtjax.load(str(tmp_path / "export"))
+  again = mtjax.load(str(tmp_path / "export"), weights=None)
   assert again.model == text.model
   jax.tree.map(np.testing.assert_array_equal, again.params, text.params)
   ours, back = text.tokenizer, again.tokenizer
@@ -115,7 +119,7 @@ def test_an_export_is_the_same_model_and_tokenizer(file, tmp_path):
 def test_transformers_reads_an_export(file, tmp_path):
   import transformers
 
-  text = mtjax.load(str(file))
+  text = mtjax.load(str(file), weights=None)
   checkpoints.save(tmp_path / "export", text.model, text.params, tokenizer=text.tokenizer)
   theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "export")
   for each in TEXTS:

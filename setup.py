@@ -54,7 +54,7 @@ EXTRAS = {
   # ruff formats the signatures of the API reference.
   "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.
-  "parity": ["torch>=2.8", "transformers>=5.0"],
+  "parity": ["accelerate>=1.0", "torch>=2.8", "transformers>=5.0"],
   # Compilers for chips that are not here (`make test-aot`); before jax 0.11 CUDA's wanted a GPU.
   "aot": [
     "jax[tpu]>=0.11",

@@ -119,7 +119,7 @@ def missing(name: str) -> str | None:
     model_path(name)
   except ImportError as error:
     return str(error)
-  return None if importlib.util.find_spec("gguf") else "it needs `pip install 'mtjax[gguf]'`"
+  return None
 
 
 def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mtjax.models import Model, Params
-from mtjax.models.quantize import pack, to_int8
+from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
@@ -136,10 +136,13 @@ def weights_for_decoding(model: Model, params: Params, weights: str) -> tuple[Mo
 
   "stored": the same model, in the narrowest format that holds it exactly. "float32": the same
   model, 32 bits per weight, as other systems read it. "int8": weight-only int8, which is another
-  target model (see `mtjax.models.quantize`). Raises ValueError for another name.
+  target model (see `mtjax.models.quantize`). What is packed already stays as it is. Raises
+  ValueError for another name.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
+  if is_packed(params):
+    return model, params
   if weights == "float32":
     return pack_if_useful(model, params, narrowest=jnp.float32)
   return pack_if_useful(model, to_int8(params) if weights == "int8" else params)

@@ -87,6 +87,11 @@ def pack(params: Params, stacks: Stacks = UNSTACKED, *, narrowest: Any = jnp.bfl
   return packed
 
 
+def is_packed(params: Params) -> bool:
+  """Returns whether `pack` made these parameters."""
+  return "packed" in params.get("head", {})
+
+
 def _packed(nodes: list, name: str, narrowest, *, in_stack: bool = False):
   """Returns one subtree for the same subtree of several layers, or of one that is not stacked."""
   first = nodes[0]

@@ -1,8 +1,8 @@
 """Quantised blocks as float32.
 
 The blocks of 32 are computed here, the rest by `gguf.quants`. That package computes all of them, to
-the same bits, but it made up two thirds of the time to load a model of 135 M weights: 0.8 s, against
-0.25 s here. Formats: ggml-common.h; formulas: ggml-quants.c, dequantize_row_*.
+the same bits, but it was most of the time to load a model of 135 M weights: 0.8 s, against 0.25 s
+here. Formats: ggml-common.h; formulas: ggml-quants.c, dequantize_row_*.
 """
 
 import importlib.util

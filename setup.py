@@ -44,6 +44,7 @@ EXTRAS = {
   "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
+  "xmanager": ["xmanager>=0.8"],
   # ruff formats the signatures of the API reference.
   "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.

@@ -1,0 +1,147 @@
+"""What a local sweep shows while it runs: a table on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from mtjax.cli.running import progress
+from mtjax.cli.sweep.definition import described
+from mtjax.cli.sweep.folder import FAILED, FINISHED, RUNNING, Folder, State
+from mtjax.cli.sweep.process import last_lines
+from mtjax.cli.sweep.programs import shown_metrics
+
+_REFRESH = 0.5  # seconds between two pictures of the table
+_MAX_ROWS = 20
+
+
+@runtime_checkable
+class Display(Protocol):
+  """What happens, as `mtjax.cli.sweep.local` tells it. `seconds` are of the runs that run now."""
+
+  def began(self, index: int) -> None: ...
+
+  def ended(self, index: int, state: State) -> None: ...
+
+  def elsewhere(self, index: int, message: str) -> None: ...
+
+  def ending(self, count: int) -> None: ...
+
+  def update(self, seconds: Mapping[int, float]) -> None: ...
+
+  def close(self) -> None: ...
+
+
+class RunLines:
+  """One line per event on standard error, for log files."""
+
+  def __init__(self, folder: Folder):
+    self._folder = folder
+    self._waited: set[int] = set()
+
+  def _line(self, index: int, text: str) -> None:
+    sweep = self._folder.sweep
+    settings = described(sweep.runs[index])
+    progress(f"run {index}, {settings or sweep.name}: {text}")
+
+  def began(self, index: int) -> None:
+    self._line(index, "started")
+
+  def ended(self, index: int, state: State) -> None:
+    self._line(index, outcome(self._folder, state))
+
+  def elsewhere(self, index: int, message: str) -> None:
+    if index not in self._waited:
+      self._waited.add(index)
+      self._line(index, f"waiting, as {message}")
+
+  def ending(self, count: int) -> None:
+    progress(f"ending {count} runs, which save first; Ctrl-C once more ends them at once")
+
+  def update(self, seconds: Mapping[int, float]) -> None:
+    pass
+
+  def close(self) -> None:
+    pass
+
+
+class RunTable:
+  """A table of all runs on standard error: state, time, metrics or the last line of the log."""
+
+  def __init__(self, folder: Folder):
+    self._folder = folder
+    self._states = {i: folder.state(i) for i in range(len(folder.sweep.runs))}
+    self._seconds: Mapping[int, float] = {}
+    self._notes: dict[int, str] = {}
+    self._drawn = 0.0
+    self._live = Live(console=Console(stderr=True), auto_refresh=False)
+    self._live.start()
+
+  def began(self, index: int) -> None:
+    self._notes.pop(index, None)
+
+  def ended(self, index: int, state: State) -> None:
+    self._states[index] = state
+    self._seconds = {i: s for i, s in self._seconds.items() if i != index}
+    self._draw()
+
+  def elsewhere(self, index: int, message: str) -> None:
+    self._notes[index] = message
+
+  def ending(self, count: int) -> None:
+    self._live.console.print(f"ending {count} runs, which save first; Ctrl-C ends them at once")
+
+  def update(self, seconds: Mapping[int, float]) -> None:
+    self._seconds = seconds
+    if time.monotonic() - self._drawn >= _REFRESH:
+      self._draw()
+
+  def close(self) -> None:
+    self._draw()
+    self._live.stop()
+
+  def _draw(self) -> None:
+    self._drawn = time.monotonic()
+    self._live.update(self.table(), refresh=True)
+
+  def table(self) -> Table:
+    """Returns the table as it is now: all runs, or those that run or failed where they are many."""
+    done = sum(state.state == FINISHED for state in self._states.values())
+    table = Table(title=f"{self._folder.sweep.name}: {done} of {len(self._states)} runs finished")
+    for name in ("run", "settings", "state", "time", ""):
+      table.add_column(name, no_wrap=True, overflow="ellipsis")
+    shown = list(self._states)
+    if len(shown) > _MAX_ROWS:
+      shown = [i for i in shown if i in self._seconds or self._states[i].state == FAILED]
+    for index in shown[-_MAX_ROWS:]:
+      state, running = self._states[index], index in self._seconds
+      seconds = self._seconds.get(index, state.seconds)
+      text = outcome(self._folder, state)
+      if running:
+        text = "".join(last_lines(self._folder.log(index), 1))
+      table.add_row(
+        str(index),
+        described(self._folder.sweep.runs[index]),
+        RUNNING if running else state.state,
+        f"{seconds:.0f} s" if seconds else "",
+        self._notes.get(index) or text if running or state.attempts else "",
+      )
+    return table
+
+
+def make_display(folder: Folder) -> Display:
+  """Returns a table if standard error is a terminal, and lines otherwise."""
+  return (RunTable if sys.stderr.isatty() else RunLines)(folder)
+
+
+def outcome(folder: Folder, state: State) -> str:
+  """Returns how a run ended, as "finished after 12 s: loss 3.21"."""
+  text = f"{state.state} after {state.seconds:.0f} s"
+  if state.state == FINISHED:
+    names = shown_metrics(folder.sweep.program, list(state.metrics), ())
+    return f"{text}: " + ", ".join(f"{name} {state.metrics[name]:.4g}" for name in names[:3])
+  return f"{text}, exit code {state.exit_code}" + f": {state.message}" * bool(state.message)

@@ -17,6 +17,7 @@ from mtjax.cli.sweep.programs import shown_metrics
 
 _REFRESH = 0.5  # seconds between two pictures of the table
 _MAX_ROWS = 20
+_MAX_WIDTH = 40  # of settings
 
 
 @runtime_checkable
@@ -111,9 +112,14 @@ class RunTable:
   def table(self) -> Table:
     """Returns the table as it is now: all runs, or those that run or failed where they are many."""
     done = sum(state.state == FINISHED for state in self._states.values())
-    table = Table(title=f"{self._folder.sweep.name}: {done} of {len(self._states)} runs finished")
-    for name in ("run", "settings", "state", "time", ""):
-      table.add_column(name, no_wrap=True, overflow="ellipsis")
+    title = f"{self._folder.sweep.name}: {done} of {len(self._states)} runs finished"
+    table = Table(title=title, expand=True)
+    settings = [described(run) for run in self._folder.sweep.runs]
+    widest = min(max(map(len, settings)), _MAX_WIDTH)
+    # Without smallest widths a long line of a log would leave no place for the others.
+    for name, width in (("run", 3), ("settings", widest), ("state", 8), ("time", 6)):
+      table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     shown = list(self._states)
     if len(shown) > _MAX_ROWS:
       shown = [i for i in shown if i in self._seconds or self._states[i].state == FAILED]
@@ -123,9 +129,10 @@ class RunTable:
       text = outcome(self._folder, state)
       if running:
         text = "".join(last_lines(self._folder.log(index), 1))
+        text = "starting" if text.startswith("$ ") else text
       table.add_row(
         str(index),
-        described(self._folder.sweep.runs[index]),
+        settings[index],
         RUNNING if running else state.state,
         f"{seconds:.0f} s" if seconds else "",
         self._notes.get(index) or text if running or state.attempts else "",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mtjax.cli.sweep.definition import Settings, Sweep, described
+from mtjax.cli.sweep.programs import PROGRAMS
 from mtjax.cli.sweep.values import settled
 from mtjax.report.results import write_json
 from mtjax.train.lock import LOCK_FILE, exclusive
@@ -126,7 +127,10 @@ def existing(path: Path) -> Folder:
     record = json.loads((path / "sweep.json").read_text(encoding="utf-8"))
   except (FileNotFoundError, NotADirectoryError):
     raise ValueError(f"no sweep has begun in {str(path)!r}: it has no sweep.json") from None
-  return Folder(path, Sweep(**{name: settled(value) for name, value in record.items()}))
+  sweep = Sweep(**{name: settled(value) for name, value in record.items()})
+  if sweep.program_name not in PROGRAMS:
+    raise ValueError(f"the sweep in {str(path)!r} runs {sweep.program_name!r}, which is no program")
+  return Folder(path, sweep)
 
 
 def _differences(before: Sweep, now: Sweep) -> list[str]:

@@ -97,9 +97,13 @@ def _check_alone(where: str, passed: list[str], *holders: flags.FlagHolder) -> N
 
 def _local(folder) -> int:
   from mtjax.cli.sweep.display import make_display
+  from mtjax.cli.sweep.folder import FINISHED
   from mtjax.cli.sweep.local import run_local
   from mtjax.cli.sweep.outputs import json_lines
 
+  count = len(folder.sweep.runs)
+  before = sum(folder.state(index).state == FINISHED for index in range(count))
+  progress(f"{folder.sweep.name}: {count} runs, {before} of them finished before")
   with results_file(str(folder.path / "results.jsonl"), dump=json_lines) as write:
     display = make_display(folder)
     try:

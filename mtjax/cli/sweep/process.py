@@ -70,8 +70,8 @@ def start(folder: Folder, index: int) -> Process | None:
     before = folder.state(index)
     if before.state == FINISHED:
       return None
-    folder.set_state(index, dataclasses.replace(before, state=RUNNING, message=""))
     words = command(folder, index)
+    folder.set_state(index, dataclasses.replace(before, state=RUNNING, message=""))
     with folder.log(index).open("a", encoding="utf-8") as log:
       log.write(f"$ {shlex.join(words)}\n")
       log.flush()

@@ -1,7 +1,7 @@
 """A program as sweeps run them, which is fast: it writes the sum of its flags x and seed.
 
-With --scratch it notes there that it runs, and waits while the file hold-X is there, but for no more
-than a minute: a test that fails leaves no process.
+With --scratch it notes there that it runs, and waits while the file hold-X is there. It waits no
+longer than a minute: a test that fails leaves no process.
 """
 
 import json

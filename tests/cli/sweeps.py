@@ -43,7 +43,8 @@ def environment(folder: Path) -> dict[str, str]:
   startup = folder / "startup"
   startup.mkdir(exist_ok=True)
   (startup / "sitecustomize.py").write_text(_STARTUP)
-  return {**os.environ, "PYTHONPATH": f"{startup}{os.pathsep}{ROOT}"}
+  paths = [str(startup), str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+  return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 def started(folder: Path, *arguments: str) -> subprocess.Popen:

@@ -10,7 +10,7 @@ import types
 import pytest
 
 from mtjax.cli.sweep.folder import FINISHED, State, existing
-from tests.cli.sweeps import environment, launch
+from tests.cli.sweeps import environment, launch, started
 from tests.source import ROOT
 
 
@@ -60,7 +60,7 @@ def test_slurm_cannot_hold_every_name(tmp_path, config):
 
 
 class FakeManager:
-  """The part of XManager's API that a sweep uses. Work units note when they run, and run 1 fails."""
+  """The part of XManager's API that a sweep uses; run 1 fails."""
 
   def __init__(self, folder):
     self.folder = folder
@@ -131,14 +131,14 @@ def test_xmanager_gets_a_job_per_run(tmp_path, config, monkeypatch, capsys):
   assert [job.args for job in fake.jobs] == [dict(run=1)], "what has finished is not run again"
 
 
-def test_xmanager_itself_runs_a_sweep(tmp_path, config, monkeypatch, capsys):
+def test_xmanager_itself_runs_a_sweep(tmp_path, config, monkeypatch):
   pytest.importorskip("xmanager", reason="pip install 'mtjax[xmanager]'")
-  for name, value in environment(tmp_path).items():
-    monkeypatch.setenv(name, value)
   monkeypatch.setenv("HOME", str(tmp_path))  # XManager keeps its database there
   results = f"--results={tmp_path / 'runs'}"
-  assert launch(config, results, "--launch=xmanager", "--workers=3") == 0
-  assert "| 3 | 1 | 3 |" in capsys.readouterr().out
+  process = started(tmp_path, config, results, "--launch=xmanager", "--workers=3")
+  out, errors = process.communicate(timeout=240)
+  assert process.returncode == 0, errors
+  assert "| 3 | 1 | 3 |" in out
 
 
 def test_without_xmanager_the_extra_is_named(tmp_path, config, monkeypatch):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -155,5 +156,8 @@ def _name(argument: str) -> str:
 
 
 def described(settings: Mapping[str, Any]) -> str:
-  """Returns settings on one line: "optimizer.learning_rate=0.01 seed=2"."""
-  return " ".join(f"{name.removeprefix(FIELD)}={value}" for name, value in settings.items())
+  """Returns settings on one line, as a shell reads it: "optimizer.learning_rate=0.01 seed=2"."""
+  return " ".join(
+    f"{name.removeprefix(FIELD)}={shlex.quote(' '.join(str(value).split()))}"
+    for name, value in settings.items()
+  )

@@ -40,7 +40,7 @@ def write_script(folder: Folder, workers: int) -> Path:
   runs = enumerate(folder.sweep.runs)
   text = _SCRIPT.format(
     name=folder.sweep.name,
-    runs="\n".join(f"# {index}: {' '.join(described(run).split())}" for index, run in runs),
+    runs="\n".join(f"# {index}: {described(run)}" for index, run in runs),
     last=len(folder.sweep.runs) - 1,
     workers=workers,
     folder=path,

@@ -34,11 +34,9 @@ def figure(name: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str])
     _panel(panel, axis, lines, metric)
     panel.set(title=metric, xlabel=short_names(names).get(axis, ""))
   if len(lines) > 1:
-    panels[0].legend(fontsize=8)
-  counts = sorted({len(group.finished()) for group in groups})
-  over = "-".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
-  plural = "s" * (counts[-1] > 1)
-  drawn.suptitle(f"{name}: mean and 95 % interval over {over} run{plural}", fontsize=11)
+    others = ", ".join(short for flag, short in short_names(names).items() if flag != axis)
+    panels[0].legend(title=others, fontsize=8, title_fontsize=8)
+  drawn.suptitle(f"{name}: {_shown_over(groups)}", fontsize=11)
   return drawn
 
 
@@ -59,12 +57,19 @@ def is_logarithmic(values: Sequence[Any]) -> bool:
   return max(values) >= _DECADE * min(values) * (1 - 1e-9)
 
 
+def _shown_over(groups: Sequence[Group]) -> str:
+  counts = sorted({len(group.finished()) for group in groups})
+  if counts == [1]:
+    return "one run per setting"
+  over = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+  return f"mean and 95 % interval over {over} runs"
+
+
 def _lines(names, axis: str, groups: Sequence[Group]) -> dict[str, list[Group]]:
-  short = short_names(names)
   lines: dict[str, list[Group]] = {}
   for group in groups:
     rest = (name for name in names if name != axis)
-    label = ", ".join(f"{short[n]} {shown_value(group.settings.get(n, '-'))}" for n in rest)
+    label = ", ".join(shown_value(group.settings.get(flag, "-")) for flag in rest)
     lines.setdefault(label, []).append(group)
   return lines
 
@@ -87,11 +92,12 @@ def _panel(panel, axis: str, lines: Mapping[str, Sequence[Group]], metric: str) 
       points.sort(key=lambda point: point[0])
     xs = [x for x, _ in points]
     for x, one in points:
-      panel.plot([x] * len(one.values), one.values, "o", color=color, alpha=0.25, markersize=4)
+      panel.plot([x] * len(one.values), one.values, "o", color=color, alpha=0.35, markersize=4)
     panel.errorbar(
       xs,
       [one.mean for _, one in points],
-      yerr=[one.half or 0.0 for _, one in points],
+      # nan draws no bar: a single run has no interval.
+      yerr=[math.nan if one.half is None else one.half for _, one in points],
       fmt="o-" if numeric else "o",
       color=color,
       capsize=4,

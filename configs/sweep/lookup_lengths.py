@@ -1,6 +1,9 @@
 r"""How many tokens prompt lookup should draft, on two kinds of text.
 
 python -m experiments.sweep --config=configs/sweep/lookup_lengths.py --results=runs/lookup_lengths
+
+One CPU core: 100 s. Expected: from 1 to 16 drafts, 1.23 to 1.52 tokens per forward pass on code and
+1.39 to 2.37 on prose; on code it was slowest with 16 drafts (2026-11-28).
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,9 @@ r"""Two learning rates of the tiny training run, for tests and for a first look 
 
 python -m experiments.sweep --config=configs/sweep/tiny_learning_rates.py --seeds=3 --workers=2 \
   --results=runs/learning_rates
+
+One CPU core: 100 s, most of it start-up. Expected: 6.63 +- 0.27 bits per byte at 0.002, and
+4.72 +- 0.17 at 0.02 (mean and half of the 95 % interval over the seeds; 2026-11-28).
 """
 
 from ml_collections import ConfigDict

@@ -79,6 +79,7 @@ def test_a_killed_sweep_continues_and_repeats_nothing_that_finished(tmp_path, co
   assert second.returncode == 0, errors
   assert ran.read_text() == "1\n2\n2\n3\n"
   assert [row["metrics"]["sum"] for row in rows(folder)] == [1, 2, 3]
+  assert [row["attempts"] for row in rows(folder)] == [1, 2, 1]
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
@@ -97,6 +98,15 @@ def test_a_signal_ends_the_runs_and_leaves_whole_files(tmp_path, config, sent, c
   (tmp_path / "hold-2").unlink()
   assert launch(*command) == 0
   assert [row["attempts"] for row in rows(folder)] == [1, 2, 1]
+
+
+def test_to_know_the_flags_of_a_program_changes_nothing_for_signals(monkeypatch):
+  """Or SIGTERM would end the launcher as it ends a training run, without its runs."""
+  for module in ("mtjax.cli.early_sigterm", "mtjax.cli.train"):
+    monkeypatch.delitem(sys.modules, module, raising=False)
+  before = signal.getsignal(signal.SIGTERM)
+  assert "workdir" in PROGRAMS["train"].flags()
+  assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_another_sweep_in_the_folder_is_refused_with_what_differs(tmp_path, config):

@@ -71,7 +71,8 @@ def start(folder: Folder, index: int) -> Process | None:
     if before.state == FINISHED:
       return None
     words = command(folder, index)
-    folder.set_state(index, dataclasses.replace(before, state=RUNNING, message=""))
+    begun = dataclasses.replace(before, state=RUNNING, attempts=before.attempts + 1, message="")
+    folder.set_state(index, begun)
     with folder.log(index).open("a", encoding="utf-8") as log:
       log.write(f"$ {shlex.join(words)}\n")
       log.flush()

@@ -5,6 +5,7 @@ import fnmatch
 import importlib
 import json
 import math
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ class Program:
 
   def flags(self) -> dict[str, flags.Flag]:
     """Returns the launcher's flags by name."""
+    # To import mtjax.cli.train sets a handler of SIGTERM, which is for that program alone.
+    before = signal.getsignal(signal.SIGTERM)
     modules = [importlib.import_module(name) for name in (self.module, *self.flag_modules)]
+    if signal.getsignal(signal.SIGTERM) is not before:
+      signal.signal(signal.SIGTERM, before)
     return {name: module.VALUES[name] for module in modules for name in module.VALUES}
 
 

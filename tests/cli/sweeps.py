@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from mtjax.cli.sweep import launcher
-from mtjax.cli.sweep.programs import PROGRAMS, Program, _counters
+from mtjax.cli.sweep.programs import PROGRAMS, SweptProgram, _counters
 from tests.source import ROOT
 
 FILE = """
@@ -24,7 +24,7 @@ _STARTUP = "from tests.cli.sweeps import register\nregister()\n"
 
 
 def register() -> None:
-  PROGRAMS["sum"] = Program(
+  PROGRAMS["sum"] = SweptProgram(
     "tests.cli.sum_program", "output", "output.json", _counters, ("sum",), seed="seed"
   )
 

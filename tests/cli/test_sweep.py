@@ -8,6 +8,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from mtjax.cli.sweep import launcher
 from mtjax.cli.sweep.display import RunTable
 from mtjax.cli.sweep.folder import FINISHED, State, existing
 from mtjax.cli.sweep.programs import PROGRAMS
@@ -135,6 +136,12 @@ def test_a_changed_field_of_the_config_is_named(tmp_path):
   assert launch(*command, "--", "--config.steps=30") == 0
   with pytest.raises(ValueError, match="config.steps was 30 and is 40. Give another --results"):
     launch(*command)
+
+
+def test_fields_of_the_config_are_flags_of_the_program():
+  argv = ["sweep", "--seeds=2", "--config=a.py", "--config.b=1", "--", "--c"]
+  own, passed = launcher._split(argv)
+  assert own == ["sweep", "--seeds=2", "--config=a.py"] and passed == ["--config.b=1", "--c"]
 
 
 def test_a_run_that_leaves_no_metrics_has_failed(tmp_path, config, monkeypatch, capsys):

@@ -5,6 +5,7 @@ import pytest
 from mtjax.cli.sweep.combinations import product, zipped
 from mtjax.cli.sweep.definition import described, read_sweep
 from tests.cli import sweeps
+from tests.source import ROOT
 
 TRAIN = """
 from mtjax.train.defaults import named
@@ -109,6 +110,12 @@ def test_a_mistake_behind_the_dashes_is_named(tmp_path, passed, message):
 def test_a_field_behind_the_dashes_keeps_its_kind(tmp_path):
   with pytest.raises(ValueError, match="steps must be of the kind of 40, got 'many'"):
     read(tmp_path, of_train(""), passed=["--config.steps=many"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweep").glob("*.py")), ids=str)
+def test_every_sweep_of_the_project_passes_the_checks(path):
+  sweep = read_sweep(str(path), seeds=3, passed=())
+  assert len(sweep.runs) in (6, 30) and sweep.name == path.stem
 
 
 def test_seeds_are_given_once(tmp_path):

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from mtjax.cli import config_file
 from mtjax.cli.config_file import ConfigError
 from mtjax.cli.sweep import values
-from mtjax.cli.sweep.programs import PROGRAMS, Program
+from mtjax.cli.sweep.programs import PROGRAMS, SweptProgram
 from mtjax.cli.sweep.values import FIELD
 
 Settings = dict[str, Any]
@@ -28,7 +28,7 @@ class Sweep:
   runs: tuple[Settings, ...]  # the seed is one of the settings
 
   @property
-  def program(self) -> Program:
+  def program(self) -> SweptProgram:
     return PROGRAMS[self.program_name]
 
 

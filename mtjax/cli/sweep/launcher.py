@@ -5,7 +5,8 @@ python -m experiments.sweep --config=configs/sweep/tiny_learning_rates.py --seed
 
 --config is a file with PROGRAM (train, decode, infill or evaluate), get_config() where the program
 has a config, and sweep(), which returns {flag: value} for every run; docs/guides/sweep.md has one.
-Flags behind -- are given to the program in all runs: -- --config.steps=100.
+--config.FIELD=VALUE changes a field in all runs; other flags of the program stand behind --, as in
+-- --prompt="Once upon a time".
 
 --results is the folder of the sweep. When all runs have ended it holds results.jsonl (one line per
 run), table.md and plot.png (means over seeds). The same command continues a sweep that was stopped,
@@ -180,11 +181,11 @@ def entry() -> None:
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:
-  """Returns the arguments before and behind the first "--"."""
-  if "--" not in argv:
-    return argv, []
-  place = argv.index("--")
-  return argv[:place], argv[place + 1 :]
+  """Returns the launcher's arguments, and the program's: fields, and those behind "--"."""
+  place = argv.index("--") if "--" in argv else len(argv)
+  fields = [argument for argument in argv[:place] if argument.startswith("--config.")]
+  own = [argument for argument in argv[:place] if argument not in fields]
+  return own, [*fields, *argv[place + 1 :]]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ def _accept(config: ConfigDict) -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class SweptProgram:
   """A launcher that a sweep runs once per setting and seed."""
 
   module: str  # python -m MODULE
@@ -43,7 +43,9 @@ class Program:
     return {name: module.VALUES[name] for module in modules for name in module.VALUES}
 
 
-def shown_metrics(program: Program, names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+def shown_metrics(
+  program: SweptProgram, names: Sequence[str], patterns: Sequence[str]
+) -> list[str]:
   """Returns the names that match a pattern, in the order of the patterns.
 
   No patterns: those of the program, or all names if it has none of those. Raises ValueError for a
@@ -96,8 +98,8 @@ def _check_training(config: ConfigDict) -> None:
 
 _SPEED = ("tokens_per_forward", "tokens_per_second")
 
-PROGRAMS: dict[str, Program] = {
-  "train": Program(
+PROGRAMS: dict[str, SweptProgram] = {
+  "train": SweptProgram(
     "mtjax.cli.train",
     "workdir",
     "workdir",
@@ -106,11 +108,13 @@ PROGRAMS: dict[str, Program] = {
     seed="config.seed",
     check=_check_training,
   ),
-  "decode": Program(
+  "decode": SweptProgram(
     "mtjax.cli.decode", "output", "output.json", _counters, _SPEED, seed="config.seed"
   ),
-  "infill": Program("mtjax.cli.infill", "output", "output.json", _counters, _SPEED, seed="seed"),
-  "evaluate": Program(
+  "infill": SweptProgram(
+    "mtjax.cli.infill", "output", "output.json", _counters, _SPEED, seed="seed"
+  ),
+  "evaluate": SweptProgram(
     "mtjax.cli.evaluate",
     "output",
     "output.json",

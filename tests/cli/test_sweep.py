@@ -184,4 +184,4 @@ def test_the_table_of_a_terminal_has_a_line_per_run(tmp_path, config, monkeypatc
   text = {line.split()[1]: line for line in lines if "x=" in line}
   assert "finished" in text["0"] and "sum 1" in text["0"]
   assert "running" in text["1"] and "12 s" in text["1"]
-  assert "failed after 3 s, exit code 1" in text["2"]
+  assert "failed" in text["2"] and "3 s" in text["2"] and "exit code 1" in text["2"]

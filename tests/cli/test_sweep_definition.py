@@ -46,7 +46,14 @@ def test_seeds_multiply_the_runs_and_flags_are_of_all_runs(tmp_path):
   sweep = read(tmp_path, sweeps.FILE, seeds=2, passed=["--word=a", "--word=b"])
   assert sweep.runs[:3] == (dict(x=1, seed=0), dict(x=1, seed=1), dict(x=2, seed=0))
   assert len(sweep.runs) == 6 and sweep.flags == dict(word=("a", "b"))
-  assert described(sweep.runs[1]) == "x=1 seed=1"
+  assert described(sweep.runs[1]) == sweep.label(1) == "x=1 seed=1"
+
+
+def test_a_run_is_called_by_what_differs_between_runs(tmp_path):
+  sweep = read(tmp_path, returning('[{"x": 1, "word": "a b"}, {"x": 1, "word": "c", "seed": 2}]'))
+  assert [sweep.label(0), sweep.label(1)] == ["word='a b'", "word=c seed=2"]
+  assert read(tmp_path, returning('[{"x": 1}]')).label(0) == "x=1"
+  assert read(tmp_path, returning("[{}]")).label(0) == "mine"
 
 
 def test_fields_of_the_config_are_set_in_it_or_per_run(tmp_path):

@@ -31,6 +31,13 @@ class Sweep:
   def program(self) -> SweptProgram:
     return PROGRAMS[self.program_name]
 
+  def label(self, index: int) -> str:
+    """Returns the settings of a run on one line, without those that are the same in all runs."""
+    run, first = self.runs[index], self.runs[0]
+    same = {name for name in first if all(one.get(name) == first[name] for one in self.runs)}
+    own = {name: value for name, value in run.items() if name not in same}
+    return described(own or run) or self.name
+
 
 def read_sweep(argument: str, *, seeds: int | None, passed: Sequence[str]) -> Sweep:
   """Returns the sweep of FILE.py[:argument].

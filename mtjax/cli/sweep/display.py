@@ -10,7 +10,6 @@ from rich.live import Live
 from rich.table import Table
 
 from mtjax.cli.running import progress
-from mtjax.cli.sweep.definition import described
 from mtjax.cli.sweep.folder import FAILED, FINISHED, RUNNING, Folder, State
 from mtjax.cli.sweep.process import last_lines
 from mtjax.cli.sweep.programs import shown_metrics
@@ -45,15 +44,14 @@ class RunLines:
     self._waited: set[int] = set()
 
   def _line(self, index: int, text: str) -> None:
-    sweep = self._folder.sweep
-    settings = described(sweep.runs[index])
-    progress(f"run {index}, {settings or sweep.name}: {text}")
+    progress(f"run {index}, {self._folder.sweep.label(index)}: {text}")
 
   def began(self, index: int) -> None:
     self._line(index, "started")
 
   def ended(self, index: int, state: State) -> None:
-    self._line(index, outcome(self._folder, state))
+    more = outcome(self._folder, state)
+    self._line(index, f"{state.state} after {state.seconds:.0f} s" + f": {more}" * bool(more))
 
   def elsewhere(self, index: int, message: str) -> None:
     if index not in self._waited:
@@ -114,11 +112,13 @@ class RunTable:
     done = sum(state.state == FINISHED for state in self._states.values())
     title = f"{self._folder.sweep.name}: {done} of {len(self._states)} runs finished"
     table = Table(title=title, expand=True)
-    settings = [described(run) for run in self._folder.sweep.runs]
+    settings = [self._folder.sweep.label(index) for index in self._states]
     widest = min(max(map(len, settings)), _MAX_WIDTH)
     # Without smallest widths a long line of a log would leave no place for the others.
     for name, width in (("run", 3), ("settings", widest), ("state", 8), ("time", 6)):
-      table.add_column(name, no_wrap=True, overflow="ellipsis", min_width=width)
+      table.add_column(
+        name, no_wrap=True, overflow="ellipsis", min_width=width, max_width=_MAX_WIDTH
+      )
     table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
     shown = list(self._states)
     if len(shown) > _MAX_ROWS:
@@ -146,9 +146,8 @@ def make_display(folder: Folder) -> Display:
 
 
 def outcome(folder: Folder, state: State) -> str:
-  """Returns how a run ended, as "finished after 12 s: loss 3.21"."""
-  text = f"{state.state} after {state.seconds:.0f} s"
+  """Returns what a run that has ended gave, as "loss 3.21", or why it has not finished."""
   if state.state == FINISHED:
     names = shown_metrics(folder.sweep.program, list(state.metrics), ())
-    return f"{text}: " + ", ".join(f"{name} {state.metrics[name]:.4g}" for name in names[:3])
-  return f"{text}, exit code {state.exit_code}" + f": {state.message}" * bool(state.message)
+    return ", ".join(f"{name} {state.metrics[name]:.4g}" for name in names[:3])
+  return f"exit code {state.exit_code}" + f": {state.message}" * bool(state.message)

@@ -10,7 +10,6 @@ from typing import Any
 from rich.console import Console
 
 from mtjax.cli.running import progress
-from mtjax.cli.sweep.definition import described
 from mtjax.cli.sweep.folder import FAILED, FINISHED, Folder, State
 from mtjax.cli.sweep.process import last_lines
 from mtjax.cli.sweep.programs import shown_metrics
@@ -66,8 +65,8 @@ def summary(folder: Folder) -> str | None:
 
 def show_failure(folder: Folder, index: int, state: State) -> None:
   """Prints why a run has not finished: its exit code and the last lines of its log."""
-  settings = described(folder.sweep.runs[index])
-  progress(f"\nrun {index} {state.state} ({settings}), exit code {state.exit_code}:")
+  label = folder.sweep.label(index)
+  progress(f"\nrun {index} {state.state} ({label}), exit code {state.exit_code}:")
   for line in last_lines(folder.log(index), _LAST_LINES):
     progress(f"  {line}")
   if state.message:

@@ -96,8 +96,6 @@ def _check_training(config: ConfigDict) -> None:
   read(config.to_dict())
 
 
-_SPEED = ("tokens_per_forward", "tokens_per_second")
-
 PROGRAMS: dict[str, SweptProgram] = {
   "train": SweptProgram(
     "mtjax.cli.train",
@@ -109,10 +107,20 @@ PROGRAMS: dict[str, SweptProgram] = {
     check=_check_training,
   ),
   "decode": SweptProgram(
-    "mtjax.cli.decode", "output", "output.json", _counters, _SPEED, seed="config.seed"
+    "mtjax.cli.decode",
+    "output",
+    "output.json",
+    _counters,
+    ("tokens_per_forward", "tokens_per_second"),
+    seed="config.seed",
   ),
   "infill": SweptProgram(
-    "mtjax.cli.infill", "output", "output.json", _counters, _SPEED, seed="seed"
+    "mtjax.cli.infill",
+    "output",
+    "output.json",
+    _counters,
+    ("tokens_per_forward", "seconds"),
+    seed="seed",
   ),
   "evaluate": SweptProgram(
     "mtjax.cli.evaluate",

@@ -113,6 +113,7 @@ def _panel(panel, axis: str, lines: Mapping[str, Sequence[Group]], metric: str) 
     panel.set_xlim(-0.5, len(values) - 0.5)
     panel.tick_params(axis="x", rotation=20 if any(len(str(v)) > 8 for v in values) else 0)
   panel.margins(x=0.12)
+  panel.ticklabel_format(axis="y", useOffset=False)
   panel.grid(True, alpha=0.2)
 
 

@@ -164,7 +164,7 @@ def _reported(folder) -> int:
   unfinished = summary(folder)
   if unfinished is None:
     return 0
-  progress(f"mtjax: {unfinished}; the same command runs them again")
+  progress(f"mtjax: {unfinished}; the command that began the sweep runs them again")
   return UNFINISHED_EXIT
 
 

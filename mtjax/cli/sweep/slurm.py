@@ -10,8 +10,8 @@ from mtjax.cli.sweep.folder import Folder
 
 _SCRIPT = """\
 #!/bin/bash
-# Sweep {name}: one element of the array per run. A run that has finished ends at once, and one that
-# was stopped goes on, so the same file may be submitted again, and Slurm may requeue it.
+# The runs of a sweep, one per element of the array. A run that has finished ends at once, and one
+# that was stopped goes on, so the same file may be submitted again, and Slurm may requeue it.
 #
 {runs}
 #
@@ -39,7 +39,7 @@ def write_script(folder: Folder, workers: int) -> Path:
   (path / "slurm").mkdir(exist_ok=True)
   runs = enumerate(folder.sweep.runs)
   text = _SCRIPT.format(
-    name=folder.sweep.name,
+    name=shlex.quote(folder.sweep.name),
     runs="\n".join(f"# {index}: {described(run)}" for index, run in runs),
     last=len(folder.sweep.runs) - 1,
     workers=workers,

@@ -35,6 +35,7 @@ MODULES = (
   "mtjax.train",
   "mtjax.train.losses.objective",
   "mtjax.train.losses.registry",
+  "mtjax.cli.sweep.combinations",
   "mtjax.native",
   "mtjax.bench.compile",
 )

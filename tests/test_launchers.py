@@ -132,7 +132,7 @@ def test_compare_shows_methods_side_by_side(folder, tmp_path):
   assert code == 0, errors
   lines = {line.split()[0]: line.split() for line in shown.split("\n") if "lossless" in line}
   assert list(lines) == ["ar", "lookup", "auto"]
-  assert "compiling lookup, 2 of 3: prompt 1 of 1" in errors.splitlines()
+  assert "compiling lookup, 2 of 3: prompt 1 of 1, round 1 of 3" in errors.splitlines()
   assert {line[-1] for line in lines.values()} == {"100%"}
   ar, lookup, _ = json.loads(out.read_text())["compared"]
   assert ar["runs"][0]["tokens"] == lookup["runs"][0]["tokens"]

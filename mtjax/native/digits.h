@@ -23,6 +23,65 @@ struct DigitRow {
   int32_t offset[kDigits];   // -128 * the sum of a digit: weights enter as w + 128
 };
 
+// Which memory a pass over a panel prefetches: what it will read itself, or, if `parts` passes share
+// one panel, its share of the next one, so that memory is never idle.
+struct Share {
+  const void* next;
+  int64_t part, parts;
+};
+
+class Prefetch {
+ public:
+  // For a pass of C columns that begins at p, over `groups` groups of 4 * kPanel bytes.
+  template <int C>
+  static Prefetch Of(const Share& share, const void* p, int64_t column, int64_t groups) {
+    constexpr int64_t kRow = 4 * kPanel;
+    if (!share.next) return {(const char*)p, kRow, C * 4 / kLine};
+    constexpr int64_t kSplit = kPanel / C;
+    const int64_t part = share.part * kSplit + column % kPanel / C;
+    const int64_t lines = std::max<int64_t>(1, kRow / kLine / (share.parts * kSplit));
+    // Less what Next adds: here the place is exact.
+    const char* from = (const char*)share.next + part * groups * lines * kLine - kFar;
+    return {from, lines * kLine, part * lines * kLine < kRow ? (int)lines : 0};
+  }
+
+  inline __attribute__((always_inline)) void Next() {
+    for (int i = 0; i < lines_; ++i) __builtin_prefetch(at_ + kFar + i * kLine, 0, 2);
+    at_ += advance_;
+  }
+
+ private:
+  static constexpr int64_t kFar = 16384;
+  Prefetch(const char* at, int64_t advance, int lines)
+      : at_(at), advance_(advance), lines_(lines) {}
+  const char* at_;
+  int64_t advance_;
+  int lines_;
+};
+
+template <int V>
+inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[V]) {
+  float* out = t.y + row * t.n + column;
+  const int64_t left = t.n - column;
+  if (left >= V * kLanes) {
+    for (int v = 0; v < V; ++v) {
+      VF value = acc[v];
+      if (t.scale) value *= (VF) * (const VFu*)(t.scale + column + v * kLanes);
+      *(VFu*)(out + v * kLanes) = value;
+    }
+    return;
+  }
+  float all[V * kLanes];
+  std::memcpy(all, acc, sizeof(all));
+  for (int64_t i = 0; i < left; ++i) out[i] = t.scale ? all[i] * t.scale[column + i] : all[i];
+}
+
+// The first element of an output column.
+template <typename T>
+const T* Column(const T* panels, int64_t K, int64_t column, int step) {
+  return panels + column / kPanel * K * kPanel + column % kPanel * step;
+}
+
 inline __mmask16 First(int64_t count) { return count >= 16 ? 0xffff : (1u << count) - 1; }
 
 // Digits of row r of R: words[k / 4][r][digit], four k per word, zeros after the last.
@@ -71,7 +130,7 @@ inline DigitRow ToDigits(const float* x, int64_t K, int r, int R, int32_t* words
 template <int R, int C>
 void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows, int64_t K,
                 const Target& t, int64_t row, int64_t half,
-                const Ahead& ahead) {
+                const Share& share) {
   constexpr int V = C / 16;
   __m512i acc[R][kDigits][V];
 #pragma GCC unroll 4
@@ -83,12 +142,12 @@ void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows
   const __m512i flip = _mm512_set1_epi8((char)0x80);
   const int64_t quads = K / 4;
   const int8_t* p = Column(panels, K, half * kHalf, 4);
-  Prefetch prefetch = Prefetch::Of<C>(ahead, p, half * kHalf, quads);
+  Prefetch prefetch = Prefetch::Of<C>(share, p, half * kHalf, quads);
   for (int64_t q = 0; q < quads; ++q, p += kPanel * 4) {
     __m512i w[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; ++v) w[v] = _mm512_xor_si512(flip, _mm512_loadu_si512(p + v * 64));
-    prefetch.template Next<false>(false);
+    prefetch.Next();
 #pragma GCC unroll 4
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
@@ -126,18 +185,18 @@ void DigitBlock(const int8_t* panels, const int32_t* words, const DigitRow* rows
 template <int R = kDigitRows>
 void DigitRows(int count, const int8_t* panels, const int32_t* words, const DigitRow* rows,
                int64_t K, const Target& t, int64_t row, int64_t first, int64_t last,
-               const Ahead& ahead) {
+               const Share& share) {
   if constexpr (R > 0) {
     if (count != R)
-      return DigitRows<R - 1>(count, panels, words, rows, K, t, row, first, last, ahead);
+      return DigitRows<R - 1>(count, panels, words, rows, K, t, row, first, last, share);
     // More rows of a whole panel would not fit in the registers.
     constexpr int kBoth = R == 1 ? kPanel : kHalf;
     for (int64_t half = first; half < last;) {
       if (kBoth == kPanel && half % 2 == 0 && half + 2 <= last) {
-        DigitBlock<R, kBoth>(panels, words, rows, K, t, row, half, ahead);
+        DigitBlock<R, kBoth>(panels, words, rows, K, t, row, half, share);
         half += 2;
       } else {
-        DigitBlock<R, kHalf>(panels, words, rows, K, t, row, half, ahead);
+        DigitBlock<R, kHalf>(panels, words, rows, K, t, row, half, share);
         half += 1;
       }
     }

@@ -1,8 +1,8 @@
-// Inner loops over weights in panels of 64 outputs: each weight is read once, in order, and meets R
-// rows of x while it is in a register.
+// Inner loops over weights in panels of 64 outputs, in sections of some k that stay in the first
+// cache while all rows of x pass over them.
 //
-// Every output is one chain of fused multiply-adds over k in order (or one exact integer sum), so a
-// row's result does not depend on how many rows or threads there are.
+// Every output is one chain of fused multiply-adds over k in order, so a row's result does not depend
+// on how many rows or threads there are: between sections the sums rest in memory, as they are.
 #pragma once
 
 #include <algorithm>
@@ -18,16 +18,16 @@ namespace mtjax {
 constexpr int kPanel = 64;
 constexpr int kHalf = kPanel / 2;  // the unit of sharing: N = 320 splits evenly
 
-// The sums of R rows by Columns(R) outputs, and what they meet, fit in the vector registers.
+// The sums of kRows rows by kColumns outputs, and what they meet, fit in the vector registers.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kRows = 6;
-constexpr int Columns(int) { return kPanel; }
+constexpr int kColumns = kPanel;
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 5;
-constexpr int Columns(int rows) { return rows == 1 ? kPanel : rows == 2 ? kHalf : kHalf / 2; }
+constexpr int kLanes = 8, kRows = 6;
+constexpr int kColumns = kHalf / 2;
 #else
 constexpr int kLanes = 4, kRows = 3;
-constexpr int Columns(int rows) { return rows == 1 ? kPanel : kHalf; }
+constexpr int kColumns = kHalf / 2;
 #endif
 
 typedef float VF __attribute__((vector_size(kLanes * 4)));
@@ -36,6 +36,19 @@ typedef float VFu __attribute__((vector_size(kLanes * 4), aligned(4), may_alias)
 typedef int32_t VIu __attribute__((vector_size(kLanes * 4), aligned(1), may_alias));
 
 inline VI Words(const void* p) { return *static_cast<const VIu*>(p); }
+
+// Keeps a vector in a register: otherwise the compiler reads a weight again for each row.
+inline void Hold(VF& v) {
+#if defined(__AVX512F__)
+  asm("" : "+v"(v));
+#elif defined(__x86_64__)
+  asm("" : "+x"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#else
+  (void)v;
+#endif
+}
 
 // A type of stored weight: kStep consecutive k of one output share a 32-bit word.
 struct F32 {
@@ -80,137 +93,187 @@ struct Target {
   const float* scale;
 };
 
-template <int V>
-inline void Store(const Target& t, int64_t row, int64_t column, const VF (&acc)[V]) {
-  float* out = t.y + row * t.n + column;
-  const int64_t left = t.n - column;
-  if (left >= V * kLanes) {
-    for (int v = 0; v < V; ++v) {
-      VF value = acc[v];
-      if (t.scale) value *= (VF) * (const VFu*)(t.scale + column + v * kLanes);
-      *(VFu*)(out + v * kLanes) = value;
-    }
-    return;
-  }
-  float all[V * kLanes];
-  std::memcpy(all, acc, sizeof(all));
-  for (int64_t i = 0; i < left; ++i) out[i] = t.scale ? all[i] * t.scale[column + i] : all[i];
-}
+constexpr int64_t kLine = 64;  // bytes that are prefetched together
 
-// Adds kStep k of V * kLanes outputs. A weight is decoded before its R products, and its word is read
-// again for each k: R * V sums, R numbers of x and one weight are all that the registers hold.
+// Bytes from what is read to what is prefetched meanwhile, as measured: one row reads as fast as
+// memory allows, little ahead into the first cache; several rows need the second cache, farther ahead.
+constexpr int64_t kAheadOfOne = 8192, kAhead = 32768;
+
+// Number of k between prefetches of a strip.
+constexpr int kBeat = 8;
+
+// Number of k of a section: 16 KiB, as stored or (int8) as decoded.
+template <typename W>
+constexpr int64_t kSection = W::kStep == 2 ? 128 : 64;
+
+// What one strip prefetches: `each` lines for every kBeat of its k. The strips of a section together
+// prefetch as much as they read, at an even pace, so that memory is never idle.
+struct Lines {
+  const char* at;
+  int each;
+};
+
+// Adds kStep k of V * kLanes outputs: p are the weights, x the R numbers of each k.
 template <typename W, int S, int R, int V>
 inline __attribute__((always_inline)) void Step(const typename W::Type* p, const float* x,
                                                 VF (&acc)[R][V]) {
   if constexpr (S < W::kStep) {
-    float rows[R];
-    for (int r = 0; r < R; ++r) rows[r] = x[S * R + r];
-#pragma GCC unroll 16
+    VF w[V];
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
-      const VF w = W::template Decode<S>(Words(p + v * kLanes * W::kStep));
-      for (int r = 0; r < R; ++r) acc[r][v] += w * rows[r];
+      w[v] = W::template Decode<S>(Words(p + v * kLanes * W::kStep));
+      if (R > 1) Hold(w[v]);
     }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+      for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[S * R + r];
     // Otherwise the compiler keeps the words from one k to the next, and spills sums to memory.
-    if (R > 1) asm("" : "+r"(p));
+    if (R > 1 && W::kStep > 1) asm("" : "+r"(p));
     Step<W, S + 1, R, V>(p, x, acc);
   }
 }
 
-// The first element of an output column.
-template <typename T>
-const T* Column(const T* panels, int64_t K, int64_t column, int step) {
-  return panels + column / kPanel * K * kPanel + column % kPanel * step;
-}
-
-constexpr int kFew = 4;  // number of rows of a block
-
-// Which memory a pass over a panel prefetches: what it will read itself, or, if `parts` passes share
-// one panel, its share of the next one, so that memory is never idle.
-struct Ahead {
-  const void* next;
-  int64_t part, parts;
-};
-
-class Prefetch {
- public:
-  // For a pass of C columns that begins at p, over `groups` groups of 4 * kPanel bytes.
-  template <int C>
-  static Prefetch Of(const Ahead& ahead, const void* p, int64_t column, int64_t groups) {
-    constexpr int64_t kRow = 4 * kPanel;
-    if (!ahead.next) return {(const char*)p, kRow, C * 4 / kLine};
-    constexpr int64_t kSplit = kPanel / C;
-    const int64_t part = ahead.part * kSplit + column % kPanel / C;
-    const int64_t lines = std::max<int64_t>(1, kRow / kLine / (ahead.parts * kSplit));
-    // Less what Next adds: here the place is exact.
-    const char* from = (const char*)ahead.next + part * groups * lines * kLine - kFar;
-    return {from, lines * kLine, part * lines * kLine < kRow ? (int)lines : 0};
-  }
-
-  // As measured: if few rows pass over the weights once, prefetching a little ahead into the first
-  // cache is best; otherwise far ahead into the second.
-  template <bool kFewRows>
-  inline __attribute__((always_inline)) void Next(bool once) {
-    const bool close = kFewRows && once;
-    for (int i = 0; i < lines_; ++i) {
-      if (close) {
-        __builtin_prefetch(at_ + 8192 + i * kLine, 0, 3);
-      } else {
-        __builtin_prefetch(at_ + kFar + i * kLine, 0, 2);
-      }
-    }
-    at_ += advance_;
-  }
-
- private:
-  static constexpr int64_t kLine = 64, kFar = 16384;
-  Prefetch(const char* at, int64_t advance, int lines)
-      : at_(at), advance_(advance), lines_(lines) {}
-  const char* at_;
-  int64_t advance_;
-  int lines_;
-};
-
-// R rows times C columns from `column` on. x: [K, R], the rows transposed.
+// Adds `count` k to the sums [R, kPanel] of C outputs. x: [count, R], the rows transposed.
 template <typename W, int R, int C>
-void Block(const typename W::Type* panels, const float* x, int64_t K, const Target& t, int64_t row,
-           int64_t column, const Ahead& ahead) {
+void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums, Lines lines) {
   constexpr int V = C / kLanes;
-  VF acc[R][V] = {};
-  const int64_t whole = K - K % W::kStep;
-  const auto* p = Column(panels, K, column, W::kStep);
-  Prefetch prefetch = Prefetch::Of<C>(ahead, p, column, K / W::kStep);
-  for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
-    prefetch.template Next<R <= kFew>(!ahead.next);
-    Step<W, 0, R, V>(p, x + k * R, acc);
+  VF acc[R][V];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) acc[r][v] = *(const VFu*)(sums + r * kPanel + v * kLanes);
+  for (int64_t k = 0; k < count; k += kBeat) {
+    for (int i = 0; i < lines.each; ++i, lines.at += kLine)
+      __builtin_prefetch(lines.at, 0, 2);
+    const int64_t end = std::min<int64_t>(kBeat, count - k);
+    for (int64_t i = 0; i < end; i += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
+      Step<W, 0, R, V>(p, x, acc);
   }
-  p = Column(panels, K, column, 1) + whole * kPanel;
-  for (int64_t k = whole; k < K; ++k, p += kPanel) {
-    float w[C];
-    for (int i = 0; i < C; ++i) w[i] = W::Scalar(p[i]);
-    for (int r = 0; r < R; ++r)
-      for (int v = 0; v < V; ++v) acc[r][v] += (VF) * (VFu*)(w + v * kLanes) * x[k * R + r];
-  }
-  for (int r = 0; r < R; ++r) Store(t, row + r, column, acc[r]);
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int v = 0; v < V; ++v) *(VFu*)(sums + r * kPanel + v * kLanes) = acc[r][v];
 }
 
-// R = `rows` rows times half panels [first, last).
+// Writes C outputs of one row, from `column` on. panel: that of the column, at the column.
+template <typename W, int C>
+void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Target& t, int64_t column) {
+  constexpr int V = C / kLanes;
+  VF acc[1][V] = {};
+  const int64_t whole = K - K % W::kStep;
+  const auto* p = panel + column % kPanel * W::kStep;
+  for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
+    for (int i = 0; i < C * 4; i += kLine)
+      __builtin_prefetch((const char*)p + kAheadOfOne + i, 0, 3);
+    Step<W, 0, 1, V>(p, x + k, acc);
+  }
+  float sums[C];
+  std::memcpy(sums, acc, sizeof(sums));
+  p = panel + whole * kPanel + column % kPanel;
+  for (int64_t k = whole; k < K; ++k, p += kPanel)
+    for (int c = 0; c < C; ++c) sums[c] += W::Scalar(p[c]) * x[k];
+  const int64_t count = std::min<int64_t>(C, t.n - column);
+  for (int64_t c = 0; c < count; ++c)
+    t.y[column + c] = t.scale ? sums[c] * t.scale[column + c] : sums[c];
+}
+
+template <typename W>
+struct Kernel {
+  void (*run)(const typename W::Type*, const float*, int64_t, float*, Lines);
+  int columns;
+};
+
+// The strip for this many rows: of half a panel at most if only that is to be computed.
 template <typename W, int R = kRows>
-void Rows(int rows, const typename W::Type* panels, const float* x, int64_t K, const Target& t,
-          int64_t row, int64_t first, int64_t last, const Ahead& ahead) {
-  if constexpr (R > 0) {
-    if (rows != R)
-      return Rows<W, R - 1>(rows, panels, x, K, t, row, first, last, ahead);
-    constexpr int C = Columns(R);
-    const int64_t end = last * kHalf;
-    for (int64_t column = first * kHalf; column < end;) {
-      if (C <= kHalf || (column % kPanel == 0 && column + C <= end)) {
-        Block<W, R, C>(panels, x, K, t, row, column, ahead);
-        column += C;
-      } else {
-        Block<W, R, kHalf>(panels, x, K, t, row, column, ahead);
-        column += kHalf;
-      }
+Kernel<W> KernelOf(int rows, int columns) {
+  if constexpr (R > 2)
+    if (rows != R) return KernelOf<W, R - 1>(rows, columns);
+  constexpr int C = kColumns;
+  if (columns >= C) return {Strip<W, R, C>, C};
+  return {Strip<W, R, std::min(C, kHalf)>, std::min(C, kHalf)};
+}
+
+// Blocks of at most `max_rows` rows, as even as possible.
+struct Blocks {
+  int64_t M, count;
+  Blocks(int64_t rows, int64_t max_rows) : M(rows), count((rows + max_rows - 1) / max_rows) {}
+  int64_t begin(int64_t b) const { return b * M / count; }
+  int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
+};
+
+// Memory from `at` on that a section prefetches.
+struct Next {
+  const char* at;
+  int64_t lines;
+};
+
+// Adds `count` k of all rows. p and sums: the first of `columns` outputs; x: of block b at b * K.
+template <typename W>
+void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks& blocks,
+             int64_t count, int64_t begin, int columns, float* sums, const Next& next) {
+  int64_t parts = 0;
+  for (int64_t b = 0; b < blocks.count; ++b)
+    parts += columns / KernelOf<W>(blocks.rows(b), columns).columns;
+  const int64_t beats = parts * ((count + kBeat - 1) / kBeat);
+  const int each = (int)((next.lines + beats - 1) / beats);
+  int64_t part = 0;
+  for (int64_t b = 0; b < blocks.count; ++b) {
+    const int rows = blocks.rows(b);
+    const Kernel<W> kernel = KernelOf<W>(rows, columns);
+    for (int c = 0; c < columns; c += kernel.columns, ++part)
+      kernel.run(p + c * W::kStep, x + blocks.begin(b) * K + begin * rows, count,
+                 sums + blocks.begin(b) * kPanel + c,
+                 {next.at + part * next.lines / parts * kLine, each});
+  }
+}
+
+template <typename W, int S = 0>
+inline void Decode(const typename W::Type* p, int columns, float* to) {
+  if constexpr (S < W::kStep) {
+    for (int c = 0; c < columns; c += kLanes)
+      *(VFu*)(to + S * kPanel + c) = W::template Decode<S>(Words(p + c * W::kStep));
+    Decode<W, S + 1>(p, columns, to);
+  }
+}
+
+// Writes outputs [from, to) of the panel at `column` for all rows. sums: scratch [M, kPanel]; end:
+// of the weights that this thread reads.
+template <typename W>
+void Panel(const typename W::Type* panel, const float* x, int64_t K, const Blocks& blocks,
+           const Target& t, int64_t column, int from, int to, float* sums, const void* end) {
+  std::memset(sums, 0, blocks.M * kPanel * sizeof(float));
+  const int columns = to - from;
+  const int64_t whole = K - K % W::kStep;
+  for (int64_t k = 0; k < whole; k += kSection<W>) {
+    const int64_t count = std::min(kSection<W>, whole - k);
+    const auto* p = panel + k * kPanel;
+    const char* ahead = (const char*)p + kAhead;
+    const int64_t bytes = std::min<int64_t>(count * kPanel * sizeof(*p), (const char*)end - ahead);
+    const Next next = {ahead, std::max<int64_t>(0, bytes / kLine)};
+    p += from * W::kStep;
+    // Decoding an int8 costs as much as two products: not once per block of rows.
+    if (W::kStep == 4 && blocks.count > 1) {
+      alignas(64) float decoded[kSection<W> * kPanel];
+      for (int64_t i = 0; i < count; i += W::kStep)
+        Decode<W>(p + i * kPanel, columns, decoded + i * kPanel);
+      Section<F32>(decoded, x, K, blocks, count, k, columns, sums + from, next);
+    } else {
+      Section<W>(p, x, K, blocks, count, k, columns, sums + from, next);
     }
+  }
+  for (int64_t k = whole; k < K; ++k)
+    for (int64_t b = 0; b < blocks.count; ++b)
+      for (int r = 0; r < blocks.rows(b); ++r) {
+        float* sum = sums + (blocks.begin(b) + r) * kPanel;
+        const float factor = x[blocks.begin(b) * K + k * blocks.rows(b) + r];
+        for (int c = from; c < to; ++c) sum[c] += W::Scalar(panel[k * kPanel + c]) * factor;
+      }
+  const int64_t last = std::min<int64_t>(to, t.n - column);
+  for (int64_t row = 0; row < blocks.M; ++row) {
+    float* out = t.y + row * t.n + column;
+    const float* sum = sums + row * kPanel;
+    for (int64_t c = from; c < last; ++c) out[c] = t.scale ? sum[c] * t.scale[column + c] : sum[c];
   }
 }
 

@@ -13,9 +13,6 @@ namespace ffi = xla::ffi;
 namespace mtjax {
 namespace {
 
-// Two panels of this size fit in the second cache: one in use, one on its way.
-constexpr int64_t kNear = 384 << 10;
-
 // Grows and stays: one for each thread that calls, not one for each call.
 template <typename T>
 T* Scratch(size_t count) {
@@ -23,14 +20,6 @@ T* Scratch(size_t count) {
   if (memory.size() < count) memory.resize(count);
   return memory.data();
 }
-
-// Blocks of at most `max_rows` rows, as even as possible.
-struct Blocks {
-  int64_t M, count;
-  Blocks(int64_t rows, int64_t max_rows) : M(rows), count((rows + max_rows - 1) / max_rows) {}
-  int64_t begin(int64_t b) const { return b * M / count; }
-  int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
-};
 
 // Calls f(block) for all row blocks of `work` numbers, on all threads if that is faster.
 template <typename F>
@@ -53,27 +42,15 @@ int Chunks(double bytes, double products, int64_t halves) {
   return (int)std::min({shares, threads * each, (double)halves});
 }
 
-// Runs rows(block, first, last, ahead) over all row blocks and half panels.
-template <typename F>
-void ForAll(const Blocks& blocks, const void* panels, int64_t K, int64_t n, int bytes,
-            const F& rows) {
-  const int64_t halves = (n + kHalf - 1) / kHalf, panel = K * kPanel * bytes;
-  const int chunks = Chunks(halves * panel / 2, (double)blocks.M * K * n, halves);
-  Pool::Get().Run(chunks, [&](int c) {
-    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
-    if (blocks.count == 1) return rows(0, first, last, Ahead{});
-    // A panel stays in the nearest cache while all rows pass over it.
-    for (int64_t half = first, end; half < last; half = end) {
-      end = std::min(last, half / 2 * 2 + 2);
-      const char* next = (const char*)panels + end / 2 * panel;
-      for (int64_t b = 0; b < blocks.count; ++b)
-        rows(b, half, end, Ahead{panel <= kNear && end < last ? next : nullptr, b, blocks.count});
-    }
-  });
-}
+// More rows read the weights again: their sums and a section of x stay in the second cache.
+constexpr int64_t kPass = 96;
 
 template <typename W>
 void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, const Target& t) {
+  if (M > kPass) {
+    Float<W>(x, panels, kPass, K, t);
+    return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
+  }
   const Blocks blocks(M, kRows);
   const float* columns = x;
   if (M > 1) {
@@ -87,14 +64,53 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
         for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
     });
   }
-  ForAll(blocks, panels, K, t.n, sizeof(typename W::Type),
-         [&](int64_t b, int64_t first, int64_t last, const Ahead& ahead) {
-           Rows<W>(blocks.rows(b), panels, columns + blocks.begin(b) * K, K, t, blocks.begin(b),
-                   first, last, ahead);
-         });
+  const int64_t halves = (t.n + kHalf - 1) / kHalf, panel = K * kPanel;
+  const int chunks =
+      Chunks(halves * panel / 2 * sizeof(typename W::Type), (double)M * K * t.n, halves);
+  Pool::Get().Run(chunks, [&](int c) {
+    alignas(64) float sums[kPass * kPanel];
+    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
+    if (M == 1) {
+      for (int64_t half = first; half < last;) {
+        const bool both = half % 2 == 0 && half + 2 <= last;
+        const auto one = both ? OneRow<W, kPanel> : OneRow<W, kHalf>;
+        one(panels + half / 2 * panel, x, K, t, half * kHalf);
+        half += both ? 2 : 1;
+      }
+      return;
+    }
+    for (int64_t half = first, end; half < last; half = end) {
+      end = std::min(last, half / 2 * 2 + 2);
+      const int from = half % 2 * kHalf, to = from + (int)(end - half) * kHalf;
+      Panel<W>(panels + half / 2 * panel, columns, K, blocks, t, half / 2 * kPanel, from, to, sums,
+               panels + (last + 1) / 2 * panel);
+    }
+  });
 }
 
 #if MTJAX_DIGITS
+// Two panels of this size fit in the second cache: one in use, one on its way.
+constexpr int64_t kNear = 384 << 10;
+
+// Runs rows(block, first, last, share) over all row blocks and half panels.
+template <typename F>
+void ForAll(const Blocks& blocks, const void* panels, int64_t K, int64_t n, int bytes,
+            const F& rows) {
+  const int64_t halves = (n + kHalf - 1) / kHalf, panel = K * kPanel * bytes;
+  const int chunks = Chunks(halves * panel / 2, (double)blocks.M * K * n, halves);
+  Pool::Get().Run(chunks, [&](int c) {
+    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
+    if (blocks.count == 1) return rows(0, first, last, Share{});
+    // A panel stays in the nearest cache while all rows pass over it.
+    for (int64_t half = first, end; half < last; half = end) {
+      end = std::min(last, half / 2 * 2 + 2);
+      const char* next = (const char*)panels + end / 2 * panel;
+      for (int64_t b = 0; b < blocks.count; ++b)
+        rows(b, half, end, Share{panel <= kNear && end < last ? next : nullptr, b, blocks.count});
+    }
+  });
+}
+
 void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, const Target& t) {
   const Blocks blocks(M, kDigitRows);
   const int64_t words = (K + 3) / 4 * kGroup;
@@ -106,14 +122,13 @@ void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, const Ta
       rows[row] = ToDigits(x + row * K, K, r, blocks.rows(b), all + blocks.begin(b) * words);
     }
   });
-  auto matmul = [&](int64_t b, int64_t first, int64_t last, const Ahead& ahead) {
+  auto matmul = [&](int64_t b, int64_t first, int64_t last, const Share& share) {
     const int64_t row = blocks.begin(b);
-    DigitRows(blocks.rows(b), panels, all + row * words, rows + row, K, t, row, first, last, ahead);
+    DigitRows(blocks.rows(b), panels, all + row * words, rows + row, K, t, row, first, last, share);
   };
   ForAll(blocks, panels, K, t.n, 1, matmul);
-  const int64_t halves = (t.n + kHalf - 1) / kHalf;
   for (int64_t row = 0; row < M; ++row)
-    if (rows[row].unit < 0) Rows<I8>(1, panels, x + row * K, K, t, row, 0, halves, Ahead{});
+    if (rows[row].unit < 0) Float<I8>(x + row * K, panels, 1, K, {t.y + row * t.n, t.n, t.scale});
 }
 #endif
 

@@ -25,11 +25,11 @@ from collections.abc import Sequence
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.chat_targets import chat_targets, differences
 from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
 from mtjax.bench.systems import LLAMA_CPP, TRANSFORMERS, System
 from mtjax.bench.systems.exported import export
 from mtjax.bench.targets import LOOKUP, PLAIN
+from mtjax.bench.targets.chat import chat_targets, differences
 from mtjax.bench.workers import get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.method_names import config_of

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.bench import speculative as bench_speculative
-from mtjax.bench.chat_targets import chat_targets, differences, with_equal_text
 from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
 from mtjax.bench.systems import LLAMA_CPP, Job, llama_cpp_method
 from mtjax.bench.systems.exported import GGUF
+from mtjax.bench.targets.chat import chat_targets, differences, with_equal_text
 from mtjax.cli.method_names import config_of
 from mtjax.report.speed_tables import speed_tables
 

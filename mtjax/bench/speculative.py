@@ -6,6 +6,7 @@ what systems that learn from text (a store of n-grams) know when a pass begins.
 """
 
 import dataclasses
+import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -56,24 +57,45 @@ class SystemResult:
     return [sum(prompts) for prompts in self.seconds]
 
   @property
+  def emitted(self) -> list[int]:
+    """Returns the number of tokens of each round."""
+    return [sum(map(len, prompts)) for prompts in self.tokens]
+
+  @property
+  def seconds_per_token(self) -> list[float]:
+    """Returns one figure per round: sampled texts that end may differ in length."""
+    return [time / count for time, count in zip(self.totals, self.emitted, strict=True)]
+
+  @property
   def tokens_per_second(self) -> float:
     """Returns the median over rounds."""
-    emitted = (sum(map(len, prompts)) for prompts in self.tokens)
-    return statistics.median(n / t for n, t in zip(emitted, self.totals, strict=True))
+    return statistics.median(1 / seconds for seconds in self.seconds_per_token)
 
   @property
   def tokens_per_forward(self) -> float:
     """Returns tokens per forward of all rounds together; 1 for plain decoding."""
-    emitted = sum(len(tokens) for prompts in self.tokens for tokens in prompts)
-    return emitted / sum(n for prompts in self.forwards for n in prompts)
+    return sum(self.emitted) / sum(n for prompts in self.forwards for n in prompts)
 
   def speed_up(self, reference: "SystemResult") -> float:
     """Returns the median over rounds of the ratio in the same round."""
-    return median_ratio(self.totals, reference.totals)
+    return median_ratio(self.seconds_per_token, reference.seconds_per_token)
 
   def same_text(self, reference: "SystemResult") -> float:
     """Returns the share of the first round's tokens before each prompt's first difference."""
     return same_text(reference.tokens[0], self.tokens[0])
+
+  def difference(self, reference: "SystemResult") -> str | None:
+    """Returns where the text first differs from the reference's; None if all rounds are equal."""
+    for number, rounds in enumerate(zip(self.tokens, reference.tokens, strict=True), 1):
+      for prompt, (ours, theirs) in enumerate(zip(*rounds, strict=True), 1):
+        if ours != theirs:
+          pairs = enumerate(itertools.zip_longest(ours, theirs), 1)
+          place, (one, other) = next(x for x in pairs if x[1][0] != x[1][1])
+          return (
+            f"{self.system}, {self.prompt_set}, temperature {self.temperature:g}, round {number}, "
+            f"prompt {prompt}: token {place} is {one}, and {other} of {reference.system}"
+          )
+    return None
 
 
 def compare_sets(
@@ -85,16 +107,17 @@ def compare_sets(
   temperatures: Sequence[float],
   threads: int,
   rounds: int,
+  ends: Sequence[int] = (),
   progress: Callable[[str], None] = lambda text: None,
   finished: Callable[[list[SystemResult], dict[str, str]], None] = lambda *results: None,
 ) -> tuple[list[SystemResult], dict[str, str]]:
   """Returns the results of every system that runs, and why other results are missing.
 
-  All systems emit exactly `tokens` tokens per prompt. Sampled rounds differ in their seed. A system
-  that remembers forgets everything before each pass and then decodes the set's `others`, untimed,
-  at the same temperature: a pass begins with knowledge of these, and with nothing of the prompts
-  that follow, of the untimed pass or of earlier rounds, sets and temperatures. Within a pass it
-  learns from prompt to prompt, as it does in use.
+  All systems emit exactly `tokens` tokens per prompt, or fewer where one is in `ends`. Sampled
+  rounds differ in their seed. A system that remembers forgets everything before each pass and then
+  decodes the set's `others`, untimed, at the same temperature: a pass begins with knowledge of
+  these, and with nothing of the prompts that follow, of the untimed pass or of earlier rounds, sets
+  and temperatures. Within a pass it learns from prompt to prompt, as it does in use.
 
   `finished` gets the results so far after each set, so that a stopped run of hours is not lost.
   """
@@ -102,7 +125,7 @@ def compare_sets(
   with open_workers(folder, systems, threads, progress) as (workers, failed):
     for temperature in temperatures:
       for prompt_set in sets:
-        ask = _pass_over(prompt_set, tokens, temperature)
+        ask = _pass_over(prompt_set, Job(tokens, temperature, ends=ends))
         label = f"{prompt_set.name}, temperature {temperature:g}"
         answers = interleave(
           workers, failed, rounds, ask, lambda text, label=label: progress(f"{label}, {text}")
@@ -114,12 +137,12 @@ def compare_sets(
   return results, failed
 
 
-def _pass_over(prompt_set: PromptSet, tokens: int, temperature: float):
+def _pass_over(prompt_set: PromptSet, job: Job):
   batches = [[list(prompt)] for prompt in prompt_set.prompts]
   before = [[list(prompt)] for prompt in prompt_set.others]
 
   def ask(worker, index):
-    return worker.run(batches, Job(tokens, temperature, seed=index), before=before)
+    return worker.run(batches, dataclasses.replace(job, seed=index), before=before)
 
   return ask
 

@@ -27,11 +27,14 @@ def method_config(name: str) -> ConfigDict:
 def config_of(name: str) -> dict[str, Any]:
   """Returns the settings of "lookup" or "lookup:length=5:branches=2".
 
-  Fields are those of the config or else of the drafter. Raises ValueError for an unknown method.
+  Fields are those of the config or else of the drafter, which "auto:of=trie" names. Raises
+  ValueError for an unknown method.
   """
   method, *settings = name.split(":")
-  config = decode_config(method).to_dict()
-  for field, value in _values(settings).items():
+  values = _values(settings)
+  of = {"of": values.pop("of")} if method == "auto" and "of" in values else {}
+  config = decode_config(method, **of).to_dict()
+  for field, value in values.items():
     place = config if field in config else config.setdefault("drafter", {})
     place[field] = value
   return config

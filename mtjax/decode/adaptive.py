@@ -21,7 +21,7 @@ from mtjax.types import Draft, TokenTree
 
 # A text that begins to repeat itself waits for at most so many rounds: 64 by default.
 PATIENCE_GROWS = 4
-# Seconds of measurement after which `measure_cost` repeats no more.
+# Seconds of measurement after which `measure_cost` repeats no more than twice.
 _ENOUGH = 0.5
 
 
@@ -142,28 +142,30 @@ def measure_cost(
   method_params: PyTree,
   *,
   prompt: Sequence[int],
-  tokens: int = 48,
+  tokens: int = 24,
   repeats: int = 3,
 ) -> float:
   """Measures a round of `speculative` on this machine at batch 1, in rounds of plain decoding.
 
-  Drafts and verification are included, prefill and compilation are not. The fastest of `repeats`
-  runs counts, or of as many as take half a second: those of a large model differ by little.
+  Drafts and verification are included, prefill and compilation are not. Both run in turn, so that
+  other work on the machine slows both, and the fastest of `repeats` runs of each counts; of two if
+  these take half a second.
   """
+  methods = (speculative, method_params), (Autoregressive(), None)
+  cases = [(method, its_params, count) for method, its_params in methods for count in (1, tokens)]
 
-  def round_seconds(method, its_params):
-    def run(count):
-      settings = dict(method=method, method_params=its_params, max_tokens=count)
-      rounds = generate(model, params, [prompt], **settings).counters["target_forwards"] - 1
-      seconds: list[float] = []
-      while len(seconds) < repeats and sum(seconds) < _ENOUGH:
-        seconds.append(generate(model, params, [prompt], **settings).counters["seconds"])
-      return min(seconds), rounds
+  def run(method, its_params, count):
+    settings = dict(method=method, method_params=its_params, max_tokens=count)
+    return generate(model, params, [prompt], **settings).counters
 
-    (short, _), (long, rounds) = run(1), run(tokens)
-    return max(long - short, 1e-9) / max(rounds, 1)
-
-  return round_seconds(speculative, method_params) / round_seconds(Autoregressive(), None)
+  # The first runs compile.
+  rounds = [run(*case)["target_forwards"] - 1 for case in cases]
+  seconds: list[list[float]] = []
+  while len(seconds) < repeats and (len(seconds) < 2 or sum(map(sum, seconds)) < _ENOUGH):
+    seconds.append([run(*case)["seconds"] for case in cases])
+  short, long, plain_short, plain_long = (min(times) for times in zip(*seconds, strict=True))
+  speculative_round = max(long - short, 1e-9) / max(rounds[1], 1)
+  return speculative_round / (max(plain_long - plain_short, 1e-9) / max(rounds[3], 1))
 
 
 def _none(shape: Draft, last: Int[Array, " B"]) -> Draft:

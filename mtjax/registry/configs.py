@@ -44,8 +44,6 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
   if name == "auto":
     config.of = of
     config.drafter = drafter_settings(of)
-    if of == "lookup":
-      config.drafter.length = 5  # a pass of 6 entries takes little longer than one of one entry
     # The fields of mtjax.decode.Adaptive; a cost of 0 is measured before the first token.
     config.adaptive = dict(cost=0.0, patience=16, memory=0.2, hope=2.0)
     return config

@@ -36,6 +36,8 @@ from mtjax.registry.fill_methods import FillEntry
 from mtjax.registry.rows import MethodRow, fill_row
 from mtjax.types import Exactness
 
+DRAFT_MODEL = "speculative, draft model"  # the family of methods that need one
+
 METHODS: dict[str, MethodRow] = {
   "ar": MethodRow(
     title="autoregressive",
@@ -99,7 +101,7 @@ METHODS: dict[str, MethodRow] = {
   "draft": MethodRow(
     title="draft model, chain",
     how="A chain of a draft model, as long as the draft model is confident.",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Sampling at temperature 1 too: on average it was faster than `ar` there, where "
     "copied drafts were slower.",
     paper="2211.17192, 2302.01318",
@@ -115,7 +117,7 @@ METHODS: dict[str, MethodRow] = {
     how="A tree of a draft model of any shape, those of Medusa and EAGLE among them. "
     "Siblings are sampled with or without replacement, greedily and one, or as the "
     "pairs of SpecHub.",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
     paper="2305.09781, 2402.12374",
@@ -129,7 +131,7 @@ METHODS: dict[str, MethodRow] = {
   "best_first": MethodRow(
     title="draft model, its most probable paths",
     how="The most probable paths of a draft model (EAGLE-2, OPT-Tree).",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
     paper="2406.16858, 2406.17276",
@@ -143,7 +145,7 @@ METHODS: dict[str, MethodRow] = {
     title="draft model, a tree grown as it is sampled",
     how="A tree of a draft model that grows where the tokens sampled so far make it worth "
     "while (DySpec).",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Where a large forward pass costs little more than a small one; on the CPU measured "
     "it did not pay.",
     paper="2410.11744",
@@ -185,7 +187,7 @@ METHODS: dict[str, MethodRow] = {
     title="sorted draft model, left early (S2D)",
     how="One draft model that was trained to be left after any of several layers (S2D). "
     "It serves every target of its vocabulary.",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Several targets with one vocabulary: one draft model serves all, with less memory "
     "than one for each.",
     paper="2407.01955",
@@ -215,7 +217,7 @@ METHODS: dict[str, MethodRow] = {
   "cross_vocabulary": MethodRow(
     title="draft model with another tokenizer",
     how="A draft model with another tokenizer.",
-    family="speculative, draft model",
+    family=DRAFT_MODEL,
     pays="Where the only draft model has another tokenizer; not measured yet.",
     paper="transformers' universal assisted generation",
     exactness=Exactness.LOSSLESS,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -36,8 +36,15 @@ class Cells:
     return "\n".join([f"{self.title}:", "", line(self.header), rule, *map(line, self.rows)])
 
 
-def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cells]:
-  """Returns a table per temperature and reference that ran, then the targets of greedy decoding."""
+def speed_tables(
+  results: Sequence[SystemResult],
+  *references: str,
+  targets: Callable[[Results], Sequence[SpeedTarget]] | None = None,
+) -> list[Cells]:
+  """Returns a table per temperature and reference that ran, then those of `targets`.
+
+  targets: for each temperature; None: `speed_targets`, for greedy decoding alone.
+  """
   temperatures = dict.fromkeys(result.temperature for result in results)
   every = [Results(results, temperature) for temperature in temperatures]
   tables = [
@@ -46,7 +53,9 @@ def speed_tables(results: Sequence[SystemResult], *references: str) -> list[Cell
     for reference in references
     if reference in one.systems
   ]
-  return tables + [targets_table(speed_targets(one)) for one in every if not one.temperature]
+  if targets is None:
+    return tables + [targets_table(speed_targets(one)) for one in every if not one.temperature]
+  return tables + [targets_table(targets(one), _rule(one)) for one in every]
 
 
 def speed_table(results: Results, reference: str) -> Cells:
@@ -63,8 +72,7 @@ def speed_table(results: Results, reference: str) -> Cells:
     rows.append(row)
   header = ["system", *results.sets, "mean", "tokens/s"]
   header += [] if results.temperature else ["same text"]
-  rule = f"temperature {results.temperature:g}" if results.temperature else "greedy"
-  title = f"Speed over {reference}, {rule}, batch 1 (tokens per target forward)"
+  title = f"Speed over {reference}, {_rule(results)}, batch 1 (tokens per target forward)"
   return Cells(title, header, rows)
 
 
@@ -100,6 +108,10 @@ def _cell(results: Results, system: str, reference: str, prompt_set: str) -> str
   return f"{shown} ({result.tokens_per_forward:.2f})"
 
 
+def _rule(results: Results) -> str:
+  return f"temperature {results.temperature:g}" if results.temperature else "greedy"
+
+
 def _same_text(results: Results, system: str, reference: str) -> str:
   shares = [
     one.same_text(other)
@@ -110,7 +122,7 @@ def _same_text(results: Results, system: str, reference: str) -> str:
   return f"{int(statistics.mean(shares) * 1000) / 10:.1f}%" if shares else "-"
 
 
-def targets_table(targets: Sequence[SpeedTarget]) -> Cells:
+def targets_table(targets: Sequence[SpeedTarget], rule: str = "greedy") -> Cells:
   rows = [
     (
       f.demand,
@@ -121,7 +133,7 @@ def targets_table(targets: Sequence[SpeedTarget]) -> Cells:
     )
     for f in targets
   ]
-  return Cells("Floors, greedy", ("floor", "at least", "measured", "by", "verdict"), rows)
+  return Cells(f"Floors, {rule}", ("floor", "at least", "measured", "by", "verdict"), rows)
 
 
 def autoregressive_table(rows: Sequence[Mapping[str, Any]], reference: str) -> Cells:

@@ -88,6 +88,23 @@ def test_measured_cost_is_that_of_a_round(monkeypatch):
   assert measure_cost(TARGET, PARAMS, spec, None, prompt=[1], tokens=11) == pytest.approx(3)
 
 
+def test_a_cost_is_measured_in_turns_so_that_other_work_slows_both(monkeypatch):
+  """A machine that is three times slower from the fifth timed run on, and a cost of 2."""
+  runs = []
+
+  def generate(model, params, prompts, *, method, method_params, max_tokens):
+    plain, rounds = isinstance(method, Autoregressive), max_tokens - 1
+    runs.append(plain)
+    slow = 3 if len(runs) > 8 else 1
+    seconds = slow * (1 + rounds * (1 if plain else 2))
+    return Generation([], [], dict(seconds=seconds, target_forwards=1 + rounds), [])
+
+  monkeypatch.setattr(adaptive, "generate", generate)
+  spec = Speculative(PromptLookup(length=3))
+  assert measure_cost(TARGET, PARAMS, spec, None, prompt=[1], tokens=11) == pytest.approx(2)
+  assert len(runs) == 12, "four that compile, and two rounds of four that take long enough"
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [

@@ -76,7 +76,7 @@ def test_the_config_of_a_method_has_the_drafters_own_defaults(name):
 
 
 def test_any_drafter_may_be_the_one_that_speculates_while_it_pays():
-  assert auto.get_config().drafter.to_dict() == drafter_settings("lookup") | dict(length=5)
+  assert auto.get_config().drafter.to_dict() == drafter_settings("lookup")
   config = parsed("configs/decode/auto.py:trie", "drafter.size=6")
   assert config.of == "trie" and config.drafter.to_dict() == drafter_settings("trie") | dict(size=6)
 

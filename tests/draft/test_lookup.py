@@ -10,7 +10,7 @@ from mtjax.draft import Context, PromptLookup
 from mtjax.draft.text_buffer import TextBuffer
 
 SIZE = 24
-DRAFTER = PromptLookup(length=6, max_ngram=3)
+DRAFTER = PromptLookup(length=6, max_ngram=3, min_ngram=1)
 
 
 @jax.jit
@@ -57,3 +57,15 @@ def test_a_text_that_repeats_itself_is_drafted_to_the_full_length(period):
 
 def test_nothing_is_drafted_for_a_token_that_is_new():
   assert drafted([0, 1, 0, 2]) == []
+
+
+def test_a_single_token_that_stood_there_before_drafts_nothing_by_default():
+  drafter = PromptLookup(length=4)
+
+  def count(text):
+    state = TextBuffer(jnp.array([text]), jnp.array([len(text)]))
+    context = Context(None, jnp.array(text[-1:]), jnp.array([2]), jnp.array([True]), None)
+    return int(jnp.sum(drafter.propose(None, state, context)[0].tree.valid)) - 1
+
+  assert count([5, 1, 2, 3, 5]) == 0
+  assert count([4, 5, 1, 2, 3, 4, 5]) == 4

@@ -20,6 +20,24 @@ _UNTIMED = (
 )
 _SPANS = "DATA/humaneval_infilling"
 _SUDOKU = "DATA/puzzles/sudoku4x4_dev.csv"
+_METHODS = "mtjax:ar,mtjax:auto,mtjax:lookup,mtjax:suffix"
+_CHAT = (
+  "--data=DATA", "--model=smollm2", "--prompt_format=chat", "--weights=stored",
+  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=4",
+  "--warm=4", "--tokens=96", "--rounds=2",
+)  # fmt: skip
+_CHAT_GREEDY = (
+  *_CHAT, "--temperatures=0",
+  f'--systems="{_METHODS},mtjax:auto:of=suffix,mtjax:trie,mtjax:recycling,transformers eager,'
+  "transformers prompt lookup 5,transformers prompt lookup 10,llama.cpp f16,llama.cpp f16 lookup,"
+  'llama.cpp q8_0,llama.cpp q8_0 lookup,llama.cpp file,llama.cpp file lookup"',
+)  # fmt: skip
+_CHAT_SAMPLED = (
+  *_CHAT, "--temperatures=0.7",
+  f'--systems="{_METHODS},transformers eager,transformers prompt lookup 5,llama.cpp file,'
+  'llama.cpp file lookup"',
+)  # fmt: skip
+_CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 
 
 def wrapped(parts: Sequence[str]) -> str:
@@ -81,6 +99,20 @@ RUNS = (
   _bench(
     "speculative", "speculative_sampled", 40, "--data=DATA", "--prompts=4", "--warm=16",
     "--tokens=128", "--rounds=2", "--temperatures=1", needs="torch and transformers",
+  ),
+  _bench(
+    "speculative", "speculative_smollm2_greedy", 150, *_CHAT_GREEDY, needs=_CHAT_NEEDS
+  ),
+  _bench(
+    "speculative", "speculative_smollm2_sampled", 90, *_CHAT_SAMPLED, needs=_CHAT_NEEDS
+  ),
+  _bench(
+    "speculative", "speculative_smollm2_greedy_2_threads", 110, *_CHAT_GREEDY, "--threads=2",
+    needs=_CHAT_NEEDS,
+  ),
+  _bench(
+    "speculative", "speculative_smollm2_sampled_2_threads", 60, *_CHAT_SAMPLED, "--threads=2",
+    needs=_CHAT_NEEDS,
   ),
   _bench("sorted", "sorted", 5, "--data=DATA"),
   _bench("profile_round", "profile_round", 10, "--clock=cpu"),

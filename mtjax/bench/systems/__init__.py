@@ -14,9 +14,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 class Job:
   """The settings for a batch of prompts."""
 
-  tokens: int  # number of tokens that every row emits: end tokens are tokens like others
+  tokens: int  # number of tokens that every row emits, unless it ends before
   temperature: float = 0.0  # 0 is greedy; there are no other filters
   seed: int = 0
+  # Tokens that end a row, of which each is its last; without them end tokens are like others.
+  ends: Sequence[int] = ()
 
   def check_greedy(self) -> None:
     """Raises ValueError for a temperature, in systems that are only timed greedily."""
@@ -104,4 +106,16 @@ TRANSFORMERS = {
   "transformers prompt lookup 3": _assisted(generate=dict(prompt_lookup_num_tokens=3)),
   "transformers prompt lookup 5": _assisted(generate=dict(prompt_lookup_num_tokens=5)),
   "transformers prompt lookup 10": _assisted(generate=dict(prompt_lookup_num_tokens=10)),
+}
+
+
+def _llama(weights: str, **lookup) -> System:
+  return System("llama_cpp_method", dict(weights=weights, lookup=lookup or None), _GGUF)
+
+
+# llama.cpp on "target" of the folder; "file" is the GGUF file that the model comes from.
+LLAMA_CPP = {
+  f"llama.cpp {weights}{name}": _llama(weights, **lookup)
+  for weights in ("f16", "q8_0", "file")
+  for name, lookup in (("", {}), (" lookup", dict(max_ngram_size=3, num_pred_tokens=5)))
 }

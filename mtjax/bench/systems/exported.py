@@ -8,17 +8,19 @@ import jax.numpy as jnp
 
 from mtjax import checkpoints
 from mtjax.models import Params
-from mtjax.pretrained import load_pretrained
+from mtjax.pretrained import load_pretrained, model_path
 from mtjax.text import TextModel
 
 WEIGHTS = ("float32", "stored")
+GGUF = "target.gguf"
 
 
 def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, TextModel]:
   """Writes each model below `folder` under its name here, and returns the models as written.
 
   models: name -> bundled model, folder or hub id. "stored": as they are; a system may use that
-  bfloat16 holds them exactly. "float32": moved by a hair, so that none can.
+  bfloat16 holds them exactly. "float32": moved by a hair, so that none can. The file of a target
+  that is a GGUF file is linked beside it, as `GGUF`.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
@@ -28,6 +30,9 @@ def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, Te
     params = off_bfloat16(text.params) if weights == "float32" else text.params
     texts[name] = TextModel(text.model, params, text.tokenizer)
     checkpoints.save(Path(folder) / name, text.model, params, tokenizer=text.tokenizer)
+    file = Path(model_path(source)).expanduser()
+    if name == "target" and file.is_file():
+      (Path(folder) / GGUF).symlink_to(file.resolve())
   return texts
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mtjax.bench.systems import Run, SystemText
+from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.generation import generate
 from mtjax.draft import host
 from mtjax.pretrained import for_decoding, load_pretrained
@@ -29,6 +30,10 @@ class _Decoder:
   def __init__(self, text: TextModel, config: Mapping[str, Any]):
     self._text, self._config = text, config
     self._method, self._method_params = make_method(config, text)
+    if isinstance(self._method, Adaptive):
+      # Measured once: what is forgotten is what was read, and not the machine.
+      measured = dict(config["adaptive"], cost=self._method.cost)
+      self._config = {**config, "adaptive": measured}
 
   def __call__(self, prompts, job):
     out = generate(
@@ -40,6 +45,7 @@ class _Decoder:
       max_tokens=job.tokens,
       sampling=Sampling(temperature=job.temperature),
       key=job.seed,
+      eos=job.ends,
     )
     counters = dict(out.counters)
     return SystemText(out.tokens, counters.pop("target_forwards"), counters)

@@ -27,7 +27,7 @@ def open_system(
     model = transformers.AutoModelForCausalLM.from_pretrained(
       str(Path(folder) / name), dtype=torch.float32
     )
-    # End tokens are tokens like others, for the assistant too: every run has the same length.
+    # End tokens are those of the job, for the assistant too.
     model.generation_config.eos_token_id = None
     return model.eval()
 
@@ -59,6 +59,7 @@ def open_system(
         attention_mask=torch.ones_like(ids),
         max_new_tokens=job.tokens,
         pad_token_id=0,
+        eos_token_id=list(job.ends) or None,
         **sampling,
         **more,
       )

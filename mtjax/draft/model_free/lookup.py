@@ -21,12 +21,15 @@ class PromptLookup(ForAnyTarget):
   2312.12728). A copy that reaches the end of the text goes on with what it has copied, as in LZ77:
   a text that repeats itself every few tokens is drafted as one that goes on repeating itself.
   Nothing is learned and no model runs: O(text x max_ngram) comparisons per round, in the graph.
+
+  With the root the default makes a pass of 8 entries. A single token that stood in the text before
+  drafts nothing by default: such copies are refused too often to pay for the longer pass.
   """
 
-  length: int = 8
+  length: int = 7
   branches: int = 1
-  max_ngram: int = 4
-  min_ngram: int = 1
+  max_ngram: int = 6
+  min_ngram: int = 2
 
   def __post_init__(self):
     for name in ("length", "branches", "min_ngram"):

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtjax.arguments import texts as as_texts
 from mtjax.data.sources.text_files import parse_json, read_text
+from mtjax.evaluate.sets.jobs import editing, summarising
 
 Record = dict[str, Any]
 
@@ -35,14 +37,18 @@ def _humaneval(record: Record) -> str:
   return record["prompt"]
 
 
-# Name -> (folder of the files, record -> prompt). Spec-Bench is 2401.07851, its first turns.
-SETS: dict[str, tuple[str, Callable[[Record], str]]] = {
+# Name -> (folder of the files, record -> prompts). Spec-Bench is 2401.07851, its first turns.
+SETS: dict[str, tuple[str, Callable[[Record], str | Sequence[str]]]] = {
   "specbench": ("specbench", _specbench),
   "pycode": ("pycode", _pycode),
   "toolcall": ("toolcall", _toolcall),
   "gsm8k": ("gsm8k", _gsm8k),
   "humaneval": ("humaneval", _humaneval),
+  "editing": ("mbpp", editing),
+  "summarising": ("wikidemo", summarising),
 }
+# Sets for models that follow instructions: others do not answer them.
+JOBS = ("editing", "summarising")
 
 
 def prompts(root: str | Path, name: str, count: int) -> list[str]:
@@ -84,7 +90,7 @@ def _spread(texts: list[str], count: int, has: str) -> list[str]:
   return [texts[index * len(texts) // count] for index in range(count)]
 
 
-def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
+def _texts(folder: Path, of_record: Callable[[Record], str | Sequence[str]]) -> Iterator[str]:
   files = sorted((*folder.glob("*.jsonl"), *folder.glob("*.jsonl.gz")))
   if not files:
     raise FileNotFoundError(f"there is no .jsonl or .jsonl.gz file in {str(folder)!r}")
@@ -92,8 +98,7 @@ def _texts(folder: Path, of_record: Callable[[Record], str]) -> Iterator[str]:
   for file in tests or files:
     for number, line in enumerate(read_text(file).split("\n"), 1):
       try:
-        text = of_record(parse_json(line, str(file))) if line.strip() else ""
+        found = as_texts(of_record(parse_json(line, str(file)))) if line.strip() else []
       except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(f"{file}, line {number}: not a record of this set ({error!r})") from None
-      if text.strip():
-        yield text
+      yield from (text for text in found if text.strip())

@@ -1,7 +1,7 @@
 """Targets for speculative decoding on the bundled models, beside the measured figures."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mtjax.bench.speculative import Results
 
@@ -31,9 +31,25 @@ DRAFT_MODEL = ("draft", "draft_tree", "best_first", "grown_tree", "sorted")
 AUTO = ("auto",)
 
 
-def _ours(systems: Sequence[str], methods: Sequence[str]) -> list[str]:
+def ours(systems: Sequence[str], methods: Sequence[str]) -> list[str]:
+  """Returns the systems that are one of our methods, with any settings."""
   parts = {system: system.split(":") for system in systems}
   return [name for name, part in parts.items() if part[0] == "mtjax" and part[1] in methods]
+
+
+def chosen(
+  demand: str,
+  minimum: float,
+  systems: Sequence[str],
+  figure: Callable[[str], float | None],
+  choose: Callable = max,
+) -> SpeedTarget:
+  """Returns a target that is judged by one of the systems: the best, or with `min` the worst."""
+  measured = {system: value for system in systems if (value := figure(system)) is not None}
+  if not measured:
+    return SpeedTarget(demand, minimum, None)
+  system = choose(measured, key=measured.__getitem__)
+  return SpeedTarget(demand, minimum, measured[system], system)
 
 
 def speed_targets(results: Results) -> list[SpeedTarget]:
@@ -43,8 +59,8 @@ def speed_targets(results: Results) -> list[SpeedTarget]:
   variant; means are over the sets that ran.
   """
   systems = results.systems
-  lookups, drafts = _ours(systems, RETRIEVAL), _ours(systems, DRAFT_MODEL)
-  autos = _ours(systems, AUTO)
+  lookups, drafts = ours(systems, RETRIEVAL), ours(systems, DRAFT_MODEL)
+  autos = ours(systems, AUTO)
 
   def on(prompt_set):
     return lambda system: results.speed_up(system, PLAIN, prompt_set)
@@ -65,18 +81,11 @@ def speed_targets(results: Results) -> list[SpeedTarget]:
 
     return ratio
 
-  def floor(demand, minimum, of, figure, choose=max):
-    measured = {system: value for system in of if (value := figure(system)) is not None}
-    if not measured:
-      return SpeedTarget(demand, minimum, None)
-    system = choose(measured, key=measured.__getitem__)
-    return SpeedTarget(demand, minimum, measured[system], system)
-
   return [
-    floor("lookup or trie / plain, toolcall", 1.8, lookups, on("toolcall")),
-    floor("lookup or trie / plain, pycode", 1.3, lookups, on("pycode")),
-    floor("draft model / plain, mean of sets", 1.2, drafts, on_all),
-    floor("auto / plain, every set", 0.97, autos, lowest, min),
-    floor("lookup or trie / transformers' lookup, mean", 1.5, lookups, against(LOOKUP)),
-    floor("draft model / transformers' assisted, mean", 3.0, drafts, against(ASSISTED)),
+    chosen("lookup or trie / plain, toolcall", 1.8, lookups, on("toolcall")),
+    chosen("lookup or trie / plain, pycode", 1.3, lookups, on("pycode")),
+    chosen("draft model / plain, mean of sets", 1.2, drafts, on_all),
+    chosen("auto / plain, every set", 0.97, autos, lowest, min),
+    chosen("lookup or trie / transformers' lookup, mean", 1.5, lookups, against(LOOKUP)),
+    chosen("draft model / transformers' assisted, mean", 3.0, drafts, against(ASSISTED)),
   ]

@@ -22,14 +22,13 @@ class PromptLookup(ForAnyTarget):
   a text that repeats itself every few tokens is drafted as one that goes on repeating itself.
   Nothing is learned and no model runs: O(text x max_ngram) comparisons per round, in the graph.
 
-  With the root the default makes a pass of 8 entries. A single token that stood in the text before
-  drafts nothing by default: such copies are refused too often to pay for the longer pass.
+  With the root the default makes a pass of 8 entries.
   """
 
   length: int = 7
   branches: int = 1
-  max_ngram: int = 6
-  min_ngram: int = 2
+  max_ngram: int = 4
+  min_ngram: int = 1
 
   def __post_init__(self):
     for name in ("length", "branches", "min_ngram"):

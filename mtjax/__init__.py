@@ -14,7 +14,7 @@ if TYPE_CHECKING:
   from mtjax.draft import BestFirst, ModelChain, ModelTree, PromptLookup, Trie
   from mtjax.evaluate.scoring import Score, score
   from mtjax.models import Model, TransformerConfig
-  from mtjax.pretrained import load_pretrained as load
+  from mtjax.pretrained import load
   from mtjax.registry.by_name import method
   from mtjax.sampling.logits import Sampling
   from mtjax.text import Completion, TextModel
@@ -65,13 +65,12 @@ _HOMES = {
   "mtjax.verify": ("VERIFIERS",),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}
-_NAME_AT_HOME = {"load": "load_pretrained"}
 
 
 def __getattr__(name: str) -> Any:
   if name not in _HOME:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-  value = getattr(import_module(_HOME[name]), _NAME_AT_HOME.get(name, name))
+  value = getattr(import_module(_HOME[name]), name)
   globals()[name] = value
   return value
 

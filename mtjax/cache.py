@@ -24,7 +24,8 @@ class KVCache(struct.PyTreeNode):
   are written there.
   """
 
-  layers: tuple[LayerKV, ...]  # each k, v: [B, G, S, D]; one buffer per layer, updated in place
+  # Each k, v: [B, G, S, D]; one buffer per layer or stack of layers, updated in place.
+  layers: tuple[LayerKV, ...]
   position: Int[Array, "B S"]
   length: Int[Array, " B"]  # number of committed entries per row
 
@@ -123,22 +124,23 @@ def allocate(
   *,
   batch: int,
   capacity: int,
-  layers: int,
-  kv_heads: int,
+  heads: Sequence[int],
   head_dim: int,
   dtype: DTypeLike = jnp.float32,
 ) -> KVCache:
   """Returns an empty cache of `capacity` slots per row, or a few more if the kernel needs them.
 
-  The kernel is the platform's (`slots_here`). Raises ValueError for a size below one.
+  `heads`: the number of key heads of each layer, or of all layers of a stack together
+  (`mtjax.models.stacking`). The kernel is the platform's (`slots_here`). Raises ValueError for a
+  size below one.
   """
-  for name, value in dict(batch=batch, capacity=capacity, layers=layers).items():
+  for name, value in dict(batch=batch, capacity=capacity, layers=len(heads)).items():
     if value < 1:
       raise ValueError(f"{name} of a cache must be at least 1, got {value}")
   capacity = choice.slots_here(capacity, head_dim)
-  shape = (batch, kv_heads, capacity, head_dim)
+  shapes = [(batch, number, capacity, head_dim) for number in heads]
   return KVCache(
-    layers=tuple(LayerKV(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(layers)),
+    layers=tuple(LayerKV(jnp.zeros(x, dtype), jnp.zeros(x, dtype)) for x in shapes),
     position=jnp.zeros((batch, capacity), jnp.int32),
     length=jnp.zeros((batch,), jnp.int32),
   )

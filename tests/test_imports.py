@@ -118,5 +118,5 @@ def test_setup_packages_the_library_and_nothing_else(monkeypatch):
   }
   assert set(arguments["packages"]) == folders, "a folder with code has no __init__.py"
   assert arguments["python_requires"] == ">=3.11"
-  extras = {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot"}
+  extras = {"cuda", "tpu", "hf", "viz", "tb", "dev", "parity", "aot", "gguf", "smollm2"}
   assert extras <= set(arguments["extras_require"])

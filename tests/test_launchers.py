@@ -332,6 +332,10 @@ MISTAKES = {
     ("experiments.export", "--workdir=nowhere", "--output=x"),
     "'nowhere' is not the folder of a training run",
   ),
+  "workdir and model": (
+    ("experiments.export", "--workdir=nowhere", "--model=target", "--output=x"),
+    "give either --workdir or --model",
+  ),
 }
 
 

@@ -1,5 +1,6 @@
 """A long run reports its progress on stderr, and its JSON file is complete at any moment."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -142,7 +143,7 @@ def test_a_comparison_names_what_runs():
   compared = compare(
     TEXT, ["abc", "abd"], contenders("ar", "again"), max_tokens=2, progress=reports.append
   )
-  assert len(list(compared)) == 2
+  assert [len(results) for results in compared] == [1, 2]
   assert reports == [
     "compiling ar, 1 of 2: prompt 1 of 2",
     "measuring ar, 1 of 2: prompt 2 of 2",
@@ -168,3 +169,19 @@ def test_a_comparison_keeps_the_methods_before_the_one_that_fails(tmp_path, monk
   record = json.loads(path.read_text())
   assert not record["complete"] and [one["name"] for one in record["compared"]] == ["ar"]
   assert len(record["compared"][0]["runs"][0]["tokens"][0]) == 2
+
+
+def test_rounds_of_a_comparison_are_interleaved_and_begin_without_memory():
+  reports, renewed = [], []
+  two = contenders("ar", "learns")
+  two["learns"] = dataclasses.replace(two["learns"], renew=lambda: renewed.append("learns"))
+  settings = dict(rounds=3, max_tokens=2, progress=reports.append)
+  *_, results = compare(TEXT, ["abc", "abd"], two, **settings)
+  names = [report.split(",")[0] for report in reports if "prompt 1" in report]
+  assert names == ["compiling ar", "compiling learns", *["measuring ar", "measuring learns"] * 2]
+  assert renewed == ["learns"] * 2
+  for result in results:
+    assert [len(seconds) for seconds in result.seconds] == [2, 2, 2] and len(result.runs) == 2
+  slow = dataclasses.replace(results[0], seconds=[[3.0, 1.0], [1.0, 1.0], [9.0, 1.0]])
+  fast = dataclasses.replace(results[0], seconds=[[1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+  assert fast.speed_up(slow) == 2.0, "the median of 2, 2 and 5"

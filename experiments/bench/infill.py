@@ -98,7 +98,9 @@ def run() -> None:
   model, params = text.model, text.params
   if _MLP_DIM.value is not None:
     model, params = pad_mlp(model, params, _MLP_DIM.value)
-  stored = {k: params if k == "plain" else weights_for_decoding(params, k) for k in kinds}
+  stored = {
+    k: (model, params) if k == "plain" else weights_for_decoding(model, params, k) for k in kinds
+  }
   cut = dict(size=_SIZE.value, count=_COUNT.value)
   sets = {
     _of_code(path): code_spans(path, text.tokenizer, max_tokens=_MAX_TOKENS.value, **cut)
@@ -128,8 +130,7 @@ def run() -> None:
     for number, (kind, (name, problems)) in enumerate(cases, 1):
       title = f"{name}, weights {kind}" if len(kinds) > 1 else name
       report = measure(
-        model,
-        stored[kind],
+        *stored[kind],
         problems,
         methods,
         temperature=_TEMPERATURE.value,

@@ -26,7 +26,7 @@ from mtjax.cli.method_names import config_of
 from mtjax.cli.running import progress, results_file
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.registry.build import make_method
 from mtjax.report import results
 from mtjax.report.speed_tables import profile_table
@@ -78,7 +78,7 @@ def target() -> TextModel:
     text = random_model(_DIM.value, _LAYERS.value)
   else:
     text = load_pretrained(_MODEL.value)
-  return dataclasses.replace(text, params=weights_for_decoding(text.params, _WEIGHTS.value))
+  return for_decoding(text, _WEIGHTS.value)
 
 
 def run() -> None:

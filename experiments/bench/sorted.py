@@ -9,8 +9,6 @@ python -m experiments.bench.sorted --targets=target,target:int8 --sorted=models/
   --separate=draft,draft:int8 --data=DATA --sets=specbench,gsm8k --temperature=1
 """
 
-import dataclasses
-
 import jax
 from absl import flags
 from rich.console import Console
@@ -21,7 +19,7 @@ from mtjax.cli.running import progress
 from mtjax.decode.method import Autoregressive
 from mtjax.draft import S2D
 from mtjax.evaluate.sets import prompts as prompt_sets
-from mtjax.pretrained import DEMO_PROMPTS, load_pretrained, weights_for_decoding
+from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.registry.drafters import check_vocabulary
 from mtjax.report import results
 from mtjax.report.speed_tables import Cells
@@ -63,8 +61,7 @@ _KEPT = 64  # tokens kept per prompt
 
 def load(name):
   name, _, weights = name.partition(":")
-  text = load_pretrained(name)
-  return dataclasses.replace(text, params=weights_for_decoding(text.params, weights or "stored"))
+  return for_decoding(load_pretrained(name), weights or "stored")
 
 
 def read_prompts() -> list[str]:

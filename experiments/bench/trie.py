@@ -15,7 +15,6 @@ docs/benchmarks.md shows the results, docs/guides/benchmarks.md the command of e
 forward passes and time nothing, so that they do not depend on the machine.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -27,7 +26,7 @@ from mtjax.bench.trie_warmup import curves
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.draft import TrieSettings, TrieStore
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.report import results, trie_warmup
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the developer data set.")
@@ -108,8 +107,7 @@ def run() -> None:
   launch.required(_DATA, "DATA")
   launch.check_output(_RESULTS)
   at = [int(count) for count in _AT.value]
-  loaded = load_pretrained("target")
-  text = dataclasses.replace(loaded, params=weights_for_decoding(loaded.params, "float32"))
+  text = for_decoding(load_pretrained("target"), "float32")
   encode, figures, tables = text.tokenizer.encode, {}, []
   console = Console(file=sys.stdout)
   for number, name in enumerate(_SETS.value, 1):

@@ -2,11 +2,12 @@
 
 from typing import get_args
 
+import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import blocks, reference
 from kernels_pallas.frontier_attention import dispatch as choice
-from kernels_pallas.frontier_attention.cache_blocks import Cache
+from kernels_pallas.frontier_attention.cache_blocks import Cache, own_heads
 from kernels_pallas.frontier_attention.dispatch import Implementation
 from kernels_pallas.frontier_attention.score import Scoring
 from kernels_pallas.frontier_attention.xla import attention as xla
@@ -32,6 +33,7 @@ def frontier_attention(
   soft_cap: float | None = None,
   scale: float | None = None,
   kv_scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None,
+  first_head: Int[Array, ""] | int | None = None,
   block_sizes: tuple[int, int] | None = None,
   implementation: Implementation | None = None,
 ) -> tuple[Float[Array, "B T H D"], Float[Array, "B T H"]]:
@@ -49,6 +51,9 @@ def frontier_attention(
     page_table[b, m], and slot m * page + i its i-th. Entries past the length may be anything.
   kv_scales: of an int8 or fp8 cache, shaped as it is without D: what its keys and its values are
     multiplied by.
+  first_head: the cache holds key heads of several layers, in cache_k and cache_v [B, N, S, D] with
+    N >= G: heads first_head, ..., first_head + G - 1 are this layer's. XLA reads them in place; a
+    kernel gets a copy of them.
   block_sizes: maximum numbers of fresh entries and cache slots per block; None: those that the
     implementation found best. Results differ by rounding only.
   implementation: a name never falls back to another; None is the best one here (`chosen`).
@@ -57,7 +62,11 @@ def frontier_attention(
   implementation that cannot compute this; the message says why.
   """
   _check(q, k, v, stamp, position, window, block_sizes)
-  cache = _cache(k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window)
+  cache = _cache(
+    k, cache_k, cache_v, lengths, page_table, kv_scales, cache_position, window, first_head
+  )
+  if (implementation or choice.kernel_here() or "xla") != "xla":
+    cache = own_heads(cache, k.shape[1])
   dims = stamp.shape[1] + (window is not None)
   name = implementation or choice.chosen(q, k, cache, dims).name
   if name not in get_args(Implementation):
@@ -108,16 +117,28 @@ def _check(q, k, v, stamp, position, window, block_sizes):
       raise ValueError(f"position {position.shape} must be [B={B}, T={T}]")
 
 
-def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cache | None:
+def _cache(
+  k, cache_k, cache_v, lengths, table, scales, position, window, first_head
+) -> Cache | None:
   if (cache_k is None) != (cache_v is None) or (cache_k is None) != (lengths is None):
     raise ValueError("cache_k, cache_v and lengths must be given together, or none of them")
   if cache_k is None:
-    for name, value in dict(page_table=table, kv_scales=scales, cache_position=position).items():
+    others = dict(
+      page_table=table, kv_scales=scales, cache_position=position, first_head=first_head
+    )
+    for name, value in others.items():
       if value is not None:
         raise ValueError(f"{name} belongs to a cache, but there is no cache")
     return None
   B, G, _, D = k.shape
-  if table is None:
+  if first_head is not None:
+    heads = cache_k.shape[1] if cache_k.ndim == 4 else 0
+    if table is not None or cache_k.shape != (B, heads, *cache_k.shape[2:3], D) or heads < G:
+      raise ValueError(
+        f"with first_head a cache {cache_k.shape} must be [B, N, S, D] for k {k.shape}, with N at "
+        "least G, and has no pages"
+      )
+  elif table is None:
     if cache_k.shape[:2] != (B, G) or cache_k.shape[3] != D:
       raise ValueError(f"cache {cache_k.shape} must be [B, G, S, D] for k {k.shape}")
   else:
@@ -133,7 +154,9 @@ def _cache(k, cache_k, cache_v, lengths, table, scales, position, window) -> Cac
   for scale in scales or ():
     if scale.shape != cache_k.shape[:3]:
       raise ValueError(f"kv_scales {scale.shape} must be {cache_k.shape[:3]}, one per key and head")
-  cache = Cache(cache_k, cache_v, lengths, table, scales, position)
+  if first_head is not None:
+    first_head = jnp.asarray(first_head, jnp.int32)
+  cache = Cache(cache_k, cache_v, lengths, table, scales, position, first_head)
   if window is not None and position is None:
     raise ValueError("a window goes by position: give position (and cache_position)")
   if position is not None and position.shape != (B, cache.capacity):

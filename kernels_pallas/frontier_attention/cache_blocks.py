@@ -20,7 +20,8 @@ class Cache(NamedTuple):
 
   Contiguous: k, v [B, G, S, D]. In pages: k, v [P, G, page, D] and `table` [B, S / page], whose
   entries past the length may be anything. `scales`, of the keys and of the values, have the shape
-  of k without D.
+  of k without D. With `first_head` the cache holds the heads of several layers, and those from it
+  on are this layer's; `own_heads` says how many.
   """
 
   k: Float[Array, "B G S D"]
@@ -29,6 +30,7 @@ class Cache(NamedTuple):
   table: Int[Array, "B M"] | None = None
   scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None
   position: Int[Array, "B S"] | None = None  # position of each slot, which a window needs
+  first_head: Int[Array, ""] | None = None
 
   @property
   def capacity(self) -> int:
@@ -42,6 +44,15 @@ class Block(NamedTuple):
   v: Float[Array, "B G J D"]  # 0 in slots that nobody may see, if it was read as an edge
   scales: tuple[Float[Array, "B G J"], Float[Array, "B G J"]] | None
   seen: Bool[Array, "B #T J"] | None  # None: every query sees every slot
+
+
+def own_heads(cache: Cache | None, heads: int) -> Cache | None:
+  """Returns the cache with this layer's `heads` alone, as a copy if it holds those of others."""
+  if cache is None or cache.first_head is None:
+    return cache
+  cut = lambda x: lax.dynamic_slice_in_dim(x, cache.first_head, heads, axis=1)  # noqa: E731
+  scales = None if cache.scales is None else tuple(map(cut, cache.scales))
+  return cache._replace(k=cut(cache.k), v=cut(cache.v), scales=scales, first_head=None)
 
 
 def contiguous(cache: Cache) -> Cache:
@@ -74,17 +85,24 @@ def read(
   size: int,
   *,
   edge: bool,
+  heads: int,
   position: Int[Array, "B T"] | None = None,
   window: int | None = None,
 ) -> Block:
   """Reads slots index * size, ... of every row; `edge`: some query does not see all of them.
 
   If the capacity is no multiple of size, the last block begins earlier and hides repeated slots.
+  `heads` is the number of this layer's heads.
   """
   first = index * size
   start = jnp.minimum(first, cache.capacity - size)
   if cache.table is None:
-    cut = lambda x: lax.dynamic_slice_in_dim(x, start, size, axis=2)  # noqa: E731
+    head = 0 if cache.first_head is None else cache.first_head
+
+    def cut(x):
+      sizes = (x.shape[0], heads, size, *x.shape[3:])
+      return lax.dynamic_slice(x, (0, head, start, *[0] * (x.ndim - 3)), sizes)
+
     parts: dict[str, Any] = dict(k=cut(cache.k), v=cut(cache.v))
     parts["scales"] = None if cache.scales is None else tuple(map(cut, cache.scales))
   else:

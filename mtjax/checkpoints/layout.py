@@ -7,10 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from mtjax.checkpoints.reading import StoredTensors
+from mtjax.checkpoints.reading import TensorSource
 
-# Bytes read at once. Few, because they are in memory together with the parameter.
-_CHUNK = 4 << 20
+# Bytes read at once. Few, because they are in memory together with the parameter, and so few that
+# the allocator keeps their memory between reads instead of asking the system for new pages.
+_CHUNK = 1 << 20
 # JAX on a CPU uses arrays that are aligned so without a copy.
 _ALIGNMENT = 64
 
@@ -62,12 +63,12 @@ def stored_shapes(recipes: Mapping[str, Recipe]) -> dict[str, tuple[int, ...]]:
 
 def read_block(
   recipe: Recipe,
-  stored: StoredTensors,
+  stored: TensorSource,
   shape: tuple[int, ...],
   index: Sequence[slice],
   dtype: np.dtype,
 ) -> np.ndarray:
-  """Reads parameter[index] of a parameter of `shape`, in chunks of a few MB of the files.
+  """Reads parameter[index] of a parameter of `shape`, in chunks of a MB of the files.
 
   It needs no more memory than the result and a chunk. The result is aligned so that JAX on a CPU
   uses it without a copy: do not write to it afterwards.
@@ -89,7 +90,7 @@ def read_block(
   return out
 
 
-def same_numbers(stored: StoredTensors, one: str, other: str) -> bool:
+def same_numbers(stored: TensorSource, one: str, other: str) -> bool:
   """Returns True if two stored tensors of one shape hold the same numbers, in any dtypes.
 
   NaN equals NaN.

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from mtjax.checkpoints import layout
 from mtjax.checkpoints.families import Family
 from mtjax.checkpoints.layout import Recipe
-from mtjax.checkpoints.reading import StoredTensors, Tensor
+from mtjax.checkpoints.reading import Tensor, TensorSource
 from mtjax.models import Config
 
 _SHOWN = 6
 
 
-def match(
-  stored: StoredTensors, family: Family, config: Config
-) -> tuple[Config, dict[str, Recipe]]:
+def match(stored: TensorSource, family: Family, config: Config) -> tuple[Config, dict[str, Recipe]]:
   """Returns the config that fits the stored tensors, and where each parameter is stored.
 
   Renames `stored.tensors` to the family's names. In a tied config, one tensor is both the
@@ -27,7 +25,7 @@ def match(
   """
   if len(config.layers) > len(stored.tensors):
     raise ValueError(
-      f"config.json has {len(config.layers)} layers, but {stored.source} has only "
+      f"{stored.described_by} has {len(config.layers)} layers, but {stored.source} has only "
       f"{len(stored.tensors)} tensors"
     )
   recipes = family.recipes(config)
@@ -54,7 +52,7 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _renamed(
-  stored: StoredTensors, expected: Mapping[str, tuple[int, ...]], family: Family
+  stored: TensorSource, expected: Mapping[str, tuple[int, ...]], family: Family
 ) -> dict[str, Tensor]:
   """Returns the stored tensors under the family's first prefix, without those for images."""
   first = family.prefixes[0]
@@ -85,7 +83,7 @@ def _is_vision(name: str) -> bool:
   return name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))
 
 
-def _check(stored: StoredTensors, expected: Mapping[str, tuple[int, ...]], family: Family) -> None:
+def _check(stored: TensorSource, expected: Mapping[str, tuple[int, ...]], family: Family) -> None:
   """Raises ValueError unless the tensors have exactly these names and shapes, and known dtypes."""
   tensors = stored.tensors
   wrong = {
@@ -100,8 +98,8 @@ def _check(stored: StoredTensors, expected: Mapping[str, tuple[int, ...]], famil
   if any(wrong.values()):
     parts = [f"{kind}: {listed(names)}" for kind, names in wrong.items() if names]
     raise ValueError(
-      f"the tensors in {stored.source} are not those of its config.json ({family.model_type}). "
-      + ". ".join(parts)
+      f"the tensors in {stored.source} are not those of its {stored.described_by} "
+      f"({family.model_type}). " + ". ".join(parts)
     )
   for name in expected:
     stored.dtype(name)

@@ -1,8 +1,9 @@
-"""Models in the format of transformers: a folder of config.json, safetensors, tokenizer files."""
+"""Models on disk: folders of transformers (config.json, safetensors, tokenizer), GGUF files."""
 
+import contextlib
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ from jax.sharding import Mesh
 
 from mtjax import sharding
 from mtjax.checkpoints import families, layout, matching, tokenizer_files, writing
-from mtjax.checkpoints.reading import DTYPES, StoredTensors, read_json
+from mtjax.checkpoints.gguf import GgufTensors, read_settings
+from mtjax.checkpoints.reading import (
+  DTYPES,
+  INDEX,
+  SINGLE,
+  StoredTensors,
+  TensorSource,
+  read_json,
+)
+from mtjax.data.gguf.files import gguf_in, is_gguf
 from mtjax.data.hub import MODEL_FILES, local_folder
-from mtjax.models import Model, Params
+from mtjax.data.tokenizer_source import FILES
+from mtjax.models import Config, Model, Params
 
 _FLOATS = tuple(dtype.name for dtype in DTYPES.values())
 _SHARD = 5 * 10**9  # bytes per file, as in transformers
@@ -24,11 +35,14 @@ _SHARD = 5 * 10**9  # bytes per file, as in transformers
 def load(
   source: str | os.PathLike, *, dtype: Any = None, mesh: Mesh | None = None
 ) -> tuple[Model, Params]:
-  """Returns a model and its parameters from a local folder or a Hugging Face id (extra `hf`).
+  """Returns a model and its parameters from a local folder, a GGUF file or a hub id (extra `hf`).
 
   dtype None keeps the stored one and computes in float32; with "float32", "bfloat16" or "float16"
   (or the type), parameters are converted to it and the model computes in it. With a mesh, each
   parameter is placed by mtjax.sharding, and a process reads only what its devices hold.
+
+  A folder without safetensors may hold one GGUF file (see `mtjax.checkpoints.gguf`). Quantised
+  tensors of it become float32, or `dtype`.
 
   If config.json ties the head to the embedding but the files store another head, that head is used
   and the model is untied, as in transformers 5.
@@ -38,27 +52,46 @@ def load(
 
   Raises FileNotFoundError for missing files; ValueError for a family or a setting that is not
   supported, for broken files, and for tensors that are missing, unexpected or misshaped;
-  ImportError for an id without the extra. No tensor is read before all names and shapes agree.
+  ImportError for an id or a quantisation without its extra. No tensor is read before all names and
+  shapes agree.
   """
   computed = "float32" if dtype is None else jnp.dtype(dtype).name
   if computed not in _FLOATS:
     raise ValueError(f"dtype must be None or one of {', '.join(_FLOATS)}, got {computed}")
-  folder = Path(source).expanduser()
-  if not folder.is_dir():
-    folder = local_folder(str(source), MODEL_FILES, "model {name!r}; it must be a folder or")
-  if not (folder / "config.json").is_file():
-    raise FileNotFoundError(f"{folder} has no config.json")
-  file = folder / "config.json"
-  raw = read_json(file)
-  try:
-    family, config = families.read_config(raw)
-  except ValueError as error:
-    raise ValueError(f"{file}: {error}") from None
-  with StoredTensors(folder) as stored:
+  path = Path(source).expanduser()
+  if not path.is_dir() and not is_gguf(path):
+    path = local_folder(
+      str(source), MODEL_FILES, "model {name!r}; it must be a folder, a GGUF file or"
+    )
+  with _opened(path) as (family, config, stored):
     config, recipes = matching.match(stored, family, config)
     model = Model(dataclasses.replace(config, dtype=computed))
     target = None if dtype is None else np.dtype(computed)
     return model, _read(model.shapes(), recipes, stored, target, mesh)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Generator[tuple[families.Family, Config, TensorSource]]:
+  """Yields the family and config of a folder or a GGUF file, and its tensors."""
+  has_safetensors = any((path / name).is_file() for name in (SINGLE, INDEX))
+  file = path if path.is_file() else None if has_safetensors else gguf_in(path)
+  if file is not None:
+    with GgufTensors(file) as stored:
+      yield *_config(read_settings(stored), file, stored.described_by), stored
+    return
+  file = path / "config.json"
+  if not file.is_file():
+    raise FileNotFoundError(f"{path} has no config.json")
+  family, config = _config(read_json(file), file, StoredTensors.described_by)
+  with StoredTensors(path) as stored:
+    yield family, config, stored
+
+
+def _config(raw: families.Raw, file: Path, place: str) -> tuple[families.Family, Config]:
+  try:
+    return families.read_config(raw, place)
+  except ValueError as error:
+    raise ValueError(f"{file}: {error}") from None
 
 
 def save(
@@ -98,7 +131,7 @@ def save(
     **dict.fromkeys(("dtype", "torch_dtype"), flat["embedding/table"].dtype.name),
     **ids,
   }
-  earlier = writing.WEIGHTS if tokenizer is None else (*writing.WEIGHTS, *tokenizer_files.FILES)
+  earlier = writing.WEIGHTS if tokenizer is None else (*writing.WEIGHTS, *FILES)
   with writing.new_files(folder, earlier) as place:
     writing.write_tensors(place, declared, _stored(recipes, flat), shard_bytes)
     tokenizer_files.write(place, tokenizer, ids, model.config.max_position)

@@ -12,7 +12,7 @@ import os
 import re
 import reprlib
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -32,12 +32,43 @@ DTYPES = {
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)h\.\d+\.attn\.(masked_)?bias)$")
 
 
+class TensorSource(Protocol):
+  """The tensors of a model on disk, by the names of transformers."""
+
+  # Matching them with a config renames them (`mtjax.checkpoints.matching`).
+  tensors: dict[str, Tensor]
+
+  @property
+  def source(self) -> Path:
+    """The file that errors name."""
+    ...
+
+  @property
+  def described_by(self) -> str:
+    """What holds the settings, in the words of errors."""
+    ...
+
+  def dtype(self, name: str) -> np.dtype:
+    """Returns the dtype in which rows are read. Raises ValueError for one that cannot be read."""
+    ...
+
+  def row_bytes(self, name: str) -> int:
+    """Returns the bytes of a row as it is read."""
+    ...
+
+  def rows(self, name: str, start: int, stop: int) -> np.ndarray:
+    """Reads tensor[start:stop], valid until the next call."""
+    ...
+
+
 class StoredTensors(contextlib.AbstractContextManager):
   """The tensors of a folder's safetensors files, by name, without buffers; single or sharded.
 
   `source` is the file that errors name: the one file, or the index of several. Raises
   FileNotFoundError for a missing file and ValueError for a broken one; both name it.
   """
+
+  described_by = "config.json"
 
   def __init__(self, folder: Path):
     self.source = folder / (INDEX if (folder / INDEX).is_file() else SINGLE)
@@ -102,7 +133,7 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in _shards(folder / INDEX)]
   if (folder / SINGLE).is_file():
     return [folder / SINGLE]
-  others = sorted(f.name for f in folder.glob("*") if f.suffix in (".bin", ".pt", ".pth", ".gguf"))
+  others = sorted(f.name for f in folder.glob("*") if f.suffix in (".bin", ".pt", ".pth"))
   hint = f"; it holds {', '.join(others)}: save it as safetensors first" if others else ""
   raise FileNotFoundError(f"{folder} holds neither {SINGLE} nor {INDEX}{hint}")
 

@@ -1,23 +1,13 @@
 """The tokenizer's part of an export: its files, and the ids that other readers expect."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
 from mtjax.checkpoints.writing import write_json
 from mtjax.data.token_bytes import letters
+from mtjax.data.tokenizer_source import FILES
 from mtjax.data.tokenizers import ByteTokenizer
-
-# The tokenizer's files in the folder of an imported model.
-FILES = (
-  "tokenizer.json",
-  "tokenizer_config.json",
-  "special_tokens_map.json",
-  "added_tokens.json",
-  "chat_template.jinja",
-  "chat_template.json",
-)
 
 
 def special_ids(tokenizer: Any, vocab_size: int) -> dict[str, Any]:
@@ -44,17 +34,14 @@ def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> No
   write_json(folder / "generation_config.json", ids)
   if tokenizer is None:
     return
-  file = folder / "tokenizer.json"
   if isinstance(tokenizer, ByteTokenizer):
-    file.write_text(_bytes_as_bpe(), encoding="utf-8")
+    files = {FILES[0]: _bytes_as_bpe().encode()}
   else:
-    source = tokenizer.file
-    shutil.copyfile(source, file)
-    for name in FILES[1:]:
-      if (source.parent / name).is_file():
-        shutil.copyfile(source.parent / name, folder / name)
-  if not (folder / "tokenizer_config.json").is_file():
-    write_json(folder / "tokenizer_config.json", _config(file, tokenizer, longest))
+    files = tokenizer.files()
+  for name, content in files.items():
+    (folder / name).write_bytes(content)
+  if "tokenizer_config.json" not in files:
+    write_json(folder / "tokenizer_config.json", _config(folder / FILES[0], tokenizer, longest))
 
 
 def _config(file: Path, tokenizer, longest: int) -> dict[str, Any]:

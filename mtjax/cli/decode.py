@@ -21,14 +21,13 @@ from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.cli.running import progress, results_file
 from mtjax.decode.audit import audited
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
 from mtjax.report.history.run_json import history_record, token_pieces
 from mtjax.report.terminal import audit_tables, counters_table
-from mtjax.text import TextModel
 
 # --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
@@ -71,6 +70,14 @@ _COMPARE = flags.DEFINE_list(
   flag_values=VALUES,
 )
 
+_ROUNDS = flags.DEFINE_integer(
+  "rounds",
+  3,
+  "With --compare: the number of interleaved rounds, of which times are medians.",
+  lower_bound=1,
+  flag_values=VALUES,
+)
+
 
 def run() -> None:
   config = _CONFIG.value
@@ -78,8 +85,7 @@ def run() -> None:
     check_method(name)
   launch.check_output(_OUTPUT, inputs=[_PROMPTS])
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
-  text = load_pretrained(config.model, dtype=config.dtype or None)
-  text = TextModel(text.model, weights_for_decoding(text.params, config.weights), text.tokenizer)
+  text = for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
   decode = _compare if _COMPARE.value else _decode
   with results_file(_OUTPUT.value) as write:
@@ -127,15 +133,16 @@ def _decode(config, text, inputs, write: Write) -> None:
 def _compare(config, text, inputs, write: Write) -> None:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
-  results = []
-  settings = dict(run_settings(config), history=_HISTORY.value)
-  for result in comparison.compare(text, inputs, contenders, progress=progress, **settings):
-    console.rule(result.name, align="left")
-    for generation in result.runs:
-      console.print(
-        comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
-      )
-    results.append(result)
+  results, shown = [], 0
+  settings = dict(run_settings(config), history=_HISTORY.value, rounds=_ROUNDS.value)
+  for results in comparison.compare(text, inputs, contenders, progress=progress, **settings):
+    for result in results[shown:]:
+      console.rule(result.name, align="left")
+      for generation in result.runs:
+        console.print(
+          comparison.colored(text, generation.tokens[0], generation.drafted[0]), end="\n\n"
+        )
+    shown = len(results)
     record: dict[str, Any] = dict(compared=[result.record() for result in results])
     if _HISTORY.value:
       histories = [run.history or [] for one in results for run in one.runs]

@@ -106,10 +106,9 @@ def run(
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.evaluate.tasks import run as run_lib
   from mtjax.evaluate.tasks.registry import check_data, get_task, training_texts
-  from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report import results
   from mtjax.report.infilling_tables import infilling_table
-  from mtjax.text import TextModel
 
   if SAMPLE.value is not None:
     launch.check_unused(
@@ -130,8 +129,7 @@ def run(
   fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, name)
-  params = weights_for_decoding(loaded.params, weights)
-  model = TextModel(loaded.model, params, loaded.tokenizer)
+  model = for_decoding(loaded, weights)
   max_tokens = row_length(model, length)
   examples = run_lib.spread(
     task.examples(path, model.tokenizer, max_tokens=max_tokens), _LIMIT.value

@@ -12,8 +12,15 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mtjax.cli.config_file import ConfigFile, lacks_field
+from mtjax.native.program_cache import keep_programs
 
 USAGE_EXIT = 2
+_PROGRAM_CACHE = flags.DEFINE_string(
+  "program_cache",
+  None,
+  "Folder in which compiled programs are kept for the next process, or off. Default: a folder in "
+  "the user's cache.",
+)
 _WRITTEN = ("output", "results", "plot")
 # Python's words for text that is no number, and ours.
 _BAD_NUMBERS = {
@@ -40,6 +47,7 @@ def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
     if len(argv) > 1:
       _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
     try:
+      keep_programs(_PROGRAM_CACHE.value)
       return run()
     except BrokenPipeError:
       # The reader has closed the pipe; nothing may be written when Python flushes at exit either.

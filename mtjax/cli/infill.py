@@ -97,16 +97,13 @@ def run() -> None:
   launch.check_output(_OUTPUT, _PICTURE)
   launch.check_picture(_PICTURE)
   from mtjax.anysubset.infill import infill, stream_infill
-  from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report.filling import colored, passes_picture
   from mtjax.report.history.run_json import history_record
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
-  from mtjax.text import TextModel
 
-  loaded = load_pretrained(_MODEL.value)
-  params = weights_for_decoding(loaded.params, "stored")
-  model = TextModel(loaded.model, params, loaded.tokenizer)
+  model = for_decoding(load_pretrained(_MODEL.value))
   sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings: dict[str, Any] = dict(
     lengths=lengths, method=method, sampling=sampling, key=_SEED.value, history=_HISTORY.value

@@ -30,12 +30,23 @@ def apply_chat_template(
   FileNotFoundError if the folder has no template, ValueError that names the template's file if it
   refuses the messages, fails or exceeds a limit, and ImportError without jinja2.
   """
+  folder = Path(folder)
+  template = read_template(folder, has_tools=variables.get("tools") is not None)
+  return render_template(messages, template, read_special_tokens(folder).named, **variables)
+
+
+def render_template(
+  messages: Sequence[dict[str, Any]],
+  template: tuple[Path, str],
+  named: Mapping[str, str],
+  **variables: Any,
+) -> str:
+  """Returns what `apply_chat_template` does, for a template and the file that errors name."""
   if importlib.util.find_spec("jinja2") is None:
     raise ImportError("chat templates need jinja2: `pip install mtjax[hf]`")
-  folder = Path(folder)
-  file, template = _template(folder, has_tools=variables.get("tools") is not None)
+  file, text = template
   values = {
-    **read_special_tokens(folder).named,
+    **named,
     "tools": None,
     "documents": None,
     "add_generation_prompt": True,
@@ -43,23 +54,13 @@ def apply_chat_template(
     **variables,
   }
   try:
-    return templates.renderer().render(template, values)
+    return templates.renderer().render(text, values)
   except templates.Unrenderable as error:
     raise ValueError(f"the chat template in {str(file)!r} refused: {error}") from None
 
 
-def _message(message: Any) -> dict[str, Any]:
-  if not isinstance(message, Mapping):
-    raise ValueError(f'a message must be {{"role": ..., "content": ...}}, got {message!r:.80}')
-  known = {key: value for key, value in message.items() if value is not None}
-  reasoning = next((known[name] for name in _REASONING if name in known), None)
-  if reasoning is None:
-    return known
-  return {"thinking": reasoning, **known, "reasoning_content": reasoning}
-
-
-def _template(folder: Path, *, has_tools: bool) -> tuple[Path, str]:
-  """Returns the file that the template is in, and the template."""
+def read_template(folder: Path, *, has_tools: bool) -> tuple[Path, str]:
+  """Returns a folder's template, and the file it is in. Raises FileNotFoundError without one."""
   jinja = folder / "chat_template.jinja"
   if jinja.is_file():
     return jinja, read_text(jinja)
@@ -72,6 +73,16 @@ def _template(folder: Path, *, has_tools: bool) -> tuple[Path, str]:
     if template:
       return file, whole_text(template, str(file))
   raise FileNotFoundError(f"{str(folder)!r} has no chat template: give the model plain text")
+
+
+def _message(message: Any) -> dict[str, Any]:
+  if not isinstance(message, Mapping):
+    raise ValueError(f'a message must be {{"role": ..., "content": ...}}, got {message!r:.80}')
+  known = {key: value for key, value in message.items() if value is not None}
+  reasoning = next((known[name] for name in _REASONING if name in known), None)
+  if reasoning is None:
+    return known
+  return {"thinking": reasoning, **known, "reasoning_content": reasoning}
 
 
 def _one_of(several: list[Any], file: Path, has_tools: bool) -> Any:

@@ -148,6 +148,7 @@ class TransformerConfig:
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
   target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
   predicts: Literal["next_token", "any_subset", "masked"] = "next_token"
+  layer_loop: Literal["unrolled", "scanned"] = "unrolled"  # how it runs: `mtjax.models.stacking`
 
   kind: ClassVar[str] = "transformer"
 
@@ -179,6 +180,10 @@ class TransformerConfig:
       raise ValueError(
         f"target_conditioning {self.target_conditioning!r} needs a model with predicts "
         f"'any_subset', got {self.predicts!r}"
+      )
+    if self.layer_loop == "scanned" and self.exits:
+      raise ValueError(
+        "layers that run in one scan cannot be left early: exits need layer_loop 'unrolled'"
       )
     ends = (0, *self.exits)
     if self.exits and (ends != tuple(sorted(set(ends))) or ends[-1] != len(self.layers)):

@@ -6,7 +6,8 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from mtjax.native.matmul import packed_matmul
+from mtjax.models.stacking import OfLayer
+from mtjax.native.matmul import packed_matmul, stacked_matmul
 
 
 class Linear(nn.Module):
@@ -14,7 +15,8 @@ class Linear(nn.Module):
 
   The parameter dict holds one of: `kernel` [K, N]; `int8` [K, N] with `scale` [N] (weight-only
   quantisation: W = int8 * scale); `packed` [N / n, K, n] (see mtjax.native), with `scale` if its
-  type is int8. Only `kernel` is created by init and has a gradient with respect to weights.
+  type is int8; both may be one layer's part of a stack (`mtjax.models.stacking`). Only `kernel` is
+  created by init and has a gradient with respect to weights.
   """
 
   features: int
@@ -32,7 +34,7 @@ class Linear(nn.Module):
       scale = None
       if self.has_variable("params", "scale"):
         scale = self.get_variable("params", "scale")
-      y = packed_matmul(x.astype(jnp.float32), packed, scale, n=self.features).astype(out)
+      y = _packed_product(x.astype(jnp.float32), packed, scale, self.features).astype(out)
     elif self.has_variable("params", "int8"):
       kernel = self.get_variable("params", "int8").astype(self.dtype)
       y = jnp.matmul(x, kernel, preferred_element_type=out)
@@ -43,6 +45,13 @@ class Linear(nn.Module):
     if self.bias:
       y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(out)
     return y
+
+
+def _packed_product(x, packed, scale, n):
+  if not isinstance(packed, OfLayer):
+    return packed_matmul(x, packed, scale, n=n)
+  scales = None if scale is None else scale.stacked
+  return stacked_matmul(x, packed.stacked, scales, packed.index, n=n)
 
 
 class Embedding(nn.Module):

@@ -11,6 +11,7 @@ from mtjax import cache as cache_lib
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.models.config import TransformerConfig
+from mtjax.models.stacking import Stacks, stack_params, unrolled
 from mtjax.models.transformer import Head, Transformer
 from mtjax.models.xlnet import XLNet, XLNetConfig, XLNetHead
 from mtjax.types import Frontier, Output
@@ -36,11 +37,20 @@ class Model:
     frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
     if self.config.target_conditioning != "none":
       frontier = frontier.replace(target=frontier.position)
-    return jax.jit(self._network(self.config).init)(key, frontier, None, None)["params"]
+    config = unrolled(self.config)
+    params = jax.jit(self._network(config).init)(key, frontier, None, None)["params"]
+    return stack_params(params, Stacks.of(self.config))
 
   def shapes(self) -> Params:
-    """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it."""
-    return jax.eval_shape(self.init, jax.random.key(0))
+    """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it.
+
+    All layers have the same shapes, so one is traced, whatever the depth.
+    """
+    plain = Model(unrolled(self.config))
+    params = jax.eval_shape(plain.prefix(1).init, jax.random.key(0))
+    layer = params.pop("layer_0")
+    params |= {f"layer_{index}": layer for index in range(len(plain.config.layers))}
+    return jax.eval_shape(lambda x: stack_params(x, Stacks.of(self.config)), params)
 
   def forward(
     self,
@@ -99,9 +109,15 @@ class Model:
       raise ValueError(
         f"the cache has {cache.length.shape[0]} rows, but the frontier has {frontier.batch}"
       )
-    if cache is not None and len(cache.layers) != last - first:
+    stacks = Stacks.of(self.config)
+    if stacks.count and (first, last) != (0, len(self.config.layers)):
       raise ValueError(
-        f"the cache has {len(cache.layers)} layers, but the pass runs {last - first} of them"
+        "layers in one scan cannot be left early: use the model with layer_loop 'unrolled'"
+      )
+    buffers = last - first - stacks.layers + (stacks.kinds if stacks.count else 0)
+    if cache is not None and len(cache.layers) != buffers:
+      raise ValueError(
+        f"the cache has {len(cache.layers)} layers or stacks, but the pass runs {buffers} of them"
       )
     network = self._network(self.config, first, last)
     return network.apply({"params": params}, frontier, cache, rows, hidden)
@@ -116,6 +132,8 @@ class Model:
 
     It reads the parameters of this one (`prefix_params` leaves out those it does not need).
     """
+    if Stacks.of(self.config).count:
+      raise ValueError("a prefix of stacked layers does not exist: use layer_loop 'unrolled'")
     if isinstance(self.config, XLNetConfig):
       return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
@@ -133,11 +151,15 @@ class Model:
     return cache_lib.allocate(
       batch=batch,
       capacity=capacity,
-      layers=len(c.layers),
-      kv_heads=c.kv_heads,
+      heads=self._heads_of_buffers(),
       head_dim=c.head_dim,
       dtype=jnp.dtype(c.dtype) if dtype is None else dtype,
     )
+
+  def _heads_of_buffers(self) -> list[int]:
+    stacks, heads = Stacks.of(self.config), self.config.kv_heads
+    stacked = [stacks.count * heads] * stacks.kinds if stacks.count else []
+    return stacked + [heads] * (len(self.config.layers) - stacks.layers)
 
   @property
   def _network(self):

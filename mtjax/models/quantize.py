@@ -8,9 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 
 from mtjax.models.model import Params
-from mtjax.native.packed_weights import pack_weights, quantize_int8
+from mtjax.models.stacking import UNSTACKED, Stacks, stack_name
+from mtjax.native.packed_weights import (
+  bits_of,
+  holds_exactly,
+  pack_stack,
+  pack_weights,
+  quantize_int8,
+)
 
 
 def to_int8(params: Params) -> Params:
@@ -53,37 +61,68 @@ def dequantize(params: Params) -> Params:
   return _transform(params, linear, embedding)
 
 
-def pack(params: Params, *, narrowest: Any = jnp.bfloat16) -> Params:
+def pack(params: Params, stacks: Stacks = UNSTACKED, *, narrowest: Any = jnp.bfloat16) -> Params:
   """Returns the same model, packed for decoding on a CPU (see mtjax.native), and for nothing else.
 
   Kernels become packed weights; a tied head gets its own beside the embedding. float32 weights that
   bfloat16 represents exactly are stored so: half the bytes, the same products in float32
-  (narrowest=float32: never). int8 stays int8. Packed parameters have no gradient and cannot be
-  exported.
+  (narrowest=float32: never); float16 weights that it does not are stored as float32. int8 stays
+  int8. With `stacks`, params are those of an unrolled model, and the result is that of the scanned
+  one (`mtjax.models.stacking`). Packed parameters have no gradient and cannot be exported.
   """
-
-  def narrow(weights):
-    half = weights.astype(narrowest)
-    return half if bool(jnp.all(half.astype(weights.dtype) == weights)) else weights
-
-  def linear(node):
-    if "int8" in node:
-      rest = _replace(node, "int8", packed=pack_weights(node["int8"]))
-      return rest
-    return _replace(node, "kernel", packed=pack_weights(narrow(node["kernel"])))
-
-  def embedding(node):
-    return node if "int8" in node else dict(table=narrow(node["table"]))
-
-  packed = _transform(params, linear, embedding)
+  layers = {f"layer_{index}" for index in range(stacks.layers)}
+  packed = {
+    name: _packed([node], name, narrowest) for name, node in params.items() if name not in layers
+  }
+  for kind in range(stacks.kinds if layers else 0):
+    alike = [params[f"layer_{index}"] for index in range(kind, stacks.layers, stacks.kinds)]
+    packed[stack_name(kind)] = _packed(alike, "", narrowest, in_stack=True)
   if "head" not in params:
-    table = packed["embedding"]
+    table = params["embedding"]
     if "int8" in table:
-      head = dict(packed=pack_weights(table["int8"].T), scale=table["scale"])
+      packed["head"] = dict(packed=pack_weights(np.asarray(table["int8"]).T), scale=table["scale"])
     else:
-      head = dict(packed=pack_weights(table["table"].T))
-    packed = dict(packed, head=head)
+      kernel = np.asarray(table["table"]).T
+      packed["head"] = dict(packed=pack_stack([kernel], _narrow([kernel], narrowest))[0])
   return packed
+
+
+def is_packed(params: Params) -> bool:
+  """Returns whether `pack` made these parameters."""
+  return "packed" in params.get("head", {})
+
+
+def _packed(nodes: list, name: str, narrowest, *, in_stack: bool = False):
+  """Returns one subtree for the same subtree of several layers, or of one that is not stacked."""
+  first = nodes[0]
+  if not isinstance(first, dict):
+    return jnp.asarray(np.stack([np.asarray(x) for x in nodes])) if in_stack else first
+  if name == "embedding":
+    if "int8" in first:
+      return first
+    table = np.asarray(first["table"])
+    if not holds_exactly(narrowest, table):
+      return first
+    return dict(table=jnp.asarray(bits_of(table, np.dtype(narrowest)).view(narrowest)))
+  weights = next((key for key in ("kernel", "int8") if key in first), None)
+  out = {
+    key: _packed([node[key] for node in nodes], key, narrowest, in_stack=in_stack)
+    for key in first
+    if key != weights
+  }
+  if weights is not None:
+    kernels = [np.asarray(node[weights]) for node in nodes]
+    stacked = pack_stack(kernels, _narrow(kernels, narrowest))
+    out["packed"] = stacked if in_stack else stacked[0]
+  return out
+
+
+def _narrow(kernels: list[np.ndarray], narrowest) -> np.dtype:
+  dtype = kernels[0].dtype
+  if dtype == np.int8:
+    return dtype
+  exact = all(holds_exactly(narrowest, kernel) for kernel in kernels)
+  return np.dtype(narrowest if exact else jnp.float32)
 
 
 def _replace(node: dict, old: str, **new) -> dict:

@@ -14,6 +14,7 @@ from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, Rope, TransformerConfig
 from mtjax.models.linear import Embedding, Linear
+from mtjax.models.stacking import Stacks, of_layer, stack_name
 from mtjax.types import Frontier, LayerKV, Output
 
 _ACTIVATIONS = {
@@ -76,6 +77,7 @@ class Attention(nn.Module):
     cache: KVCache | None,
     cached: LayerKV | None,
     angles: Angles,
+    first_head: Int[Array, ""] | None = None,
   ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c, dtype = self.config, x.dtype
     B, T, _ = x.shape
@@ -107,6 +109,7 @@ class Attention(nn.Module):
       window=self.layer.window,
       hidden=frontier.hidden,
       own=frontier.own,
+      first_head=None if cached is None else first_head,
       soft_cap=c.attention_soft_cap,
       scale=c.attention_scale,
       implementation=None if c.attention == "best" else c.attention,
@@ -167,12 +170,14 @@ class TransformerBlock(nn.Module):
     cache: KVCache | None,
     cached: LayerKV | None,
     angles: Angles,
+    first_head: Int[Array, ""] | None = None,
   ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     before, after = c.norm_placement != "post", c.norm_placement != "pre"
     h = norm(name="attention_norm")(x) if before else x
-    h, fresh = Attention(c, self.layer, name="attention")(h, frontier, cache, cached, angles)
+    attend = Attention(c, self.layer, name="attention")
+    h, fresh = attend(h, frontier, cache, cached, angles, first_head)
     x = x + (norm(name="attention_post_norm")(h) if after else h)
     h = norm(name="mlp_norm")(x) if before else x
     h = Mlp(c, name="mlp")(h)
@@ -193,6 +198,7 @@ class ConditionedBlock(nn.Module):
     cache: KVCache | None,
     cached: LayerKV | None,
     angles: Angles,
+    first_head: Int[Array, ""] | None,
     target: Float[Array, "B T D"],
   ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c = self.config
@@ -200,7 +206,8 @@ class ConditionedBlock(nn.Module):
     project = Linear(6 * c.dim, True, x.dtype, nn.initializers.zeros, name="modulation")
     of_attention, of_mlp = modulations(project(conditioned(target)))
     h = of_attention.before(norm(name="attention_norm")(x))
-    h, fresh = Attention(c, self.layer, name="attention")(h, frontier, cache, cached, angles)
+    attend = Attention(c, self.layer, name="attention")
+    h, fresh = attend(h, frontier, cache, cached, angles, first_head)
     x = x + of_attention.after(h)
     h = of_mlp.before(norm(name="mlp_norm")(x))
     return x + of_mlp.after(Mlp(c, name="mlp")(h)), fresh
@@ -247,9 +254,16 @@ class Transformer(nn.Module):
         x += target
     block = nn.remat(block) if c.remat == "layer" else block
     fresh = []
+    stacks = Stacks.of(c)
+    if stacks.count:
+      x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, more)
     for index, layer in enumerate(layers, self.first):
-      cached = None if cache is None else cache.layers[index - self.first]
-      x, kv = block(c, layer, name=f"layer_{index}")(x, frontier, cache, cached, angles, *more)
+      if index < stacks.layers:
+        continue
+      cached = None if cache is None else cache.layers[len(fresh)]
+      x, kv = block(c, layer, name=f"layer_{index}")(
+        x, frontier, cache, cached, angles, None, *more
+      )
       fresh.append(kv)
     hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
@@ -257,6 +271,25 @@ class Transformer(nn.Module):
       fresh = read_before_commit(x, fresh)
     selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
     return Output(logits_of(self, embedding, selected), x, tuple(fresh)), hidden
+
+  def _scanned(self, stacks, block, x, frontier, cache, angles, more):
+    """Returns what the stacked layers do to `x`, and their fresh keys and values, one per stack."""
+    c = self.config
+    params = [self.get_variable("params", stack_name(kind)) for kind in range(stacks.kinds)]
+
+    def period(x, index):
+      fresh = []
+      for kind, layer in enumerate(c.layers[: stacks.kinds]):
+        own = {"params": of_layer(params[kind], index)}
+        cached = None if cache is None else cache.layers[kind]
+        module = block(c, layer, parent=None)
+        first_head = index * c.kv_heads
+        x, kv = module.apply(own, x, frontier, cache, cached, angles, first_head, *more)
+        fresh.append(kv)
+      return x, fresh
+
+    x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count))
+    return x, [LayerKV(*map(_over_heads, kv)) for kv in fresh]
 
   def _embed(self, embedding, token):
     c = self.config
@@ -305,6 +338,12 @@ def logits_of(
   if c.logit_soft_cap is not None:
     logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
   return logits
+
+
+def _over_heads(x: Float[Array, "N B G T D"]) -> Float[Array, "B M T D"]:
+  """Returns the heads of all layers of a stack beside each other, as its cache has them."""
+  _, B, _, T, D = x.shape
+  return x.swapaxes(0, 1).reshape(B, -1, T, D)
 
 
 def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:

@@ -1,5 +1,6 @@
 """Compiles the C++ code beside this file once per machine, loads it and registers it with XLA."""
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import tempfile
+import threading
 from importlib import metadata
 from pathlib import Path
 
@@ -19,6 +21,8 @@ _SOURCES = Path(__file__).resolve().parent
 _FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
 _COMPILERS = ("c++", "g++", "clang++")
 TARGET = "mtjax_panel_matmul"
+# A second thread waits for what the first one compiles.
+_BUILDING = threading.Lock()
 
 
 class Unavailable(RuntimeError):
@@ -72,6 +76,21 @@ def threads() -> int:
   return library().mtjax_threads()
 
 
+def start_building() -> None:
+  """Begins to compile in the background what `library` will need, unless the cache has it.
+
+  The compiler is a process of its own, so that weights are read meanwhile.
+  """
+  if os.environ.get("MTJAX_NATIVE") != "off":
+    threading.Thread(target=_build_quietly, daemon=True).start()
+
+
+def _build_quietly() -> None:
+  # `library` says what is wrong.
+  with contextlib.suppress(Unavailable):
+    build()
+
+
 def build() -> Path:
   """Returns the path of the shared library for this machine, compiled unless the cache has it.
 
@@ -79,9 +98,14 @@ def build() -> Path:
   jaxlib version. It is written under another name and renamed: of processes that build at once,
   each leaves a whole file.
   """
+  with _BUILDING:
+    return _built()
+
+
+def _built() -> Path:
   compiler = _compiler()
   flags = [*_FLAGS, *_native_flags()]
-  home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtjax" / "native"
+  home = user_cache() / "native"
   path = home / f"{_key(flags)}.so"
   if path.exists():
     return path
@@ -110,6 +134,16 @@ def build() -> Path:
   finally:
     Path(temporary).unlink(missing_ok=True)
   return path
+
+
+def user_cache() -> Path:
+  """Returns the folder of what mtjax keeps for this user: $XDG_CACHE_HOME (or ~/.cache)/mtjax."""
+  return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtjax"
+
+
+def fingerprint() -> str:
+  """Returns a hash of the native sources, the compiler's flags and this CPU."""
+  return _key([*_FLAGS, *_native_flags()])
 
 
 def _compiler() -> list[str] | None:

@@ -1,6 +1,8 @@
 """Memory for weights: huge pages, so that their addresses are found quickly."""
 
+import math
 import mmap
+from collections.abc import Sequence
 
 import jax
 import numpy as np
@@ -36,6 +38,18 @@ def on_huge_pages(tree: PyTree) -> PyTree:
     # The view is aligned and read-only: the CPU backend uses it without a copy and keeps it alive.
     placed.append(jax.device_put(view, leaf.sharding, may_alias=True))
   return jax.tree.unflatten(structure, placed)
+
+
+def huge_array(shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
+  """Returns zeros of this shape and type on huge pages, if the system has them."""
+  size = math.prod(shape) * dtype.itemsize
+  return huge_memory(size)[:size].view(dtype).reshape(shape)
+
+
+def without_copy(array: np.ndarray) -> jax.Array:
+  """Returns the memory of an aligned array as one of JAX on a CPU; do not write to it any more."""
+  array.flags.writeable = False
+  return jax.device_put(array, jax.devices("cpu")[0], may_alias=True)
 
 
 def huge_memory(size: int) -> np.ndarray:

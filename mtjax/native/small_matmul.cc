@@ -124,25 +124,32 @@ void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, const Targ
   Float<I8>(x, panels, M, K, t);
 }
 
+// y = x W, or x W[layer] if the panels of several layers are one array: layers, panels, K, 64.
 ffi::Error Matmul(ffi::Buffer<ffi::F32> x, ffi::AnyBuffer panels, ffi::Buffer<ffi::F32> scale,
-                  ffi::Result<ffi::Buffer<ffi::F32>> y) {
-  const auto dims = x.dimensions(), shape = panels.dimensions(), out = y->dimensions();
-  if (dims.size() != 2 || shape.size() != 3 || out.size() != 2 || shape[1] != dims[1] ||
-      shape[2] != kPanel || out[0] != dims[0] || out[1] > shape[0] * kPanel)
+                  ffi::Buffer<ffi::S32> layer, ffi::Result<ffi::Buffer<ffi::F32>> y) {
+  const auto dims = x.dimensions(), all = panels.dimensions(), out = y->dimensions();
+  if (all.size() != 3 && all.size() != 4)
+    return ffi::Error::InvalidArgument("panel_matmul: panels must have 3 or 4 dimensions");
+  const int64_t layers = all.size() == 4 ? all[0] : 1;
+  const auto shape = all.last(3);
+  if (dims.size() != 2 || out.size() != 2 || shape[1] != dims[1] || shape[2] != kPanel ||
+      out[0] != dims[0] || out[1] > shape[0] * kPanel || layers < 1 || layer.element_count() != 1)
     return ffi::Error::InvalidArgument("panel_matmul: shapes do not fit");
   const bool whole = panels.element_type() == ffi::S8;
-  if (whole && (int64_t)scale.element_count() != out[1])
+  if (whole && (int64_t)scale.element_count() != layers * out[1])
     return ffi::Error::InvalidArgument("panel_matmul: one scale for each output is needed");
-  const Target t = {y->typed_data(), out[1], whole ? scale.typed_data() : nullptr};
+  // As XLA's own slices do with an index that is out of range.
+  const int64_t at = std::clamp<int64_t>(*layer.typed_data(), 0, layers - 1);
+  const int64_t M = dims[0], K = dims[1], skipped = at * shape[0] * K * kPanel;
+  const Target t = {y->typed_data(), out[1], whole ? scale.typed_data() + at * out[1] : nullptr};
   const float* rows = x.typed_data();
-  const int64_t M = dims[0], K = dims[1];
   const void* weights = panels.untyped_data();
   if (whole) {
-    Int8(rows, (const int8_t*)weights, M, K, t);
+    Int8(rows, (const int8_t*)weights + skipped, M, K, t);
   } else if (panels.element_type() == ffi::BF16) {
-    Float<BF16>(rows, (const uint16_t*)weights, M, K, t);
+    Float<BF16>(rows, (const uint16_t*)weights + skipped, M, K, t);
   } else if (panels.element_type() == ffi::F32) {
-    Float<F32>(rows, (const float*)weights, M, K, t);
+    Float<F32>(rows, (const float*)weights + skipped, M, K, t);
   } else {
     return ffi::Error::InvalidArgument("panel_matmul: weights must be F32, BF16 or S8");
   }
@@ -157,6 +164,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(mtjax_panel_matmul, mtjax::Matmul,
                                   .Arg<ffi::Buffer<ffi::F32>>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::Buffer<ffi::F32>>()
+                                  .Arg<ffi::Buffer<ffi::S32>>()
                                   .Ret<ffi::Buffer<ffi::F32>>());
 
 extern "C" int mtjax_threads() { return mtjax::Pool::Get().threads(); }

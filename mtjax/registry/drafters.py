@@ -136,11 +136,11 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _draft_model(config: Mapping[str, Any]) -> TextModel:
   """Returns config.draft_model, a name or a TextModel, with its weights as config.weights says."""
-  from mtjax.pretrained import load_pretrained, weights_for_decoding
+  from mtjax.pretrained import for_decoding, load_pretrained
 
   draft = config["draft_model"]
   draft = draft if isinstance(draft, TextModel) else load_pretrained(draft)
-  return dataclasses.replace(draft, params=weights_for_decoding(draft.params, config["weights"]))
+  return for_decoding(draft, config["weights"])
 
 
 def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:

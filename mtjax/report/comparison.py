@@ -1,6 +1,8 @@
 """Decoding methods side by side on the same prompts: their costs, and which tokens were drafted."""
 
 import dataclasses
+import functools
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.decode.generation import Generation
 from mtjax.decode.method import Method
+from mtjax.draft import host
 from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.registry.methods import METHODS
@@ -27,20 +30,25 @@ _SHOWN = 4  # number of depths of which acceptance is shown
 
 @dataclasses.dataclass(frozen=True)
 class Contender:
-  """A method to compare, with its parameters and its exactness."""
+  """A method to compare, with its parameters and its exactness.
+
+  `renew` returns new parameters for a method that learns from text to text, with an empty store.
+  """
 
   method: Method
   params: PyTree
   exactness: str
+  renew: Callable[[], PyTree] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class MethodResult:
-  """The runs of one method, one per prompt, each at batch 1."""
+  """The runs of one method, one per prompt, each at batch 1, and the seconds of every round."""
 
   name: str
   exactness: str
-  runs: list[Generation]
+  runs: list[Generation]  # of the first round
+  seconds: list[list[float]]  # per round, per prompt
 
   def total(self, counter: str) -> Any:
     return sum(run.counters[counter] for run in self.runs)
@@ -51,7 +59,8 @@ class MethodResult:
 
   @property
   def ms_per_token(self) -> float:
-    return 1e3 * self.total("seconds") / self.total("tokens")
+    """The median over rounds."""
+    return 1e3 * statistics.median(map(sum, self.seconds)) / self.total("tokens")
 
   @property
   def acceptance(self) -> list[float]:
@@ -67,8 +76,15 @@ class MethodResult:
     for run in runs:
       del run["pieces"]  # the text that its tokens spell
     return dict(
-      name=self.name, exactness=self.exactness, acceptance=self.acceptance, **figures, runs=runs
-    )
+      name=self.name, exactness=self.exactness, acceptance=self.acceptance, **figures,
+      seconds=self.seconds, runs=runs,
+    )  # fmt: skip
+
+  def speed_up(self, other: "MethodResult") -> float:
+    """Returns how much faster than `other` it is: the median of the ratios of each round."""
+    pairs = zip(map(sum, other.seconds), map(sum, self.seconds), strict=True)
+    tokens = self.total("tokens") / other.total("tokens")
+    return tokens * statistics.median(theirs / ours for theirs, ours in pairs)
 
   def same_text(self, other: "MethodResult") -> float:
     """Returns the share of `other`'s tokens before the first difference, over all prompts."""
@@ -88,12 +104,20 @@ def contenders(names: Sequence[str], config: ConfigDict, text: TextModel) -> dic
   for name in texts(names):
     settings = decode_config(name)
     settings.update({field: config[field] for field in shared if field != "method"})
+    stores = host.alive()
     method, params = make_method(settings.to_dict(), text)
+    renew = None
+    if host.alive() != stores:
+      renew = functools.partial(_renewed, settings.to_dict(), text)
     label = (
       VERIFIERS[settings.verifier].exactness if "verifier" in settings else METHODS[name].exactness
     )
-    out[name] = Contender(method, params, label.value)
+    out[name] = Contender(method, params, label.value, renew)
   return out
+
+
+def _renewed(settings, text) -> PyTree:
+  return make_method(settings, text)[1]
 
 
 def compare(
@@ -101,24 +125,37 @@ def compare(
   prompts: Sequence,
   contenders: Mapping[str, Contender],
   *,
+  rounds: int = 1,
   progress: Callable[[str], None] = lambda text: None,
   **settings: Any,
-) -> Iterator[MethodResult]:
-  """Runs every contender on every prompt, one prompt at a time, in order.
+) -> Iterator[list[MethodResult]]:
+  """Runs every contender on every prompt, one prompt at a time, in interleaved rounds.
 
+  Yields what is known after every contender of the first round, and then after every round.
   settings are those of `TextModel.generate`. `seconds` does not include compilation. A method
-  that learns from prompt to prompt (a trie) sees each prompt once. `progress` is told what runs;
-  a method is compiled in the run of its first prompt.
+  that learns from prompt to prompt (a trie) sees each prompt once per round, and has forgotten all
+  when a round begins. `progress` is told what runs; a method is compiled in the run of its first
+  prompt.
   """
-  prompts = texts(prompts)
-  for number, (name, one) in enumerate(contenders.items(), 1):
-    runs = []
-    for place, prompt in enumerate(prompts, 1):
-      doing, where = "measuring" if runs else "compiling", f"{name}, {number} of {len(contenders)}"
-      progress(f"{doing} {where}: prompt {place} of {len(prompts)}")
-      settings |= dict(method=one.method, method_params=one.params)
-      runs.append(text.generate([prompt], **settings)[1])
-    yield MethodResult(name, one.exactness, runs)
+  prompts, results = texts(prompts), []
+  for lap in range(rounds):
+    for number, (name, one) in enumerate(contenders.items(), 1):
+      params = one.renew() if lap and one.renew is not None else one.params
+      runs = []
+      for place, prompt in enumerate(prompts, 1):
+        doing = "measuring" if lap or runs else "compiling"
+        where = f"{name}, {number} of {len(contenders)}: prompt {place} of {len(prompts)}"
+        progress(f"{doing} {where}" + f", round {lap + 1} of {rounds}" * (rounds > 1))
+        settings |= dict(method=one.method, method_params=params)
+        runs.append(text.generate([prompt], **settings)[1])
+      seconds = [run.counters["seconds"] for run in runs]
+      if not lap:
+        results.append(MethodResult(name, one.exactness, runs, [seconds]))
+        yield results
+      else:
+        results[number - 1].seconds.append(seconds)
+    if lap:
+      yield results
 
 
 def table(results: Sequence[MethodResult]) -> Table:
@@ -142,7 +179,7 @@ def table(results: Sequence[MethodResult]) -> Table:
       f"{result.tokens_per_forward:.2f}",
       shares or "  -",
       f"{result.ms_per_token:.3f}",
-      f"{results[0].ms_per_token / result.ms_per_token:.2f}x",
+      f"{result.speed_up(results[0]):.2f}x",
       f"{result.same_text(results[0]):.0%}",
     )
   return out

@@ -52,7 +52,9 @@ class RunConfig:
     """
     config = self.model.config
     model = dataclasses.asdict(config)
-    model.pop("attention", None)  # rounds differently, and may be another on another machine
+    # They round differently, and may be others on another machine.
+    model.pop("attention", None)
+    model.pop("layer_loop", None)
     # Fields that are newer than runs which may still be continued count only where they are used.
     if not config.exits:
       model.pop("exits", None)

@@ -8,6 +8,7 @@ from jax.sharding import SingleDeviceSharding
 
 from mtjax.checkpoints.training import Checkpoints
 from mtjax.data.tokenizers import load_tokenizer
+from mtjax.pretrained import model_path
 from mtjax.text import TextModel
 from mtjax.train import config as config_lib
 from mtjax.train.optimizers import make_optimizer
@@ -43,5 +44,5 @@ def load_trained(workdir: str | Path) -> tuple[TextModel, int]:
   if newest is None:
     raise FileNotFoundError(f"the run in {str(workdir)!r} has saved no checkpoint yet")
   step, restored = newest
-  tokenizer = load_tokenizer(settings.data["tokenizer"])
+  tokenizer = load_tokenizer(model_path(settings.data["tokenizer"]))
   return TextModel(settings.model, parameters_to_use(restored.state), tokenizer), step

@@ -272,7 +272,9 @@ def test_ids_are_fetched_with_their_weights_and_failures_are_named(monkeypatch, 
   monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
   with pytest.raises(FileNotFoundError, match="could not be fetched .*no route to host"):
     checkpoints.load("someone/tiny")
-  with pytest.raises(FileNotFoundError, match="it must be a folder or a Hugging Face id"):
+  with pytest.raises(
+    FileNotFoundError, match="it must be a folder, a GGUF file or a Hugging Face id"
+  ):
     checkpoints.load("no-such-folder")
   monkeypatch.setitem(__import__("sys").modules, "huggingface_hub", None)
   with pytest.raises(ImportError, match=r"pip install mtjax\[hf\]"):

@@ -91,7 +91,7 @@ def test_on_a_tpu_a_commit_updates_slices_in_place(steps):
 @pytest.mark.parametrize("width, slots", [(64, 256), (80, 256), (128, 130)])
 def test_a_tpu_gets_rows_that_its_kernel_reads(width, slots):
   make = functools.partial(
-    allocate, batch=2, capacity=130, layers=1, kv_heads=2, head_dim=width, dtype=jnp.bfloat16
+    allocate, batch=2, capacity=130, heads=[2], head_dim=width, dtype=jnp.bfloat16
   )
   with on("TPU v5 lite"):
     cache = jax.eval_shape(make)

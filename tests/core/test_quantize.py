@@ -10,6 +10,7 @@ import pytest
 from mtjax import frontier
 from mtjax.models import Model, TransformerConfig, quantize, uniform_layers
 from mtjax.models.quantize import pack
+from mtjax.models.stacking import Stacks, scanned
 
 CONFIG = dict(
   vocab_size=40, dim=24, heads=2, kv_heads=1, head_dim=8, mlp_dim=20, layers=uniform_layers(2)
@@ -84,3 +85,25 @@ def test_zero_columns_stay_zero():
   params["layer_0"]["mlp"]["down"]["kernel"] = jnp.zeros((20, 24))
   restored = dequantize(to_int8(params))["layer_0"]["mlp"]["down"]["kernel"]
   np.testing.assert_array_equal(restored, 0)
+
+
+@pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
+def test_packing_in_stacks_keeps_the_model(weights):
+  model, params = _make(tied=True)
+  if weights == "bfloat16":
+    params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
+  if weights == "int8":
+    params = to_int8(params)
+  stacked = Model(scanned(model.config))
+  packed = pack(params, Stacks.of(stacked.config))
+  kernel = packed["stack_0"]["attention"]["qkv"]["packed"]
+  assert kernel.dtype == weights and kernel.shape == (2, 1, 24, 64)
+  np.testing.assert_allclose(_logits(stacked, packed), _logits(model, params), atol=2e-5)
+
+
+def test_float16_weights_are_packed_without_loss():
+  model, params = _make(tied=False)
+  half = jax.tree.map(lambda x: x.astype(np.float16), params)
+  packed = pack(half)
+  assert packed["layer_0"]["mlp"]["down"]["packed"].dtype == np.float32
+  np.testing.assert_allclose(_logits(model, packed), _logits(model, half), atol=2e-5)

@@ -22,7 +22,7 @@ def fresh():
   zeros = jnp.zeros((BATCH,), jnp.int32)
   seen = jnp.zeros((BATCH, VOCAB), bool)
   return DecodeState(
-    cache=cache.allocate(batch=BATCH, capacity=1, layers=1, kv_heads=1, head_dim=1),
+    cache=cache.allocate(batch=BATCH, capacity=1, heads=[1], head_dim=1),
     tokens=jnp.zeros((BATCH, CAPACITY), jnp.int32),
     drafted=jnp.zeros((BATCH, CAPACITY), bool),
     count=zeros,

@@ -19,10 +19,9 @@ from configs.decode import ar
 from configs.train import shakespeare
 from mtjax import checkpoints, frontier
 from mtjax.decode.generation import generate
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry.methods import DRAFTERS
 from mtjax.report.comparison import contenders
-from mtjax.text import TextModel
 from mtjax.train import train
 from mtjax.train.export import load_trained
 from tests.draft.real_prompts import MODULES, real_prompts
@@ -46,8 +45,7 @@ def texts(text, method, params):
 
 
 def loaded(**settings):
-  text = load_pretrained("target", **settings)
-  return TextModel(text.model, weights_for_decoding(text.params, "stored"), text.tokenizer)
+  return for_decoding(load_pretrained("target", **settings))
 
 
 @pytest.fixture(scope="module")

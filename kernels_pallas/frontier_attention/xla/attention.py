@@ -74,7 +74,7 @@ def _over_both(q, k, v, queries, keys, cache, position, scoring, sizes):
   rows = _rows(q, k)
   fresh = _over_fresh(rows, k, v, queries, keys, scoring, sizes)
   reading = _Reading(rows, cache, position, scoring)
-  size = _block(cache, rows.shape[2], sizes.cache)
+  size = _block(cache, *rows.shape[1:3], sizes.cache)
   if size < cache.capacity:
     choose = sizes.cache is None and cache.capacity <= SMALL_CACHE
     partial = _over_cache(_partial(fresh), reading, size, choose)
@@ -98,6 +98,7 @@ def _backward(scoring, sizes, inputs, cotangents):
   q, k, v, queries, keys, cache, position = inputs
 
   def dense(q, k, v, cache):
+    cache = cache_blocks.own_heads(cache, k.shape[1])
     return reference.attend(q, k, v, queries, keys, cache, position, scoring)
 
   _, pull = jax.vjp(dense, q, k, v, cache)
@@ -175,11 +176,11 @@ def gradients(
   return _entries((d_q, d_q[..., 0]), q)[0], d_k, d_v
 
 
-def _block(cache: Cache, rows: int, limit: int | None) -> int:
+def _block(cache: Cache, heads: int, rows: int, limit: int | None) -> int:
   if limit is None and choice.platform_here() == "gpu":
     limit = _GPU_SLOTS
   if limit is None:
-    _, heads, _, width = cache.k.shape
+    width = cache.k.shape[3]
     slots = _BLOCK_BYTES // (2 * heads * width * cache.k.dtype.itemsize)
     if rows < _FEW_ROWS and cache.capacity <= 2 * slots:
       return cache.capacity
@@ -197,8 +198,9 @@ class _Reading(NamedTuple):
 
   def at(self, index, size: int, *, edge: bool = True) -> Seen:
     part = cache_blocks.read(
-      self.cache, index, size, edge=edge, position=self.position, window=self.scoring.window
-    )
+      self.cache, index, size, edge=edge, heads=self.q.shape[1], position=self.position,
+      window=self.scoring.window,
+    )  # fmt: skip
     k_scale, v_scale = (None, None) if part.scales is None else part.scales
     s = self.scoring.scores(self.q, part.k, k_scale)
     return Seen(s if part.seen is None else masked(s, part.seen[:, None]), part.v, v_scale)

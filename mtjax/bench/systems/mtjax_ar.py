@@ -4,8 +4,7 @@ from mtjax import checkpoints
 from mtjax.bench.systems import Run, SystemText
 from mtjax.bench.systems.exported import off_bfloat16
 from mtjax.decode.generation import generate
-from mtjax.models.quantize import pack
-from mtjax.pretrained import weights_for_decoding
+from mtjax.pretrained import pack_if_useful, weights_for_decoding
 
 
 def open_system(folder: str, threads: int, *, variant: str) -> Run:
@@ -13,9 +12,9 @@ def open_system(folder: str, threads: int, *, variant: str) -> Run:
   del threads  # XLA and the native products follow the process's affinity
   model, params = checkpoints.load(folder)
   if variant == "float32":
-    params = pack(off_bfloat16(params))
+    model, params = pack_if_useful(model, off_bfloat16(params))
   elif variant != "xla":
-    params = weights_for_decoding(params, variant)
+    model, params = weights_for_decoding(model, params, variant)
 
   def run(prompts, job):
     job.check_greedy()

@@ -8,7 +8,7 @@ from typing import Any
 from mtjax.bench.systems import Run, SystemText
 from mtjax.decode.generation import generate
 from mtjax.draft import host
-from mtjax.pretrained import load_pretrained, weights_for_decoding
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry.build import make_method
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -19,9 +19,8 @@ def open_system(folder: str, threads: int, *, config: Mapping[str, Any]) -> Run:
   del threads  # XLA and the native products follow the process's affinity
   paths = {name: str(Path(folder) / name) for name in ("target", "draft")}
   config = {k: paths.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}
-  loaded = load_pretrained(config["model"])
-  params = weights_for_decoding(loaded.params, config["weights"])
-  text, stores = TextModel(loaded.model, params, loaded.tokenizer), host.alive()
+  text = for_decoding(load_pretrained(config["model"]), config["weights"])
+  stores = host.alive()
   decoder = _Decoder(text, config)
   return decoder if host.alive() == stores else _WithStore(text, config)
 

@@ -36,35 +36,31 @@ FAMILIES = {
 }
 
 
-def read_config(raw: Raw) -> tuple[Family, Config]:
-  """Returns the family and config of a config.json.
+def read_config(raw: Raw, place: str = "config.json") -> tuple[Family, Config]:
+  """Returns the family and config of a config.json, or of what `place` is in the words of errors.
 
   Raises ValueError for an unknown model_type (with the known ones), for quantised weights, for a
   field of a wrong kind or out of bounds, and for settings that the network cannot compute.
   """
-  fields = _fields(raw)
+  fields = Fields(raw, CONFIG, place)
   kind = fields.get("model_type")
   if kind == "gemma3" and "text_config" in fields:
     # The text half of a model of images and text.
     raw, kind = fields["text_config"], "gemma3_text"
   if kind not in FAMILIES:
     raise ValueError(
-      f"model_type {kind!r} of config.json is not supported; known: {', '.join(FAMILIES)}"
+      f"model_type {kind!r} of {place} is not supported; known: {', '.join(FAMILIES)}"
     )
   if fields.get("quantization_config") or raw.get("quantization_config"):
     raise ValueError("the weights are quantised (quantization_config); save them as floats first")
   family = FAMILIES[kind]
-  fields = _fields({**family.defaults, **raw})
+  fields = Fields({**family.defaults, **raw}, CONFIG, place)
   config = family.read(fields)
   # Models that were trained to be left early have exits; transformers keeps and ignores the field.
   exits = tuple(fields.get("exits") or ())
   if exits and not isinstance(config, TransformerConfig):
     raise ValueError(f"config.json has exits, but a model of type {kind} cannot have any")
   return family, dataclasses.replace(config, exits=exits) if exits else config
-
-
-def _fields(raw: Raw) -> Fields:
-  return Fields(raw, CONFIG, "config.json")
 
 
 def express(config: Config) -> tuple[Family, dict[str, Any]]:
@@ -78,7 +74,7 @@ def express(config: Config) -> tuple[Family, dict[str, Any]]:
       continue
     raw = family.write(config)
     try:
-      read_back = family.read(_fields({**family.defaults, **raw}))
+      read_back = family.read(Fields({**family.defaults, **raw}, CONFIG, "config.json"))
     except ValueError as error:
       unreadable.append(f"{family.model_type}: {error}")
       continue
@@ -113,7 +109,9 @@ def _essence(config: Config) -> Config:
     return dataclasses.replace(config, dtype="float32", remat="none", max_position=1)
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
-  free: dict[str, Any] = dict(dtype="float32", remat="none", attention="best", exits=())
+  free: dict[str, Any] = dict(
+    dtype="float32", remat="none", attention="best", exits=(), layer_loop="unrolled"
+  )
   return dataclasses.replace(config, **free, attention_scale=scale, layers=layers)
 
 

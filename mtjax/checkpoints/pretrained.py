@@ -73,11 +73,12 @@ def load(
 @contextlib.contextmanager
 def _opened(path: Path) -> Generator[tuple[families.Family, Config, TensorSource]]:
   """Yields the family and config of a folder or a GGUF file, and its tensors."""
-  has_safetensors = any((path / name).is_file() for name in (SINGLE, INDEX))
-  file = path if path.is_file() else None if has_safetensors else gguf_in(path)
-  if file is not None:
-    with GgufTensors(file) as stored:
-      yield *_config(read_settings(stored), file, stored.described_by), stored
+  gguf = path if path.is_file() else None
+  if gguf is None and not any((path / name).is_file() for name in (SINGLE, INDEX)):
+    gguf = gguf_in(path)
+  if gguf is not None:
+    with GgufTensors(gguf) as stored:
+      yield *_config(read_settings(stored), gguf, stored.described_by), stored
     return
   file = path / "config.json"
   if not file.is_file():

@@ -32,8 +32,8 @@ VALUES = flags.FlagValues()
 _MODEL = flags.DEFINE_string(
   "model",
   None,
-  "Model to score: a bundled one, a folder or a Hugging Face id. Default: target, or anysubset "
-  "with --orders or --task.",
+  "Model to score: a bundled one, smollm2, a folder, a GGUF file or a Hugging Face id. Default: "
+  "target, or anysubset with --orders or --task.",
   flag_values=VALUES,
 )
 _WEIGHTS = flags.DEFINE_enum(

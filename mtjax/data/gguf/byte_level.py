@@ -28,12 +28,13 @@ def model(
   """Returns merges and vocabulary. Raises ValueError for merges that are none of the vocabulary."""
   from tokenizers import models
 
-  key, ids = "tokenizer.ggml.merges", tokens.ids
-  merges = [_pair(merge) for merge in header.texts(key)]
-  for pair in merges:
+  key, ids, merges = "tokenizer.ggml.merges", tokens.ids, []
+  for merge in header.texts(key):
+    left, _, right = merge.partition(" ")
     # For some of these the library panics, which is no Exception.
-    if pair[0] not in ids or pair[1] not in ids or pair[0] + pair[1] not in ids:
-      raise ValueError(f"{key} of {header.file} has {pair!r:.80}, but these make no token")
+    if left not in ids or right not in ids or left + right not in ids:
+      raise ValueError(f"{key} of {header.file} has {merge!r:.80}, which makes no token")
+    merges.append((left, right))
   return models.BPE(vocab=ids, merges=merges, ignore_merges=split.keeps_tokens)
 
 
@@ -46,9 +47,3 @@ def configure(tokenizer: "tokenizers.Tokenizer", split: TextSplit) -> None:
   to_letters = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
   tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*cuts, to_letters])
   tokenizer.decoder = decoders.ByteLevel()
-
-
-def _pair(merge: str) -> tuple[str, str]:
-  # From the second letter on, as llama.cpp looks for it.
-  cut = merge.find(" ", 1)
-  return merge[:cut], merge[cut + 1 :]

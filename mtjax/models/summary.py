@@ -1,7 +1,6 @@
 """Parameters in a few words: their number, the types of the weights, megabytes."""
 
 import dataclasses
-import functools
 
 import jax
 
@@ -38,17 +37,7 @@ def summarize_weights(model: Model, params: Params) -> WeightsSummary:
   total = sum(nbytes.values())
   kinds = sorted(nbytes, key=lambda kind: -nbytes[kind])
   return WeightsSummary(
-    _parameters_of(model) if is_packed else count,
+    count_parameters(model.shapes()) if is_packed else count,
     tuple(kind for kind in kinds if nbytes[kind] >= _MIN_SHARE * total),
     total,
   )
-
-
-@functools.lru_cache(maxsize=16)
-def _parameters_of(model: Model) -> int:
-  """Returns the number of parameters of a network from its first layers: all are of one shape."""
-  layers = len(model.config.layers)
-  first = count_parameters(model.prefix(1).shapes())
-  if layers == 1:
-    return first
-  return first + (layers - 1) * (count_parameters(model.prefix(2).shapes()) - first)

@@ -24,6 +24,11 @@ class TreeRecord:
   draft_probs: tuple[float | None, ...]
   path: tuple[int, ...]  # the root, then the accepted nodes that were emitted
   bonus: int | None  # the target's own token after them; None: the text ended with a draft
+  # p(token | path to its parent), where p is the target's distribution at the request's settings;
+  # of greedy requests it is that at temperature 1. None for the root; empty in a file of JSON that
+  # was written before there were any.
+  target_probs: tuple[float | None, ...] = ()
+  bonus_prob: float | None = None  # p(bonus | accepted path)
 
   @property
   def emitted(self) -> tuple[int, ...]:

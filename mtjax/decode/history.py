@@ -12,7 +12,7 @@ from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord, TreeRecord
 from mtjax.rounds.state import DecodeState
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import History, Rules, adjusted, process
+from mtjax.sampling.logits import History, Rules, reported
 from mtjax.types import TokenTree, Verdict
 
 
@@ -88,16 +88,8 @@ def observe_token(
 def target_probs(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None
 ) -> Float[Array, "B N V"]:
-  """Returns the distribution that tokens are sampled from; of greedy rows, that at temperature 1.
-
-  A greedy row's own distribution would say 1 or 0 of every token. Its filters count for nothing,
-  as in greedy decoding; bias and penalties count.
-  """
-  own = jax.nn.softmax(adjusted(logits, rules, history), axis=-1)
-  if rules.temperature is None:
-    return own
-  sampled = jax.nn.softmax(process(logits, rules, history), axis=-1)
-  return jnp.where(rules.temperature[:, None, None] > 0, sampled, own)
+  """Returns the target's distribution as a history has it (`mtjax.sampling.logits.reported`)."""
+  return jax.nn.softmax(reported(logits, rules, history), axis=-1)
 
 
 def record(

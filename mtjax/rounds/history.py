@@ -44,8 +44,8 @@ class PassRecord:
   number: int  # number of the pass among those of the row, from 1
   entries: tuple[int, ...]  # places of the decided entries, in the order of the fill
   tokens: tuple[int, ...]
-  # log p(token) at the request's temperature, where p is what the pass sampled the token from or
-  # judged the draft against.
+  # log p(token), where p is what the pass sampled the token from or judged the draft against; of
+  # greedy requests it is that at temperature 1.
   log_probs: tuple[float, ...]
   drafted: tuple[bool, ...]  # true for accepted drafts
 

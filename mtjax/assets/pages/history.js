@@ -4,7 +4,7 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-const PADDING = 10, GAP = 66, LINE = 34, HEIGHT = 22, MARGIN = 8; // pixels
+const PADDING = 10, GAP = 66, GAP_OF_TWO = 104, LINE = 34, HEIGHT = 22, MARGIN = 8; // pixels
 const prob = (p) => (p == null ? "?" : p >= 0.001 ? p.toFixed(3) : p === 0 ? "0" : p.toExponential(1));
 const short = (p) => (p >= 0.995 ? "1" : p >= 0.01 ? p.toFixed(2).slice(1) : p > 0 ? "<.01" : "0");
 const piece = (token) => data.pieces[token] ?? `<${token}>`;
@@ -44,6 +44,8 @@ const measure = document.createElement("canvas").getContext("2d");
 measure.font = "13px ui-monospace, monospace";
 
 function place(nodes) {
+  // Above a line stand p, and q where there is one.
+  const gap = nodes.some((one) => one.q != null) ? GAP_OF_TWO : GAP;
   const columns = [], stack = [[0, 0, false]];
   let leaves = 0;
   while (stack.length) {
@@ -58,7 +60,7 @@ function place(nodes) {
       for (const child of below.toReversed()) stack.push([child, depth + 1, false]);
     }
   }
-  const left = columns.map((_, at) => MARGIN + columns.slice(0, at).reduce((a, b) => a + b + GAP, 0));
+  const left = columns.map((_, at) => MARGIN + columns.slice(0, at).reduce((a, b) => a + b + gap, 0));
   for (const one of nodes) [one.x, one.y] = [left[one.depth], MARGIN + (one.y + 0.5) * LINE];
   return [left.at(-1) + columns.at(-1) + MARGIN, leaves * LINE + 2 * MARGIN];
 }

@@ -123,8 +123,8 @@ def run() -> None:
   with results_file(_HTML.value, dump=_page) as write_page:
     result = None
     try:
-      for result in _results(console, model, template, settings, is_one=tried == 1):
-        pass
+      for newest in _results(console, model, template, settings, is_one=tried == 1):
+        result = newest
     finally:
       # Also what was filled before the run was stopped.
       if result is not None and _HTML.value is not None:
@@ -145,7 +145,10 @@ def run() -> None:
 
 
 def _results(console, model, template, settings, *, is_one: bool) -> Iterator[Any]:
-  """Yields the text after each round where it is shown or kept, else at the end; is_one: length."""
+  """Yields the text after each round where it is shown or written, and else at the end alone.
+
+  `is_one`: whether there is one choice of lengths; several are filled as a batch to its end.
+  """
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.report.filling import colored
 

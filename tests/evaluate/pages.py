@@ -7,10 +7,10 @@ from mtjax.report.history.run_json import history_record
 from mtjax.rounds.history import PassRecord, RoundRecord, TreeRecord
 from tests.draft.letters import Letters
 
-HOSTILE = ("</script><script>alert(1)</script>", '<img src=x onerror="alert(2)">', "<!--", '"\'&')
+HOSTILE = ("</script><script>alert(1)</script>", '<img src=x onerror="alert(2)">', "<!--", "\"'&")
 # The last tokens: a character in two parts, a line, a change of direction, a special one.
 PIECES = ("a", " b", *HOSTILE, "\n", "\u202e")
-SECONDS = dict(propose=0.001, forward=0.002, verify=0.0005, commit=0.0004)
+SECONDS = {"propose": 0.001, "forward": 0.002, "<u>verify": 0.0005, "commit": 0.0004}
 
 
 class Tokens(Letters):

@@ -57,7 +57,7 @@ def test_every_token_stands_in_the_text_as_what_it_was(reader):
 def test_no_token_becomes_an_element_or_a_script(reader):
   made = str(page_of_record(decode_record()))
   tags = [tag for tag, _ in reader.elements]
-  assert tags.count("script") == 2 and "img" not in tags and "b" in tags
+  assert tags.count("script") == 2 and not {"img", "u"} & set(tags) and "b" in tags
   assert not any(name.startswith("on") for _, attrs in reader.elements for name in attrs)
   assert "<!--" not in made and made.count("</script") == 2
   # Of the scripts the policy lets the page's own run, and no other.
@@ -96,7 +96,12 @@ def test_a_page_has_acceptance_time_rounds_and_prompt(reader):
     "round 2: 3 of 4 drafts accepted, 4 tokens",
   ]
   text = " ".join(text for _, text in reader.all("section"))
-  assert "Acceptance by depth" in text and "Time by stage" in text and "in all 3.90 ms" in text
+  assert (
+    "<u>verify" in text
+    and "Acceptance by depth" in text
+    and "Time by stage" in text
+    and "in all 3.90 ms" in text
+  )
   prompt = next(text for _, text in reader.all("details") if "Prompt, 3 tokens" in text)
   assert prompt.endswith(f"a{Tokens.name}{HOSTILE[0]}")
 

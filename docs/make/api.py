@@ -36,6 +36,7 @@ MODULES = (
   "mtjax.train",
   "mtjax.train.losses.objective",
   "mtjax.train.losses.registry",
+  "mtjax.cli.sweep.combinations",
   "mtjax.native",
   "mtjax.bench.compile",
 )

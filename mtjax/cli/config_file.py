@@ -1,11 +1,12 @@
 """The parser of --config: a name or a Python file; errors name the file and the line."""
 
+import contextlib
 import dataclasses
 import inspect
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib import machinery, util
 from types import ModuleType, TracebackType
 
@@ -37,7 +38,7 @@ class ConfigFile(flags.ArgumentParser):
   config: ConfigDict | None = None
 
   def parse(self, argument: str) -> ConfigDict:
-    file, colon, config_argument = argument.partition(":")
+    file = argument.partition(":")[0]
     if self.named is not None and file.isidentifier():
       try:
         config = self.named(argument)
@@ -45,16 +46,9 @@ class ConfigFile(flags.ArgumentParser):
         raise ConfigError(f"--config={argument} is not a file, and as a name: {error}") from None
       self.path, self.config = argument, config.lock()
       return config
-    if not os.path.exists(file):
-      raise ConfigError(f"config file {file!r} does not exist")
-    if os.path.isdir(file):
-      raise ConfigError(f"config file {file!r} is a folder: name a file in it")
-    try:
-      config = _get_config(_load(file), [config_argument] if colon else [])
-    except ConfigError as error:
-      raise ConfigError(f"config file {argument!r}: {error}") from None
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
-      raise ConfigError(f"config file {file!r} failed{_where(error, file)}") from error
+    module = load_module(file)
+    with naming_the_file(argument):
+      config = get_config(module, argument)
     self.path, self.config = argument, config.lock()
     return config
 
@@ -68,18 +62,43 @@ def lacks_field(error: BaseException) -> bool:
   return isinstance(error, (AttributeError, KeyError)) and last.startswith("ml_collections.")
 
 
-def _load(file: str) -> ModuleType:
+@contextlib.contextmanager
+def naming_the_file(argument: str) -> Generator[None]:
+  """Turns whatever the code of a config file raises into a ConfigError with its name and line."""
+  file = argument.partition(":")[0]
+  try:
+    yield
+  except ConfigError as error:
+    raise ConfigError(f"config file {argument!r}: {error}") from None
+  except (Exception, SystemExit) as error:  # noqa: BLE001 - the file may do anything
+    raise ConfigError(f"config file {file!r} failed{_where(error, file)}") from error
+
+
+def load_module(file: str) -> ModuleType:
+  """Runs a config file as a module. Raises ConfigError, with its name, for one that fails."""
+  if not os.path.exists(file):
+    raise ConfigError(f"config file {file!r} does not exist")
+  if os.path.isdir(file):
+    raise ConfigError(f"config file {file!r} is a folder: name a file in it")
   loader = machinery.SourceFileLoader(_MODULE, file)
   spec = util.spec_from_loader(_MODULE, loader)
   assert spec is not None, "there is one for every loader"
   module = util.module_from_spec(spec)
   # dataclasses and pickle look the module up here.
   sys.modules[_MODULE] = module
-  loader.exec_module(module)
+  with naming_the_file(file):
+    loader.exec_module(module)
   return module
 
 
-def _get_config(module: ModuleType, arguments: list[str]) -> ConfigDict:
+def get_config(module: ModuleType, argument: str) -> ConfigDict:
+  """Returns what get_config() of a file's module returns; `argument` is FILE.py[:argument].
+
+  Raises ConfigError for a module without such a function, for an argument that it does not take or
+  lacks, and for a result that is no ConfigDict.
+  """
+  _, colon, config_argument = argument.partition(":")
+  arguments = [config_argument] if colon else []
   make = getattr(module, "get_config", None)
   if not callable(make):
     raise ConfigError("it has no function get_config()")

@@ -176,6 +176,13 @@ def fields(config: ConfigDict, prefix: str = "") -> Iterator[str]:
       yield prefix + name
 
 
+def no_field(owner: str, name: str, known: Sequence[str]) -> str:
+  """Returns the message that `owner` has no field of that name, with those that resemble it."""
+  close = difflib.get_close_matches(name, known, 3, 0.4)
+  hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known)}"
+  return f"{owner} has no field {name!r}; {hint}"
+
+
 def _parse(argv: list[str]) -> list[str]:
   if not any(_is_config(a) for a in argv):
     parser = flags.FLAGS["config"].parser if "config" in flags.FLAGS else None
@@ -205,9 +212,7 @@ def _unknown_field(argv: list[str]) -> str | None:
     if argument.startswith("--config."):
       name = argument[len("--config.") :].split("=")[0]
       if name not in known:
-        close = difflib.get_close_matches(name, known, 3, 0.4)
-        hint = f"did you mean {' or '.join(close)}?" if close else f"it has: {', '.join(known)}"
-        return f"{parser.path} has no field {name!r}; {hint}"
+        return no_field(parser.path, name, known)
   return None
 
 

@@ -1,0 +1,1 @@
+"""Sweeps: one program, run with several settings and seeds."""

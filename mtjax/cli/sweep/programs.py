@@ -1,0 +1,134 @@
+"""The programs that a sweep can run, and where each of them leaves what it measured."""
+
+import dataclasses
+import fnmatch
+import importlib
+import json
+import math
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict
+
+Metrics = dict[str, float]
+
+
+def _accept(config: ConfigDict) -> None:
+  """Refuses nothing: the program checks its config itself."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SweptProgram:
+  """A launcher that a sweep runs once per setting and seed."""
+
+  module: str  # python -m MODULE
+  output: str  # the flag that names the file or folder of a run,
+  place: str  # and what it is called in the run's folder
+  read: Callable[[Path], Metrics]  # from that file or folder
+  shown: Sequence[str]  # patterns of the metrics that the table and the plot show
+  seed: str  # the flag that sets the seed
+  flag_modules: Sequence[str] = ()  # modules with more flags of the launcher
+  check: Callable[[ConfigDict], None] = _accept  # raises ValueError before anything runs
+
+  def flags(self) -> dict[str, flags.Flag]:
+    """Returns the launcher's flags by name."""
+    # To import mtjax.cli.train sets a handler of SIGTERM, which is for that program alone.
+    before = signal.getsignal(signal.SIGTERM)
+    modules = [importlib.import_module(name) for name in (self.module, *self.flag_modules)]
+    if signal.getsignal(signal.SIGTERM) is not before:
+      signal.signal(signal.SIGTERM, before)
+    return {name: module.VALUES[name] for module in modules for name in module.VALUES}
+
+
+def shown_metrics(
+  program: SweptProgram, names: Sequence[str], patterns: Sequence[str]
+) -> list[str]:
+  """Returns the names that match a pattern, in the order of the patterns.
+
+  No patterns: those of the program, or all names if it has none of those. Raises ValueError for a
+  pattern that matches nothing.
+  """
+  for pattern in patterns:
+    if names and not fnmatch.filter(names, pattern):
+      raise ValueError(f"no metric is called {pattern!r}; the runs have: {', '.join(names)}")
+  found = (fnmatch.filter(names, pattern) for pattern in patterns or program.shown)
+  return list(dict.fromkeys(name for one in found for name in one)) or list(names)
+
+
+def _train_metrics(workdir: Path) -> Metrics:
+  """Returns the last value of every metric, and the best one of each evaluation."""
+  metrics: Metrics = {}
+  best: Metrics = {}
+  for line in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+    values = json.loads(line)
+    metrics |= values
+    for name, value in values.items():
+      if name.startswith("bits_per_byte/"):
+        # A value that is no number is no better than another.
+        best[f"best/{name}"] = min(best.get(f"best/{name}", math.inf), value)
+  metrics.pop("eta_seconds", None)
+  return metrics | best
+
+
+def _counters(output: Path) -> Metrics:
+  return dict(_numbers(json.loads(output.read_text(encoding="utf-8"))["counters"]))
+
+
+def _scores(output: Path) -> Metrics:
+  record = json.loads(output.read_text(encoding="utf-8"))
+  return dict(_numbers(record["summaries"] if "summaries" in record else record["texts"]))
+
+
+def _numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
+  for name, value in record.items():
+    if isinstance(value, Mapping):
+      yield from _numbers(value, f"{prefix}{name}/")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+      yield prefix + name, value
+
+
+def _check_training(config: ConfigDict) -> None:
+  from mtjax.train.config import read
+
+  read(config.to_dict())
+
+
+PROGRAMS: dict[str, SweptProgram] = {
+  "train": SweptProgram(
+    "mtjax.cli.train",
+    "workdir",
+    "workdir",
+    _train_metrics,
+    ("bits_per_byte/*", "best/*", "loss"),
+    seed="config.seed",
+    check=_check_training,
+  ),
+  "decode": SweptProgram(
+    "mtjax.cli.decode",
+    "output",
+    "output.json",
+    _counters,
+    ("tokens_per_forward", "tokens_per_second"),
+    seed="config.seed",
+  ),
+  "infill": SweptProgram(
+    "mtjax.cli.infill",
+    "output",
+    "output.json",
+    _counters,
+    ("tokens_per_forward", "seconds"),
+    seed="seed",
+  ),
+  "evaluate": SweptProgram(
+    "mtjax.cli.evaluate",
+    "output",
+    "output.json",
+    _scores,
+    ("*/bits_per_byte",),
+    seed="seed",
+    flag_modules=("mtjax.cli.evaluate_infilling", "mtjax.cli.evaluate_orders"),
+  ),
+}

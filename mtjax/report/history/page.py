@@ -36,7 +36,7 @@ def page_of_record(record: Mapping[str, Any]) -> HtmlPage:
   above = [] if record.get("complete", True) else [_STOPPED]
   if "compared" in record:
     above.append(_comparison(record["compared"]))
-    title = " and ".join(dict.fromkeys(run.title for run in runs))
+    title = ", ".join(dict.fromkeys(run.title for run in runs))
   else:
     title = runs[0].title
   model = f" of {settings['model']}" if "model" in settings else ""

@@ -67,9 +67,7 @@ def make_page(
   return HtmlPage("\n".join([head, *body, f"</main>\n{tail}</body></html>\n"]))
 
 
-def html_table(
-  header: Sequence[str], rows: Iterable[Sequence[str]], *, caption: str = "", raw: int = 0
-) -> str:
+def html_table(header: Sequence[str], rows: Iterable[Sequence[str]], *, raw: int = 0) -> str:
   """Returns a table whose first column is text and whose others are numbers.
 
   Cells are text, but for the last `raw` of each row, which are HTML.
@@ -81,10 +79,9 @@ def html_table(
              for at, cell in enumerate(cells))  # fmt: skip
     return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in shown)}</tr>"
 
-  title = f"<caption>{escape(caption)}</caption>" if caption else ""
   body = "".join(line(row, "td") for row in rows)
   return (
-    f'<div class="scroll"><table>{title}<thead>{line(header, "th")}</thead>'
+    f'<div class="scroll"><table><thead>{line(header, "th")}</thead>'
     f"<tbody>{body}</tbody></table></div>"
   )
 

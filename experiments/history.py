@@ -1,7 +1,9 @@
 """Draws what a run did, by round: python -m experiments.history --run=run.json --page=run.html
 
 --run is what mtjax-decode or mtjax-infill wrote with --history --output. --page is one HTML page of
-all rounds; --picture is the tree of one --round of one --row (png, pdf, svg; the extra `viz`).
+all rounds, of all methods that were compared unless --method chooses one; mtjax-decode --html and
+mtjax-infill --html write it at once. --picture is the tree of one --round of one --row (png, pdf,
+svg; the extra `viz`).
 """
 
 from absl import flags
@@ -28,14 +30,18 @@ def run() -> None:
   launch.check_output(_PAGE, _PICTURE, inputs=[_RUN])
   launch.check_picture(_PICTURE)
   # Imported here: a mistake in the command is answered at once.
-  from mtjax.report.history import page, picture
+  from mtjax.report.history import picture
+  from mtjax.report.history.page import page, page_of_file
   from mtjax.report.history.run_json import read_run
 
-  found = read_run(path, method=_METHOD.value, prompt=_PROMPT.value)
   if _PAGE.value is not None:
-    with open(_PAGE.value, "w", encoding="utf-8") as file:
-      file.write(page.page(found))
+    if _METHOD.value is None and not _PROMPT.present:
+      made = page_of_file(path)
+    else:
+      made = page([read_run(path, method=_METHOD.value, prompt=_PROMPT.value)])
+    made.save(_PAGE.value)
   if _PICTURE.value is not None:
+    found = read_run(path, method=_METHOD.value, prompt=_PROMPT.value)
     number = picture.fullest_round(found, _ROW.value) if _ROUND.value is None else _ROUND.value
     picture.round_picture(found, number, _ROW.value).savefig(_PICTURE.value, dpi=120)
 

@@ -82,8 +82,9 @@ class TextModel:
 
     `method` may also be one by name, `mtjax.method("lookup", length=8)`. One text in place of
     several, as a prompt or a stop string, is a list of one. Rows end at the tokenizer's end tokens
-    unless `eos` is set. Returns the completions and the generation that they come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
-    string that is no text.
+    unless `eos` is set. Returns the completions and the generation that they come from. Raises
+    ValueError as `generate` does, for a prompt without tokens, and for a stop string that is no
+    text.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)

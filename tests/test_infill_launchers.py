@@ -10,6 +10,7 @@ from mtjax import checkpoints
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from tests.evaluate.pages import Reader
 from tests.test_launchers import launch
 
 TEXT = "--text=The cat ___ on the ___."
@@ -52,10 +53,10 @@ def test_infill_shows_writes_and_draws_when_each_entry_was_filled(folder, tmp_pa
 
 
 def test_a_fill_keeps_its_history_and_draws_it(folder, tmp_path):
-  out, page = tmp_path / "run.json", tmp_path / "run.html"
-  code, _, errors = launch(
-    "experiments.infill", f"--model={folder}", TEXT, "--length=3", "--length=2", "--history",
-    f"--output={out}",
+  out, page, html = (tmp_path / name for name in ("run.json", "run.html", "html.html"))
+  code, shown, errors = launch(
+    "experiments.infill", f"--model={folder}", TEXT, "--length=3", "--length=2",
+    f"--output={out}", f"--html={html}",
   )  # fmt: skip
   assert code == 0, errors
   run = json.loads(out.read_text())
@@ -68,6 +69,12 @@ def test_a_fill_keeps_its_history_and_draws_it(folder, tmp_path):
   assert decided_at == run["decided_at"] and run["complete"]
   code, _, errors = launch("experiments.history", f"--run={out}", f"--page={page}")
   assert code == 0 and "log p" in page.read_text(), errors
+  assert shown == run["text"] + "\n"
+  for made in (page, html):
+    entries = Reader(made.read_text()).all("span", data_entry=...)
+    assert [int(attrs["data-entry"]) for attrs, _ in entries] == [
+      entry for entry, is_target in enumerate(run["is_target"]) if is_target
+    ]
 
 
 def test_a_length_may_be_chosen(folder, tmp_path):

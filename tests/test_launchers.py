@@ -16,6 +16,7 @@ from mtjax.cli import flags as launch_lib
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from tests.evaluate.pages import Reader
 
 ROOT = Path(__file__).resolve().parent.parent
 AR = "--config=configs/decode/ar.py"
@@ -100,13 +101,14 @@ def test_decode_with_drafts_gives_the_text_without(folder, tmp_path, method):
 
 def test_a_history_is_kept_and_drawn(folder, tmp_path):
   plain, out, page, picture = (tmp_path / n for n in ("a.json", "b.json", "b.html", "b.png"))
+  html = tmp_path / "c.html"
   settings = (
     "experiments.decode", "--config=lookup", f"--config.model={folder}", "--config.max_tokens=8",
     "--prompt=one two one two one",
   )  # fmt: skip
   code, _, errors = launch(*settings, f"--output={plain}")
   assert code == 0 and "compiling lookup" in errors.splitlines(), errors
-  code, shown, errors = launch(*settings, "--history", f"--output={out}")
+  code, shown, errors = launch(*settings, "--history", f"--output={out}", f"--html={html}")
   assert code == 0, errors
   without, run = (json.loads(path.read_text()) for path in (plain, out))
   assert run["complete"] and run["rows"] == without["rows"] and "history" not in without
@@ -119,7 +121,10 @@ def test_a_history_is_kept_and_drawn(folder, tmp_path):
   draw = ("experiments.history", f"--run={out}")
   code, _, errors = launch(*draw, f"--page={page}", f"--picture={picture}", "--round=1")
   assert code == 0, errors
-  assert page.read_text().startswith("<!doctype html>")
+  assert page.read_text() == html.read_text()
+  shown = Reader(page.read_text())
+  assert len(shown.all("span", data_at=...)) == len(run["rows"][0]["tokens"]) == 8
+  assert any("lookup" in text for _, text in shown.all("h1"))
   assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -142,6 +147,19 @@ def test_compare_shows_methods_side_by_side(folder, tmp_path):
     not_drafted = len(run["tokens"][0]) - sum(run["drafted"][0])
     assert run["counters"]["target_forwards"] - not_drafted in (0, 1)
   assert lookup["tokens_per_forward"] > ar["tokens_per_forward"] == 1
+
+
+def test_compared_methods_share_a_page(folder, tmp_path):
+  page = tmp_path / "compared.html"
+  code, _, errors = launch(
+    "experiments.decode", AR, f"--config.model={folder}", "--config.max_tokens=4", "--rounds=1",
+    "--compare=ar,lookup", "--prompt=one two", "--prompt=one", f"--html={page}",
+  )  # fmt: skip
+  assert code == 0, errors
+  shown = Reader(page.read_text())
+  assert [text for _, text in shown.all("button", role=...)] == ["ar", "lookup"]
+  assert len(shown.all("span", data_at=...)) == 2 * 2 * 4
+  assert "stopped before" not in page.read_text()
 
 
 def test_evaluate_scores_each_text(folder, tmp_path):

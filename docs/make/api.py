@@ -33,6 +33,7 @@ MODULES = (
   "mtjax.registry.configs",
   "mtjax.evaluate.exactness",
   "mtjax.evaluate.perplexity",
+  "mtjax.report.history.page",
   "mtjax.train",
   "mtjax.train.losses.objective",
   "mtjax.train.losses.registry",

@@ -6,11 +6,15 @@ get_config(), such as configs/decode/ar.py. python -m experiments.decode is the 
 Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} per line) or
 standard input. One prompt is streamed; several are one batch. --output=run.json saves everything,
 and with --history also the tree of every round, which python -m experiments.history draws.
+--html=run.html writes one page to open in a browser: who proposed each token, with probabilities,
+and the tree and time of every round.
 --compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
 settings that the configs of all methods have are those of --config.
 """
 
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 from absl import flags
@@ -26,8 +30,10 @@ from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
-from mtjax.report.history.run_json import history_record, token_pieces
+from mtjax.report.history.page import page_of_record
+from mtjax.report.history.run_json import history_record, prompt_tokens, token_fields
 from mtjax.report.terminal import audit_tables, counters_table
+from mtjax.rounds.history import RoundRecord
 
 # --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
@@ -63,6 +69,12 @@ _HISTORY = flags.DEFINE_bool(
   "Keep what each round drafted and accepted, and the time of its stages; slower, the same text.",
   flag_values=VALUES,
 )
+_HTML = flags.DEFINE_string(
+  "html",
+  None,
+  "HTML page to write: text by who proposed it, probabilities, trees, time. Implies --history.",
+  flag_values=VALUES,
+)
 _COMPARE = flags.DEFINE_list(
   "compare",
   [],
@@ -83,37 +95,77 @@ def run() -> None:
   config = _CONFIG.value
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
-  launch.check_output(_OUTPUT, inputs=[_PROMPTS])
+  launch.check_output(_OUTPUT, _HTML, inputs=[_PROMPTS])
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   text = for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
   decode = _compare if _COMPARE.value else _decode
-  with results_file(_OUTPUT.value) as write:
-    decode(config, text, inputs, lambda record: write(dict(settings=config.to_dict(), **record)))
+  settings = config.to_dict()
+  with (
+    results_file(_OUTPUT.value) as write,
+    results_file(_HTML.value, dump=lambda record: page_of_record(record).text) as write_page,
+  ):
+    outputs = _Outputs(
+      lambda record: write(dict(settings=settings, **record)),
+      lambda record: write_page(dict(settings=settings, **record)),
+    )
+    decode(config, text, inputs, outputs)
 
 
 Write = Callable[[Mapping[str, Any]], None]
 
 
-def _decode(config, text, inputs, write: Write) -> None:
+@dataclasses.dataclass(frozen=True)
+class _Outputs:
+  """Writes a record to the files that are wanted."""
+
+  write: Write
+  write_page: Write  # takes records with a history
+
+  def write_all(self, record: Mapping[str, Any]) -> None:
+    self.write(record)
+    if _HTML.value is not None:
+      self.write_page(record)
+
+
+def _keeps_history() -> bool:
+  return _HISTORY.value or _HTML.value is not None
+
+
+@contextlib.contextmanager
+def _page_if_stopped(
+  text, prompts, history: list[RoundRecord], write_page: Write
+) -> Generator[None]:
+  """Writes the page of the rounds in `history` if the block is stopped."""
+  try:
+    yield
+  except BaseException:
+    if history and _HTML.value is not None:
+      write_page(dict(history_record(history, text.tokenizer, prompts), prompts=prompts))
+    raise
+
+
+def _decode(config, text, inputs, outputs: _Outputs) -> None:
   method, method_params = make_method(config, text)
   audit = None
   if _AUDIT.value:
     method, method_params, audit = audited(method, method_params)
-  results = []
+  results, history, prompts = [], [], prompt_tokens(text.tokenizer, inputs)
   pieces = text.stream(
     inputs,
     method=method,
     method_params=method_params,
     every=config.every,
     on_finish=lambda *result: results.append(result),
-    history=_HISTORY.value,
+    history=_keeps_history(),
+    on_record=history.append if _keeps_history() else None,
     **run_settings(config),
   )
   progress(f"compiling {config.method}")
-  for new in pieces:
-    if len(inputs) == 1:
-      print(new[0], end="", flush=True)
+  with _page_if_stopped(text, prompts, history, outputs.write_page):
+    for new in pieces:
+      if len(inputs) == 1:
+        print(new[0], end="", flush=True)
   completions, generation = results[0]
   print() if len(inputs) == 1 else print(
     "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))
@@ -126,15 +178,17 @@ def _decode(config, text, inputs, write: Write) -> None:
     console.print(*audit_tables(record["audit"]))
   record["counters"] = generation.counters
   if generation.history is not None:
-    record |= history_record(generation.history, text.tokenizer)
-  write(record)
+    record |= history_record(generation.history, text.tokenizer, prompts)
+    record["prompts"] = prompts
+  outputs.write_all(record)
 
 
-def _compare(config, text, inputs, write: Write) -> None:
+def _compare(config, text, inputs, outputs: _Outputs) -> None:
   contenders = comparison.contenders(_COMPARE.value, config, text)
   console = Console(highlight=False)
   results, shown = [], 0
-  settings = dict(run_settings(config), history=_HISTORY.value, rounds=_ROUNDS.value)
+  prompts = prompt_tokens(text.tokenizer, inputs)
+  settings = dict(run_settings(config), history=_keeps_history(), rounds=_ROUNDS.value)
   for results in comparison.compare(text, inputs, contenders, progress=progress, **settings):
     for result in results[shown:]:
       console.rule(result.name, align="left")
@@ -144,10 +198,10 @@ def _compare(config, text, inputs, write: Write) -> None:
         )
     shown = len(results)
     record: dict[str, Any] = dict(compared=[result.record() for result in results])
-    if _HISTORY.value:
+    if _keeps_history():
       histories = [run.history or [] for one in results for run in one.runs]
-      record["pieces"] = token_pieces(histories, text.tokenizer)
-    write(record)
+      record |= dict(token_fields(histories, text.tokenizer, prompts), prompts=prompts)
+    outputs.write_all(record)
   console.print(comparison.table(results))
   if console.color_system is not None:
     console.print(f"[{comparison.DRAFTED}]this color: proposed by a drafter[/]")

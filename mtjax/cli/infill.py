@@ -4,6 +4,7 @@ r"""Fills blanks: mtjax-infill --text="The cat ___ on the mat." --length=4
 --length=2,4,6, of which the most probable one is chosen. On a terminal the text is shown while it
 is filled, each token in the colour of its forward pass; elsewhere only the filled text is printed.
 --picture=passes.png draws the forward pass that filled each position; --output saves everything.
+--html=run.html writes one page to open in a browser, where the text is filled pass by pass.
 --method is the name of a fill method, with settings if you like:
 --method=self:window=8:verifier=block. docs/methods.md has the names, the settings, and what each
 method keeps of the model's joint distribution.
@@ -11,6 +12,7 @@ method keeps of the model's joint distribution.
 
 import dataclasses
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from absl import flags
@@ -85,6 +87,13 @@ _HISTORY = flags.DEFINE_bool(
   "Keep what each pass decided, with log-probabilities, and its time; slower, the same text.",
   flag_values=VALUES,
 )
+_HTML = flags.DEFINE_string(
+  "html",
+  None,
+  "HTML page to write: the text filling in, with pass and probability of each token. Implies "
+  "--history.",
+  flag_values=VALUES,
+)
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write text, tokens, passes and counters to.", flag_values=VALUES
 )
@@ -94,43 +103,81 @@ def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths(template)
   method = fill_method_of(_METHOD, _WINDOW)
-  launch.check_output(_OUTPUT, _PICTURE)
+  launch.check_output(_OUTPUT, _PICTURE, _HTML)
   launch.check_picture(_PICTURE)
-  from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report.filling import colored, passes_picture
-  from mtjax.report.history.run_json import history_record
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
 
   model = for_decoding(load_pretrained(_MODEL.value))
-  sampling = Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value)
   settings: dict[str, Any] = dict(
-    lengths=lengths, method=method, sampling=sampling, key=_SEED.value, history=_HISTORY.value
+    lengths=lengths,
+    method=method,
+    sampling=Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value),
+    key=_SEED.value,
+    history=_HISTORY.value or _HTML.value is not None,
   )
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
   tried = math.prod(1 if isinstance(length, int) else len(set(length)) for length in lengths)
+  with results_file(_HTML.value, dump=_page) as write_page:
+    result = None
+    try:
+      for newest in _results(console, model, template, settings, is_one=tried == 1):
+        result = newest
+    finally:
+      # Also what was filled before the run was stopped.
+      if result is not None and _HTML.value is not None:
+        write_page(_record(result, model, tried))
+  assert result is not None
   if not console.is_terminal:
-    result = infill(model, template, **settings)
     print(result.text)
-  elif tried == 1:
-    with Live(console=console, auto_refresh=False) as live:
-      for result in stream_infill(model, template, **settings):
-        live.update(colored(result, model.tokenizer), refresh=True)
-  else:
-    result = infill(model, template, **settings)
+  elif tried > 1:
     console.print(colored(result, model.tokenizer))
   if tried > 1:
     chosen = ", ".join(map(str, result.lengths))
     errors.print(f" lengths {chosen}; counters of all {tried} candidates together:", style="dim")
   errors.print(counters_table(result.counters))
   with results_file(_OUTPUT.value) as write:
-    record = dict(dataclasses.asdict(result), tried=tried)
-    if result.history is not None:
-      record |= history_record(result.history, model.tokenizer)
-    write(record)
+    write(_record(result, model, tried))
   if _PICTURE.value is not None:
     passes_picture(result, model.tokenizer).savefig(_PICTURE.value, dpi=120)
+
+
+def _results(console, model, template, settings, *, is_one: bool) -> Iterator[Any]:
+  """Yields the text after each round where it is shown or written, and else at the end alone.
+
+  `is_one`: whether there is one choice of lengths; several are filled as a batch to its end.
+  """
+  from mtjax.anysubset.infill import infill, stream_infill
+  from mtjax.report.filling import colored
+
+  if not is_one or not (console.is_terminal or _HTML.value):
+    yield infill(model, template, **settings)
+  elif not console.is_terminal:
+    yield from stream_infill(model, template, **settings)
+  else:
+    with Live(console=console, auto_refresh=False) as live:
+      for result in stream_infill(model, template, **settings):
+        live.update(colored(result, model.tokenizer), refresh=True)
+        yield result
+
+
+def _record(result, model, tried: int) -> dict[str, Any]:
+  from mtjax.report.history.run_json import history_record
+
+  record = dict(dataclasses.asdict(result), tried=tried)
+  if result.history is not None:
+    record |= history_record(result.history, model.tokenizer, [result.tokens])
+  return record
+
+
+def _page(record: Mapping[str, Any]) -> str:
+  from mtjax.report.history.page import page_of_record
+
+  shown = (_MODEL, _METHOD, _LENGTH, _TEMPERATURE, _TOP_P, _SEED)
+  settings = {holder.name: holder.value for holder in shown}
+  return page_of_record(dict(record, settings=settings)).text
 
 
 def _lengths(template: str) -> list[int | list[int]]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.decode.card import generation_card
-from mtjax.decode.history import record
+from mtjax.decode.history import observe_token, record, target_probs
 from mtjax.decode.method import Autoregressive, Method, emit_next
 from mtjax.display.short import counted
 from mtjax.models import Model, Params, check_causal
@@ -63,6 +63,15 @@ def prefill(
 
   Prompts are padded on the right, lengths at least 1. Raises ValueError for an any-subset model.
   """
+  sizes = dict(capacity=capacity, max_new=max_new)
+  state, logits = _committed(model, params, request, prompt, length, **sizes)
+  return emit_next(state, request, logits)
+
+
+def _committed(
+  model, params, request: Request, prompt, length, *, capacity: int, max_new: int
+) -> tuple[DecodeState, Float[Array, "B 1 V"]]:
+  """Returns the state with the prompts committed, and the logits of each row's first token."""
   check_causal(model, "the model")
   batch = prompt.shape[0]
   cache, logits = commit_prompt(model, params, prompt, length, capacity)
@@ -79,7 +88,7 @@ def prefill(
     rounds=jnp.zeros((batch,), jnp.int32),
     history=history,
   )
-  return emit_next(state, request, logits)
+  return state, logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,10 +101,24 @@ class _Decoding:
   max_new: int
 
   def begin(self, inputs) -> DecodeState:
-    params, method_params, request, prompt, length = inputs
-    sizes = dict(capacity=self.capacity, max_new=self.max_new)
-    state = prefill(self.model, params, request, prompt, length, **sizes)
-    return state.replace(method=self.method.start(method_params, prompt, length, **sizes))
+    params, _, *job = inputs
+    return self._started(prefill(self.model, params, *job, **self._sizes), inputs)
+
+  def observe_begin(self, inputs):
+    params, _, request, prompt, length = inputs
+    before, logits = _committed(self.model, params, request, prompt, length, **self._sizes)
+    after = emit_next(before, request, logits)
+    last = jnp.take_along_axis(prompt, length[:, None] - 1, axis=1)[:, 0]
+    p = target_probs(logits, request.rules, before.history)
+    return self._started(after, inputs), observe_token(last, before.active, after.last, p)
+
+  @property
+  def _sizes(self) -> dict[str, int]:
+    return dict(capacity=self.capacity, max_new=self.max_new)
+
+  def _started(self, state: DecodeState, inputs) -> DecodeState:
+    _, method_params, _, prompt, length = inputs
+    return state.replace(method=self.method.start(method_params, prompt, length, **self._sizes))
 
   def stages(self, inputs):
     params, method_params, request, *_ = inputs
@@ -144,7 +167,7 @@ def generate(
   program, inputs = job.program(model, method), (params, method_params, *job.arrays)
   if history:
     kept: list[RoundRecord] = []
-    *_, (state, clock) = record(program, inputs, job.last_of_prompts, kept)
+    *_, (state, clock) = record(program, inputs, kept.append)
     return _collect(method, job, state, clock, kept)
   return _collect(method, job, *run.run(program, inputs))
 
@@ -156,6 +179,7 @@ def stream(
   *,
   every: Whole = 8,
   on_finish: Callable[[Generation], None] | None = None,
+  on_record: Callable[[RoundRecord], None] | None = None,
   method: Method = Autoregressive(),
   method_params: PyTree = None,
   history: bool = False,
@@ -165,11 +189,14 @@ def stream(
 
   `every` rounds run between two yields (the first token comes alone, after prefill). Takes the
   settings of `generate`, emits the same tokens, raises the same errors, at once rather than on
-  the first `next`. `on_finish` receives the whole Generation at the end.
+  the first `next`. `on_finish` receives the whole Generation at the end, and `on_record` each
+  record of a history when its round has run. Raises ValueError for `on_record` without `history`.
   """
   every = integer(every, "every")
   if every < 1:
     raise ValueError(f"every must be at least 1, got {every}")
+  if on_record is not None and not history:
+    raise ValueError("on_record receives the records of a history: give history=True too")
   defaults = dict(max_tokens=128, sampling=None, key=0, eos=(), stop=None)
   unknown = sorted(set(settings) - set(defaults))
   if unknown:
@@ -180,10 +207,19 @@ def stream(
   kept: list[RoundRecord] | None = None
   if history:
     kept = []
-    states = record(program, inputs, job.last_of_prompts, kept, every=every)
+    states = record(program, inputs, _both(kept.append, on_record), every=every)
   else:
     states = run.stream(program, inputs, every=every)
   return _stream(states, method, job, on_finish, kept)
+
+
+def _both(first: Callable, second: Callable | None) -> Callable:
+  def call(value):
+    first(value)
+    if second is not None:
+      second(value)
+
+  return call
 
 
 def _stream(states, method, job, on_finish, kept):
@@ -208,11 +244,6 @@ class _Job:
   @property
   def batch(self) -> int:
     return len(self.lengths)
-
-  @property
-  def last_of_prompts(self) -> Int[np.ndarray, " B"]:
-    prompt, length = (np.asarray(x) for x in self.arrays[1:])
-    return prompt[np.arange(self.batch), length - 1]
 
   def program(self, model: Model, method: Method) -> _Decoding:
     return _Decoding(model, method, self.capacity, self.max_new)

@@ -1,7 +1,8 @@
 """The history of a decode: what a round of trees did, from arrays of the device to records."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -11,6 +12,7 @@ from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord, TreeRecord
 from mtjax.rounds.state import DecodeState
 from mtjax.rounds.stopwatch import Stopwatch
+from mtjax.sampling.logits import History, Rules, reported
 from mtjax.types import TokenTree, Verdict
 
 
@@ -22,6 +24,8 @@ class TreesObserved:
   parent: Int[Array, "B N"]
   valid: Bool[Array, "B N"]
   draft_prob: Float[Array, "B N"] | None  # of each node under its parent; None: by a rule
+  target_prob: Float[Array, "B N"]  # the same of the target; the root's means nothing
+  bonus_prob: Float[Array, " B"]  # the target's, of `bonus` after the last node of the path
   path: Int[Array, "B P"]
   count: Int[Array, " B"]  # of the verdict: nodes of the path, the root among them
   bonus: Int[Array, " B"]
@@ -31,50 +35,74 @@ class TreesObserved:
 def observe_tree(
   tree: TokenTree,
   q: Float[Array, "B N V"] | None,
+  p: Float[Array, "B N V"],
   verdict: Verdict,
   num_emitted: Int[Array, " B"],
 ) -> TreesObserved:
-  """Returns what is kept of a tree as it was verified, of `Draft.q` and of its verdict."""
-  draft_prob = None
-  if q is not None:
-    row = jnp.arange(tree.token.shape[0])[:, None]
-    draft_prob = q[row, jnp.maximum(tree.parent, 0), tree.token]
+  """Returns what is kept of a tree as it was verified, of `Draft.q` and of its verdict.
+
+  `p`: the target's distribution after each node, as `target_probs` returns it.
+  """
+  row = jnp.arange(tree.token.shape[0])
+  edge = (row[:, None], jnp.maximum(tree.parent, 0), tree.token)
+  last = jnp.take_along_axis(verdict.path, verdict.count[:, None] - 1, axis=1)[:, 0]
   return TreesObserved(
-    tree.token, tree.parent, tree.valid, draft_prob, verdict.path, verdict.count, verdict.token,
-    num_emitted,
-  )  # fmt: skip
+    token=tree.token,
+    parent=tree.parent,
+    valid=tree.valid,
+    draft_prob=None if q is None else q[edge],
+    target_prob=p[edge],
+    bonus_prob=p[row, last, verdict.token],
+    path=verdict.path,
+    count=verdict.count,
+    bonus=verdict.token,
+    num_emitted=num_emitted,
+  )
 
 
 def observe_token(
-  last: Int[Array, " B"], active: Bool[Array, " B"], token: Int[Array, " B"]
+  last: Int[Array, " B"],
+  active: Bool[Array, " B"],
+  token: Int[Array, " B"],
+  p: Float[Array, "B 1 V"],
 ) -> TreesObserved:
-  """Returns a round without drafts: `token` follows `last` in the rows that were active."""
+  """Returns a round without drafts: `token` follows `last` in the rows that were active.
+
+  `p`: the target's distribution after `last`, as `target_probs` returns it.
+  """
   root, one = last[:, None], jnp.ones_like(last)
   return TreesObserved(
-    root, -jnp.ones_like(root), jnp.ones_like(root, bool), None, jnp.zeros_like(root), one, token,
-    jnp.where(active, one, 0),
-  )  # fmt: skip
+    token=root,
+    parent=-jnp.ones_like(root),
+    valid=jnp.ones_like(root, bool),
+    draft_prob=None,
+    target_prob=jnp.ones_like(root, p.dtype),
+    bonus_prob=jnp.take_along_axis(p[:, 0], token[:, None], axis=1)[:, 0],
+    path=jnp.zeros_like(root),
+    count=one,
+    bonus=token,
+    num_emitted=jnp.where(active, one, 0),
+  )
+
+
+def target_probs(
+  logits: Float[Array, "B N V"], rules: Rules, history: History | None
+) -> Float[Array, "B N V"]:
+  """Returns the target's distribution as a history has it (`mtjax.sampling.logits.reported`)."""
+  return jax.nn.softmax(reported(logits, rules, history), axis=-1)
 
 
 def record(
   program: run.Program[DecodeState],
   inputs: PyTree,
-  last_of_prompts: Int[np.ndarray, " B"],
-  history: list[RoundRecord],
+  keep: Callable[[RoundRecord], None],
   *,
   every: int = 1,
 ) -> Iterator[tuple[DecodeState, Stopwatch]]:
-  """Yields what `mtjax.rounds.run.stream` does, and appends a record of each round to `history`.
-
-  `last_of_prompts`: the last token of each prompt, the root of what the prefill emits.
-  """
+  """Yields what `mtjax.rounds.run.stream` does, and hands a record of each round to `keep`."""
   found = None
   for number, found in enumerate(run.record(program, inputs)):
-    seen = found.observed
-    if seen is None:
-      last = jnp.asarray(last_of_prompts)
-      seen = observe_token(last, jnp.ones(last.shape, bool), found.state.tokens[:, 0])
-    history.append(RoundRecord(found.seconds, tree_records(seen)))
+    keep(RoundRecord(found.seconds, tree_records(found.observed)))
     if number % every == 0:
       yield found.state, found.clock
   if found is not None and number % every:
@@ -88,6 +116,7 @@ def tree_records(seen: TreesObserved) -> tuple[TreeRecord | None, ...]:
   )
   count, bonus, num_emitted = (np.asarray(x) for x in (seen.count, seen.bonus, seen.num_emitted))
   prob = None if seen.draft_prob is None else np.asarray(seen.draft_prob, float)
+  target_prob, bonus_prob = (np.asarray(x, float) for x in (seen.target_prob, seen.bonus_prob))
   rows: list[TreeRecord | None] = []
   for row in range(len(token)):
     if num_emitted[row] == 0:
@@ -99,13 +128,16 @@ def tree_records(seen: TreesObserved) -> tuple[TreeRecord | None, ...]:
     probs = [None] * len(inner) if prob is None else prob[row, inner].tolist()
     # A text may end with an accepted draft: what stands behind it, and the bonus, are nobody's.
     kept = path[row, : min(int(num_emitted[row]) + 1, int(count[row]))]
+    has_bonus = num_emitted[row] == count[row]
     rows.append(
       TreeRecord(
         tokens=tuple(token[row, nodes].tolist()),
         parents=(-1, *new[parent[row, inner]].tolist()),
         draft_probs=(None, *probs),
         path=tuple(new[kept].tolist()),
-        bonus=int(bonus[row]) if num_emitted[row] == count[row] else None,
+        bonus=int(bonus[row]) if has_bonus else None,
+        target_probs=(None, *target_prob[row, inner].tolist()),
+        bonus_prob=float(bonus_prob[row]) if has_bonus else None,
       )
     )
   return tuple(rows)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
-from mtjax.decode.history import TreesObserved, observe_token
+from mtjax.decode.history import TreesObserved, observe_token, target_probs
 from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.run import Stages
@@ -90,13 +90,14 @@ class Autoregressive:
       )
       after = state.replace(cache=cache, rounds=state.rounds + active)
       after = emit_next(after, request, output.logits)
-      return after, (state, after)
+      return after, (state, after, request.rules, output.logits)
 
     return {"forward": forward, "commit": commit}
 
   def observe(self, observed: PyTree) -> TreesObserved:
-    before, after = observed
-    return observe_token(before.last, before.active, after.last)
+    before, after, rules, logits = observed
+    p = target_probs(logits, rules, before.history)
+    return observe_token(before.last, before.active, after.last, p)
 
   def counters(self, kept: None, rounds: int) -> dict[str, Any]:
     return dict(draft_forwards=0, entries=rounds)

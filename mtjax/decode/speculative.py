@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax import verify
-from mtjax.decode.history import TreesObserved, observe_tree
+from mtjax.decode.history import TreesObserved, observe_tree, target_probs
 from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
 from mtjax.rounds import run
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
-from mtjax.sampling.logits import History, adjusted, process
+from mtjax.sampling.logits import History, Rules, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
 
@@ -54,6 +54,15 @@ class Decision(struct.PyTreeNode):
   kv: tuple[LayerKV, ...]
   position: Int[Array, "B N"]
   entries: Int[Array, ""]  # of the forward pass, without padding
+
+
+class Kept(struct.PyTreeNode):
+  """What there is to observe of a round."""
+
+  draft: Draft
+  round: Round
+  rules: Rules
+  history: History | None  # before the round
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,9 +126,10 @@ class Speculative:
 
     return {"propose": propose, "forward": forward, "verify": verify, "commit": commit}
 
-  def observe(self, observed: tuple[Draft, Round]) -> TreesObserved:
-    draft, found = observed
-    return observe_tree(found.tree, draft.q, found.verdict, found.num_emitted)
+  def observe(self, observed: "Kept") -> TreesObserved:
+    draft, found = observed.draft, observed.round
+    p = target_probs(found.logits, observed.rules, _histories(observed.history, found.tree))
+    return observe_tree(found.tree, draft.q, p, found.verdict, found.num_emitted)
 
   def forward(
     self, model: Model, params: Params, request: Request, state: DecodeState, draft: Draft
@@ -160,9 +170,10 @@ class Speculative:
 
   def keep(
     self, request: Request, state: DecodeState, draft: Draft, drafter: PyTree, decision: "Decision"
-  ) -> tuple[DecodeState, tuple[Draft, Round]]:
+  ) -> tuple[DecodeState, "Kept"]:
     """Emits and commits what was accepted; returns what there is to observe, too."""
     tree, verdict, active = decision.tree, decision.verdict, state.active
+    history = state.history
     token = emitted_tokens(tree, verdict)
     state, num_emitted = rounds.emit(state, request, token, verdict.count)
     # A tree may be higher than the cache is long; what is taken always fits.
@@ -174,7 +185,7 @@ class Speculative:
     state = state.replace(
       cache=cache, rounds=state.rounds + active, method=SpeculativeState(drafter, statistics)
     )
-    return state, (draft, found)
+    return state, Kept(draft, found, request.rules, history)
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
     """Returns also drafts proposed and accepted by depth, and accepted by place among siblings."""

@@ -24,6 +24,11 @@ class TreeRecord:
   draft_probs: tuple[float | None, ...]
   path: tuple[int, ...]  # the root, then the accepted nodes that were emitted
   bonus: int | None  # the target's own token after them; None: the text ended with a draft
+  # p(token | path to its parent), where p is the target's distribution at the request's settings;
+  # of greedy requests it is that at temperature 1. None for the root; empty in a file of JSON that
+  # was written before there were any.
+  target_probs: tuple[float | None, ...] = ()
+  bonus_prob: float | None = None  # p(bonus | accepted path)
 
   @property
   def emitted(self) -> tuple[int, ...]:
@@ -39,8 +44,8 @@ class PassRecord:
   number: int  # number of the pass among those of the row, from 1
   entries: tuple[int, ...]  # places of the decided entries, in the order of the fill
   tokens: tuple[int, ...]
-  # log p(token) at the request's temperature, where p is what the pass sampled the token from or
-  # judged the draft against.
+  # log p(token), where p is what the pass sampled the token from or judged the draft against; of
+  # greedy requests it is that at temperature 1.
   log_probs: tuple[float, ...]
   drafted: tuple[bool, ...]  # true for accepted drafts
 

@@ -34,6 +34,13 @@ class Program(Protocol[State]):
     """Returns the state before the first round, with prompts or context entries committed."""
     ...
 
+  def observe_begin(self, inputs: PyTree) -> tuple[State, PyTree]:
+    """Returns what `begin` does, and small arrays that say what happened; only `record` calls it.
+
+    None in place of the arrays: a state says it all.
+    """
+    ...
+
   def stages(self, inputs: PyTree) -> Stages:
     """Returns the stages of a round, by name and in order.
 
@@ -87,7 +94,7 @@ class Recorded(NamedTuple):
   state: Any
   clock: Stopwatch  # time of the whole run so far
   seconds: dict[str, float]  # time of this round by stage; "prefill" alone for the prefill
-  observed: PyTree  # numpy arrays of what `Program.observe` returns; None for the prefill
+  observed: PyTree  # numpy arrays of what `Program.observe` or `observe_begin` returns
 
 
 def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
@@ -98,8 +105,8 @@ def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
   """
   clock, part = Stopwatch(), Stopwatch()
   with clock.running(), part.running():
-    state, unfinished = jax.block_until_ready(begin(program, inputs))
-  yield Recorded(state, clock, dict(prefill=part.seconds), None)
+    state, unfinished, observed = jax.block_until_ready(_observed_begin(program, inputs))
+  yield Recorded(state, clock, dict(prefill=part.seconds), jax.tree.map(np.asarray, observed))
   *first, last = program.stages(inputs)
   while np.asarray(unfinished):
     work, seconds = None, {}
@@ -170,6 +177,12 @@ def advance(
   """Returns the state after `max_rounds` rounds and if any row is active: `stream`'s second one."""
   state = _rounds(program, inputs, state, max_rounds)
   return state, jnp.any(program.active(inputs, state))
+
+
+@functools.partial(jax.jit, static_argnames="program")
+def _observed_begin(program: Program[State], inputs: PyTree):
+  state, observed = program.observe_begin(inputs)
+  return state, jnp.any(program.active(inputs, state)), observed
 
 
 @functools.partial(jax.jit, static_argnames=("program", "name"))

@@ -156,6 +156,20 @@ def process(
   return jnp.where(temperature > 0, warm, only_best)
 
 
+def reported(
+  logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
+) -> Float[Array, "B N V"]:
+  """Returns the logits of the probabilities that people are shown.
+
+  They are those of `process`, but for greedy rows, of whose tokens those would say 1 or 0: such a
+  row has those of `adjusted`, at temperature 1 and without filters.
+  """
+  own = adjusted(logits, rules, history)
+  if rules.temperature is None:
+    return own
+  return jnp.where(_column(rules.temperature) > 0, process(logits, rules, history), own)
+
+
 def adjusted(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:

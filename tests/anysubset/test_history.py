@@ -48,10 +48,16 @@ def test_passes_one_after_the_other_fill_the_canvas(tiny, canvas, method):
   assert from_json(to_json(found.history)) == found.history
 
 
-def test_log_probabilities_are_those_of_the_finished_text(tiny, canvas):
-  """Each entry's own, at temperature 1, given the context and what comes before it in the order."""
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_log_probabilities_are_those_of_the_finished_text(tiny, canvas, temperature):
+  """Each entry's own, at temperature 1, given the context and what comes before it in the order.
+
+  Those of greedy filling are the same, for its own distribution would say 1 of every token.
+  """
   model, params = tiny
-  settings = dict(SETTINGS, sampling=Sampling(temperature=1.0))
+  settings = dict(SETTINGS, sampling=Sampling(temperature=temperature, top_k=2))
+  if temperature:
+    settings["sampling"] = Sampling(temperature=temperature)
   found = fill(model, params, canvas, method=SelfDraft(3), **settings, history=True)
   finished = canvas.replace(token=jnp.asarray(found.token))
   expected = np.asarray(log_likelihood(model, params, finished))

@@ -13,6 +13,7 @@ from mtjax.cli.sweep.display import RunTable
 from mtjax.cli.sweep.folder import FINISHED, State, existing
 from mtjax.cli.sweep.programs import PROGRAMS
 from tests.cli.sweeps import FILE, launch, started, wait_for
+from tests.evaluate.pages import Reader
 
 
 def rows(folder):
@@ -22,7 +23,8 @@ def rows(folder):
 def test_a_sweep_leaves_lines_a_table_and_a_plot(tmp_path, config, capsys):
   pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
   folder = tmp_path / "runs"
-  assert launch(config, f"--results={folder}", "--seeds=2", "--workers=3") == 0
+  page = folder / "page.html"
+  assert launch(config, f"--results={folder}", "--seeds=2", "--workers=3", f"--html={page}") == 0
   out, errors = capsys.readouterr()
   found = rows(folder)
   assert [row["metrics"]["sum"] for row in found] == [1, 2, 2, 3, 3, 4]
@@ -33,6 +35,9 @@ def test_a_sweep_leaves_lines_a_table_and_a_plot(tmp_path, config, capsys):
   # The mean of 1 and 2, and t = 12.7062 times their standard deviation over the root of 2.
   assert "| 1 | 2 | 1.5 ± 6.4 |" in out and (folder / "table.md").read_text() == out
   assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+  shown = Reader(page.read_text())
+  assert ["1", "2", "1.5 ± 6.4"] == [text for _, text in shown.all("td")][:3]
+  assert len(shown.all("img")) == 1 and "6 of 6" in shown.all("main")[0][1]
   assert "run 5, x=3 seed=1: finished after" in errors
   before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*")}
   assert launch(config, f"--results={folder}", "--seeds=2") == 0
@@ -85,10 +90,10 @@ def test_a_killed_sweep_continues_and_repeats_nothing_that_finished(tmp_path, co
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_the_runs_and_leaves_whole_files(tmp_path, config, sent, code):
-  folder = tmp_path / "runs"
+  folder, page = tmp_path / "runs", tmp_path / "page.html"
   (tmp_path / "hold-2").touch()
   command = (config, f"--results={folder}", "--", f"--scratch={tmp_path}")
-  process = started(tmp_path, *command)
+  process = started(tmp_path, f"--html={page}", *command)
   wait_for(lambda: (tmp_path / "ran").exists() and "2" in (tmp_path / "ran").read_text())
   process.send_signal(sent)
   _, errors = process.communicate(timeout=60)
@@ -96,6 +101,7 @@ def test_a_signal_ends_the_runs_and_leaves_whole_files(tmp_path, config, sent, c
   assert "Traceback" not in errors
   assert [row["state"] for row in rows(folder)] == ["finished", "stopped", "waiting"]
   assert not [path for path in folder.rglob("*") if "new" in path.name or path.name == "lock"]
+  assert "1 of 3" in Reader(page.read_text()).all("main")[0][1]
   (tmp_path / "hold-2").unlink()
   assert launch(*command) == 0
   assert [row["attempts"] for row in rows(folder)] == [1, 2, 1]

@@ -3,9 +3,11 @@
 import dataclasses
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mtjax import frontier
 from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.audit import audited
 from mtjax.decode.generation import generate, stream
@@ -88,6 +90,68 @@ def test_a_text_that_ends_with_a_draft_has_no_bonus(histories):
   assert any(tree.bonus is None for tree in ends) and any(tree.bonus is not None for tree in ends)
 
 
+def softmax_after(prompt, output, temperature, presence_penalty):
+  """The target's next distribution, from one causal pass over the whole text."""
+  text = frontier.causal(jnp.asarray([[*prompt, *output]]))
+  logits = np.array(TARGET.forward(PARAMS, text).logits[0, -1], np.float64)
+  logits[list(set(output))] -= presence_penalty
+  weights = np.exp((logits - logits.max()) / (temperature or 1.0))
+  return weights / weights.sum()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_probabilities_of_the_target_are_its_own_softmax(name):
+  """Of every draft, accepted or not, and of its own tokens; greedy rows as at temperature 1."""
+  method, params = METHODS[name]
+  temperatures, penalty = (0.0, 1.0, 0.5), 0.7
+  found = generate(
+    TARGET, PARAMS, PROMPTS, method=method, method_params=params, max_tokens=6, history=True,
+    sampling=Sampling(temperature=temperatures, presence_penalty=penalty),
+  )  # fmt: skip
+  refused = 0
+  for row, prompt in enumerate(PROMPTS):
+    emitted = []
+    for record in found.history:
+      tree = record.rows[row]
+      if tree is None:
+        continue
+      after = []  # what was emitted up to each node, without the prompt
+      assert tree.target_probs[0] is None and len(tree.target_probs) == len(tree.tokens)
+      for node, parent in enumerate(tree.parents):
+        after.append(emitted if node == 0 else [*after[parent], tree.tokens[node]])
+        if node and emitted:
+          expected = softmax_after(prompt, after[parent], temperatures[row], penalty)
+          assert tree.target_probs[node] == pytest.approx(expected[tree.tokens[node]], abs=1e-5)
+      if tree.bonus is not None:
+        expected = softmax_after(prompt, after[tree.path[-1]], temperatures[row], penalty)
+        assert tree.bonus_prob == pytest.approx(expected[tree.bonus], abs=1e-5)
+      else:
+        assert tree.bonus_prob is None
+      refused += len(tree.tokens) > len(tree.path)
+      emitted = [*emitted, *tree.emitted]
+    assert emitted == found.tokens[row]
+  assert name == "ar" or refused, "every draft was accepted: this tests little"
+
+
+def test_filters_count_for_rows_that_are_sampled():
+  sampling = Sampling(temperature=(0.0, 1.0, 1.0), top_k=1)
+  found = generate(TARGET, PARAMS, PROMPTS, max_tokens=3, sampling=sampling, history=True)
+  probs = [[record.rows[row].bonus_prob for record in found.history] for row in range(3)]
+  assert probs[1:] == [[1.0] * 3] * 2 and max(probs[0]) < 1
+
+
+def test_records_are_handed_over_while_a_stream_runs():
+  records = []
+  settings = dict(max_tokens=4, every=2)
+  pieces = stream(TARGET, PARAMS, [[1]], history=True, on_record=records.append, **settings)
+  next(pieces)
+  assert len(records) == 1
+  list(pieces)
+  assert len(records) == 4
+  with pytest.raises(ValueError, match="on_record receives the records of a history"):
+    stream(TARGET, PARAMS, [[1]], on_record=records.append, **settings)
+
+
 def test_drafts_by_a_rule_have_no_probability(histories):
   trees = [tree for record in histories["adaptive"].history for tree in record.rows if tree]
   assert any(len(tree.tokens) > 1 for tree in trees)
@@ -167,4 +231,7 @@ def test_a_text_of_one_token_is_the_prefills():
   found = generate(TARGET, PARAMS, [[1, 2]], max_tokens=1, history=True)
   (record,) = found.history
   token = found.tokens[0][0]
-  assert record.rows == (TreeRecord((2,), (-1,), (None,), (0,), token),)
+  expected = softmax_after([1, 2], [], 0.0, 0.0)
+  prob = record.rows[0].bonus_prob
+  assert prob == pytest.approx(expected[token], abs=1e-5) and 0 < prob < 1
+  assert record.rows == (TreeRecord((2,), (-1,), (None,), (0,), token, (None,), prob),)

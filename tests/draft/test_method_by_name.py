@@ -100,7 +100,7 @@ def test_generate_takes_it_and_writes_the_text_of_plain_decoding():
     (("ar", dict(length=3)), "this method, ar, has no setting length; it has: none"),
     (
       ("lookup", dict(lenght=3, draft_model="draft")),
-      "this method, lookup, has no setting lenght and draft_model; it has: verifier, branches, length, ",
+      "lookup, has no setting lenght and draft_model; it has: verifier, branches, length, ",
     ),
     (("draft", dict(topology=3)), "it has: verifier, draft_model, weights, confidence, length"),
     (("auto", dict(size=3)), "it has: verifier, of, cost, hope, memory, patience, branches"),

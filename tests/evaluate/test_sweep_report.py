@@ -6,7 +6,9 @@ import pytest
 
 from mtjax.report.sweep import picture
 from mtjax.report.sweep.groups import grouped, interval, short_names, shown_value, varied
+from mtjax.report.sweep.page import page
 from mtjax.report.sweep.table import cell, shown, table
+from tests.evaluate.pages import Reader
 
 RATE, OTHER, PROMPT = "config.optimizer.learning_rate", "config.draft.learning_rate", "prompt"
 
@@ -130,3 +132,21 @@ def test_words_are_places_of_the_axis_and_a_diverged_setting_has_none():
   assert drawn.get_suptitle() == "words: one run per setting"
   with pytest.raises(ValueError, match="no run has finished"):
     picture.figure("words", [row({}, 0, "failed")], ["loss"])
+
+
+def test_a_page_has_the_table_the_plot_and_all_runs():
+  pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
+  lines = rows(prompt="a|b") + rows(prompt="</td><img src=x>") + [row({RATE: 1}, 0, "failed")]
+  reader = Reader(page("<lr>", lines, ["loss"]))
+  assert [text for _, text in reader.all("h1")] == ["Sweep <lr>"]
+  cells = [text for _, text in reader.all("td")]
+  assert cells[:4] == ["0.001", "a|b", "3", "2.0 ± 2.5"] and "</td><img src=x>" in cells
+  (image,) = [attrs for tag, attrs in reader.elements if tag == "img"]
+  assert image["src"].startswith("data:image/png")
+  assert "12 of 13" in reader.all("main")[0][1]
+  assert cells[-6:] == ["12", "1", "-", "0", "failed", "-"]
+
+
+def test_a_page_without_a_finished_run_says_so():
+  reader = Reader(page("lr", [row({RATE: 1}, 0, "failed")], ["loss"]))
+  assert "No plot: no run has finished" in reader.all("main")[0][1] and not reader.all("img")

@@ -166,9 +166,8 @@ def _decide_surest(
   score = _scores(model, params, features, CRITERIA[method.criterion])
   size = min(method.per_pass, places)
   sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
-  processed = process(
-    model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1)), problem.rules
-  )
+  logits = model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1))
+  processed = process(logits, problem.rules)
   index = _at(problem.order, place)
   token = _sampled(problem, processed, index) if choose is None else choose(processed, index)
   return _written(
@@ -176,18 +175,18 @@ def _decide_surest(
     state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
     jnp.where(sure > -jnp.inf, index, canvas.size),
     token,
-    processed,
+    logits,
   )
 
 
-def _written(problem, state, index, token, processed) -> FillState:
+def _written(problem, state, index, token, logits) -> FillState:
   """Writes tokens at canvas indices; an index past the canvas is dropped."""
   active = state.active(problem)
   forwards = state.forwards + active
   rows = jnp.arange(index.shape[0])[:, None]
   log_prob = state.log_prob
   if log_prob is not None:
-    log_prob = log_prob.at[rows, index].set(log_prob_of(processed, token), mode="drop")
+    log_prob = log_prob.at[rows, index].set(log_prob_of(problem, logits, token), mode="drop")
   return state.replace(
     log_prob=log_prob,
     token=state.token.at[rows, index].set(token, mode="drop"),

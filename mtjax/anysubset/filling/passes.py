@@ -35,9 +35,8 @@ class Phase:
 class Pass(NamedTuple):
   """The result of a forward pass, before anything is decided."""
 
-  processed: Float[
-    Array, "B N V"
-  ]  # processed logits of entry count + i given i drafts; N = drafts + 1
+  logits: Float[Array, "B N V"]  # of entry count + i given i drafts; N = drafts + 1
+  processed: Float[Array, "B N V"]  # the same, processed
   kv: tuple[LayerKV, ...]  # keys and values; those of the contents come first, in order
   position: Int[Array, "B T"]
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries
@@ -138,7 +137,7 @@ def _forward(model, params, problem, cache, contents, queries, *, oracle) -> Pas
   rows = jnp.broadcast_to(contents.size + jnp.arange(oracle), (frontier.batch, oracle))
   output = model.forward(params, frontier, cache, rows)
   processed = process(output.logits, problem.rules)
-  return Pass(processed, output.kv, frontier.position, output.features)
+  return Pass(output.logits, processed, output.kv, frontier.position, output.features)
 
 
 def _queries(model, problem, index, rank):

@@ -109,6 +109,9 @@ class _Filling:
   def begin(self, inputs) -> FillState:
     return self.method.start(self.model, *inputs)
 
+  def observe_begin(self, inputs):
+    return self.begin(inputs), None
+
   def stages(self, inputs):
     def step(state: FillState, _):
       return self.method.step(self.model, *inputs, state), None

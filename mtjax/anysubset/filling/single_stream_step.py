@@ -87,4 +87,4 @@ def _decided(problem, state, logits, choose) -> FillState:
     else choose(next_logits, state.count)
   )
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
-  return decide(problem, state, token[:, None], one, none, processed)
+  return decide(problem, state, token[:, None], one, none, logits)

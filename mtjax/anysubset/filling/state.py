@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas
 from mtjax.cache import KVCache
-from mtjax.sampling.logits import Rules
+from mtjax.sampling.logits import Rules, reported
 from mtjax.types import Frontier
 
 
@@ -54,9 +54,11 @@ def no_log_prob(problem: Problem) -> Float[Array, "B L"] | None:
   return jnp.zeros(problem.canvas.token.shape, jnp.float32) if problem.recorded else None
 
 
-def log_prob_of(processed: Float[Array, "B P V"], token: Int[Array, "B P"]) -> Float[Array, "B P"]:
-  """Returns log p of each token under its processed logits."""
-  log_p = jax.nn.log_softmax(processed.astype(jnp.float32), axis=-1)
+def log_prob_of(
+  problem: Problem, logits: Float[Array, "B P V"], token: Int[Array, "B P"]
+) -> Float[Array, "B P"]:
+  """Returns log p of each token as a history has it (`mtjax.sampling.logits.reported`)."""
+  log_p = jax.nn.log_softmax(reported(logits, problem.rules).astype(jnp.float32), axis=-1)
   return jnp.take_along_axis(log_p, token[:, :, None], axis=2)[:, :, 0]
 
 
@@ -92,13 +94,12 @@ def decide(
   token: Int[Array, "B P"],
   count: Int[Array, " B"],
   drafts: Int[Array, " B"],
-  processed: Float[Array, "B P V"],
+  logits: Float[Array, "B P V"],
 ) -> FillState:
   """Writes token[b, :count[b]] into the next open entries of every row that has some.
 
   Tokens past a row's last open entry are dropped. The first `drafts` of them count as drafts.
-  `processed`, the processed logits of those entries, is read only where log-probabilities are
-  recorded.
+  `logits`, those of these entries, are read only where log-probabilities are recorded.
   """
   size = token.shape[1]
   active = state.active(problem)
@@ -112,11 +113,14 @@ def decide(
   def put(old, values):
     return old.at[rows, index].set(values, mode="drop")
 
+  log_prob = state.log_prob
+  if log_prob is not None:
+    log_prob = put(log_prob, log_prob_of(problem, logits, token))
   return state.replace(
     token=put(state.token, token),
     decided_at=put(state.decided_at, jnp.broadcast_to(forwards[:, None], token.shape)),
     drafted=put(state.drafted, jnp.arange(size) < drafts[:, None]),
-    log_prob=None if state.log_prob is None else put(state.log_prob, log_prob_of(processed, token)),
+    log_prob=log_prob,
     count=state.count + num_decided,
     forwards=forwards,
   )

@@ -101,7 +101,7 @@ def apply_verdict(
   cache = state.cache.commit(
     passed.kv, passed.position, path, jnp.where(active, accepted + was_pending, 0)
   )
-  after = decide(problem, state, token, accepted + more, accepted, passed.processed)
+  after = decide(problem, state, token, accepted + more, accepted, passed.logits)
   if phase.ahead:
     after = after.replace(kept=logits_ahead(model, params, problem, phase, passed, accepted))
   if phase.recalled:
@@ -132,9 +132,8 @@ def start(
     log_prob=no_log_prob(problem),
   )
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
-  state = decide(
-    problem, state, choose(passed.processed[:, :1], 0), one, none, passed.processed[:, :1]
-  )
+  token = choose(passed.processed[:, :1], 0)
+  state = decide(problem, state, token, one, none, passed.logits[:, :1])
   if phase.ahead:
     state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none))
   if phase.recalled:

@@ -9,9 +9,10 @@ has a config, and sweep(), which returns {flag: value} for every run; docs/guide
 -- --prompt="Once upon a time".
 
 --results is the folder of the sweep. When all runs have ended it holds results.jsonl (one line per
-run), table.md and plot.png (means over seeds). The same command continues a sweep that was stopped,
-and runs again what failed. --launch=slurm writes an array job in place of running, and
---launch=xmanager hands the runs to XManager. --collect gathers what has finished so far.
+run), table.md and plot.png (means over seeds); --html=FILE is a page of all three. The same command
+continues a sweep that was stopped, and runs again what failed. --launch=slurm writes an array job
+in place of running, and --launch=xmanager hands the runs to XManager. --collect gathers what has
+finished so far.
 
 Exit codes: 0, all runs have finished; 1, some have not, and the last line names them; 2, a mistake
 in the command, or a folder in which another sweep runs or has begun.
@@ -56,6 +57,12 @@ _METRICS = flags.DEFINE_list(
   "Metrics of the table and the plot, as names or patterns such as bits_per_byte/*.",
   flag_values=VALUES,
 )
+_HTML = flags.DEFINE_string(
+  "html",
+  None,
+  "HTML page to write: the table, the plot and all runs.",
+  flag_values=VALUES,
+)
 _COLLECT = flags.DEFINE_bool(
   "collect", False, "Write what has finished so far, and run nothing.", flag_values=VALUES
 )
@@ -68,11 +75,13 @@ UNFINISHED_EXIT = 1
 
 def run(passed: list[str]) -> int:
   path = Path(launch.required(_RESULTS, "runs/learning_rates"))
+  if _HTML.value is None or Path(_HTML.value).absolute().parent != path.absolute():
+    launch.check_output(_HTML)
   if _COLLECT.value:
     _check_alone("with --collect", passed, _RUN)
     return _collect(path)
   if _RUN.value is not None:
-    _check_alone("with --run", passed, _METRICS)
+    _check_alone("with --run", passed, _METRICS, _HTML)
     return _run_one(path, _RUN.value)
   config = launch.required(_CONFIG, "configs/sweep/tiny_learning_rates.py")
   if path.exists() and not path.is_dir():
@@ -100,15 +109,21 @@ def _local(folder) -> int:
   from mtjax.cli.sweep.display import make_display
   from mtjax.cli.sweep.folder import FINISHED
   from mtjax.cli.sweep.local import run_local
-  from mtjax.cli.sweep.outputs import json_lines
+  from mtjax.cli.sweep.outputs import json_lines, page_of
 
   count = len(folder.sweep.runs)
   before = sum(folder.state(index).state == FINISHED for index in range(count))
   progress(f"{folder.sweep.name}: {count} runs, {before} of them finished before")
-  with results_file(str(folder.path / "results.jsonl"), dump=json_lines) as write:
+  with (
+    results_file(str(folder.path / "results.jsonl"), dump=json_lines) as write,
+    results_file(_HTML.value, dump=page_of(folder, _METRICS.value)) as write_page,
+  ):
     display = make_display(folder)
     try:
       run_local(folder, _WORKERS.value, display, lambda: write(dict(runs=folder.rows())))
+    except BaseException:
+      write_page(dict(runs=folder.rows()))
+      raise
     finally:
       display.close()
   return _reported(folder)
@@ -156,11 +171,13 @@ def _collect(path: Path) -> int:
 
 def _reported(folder) -> int:
   """Writes results.jsonl, table and plot; returns the exit code."""
-  from mtjax.cli.sweep.outputs import json_lines, summary, write_reports
+  from mtjax.cli.sweep.outputs import json_lines, page_of, summary, write_reports
 
   with results_file(str(folder.path / "results.jsonl"), dump=json_lines) as write:
     write(dict(runs=folder.rows()))
   write_reports(folder, _METRICS.value)
+  with results_file(_HTML.value, dump=page_of(folder, _METRICS.value)) as write_page:
+    write_page(dict(runs=folder.rows()))
   unfinished = summary(folder)
   if unfinished is None:
     return 0

@@ -1,9 +1,9 @@
-"""What a sweep leaves: results.jsonl, table.md and plot.png in its folder."""
+"""What a sweep leaves: results.jsonl, table.md and plot.png in its folder, and a page."""
 
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,21 @@ def json_lines(record: Mapping[str, Any]) -> str:
   return "".join(json.dumps(_finite(row), ensure_ascii=False) + "\n" for row in record["runs"])
 
 
+def page_of(folder: Folder, metrics: Sequence[str]) -> Callable[[Mapping[str, Any]], str]:
+  """Returns a function from the rows of a sweep to its HTML page.
+
+  `metrics` are those of `write_reports`.
+  """
+
+  def made(record: Mapping[str, Any]) -> str:
+    from mtjax.report.sweep.page import page
+
+    rows = [_finite(row) for row in record["runs"]]
+    return page(folder.sweep.name, rows, _metric_names(folder, rows, metrics)).text
+
+  return made
+
+
 def write_reports(folder: Folder, metrics: Sequence[str]) -> None:
   """Prints the table and writes table.md and plot.png, of the runs that have finished.
 
@@ -31,8 +46,7 @@ def write_reports(folder: Folder, metrics: Sequence[str]) -> None:
   from mtjax.report.sweep import picture, table
 
   rows = [_finite(row) for row in folder.rows()]
-  known = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
-  names = shown_metrics(folder.sweep.program, known, metrics)
+  names = _metric_names(folder, rows, metrics)
   made = table.table(folder.sweep.name, rows, names)
   console = Console()
   console.print(made.for_terminal()) if console.is_terminal else print(made.markdown())
@@ -72,6 +86,11 @@ def show_failure(folder: Folder, index: int, state: State) -> None:
   if state.message:
     progress(f"  {state.message}")
   progress(f"  its log: {folder.log(index)}")
+
+
+def _metric_names(folder: Folder, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]):
+  known = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
+  return shown_metrics(folder.sweep.program, known, metrics)
 
 
 def _finite(value: Any) -> Any:

@@ -1,1 +1,1 @@
-"""The table and the picture of a sweep."""
+"""The table, the picture and the page of a sweep."""

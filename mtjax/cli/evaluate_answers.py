@@ -53,8 +53,8 @@ _PROMPT_FORMAT = flags.DEFINE_enum(
   "prompt_format",
   None,
   ["chat", "text"],
-  "chat: in the model's chat template; text: as plain text. Default: chat if the model has a "
-  "template and the task is meant for it.",
+  "chat: in the model's chat template; text: as plain text. Default: chat for gsm8k and "
+  "mtbench if the model has a template.",
   flag_values=VALUES,
 )
 FLAGS = (_METHODS, _MAX_TOKENS, _PROMPT_FORMAT)

@@ -18,22 +18,24 @@ _FENCE = "\n```"
 class HumanEval:
   """The task whose measure is pass@1: the completed function passes its tests, in the sandbox.
 
-  There are no examples in the prompt (0 shots) and one answer per problem. In plain text the prompt
-  is the function's beginning. In the chat format it is the request of `humaneval_instruct` of
-  lm-evaluation-harness, and the model's message begins with a code block that holds the
-  function's beginning, which the model continues up to the end of the block. In both, white space
-  around the beginning is removed, as in bigcode-evaluation-harness: a tokenizer may join the end of
-  a line with the indentation of the next one, and a prompt that ends in between is unusual text.
+  There are no examples in the prompt (0 shots) and one answer per problem. The prompt is the
+  function's beginning as plain text, for chat models too: `humaneval` of lm-evaluation-harness, as
+  in the paper. With the chat format it is the request of `humaneval_instruct`, and the model's
+  message begins with a code block that holds the function's beginning, which the model continues up
+  to the end of the block. A small model may close it at once, as the block in the request ends
+  there, so it is not the default. In both, white space around the beginning is removed, as in
+  bigcode-evaluation-harness: a tokenizer may join the end of a line with the indentation of the
+  next one, and a prompt that ends in between is unusual text.
   """
 
   limits: SandboxLimits = SandboxLimits()
-  formats = (CHAT, TEXT)
+  formats = (TEXT, CHAT)
   max_tokens = 512
   measure = "pass@1"
   convention = (
-    "HumanEval: 0 shots; prompt of lm-evaluation-harness (humaneval_instruct for chat models, else "
-    "humaneval), without white space at its ends as in bigcode-evaluation-harness; stop strings of "
-    "2107.03374, and the end of the code block; the tests run in a sandbox."
+    "HumanEval: 0 shots; the beginning of the function as plain text (humaneval of "
+    "lm-evaluation-harness; in the chat format its humaneval_instruct), without white space at its "
+    "ends as in bigcode-evaluation-harness; stop strings of 2107.03374; the tests run in a sandbox."
   )
 
   def stop(self, prompt_format: str) -> tuple[str, ...]:

@@ -20,14 +20,14 @@ def has_template(tokenizer: Tokenizer) -> bool:
 
 
 def format_for(tokenizer: Tokenizer, task: AnswerTask, name: str, wanted: str | None) -> str:
-  """Returns the format of a task's prompts: `wanted`, or else the one that suits the model.
+  """Returns the format of a task's prompts: `wanted`, or else the task's first that the model has.
 
   Raises ValueError for a format that the task `name` or the tokenizer does not have.
   """
   if wanted is not None and wanted not in task.formats:
     known = " and ".join(task.formats)
     raise ValueError(f"{name} has prompts as {known} only, not as {wanted}: leave --prompt_format")
-  if wanted == TEXT or CHAT not in task.formats:
+  if TEXT in (wanted, task.formats[0]) and wanted != CHAT:
     return TEXT
   if has_template(tokenizer):
     return CHAT

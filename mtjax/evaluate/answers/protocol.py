@@ -30,7 +30,7 @@ class AnswerTask(Protocol):
 
   @property
   def formats(self) -> tuple[str, ...]:
-    """The formats that the task has; a model with a chat template uses the first of them."""
+    """The formats that the task has; the default is the first one that the model has, too."""
     ...
 
   @property

@@ -154,7 +154,7 @@ def run(
       answers[part.name] = records
       write(dict(report.record(), records=answers))
       report.write(results_path, complete=number == len(parts))
-  Console(file=sys.stdout, width=110).print(*(table.for_terminal() for table in report.tables))
+  Console(file=sys.stdout, width=132).print(*(table.for_terminal() for table in report.tables))
   for note in (*report.ties, *report.errors):
     print(f"mtjax: {note}", file=sys.stderr)
   return 1 if report.errors else 0

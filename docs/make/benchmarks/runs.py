@@ -20,6 +20,12 @@ _UNTIMED = (
 )
 _SPANS = "DATA/humaneval_infilling"
 _SUDOKU = "DATA/puzzles/sudoku4x4_dev.csv"
+_ANSWERED_TASKS = {
+  "humaneval:limit=20:max_tokens=96": "DATA/humaneval/humaneval_000_081.jsonl.gz",
+  "gsm8k:limit=8:max_tokens=128": "DATA/gsm8k/test_dev.jsonl.gz",
+  "lambada_greedy:limit=40": "DATA/lambada/lambada_test_dev.jsonl.gz",
+  "mtbench:limit=4:max_tokens=64": "DATA/mtbench/question.jsonl.gz",
+}
 
 
 def wrapped(parts: Sequence[str]) -> str:
@@ -150,6 +156,11 @@ RUNS = (
     "task_sudoku_trained", 5, "--task=sudoku", f"--data={_SUDOKU}", "--model=models/sudoku",
     "--limit=100", "--orders=lattice,left_to_right,random",
     needs="the model of `configs/train/sudoku.py`, which trains in minutes",
+  ),
+  _evaluate(
+    "quality_smollm2", 10, "--model=smollm2", f"--task={','.join(_ANSWERED_TASKS)}",
+    f"--data={','.join(_ANSWERED_TASKS.values())}", "--methods=ar,lookup:length=5,suffix:size=6",
+    "--batch=4", needs="the model SmolLM2: the extra `smollm2`",
   ),
   _bench("kernels", "attention_training", 15, "--parts=training"),
   _bench(

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import jax
 import pytest
@@ -19,9 +18,6 @@ FILES = {
     for n in range(3)
   ],
   "LAMBADA": [dict(text="the cat sat on the mat and the cat sat on the mat")],
-  "INFILLING": [
-    dict.fromkeys(("task_id", "prompt", "suffix", "test", "entry_point", "canonical_solution"), "x")
-  ],
   "EMPTY": [],
 }
 
@@ -64,7 +60,7 @@ def test_tasks_are_answered_written_and_continued_and_a_difference_is_an_error(
   first = answers.read_text()
   code, shown, errors = launch(*run, methods)
   assert code == 0 and "mtjax:" not in errors, errors
-  assert "lambada_greedy, 1 of 1 questions" in shown and "approximate" in shown
+  assert "exact match" in shown and "same text as ar" in shown and "approximate" in shown
   # What was there is not done again: 3 + 1 questions with 3 methods, and the settings.
   assert answers.read_text().startswith(first) and len(answers.read_text().splitlines()) == 13
   record = results.read(table)
@@ -102,24 +98,16 @@ def test_tasks_are_answered_written_and_continued_and_a_difference_is_an_error(
     (["--task=gsm8k,gsm8k", "--data=GSM8K,GSM8K"], "--task names gsm8k twice"),
     (["--task=gsm8k,mtbench", "--data=GSM8K"], "names 2 tasks and --data 1 files"),
     (["--task=gsm8k:shots=5", "--data=GSM8K"], "'shots=5' must be limit=N or max_tokens=N"),
-    (["--task=gsm8k:limit=0", "--data=GSM8K"], "'limit=0' must be limit=N or max_tokens=N"),
-    (["--task=gsm8k", "--data=LAMBADA"], "line 1: no JSON record with text in question, answer"),
     (["--task=gsm8k", "--data=EMPTY"], "EMPTY.jsonl holds no question of gsm8k"),
-    (["--task=humaneval", "--data=INFILLING"], "is one of humaneval_infilling"),
     (["--task=gsm8k", "--data=GSM8K", "--methods=lookup"], "give --methods=ar,lookup"),
     (["--task=gsm8k", "--data=GSM8K", "--methods=ar,eagle"], "method 'eagle' is not one of: ar"),
     (["--task=gsm8k", "--data=GSM8K", "--methods=ar,self"], "method 'self' fills blanks"),
     (["--task=gsm8k", "--data=GSM8K", "--methods=ar,ar"], "--methods lists ar twice"),
     (["--task=gsm8k", "--data=GSM8K", "--methods=ar,lookup:verifier=a"], "no verifier 'a'"),
     (["--task=gsm8k", "--data=GSM8K", "--prompt_format=chat"], "this model has no chat template"),
-    (
-      ["--task=lambada_greedy", "--data=LAMBADA", "--prompt_format=chat"],
-      "lambada_greedy has prompts as text only",
-    ),
     (["--task=gsm8k", "--data=GSM8K", "--max_tokens=999"], "exceed the 256 positions"),
     (["--task=gsm8k", "--data=GSM8K", "--model=anysubset"], "the model that answers"),
     (["--task=gsm8k", "--data=GSM8K", "--orders=random"], "--orders would do nothing"),
-    (["--task=gsm8k", "--data=GSM8K", "--method=self"], "--method would do nothing"),
     (["--task=sudoku", "--data=GSM8K", "--methods=ar"], "--methods would do nothing"),
     (["--text=a=file:a.txt", "--max_tokens=3"], "--max_tokens would do nothing"),
   ],
@@ -130,7 +118,7 @@ def test_a_mistake_is_answered_with_one_line(folder, files, flags, message):
 
 
 def test_records_of_other_settings_are_refused(folder, files, tmp_path):
-  path = Path(tmp_path / "answers.jsonl")
+  path = tmp_path / "answers.jsonl"
   path.write_text('{"model": "another"}\n')
   run = command(folder, files, "--task=lambada_greedy", "--data=LAMBADA", f"--records={path}")
   code, _, errors = launch(*run)

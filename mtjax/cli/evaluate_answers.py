@@ -109,6 +109,7 @@ def run(
   from mtjax.evaluate.answers.same_text import compared
   from mtjax.evaluate.answers.summary import summary
   from mtjax.evaluate.tasks import records as records_lib
+  from mtjax.models import check_causal
   from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report.quality import QualityReport
 
@@ -124,8 +125,9 @@ def run(
   loaded = load_pretrained(model_name)
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)
-  parts = _parts(wanted, model, temperature, batch)
+  check_causal(model.model, "the model that answers")
   methods = answering(configs, model, temperature=temperature)
+  parts = _parts(wanted, model, temperature, batch)
   settings = dict(
     model=model_name, params_crc32=identity, weights=weights, temperature=temperature,
     seed=SEED.value, batch=batch, tasks=[_settings(part) for part in parts],
@@ -205,9 +207,7 @@ def _parts(
   from mtjax.evaluate.answers.registry import TASKS
   from mtjax.evaluate.answers.run import Answering, check_lengths
   from mtjax.evaluate.tasks.run import spread
-  from mtjax.models import check_causal
 
-  check_causal(model.model, "the model that answers")
   parts = []
   for name, path, own in wanted:
     task = TASKS[name]
@@ -216,7 +216,7 @@ def _parts(
     chosen = spread(questions, own.get("limit", LIMIT.value))
     max_tokens = own.get("max_tokens", _MAX_TOKENS.value or task.max_tokens)
     how = Answering(prompt_format, max_tokens, temperature, SEED.value, batch)
-    check_lengths(model, chosen, how)
+    check_lengths(model, chosen, how, path)
     parts.append(_Part(name, path, task, chosen, len(questions), how))
   return parts
 

@@ -203,8 +203,10 @@ def test_which_methods_must_write_the_same_text(tiny, name, at_zero, at_one):
 
 
 def test_answers_that_do_not_fit_are_refused_by_name(tiny):
-  run_lib.check_lengths(tiny, QUESTIONS, HOW)
-  with pytest.raises(ValueError, match="two: a prompt of 26 tokens and 2 x 120 .* 256 positions"):
-    run_lib.check_lengths(tiny, QUESTIONS, dataclasses.replace(HOW, max_tokens=120))
+  run_lib.check_lengths(tiny, QUESTIONS, HOW, "a.jsonl")
+  long = dataclasses.replace(HOW, max_tokens=120)
+  message = "a.jsonl, two: a prompt of 26 tokens and 2 x 120 .* 256 positions"
+  with pytest.raises(ValueError, match=message):
+    run_lib.check_lengths(tiny, QUESTIONS, long, "a.jsonl")
   with pytest.raises(ValueError, match="at least 1"):
     Answering("text", 0)

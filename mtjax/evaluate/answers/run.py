@@ -30,15 +30,17 @@ class Answering:
       raise ValueError(f"max_tokens and batch must be at least 1, got {self}")
 
 
-def check_lengths(model: TextModel, questions: Sequence[Question], how: Answering) -> None:
-  """Raises ValueError, with its name, for a question whose answers do not fit into the model."""
+def check_lengths(
+  model: TextModel, questions: Sequence[Question], how: Answering, path: str
+) -> None:
+  """Raises ValueError, with file and name, for a question whose answers exceed the model."""
   positions = model.model.config.max_position
   for question in questions:
     turns = len(question.turns)
     size = len(prompt_ids(model.tokenizer, how.prompt_format, question, [""] * (turns - 1)))
     if size + turns * how.max_tokens > positions:
       raise ValueError(
-        f"{question.name}: a prompt of {size} tokens and {turns} x {how.max_tokens} tokens of "
+        f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {how.max_tokens} tokens of "
         f"answers exceed the {positions} positions of the model: give a smaller --max_tokens"
       )
 

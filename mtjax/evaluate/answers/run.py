@@ -40,8 +40,8 @@ def check_lengths(
     size = len(prompt_ids(model.tokenizer, how.prompt_format, question, [""] * (turns - 1)))
     if size + turns * how.max_tokens > positions:
       raise ValueError(
-        f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {how.max_tokens} tokens of "
-        f"answers exceed the {positions} positions of the model: give a smaller --max_tokens"
+        f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {how.max_tokens} tokens "
+        f"of answers exceed the {positions} positions of the model: give a smaller --max_tokens"
       )
 
 

@@ -111,7 +111,7 @@ def run(
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.models import check_causal
   from mtjax.pretrained import for_decoding, load_pretrained
-  from mtjax.report.quality import QualityReport
+  from mtjax.report.answers.report import QualityReport
 
   names, model_name = launch.distinct(_METHODS), model_name or "target"
   if REFERENCE not in names:

@@ -15,7 +15,7 @@ from mtjax.evaluate.answers.run import Answering, forwards
 from mtjax.evaluate.answers.same_text import compared, differences
 from mtjax.evaluate.answers.summary import summary
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.report.quality import quality_table
+from mtjax.report.answers.tables import quality_table
 from mtjax.text import TextModel
 from mtjax.types import Exactness
 

@@ -13,7 +13,8 @@ mtjax-evaluate --model=target \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 
 With --orders it scores an any-subset model in several orders: see mtjax/cli/evaluate_orders.py.
-With --task it measures how well a model fills blanks: see mtjax/cli/evaluate_infilling.py.
+With --task it measures how well a model fills blanks (mtjax/cli/evaluate_infilling.py), or how well
+it answers in writing with several methods of decoding (mtjax/cli/evaluate_answers.py).
 """
 
 import dataclasses
@@ -22,7 +23,7 @@ import sys
 from absl import flags
 from rich.console import Console
 
-from mtjax.cli import evaluate_infilling, evaluate_orders
+from mtjax.cli import evaluate_answers, evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file, seldom
 
@@ -33,7 +34,7 @@ _MODEL = flags.DEFINE_string(
   "model",
   None,
   "Model to score: a bundled one, smollm2, a folder, a GGUF file or a Hugging Face id. Default: "
-  "target, or anysubset with --orders or --task.",
+  "target, or anysubset with --orders or a task that fills blanks.",
   flag_values=VALUES,
 )
 _WEIGHTS = flags.DEFINE_enum(
@@ -71,7 +72,7 @@ _CONTEXT = flags.DEFINE_integer(
   flag_values=VALUES,
 )
 _BATCH = flags.DEFINE_integer(
-  "batch", 8, "Number of rows to score at once.", lower_bound=1, flag_values=VALUES
+  "batch", 8, "Number of rows to score or to answer at once.", lower_bound=1, flag_values=VALUES
 )
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write the scores to.", flag_values=VALUES
@@ -81,9 +82,16 @@ _RESULTS = flags.DEFINE_string(
 )
 
 
-def run() -> None:
+def run() -> int | None:
   inputs = [evaluate_infilling.DATA, _TEXT]
   launch.check_output(_OUTPUT, _RESULTS, evaluate_infilling.RECORDS, inputs=inputs)
+  if evaluate_answers.is_wanted():
+    unused = (_TEXT, _BYTES, _LENGTH, _CONTEXT, *evaluate_orders.FLAGS, *evaluate_infilling.FILLING)
+    launch.check_unused(f"with --task={evaluate_infilling.TASK.value}", *unused)
+    return evaluate_answers.run(
+      _MODEL.value, _WEIGHTS.value, _BATCH.value, _OUTPUT.value, _RESULTS.value
+    )
+  launch.check_unused("without a task that is answered in writing", *evaluate_answers.FLAGS)
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     if evaluate_infilling.SAMPLE.present:
@@ -165,7 +173,8 @@ def run() -> None:
 
 def entry() -> None:
   """Runs the launcher with the flags of the command line, and exits with its code."""
-  launch.main(run, VALUES, evaluate_infilling.VALUES, evaluate_orders.VALUES)
+  values = (evaluate_infilling.VALUES, evaluate_orders.VALUES, evaluate_answers.VALUES)
+  launch.main(run, VALUES, *values)
 
 
 if __name__ == "__main__":

@@ -31,11 +31,14 @@ VALUES = flags.FlagValues()
 TASK = flags.DEFINE_string(
   "task",
   None,
-  "Infilling task to evaluate, instead of --text: for example sudoku or humaneval_infilling.",
+  "Task to evaluate, instead of --text: one that fills blanks, such as sudoku or "
+  "humaneval_infilling, or one or several that a model answers in writing, such as gsm8k.",
   flag_values=VALUES,
 )
-DATA = flags.DEFINE_string("data", None, "The task's data file.", flag_values=VALUES)
-_LIMIT = flags.DEFINE_integer(
+DATA = flags.DEFINE_string(
+  "data", None, "The task's data file; one per task where there are several.", flag_values=VALUES
+)
+LIMIT = flags.DEFINE_integer(
   "limit",
   None,
   "Number of examples to evaluate, spread evenly over the file. Default: all.",
@@ -59,14 +62,14 @@ _WINDOW = flags.DEFINE_integer(
   lower_bound=1,
   flag_values=VALUES,
 )
-_TEMPERATURE = flags.DEFINE_float(
+TEMPERATURE = flags.DEFINE_float(
   "temperature",
   None,
   "Temperature to sample with; 0 is greedy. Default: the task's own.",
   0.0,
   flag_values=VALUES,
 )
-_SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
 _JUDGE = flags.DEFINE_string(
   "judge",
   "target",
@@ -87,7 +90,8 @@ SAMPLE = flags.DEFINE_integer(
   flag_values=VALUES,
 )
 
-FLAGS = (DATA, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _SEED, _JUDGE, RECORDS, SAMPLE)
+FLAGS = (DATA, LIMIT, _METHOD, _WINDOW, TEMPERATURE, SEED, _JUDGE, RECORDS, SAMPLE)
+FILLING = (ORDERS, _METHOD, _WINDOW, _JUDGE, SAMPLE)  # of tasks that fill blanks alone
 
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
@@ -112,11 +116,11 @@ def run(
 
   if SAMPLE.value is not None:
     launch.check_unused(
-      "with --sample", ORDERS, _LIMIT, _METHOD, _WINDOW, _TEMPERATURE, _JUDGE, RECORDS
+      "with --sample", ORDERS, LIMIT, _METHOD, _WINDOW, TEMPERATURE, _JUDGE, RECORDS
     )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl to write its texts to")
-    texts = training_texts(name, path, SAMPLE.value, seed=_SEED.value)
+    texts = training_texts(name, path, SAMPLE.value, seed=SEED.value)
     with open(output, "w", encoding="utf-8") as file:
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     return
@@ -125,21 +129,21 @@ def run(
   method = fill_method_of(_METHOD, _WINDOW)
   check_data(name, path)
   task = get_task(name, judge=_JUDGE.value)
-  temperature = task.temperature if _TEMPERATURE.value is None else _TEMPERATURE.value
-  fillers = [run_lib.Filler(o, method, temperature, _SEED.value) for o in orders]
+  temperature = task.temperature if TEMPERATURE.value is None else TEMPERATURE.value
+  fillers = [run_lib.Filler(o, method, temperature, SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
   run_lib.check_model(loaded, name)
   model = for_decoding(loaded, weights)
   max_tokens = row_length(model, length)
   examples = run_lib.spread(
-    task.examples(path, model.tokenizer, max_tokens=max_tokens), _LIMIT.value
+    task.examples(path, model.tokenizer, max_tokens=max_tokens), LIMIT.value
   )
   if not examples:
     raise ValueError(f"{path} has no example of {name} that fits in {max_tokens} tokens")
   settings = dict(
     task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=max_tokens,
-    method=repr(method), temperature=temperature, seed=_SEED.value, judge=_JUDGE.value,
+    method=repr(method), temperature=temperature, seed=SEED.value, judge=_JUDGE.value,
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   records, summaries = {}, {}

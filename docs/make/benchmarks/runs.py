@@ -38,6 +38,12 @@ _CHAT_SAMPLED = (
   'llama.cpp file lookup"',
 )  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
+_ANSWERED_TASKS = {
+  "humaneval:limit=20:max_tokens=96": "DATA/humaneval/humaneval_000_081.jsonl.gz",
+  "gsm8k:limit=8:max_tokens=128": "DATA/gsm8k/test_dev.jsonl.gz",
+  "lambada_greedy:limit=40": "DATA/lambada/lambada_test_dev.jsonl.gz",
+  "mtbench:limit=4:max_tokens=64": "DATA/mtbench/question.jsonl.gz",
+}
 
 
 def wrapped(parts: Sequence[str]) -> str:
@@ -186,6 +192,11 @@ RUNS = (
     "task_sudoku_trained", 5, "--task=sudoku", f"--data={_SUDOKU}", "--model=models/sudoku",
     "--limit=100", "--orders=lattice,left_to_right,random",
     needs="the model of `configs/train/sudoku.py`, which trains in minutes",
+  ),
+  _evaluate(
+    "quality_smollm2", 10, "--model=smollm2", f"--task={','.join(_ANSWERED_TASKS)}",
+    f"--data={','.join(_ANSWERED_TASKS.values())}", "--methods=ar,lookup:length=5,suffix:size=6",
+    "--batch=4", needs="the model SmolLM2: the extra `smollm2`",
   ),
   _bench("kernels", "attention_training", 15, "--parts=training"),
   _bench(

@@ -3,6 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import jax
 import numpy as np
@@ -24,6 +25,7 @@ from mtjax.evaluate.tasks.protocol import Answer, Record, Task
 from mtjax.sampling.logits import Sampling, seed_key
 from mtjax.text import TextModel
 
+_Any = TypeVar("_Any")
 # Those of mtjax.anysubset.orders, that of a causal model (`causal_view`), and those that the
 # model's confidence decides as it fills, one entry per pass.
 ORDERS = (*MODEL_ORDERS, "left_to_right", *CRITERIA)
@@ -77,7 +79,7 @@ def free_positions(model: TextModel) -> int:
   return config.max_position - (sink_token(config) is not None)
 
 
-def spread(examples: Sequence[Example], limit: int | None) -> list[Example]:
+def spread(examples: Sequence[_Any], limit: int | None) -> list[_Any]:
   """Returns `limit` examples, spread evenly over the whole set, or all if there are no more."""
   count = len(examples) if limit is None else min(limit, len(examples))
   return [examples[index * len(examples) // count] for index in range(count)]
@@ -116,7 +118,7 @@ def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> R
   fixed = "lattice" if filler.order == "left_to_right" else filler.order
   token, is_target = np.array([seen.tokens]), np.array([seen.is_target])
   canvas = make_canvas(model.model.config, token, is_target)
-  key = jax.random.fold_in(seed_key(filler.seed), _number(example.name))
+  key = jax.random.fold_in(seed_key(filler.seed), name_number(example.name))
   order_key, fill_key = jax.random.split(key)
   counted = np.array(example.is_target)[: len(seen.tokens)]
   rank, nats = None, None
@@ -165,6 +167,6 @@ def summary(task: Task, records: Sequence[Record]) -> dict[str, float | None]:
   )
 
 
-def _number(name: str) -> int:
+def name_number(name: str) -> int:
   """Returns a number of 31 bits for a name, the same on every machine."""
   return zlib.crc32(name.encode()) & 0x7FFFFFFF

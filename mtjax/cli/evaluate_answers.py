@@ -1,0 +1,228 @@
+r"""The part of mtjax/cli/evaluate.py that scores what a model writes, with several methods.
+
+mtjax-evaluate --model=smollm2 --task=gsm8k --data=test.jsonl --methods=ar,lookup --limit=20
+mtjax-evaluate --model=smollm2 --task=humaneval:limit=40,mtbench:max_tokens=128 \
+  --data=HumanEval.jsonl.gz,question.jsonl
+
+Tasks are humaneval (pass@1), gsm8k (exact match), lambada_greedy (last word) and mtbench (texts
+alone); mtjax/evaluate/answers says which prompts and rules they use, and whose. limit and
+max_tokens after a task's name hold for this task alone. Several tasks need as many files in --data.
+
+Every method answers the same questions, and the table shows the share of answers that are the text
+of `ar`, token by token. Lossless methods must write that text where decoding is greedy, and with
+the verifier sample_match at any temperature: otherwise the command names the first difference and
+ends with exit code 1, after it has written all results. Two tokens whose logits are equal within
+float32 are a tie, which is reported and is no error. --records keeps each answer, and the same
+command then continues where it was stopped. humaneval runs the programs that the model wrote:
+mtjax/evaluate/tasks/sandbox.py says what restricts them and what does not.
+"""
+
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from rich.console import Console
+
+from mtjax.cli import flags as launch
+from mtjax.cli.evaluate_infilling import DATA, LIMIT, RECORDS, SEED, TASK, TEMPERATURE
+from mtjax.cli.running import progress, results_file, seldom
+
+if TYPE_CHECKING:
+  from mtjax.evaluate.answers.protocol import AnswerTask, Question
+  from mtjax.evaluate.answers.run import Answering
+  from mtjax.text import TextModel
+
+VALUES = flags.FlagValues()
+
+_METHODS = flags.DEFINE_list(
+  "methods",
+  "ar,lookup,suffix",
+  "Methods to answer with, each NAME or NAME:field=value; ar must be one of them.",
+  flag_values=VALUES,
+)
+_MAX_TOKENS = flags.DEFINE_integer(
+  "max_tokens",
+  None,
+  "Largest number of tokens of an answer. Default: the task's own.",
+  lower_bound=1,
+  flag_values=VALUES,
+)
+_PROMPT_FORMAT = flags.DEFINE_enum(
+  "prompt_format",
+  None,
+  ["chat", "text"],
+  "chat: in the model's chat template; text: as plain text. Default: chat for gsm8k and "
+  "mtbench if the model has a template.",
+  flag_values=VALUES,
+)
+FLAGS = (_METHODS, _MAX_TOKENS, _PROMPT_FORMAT)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+  """One task of the command: its questions, and how they are answered."""
+
+  name: str
+  path: str
+  task: "AnswerTask"
+  questions: "list[Question]"
+  total: int  # questions of the file
+  how: "Answering"
+
+  @property
+  def title(self) -> str:
+    rule = f"temperature {self.how.temperature:g}" if self.how.temperature else "greedy"
+    return (
+      f"{self.name}, {len(self.questions)} of {self.total} questions, {self.how.prompt_format} "
+      f"format, at most {self.how.max_tokens} tokens, {rule}"
+    )
+
+
+def is_wanted() -> bool:
+  """Returns whether --task names tasks that are answered in writing.
+
+  Raises ValueError, with all names, for a task that there is not.
+  """
+  if TASK.value is None:
+    return False
+  from mtjax.evaluate.answers.registry import TASKS
+
+  names = [part.partition(":")[0] for part in TASK.value.split(",")]
+  if any(name in TASKS for name in names):
+    return True
+  from mtjax.evaluate.tasks.registry import NAMES
+
+  for name in names:
+    if name not in NAMES:
+      raise ValueError(f"task {name!r} is not one of {', '.join((*NAMES, *TASKS))}")
+  return False
+
+
+def run(
+  model_name: str | None, weights: str, batch: int, output: str | None, results_path: str | None
+) -> int:
+  from mtjax.cli.method_names import config_of
+  from mtjax.evaluate.answers.methods import REFERENCE, answering
+  from mtjax.evaluate.answers.run import run as answer
+  from mtjax.evaluate.answers.same_text import compared
+  from mtjax.evaluate.answers.summary import summary
+  from mtjax.evaluate.tasks import records as records_lib
+  from mtjax.models import check_causal
+  from mtjax.pretrained import for_decoding, load_pretrained
+  from mtjax.report.answers.report import QualityReport
+
+  names, model_name = launch.distinct(_METHODS), model_name or "target"
+  if REFERENCE not in names:
+    raise ValueError(
+      f"--methods={','.join(names)} lacks {REFERENCE}, whose text the others are compared with: "
+      f"give --methods={','.join([REFERENCE, *names])}"
+    )
+  configs = {name: config_of(name) | dict(weights=weights) for name in names}
+  wanted = _wanted()
+  temperature = TEMPERATURE.value or 0.0
+  loaded = load_pretrained(model_name)
+  identity = records_lib.params_identity(loaded.params)
+  model = for_decoding(loaded, weights)
+  check_causal(model.model, "the model that answers")
+  methods = answering(configs, model, temperature=temperature)
+  parts = _parts(wanted, model, temperature, batch)
+  settings = dict(
+    model=model_name, params_crc32=identity, weights=weights, temperature=temperature,
+    seed=SEED.value, batch=batch, tasks=[_settings(part) for part in parts],
+  )  # fmt: skip
+  known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
+  exactness = {name: method.exactness.value for name, method in methods.items()}
+  answers: dict[str, Any] = {}
+  report = QualityReport(dict(settings, methods=names), exactness)
+  with results_file(output) as write:
+    for number, part in enumerate(parts, 1):
+      total, step = len(part.questions) * len(methods), seldom(progress)
+      count = iter(range(1, total + 1))
+
+      def each(record, part=part, step=step, count=count, total=total):
+        step(f"{part.name}: answer {next(count)} of at most {total}, {record['method']}")
+        if RECORDS.value:
+          records_lib.append(RECORDS.value, dict(task=part.name, **record))
+
+      progress(f"compiling and answering {part.name}, {number} of {len(parts)}")
+      done = [record for record in known if record["task"] == part.name]
+      records = answer(model, part.task, part.questions, methods, part.how, known=done, each=each)
+      references = records[REFERENCE]
+      figures = {name: summary(part.task, own, references) for name, own in records.items()}
+      ties, errors = compared(model, part.questions, records, methods, part.how)
+      report.add(part.name, part.title, part.task, figures, ties=ties, errors=errors)
+      answers[part.name] = records
+      write(dict(report.record(), records=answers))
+      report.write(results_path, complete=number == len(parts))
+  Console(file=sys.stdout, width=132).print(*(table.for_terminal() for table in report.tables))
+  for note in (*report.ties, *report.errors):
+    print(f"mtjax: {note}", file=sys.stderr)
+  return 1 if report.errors else 0
+
+
+def _wanted() -> list[tuple[str, str, dict[str, int]]]:
+  """Returns (name, file, own settings) of each task of the command."""
+  from mtjax.evaluate.answers.registry import TASKS
+
+  path = launch.required(DATA, "HumanEval.jsonl.gz")
+  specs = TASK.value.split(",")
+  paths = path.split(",") if len(specs) > 1 else [path]
+  if len(paths) != len(specs):
+    raise ValueError(
+      f"--task names {len(specs)} tasks and --data {len(paths)} files: give one file per task, in "
+      "the same order, with commas between them"
+    )
+  out = []
+  for spec, file in zip(specs, paths, strict=True):
+    name, *fields = spec.split(":")
+    if name not in TASKS:
+      raise ValueError(
+        f"task {name!r} cannot be run beside others: those that can are {', '.join(TASKS)}"
+      )
+    if name in [other for other, *_ in out]:
+      raise ValueError(f"--task names {name} twice")
+    # Read here too: a mistake in a file is answered before the model is loaded.
+    if not TASKS[name].questions(file, TASKS[name].formats[0]):
+      raise ValueError(f"{file} holds no question of {name}")
+    out.append((name, file, dict(_field(spec, field) for field in fields)))
+  return out
+
+
+def _field(spec: str, text: str) -> tuple[str, int]:
+  name, _, value = text.partition("=")
+  if name not in ("limit", "max_tokens") or not value.isdecimal() or not int(value):
+    raise ValueError(f"--task={spec}: {text!r} must be limit=N or max_tokens=N, with N at least 1")
+  return name, int(value)
+
+
+def _parts(
+  wanted: Sequence[tuple[str, str, Mapping[str, int]]],
+  model: "TextModel",
+  temperature: float,
+  batch: int,
+) -> list[_Part]:
+  from mtjax.evaluate.answers.prompts import format_for
+  from mtjax.evaluate.answers.registry import TASKS
+  from mtjax.evaluate.answers.run import Answering, check_lengths
+  from mtjax.evaluate.tasks.run import spread
+
+  parts = []
+  for name, path, own in wanted:
+    task = TASKS[name]
+    prompt_format = format_for(model.tokenizer, task, name, _PROMPT_FORMAT.value)
+    questions = task.questions(path, prompt_format)
+    chosen = spread(questions, own.get("limit", LIMIT.value))
+    max_tokens = own.get("max_tokens", _MAX_TOKENS.value or task.max_tokens)
+    how = Answering(prompt_format, max_tokens, temperature, SEED.value, batch)
+    check_lengths(model, chosen, how, path)
+    parts.append(_Part(name, path, task, chosen, len(questions), how))
+  return parts
+
+
+def _settings(part: _Part) -> dict[str, Any]:
+  from mtjax.evaluate.tasks.records import data_identity
+
+  fields = dict(task=part.name, prompt_format=part.how.prompt_format)
+  return fields | dict(max_tokens=part.how.max_tokens, **data_identity(part.path))

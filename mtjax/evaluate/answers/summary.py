@@ -1,0 +1,49 @@
+"""Figures of the answers of one method: the score with its interval, and what the text cost."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from mtjax.evaluate.answers.protocol import AnswerTask
+from mtjax.evaluate.answers.same_text import same_text
+from mtjax.evaluate.tasks.protocol import Record
+
+_Z = 1.959963984540054  # two-sided 95 % of the normal distribution
+
+
+def wilson(right: int, count: int) -> tuple[float, float]:
+  """Returns Wilson's 95 % interval of a share: `right` of `count` independent answers.
+
+  E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
+  Unlike the share plus or minus its standard error it is not empty where no answer or every answer
+  is right. Raises ValueError for a count below 1.
+  """
+  if not 0 <= right <= count or count < 1:
+    raise ValueError(f"right answers must be 0 to count, and count at least 1: {right} of {count}")
+  share, scale = right / count, 1 + _Z**2 / count
+  middle = (share + _Z**2 / (2 * count)) / scale
+  half = _Z / scale * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+  return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def summary(
+  task: AnswerTask, records: Sequence[Record], references: Sequence[Record]
+) -> dict[str, Any]:
+  """Returns figures of a method's records, and how many hold the text of `references`.
+
+  `score` and its `interval` are None for a task without a measure. `tokens` is the mean per
+  question, all turns together.
+  """
+  count = len(records)
+  tokens = sum(len(turn) for record in records for turn in record["tokens"])
+  figures: dict[str, Any] = dict(questions=count, right=None, score=None, interval=None)
+  if task.measure is not None:
+    right = sum(record["right"] for record in records)
+    figures |= dict(right=right, score=right / count, interval=list(wilson(right, count)))
+  same = sum(same_text(a, b) for a, b in zip(records, references, strict=True))
+  return figures | dict(
+    tokens=tokens / count,
+    tokens_per_forward=tokens / sum(record["forwards"] for record in records),
+    tokens_per_second=tokens / sum(record["seconds"] for record in records),
+    same_text=same / count,
+  )

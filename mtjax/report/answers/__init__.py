@@ -1,0 +1,1 @@
+"""Reports of the tasks that a model answers in writing."""

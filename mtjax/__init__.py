@@ -15,6 +15,7 @@ if TYPE_CHECKING:
   from mtjax.evaluate.scoring import Score, score
   from mtjax.models import Model, TransformerConfig
   from mtjax.pretrained import load
+  from mtjax.registry.by_name import method
   from mtjax.sampling.logits import Sampling
   from mtjax.text import Completion, TextModel
   from mtjax.types import Exactness, Frontier
@@ -43,6 +44,7 @@ __all__ = [
   "Trie",
   "infill",
   "load",
+  "method",
   "score",
 ]
 __version__ = "0.1.0"
@@ -56,6 +58,7 @@ _HOMES = {
   "mtjax.evaluate.scoring": ("Score", "score"),
   "mtjax.models": ("Model", "TransformerConfig"),
   "mtjax.pretrained": ("load",),
+  "mtjax.registry.by_name": ("method",),
   "mtjax.sampling.logits": ("Sampling",),
   "mtjax.text": ("Completion", "TextModel"),
   "mtjax.types": ("Exactness", "Frontier"),

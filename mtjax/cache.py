@@ -13,6 +13,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Int
 
 from kernels_pallas.frontier_attention import dispatch as choice
+from mtjax.display.short import short_repr
 from mtjax.types import LayerKV
 
 
@@ -27,6 +28,8 @@ class KVCache(struct.PyTreeNode):
   layers: tuple[LayerKV, ...]
   position: Int[Array, "B S"]
   length: Int[Array, " B"]  # number of committed entries per row
+
+  __repr__ = short_repr
 
   @property
   def capacity(self) -> int:

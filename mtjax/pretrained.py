@@ -86,7 +86,7 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
-  return TextModel(model, params, load_tokenizer(path))
+  return TextModel(model, params, load_tokenizer(path), str(name))
 
 
 def model_path(name: str) -> str:

@@ -2,15 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.decode import generation as decode
 from mtjax.decode.generation import Generation
-from mtjax.models import Model, Params
+from mtjax.decode.method import Method
+from mtjax.display.cards import card
+from mtjax.display.short import clipped, megabytes, rounded
+from mtjax.models import Model, Params, describe_network, summarize_weights
 from mtjax.rounds.stop_strings import StopStrings
+
+
+@runtime_checkable
+class MethodForTarget(Protocol):
+  """A method that is made once its target is known, as `mtjax.method` returns it."""
+
+  def bind(self, target: "TextModel") -> tuple[Method, Params | None]:
+    """Returns the method, and its parameters, as `mtjax.decode.generate` takes them."""
+    ...
+
 
 Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` returns them
 
@@ -24,29 +37,58 @@ class Completion:
   tokens: list[int]
   finish: str
 
+  def __repr__(self) -> str:
+    return (
+      f"Completion({clipped(self.prompt)!r} -> {clipped(self.text)!r}, "
+      f"{len(self.tokens)} tokens, finish {self.finish!r})"
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class TextModel:
-  """A model with its parameters and tokenizer."""
+  """A model with its parameters and tokenizer, and the name that it was loaded by, if any."""
 
   model: Model
   params: Params
   tokenizer: Tokenizer
+  name: str = ""
+
+  def __repr__(self) -> str:
+    network = describe_network(self.model.config)
+    name = f"{self.name!r}, " if self.name else ""
+    return f"TextModel({name}{network}: {summarize_weights(self.model, self.params)})"
+
+  def _repr_html_(self) -> str:
+    """Returns a card of the network and its weights."""
+    config, weights = self.model.config, summarize_weights(self.model, self.params)
+    return card(
+      self.name or "TextModel",
+      [
+        ("layers", f"{len(config.layers)} x {config.dim}"),
+        ("heads", f"{config.heads} of {config.head_dim}, {config.kv_heads} key/value"),
+        ("vocabulary", f"{config.vocab_size:,}"),
+        ("positions", f"{config.max_position:,}"),
+        ("predicts", config.predicts),
+        ("parameters", rounded(weights.parameters)),
+        ("weights", " and ".join(weights.dtypes)),
+        ("memory", megabytes(weights.nbytes)),
+      ],
+    )
 
   def generate(
     self, prompts: str | Sequence[Prompt], *, stop: str | Sequence[str] = (), **settings: Any
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
 
-    One text in place of several, as a prompt or a stop string, is a list of one. Rows end at the
-    tokenizer's end tokens unless `eos` is set. Returns the completions and the generation that they
-    come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
+    `method` may also be one by name, `mtjax.method("lookup", length=8)`. One text in place of
+    several, as a prompt or a stop string, is a list of one. Rows end at the tokenizer's end tokens
+    unless `eos` is set. Returns the completions and the generation that they come from. Raises ValueError as `generate` does, for a prompt without tokens, and for a stop
     string that is no text.
     """
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
     generation = decode.generate(self.model, self.params, **arguments)
-    return self._completions(prompts, stop, generation), generation
+    return self._finished(prompts, stop, generation)
 
   def stream(
     self,
@@ -66,7 +108,7 @@ class TextModel:
 
     def finished(generation):
       if on_finish is not None:
-        on_finish(self._completions(prompts, stop, generation), generation)
+        on_finish(*self._finished(prompts, stop, generation))
 
     rounds = decode.stream(self.model, self.params, on_finish=finished, **arguments)
     return self._pieces(rounds, [TextStream(self.tokenizer, stop) for _ in prompts])
@@ -92,7 +134,29 @@ class TextModel:
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
     # A tokenizer may have end tokens that the model lacks, and so can never write.
     eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
-    return {"prompts": ids, "stop": automaton, "eos": eos, **settings}
+    return {"prompts": ids, "stop": automaton, "eos": eos, **self._bound(settings)}
+
+  def _bound(self, settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings with a method for this model in place of one that needs a target."""
+    method = settings.get("method")
+    if isinstance(method, str):
+      raise ValueError(f"method is the text {method!r}: give mtjax.method({method!r})")
+    if not isinstance(method, MethodForTarget):
+      return settings
+    if settings.get("method_params") is not None:
+      raise ValueError(f"{method!r} brings its own parameters: leave method_params out")
+    method, params = method.bind(self)
+    return {**settings, "method": method, "method_params": params}
+
+  def _finished(self, prompts, stop, generation) -> tuple[list[Completion], Generation]:
+    pieces = []
+    for ids in generation.tokens:
+      stream = TextStream(self.tokenizer)
+      row = [stream.feed([token]) for token in ids]
+      row[-1] += stream.finish()
+      pieces.append(row)
+    completions = self._completions(prompts, stop, generation)
+    return completions, dataclasses.replace(generation, pieces=pieces)
 
   def _completions(self, prompts, stop, generation) -> list[Completion]:
     out = []

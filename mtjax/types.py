@@ -12,6 +12,8 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.display.short import short_repr
+
 FOREVER = jnp.iinfo(jnp.int32).max
 
 
@@ -46,6 +48,8 @@ class Frontier(struct.PyTreeNode):
   vector: Float[Array, "B T D"] | None = None  # vectors of soft entries; others mean nothing
   soft: Bool[Array, "B T"] | None = None  # entries that are vectors
 
+  __repr__ = short_repr
+
   @property
   def batch(self) -> int:
     """The number of rows, B."""
@@ -63,6 +67,8 @@ class LayerKV(NamedTuple):
   k: Float[Array, "B G T D"]
   v: Float[Array, "B G T D"]
 
+  __repr__ = short_repr
+
 
 class Output(NamedTuple):
   """The results of a forward pass."""
@@ -70,6 +76,8 @@ class Output(NamedTuple):
   logits: Float[Array, "B R V"]  # float32, for the entries that the caller chose
   features: Float[Array, "B T D"]  # last hidden states, after the final norm
   kv: tuple[LayerKV, ...]  # new keys and values of the frontier, not committed yet
+
+  __repr__ = short_repr
 
 
 class DraftScheme(enum.Enum):
@@ -97,6 +105,8 @@ class TokenTree(struct.PyTreeNode):
   height: int = struct.field(pytree_node=False)  # static: the largest depth that a node may have
   breadth: int = struct.field(pytree_node=False)  # static: the largest number of children
 
+  __repr__ = short_repr
+
   @property
   def size(self) -> int:
     """The number of nodes of a batch's trees, N."""
@@ -116,6 +126,8 @@ class Draft(struct.PyTreeNode):
   # Number of the draft model's forward passes for this draft; None: there is no draft model.
   forwards: Int[Array, "*B"] | None = None
 
+  __repr__ = short_repr
+
 
 class Verdict(struct.PyTreeNode):
   """The result of a verifier: path[:count] is committed, then `token` is emitted."""
@@ -123,3 +135,5 @@ class Verdict(struct.PyTreeNode):
   path: Int[Array, "*B P"]  # nodes from the root on, P = height + 1; no meaning from count on
   count: Int[Array, "*B"]  # >= 1, because the root is accepted; count - 1 drafts were accepted
   token: Int[Array, "*B"]  # follows the last node of the path; not in the cache yet
+
+  __repr__ = short_repr

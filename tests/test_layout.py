@@ -16,6 +16,7 @@ from tests.source import CODE, ROOT, imported, modules, sources, within
 # every package and every file of the root has a line.
 ORDER = (
   "arguments",
+  "display",
   "types",
   "native",
   "sampling",

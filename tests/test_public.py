@@ -19,7 +19,7 @@ NAMES = {
   "VERIFIERS", "Adaptive", "Autoregressive", "BestFirst", "Completion", "Exactness", "Frontier",
   "Generation", "Infilling", "KVCache", "Model", "ModelChain", "ModelTree", "PromptLookup",
   "Sampling", "Score", "Speculative", "TextModel", "TransformerConfig", "Trie", "infill", "load",
-  "score",
+  "method", "score",
 }  # fmt: skip
 
 

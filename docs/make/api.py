@@ -28,6 +28,7 @@ MODULES = (
   "mtjax.text",
   "mtjax.checkpoints",
   "mtjax.pretrained",
+  "mtjax.registry.by_name",
   "mtjax.registry.methods",
   "mtjax.registry.configs",
   "mtjax.evaluate.exactness",

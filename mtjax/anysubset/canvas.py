@@ -6,6 +6,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
+from mtjax.display.short import short_repr
 from mtjax.models import Config, XLNetConfig, position_of
 from mtjax.types import Frontier
 
@@ -21,6 +22,8 @@ class Canvas(struct.PyTreeNode):
   position: Int[Array, "B L"]
   is_context: Bool[Array, "B L"]
   is_target: Bool[Array, "B L"]
+
+  __repr__ = short_repr
 
   @property
   def size(self) -> int:

@@ -21,6 +21,7 @@ from mtjax.anysubset import (
 )
 from mtjax.anysubset.blanks import Blanked, Lengths, blanks_in
 from mtjax.data.pieces import decode_continuation
+from mtjax.display.short import clipped, counted
 from mtjax.rounds.history import RoundRecord
 from mtjax.sampling.logits import Sampling, Seed
 from mtjax.text import TextModel
@@ -43,6 +44,11 @@ class Infilling:
   counters: dict[str, Any]
   # What each pass decided, entries counted as `tokens` are; None: it was not asked for.
   history: list[RoundRecord] | None = None
+
+  def __repr__(self) -> str:
+    blanks, decided = counted(len(self.blanks), "blank"), counted(self.counters["filled"], "token")
+    passes = counted(self.counters["forwards"], "pass", "passes")
+    return f"Infilling({clipped(self.text)!r}, {blanks}, {decided} in {passes})"
 
 
 def infill(

@@ -98,7 +98,7 @@ def run() -> None:
   launch.check_picture(_PICTURE)
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.pretrained import for_decoding, load_pretrained
-  from mtjax.report.filling import colored, save_picture
+  from mtjax.report.filling import colored, passes_picture
   from mtjax.report.history.run_json import history_record
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
@@ -130,7 +130,7 @@ def run() -> None:
       record |= history_record(result.history, model.tokenizer)
     write(record)
   if _PICTURE.value is not None:
-    save_picture(_PICTURE.value, result, model.tokenizer)
+    passes_picture(result, model.tokenizer).savefig(_PICTURE.value, dpi=120)
 
 
 def _lengths(template: str) -> list[int | list[int]]:

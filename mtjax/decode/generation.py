@@ -9,8 +9,10 @@ import numpy as np
 from jaxtyping import Array, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
+from mtjax.decode.card import generation_card
 from mtjax.decode.history import record
 from mtjax.decode.method import Autoregressive, Method, emit_next
+from mtjax.display.short import counted
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord
@@ -31,6 +33,20 @@ class Generation:
   counters: dict[str, Any]  # `mtjax.registry.counters.DECODING` explains each
   drafted: list[list[bool]]  # True for tokens that were accepted drafts, not the target's choice
   history: list[RoundRecord] | None = None  # what each round did; None: it was not asked for
+  pieces: list[list[str]] | None = None  # text of each token; None: made without a tokenizer
+
+  def __repr__(self) -> str:
+    cost = self.counters
+    ends = ", ".join(f"{name} {self.finish.count(name)}" for name in dict.fromkeys(self.finish))
+    return (
+      f"Generation({counted(len(self.tokens), 'row')}, {counted(cost['tokens'], 'token')}, "
+      f"{cost['tokens_per_forward']:.2f} tokens per forward, {cost['seconds']:.3g} s, "
+      f"{cost['tokens_per_second']:,.0f} tokens/s, finish: {ends})"
+    )
+
+  def _repr_html_(self) -> str:
+    """Returns a card: its cost, and each row's tokens in the tint of who proposed them."""
+    return generation_card(repr(self), self.tokens, self.drafted, self.pieces, self.history)
 
 
 def prefill(

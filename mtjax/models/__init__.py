@@ -13,8 +13,10 @@ from mtjax.models.model import (
   Params,
   check_causal,
   count_parameters,
+  describe_network,
   prefix_params,
 )
+from mtjax.models.summary import WeightsSummary, summarize_weights
 from mtjax.models.xlnet import XLNetConfig, position_of
 
 __all__ = [
@@ -25,10 +27,13 @@ __all__ = [
   "Params",
   "Rope",
   "TransformerConfig",
+  "WeightsSummary",
   "XLNetConfig",
   "check_causal",
   "count_parameters",
+  "describe_network",
   "position_of",
   "prefix_params",
+  "summarize_weights",
   "uniform_layers",
 ]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from kernels_pallas.frontier_attention.dispatch import Implementation
+from mtjax.display.short import settings_repr
 
 
 def _check_positive(config, names: Sequence[str]) -> None:
@@ -44,6 +45,8 @@ class Rope:
   beta_slow: float = 1.0
   attention_factor: float = 1.0
   truncate: bool = True
+
+  __repr__ = settings_repr
 
   def __post_init__(self):
     numeric = [f.name for f in dataclasses.fields(self) if f.name not in ("kind", "truncate")]
@@ -96,6 +99,8 @@ class Layer:
   window: int | None = None
   rope: Rope | None = Rope()
 
+  __repr__ = settings_repr
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -146,6 +151,8 @@ class TransformerConfig:
   layer_loop: Literal["unrolled", "scanned"] = "unrolled"  # how it runs: `mtjax.models.stacking`
 
   kind: ClassVar[str] = "transformer"
+
+  __repr__ = settings_repr
 
   def __post_init__(self):
     check_choices(self)

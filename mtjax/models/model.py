@@ -29,6 +29,9 @@ class Model:
 
   config: Config
 
+  def __repr__(self) -> str:
+    return f"Model({describe_network(self.config)})"
+
   def init(self, key: PRNGKeyArray) -> Params:
     """Returns new float32 parameters, a plain nested dict."""
     frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
@@ -161,6 +164,22 @@ class Model:
   @property
   def _network(self):
     return _NETWORKS[type(self.config)][0]
+
+
+def describe_network(config: Config) -> str:
+  """Returns the sizes of a network: "6 layers x 320, 10 heads of 32 (2 key/value), ..."."""
+  kv = f" ({config.kv_heads} key/value)" if config.kv_heads != config.heads else ""
+  words = [
+    f"{len(config.layers)} layers x {config.dim}",
+    f"{config.heads} heads of {config.head_dim}{kv}",
+    f"vocabulary {config.vocab_size:,}",
+    f"{config.max_position:,} positions",
+  ]
+  if config.kind != "transformer":
+    words.insert(0, config.kind)
+  if config.predicts != "next_token":
+    words.append(f"predicts {config.predicts}")
+  return ", ".join(words)
 
 
 def check_causal(model: Model, name: str) -> None:

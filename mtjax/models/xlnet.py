@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from kernels_pallas.frontier_attention import visible
 from mtjax.cache import KVCache
+from mtjax.display.short import settings_repr
 from mtjax.models.config import check_choices, special_id
 from mtjax.models.linear import Embedding, Linear
 from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit, with_soft_entries
@@ -58,6 +59,8 @@ class XLNetConfig:
   norm: ClassVar[str] = "layer"
   mlp: ClassVar[str] = "plain"
   mlp_bias: ClassVar[bool] = True
+
+  __repr__ = settings_repr
 
   def __post_init__(self):
     check_choices(self)

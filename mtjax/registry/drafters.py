@@ -17,6 +17,9 @@ from mtjax.text import TextModel
 Build = Callable[[Mapping[str, Any], TextModel], tuple[Drafter, PyTree]]
 
 
+_OF_DRAFT_MODEL = ("draft_model", "weights")
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
   """A drafter by name: its settings with their defaults, and a function that makes it.
@@ -27,6 +30,7 @@ class Entry:
 
   settings: Mapping[str, Any]
   build: Build
+  reads: tuple[str, ...] = ()  # fields of the config itself that `build` reads
 
   def __call__(self, config: Mapping[str, Any], target: TextModel) -> tuple[Drafter, PyTree]:
     check_settings("drafter", config.get("drafter", {}), self.settings)
@@ -70,16 +74,13 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
   """
 
   def build(config, target):
-    from mtjax.pretrained import for_decoding, load_pretrained
-
-    draft = load_pretrained(config["draft_model"])
-    check_vocabulary(draft, target, config["draft_model"])
-    draft = for_decoding(draft, config["weights"])
+    draft = _draft_model(config)
+    check_vocabulary(draft, target, draft.name)
     rows, tokens = target.model.config.vocab_size, target.tokenizer.vocab_size
     model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
     return drafter(model, **_fields(config)), draft.params
 
-  return Entry(defaults(drafter), build)
+  return Entry(defaults(drafter), build, reads=_OF_DRAFT_MODEL)
 
 
 def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:
@@ -117,23 +118,29 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
   of_translator = defaults(translator)
 
   def build(config, target):
-    from mtjax.pretrained import for_decoding, load_pretrained
-
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
-    draft = load_pretrained(config["draft_model"])
+    draft = _draft_model(config)
     rows, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
     check_model(draft.model, tokens)
     handle = translator(target.tokenizer, draft.tokenizer, **between).handle
-    draft = for_decoding(draft, config["weights"])
     model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
     return drafter(model, **fields), (draft.params, handle)
 
-  return Entry(defaults(drafter, translator), build)
+  return Entry(defaults(drafter, translator), build, reads=_OF_DRAFT_MODEL)
 
 
 def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
   return dict(config.get("drafter", {}))
+
+
+def _draft_model(config: Mapping[str, Any]) -> TextModel:
+  """Returns config.draft_model, a name or a TextModel, with its weights as config.weights says."""
+  from mtjax.pretrained import for_decoding, load_pretrained
+
+  draft = config["draft_model"]
+  draft = draft if isinstance(draft, TextModel) else load_pretrained(draft)
+  return for_decoding(draft, config["weights"])
 
 
 def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:

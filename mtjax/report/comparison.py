@@ -73,6 +73,8 @@ class MethodResult:
     """Returns all figures as JSON values."""
     figures = dict(tokens_per_forward=self.tokens_per_forward, ms_per_token=self.ms_per_token)
     runs = [dataclasses.asdict(run) for run in self.runs]
+    for run in runs:
+      del run["pieces"]  # the text that its tokens spell
     return dict(
       name=self.name, exactness=self.exactness, acceptance=self.acceptance, **figures,
       seconds=self.seconds, runs=runs,

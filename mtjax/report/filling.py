@@ -1,6 +1,6 @@
 """Pictures of a text being filled: which position was decided in which forward pass."""
 
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.text import Text
@@ -33,11 +33,11 @@ def colored(infilling: Infilling, tokenizer: Tokenizer) -> Text:
   return out.append(waiting.decode("utf-8", "replace"), style)
 
 
-def save_picture(path: str | Path, infilling: Infilling, tokenizer: Tokenizer) -> None:
-  """Draws one column per target token and one row per pass; marks show when tokens were decided.
+def passes_picture(infilling: Infilling, tokenizer: Tokenizer) -> Any:
+  """Returns a figure of one column per target token and one row per forward pass.
 
-  Filled marks are accepted drafts, open ones samples of the oracle. Raises ModuleNotFoundError,
-  naming the extra, without matplotlib.
+  A mark shows the pass that decided a token: a filled one is an accepted draft, an open one a
+  sample of the oracle. Raises ModuleNotFoundError, naming the extra, without matplotlib.
   """
   targets = np.flatnonzero(infilling.is_target)
   decided_at = np.asarray(infilling.decided_at)[targets]
@@ -77,4 +77,4 @@ def save_picture(path: str | Path, infilling: Infilling, tokenizer: Tokenizer) -
   passes = int(decided_at.max())
   axes.set_title(f"{len(targets)} tokens in {passes} forward passes", loc="left", fontsize=10)
   axes.legend(loc="lower left", bbox_to_anchor=(0.0, -0.02), fontsize=8, frameon=False)
-  figure.savefig(path, dpi=120)
+  return figure

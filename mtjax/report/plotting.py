@@ -1,5 +1,7 @@
 """matplotlib, without a screen, where it is installed."""
 
+import functools
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +10,28 @@ def new_figure(**settings: Any) -> Any:
   """Returns an empty `matplotlib.figure.Figure`, for `savefig` or for a notebook.
 
   It is not one of pyplot's, which would choose a backend for the whole process and keep the figure
-  in memory: the figures of a program that calls this look and appear as before. Raises
-  ModuleNotFoundError that names the extra.
+  in memory: the figures of a program that calls this look and appear as before. A notebook shows it
+  without pyplot too. Raises ModuleNotFoundError that names the extra.
   """
+  return _figure_class()(**settings)
+
+
+@functools.cache
+def _figure_class() -> type:
   try:
     from matplotlib.figure import Figure
   except ModuleNotFoundError as error:
     raise ModuleNotFoundError("pictures need matplotlib: pip install 'mtjax[viz]'") from error
-  return Figure(**settings)
+
+  class NotebookFigure(Figure):
+    """A figure with what a notebook asks for: IPython draws others only once pyplot is imported."""
+
+    def _repr_png_(self) -> bytes:
+      file = io.BytesIO()
+      self.savefig(file, format="png", bbox_inches="tight")
+      return file.getvalue()
+
+  return NotebookFigure
 
 
 def check_suffix(path: str | Path) -> None:

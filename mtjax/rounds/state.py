@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from mtjax.cache import KVCache
+from mtjax.display.short import short_repr
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import History, Rules
 
@@ -30,6 +31,8 @@ class Request(struct.PyTreeNode):
   key: Key[Array, " B"]  # a row's text depends on its own key and nothing else in the batch
   stop: StopStrings | None = None
 
+  __repr__ = short_repr
+
 
 class DecodeState(struct.PyTreeNode):
   """A generation in progress. The cache holds everything but the last emitted token of a row."""
@@ -43,6 +46,8 @@ class DecodeState(struct.PyTreeNode):
   rounds: Int[Array, " B"]  # number of the target's forward passes per row, after the prefill
   history: History | None  # tokens that penalties count; None without penalties
   method: PyTree = None  # what the method keeps from round to round
+
+  __repr__ = short_repr
 
   @property
   def active(self) -> Bool[Array, " B"]:

@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Int
 
 from mtjax.arguments import texts
+from mtjax.display.short import short_repr
 
 # A row is read as symbols: the bytes of its text, and SPECIAL + id for a token without bytes.
 SPECIAL = 256
@@ -115,6 +116,8 @@ class StopStrings(struct.PyTreeNode):
   """
 
   step: Int[Array, "Q columns"]  # the next state by state and token
+
+  __repr__ = short_repr
 
   def advance(self, state: Int[Array, " B"], token: Int[Array, " B"]) -> Int[Array, " B"]:
     """Returns the states after a token per row; -1 stays -1."""

@@ -10,6 +10,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from mtjax.arguments import Whole, Wholes, integer
+from mtjax.display.short import short_repr
 from mtjax.sampling.categorical import argmax, sample_categorical
 
 # One number, or one per row.
@@ -28,6 +29,8 @@ class History(struct.PyTreeNode):
 
   seen: Bool[Array, "B *N V"]  # tokens of the prompt or the output
   generated: Bool[Array, "B *N V"]  # tokens of the output
+
+  __repr__ = short_repr
 
   @classmethod
   def of_prompt(cls, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int) -> "History":
@@ -54,6 +57,8 @@ class Rules(struct.PyTreeNode):
   repetition_penalty: Float[Array, " B"] | None = None
   presence_penalty: Float[Array, " B"] | None = None
   logit_bias: Float[Array, "B V"] | None = None
+
+  __repr__ = short_repr
 
   @property
   def needs_history(self) -> bool:

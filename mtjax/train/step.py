@@ -8,6 +8,7 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
+from mtjax.display.short import short_repr
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import seed_key
 from mtjax.train.losses.objective import Batch, Objective
@@ -21,6 +22,8 @@ class TrainState(struct.PyTreeNode):
   opt_state: PyTree
   seed: UInt32[Array, "2"]  # key data; the key of a step is this one with the step folded in
   ema: Params | None = None  # exponential moving average of params
+
+  __repr__ = short_repr
 
 
 def init_state(

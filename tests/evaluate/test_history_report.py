@@ -10,7 +10,12 @@ import pytest
 from mtjax.report.history.drawing import Kind, draw
 from mtjax.report.history.page import page, svg
 from mtjax.report.history.picture import fullest_round, round_picture
-from mtjax.report.history.run_json import RecordedRun, history_record, read_run
+from mtjax.report.history.run_json import (
+  RecordedRun,
+  history_record,
+  read_run,
+  recorded_run,
+)
 from mtjax.rounds.history import PassRecord, RoundRecord, TreeRecord
 from tests.draft.letters import Letters
 
@@ -42,6 +47,12 @@ def run(tmp_path):
 def test_a_run_is_read_as_it_was_recorded(run):
   assert run.history == HISTORY and run.title == "draft_tree" and run.rows == 2
   assert [run.piece(token) for token in (0, 1, 2, 3, 99)] == ["a", "·b", "c\\n", "<d", "<99>"]
+
+
+def test_a_run_of_this_process_is_drawn_like_one_of_a_file(run):
+  assert recorded_run(HISTORY, LETTERS, "draft_tree") == run
+  with pytest.raises(ValueError, match="the run has no history: generate with history=True"):
+    recorded_run(None, LETTERS)
 
 
 def test_a_drawing_shows_what_became_of_each_node_and_nothing_overlaps(run):

@@ -15,7 +15,7 @@ from mtjax.bench.pad_mlp import pad_mlp
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.sets.infill import code_spans, scattered
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from mtjax.report.filling import colored, save_picture
+from mtjax.report.filling import colored, passes_picture
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -175,7 +175,7 @@ def test_one_repeat_has_no_error_and_no_method_is_faster_than_the_first_pass(tin
 
 def test_the_picture_shows_every_pass(tiny, tmp_path):
   result = infill(tiny, "ab___cd ___", lengths=[4, 3], method=Fused(2), sampling=SAMPLED, key=2)
-  save_picture(tmp_path / "when.png", result, BYTES)
+  passes_picture(result, BYTES).savefig(tmp_path / "when.png")
   assert (tmp_path / "when.png").read_bytes().startswith(b"\x89PNG")
   shown = colored(result, BYTES)
   assert shown.plain.startswith("ab") and len({span.style for span in shown.spans}) >= 3
@@ -187,7 +187,7 @@ def test_ids_that_the_tokenizer_does_not_have_are_not_shown(tiny, tmp_path):
   tokens = [*result.tokens[:start], 99_999, ord("x"), *result.tokens[start + 2 :]]
   result = dataclasses.replace(result, tokens=tokens)
   assert colored(result, BYTES).plain == "abxcd"
-  save_picture(tmp_path / "when.png", result, BYTES)
+  passes_picture(result, BYTES).savefig(tmp_path / "when.png")
 
 
 def test_a_model_with_a_padded_mlp_has_the_same_density(tiny):

@@ -17,6 +17,7 @@ from mtjax.anysubset.filling.state import FillState, Problem
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start
+from mtjax.display.short import short_repr
 from mtjax.models import Params
 from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord
@@ -35,6 +36,8 @@ class Filled:
   forwards: Int[np.ndarray, " B"]  # number of passes that a row took part in
   counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
   history: list[RoundRecord] | None = None  # what each pass decided; None: it was not asked for
+
+  __repr__ = short_repr
 
 
 def fill(

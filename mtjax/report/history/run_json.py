@@ -30,6 +30,19 @@ class RecordedRun:
     return shown if shown.isprintable() and shown else f"<{token}>"
 
 
+def recorded_run(
+  history: Sequence[RoundRecord] | None, tokenizer: Tokenizer, title: str = "run"
+) -> RecordedRun:
+  """Returns a run of this process for pictures, as `read_run` does for a file.
+
+  Raises ValueError for a run without a history.
+  """
+  if not history:
+    raise ValueError("the run has no history: generate with history=True")
+  pieces = token_pieces([history], tokenizer)
+  return RecordedRun(list(history), {int(token): text for token, text in pieces.items()}, title)
+
+
 def history_record(history: Sequence[RoundRecord], tokenizer: Tokenizer) -> dict[str, Any]:
   """Returns the fields "history" and "pieces" of a run's JSON."""
   return dict(history=to_json(history), pieces=token_pieces([history], tokenizer))

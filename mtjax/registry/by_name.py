@@ -1,0 +1,89 @@
+"""Methods of decoding in one line: `mtjax.method("lookup", length=8)`."""
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from mtjax.decode.method import Method
+from mtjax.display.short import clipped
+from mtjax.models import Model, Params
+from mtjax.registry.build import make_method
+from mtjax.registry.configs import decode_config
+from mtjax.registry.drafters import check_settings
+from mtjax.registry.methods import check_method, get_drafter
+from mtjax.text import TextModel
+from mtjax.verify import get_verifier
+
+
+class NamedMethod:
+  """A registered method with its settings, for any target: `TextModel.generate` takes it.
+
+  What depends on the target (a draft model's vocabulary, a trie's store, the cost that `auto`
+  measures) is made when the first target is bound, and kept while that target is used: a trie goes
+  on learning from call to call.
+  """
+
+  def __init__(self, config: Mapping[str, Any], settings: Mapping[str, Any]):
+    self._config, self._settings = dict(config), dict(settings)
+    self._target: weakref.ref[TextModel] | None = None
+    self._bound: tuple[Method, Params | None] | None = None
+
+  @property
+  def name(self) -> str:
+    """The name of the method in the registry."""
+    return self._config["method"]
+
+  def __repr__(self) -> str:
+    given = (f", {name}={clipped(repr(value))}" for name, value in self._settings.items())
+    return f"mtjax.method({self.name!r}{''.join(given)})"
+
+  def bind(self, target: TextModel) -> tuple[Method, Params | None]:
+    """Returns the method for this target, and its parameters, as `mtjax.decode.generate` takes.
+
+    Raises ValueError for settings out of range, and for a draft model whose vocabulary is not the
+    target's.
+    """
+    if self._bound is None or self._target is None or self._target() is not target:
+      self._bound = make_method(self._config, target)
+      self._target = weakref.ref(target)
+    return self._bound
+
+  def check(self, model: Model) -> None:
+    """Refuses `mtjax.decode.generate`, which has no tokenizer to bind the method with."""
+    raise ValueError(
+      f"{self!r} is not bound to a target yet: give it to TextModel.generate, or use both results "
+      "of its bind(text_model) as method and method_params"
+    )
+
+
+def method(name: str, **settings: Any) -> NamedMethod:
+  """Returns a registered method of decoding with its settings as keywords.
+
+  Names are those of docs/methods.md, the settings those of its config: the drafter's own ones,
+  `verifier`, and for a draft model `draft_model` (a name as `mtjax.load` takes it, or a TextModel)
+  and `weights`, the format of its weights. `auto` also takes `of`, the drafter that it uses, with
+  that drafter's settings. What is not given has the default of the config.
+
+  Example: `model.generate(prompts, method=mtjax.method("lookup", length=8))`.
+
+  Raises ValueError, with the known ones, for another name or setting.
+  """
+  check_method(name)
+  drafter = settings.get("of", "lookup") if name == "auto" else name
+  config = decode_config(name, of=drafter).to_dict()
+  known = {field: config for field in _own_fields(name, drafter)}
+  for place in ("adaptive", "drafter"):
+    known |= dict.fromkeys(config.get(place, ()), config.get(place))
+  check_settings(f"method, {name},", settings, known)
+  if "verifier" in settings:
+    get_verifier(settings["verifier"])
+  for field, value in settings.items():
+    known[field][field] = value
+  return NamedMethod(config, settings)
+
+
+def _own_fields(name: str, drafter: str) -> tuple[str, ...]:
+  """Returns the fields of the config itself that the method reads, besides the shared ones."""
+  if name == "ar":
+    return ()
+  return ("verifier", *get_drafter(drafter).reads, *(("of",) if name == "auto" else ()))

@@ -1,6 +1,6 @@
 """Runs the code cells of a notebook in this process, as IPython does, and says what they show.
 
-python tests/colab/run_notebook.py NOTEBOOK OUTPUT.json NAME=VALUE ...
+python -m tests.run_notebook NOTEBOOK OUTPUT.json NAME=VALUE ...
 
 NAME=VALUE replaces constants after the cell that is tagged "parameters", as papermill does. A cell
 that would install something fails. Needs no Jupyter: cells here are Python with %pip.

@@ -1,4 +1,4 @@
-"""Writes what the notebooks of colab/ share, and strips their outputs: python -m docs.make.notebooks
+"""Writes what notebooks share, and strips their outputs: python -m docs.make.notebooks
 
 The badge and the cell that installs name the repository, so that REPOSITORY is the one place to
 change when it moves. A test compares.

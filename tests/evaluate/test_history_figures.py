@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from mtjax.anysubset.infill import Infilling
+from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.decode.generation import Generation
 from mtjax.report.history.acceptance import acceptance_by_depth, acceptance_picture
 from mtjax.report.history.animation import fill_animation
-from mtjax.data.tokenizers import ByteTokenizer
 
 BYTES = ByteTokenizer()
 

@@ -118,7 +118,8 @@ def test_infilling_runs(tmp_path):
   assert sum("@keyframes" in html for html in kinds(shown, "html")) == 1
   assert len(kinds(shown, "png")) == 1
   rates = re.findall(r"([\d.]+) tokens per forward pass", "".join(kinds(shown, "printed")))
-  assert float(rates[0]) == 1  # the sequential method's
+  assert float(rates[0]) == 1  # the sequential method's; no other needs more passes
+  assert min(map(float, rates)) == 1
 
 
 def test_write_a_verifier_proves_one_and_catches_the_other(tmp_path):

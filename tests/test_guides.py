@@ -11,6 +11,7 @@ from tests.source import ROOT, python_blocks
 PAGES = [
   "README.md",
   "docs/guides/new_verifier.md",
+  "docs/guides/notebooks.md",
   "docs/guides/train.md",
   "docs/guides/sweep.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),

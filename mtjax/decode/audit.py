@@ -18,7 +18,7 @@ from mtjax.rounds.run import Stages
 from mtjax.rounds.state import Request
 from mtjax.trees import Topology, chain
 from mtjax.types import Draft, DraftScheme, Exactness
-from mtjax.verify import VERIFIERS
+from mtjax.verify import get_verifier
 from mtjax.verify.path_bound import Paths, Sampled, exact_bounds, optimum, path_bounds
 
 DEVIATIONS = 2.576  # standard deviations around the mean that hold 99 % of a normal distribution
@@ -99,7 +99,7 @@ class Audited(Speculative):
 
     def commit(state, judged):
       draft, _, decision = judged
-      if VERIFIERS[self.verifier].exactness is Exactness.GREEDY_LOSSLESS:
+      if get_verifier(self.verifier).exactness is Exactness.GREEDY_LOSSLESS:
         best = jax.nn.one_hot(decision.processed.argmax(-1), decision.processed.shape[-1])
         decision = decision.replace(processed=jnp.log(best))
       _tell(handle, draft, decision, state.active, warm_rows(request))
@@ -118,10 +118,11 @@ def audited(method: Method, params: PyTree) -> tuple[Audited, PyTree, Audit]:
     raise ValueError(
       f"only speculative methods have an optimum to compare with, not {type(method).__name__}"
     )
-  verifier = VERIFIERS[method.verifier]
+  verifier = get_verifier(method.verifier)
   if verifier.exactness is Exactness.APPROXIMATE:
+    name = method.verifier if isinstance(method.verifier, str) else "this verifier"
     raise ValueError(
-      f"{method.verifier} changes the distribution of the text, so no bound holds for what it "
+      f"{name} changes the distribution of the text, so no bound holds for what it "
       "accepts; audit a lossless verifier"
     )
   drafter = method.drafter

@@ -72,14 +72,14 @@ class Speculative:
   Every emitted token follows the request's distribution at its place: penalties see the node's own
   path, temperature and filters apply to accepted drafts and to the token after them alike. The
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
-  greedily, whatever `verifier` is.
+  greedily, whatever `verifier` is: a name of that table, or a verifier of your own.
 
   Raises ValueError for a verifier that is not exact for the drafter's scheme; `check` does for
   drafts longer than the target has positions, and for what the drafter's own `check` refuses.
   """
 
   drafter: Drafter
-  verifier: str = "sample_match"
+  verifier: str | verify.Verifier = "sample_match"
 
   def __post_init__(self):
     verify.check_scheme(self.verifier, self.drafter.scheme, self.drafter.breadth)

@@ -133,7 +133,7 @@ def verify(
   drafts gets a plain sample.
   Raises ValueError, before compilation, for what `check` refuses and for shapes that do not fit.
   """
-  chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
+  chosen = get_verifier(verifier)
   check(verifier, draft)
   rows, nodes, vocab = processed_logits.shape
   if draft.tree.token.shape != (rows, nodes):
@@ -151,8 +151,13 @@ def verify(
   return chosen.decide(processed_logits, draft, keys, step)
 
 
-def get_verifier(name: str) -> Verifier:
-  """Returns the verifier of that name. Raises ValueError that lists the known names."""
+def get_verifier(name: str | Verifier) -> Verifier:
+  """Returns the verifier of that name, or the verifier itself.
+
+  Raises ValueError that lists the known names.
+  """
+  if isinstance(name, Verifier):
+    return name
   if name not in VERIFIERS:
     raise ValueError(f"no verifier {name!r}; there are {', '.join(sorted(VERIFIERS))}")
   return VERIFIERS[name]
@@ -171,7 +176,7 @@ def check_scheme(
   has_q: drafts come with the probabilities that they were sampled from; None: all but DELTA ones
   do. Raises ValueError as `check` does.
   """
-  chosen = get_verifier(verifier) if isinstance(verifier, str) else verifier
+  chosen = get_verifier(verifier)
   name = verifier if isinstance(verifier, str) else "this verifier"
   has_q = scheme is not DraftScheme.DELTA if has_q is None else has_q
   alone = breadth == 1

@@ -12,6 +12,7 @@ from mtjax.report.terminal import audit_tables
 from mtjax.sampling.logits import Sampling
 from mtjax.trees import encodings, k_ary
 from mtjax.types import DraftScheme
+from mtjax.verify import VERIFIERS
 from tests.draft.drafters import (
   LAYERED,
   LAYERED_PARAMS,
@@ -138,6 +139,18 @@ def test_a_draft_model_that_is_the_target_has_a_bound_of_one():
 def test_what_has_no_bound_is_refused():
   with pytest.raises(ValueError, match="typical changes the distribution of the text"):
     audited(Speculative(PromptLookup(length=2), "typical"), None)
+  with pytest.raises(ValueError, match="this verifier changes the distribution of the text"):
+    audited(Speculative(PromptLookup(length=2), VERIFIERS["typical"]), None)
+
+
+def test_a_verifier_decodes_and_is_audited_without_a_name():
+  runs = [
+    run(ModelChain(SMALL, 2), one, SMALL_PARAMS, max_tokens=8, sampling=WARM)
+    for one in ("chain", VERIFIERS["chain"])
+  ]
+  (named, text), (own, own_text) = runs
+  assert own_text.tokens == text.tokens
+  assert own.report() == named.report()
 
 
 def test_the_tables_show_intervals_and_what_is_loose():

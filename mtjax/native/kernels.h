@@ -1,8 +1,9 @@
 // Inner loops over weights in panels of 64 outputs, in sections of some k that stay in the first
 // cache while all rows of x pass over them.
 //
-// Every output is one chain of fused multiply-adds over k in order, so a row's result does not depend
-// on how many rows or threads there are: between sections the sums rest in memory, as they are.
+// Every output is one chain of fused multiply-adds over k in order, so a row's result does not
+// depend on how many rows or threads there are: between sections the sums rest in memory, as they
+// are.
 #pragma once
 
 #include <algorithm>
@@ -86,7 +87,8 @@ struct I8 {
   static float Scalar(Type w) { return w; }
 };
 
-// Where results are written: y[row * n + column], columns below n only, times scale if there is one.
+// Where results are written: y[row * n + column], columns below n only, times scale if there is
+// one.
 struct Target {
   float* y;
   int64_t n;
@@ -96,7 +98,8 @@ struct Target {
 constexpr int64_t kLine = 64;  // bytes that are prefetched together
 
 // Bytes from what is read to what is prefetched meanwhile, as measured: one row reads as fast as
-// memory allows, little ahead into the first cache; several rows need the second cache, farther ahead.
+// memory allows, little ahead into the first cache; several rows need the second cache, farther
+// ahead.
 constexpr int64_t kAheadOfOne = 8192, kAhead = 32768;
 
 // Number of k between prefetches of a strip.
@@ -106,8 +109,8 @@ constexpr int kBeat = 8;
 template <typename W>
 constexpr int64_t kSection = W::kStep == 2 ? 128 : 64;
 
-// What one strip prefetches: `each` lines for every kBeat of its k. The strips of a section together
-// prefetch as much as they read, at an even pace, so that memory is never idle.
+// What one strip prefetches: `each` lines for every kBeat of its k. The strips of a section
+// together prefetch as much as they read, at an even pace, so that memory is never idle.
 struct Lines {
   const char* at;
   int each;
@@ -158,7 +161,8 @@ void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums
 
 // Writes C outputs of one row, from `column` on. panel: that of the column, at the column.
 template <typename W, int C>
-void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Target& t, int64_t column) {
+void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Target& t,
+            int64_t column) {
   constexpr int V = C / kLanes;
   VF acc[1][V] = {};
   const int64_t whole = K - K % W::kStep;

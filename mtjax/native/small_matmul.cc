@@ -186,7 +186,8 @@ extern "C" int mtjax_threads() { return mtjax::Pool::Get().threads(); }
 
 extern "C" void mtjax_set_threads(int threads) { mtjax::Pool::Get().set_threads(threads); }
 
-// Reads `bytes` from `data` once, on all threads; without the sum the compiler would drop the reads.
+// Reads `bytes` from `data` once, on all threads; without the sum the compiler would drop the
+// reads.
 extern "C" int64_t mtjax_read(const void* data, int64_t bytes) {
   using namespace mtjax;
   const int chunks = Pool::Get().threads() == 1 ? 1 : 8 * Pool::Get().threads();

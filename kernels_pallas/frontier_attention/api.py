@@ -15,8 +15,8 @@ from kernels_pallas.frontier_attention.xla import attention as xla
 
 def frontier_attention(
   q: Float[Array, "B T H D"],
-  cache_k: Float[Array, "B G S D"] | None,
-  cache_v: Float[Array, "B G S D"] | None,
+  cache_k: Float[Array, "B N S D"] | None,
+  cache_v: Float[Array, "B N S D"] | None,
   lengths: Int[Array, " B"] | None,
   k: Float[Array, "B G T D"],
   v: Float[Array, "B G T D"],
@@ -32,7 +32,7 @@ def frontier_attention(
   own: Bool[Array, "B T"] | None = None,
   soft_cap: float | None = None,
   scale: float | None = None,
-  kv_scales: tuple[Float[Array, "B G S"], Float[Array, "B G S"]] | None = None,
+  kv_scales: tuple[Float[Array, "B N S"], Float[Array, "B N S"]] | None = None,
   first_head: Int[Array, ""] | int | None = None,
   block_sizes: tuple[int, int] | None = None,
   implementation: Implementation | None = None,
@@ -52,8 +52,8 @@ def frontier_attention(
   kv_scales: of an int8 or fp8 cache, shaped as it is without D: what its keys and its values are
     multiplied by.
   first_head: the cache holds key heads of several layers, in cache_k and cache_v [B, N, S, D] with
-    N >= G: heads first_head, ..., first_head + G - 1 are this layer's. XLA reads them in place; a
-    kernel gets a copy of them.
+    N >= G (N = G without it): heads first_head, ..., first_head + G - 1 are this layer's. XLA reads
+    them in place; a kernel gets a copy of them.
   block_sizes: maximum numbers of fresh entries and cache slots per block; None: those that the
     implementation found best. Results differ by rounding only.
   implementation: a name never falls back to another; None is the best one here (`chosen`).

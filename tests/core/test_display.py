@@ -85,6 +85,7 @@ class Unreadable:
   __str__ = __repr__ = __format__ = __iter__ = __array__
 
 
+@pytest.mark.ill_typed
 def test_carriers_show_the_form_of_their_arrays_and_read_none():
   tree = chain(4).tree(jnp.zeros((2, 5), jnp.int32))
   draft = Draft(tree.replace(token=Unreadable()), DraftScheme.DELTA)

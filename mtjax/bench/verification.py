@@ -3,7 +3,7 @@
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,7 +114,7 @@ def _timed(run) -> float:
   return time.perf_counter() - began
 
 
-def rows_of(points: Sequence[Point], **fields) -> Iterator[dict]:
+def rows_of(points: Sequence[Point], **fields: Any) -> Iterator[dict]:
   """Yields the points as JSON values, with the same further fields in each."""
   for point in points:
     yield dict(fields, **point._asdict())

@@ -59,8 +59,8 @@ def test_nothing_is_drafted_for_a_token_that_is_new():
   assert drafted([0, 1, 0, 2]) == []
 
 
-def test_a_single_token_that_stood_there_before_drafts_nothing_by_default():
-  drafter = PromptLookup(length=4)
+def test_shorter_matches_than_min_ngram_draft_nothing():
+  drafter = PromptLookup(length=4, min_ngram=2)
 
   def count(text):
     state = TextBuffer(jnp.array([text]), jnp.array([len(text)]))

@@ -51,7 +51,7 @@ def test_keywords_reach_the_drafter_the_verifier_and_auto():
   method, _ = mtjax.method("auto", of="recycling", tree=5, cost=1.5, patience=3).bind(TEXT)
   assert isinstance(method, Adaptive) and method.cost == 1.5 and method.patience == 3
   assert method.speculative.drafter.tree == 5
-  assert mtjax.method("auto", cost=1.5).bind(TEXT)[0].speculative.drafter.length == 5
+  assert mtjax.method("auto", cost=1.5).bind(TEXT)[0].speculative.drafter.length == 7
 
 
 def test_no_setting_of_auto_hides_one_of_a_drafter():

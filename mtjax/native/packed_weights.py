@@ -1,6 +1,7 @@
 """The layout of packed weights: panels of 64 outputs, each read once from its start to its end."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Float, Int8, Num
 from mtjax.native.memory import huge_array, without_copy
 
 WIDTH = 64
+_THREADS = 2  # that write packed weights
 
 # Bytes of a weight -> number of consecutive inputs of one output that share a 32-bit word.
 _WORD = {4: 1, 2: 2, 1: 4}
@@ -41,8 +43,9 @@ def pack_stack(
   _word(dtype)
   K, N = kernels_KxN[0].shape
   packed = huge_array((len(kernels_KxN), -(-N // WIDTH), K, WIDTH), dtype)
-  for panels, kernel in zip(packed, kernels_KxN, strict=True):
-    _fill(panels, np.asarray(kernel))
+  # Most of the time is that of touching new memory, which threads share.
+  with ThreadPoolExecutor(_THREADS) as pool:
+    list(pool.map(_fill, packed, map(np.asarray, kernels_KxN)))
   return without_copy(packed)
 
 

@@ -3,7 +3,8 @@
     python -m experiments.bench.verification --model=smollm2
 
 A round that judges n - 1 drafts pays if it emits more than L(n) tokens. The limit beside it is what
-the weights take to be read, or to be multiplied, whichever is longer, over the same for one entry.
+the weights take to be read, or to be multiplied, whichever is longer, over the measured time of a
+pass of one entry.
 """
 
 import itertools
@@ -40,7 +41,7 @@ def table(rows: list[dict]) -> Cells:
   lines = []
   for key in dict.fromkeys((row["weights"], row["threads"]) for row in rows):
     own = [row for row in rows if (row["weights"], row["threads"]) == key]
-    cells = [f"{row['cost']:.2f} ({row['limit'] / own[0]['limit']:.2f})" for row in own]
+    cells = [f"{row['cost']:.2f} ({row['limit'] / own[0]['seconds']:.2f})" for row in own]
     lines.append((f"{key[0]}, {key[1]} thread(s)", f"{own[0]['seconds'] * 1e3:.1f} ms", *cells[1:]))
   title = "L(n), in brackets the limit of reading and arithmetic"
   return Cells(title, ("weights", "n = 1", *(f"n = {n}" for n in entries[1:])), lines)

@@ -14,8 +14,8 @@ from mtjax.models import Model, Params, count_parameters
 from mtjax.native import build, pack_weights, packed_matmul
 from mtjax.native.bandwidth import measure_bandwidth
 
-# Weights that fit in the first cache, and so many rows that only arithmetic counts.
-_K, _N, _ROWS, _CALLS = 128, 64, 96, 200
+# Weights that stay in the second cache, and so many rows that only arithmetic counts.
+_K, _N, _ROWS, _CALLS = 384, 256, 96, 20
 
 
 class Point(NamedTuple):

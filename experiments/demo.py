@@ -85,7 +85,10 @@ def when_it_pays(results) -> str:
   """Returns a sentence with L(n), the time of a forward pass of n tokens over that of one."""
   ar, *others = ((one.name, one.ms_per_token * one.tokens_per_forward) for one in results)
   costs = ", ".join(f"{cost / ar[1]:.2f} with {name}" for name, cost in others)
-  return f"A round pays if it emits more tokens than it costs plain ones; here it costs: {costs}."
+  return (
+    "A round pays if it emits more tokens than it costs plain ones. With its share of the prompt's "
+    f"time it costs here: {costs}."
+  )
 
 
 def share_of_memory(params, plain) -> str:

@@ -8,12 +8,12 @@ the memory bandwidth would allow.
 
 import time
 
-import jax
 from absl import flags
 from rich.console import Console
 from rich.markup import escape
 
 from configs.decode import ar
+from mtjax.bench.verification import bytes_read
 from mtjax.cli import flags as launch
 from mtjax.cli.prompts import formatted
 from mtjax.cli.running import progress
@@ -93,8 +93,7 @@ def when_it_pays(results) -> str:
 
 def share_of_memory(params, plain) -> str:
   """Returns a sentence that compares plain decoding with reading the weights once per token."""
-  inner = {name: value for name, value in params.items() if name != "embedding"}
-  size = sum(leaf.nbytes for leaf in jax.tree.leaves(params if "head" not in params else inner))
+  size = bytes_read(params)
   limit, rate = measure_bandwidth(size) * 1e9 / size, 1e3 / plain.ms_per_token
   return (
     f"{plain.name}: {rate:,.0f} tokens/s, {rate / limit:.0%} of the {limit:,.0f} at which "

@@ -21,7 +21,7 @@ from mtjax.report import results
 from mtjax.report.speed_tables import Cells
 
 _MODEL = flags.DEFINE_string(
-  "model", "target", "Model to decode with: a bundled one, a folder or a Hugging Face id."
+  "model", "target", "Model to decode with: a bundled one, smollm2, a folder, a file or a hub id."
 )
 _PROMPT = flags.DEFINE_string("prompt", "What is the capital of France?", "Text of the prompt.")
 _FORMAT = flags.DEFINE_enum(
@@ -30,7 +30,6 @@ _FORMAT = flags.DEFINE_enum(
 _CASES = flags.DEFINE_list("cases", list(CASES), "Cases to compare.")
 _REFERENCE = flags.DEFINE_string("reference", "transformers", "Case that ratios are relative to.")
 _TOKENS = flags.DEFINE_integer("tokens", 64, "Number of new tokens.", lower_bound=2)
-_WEIGHTS = flags.DEFINE_enum("weights", "float32", ["float32"], "Type of the weights.")
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Number of interleaved rounds.", lower_bound=1)
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
@@ -81,7 +80,6 @@ def run() -> None:
       cases=_CASES.value,
       tokens=_TOKENS.value,
       rounds=_ROUNDS.value,
-      weights=_WEIGHTS.value,
       progress=progress,
     ):
       starts.append(start)

@@ -68,10 +68,15 @@ def curve(
   ]
 
 
+def bytes_read(params: Params) -> int:
+  """Returns the bytes of weights that a pass reads: without a table that the head does not use."""
+  inner = {name: value for name, value in params.items() if name != "embedding"}
+  return sum(leaf.nbytes for leaf in jax.tree.leaves(inner if "head" in params else params))
+
+
 def read_seconds(params: Params, threads: int) -> float:
   """Returns the seconds in which memory delivers the weights that one pass reads."""
-  inner = {name: value for name, value in params.items() if name != "embedding"}
-  size = sum(leaf.nbytes for leaf in jax.tree.leaves(inner if "head" in params else params))
+  size = bytes_read(params)
   return size / measure_bandwidth(size, threads) / 1e9
 
 
@@ -95,7 +100,7 @@ def arithmetic_rate() -> float:
 
 
 def _pass(model, params, n, capacity) -> Callable:
-  @functools.partial(jax.jit)
+  @jax.jit
   def forward(params, cache):
     entries = frontier_lib.causal(jnp.ones((1, n), jnp.int32), start=cache.length)
     out = model.forward(params, entries, cache)

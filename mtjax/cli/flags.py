@@ -12,7 +12,6 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from mtjax.cli.config_file import ConfigFile, lacks_field
-from mtjax.native.program_cache import keep_programs
 
 USAGE_EXIT = 2
 _PROGRAM_CACHE = flags.DEFINE_string(
@@ -46,6 +45,9 @@ def main(run: Callable[[], int | None], *values: flags.FlagValues) -> None:
       logging.set_verbosity(logging.WARNING)
     if len(argv) > 1:
       _exit(f"unexpected argument {argv[1]!r}: flags begin with --")
+    # JAX takes half a second to import, which --help and mistakes in flags need not wait for.
+    from mtjax.native.program_cache import keep_programs
+
     try:
       keep_programs(_PROGRAM_CACHE.value)
       return run()

@@ -28,7 +28,7 @@ _TIE = 1e-4  # of the larger logit: float32, summed in another order through all
 
 @dataclasses.dataclass(frozen=True)
 class TextDifference:
-  """The first place where a text is another one; a token is None where a text ended."""
+  """The first place at which two texts differ. A token is None if its text has ended there."""
 
   name: str
   turn: int

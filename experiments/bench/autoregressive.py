@@ -10,13 +10,17 @@ to the same cores, in interleaved rounds. Rates are medians with quartiles; rati
 import itertools
 import sys
 import tempfile
+from collections.abc import Callable
+from pathlib import Path
 
+import jax
 from absl import flags
 from rich.console import Console
 from rich.table import Table
 
 from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
+from mtjax.bench.systems.exported import link_gguf
 from mtjax.bench.workers import WorkerRow, compare, get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
@@ -25,6 +29,7 @@ from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
 from mtjax.report import results
 from mtjax.report.speed_tables import autoregressive_table
+from mtjax.text import TextModel
 
 _MODEL = flags.DEFINE_string(
   "model", "target", "Model to decode with: a bundled one, a folder or a Hugging Face id."
@@ -43,8 +48,8 @@ _ROUNDS = flags.DEFINE_integer("rounds", 7, "Number of interleaved rounds.", low
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file to write all figures to.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
 
-# Bytes per weight as each system reads it, to compute the share of the memory bandwidth.
-_BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "stored": 2}
+# Bytes per weight as a system reads it, to compute the share of the memory bandwidth; others: 4.
+_BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "f16": 2, "bfloat16": 2}
 
 
 def prompts(tokenizer, batch: int) -> list[list[int]]:
@@ -54,7 +59,18 @@ def prompts(tokenizer, batch: int) -> list[list[int]]:
   return [ring[row * 7 % len(text) :][: _PROMPT.value] for row in range(batch)]
 
 
-def show(console, rows: list[WorkerRow], *, batch: int, threads: int, weights: int) -> list[dict]:
+def bytes_read(text: TextModel, file: Path | None) -> Callable[[str], int]:
+  """Returns a function from a system to the bytes of weights that it reads per token."""
+  matrices = [leaf for leaf in jax.tree.leaves(text.params) if leaf.ndim > 1]
+  sizes = {variant: int(count_parameters(text.params) * size) for variant, size in _BYTES.items()}
+  sizes["stored"] = sum(leaf.nbytes for leaf in matrices)
+  if file is not None:
+    sizes["file"] = file.stat().st_size
+  whole = 4 * count_parameters(text.params)
+  return lambda system: sizes.get(SYSTEMS[system].settings["variant"], whole)
+
+
+def show(console, rows: list[WorkerRow], *, batch: int, threads: int, size_of) -> list[dict]:
   title = f"batch {batch}, {threads} thread{'s' * (threads > 1)}"
   table = Table(title=title)
   table.add_column("system", no_wrap=True)
@@ -62,7 +78,7 @@ def show(console, rows: list[WorkerRow], *, batch: int, threads: int, weights: i
     table.add_column(column, justify="right")
   records = []
   for row in rows:
-    size = int(weights * _BYTES.get(SYSTEMS[row.system].settings["variant"], 4))
+    size = size_of(row.system)
     # A batch reads the weights once for all its rows.
     limit = measure_bandwidth(size, threads) * 1e9 / size * batch
     share = row.median / limit
@@ -94,13 +110,13 @@ def run() -> None:
   get_system(_SYSTEMS.value, SYSTEMS)
   console = Console()
   text = load_pretrained(_MODEL.value)
-  weights = count_parameters(text.params)
   records, failed = [], {}
   own = flags.FLAGS.get_flags_for_module(sys.modules[__name__])
   settings = {flag.name: flag.value for flag in own}
   cases = list(itertools.product(map(int, _THREADS.value), map(int, _BATCHES.value)))
   with tempfile.TemporaryDirectory() as folder, results_file(_OUTPUT.value) as write:
     checkpoints.save(folder, text.model, text.params, tokenizer=text.tokenizer)
+    size_of = bytes_read(text, link_gguf(folder, _MODEL.value))
     for number, (threads, batch) in enumerate(cases, 1):
       where = f"batch {batch}, {threads} threads, {number} of {len(cases)}"
       rows, failed = compare(
@@ -113,7 +129,7 @@ def run() -> None:
         rounds=_ROUNDS.value,
         progress=lambda what, where=where: progress(f"{where}: {what}"),
       )
-      records += show(console, rows, batch=batch, threads=threads, weights=weights)
+      records += show(console, rows, batch=batch, threads=threads, size_of=size_of)
       write(dict(settings=settings, results=records))
       publish(records, failed, complete=False)
       for name, why in failed.items():

@@ -73,7 +73,7 @@ def _plain(module: str, variant: str, *packages: str) -> System:
   return System(module, dict(variant=variant), packages)
 
 
-# Name in tables -> plain decoding, one token per forward.
+# Name in tables -> plain decoding, one token per forward; "file" is the model's own GGUF file.
 SYSTEMS = {
   "transformers eager": _plain("transformers_ar", "eager", *_HF),
   "transformers eager bf16": _plain("transformers_ar", "bf16", *_HF),
@@ -83,10 +83,13 @@ SYSTEMS = {
   "ctranslate2 int8": _plain("ctranslate2_ar", "int8", "ctranslate2"),
   "llama.cpp f32": _plain("llama_cpp_ar", "f32", *_GGUF),
   "llama.cpp bf16": _plain("llama_cpp_ar", "bf16", *_GGUF),
+  "llama.cpp f16": _plain("llama_cpp_ar", "f16", *_GGUF),
   "llama.cpp q8_0": _plain("llama_cpp_ar", "q8_0", *_GGUF),
+  "llama.cpp file": _plain("llama_cpp_ar", "file", *_GGUF),
   "mtjax xla float32": _plain("mtjax_ar", "xla"),
   "mtjax": _plain("mtjax_ar", "stored"),
   "mtjax float32": _plain("mtjax_ar", "float32"),
+  "mtjax bfloat16": _plain("mtjax_ar", "bfloat16"),
   "mtjax int8": _plain("mtjax_ar", "int8"),
 }
 

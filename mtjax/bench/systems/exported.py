@@ -30,15 +30,28 @@ def export(folder: str, models: Mapping[str, str], weights: str) -> dict[str, Te
     params = off_bfloat16(text.params) if weights == "float32" else text.params
     texts[name] = TextModel(text.model, params, text.tokenizer)
     checkpoints.save(Path(folder) / name, text.model, params, tokenizer=text.tokenizer)
-    file = Path(model_path(source)).expanduser()
-    if name == "target" and file.is_file():
-      (Path(folder) / GGUF).symlink_to(file.resolve())
+    if name == "target":
+      link_gguf(folder, source)
   return texts
+
+
+def link_gguf(folder: str, source: str) -> Path | None:
+  """Links the GGUF file of a model as `GGUF` of `folder`, and returns it; None if it has none."""
+  file = Path(model_path(source)).expanduser()
+  if not file.is_file():
+    return None
+  (Path(folder) / GGUF).symlink_to(file.resolve())
+  return file
 
 
 def off_bfloat16(params: Params) -> Params:
   """Returns float32 with a weight per matrix off bfloat16's grid, so that packing keeps 32 bits."""
   return jax.tree.map(_not_bfloat16, params)
+
+
+def to_bfloat16(params: Params) -> Params:
+  """Returns every matrix rounded to bfloat16, which is another model."""
+  return jax.tree.map(lambda x: x.astype(jnp.bfloat16) if x.ndim > 1 else x, params)
 
 
 def _not_bfloat16(x):

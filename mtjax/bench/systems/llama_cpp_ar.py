@@ -7,19 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from mtjax.bench.systems import Run, SystemText
+from mtjax.bench.systems.exported import GGUF
 
 
 def open_system(folder: str, threads: int, *, variant: str) -> Run:
-  """Writes and opens a Llama model; `variant` is the type of its matrices: f32, bf16 or q8_0."""
+  """Opens a Llama model. `variant`: the type of its matrices; "file" is the model's own file."""
   import llama_cpp as api
 
-  path = str(Path(tempfile.mkdtemp()) / "model.gguf")
-  config = write_gguf(folder, path, variant)
+  path = gguf_file(folder, folder, variant)
   api.llama_backend_init()
   model = api.llama_model_load_from_file(path.encode(), api.llama_model_default_params())
   if not model:
     raise RuntimeError("llama.cpp refused the model")
-  vocab = config["vocab_size"]
+  vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
 
   def context(prompts, tokens):
     settings = api.llama_context_default_params()
@@ -69,10 +69,27 @@ def _decode(api, inside, batch, rows, position, vocab) -> list[int]:
   return [int(np.ctypeslib.as_array(pointer, (vocab,)).argmax()) for pointer in pointers]
 
 
-def write_gguf(folder: str, path: str, variant: str) -> dict:
+def gguf_file(folder: str, model: str, weights: str) -> str:
+  """Returns the path of the model's own GGUF file in `folder`, or of one written for `weights`.
+
+  model: the model's folder in the transformers format, of which the file is written with matrices
+  of the type `weights`: f32, f16, bf16 or q8_0. "file" stands for the model's own. Raises
+  ValueError where the model does not come from a GGUF file.
+  """
+  if weights == "file":
+    path = Path(folder) / GGUF
+    if not path.exists():
+      raise ValueError("the model does not come from a GGUF file")
+    return str(path)
+  path = str(Path(tempfile.mkdtemp()) / "model.gguf")
+  write_gguf(model, path, weights)
+  return path
+
+
+def write_gguf(folder: str, path: str, variant: str) -> None:
   """Writes a Llama folder as GGUF without a vocabulary: tokens go in and out as ids.
 
-  Returns its config. Raises ValueError for other families.
+  Raises ValueError for other families.
   """
   import gguf
   from safetensors import safe_open
@@ -112,7 +129,6 @@ def write_gguf(folder: str, path: str, variant: str) -> dict:
   writer.write_kv_data_to_file()
   writer.write_tensors_to_file()
   writer.close()
-  return config
 
 
 def _interleave(weight, heads):

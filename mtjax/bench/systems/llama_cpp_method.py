@@ -4,7 +4,6 @@ Drafts are those of llama-cpp-python's prompt lookup. The loop around them is ou
 and costs less than that package's own, which copies the logits of every token.
 """
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from mtjax.bench.systems import Job, Run, SystemText
-from mtjax.bench.systems.exported import GGUF
-from mtjax.bench.systems.llama_cpp_ar import write_gguf
+from mtjax.bench.systems.llama_cpp_ar import gguf_file
 
 _ROOM = 64  # positions beyond a text and its drafts that a context has at least
 
@@ -28,14 +26,9 @@ def open_system(
   import llama_cpp as api
   from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-  path = Path(folder) / GGUF
-  if weights != "file":
-    path = Path(tempfile.mkdtemp()) / "model.gguf"
-    write_gguf(str(Path(folder) / "target"), str(path), weights)
-  elif not path.exists():
-    raise ValueError("the model does not come from a GGUF file")
+  path = gguf_file(folder, str(Path(folder) / "target"), weights)
   api.llama_backend_init()
-  model = api.llama_model_load_from_file(str(path).encode(), api.llama_model_default_params())
+  model = api.llama_model_load_from_file(path.encode(), api.llama_model_default_params())
   if not model:
     raise RuntimeError("llama.cpp refused the model")
   drafter = None if lookup is None else LlamaPromptLookupDecoding(**lookup)

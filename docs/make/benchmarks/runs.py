@@ -39,10 +39,10 @@ _CHAT_SAMPLED = (
 )  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 _ANSWERED_TASKS = {
-  "humaneval:limit=20:max_tokens=96": "DATA/humaneval/humaneval_000_081.jsonl.gz",
-  "gsm8k:limit=8:max_tokens=128": "DATA/gsm8k/test_dev.jsonl.gz",
-  "lambada_greedy:limit=40": "DATA/lambada/lambada_test_dev.jsonl.gz",
-  "mtbench:limit=4:max_tokens=64": "DATA/mtbench/question.jsonl.gz",
+  "humaneval:max_tokens=192": "DATA/humaneval/humaneval_000_081.jsonl.gz",
+  "gsm8k:limit=60:max_tokens=200": "DATA/gsm8k/test_dev.jsonl.gz",
+  "lambada_greedy:limit=400": "DATA/lambada/lambada_test_dev.jsonl.gz",
+  "mtbench:limit=8:max_tokens=128": "DATA/mtbench/question.jsonl.gz",
 }
 
 
@@ -195,7 +195,7 @@ RUNS = (
     needs="the model of `configs/train/sudoku.py`, which trains in minutes",
   ),
   _evaluate(
-    "quality_smollm2", 10, "--model=smollm2", f"--task={','.join(_ANSWERED_TASKS)}",
+    "quality_smollm2", 30, "--model=smollm2", f"--task={','.join(_ANSWERED_TASKS)}",
     f"--data={','.join(_ANSWERED_TASKS.values())}", "--methods=ar,lookup:length=5,suffix:size=6",
     "--batch=4", needs="the model SmolLM2: the extra `smollm2`",
   ),

@@ -21,14 +21,15 @@ from rich.table import Table
 from mtjax import checkpoints
 from mtjax.bench.systems import SYSTEMS
 from mtjax.bench.systems.exported import link_gguf
+from mtjax.bench.targets.plain import plain_targets
 from mtjax.bench.workers import WorkerRow, compare, get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
+from mtjax.pretrained import BUNDLED, DEMO_PROMPTS, load_pretrained
 from mtjax.report import results
-from mtjax.report.speed_tables import autoregressive_table
+from mtjax.report.speed_tables import Cells, autoregressive_table, targets_table
 from mtjax.text import TextModel
 
 _MODEL = flags.DEFINE_string(
@@ -91,11 +92,21 @@ def show(console, rows: list[WorkerRow], *, batch: int, threads: int, size_of) -
   return records
 
 
+def tables(records: list[dict]) -> list[Cells]:
+  """Returns the table of all systems and, for a pretrained model, the floors of each case."""
+  floors = []
+  if _MODEL.value not in BUNDLED:
+    for threads in dict.fromkeys(record["threads"] for record in records):
+      if targets := plain_targets(records, threads):
+        floors.append(targets_table(targets, f"batch 1, {threads} thread{'s' * (threads > 1)}"))
+  return [autoregressive_table(records, _REFERENCE.value), *floors]
+
+
 def publish(records: list[dict], failed: dict[str, str], *, complete: bool) -> None:
   results.write(
     _RESULTS.value,
     "autoregressive",
-    tables=[autoregressive_table(records, _REFERENCE.value)],
+    tables=tables(records),
     rows=records,
     settings=launch.settings(__name__),
     units=dict(tokens_per_second="tokens/s", median="tokens/s", limit="tokens/s"),
@@ -134,6 +145,8 @@ def run() -> None:
       publish(records, failed, complete=False)
       for name, why in failed.items():
         console.print(f"{name}: {why}", style="yellow", markup=False)
+  for floors in tables(records)[1:]:
+    console.print(floors.for_terminal())
   publish(records, failed, complete=True)
 
 

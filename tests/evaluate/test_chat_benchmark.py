@@ -12,6 +12,7 @@ from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_se
 from mtjax.bench.systems import LLAMA_CPP, Job, llama_cpp_method
 from mtjax.bench.systems.exported import GGUF
 from mtjax.bench.targets.chat import chat_targets, differences, with_equal_text
+from mtjax.bench.targets.plain import plain_targets
 from mtjax.cli.method_names import config_of
 from mtjax.report.speed_tables import speed_tables
 
@@ -239,3 +240,20 @@ def test_a_model_without_a_file_is_refused_where_its_file_is_wanted(llama, tmp_p
   with pytest.raises(ValueError, match="does not come from a GGUF file"):
     llama(Job(4))
   assert {"llama.cpp f16", "llama.cpp q8_0 lookup", "llama.cpp file"} <= set(LLAMA_CPP)
+
+
+def test_targets_of_plain_decoding_are_medians_of_the_ratios_in_the_same_round():
+  def row(system, rates, threads=1, batch=1):
+    return dict(system=system, tokens_per_second=rates, threads=threads, batch=batch)
+
+  rows = [
+    row("mtjax int8", (30.0, 10.0, 40.0)),
+    row("llama.cpp q8_0", (10.0, 10.0, 20.0)),
+    row("mtjax float32", (9.0, 9.0, 9.0), threads=2),
+    row("transformers eager", (3.0, 3.0, 3.0), threads=2),
+    row("mtjax float32", (1.0, 1.0, 1.0), batch=8),
+    row("transformers eager", (1.0, 1.0, 1.0), batch=8),
+  ]
+  (one,), (two,) = plain_targets(rows, 1), plain_targets(rows, 2)
+  assert (one.demand, one.measured, one.verdict) == ("mtjax int8 / llama.cpp q8_0", 2.0, "pass")
+  assert (two.demand, two.measured) == ("mtjax float32 / transformers eager", 3.0)

@@ -20,22 +20,20 @@ _UNTIMED = (
 )
 _SPANS = "DATA/humaneval_infilling"
 _SUDOKU = "DATA/puzzles/sudoku4x4_dev.csv"
-_METHODS = "mtjax:ar,mtjax:auto,mtjax:lookup,mtjax:suffix"
+_METHODS = "mtjax:ar,mtjax:auto,mtjax:lookup,mtjax:suffix,mtjax:auto:of=suffix"
+_LOOKUP = "transformers prompt lookup 10"
 _CHAT = (
   "--data=DATA", "--model=smollm2", "--prompt_format=chat", "--weights=stored",
-  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=4",
-  "--warm=4", "--tokens=96", "--rounds=2",
+  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=3",
+  "--warm=3", "--tokens=128", "--rounds=2",
 )  # fmt: skip
 _CHAT_GREEDY = (
   *_CHAT, "--temperatures=0",
-  f'--systems="{_METHODS},mtjax:auto:of=suffix,mtjax:trie,mtjax:recycling,transformers eager,'
-  "transformers prompt lookup 5,transformers prompt lookup 10,llama.cpp f16,llama.cpp f16 lookup,"
-  'llama.cpp q8_0,llama.cpp q8_0 lookup,llama.cpp file,llama.cpp file lookup"',
+  f'--systems="{_METHODS},mtjax:trie,mtjax:recycling,transformers eager,{_LOOKUP},llama.cpp f16,'
+  'llama.cpp q8_0,llama.cpp file,llama.cpp file lookup"',
 )  # fmt: skip
 _CHAT_SAMPLED = (
-  *_CHAT, "--temperatures=0.7",
-  f'--systems="{_METHODS},transformers eager,transformers prompt lookup 5,llama.cpp file,'
-  'llama.cpp file lookup"',
+  *_CHAT, "--temperatures=0.7", f'--systems="{_METHODS},{_LOOKUP},llama.cpp file lookup"',
 )  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 _ANSWERED_TASKS = {
@@ -90,12 +88,21 @@ def _evaluate(name: str, minutes: int, *arguments: str, needs: str = ""):
   return ResultsRun(name, "experiments.evaluate", arguments, minutes, needs)
 
 
+_PLAIN_SYSTEMS = (
+  "transformers eager,llama.cpp f32,llama.cpp f16,llama.cpp q8_0,llama.cpp file,"
+  "mtjax xla float32,mtjax float32,mtjax bfloat16,mtjax int8"
+)
+
 RUNS = (
   _evaluate("perplexity_target", 5, "--model=target", _BOOKS, _CODE, _SUMS),
   _evaluate("perplexity_draft", 2, "--model=draft", _BOOKS, _CODE, _SUMS),
   _bench(
     "autoregressive", "autoregressive", 20, "--rounds=5",
     needs="torch and transformers; ctranslate2 and llama-cpp-python take part where they are",
+  ),
+  _bench(
+    "autoregressive", "autoregressive_smollm2", 10, "--model=smollm2", "--batches=1",
+    "--tokens=96", "--rounds=5", f'--systems="{_PLAIN_SYSTEMS}"', needs=_CHAT_NEEDS,
   ),
   _bench(
     "speculative", "speculative_greedy", 75, "--data=DATA", "--prompts=6", "--warm=32",
@@ -107,17 +114,17 @@ RUNS = (
     "--tokens=128", "--rounds=2", "--temperatures=1", needs="torch and transformers",
   ),
   _bench(
-    "speculative", "speculative_smollm2_greedy", 150, *_CHAT_GREEDY, needs=_CHAT_NEEDS
+    "speculative", "speculative_smollm2_greedy", 60, *_CHAT_GREEDY, needs=_CHAT_NEEDS
   ),
   _bench(
-    "speculative", "speculative_smollm2_sampled", 90, *_CHAT_SAMPLED, needs=_CHAT_NEEDS
+    "speculative", "speculative_smollm2_sampled", 30, *_CHAT_SAMPLED, needs=_CHAT_NEEDS
   ),
   _bench(
-    "speculative", "speculative_smollm2_greedy_2_threads", 110, *_CHAT_GREEDY, "--threads=2",
+    "speculative", "speculative_smollm2_greedy_2_threads", 45, *_CHAT_GREEDY, "--threads=2",
     needs=_CHAT_NEEDS,
   ),
   _bench(
-    "speculative", "speculative_smollm2_sampled_2_threads", 60, *_CHAT_SAMPLED, "--threads=2",
+    "speculative", "speculative_smollm2_sampled_2_threads", 25, *_CHAT_SAMPLED, "--threads=2",
     needs=_CHAT_NEEDS,
   ),
   _bench("sorted", "sorted", 5, "--data=DATA"),

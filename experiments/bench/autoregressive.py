@@ -29,7 +29,8 @@ from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.pretrained import BUNDLED, DEMO_PROMPTS, load_pretrained
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells, autoregressive_table, targets_table
+from mtjax.report.cells import Cells
+from mtjax.report.speed.tables import autoregressive_table, targets_table
 from mtjax.text import TextModel
 
 _MODEL = flags.DEFINE_string(

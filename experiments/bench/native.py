@@ -21,7 +21,7 @@ from mtjax.native import build, matmul
 from mtjax.native.bandwidth import measure_bandwidth
 from mtjax.native.memory import on_huge_pages
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 _SHAPES = flags.DEFINE_list(
   "shapes", ["320x960", "320x1920", "960x320", "320x4096"], "Shapes of the weights, as KxN."

@@ -29,7 +29,7 @@ from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.registry.build import make_method
 from mtjax.report import results
-from mtjax.report.speed_tables import profile_table
+from mtjax.report.speed.tables import profile_table
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 

@@ -53,7 +53,7 @@ def run() -> None:
   from mtjax.evaluate.texts import named_documents
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
-  from mtjax.report.speed_tables import Cells
+  from mtjax.report.cells import Cells
 
   tokenizer = load_pretrained(_TOKENIZER.value).tokenizer
   rows: dict[str, dict[str, list[float]]] = {}

@@ -22,7 +22,7 @@ from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.registry.drafters import check_vocabulary
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 from mtjax.sampling.logits import Sampling
 
 _TARGETS = flags.DEFINE_list(

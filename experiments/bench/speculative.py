@@ -38,7 +38,7 @@ from mtjax.evaluate.sets import prompts as prompt_sets
 from mtjax.evaluate.sets.chat import chat_prompt
 from mtjax.registry.methods import DRAFT_MODEL, METHODS, decoding
 from mtjax.report import results as results_files
-from mtjax.report.speed_tables import speed_rows, speed_tables
+from mtjax.report.speed.tables import speed_rows, speed_tables
 
 EVERY = [f"mtjax:{name}" for name in decoding()]
 PEERS = {**TRANSFORMERS, **LLAMA_CPP}

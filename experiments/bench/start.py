@@ -18,7 +18,7 @@ from mtjax.cli.prompts import formatted
 from mtjax.cli.running import progress
 from mtjax.pretrained import load_pretrained
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 _MODEL = flags.DEFINE_string(
   "model", "target", "Model to decode with: a bundled one, smollm2, a folder, a file or a hub id."

@@ -18,7 +18,7 @@ from mtjax.cli.running import progress
 from mtjax.native.matmul import support
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 _MODEL = flags.DEFINE_string(
   "model", "smollm2", "Model to run: a bundled one, smollm2, a folder, a GGUF file or a hub id."

@@ -125,7 +125,7 @@ def run() -> int | None:
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
-  from mtjax.report.speed_tables import Cells
+  from mtjax.report.cells import Cells
 
   text = load_pretrained(model)
   try:

@@ -60,7 +60,7 @@ def run(
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
-  from mtjax.report.speed_tables import Cells
+  from mtjax.report.cells import Cells
 
   check_orders(orders)
   if BY_CHANCE.isdisjoint(orders):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from mtjax.bench.compile import CHIPS, MESHES, Compiled, versions
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 COMMAND = "python -m docs.make.kernel_table --output=docs/kernel_table.md"
 _INTRODUCTION = """# Kernels as compiled

@@ -10,7 +10,7 @@ from mtjax.bench.attention.device import DeviceReport
 from mtjax.bench.attention.limits import DeviceLimits, knee
 from mtjax.bench.attention.sweep import SweepPoint
 from mtjax.bench.latency_model import Latency
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 ENOUGH = 0.8  # share of a copy's bandwidth to reach with caches of 8,192 slots or more
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from mtjax.bench.infill import InfillReport
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 # Figure -> (title, format). Likelihoods are in nats, entropies in bits.
 _COLUMNS = {

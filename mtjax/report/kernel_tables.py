@@ -5,7 +5,7 @@ from typing import Any
 
 from mtjax.bench.attention.kernels import AttentionShape, Timing, block_share, visible_share
 from mtjax.report import plotting
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 
 def tables(timings: Sequence[Timing]) -> list[Cells]:

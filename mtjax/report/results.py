@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 # What every file begins with; null where it does not apply or is not known any more.
 HEADER = (

@@ -5,7 +5,7 @@ from typing import Any
 
 from mtjax.bench.trie_warmup import CurvePoint, fall
 from mtjax.report import plotting
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 Curve = Mapping[str, Any]  # of `curve_row`
 

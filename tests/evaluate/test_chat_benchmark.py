@@ -14,7 +14,8 @@ from mtjax.bench.systems.exported import GGUF
 from mtjax.bench.targets.chat import chat_targets, differences, with_equal_text
 from mtjax.bench.targets.plain import plain_targets
 from mtjax.cli.method_names import config_of
-from mtjax.report.speed_tables import speed_tables
+from mtjax.report.speed import picture
+from mtjax.report.speed.tables import speed_rows, speed_tables
 
 
 def made(speeds, temperature=0.0, texts=None):
@@ -257,3 +258,15 @@ def test_targets_of_plain_decoding_are_medians_of_the_ratios_in_the_same_round()
   (one,), (two,) = plain_targets(rows, 1), plain_targets(rows, 2)
   assert (one.demand, one.measured, one.verdict) == ("mtjax int8 / llama.cpp q8_0", 2.0, "pass")
   assert (two.demand, two.measured) == ("mtjax float32 / transformers eager", 3.0)
+
+
+def test_the_picture_has_a_bar_for_each_speed_that_was_measured():
+  rows = speed_rows(made(SPEEDS)[:-1], "mtjax:ar")
+  systems = {"transformers prompt lookup 3": "peer", "mtjax:ar": "ours", "mtjax:jacobi": "absent"}
+  figure = picture.figure(rows, systems)
+  heights = [[bar.get_height() for bar in group] for group in figure.axes[0].containers]
+  rates = {(row["system"], row["prompt_set"]): row["tokens_per_second"] for row in rows}
+  peer = [rates["transformers prompt lookup 3", "editing"]]
+  assert heights == [peer, [rates["mtjax:ar", one] for one in ("editing", "toolcall")]]
+  with pytest.raises(ValueError, match="none of mtjax:jacobi is among the results"):
+    picture.figure(rows, {"mtjax:jacobi": "absent"})

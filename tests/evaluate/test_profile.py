@@ -12,7 +12,7 @@ from mtjax.bench.stand_in import StandIn, answers_of, with_stand_in
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import BestFirst, ModelChain, PromptLookup
-from mtjax.report.speed_tables import profile_table
+from mtjax.report.speed.tables import profile_table
 from mtjax.types import Frontier
 from tests.draft.drafters import PARAMS, SMALL, SMALL_PARAMS, TARGET
 

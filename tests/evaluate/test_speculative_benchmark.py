@@ -22,7 +22,7 @@ from mtjax.bench.workers import Worker, median_ratio, same_text
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.registry.methods import METHODS
-from mtjax.report.speed_tables import speed_tables
+from mtjax.report.speed.tables import speed_tables
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -15,9 +15,8 @@ def run() -> None:
     if made != text:
       path.write_text(made, encoding="utf-8")
       print(f"wrote {path.relative_to(ROOT)}")
-  if not pictures.current(pictures.TRIE, pictures.TRIE_FILES):
-    pictures.draw()
-    print(f"wrote {pictures.TRIE.relative_to(ROOT)}")
+  for path in pictures.draw():
+    print(f"wrote {path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 
 from docs.make.benchmarks.runs import RUNS, wrapped
 from mtjax.report import results
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "results"

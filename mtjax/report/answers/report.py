@@ -7,7 +7,7 @@ from typing import Any
 from mtjax.evaluate.answers.protocol import AnswerTask
 from mtjax.report import results
 from mtjax.report.answers.tables import quality_table
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 _TIMING = (
   "Tokens per second are of one pass with several rows at once, and other work may have run on the "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 
 def quality_table(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 
 ALL = "all"
 WITH, WITHOUT, PLUS = "with-replacement", "without-replacement", "greedy-plus-one"

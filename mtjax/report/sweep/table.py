@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtjax.report.speed_tables import Cells
+from mtjax.report.cells import Cells
 from mtjax.report.sweep.groups import Group, Interval, grouped, short_names, shown_value, varied
 
 

@@ -1,39 +1,13 @@
 """Tables of the speculative benchmark and profile, for a terminal or for a page."""
 
-import dataclasses
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from mtjax.bench.profile import Profile
 from mtjax.bench.speculative import Results, SystemResult
 from mtjax.bench.targets import SpeedTarget, speed_targets
-
-
-@dataclasses.dataclass(frozen=True)
-class Cells:
-  """A table as text: the first column names, the others hold figures."""
-
-  title: str
-  header: Sequence[str]
-  rows: Sequence[Sequence[str]]
-
-  def for_terminal(self) -> Table:
-    table = Table(title=self.title)
-    for place, name in enumerate(self.header):
-      table.add_column(name, justify="right" if place else "left", no_wrap=not place)
-    for row in self.rows:
-      table.add_row(*row)
-    return table
-
-  def markdown(self) -> str:
-    def line(cells):
-      return f"| {' | '.join(cells)} |"
-
-    rule = "|" + "---|" * len(self.header)
-    return "\n".join([f"{self.title}:", "", line(self.header), rule, *map(line, self.rows)])
+from mtjax.report.cells import Cells
 
 
 def speed_tables(

@@ -1,0 +1,1 @@
+"""Speeds of several systems: tables and a picture."""

@@ -18,7 +18,10 @@ from pathlib import Path
 import jax
 
 _SOURCES = Path(__file__).resolve().parent
-_FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
+_FLAGS = (
+  *("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"),
+  *("-fno-exceptions", "-fno-rtti"),  # less to compile
+)
 _COMPILERS = ("c++", "g++", "clang++")
 TARGET = "mtjax_panel_matmul"
 # A second thread waits for what the first one compiles.

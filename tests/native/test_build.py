@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from mtjax.native import build
@@ -80,6 +81,20 @@ def test_builds_at_once_each_see_a_whole_library(native, cache, compiler):
   runs = (cache.parent / "log").read_text()
   assert build.build() == paths[0]
   assert (cache.parent / "log").read_text() == runs, "a cached library was compiled again"
+
+
+def test_the_compiler_has_little_to_read():
+  """To compile on first use costs time to the first token, and headers were most of that.
+
+  Headers of threads, clocks and XLA's C++ interface make it 3.5 MB. Those of intrinsics, which some
+  CPUs need, are left out by compiling for the oldest.
+  """
+  compiler = build._compiler()
+  if compiler is None:
+    pytest.skip("there is no C++ compiler")
+  source = build._SOURCES / "small_matmul.cc"
+  command = [*compiler, *build._FLAGS, f"-I{jax.ffi.include_dir()}", "-E", "-P", str(source)]
+  assert len(subprocess.run(command, capture_output=True, check=True).stdout) < 1_500_000
 
 
 def test_another_source_or_machine_is_another_library(monkeypatch):

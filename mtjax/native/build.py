@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -30,6 +31,7 @@ _NO_COMPILER = (
 TARGET = "mtjax_panel_matmul"
 # A second thread waits for what the first one compiles.
 _BUILDING = threading.Lock()
+_HOUR = 3600
 
 
 class Unavailable(RuntimeError):
@@ -112,7 +114,7 @@ def build() -> Path:
 
   It is in $XDG_CACHE_HOME (or ~/.cache)/mtjax/native, named by a hash of sources, flags, CPU and
   jaxlib version. It is written under another name and renamed: of processes that build at once,
-  each leaves a whole file.
+  each leaves a whole file, and one that is killed leaves none that counts.
   """
   with _BUILDING:
     return _built()
@@ -127,6 +129,7 @@ def _built() -> Path:
   home = path.parent
   try:
     home.mkdir(parents=True, exist_ok=True)
+    _forget_interrupted(home)
     handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=home)
   except OSError as error:
     raise Unavailable(f"cannot write to {home}: {error}; set XDG_CACHE_HOME") from error
@@ -145,6 +148,14 @@ def _built() -> Path:
   finally:
     Path(temporary).unlink(missing_ok=True)
   return path
+
+
+def _forget_interrupted(home: Path) -> None:
+  for file in home.glob("*.tmp"):
+    # Another process may have deleted it.
+    with contextlib.suppress(OSError):
+      if time.time() - file.stat().st_mtime > _HOUR:
+        file.unlink()
 
 
 def user_cache() -> Path:

@@ -43,6 +43,20 @@ int Chunks(double bytes, double products, int64_t halves) {
 // More rows read the weights again: their sums and a section of x stay in the second cache.
 constexpr int64_t kPass = 96;
 
+// Row blocks, each transposed: [K, rows of the block]. One row is as it is.
+const float* Transposed(const float* x, int64_t K, const Blocks& blocks) {
+  if (blocks.M == 1) return x;
+  float* transposed = Scratch<float>(blocks.M * K);
+  ForBlocks(blocks, blocks.M * K, [&](int64_t b) {
+    const int R = blocks.rows(b);
+    const float* from = x + blocks.begin(b) * K;
+    float* to = transposed + blocks.begin(b) * K;
+    for (int64_t k = 0; k < K; ++k)
+      for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
+  });
+  return transposed;
+}
+
 template <typename W>
 void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, const Target& t) {
   if (M > kPass) {
@@ -50,18 +64,7 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
     return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
   }
   const Blocks blocks(M, kRows);
-  const float* columns = x;
-  if (M > 1) {
-    float* transposed = Scratch<float>(M * K);
-    columns = transposed;
-    ForBlocks(blocks, M * K, [&](int64_t b) {
-      const int R = blocks.rows(b);
-      const float* from = x + blocks.begin(b) * K;
-      float* to = transposed + blocks.begin(b) * K;
-      for (int64_t k = 0; k < K; ++k)
-        for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
-    });
-  }
+  const float* columns = Transposed(x, K, blocks);
   const int64_t halves = (t.n + kHalf - 1) / kHalf, panel = K * kPanel;
   const int chunks =
       Chunks(halves * panel / 2 * sizeof(typename W::Type), (double)M * K * t.n, halves);

@@ -156,10 +156,11 @@ def pack_if_useful(
   Programs of such a model take as long to compile as those of a few of its layers. Otherwise model
   and parameters are returned as they are.
   """
-  from mtjax.native.matmul import support
+  from mtjax.native.matmul import hindrance, support
 
-  if support() is not None:
+  if hindrance() is not None:
     return model, params
-  if scannable(model.config):
-    model = Model(scanned(model.config))
-  return model, pack(params, Stacks.of(model.config), narrowest=narrowest)
+  config = scanned(model.config) if scannable(model.config) else model.config
+  # Packing does not wait for the compiler, which may still be at work and seldom fails.
+  packed = pack(params, Stacks.of(config), narrowest=narrowest)
+  return (model, params) if support() is not None else (Model(config), packed)

@@ -12,17 +12,26 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 from importlib import metadata
 from pathlib import Path
 
 import jax
 
 _SOURCES = Path(__file__).resolve().parent
-_FLAGS = ("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread")
+_FLAGS = (
+  *("-std=gnu++17", "-O3", "-ffp-contract=fast", "-shared", "-fPIC", "-pthread"),
+  *("-fno-exceptions", "-fno-rtti"),  # less to compile
+)
 _COMPILERS = ("c++", "g++", "clang++")
+_NO_COMPILER = (
+  f"no C++ compiler on PATH (looked for {', '.join(_COMPILERS)}); install one, for example with "
+  "`apt-get install g++`, or set CXX"
+)
 TARGET = "mtjax_panel_matmul"
 # A second thread waits for what the first one compiles.
 _BUILDING = threading.Lock()
+_HOUR = 3600
 
 
 class Unavailable(RuntimeError):
@@ -37,8 +46,8 @@ def library() -> ctypes.CDLL:
   threads (default: the CPUs that this process may use, at most 16). Raises Unavailable, with the
   reason, if there is no library.
   """
-  if os.environ.get("MTJAX_NATIVE") == "off":
-    raise Unavailable("it is switched off by MTJAX_NATIVE=off")
+  if reason := hindrance():
+    raise Unavailable(reason)
   threads = _threads()
   path = build()
   try:
@@ -52,6 +61,15 @@ def library() -> ctypes.CDLL:
   capsule = jax.ffi.pycapsule(lib.mtjax_panel_matmul)
   jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu")
   return lib
+
+
+def hindrance() -> str | None:
+  """Returns the reason why there can be no library, if it is known before the compiler has run."""
+  if os.environ.get("MTJAX_NATIVE") == "off":
+    return "it is switched off by MTJAX_NATIVE=off"
+  if _compiler() is None and not _path().exists():
+    return _NO_COMPILER
+  return None
 
 
 @functools.cache
@@ -79,9 +97,9 @@ def threads() -> int:
 def start_building() -> None:
   """Begins to compile in the background what `library` will need, unless the cache has it.
 
-  The compiler is a process of its own, so that weights are read meanwhile.
+  The compiler is a process of its own, so that weights are read and packed meanwhile.
   """
-  if os.environ.get("MTJAX_NATIVE") != "off":
+  if hindrance() is None:
     threading.Thread(target=_build_quietly, daemon=True).start()
 
 
@@ -96,32 +114,28 @@ def build() -> Path:
 
   It is in $XDG_CACHE_HOME (or ~/.cache)/mtjax/native, named by a hash of sources, flags, CPU and
   jaxlib version. It is written under another name and renamed: of processes that build at once,
-  each leaves a whole file.
+  each leaves a whole file, and one that is killed leaves none that counts.
   """
   with _BUILDING:
     return _built()
 
 
 def _built() -> Path:
-  compiler = _compiler()
-  flags = [*_FLAGS, *_native_flags()]
-  home = user_cache() / "native"
-  path = home / f"{_key(flags)}.so"
+  path, compiler = _path(), _compiler()
   if path.exists():
     return path
   if compiler is None:
-    raise Unavailable(
-      "no C++ compiler on PATH (looked for " + ", ".join(_COMPILERS) + "); install one, "
-      "for example with `apt-get install g++`, or set CXX"
-    )
+    raise Unavailable(_NO_COMPILER)
+  home = path.parent
   try:
     home.mkdir(parents=True, exist_ok=True)
+    _forget_interrupted(home)
     handle, temporary = tempfile.mkstemp(suffix=".tmp", dir=home)
   except OSError as error:
     raise Unavailable(f"cannot write to {home}: {error}; set XDG_CACHE_HOME") from error
   os.close(handle)
   source = str(_SOURCES / "small_matmul.cc")
-  command = [*compiler, *flags, f"-I{jax.ffi.include_dir()}", source, "-o", temporary]
+  command = [*compiler, *_flags(), f"-I{jax.ffi.include_dir()}", source, "-o", temporary]
   try:
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
@@ -136,6 +150,14 @@ def _built() -> Path:
   return path
 
 
+def _forget_interrupted(home: Path) -> None:
+  for file in home.glob("*.tmp"):
+    # Another process may have deleted it.
+    with contextlib.suppress(OSError):
+      if time.time() - file.stat().st_mtime > _HOUR:
+        file.unlink()
+
+
 def user_cache() -> Path:
   """Returns the folder of what mtjax keeps for this user: $XDG_CACHE_HOME (or ~/.cache)/mtjax."""
   return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mtjax"
@@ -143,7 +165,11 @@ def user_cache() -> Path:
 
 def fingerprint() -> str:
   """Returns a hash of the native sources, the compiler's flags and this CPU."""
-  return _key([*_FLAGS, *_native_flags()])
+  return _key(_flags())
+
+
+def _path() -> Path:
+  return user_cache() / "native" / f"{fingerprint()}.so"
 
 
 def _compiler() -> list[str] | None:
@@ -153,9 +179,10 @@ def _compiler() -> list[str] | None:
   return next(([name] for name in _COMPILERS if shutil.which(name)), None)
 
 
-def _native_flags() -> list[str]:
+def _flags() -> list[str]:
   # Compilers of 64-bit Arm spell "this machine" differently from those of x86.
-  return ["-mcpu=native" if platform.machine() in ("aarch64", "arm64") else "-march=native"]
+  arm = platform.machine() in ("aarch64", "arm64")
+  return [*_FLAGS, "-mcpu=native" if arm else "-march=native"]
 
 
 def _key(flags: list[str]) -> str:

@@ -10,6 +10,8 @@
 #if defined(__AVX512VNNI__) && defined(__AVX512F__) && defined(__AVX512BW__)
 #define MTJAX_DIGITS 1
 
+#include <immintrin.h>
+
 namespace mtjax {
 
 constexpr int kDigitRows = 4;

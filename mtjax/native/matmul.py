@@ -29,11 +29,23 @@ IMPLEMENTATIONS = ("native", "xla")
 
 
 def support() -> str | None:
-  """Returns None if the native code can be used here, and else the reason."""
+  """Returns None if the native code can be used here, and else the reason.
+
+  The first call waits for the compiler; `hindrance` does not.
+  """
+  return _other_backend() or build.unavailable()
+
+
+def hindrance() -> str | None:
+  """Returns the reason why the native code cannot be used, if it is known without the compiler."""
+  return _other_backend() or build.hindrance()
+
+
+def _other_backend() -> str | None:
   backend = jax.default_backend()
-  if backend != "cpu":
-    return f"the default backend is {backend}, the native code is for cpu"
-  return build.unavailable()
+  if backend == "cpu":
+    return None
+  return f"the default backend is {backend}, the native code is for cpu"
 
 
 def packed_matmul(

@@ -4,17 +4,21 @@
 // have entered: a helper that the system has not scheduled costs nothing. Helpers spin for a
 // moment after a job (the next matmul of a decoding step is microseconds away), yielding their core
 // to other threads, then sleep. A second caller at the same time works alone.
+//
+// Threads are those of POSIX: a compiler takes longer to read <thread>, <mutex>, <chrono> and
+// <condition_variable> than all of our code.
 #pragma once
+
+#include <pthread.h>
+#include <sched.h>
+#include <time.h>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
-#include <condition_variable>
-#include <mutex>
-#include <thread>
+#include <cstdint>
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 #endif
 
 namespace mtjax {
@@ -57,18 +61,20 @@ class Pool {
   int threads() const { return threads_.load(std::memory_order_relaxed); }
 
   void set_threads(int threads) {
-    std::lock_guard<std::mutex> lock(caller_);
+    pthread_mutex_lock(&caller_);
     threads = std::max(1, threads);
-    for (; started_ < threads - 1; ++started_) {
-      std::thread([this, id = started_ + 1] { Help(id); }).detach();
+    for (pthread_t helper; started_ < threads - 1; ++started_) {
+      if (pthread_create(&helper, nullptr, Begin, this)) break;
+      pthread_detach(helper);
     }
-    threads_ = threads;
+    threads_ = std::min(threads, started_ + 1);
+    pthread_mutex_unlock(&caller_);
   }
 
   template <typename F>
   void Run(int chunks, const F& f) {
     Chunk call = [](const void* job, int chunk) { (*static_cast<const F*>(job))(chunk); };
-    if (chunks <= 1 || threads() == 1 || !caller_.try_lock()) {
+    if (chunks <= 1 || threads() == 1 || pthread_mutex_trylock(&caller_)) {
       for (int c = 0; c < chunks; ++c) f(c);
       return;
     }
@@ -80,20 +86,33 @@ class Pool {
     open_.store(true);
     generation_.fetch_add(1);
     if (sleepers_.load() > 0) {
-      { std::lock_guard<std::mutex> lock(sleep_); }
-      wake_.notify_all();
+      pthread_mutex_lock(&sleep_);
+      pthread_mutex_unlock(&sleep_);
+      pthread_cond_broadcast(&wake_);
     }
     Work();
     open_.store(false);
     for (int spins = 0; active_.load() > 0;) {
       Pause();
-      if (++spins % 256 == 0) std::this_thread::yield();
+      if (++spins % 256 == 0) sched_yield();
     }
-    caller_.unlock();
+    pthread_mutex_unlock(&caller_);
   }
 
  private:
-  static constexpr auto kSpin = std::chrono::microseconds(500);
+  static constexpr int64_t kSpin = 500000;  // nanoseconds
+
+  static int64_t Now() {
+    timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+  }
+
+  static void* Begin(void* pool) {
+    Pool* self = static_cast<Pool*>(pool);
+    self->Help(self->helpers_.fetch_add(1) + 1);
+    return nullptr;
+  }
 
   void Work() {
     for (int c; (c = next_.fetch_add(1, std::memory_order_relaxed)) < chunks_;) call_(job_, c);
@@ -114,18 +133,19 @@ class Pool {
   }
 
   void Wait(unsigned seen) {
-    auto end = std::chrono::steady_clock::now() + kSpin;
+    const int64_t end = Now() + kSpin;
     do {
       for (int i = 0; i < 128; ++i) {
         if (generation_.load(std::memory_order_relaxed) != seen) return;
         Pause();
       }
-      std::this_thread::yield();
-    } while (std::chrono::steady_clock::now() < end);
-    std::unique_lock<std::mutex> lock(sleep_);
+      sched_yield();
+    } while (Now() < end);
+    pthread_mutex_lock(&sleep_);
     sleepers_.fetch_add(1);
-    wake_.wait(lock, [&] { return generation_.load() != seen; });
+    while (generation_.load() == seen) pthread_cond_wait(&wake_, &sleep_);
     sleepers_.fetch_sub(1);
+    pthread_mutex_unlock(&sleep_);
   }
 
   Pool() = default;
@@ -139,10 +159,11 @@ class Pool {
   int chunks_ = 0;
   unsigned mode_ = 0;
   std::atomic<int> threads_{1};
-  alignas(64) std::mutex caller_;
+  alignas(64) pthread_mutex_t caller_ = PTHREAD_MUTEX_INITIALIZER;
   int started_ = 0;
-  std::mutex sleep_;
-  std::condition_variable wake_;
+  std::atomic<int> helpers_{0};
+  pthread_mutex_t sleep_ = PTHREAD_MUTEX_INITIALIZER;
+  pthread_cond_t wake_ = PTHREAD_COND_INITIALIZER;
   std::atomic<int> sleepers_{0};
 };
 

@@ -3,12 +3,10 @@
 #include <cstdlib>
 #include <vector>
 
+#include "call_frame.h"
 #include "digits.h"
 #include "kernels.h"
 #include "pool.h"
-#include "xla/ffi/api/ffi.h"
-
-namespace ffi = xla::ffi;
 
 namespace mtjax {
 namespace {
@@ -38,12 +36,26 @@ int Chunks(double bytes, double products, int64_t halves) {
   const double shares = bytes / 50e3 + products / 100e3;
   if (threads == 1 || shares < 2) return 1;
   // A core that is taken away for a moment must not hold a whole half of a long product.
-  const double each = std::floor(std::min(4.0, std::max(1.0, shares / threads / 16)));
-  return (int)std::min({shares, threads * each, (double)halves});
+  const int each = (int)std::min(4.0, std::max(1.0, shares / threads / 16));
+  return (int)std::min({shares, (double)(threads * each), (double)halves});
 }
 
 // More rows read the weights again: their sums and a section of x stay in the second cache.
 constexpr int64_t kPass = 96;
+
+// Row blocks, each transposed: [K, rows of the block]. One row is as it is.
+const float* Transposed(const float* x, int64_t K, const Blocks& blocks) {
+  if (blocks.M == 1) return x;
+  float* transposed = Scratch<float>(blocks.M * K);
+  ForBlocks(blocks, blocks.M * K, [&](int64_t b) {
+    const int R = blocks.rows(b);
+    const float* from = x + blocks.begin(b) * K;
+    float* to = transposed + blocks.begin(b) * K;
+    for (int64_t k = 0; k < K; ++k)
+      for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
+  });
+  return transposed;
+}
 
 template <typename W>
 void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, const Target& t) {
@@ -52,18 +64,7 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
     return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
   }
   const Blocks blocks(M, kRows);
-  const float* columns = x;
-  if (M > 1) {
-    float* transposed = Scratch<float>(M * K);
-    columns = transposed;
-    ForBlocks(blocks, M * K, [&](int64_t b) {
-      const int R = blocks.rows(b);
-      const float* from = x + blocks.begin(b) * K;
-      float* to = transposed + blocks.begin(b) * K;
-      for (int64_t k = 0; k < K; ++k)
-        for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
-    });
-  }
+  const float* columns = Transposed(x, K, blocks);
   const int64_t halves = (t.n + kHalf - 1) / kHalf, panel = K * kPanel;
   const int chunks =
       Chunks(halves * panel / 2 * sizeof(typename W::Type), (double)M * K * t.n, halves);
@@ -140,47 +141,48 @@ void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, const Targ
 }
 
 // y = x W, or x W[layer] if the panels of several layers are one array: layers, panels, K, 64.
-ffi::Error Matmul(ffi::Buffer<ffi::F32> x, ffi::AnyBuffer panels, ffi::Buffer<ffi::F32> scale,
-                  ffi::Buffer<ffi::S32> layer, ffi::Result<ffi::Buffer<ffi::F32>> y) {
-  const auto dims = x.dimensions(), all = panels.dimensions(), out = y->dimensions();
-  if (all.size() != 3 && all.size() != 4)
-    return ffi::Error::InvalidArgument("panel_matmul: panels must have 3 or 4 dimensions");
-  const int64_t layers = all.size() == 4 ? all[0] : 1;
-  const auto shape = all.last(3);
-  if (dims.size() != 2 || out.size() != 2 || shape[1] != dims[1] || shape[2] != kPanel ||
-      out[0] != dims[0] || out[1] > shape[0] * kPanel || layers < 1 || layer.element_count() != 1)
-    return ffi::Error::InvalidArgument("panel_matmul: shapes do not fit");
-  const bool whole = panels.element_type() == ffi::S8;
-  if (whole && (int64_t)scale.element_count() != layers * out[1])
-    return ffi::Error::InvalidArgument("panel_matmul: one scale for each output is needed");
+XLA_FFI_Error* Matmul(const XLA_FFI_CallFrame* call) {
+  if (call->args.size != 4 || call->rets.size != 1)
+    return InvalidArgument(call, "panel_matmul: 4 operands and 1 result are needed");
+  const XLA_FFI_Buffer &x = Operand(call, 0), &panels = Operand(call, 1);
+  const XLA_FFI_Buffer &scale = Operand(call, 2), &layer = Operand(call, 3), &y = Output(call, 0);
+  if (x.dtype != XLA_FFI_DataType_F32 || scale.dtype != XLA_FFI_DataType_F32 ||
+      layer.dtype != XLA_FFI_DataType_S32 || y.dtype != XLA_FFI_DataType_F32)
+    return InvalidArgument(call, "panel_matmul: x, scale and y must be F32, layer S32");
+  if (panels.rank != 3 && panels.rank != 4)
+    return InvalidArgument(call, "panel_matmul: panels must have 3 or 4 dimensions");
+  const int64_t layers = panels.rank == 4 ? panels.dims[0] : 1;
+  const int64_t* shape = panels.dims + panels.rank - 3;
+  if (x.rank != 2 || y.rank != 2 || shape[1] != x.dims[1] || shape[2] != kPanel ||
+      y.dims[0] != x.dims[0] || y.dims[1] > shape[0] * kPanel || layers < 1 || Count(layer) != 1)
+    return InvalidArgument(call, "panel_matmul: shapes do not fit");
+  const int64_t M = x.dims[0], K = x.dims[1], n = y.dims[1];
+  const bool whole = panels.dtype == XLA_FFI_DataType_S8;
+  if (whole && Count(scale) != layers * n)
+    return InvalidArgument(call, "panel_matmul: one scale for each output is needed");
   // As XLA's own slices do with an index that is out of range.
-  const int64_t at = std::clamp<int64_t>(*layer.typed_data(), 0, layers - 1);
-  const int64_t M = dims[0], K = dims[1], skipped = at * shape[0] * K * kPanel;
-  const Target t = {y->typed_data(), out[1], whole ? scale.typed_data() + at * out[1] : nullptr};
-  const float* rows = x.typed_data();
-  const void* weights = panels.untyped_data();
+  const int64_t at = std::clamp<int64_t>(*(const int32_t*)layer.data, 0, layers - 1);
+  const int64_t skipped = at * shape[0] * K * kPanel;
+  const Target t = {(float*)y.data, n, whole ? (const float*)scale.data + at * n : nullptr};
+  const float* rows = (const float*)x.data;
   if (whole) {
-    Int8(rows, (const int8_t*)weights + skipped, M, K, t);
-  } else if (panels.element_type() == ffi::BF16) {
-    Float<BF16>(rows, (const uint16_t*)weights + skipped, M, K, t);
-  } else if (panels.element_type() == ffi::F32) {
-    Float<F32>(rows, (const float*)weights + skipped, M, K, t);
+    Int8(rows, (const int8_t*)panels.data + skipped, M, K, t);
+  } else if (panels.dtype == XLA_FFI_DataType_BF16) {
+    Float<BF16>(rows, (const uint16_t*)panels.data + skipped, M, K, t);
+  } else if (panels.dtype == XLA_FFI_DataType_F32) {
+    Float<F32>(rows, (const float*)panels.data + skipped, M, K, t);
   } else {
-    return ffi::Error::InvalidArgument("panel_matmul: weights must be F32, BF16 or S8");
+    return InvalidArgument(call, "panel_matmul: weights must be F32, BF16 or S8");
   }
-  return ffi::Error::Success();
+  return nullptr;
 }
 
 }  // namespace
 }  // namespace mtjax
 
-XLA_FFI_DEFINE_HANDLER_SYMBOL(mtjax_panel_matmul, mtjax::Matmul,
-                              ffi::Ffi::Bind()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Arg<ffi::AnyBuffer>()
-                                  .Arg<ffi::Buffer<ffi::F32>>()
-                                  .Arg<ffi::Buffer<ffi::S32>>()
-                                  .Ret<ffi::Buffer<ffi::F32>>());
+extern "C" XLA_FFI_Error* mtjax_panel_matmul(XLA_FFI_CallFrame* call) {
+  return mtjax::AnswersVersion(call) ? nullptr : mtjax::Matmul(call);
+}
 
 extern "C" int mtjax_threads() { return mtjax::Pool::Get().threads(); }
 

@@ -3,11 +3,13 @@
 import concurrent.futures
 import ctypes
 import os
+import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 from mtjax.native import build
@@ -80,6 +82,38 @@ def test_builds_at_once_each_see_a_whole_library(native, cache, compiler):
   runs = (cache.parent / "log").read_text()
   assert build.build() == paths[0]
   assert (cache.parent / "log").read_text() == runs, "a cached library was compiled again"
+
+
+def test_a_process_that_is_killed_while_it_builds_leaves_nothing_that_counts(
+  native, cache, compiler
+):
+  compiler(f'head -c 9999 {native._name} > "$out"\nkill -9 $PPID')
+  code = "from mtjax.native import build; build.build()"
+  run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True)
+  assert run.returncode == -signal.SIGKILL
+  (left,) = cache.iterdir()
+  assert left.suffix == ".tmp"
+  compiler(f'cp {native._name} "$out"')
+  path = build.build()
+  ctypes.CDLL(str(path))
+  assert left.exists(), "it may be that of another process, which is at work"
+  os.utime(left, (0, 0))
+  path.unlink()
+  assert build.build() == path and list(cache.iterdir()) == [path]
+
+
+def test_the_compiler_has_little_to_read():
+  """To compile on first use costs time to the first token, and headers were most of that.
+
+  Headers of threads, clocks and XLA's C++ interface make it 3.5 MB. Those of intrinsics, which some
+  CPUs need, are left out by compiling for the oldest.
+  """
+  compiler = build._compiler()
+  if compiler is None:
+    pytest.skip("there is no C++ compiler")
+  source = build._SOURCES / "small_matmul.cc"
+  command = [*compiler, *build._FLAGS, f"-I{jax.ffi.include_dir()}", "-E", "-P", str(source)]
+  assert len(subprocess.run(command, capture_output=True, check=True).stdout) < 1_500_000
 
 
 def test_another_source_or_machine_is_another_library(monkeypatch):

@@ -216,3 +216,27 @@ def test_quantisation_error_is_half_a_step():
   assert values.dtype == jnp.int8 and scale.shape == (9,) and scale[4] == 1
   assert np.all(np.abs(kernel - values * scale) <= scale * 0.5001)
   assert np.all(np.max(np.abs(values), axis=0)[np.arange(9) != 4] == 127)
+
+
+@pytest.mark.parametrize(
+  ("operands", "message"),
+  [
+    (dict(x=jnp.zeros((1, K), jnp.int32)), "x, scale and y must be F32, layer S32"),
+    (dict(layer=jnp.float32(0)), "x, scale and y must be F32, layer S32"),
+    (dict(layer=jnp.zeros(2, jnp.int32)), "shapes do not fit"),
+    (dict(x=jnp.zeros((1, K + 1))), "shapes do not fit"),
+    (dict(packed=jnp.zeros((1, K, 64))), "shapes do not fit"),
+    (dict(packed=jnp.zeros((K, 64))), "3 or 4 dimensions"),
+    (dict(packed=jnp.zeros((2, K, 64), jnp.float16)), "weights must be F32, BF16 or S8"),
+    (dict(packed=jnp.zeros((2, K, 64), jnp.int8)), "one scale for each output"),
+    (dict(more=jnp.zeros(1)), "4 operands and 1 result"),
+  ],
+)
+def test_the_compiled_code_checks_what_xla_hands_to_it(native, operands, message):
+  whole = dict(
+    x=jnp.ones((1, K)), packed=jnp.ones((2, K, 64)), scale=jnp.zeros(0), layer=jnp.int32(0)
+  )
+  call = jax.ffi.ffi_call(build.TARGET, jax.ShapeDtypeStruct((1, N), jnp.float32))
+  np.testing.assert_array_equal(call(*whole.values()), np.full((1, N), float(K), np.float32))
+  with pytest.raises(jax.errors.JaxRuntimeError, match=message):
+    jax.block_until_ready(call(*(whole | operands).values()))

@@ -87,9 +87,7 @@ def check_revision(name: str) -> None:
       "owner/name@revision"
     )
   if not re.fullmatch(r"\w[\w./+-]*", revision) or ".." in revision:
-    raise ValueError(
-      f"{name!r}: a revision must be a branch, a tag or a commit, got {revision!r}"
-    )
+    raise ValueError(f"{name!r}: a revision must be a branch, a tag or a commit, got {revision!r}")
 
 
 def _is_id(name: str) -> bool:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TOKENIZER_FILES = (
   "tokenizer*",
@@ -38,7 +39,7 @@ def local_folder(
     import huggingface_hub
   except ImportError:
     raise ImportError(f"{name!r} is no folder; to fetch it, `pip install mtjax[hf]`") from None
-  which = dict(revision=revision) if at else {}
+  which: dict[str, Any] = dict(revision=revision) if at else {}
   try:
     return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(files), **which))
   except Exception as error:

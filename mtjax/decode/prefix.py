@@ -46,9 +46,9 @@ class Prefix:
 
     Raises ValueError if the keys and values are those of a model of other sizes.
     """
-    known = jnp.full((1,), self.common(prompt), jnp.int32)
     if self.cache is None:
-      return model.allocate(1, capacity)
+      return _committed(model.allocate(1, capacity))
+    known = jnp.full((1,), self.common(prompt), jnp.int32)
     shape = jax.eval_shape(lambda: model.allocate(1, capacity))
     fitted = KVCache(
       layers=tuple(
@@ -59,12 +59,22 @@ class Prefix:
     )
     if jax.tree.map(_kind, fitted) != jax.tree.map(_kind, shape):
       raise ValueError("the prefix holds keys and values of a model of other sizes")
-    return fitted
+    return _committed(fitted)
 
 
 def text_size(length: int, maximum: int) -> int:
   """Returns the size that a text of `length` tokens that goes on is padded to."""
   return bucket(max(length, min(MIN_SIZE, maximum)), maximum=maximum)
+
+
+def _committed(cache: KVCache) -> KVCache:
+  """Returns the cache as a program returns it whose parameters have a fixed place.
+
+  Programs are compiled for inputs that have one or for others. On several devices XLA chooses.
+  """
+  if jax.device_count() > 1:
+    return cache
+  return jax.device_put(cache, jax.tree.map(lambda x: x.sharding, cache))
 
 
 def _kind(array: jax.Array | jax.ShapeDtypeStruct) -> str:

@@ -80,6 +80,7 @@ def test_known_tokens_are_read_from_the_cache(causal):
 def test_turns_of_one_size_compile_once(causal, monkeypatch):
   monkeypatch.setattr("mtjax.decode.prefix.MIN_SIZE", 64)  # a size that no other test compiles
   model, params, _ = causal
+  params = jax.device_put(params, jax.devices()[0])  # as packed weights are
   programs = (run_lib.begin, run_lib.advance)
   text, prefix, counts = [], Prefix(), []
   for turn in turns(3, 3, 1, 4, 2, 60):
@@ -87,7 +88,7 @@ def test_turns_of_one_size_compile_once(causal, monkeypatch):
     tokens, prefix = go_on(model, params, text, prefix, max_tokens=3)
     text = text + tokens
     counts.append([program._cache_size() for program in programs])
-    assert counts[0] == counts[1] == counts[2] == counts[3]
+  assert counts[0] == counts[1] == counts[2] == counts[3]
   assert counts[4] == [n + 1 for n in counts[3]], "the count could not see a compilation"
 
 

@@ -103,8 +103,8 @@ class _Chat:
     )
     if conversation.left_out > before:
       progress(
-        f"the conversation no longer fits the model's {positions} positions: its first "
-        f"{counted(conversation.left_out, 'turn')} are left out from here on"
+        f"the conversation no longer fits the model's {positions} positions; left out from here "
+        f"on: the oldest {counted(conversation.left_out, 'turn')}"
       )
     self._tell_of_compilation(text_size(len(tokens), positions))
     # Replies of one seed would share their randomness.

@@ -1,7 +1,7 @@
 """Generation: prefill, then rounds of propose, forward, accept, commit in one XLA program."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -196,7 +196,7 @@ def stream(
   prefix: Prefix | None = None,
   on_prefix: Callable[[Prefix], None] | None = None,
   **settings: Any,
-) -> Iterator[list[list[int]]]:
+) -> Generator[list[list[int]]]:
   """Yields the new tokens of each row: the rounds of `generate`, stepped from Python.
 
   `every` rounds run between two yields (the first token comes alone, after prefill). Takes the
@@ -204,9 +204,10 @@ def stream(
   the first `next`. `on_finish` receives the whole Generation at the end, and `on_record` each
   record of a history when its round has run. Raises ValueError for `on_record` without `history`.
 
-  For one prompt, `on_prefix` receives at the end what is known of the text, and `prefix` takes it,
-  so that a later prompt which begins as this text does is not computed from its beginning. Up to
-  rounding, tokens are those without it. Drafters with a model of their own read the whole prompt.
+  For one prompt, `on_prefix` receives what is known of the text at the end, or when the iterator is
+  closed before, and `prefix` takes it: what a later prompt has in common with this text, from the
+  beginning, is not computed again. Up to rounding, its tokens are those without it. Drafters with a
+  model of their own read the whole prompt.
   """
   every = integer(every, "every")
   if every < 1:
@@ -242,10 +243,15 @@ def _both(first: Callable, second: Callable | None) -> Callable:
 
 def _stream(states, method, job, on_finish, on_prefix, kept):
   shown = np.zeros(job.batch, int)
-  for state, clock in states:  # noqa: B007, the last ones are collected
-    tokens, count = np.asarray(state.tokens), np.array(state.count)
-    yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
-    shown = count
+  try:
+    for state, clock in states:  # noqa: B007, the last ones are collected
+      tokens, count = np.asarray(state.tokens), np.array(state.count)
+      yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
+      shown = count
+  except GeneratorExit:
+    if on_prefix is not None:
+      on_prefix(job.prefix(state))
+    raise
   if on_prefix is not None:
     on_prefix(job.prefix(state))
   if on_finish is not None:

@@ -100,11 +100,18 @@ def test_ctrl_c_ends_the_reply_and_keeps_what_was_written(text, said, monkeypatc
       signal.raise_signal(signal.SIGINT)
 
   monkeypatch.setattr(loop, "_write", write)
+  known, cache_for = [], prefix.Prefix.cache_for
+  monkeypatch.setattr(
+    prefix.Prefix,
+    "cache_for",
+    lambda self, *rest: known.append(self.tokens) or cache_for(self, *rest),
+  )
   messages, _, told = said(config_for("ar"), QUESTIONS[:2])
   assert messages[1]["content"] == "".join(pieces[:3])
   assert whole[1]["content"].startswith(messages[1]["content"]) and len(pieces) > 4
   assert "[interrupted; what was written is kept]" in told
-  prompt = text.tokenizer.encode_chat(messages[:3])
+  first, prompt = (text.tokenizer.encode_chat(messages[:n]) for n in (1, 3))
+  assert known[1][: len(first)] == tuple(first), "what was read is known, too"
   (completion,), _ = text.generate([prompt], **{**run_settings(config_for("ar")), "key": 1})
   assert messages[3]["content"] == completion.text
 

@@ -67,6 +67,21 @@ def test_only_the_common_beginning_is_kept(causal, keep):
   assert tokens == generate(model, params, [one[:8]], max_tokens=6).tokens[0]
 
 
+def test_a_text_that_is_left_before_its_end_goes_on(causal):
+  model, params, _ = causal
+  (text,) = turns(5, 12)
+  tokens, _ = go_on(model, params, text, Prefix(), max_tokens=6)
+  known = []
+  rounds = stream(
+    model, params, [text], max_tokens=6, every=1, prefix=Prefix(), on_prefix=known.append
+  )
+  written = [token for _, ((token,),) in zip(range(3), rounds, strict=False)]
+  rounds.close()
+  (prefix,) = known
+  assert written == tokens[:3] and prefix.tokens == (*text, *written[:2])
+  assert go_on(model, params, [*text, *written], prefix, max_tokens=3)[0] == tokens[3:]
+
+
 def test_known_tokens_are_read_from_the_cache(causal):
   """With other keys and values in it the tokens are others: nothing was computed again."""
   model, params, _ = causal

@@ -36,7 +36,7 @@ def reply(
 
   `settings` are those of `TextModel.stream`; every round gives a piece. What `prefix` holds of the
   conversation is not computed again. Once `interrupted` is true, what was written so far is the
-  reply, and the next one goes on from the old prefix. `since` is the moment from which the time to
+  reply. `since` is the moment from which the time to
   the first text is counted, of `time.perf_counter`.
   """
   pieces: list[str] = []
@@ -51,12 +51,13 @@ def reply(
     on_finish=lambda completions, run: done.append((completions[0].text, run)),
     **settings,
   )
-  for (piece,) in rounds:
-    first = time.perf_counter() - since if first is None else first
-    pieces.append(piece)
-    write(piece)
-    if interrupted():
-      break
+  with contextlib.closing(rounds):
+    for (piece,) in rounds:
+      first = time.perf_counter() - since if first is None else first
+      pieces.append(piece)
+      write(piece)
+      if interrupted():
+        break
   whole = done[0][0] if done else "".join(pieces)
   return Reply(whole, _figures(done[0][1] if done else None, first), known[-1])
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -81,25 +80,6 @@ def test_decode_takes_prompts_from_a_file_as_a_batch_and_from_standard_input(fol
   code, shown, errors = launch(*settings, f"--output={tmp_path / 'run.json'}", text="from a pipe\n")
   assert code == 0 and len(shown) > 1, errors
   assert json.loads((tmp_path / "run.json").read_text())["rows"][0]["prompt"] == "from a pipe"
-
-
-def test_chat_reads_lines_and_keeps_the_history(folder, tmp_path):
-  chat = ("experiments.decode", "--chat", "--config=lookup", f"--config.model={folder}")
-  code, shown, errors = launch(*chat, text="hello\n")
-  assert code == 2 and not shown and "has no chat template, which --chat needs" in errors
-  model, talk = tmp_path / "model", tmp_path / "talk.json"
-  shutil.copytree(folder, model)
-  template = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
-  (model / "chat_template.jinja").write_text(template)
-  chat = (*chat[:-1], f"--config.model={model}", "--config.max_tokens=6")
-  code, shown, errors = launch(*chat, text=f"hello\nand again\n/save {talk}\n")
-  assert code == 0, errors
-  messages = json.loads(talk.read_text())
-  assert [m["content"] for m in messages[::2]] == ["hello", "and again"]
-  assert shown == "".join(m["content"] + "\n" for m in messages[1::2])
-  assert errors.count("tokens per forward") == 2 and errors.count("compiling") == 1
-  code, _, errors = launch(*chat, "--prompt=a", "--compare=ar,lookup")
-  assert code == 2 and "with --chat, --prompt and --compare would do nothing" in errors
 
 
 @pytest.mark.parametrize("method", ["lookup", "draft"])

@@ -15,6 +15,7 @@ from mtjax.decode import prefix
 from mtjax.registry.build import run_settings
 from mtjax.registry.configs import decode_config
 from mtjax.rounds import run as run_lib
+from tests.test_launchers import launch
 
 QUESTIONS = ["one two one two", "three one two", " /and four", "one two three"]
 
@@ -156,3 +157,19 @@ def test_a_model_without_a_template_is_refused_before_anything_is_compiled(name,
   with pytest.raises(ValueError, match=f"'{name}' has no chat template.*--config.model=smollm2"):
     loop.converse(config_for("auto"), dataclasses.replace(text, name=name, tokenizer=tokenizer))
   assert [program._cache_size() for program in (run_lib.begin, run_lib.whole)] == before
+
+
+def test_the_launcher_reads_lines_and_keeps_the_history(chat_folder, tmp_path):
+  talk = tmp_path / "talk.json"
+  chat = ("experiments.decode", "--chat", "--config=lookup", "--config.max_tokens=6")
+  model = f"--config.model={chat_folder}"
+  code, shown, errors = launch(*chat, model, text=f"hello\nand again\n/save {talk}\n")
+  assert code == 0, errors
+  messages = json.loads(talk.read_text())
+  assert [m["content"] for m in messages[::2]] == ["hello", "and again"]
+  assert shown == "".join(m["content"] + "\n" for m in messages[1::2])
+  assert errors.count("tokens per forward") == 2 and errors.count("compiling") == 1
+  code, shown, errors = launch(*chat, "--config.model=target", text="hello\n")
+  assert code == 2 and not shown and "'target' has no chat template, which --chat" in errors
+  code, _, errors = launch(*chat, model, "--prompt=a", "--compare=ar,lookup")
+  assert code == 2 and "with --chat, --prompt and --compare would do nothing" in errors

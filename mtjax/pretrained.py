@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from mtjax.data.hub import at_revision, check_revision
 from mtjax.models import Model, Params
 from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
@@ -47,7 +48,12 @@ DEMO_PROMPTS = (
 
 
 def load(
-  name: str, *, weights: str | None = "stored", dtype: Any = None, mesh: Any = None
+  name: str,
+  *,
+  revision: str | None = None,
+  weights: str | None = "stored",
+  dtype: Any = None,
+  mesh: Any = None,
 ) -> TextModel:
   """Loads a model by name and prepares it for decoding on this machine.
 
@@ -56,8 +62,10 @@ def load(
 
   `name`, `dtype` and `mesh` are those of `load_pretrained`, `weights` those of `for_decoding`. None
   leaves parameters as they are stored, for training and export; on a mesh they always stay so.
+  `revision` is the branch, tag or commit of a hub id, and load("owner/name", revision="v1") is
+  load("owner/name@v1"). Raises ValueError for a revision of anything else.
   """
-  text = load_pretrained(name, dtype=dtype, mesh=mesh)
+  text = load_pretrained(at_revision(name, revision), dtype=dtype, mesh=mesh)
   return text if weights is None or mesh is not None else for_decoding(text, weights)
 
 
@@ -65,11 +73,13 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   """Loads a bundled model (`BUNDLED`), one of a package (`NAMED`), a folder, a GGUF file, a hub id.
 
   The folder holds config.json, safetensors and the tokenizer's files, or one GGUF file, which has
-  all of that in it. `dtype` and `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError,
-  FileNotFoundError or ImportError that says what is missing.
+  all of that in it. A hub id may name a branch, a tag or a commit: owner/name@revision. `dtype` and
+  `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError, FileNotFoundError or ImportError
+  that says what is missing.
   """
   known = (*BUNDLED, *NAMED)
   if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
+    check_revision(str(name))
     raise FileNotFoundError(
       f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
       f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"

@@ -1,7 +1,8 @@
 """Models that complete texts, for launchers and notebooks."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from mtjax.arguments import texts
@@ -98,7 +99,7 @@ class TextModel:
     stop: str | Sequence[str] = (),
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
     **settings: Any,
-  ) -> Iterator[list[str]]:
+  ) -> Generator[list[str]]:
     """Yields the text of `generate` in pieces: what is new in each row, whole characters only.
 
     Text that may be the beginning of a stop string is held back until it is known not to be. At the
@@ -114,11 +115,12 @@ class TextModel:
     rounds = decode.stream(self.model, self.params, on_finish=finished, **arguments)
     return self._pieces(rounds, [TextStream(self.tokenizer, stop) for _ in prompts])
 
-  def _pieces(self, rounds, rows: list[TextStream]) -> Iterator[list[str]]:
-    for new in rounds:
-      pieces = [row.feed(tokens) for row, tokens in zip(rows, new, strict=True)]
-      if any(pieces):
-        yield pieces
+  def _pieces(self, rounds, rows: list[TextStream]) -> Generator[list[str]]:
+    with contextlib.closing(rounds):
+      for new in rounds:
+        pieces = [row.feed(tokens) for row, tokens in zip(rows, new, strict=True)]
+        if any(pieces):
+          yield pieces
     rest = [row.finish() for row in rows]
     if any(rest):
       yield rest

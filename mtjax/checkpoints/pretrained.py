@@ -37,6 +37,8 @@ def load(
 ) -> tuple[Model, Params]:
   """Returns a model and its parameters from a local folder, a GGUF file or a hub id (extra `hf`).
 
+  A hub id is owner/name or owner/name@revision, with a branch, a tag or a commit.
+
   dtype None keeps the stored one and computes in float32; with "float32", "bfloat16" or "float16"
   (or the type), parameters are converted to it and the model computes in it. With a mesh, each
   parameter is placed by mtjax.sharding, and a process reads only what its devices hold.

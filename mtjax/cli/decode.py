@@ -8,6 +8,8 @@ standard input. One prompt is streamed; several are one batch. --output=run.json
 and with --history also the tree of every round, which python -m experiments.history draws.
 --html=run.html writes one page to open in a browser: who proposed each token, with probabilities,
 and the tree and time of every round.
+--chat talks with a chat model, such as --config.model=smollm2: each line of standard input is a
+message, and /help lists commands.
 --compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
 settings that the configs of all methods have are those of --config.
 """
@@ -21,6 +23,7 @@ from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
+from mtjax.cli.chat.loop import converse
 from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.cli.running import progress, results_file
@@ -34,6 +37,7 @@ from mtjax.report.history.page import page_of_record
 from mtjax.report.history.run_json import history_record, prompt_tokens, token_fields
 from mtjax.report.terminal import audit_tables, counters_table
 from mtjax.rounds.history import RoundRecord
+from mtjax.text import TextModel
 
 # --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
@@ -82,6 +86,12 @@ _COMPARE = flags.DEFINE_list(
   flag_values=VALUES,
 )
 
+_CHAT = flags.DEFINE_bool(
+  "chat",
+  False,
+  "Talk with a chat model: each line of standard input is a message, and the history is kept.",
+  flag_values=VALUES,
+)
 _ROUNDS = flags.DEFINE_integer(
   "rounds",
   3,
@@ -95,9 +105,12 @@ def run() -> None:
   config = _CONFIG.value
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
+  if _CHAT.value:
+    _chat(config)
+    return
   launch.check_output(_OUTPUT, _HTML, inputs=[_PROMPTS])
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
-  text = for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
+  text = _loaded(config)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
   decode = _compare if _COMPARE.value else _decode
   settings = config.to_dict()
@@ -110,6 +123,16 @@ def run() -> None:
       lambda record: write_page(dict(settings=settings, **record)),
     )
     decode(config, text, inputs, outputs)
+
+
+def _loaded(config) -> TextModel:
+  return for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
+
+
+def _chat(config) -> None:
+  others = (_PROMPT, _PROMPTS, _OUTPUT, _AUDIT, _HISTORY, _HTML, _COMPARE, _ROUNDS)
+  launch.check_unused("with --chat", *others)
+  converse(config, _loaded(config))
 
 
 Write = Callable[[Mapping[str, Any]], None]

@@ -1,7 +1,9 @@
-"""Files of a Hugging Face id."""
+"""Files of a Hugging Face id, owner/name or owner/name@revision."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 TOKENIZER_FILES = (
   "tokenizer*",
@@ -22,22 +24,76 @@ def local_folder(
 ) -> Path:
   """Returns the folder of an id's files, which are fetched or in the hub's cache.
 
-  `files` are patterns; `otherwise` is the part of an error message that says what `name` may be.
-  Raises FileNotFoundError for a name that is no id or cannot be fetched, and ImportError without
-  mtjax[hf].
+  A revision, owner/name@revision, is a branch, a tag or a whole commit of 40 digits; without one it
+  is the branch main. `files` are patterns; `otherwise` is the part of an error message that says
+  what `name` may be. Raises FileNotFoundError for a name that is no id or cannot be fetched,
+  ValueError for a revision that is none or that is asked of something local, and ImportError
+  without mtjax[hf].
   """
-  if name.count("/") != 1 or name.startswith((".", "/", "~")):
+  check_revision(name)
+  repository, at, revision = name.partition("@")
+  if not _is_id(repository):
     what = otherwise.format(name=name)
     raise FileNotFoundError(f"there is no {what} a Hugging Face id (owner/name)")
   try:
     import huggingface_hub
   except ImportError:
     raise ImportError(f"{name!r} is no folder; to fetch it, `pip install mtjax[hf]`") from None
+  which: dict[str, Any] = dict(revision=revision) if at else {}
   try:
-    return Path(huggingface_hub.snapshot_download(name, allow_patterns=list(files)))
+    return Path(huggingface_hub.snapshot_download(repository, allow_patterns=list(files), **which))
   except Exception as error:
     reason = str(error).strip().split("\n")[0]
+    what = f"revision {revision!r} of {repository!r}" if at else repr(name)
     raise FileNotFoundError(
-      f"{name!r} is no local folder and could not be fetched from Hugging Face "
+      f"{what} is no local folder and could not be fetched from Hugging Face "
       f"({type(error).__name__}: {reason})"
     ) from None
+
+
+def at_revision(name: str, revision: str | None) -> str:
+  """Returns owner/name@revision, or the name itself for None.
+
+  Raises ValueError for a name that is a local file or folder, no id at all, or that has a revision
+  already, and for a revision that cannot be one.
+  """
+  if revision is None:
+    return name
+  if "@" in name:
+    raise ValueError(f"{name!r} names a revision already: leave revision={revision!r} out")
+  if Path(name).expanduser().exists():
+    raise ValueError(_local(name, f"revision={revision!r}"))
+  if not _is_id(name):
+    raise ValueError(
+      f"revision={revision!r} is for a Hugging Face id, owner/name; {name!r} is none: bundled "
+      "models, files and folders have no revisions"
+    )
+  check_revision(f"{name}@{revision}")
+  return f"{name}@{revision}"
+
+
+def check_revision(name: str) -> None:
+  """Raises ValueError for name@revision where `name` is local or no id, and for a bad revision.
+
+  A name that is itself a file or a folder is for the caller to try first.
+  """
+  repository, at, revision = name.partition("@")
+  if not at:
+    return
+  if repository and Path(repository).expanduser().exists():
+    raise ValueError(_local(repository, f"@{revision}"))
+  if not _is_id(repository):
+    raise ValueError(
+      f"{name!r} is no file or folder, and only a Hugging Face id has a revision: "
+      "owner/name@revision"
+    )
+  if not re.fullmatch(r"\w[\w./+-]*", revision) or ".." in revision:
+    raise ValueError(f"{name!r}: a revision must be a branch, a tag or a commit, got {revision!r}")
+
+
+def _is_id(name: str) -> bool:
+  return name.count("/") == 1 and not name.startswith((".", "/", "~"))
+
+
+def _local(name: str, revision: str) -> str:
+  return f"{name!r} is a local file or folder, which has no revisions: leave {revision} out"

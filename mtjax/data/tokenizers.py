@@ -188,8 +188,9 @@ def pieces_of(tokenizer: Tokenizer, tokens: Sequence[int]) -> list[bytes]:
 def load_tokenizer(name: str | Path) -> Tokenizer:
   """Loads "bytes", "bundled", a tokenizer.json or GGUF file, a model's folder, or a hub id.
 
-  A folder's tokenizer.json comes before a GGUF file in it. Hugging Face ids need mtjax[hf]. Raises
-  ValueError or FileNotFoundError that names the missing file.
+  A folder's tokenizer.json comes before a GGUF file in it. Hugging Face ids, owner/name or
+  owner/name@revision, need mtjax[hf]. Raises ValueError or FileNotFoundError that names the missing
+  file.
   """
   if name == "bytes":
     return ByteTokenizer()

@@ -3,6 +3,7 @@
 from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.generation import Generation, generate, prefill, stream
 from mtjax.decode.method import Autoregressive, Method
+from mtjax.decode.prefix import Prefix
 from mtjax.decode.speculative import Speculative
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
   "Autoregressive",
   "Generation",
   "Method",
+  "Prefix",
   "Speculative",
   "generate",
   "prefill",

@@ -1,7 +1,7 @@
 """Generation: prefill, then rounds of propose, forward, accept, commit in one XLA program."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,14 +9,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
+from mtjax.cache import KVCache
 from mtjax.decode.card import generation_card
 from mtjax.decode.history import observe_token, record, target_probs
 from mtjax.decode.method import Autoregressive, Method, emit_next
+from mtjax.decode.prefix import Prefix, text_size
 from mtjax.display.short import counted
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord
-from mtjax.rounds.prefill import commit_prompt
+from mtjax.rounds.prefill import commit_prompt, commit_rest
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
@@ -55,26 +57,31 @@ def prefill(
   request: Request,
   prompt: Int[Array, "B P"],
   length: Int[Array, " B"],
+  known: KVCache | None = None,
   *,
   capacity: int,
   max_new: int,
 ) -> DecodeState:
   """Commits the prompts and emits the first token of each row.
 
-  Prompts are padded on the right, lengths at least 1. Raises ValueError for an any-subset model.
+  Prompts are padded on the right, lengths at least 1. A cache of the same capacity may hold the
+  beginning of each prompt (`known`). Raises ValueError for an any-subset model.
   """
   sizes = dict(capacity=capacity, max_new=max_new)
-  state, logits = _committed(model, params, request, prompt, length, **sizes)
+  state, logits = _committed(model, params, request, prompt, length, known, **sizes)
   return emit_next(state, request, logits)
 
 
 def _committed(
-  model, params, request: Request, prompt, length, *, capacity: int, max_new: int
+  model, params, request: Request, prompt, length, known=None, *, capacity: int, max_new: int
 ) -> tuple[DecodeState, Float[Array, "B 1 V"]]:
   """Returns the state with the prompts committed, and the logits of each row's first token."""
   check_causal(model, "the model")
   batch = prompt.shape[0]
-  cache, logits = commit_prompt(model, params, prompt, length, capacity)
+  if known is None:
+    cache, logits = commit_prompt(model, params, prompt, length, capacity)
+  else:
+    cache, logits = commit_rest(model, params, prompt, length, known)
   history = None
   if request.rules.needs_history:
     history = History.of_prompt(prompt, length, model.config.vocab_size)
@@ -93,7 +100,10 @@ def _committed(
 
 @dataclasses.dataclass(frozen=True)
 class _Decoding:
-  """A `rounds.Program`. Inputs: (params, method's params, request, prompt [B, P], length [B])."""
+  """A `rounds.Program`. Inputs: (params, method's params, request, prompt [B, P], length [B]).
+
+  A cache that holds the beginning of each prompt may follow them.
+  """
 
   model: Model
   method: Method
@@ -105,8 +115,8 @@ class _Decoding:
     return self._started(prefill(self.model, params, *job, **self._sizes), inputs)
 
   def observe_begin(self, inputs):
-    params, _, request, prompt, length = inputs
-    before, logits = _committed(self.model, params, request, prompt, length, **self._sizes)
+    params, _, request, prompt, length, *known = inputs
+    before, logits = _committed(self.model, params, request, prompt, length, *known, **self._sizes)
     after = emit_next(before, request, logits)
     last = jnp.take_along_axis(prompt, length[:, None] - 1, axis=1)[:, 0]
     p = target_probs(logits, request.rules, before.history)
@@ -117,7 +127,7 @@ class _Decoding:
     return dict(capacity=self.capacity, max_new=self.max_new)
 
   def _started(self, state: DecodeState, inputs) -> DecodeState:
-    _, method_params, _, prompt, length = inputs
+    _, method_params, _, prompt, length, *_ = inputs
     return state.replace(method=self.method.start(method_params, prompt, length, **self._sizes))
 
   def stages(self, inputs):
@@ -183,14 +193,21 @@ def stream(
   method: Method = Autoregressive(),
   method_params: PyTree = None,
   history: bool = False,
+  prefix: Prefix | None = None,
+  on_prefix: Callable[[Prefix], None] | None = None,
   **settings: Any,
-) -> Iterator[list[list[int]]]:
+) -> Generator[list[list[int]]]:
   """Yields the new tokens of each row: the rounds of `generate`, stepped from Python.
 
   `every` rounds run between two yields (the first token comes alone, after prefill). Takes the
   settings of `generate`, emits the same tokens, raises the same errors, at once rather than on
   the first `next`. `on_finish` receives the whole Generation at the end, and `on_record` each
   record of a history when its round has run. Raises ValueError for `on_record` without `history`.
+
+  For one prompt, `on_prefix` receives what is known of the text at the end, or when the iterator is
+  closed before, and `prefix` takes it: what a later prompt has in common with this text, from the
+  beginning, is not computed again. Up to rounding, its tokens are those without it. Drafters with a
+  model of their own read the whole prompt.
   """
   every = integer(every, "every")
   if every < 1:
@@ -202,7 +219,9 @@ def stream(
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   method.check(model)
-  job = _prepare(model, prompts, **{**defaults, **settings})
+  job = _prepare(model, prompts, **{**defaults, **settings}, prefix=prefix)
+  if on_prefix is not None and job.batch != 1:
+    raise ValueError(f"on_prefix receives the text of one prompt, got {job.batch} prompts")
   program, inputs = job.program(model, method), (params, method_params, *job.arrays)
   kept: list[RoundRecord] | None = None
   if history:
@@ -210,7 +229,7 @@ def stream(
     states = record(program, inputs, _both(kept.append, on_record), every=every)
   else:
     states = run.stream(program, inputs, every=every)
-  return _stream(states, method, job, on_finish, kept)
+  return _stream(states, method, job, on_finish, on_prefix, kept)
 
 
 def _both(first: Callable, second: Callable | None) -> Callable:
@@ -222,12 +241,19 @@ def _both(first: Callable, second: Callable | None) -> Callable:
   return call
 
 
-def _stream(states, method, job, on_finish, kept):
+def _stream(states, method, job, on_finish, on_prefix, kept):
   shown = np.zeros(job.batch, int)
-  for state, clock in states:  # noqa: B007, the last ones are collected
-    tokens, count = np.asarray(state.tokens), np.array(state.count)
-    yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
-    shown = count
+  try:
+    for state, clock in states:  # noqa: B007, the last ones are collected
+      tokens, count = np.asarray(state.tokens), np.array(state.count)
+      yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
+      shown = count
+  except GeneratorExit:
+    if on_prefix is not None:
+      on_prefix(job.prefix(state))
+    raise
+  if on_prefix is not None:
+    on_prefix(job.prefix(state))
   if on_finish is not None:
     on_finish(_collect(method, job, state, clock, kept))
 
@@ -236,7 +262,7 @@ def _stream(states, method, job, on_finish, kept):
 class _Job:
   """Checked arguments of a generation, as arrays of static size."""
 
-  arrays: tuple  # Request, prompt [B, P], length [B]
+  arrays: tuple  # Request, prompt [B, P], length [B], and a cache if there is a prefix
   lengths: list[int]
   capacity: int
   max_new: int
@@ -248,8 +274,14 @@ class _Job:
   def program(self, model: Model, method: Method) -> _Decoding:
     return _Decoding(model, method, self.capacity, self.max_new)
 
+  def prefix(self, state: DecodeState) -> Prefix:
+    """Returns what is known of the one text of a job."""
+    prompt, (length,) = np.asarray(self.arrays[1])[0], self.lengths
+    text = [*prompt[:length].tolist(), *np.asarray(state.tokens)[0].tolist()]
+    return Prefix(tuple(text[: int(state.cache.length[0])]), state.cache)
 
-def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
+
+def _prepare(model, prompts, max_tokens, sampling, key, eos, stop, prefix=None) -> _Job:
   check_causal(model, "the model")
   vocab, max_position = model.config.vocab_size, model.config.max_position
   prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
@@ -275,7 +307,12 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
   if outside:
     raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
   lengths = [len(prompt) for prompt in prompts]
-  size = bucket(max(lengths), maximum=max_position)
+  if prefix is None:
+    size = bucket(max(lengths), maximum=max_position)
+  elif len(prompts) == 1:
+    size = text_size(lengths[0], max_position)
+  else:
+    raise ValueError(f"a prefix is of one text, got {len(prompts)} prompts")
   max_new = bucket(max(limits), maximum=max_position)
   padded = np.zeros((len(prompts), size), np.int32)
   for row, prompt in enumerate(prompts):
@@ -287,8 +324,10 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop) -> _Job:
     key=row_keys(key, len(prompts)),
     stop=stop,
   )
-  arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32))
-  return _Job(arrays, lengths, capacity=min(size + max_new, max_position), max_new=max_new)
+  capacity = min(size + max_new, max_position)
+  known = () if prefix is None else (prefix.cache_for(model, prompts[0], capacity),)
+  arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32), *known)
+  return _Job(arrays, lengths, capacity=capacity, max_new=max_new)
 
 
 def _token_ids(row: int, prompt: TokenIds) -> list[int]:

@@ -10,7 +10,8 @@ def shared() -> ConfigDict:
   return ConfigDict(
     dict(
       method="ar",
-      model="target",  # "target", "smollm2", a folder, a GGUF file, or a Hugging Face id
+      # "target", "smollm2", a folder, a GGUF file, or a Hugging Face id (owner/name[@revision]).
+      model="target",
       dtype="",  # dtype of weights and activations; "": weights as stored, activations float32
       weights="stored",  # "stored", or "int8" (another, smaller target)
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template

@@ -9,6 +9,9 @@ from mtjax.cache import KVCache
 from mtjax.models import Model, Params
 
 PREFILL_CHUNK = 512
+# Entries per forward pass of what follows a text that is committed already, such as one turn of a
+# chat: few are padding, and the number of passes costs no compilation.
+REST_CHUNK = 32
 
 
 def commit_prompt(
@@ -41,3 +44,41 @@ def commit_prompt(
   logits = jnp.zeros((batch, 1, model.config.vocab_size), jnp.float32)
   start = (model.allocate(batch, capacity), logits)
   return jax.lax.fori_loop(0, padded.shape[1] // chunk, part, start)
+
+
+def commit_rest(
+  model: Model, params: Params, prompt: Int[Array, "B P"], length: Int[Array, " B"], cache: KVCache
+) -> tuple[KVCache, Float[Array, "B 1 V"]]:
+  """Returns what `commit_prompt` does, for a cache that holds the beginning of each prompt.
+
+  At least the last token of a prompt must be missing in it. A forward pass reads `REST_CHUNK`
+  entries at most.
+  """
+  batch, size = prompt.shape
+  chunk = min(size, REST_CHUNK)
+
+  def part(carry):
+    cache, last_logits = carry
+    place = cache.length[:, None] + jnp.arange(chunk)
+    token = jnp.take_along_axis(prompt, place, axis=1, mode="clip")
+    count = jnp.clip(length - cache.length, 0, chunk)
+    cache, logits = read(model, params, cache, token, count)
+    return cache, jnp.where((count > 0)[:, None, None], logits, last_logits)
+
+  logits = jnp.zeros((batch, 1, model.config.vocab_size), jnp.float32)
+  return jax.lax.while_loop(lambda carry: jnp.any(length > carry[0].length), part, (cache, logits))
+
+
+def read(
+  model: Model,
+  params: Params,
+  cache: KVCache,
+  token: Int[Array, "B T"],
+  count: Int[Array, " B"],
+) -> tuple[KVCache, Float[Array, "B 1 V"]]:
+  """Commits token[b, :count[b]] and returns the logits after the last of them."""
+  frontier = frontier_lib.causal(token, start=cache.length, length=count)
+  rows = jnp.maximum(count - 1, 0)[:, None]
+  output = model.forward(params, frontier, cache, rows)
+  path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
+  return cache.commit(output.kv, frontier.position, path, count), output.logits

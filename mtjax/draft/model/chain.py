@@ -8,12 +8,12 @@ from flax import struct
 from jaxtyping import Array, Int, PyTree
 
 from mtjax.cache import KVCache
-from mtjax.draft.model.reading import catch_up, read
+from mtjax.draft.model.reading import catch_up
 from mtjax.draft.model.sampling import sample_draft
 from mtjax.draft.protocol import Context, Round, WithDraftModel, draft_keys
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
-from mtjax.rounds.prefill import commit_prompt
+from mtjax.rounds.prefill import commit_prompt, read
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme
 

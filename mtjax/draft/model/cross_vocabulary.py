@@ -11,12 +11,11 @@ from jaxtyping import Array, Int, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.draft import host
-from mtjax.draft.model.reading import read
 from mtjax.draft.model.reencoding import Translator
 from mtjax.draft.protocol import Context, Round, WithDraftModel
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
-from mtjax.rounds.prefill import PREFILL_CHUNK
+from mtjax.rounds.prefill import PREFILL_CHUNK, read
 from mtjax.sampling.categorical import argmax
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme

@@ -2,30 +2,15 @@
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, Params
+from mtjax.rounds.prefill import read
 
 # Entries read at a time after rounds in which the drafter was not used.
 _CATCH_UP = 8
-
-
-def read(
-  model: Model,
-  params: Params,
-  cache: KVCache,
-  token: Int[Array, "B T"],
-  count: Int[Array, " B"],
-) -> tuple[KVCache, Float[Array, "B 1 V"]]:
-  """Commits token[b, :count[b]] and returns the logits after the last of them."""
-  frontier = frontier_lib.causal(token, start=cache.length, length=count)
-  rows = jnp.maximum(count - 1, 0)[:, None]
-  output = model.forward(params, frontier, cache, rows)
-  path = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
-  return cache.commit(output.kv, frontier.position, path, count), output.logits
 
 
 def catch_up(

@@ -1,0 +1,1 @@
+"""A chat with history on a command line: mtjax-decode --chat."""

@@ -25,13 +25,15 @@ AOT := $(VENV)/.aot-$(PYVER)
 DOCS := $(VENV)/.docs-$(PYVER)
 SMOLLM2 := $(VENV)/.smollm2-$(PYVER)
 ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
-PIP := $(BIN) -m pip install -q -c $(CONSTRAINTS)
+# Python compiles a module when it is first imported, and most of those of torch never are.
+PIP := $(BIN) -m pip install -q --no-compile -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
 WORKERS ?= $(if $(ARGS),0,auto)
 PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
 # Most of the suite's time was XLA's on the way to fast code, of which tests need little; slow checks
-# are compiled as users compile. Newer versions do not know the second flag.
-QUICK ?= --xla_backend_optimization_level=0 \
+# are compiled as users compile. Small programs need not be split for more threads. Newer versions do
+# not know the last flag.
+QUICK ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
 # Folders whose tests run with the annotations checked, but for those marked ill_typed.
 TYPED ?= tests/core tests/trees tests/verify tests/anysubset

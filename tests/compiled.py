@@ -1,8 +1,17 @@
-"""A module's functions as one program each: op by op a new shape is some twenty compilations."""
+"""Functions as one program each: op by op a new shape is some twenty compilations."""
 
+import os
 from types import ModuleType
 
 import jax
+
+# `make test` asks XLA for code that is compiled quickly. Of programs that run for seconds the code
+# must be quick too: these options of `jax.jit` save most of that, and cost little.
+RUNS_LONG = (
+  {"xla_backend_optimization_level": 1}
+  if "--xla_backend_optimization_level=0" in os.environ.get("XLA_FLAGS", "")
+  else None
+)
 
 
 class Compiled:

@@ -9,7 +9,8 @@ from mtjax.cli.method_names import method_config
 from mtjax.registry.configs import decode_config
 from mtjax.registry.methods import decoding
 from mtjax.train.defaults import named
-from tests.test_launchers import ROOT, launch
+from tests import forked
+from tests.test_launchers import ROOT
 
 HEAD = "from ml_collections import ConfigDict\n"
 
@@ -130,6 +131,6 @@ def test_launchers_end_with_one_line_and_exit_code_2(tmp_path):
     (bare, "the config lacks a field: "),
   ):
     file = write(tmp_path, content)
-    code, shown, errors = launch("experiments.decode", "--config", str(file), "--prompt=a")
+    code, shown, errors = forked.launch("experiments.decode", "--config", str(file), "--prompt=a")
     assert code == 2 and message in errors and not shown
     assert errors.startswith("mtjax: ") and errors.count("\n") == 1, errors

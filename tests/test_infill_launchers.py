@@ -10,6 +10,7 @@ from mtjax import checkpoints
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from tests import forked
 from tests.evaluate.pages import Reader
 from tests.test_launchers import launch
 
@@ -157,7 +158,7 @@ def test_a_mistake_is_answered_with_one_line(folder, tmp_path, arguments, messag
   name, *flags = arguments
   if not any(flag.startswith("--model") for flag in flags):
     flags.append(f"--model={folder}")
-  code, _, errors = launch(f"experiments.{name}", *flags)
+  code, _, errors = forked.launch(f"experiments.{name}", *flags)
   assert code == 2 and message in errors and errors.count("\n") == 1, errors
 
 

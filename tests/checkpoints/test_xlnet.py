@@ -209,13 +209,14 @@ def tiny():
 def test_queries_that_share_a_position_are_independent(tiny):
   """In transformers they are added up."""
   model, params = tiny
+  forward = jax.jit(model.forward)
   token = jnp.array([[1, 2, 3, 4]], jnp.int32)
   content = frontier_lib.content(token, jnp.arange(4)[None], jnp.array([[0, 1, 2, 3]]))
 
   def probs(*ranks):
     rank = jnp.array([ranks], jnp.int32)
     query = frontier_lib.query(jnp.full_like(rank, 5), jnp.full_like(rank, 3), rank)
-    out = model.forward(params, frontier_lib.concatenate(content, query))
+    out = forward(params, frontier_lib.concatenate(content, query))
     return np.asarray(out.logits[0, 4:])
 
   both = probs(1, 3)
@@ -226,26 +227,28 @@ def test_queries_that_share_a_position_are_independent(tiny):
 def test_a_query_that_sees_nothing_depends_on_nothing(tiny):
   """In transformers it sees everything."""
   model, params = tiny
+  forward = jax.jit(model.forward)
   place = jnp.array([[2]])
   query = frontier_lib.query(jnp.full_like(place, 5), place, jnp.zeros_like(place))
 
   def probs(token):
     content = frontier_lib.content(jnp.asarray([token]), jnp.arange(3)[None], jnp.ones((1, 3), int))
     joint = frontier_lib.concatenate(content, query)
-    return np.asarray(model.forward(params, joint).logits[0, 3])
+    return np.asarray(forward(params, joint).logits[0, 3])
 
   np.testing.assert_array_equal(probs([1, 2, 3]), probs([4, 0, 1]))
 
 
 def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
   model, params = tiny
+  forward = jax.jit(model.forward)
   rng = np.random.default_rng(0)
   token, is_target = rng.integers(0, 5, (2, 9)), rng.random((2, 9)) < 0.6
   canvas = make_canvas(model.config, token, is_target, segment=rng.integers(0, 2, (2, 9)))
   position = np.asarray(canvas.position)
   assert position.max() > 9
   rank = random_order(canvas, jax.random.key(1))
-  dense = model.forward(
+  dense = forward(
     params, two_stream(model.config, canvas, rank, jnp.broadcast_to(jnp.arange(9), (2, 9)))
   ).logits[:, 9:]
   for row in range(2):
@@ -268,7 +271,7 @@ def test_commits_in_any_order_give_the_logits_of_one_dense_pass(tiny):
       where = jnp.asarray(position[row][rest])
       query = frontier_lib.query(jnp.full(rest.shape, 5), where, jnp.ones_like(where))
       joint = frontier_lib.concatenate(content, query)
-      out = model.forward(params, joint, cache)
+      out = forward(params, joint, cache)
       path = jnp.arange(count)[None]
       cache = cache.commit(out.kv, joint.position, path, jnp.array([count]))
       at += count

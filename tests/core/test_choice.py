@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 
 from mtjax.sampling import categorical as choice
+from tests.compiled import RUNS_LONG
 
 SAMPLES, AT_ONCE = 120_000, 1000
 LIKELY = (0, 1, 17, 300, 301, 998)  # some share a block; the last block of 1000 is not full
@@ -51,9 +52,11 @@ KEY = jax.random.key(0)
 def sampled(function):
   """Returns what `function` of a key returns, for many keys."""
   keys = jax.random.split(KEY, (SAMPLES // AT_ONCE, AT_ONCE))
-  return np.asarray(jax.jit(lambda keys: jax.lax.map(jax.vmap(function), keys))(keys)).reshape(
-    SAMPLES, -1
-  )
+
+  def sample(keys):
+    return jax.lax.map(jax.vmap(function), keys)
+
+  return np.asarray(jax.jit(sample, compiler_options=RUNS_LONG)(keys)).reshape(SAMPLES, -1)
 
 
 def p_value_of(tokens, probs):

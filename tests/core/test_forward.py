@@ -215,7 +215,7 @@ def test_attention_by_name_is_what_computes_it(tiny):
   model, params, forward = tiny
   frontier = F.causal(_tokens(17, 1, 4))
   named = Model(dataclasses.replace(model.config, attention="tpu_interpret"))
-  _close(named.forward(params, frontier).logits, forward(params, frontier).logits)
+  _close(jax.jit(named.forward)(params, frontier).logits, forward(params, frontier).logits)
   named = Model(dataclasses.replace(model.config, attention="gpu"))
   with pytest.raises(ValueError, match="the GPU kernel computes in float16 or bfloat16"):
     named.forward(params, frontier)
@@ -234,5 +234,6 @@ def test_a_misspelt_choice_is_refused(field):
 def test_logits_of_an_untied_head_are_not_rounded_to_the_activations_dtype():
   sizes = dict(vocab_size=512, dim=16, heads=1, kv_heads=1, head_dim=16, mlp_dim=16)
   model = Model(TransformerConfig(layers=uniform_layers(1), tied=False, dtype="bfloat16", **sizes))
-  logits = model.forward(model.init(jax.random.key(0)), F.causal(jnp.array([[1]]))).logits
+  params = jax.jit(model.init)(jax.random.key(0))
+  logits = jax.jit(model.forward)(params, F.causal(jnp.array([[1]]))).logits
   assert np.any(logits != logits.astype(jnp.bfloat16).astype(jnp.float32))

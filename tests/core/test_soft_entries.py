@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mtjax import frontier as builders
+from mtjax.cache import KVCache
 from mtjax.models import Model, TransformerConfig, XLNetConfig, transformer, uniform_layers, xlnet
 
 TEXT = jnp.array([[4, 1, 5, 2, 0, 6], [0, 3, 6, 1, 4, 2]])
@@ -71,14 +72,14 @@ def test_a_vector_that_is_a_row_of_the_table_is_that_token(network):
 def test_vectors_are_committed_and_continued_like_tokens(network):
   model, params, forward = network
   path, four = jnp.broadcast_to(jnp.arange(4), (2, 4)), jnp.array([4, 4])
-  caches = {}
+  commit, caches = jax.jit(KVCache.commit), {}
   for kind in ("tokens", "vectors"):
     cache = model.allocate(2, 8)
     frontier = builders.causal(TEXT[:, :4])
     if kind == "vectors":
       frontier = softened(params, TEXT[:, :4], SOFT[:, :4])
     kv = forward(params, frontier, cache).kv
-    caches[kind] = cache.commit(kv, frontier.position, path, four)
+    caches[kind] = commit(cache, kv, frontier.position, path, four)
   alike(caches["vectors"], caches["tokens"])
   rest = builders.causal(TEXT[:, 4:], start=4)
   expected = forward(params, rest, caches["tokens"])
@@ -90,8 +91,9 @@ def test_vectors_are_committed_and_continued_like_tokens(network):
 def test_layers_above_the_first_read_no_vectors(network):
   model, params, forward = network
   frontier = softened(params, TEXT, SOFT)
-  _, hidden = model.segment(params, frontier, first=0, last=1)
-  output, _ = model.segment(params, frontier, first=1, last=2, hidden=hidden)
+  segment = jax.jit(model.segment, static_argnames=("first", "last"))
+  _, hidden = segment(params, frontier, first=0, last=1)
+  output, _ = segment(params, frontier, first=1, last=2, hidden=hidden)
   # Two segments are other programs than the whole: logits near 10 differ in their last places. A
   # vector that is read again would differ in the first.
   whole = forward(params, frontier).logits
@@ -187,5 +189,6 @@ def test_vectors_that_do_not_fit_are_refused_before_anything_is_traced(
 def test_a_model_of_low_precision_reads_vectors_of_any(network):
   model, params, _ = network
   half = Model(dataclasses.replace(model.config, dtype="bfloat16"))
-  expected = half.forward(params, builders.causal(TEXT)).logits
-  np.testing.assert_array_equal(half.forward(params, softened(params, TEXT, SOFT)).logits, expected)
+  forward = jax.jit(half.forward)
+  expected = forward(params, builders.causal(TEXT)).logits
+  np.testing.assert_array_equal(forward(params, softened(params, TEXT, SOFT)).logits, expected)

@@ -9,6 +9,7 @@ import pytest
 from mtjax.data import bpe
 from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import BpeTokenizer
+from tests import forked
 
 CODE = "def f(x):\n    for i in range(10):\n        print(i + 123)\n" * 5
 
@@ -67,6 +68,6 @@ def test_the_launcher_writes_and_reports(tmp_path):
   ],
 )
 def test_a_mistake_costs_one_line(arguments, message):
-  run = launch(*arguments)
-  assert run.returncode == 2
-  assert message in run.stderr and len(run.stderr.strip().split("\n")) == 1
+  code, _, errors = forked.launch("experiments.train_tokenizer", *arguments)
+  assert code == 2
+  assert message in errors and len(errors.strip().split("\n")) == 1

@@ -42,9 +42,9 @@ def small():
 def test_score_equals_the_direct_computation(small):
   model, params = small
   documents = [([1, 2, 3, 4, 5], 9), ([6, 7], 4)]
-  expected = 0.0
+  expected, forward = 0.0, jax.jit(model.forward)
   for tokens, _ in documents:
-    logits = model.forward(params, F.causal(jnp.asarray([[0, *tokens]]))).logits[0]
+    logits = forward(params, F.causal(jnp.asarray([[0, *tokens]]))).logits[0]
     log_probs = jax.nn.log_softmax(logits)
     expected -= sum(float(log_probs[i, token]) for i, token in enumerate(tokens))
   result = score(model, params, documents, start=0, length=8, context=4, batch=3)

@@ -1,6 +1,7 @@
 """The any-subset loss is -log p of the target tokens, document by document."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,10 @@ def batch():
   return dict(tokens=rng.integers(0, 7, (2, 22)), segment=segment, position=position)
 
 
-def run(trained, masking=MASKING, **changes):
-  """Returns (loss, sampled targets)."""
-  model, params = trained
+@functools.cache
+def program(model, masking):
+  """Returns a function of (params, batch) that returns (loss, sampled targets), as one program."""
   seen = {}
-  key = jax.random.key(3)
 
   class Recorded(Masking):
     def sample(self, key, open_, step):
@@ -72,8 +72,19 @@ def run(trained, masking=MASKING, **changes):
       return seen["is_target"]
 
   masking = Recorded(**{f.name: getattr(masking, f.name) for f in dataclasses.fields(masking)})
-  total = any_subset_loss(model, masking)(params, {**batch(), **changes}, key, jnp.asarray(0))
-  return total, np.asarray(seen["is_target"])
+
+  def loss(params, batch):
+    total = any_subset_loss(model, masking)(params, batch, jax.random.key(3), jnp.asarray(0))
+    return total, seen["is_target"]
+
+  return jax.jit(loss)
+
+
+def run(trained, masking=MASKING, **changes):
+  """Returns (loss, sampled targets)."""
+  model, params = trained
+  total, is_target = program(model, masking)(params, {**batch(), **changes})
+  return total, np.asarray(is_target)
 
 
 def by_density(trained, is_target):
@@ -140,6 +151,8 @@ def order_from_the_right(mutate):
 @pytest.mark.parametrize("mutation", [see_all_documents, order_from_the_right])
 def test_the_comparison_notices(mutation, trained, monkeypatch):
   mutation(monkeypatch.setattr)
+  # The program of the other tests was traced without the mutation.
+  monkeypatch.setitem(globals(), "program", program.__wrapped__)
   total, is_target = run(trained)
   assert abs(float(total.sum) - by_density(trained, is_target)) > 1e-2
 

@@ -1,29 +1,15 @@
 """Mistakes in the command of a training run: one line, exit code 2."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
 from mtjax.train import config as config_lib
+from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = "--config=configs/train/tiny.py"
-
-
-def launch(*arguments):
-  run = subprocess.run(
-    [sys.executable, "-m", "experiments.train", *arguments],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT)},
-    capture_output=True,
-    text=True,
-    timeout=120,
-  )
-  return run.returncode, run.stderr
 
 
 @pytest.mark.parametrize(
@@ -36,7 +22,8 @@ def launch(*arguments):
   ],
 )
 def test_a_mistake_costs_one_line(tmp_path, arguments, message):
-  code, errors = launch(*(a.replace("=w", f"={tmp_path}") for a in arguments))
+  flags = [a.replace("=w", f"={tmp_path}") for a in arguments]
+  code, _, errors = forked.launch("experiments.train", *flags)
   assert code == 2 and message in errors
   lines = [line for line in errors.splitlines() if line]
   assert len(lines) == 1 and lines[0].startswith("mtjax: "), errors

@@ -1,3 +1,3 @@
-"""The random models of the verifiers' proofs, for trees that are sampled."""
+"""The random models of the verifiers' proofs, for trees that are sampled, and their programs."""
 
-from tests.verify.conftest import models  # noqa: F401
+from tests.verify.conftest import _quick_enumerations, models  # noqa: F401

@@ -1,11 +1,15 @@
 """Twenty random pairs of target and draft probs over three tokens, and trees to draft with."""
 
+import functools
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 
+from mtjax.evaluate import exactness
 from mtjax.trees import chain, encodings, k_ary
+from tests.compiled import RUNS_LONG
 
 VOCAB, PAIRS, LENGTH = 3, 20, 4
 
@@ -31,6 +35,19 @@ def _probs(seed, context, base=None):
   probs = rng.dirichlet(np.full(VOCAB, 0.7))
   probs = (probs if base is None else 0.5 * probs + 0.5 * base) + 1e-3
   return probs / probs.sum()
+
+
+@functools.cache
+def _compiled(procedure):
+  return jax.jit(jax.vmap(procedure.outcome), compiler_options=RUNS_LONG)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_enumerations():
+  """Enumerations run thousands of drafts through a program, again and again."""
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(exactness, "_compiled", _compiled)
+    yield
 
 
 @pytest.fixture(scope="session")

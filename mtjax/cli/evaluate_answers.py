@@ -168,7 +168,7 @@ def run(
       report.add(part.name, part.title, part.task, figures, ties=ties, errors=errors)
       answers[part.name] = records
       write(dict(report.record(), records=answers))
-      if _SPEC_BENCH.value is not None and part.name == _TIMED:
+      if part.name == _TIMED:
         _write_spec_bench(model_name, part, records)
       report.write(results_path, complete=number == len(parts))
   Console(file=sys.stdout, width=132).print(*(table.for_terminal() for table in report.tables))
@@ -191,6 +191,8 @@ def _check_spec_bench(names: Sequence[str], batch: int) -> None:
 
 
 def _write_spec_bench(model_name: str, part: _Part, records: Mapping[str, Sequence[Any]]) -> None:
+  if _SPEC_BENCH.value is None:
+    return
   from mtjax.evaluate.answers.specbench_file import write_answers
 
   paths = write_answers(

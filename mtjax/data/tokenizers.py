@@ -130,7 +130,8 @@ class BpeTokenizer:
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:
     """Returns the tokens of a conversation in the model's template (see `apply_chat_template`)."""
-    return self.encode_rendered(self.render_chat(messages, **variables))
+    text = self.render_chat(messages, **variables)
+    return self.encode_rendered(whole_text(text, "the conversation"))
 
   def render_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> str:
     """Returns the text of a conversation in the model's template (see `apply_chat_template`)."""

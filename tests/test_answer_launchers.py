@@ -18,6 +18,7 @@ FILES = {
     for n in range(3)
   ],
   "LAMBADA": [dict(text="the cat sat on the mat and the cat sat on the mat")],
+  "SPECBENCH": [dict(question_id=7, category="qa", turns=["the cat sat", "and the cat"])],
   "EMPTY": [],
 }
 
@@ -88,6 +89,24 @@ def test_tasks_are_answered_written_and_continued_and_a_difference_is_an_error(
   assert record["complete"] and told in record["notes"][-1]
 
 
+def test_answers_of_spec_bench_are_written_for_its_own_programs(folder, files, tmp_path):
+  out = tmp_path / "answers"
+  run = command(
+    folder, files, "--task=specbench:max_tokens=8", "--data=SPECBENCH", "--methods=ar,lookup",
+    f"--spec_bench={out}",
+  )  # fmt: skip
+  code, _, errors = launch(*run, "--batch=1")
+  assert code == 0, errors
+  names = ["tiny-ar-temp-0", "tiny-lookup-temp-0"]
+  assert sorted(path.stem for path in out.iterdir()) == names
+  for name in names:
+    (line,) = map(json.loads, (out / f"{name}.jsonl").read_text().splitlines())
+    assert (line["question_id"], line["category"], line["model_id"]) == (7, "qa", name)
+    assert line["choices"][0]["new_tokens"] == [8, 8]
+  code, _, errors = launch(*run[:-1], f"--spec_bench={out / names[0]}.jsonl", "--batch=1")
+  assert code == 2 and "is a file: name a folder" in errors
+
+
 @pytest.mark.parametrize(
   ("flags", "message"),
   [
@@ -108,6 +127,8 @@ def test_tasks_are_answered_written_and_continued_and_a_difference_is_an_error(
     (["--task=gsm8k", "--data=GSM8K", "--max_tokens=999"], "exceed the 256 positions"),
     (["--task=gsm8k", "--data=GSM8K", "--model=anysubset"], "the model that answers"),
     (["--task=gsm8k", "--data=GSM8K", "--orders=random"], "--orders would do nothing"),
+    (["--task=gsm8k", "--data=GSM8K", "--spec_bench=a", "--batch=1"], "give --task=specbench"),
+    (["--task=specbench", "--data=SPECBENCH", "--spec_bench=a"], "give --batch=1"),
     (["--task=sudoku", "--data=GSM8K", "--methods=ar"], "--methods would do nothing"),
     (["--text=a=file:a.txt", "--max_tokens=3"], "--max_tokens would do nothing"),
   ],

@@ -21,7 +21,7 @@ PACKAGES = ("mtjax", "kernels_pallas")
 EXTRAS = (
   "huggingface_hub", "jinja2", "matplotlib", "tensorboardX", "torch", "transformers", "chex",
   "hypothesis", "pytest", "libtpu", "ctranslate2", "llama_cpp", "gguf",
-  "xmanager",
+  "xmanager", "lm_eval",
 )  # fmt: skip
 COMMANDS = ("decode", "infill", "train", "evaluate")
 
@@ -117,7 +117,8 @@ print(json.dumps([importlib.import_module("mtjax").__file__, refused]))
   shown = called(binaries / "python", "-c", code, cwd=work, env=environment())
   where, refused = json.loads(shown.splitlines()[-1])
   assert Path(where).is_relative_to(binaries.parent), "another mtjax was imported"
-  assert set(refused) == {"mtjax.data.templates.child"}, refused
+  needed = {"mtjax.data.templates.child", "mtjax.evaluate.harness.lm_eval"}
+  assert set(refused) == needed, refused
   assert all("pip install mtjax[" in message for message in refused.values()), refused
 
 

@@ -4,9 +4,11 @@ mtjax-evaluate --model=smollm2 --task=gsm8k --data=test.jsonl --methods=ar,looku
 mtjax-evaluate --model=smollm2 --task=humaneval:limit=40,mtbench:max_tokens=128 \
   --data=HumanEval.jsonl.gz,question.jsonl
 
-Tasks are humaneval (pass@1), gsm8k (exact match), lambada_greedy (last word) and mtbench (texts
-alone); mtjax/evaluate/answers says which prompts and rules they use, and whose. limit and
-max_tokens after a task's name hold for this task alone. Several tasks need as many files in --data.
+Tasks are humaneval (pass@1), gsm8k (exact match), lambada_greedy (last word), mtbench (texts alone)
+and specbench (speed); mtjax/evaluate/answers says which prompts and rules they use, and whose.
+limit and max_tokens after a task's name hold for this task alone. Several tasks need as many files
+in --data. --spec_bench=FOLDER writes the answers of specbench as Spec-Bench's own programs read
+them, one file per method.
 
 Every method answers the same questions, and the table shows the share of answers that are the text
 of `ar`, token by token. Lossless methods must write that text where decoding is greedy, and with
@@ -19,7 +21,9 @@ mtjax/evaluate/tasks/sandbox.py says what restricts them and what does not.
 
 import dataclasses
 import sys
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
@@ -53,11 +57,19 @@ _PROMPT_FORMAT = flags.DEFINE_enum(
   "prompt_format",
   None,
   ["chat", "text"],
-  "chat: in the model's chat template; text: as plain text. Default: chat for gsm8k and "
-  "mtbench if the model has a template.",
+  "chat: in the model's chat template; text: as plain text. Default: chat for gsm8k, mtbench and "
+  "specbench if the model has a template.",
   flag_values=VALUES,
 )
-FLAGS = (_METHODS, _MAX_TOKENS, _PROMPT_FORMAT)
+_SPEC_BENCH = flags.DEFINE_string(
+  "spec_bench",
+  None,
+  "With --task=specbench --batch=1: folder for one file of answers per method, as Spec-Bench's "
+  "evaluation/speed.py reads them.",
+  flag_values=VALUES,
+)
+FLAGS = (_METHODS, _MAX_TOKENS, _PROMPT_FORMAT, _SPEC_BENCH)
+_TIMED = "specbench"  # the task whose answers --spec_bench writes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,6 +133,7 @@ def run(
     )
   configs = {name: config_of(name) | dict(weights=weights) for name in names}
   wanted = _wanted()
+  _check_spec_bench([name for name, *_ in wanted], batch)
   temperature = TEMPERATURE.value or 0.0
   loaded = load_pretrained(model_name)
   identity = records_lib.params_identity(loaded.params)
@@ -155,11 +168,42 @@ def run(
       report.add(part.name, part.title, part.task, figures, ties=ties, errors=errors)
       answers[part.name] = records
       write(dict(report.record(), records=answers))
+      if part.name == _TIMED:
+        _write_spec_bench(model_name, part, records)
       report.write(results_path, complete=number == len(parts))
   Console(file=sys.stdout, width=132).print(*(table.for_terminal() for table in report.tables))
   for note in (*report.ties, *report.errors):
     print(f"mtjax: {note}", file=sys.stderr)
   return 1 if report.errors else 0
+
+
+def _check_spec_bench(names: Sequence[str], batch: int) -> None:
+  if _SPEC_BENCH.value is None:
+    return
+  if _TIMED not in names:
+    raise ValueError(f"--spec_bench writes the answers of {_TIMED}: give --task={_TIMED}")
+  if batch != 1:
+    raise ValueError(
+      f"--spec_bench with --batch={batch}: Spec-Bench times one question at a time, give --batch=1"
+    )
+  if Path(_SPEC_BENCH.value).exists() and not Path(_SPEC_BENCH.value).is_dir():
+    raise NotADirectoryError(f"--spec_bench={_SPEC_BENCH.value} is a file: name a folder")
+
+
+def _write_spec_bench(model_name: str, part: _Part, records: Mapping[str, Sequence[Any]]) -> None:
+  if _SPEC_BENCH.value is None:
+    return
+  from mtjax.evaluate.answers.specbench_file import write_answers
+
+  paths = write_answers(
+    _SPEC_BENCH.value,
+    part.questions,
+    records,
+    model=model_name,
+    temperature=part.how.temperature,
+    timestamp=time.time(),
+  )
+  print("mtjax: wrote", *paths, file=sys.stderr)
 
 
 def _wanted() -> list[tuple[str, str, dict[str, int]]]:

@@ -130,11 +130,21 @@ class BpeTokenizer:
 
   def encode_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> list[int]:
     """Returns the tokens of a conversation in the model's template (see `apply_chat_template`)."""
+    text = self.render_chat(messages, **variables)
+    return self.encode_rendered(whole_text(text, "the conversation"))
+
+  def render_chat(self, messages: Sequence[dict[str, Any]], **variables: Any) -> str:
+    """Returns the text of a conversation in the model's template (see `apply_chat_template`)."""
     template = self._source.template(has_tools=variables.get("tools") is not None)
-    rendered = render_template(messages, template, self._names, **variables)
-    text = whole_text(rendered, "the conversation")
-    # The template has written the special tokens itself.
-    return self._prompts.encode(text, add_special_tokens=False).ids
+    return render_template(messages, template, self._names, **variables)
+
+  def encode_rendered(self, text: str) -> list[int]:
+    """Returns the tokens of a text that spells all its special tokens: none is added around it."""
+    return self._prompts.encode(whole_text(text, "the prompt"), add_special_tokens=False).ids
+
+  def chat_template(self) -> str:
+    """Returns the source of the chat template. Raises FileNotFoundError without one."""
+    return self._source.template(has_tools=False)[1]
 
   def decode(self, ids: Sequence[int]) -> str:
     return self._text.decode(list(map(int, ids)), skip_special_tokens=True)

@@ -11,7 +11,7 @@ from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.answers import run as run_lib
 from mtjax.evaluate.answers.methods import answering
 from mtjax.evaluate.answers.protocol import Question
-from mtjax.evaluate.answers.run import Answering, forwards
+from mtjax.evaluate.answers.run import Answering, step_lengths
 from mtjax.evaluate.answers.same_text import compared, differences
 from mtjax.evaluate.answers.summary import summary
 from mtjax.models import Model, TransformerConfig, uniform_layers
@@ -120,7 +120,7 @@ def test_forwards_of_a_row_are_counted_from_its_drafts(tiny, limit):
     method_params=method.params,
     max_tokens=[limit, limit, 1],
   )
-  total = sum(map(forwards, generation.drafted))
+  total = sum(len(step_lengths(drafted)) for drafted in generation.drafted)
   assert total == generation.counters["target_forwards"]
 
 

@@ -5,10 +5,12 @@ from mtjax.evaluate.answers.humaneval import HumanEval
 from mtjax.evaluate.answers.last_word import LastWord
 from mtjax.evaluate.answers.mtbench import MtBench
 from mtjax.evaluate.answers.protocol import AnswerTask
+from mtjax.evaluate.answers.specbench import SpecBench
 
 TASKS: dict[str, AnswerTask] = {
   "humaneval": HumanEval(),
   "gsm8k": Gsm8k(),
   "lambada_greedy": LastWord(),
   "mtbench": MtBench(),
+  "specbench": SpecBench(),
 }

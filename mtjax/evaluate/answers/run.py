@@ -63,8 +63,9 @@ def run(
   question's name and its turn, not on the batch, so the records of an earlier run, `known`, are
   those that this one would compute.
 
-  A record has the texts `answers`, their `tokens` and `finish`, one per turn, the number of
-  `forwards` of the target, and `seconds`: those of the batch, shared among its questions, without
+  A record has the texts `answers`, their `tokens` and `finish`, one per turn, and the number of
+  `forwards` of the target; `steps` has per turn how many tokens each of them emitted. `seconds` and
+  `turn_seconds`, one per turn, are those of the batch, shared among its questions, without
   compilation. The task's judge adds its fields.
   """
   done = {(record["method"], record["name"]): record for record in known}
@@ -96,9 +97,9 @@ def _write(
   method: AnsweringMethod,
   how: Answering,
 ) -> list[Record]:
-  """Returns what a method writes: answers, tokens, finish, forwards and seconds per question."""
+  """Returns what a method writes per question: the fields of `run` without those of the judge."""
   out: list[Record] = [
-    dict(answers=[], tokens=[], finish=[], forwards=0, seconds=0.0) for _ in questions
+    dict(answers=[], tokens=[], finish=[], steps=[], turn_seconds=[]) for _ in questions
   ]
   for turn in range(max((len(question.turns) for question in questions), default=0)):
     rows = [row for row, question in enumerate(questions) if turn < len(question.turns)]
@@ -120,17 +121,23 @@ def _write(
       out[row]["answers"].append(completions[place].text)
       out[row]["tokens"].append(completions[place].tokens)
       out[row]["finish"].append(completions[place].finish)
-      out[row]["forwards"] += forwards(generation.drafted[place])
-      out[row]["seconds"] += generation.counters["seconds"] / len(rows)
+      out[row]["steps"].append(step_lengths(generation.drafted[place]))
+      out[row]["turn_seconds"].append(generation.counters["seconds"] / len(rows))
+  for record in out:
+    record["forwards"] = sum(map(len, record["steps"]))
+    record["seconds"] = sum(record["turn_seconds"])
   return out
 
 
-def forwards(drafted: Sequence[bool]) -> int:
-  """Returns the number of forward passes that emitted the tokens of a row.
+def step_lengths(drafted: Sequence[bool]) -> list[int]:
+  """Returns how many tokens of a row each forward pass emitted, the prompt's pass first.
 
   Each pass ends with a token of the target's own, unless the row ended within its drafts.
   """
-  return len(drafted) - sum(drafted) + bool(drafted and drafted[-1])
+  ends = [place + 1 for place, is_draft in enumerate(drafted) if not is_draft]
+  if drafted and drafted[-1]:
+    ends.append(len(drafted))
+  return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _keys(seed: int, turn: int, names: Sequence[str]) -> jax.Array:

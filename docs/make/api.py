@@ -33,6 +33,7 @@ MODULES = (
   "mtjax.registry.methods",
   "mtjax.registry.configs",
   "mtjax.evaluate.exactness",
+  "mtjax.evaluate.harness",
   "mtjax.evaluate.perplexity",
   "mtjax.report.history.page",
   "mtjax.train",

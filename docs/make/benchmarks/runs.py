@@ -24,8 +24,8 @@ _METHODS = "mtjax:ar,mtjax:auto,mtjax:lookup,mtjax:suffix,mtjax:auto:of=suffix"
 _LOOKUP = "transformers prompt lookup 10"
 _CHAT = (
   "--data=DATA", "--model=smollm2", "--prompt_format=chat", "--weights=stored",
-  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=3",
-  "--warm=3", "--tokens=128", "--rounds=2",
+  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=2",
+  "--warm=2", "--tokens=128", "--rounds=2",
 )  # fmt: skip
 _CHAT_GREEDY = (
   *_CHAT, "--temperatures=0",

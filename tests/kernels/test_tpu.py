@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 import re
 
 import jax
@@ -92,10 +91,6 @@ TWO_CORES_SLOWLY = (
 )  # fmt: skip
 
 
-@pytest.mark.skipif(
-  len(os.sched_getaffinity(0)) < 2,
-  reason="on one CPU the interpreter's two cores wait for each other: run it on two",
-)
 @pytest.mark.parametrize(
   "name", [*TWO_CORES, *(pytest.param(n, marks=pytest.mark.slow) for n in TWO_CORES_SLOWLY)]
 )

@@ -26,11 +26,11 @@ def commands(page: Path) -> list[str]:
   return re.findall(r"python -m ((?:experiments|docs|mtjax)[\w.]*)", page.read_text("utf-8"))
 
 
-def test_it_is_short_and_has_two_pictures():
+def test_it_is_short_and_has_three_pictures():
   text = README.read_text(encoding="utf-8")
   assert len(text.splitlines()) <= 150
   pictures = re.findall(r"!\[[^]]+\]\((docs/pictures/\w+\.png)\)", text)
-  assert pictures == ["docs/pictures/tree.png", "docs/pictures/mask.png"]
+  assert pictures == [f"docs/pictures/{name}.png" for name in ("tree", "speed", "mask")]
 
 
 def test_it_counts_what_there_is():

@@ -83,7 +83,7 @@ def pack(params: Params, stacks: Stacks = UNSTACKED, *, narrowest: Any = jnp.bfl
       packed["head"] = dict(packed=pack_weights(np.asarray(table["int8"]).T), scale=table["scale"])
     else:
       kernel = np.asarray(table["table"]).T
-      packed["head"] = dict(packed=pack_stack([kernel], _narrow([kernel], narrowest))[0])
+      packed["head"] = dict(packed=pack_weights(kernel, _narrow([kernel], narrowest)))
   return packed
 
 
@@ -112,8 +112,8 @@ def _packed(nodes: list, name: str, narrowest, *, in_stack: bool = False):
   }
   if weights is not None:
     kernels = [np.asarray(node[weights]) for node in nodes]
-    stacked = pack_stack(kernels, _narrow(kernels, narrowest))
-    out["packed"] = stacked if in_stack else stacked[0]
+    dtype = _narrow(kernels, narrowest)
+    out["packed"] = pack_stack(kernels, dtype) if in_stack else pack_weights(kernels[0], dtype)
   return out
 
 

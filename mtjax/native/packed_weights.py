@@ -18,14 +18,18 @@ _THREADS = 2  # that write packed weights
 _WORD = {4: 1, 2: 2, 1: 4}
 
 
-def pack_weights(kernel_KxN: Num[Array | np.ndarray, "K N"]) -> Num[Array, "P K W"]:
-  """Packs [K, N] into panels [ceil(N / 64), K, 64] of the same type: float32, bfloat16 or int8.
+def pack_weights(
+  kernel_KxN: Num[Array | np.ndarray, "K N"], dtype: DTypeLike | None = None
+) -> Num[Array, "P K W"]:
+  """Packs [K, N] into panels [ceil(N / 64), K, 64] of float32, bfloat16 or int8.
 
   Output n is in panel n // 64; missing outputs of the last panel are 0. In a panel of bfloat16
   (int8), each 2 (4) consecutive k are interleaved output by output, so that they fill a 32-bit
-  word; the K % 2 (K % 4) last k are plain rows. `unpack_weights` is the inverse.
+  word; the K % 2 (K % 4) last k are plain rows. `unpack_weights` is the inverse. `dtype` and the
+  memory are those of `pack_stack`.
   """
-  return pack_stack([kernel_KxN])[0]
+  # Cut while it is numpy's: a part of an array of JAX is a copy, on small pages.
+  return without_copy(_packed([kernel_KxN], dtype)[0])
 
 
 def pack_stack(
@@ -36,6 +40,10 @@ def pack_stack(
   `dtype` must hold every weight exactly (None: that of the kernels). The array is written once, on
   the host, to huge pages where there are any.
   """
+  return without_copy(_packed(kernels_KxN, dtype))
+
+
+def _packed(kernels_KxN, dtype: DTypeLike | None) -> np.ndarray:
   if len({kernel.shape for kernel in kernels_KxN}) != 1 or kernels_KxN[0].ndim != 2:
     shapes = sorted({kernel.shape for kernel in kernels_KxN})
     raise ValueError(f"a kernel must be [K, N], and all of one shape, got {shapes}")
@@ -46,7 +54,7 @@ def pack_stack(
   # Most of the time is that of touching new memory, which threads share.
   with ThreadPoolExecutor(_THREADS) as pool:
     list(pool.map(_fill, packed, map(np.asarray, kernels_KxN)))
-  return without_copy(packed)
+  return packed
 
 
 def _fill(panels_PxKxW: np.ndarray, kernel_KxN: np.ndarray) -> None:

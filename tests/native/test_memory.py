@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from mtjax.native.memory import on_huge_pages
+from mtjax.native import packed_weights
+from mtjax.native.memory import huge_array, on_huge_pages
 
 
 def test_the_tree_is_the_same_in_one_block():
@@ -35,3 +37,17 @@ def test_a_tree_smaller_than_a_page_stays():
 def test_arrays_that_are_not_on_a_cpu_stay():
   tree = {"a": np.ones((2000, 2000), np.float32)}
   assert on_huge_pages(tree) is tree
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["one kernel", "a stack"])
+def test_packed_weights_stay_in_the_memory_that_was_made_for_them(stacked, monkeypatch):
+  made = []
+
+  def recorded(*shape_and_dtype):
+    made.append(huge_array(*shape_and_dtype))
+    return made[-1]
+
+  monkeypatch.setattr(packed_weights, "huge_array", recorded)
+  kernel = np.ones((96, 130), np.float32)
+  packed = packed_weights.pack_stack([kernel]) if stacked else packed_weights.pack_weights(kernel)
+  assert [packed.unsafe_buffer_pointer()] == [memory.ctypes.data for memory in made]

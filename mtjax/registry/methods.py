@@ -53,7 +53,7 @@ METHODS: dict[str, MethodRow] = {
     title="speculates while it saves time",
     family="speculative",
     pays="Text of which it is not known whether it repeats itself: it stops drafting when "
-    "that costs time. With drafts of `suffix` (`auto:suffix`) it was the fastest on SmolLM2.",
+    "that costs time, and with drafts of `suffix` (`auto:suffix`) it was the fastest on SmolLM2.",
     paper="-",
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/adaptive.py",

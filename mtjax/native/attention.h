@@ -105,7 +105,9 @@ inline void AddProduct(Factors f, int rows, int64_t columns, float* sums, int64_
   Ahead ahead = {next.at, next.at + next.lines * kLine, (int)(next.lines / beats) + 1};
   while (left > 0) {
     const int now = left == 4 ? 2 : (int)std::min<int64_t>(left, 3);
-    (now == 3 ? Columns<3> : now == 2 ? Columns<2> : Columns<1>)(f, rows, sums, pitch, ahead);
+    if (now == 3) Columns<3>(f, rows, sums, pitch, ahead);
+    if (now == 2) Columns<2>(f, rows, sums, pitch, ahead);
+    if (now == 1) Columns<1>(f, rows, sums, pitch, ahead);
     left -= now, f.right += now * kLanes, sums += now * kLanes;
   }
 }
@@ -135,24 +137,24 @@ struct Softmax {
   // Extends the softmax over the slots that were scored (2112.05682, sec. 2).
   void Extend(const float* values, int slots, const Next& next = {}) {
     for (int64_t lane = 0; lane < lanes; lane += kLanes) {
-      const VF before = *(const VF*)(top + lane);
+      const VF before = *(const VFu*)(top + lane);
       VF most = before;
       float* column = scores + lane;
       for (int s = 0; s < slots; ++s) {
-        const VF score = *(const VF*)(column + s * lanes);
+        const VF score = *(const VFu*)(column + s * lanes);
         most = score > most ? score : most;
       }
-      const VF least = most - most;  // NaN where nothing has been seen: -inf - -inf
-      const VF base = least == least ? most : VF{};
+      // What to subtract: -inf - -inf would be NaN.
+      const VF base = most == kNever ? VF{} : most;
       const VF keep = Exp(before - base);
-      VF sum = *(const VF*)(total + lane) * keep;
+      VF sum = *(const VFu*)(total + lane) * keep;
       for (int s = 0; s < slots; ++s) {
-        VF& p = *(VF*)(column + s * lanes);
-        p = Exp(p - base);
+        const VF p = Exp(*(const VFu*)(column + s * lanes) - base);
+        *(VFu*)(column + s * lanes) = p;
         sum += p;
       }
-      *(VF*)(top + lane) = most;
-      *(VF*)(total + lane) = sum;
+      *(VFu*)(top + lane) = most;
+      *(VFu*)(total + lane) = sum;
       const int last = (int)std::min<int64_t>(kLanes, rows - lane);
       for (int r = 0; r < last; ++r)
         if (keep[r] != 1.0f) Multiply(sums + (lane + r) * width, keep[r]);
@@ -161,7 +163,7 @@ struct Softmax {
   }
 
   void Multiply(float* row, float factor) {
-    for (int d = 0; d < width; d += kLanes) *(VF*)(row + d) *= factor;
+    for (int d = 0; d < width; d += kLanes) *(VFu*)(row + d) *= factor;
   }
 
   // Writes the output of a row, and returns its log-sum-exp; 0 and -inf if it has seen nothing.

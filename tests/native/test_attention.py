@@ -12,7 +12,7 @@ from mtjax.models import Layer, Model, TransformerConfig
 from mtjax.models.attention import attention, bound
 from mtjax.models.packed_attention import packed_attention, why_not
 from mtjax.models.quantize import pack
-from mtjax.models.stacking import Stacks, scanned
+from mtjax.models.stacking import Stacks, scanned, unrolled
 from mtjax.native import build
 from mtjax.native.attention import native_attention
 from tests.kernels import oracle
@@ -232,6 +232,31 @@ def test_a_packed_model_writes_the_same_text(native, layers):
   assert count == 0
   assert tokens == other and len(set(tokens)) > 1
   np.testing.assert_allclose(logits, exact, rtol=1e-5, atol=1e-5)
+
+
+def test_a_loop_of_a_packed_model_copies_no_cache(native):
+  config = scanned(
+    TransformerConfig(
+      vocab_size=31, dim=32, heads=2, kv_heads=1, head_dim=16, mlp_dim=24, layers=(Layer(),) * 2
+    )
+  )
+  model = Model(config)
+  params = pack(Model(unrolled(config)).init(jax.random.key(1)), Stacks.of(config))
+  cache, one = model.allocate(1, 8192), jnp.ones((1,), jnp.int32)
+
+  def write(params, cache):
+    def body(_, carry):
+      token, cache = carry
+      frontier = F.causal(token[:, None], start=cache.length)
+      out = model.forward(params, frontier, cache)
+      cache = cache.commit(out.kv, frontier.position, jnp.zeros((1, 1), jnp.int32), one)
+      return jnp.argmax(out.logits[:, -1], -1).astype(jnp.int32), cache
+
+    return jax.lax.fori_loop(0, 5, body, (one, cache))
+
+  program = jax.jit(write, donate_argnums=1).lower(params, cache).compile()
+  assert calls(write, params, cache) == 1
+  assert program.memory_analysis().temp_size_in_bytes < cache.layers[0].k.nbytes / 4
 
 
 def test_an_unpacked_model_keeps_attention_with_its_gradient(native):

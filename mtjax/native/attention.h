@@ -1,5 +1,5 @@
-// Attention of a few fresh entries over committed slots and each other (see attention.py), as an XLA
-// custom call for CPUs.
+// Attention of a few fresh entries over committed slots and each other (see attention.py), as a
+// custom call of XLA for CPUs.
 //
 // The rows of one key head, entries x heads of its group, lie side by side: scores are [slot, row],
 // so that keys and values are read where they are, and each row has a lane of its own in the online
@@ -7,6 +7,7 @@
 // depend on other rows, other entries and threads.
 #pragma once
 
+#include <initializer_list>
 #include <limits>
 
 #include "call_frame.h"
@@ -21,7 +22,8 @@ constexpr int kAttentionRows = 48, kSlots = 48;
 constexpr int kMaxWidth = 256;
 constexpr float kNever = -std::numeric_limits<float>::infinity();
 
-// exp(x) for x <= 0 within 2 units in the last place; 0 below the smallest normal number. NaN stays.
+// exp(x) for x <= 0 within 2 units in the last place; 0 below the smallest normal number, and NaN
+// of NaN.
 //
 // 2^n * exp(r) with |r| <= ln(2) / 2; the polynomial is that of Cephes' expf.
 inline VF Exp(VF x) {
@@ -114,11 +116,11 @@ inline void AddProduct(Factors f, int rows, int64_t columns, float* sums, int64_
 
 // Some rows of one key head, in the course of their softmax.
 struct Softmax {
-  int rows, width;   // width: of a head
-  int64_t lanes;     // rows, up to whole vectors
-  alignas(64) float query[kMaxWidth * kAttentionRows];    // [width, lanes], scaled
-  alignas(64) float scores[kSlots * kAttentionRows];      // [slots, lanes]
-  alignas(64) float sums[kAttentionRows * kMaxWidth];     // [rows, width]
+  int rows, width;  // width: of a head
+  int64_t lanes;    // rows, up to whole vectors
+  alignas(64) float query[kMaxWidth * kAttentionRows];  // [width, lanes], scaled
+  alignas(64) float scores[kSlots * kAttentionRows];    // [slots, lanes]
+  alignas(64) float sums[kAttentionRows * kMaxWidth];   // [rows, width]
   alignas(64) float top[kAttentionRows], total[kAttentionRows];
 
   void Start(int count, int D) {
@@ -209,7 +211,10 @@ struct Attention {
       const int64_t at = head + s * D;
       // The slots that follow, or at the end the first ones of the next head.
       int64_t skipped = kSlots * D, follow = std::min<int64_t>(kSlots, length - s - kSlots);
-      if (follow <= 0) skipped = (S - s) * D, follow = g + 1 < G ? std::min(kSlots, (int)length) : 0;
+      if (follow <= 0) {
+        skipped = (S - s) * D;
+        follow = g + 1 < G ? std::min<int64_t>(kSlots, length) : 0;
+      }
       auto next = [&](const float* cache) {
         return Next{(const char*)(cache + at + skipped), follow * D * 4 / kLine};
       };
@@ -266,8 +271,8 @@ inline XLA_FFI_Error* Attend(const XLA_FFI_CallFrame* call) {
   };
   if (!shaped(1, {B, N, S, D}) || !shaped(2, {B, N, S, D}) || !shaped(3, {B}) ||
       !shaped(5, {B, G, T, D}) || !shaped(6, {B, G, T, D}) || !shaped(7, {B, T, T}) || G < 1 ||
-      H % G || G > N || D % 16 || D < 1 || D > kMaxWidth || Count(Output(call, 0)) != B * T * H * D ||
-      Count(Output(call, 1)) != B * T * H)
+      H % G || G > N || D % 16 || D < 1 || D > kMaxWidth ||
+      Count(Output(call, 0)) != B * T * H * D || Count(Output(call, 1)) != B * T * H)
     return InvalidArgument(call, "attention: shapes do not fit");
   auto data = [&](int i) { return (const float*)Operand(call, i).data; };
   // As XLA's own slices do with an index that is out of range.

@@ -39,7 +39,7 @@ def attention(
   name = options.get("implementation") or choice.kernel_here()
   opaque = name not in (None, "xla", "reference")
   if opaque and choice.partitioned() and AxisType.Manual not in mesh.axis_types:
-    split = _fitting(_bound(arguments, options), mesh)
+    split = _fitting(bound(arguments, options), mesh)
     return sharded_attention(*arguments, mesh=mesh, split=split, **options)
   return frontier_attention(*arguments, **options)
 
@@ -65,7 +65,7 @@ def sharded_attention(
 
   Raises ValueError that says which axis is not on the mesh or what does not divide.
   """
-  values = _bound(arguments, options)
+  values = bound(arguments, options)
   reason = _why_not(values, mesh, split)
   if reason is not None:
     raise ValueError(f"attention on a mesh of {dict(mesh.shape)}: {reason}")
@@ -110,10 +110,11 @@ def roles_of(values: dict[str, Any], mesh: Mesh | AbstractMesh, split: Split = S
   return {name: role for name, role in roles.items() if values.get(name) is not None}
 
 
-def _bound(arguments, options) -> dict[str, Any]:
-  bound = _SIGNATURE.bind(*arguments, **options)
-  bound.apply_defaults()
-  return bound.arguments
+def bound(arguments: tuple, options: dict[str, Any]) -> dict[str, Any]:
+  """Returns the arguments of `frontier_attention` by name, with its defaults."""
+  values = _SIGNATURE.bind(*arguments, **options)
+  values.apply_defaults()
+  return values.arguments
 
 
 def _why_not(values, mesh, split: Split) -> str | None:

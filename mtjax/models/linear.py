@@ -47,6 +47,11 @@ class Linear(nn.Module):
     return y
 
 
+def has_packed(module: nn.Module, name: str) -> bool:
+  """Returns whether the weights of this module's `Linear` of that name are packed."""
+  return module.has_variable("params", name) and "packed" in module.get_variable("params", name)
+
+
 def _packed_product(x, packed, scale, n):
   if not isinstance(packed, OfLayer):
     return packed_matmul(x, packed, scale, n=n)

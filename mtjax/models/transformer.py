@@ -13,7 +13,8 @@ from mtjax.cache import KVCache
 from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, Rope, TransformerConfig
-from mtjax.models.linear import Embedding, Linear
+from mtjax.models.linear import Embedding, Linear, has_packed
+from mtjax.models.packed_attention import packed_attention
 from mtjax.models.stacking import Stacks, of_layer, stack_name
 from mtjax.types import Frontier, LayerKV, Output
 
@@ -95,7 +96,8 @@ class Attention(nn.Module):
     if self.layer.rope is not None:
       q, k = (rotate(y, *angles[self.layer.rope]) for y in (q, k))
     fresh = LayerKV(k.swapaxes(1, 2), v.swapaxes(1, 2))
-    out, _ = attention(
+    attend = packed_attention if has_packed(self, "qkv") else attention
+    out, _ = attend(
       q,
       None if cached is None else cached.k,
       None if cached is None else cached.v,

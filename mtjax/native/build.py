@@ -29,6 +29,7 @@ _NO_COMPILER = (
   "`apt-get install g++`, or set CXX"
 )
 TARGET = "mtjax_panel_matmul"
+ATTENTION = "mtjax_attention"
 # A second thread waits for what the first one compiles.
 _BUILDING = threading.Lock()
 _HOUR = 3600
@@ -40,7 +41,7 @@ class Unavailable(RuntimeError):
 
 @functools.cache
 def library() -> ctypes.CDLL:
-  """Returns the loaded library, with its XLA target registered.
+  """Returns the loaded library, with its XLA targets registered.
 
   MTJAX_NATIVE=off switches it off; CXX names the compiler; MTJAX_NATIVE_THREADS is the number of
   threads (default: the CPUs that this process may use, at most 16). Raises Unavailable, with the
@@ -58,8 +59,8 @@ def library() -> ctypes.CDLL:
   lib.mtjax_read.argtypes = [ctypes.c_void_p, ctypes.c_int64]
   lib.mtjax_read.restype = ctypes.c_int64
   lib.mtjax_set_threads(threads)
-  capsule = jax.ffi.pycapsule(lib.mtjax_panel_matmul)
-  jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu")
+  for target in (TARGET, ATTENTION):
+    jax.ffi.register_ffi_target(target, jax.ffi.pycapsule(getattr(lib, target)), platform="cpu")
   return lib
 
 

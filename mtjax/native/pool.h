@@ -167,4 +167,15 @@ class Pool {
   std::atomic<int> sleepers_{0};
 };
 
+// How many pieces work is dealt in that reads so many bytes, computes so many products, and has so
+// many parts. A share of work below about two microseconds is not worth a second core.
+inline int Chunks(double bytes, double products, int64_t parts) {
+  const int threads = Pool::Get().threads();
+  const double shares = bytes / 50e3 + products / 100e3;
+  if (threads == 1 || shares < 2) return 1;
+  // A core that is taken away for a moment must not hold a whole half of a long product.
+  const int each = (int)std::min(4.0, std::max(1.0, shares / threads / 16));
+  return (int)std::min({shares, (double)(threads * each), (double)parts});
+}
+
 }  // namespace mtjax

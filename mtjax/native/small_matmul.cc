@@ -3,6 +3,7 @@
 #include <cstdlib>
 #include <vector>
 
+#include "attention.h"
 #include "call_frame.h"
 #include "digits.h"
 #include "kernels.h"
@@ -27,17 +28,6 @@ void ForBlocks(const Blocks& blocks, int64_t work, const F& f) {
   } else {
     Pool::Get().Run((int)blocks.count, f);
   }
-}
-
-// How many pieces the half panels are dealt in. A share of work below about two microseconds is not
-// worth a second core.
-int Chunks(double bytes, double products, int64_t halves) {
-  const int threads = Pool::Get().threads();
-  const double shares = bytes / 50e3 + products / 100e3;
-  if (threads == 1 || shares < 2) return 1;
-  // A core that is taken away for a moment must not hold a whole half of a long product.
-  const int each = (int)std::min(4.0, std::max(1.0, shares / threads / 16));
-  return (int)std::min({shares, (double)(threads * each), (double)halves});
 }
 
 // More rows read the weights again: their sums and a section of x stay in the second cache.
@@ -182,6 +172,10 @@ XLA_FFI_Error* Matmul(const XLA_FFI_CallFrame* call) {
 
 extern "C" XLA_FFI_Error* mtjax_panel_matmul(XLA_FFI_CallFrame* call) {
   return mtjax::AnswersVersion(call) ? nullptr : mtjax::Matmul(call);
+}
+
+extern "C" XLA_FFI_Error* mtjax_attention(XLA_FFI_CallFrame* call) {
+  return mtjax::AnswersVersion(call) ? nullptr : mtjax::Attend(call);
 }
 
 extern "C" int mtjax_threads() { return mtjax::Pool::Get().threads(); }

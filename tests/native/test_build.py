@@ -162,14 +162,14 @@ def test_bandwidth_is_measured_without_a_compiler_too(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("flag", ["-mno-avx512vnni", "-mno-avx512f", "-mno-avx"])
 def test_other_instruction_sets(flag, tmp_path):
-  """Compiles the code of older x86 and other CPUs, and runs test_matmul with it."""
+  """Compiles the code of older x86 and other CPUs, and runs the tests of what it computes."""
   name = build._compiler()
   if name is None:
     pytest.skip("there is no C++ compiler")
   environment = dict(os.environ, CXX=f"{name[0]} {flag}", XDG_CACHE_HOME=str(tmp_path))
-  tests = ROOT / "tests" / "native" / "test_matmul.py"
+  tests = [str(ROOT / "tests" / "native" / f"test_{name}.py") for name in ("matmul", "attention")]
   run = subprocess.run(
-    [sys.executable, "-m", "pytest", "-q", str(tests)],
+    [sys.executable, "-m", "pytest", "-q", *tests],
     cwd=ROOT,
     env=environment,
     capture_output=True,

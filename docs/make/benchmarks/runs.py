@@ -102,7 +102,7 @@ RUNS = (
   ),
   _bench(
     "autoregressive", "autoregressive_smollm2", 10, "--model=smollm2", "--batches=1",
-    "--tokens=96", "--rounds=5", f'--systems="{_PLAIN_SYSTEMS}"', needs=_CHAT_NEEDS,
+    "--tokens=96", "--rounds=3", f'--systems="{_PLAIN_SYSTEMS}"', needs=_CHAT_NEEDS,
   ),
   _bench(
     "speculative", "speculative_greedy", 75, "--data=DATA", "--prompts=6", "--warm=32",

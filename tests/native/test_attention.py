@@ -79,9 +79,10 @@ def test_a_layer_of_a_stack_is_read_in_place(native, layer):
 
 
 def test_exp_is_within_two_units_in_the_last_place(native):
-  """The values are unit vectors, so that outputs are weights, and the first score of a row is 0.
+  """The outputs are the weights themselves, because the values are unit vectors.
 
-  A weight stays a normal number: XLA's threads count smaller ones as 0.
+  The first score of each row is 0. No weight is below the normal numbers, which XLA's threads
+  replace by 0.
   """
   rows, D = 4000, 16
   scores = -np.random.default_rng(0).uniform(0, 84, (rows, D)).astype(np.float32)

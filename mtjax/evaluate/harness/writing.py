@@ -21,7 +21,7 @@ _OTHERS = ("until", "do_sample", "temperature", "num_beams")
 
 @dataclasses.dataclass(frozen=True)
 class WritingSettings:
-  """How a text is written: the strings that end it, its largest length, how tokens are sampled."""
+  """The strings that end a text, its largest number of tokens, and how its tokens are sampled."""
 
   stop: tuple[str, ...]
   max_tokens: int

@@ -91,6 +91,17 @@ def test_a_missing_package_is_named_with_its_installation(monkeypatch):
     assert command in str(caught.value)
 
 
+def test_a_chat_model_lacks_what_renders_its_template(monkeypatch):
+  found = importlib.util.find_spec("pytest")
+  monkeypatch.setattr(pretrained, "model_path", lambda name: "weights.gguf")
+  monkeypatch.setattr(
+    importlib.util, "find_spec", lambda name: None if name == "jinja2" else find(name)
+  )
+  assert "`pip install jinja2`" in pretrained.missing("smollm2")
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+  assert pretrained.missing("smollm2") is None
+
+
 def test_names_of_models_are_listed():
   with pytest.raises(FileNotFoundError, match="a GGUF file.* or one of a package .smollm2."):
     mtjax.load("smollm3")

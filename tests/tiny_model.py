@@ -1,0 +1,27 @@
+"""The folder of a tiny model, which launchers load."""
+
+from pathlib import Path
+
+import jax
+
+from mtjax import checkpoints
+from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.models import Model, TransformerConfig, uniform_layers
+
+
+def save(path: Path) -> Path:
+  """Writes a model with random weights and the bundled tokenizer to `path`, and returns it."""
+  model = Model(
+    TransformerConfig(
+      vocab_size=4096,
+      dim=16,
+      heads=2,
+      kv_heads=1,
+      head_dim=8,
+      mlp_dim=16,
+      layers=uniform_layers(1),
+      max_position=256,
+    )
+  )
+  checkpoints.save(path, model, model.init(jax.random.key(0)), tokenizer=BpeTokenizer.bundled())
+  return path

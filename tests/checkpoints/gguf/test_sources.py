@@ -92,13 +92,11 @@ def test_a_missing_package_is_named_with_its_installation(monkeypatch):
 
 
 def test_a_chat_model_lacks_what_renders_its_template(monkeypatch):
-  found = importlib.util.find_spec("pytest")
+  installed = {"jinja2": None}
   monkeypatch.setattr(pretrained, "model_path", lambda name: "weights.gguf")
-  monkeypatch.setattr(
-    importlib.util, "find_spec", lambda name: None if name == "jinja2" else find(name)
-  )
+  monkeypatch.setattr(importlib.util, "find_spec", installed.get)
   assert "`pip install jinja2`" in pretrained.missing("smollm2")
-  monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+  installed["jinja2"] = object()
   assert pretrained.missing("smollm2") is None
 
 

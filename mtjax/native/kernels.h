@@ -50,7 +50,7 @@ inline void Hold(VF& v) {
 // A type of stored weight: kStep consecutive k of one output share a 32-bit word.
 struct F32 {
   using Type = float;
-  static constexpr int kStep = 1;
+  static constexpr int kStep = 1, kAheadOfOne = 0;
   template <int S>
   static VF Decode(VI word) {
     return (VF)word;
@@ -60,7 +60,7 @@ struct F32 {
 
 struct BF16 {
   using Type = uint16_t;
-  static constexpr int kStep = 2;
+  static constexpr int kStep = 2, kAheadOfOne = 1024;
   template <int S>
   static VF Decode(VI word) {
     return (VF)(S == 0 ? word << 16 : word & (int32_t)0xffff0000);
@@ -75,7 +75,7 @@ struct BF16 {
 
 struct I8 {
   using Type = int8_t;
-  static constexpr int kStep = 4;
+  static constexpr int kStep = 4, kAheadOfOne = 1024;
   template <int S>
   static VF Decode(VI word) {
     return __builtin_convertvector((word << (24 - 8 * S)) >> 24, VF);
@@ -93,17 +93,17 @@ struct Target {
 
 constexpr int64_t kLine = 64;  // bytes that are prefetched together
 
-// Bytes from what is read to what is prefetched meanwhile, as measured: one row reads as fast as
-// memory allows, little ahead into the first cache; several rows need the second cache, farther
-// ahead.
-constexpr int64_t kAheadOfOne = 8192, kAhead = 32768;
+// Bytes from what several rows read to what is prefetched meanwhile into the second cache, as
+// measured. One row reads in order: the processor itself prefetches floats best, and narrower
+// types with a hint (kAheadOfOne) as to where the next lines are.
+constexpr int64_t kAhead = 32768;
 
 // Number of k between prefetches of a strip.
 constexpr int kBeat = 8;
 
-// Number of k of a section: 16 KiB, as stored or (int8) as decoded.
+// Number of k of a section: 16 KiB.
 template <typename W>
-constexpr int64_t kSection = W::kStep == 2 ? 128 : 64;
+constexpr int64_t kSection = W::kStep * 64;
 
 // What one strip prefetches: `each` lines for every kBeat of its k. The strips of a section
 // together prefetch as much as they read, at an even pace, so that memory is never idle.
@@ -155,6 +155,21 @@ void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums
     for (int v = 0; v < V; ++v) *(VFu*)(sums + r * kPanel + v * kLanes) = acc[r][v];
 }
 
+// Writes `count` sums of a row, from `column` on.
+inline void Store(const Target& t, int64_t row, int64_t column, int64_t count, const float* sums) {
+  float* y = t.y + row * t.n + column;
+  count = std::min(count, t.n - column);
+  for (int64_t c = 0; c < count; ++c) y[c] = t.scale ? sums[c] * t.scale[column + c] : sums[c];
+}
+
+// Adds the last k of one row, which fill no word, to the sums of `count` outputs of a panel.
+template <typename W>
+inline void AddLast(const typename W::Type* panel, const float* x, int64_t K, int64_t column,
+                    int64_t count, float* sums) {
+  for (int64_t k = K - K % W::kStep; k < K; ++k)
+    for (int64_t c = 0; c < count; ++c) sums[c] += W::Scalar(panel[k * kPanel + column + c]) * x[k];
+}
+
 // Writes C outputs of one row, from `column` on. panel: that of the column, at the column.
 template <typename W, int C>
 void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Target& t,
@@ -164,18 +179,15 @@ void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Targ
   const int64_t whole = K - K % W::kStep;
   const auto* p = panel + column % kPanel * W::kStep;
   for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
-    for (int i = 0; i < C * 4; i += kLine)
-      __builtin_prefetch((const char*)p + kAheadOfOne + i, 0, 3);
+    if constexpr (W::kAheadOfOne > 0)
+      for (int i = 0; i < C * 4; i += kLine)
+        __builtin_prefetch((const char*)p + W::kAheadOfOne + i, 0, 3);
     Step<W, 0, 1, V>(p, x + k, acc);
   }
   float sums[C];
   std::memcpy(sums, acc, sizeof(sums));
-  p = panel + whole * kPanel + column % kPanel;
-  for (int64_t k = whole; k < K; ++k, p += kPanel)
-    for (int c = 0; c < C; ++c) sums[c] += W::Scalar(p[c]) * x[k];
-  const int64_t count = std::min<int64_t>(C, t.n - column);
-  for (int64_t c = 0; c < count; ++c)
-    t.y[column + c] = t.scale ? sums[c] * t.scale[column + c] : sums[c];
+  AddLast<W>(panel, x, K, column % kPanel, C, sums);
+  Store(t, 0, column, C, sums);
 }
 
 template <typename W>
@@ -202,11 +214,25 @@ struct Blocks {
   int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
 };
 
-// Memory from `at` on that a section prefetches.
+// Memory that a section prefetches: `lines` from `at` on.
 struct Next {
   const char* at;
   int64_t lines;
+  // Lines for every kBeat of the k of a section of so many strips.
+  int each(int64_t strips, int64_t k) const {
+    const int64_t beats = strips * ((k + kBeat - 1) / kBeat);
+    return (int)((lines + beats - 1) / beats);
+  }
+  Lines share(int64_t strip, int64_t strips, int each) const {
+    return {at + strip * lines / strips * kLine, each};
+  }
 };
+
+// For a section of `bytes` from p on; end: of the weights that this thread reads.
+inline Next NextOf(const void* p, int64_t bytes, const void* end) {
+  const char* at = (const char*)p + kAhead;
+  return {at, std::max<int64_t>(0, std::min(bytes, (int64_t)((const char*)end - at)) / kLine)};
+}
 
 // Adds `count` k of all rows. p and sums: the first of `columns` outputs; x: of block b at b * K.
 template <typename W>
@@ -215,8 +241,7 @@ void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks&
   int64_t parts = 0;
   for (int64_t b = 0; b < blocks.count; ++b)
     parts += columns / KernelOf<W>(blocks.rows(b), columns).columns;
-  const int64_t beats = parts * ((count + kBeat - 1) / kBeat);
-  const int each = (int)((next.lines + beats - 1) / beats);
+  const int each = next.each(parts, count);
   int64_t part = 0;
   for (int64_t b = 0; b < blocks.count; ++b) {
     const int rows = blocks.rows(b);
@@ -224,16 +249,7 @@ void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks&
     for (int c = 0; c < columns; c += kernel.columns, ++part)
       kernel.run(p + c * W::kStep, x + blocks.begin(b) * K + begin * rows, count,
                  sums + blocks.begin(b) * kPanel + c,
-                 {next.at + part * next.lines / parts * kLine, each});
-  }
-}
-
-template <typename W, int S = 0>
-inline void Decode(const typename W::Type* p, int columns, float* to) {
-  if constexpr (S < W::kStep) {
-    for (int c = 0; c < columns; c += kLanes)
-      *(VFu*)(to + S * kPanel + c) = W::template Decode<S>(Words(p + c * W::kStep));
-    Decode<W, S + 1>(p, columns, to);
+                 next.share(part, parts, each));
   }
 }
 
@@ -248,19 +264,8 @@ void Panel(const typename W::Type* panel, const float* x, int64_t K, const Block
   for (int64_t k = 0; k < whole; k += kSection<W>) {
     const int64_t count = std::min(kSection<W>, whole - k);
     const auto* p = panel + k * kPanel;
-    const char* ahead = (const char*)p + kAhead;
-    const int64_t bytes = std::min<int64_t>(count * kPanel * sizeof(*p), (const char*)end - ahead);
-    const Next next = {ahead, std::max<int64_t>(0, bytes / kLine)};
-    p += from * W::kStep;
-    // Decoding an int8 costs as much as two products: not once per block of rows.
-    if (W::kStep == 4 && blocks.count > 1) {
-      alignas(64) float decoded[kSection<W> * kPanel];
-      for (int64_t i = 0; i < count; i += W::kStep)
-        Decode<W>(p + i * kPanel, columns, decoded + i * kPanel);
-      Section<F32>(decoded, x, K, blocks, count, k, columns, sums + from, next);
-    } else {
-      Section<W>(p, x, K, blocks, count, k, columns, sums + from, next);
-    }
+    const Next next = NextOf(p, count * kPanel * sizeof(*p), end);
+    Section<W>(p + from * W::kStep, x, K, blocks, count, k, columns, sums + from, next);
   }
   for (int64_t k = whole; k < K; ++k)
     for (int64_t b = 0; b < blocks.count; ++b)
@@ -269,12 +274,8 @@ void Panel(const typename W::Type* panel, const float* x, int64_t K, const Block
         const float factor = x[blocks.begin(b) * K + k * blocks.rows(b) + r];
         for (int c = from; c < to; ++c) sum[c] += W::Scalar(panel[k * kPanel + c]) * factor;
       }
-  const int64_t last = std::min<int64_t>(to, t.n - column);
-  for (int64_t row = 0; row < blocks.M; ++row) {
-    float* out = t.y + row * t.n + column;
-    const float* sum = sums + row * kPanel;
-    for (int64_t c = from; c < last; ++c) out[c] = t.scale ? sum[c] * t.scale[column + c] : sum[c];
-  }
+  for (int64_t row = 0; row < blocks.M; ++row)
+    Store(t, row, column + from, columns, sums + row * kPanel + from);
 }
 
 }  // namespace mtjax

@@ -5,7 +5,7 @@
 
 #include "attention.h"
 #include "call_frame.h"
-#include "digits.h"
+#include "fixed_point.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -47,87 +47,99 @@ const float* Transposed(const float* x, int64_t K, const Blocks& blocks) {
   return transposed;
 }
 
+// Calls part(first, last) for the half panels [first, last) of each thread.
+template <typename F>
+void ForHalves(int64_t M, int64_t K, int64_t n, size_t bytes, const F& part) {
+  const int64_t halves = (n + kHalf - 1) / kHalf;
+  const int chunks = Chunks(halves * K * kHalf * bytes, (double)M * K * n, halves);
+  Pool::Get().Run(chunks,
+                  [&](int c) { part(halves * c / chunks, halves * (c + 1) / chunks); });
+}
+
+// Calls both(half) for each whole panel among half panels [first, last), one(half) for other halves.
+template <typename F, typename G>
+void ForPanels(int64_t first, int64_t last, const F& both, const G& one) {
+  for (int64_t half = first; half < last;) {
+    const bool whole = half % 2 == 0 && half + 2 <= last;
+    whole ? both(half) : one(half);
+    half += whole ? 2 : 1;
+  }
+}
+
+// Calls panel(number, from, to, end) for outputs [from, to) of each panel among half panels
+// [first, last); end: number of the panel behind them.
+template <typename F>
+void ForParts(int64_t first, int64_t last, const F& panel) {
+  for (int64_t half = first, end; half < last; half = end) {
+    end = std::min(last, half / 2 * 2 + 2);
+    const int from = half % 2 * kHalf;
+    panel(half / 2, from, from + (int)(end - half) * kHalf, (last + 1) / 2);
+  }
+}
+
+template <typename W>
+void FloatRow(const float* x, const typename W::Type* panels, int64_t K, const Target& t) {
+  const int64_t panel = K * kPanel;
+  ForHalves(1, K, t.n, sizeof(typename W::Type), [&](int64_t first, int64_t last) {
+    const auto one = [&](auto run) {
+      return [&, run](int64_t half) { run(panels + half / 2 * panel, x, K, t, half * kHalf); };
+    };
+    ForPanels(first, last, one(OneRow<W, kPanel>), one(OneRow<W, kHalf>));
+  });
+}
+
 template <typename W>
 void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K, const Target& t) {
+  if (M == 1) return FloatRow<W>(x, panels, K, t);
   if (M > kPass) {
     Float<W>(x, panels, kPass, K, t);
     return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
   }
   const Blocks blocks(M, kRows);
   const float* columns = Transposed(x, K, blocks);
-  const int64_t halves = (t.n + kHalf - 1) / kHalf, panel = K * kPanel;
-  const int chunks =
-      Chunks(halves * panel / 2 * sizeof(typename W::Type), (double)M * K * t.n, halves);
-  Pool::Get().Run(chunks, [&](int c) {
+  const int64_t panel = K * kPanel;
+  ForHalves(M, K, t.n, sizeof(typename W::Type), [&](int64_t first, int64_t last) {
     alignas(64) float sums[kPass * kPanel];
-    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
-    if (M == 1) {
-      for (int64_t half = first; half < last;) {
-        const bool both = half % 2 == 0 && half + 2 <= last;
-        const auto one = both ? OneRow<W, kPanel> : OneRow<W, kHalf>;
-        one(panels + half / 2 * panel, x, K, t, half * kHalf);
-        half += both ? 2 : 1;
-      }
-      return;
-    }
-    for (int64_t half = first, end; half < last; half = end) {
-      end = std::min(last, half / 2 * 2 + 2);
-      const int from = half % 2 * kHalf, to = from + (int)(end - half) * kHalf;
-      Panel<W>(panels + half / 2 * panel, columns, K, blocks, t, half / 2 * kPanel, from, to, sums,
-               panels + (last + 1) / 2 * panel);
-    }
+    ForParts(first, last, [&](int64_t number, int from, int to, int64_t end) {
+      Panel<W>(panels + number * panel, columns, K, blocks, t, number * kPanel, from, to, sums,
+               panels + end * panel);
+    });
   });
 }
-
-#if MTJAX_DIGITS
-// Two panels of this size fit in the second cache: one in use, one on its way.
-constexpr int64_t kNear = 384 << 10;
-
-// Runs rows(block, first, last, share) over all row blocks and half panels.
-template <typename F>
-void ForAll(const Blocks& blocks, const void* panels, int64_t K, int64_t n, int bytes,
-            const F& rows) {
-  const int64_t halves = (n + kHalf - 1) / kHalf, panel = K * kPanel * bytes;
-  const int chunks = Chunks(halves * panel / 2, (double)blocks.M * K * n, halves);
-  Pool::Get().Run(chunks, [&](int c) {
-    const int64_t first = halves * c / chunks, last = halves * (c + 1) / chunks;
-    if (blocks.count == 1) return rows(0, first, last, Share{});
-    // A panel stays in the nearest cache while all rows pass over it.
-    for (int64_t half = first, end; half < last; half = end) {
-      end = std::min(last, half / 2 * 2 + 2);
-      const char* next = (const char*)panels + end / 2 * panel;
-      for (int64_t b = 0; b < blocks.count; ++b)
-        rows(b, half, end, Share{panel <= kNear && end < last ? next : nullptr, b, blocks.count});
-    }
-  });
-}
-
-void Digits(const float* x, const int8_t* panels, int64_t M, int64_t K, const Target& t) {
-  const Blocks blocks(M, kDigitRows);
-  const int64_t words = (K + 3) / 4 * kGroup;
-  int32_t* all = Scratch<int32_t>(M * words);
-  DigitRow* rows = Scratch<DigitRow>(M);
-  ForBlocks(blocks, M * K, [&](int64_t b) {
-    for (int r = 0; r < blocks.rows(b); ++r) {
-      const int64_t row = blocks.begin(b) + r;
-      rows[row] = ToDigits(x + row * K, K, r, blocks.rows(b), all + blocks.begin(b) * words);
-    }
-  });
-  auto matmul = [&](int64_t b, int64_t first, int64_t last, const Share& share) {
-    const int64_t row = blocks.begin(b);
-    DigitRows(blocks.rows(b), panels, all + row * words, rows + row, K, t, row, first, last, share);
-  };
-  ForAll(blocks, panels, K, t.n, 1, matmul);
-  for (int64_t row = 0; row < M; ++row)
-    if (rows[row].unit < 0) Float<I8>(x + row * K, panels, 1, K, {t.y + row * t.n, t.n, t.scale});
-}
-#endif
 
 void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, const Target& t) {
-#if MTJAX_DIGITS
-  if (K < kDigitK) return Digits(x, panels, M, K, t);
-#endif
-  Float<I8>(x, panels, M, K, t);
+  if (M > kPass) {
+    Int8(x, panels, kPass, K, t);
+    return Int8(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
+  }
+  const Blocks blocks(M, kMaxFixedRows);
+  const int64_t whole = K - K % 4, panel = K * kPanel;
+  int16_t* integers = Scratch<int16_t>(M * whole);
+  float* units = Scratch<float>(M * Groups(whole));
+  bool fits[kPass];
+  ForBlocks(blocks, M * K, [&](int64_t b) {
+    const int64_t first = blocks.begin(b);
+    const int R = blocks.rows(b);
+    for (int r = 0; r < R; ++r)
+      fits[first + r] = ToFixed(x + (first + r) * K, whole, r, R, integers + first * whole,
+                                units + first * Groups(whole));
+  });
+  const Fixed fixed = {integers, units};
+  ForHalves(M, K, t.n, 1, [&](int64_t first, int64_t last) {
+    if (M == 1) {
+      const auto one = [&](auto run) {
+        return [&, run](int64_t half) { run(panels + half / 2 * panel, x, fixed, K, t, half * kHalf); };
+      };
+      return ForPanels(first, last, one(FixedRow<kPanel>), one(FixedRow<kHalf>));
+    }
+    alignas(64) float sums[kPass * kPanel];
+    ForParts(first, last, [&](int64_t number, int from, int to, int64_t end) {
+      FixedPanel(panels + number * panel, x, fixed, K, blocks, t, number * kPanel, from, to, sums,
+                 panels + end * panel);
+    });
+  });
+  for (int64_t row = 0; row < M; ++row)
+    if (!fits[row]) FloatRow<I8>(x + row * K, panels, K, {t.y + row * t.n, t.n, t.scale});
 }
 
 // y = x W, or x W[layer] if the panels of several layers are one array: layers, panels, K, 64.

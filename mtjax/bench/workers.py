@@ -156,14 +156,15 @@ def compare(
   if len({len(prompt) for prompt in prompts}) != 1:
     raise ValueError("the prompts of a batch must have one length")
   chosen = get_system(systems, SYSTEMS)
+  if reference not in chosen:
+    raise ValueError(f"the reference {reference!r} is not among the systems: {', '.join(systems)}")
   with open_workers(folder, chosen, threads, progress) as (workers, failed):
+    _check_runs(reference, failed)
     job = Job(tokens)
     answers = interleave(
       workers, failed, rounds, lambda worker, _: worker.run([prompts], job), progress
     )
-  if reference not in answers:
-    why = failed.get(reference, "it is not among the systems")
-    raise ValueError(f"the reference {reference!r} did not run: {why}")
+  _check_runs(reference, failed)
   texts = {name: answer[0][0]["tokens"] for name, answer in answers.items()}
   seconds = {
     name: [batch["seconds"] for (batch,) in answer[1:]] for name, answer in answers.items()
@@ -182,6 +183,11 @@ def get_system(names: Sequence[str], systems: Mapping[str, System]) -> dict[str,
   if unknown:
     raise ValueError(f"unknown systems {unknown}; there are: {', '.join(systems)}")
   return {name: systems[name] for name in names}
+
+
+def _check_runs(reference: str, failed: dict[str, str]) -> None:
+  if reference in failed:
+    raise ValueError(f"the reference {reference!r} did not run: {failed[reference]}")
 
 
 def same_text(reference: Sequence[Sequence[int]], tokens: Sequence[Sequence[int]]) -> float:

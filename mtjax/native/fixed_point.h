@@ -172,7 +172,8 @@ inline void FixedPanel(const int8_t* panel, const float* rows, const Fixed& x, i
       const Fixed here = {x.integers + first * whole + k * R,
                           x.units + first * Groups(whole) + k / kGroup * R};
       for (int c = from; c < to; c += kernel.columns, ++part)
-        kernel.run(p + c * 4, here, count, sums + first * kPanel + c, next.share(part, parts, each));
+        kernel.run(p + c * 4, here, count, sums + first * kPanel + c,
+                   next.share(part, parts, each));
     }
   }
   for (int64_t r = 0; r < blocks.M; ++r) {

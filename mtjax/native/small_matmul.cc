@@ -52,11 +52,10 @@ template <typename F>
 void ForHalves(int64_t M, int64_t K, int64_t n, size_t bytes, const F& part) {
   const int64_t halves = (n + kHalf - 1) / kHalf;
   const int chunks = Chunks(halves * K * kHalf * bytes, (double)M * K * n, halves);
-  Pool::Get().Run(chunks,
-                  [&](int c) { part(halves * c / chunks, halves * (c + 1) / chunks); });
+  Pool::Get().Run(chunks, [&](int c) { part(halves * c / chunks, halves * (c + 1) / chunks); });
 }
 
-// Calls both(half) for each whole panel among half panels [first, last), one(half) for other halves.
+// Calls both(half) for whole panels among half panels [first, last), one(half) for other halves.
 template <typename F, typename G>
 void ForPanels(int64_t first, int64_t last, const F& both, const G& one) {
   for (int64_t half = first; half < last;) {
@@ -128,7 +127,9 @@ void Int8(const float* x, const int8_t* panels, int64_t M, int64_t K, const Targ
   ForHalves(M, K, t.n, 1, [&](int64_t first, int64_t last) {
     if (M == 1) {
       const auto one = [&](auto run) {
-        return [&, run](int64_t half) { run(panels + half / 2 * panel, x, fixed, K, t, half * kHalf); };
+        return [&, run](int64_t half) {
+          run(panels + half / 2 * panel, x, fixed, K, t, half * kHalf);
+        };
       };
       return ForPanels(first, last, one(FixedRow<kPanel>), one(FixedRow<kHalf>));
     }

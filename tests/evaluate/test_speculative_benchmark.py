@@ -340,3 +340,14 @@ def test_a_mistake_is_said_before_anything_is_loaded(flags, message, monkeypatch
   with pytest.raises((ValueError, OSError)) as raised:
     bench(*flags)
   assert message in str(raised.value)
+
+
+def test_a_reference_that_cannot_run_is_refused_before_anything_is_timed(tmp_path):
+  told = []
+  arguments = dict(tokens=1, threads=1, rounds=1, progress=told.append)
+  with pytest.raises(ValueError, match=r"'other' is not among the systems: mtjax int8"):
+    benchmark.compare(str(tmp_path), ["mtjax int8"], [[1]], reference="other", **arguments)
+  # Its process answers that the folder holds no model.
+  with pytest.raises(ValueError, match="'mtjax int8' did not run: .*config.json"):
+    benchmark.compare(str(tmp_path), ["mtjax int8"], [[1]], reference="mtjax int8", **arguments)
+  assert told == ["starting mtjax int8"]

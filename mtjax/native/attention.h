@@ -50,7 +50,10 @@ struct Factors {
   int64_t stride, count;
 };
 
-// What is prefetched, at an even pace, during a product: `each` lines for every kBeat of k.
+// Number of k between prefetches of a product.
+constexpr int kTileBeat = 8;
+
+// What is prefetched, at an even pace, during a product: `each` lines for every kTileBeat of k.
 struct Ahead {
   const char *at, *end;
   int each;
@@ -65,10 +68,10 @@ void Tile(const Factors& f, float* sums, int64_t pitch, Ahead& ahead) {
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = *(const VFu*)(sums + r * pitch + v * kLanes);
   const float *left = f.left, *right = f.right;
-  for (int64_t k = 0; k < f.count; k += kBeat) {
+  for (int64_t k = 0; k < f.count; k += kTileBeat) {
     for (int i = 0; i < ahead.each && ahead.at < ahead.end; ++i, ahead.at += kLine)
       __builtin_prefetch(ahead.at, 0, 2);
-    const int64_t end = std::min<int64_t>(kBeat, f.count - k);
+    const int64_t end = std::min<int64_t>(kTileBeat, f.count - k);
     for (int64_t i = 0; i < end; ++i, left += f.along, right += f.stride) {
       VF b[V];
 #pragma GCC unroll 8
@@ -103,7 +106,7 @@ void Columns(Factors f, int rows, float* sums, int64_t pitch, Ahead& ahead) {
 inline void AddProduct(Factors f, int rows, int64_t columns, float* sums, int64_t pitch,
                        const Next& next) {
   int64_t left = columns / kLanes;
-  const int64_t beats = std::max<int64_t>(1, rows * left / kSums) * (f.count / kBeat + 1);
+  const int64_t beats = std::max<int64_t>(1, rows * left / kSums) * (f.count / kTileBeat + 1);
   Ahead ahead = {next.at, next.at + next.lines * kLine, (int)(next.lines / beats) + 1};
   while (left > 0) {
     const int now = left == 4 ? 2 : (int)std::min<int64_t>(left, 3);

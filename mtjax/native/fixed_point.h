@@ -15,7 +15,8 @@ constexpr int kGroup = 128;            // 128 * 128 * 32767 is far from the end 
 constexpr int kMaxFixedRows = 8;       // their sums, and what they meet, fit in the registers
 constexpr float kTop = 32767.0f;
 constexpr float kSmallest = 1e-30f;    // kTop over it is finite
-constexpr int64_t kAheadOfFixed = 1024;
+constexpr int64_t kAheadOfFixed = 1024;  // one row
+constexpr int64_t kFixedAhead = 8192;    // more rows
 
 inline int64_t Groups(int64_t whole) { return (whole + kGroup - 1) / kGroup; }
 
@@ -96,11 +97,9 @@ void FixedStrip(const int8_t* p, const Fixed& x, int64_t count, float* sums, Lin
   constexpr int V = C / kLanes;
   VI acc[R][V] = {};
   const int16_t* integers = x.integers;
-  for (int64_t k = 0; k < count; k += kBeat) {
-    for (int i = 0; i < lines.each; ++i, lines.at += kLine) __builtin_prefetch(lines.at, 0, 2);
-    const int64_t end = std::min<int64_t>(kBeat, count - k);
-    for (int64_t i = 0; i < end; i += 4, p += kPanel * 4, integers += R * 4)
-      FixedStep<R, V>(p, integers, acc);
+  for (int64_t k = 0; k < count; k += 4, p += kPanel * 4, integers += R * 4) {
+    lines.Prefetch();
+    FixedStep<R, V>(p, integers, acc);
   }
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
@@ -163,8 +162,7 @@ inline void FixedPanel(const int8_t* panel, const float* rows, const Fixed& x, i
   for (int64_t k = 0; k < whole; k += kGroup) {
     const int64_t count = std::min<int64_t>(kGroup, whole - k);
     const int8_t* p = panel + k * kPanel;
-    const Next next = NextOf(p, count * kPanel, end);
-    const int each = next.each(parts, count);
+    const Next next = NextOf(p, count * kPanel, end, kFixedAhead);
     int64_t part = 0;
     for (int64_t b = 0; b < blocks.count; ++b) {
       const int64_t R = blocks.rows(b), first = blocks.begin(b);
@@ -173,7 +171,7 @@ inline void FixedPanel(const int8_t* panel, const float* rows, const Fixed& x, i
                           x.units + first * Groups(whole) + k / kGroup * R};
       for (int c = from; c < to; c += kernel.columns, ++part)
         kernel.run(p + c * 4, here, count, sums + first * kPanel + c,
-                   next.share(part, parts, each));
+                   next.Share(part, parts, count / 4));
     }
   }
   for (int64_t r = 0; r < blocks.M; ++r) {

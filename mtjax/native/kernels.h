@@ -47,10 +47,21 @@ inline void Hold(VF& v) {
 #endif
 }
 
+// How several rows read weights: sections that stay in the first cache while all rows pass over
+// them, and how far ahead of what is read it is prefetched to the same cache; in bytes, as measured.
+struct Pace {
+  int64_t section, ahead;
+};
+constexpr Pace kPace = {16384, 16384};
+
 // A type of stored weight: kStep consecutive k of one output share a 32-bit word.
+//
+// kAheadOfOne: bytes from what one row reads to what it prefetches, 0 for nothing: it reads in
+// order, which the processor foresees. kOneBlock: the pace of so few rows that they are one block.
 struct F32 {
   using Type = float;
   static constexpr int kStep = 1, kAheadOfOne = 0;
+  static constexpr Pace kOneBlock = {4096, 4096};
   template <int S>
   static VF Decode(VI word) {
     return (VF)word;
@@ -61,6 +72,7 @@ struct F32 {
 struct BF16 {
   using Type = uint16_t;
   static constexpr int kStep = 2, kAheadOfOne = 1024;
+  static constexpr Pace kOneBlock = kPace;
   template <int S>
   static VF Decode(VI word) {
     return (VF)(S == 0 ? word << 16 : word & (int32_t)0xffff0000);
@@ -93,24 +105,41 @@ struct Target {
 
 constexpr int64_t kLine = 64;  // bytes that are prefetched together
 
-// Bytes from what several rows read to what is prefetched meanwhile into the second cache, as
-// measured. One row reads in order: the processor itself prefetches floats best, and narrower
-// types with a hint (kAheadOfOne) as to where the next lines are.
-constexpr int64_t kAhead = 32768;
+// Number of k between prefetches of a strip, and lines then.
+constexpr int kBeat = 2, kLinesPerBeat = 2;
 
-// Number of k between prefetches of a strip.
-constexpr int kBeat = 8;
+// What one strip prefetches. The strips of a section together prefetch as much as they read, at an
+// even pace, so that memory is never idle.
+class Lines {
+ public:
+  Lines(const char* at, int64_t step) : at_(at), step_(step) {}
 
-// Number of k of a section: 16 KiB.
-template <typename W>
-constexpr int64_t kSection = W::kStep * 64;
+  inline __attribute__((always_inline)) void Prefetch() {
+    for (int i = 0; i < kLinesPerBeat; ++i, at_ += step_) __builtin_prefetch(at_, 0, 3);
+  }
 
-// What one strip prefetches: `each` lines for every kBeat of its k. The strips of a section
-// together prefetch as much as they read, at an even pace, so that memory is never idle.
-struct Lines {
-  const char* at;
-  int each;
+ private:
+  const char* at_;
+  int64_t step_;
 };
+
+// Memory that a section prefetches: `lines` from `at` on.
+struct Next {
+  const char* at;
+  int64_t lines;
+
+  // The share of one of so many strips, each of `beats`.
+  Lines Share(int64_t strip, int64_t strips, int64_t beats) const {
+    const int64_t steps = strips * std::max<int64_t>(1, beats) * kLinesPerBeat;
+    return {at + strip * lines / strips * kLine, (lines * kLine + steps - 1) / steps};
+  }
+};
+
+// For a section of `bytes` from p on; end: of the weights that this thread reads.
+inline Next NextOf(const void* p, int64_t bytes, const void* end, int64_t ahead) {
+  const char* at = (const char*)p + ahead;
+  return {at, std::max<int64_t>(0, std::min(bytes, (int64_t)((const char*)end - at)) / kLine)};
+}
 
 // Adds kStep k of V * kLanes outputs: p are the weights, x the R numbers of each k.
 template <typename W, int S, int R, int V>
@@ -142,13 +171,15 @@ void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = *(const VFu*)(sums + r * kPanel + v * kLanes);
-  for (int64_t k = 0; k < count; k += kBeat) {
-    for (int i = 0; i < lines.each; ++i, lines.at += kLine)
-      __builtin_prefetch(lines.at, 0, 2);
-    const int64_t end = std::min<int64_t>(kBeat, count - k);
-    for (int64_t i = 0; i < end; i += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
+  int64_t k = 0;
+  for (; k + kBeat <= count; k += kBeat) {
+    lines.Prefetch();
+#pragma GCC unroll 2
+    for (int i = 0; i < kBeat; i += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
       Step<W, 0, R, V>(p, x, acc);
   }
+  for (; k < count; k += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
+    Step<W, 0, R, V>(p, x, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -214,26 +245,6 @@ struct Blocks {
   int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
 };
 
-// Memory that a section prefetches: `lines` from `at` on.
-struct Next {
-  const char* at;
-  int64_t lines;
-  // Lines for every kBeat of the k of a section of so many strips.
-  int each(int64_t strips, int64_t k) const {
-    const int64_t beats = strips * ((k + kBeat - 1) / kBeat);
-    return (int)((lines + beats - 1) / beats);
-  }
-  Lines share(int64_t strip, int64_t strips, int each) const {
-    return {at + strip * lines / strips * kLine, each};
-  }
-};
-
-// For a section of `bytes` from p on; end: of the weights that this thread reads.
-inline Next NextOf(const void* p, int64_t bytes, const void* end) {
-  const char* at = (const char*)p + kAhead;
-  return {at, std::max<int64_t>(0, std::min(bytes, (int64_t)((const char*)end - at)) / kLine)};
-}
-
 // Adds `count` k of all rows. p and sums: the first of `columns` outputs; x: of block b at b * K.
 template <typename W>
 void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks& blocks,
@@ -241,7 +252,6 @@ void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks&
   int64_t parts = 0;
   for (int64_t b = 0; b < blocks.count; ++b)
     parts += columns / KernelOf<W>(blocks.rows(b), columns).columns;
-  const int each = next.each(parts, count);
   int64_t part = 0;
   for (int64_t b = 0; b < blocks.count; ++b) {
     const int rows = blocks.rows(b);
@@ -249,7 +259,7 @@ void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks&
     for (int c = 0; c < columns; c += kernel.columns, ++part)
       kernel.run(p + c * W::kStep, x + blocks.begin(b) * K + begin * rows, count,
                  sums + blocks.begin(b) * kPanel + c,
-                 next.share(part, parts, each));
+                 next.Share(part, parts, count / kBeat));
   }
 }
 
@@ -260,11 +270,12 @@ void Panel(const typename W::Type* panel, const float* x, int64_t K, const Block
            const Target& t, int64_t column, int from, int to, float* sums, const void* end) {
   std::memset(sums, 0, blocks.M * kPanel * sizeof(float));
   const int columns = to - from;
-  const int64_t whole = K - K % W::kStep;
-  for (int64_t k = 0; k < whole; k += kSection<W>) {
-    const int64_t count = std::min(kSection<W>, whole - k);
+  const int64_t whole = K - K % W::kStep, bytes = kPanel * sizeof(*panel);
+  const Pace pace = blocks.count == 1 ? W::kOneBlock : kPace;
+  for (int64_t k = 0; k < whole; k += pace.section / bytes) {
+    const int64_t count = std::min(pace.section / bytes, whole - k);
     const auto* p = panel + k * kPanel;
-    const Next next = NextOf(p, count * kPanel * sizeof(*p), end);
+    const Next next = NextOf(p, count * bytes, end, pace.ahead);
     Section<W>(p + from * W::kStep, x, K, blocks, count, k, columns, sums + from, next);
   }
   for (int64_t k = whole; k < K; ++k)

@@ -48,7 +48,7 @@ inline void Hold(VF& v) {
 }
 
 // How several rows read weights: sections that stay in the first cache while all rows pass over
-// them, and how far ahead of what is read it is prefetched to the same cache; in bytes, as measured.
+// them, and how far ahead of what is read they prefetch to the same cache; in bytes, as measured.
 struct Pace {
   int64_t section, ahead;
 };

@@ -24,16 +24,20 @@ _METHODS = "mtjax:ar,mtjax:auto,mtjax:lookup,mtjax:suffix,mtjax:auto:of=suffix"
 _LOOKUP = "transformers prompt lookup 10"
 _CHAT = (
   "--data=DATA", "--model=smollm2", "--prompt_format=chat", "--weights=stored",
-  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising", "--prompts=2",
+  "--sets=specbench,pycode,toolcall,gsm8k,humaneval,editing,summarising",
   "--warm=2", "--tokens=128", "--rounds=2",
 )  # fmt: skip
+_CHAT_SYSTEMS = f"{_METHODS},{_LOOKUP},llama.cpp file lookup"
 _CHAT_GREEDY = (
-  *_CHAT, "--temperatures=0",
+  *_CHAT, "--prompts=2", "--temperatures=0",
   f'--systems="{_METHODS},mtjax:trie,mtjax:recycling,transformers eager,{_LOOKUP},llama.cpp f16,'
   'llama.cpp q8_0,llama.cpp file,llama.cpp file lookup"',
 )  # fmt: skip
 _CHAT_SAMPLED = (
-  *_CHAT, "--temperatures=0.7", f'--systems="{_METHODS},{_LOOKUP},llama.cpp file lookup"',
+  *_CHAT, "--prompts=2", "--temperatures=0.7", f'--systems="{_CHAT_SYSTEMS}"',
+)  # fmt: skip
+_CHAT_TWO_THREADS = (
+  *_CHAT, "--prompts=1", "--temperatures=0,0.7", f'--systems="{_CHAT_SYSTEMS}"', "--threads=2",
 )  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 _ANSWERED_TASKS = {
@@ -120,12 +124,7 @@ RUNS = (
     "speculative", "speculative_smollm2_sampled", 30, *_CHAT_SAMPLED, needs=_CHAT_NEEDS
   ),
   _bench(
-    "speculative", "speculative_smollm2_greedy_2_threads", 45, *_CHAT_GREEDY, "--threads=2",
-    needs=_CHAT_NEEDS,
-  ),
-  _bench(
-    "speculative", "speculative_smollm2_sampled_2_threads", 25, *_CHAT_SAMPLED, "--threads=2",
-    needs=_CHAT_NEEDS,
+    "speculative", "speculative_smollm2_2_threads", 25, *_CHAT_TWO_THREADS, needs=_CHAT_NEEDS
   ),
   _bench("sorted", "sorted", 5, "--data=DATA"),
   _bench("profile_round", "profile_round", 10, "--clock=cpu"),

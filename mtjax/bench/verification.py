@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from mtjax import frontier as frontier_lib
 from mtjax.models import Model, Params, count_parameters
-from mtjax.native import build, pack_weights, packed_matmul
+from mtjax.native import build, pack_weights, packed_matmul, quantize_int8
 from mtjax.native.bandwidth import measure_bandwidth
 
 # Weights that stay in the second cache, and so many rows that only arithmetic counts.
@@ -53,7 +54,7 @@ def curve(
       progress(f"round {number + 1} of {rounds}")
       for n, one in passes.items():
         seconds[n].append(_timed(one))
-    read, rate = read_seconds(params, threads), arithmetic_rate()
+    read, rate = read_seconds(params, threads), arithmetic_rate(_type_read(params))
   finally:
     build.set_threads(before)
   products = 2 * count_parameters(model.shapes())
@@ -70,8 +71,17 @@ def curve(
 
 def bytes_read(params: Params) -> int:
   """Returns the bytes of weights that a pass reads: without a table that the head does not use."""
+  return sum(leaf.nbytes for leaf in _leaves_read(params))
+
+
+def _leaves_read(params: Params) -> list:
   inner = {name: value for name, value in params.items() if name != "embedding"}
-  return sum(leaf.nbytes for leaf in jax.tree.leaves(inner if "head" in params else params))
+  return jax.tree.leaves(inner if "head" in params else params)
+
+
+def _type_read(params: Params) -> np.dtype:
+  """Returns the type of most weights that a pass reads."""
+  return max(_leaves_read(params), key=lambda leaf: leaf.size).dtype
 
 
 def read_seconds(params: Params, threads: int) -> float:
@@ -80,15 +90,17 @@ def read_seconds(params: Params, threads: int) -> float:
   return size / measure_bandwidth(size, threads) / 1e9
 
 
-def arithmetic_rate() -> float:
+def arithmetic_rate(weights: DTypeLike) -> float:
   """Returns the operations per second of the native product where memory does not count."""
-  kernel = np.random.default_rng(0).normal(size=(_K, _N)).astype(np.float32)
-  packed = pack_weights(kernel)
+  kernel, scale = np.random.default_rng(0).normal(size=(_K, _N)).astype(np.float32), None
+  if weights == jnp.int8:
+    kernel, scale = quantize_int8(kernel)
+  packed = pack_weights(kernel, weights)
 
   @jax.jit
   def many(x):
     def once(_, x):
-      y = packed_matmul(x, packed, n=_N)
+      y = packed_matmul(x, packed, scale, n=_N)
       return x + 1e-30 * y[:, :1]
 
     return jax.lax.fori_loop(0, _CALLS, once, x)

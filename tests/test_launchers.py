@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from absl import flags
 
 from mtjax.cli import flags as launch_lib
-from mtjax.data import Source, documents, load_tokenizer
+from mtjax.data import Source, documents
 from tests import forked, tiny_model
 from tests.evaluate.pages import Reader
 
@@ -180,34 +179,6 @@ def test_texts_that_a_model_writes_are_training_text_and_continue_where_they_end
   cut.write_bytes(out.read_bytes()[: len("".join(texts[:3]))])
   code, _, errors = launch(*command, f"--output={cut}")
   assert code == 0 and cut.read_bytes() == out.read_bytes(), errors
-
-
-def test_answers_that_a_model_writes_are_stored_as_its_tokens(folder, tmp_path):
-  chat = tmp_path / "chat"
-  shutil.copytree(folder, chat)
-  (chat / "chat_template.jinja").write_text("{{ messages[0].content }}<|endoftext|>")
-  (tmp_path / "a.txt").write_text("".join(f"Question {n}?\n" for n in range(5)))
-  command = (
-    "experiments.write_texts", f"--model={chat}", f"--sources=file:{tmp_path}/a.txt#per=line",
-    "--prompt_format=chat", "--batch=2", "--prompt_tokens=16", "--max_tokens=6",
-  )  # fmt: skip
-  out = tmp_path / "written.jsonl"
-  code, _, errors = launch(*command, "--texts=4", f"--output={out}")
-  assert code == 0, errors
-  records = [json.loads(line) for line in out.read_text().splitlines()]
-  tokenizer = load_tokenizer(chat)
-  questions = [tokenizer.decode(one["ids"][: one["context"]]) for one in records]
-  assert len(set(questions)) == 4 and all(text.startswith("Question ") for text in questions)
-  for one in records:
-    assert one["ids"][one["context"] - 1] == tokenizer.eos_id
-    assert one["context"] < len(one["ids"]) <= one["context"] + 6
-    assert one["text"] == tokenizer.decode(one["ids"])
-  before = out.read_bytes()
-  out.write_bytes(before[: len(before) * 3 // 4])
-  code, _, errors = launch(*command, "--texts=4", f"--output={out}")
-  assert code == 0 and out.read_bytes() == before, errors
-  code, _, errors = launch(*command, "--texts=9", f"--output={out}")
-  assert code and "the sources hold 5 messages, but --texts=9" in errors
 
 
 def holder(value, name="output"):
@@ -381,6 +352,10 @@ MISTAKES = {
   "workdir and model": (
     ("experiments.export", "--workdir=nowhere", "--model=target", "--output=x"),
     "give either --workdir or --model",
+  ),
+  "a vocabulary of a run": (
+    ("experiments.export", "--workdir=nowhere", "--vocabulary=file:a.txt", "--output=x"),
+    "--vocabulary trims the model of --model, and there is a --workdir",
   ),
 }
 

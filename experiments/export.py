@@ -3,11 +3,21 @@
 The newest checkpoint of the run (its average of the parameters, if it keeps one) becomes a folder
 that experiments/decode.py, transformers and others open: config.json, safetensors, tokenizer. With
 --model=smollm2 in place of --workdir, or the path of a GGUF file, that model becomes one.
+
+--vocabulary makes a small model out of it, to train as its draft (configs/train/smollm2_draft.py):
+the most frequent tokens of that source, the first layers, some neurons (mtjax/models/trimming.py).
 """
 
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
 from absl import flags
 
 from mtjax.cli import flags as launch
+
+if TYPE_CHECKING:
+  from mtjax.text import TextModel
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training run.")
 _MODEL = flags.DEFINE_string(
@@ -18,6 +28,34 @@ _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Type of the stored weights."
 )
 _TOKENIZER = flags.DEFINE_bool("tokenizer", True, "Write the tokenizer's files as well.")
+_VOCABULARY = flags.DEFINE_string(
+  "vocabulary", None, "Source whose most frequent tokens alone the model keeps, with --model."
+)
+_TOKENS = flags.DEFINE_integer("tokens", 4096, "With --vocabulary: number of tokens.", 1)
+_LAYERS = flags.DEFINE_integer("layers", 2, "With --vocabulary: number of first layers.", 1)
+_MLP = flags.DEFINE_integer("mlp_dim", 512, "With --vocabulary: number of neurons per layer.", 1)
+
+
+def trimmed(text: "TextModel", name: str, source: str) -> "TextModel":
+  """Returns the model's first layers with the tokens that are frequent in the source."""
+  from mtjax.data.sources import Source
+  from mtjax.data.token_cache import tokenized
+  from mtjax.data.trimmed import TrimmedTokenizer
+  from mtjax.models.trimming import trim
+
+  tokenizer = text.tokenizer
+  counts = np.bincount(tokenized(Source.parse(source), tokenizer).tokens)
+  counts = np.pad(counts, (0, max(tokenizer.vocab_size - len(counts), 0)))
+  rank = counts.copy()
+  rank[[tokenizer.bos_id, *tokenizer.eos_ids]] = counts.sum() + 1
+  ids = sorted(np.argsort(-rank, kind="stable")[: _TOKENS.value].tolist())
+  print(f"{len(ids)} tokens are {counts[ids].sum() / counts.sum():.1%} of the source")
+  model, params = trim(
+    text.model, text.params, layers=range(_LAYERS.value), ids=ids, mlp_dim=_MLP.value
+  )
+  return dataclasses.replace(
+    text, model=model, params=params, tokenizer=TrimmedTokenizer(tokenizer, ids, name)
+  )
 
 
 def run() -> None:
@@ -25,6 +63,8 @@ def run() -> None:
     raise ValueError("give either --workdir or --model")
   workdir = None if _MODEL.value else launch.required(_WORKDIR, "runs/tiny")
   output = launch.required(_OUTPUT, "models/tiny")
+  if workdir is not None and _VOCABULARY.value is not None:
+    raise ValueError("--vocabulary trims the model of --model, and there is a --workdir")
   import jax
 
   from mtjax import checkpoints
@@ -37,6 +77,8 @@ def run() -> None:
   else:
     text, step = load_trained(workdir)
     what = f"step {step}"
+  if _VOCABULARY.value is not None:
+    text = trimmed(text, _MODEL.value, _VOCABULARY.value)
   params = jax.tree.map(lambda x: x.astype(_DTYPE.value), text.params)
   tokenizer = text.tokenizer if _TOKENIZER.value else None
   checkpoints.save(output, text.model, params, tokenizer=tokenizer)

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from mtjax.data.hub import at_revision, check_revision
+from mtjax.data.tokenizers import Tokenizer, load_tokenizer
+from mtjax.data.trimmed import FILE as MAP
+from mtjax.data.trimmed import TrimmedTokenizer, read_map
 from mtjax.models import Model, Params
 from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
@@ -86,7 +89,6 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
     )
   # Imported here: a program that only decodes its own parameters needs neither.
   from mtjax import checkpoints
-  from mtjax.data.tokenizers import load_tokenizer
   from mtjax.native.build import start_building
   from mtjax.native.program_cache import keep_programs
 
@@ -96,7 +98,25 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
-  return TextModel(model, params, load_tokenizer(path), str(name))
+  return TextModel(model, params, tokenizer_of(path), str(name))
+
+
+def tokenizer_of(name: str) -> Tokenizer:
+  """Returns the tokenizer of a model by name, or what `mtjax.data.load_tokenizer` takes.
+
+  A folder with a map of a trimmed vocabulary (`mtjax.data.trimmed`) has the tokenizer of the model
+  that the map names, trimmed. Raises ValueError for a map that does not fit the tokenizer.
+  """
+  path = model_path(name)
+  folder = Path(path).expanduser()
+  trimmed = read_map(folder) if folder.is_dir() else None
+  if trimmed is None:
+    return load_tokenizer(path)
+  base, ids = trimmed
+  try:
+    return TrimmedTokenizer(load_tokenizer(model_path(base)), ids, base)
+  except ValueError as error:
+    raise ValueError(f"{folder / MAP}: {error}") from None
 
 
 def model_path(name: str) -> str:

@@ -353,6 +353,10 @@ MISTAKES = {
     ("experiments.export", "--workdir=nowhere", "--model=target", "--output=x"),
     "give either --workdir or --model",
   ),
+  "a vocabulary of a run": (
+    ("experiments.export", "--workdir=nowhere", "--vocabulary=file:a.txt", "--output=x"),
+    "--vocabulary trims the model of --model, and there is a --workdir",
+  ),
 }
 
 

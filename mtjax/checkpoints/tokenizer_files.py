@@ -40,7 +40,7 @@ def write(folder: Path, tokenizer: Any, ids: dict[str, Any], longest: int) -> No
     files = tokenizer.files()
   for name, content in files.items():
     (folder / name).write_bytes(content)
-  if "tokenizer_config.json" not in files:
+  if FILES[0] in files and "tokenizer_config.json" not in files:
     write_json(folder / "tokenizer_config.json", _config(folder / FILES[0], tokenizer, longest))
 
 

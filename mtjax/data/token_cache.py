@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from mtjax.data.sources.read import documents, fingerprint
+from mtjax.data.sources.read import documents, fingerprint, token_documents
 from mtjax.data.sources.source import Source
 from mtjax.data.tokenizers import Tokenizer
+from mtjax.data.trimmed import ids_of
 
 CACHE_DIR = "~/.cache/mtjax/tokens"
 _FORMAT = 1
@@ -25,7 +26,10 @@ _CHUNK = 1 << 22  # number of characters tokenised at a time
 
 @dataclasses.dataclass(frozen=True)
 class TokenizedText:
-  """Documents one after the other, each with an end token; `tokens` may be a memory map."""
+  """Documents one after the other, each with an end token; `tokens` may be a memory map.
+
+  Documents that were stored as tokens end as they were stored: an answer may be cut off.
+  """
 
   tokens: Int[np.ndarray, " N"]  # uint16 or uint32
   ends: Int[np.ndarray, " D"]  # document d is tokens[ends[d - 1] : ends[d]], ends[-1] = 0
@@ -74,11 +78,10 @@ def _write(folder: Path, source: Source, tokenizer: Tokenizer) -> None:
   lengths, sizes = [], []
   with (folder / "tokens.npy").open("w+b") as file:
     _header(file, dtype, 0)
-    for texts in _chunks(documents(source)):
-      for text, ids in zip(texts, tokenizer.encode_documents(texts), strict=True):
-        np.asarray([*ids, tokenizer.eos_id], dtype).tofile(file)
-        lengths.append(len(ids) + 1)
-        sizes.append(len(text.encode()))
+    for ids, size in _stored(source, tokenizer) if source.ids_key else _texts(source, tokenizer):
+      np.asarray(ids, dtype).tofile(file)
+      lengths.append(len(ids))
+      sizes.append(size)
     if not lengths:
       raise ValueError(f"there is no text in {source.uri!r}")
     file.seek(0)
@@ -86,6 +89,22 @@ def _write(folder: Path, source: Source, tokenizer: Tokenizer) -> None:
     os.fsync(file.fileno())
   np.save(folder / "ends.npy", np.cumsum(lengths, dtype=np.int64))
   np.save(folder / "sizes.npy", np.asarray(sizes, np.int64))
+
+
+def _texts(source: Source, tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
+  """Yields each document's tokens with the end token, and its bytes."""
+  for texts in _chunks(documents(source)):
+    for text, ids in zip(texts, tokenizer.encode_documents(texts), strict=True):
+      yield [*ids, tokenizer.eos_id], len(text.encode())
+
+
+def _stored(source: Source, tokenizer: Tokenizer) -> Iterator[tuple[list[int], int]]:
+  """Yields each stored document, without the begin token that rows add, and its bytes."""
+  for where, tokens in token_documents(source):
+    ids = ids_of(tokenizer, tokens, where)
+    ids = ids[1:] if ids[0] == tokenizer.bos_id else ids
+    if ids:
+      yield ids, len(tokenizer.decode(ids).encode())
 
 
 def _header(file, dtype, length: int) -> None:

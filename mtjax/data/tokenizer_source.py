@@ -23,6 +23,7 @@ FILES = (
   "added_tokens.json",
   "chat_template.jinja",
   "chat_template.json",
+  "vocabulary.json",
 )
 
 

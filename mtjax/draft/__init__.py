@@ -6,7 +6,7 @@ from mtjax.draft.model.cross_vocabulary import CrossVocabulary
 from mtjax.draft.model.fixed_tree import ModelTree
 from mtjax.draft.model.grown_tree import GrownTree
 from mtjax.draft.model.s2d import S2D, SelfS2D
-from mtjax.draft.model.vocabulary import InVocabulary, in_vocabulary
+from mtjax.draft.model.vocabulary import InVocabulary, TrimmedVocabulary, in_vocabulary
 from mtjax.draft.model_free.jacobi import Jacobi
 from mtjax.draft.model_free.lookup import PromptLookup
 from mtjax.draft.model_free.recycling import Recycling
@@ -45,6 +45,7 @@ __all__ = [
   "Trie",
   "TrieSettings",
   "TrieStore",
+  "TrimmedVocabulary",
   "WithDraftModel",
   "check_draft_model",
   "draft_keys",

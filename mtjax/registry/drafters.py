@@ -7,10 +7,12 @@ from typing import Any
 
 from jaxtyping import PyTree
 
-from mtjax.draft import Drafter, Trie, in_vocabulary
+from mtjax.data.trimmed import TrimmedTokenizer
+from mtjax.draft import Drafter, InVocabulary, Trie, TrimmedVocabulary, in_vocabulary
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import translator
 from mtjax.draft.model_free.trie_store import open_store
+from mtjax.models import Model
 from mtjax.text import TextModel
 
 # (config of configs/decode, target) -> the drafter and its parameters.
@@ -70,17 +72,25 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
   """Returns the entry of a drafter that takes a model first: config.draft_model.
 
   The model must have the target's tokenizer. If their embedding tables differ in rows, the model is
-  put `in_vocabulary` of the target.
+  put `in_vocabulary` of the target; a model of some of its tokens becomes a `TrimmedVocabulary`.
   """
 
   def build(config, target):
     draft = _draft_model(config)
     check_vocabulary(draft, target, draft.name)
-    rows, tokens = target.model.config.vocab_size, target.tokenizer.vocab_size
-    model = in_vocabulary(draft.model, rows=rows, tokens=tokens)
-    return drafter(model, **_fields(config)), draft.params
+    return drafter(_for_target(draft, target), **_fields(config)), draft.params
 
   return Entry(defaults(drafter), build, reads=_OF_DRAFT_MODEL)
+
+
+def _for_target(draft: TextModel, target: TextModel) -> Model | InVocabulary | TrimmedVocabulary:
+  rows, tokens = target.model.config.vocab_size, target.tokenizer.vocab_size
+  if not isinstance(draft.tokenizer, TrimmedTokenizer):
+    return in_vocabulary(draft.model, rows=rows, tokens=tokens)
+  try:
+    return TrimmedVocabulary(draft.model, rows, draft.tokenizer.ids)
+  except ValueError as error:
+    raise ValueError(f"the draft model {draft.name!r}: {error}") from None
 
 
 def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:
@@ -121,6 +131,11 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
     draft = _draft_model(config)
+    if isinstance(draft.tokenizer, TrimmedTokenizer):
+      raise ValueError(
+        f"the draft model {draft.name!r} has some tokens of one tokenizer (a trimmed vocabulary): "
+        "it drafts for models of that tokenizer, with draft, draft_tree and others"
+      )
     rows, tokens = draft.model.config.vocab_size, draft.tokenizer.vocab_size
     check_model(draft.model, tokens)
     handle = translator(target.tokenizer, draft.tokenizer, **between).handle
@@ -144,8 +159,10 @@ def _draft_model(config: Mapping[str, Any]) -> TextModel:
 
 
 def check_vocabulary(draft: TextModel, target: TextModel, name: str) -> None:
-  """Raises ValueError unless the two have the same tokenizer."""
-  if draft.tokenizer.fingerprint() != target.tokenizer.fingerprint():
+  """Raises ValueError unless the two have the same tokenizer, or the draft model some of it."""
+  tokenizer = draft.tokenizer
+  whole = tokenizer.whole if isinstance(tokenizer, TrimmedTokenizer) else tokenizer
+  if whole.fingerprint() != target.tokenizer.fingerprint():
     raise ValueError(
       f"the draft model {name!r} has another vocabulary than the target, so neither understands "
       "tokens of the other: the drafter cross_vocabulary is for such a pair"

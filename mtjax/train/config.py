@@ -5,7 +5,14 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from mtjax.models import ANY_SUBSET_NAMES, Model, TransformerConfig, XLNetConfig, uniform_layers
+from mtjax.models import (
+  ANY_SUBSET_NAMES,
+  Model,
+  Rope,
+  TransformerConfig,
+  XLNetConfig,
+  uniform_layers,
+)
 from mtjax.train.fields import check_fields, check_groups
 from mtjax.train.losses.objective import Objective
 from mtjax.train.losses.old_names import identity_names, with_new_names
@@ -158,6 +165,8 @@ def _model(config: Mapping[str, Any], objective: str) -> Model:
     raise ValueError(f"model.layers must be at least 1, got {layers}")
   known = {field.name: field for field in dataclasses.fields(KINDS[kind])}
   known = {name: field for name, field in known.items() if name not in ("layers", "depth")}
+  if kind == "transformer":
+    known["rope_theta"] = next(field for field in dataclasses.fields(Rope) if field.name == "theta")
   if unknown := sorted(fields.keys() - known):
     raise ValueError(
       f"model.{', model.'.join(unknown)}: a model of the kind {kind!r} has no such setting; it has "
@@ -173,4 +182,5 @@ def _model(config: Mapping[str, Any], objective: str) -> Model:
   fields = _unsaid(objective, fields.get("extra_embeddings", 0)) | fields
   for name in ("exits", "extra_names"):
     fields[name] = tuple(fields.get(name, ()))
-  return Model(TransformerConfig(layers=uniform_layers(layers), **fields))
+  rope = Rope(theta=fields.pop("rope_theta", Rope.theta))
+  return Model(TransformerConfig(layers=uniform_layers(layers, rope=rope), **fields))

@@ -17,6 +17,7 @@ def defaults() -> ConfigDict:
         head_dim=32,
         mlp_dim=384,
         max_position=1024,
+        rope_theta=10_000.0,  # base of the rotary embedding's wavelengths
         dtype="float32",  # type of activations; parameters are always float32
         attention="best",  # or an implementation by name: docs/frontier_attention.md
         remat="none",  # "layer": recompute activations in the backward pass

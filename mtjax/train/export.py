@@ -7,8 +7,7 @@ import jax
 from jax.sharding import SingleDeviceSharding
 
 from mtjax.checkpoints.training import Checkpoints
-from mtjax.data.tokenizers import load_tokenizer
-from mtjax.pretrained import model_path
+from mtjax.pretrained import tokenizer_of
 from mtjax.text import TextModel
 from mtjax.train import config as config_lib
 from mtjax.train.optimizers import make_optimizer
@@ -44,5 +43,5 @@ def load_trained(workdir: str | Path) -> tuple[TextModel, int]:
   if newest is None:
     raise FileNotFoundError(f"the run in {str(workdir)!r} has saved no checkpoint yet")
   step, restored = newest
-  tokenizer = load_tokenizer(model_path(settings.data["tokenizer"]))
+  tokenizer = tokenizer_of(settings.data["tokenizer"])
   return TextModel(settings.model, parameters_to_use(restored.state), tokenizer), step

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 from mtjax.data.pipeline import TrainBatches
-from mtjax.data.tokenizers import Tokenizer, load_tokenizer
+from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate import perplexity
 from mtjax.evaluate.texts import named_documents
 from mtjax.models import Params
-from mtjax.pretrained import model_path
+from mtjax.pretrained import tokenizer_of
 from mtjax.train.config import RunConfig
 
 
@@ -63,7 +63,7 @@ def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]]
 
 
 def _tokenizer(settings: RunConfig) -> Tokenizer:
-  tokenizer = load_tokenizer(model_path(settings.data["tokenizer"]))
+  tokenizer = tokenizer_of(settings.data["tokenizer"])
   size = settings.model.config.vocab_size
   if tokenizer.vocab_size > size:
     raise ValueError(

@@ -48,7 +48,7 @@ def test_options_and_the_string_make_the_same_source():
     ("books/*.txt", "is none of: file:"),
     ("http:x", "is none of: file:"),
     ("file:", "is none of: file:"),
-    ("file:a.txt#split=valid", "file: takes text_key, header, per, weight; not split"),
+    ("file:a.txt#split=valid", "file: takes text_key, ids_key, header, per, weight; not split"),
     ("tfds:lm1b#per=line", "tfds: takes text_key, split, data_dir, download, weight; not per"),
     ("file:a.txt#haeder=-", "'haeder=-' is not key=value of: data_dir"),
     ("file:a.txt#per", "'per' is not key=value"),

@@ -1,6 +1,6 @@
 """Sources of text: files, JSON lines, TFDS, and texts that come with mtjax."""
 
-from mtjax.data.sources.read import documents, files, fingerprint
+from mtjax.data.sources.read import documents, files, fingerprint, token_documents
 from mtjax.data.sources.source import Source
 
 __all__ = [
@@ -8,4 +8,5 @@ __all__ = [
   "documents",
   "files",
   "fingerprint",
+  "token_documents",
 ]

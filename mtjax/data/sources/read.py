@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from mtjax.data.sources.source import Source, text_of
 from mtjax.data.sources.text_files import UNREADABLE, parse_json
@@ -19,8 +20,11 @@ _SUFFIXES = (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")
 def documents(source: Source) -> Iterator[str]:
   """Yields the source's documents in a fixed order; none is empty.
 
-  Raises FileNotFoundError or ValueError that names the missing or wrong file and line.
+  Raises FileNotFoundError or ValueError that names the missing or wrong file and line, and
+  ValueError for a source of token ids.
   """
+  if source.ids_key:
+    raise ValueError(f"{source.uri!r} holds token ids (ids_key), and texts are needed")
   if source.kind == "tfds":
     from mtjax.data.sources import tfds_text as catalogue
 
@@ -30,10 +34,26 @@ def documents(source: Source) -> Iterator[str]:
   return (text for text in texts if text)
 
 
+def token_documents(source: Source) -> Iterator[tuple[str, list[int]]]:
+  """Yields (file and line, token ids) of the documents of a source with ids_key; none is empty.
+
+  Raises FileNotFoundError or ValueError that names the missing or wrong file and line.
+  """
+  for path in files(source):
+    for where, record in _records(path, _content(path)):
+      tokens = record.get(source.ids_key)
+      if not isinstance(tokens, list) or not all(type(token) is int for token in tokens):
+        raise ValueError(f"{where}: {source.ids_key!r} must hold a list of token ids")
+      if tokens:
+        yield where, tokens
+
+
 def fingerprint(source: Source) -> str:
   """Returns a hash of the documents: of the files' bytes and the options that read them."""
   # The place of the files and the weight in a mixture do not matter.
   options = dataclasses.asdict(dataclasses.replace(source, weight=1.0, download=False))
+  if not source.ids_key:
+    del options["ids_key"]  # hashes of texts are those of the time before it
   if source.kind == "tfds":
     from mtjax.data.sources import tfds_text as catalogue
 
@@ -76,16 +96,19 @@ def _builtin(source: Source) -> Path:
   return splits[source.split]
 
 
-def _read(path: Path, source: Source) -> Iterator[str]:
+def _content(path: Path) -> str:
   try:
     with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
-      content = file.read().decode("utf-8-sig")
+      return file.read().decode("utf-8-sig")
   except UNREADABLE as error:
     raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}") from None
+
+
+def _read(path: Path, source: Source) -> Iterator[str]:
+  content = _content(path)
   if ".jsonl" in path.suffixes:
-    for number, line in enumerate(content.split("\n"), 1):
-      if line.strip():
-        yield _of_json(line, source.text_key, f"{path}, line {number}")
+    for where, record in _records(path, content):
+      yield text_of(record, source.text_key, where)
     return
   content = content.replace("\r\n", "\n").replace("\r", "\n")
   if source.header:
@@ -96,8 +119,11 @@ def _read(path: Path, source: Source) -> Iterator[str]:
   yield from content.split("\n") if source.per == "line" else [content]
 
 
-def _of_json(line: str, text_key: str, where: str) -> str:
-  record = parse_json(line, where)
-  if not isinstance(record, dict):
-    raise ValueError(f"{where}: it must be an object with keys")
-  return text_of(record, text_key, where)
+def _records(path: Path, content: str) -> Iterator[tuple[str, dict[str, Any]]]:
+  for number, line in enumerate(content.split("\n"), 1):
+    if line.strip():
+      where = f"{path}, line {number}"
+      record = parse_json(line, where)
+      if not isinstance(record, dict):
+        raise ValueError(f"{where}: it must be an object with keys")
+      yield where, record

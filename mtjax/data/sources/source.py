@@ -13,6 +13,7 @@ class Source:
     file:books/*.txt.gz#header=-------     one document per file: the text after the line "-------"
     file:names.txt#per=line                one document per line
     file:gsm8k.jsonl#text_key=Question: {question}\\nAnswer: {answer}
+    file:written.jsonl#ids_key=ids         one document per line: token ids of the model's tokenizer
     tfds:lm1b:1.1.0#split=train[:1%]       a TFDS dataset that is already prepared
     builtin:tinyshakespeare#split=valid    a text that comes with mtjax: train, valid, test
 
@@ -24,6 +25,7 @@ class Source:
 
   uri: str
   text_key: str = "text"  # for JSON lines and TFDS: a key, or a format string of several
+  ids_key: str = ""  # for JSON lines: a key of token ids, in place of a text
   header: str = ""  # for text files: the line after which the text begins; "": all is text
   per: str = "file"  # for text files: a document is a "file" or a "line"
   split: str = "train"  # for TFDS and builtin
@@ -42,6 +44,8 @@ class Source:
       raise ValueError(f"{kind}: takes {allowed}; not {', '.join(sorted(extra))} ({self.uri!r})")
     if self.per not in ("file", "line"):
       raise ValueError(f'per must be "file" or "line", got {self.per!r}')
+    if self.ids_key and self.text_key != "text":
+      raise ValueError(f"{self.uri!r} has both text_key and ids_key: it holds texts or tokens")
     if not self.weight > 0:
       raise ValueError(f"the weight of {self.uri!r} must be above 0, got {self.weight}")
 
@@ -69,7 +73,7 @@ class Source:
 
 
 _KINDS = {
-  "file": ("text_key", "header", "per"),
+  "file": ("text_key", "ids_key", "header", "per"),
   "tfds": ("text_key", "split", "data_dir", "download"),
   "builtin": ("split",),
 }

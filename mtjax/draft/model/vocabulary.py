@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from typing import Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +32,7 @@ class _Fitted:
   def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
     return self.model.allocate(batch, capacity, dtype)
 
-  def prefix(self, layers: int) -> Self:
+  def prefix(self, layers: int) -> "_Fitted":
     return dataclasses.replace(self, model=self.model.prefix(layers))
 
   def forward(

@@ -67,8 +67,9 @@ def pack(params: Params, stacks: Stacks = UNSTACKED, *, narrowest: Any = jnp.bfl
   Kernels become packed weights; a tied head gets its own beside the embedding. float32 weights that
   bfloat16 represents exactly are stored so: half the bytes, the same products in float32
   (narrowest=float32: never); float16 weights that it does not are stored as float32. int8 stays
-  int8. With `stacks`, params are those of an unrolled model, and the result is that of the scanned
-  one (`mtjax.models.stacking`). Packed parameters have no gradient and cannot be exported.
+  int8, and the native product rounds what meets it (`mtjax.native.packed_matmul`). With `stacks`,
+  params are those of an unrolled model, and the result is that of the scanned one
+  (`mtjax.models.stacking`). Packed parameters have no gradient and cannot be exported.
   """
   layers = {f"layer_{index}" for index in range(stacks.layers)}
   packed = {

@@ -11,6 +11,7 @@ from mtjax import frontier
 from mtjax.models import Model, TransformerConfig, quantize, uniform_layers
 from mtjax.models.quantize import pack
 from mtjax.models.stacking import Stacks, scanned
+from mtjax.native import build
 
 CONFIG = dict(
   vocab_size=40, dim=24, heads=2, kv_heads=1, head_dim=8, mlp_dim=20, layers=uniform_layers(2)
@@ -66,9 +67,16 @@ def test_int8_again_changes_nothing():
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), once, to_int8(once)))
 
 
+def _without_native_code(monkeypatch):
+  """Leaves out the rounding of what int8 meets: tests/native/test_matmul.py has its bound."""
+  monkeypatch.setattr(build, "unavailable", lambda: "it is switched off by a test")
+
+
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
-def test_packing_keeps_the_model(tied, weights):
+def test_packing_keeps_the_model(tied, weights, monkeypatch):
+  if weights == "int8":
+    _without_native_code(monkeypatch)
   model, params = _make(tied)
   if weights == "bfloat16":
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
@@ -88,7 +96,9 @@ def test_zero_columns_stay_zero():
 
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
-def test_packing_in_stacks_keeps_the_model(weights):
+def test_packing_in_stacks_keeps_the_model(weights, monkeypatch):
+  if weights == "int8":
+    _without_native_code(monkeypatch)
   model, params = _make(tied=True)
   if weights == "bfloat16":
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
@@ -99,6 +109,14 @@ def test_packing_in_stacks_keeps_the_model(weights):
   kernel = packed["stack_0"]["attention"]["qkv"]["packed"]
   assert kernel.dtype == weights and kernel.shape == (2, 1, 24, 64)
   np.testing.assert_allclose(_logits(stacked, packed), _logits(model, params), atol=2e-5)
+
+
+def test_native_int8_products_move_logits_less_than_int8_weights_do():
+  model, params = _make(tied=True)
+  quantized = to_int8(params)
+  exact = _logits(model, quantized)
+  moved = np.abs(_logits(model, pack(quantized)) - exact).max()
+  assert moved < 0.05 * np.abs(_logits(model, params) - exact).max()
 
 
 def test_float16_weights_are_packed_without_loss():

@@ -87,7 +87,7 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
       f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
       f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"
     )
-  # Imported here: a program that only decodes its own parameters needs neither.
+  # Imported here: a program that only decodes its own parameters needs none of them.
   from mtjax import checkpoints
   from mtjax.native.build import start_building
   from mtjax.native.program_cache import keep_programs

@@ -11,7 +11,7 @@ from mtjax import frontier
 from mtjax.models import Model, TransformerConfig, quantize, uniform_layers
 from mtjax.models.quantize import pack
 from mtjax.models.stacking import Stacks, scanned
-from mtjax.native import build
+from mtjax.native import build, support
 
 CONFIG = dict(
   vocab_size=40, dim=24, heads=2, kv_heads=1, head_dim=8, mlp_dim=20, layers=uniform_layers(2)
@@ -67,16 +67,20 @@ def test_int8_again_changes_nothing():
   assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), once, to_int8(once)))
 
 
-def _without_native_code(monkeypatch):
+@pytest.fixture
+def without_native_code(monkeypatch):
   """Leaves out the rounding of what int8 meets: tests/native/test_matmul.py has its bound."""
   monkeypatch.setattr(build, "unavailable", lambda: "it is switched off by a test")
+  _forward.clear_cache()  # a compiled program keeps the implementation that it was made with
+  yield
+  _forward.clear_cache()
 
 
 @pytest.mark.parametrize("tied", [True, False])
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
-def test_packing_keeps_the_model(tied, weights, monkeypatch):
+def test_packing_keeps_the_model(tied, weights, request):
   if weights == "int8":
-    _without_native_code(monkeypatch)
+    request.getfixturevalue("without_native_code")
   model, params = _make(tied)
   if weights == "bfloat16":
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
@@ -96,9 +100,9 @@ def test_zero_columns_stay_zero():
 
 
 @pytest.mark.parametrize("weights", ["float32", "bfloat16", "int8"])
-def test_packing_in_stacks_keeps_the_model(weights, monkeypatch):
+def test_packing_in_stacks_keeps_the_model(weights, request):
   if weights == "int8":
-    _without_native_code(monkeypatch)
+    request.getfixturevalue("without_native_code")
   model, params = _make(tied=True)
   if weights == "bfloat16":
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16).astype(jnp.float32), params)
@@ -111,12 +115,13 @@ def test_packing_in_stacks_keeps_the_model(weights, monkeypatch):
   np.testing.assert_allclose(_logits(stacked, packed), _logits(model, params), atol=2e-5)
 
 
+@pytest.mark.skipif(support() is not None, reason=f"no native code: {support()}")
 def test_native_int8_products_move_logits_less_than_int8_weights_do():
   model, params = _make(tied=True)
   quantized = to_int8(params)
   exact = _logits(model, quantized)
   moved = np.abs(_logits(model, pack(quantized)) - exact).max()
-  assert moved < 0.05 * np.abs(_logits(model, params) - exact).max()
+  assert 0 < moved < 0.05 * np.abs(_logits(model, params) - exact).max()
 
 
 def test_float16_weights_are_packed_without_loss():

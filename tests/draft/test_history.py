@@ -101,7 +101,10 @@ def softmax_after(prompt, output, temperature, presence_penalty):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_probabilities_of_the_target_are_its_own_softmax(name):
-  """Of drafts and of the target's own tokens; those of a greedy row are of temperature 1."""
+  """A history has them for drafts and for the target's own tokens.
+
+  In a greedy row they are those at temperature 1.
+  """
   method, params = METHODS[name]
   temperatures, penalty = (0.0, 1.0, 0.5), 0.7
   found = generate(

@@ -1,5 +1,6 @@
 """A draft model in its target's vocabulary: one tokenizer, other rows."""
 
+import abc
 import dataclasses
 import functools
 
@@ -15,7 +16,7 @@ from mtjax.types import Frontier, Output
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fitted:
+class _Fitted(abc.ABC):
   """A causal model that reads the target's ids and has logits for all `rows` of them.
 
   Stands in a model's place where drafters call it; parameters are the model's. The target's extra
@@ -64,13 +65,13 @@ class _Fitted:
     )
     return output._replace(logits=self._fitted(output.logits)), hidden
 
+  @abc.abstractmethod
   def _own(self, token: Int[Array, "B T"]) -> Int[Array, "B T"]:
     """Returns the model's row for each of the target's ids."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def _fitted(self, logits: Float[Array, "B R V"]) -> Float[Array, "B R W"]:
     """Returns the logits of the target's ids from those of the model's rows."""
-    raise NotImplementedError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ class PromptLookup(ForAnyTarget):
   a text that repeats itself every few tokens is drafted as one that goes on repeating itself.
   Nothing is learned and no model runs: O(text x max_ngram) comparisons per round, in the graph.
 
-  By default a pass has 8 entries. The first is the last token of the text; 7 drafts follow it.
+  By default a pass has 8 entries: the last token of the text and 7 drafts after it.
   """
 
   length: int = 7

@@ -20,26 +20,14 @@ are the question in the model's template. file:answers.jsonl#ids_key=ids is the 
 tokens, special ones included.
 """
 
-import itertools
-import json
-import random
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, seldom
-from mtjax.data import TrainBatches
-from mtjax.data.sources import Source, documents
-from mtjax.evaluate.sets.chat import chat_prompt
 from mtjax.pretrained import WEIGHTS, for_decoding, load_pretrained
-from mtjax.sampling.logits import Sampling
-from mtjax.text import TextModel
-
-# Number of batches of messages that are sorted by length together.
-_SORTED = 8
+from mtjax.train.written_texts import WrittenTexts
 
 _MODEL = flags.DEFINE_string(
   "model", "target", "Model that writes: a bundled one, a folder or a Hugging Face id."
@@ -71,79 +59,20 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the beginnings and of the sampl
 
 def run() -> None:
   output = Path(launch.required(_OUTPUT, "written.jsonl"))
-  sources = launch.required(_SOURCES, "builtin:tinyshakespeare")
-  launch.check_output(_OUTPUT, inputs=[_SOURCES])
-  text = for_decoding(load_pretrained(_MODEL.value), _WEIGHTS.value)
-  begin, write = dict(text=(_beginnings, _continue), chat=(_messages, _answer))[_FORMAT.value]
-  prompts = begin(text, sources)
-  batches = -(-_TEXTS.value // _BATCH.value)
-  done, tell = _whole_batches(output), seldom(progress)
-  with output.open("a", encoding="utf-8") as file:
-    for number in range(batches):
-      tell(f"batch {number + 1} of {batches}")
-      rows = next(prompts)
-      if number >= done:
-        file.write("".join(json.dumps(record) + "\n" for record in write(text, rows, number)))
-        file.flush()
-
-
-def _beginnings(text: TextModel, sources: Sequence[str]) -> Iterator[list[list[int]]]:
-  batches = TrainBatches(
-    sources, text.tokenizer, batch=_BATCH.value, length=_PROMPT.value, seed=_SEED.value
-  )
-  return (batch["tokens"].tolist() for batch in batches)
-
-
-def _messages(text: TextModel, sources: Sequence[str]) -> Iterator[list[list[int]]]:
-  """Yields batches of users' messages in a chat, of similar length within a batch."""
-  found = sorted({one for source in sources for one in documents(Source.parse(source))})
-  if len(found) < _TEXTS.value:
-    raise ValueError(f"the sources hold {len(found)} messages, but --texts={_TEXTS.value}")
-  random.Random(_SEED.value).shuffle(found)
-  window = _BATCH.value * _SORTED
-  for first in range(0, len(found), window):
-    rows = [
-      chat_prompt(text.tokenizer, message, max_tokens=_PROMPT.value)
-      for message in found[first : first + window]
-    ]
-    rows.sort(key=len)
-    yield from (rows[at : at + _BATCH.value] for at in range(0, len(rows), _BATCH.value))
-
-
-def _continue(text: TextModel, rows: list[list[int]], number: int) -> list[dict[str, Any]]:
-  decode, special = text.tokenizer.decode, {text.tokenizer.bos_id, *text.tokenizer.eos_ids}
-  whole = [[*row, *new] for row, new in zip(rows, _written(text, rows, number), strict=True)]
-  return [dict(text=decode([token for token in one if token not in special])) for one in whole]
-
-
-def _answer(text: TextModel, rows: list[list[int]], number: int) -> list[dict[str, Any]]:
-  decode = text.tokenizer.decode
-  return [
-    dict(text=decode([*row, *new]), ids=[*row, *new], context=len(row))
-    for row, new in zip(rows, _written(text, rows, number), strict=True)
-  ]
-
-
-def _written(text: TextModel, rows: list[list[int]], number: int) -> list[list[int]]:
-  temperatures = [_TEMPERATURE.value * (row % 2) for row in range(len(rows))]
-  _, generation = text.generate(
-    rows,
+  texts = WrittenTexts(
+    sources=launch.required(_SOURCES, "builtin:tinyshakespeare"),
+    texts=_TEXTS.value,
+    batch=_BATCH.value,
+    prompt_tokens=_PROMPT.value,
     max_tokens=_TOKENS.value,
-    sampling=Sampling(temperature=temperatures),
-    key=_SEED.value + number,
+    temperature=_TEMPERATURE.value,
+    seed=_SEED.value,
+    is_chat=_FORMAT.value == "chat",
   )
-  return generation.tokens
-
-
-def _whole_batches(output: Path) -> int:
-  """Returns the number of whole batches in the file, and cuts off an incomplete one."""
-  if not output.exists():
-    return 0
-  with output.open("rb+") as file:
-    ends = list(itertools.accumulate(len(line) for line in file if line.endswith(b"\n")))
-    batches = len(ends) // _BATCH.value
-    file.truncate(ends[batches * _BATCH.value - 1] if batches else 0)
-  return batches
+  launch.check_output(_OUTPUT, inputs=[_SOURCES])
+  tell = seldom(progress)
+  for number in texts.write(for_decoding(load_pretrained(_MODEL.value), _WEIGHTS.value), output):
+    tell(f"batch {number + 1} of {texts.num_batches} is written")
 
 
 if __name__ == "__main__":

@@ -18,10 +18,10 @@ from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.initial import initial_params
 from mtjax.train.lock import exclusive
-from mtjax.train.metrics import JsonLines, Sink, Speed, TensorBoard
+from mtjax.train.monitor.metrics import JsonLines, Sink, Speed, TensorBoard
+from mtjax.train.monitor.progress import make_progress
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
-from mtjax.train.progress import make_progress
 from mtjax.train.sources import make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from mtjax.train.metrics import JsonLines, Speed, TensorBoard
-from mtjax.train.progress import describe
+from mtjax.train.monitor.metrics import JsonLines, Speed, TensorBoard
+from mtjax.train.monitor.progress import describe
 
 
 def steps(path):

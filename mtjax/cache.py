@@ -125,20 +125,21 @@ def allocate(
   batch: int,
   capacity: int,
   heads: Sequence[int],
-  head_dim: int,
+  head_dim: int | Sequence[int],
   dtype: DTypeLike = jnp.float32,
 ) -> KVCache:
   """Returns an empty cache of `capacity` slots per row, or a few more if the kernel needs them.
 
   `heads`: the number of key heads of each layer, or of all layers of a stack together
-  (`mtjax.models.stacking`). The kernel is the platform's (`slots_here`). Raises ValueError for a
-  size below one.
+  (`mtjax.models.stacking`). `head_dim`: their size, or one size per layer. The kernel is the
+  platform's (`slots_here`). Raises ValueError for a size below one.
   """
   for name, value in dict(batch=batch, capacity=capacity, layers=len(heads)).items():
     if value < 1:
       raise ValueError(f"{name} of a cache must be at least 1, got {value}")
-  capacity = choice.slots_here(capacity, head_dim)
-  shapes = [(batch, number, capacity, head_dim) for number in heads]
+  sizes = [head_dim] * len(heads) if isinstance(head_dim, int) else list(head_dim)
+  capacity = max(choice.slots_here(capacity, size) for size in {*sizes})
+  shapes = [(batch, number, capacity, size) for number, size in zip(heads, sizes, strict=True)]
   return KVCache(
     layers=tuple(LayerKV(jnp.zeros(x, dtype), jnp.zeros(x, dtype)) for x in shapes),
     position=jnp.zeros((batch, capacity), jnp.int32),

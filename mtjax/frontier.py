@@ -128,15 +128,22 @@ def content(
 
 
 def query(
-  token: Int[Array, "B T"], position: Int[Array, "B T"], rank: Int[Array, "B T"]
+  token: Int[Array, "B T"],
+  position: Int[Array, "B T"],
+  rank: Int[Array, "B T"],
+  *,
+  own: bool = False,
 ) -> Frontier:
-  """Returns query entries (XLNet's g): rank r sees contents of rank < r, and no entry sees it.
+  """Returns query entries (XLNet's g): rank r sees contents of rank < r, and no other sees it.
+
+  With `own` each sees itself too: the masks of Set Diffusion (2607.01775).
 
   In a draft of an any-subset model all undecided targets have the rank n of the first of them, so
   that each sees exactly the n decided entries.
   """
   stamp = 2 * rank - 1
-  return _frontier(token, position, stamp, stamp, stamp, None)
+  frontier = _frontier(token, position, stamp, stamp, stamp, None)
+  return frontier.replace(own=jnp.ones(token.shape, bool)) if own else frontier
 
 
 def two_stream(

@@ -19,7 +19,7 @@ from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
-BUNDLED = ("target", "draft", "sorted", "anysubset")
+BUNDLED = ("target", "draft", "sorted", "anysubset", "masked")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,6 +29,17 @@ class MethodForTarget(Protocol):
 Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` returns them
 
 
+@runtime_checkable
+class CanvasMethod(Protocol):
+  """A method that turns canvases of masks into text, as `mtjax.denoiser` returns it."""
+
+  def denoise(
+    self, target: "TextModel", prompts: Sequence[Prompt], **settings: Any
+  ) -> tuple[list["Completion"], Any]:
+    """Returns the texts after the prompts, and the run that they come from."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Completion:
   """The continuation of a prompt: its text ends before a stop string or the end token."""
@@ -92,6 +103,26 @@ class TextModel:
     generation = decode.generate(self.model, self.params, **arguments)
     return self._finished(prompts, stop, generation)
 
+  def denoise(
+    self, prompts: str | Sequence[Prompt], *, method: CanvasMethod, **settings: Any
+  ) -> tuple[list[Completion], Any]:
+    """Continues each prompt with a canvas of masks that becomes text; for masked models.
+
+    Example: `model.denoise(prompts, method=mtjax.denoiser("llada", length=64, steps=32))`.
+
+    Settings are those of `mtjax.diffusion.texts.denoise_texts`: `sampling`, `key`, and `on_pass`,
+    which is called with the canvases after each pass. One text in place of several is a list of
+    one. Returns the completions and the `Denoised` that they come from. Raises ValueError for a
+    model that is not masked, for settings that do not fit it, and for a prompt without tokens.
+    """
+    if isinstance(method, str):
+      raise ValueError(f"method is the text {method!r}: give mtjax.denoiser({method!r})")
+    if not isinstance(method, CanvasMethod):
+      raise ValueError(f"{method!r} denoises no canvas: give mtjax.denoiser(NAME)")
+    prompts = texts(prompts)
+    _check_prompts(prompts)
+    return method.denoise(self, prompts, **settings)
+
   def stream(
     self,
     prompts: str | Sequence[Prompt],
@@ -127,9 +158,7 @@ class TextModel:
 
   def _arguments(self, prompts, stop, settings) -> dict:
     encode = self.tokenizer.encode
-    for row, prompt in enumerate(prompts):
-      if isinstance(prompt, bytes):
-        raise ValueError(f"prompt {row} is bytes: a prompt is a text or a list of token ids")
+    _check_prompts(prompts)
     ids = [encode(prompt) if isinstance(prompt, str) else prompt for prompt in prompts]
     automaton = None
     if stop:
@@ -144,6 +173,8 @@ class TextModel:
     method = settings.get("method")
     if isinstance(method, str):
       raise ValueError(f"method is the text {method!r}: give mtjax.method({method!r})")
+    if isinstance(method, CanvasMethod):
+      raise ValueError(f"{method!r} denoises canvases of masks: give it to TextModel.denoise")
     if not isinstance(method, MethodForTarget):
       return settings
     if settings.get("method_params") is not None:
@@ -169,6 +200,12 @@ class TextModel:
       shown = prompt if isinstance(prompt, str) else self.tokenizer.decode(prompt)
       out.append(Completion(shown, text, ids, finish))
     return out
+
+
+def _check_prompts(prompts: Sequence[Any]) -> None:
+  for row, prompt in enumerate(prompts):
+    if isinstance(prompt, bytes):
+      raise ValueError(f"prompt {row} is bytes: a prompt is a text or a list of token ids")
 
 
 def _stop_strings(stop: str | Sequence[str]) -> list[str]:

@@ -9,6 +9,10 @@ import pytest
 
 from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.data.tokenizers import BpeTokenizer
+from mtjax.diffusion.denoising import MaskedNetwork
+from mtjax.diffusion.likelihood.estimators import by_name
+from mtjax.diffusion.likelihood.network import network_conditionals
+from mtjax.evaluate.diffusion_likelihood import diffusion_likelihood
 from mtjax.evaluate.perplexity import score
 from mtjax.evaluate.texts import named_documents
 from mtjax.models import count_parameters
@@ -27,12 +31,14 @@ def test_sizes_and_vocabulary(models):
   assert count_parameters(models["draft"].params) == 918_144
   assert count_parameters(models["sorted"].params) == 918_144
   assert count_parameters(models["anysubset"].params) == 5_983_680
+  assert count_parameters(models["masked"].params) == 5_983_360
   bundled = BpeTokenizer.bundled().fingerprint()
   assert {text.tokenizer.fingerprint() for text in models.values()} == {bundled}
   stored = sum(file.stat().st_size for file in (ASSETS / "models").rglob("*") if file.is_file())
-  assert stored < 36e6
-  of_any_subset = (ASSETS / "models" / "anysubset").iterdir()
-  assert sum(file.stat().st_size for file in of_any_subset) < 12e6
+  assert stored < 48e6
+  for name in ("anysubset", "masked"):
+    files = (ASSETS / "models" / name).iterdir()
+    assert sum(file.stat().st_size for file in files) < 12e6, name
   notice = (ASSETS / "NOTICE").read_text(encoding="utf-8")
   assert all(word in notice for word in ("Python Software Foundation", "GSM8K", "Heidi"))
 
@@ -47,7 +53,7 @@ def bits_per_byte(text, model):
 
 def test_they_predict_text_that_they_have_not_seen(models):
   """Shakespeare is unlike the training text; an untrained model needs about 4.7 bits per byte."""
-  causal = {name: text for name, text in models.items() if name != "anysubset"}
+  causal = {name: models[name] for name in ("target", "draft", "sorted")}
   bits = {name: bits_per_byte(text, text.model) for name, text in causal.items()}
   assert bits["target"] < bits["draft"] - 0.1 and bits["draft"] < 3.2, bits
   assert abs(bits["sorted"] - bits["draft"]) < 0.1, bits
@@ -84,4 +90,37 @@ def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
     valid[:, 36:] = after
     canvas = make_canvas(text.model.config, rows, is_target, valid)
     nats[name] = -log_likelihood(text.model, text.params, canvas).sum() / is_target.sum()
+  assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats
+
+
+def test_the_masked_model_bounds_text_that_it_has_not_seen(models):
+  """Shakespeare again: an untrained model's bound is about 4.7 bits per byte."""
+  text = models["masked"]
+  network = MaskedNetwork.of(text.model)
+  assert network.block_length == 0 and not network.shifted
+  documents = named_documents(
+    ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=1000
+  )["valid"]
+  (bound,) = diffusion_likelihood(
+    network, text.params, documents, by_name(["monte_carlo"], samples=16),
+    start=text.tokenizer.bos_id, length=128, context=32,
+  )  # fmt: skip
+  assert bound.error / bound.nats < 0.05 and bound.bits_per_byte < 3.8, bound
+
+
+def test_the_masked_model_reads_both_sides_of_a_blank(models):
+  text = models["masked"]
+  network = MaskedNetwork.of(text.model)
+  (documents,) = named_documents(
+    ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=4000
+  ).values()
+  rows = np.concatenate([tokens for tokens, _ in documents])[: 8 * 64].reshape(8, 64)
+  blank = np.zeros((1, 64), bool)
+  blank[:, 28:32] = True
+  nats = {}
+  for name, end in (("both", 64), ("before", 32)):
+    each = [
+      network_conditionals(network, text.params, row[:end], batch=1)(blank[:, :end]) for row in rows
+    ]
+    nats[name] = -np.sum(each) / (4 * len(rows))
   assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats

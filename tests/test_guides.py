@@ -6,8 +6,12 @@ tests/anysubset/test_add_a_fill_method.py and tests/train/test_add_an_objective.
 
 import pytest
 
+from mtjax.pretrained import BUNDLED
 from tests.source import ROOT, python_blocks
 
+NO_MASKED_MODEL = pytest.mark.skipif(
+  "masked" not in BUNDLED, reason="the package has no masked model yet"
+)
 PAGES = [
   "README.md",
   "docs/guides/new_verifier.md",
@@ -16,6 +20,7 @@ PAGES = [
   "docs/guides/sweep.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),
   pytest.param("docs/guides/infill.md", marks=pytest.mark.slow),
+  pytest.param("docs/guides/diffusion.md", marks=[pytest.mark.slow, NO_MASKED_MODEL]),
 ]
 
 

@@ -26,12 +26,14 @@ ORDER = (
   "models",
   "trees",
   "rounds",
+  "constraints",
   "draft",
   "verify",
   "decode",
   "data",
   "text",
   "anysubset",
+  "diffusion",
   "checkpoints",
   "pretrained",
   "registry",
@@ -40,6 +42,7 @@ ORDER = (
   "bench",
   "report",
   "cli",
+  "recipes",
 )
 ROOT_FILES = (
   "__init__",
@@ -51,7 +54,7 @@ ROOT_FILES = (
   "text",
   "types",
 )
-ENGINE = ("rounds", "draft", "verify", "decode", "anysubset")
+ENGINE = ("rounds", "draft", "verify", "decode", "anysubset", "diffusion")
 MEASURING = ("evaluate", "bench", "report")
 MAX_FILES = 14  # largest number of files in a folder; the 15th needs a subfolder
 MAX_LINES = 400
@@ -238,6 +241,8 @@ def test_a_public_class_has_a_name_of_its_own():
     ("mtjax/report/terminal.py", "from experiments import decode"),
     ("mtjax/report/comparison.py", 'importlib.import_module("configs.decode.drafter")'),
     ("mtjax/decode/adaptive.py", 'run("mtjax.bench.systems")'),
+    ("mtjax/report/results.py", "from mtjax.recipes import resgen"),
+    ("mtjax/cli/train.py", "import mtjax.recipes.resgen.loss"),
     ("mtjax/tuning/planner.py", "import numpy"),
     ("mtjax/stray.py", "import numpy"),
     ("kernels_pallas/frontier_attention/api.py", "from mtjax import types"),

@@ -1,12 +1,28 @@
 """The tables of the pages are complete, and each row has a file, a config and a test."""
 
+import dataclasses
 import importlib
 import re
 
 import pytest
 
-from docs.make.methods import BEGIN, INFILL, PAGE, README, ROOT, TABLES, linked, with_tables
+from docs.make.methods import (
+  BEGIN,
+  DIFFUSION,
+  INFILL,
+  PAGE,
+  README,
+  ROOT,
+  TABLES,
+  linked,
+  with_tables,
+)
+from mtjax.diffusion import order, revise, transfer
+from mtjax.diffusion.denoising import caches, guidance
+from mtjax.registry.denoising.methods import DENOISERS
+from mtjax.registry.denoising.rules import CACHES, GUIDANCE, ORDERS, REVISIONS, ROLES, TRANSFERS
 from mtjax.registry.methods import METHODS, check_method, decoding, filling, get_fill_method
+from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
 
 
@@ -74,6 +90,49 @@ def test_the_pages_name_every_fill_method_with_its_exactness(name):
   assert f"| {exactness.value} |" in lines[0], lines
   lines = [line for line in rows(INFILL, "fill methods") if line.startswith(f"| `{kind}(")]
   assert len(lines) == 1 and lines[0].endswith(f"| {exactness.value} |"), lines
+
+
+RULES = {f"{role}-{name}": row for role, rows in ROLES.items() for name, row in rows.items()}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_has_a_file_a_config_a_test_and_says_what_it_keeps(name):
+  row = RULES[name]
+  for path in (row.file, row.config, row.test):
+    assert (ROOT / path).is_file(), f"{name}: {path} does not exist"
+  assert row.make.__name__ in (ROOT / row.test).read_text("utf-8"), f"{row.test} does not name it"
+  assert (row.exactness is Exactness.LOSSLESS) == (row.reason == "")
+
+
+@pytest.mark.parametrize(
+  ("package", "rows", "others"),
+  [
+    (order, ORDERS, set()),
+    (transfer, TRANSFERS, set()),
+    (revise, REVISIONS, set()),
+    (caches, CACHES, {"CachePolicy", "Pass", "ShadowCachePolicy"}),
+    (guidance, GUIDANCE, {"Guidance"}),
+  ],
+)
+def test_every_rule_and_cache_has_a_row(package, rows, others):
+  assert {row.make.__name__ for row in rows.values()} == set(package.__all__) - others
+
+
+@pytest.mark.parametrize("name", DENOISERS)
+def test_every_method_of_denoising_has_a_config_and_a_line_with_its_exactness(name):
+  row = DENOISERS[name]
+  config = importlib.import_module(row.config.removesuffix(".py").replace("/", ".")).get_config()
+  assert config.model == row.model and config.denoise.to_dict() == dataclasses.asdict(row.denoiser)
+  for page in (PAGE, DIFFUSION):
+    lines = [line for line in rows(page, "denoising") if f"`{name}`" in line.split("|")[1]]
+    assert len(lines) == 1 and f"| {row.denoiser.exactness.value} |" in lines[0]
+
+
+def test_a_method_of_denoising_decodes_nothing():
+  with pytest.raises(ValueError, match="'llada' denoises .*mtjax-decode --config=llada, or"):
+    check_method("llada")
+  with pytest.raises(ValueError, match="'magic' is not one of: ar,.* masked models are: llada,"):
+    check_method("magic")
 
 
 def test_a_fill_method_decodes_nothing():

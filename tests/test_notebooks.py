@@ -12,10 +12,11 @@ import sys
 import pytest
 
 from docs.make.notebooks import FOLDER, badge, install, made, written
-from mtjax.pretrained import missing
+from mtjax.pretrained import BUNDLED, missing
+from tests import tiny_model
 from tests.source import ROOT
 
-NAMES = ("infilling", "quickstart", "speculative_trees", "write_a_verifier")
+NAMES = ("diffusion", "infilling", "quickstart", "speculative_trees", "write_a_verifier")
 
 
 def notebook(name):
@@ -120,6 +121,22 @@ def test_infilling_runs(tmp_path):
   rates = re.findall(r"([\d.]+) tokens per forward pass", "".join(kinds(shown, "printed")))
   assert float(rates[0]) == 1  # the sequential method's; no other needs more passes
   assert min(map(float, rates)) == 1
+
+
+def test_diffusion_runs(tmp_path):
+  # Until the package has a masked model, on one with random weights.
+  folder = tiny_model.save(tmp_path / "tiny", **tiny_model.MASKED)
+  model = [] if "masked" in BUNDLED else [f"MODEL={str(folder)!r}"]
+  shown = run(tmp_path, FOLDER / "diffusion.ipynb", *model, "LENGTH=4", "PROMPT='It was'")
+  pages = kinds(shown, "html")
+  assert sum("data:image/gif" in html for html in pages) == 1
+  assert sum("data-player" in html for html in pages) == 2
+  assert sum("@keyframes" in html for html in pages) == 1
+  lines = "".join(kinds(shown, "printed")).splitlines()
+  rates = {line.split()[0]: line.split()[1:] for line in lines if "tokens per pass" in line}
+  assert rates["first_hitting"][0] == rates["Sequential"][0] == "1.00"
+  kept = {name for name, line in rates.items() if "lossless" in line}
+  assert kept == {"first_hitting", "Sequential", "Fused"}
 
 
 def test_write_a_verifier_proves_one_and_catches_the_other(tmp_path):

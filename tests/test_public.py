@@ -18,8 +18,8 @@ from tests.source import ROOT
 NAMES = {
   "VERIFIERS", "Adaptive", "Autoregressive", "BestFirst", "Completion", "Exactness", "Frontier",
   "Generation", "Infilling", "KVCache", "Model", "ModelChain", "ModelTree", "PromptLookup",
-  "Sampling", "Score", "Speculative", "TextModel", "TransformerConfig", "Trie", "infill", "load",
-  "method", "score",
+  "Sampling", "Score", "Speculative", "TextModel", "TransformerConfig", "Trie", "denoiser",
+  "infill", "load", "method", "score",
 }  # fmt: skip
 
 

@@ -129,6 +129,7 @@ def test_a_run_has_a_program_and_flags_that_exist(run):
   sources = [path] if path.stem != "evaluate" else sorted((ROOT / "mtjax/cli").glob("evaluate*.py"))
   text = "".join(source.read_text(encoding="utf-8") for source in sources)
   defined = set(re.findall(r'DEFINE_\w+\(\s*"(\w+)"', text))
+  defined |= {"config"} if "define_config(" in text else set()
   used = {argument.split("=")[0].removeprefix("--") for argument in run.arguments}
   assert used | {run.flag.removeprefix("--")} <= defined, used - defined
 

@@ -1,11 +1,15 @@
 """Writes the tables of methods into README.md and the pages of docs: python -m docs.make.methods"""
 
+import functools
 import inspect
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtjax.cli import flags as launch
+from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.registry.denoising.methods import DENOISERS
+from mtjax.registry.denoising.rules import CACHES, GUIDANCE, ORDERS, REVISIONS, TRANSFERS, RuleRow
 from mtjax.registry.methods import decoding, filling, get_fill_method
 from mtjax.train.losses.registry import OBJECTIVES, defaults_of
 from mtjax.types import DraftScheme
@@ -15,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
 PAGE = ROOT / "docs" / "methods.md"
 INFILL = ROOT / "docs" / "guides" / "infill.md"
+DIFFUSION = ROOT / "docs" / "guides" / "diffusion.md"
 DECODE = ROOT / "docs" / "guides" / "decode.md"
 BEGIN = "<!-- {name}: made by `python -m docs.make.methods`; a test compares -->\n"
 END = "<!-- end of {name} -->"
@@ -93,6 +98,48 @@ def fill_classes_table() -> str:
   return markdown(("class", "how it fills", "exactness"), rows)
 
 
+def denoising_table() -> str:
+  """Returns the table of methods of denoising in Markdown: which rules and cache each has."""
+  rows = [
+    (f"{row.title} (`{name}`)", linked(row.paper))
+    + tuple(f"`{part}`" for part in _parts(row.denoiser))
+    + (row.denoiser.exactness.value, f"`{row.config}`")
+    for name, row in DENOISERS.items()
+  ]
+  header = ("method", "paper", "order", "transfer", "revise", "cache", "exactness", "config")
+  return markdown(header, rows)
+
+
+def denoising_classes_table() -> str:
+  """Returns the table of methods of denoising of the guide in Markdown: what each consists of."""
+  rows = [
+    (f"`{name}`", row.title, *(f"`{part}`" for part in _parts(row.denoiser)))
+    + (row.denoiser.exactness.value,)
+    for name, row in DENOISERS.items()
+  ]
+  header = ("name", "what it does", "order", "transfer", "revise", "cache", "exactness")
+  return markdown(header, rows)
+
+
+def rules_table(rows: dict[str, RuleRow]) -> str:
+  """Returns the whole table of rules, or of caches, in Markdown."""
+  lines = [
+    (f"{row.title} (`{name}`)", f"`{row.make.__name__}`", _settings(row), row.exactness.value)
+    + (linked(row.paper), *(f"`{path}`" for path in (row.file, row.config, row.test)))
+    for name, row in rows.items()
+  ]
+  header = ("name", "class", "settings", "exactness", "paper", "file", "config", "test")
+  return markdown(header, lines)
+
+
+def short_rules_table(rows: dict[str, RuleRow]) -> str:
+  """Returns the table of rules of the guide in Markdown: which are exact, and why not."""
+  lines = [
+    (f"`{name}`", row.title, row.exactness.value, row.reason or "-") for name, row in rows.items()
+  ]
+  return markdown(("name", "what it does", "exactness", "because"), lines)
+
+
 def objectives_table() -> str:
   """Returns the table of objectives of training in Markdown."""
   rows = []
@@ -122,7 +169,21 @@ TABLES = {
     "methods": decoding_table,
     "verifiers": verifiers_table,
     "fill methods": filling_table,
+    "denoising": denoising_table,
+    "orders": functools.partial(rules_table, ORDERS),
+    "transfer rules": functools.partial(rules_table, TRANSFERS),
+    "revision rules": functools.partial(rules_table, REVISIONS),
+    "caches": functools.partial(rules_table, CACHES),
+    "guidance": functools.partial(rules_table, GUIDANCE),
     "objectives": objectives_table,
+  },
+  DIFFUSION: {
+    "denoising": denoising_classes_table,
+    "orders": functools.partial(short_rules_table, ORDERS),
+    "transfer rules": functools.partial(short_rules_table, TRANSFERS),
+    "revision rules": functools.partial(short_rules_table, REVISIONS),
+    "caches": functools.partial(short_rules_table, CACHES),
+    "guidance": functools.partial(short_rules_table, GUIDANCE),
   },
   INFILL: {"fill methods": fill_classes_table},
   DECODE: {"drafters": drafters_table},
@@ -147,6 +208,14 @@ def run() -> None:
     if made != path.read_text(encoding="utf-8"):
       path.write_text(made, encoding="utf-8")
       print(f"wrote {path.relative_to(ROOT)}")
+
+
+def _parts(denoiser: Denoiser) -> tuple[str, ...]:
+  return tuple(map(str, (denoiser.order, denoiser.transfer, denoiser.revise, denoiser.cache)))
+
+
+def _settings(row: RuleRow) -> str:
+  return ", ".join(f"`{name}={value}`" for name, value in row.settings.items()) or "-"
 
 
 def _drafts(verifier: Verifier) -> str:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.display.short import short_repr
-from mtjax.models import Config, XLNetConfig, position_of
+from mtjax.models import Config, TransformerConfig, XLNetConfig, position_of
 from mtjax.types import Frontier
 
 
@@ -38,6 +38,27 @@ def query_token(config: Config) -> int:
 def sink_token(config: Config) -> int | None:
   """Returns the id of the entry that all others always see, or None if the model has none."""
   return config.special_id("sink") if "sink" in config.extra_names else None
+
+
+def is_set_diffusion(config: Config) -> bool:
+  """Returns True if the model's entries see each other as in Set Diffusion (2607.01775)."""
+  return isinstance(config, TransformerConfig) and config.any_subset_rows == "set_diffusion"
+
+
+def context_rank(
+  config: Config, number: Int[Array, "B L"], count: Int[Array, "B 1"]
+) -> Int[Array, "B L"]:
+  """Returns the ranks of context entries, numbered from 0: at most 0, which is the last one's.
+
+  Entries of one rank see each other; in Set Diffusion each sees those before it.
+  """
+  return number - count + 1 if is_set_diffusion(config) else jnp.zeros_like(number)
+
+
+def query_entries(config: Config, position: Int[Array, "B Q"], rank: Int[Array, "B Q"]) -> Frontier:
+  """Returns query entries that see contents of lower rank and, in Set Diffusion, themselves."""
+  token = jnp.full_like(position, query_token(config))
+  return frontier_lib.query(token, position, rank, own=is_set_diffusion(config))
 
 
 def make_canvas(
@@ -138,19 +159,21 @@ def two_stream(
   """Returns contents of the whole canvas, then a query for each index in `query` (-1: none).
 
   `rank` is as `mtjax.anysubset.orders` makes it; the query of a target entry sees the contents of
-  lower rank (2504.20456, sec. 4). Context entries see each other. With `document` (numbers that
-  rise along the canvas), entries of different documents do not see each other.
+  lower rank (2504.20456, sec. 4). Context entries see each other, or those before them in Set
+  Diffusion. With `document` (numbers that rise along the canvas), entries of different documents do
+  not see each other.
   """
-  valid = canvas.is_context | canvas.is_target
+  valid, is_context = canvas.is_context | canvas.is_target, canvas.is_context
+  number = jnp.cumsum(is_context, axis=1) - 1
+  of_context = context_rank(config, number, number[:, -1:] + 1)
+  rank = jnp.where(is_context, of_context, rank)
   contents = frontier_lib.content(canvas.token, canvas.position, rank, valid=valid)
   place = jnp.maximum(query, 0)
 
   def at(values):
     return jnp.take_along_axis(values, place, axis=1)
 
-  token = jnp.full_like(query, query_token(config))
-  queries = frontier_lib.query(token, at(canvas.position), at(rank))
-  joint = frontier_lib.concatenate(contents, queries)
+  joint = frontier_lib.concatenate(contents, query_entries(config, at(canvas.position), at(rank)))
   if document is None:
     return joint
   number = jnp.concatenate([document, at(document)], axis=1)

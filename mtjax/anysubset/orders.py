@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.anysubset.canvas import Canvas
 from mtjax.sampling.logits import Seed, row_keys
@@ -45,6 +45,55 @@ def right_to_left(canvas: Canvas) -> Int[Array, "B L"]:
   return (jnp.sum(canvas.is_target, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.is_target
 
 
+def staggered_order(canvas: Canvas, key: Seed, set_size: int = 8) -> Int[Array, "B L"]:
+  """Samples an order that goes from left to right and mixes neighbours (Set Diffusion 2607.01775).
+
+  Target l of L (from 0) has the time T_l = (1 - b) (1 - l / (L - 1)) + b (1 - exp(-E_l / k)), with
+  E_l ~ Exp(1), and later times come first. For sets of d = `set_size` targets, S = 2 d is the
+  largest set, b = S / (L + S - 1), A = d / (2 L) and k = A / (b - A): targets change places with
+  about S neighbours. A set_size of 1 is the lattice's order; one above L / 2 counts as L / 2, where
+  targets far apart change places too.
+
+  `key`: a seed or key, folded with the row index, or a [B] array of keys. A row's order depends on
+  its own key and targets. Raises ValueError for a set_size below 1.
+  """
+  if set_size < 1:
+    raise ValueError(f"set_size must be at least 1, got {set_size}")
+  if set_size == 1:
+    return lattice(canvas)
+  batch, size = canvas.is_target.shape
+
+  def lots(key):
+    return jax.vmap(lambda i: jax.random.exponential(jax.random.fold_in(key, i)))(jnp.arange(size))
+
+  time = staggered_times(
+    jax.vmap(lots)(row_keys(key, batch)),
+    lattice(canvas) - 1,
+    jnp.sum(canvas.is_target, axis=1, keepdims=True),
+    set_size,
+  )
+  return ranks_of_times(time, canvas.is_target)
+
+
+def staggered_times(
+  lot: Float[Array, "B L"], number: Int[Array, "B L"], count: Int[Array, "B #L"], set_size: int
+) -> Float[Array, "B L"]:
+  """Returns the times of `staggered_order` for lots E: target `number` of `count`, from 0."""
+  size = jnp.minimum(set_size, jnp.maximum(count / 2, 1))
+  spread = 2 * size / (count + 2 * size - 1)
+  area = size / (2 * jnp.maximum(count, 1))
+  power = area / jnp.maximum(spread - area, 1e-6)
+  begin = (1 - spread) * (1 - number / jnp.maximum(count - 1, 1))
+  return begin + spread * -jnp.expm1(-lot / power)
+
+
+def ranks_of_times(time: Float[Array, "B L"], is_target: Bool[Array, "B L"]) -> Int[Array, "B L"]:
+  """Returns ranks of targets by falling time, those of equal times from left to right."""
+  late = jnp.where(is_target, -time, jnp.inf)
+  place = jnp.argsort(jnp.argsort(late, axis=1, stable=True), axis=1, stable=True)
+  return (place.astype(jnp.int32) + 1) * is_target
+
+
 def order_of_passes(canvas: Canvas, decided_at: Int[np.ndarray, "B L"]) -> Int[Array, "B L"]:
   """Returns ranks by the pass that decided an entry, and from left to right within a pass.
 
@@ -76,6 +125,7 @@ class Order:
 ORDERS = {
   "lattice": Order(lambda canvas, key: lattice(canvas)),
   "random": Order(random_order),
+  "staggered": Order(staggered_order),
   "right_to_left": Order(lambda canvas, key: right_to_left(canvas)),
 }
 

@@ -26,7 +26,7 @@ Problems = Sequence[tuple[Blanked, list[int]]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Uncached:
+class UncachedAssd:
   """The authors' algorithm with this window: no cache, all entries in every pass."""
 
   window: int
@@ -36,14 +36,16 @@ class Uncached:
       raise ValueError(f"window must be at least 1, got {self.window}")
 
 
-def get_way(name: str) -> FillMethod | Uncached:
+def get_way(name: str) -> FillMethod | UncachedAssd:
   """Returns the way of filling that the benchmark calls `name`, as "self4" with window 4.
 
   Raises ValueError, with the names there are, for another name.
   """
   entries = {known: get_fill_method(known) for known in filling()}
   # The self-draft of the paper has no bonus token; the registry's method of that name has one.
-  own = dict(self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=Uncached)
+  own = dict(
+    self=lambda window: SelfDraft(window, bonus=False), bonus=SelfDraft, authors=UncachedAssd
+  )
   makers = {known: entry.of_window for known, entry in entries.items()} | own
   alone = [known for known, entry in entries.items() if entry.window is None]
   kind = name.rstrip("0123456789")
@@ -86,7 +88,7 @@ def measure(
   model: Model,
   params: Params,
   problems: Problems,
-  methods: Mapping[str, FillMethod | Uncached],
+  methods: Mapping[str, FillMethod | UncachedAssd],
   *,
   temperature: float,
   repeats: int,
@@ -138,7 +140,7 @@ def measure(
         milliseconds=float(np.median(seconds[name]) / total * 1e3),
         speedup=float(np.median(seconds[first] / seconds[name])),
         speedup_later=None
-        if isinstance(methods[name], Uncached)
+        if isinstance(methods[name], UncachedAssd)
         else later(seconds[first], seconds[name], reading),
         own_nats=float(own.mean()),
         own_error=float(own.std(ddof=1) / np.sqrt(repeats)) if repeats > 1 else None,
@@ -176,7 +178,7 @@ def _canvas(model, blanked):
 
 
 def _filler(model, params, method, temperature):
-  if isinstance(method, Uncached):
+  if isinstance(method, UncachedAssd):
 
     def run(canvas, seed):
       result = assd_uncached(

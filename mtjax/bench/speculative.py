@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtjax.bench.systems import Job, System
+from mtjax.bench.systems import System, WorkerJob
 from mtjax.bench.workers import interleave, median_ratio, open_workers, same_text
 
 Encode = Callable[[str], Sequence[int]]
@@ -125,7 +125,7 @@ def compare_sets(
   with open_workers(folder, systems, threads, progress) as (workers, failed):
     for temperature in temperatures:
       for prompt_set in sets:
-        ask = _pass_over(prompt_set, Job(tokens, temperature, ends=ends))
+        ask = _pass_over(prompt_set, WorkerJob(tokens, temperature, ends=ends))
         label = f"{prompt_set.name}, temperature {temperature:g}"
         answers = interleave(
           workers, failed, rounds, ask, lambda text, label=label: progress(f"{label}, {text}")
@@ -137,7 +137,7 @@ def compare_sets(
   return results, failed
 
 
-def _pass_over(prompt_set: PromptSet, job: Job):
+def _pass_over(prompt_set: PromptSet, job: WorkerJob):
   batches = [[list(prompt)] for prompt in prompt_set.prompts]
   before = [[list(prompt)] for prompt in prompt_set.others]
 

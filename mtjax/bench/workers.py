@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 
-from mtjax.bench.systems import SYSTEMS, Job, System
+from mtjax.bench.systems import SYSTEMS, System, WorkerJob
 
 Batches = Sequence[Sequence[Sequence[int]]]  # prompts of equal length, batch by batch
 
@@ -55,7 +55,7 @@ class Worker:
     line = self._process.stdout.readline()
     return json.loads(line) if line else {"error": self._last_words()}
 
-  def run(self, batches: Batches, job: Job, *, before: Batches | None = None) -> dict:
+  def run(self, batches: Batches, job: WorkerJob, *, before: Batches | None = None) -> dict:
     """Runs and times each batch by itself: see `mtjax.bench.systems.worker`."""
     request = dict(batches=batches, job=dataclasses.asdict(job), before=before)
     try:
@@ -160,7 +160,7 @@ def compare(
     raise ValueError(f"the reference {reference!r} is not among the systems: {', '.join(systems)}")
   with open_workers(folder, chosen, threads, progress) as (workers, failed):
     _check_runs(reference, failed)
-    job = Job(tokens)
+    job = WorkerJob(tokens)
     answers = interleave(
       workers, failed, rounds, lambda worker, _: worker.run([prompts], job), progress
     )

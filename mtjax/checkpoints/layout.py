@@ -49,6 +49,15 @@ class Recipe:
   def outputs(self) -> int:
     return sum(piece.stop - piece.start for piece in self.pieces)
 
+  @property
+  def parameter_shape(self) -> tuple[int, ...]:
+    """The shape of the parameter, if it has no more axes than stored."""
+    shape = self.pieces[0].shape
+    if self.layout == "rows":
+      return (self.outputs, *shape[1:])
+    inputs = shape[0] if self.layout == "in_out" else math.prod(shape[1:])
+    return (inputs, self.outputs)
+
 
 def whole(layout: Literal["rows", "out_in", "in_out"], name: str, *shape: int) -> Recipe:
   """Returns the recipe of a parameter that is one stored tensor of that shape."""

@@ -69,7 +69,7 @@ def _renamed(
       new = family.heads[0]
     elif name.startswith(prefix) and name not in expected:
       new = first + name.removeprefix(prefix)
-    elif _is_vision(name):
+    elif _is_vision(name) or name in family.ignored:
       continue
     else:
       new = name
@@ -80,7 +80,8 @@ def _renamed(
 
 
 def _is_vision(name: str) -> bool:
-  return name.removeprefix("model.").startswith(("vision_tower.", "multi_modal_projector."))
+  part = name.removeprefix("model.").removeprefix("encoder.")
+  return part.startswith(("vision_tower.", "multi_modal_projector.", "embed_vision."))
 
 
 def _check(stored: TensorSource, expected: Mapping[str, tuple[int, ...]], family: Family) -> None:

@@ -69,7 +69,16 @@ def load(
     config, recipes = matching.match(stored, family, config)
     model = Model(dataclasses.replace(config, dtype=computed))
     target = None if dtype is None else np.dtype(computed)
-    return model, _read(model.shapes(), recipes, stored, target, mesh)
+    shapes = model.shapes()
+    if family.folding is None:
+      flat = _read(_flat(shapes), recipes, stored, target, mesh)
+    else:
+      kept = {
+        path: jax.ShapeDtypeStruct(recipe.parameter_shape, jnp.float32)
+        for path, recipe in recipes.items()
+      }
+      flat = family.folding.fold(config, _read(kept, recipes, stored, target, mesh))
+    return model, jax.tree_util.tree_map_with_path(lambda path, _: flat[_name(path)], shapes)
 
 
 @contextlib.contextmanager
@@ -121,6 +130,8 @@ def save(
   recipes = family.recipes(model.config)
   flat = _flat(params)
   _check_parameters(flat, model)
+  if family.folding is not None:
+    flat = family.folding.unfold(model.config, flat)
   folder = Path(folder).expanduser()
   dtypes = {name: flat[path].dtype for path, recipe in recipes.items() for name in _names(recipe)}
   shapes = layout.stored_shapes(recipes)
@@ -141,10 +152,10 @@ def save(
     writing.write_json(place / "config.json", config)
 
 
-def _read(shapes, recipes, stored, target, mesh) -> Params:
-  places = None if mesh is None else _flat(sharding.param_shardings(shapes, mesh))
+def _read(shapes, recipes, stored, target, mesh) -> dict[str, jax.Array]:
+  places = None if mesh is None else sharding.param_shardings(shapes, mesh)
   flat = {}
-  for path, leaf in _flat(shapes).items():
+  for path, leaf in shapes.items():
     recipe = recipes[path]
     dtype = target or jnp.result_type(*(stored.dtype(name) for name in _names(recipe)))
     if places is None:
@@ -155,7 +166,7 @@ def _read(shapes, recipes, stored, target, mesh) -> Params:
       flat[path] = _on_mesh(recipe, stored, leaf.shape, dtype, places[path])
     # Otherwise copies to a device would queue up, each with its host memory.
     flat[path].block_until_ready()
-  return jax.tree_util.tree_map_with_path(lambda path, _: flat[_name(path)], shapes)
+  return flat
 
 
 def _on_mesh(recipe, stored, shape, dtype, place):

@@ -12,6 +12,12 @@ and the tree and time of every round.
 message, and /help lists commands.
 --compare=ar,lookup,draft runs several methods on each prompt and shows them side by side; the
 settings that the configs of all methods have are those of --config.
+
+Masked models denoise: --config=llada, or a file such as configs/decode/dream.py, puts a canvas of
+masks after each prompt and decides it in a few passes. On a terminal the canvas is shown filling in
+(--nostream: only its end), each token in the colour of its pass. --gif=out.gif and --html=run.html
+keep that. --config.denoise.transfer=threshold:threshold=0.8 changes a rule: docs/methods.md has the
+names.
 """
 
 import contextlib
@@ -24,6 +30,7 @@ from rich.console import Console
 
 from mtjax.cli import flags as launch
 from mtjax.cli.chat.loop import converse
+from mtjax.cli.denoising.launch import Wanted, denoise
 from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.cli.running import progress, results_file
@@ -31,6 +38,7 @@ from mtjax.decode.audit import audited
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
+from mtjax.registry.denoising.methods import METHOD, make_denoiser
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
 from mtjax.report.history.page import page_of_record
@@ -40,7 +48,10 @@ from mtjax.rounds.history import RoundRecord
 from mtjax.text import TextModel
 
 # --help shows the module's docstring.
-__doc__ = f"{__doc__}\n{counters.legend(counters.DECODING)}"
+__doc__ = (
+  f"{__doc__}\n{counters.legend(counters.DECODING)}\nThe same of a method that denoises:\n\n"
+  f"{counters.legend(counters.DENOISING)}"
+)
 
 # Flags of its own, not absl's global ones: several launchers can be imported side by side.
 VALUES = flags.FlagValues()
@@ -79,6 +90,18 @@ _HTML = flags.DEFINE_string(
   "HTML page to write: text by who proposed it, probabilities, trees, time. Implies --history.",
   flag_values=VALUES,
 )
+_STREAM = flags.DEFINE_bool(
+  "stream",
+  None,
+  "Of a method that denoises: show the canvas after each pass. Default: on a terminal.",
+  flag_values=VALUES,
+)
+_GIF = flags.DEFINE_string(
+  "gif",
+  None,
+  "Of a method that denoises: animated picture of the canvas filling in (extra viz).",
+  flag_values=VALUES,
+)
 _COMPARE = flags.DEFINE_list(
   "compare",
   [],
@@ -103,6 +126,10 @@ _ROUNDS = flags.DEFINE_integer(
 
 def run() -> None:
   config = _CONFIG.value
+  if config.method == METHOD:
+    _denoise(config)
+    return
+  launch.check_unused(f"with a method that decodes, {config.method}", _STREAM, _GIF)
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
   if _CHAT.value:
@@ -127,6 +154,23 @@ def run() -> None:
 
 def _loaded(config) -> TextModel:
   return for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
+
+
+def _denoise(config) -> None:
+  launch.check_unused("with a method that denoises", _AUDIT, _COMPARE, _CHAT, _ROUNDS)
+  launch.check_output(_OUTPUT, _HTML, _GIF, inputs=[_PROMPTS])
+  wanted = Wanted(_STREAM.value, _HISTORY.value, _OUTPUT.value, _HTML.value, _GIF.value)
+  wanted.check()
+  method = make_denoiser(config)
+  if not config.model:
+    raise ValueError(
+      "no model is bundled for this method: give a block-causal one as --config.model, such as "
+      "configs/train/block.py trains"
+    )
+  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  text = _loaded(config)
+  inputs = formatted(prompts, text.tokenizer, config.prompt_format)
+  denoise(config, method, text, inputs, wanted)
 
 
 def _chat(config) -> None:

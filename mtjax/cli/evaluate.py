@@ -13,6 +13,7 @@ mtjax-evaluate --model=target \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 
 With --orders it scores an any-subset model in several orders: see mtjax/cli/evaluate_orders.py.
+With --likelihood it scores a masked diffusion model: see mtjax/cli/likelihood/launch.py.
 With --task it measures how well a model fills blanks (mtjax/cli/evaluate_infilling.py), or how well
 it answers in writing with several methods of decoding (mtjax/cli/evaluate_answers.py).
 """
@@ -25,6 +26,7 @@ from rich.console import Console
 
 from mtjax.cli import evaluate_answers, evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
+from mtjax.cli.likelihood import launch as likelihood
 from mtjax.cli.running import progress, results_file, seldom
 
 # Flags of its own, not absl's global ones: several launchers can be imported side by side.
@@ -102,6 +104,20 @@ def run() -> int | None:
   launch.check_unused("without --task", *evaluate_infilling.FLAGS)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
+  if likelihood.LIKELIHOOD.value:
+    launch.check_unused("with --likelihood", evaluate_infilling.ORDERS, *evaluate_orders.FLAGS)
+    return likelihood.run(
+      _MODEL.value or "masked",
+      _TEXT.value,
+      weights=_WEIGHTS.value,
+      limit=_BYTES.value,
+      length=_LENGTH.value or 256,
+      context=64 if _CONTEXT.value is None else _CONTEXT.value,
+      batch=_BATCH.value,
+      output=_OUTPUT.value,
+      results_path=_RESULTS.value,
+    )
+  launch.check_unused("without --likelihood", *likelihood.FLAGS)
   if evaluate_infilling.ORDERS.present:
     launch.check_unused("with --orders", _CONTEXT)
     return evaluate_orders.run(
@@ -173,8 +189,8 @@ def run() -> int | None:
 
 def entry() -> None:
   """Runs the launcher with the flags of the command line, and exits with its code."""
-  values = (evaluate_infilling.VALUES, evaluate_orders.VALUES, evaluate_answers.VALUES)
-  launch.main(run, VALUES, *values)
+  values = (evaluate_infilling, evaluate_orders, evaluate_answers, likelihood)
+  launch.main(run, VALUES, *(module.VALUES for module in values))
 
 
 if __name__ == "__main__":

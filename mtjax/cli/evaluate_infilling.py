@@ -48,8 +48,8 @@ LIMIT = flags.DEFINE_integer(
 ORDERS = flags.DEFINE_list(
   "orders",
   "lattice",
-  "Orders to fill or score in: lattice, right_to_left, random, left_to_right, max_probability, "
-  "entropy, margin.",
+  "Orders to fill or score in: lattice, right_to_left, random, staggered, left_to_right, "
+  "max_probability, entropy, margin.",
   flag_values=VALUES,
 )
 _METHOD = flags.DEFINE_string(

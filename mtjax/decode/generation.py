@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.cache import KVCache
+from mtjax.constraints.batch import Constraint, join
 from mtjax.decode.card import generation_card
 from mtjax.decode.history import observe_token, record, target_probs
 from mtjax.decode.method import Autoregressive, Method, emit_next
@@ -23,7 +24,8 @@ from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import History, Sampling, Seed, row_keys
+from mtjax.sampling.constraint import Automata
+from mtjax.sampling.logits import Sampling, Seed, row_keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +84,7 @@ def _committed(
     cache, logits = commit_prompt(model, params, prompt, length, capacity)
   else:
     cache, logits = commit_rest(model, params, prompt, length, known)
-  history = None
-  if request.rules.needs_history:
-    history = History.of_prompt(prompt, length, model.config.vocab_size)
+  history = request.rules.start(prompt, length, model.config.vocab_size, request.limit)
   state = DecodeState(
     cache=cache,
     tokens=jnp.zeros((batch, max_new), jnp.int32),
@@ -153,6 +153,7 @@ def generate(
   key: Seed = 0,
   eos: Sequence[int] = (),
   stop: StopStrings | None = None,
+  constraint: Constraint = None,
   history: bool = False,
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
@@ -161,6 +162,8 @@ def generate(
   parameters.
   `key`: a seed or key, folded with the row index, or a [B] array of keys, one per row. `eos`: token
   ids that end a row. `stop`: compiled stop strings; the token in which one ends is the last.
+  `constraint`: what a text must match (`mtjax.constraints`), one for all rows or one per row; None:
+  anything. Such a text is complete whether an end token or the limit ends it.
   Lengths are rounded up to the sizes of `mtjax.rounds.size_buckets`: prompts and limits may change
   within one without compiling again.
   `history`: whether to keep what each round drafted and accepted, and the time of its stages
@@ -170,10 +173,11 @@ def generate(
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
   prompt, an empty prompt, prompts that are not token ids, ids outside the vocabulary,
   max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of their range,
-  and a method that cannot decode this model.
+  a method that cannot decode this model, and a constraint that no text of max_tokens satisfies, or
+  that has no `eos`, or `stop` beside it.
   """
   method.check(model)
-  job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop)
+  job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop, constraint)
   program, inputs = job.program(model, method), (params, method_params, *job.arrays)
   if history:
     kept: list[RoundRecord] = []
@@ -214,7 +218,7 @@ def stream(
     raise ValueError(f"every must be at least 1, got {every}")
   if on_record is not None and not history:
     raise ValueError("on_record receives the records of a history: give history=True too")
-  defaults = dict(max_tokens=128, sampling=None, key=0, eos=(), stop=None)
+  defaults = dict(max_tokens=128, sampling=None, key=0, eos=(), stop=None, constraint=None)
   unknown = sorted(set(settings) - set(defaults))
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
@@ -281,7 +285,9 @@ class _Job:
     return Prefix(tuple(text[: int(state.cache.length[0])]), state.cache)
 
 
-def _prepare(model, prompts, max_tokens, sampling, key, eos, stop, prefix=None) -> _Job:
+def _prepare(
+  model, prompts, max_tokens, sampling, key, eos, stop, constraint=None, prefix=None
+) -> _Job:
   check_causal(model, "the model")
   vocab, max_position = model.config.vocab_size, model.config.max_position
   prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
@@ -317,8 +323,11 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop, prefix=None) 
   padded = np.zeros((len(prompts), size), np.int32)
   for row, prompt in enumerate(prompts):
     padded[row, : len(prompt)] = prompt
+  sampling = sampling or Sampling()
   request = Request(
-    rules=(sampling or Sampling()).rules(len(prompts), vocab),
+    rules=sampling.rules(len(prompts), vocab).replace(
+      constraint=_automata(constraint, limits, vocab, eos, stop, sampling)
+    ),
     limit=jnp.asarray(limits, jnp.int32),
     eos=jnp.asarray(tuple(eos) or (-1,), jnp.int32),
     key=row_keys(key, len(prompts)),
@@ -328,6 +337,18 @@ def _prepare(model, prompts, max_tokens, sampling, key, eos, stop, prefix=None) 
   known = () if prefix is None else (prefix.cache_for(model, prompts[0], capacity),)
   arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32), *known)
   return _Job(arrays, lengths, capacity=capacity, max_new=max_new)
+
+
+def _automata(constraint, limits, vocab, eos, stop, sampling: Sampling) -> Automata | None:
+  automata = join(constraint, limits, vocab, eos)
+  if automata is None:
+    return None
+  if stop is not None:
+    raise ValueError(
+      "a stop string may end a text before its constraint is satisfied: give no stop beside one"
+    )
+  sampling.check_no_ban()
+  return automata
 
 
 def _token_ids(row: int, prompt: TokenIds) -> list[int]:

@@ -16,6 +16,7 @@ from mtjax.models import Model, Params
 from mtjax.rounds import run
 from mtjax.rounds import state as rounds
 from mtjax.rounds.state import DecodeState, Request
+from mtjax.sampling.constraint import Automata
 from mtjax.sampling.logits import History, Rules, adjusted, process
 from mtjax.types import Draft, LayerKV, TokenTree, Verdict
 
@@ -128,7 +129,10 @@ class Speculative:
 
   def observe(self, observed: "Kept") -> TreesObserved:
     draft, found = observed.draft, observed.round
-    p = target_probs(found.logits, observed.rules, _histories(observed.history, found.tree))
+    rules = observed.rules
+    p = target_probs(
+      found.logits, rules, _histories(observed.history, found.tree, rules.constraint)
+    )
     return observe_tree(found.tree, draft.q, p, found.verdict, found.num_emitted)
 
   def forward(
@@ -153,7 +157,7 @@ class Speculative:
     entries = jnp.sum(tree.valid & state.active[:, None])
     if draft.offered is not None:
       tree = tree.replace(valid=tree.valid & draft.offered)
-    seen = _histories(state.history, tree)
+    seen = _histories(state.history, tree, request.rules.constraint)
     processed = process(logits, request.rules, seen)
     name, judged = self.verifier, processed
     if request.rules.temperature is None:
@@ -207,7 +211,9 @@ def emitted_tokens(tree: TokenTree, verdict: Verdict) -> Int[Array, "B P"]:
   return jnp.where(is_last, verdict.token[:, None], drafts)
 
 
-def _histories(history: History | None, tree: TokenTree) -> History | None:
+def _histories(
+  history: History | None, tree: TokenTree, constraint: Automata | None
+) -> History | None:
   """Returns the history of each node: that of the row, and the drafts from the root to the node."""
   if history is None:
     return None
@@ -222,7 +228,14 @@ def _histories(history: History | None, tree: TokenTree) -> History | None:
     start = jnp.broadcast_to(rows[:, None], (rows.shape[0], tree.size, rows.shape[1]))
     return jax.lax.fori_loop(1, tree.size, grow, start)
 
-  return History(nodes(history.seen), nodes(history.generated))
+  place = history.place
+  if place is not None and constraint is not None:
+    place = constraint.along(place, tree.token, tree.parent, tree.depth, tree.height)
+  return History(
+    None if history.seen is None else nodes(history.seen),
+    None if history.generated is None else nodes(history.generated),
+    place,
+  )
 
 
 def _counted(

@@ -1,6 +1,7 @@
 """Drafters: what proposes the tokens that a target model verifies."""
 
 from mtjax.draft.model.best_first import BestFirst
+from mtjax.draft.model.canvas import ModelCanvas
 from mtjax.draft.model.chain import ModelChain
 from mtjax.draft.model.cross_vocabulary import CrossVocabulary
 from mtjax.draft.model.fixed_tree import ModelTree
@@ -33,6 +34,7 @@ __all__ = [
   "GrownTree",
   "InVocabulary",
   "Jacobi",
+  "ModelCanvas",
   "ModelChain",
   "ModelTree",
   "PromptLookup",

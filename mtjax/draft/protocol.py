@@ -117,6 +117,11 @@ def check_draft_model(draft: Model, target: Model) -> None:
   The vocabularies must have one size, and the draft model at least the target's positions.
   """
   check_causal(draft, "the draft model")
+  check_sizes(draft, target)
+
+
+def check_sizes(draft: Model, target: Model) -> None:
+  """Raises ValueError for a draft model of another vocabulary, or of fewer positions."""
   for field in ("vocab_size", "max_position"):
     size, wanted = getattr(draft.config, field), getattr(target.config, field)
     if field == "vocab_size" and size != wanted:

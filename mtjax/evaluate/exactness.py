@@ -62,7 +62,7 @@ def random_probs(
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
   """Returns the total variation distance over the last axis."""
-  return 0.5 * np.abs(a - b).sum(axis=-1)
+  return np.asarray(0.5 * np.abs(a - b).sum(axis=-1))
 
 
 def target_probs(p: Tables, length: int) -> Float[np.ndarray, "pairs sequences"]:

@@ -7,6 +7,12 @@ from mtjax.models.config import (
   TransformerConfig,
   uniform_layers,
 )
+from mtjax.models.diffusion_gemma import (
+  CanvasLayer,
+  DiffusionGemmaConfig,
+  canvas_frontier,
+  signal_of,
+)
 from mtjax.models.model import (
   Config,
   Model,
@@ -21,7 +27,9 @@ from mtjax.models.xlnet import XLNetConfig, position_of
 
 __all__ = [
   "ANY_SUBSET_NAMES",
+  "CanvasLayer",
   "Config",
+  "DiffusionGemmaConfig",
   "Layer",
   "Model",
   "Params",
@@ -29,11 +37,13 @@ __all__ = [
   "TransformerConfig",
   "WeightsSummary",
   "XLNetConfig",
+  "canvas_frontier",
   "check_causal",
   "count_parameters",
   "describe_network",
   "position_of",
   "prefix_params",
+  "signal_of",
   "summarize_weights",
   "uniform_layers",
 ]

@@ -115,6 +115,14 @@ class TransformerConfig:
   token of a text from any others (`any_subset`: at a query entry, or at the target position of a
   single-stream entry); the token at its own place, which holds a mask (`masked`: MDLM 2406.07524).
   Extra embeddings are allowed in all of them; logits cover the vocabulary only.
+  `any_subset_rows`: who sees whom in an any-subset model of two streams. `two_stream` (AS-ARM
+  2504.20456): context entries see each other, and a query sees no query. `set_diffusion` (SetDLM
+  2607.01775): a context entry sees those before it, and a query, which is a mask, sees itself too.
+  Masked models have three more settings. `mask_id`: the mask, if it is a token of the vocabulary
+  (LLaDA 2502.09992), and not an extra embedding with the name "mask"; `special_id("mask")` finds
+  either. `alignment`: the token of an entry is predicted there (`aligned`), or at the entry before
+  it (`shifted`: Dream 2508.15487). `block_length`: entries see their own block of so many positions
+  and all earlier ones (BD3-LM 2503.09573); 0: all entries see each other.
   """
 
   vocab_size: int
@@ -138,6 +146,7 @@ class TransformerConfig:
   logit_soft_cap: float | None = None
   embedding_scale: float | None = None
   tied: bool = True
+  head_bias: bool = False  # a bias of the logits (BD3-LM); the head is then not tied
   learned_positions: int | None = None  # number of positions with a learned embedding (GPT-2)
   max_position: int = 2048
   extra_embeddings: int = 0  # learned ids vocab_size, vocab_size + 1, ...: masks, queries, prompts
@@ -148,6 +157,10 @@ class TransformerConfig:
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
   target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
   predicts: Literal["next_token", "any_subset", "masked"] = "next_token"
+  any_subset_rows: Literal["two_stream", "set_diffusion"] = "two_stream"
+  mask_id: int | None = None  # None: the extra embedding called "mask", if there is one
+  alignment: Literal["aligned", "shifted"] = "aligned"
+  block_length: int = 0
   layer_loop: Literal["unrolled", "scanned"] = "unrolled"  # how it runs: `mtjax.models.stacking`
 
   kind: ClassVar[str] = "transformer"
@@ -156,10 +169,8 @@ class TransformerConfig:
 
   def __post_init__(self):
     check_choices(self)
-    for name in ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim", "max_position"):
-      size = getattr(self, name)
-      if not isinstance(size, numbers.Integral) or size < 1:
-        raise ValueError(f"{name} must be a whole number and at least 1, got {size!r}")
+    sizes = ("vocab_size", "dim", "heads", "kv_heads", "head_dim", "mlp_dim", "max_position")
+    check_sizes(self, sizes)
     _check_positive(
       self,
       ("norm_eps", "attention_scale", "attention_soft_cap", "logit_soft_cap", "embedding_scale"),
@@ -181,6 +192,16 @@ class TransformerConfig:
         f"target_conditioning {self.target_conditioning!r} needs a model with predicts "
         f"'any_subset', got {self.predicts!r}"
       )
+    if self.any_subset_rows == "set_diffusion" and (
+      self.predicts != "any_subset" or self.target_conditioning != "none"
+    ):
+      raise ValueError(
+        "any_subset_rows 'set_diffusion' needs a model with predicts 'any_subset' and without "
+        f"target_conditioning, got {self.predicts!r} and {self.target_conditioning!r}"
+      )
+    if self.head_bias and self.tied:
+      raise ValueError("head_bias is for a model with a head of its own: set tied=False")
+    _check_masked(self)
     if self.layer_loop == "scanned" and self.exits:
       raise ValueError(
         "layers that run in one scan cannot be left early: exits need layer_loop 'unrolled'"
@@ -198,19 +219,48 @@ class TransformerConfig:
     return self.heads // self.kv_heads
 
   def special_id(self, name: str) -> int:
-    """Returns the id of the extra embedding of that name. Raises ValueError if there is none."""
+    """Returns the id of the entry of that name. Raises ValueError if there is none."""
     return special_id(self, name)
 
 
 def special_id(config: Any, name: str) -> int:
-  """Returns vocab_size + i for name number i of `extra_names`.
+  """Returns vocab_size + i for name number i of `extra_names`; for "mask", `mask_id` if it is set.
 
   Raises ValueError, with the existing names, for another name.
   """
+  if name == "mask" and config.mask_id is not None:
+    return config.mask_id
   if name not in config.extra_names:
     known = ", ".join(map(repr, config.extra_names)) or "none"
     raise ValueError(f"the model has no extra embedding called {name!r}; it has {known}")
   return config.vocab_size + config.extra_names.index(name)
+
+
+def _check_masked(config: TransformerConfig) -> None:
+  """Raises ValueError for settings of masked models that are wrong, or in another model."""
+  # An any-subset model may have a mask for its query entries (SetDLM 2607.01775).
+  unused: list[tuple[str, Any]] = [("alignment", "aligned"), ("block_length", 0)]
+  if config.predicts != "any_subset":
+    unused.append(("mask_id", None))
+  used = [name for name, value in unused if getattr(config, name) != value]
+  if used and config.predicts != "masked":
+    raise ValueError(
+      f"{used[0]} is a setting of masked models, and this one predicts {config.predicts!r}: it "
+      f"needs predicts 'masked', got {used[0]} {getattr(config, used[0])!r}"
+    )
+  length, mask = config.block_length, config.mask_id
+  if isinstance(length, bool) or not isinstance(length, numbers.Integral) or length < 0:
+    raise ValueError(f"block_length must be a whole number and at least 0, got {length!r}")
+  if mask is None:
+    return
+  if isinstance(mask, bool) or not isinstance(mask, numbers.Integral):
+    raise ValueError(f"mask_id must be a whole number or None, got {mask!r}")
+  if not 0 <= mask < config.vocab_size:
+    raise ValueError(
+      f"mask_id must be a token of the vocabulary, 0..{config.vocab_size - 1}, got {mask}"
+    )
+  if "mask" in config.extra_names:
+    raise ValueError(f"there are two masks: mask_id {mask} and an extra embedding called 'mask'")
 
 
 def check_extra_names(names: Any, count: Any) -> None:
@@ -225,6 +275,14 @@ def check_extra_names(names: Any, count: Any) -> None:
     raise ValueError(
       f"extra_names has {len(names)} names, {names}, but extra_embeddings is only {count}"
     )
+
+
+def check_sizes(config: Any, names: Sequence[str]) -> None:
+  """Raises ValueError for a field that is no whole number, or below 1."""
+  for name in names:
+    size = getattr(config, name)
+    if not isinstance(size, numbers.Integral) or size < 1:
+      raise ValueError(f"{name} must be a whole number and at least 1, got {size!r}")
 
 
 def check_choices(config: Any) -> None:

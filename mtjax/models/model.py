@@ -11,16 +11,21 @@ from mtjax import cache as cache_lib
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.models.config import TransformerConfig
+from mtjax.models.diffusion_gemma import DiffusionGemma, DiffusionGemmaConfig, DiffusionGemmaHead
 from mtjax.models.stacking import Stacks, stack_params, unrolled
 from mtjax.models.transformer import Head, Transformer
 from mtjax.models.xlnet import XLNet, XLNetConfig, XLNetHead
 from mtjax.types import Frontier, Output
 
 Params = PyTree
-Config = TransformerConfig | XLNetConfig
+Config = TransformerConfig | XLNetConfig | DiffusionGemmaConfig
 
 # Config -> its network, and the network's last step alone.
-_NETWORKS = {TransformerConfig: (Transformer, Head), XLNetConfig: (XLNet, XLNetHead)}
+_NETWORKS = {
+  TransformerConfig: (Transformer, Head),
+  XLNetConfig: (XLNet, XLNetHead),
+  DiffusionGemmaConfig: (DiffusionGemma, DiffusionGemmaHead),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +49,10 @@ class Model:
   def shapes(self) -> Params:
     """Returns the parameter dict with jax.ShapeDtypeStruct leaves, without computing it.
 
-    All layers have the same shapes, so one is traced, whatever the depth.
+    All layers of most networks have the same shapes: one is traced, whatever the depth.
     """
+    if isinstance(self.config, DiffusionGemmaConfig):
+      return jax.eval_shape(self.init, jax.random.key(0))
     plain = Model(unrolled(self.config))
     params = jax.eval_shape(plain.prefix(1).init, jax.random.key(0))
     layer = params.pop("layer_0")
@@ -136,6 +143,8 @@ class Model:
       raise ValueError("a prefix of stacked layers does not exist: use layer_loop 'unrolled'")
     if isinstance(self.config, XLNetConfig):
       return Model(dataclasses.replace(self.config, depth=min(layers, self.config.depth)))
+    if isinstance(self.config, DiffusionGemmaConfig):
+      return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers]))
     return Model(dataclasses.replace(self.config, layers=self.config.layers[:layers], exits=()))
 
   def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
@@ -152,11 +161,18 @@ class Model:
       batch=batch,
       capacity=capacity,
       heads=self._heads_of_buffers(),
-      head_dim=c.head_dim,
+      head_dim=self._sizes_of_buffers(),
       dtype=jnp.dtype(c.dtype) if dtype is None else dtype,
     )
 
+  def _sizes_of_buffers(self) -> int | list[int]:
+    if isinstance(self.config, DiffusionGemmaConfig):
+      return [layer.head_dim for layer in self.config.layers]
+    return self.config.head_dim
+
   def _heads_of_buffers(self) -> list[int]:
+    if isinstance(self.config, DiffusionGemmaConfig):
+      return [layer.kv_heads for layer in self.config.layers]
     stacks, heads = Stacks.of(self.config), self.config.kv_heads
     stacked = [stacks.count * heads] * stacks.kinds if stacks.count else []
     return stacked + [heads] * (len(self.config.layers) - stacks.layers)
@@ -179,6 +195,10 @@ def describe_network(config: Config) -> str:
     words.insert(0, config.kind)
   if config.predicts != "next_token":
     words.append(f"predicts {config.predicts}")
+  if config.alignment != "aligned":
+    words.append(config.alignment)
+  if config.block_length:
+    words.append(f"blocks of {config.block_length}")
   return ", ".join(words)
 
 
@@ -189,7 +209,8 @@ def check_causal(model: Model, name: str) -> None:
   of the config says what they are; extra embeddings make no difference.
   """
   if model.config.predicts != "next_token":
-    kind = "a masked" if model.config.predicts == "masked" else "an any-subset"
+    kinds = {"masked": "a masked", "any_subset": "an any-subset", "canvas": "a uniform diffusion"}
+    kind = kinds[model.config.predicts]
     raise ValueError(f"{name} is {kind} model, but a causal one is needed")
 
 

@@ -18,7 +18,7 @@ from mtjax.models.packed_attention import packed_attention
 from mtjax.models.stacking import Stacks, of_layer, stack_name
 from mtjax.types import Frontier, LayerKV, Output
 
-_ACTIVATIONS = {
+ACTIVATIONS = {
   "silu": jax.nn.silu,
   "gelu": functools.partial(jax.nn.gelu, approximate=False),
   "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True),
@@ -61,6 +61,27 @@ def rotate(
   return rotated.astype(x.dtype)
 
 
+def projected(
+  c: TransformerConfig, layer: Layer, x: Float[Array, "B T M"], angles: Angles
+) -> tuple[Float[Array, "B T H D"], Float[Array, "B T G D"], Float[Array, "B T G D"]]:
+  """Returns queries, keys and values of normalised inputs; to be called in `Attention`'s scope."""
+  dtype, (B, T, _) = x.dtype, x.shape
+  width = c.kv_heads * (c.group + 2) * c.head_dim
+  qkv = Linear(width, c.qkv_bias, dtype, name="qkv")(x)
+  qkv = qkv.reshape(B, T, c.kv_heads, c.group + 2, c.head_dim)
+  q, k, v = qkv[..., : c.group, :], qkv[..., c.group, :], qkv[..., c.group + 1, :]
+  if c.qk_norm == "head":
+    q = Norm(c.norm, c.norm_eps, name="q_norm")(q)
+    k = Norm(c.norm, c.norm_eps, name="k_norm")(k)
+  elif c.qk_norm == "full":
+    q = Norm(c.norm, c.norm_eps, (-3, -2, -1), name="q_norm")(q)
+    k = Norm(c.norm, c.norm_eps, (-2, -1), name="k_norm")(k)
+  q = q.reshape(B, T, c.heads, c.head_dim)
+  if layer.rope is not None:
+    q, k = (rotate(y, *angles[layer.rope]) for y in (q, k))
+  return q, k, v
+
+
 class Attention(nn.Module):
   """Grouped-query attention with one fused projection: for each key/value head its G queries, k, v.
 
@@ -82,19 +103,7 @@ class Attention(nn.Module):
   ) -> tuple[Float[Array, "B T D"], LayerKV]:
     c, dtype = self.config, x.dtype
     B, T, _ = x.shape
-    width = c.kv_heads * (c.group + 2) * c.head_dim
-    qkv = Linear(width, c.qkv_bias, dtype, name="qkv")(x)
-    qkv = qkv.reshape(B, T, c.kv_heads, c.group + 2, c.head_dim)
-    q, k, v = qkv[..., : c.group, :], qkv[..., c.group, :], qkv[..., c.group + 1, :]
-    if c.qk_norm == "head":
-      q = Norm(c.norm, c.norm_eps, name="q_norm")(q)
-      k = Norm(c.norm, c.norm_eps, name="k_norm")(k)
-    elif c.qk_norm == "full":
-      q = Norm(c.norm, c.norm_eps, (-3, -2, -1), name="q_norm")(q)
-      k = Norm(c.norm, c.norm_eps, (-2, -1), name="k_norm")(k)
-    q = q.reshape(B, T, c.heads, c.head_dim)
-    if self.layer.rope is not None:
-      q, k = (rotate(y, *angles[self.layer.rope]) for y in (q, k))
+    q, k, v = projected(c, self.layer, x, angles)
     fresh = LayerKV(k.swapaxes(1, 2), v.swapaxes(1, 2))
     attend = packed_attention if has_packed(self, "qkv") else attention
     out, _ = attend(
@@ -150,7 +159,7 @@ class Mlp(nn.Module):
 
   @nn.compact
   def __call__(self, x: Float[Array, "B T D"]) -> Float[Array, "B T D"]:
-    c, act = self.config, _ACTIVATIONS[self.config.activation]
+    c, act = self.config, ACTIVATIONS[self.config.activation]
     if c.mlp == "gated":
       both = Linear(2 * c.mlp_dim, c.mlp_bias, x.dtype, name="gate_up")(x)
       gate, up = jnp.split(both, 2, axis=-1)
@@ -234,15 +243,11 @@ class Transformer(nn.Module):
     layers = c.layers[self.first : self.last]
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
     if hidden is None:
-      x = with_soft_entries(self._embed(embedding, frontier.token), frontier)
-      if c.embedding_scale is not None:
-        x *= jnp.asarray(c.embedding_scale, dtype)
-      if c.learned_positions is not None:
-        x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
+      x = embedded(c, embedding, frontier)
     else:
       x = hidden.astype(dtype)
     angles = {
-      rope: self._angles(rope, frontier.position)
+      rope: angles_of(c, rope, frontier.position)
       for rope in {layer.rope for layer in layers} - {None}
     }
     block: Any = TransformerBlock
@@ -293,20 +298,6 @@ class Transformer(nn.Module):
     x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count))
     return x, [LayerKV(*map(_over_heads, kv)) for kv in fresh]
 
-  def _embed(self, embedding, token):
-    c = self.config
-    if not c.extra_embeddings:
-      return embedding(token)
-    extra = Embedding(c.extra_embeddings, c.dim, embedding.dtype, name="extra")
-    learned = extra(jnp.clip(token - c.vocab_size, 0, c.extra_embeddings - 1))
-    known = embedding(jnp.minimum(token, c.vocab_size - 1))
-    return jnp.where((token >= c.vocab_size)[..., None], learned, known)
-
-  def _angles(self, rope, position):
-    frequencies = jnp.asarray(rope.inverse_frequencies(self.config.head_dim))
-    angle = position[..., None, None].astype(jnp.float32) * frequencies
-    return jnp.cos(angle) * rope.attention_factor, jnp.sin(angle) * rope.attention_factor
-
 
 class Head(nn.Module):
   """The last step of `Transformer` alone: features to logits, with the same parameters."""
@@ -318,6 +309,33 @@ class Head(nn.Module):
     c = self.config
     embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
     return logits_of(self, embedding, features)
+
+
+def embedded(
+  c: TransformerConfig, embedding: Embedding, frontier: Frontier
+) -> Float[Array, "B T D"]:
+  """Returns the inputs of the first layer; to be called in a compact method."""
+  token, dtype = frontier.token, embedding.dtype
+  x = embedding(jnp.minimum(token, c.vocab_size - 1) if c.extra_embeddings else token)
+  if c.extra_embeddings:
+    extra = Embedding(c.extra_embeddings, c.dim, dtype, name="extra")
+    learned = extra(jnp.clip(token - c.vocab_size, 0, c.extra_embeddings - 1))
+    x = jnp.where((token >= c.vocab_size)[..., None], learned, x)
+  x = with_soft_entries(x, frontier)
+  if c.embedding_scale is not None:
+    x *= jnp.asarray(c.embedding_scale, dtype)
+  if c.learned_positions is not None:
+    x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
+  return x
+
+
+def angles_of(
+  c: TransformerConfig, rope: Rope, position: Int[Array, "B T"]
+) -> tuple[Float[Array, "B T 1 W"], Float[Array, "B T 1 W"]]:
+  """Returns cosines and sines of positions for one kind of rotary embedding."""
+  frequencies = jnp.asarray(rope.inverse_frequencies(c.head_dim))
+  angle = position[..., None, None].astype(jnp.float32) * frequencies
+  return jnp.cos(angle) * rope.attention_factor, jnp.sin(angle) * rope.attention_factor
 
 
 def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Array, "B T D"]:
@@ -335,7 +353,7 @@ def logits_of(
   if c.tied and not module.has_variable("params", "head"):
     logits = embedding.attend(x)
   else:
-    head = Linear(c.vocab_size, False, x.dtype, out_dtype=jnp.float32, name="head")
+    head = Linear(c.vocab_size, c.head_bias, x.dtype, out_dtype=jnp.float32, name="head")
     logits = head(x)
   if c.logit_soft_cap is not None:
     logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)

@@ -52,7 +52,11 @@ class XLNetConfig:
   extra_embeddings: ClassVar[int] = 1
   extra_names: ClassVar[tuple[str, ...]] = ("query",)
   predicts: ClassVar[str] = "any_subset"
+  mask_id: ClassVar[None] = None
+  alignment: ClassVar[str] = "aligned"
+  block_length: ClassVar[int] = 0
   learned_positions: ClassVar[None] = None
+  head_bias: ClassVar[bool] = False
   target_conditioning: ClassVar[str] = "none"
   logit_soft_cap: ClassVar[None] = None
   exits: ClassVar[tuple] = ()

@@ -32,6 +32,17 @@ FILLING: Mapping[str, str] = {
 }
 
 
+# Counters of `mtjax.diffusion.denoising.Denoised`.
+DENOISING: Mapping[str, str] = {
+  "tokens": "tokens generated, end tokens among them",
+  "forwards": "forward passes, those of all blocks; the one that reads a prompt is not counted",
+  "tokens_per_forward": "tokens per forward pass",
+  "seconds": "time of all passes, without compilation",
+  "compile_seconds": "time of tracing and compilation, or of reading what was compiled before",
+  "tokens_per_second": "tokens per second, without compilation",
+}
+
+
 def legend(counters: Mapping[str, str]) -> str:
   """Returns one line per counter, with the names of `mtjax.report.terminal.counters_table`."""
   lines = (f"  {name.replace('_', ' ')}: {meaning}" for name, meaning in counters.items())

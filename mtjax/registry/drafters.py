@@ -8,6 +8,7 @@ from typing import Any
 from jaxtyping import PyTree
 
 from mtjax.data.trimmed import TrimmedTokenizer
+from mtjax.diffusion.texts import network_of
 from mtjax.draft import Drafter, InVocabulary, Trie, TrimmedVocabulary, in_vocabulary
 from mtjax.draft.model.cross_vocabulary import check_model
 from mtjax.draft.model.reencoding import translator
@@ -91,6 +92,21 @@ def _for_target(draft: TextModel, target: TextModel) -> Model | InVocabulary | T
     return TrimmedVocabulary(draft.model, rows, draft.tokenizer.ids)
   except ValueError as error:
     raise ValueError(f"the draft model {draft.name!r}: {error}") from None
+
+
+def with_masked_model(drafter: Callable[..., Drafter]) -> Entry:
+  """Returns the entry of a drafter that takes a masked model first: config.draft_model.
+
+  The model must have the target's tokenizer, and ids as many.
+  """
+
+  def build(config, target):
+    draft = _draft_model(config)
+    check_vocabulary(draft, target, draft.name)
+    network_of(draft)  # it names the model that it refuses
+    return drafter(draft.model, **_fields(config)), draft.params
+
+  return Entry(defaults(drafter), build, reads=_OF_DRAFT_MODEL)
 
 
 def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:

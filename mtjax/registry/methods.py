@@ -13,6 +13,7 @@ from mtjax.draft import (
   CrossVocabulary,
   GrownTree,
   Jacobi,
+  ModelCanvas,
   ModelChain,
   ModelTree,
   PromptLookup,
@@ -23,11 +24,13 @@ from mtjax.draft import (
   TrieSettings,
   TrieStore,
 )
+from mtjax.registry.denoising.methods import DENOISERS
 from mtjax.registry.drafters import (
   Entry,
   of_settings,
   of_vocabulary,
   with_draft_model,
+  with_masked_model,
   with_other_vocabulary,
   with_store,
   with_target,
@@ -228,6 +231,21 @@ METHODS: dict[str, MethodRow] = {
     drafter=with_other_vocabulary(CrossVocabulary),
     draft_model="models/shakespeare",
   ),
+  "canvas": MethodRow(
+    title="masked draft model, all drafts from one pass",
+    how="Masks stand after the text, and a masked model says what is behind all of them in one "
+    "forward pass.",
+    family=DRAFT_MODEL,
+    pays="Where the only draft model is a masked one; not measured yet.",
+    paper="2408.05636",
+    exactness=Exactness.LOSSLESS,
+    file="mtjax/draft/model/canvas.py",
+    config="configs/decode/canvas.py",
+    test="tests/draft/test_canvas.py",
+    drafter=with_masked_model(ModelCanvas),
+    verifier="block",
+    draft_model="masked",
+  ),
   "sequential": fill_row(
     title="one token per forward pass",
     pays="A model whose weights fit the caches of the CPU: no other method was faster there by "
@@ -300,8 +318,16 @@ def check_method(name: str) -> None:
   """Raises ValueError, with the known names, for anything but a method that decodes."""
   if name in filling():
     raise ValueError(f"method {name!r} fills blanks: run it as mtjax-infill --method={name}")
+  if name in DENOISERS:
+    raise ValueError(
+      f"method {name!r} denoises canvases of masks: run it as mtjax-decode --config={name}, or "
+      f"give mtjax.denoiser({name!r}) to TextModel.denoise"
+    )
   if name not in METHODS:
-    raise ValueError(f"method {name!r} is not one of: {', '.join(decoding())}")
+    raise ValueError(
+      f"method {name!r} is not one of: {', '.join(decoding())}; those for masked models are: "
+      f"{', '.join(DENOISERS)}"
+    )
 
 
 def get_fill_method(name: str) -> FillEntry:

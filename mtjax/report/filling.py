@@ -24,13 +24,18 @@ def colored(infilling: Infilling, tokenizer: Tokenizer) -> Text:
   ):
     color = "dim"
     if is_target:
-      shade = _COLORS[(decided_at - 1) * (len(_COLORS) - 1) // max(last - 1, 1)]
+      shade = pass_color(decided_at, last)
       color = f"bold {shade}{' underline' if drafted else ''}" if decided_at else "dim"
     if color != style:
       out.append(waiting.decode("utf-8", "replace"), style)
       style, waiting = color, b""
     waiting += b"_" if is_target and not decided_at else piece
   return out.append(waiting.decode("utf-8", "replace"), style)
+
+
+def pass_color(number: int, last: int) -> str:
+  """Returns the colour of a pass, from 1 to `last`; that of passes 0 and 1 is the same."""
+  return _COLORS[max(number - 1, 0) * (len(_COLORS) - 1) // max(last - 1, 1)]
 
 
 def passes_picture(infilling: Infilling, tokenizer: Tokenizer) -> Any:

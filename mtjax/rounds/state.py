@@ -44,7 +44,7 @@ class DecodeState(struct.PyTreeNode):
   finish: Int[Array, " B"]  # Finish values
   stop_state: Int[Array, " B"]  # states of the automaton of `Request.stop`
   rounds: Int[Array, " B"]  # number of the target's forward passes per row, after the prefill
-  history: History | None  # tokens that penalties count; None without penalties
+  history: History | None  # what penalties and constraints need; None without them
   method: PyTree = None  # what the method keeps from round to round
 
   __repr__ = short_repr
@@ -90,7 +90,7 @@ def emit(
   new = (source >= 0) & (source < num_emitted[:, None])
   history = state.history
   if history is not None:
-    history = history.add(token, place < num_emitted[:, None])
+    history = history.add(token, place < num_emitted[:, None], request.rules.constraint)
   state = state.replace(
     tokens=jnp.where(new, moved, state.tokens),
     drafted=state.drafted | (new & (source < count[:, None] - 1)),

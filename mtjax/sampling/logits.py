@@ -12,6 +12,8 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 from mtjax.arguments import Whole, Wholes, integer
 from mtjax.display.short import short_repr
 from mtjax.sampling.categorical import argmax, sample_categorical
+from mtjax.sampling.constraint import Automata, Place
+from mtjax.sampling.per_row import check_range, per_row
 
 # One number, or one per row.
 Values = (
@@ -25,10 +27,11 @@ _SEEDS = 2**64
 
 
 class History(struct.PyTreeNode):
-  """The tokens that a row has seen; only penalties need them."""
+  """What penalties and constraints need of the text so far."""
 
-  seen: Bool[Array, "B *N V"]  # tokens of the prompt or the output
-  generated: Bool[Array, "B *N V"]  # tokens of the output
+  seen: Bool[Array, "B *N V"] | None  # tokens of the prompt or the output; None: no penalties
+  generated: Bool[Array, "B *N V"] | None  # tokens of the output; None: no penalties
+  place: Place | None = None  # of the output in the row's automaton; None: no constraint
 
   __repr__ = short_repr
 
@@ -40,11 +43,27 @@ class History(struct.PyTreeNode):
     empty = jnp.zeros((prompt.shape[0], vocab), bool)
     return cls(empty.at[rows, jnp.where(inside, prompt, vocab)].set(True, mode="drop"), empty)
 
-  def add(self, token: Int[Array, "B P"], keep: Bool[Array, "B P"]) -> "History":
-    """Returns the history with those output tokens more that `keep` names."""
-    rows = jnp.arange(token.shape[0])[:, None]
-    token = jnp.where(keep, token, self.seen.shape[-1])
-    return History(*(x.at[rows, token].set(True, mode="drop") for x in (self.seen, self.generated)))
+  def add(
+    self,
+    token: Int[Array, "B P"],
+    keep: Bool[Array, "B P"],
+    constraint: Automata | None = None,
+  ) -> "History":
+    """Returns the history with those output tokens more that `keep` names.
+
+    `constraint`: that of the rules, if `place` is not None.
+    """
+    after = self
+    if self.seen is not None and self.generated is not None:
+      rows = jnp.arange(token.shape[0])[:, None]
+      kept = jnp.where(keep, token, self.seen.shape[-1])
+      seen, generated = (
+        x.at[rows, kept].set(True, mode="drop") for x in (self.seen, self.generated)
+      )
+      after = after.replace(seen=seen, generated=generated)
+    if self.place is not None and constraint is not None:
+      after = after.replace(place=constraint.follow(self.place, token, keep))
+    return after
 
 
 class Rules(struct.PyTreeNode):
@@ -57,13 +76,35 @@ class Rules(struct.PyTreeNode):
   repetition_penalty: Float[Array, " B"] | None = None
   presence_penalty: Float[Array, " B"] | None = None
   logit_bias: Float[Array, "B V"] | None = None
+  constraint: Automata | None = None
 
   __repr__ = short_repr
 
   @property
-  def needs_history(self) -> bool:
+  def has_penalty(self) -> bool:
     """True if a penalty is set."""
     return self.repetition_penalty is not None or self.presence_penalty is not None
+
+  @property
+  def needs_history(self) -> bool:
+    """True if a penalty or a constraint is set."""
+    return self.has_penalty or self.constraint is not None
+
+  @property
+  def without_history(self) -> "Rules":
+    """The rules without penalties and constraint: what drafts are sampled by."""
+    return self.replace(repetition_penalty=None, presence_penalty=None, constraint=None)
+
+  def start(
+    self, prompt: Int[Array, "B P"], length: Int[Array, " B"], vocab: int, limit: Int[Array, " B"]
+  ) -> History | None:
+    """Returns the history before any output, for `limit` tokens at most; None if none is needed."""
+    if not self.needs_history:
+      return None
+    history = History(None, None)
+    if self.has_penalty:
+      history = History.of_prompt(prompt, length, vocab)
+    return history.replace(place=None if self.constraint is None else self.constraint.start(limit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,21 +142,21 @@ class Sampling:
       logit_bias=self._bias(batch, vocab),
     )
 
+  def check_no_ban(self) -> None:
+    """Raises ValueError for tokens that logit_bias bans: a constraint may need them."""
+    banned = [token for token, bias in (self.logit_bias or {}).items() if bias == -np.inf]
+    if banned:
+      raise ValueError(
+        f"logit_bias bans the tokens {banned}, and the constraint may need them: leave them out of "
+        "its pattern instead"
+      )
+
   def _column(self, name, batch, off, *, low=None, high=None, open_low=False, dtype=jnp.float32):
     setting = getattr(self, name)
     if setting is None:
       return None
-    values = list(setting) if np.ndim(setting) else [setting] * batch
-    if len(values) != batch:
-      raise ValueError(f"{name} has {len(values)} values for a batch of {batch} rows")
-    for value in values:
-      # Written so that a NaN, for which every comparison is false, is refused too.
-      fits = value == value and (low is None or value > low or (value == low and not open_low))
-      if not fits or (high is not None and value > high):
-        bound = f"{'above' if open_low else 'at least'} {low}" if low is not None else "a number"
-        raise ValueError(
-          f"{name} must be {bound}{f', at most {high}' if high else ''}: got {value}"
-        )
+    values = per_row(setting, batch, name)
+    check_range(values, name, low=low, high=high, open_low=open_low)
     if all(value == off for value in values):
       return None
     if dtype == jnp.int32:
@@ -138,13 +179,14 @@ def process(
 ) -> Float[Array, "B N V"]:
   """Returns processed logits, which tokens are sampled from, in float32 at least.
 
-  Removed tokens are -inf. The order is: bias, penalties, temperature, top-k, top-p (on what top-k
-  left, renormalised), min-p. A greedy row keeps its argmax alone (the lowest id of equals), so
-  sampling from the result is exact for greedy and sampled rows alike. Tokens that are equal to the
-  last one kept are kept too. The argmax always stays.
+  Removed tokens are -inf. The order is: bias, penalties, constraint, temperature, top-k, top-p (on
+  what top-k left, renormalised), min-p. A greedy row keeps its argmax alone (the lowest id of
+  equals), so sampling from the result is exact for greedy and sampled rows alike. Tokens that are
+  equal to the last one kept are kept too. The argmax always stays.
 
   `history` is one per row, or one per node ([B, N, V]), because a draft is penalised for the tokens
-  on its own path. Raises ValueError when penalties are set and it is missing.
+  on its own path, and constrained by it. Raises ValueError when penalties or a constraint are set
+  and it is missing.
   """
   logits = adjusted(logits, rules, history)
   best = jnp.arange(logits.shape[-1]) == argmax(logits)[..., None]
@@ -173,10 +215,16 @@ def reported(
 def adjusted(
   logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
 ) -> Float[Array, "B N V"]:
-  """Returns logits with bias and penalties, in float32 at least; greedy rows take their argmax."""
+  """Returns logits with bias, penalties and constraint, in float32 at least.
+
+  Greedy rows take their argmax.
+  """
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-  if rules.needs_history and history is None:
-    raise ValueError("penalties need `history`, the tokens that each row has seen")
+  place = None if history is None else history.place
+  if (rules.has_penalty and history is None) or (rules.constraint is not None and place is None):
+    raise ValueError(
+      "penalties and constraints need `history`, which has the tokens that each row has seen"
+    )
   if rules.logit_bias is not None:
     logits += rules.logit_bias[:, None, :]
   if rules.repetition_penalty is not None:
@@ -185,6 +233,8 @@ def adjusted(
     logits = jnp.where(_by_node(history.seen), punished, logits)
   if rules.presence_penalty is not None:
     logits -= jnp.where(_by_node(history.generated), _column(rules.presence_penalty), 0.0)
+  if rules.constraint is not None and place is not None:
+    logits = jnp.where(rules.constraint.allowed(place), logits, -jnp.inf)
   return logits
 
 

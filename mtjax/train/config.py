@@ -65,8 +65,17 @@ class RunConfig:
     # Fields that are newer than runs which may still be continued count only where they are used.
     if not config.exits:
       model.pop("exits", None)
-    if config.target_conditioning == "none":
-      model.pop("target_conditioning", None)
+    newer = dict(
+      target_conditioning="none",
+      any_subset_rows="two_stream",
+      mask_id=None,
+      alignment="aligned",
+      block_length=0,
+      head_bias=False,
+    )
+    for name, unused in newer.items():
+      if model.get(name, unused) == unused:
+        model.pop(name, None)
     for name, before in _unsaid(self.objective, config.extra_embeddings).items():
       if getattr(config, name) == before:
         model.pop(name, None)
@@ -113,6 +122,11 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     if getattr(out, name) < 1:
       raise ValueError(f"{name} must be at least 1, got {getattr(out, name)}")
   predicts, trained = out.model.config.predicts, get_objective(objective).predicts
+  if predicts == "masked" and out.data.get("eval_sources"):
+    raise ValueError(
+      "data.eval_sources are scored from left to right, and a masked model is not trained for "
+      "that: leave them empty, and bound its likelihood: mtjax.diffusion.likelihood"
+    )
   if predicts == "any_subset" and out.data.get("eval_sources"):
     raise ValueError(
       "data.eval_sources are scored from left to right, and an any-subset model is not trained for "

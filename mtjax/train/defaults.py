@@ -24,12 +24,18 @@ def defaults() -> ConfigDict:
         # Numbers of layers, as (2, 4, 6), after which the model may be left: the objective "s2d"
         # trains all of them (mtjax/train/losses/s2d.py). (): all layers only.
         exits=(),
-        predicts="next_token",  # or "any_subset": what logits predict; it must fit `objective`
+        # What logits predict, or "any_subset" or "masked": it must fit `objective`.
+        predicts="next_token",
+        # Of masked models: a token is predicted at its own entry, or "shifted": at the one before;
+        alignment="aligned",
+        block_length=0,  # entries see their own block of so many and all earlier ones; 0: all.
         extra_embeddings=0,  # number of learned ids after the vocabulary; any-subset models have 2:
-        extra_names=(),  # ("query", "sink")
+        extra_names=(),  # ("query", "sink"), and diffusion models ("mask",)
         # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told
         # which position to predict (mtjax/anysubset/single_stream.py). "none": two streams.
         target_conditioning="none",
+        # "set_diffusion": an any-subset model whose context is causal (objective "set_diffusion").
+        any_subset_rows="two_stream",
       ),
       init="",  # initial weights: a bundled model, a folder or an id; "": random ones
       # By name: mtjax/train/losses/registry.py has them. The settings of an objective, where it has

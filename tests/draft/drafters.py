@@ -4,6 +4,7 @@ import dataclasses
 from unittest import mock
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from mtjax.draft import (
@@ -13,6 +14,7 @@ from mtjax.draft import (
   Drafter,
   GrownTree,
   Jacobi,
+  ModelCanvas,
   ModelChain,
   ModelTree,
   PromptLookup,
@@ -83,6 +85,12 @@ LETTERS, OTHER = Letters("abcdefghijkl"), Letters("lkjihgfedcba")
 PAIRS = Letters([*"abcdefgh", "bc", "eee", "hij", "gab"])
 RENAMED, PAIRED = Translator(LETTERS, OTHER), Translator(LETTERS, PAIRS, look_back=2)
 
+# The target's weights read as those of a masked model, whose mask has an embedding of zeros.
+MASKED = Model(
+  dataclasses.replace(TARGET.config, predicts="masked", extra_embeddings=1, extra_names=("mask",))
+)
+MASKED_PARAMS = PARAMS | {"extra": {"table": jnp.zeros((1, TARGET.config.dim))}}
+
 ROWS = {
   "lookup": Row("lookup", PromptLookup(length=4)),
   "lookup, a tree": Row("lookup", PromptLookup(length=3, branches=3)),
@@ -91,6 +99,7 @@ ROWS = {
   "the target itself": Row("draft", ModelChain(TARGET, 3), PARAMS),
   "the target, while it is sure": Row("draft", ModelChain(TARGET, 5, confidence=0.11), PARAMS),
   # With leaves at every depth, and a sibling missing on the left.
+  "masks after the text": Row("canvas", ModelCanvas(MASKED, 3), MASKED_PARAMS, useful=False),
   "a tree of the target": Row("draft_tree", ModelTree(TARGET, RAGGED), PARAMS),
   "likeliest paths of the target": Row("best_first", BestFirst(TARGET, 2, 3, 9, 0.15), PARAMS),
   "a grown tree of the target": Row("grown_tree", GrownTree(TARGET, 8, 3, 2, 2), PARAMS),

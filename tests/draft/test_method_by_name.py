@@ -16,19 +16,27 @@ from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.registry.methods import DRAFTERS, METHODS, decoding, drafter_settings
 from mtjax.text import TextModel
-from tests.draft.drafters import PARAMS, SMALL, SMALL_PARAMS, TARGET
+from tests.draft.drafters import (
+  MASKED,
+  MASKED_PARAMS,
+  PARAMS,
+  SMALL,
+  SMALL_PARAMS,
+  TARGET,
+)
 from tests.draft.letters import Letters
 
 LETTERS = Letters("abcdefghijkl")
 TEXT = TextModel(TARGET, PARAMS, LETTERS, "target")
 DRAFT = TextModel(SMALL, SMALL_PARAMS, LETTERS, "small")
 OTHER = dataclasses.replace(DRAFT, tokenizer=Letters("lkjihgfedcba"))
+CANVAS = TextModel(MASKED, MASKED_PARAMS, LETTERS, "masked")
 NEEDS_EXITS = {"sorted": dict(exits=(1,)), "self_sorted": dict(exits=(1,))}
 
 
 @pytest.mark.parametrize("name", sorted(set(decoding()) - {"auto"}))
 def test_every_method_is_that_of_its_config(name):
-  model = OTHER if name == "cross_vocabulary" else DRAFT
+  model = {"cross_vocabulary": OTHER, "canvas": CANVAS}.get(name, DRAFT)
   draft = dict(draft_model=model) if "draft_model" in _fields(name) else {}
   own = NEEDS_EXITS.get(name, {})
   config = decode_config(name).to_dict() | draft
@@ -69,6 +77,16 @@ def test_a_draft_model_may_be_a_name_or_a_model():
   assert mtjax.method("draft", draft_model=packed, length=2).bind(TEXT)[0] == by_model
   with pytest.raises(ValueError, match="draft model 'small' has another vocabulary"):
     mtjax.method("draft", draft_model=OTHER).bind(TEXT)
+
+
+def test_a_canvas_has_the_conventions_of_its_model_and_needs_a_masked_one():
+  method, _ = mtjax.method("canvas", draft_model=CANVAS, length=2).bind(TEXT)
+  assert (method.drafter.mask_id, method.drafter.length) == (MASKED.config.vocab_size, 2)
+  with pytest.raises(ValueError, match="needs a masked model"):
+    mtjax.method("canvas", draft_model=DRAFT).bind(TEXT)
+  other = dataclasses.replace(CANVAS, tokenizer=Letters("lkjihgfedcba"))
+  with pytest.raises(ValueError, match="'masked' has another vocabulary"):
+    mtjax.method("canvas", draft_model=other).bind(TEXT)
 
 
 def test_a_method_is_made_once_per_target_and_does_not_keep_it():

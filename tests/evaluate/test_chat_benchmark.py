@@ -9,7 +9,7 @@ import pytest
 
 from experiments.bench import speculative as bench_speculative
 from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
-from mtjax.bench.systems import LLAMA_CPP, Job, llama_cpp_method
+from mtjax.bench.systems import LLAMA_CPP, WorkerJob, llama_cpp_method
 from mtjax.bench.systems.exported import GGUF
 from mtjax.bench.targets.chat import chat_targets, differences, with_equal_text
 from mtjax.bench.targets.plain import plain_targets
@@ -114,7 +114,7 @@ def test_every_system_gets_the_tokens_that_end_an_answer(monkeypatch):
   monkeypatch.setattr(speculative, "open_workers", opened)
   settings = dict(tokens=4, temperatures=[0.7], threads=1, rounds=1, ends=(2, 0))
   compare_sets("", {}, [PromptSet("a", [[1]])], **settings)
-  assert seen == [Job(4, 0.7, seed, (2, 0)) for seed in (0, 1)]
+  assert seen == [WorkerJob(4, 0.7, seed, (2, 0)) for seed in (0, 1)]
 
 
 def test_systems_that_need_a_draft_model_are_known():
@@ -213,21 +213,21 @@ def llama(monkeypatch, tmp_path):
 
 def test_llama_cpp_writes_the_same_text_with_drafts_right_and_wrong(llama):
   text = [5, 1, 2, 3, 4, 5, 1, 2, 3]
-  plain, _ = llama(Job(9))
+  plain, _ = llama(WorkerJob(9))
   assert plain.tokens == [text] and plain.forwards == 9
   for wrong, forwards in ((0, 3), (1, 4)):
-    said, api = llama(Job(9), lookup=dict(wrong=wrong))
+    said, api = llama(WorkerJob(9), lookup=dict(wrong=wrong))
     assert said.tokens == [text] and said.forwards == forwards
     assert all(len(tokens) <= 5 for tokens in api.passes[1:])
 
 
 def test_llama_cpp_ends_at_an_end_token_within_accepted_drafts(llama):
-  said, _ = llama(Job(9, ends=(3,)), lookup=dict(wrong=0))
+  said, _ = llama(WorkerJob(9, ends=(3,)), lookup=dict(wrong=0))
   assert said.tokens == [[5, 1, 2, 3]] and said.forwards == 2
 
 
 def test_llama_cpp_samples_at_a_temperature(llama):
-  one, _ = llama(Job(9, temperature=0.05, seed=1))
+  one, _ = llama(WorkerJob(9, temperature=0.05, seed=1))
   assert one.tokens == [[5, 1, 2, 3, 4, 5, 1, 2, 3]], "nearly greedy"
   logits = np.array([0.0, np.log(3.0), -np.inf], np.float32)
   rng = np.random.default_rng(0)
@@ -239,7 +239,7 @@ def test_llama_cpp_samples_at_a_temperature(llama):
 def test_a_model_without_a_file_is_refused_where_its_file_is_wanted(llama, tmp_path):
   (tmp_path / GGUF).unlink()
   with pytest.raises(ValueError, match="does not come from a GGUF file"):
-    llama(Job(4))
+    llama(WorkerJob(4))
   assert {"llama.cpp f16", "llama.cpp q8_0 lookup", "llama.cpp file"} <= set(LLAMA_CPP)
 
 

@@ -10,7 +10,7 @@ import pytest
 from mtjax.anysubset import Fused, SelfDraft, Sequential, log_likelihood, make_canvas
 from mtjax.anysubset.blanks import blank_spans, blanks_in, count_blanks
 from mtjax.anysubset.infill import infill, stream_infill
-from mtjax.bench.infill import Uncached, later, measure
+from mtjax.bench.infill import UncachedAssd, later, measure
 from mtjax.bench.pad_mlp import pad_mlp
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.sets.infill import code_spans, scattered
@@ -145,7 +145,7 @@ def test_sets_hold_texts_of_one_size_and_their_missing_tokens(tmp_path):
 
 def test_the_benchmark_counts_passes_and_scores_the_true_text(tiny):
   problems = scattered([np.arange(64)], size=16, rate=0.4, count=3)
-  methods = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": Uncached(3)}
+  methods = {"sequential": Sequential(), "self": SelfDraft(3), "authors'": UncachedAssd(3)}
   report = measure(tiny.model, tiny.params, problems, methods, temperature=1.0, repeats=2)
   sequential, self_draft, uncached = report.rows
   assert report.targets == sequential.forwards == 6 and sequential.speedup == 1
@@ -170,7 +170,7 @@ def test_one_repeat_has_no_error_and_no_method_is_faster_than_the_first_pass(tin
     assert later(first, np.array([2.0, seconds]), reading) is None
     assert later(np.array([seconds, 5.0]), first, reading) is None
   with pytest.raises(ValueError, match="window must be at least 1, got 0"):
-    Uncached(0)
+    UncachedAssd(0)
 
 
 def test_the_picture_shows_every_pass(tiny, tmp_path):

@@ -16,6 +16,7 @@ from tests.evaluate.pages import (
   decode_record,
   fill_record,
 )
+from tests.evaluate.test_canvas_report import record as canvas_record
 
 pytestmark = [
   pytest.mark.slow,
@@ -55,7 +56,7 @@ def act(tmp_path, record, script):
   return json.loads(html.unescape(found[1]))
 
 
-@pytest.mark.parametrize("make", [decode_record, compared_record, fill_record])
+@pytest.mark.parametrize("make", [decode_record, compared_record, fill_record, canvas_record])
 def test_the_console_stays_empty_and_the_policy_lets_the_script_run(tmp_path, make):
   path = tmp_path / "run.html"
   page_of_record(make()).save(path)
@@ -158,8 +159,36 @@ def test_a_fill_is_played(tmp_path):
   assert "decided in pass 2: an accepted draft" in found["said"] and "p = 0.287" in found["said"]
 
 
+def test_a_canvas_is_played_with_what_is_masked_again_and_replaced(tmp_path):
+  found = act(
+    tmp_path,
+    canvas_record(),
+    """
+    const slider = document.querySelector("input");
+    const at = (pass) => {
+      slider.value = pass;
+      slider.dispatchEvent(new Event("input"));
+      const shown = (one) => (one.classList.contains("open") ? null : one.textContent);
+      return all("[data-entry]").map(shown);
+    };
+    all("[data-entry]")[0].focus();
+    report({ passes: [0, 1, 2, 3].map(at), said: tipText() });
+    """,
+  )
+  assert found["errors"] == []
+  assert found["passes"] == [
+    [None] * 4,
+    ["a", None, "\ufffd", None],
+    [None, " b", "▫", "é"],
+    [HOSTILE[0], "⏎\n", "▫", "é"],
+  ]
+  lines = found["said"].split("\n")
+  assert lines[:3] == ["place 0", "pass 1: a", "pass 2: masked again"]
+  assert lines[3] == f"pass 3: {HOSTILE[0].replace(' ', '·')}"
+
+
 @pytest.mark.parametrize("width", [375, 1400])
-@pytest.mark.parametrize("make", [decode_record, compared_record, fill_record])
+@pytest.mark.parametrize("make", [decode_record, compared_record, fill_record, canvas_record])
 def test_no_page_is_wider_than_its_window(tmp_path, make, width):
   """Long trees and tables scroll by themselves."""
   made = html.escape(str(page_of_record(make())))

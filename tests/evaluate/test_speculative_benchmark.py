@@ -15,7 +15,7 @@ from mtjax import checkpoints
 from mtjax.bench import speculative as speculative_benchmark
 from mtjax.bench import workers as benchmark
 from mtjax.bench.speculative import PromptSet, Results, SystemResult, compare_sets
-from mtjax.bench.systems import Job, System, SystemText, mtjax_method
+from mtjax.bench.systems import System, SystemText, WorkerJob, mtjax_method
 from mtjax.bench.systems.worker import serve
 from mtjax.bench.targets import AUTO, DRAFT_MODEL, RETRIEVAL, speed_targets
 from mtjax.bench.workers import Worker, median_ratio, same_text
@@ -284,14 +284,14 @@ def test_a_process_that_ends_leaves_its_last_words(monkeypatch, tmp_path):
   monkeypatch.setattr(benchmark.sys, "executable", str(dying))
   worker = Worker("", 1, System("mtjax_ar", {}))
   assert worker.read() == dict(error="its process ended with 3: ...out of memory")
-  assert "out of memory" in worker.run([[[1]]], Job(4))["error"]
+  assert "out of memory" in worker.run([[[1]]], WorkerJob(4))["error"]
   worker.close()
 
 
 def test_a_trie_is_timed_with_what_other_prompts_taught_it_alone(folder):
   config = drafter.get_config("trie").to_dict() | dict(model=str(folder))
   run = mtjax_method.open_system(str(folder), 1, config=config)
-  one, other, job = [[5, 6, 7]], [[900, 3, 44]], Job(24)
+  one, other, job = [[5, 6, 7]], [[900, 3, 44]], WorkerJob(24)
   first = run(one, job).forwards
   assert run(one, job).forwards < first, "it should have learned the text"
   run.forget()

@@ -3,6 +3,7 @@
 import json
 
 import jax
+import numpy as np
 import pytest
 
 from configs.train import bundled_anysubset, sorted_draft
@@ -84,3 +85,30 @@ def test_a_causal_model_with_new_embeddings_begins_with_the_weights_of_one_witho
   params = initial_params(model, str(tmp_path))
   assert params["extra"]["table"].shape == (2, 16)
   assert (params["embedding"]["table"] == source["embedding"]["table"]).all()
+
+
+def test_a_new_mask_begins_as_the_mean_token_or_as_the_sources_query(config, tmp_path):
+  """What both have keeps its row, wherever it stands; what the source lacks is random."""
+  plain = config_lib.read(config).model
+  source = plain.init(jax.random.key(3))
+  checkpoints.save(tmp_path / "causal", plain, source)
+  config.update(objective="masked_diffusion")
+  config.model.update(predicts="masked", alignment="shifted")
+  config.model.update(extra_embeddings=2, extra_names=("sink", "mask"))
+  masked = config_lib.read(config).model
+  params = initial_params(masked, str(tmp_path / "causal"))
+  assert np.allclose(params["extra"]["table"][1], source["embedding"]["table"].mean(axis=0))
+  checkpoints.save(tmp_path / "masked", masked, params)
+  for names in (("query", "sink"), ("mask", "sink", "query")):
+    table = jax.random.normal(jax.random.key(4), (len(names), 16))
+    config.update(objective="any_subset")
+    config.model.update(predicts="any_subset", alignment="aligned")
+    config.model.update(extra_embeddings=len(names), extra_names=names)
+    other = config_lib.read(config).model
+    checkpoints.save(tmp_path / names[0], other, {**source, "extra": {"table": table}})
+    found = initial_params(masked, str(tmp_path / names[0]))["extra"]["table"]
+    rows = [names.index("sink"), 0]  # the mask is the query, where there is no mask
+    np.testing.assert_array_equal(found, table[np.array(rows)])
+  assert (
+    initial_params(masked, str(tmp_path / "masked"))["extra"]["table"] == params["extra"]["table"]
+  ).all()

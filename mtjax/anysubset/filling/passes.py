@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.canvas import query_token
+from mtjax.anysubset.canvas import query_entries
 from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, context_contents
 from mtjax.anysubset.network import Network
 from mtjax.models import Params
@@ -32,7 +32,7 @@ class Phase:
   recalled: int = 0  # number of next entries whose draft logits are taken from the first pass
 
 
-class Pass(NamedTuple):
+class FillPass(NamedTuple):
   """The result of a forward pass, before anything is decided."""
 
   logits: Float[Array, "B N V"]  # of entry count + i given i drafts; N = drafts + 1
@@ -42,14 +42,14 @@ class Pass(NamedTuple):
   features: Float[Array, "B T D"]  # draft queries are the last (drafts + 1) * ahead entries
 
 
-def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -> Pass:
+def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -> FillPass:
   """Reads the context, with queries for the first target and for `phase.ahead` targets after it.
 
   If their logits will be recalled, all targets after the first have a query. The queries see
   nothing but context: the first draft is sampled from an oracle's conditional, and no other is.
   """
   zero = jnp.zeros_like(problem.total)
-  contents, _ = context_contents(problem)
+  contents, _ = context_contents(model.config, problem)
   index = at_ranks(problem, zero, 1 + _ahead_at_first(problem, phase))
   queries = _queries(model, problem, index, jnp.ones_like(index))
   return _forward(model, params, problem, None, contents, queries, oracle=1)
@@ -62,7 +62,7 @@ def later_pass(
   state: FillState,
   phase: Phase,
   draft: Int[Array, "B K"],
-) -> Pass:
+) -> FillPass:
   """Reads the pending entry and the drafts, with the queries that verify them.
 
   The oracle query of entry count + i sees the first i drafts (2504.20456, alg. 1, the second
@@ -92,7 +92,7 @@ def later_pass(
 
 
 def logits_at_first(
-  model: Network, params: Params, problem: Problem, phase: Phase, passed: Pass
+  model: Network, params: Params, problem: Problem, phase: Phase, passed: FillPass
 ) -> Float[Array, "B A V"]:
   """Returns the first pass's draft logits (processed) of all target entries after the first."""
   features = passed.features[:, -_ahead_at_first(problem, phase) :]
@@ -122,7 +122,7 @@ def logits_ahead(
   params: Params,
   problem: Problem,
   phase: Phase,
-  passed: Pass,
+  passed: FillPass,
   accepted: Int[Array, " B"],
 ) -> Float[Array, "B K V"]:
   """Returns the draft logits (processed) for what follows `accepted` drafts and one more entry."""
@@ -132,17 +132,16 @@ def logits_ahead(
   return process(model.read(params, features), problem.rules)
 
 
-def _forward(model, params, problem, cache, contents, queries, *, oracle) -> Pass:
+def _forward(model, params, problem, cache, contents, queries, *, oracle) -> FillPass:
   frontier = frontier_lib.concatenate(contents, queries)
   rows = jnp.broadcast_to(contents.size + jnp.arange(oracle), (frontier.batch, oracle))
   output = model.forward(params, frontier, cache, rows)
   processed = process(output.logits, problem.rules)
-  return Pass(output.logits, processed, output.kv, frontier.position, output.features)
+  return FillPass(output.logits, processed, output.kv, frontier.position, output.features)
 
 
 def _queries(model, problem, index, rank):
-  token = jnp.full_like(index, query_token(model.config))
-  return frontier_lib.query(token, _position(problem, index), rank)
+  return query_entries(model.config, _position(problem, index), rank)
 
 
 def _position(problem, index):

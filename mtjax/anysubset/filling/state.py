@@ -6,8 +6,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.canvas import Canvas
+from mtjax.anysubset.canvas import Canvas, context_rank
 from mtjax.cache import KVCache
+from mtjax.models import Config
 from mtjax.sampling.logits import Rules, reported
 from mtjax.types import Frontier
 
@@ -72,14 +73,15 @@ def context_entries(problem: Problem) -> tuple[Int[Array, "B G"], Int[Array, " B
   return index[:, : problem.max_context], jnp.sum(is_context, axis=1, dtype=jnp.int32)
 
 
-def context_contents(problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
-  """Returns the context entries, side by side, which all see each other; and their number."""
+def context_contents(config: Config, problem: Problem) -> tuple[Frontier, Int[Array, " B"]]:
+  """Returns the context entries, side by side, from left to right; and their number."""
   index, count = context_entries(problem)
   token, position = (
     jnp.take_along_axis(x, index, axis=1) for x in (problem.canvas.token, problem.canvas.position)
   )
-  valid = jnp.arange(index.shape[1]) < count[:, None]
-  return frontier_lib.content(token, position, jnp.zeros_like(token), valid=valid), count
+  number = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
+  rank = context_rank(config, number, count[:, None])
+  return frontier_lib.content(token, position, rank, valid=number < count[:, None]), count
 
 
 def at_ranks(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array, "B N"]:

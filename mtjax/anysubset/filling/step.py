@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import (
-  Pass,
+  FillPass,
   Phase,
   first_pass,
   later_pass,
@@ -82,7 +82,7 @@ def apply_verdict(
   problem: Problem,
   state: FillState,
   phase: Phase,
-  passed: Pass,
+  passed: FillPass,
   drafted: Int[Array, "B K"],
   verdict: Verdict,
 ) -> FillState:

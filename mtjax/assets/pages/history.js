@@ -118,9 +118,17 @@ function tokenLines(element) {
   return lines;
 }
 
+function changeLines(text, place) {
+  const lines = (text.changes[place] ?? []).map(([pass, token]) =>
+    token == null ? `pass ${pass}: masked again` : `pass ${pass}: ${piece(token)}`);
+  const earlier = lines.length > 8 ? [`${lines.length - 8} earlier changes`] : [];
+  return [`place ${place}`, ...earlier, ...(lines.length ? lines.slice(-8) : ["never decided"])];
+}
+
 function entryLines(element) {
   const text = data.texts[element.parentElement.dataset.canvas.slice(1)];
   const entry = element.dataset.entry;
+  if (text.changes) return changeLines(text, entry);
   if (entry == null) return ["_", "still open"];
   const [pass, p, drafted] = text.passes[entry], token = text.tokens[entry];
   const by = drafted ? "an accepted draft" : "the pass's own token";
@@ -200,16 +208,27 @@ for (const text of document.querySelectorAll("[data-text]")) {
   walk(text, [...text.querySelectorAll("[data-at]")], tokenLines, press);
 }
 
-// ---- a fill, played pass by pass
+// ---- a fill or a denoised canvas, played pass by pass
+
+function reveal(element, text, pass) {
+  element.classList.toggle("open", text.passes[element.dataset.entry][0] > pass);
+}
+
+// Passes may change a place several times. A mask keeps the width of what stands there in the end.
+function rewrite(element, text, pass) {
+  const states = text.shown[element.dataset.entry] ?? [], now = states.findLast(([at]) => at <= pass);
+  element.classList.toggle("open", now?.[1] == null);
+  element.textContent = now?.[1] ?? states.findLast(([, shown]) => shown != null)?.[1] ?? "_";
+  if (now) element.style.setProperty("--s", (now[0] - 1) / Math.max(text.last - 1, 1));
+}
 
 for (const canvas of document.querySelectorAll("[data-canvas]")) {
   const player = document.querySelector(`[data-player=${canvas.dataset.canvas}]`);
   const [play, slider, shown] = ["button", "input", "output"].map((tag) => player.querySelector(tag));
   const text = data.texts[canvas.dataset.canvas.slice(1)];
   const update = () => {
-    for (const one of canvas.querySelectorAll("[data-entry]")) {
-      one.classList.toggle("open", text.passes[one.dataset.entry][0] > +slider.value);
-    }
+    const step = text.changes ? rewrite : reveal;
+    for (const one of canvas.querySelectorAll("[data-entry]")) step(one, text, +slider.value);
     shown.textContent = `${slider.value} of ${slider.max}`;
   };
   let timer = null;

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 @dataclasses.dataclass(frozen=True)
-class Job:
+class WorkerJob:
   """The settings for a batch of prompts."""
 
   tokens: int  # number of tokens that every row emits, unless it ends before
@@ -38,7 +38,7 @@ class SystemText(NamedTuple):
 class Run(Protocol):
   """An opened system."""
 
-  def __call__(self, prompts: Sequence[Sequence[int]], job: Job) -> SystemText:
+  def __call__(self, prompts: Sequence[Sequence[int]], job: WorkerJob) -> SystemText:
     """Decodes prompts of equal length. Raises ValueError for an unsupported temperature."""
     ...
 

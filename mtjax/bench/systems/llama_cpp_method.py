@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mtjax.bench.systems import Job, Run, SystemText
+from mtjax.bench.systems import Run, SystemText, WorkerJob
 from mtjax.bench.systems.llama_cpp_ar import gguf_file
 
 _ROOM = 64  # positions beyond a text and its drafts that a context has at least
@@ -41,7 +41,7 @@ class _Decoder:
     self._vocab = api.llama_vocab_n_tokens(api.llama_model_get_vocab(model))
     self._context, self._size = None, 0
 
-  def __call__(self, prompts, job: Job) -> SystemText:
+  def __call__(self, prompts, job: WorkerJob) -> SystemText:
     tokens, forwards = [], 0
     for row, prompt in enumerate(prompts):
       self._open(len(prompt) + job.tokens + _ROOM)
@@ -51,7 +51,7 @@ class _Decoder:
       forwards += passes
     return SystemText(tokens, forwards)
 
-  def _continue(self, text: list[int], job: Job, rng) -> tuple[list[int], int]:
+  def _continue(self, text: list[int], job: WorkerJob, rng) -> tuple[list[int], int]:
     api, start, drafts, passes = self._api, len(text), [], 0
     memory = api.llama_get_memory(self._context)
     api.llama_memory_clear(memory, True)

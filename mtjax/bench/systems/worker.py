@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 
-from mtjax.bench.systems import Job, Run
+from mtjax.bench.systems import Run, WorkerJob
 
 _SEEDS, _BEFORE = 2**16, 2**15  # seeds per job; the first seed of untimed batches
 
@@ -50,7 +50,7 @@ def serve(run: Run, lines: Iterable[str], answer: Callable[..., None]) -> None:
   for line in lines:
     request = json.loads(line)
     try:
-      job = Job(**request["job"])
+      job = WorkerJob(**request["job"])
       if forget is not None and request["before"] is not None:
         forget()
         for prompts, seeded in _seeded(request["before"], job, _BEFORE):

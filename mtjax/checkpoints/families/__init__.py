@@ -1,9 +1,10 @@
-"""The families whose config.json and tensors can be read and written, mostly transformers'."""
+"""The families whose config.json and tensors can be read and written, most of transformers."""
 
 import dataclasses
 from typing import Any
 
 from mtjax.checkpoints.families.any_subset import ANY_SUBSET, EXTENDED
+from mtjax.checkpoints.families.diffusion import DIFFUSION, DIFFUSION_GEMMA
 from mtjax.checkpoints.families.family import Family, Raw
 from mtjax.checkpoints.families.fields import CONFIG, Fields
 from mtjax.checkpoints.families.gemma import GEMMA2, GEMMA3
@@ -14,7 +15,7 @@ from mtjax.checkpoints.families.olmo2 import OLMO2
 from mtjax.checkpoints.families.qwen import QWEN2, QWEN3
 from mtjax.checkpoints.families.smollm3 import SMOLLM3
 from mtjax.checkpoints.families.xlnet import XLNET
-from mtjax.models import Config, Rope, TransformerConfig, XLNetConfig
+from mtjax.models import Config, DiffusionGemmaConfig, Rope, TransformerConfig, XLNetConfig
 
 # In the order in which an export tries them: the first one that can express a config is used.
 FAMILIES = {
@@ -29,9 +30,11 @@ FAMILIES = {
     GEMMA2,
     GEMMA3,
     GPT2,
+    *DIFFUSION,
     ANY_SUBSET,
     EXTENDED,
     XLNET,
+    DIFFUSION_GEMMA,
   )
 }
 
@@ -60,6 +63,8 @@ def read_config(raw: Raw, place: str = "config.json") -> tuple[Family, Config]:
   exits = tuple(fields.get("exits") or ())
   if exits and not isinstance(config, TransformerConfig):
     raise ValueError(f"config.json has exits, but a model of type {kind} cannot have any")
+  if family.of_file is not None:
+    family = family.of_file(family, fields)
   return family, dataclasses.replace(config, exits=exits) if exits else config
 
 
@@ -107,6 +112,8 @@ def _essence(config: Config) -> Config:
   """Returns the config with one value for fields that change no logits or have synonyms."""
   if isinstance(config, XLNetConfig):
     return dataclasses.replace(config, dtype="float32", remat="none", max_position=1)
+  if isinstance(config, DiffusionGemmaConfig):
+    return dataclasses.replace(config, dtype="float32")
   scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
   layers = tuple(dataclasses.replace(x, rope=_used(x.rope)) for x in config.layers)
   free: dict[str, Any] = dict(

@@ -21,12 +21,18 @@ def read(raw: Fields) -> TransformerConfig:
   if names is None:
     # Folders of any-subset models that are older than names.
     names = ANY_SUBSET_NAMES[: raw["extra_embeddings"]] if raw["predicts"] == "any_subset" else ()
+  mask = raw.get("mask_token_id")
   return dataclasses.replace(
     llama.read(raw),
-    extra_embeddings=raw["extra_embeddings"],
+    # A model whose mask is a token of the vocabulary needs none.
+    extra_embeddings=raw["extra_embeddings"] if mask is None else raw.get("extra_embeddings", 0),
     extra_names=tuple(names),
     predicts=raw["predicts"],
     target_conditioning=raw.get("target_conditioning", "none"),
+    any_subset_rows=raw.get("any_subset_rows", "two_stream"),
+    mask_id=mask,
+    alignment=raw.get("alignment", "aligned"),
+    block_length=raw.get("block_length", 0),
   )
 
 
@@ -34,17 +40,28 @@ def write(config: TransformerConfig) -> dict[str, Any]:
   out = dict(
     **llama.write(config),
     predicts=config.predicts,
-    extra_embeddings=config.extra_embeddings,
     extra_names=list(config.extra_names),
   )
+  if config.extra_embeddings:
+    out["extra_embeddings"] = config.extra_embeddings
   if config.target_conditioning != "none":
     out["target_conditioning"] = config.target_conditioning
+  if config.any_subset_rows != "two_stream":
+    out["any_subset_rows"] = config.any_subset_rows
+  if config.mask_id is not None:
+    out["mask_token_id"] = config.mask_id
+  if config.alignment != "aligned":
+    out["alignment"] = config.alignment
+  if config.block_length:
+    out["block_length"] = config.block_length
   return out
 
 
 def recipes(config: TransformerConfig) -> dict[str, Recipe]:
-  extra = whole("rows", "model.extra_embeddings.weight", config.extra_embeddings, config.dim)
-  out = {**decoder_recipes(config), "extra/table": extra}
+  out = decoder_recipes(config)
+  if config.extra_embeddings:
+    name = "model.extra_embeddings.weight"
+    out["extra/table"] = whole("rows", name, config.extra_embeddings, config.dim)
   if config.target_conditioning != "none":
     name = "model.target_positions.weight"
     out["target/table"] = whole("rows", name, config.max_position, config.dim)
@@ -57,7 +74,7 @@ def recipes(config: TransformerConfig) -> dict[str, Recipe]:
 
 
 def refusal(config: TransformerConfig) -> str | None:
-  if not config.extra_embeddings:
+  if not config.extra_embeddings and config.mask_id is None:
     return "it has no extra embeddings"
   return llama.LLAMA.refusal(config)
 

@@ -19,9 +19,20 @@ _ACTIVATIONS = {
   "gelu_pytorch_tanh": "gelu_tanh",
   "relu": "relu",
 }
-_NAMES = {"silu": "silu", "gelu": "gelu", "gelu_tanh": "gelu_pytorch_tanh", "relu": "relu"}
+ACTIVATION_NAMES = dict(silu="silu", gelu="gelu", gelu_tanh="gelu_pytorch_tanh", relu="relu")
 
 FULL, SLIDING = "full_attention", "sliding_attention"
+
+
+@dataclasses.dataclass(frozen=True)
+class Folding:
+  """Stored parameters that are not those of the network: functions of (config, {path: array}).
+
+  `fold` returns the network's parameters. `unfold` returns stored ones with `fold(unfold(x)) = x`.
+  """
+
+  fold: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
+  unfold: Callable[[Any, Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +56,10 @@ class Family:
   heads: tuple[str, ...] = ("lm_head.weight", "language_model.lm_head.weight")
   refusal: Callable[[Any], str | None] = lambda config: None
   config: type = TransformerConfig  # the type that `read` returns and the other three take
+  ignored: tuple[str, ...] = ()  # stored tensors that are no parameters
+  # The layout of one file, where files of one type differ in more than the config says.
+  of_file: Callable[["Family", Fields], "Family"] | None = None
+  folding: Folding | None = None  # None: `recipes` are of the network's own parameters
 
 
 def activation(name: str) -> Any:
@@ -81,7 +96,7 @@ def write_common(config: TransformerConfig) -> dict[str, Any]:
     num_key_value_heads=config.kv_heads,
     head_dim=config.head_dim,
     rms_norm_eps=config.norm_eps,
-    hidden_act=_NAMES[config.activation],
+    hidden_act=ACTIVATION_NAMES[config.activation],
     max_position_embeddings=config.max_position,
     tie_word_embeddings=config.tied,
   )

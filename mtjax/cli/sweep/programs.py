@@ -129,6 +129,10 @@ PROGRAMS: dict[str, SweptProgram] = {
     _scores,
     ("*/bits_per_byte",),
     seed="seed",
-    flag_modules=("mtjax.cli.evaluate_infilling", "mtjax.cli.evaluate_orders"),
+    flag_modules=(
+      "mtjax.cli.evaluate_infilling",
+      "mtjax.cli.evaluate_orders",
+      "mtjax.cli.likelihood.launch",
+    ),
   ),
 }

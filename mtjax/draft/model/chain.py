@@ -72,7 +72,7 @@ class ModelChain(WithDraftModel):
   def propose(
     self, params: PyTree, state: ChainState, context: Context
   ) -> tuple[Draft, ChainState]:
-    rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
+    rules = context.request.rules.without_history
     keys, last = draft_keys(context, self.length), context.last
     greedy = rules.temperature is None
 

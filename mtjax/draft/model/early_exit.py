@@ -90,7 +90,7 @@ class EarlyExit(WithDraftModel):
     `read(kept, tokens, place)` prepares for the token after tokens[:, place], whose first one is
     the root: it returns the new state and the function that runs a group.
     """
-    rules = context.request.rules.replace(repetition_penalty=None, presence_penalty=None)
+    rules = context.request.rules.without_history
     keys, greedy = draft_keys(context, self.length), rules.temperature is None
     batch, size = context.last.shape[0], self.length + 1
 

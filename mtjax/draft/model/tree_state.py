@@ -118,5 +118,4 @@ def processed_logits(logits: Float[Array, "B I V"], request: Request) -> Float[A
   if rules.temperature is None:
     return logits if rules.logit_bias is None else logits + rules.logit_bias[:, None]
   temperature = jnp.where(rules.temperature > 0, rules.temperature, 1)
-  unpunished = rules.replace(repetition_penalty=None, presence_penalty=None)
-  return process(logits, unpunished.replace(temperature=temperature))
+  return process(logits, rules.without_history.replace(temperature=temperature))

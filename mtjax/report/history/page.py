@@ -7,6 +7,7 @@ from typing import Any
 
 from mtjax.anysubset.infill import Infilling
 from mtjax.decode.generation import Generation
+from mtjax.report.canvas.page import canvas_page_of_record
 from mtjax.report.history import page_decode, page_fill
 from mtjax.report.history.page_time import time_section
 from mtjax.report.history.run_json import (
@@ -29,8 +30,10 @@ _STOPPED = (
 def page_of_record(record: Mapping[str, Any]) -> HtmlPage:
   """Returns the page of what a launcher wrote with a history: one run, a comparison or a fill.
 
-  Raises ValueError for a record without a history.
+  So too of canvases that were denoised. Raises ValueError for a record without a history.
   """
+  if "canvases" in record:
+    return canvas_page_of_record(record)
   runs = runs_of(record)
   settings = dict(record.get("settings", {}))
   above = [] if record.get("complete", True) else [_STOPPED]
@@ -52,7 +55,7 @@ def page_of_file(path: str | Path) -> HtmlPage:
   if "compared" in record:
     for run in (run for one in record["compared"] for run in one["runs"]):
       check_history(path, run)
-  else:
+  elif "canvases" not in record:
     check_history(path, record)
   try:
     return page_of_record(record)

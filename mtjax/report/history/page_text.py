@@ -8,7 +8,7 @@ from html import escape
 from mtjax.report.history.run_json import RecordedRun
 
 _CONTROL_PICTURES = 0x2400  # signs for the characters below 32
-_PART = "▫"  # shown for a token with which no character ends
+PART = "▫"  # shown for a token with which no character ends
 
 
 def spellings(run: RecordedRun, tokens: Sequence[int]) -> Iterator[str]:
@@ -24,7 +24,7 @@ def spellings(run: RecordedRun, tokens: Sequence[int]) -> Iterator[str]:
       continue
     piece = run.parts.get(token, run.pieces.get(token, "").encode("utf-8", "replace"))
     shown = decoder.decode(piece, final=place + 1 == len(tokens))
-    yield "".join(map(_sign, shown)) or f"<i>{escape(_PART if piece else run.piece(token))}</i>"
+    yield "".join(map(_sign, shown)) or f"<i>{escape(PART if piece else run.piece(token))}</i>"
 
 
 def token_element(
@@ -50,13 +50,21 @@ def prompt_text(run: RecordedRun, row: int) -> str:
   )
 
 
-def _sign(character: str) -> str:
+def plain_sign(character: str) -> str:
+  """Returns what a character is shown as: itself, or a sign for what could not be seen."""
   if character == "\n":
-    return "<i>⏎</i>\n"
+    return "⏎\n"
   if character == "\t":
     return "\t"
   if ord(character) < 32:
-    return f"<i>{chr(_CONTROL_PICTURES + ord(character))}</i>"
+    return chr(_CONTROL_PICTURES + ord(character))
   if unicodedata.category(character) in ("Cc", "Cf", "Cs"):
-    return f"<i>U+{ord(character):04X}</i>"
-  return escape(character)
+    return f"U+{ord(character):04X}"
+  return character
+
+
+def _sign(character: str) -> str:
+  shown = plain_sign(character)
+  if shown == character:
+    return escape(character)
+  return f"<i>{shown.rstrip()}</i>" + "\n" * (character == "\n")

@@ -137,6 +137,8 @@ def _title(record: Mapping[str, Any]) -> str:
 
 def check_history(path: str | Path, one: Mapping[str, Any]) -> None:
   """Raises ValueError that names the file for a run that was recorded without a history."""
+  if "canvases" in one:
+    raise ValueError(f"{path} holds canvases that were denoised, without trees: --page shows them")
   if not one.get("history"):
     raise ValueError(f"{path} holds no history: run it again with --history")
 

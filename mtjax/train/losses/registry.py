@@ -12,9 +12,13 @@ from ml_collections import ConfigDict
 from mtjax.anysubset.masking import Masking
 from mtjax.models import Model
 from mtjax.train.losses.any_subset import any_subset_loss
+from mtjax.train.losses.block_diffusion import BlockDiffusion, block_diffusion_loss
+from mtjax.train.losses.masked_diffusion import MaskedDiffusion, masked_diffusion_loss
 from mtjax.train.losses.next_token import next_token_loss
 from mtjax.train.losses.objective import NoSettings, Objective
 from mtjax.train.losses.s2d import s2d_loss
+from mtjax.train.losses.set_diffusion import SetDiffusion, set_diffusion_loss
+from mtjax.train.losses.uniform_diffusion import UniformDiffusion, uniform_diffusion_loss
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +64,42 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     settings=Masking,
     predicts=("any_subset",),
     config="configs/train/bundled_anysubset.py",
+  ),
+  "set_diffusion": ObjectiveRow(
+    set_diffusion_loss,
+    summary="Cross-entropy of every token given those before it in an order that mixes neighbours.",
+    paper="2607.01775",
+    file="mtjax/train/losses/set_diffusion.py",
+    settings=SetDiffusion,
+    predicts=("any_subset",),
+    config="configs/train/set_diffusion.py",
+  ),
+  "masked_diffusion": ObjectiveRow(
+    masked_diffusion_loss,
+    summary="Bound of masked diffusion: weighted cross-entropy of tokens masked at random times.",
+    paper="2406.07524, 2406.04329, 2502.09992",
+    file="mtjax/train/losses/masked_diffusion.py",
+    settings=MaskedDiffusion,
+    predicts=("masked",),
+    config="configs/train/masked_diffusion.py",
+  ),
+  "block_diffusion": ObjectiveRow(
+    block_diffusion_loss,
+    summary="Bound of masked diffusion of each block, given the clean blocks before it.",
+    paper="2503.09573",
+    file="mtjax/train/losses/block_diffusion.py",
+    settings=BlockDiffusion,
+    predicts=("masked",),
+    config="configs/train/block_diffusion.py",
+  ),
+  "uniform_diffusion": ObjectiveRow(
+    uniform_diffusion_loss,
+    summary="Bound of diffusion with uniform noise, alone or with masks.",
+    paper="2412.10193, 2503.04482",
+    file="mtjax/train/losses/uniform_diffusion.py",
+    settings=UniformDiffusion,
+    predicts=("masked",),
+    config="configs/train/uniform_diffusion.py",
   ),
 }
 

@@ -1,0 +1,1 @@
+"""Launchers of the recipes, one each."""

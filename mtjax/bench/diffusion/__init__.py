@@ -1,0 +1,1 @@
+"""The time of denoising, and what its approximations cost and change."""

@@ -1,0 +1,1 @@
+"""What mtjax-decode does with a method that denoises canvases."""

@@ -1,0 +1,143 @@
+"""The part of mtjax-decode that denoises: prompts become texts, shown and kept as they fill in."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Generator
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.live import Live
+
+from mtjax.cli.running import results_file
+from mtjax.diffusion.texts import CanvasFrame, network_of, without_mask
+from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.report.canvas.gif import check_gif, save_gif
+from mtjax.report.canvas.page import canvas_page_of_record
+from mtjax.report.canvas.record import CanvasRun, canvas_record
+from mtjax.report.canvas.terminal import colored_canvases, plain_canvases
+from mtjax.report.terminal import counters_table
+from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+  """What is to be shown and written of a run."""
+
+  stream: bool | None = None  # None: on a terminal
+  history: bool = False
+  output: str | None = None
+  html: str | None = None
+  gif: str | None = None
+
+  def check(self) -> None:
+    """Raises ValueError or ModuleNotFoundError for a picture that cannot be written."""
+    if self.gif is not None:
+      check_gif(self.gif)
+
+  @property
+  def frames(self) -> bool:
+    """True if the canvases are wanted after each pass, whether they are streamed or not."""
+    return self.history or self.html is not None or self.gif is not None
+
+
+def denoise(
+  config: ConfigDict, method: Denoiser, text: TextModel, inputs: list, wanted: Wanted
+) -> None:
+  """Denoises a canvas after each input; prints, shows and writes what is wanted.
+
+  Whatever ends the run, the page has the passes that were finished.
+  """
+  console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
+  network = network_of(text)
+  method.plan(network)
+  prompts = [without_mask(text.tokenizer, one, network.mask_id) for one in inputs]
+  settings = config.to_dict()
+  streams = console.is_terminal if wanted.stream is None else wanted.stream
+  frames: list[CanvasFrame] = []
+
+  def run_of() -> CanvasRun:
+    return CanvasRun(prompts, frames)
+
+  def record_of(run: CanvasRun) -> dict[str, Any]:
+    return dict(settings=settings, **canvas_record(run, text.tokenizer))
+
+  with (
+    results_file(wanted.output) as write,
+    results_file(wanted.html, dump=lambda record: canvas_page_of_record(record).text) as write_page,
+  ):
+    with _kept(frames, lambda: write_page(record_of(run_of()))):
+      with _shown(console, errors, text, inputs, streams=streams) as show:
+
+        def on_pass(frame: CanvasFrame) -> None:
+          frames.append(frame)
+          show(frame)
+
+        completions, run = text.denoise(
+          inputs,
+          method=method,
+          sampling=Sampling(**{name: config[name] for name in _SAMPLING}),
+          key=config["seed"],
+          on_pass=on_pass if streams or wanted.frames else None,
+        )
+    if not (streams and console.is_terminal):
+      print(_text(completions))
+    because = f": {method.reason}" if method.reason else ""
+    errors.print(f" {method.exactness.value}{because}", style="dim")
+    errors.print(counters_table(run.counters))
+    record: dict[str, Any] = dict(
+      settings=settings,
+      rows=[vars(completion) for completion in completions],
+      decided_at=run.decided_at,
+      passes=run.passes.tolist(),
+      exactness=method.exactness.value,
+      reason=method.reason,
+      counters=run.counters,
+    )
+    canvases = run_of() if wanted.frames else None
+    if canvases is not None:
+      record |= record_of(canvases)
+    write(record)
+    if canvases is not None and wanted.html is not None:
+      write_page(record)
+    if canvases is not None and wanted.gif is not None:
+      save_gif(wanted.gif, canvases, text.tokenizer)
+
+
+_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+
+
+@contextlib.contextmanager
+def _kept(frames: list[CanvasFrame], write: Callable[[], None]) -> Generator[None]:
+  """Calls `write` if the block is stopped after a pass."""
+  try:
+    yield
+  except BaseException:
+    if frames:
+      write()
+    raise
+
+
+@contextlib.contextmanager
+def _shown(
+  console: Console, errors: Console, text: TextModel, inputs: list, *, streams: bool
+) -> Generator[Callable[[CanvasFrame], None]]:
+  """Yields what shows a canvas: in place on a terminal, and as lines of stderr elsewhere."""
+  if not streams:
+    yield lambda frame: None
+  elif console.is_terminal:
+    with Live(console=console, auto_refresh=False) as live:
+      yield lambda frame: live.update(colored_canvases(frame, text.tokenizer), refresh=True)
+  else:
+
+    def line(frame: CanvasFrame) -> None:
+      errors.print(f"pass {frame.number}: {plain_canvases(frame, text.tokenizer)}", markup=False)
+
+    yield line
+
+
+def _text(completions) -> str:
+  if len(completions) == 1:
+    return completions[0].text
+  return "\n\n".join(f"[{row}] {c.prompt}\n{c.text}" for row, c in enumerate(completions))

@@ -1,0 +1,1 @@
+"""The part of mtjax-evaluate that scores masked diffusion models."""

@@ -1,0 +1,93 @@
+"""Fast-dLLM's caches of bidirectional models: keys as they were when the block began."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.cache import KVCache
+from mtjax.diffusion.denoising.caches import canvas_keys
+from mtjax.diffusion.denoising.caches.protocol import Pass
+from mtjax.diffusion.denoising.network import MaskedNetwork
+from mtjax.diffusion.denoising.state import Job
+from mtjax.models import Params
+from mtjax.types import Exactness
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockStale:
+  """The first pass of a block computes the whole canvas, later ones a part of it over old keys.
+
+  prefix (`suffix` false): later passes compute the block and all that follows it, over the keys
+  that the entries before the block had in its first pass (Fast-dLLM 2505.22618, section 3.2,
+  "prefix cache"). dual (`suffix` true): they compute the block alone, over the keys of all other
+  entries ("DualCache"). In a bidirectional model each decided token changes all keys, so both are
+  approximations, the second one the coarser.
+  """
+
+  suffix: bool = False
+  exactness = Exactness.APPROXIMATE
+  reason = "keys of other blocks are those of the block's first pass"
+
+  def check(self, network: MaskedNetwork) -> None:
+    canvas_keys.check_bidirectional(network)
+    if network.shifted and self.suffix:
+      raise ValueError(
+        "the dual cache computes the block alone, but in a model with shifted logits the entry "
+        "before it predicts its first position: use the prefix cache"
+      )
+
+  def start(self, network: MaskedNetwork, params: Params, job: Job) -> KVCache:
+    return network.model.allocate(job.prompt.shape[0], job.size)
+
+  def logits(
+    self, network: MaskedNetwork, params: Params, job: Job, cache: KVCache, now: Pass
+  ) -> tuple[Float[Array, "B W V"], KVCache]:
+    fresh, later = now.active & now.fresh, now.active & ~now.fresh
+    batch, width = now.window.index.shape
+    none = jnp.zeros((batch, width, network.model.config.vocab_size), jnp.float32)
+
+    def whole(cache: KVCache):
+      frontier = network.canvas(now.token, job.end)
+      output = network.model.forward(params, frontier, None, network.sources(now.window.index))
+      path, count = self._kept(job, now, network)
+      emptied = cache.replace(length=jnp.where(fresh, 0, cache.length))
+      kept = emptied.commit(output.kv, frontier.position, path, jnp.where(fresh, count, 0))
+      return network.logits(output), kept
+
+    def part(_):
+      frontier, rows = self._part(job, now, network)
+      return network.logits(network.model.forward(params, frontier, cache, rows))
+
+    # A row's logits come from its own kind of pass, whatever the others of the batch do.
+    stale = jax.lax.cond(jnp.any(later), part, lambda _: none, None)
+    new, cache = jax.lax.cond(jnp.any(fresh), whole, lambda cache: (none, cache), cache)
+    return jnp.where(fresh[:, None, None], new, stale), cache
+
+  def _begin(self, now: Pass, network: MaskedNetwork) -> Int[Array, " B"]:
+    """Returns the first entry that later passes compute: its logits predict the block."""
+    return network.sources(now.window.index)[:, 0]
+
+  def _kept(self, job: Job, now: Pass, network) -> tuple[Int[Array, "B S"], Int[Array, " B"]]:
+    """Returns the entries whose keys are kept, and their number."""
+    begin, width = self._begin(now, network), now.window.index.shape[1]
+    place = jnp.broadcast_to(jnp.arange(job.size), job.prompt.shape)
+    if not self.suffix:
+      return place, begin
+    path = jnp.where(place < begin[:, None], place, place + width)
+    return jnp.minimum(path, job.size - 1), job.end - width
+
+  def _part(self, job: Job, now: Pass, network: MaskedNetwork):
+    """Returns the entries of a later pass, and those whose logits are wanted."""
+    begin, width = self._begin(now, network), now.window.index.shape[1]
+    size = width if self.suffix else job.size
+    index = begin[:, None] + jnp.arange(size)
+    inside: Bool[Array, "B N"] = index < job.end[:, None]
+    index = jnp.minimum(index, job.size - 1)
+    token = jnp.take_along_axis(now.token, index, axis=1)
+    frontier = frontier_lib.bidirectional(token)
+    hi = jnp.where(inside[:, None, :], frontier.hi, frontier.lo)
+    rows = jnp.broadcast_to(jnp.arange(width), now.window.index.shape)
+    return frontier.replace(position=index, hi=hi), rows

@@ -1,0 +1,8 @@
+"""Guidance: what logits become by a second pass that does not know the prompt."""
+
+from mtjax.diffusion.denoising.guidance.classifier_free import ClassifierFree
+from mtjax.diffusion.denoising.guidance.growing_contrast import GrowingContrast
+from mtjax.diffusion.denoising.guidance.protocol import Guidance
+from mtjax.diffusion.denoising.guidance.unguided import Unguided
+
+__all__ = ["ClassifierFree", "GrowingContrast", "Guidance", "Unguided"]

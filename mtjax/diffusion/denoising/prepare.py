@@ -1,0 +1,159 @@
+"""Checks what a denoising loop is asked to do, and makes its job."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from mtjax.arguments import TokenIds, integer
+from mtjax.constraints.batch import Constraint
+from mtjax.diffusion.denoising.caches import CachePolicy, ShadowCachePolicy
+from mtjax.diffusion.denoising.constrained import constraint_of
+from mtjax.diffusion.denoising.guidance import Guidance
+from mtjax.diffusion.denoising.network import MaskedNetwork
+from mtjax.diffusion.denoising.program import Denoising
+from mtjax.diffusion.denoising.state import Job
+from mtjax.diffusion.plan import BlockPlan
+from mtjax.diffusion.policy import DecidingPolicy
+from mtjax.diffusion.view import score_by_model, score_filtered
+from mtjax.models import Params
+from mtjax.rounds.size_buckets import bucket
+from mtjax.sampling.logits import Rules, Sampling, Seed, row_keys
+
+
+def prepare(
+  network: MaskedNetwork,
+  params: Params,
+  prompts: Sequence[Sequence[int]],
+  *,
+  plans: Sequence[BlockPlan],
+  policy: DecidingPolicy,
+  cache: CachePolicy,
+  guidance: Guidance,
+  sampling: Sampling | None,
+  filtered_confidence: bool,
+  key: Seed,
+  eos: Sequence[int],
+  constraint: Constraint = None,
+) -> tuple[Denoising, tuple[Params, Job]]:
+  """Returns the program and its inputs, for one plan per prompt. Raises ValueError as `denoise`."""
+  cache.check(network)
+  config, batch = network.model.config, len(prompts)
+  lengths = _check_prompts(prompts, config.vocab_size)
+  (block_length,) = {plan.block_length for plan in plans}
+  first, end = lengths, lengths + np.array([plan.length for plan in plans])
+  if network.block_length:
+    if block_length != network.block_length:
+      raise ValueError(
+        f"the network's blocks have {network.block_length} positions: plan.block_length must be "
+        f"so many, got {block_length}"
+      )
+    first = lengths // block_length * block_length
+    end = -(-end // block_length) * block_length
+  if end.max() > config.max_position:
+    raise ValueError(
+      f"row {int(np.argmax(end))} has a canvas of {end.max()} entries, {lengths[np.argmax(end)]} "
+      f"of them its prompt, and the model has {config.max_position} positions"
+    )
+  _check_shadow(network, policy, cache, guidance)
+  size = bucket(int(end.max()), maximum=config.max_position)
+  padded = np.zeros((batch, size), np.int32)
+  for row, prompt in enumerate(prompts):
+    padded[row, : len(prompt)] = prompt
+  job = Job(
+    prompt=jnp.asarray(padded),
+    start=jnp.asarray(lengths, jnp.int32),
+    first=jnp.asarray(first, jnp.int32),
+    end=jnp.asarray(end, jnp.int32),
+    steps=jnp.asarray([plan.steps_per_block for plan in plans], jnp.int32),
+    eos=jnp.asarray(tuple(eos) or (-1,), jnp.int32),
+    rules=sampling_rules(sampling, batch, config.vocab_size),
+    key=row_keys(key, batch),
+    policy=policy.for_rows(batch),
+    guidance=guidance.for_rows(batch),
+    constraint=constraint_of(
+      constraint, lengths, [plan.length for plan in plans], config.vocab_size, eos, sampling
+    ),
+    generated=bucket(int((end - first).max()), maximum=size),
+  )
+  score = score_filtered if filtered_confidence else score_by_model
+  return Denoising(network, cache, block_length, score), (params, job)
+
+
+def plan_rows(plan: BlockPlan | Sequence[BlockPlan], batch: int) -> list[BlockPlan]:
+  """Returns one plan per row. Raises ValueError for plans that do not fit together."""
+  if isinstance(plan, BlockPlan):
+    return [plan] * batch
+  plans = list(plan)
+  if len(plans) != batch:
+    raise ValueError(
+      f"plan has {len(plans)} plans for a batch of {batch} rows: give one, or {batch}"
+    )
+  blocks = sorted({one.block_length for one in plans})
+  if len(blocks) > 1:
+    raise ValueError(
+      f"the rows of a batch must have one block_length, because it is a size of the program: got "
+      f"{blocks} (length and steps may differ per row)"
+    )
+  return plans
+
+
+def check_stateless(
+  network: MaskedNetwork, params: Params, job: Job, cache: CachePolicy, guidance: Guidance
+) -> None:
+  """Raises ValueError for a cache that keeps anything from pass to pass."""
+  state = jax.eval_shape(lambda: guidance.start(cache, network, params, job))
+  if jax.tree.leaves(state):
+    raise ValueError(
+      f"lookahead computes drafted canvases, of which {type(cache).__name__} has no keys: use "
+      "Uncached, which keeps nothing from pass to pass"
+    )
+
+
+def sampling_rules(sampling: Sampling | None, batch: int, vocab: int) -> Rules:
+  """Returns the sampling settings as arrays. Raises ValueError for penalties, and as they do."""
+  rules = (sampling or Sampling()).rules(batch, vocab)
+  if rules.needs_history:
+    raise ValueError("denoising takes no penalty: it depends on the order of tokens")
+  return rules
+
+
+def as_ids(prompts: Sequence[TokenIds]) -> list[list[int]]:
+  """Returns prompts as lists of numbers. Raises ValueError for anything but whole numbers."""
+  return [[integer(token, "a token id") for token in prompt] for prompt in prompts]
+
+
+def _check_prompts(prompts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
+  """Returns the prompts' lengths."""
+  if not prompts:
+    raise ValueError("there is no prompt: give at least one")
+  lengths = np.array([len(prompt) for prompt in prompts])
+  if not lengths.all():
+    raise ValueError(f"prompt {int(np.argmin(lengths))} is empty: give it at least one token")
+  for row, prompt in enumerate(prompts):
+    if min(prompt) < 0 or max(prompt) >= vocab:
+      raise ValueError(f"prompt {row} has token ids outside 0..{vocab - 1}")
+  return lengths
+
+
+def _check_shadow(
+  network: MaskedNetwork, policy: DecidingPolicy, cache: CachePolicy, guidance: Guidance
+) -> None:
+  """Raises ValueError for a rule that needs shadow entries where there can be none."""
+  if not policy.revise.needs_shadow:
+    return
+  name = type(policy.revise).__name__
+  if not isinstance(cache, ShadowCachePolicy):
+    raise ValueError(
+      f"{name} needs shadow entries, which {type(cache).__name__} does not compute: use Uncached"
+    )
+  if guidance.forwards > 1:
+    raise ValueError(
+      f"{name} needs shadow entries, which {type(guidance).__name__} does not guide: use Unguided"
+    )
+  if network.shifted:
+    raise ValueError(
+      f"{name} needs shadow entries, which predict their own position: a network with shifted "
+      "logits has none"
+    )

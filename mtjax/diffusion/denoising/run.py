@@ -1,0 +1,160 @@
+"""Denoising: blocks of masks become text, pass by pass, in one XLA program."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mtjax.arguments import TokenIds, integer
+from mtjax.constraints.batch import Constraint
+from mtjax.diffusion.denoising.caches import CachePolicy, Uncached
+from mtjax.diffusion.denoising.guidance import Guidance, Unguided
+from mtjax.diffusion.denoising.lookahead import Lookahead
+from mtjax.diffusion.denoising.network import MaskedNetwork
+from mtjax.diffusion.denoising.prepare import as_ids, check_stateless, plan_rows, prepare
+from mtjax.diffusion.denoising.result import Denoised, collect
+from mtjax.diffusion.denoising.state import Job
+from mtjax.diffusion.denoising.traces import record
+from mtjax.diffusion.order.max_probability import MaxProbability
+from mtjax.diffusion.plan import BlockPlan
+from mtjax.diffusion.policy import DecidingPolicy
+from mtjax.diffusion.transfer.llada_counts import LladaCounts
+from mtjax.models import Params
+from mtjax.rounds import run
+from mtjax.sampling.logits import Sampling, Seed
+
+# LLaDA's published loop at temperature 0, where both orders of it are the same.
+LLADA = DecidingPolicy(order=MaxProbability(), transfer=LladaCounts())
+
+
+def denoise(
+  network: MaskedNetwork,
+  params: Params,
+  prompts: Sequence[TokenIds],
+  *,
+  plan: BlockPlan | Sequence[BlockPlan],
+  policy: DecidingPolicy = LLADA,
+  cache: CachePolicy = Uncached(),
+  guidance: Guidance = Unguided(),
+  sampling: Sampling | None = None,
+  filtered_confidence: bool = False,
+  key: Seed = 0,
+  eos: Sequence[int] = (),
+  constraint: Constraint = None,
+  lookahead: int = 0,
+  trace: bool = False,
+) -> Denoised:
+  """Generates `plan.length` tokens after each prompt, in blocks of `plan.block_length`.
+
+  Rows are independent: a row's text depends on its own prompt, key and settings. A row ends after a
+  block in which an `eos` is. `plan`: one for all rows, or one per row, whose lengths and steps may
+  differ. `policy` says which positions a pass decides, `cache` what it computes, `guidance` what
+  logits become; all say how exact they are. `sampling`: as in decoding, temperature 0 by default.
+  `filtered_confidence`: confidences are those of the logits that tokens are sampled from, as in
+  Dream, and not those of the model, as in LLaDA. `key`: a seed or key, folded with the row index,
+  or a [B] array of keys.
+
+  `lookahead`: each forward also computes that many canvases that the next passes are likely to see;
+  the text and its trajectory are the same (`Lookahead`). `trace`: whether to keep what each pass
+  decided, with log-probabilities, for `replay`; the passes are then steps of this process, and the
+  text is the same.
+
+  `constraint`: what a text must match (`mtjax.constraints`), one for all rows or one per row. Every
+  text is accepted; its distribution is APPROXIMATE (`mtjax.constraints.canvas`).
+
+  A block-causal network's blocks begin at multiples of their length: the first block then holds the
+  end of the prompt too, and the last one is whole.
+
+  Raises ValueError, before compilation, for no prompt, an empty prompt, token ids outside the
+  vocabulary, more entries than the model has positions, penalties, a plan whose blocks are not the
+  network's, plans that do not fit the rows or each other, rules, guidance or caches that do not fit
+  together, lookahead with a cache or with a trace, and a constraint that no text of `plan.length`
+  tokens satisfies, without `eos`, or with lookahead or a trace.
+  """
+  prompts = as_ids(prompts)
+  plans = plan_rows(plan, len(prompts))
+  program, inputs = prepare(
+    network,
+    params,
+    prompts,
+    plans=plans,
+    policy=policy,
+    cache=cache,
+    guidance=guidance,
+    sampling=sampling,
+    filtered_confidence=filtered_confidence,
+    key=key,
+    eos=eos,
+    constraint=constraint,
+  )
+  job = inputs[1]
+  if job.constraint is not None and (lookahead or trace):
+    raise ValueError("with a constraint there are no lookahead and no trace yet: leave them out")
+  if lookahead := _check_lookahead(lookahead):
+    if trace:
+      raise ValueError("with lookahead a forward has several passes: a trace needs lookahead 0")
+    check_stateless(network, params, job, cache, guidance)
+    ahead, clock = run.run(Lookahead(program, lookahead), inputs)
+    return collect(job, plans, ahead.state, clock, forwards=ahead.forwards)
+  if not trace:
+    state, clock = run.run(program, inputs)
+    return collect(job, plans, state, clock)
+  last, traced = record(program, params, (job,))
+  return dataclasses.replace(collect(job, plans, last.state, last.clock), trace=traced)
+
+
+def stream(
+  network: MaskedNetwork,
+  params: Params,
+  prompts: Sequence[TokenIds],
+  *,
+  plan: BlockPlan | Sequence[BlockPlan],
+  policy: DecidingPolicy = LLADA,
+  cache: CachePolicy = Uncached(),
+  guidance: Guidance = Unguided(),
+  sampling: Sampling | None = None,
+  filtered_confidence: bool = False,
+  key: Seed = 0,
+  eos: Sequence[int] = (),
+  constraint: Constraint = None,
+  every: int = 1,
+  on_finish: Callable[[Denoised], None] | None = None,
+) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
+  """Yields (token, decided_at) of the canvases before the first pass and after each.
+
+  Masked positions hold the mask, prompts have decided_at 0. Settings, tokens and errors are those
+  of `denoise`; errors are raised by the call itself. At the end `on_finish` is called with what
+  `denoise` returns.
+  """
+  prompts = as_ids(prompts)
+  plans = plan_rows(plan, len(prompts))
+  program, inputs = prepare(
+    network,
+    params,
+    prompts,
+    plans=plans,
+    policy=policy,
+    cache=cache,
+    guidance=guidance,
+    sampling=sampling,
+    filtered_confidence=filtered_confidence,
+    key=key,
+    eos=eos,
+    constraint=constraint,
+  )
+  return _stream(run.stream(program, inputs, every=every), inputs[1], plans, on_finish)
+
+
+def _stream(states, job: Job, plans: Sequence[BlockPlan], on_finish):
+  for state, clock in states:
+    # A state is donated to the rounds after it.
+    if on_finish is not None and bool(np.all(state.finished)):
+      on_finish(collect(job, plans, state, clock))
+    yield np.array(state.token), np.array(state.decided_at)
+
+
+def _check_lookahead(lookahead: int) -> int:
+  if integer(lookahead, "lookahead") < 0:
+    raise ValueError(f"lookahead must be at least 0, got {lookahead}")
+  return lookahead

@@ -1,0 +1,1 @@
+"""Noise of discrete diffusion: schedules, times of a batch, and the forward process."""

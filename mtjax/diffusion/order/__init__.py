@@ -1,0 +1,19 @@
+"""Order policies: which positions of a canvas are decided first."""
+
+from mtjax.diffusion.order.credit import Credit
+from mtjax.diffusion.order.left_to_right import LeftToRight
+from mtjax.diffusion.order.low_entropy import LowEntropy
+from mtjax.diffusion.order.max_probability import MaxProbability
+from mtjax.diffusion.order.random_positions import RandomPositions
+from mtjax.diffusion.order.sampled_probability import SampledProbability
+from mtjax.diffusion.order.top_margin import TopMargin
+
+__all__ = [
+  "Credit",
+  "LeftToRight",
+  "LowEntropy",
+  "MaxProbability",
+  "RandomPositions",
+  "SampledProbability",
+  "TopMargin",
+]

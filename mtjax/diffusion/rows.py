@@ -1,0 +1,48 @@
+"""Frontiers of diffusion training: rows of packed documents, which do not see each other."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from mtjax import frontier as frontier_lib
+from mtjax.types import Frontier
+
+
+def document_canvas(
+  token: Int[Array, "B L"],
+  document: Int[Array, "B L"],
+  is_open: Bool[Array, "B L"] | None = None,
+) -> Frontier:
+  """Returns documents whose entries all see each other; 0 is padding, as in `packed`.
+
+  With `is_open`, only open entries are seen by the entries before them; with none open, each
+  document is causal. A model that begins as a causal one is trained with more and more open entries
+  (attention mask annealing: DiffuLLaMA 2410.17891, sec. 3.2, which opens pairs of entries; stamps
+  open an entry for all).
+  """
+  causal = frontier_lib.packed(token, document)
+  seen = (document > 0) if is_open is None else (document > 0) & is_open
+  begin = causal.stamp - causal.position[:, None]
+  return causal.replace(lo=jnp.where(seen[:, None], begin, causal.lo))
+
+
+def document_blocks(
+  noisy: Int[Array, "B L"], clean: Int[Array, "B L"], document: Int[Array, "B L"], size: int
+) -> Frontier:
+  """Returns 2L entries, noisy and then clean, of documents in blocks of `size` tokens.
+
+  Entries of one document see each other as in `block_diffusion` (BD3-LM 2503.09573, sec. 3.2).
+  Blocks are counted from the beginning of each document; the last may be shorter. Entry i and entry
+  L + i have the same position.
+  """
+  position = frontier_lib.packed(clean, document).position
+  number = jnp.cumsum(block_starts(position, size), axis=1)
+  joint = frontier_lib.block_diffusion(noisy, clean, number)
+  joint = joint.replace(position=jnp.concatenate([position, position], axis=1))
+  twice = jnp.concatenate([document, document], axis=1)
+  apart = frontier_lib.block_local(joint.token, twice)
+  return frontier_lib.both(joint, apart)
+
+
+def block_starts(position: Int[Array, "B L"], size: int) -> Bool[Array, "B L"]:
+  """Returns where blocks of `size` tokens begin, for positions that restart in each document."""
+  return position % size == 0

@@ -1,0 +1,122 @@
+"""Denoising of texts: prompts are encoded, canvases denoised and decoded, and seen in progress."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from mtjax.data.pieces import encode_pieces
+from mtjax.data.streaming import TextStream
+from mtjax.data.tokenizers import Tokenizer, pieces_of
+from mtjax.diffusion.denoising import Denoised, MaskedNetwork, denoise, stream
+from mtjax.diffusion.plan import BlockPlan
+from mtjax.text import Completion, Prompt, TextModel
+
+
+@dataclasses.dataclass(frozen=True)
+class CanvasFrame:
+  """The canvases of a batch after a pass, prompts left out; frame 0 is before the first pass."""
+
+  number: int  # of passes that were made, counted over the batch
+  tokens: list[list[int | None]]  # None where a mask stands
+  decided_at: list[list[int]]  # the pass of the row that decided a token last, from 1; 0: a mask
+
+
+def network_of(model: TextModel) -> MaskedNetwork:
+  """Returns a text model as a network of the denoising loop, with the conventions of its config.
+
+  Raises ValueError for a model that is not masked, and for one without a mask.
+  """
+  config, name = model.model.config, repr(model.name) if model.name else "this model"
+  if config.predicts != "masked":
+    raise ValueError(
+      f"denoising needs a masked model, such as mtjax.load('masked'): {name} predicts "
+      f"{config.predicts!r} (config.predicts)"
+    )
+  return MaskedNetwork.of(model.model)
+
+
+def denoise_texts(
+  model: TextModel,
+  prompts: Sequence[Prompt],
+  *,
+  plan: BlockPlan,
+  network: MaskedNetwork | None = None,
+  on_pass: Callable[[CanvasFrame], None] | None = None,
+  **settings: Any,
+) -> tuple[list[Completion], Denoised]:
+  """Returns the text after each prompt, and what the canvases cost.
+
+  `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokenizer's
+  end tokens. `network`: the model's conventions, where they are not those of `network_of`.
+  `on_pass` is called with the canvases before the first pass and after each; the passes are then
+  steps of this process, and without it they are one program. The text is the same.
+
+  A prompt that spells the mask has that text in it, and no mask. Raises ValueError as `denoise`
+  and `network_of` do.
+  """
+  network = network or network_of(model)
+  config, tokenizer = model.model.config, model.tokenizer
+  ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
+  eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
+  arguments: dict[str, Any] = dict(plan=plan, eos=eos, **settings)
+  if on_pass is None:
+    run = denoise(network, model.params, ids, **arguments)
+  else:
+    results: list[Denoised] = []
+    states = stream(network, model.params, ids, on_finish=results.append, **arguments)
+    for frame in _frames(states, ids, plan.length, network.mask_id):
+      on_pass(frame)
+    (run,) = results
+  rows = zip(prompts, run.tokens, strict=True)
+  return [_completion(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def without_mask(tokenizer: Tokenizer, prompt: Prompt, mask_id: int) -> list[int]:
+  """Returns the tokens of a prompt, where a mask becomes the tokens of the text that spells it.
+
+  Masks that are tokens of the vocabulary have a spelling, which a user's text may contain. Raises
+  ValueError where the tokenizer reads that spelling as a mask in any text.
+  """
+  ids = tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt)
+  if mask_id not in ids:
+    return ids
+  names = {token: text for text, token in tokenizer.special_tokens().items()}
+  spelling = names.get(mask_id) or pieces_of(tokenizer, [mask_id])[0].decode("utf-8", "replace")
+  plain = encode_pieces(tokenizer, ["", spelling])[1]
+  if mask_id in plain:
+    raise ValueError(
+      f"a prompt spells the mask, {spelling!r}, which this tokenizer cannot read as plain text: "
+      "leave it out"
+    )
+  return [token for each in ids for token in (plain if each == mask_id else [each])]
+
+
+def _frames(
+  states: Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]],
+  prompts: Sequence[Sequence[int]],
+  length: int,
+  mask_id: int,
+) -> Iterator[CanvasFrame]:
+  """Yields the canvases without prompts, and without entries after `length`."""
+  here = [slice(len(prompt), len(prompt) + length) for prompt in prompts]
+  for number, (token, decided_at) in enumerate(states):
+    yield CanvasFrame(
+      number,
+      [
+        [None if one == mask_id else one for one in token[row, each].tolist()]
+        for row, each in enumerate(here)
+      ],
+      [decided_at[row, each].tolist() for row, each in enumerate(here)],
+    )
+
+
+def _completion(
+  tokenizer: Tokenizer, prompt: Prompt, tokens: list[int], eos: Sequence[int]
+) -> Completion:
+  text = TextStream(tokenizer)
+  shown = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
+  finish = "eos" if tokens and tokens[-1] in eos else "length"
+  return Completion(shown, text.feed(tokens) + text.finish(), tokens, finish)

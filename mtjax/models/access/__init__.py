@@ -1,0 +1,5 @@
+"""The inside of a network, for what decides between its layers."""
+
+from mtjax.models.access.layers import LayerAccess, Projected
+
+__all__ = ["LayerAccess", "Projected"]

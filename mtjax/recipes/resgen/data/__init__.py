@@ -1,0 +1,1 @@
+"""Data sets of the recipe, as blocks of numbers per position."""

@@ -1,0 +1,87 @@
+"""Denoising with constraints: every text of every policy is accepted."""
+
+import numpy as np
+import pytest
+
+from mtjax.diffusion import BlockPlan, DecidingPolicy
+from mtjax.diffusion.denoising import denoise
+from mtjax.diffusion.order import Credit, MaxProbability, RandomPositions
+from mtjax.diffusion.revise import EditTokens, RemdmLoop, Wino
+from mtjax.diffusion.transfer import Ancestral, LladaCounts, Threshold
+from mtjax.rounds import run
+from mtjax.sampling.logits import Sampling
+from tests.constraints.toys import dfa_of
+from tests.diffusion.tiny_masked import BLOCKS, PARAMS, PROMPTS, WHOLE, V
+
+EOS = 9
+AGAIN = {1: 1, 5: 3}
+WORDS = dfa_of([AGAIN, {2: 2, 4: 5}, {3: 1}, {5: 4}, {6: 5}, AGAIN], {5}, V)
+WARM = Sampling(temperature=1.0, top_p=0.9)
+PLAN = BlockPlan(length=8, block_length=4, steps=4)
+
+
+def rows_of(constraint, *, network=WHOLE, **settings):
+  settings = dict(plan=PLAN, sampling=WARM, eos=[EOS], key=1) | settings
+  prompts = PROMPTS * 8
+  return denoise(network, PARAMS, prompts, constraint=constraint, **settings).tokens
+
+
+def accepted(tokens):
+  return WORDS.accepts(tokens[:-1] if tokens[-1] == EOS else tokens)
+
+
+POLICIES = {
+  "llada": DecidingPolicy(MaxProbability(), LladaCounts()),
+  "ancestral": DecidingPolicy(RandomPositions(), Ancestral()),
+  "one pass": DecidingPolicy(RandomPositions(), LladaCounts()),
+  "remasked": DecidingPolicy(RandomPositions(), Ancestral(), RemdmLoop()),
+  "edited": DecidingPolicy(MaxProbability(), LladaCounts(), EditTokens(threshold=0.1)),
+  "shadows": DecidingPolicy(MaxProbability(), Threshold(0.3), Wino()),
+  "credit": DecidingPolicy(Credit(), LladaCounts()),
+}
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_text_is_accepted(name):
+  plan = BlockPlan(8, 4, steps=2) if name == "one pass" else PLAN
+  for sampling in (WARM, Sampling()):
+    found = rows_of(WORDS, plan=plan, policy=POLICIES[name], sampling=sampling)
+    assert all(map(accepted, found))
+    assert not all(
+      map(accepted, rows_of(None, plan=plan, policy=POLICIES[name], sampling=sampling))
+    )
+
+
+def test_rows_without_a_constraint_and_their_neighbours_are_as_before():
+  free, bound = rows_of(None), rows_of(WORDS)
+  mixed = rows_of([WORDS, None] * 8)
+  assert mixed[1::2] == free[1::2] and mixed[::2] == bound[::2]
+
+
+def test_blocks_that_are_longer_than_the_text():
+  """The last block of a block-causal network may end behind the text, which is whole before it."""
+  found = rows_of(WORDS, network=BLOCKS)
+  assert all(map(accepted, found)) and max(map(len, found)) == PLAN.length
+
+
+def test_prompts_and_constraints_of_similar_size_compile_nothing():
+  rows_of(WORDS)
+  before = run.whole._cache_size()
+  rows_of(dfa_of([{1: 1}, {4: 2, 5: 1}, {6: 0}], {1}, V))
+  assert run.whole._cache_size() == before
+
+
+@pytest.mark.parametrize(
+  ("constraint", "changed", "message"),
+  [
+    (WORDS, dict(plan=BlockPlan(1, 1, 1)), "the shortest text that its constraint accepts has 2"),
+    (WORDS, dict(eos=()), "give eos"),
+    (WORDS, dict(trace=True), "no trace"),
+    (WORDS, dict(lookahead=2), "no lookahead"),
+    (WORDS, dict(sampling=Sampling(logit_bias={4: -np.inf})), r"bans the tokens \[4\]"),
+    ([WORDS], {}, "1 values for a batch of 16"),
+  ],
+)
+def test_what_cannot_be_is_refused(constraint, changed, message):
+  with pytest.raises(ValueError, match=message):
+    rows_of(constraint, **changed)

@@ -269,7 +269,7 @@ MISTAKES = {
   ),
   "model name": (
     ("experiments.decode", AR, "--config.model=targt", "--prompt=a"),
-    "there is no model 'targt'; it must be a bundled model (target, draft, sorted, anysubset), a",
+    "there is no model 'targt'; it must be a bundled model (target, draft, sorted, anysubset, ",
   ),
   "number": (
     ("experiments.decode", AR, "--config.temperature=warm", "--prompt=a"),

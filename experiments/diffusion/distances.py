@@ -17,6 +17,9 @@ from mtjax.cli.running import progress
 _RESULTS = flags.DEFINE_string(
   "results", None, "JSON file that docs/diffusion_distances.md is made from."
 )
+_POLICIES = flags.DEFINE_multi_string(
+  "policy", [], "Name of a policy to measure, as in the table; may be repeated. Default: all."
+)
 _ROUNDING = 1e-12  # distances below it are 0 but for rounding
 
 
@@ -27,7 +30,13 @@ def run() -> None:
   from mtjax.report import results
   from mtjax.report.cells import Cells
 
-  rows = list(distances.measure(distances.POLICIES, progress=progress))
+  names = _POLICIES.value or list(distances.POLICIES)
+  if unknown := [name for name in names if name not in distances.POLICIES]:
+    raise ValueError(
+      f"there is no policy {unknown[0]!r}; there are: {'; '.join(distances.POLICIES)}"
+    )
+  policies = {name: distances.POLICIES[name] for name in names}
+  rows = list(distances.measure(policies, progress=progress))
   lines = []
   for row in rows:
     far = [f"{x:.4f}" if x > _ROUNDING else "0" for x in row["total_variation"].values()]

@@ -1,10 +1,10 @@
 """Constraints on texts: a regular expression or a JSON schema as an automaton over tokens.
 
-Decoding with a constraint samples each token from the model's distribution over those tokens after
-which the text can still be accepted, renormalised, and an end token is among them exactly where the
-text is accepted as it is. With a limit of tokens, "can still be accepted" means within the tokens
-that are left, so a text is always accepted, whether an end token or the limit ends it. Speculative
-decoding keeps this distribution as its verifier promises to.
+With a constraint, each token is sampled from the model's distribution, restricted to the tokens
+after which the text can still be accepted, and renormalised. An end token is allowed exactly where
+the text so far is accepted. If the number of tokens is limited, the text must be accepted within
+the tokens that are left. So every text is accepted, whether an end token or the limit ends it.
+Speculative decoding keeps this distribution as far as its verifier keeps distributions.
 
 This is what is called constrained decoding everywhere. It is not the model's distribution over
 whole texts given that they are accepted: a token whose later continuations the model finds unlikely

@@ -32,8 +32,8 @@ def allowed_on_canvas(
   """Returns the tokens with which the canvas can be completed, at the positions `index`.
 
   Forward reachability of states from the start meets backward reachability from accepting ones:
-  O(L S^2 + W S C) per row. A position that has a token is looked at as if it had none. Outside of
-  the text every token is allowed.
+  O(L S^2 + W S C) per row. For a position that has a token, the result is what
+  would be allowed there if it had none. Outside of the text every token is allowed.
   """
   tables = _Tables(automata)
   before, after = _reachable(tables, token, free, inside)

@@ -118,6 +118,11 @@ class ReviseRule(Protocol):
     """True if a pass must compute `View.shadow`."""
     ...
 
+  @property
+  def revises(self) -> bool:
+    """True if a decided token may change while its block is in progress."""
+    ...
+
   def for_rows(self, batch: int) -> "ReviseRule":
     """Returns the rule with an array [B] for every setting."""
     ...
@@ -190,6 +195,7 @@ class AnyTransferRevise(PerRowRule):
   """Base of revision rules without shadow entries, which follow any transfer rule."""
 
   needs_shadow = False
+  revises = True
 
   def check(self, transfer: TransferRule) -> None:
     pass

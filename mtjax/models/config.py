@@ -228,8 +228,10 @@ def special_id(config: Any, name: str) -> int:
 
   Raises ValueError, with the existing names, for another name.
   """
-  if name == "mask" and config.mask_id is not None:
-    return config.mask_id
+  # An XLNet has no mask of its own.
+  mask_id = getattr(config, "mask_id", None)
+  if name == "mask" and mask_id is not None:
+    return mask_id
   if name not in config.extra_names:
     known = ", ".join(map(repr, config.extra_names)) or "none"
     raise ValueError(f"the model has no extra embedding called {name!r}; it has {known}")

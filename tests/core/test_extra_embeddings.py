@@ -25,6 +25,8 @@ def test_names_mean_the_ids_after_the_vocabulary():
   ):
     with pytest.raises(ValueError, match=message):
       config.special_id("sink")
+  with pytest.raises(ValueError, match="called 'mask'; it has 'query'"):
+    XLNET.special_id("mask")
 
 
 @pytest.mark.parametrize(

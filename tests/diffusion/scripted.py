@@ -21,6 +21,7 @@ class Scripted:
 
   exactness = Exactness.LOSSLESS
   reason = ""
+  needs_final = False
 
   def check(self, network):
     pass

@@ -21,6 +21,7 @@ from mtjax.diffusion.denoising.caches import (
   Vicinity,
 )
 from mtjax.diffusion.order.max_probability import MaxProbability
+from mtjax.diffusion.revise.edit import EditTokens
 from mtjax.diffusion.transfer.threshold import Threshold
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.types import FOREVER
@@ -159,6 +160,17 @@ def test_every_policy_is_measured_beside_no_cache():
     (
       lambda: AnyOrder().check(dataclasses.replace(NETWORK, shifted=True)),
       "block_length must be 0 and shifted False",
+    ),
+    (
+      lambda: denoise(
+        NETWORK,
+        PARAMS,
+        [[1, 2]],
+        plan=PLAN,
+        cache=AnyOrder(),
+        policy=DecidingPolicy(MaxProbability(), Threshold(), EditTokens()),
+      ),
+      "EditTokens changes decided tokens, whose keys AnyOrder has committed",
     ),
     *(
       (lambda c=c: c.check(NETWORK), "AnyOrder")

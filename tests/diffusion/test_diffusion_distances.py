@@ -1,7 +1,6 @@
 """Distances of policies: the committed ones are what the code measures, and the launcher writes."""
 
 import json
-import sys
 
 import pytest
 
@@ -10,6 +9,7 @@ from mtjax.evaluate.denoising import distances
 from mtjax.report import results
 from mtjax.types import Exactness
 from tests.source import ROOT
+from tests.test_launchers import launch
 
 RESULTS = ROOT / "results/diffusion_distances.json"
 # Of every kind of random numbers: none, permutations, coins, rankings with noise.
@@ -47,15 +47,13 @@ def test_what_claims_to_be_exact_has_no_distance_and_all_others_say_why():
       assert row["reason"] and max(row["total_variation"].values()) > 0.01
 
 
-def test_the_launcher_writes_rows_and_a_table(tmp_path, monkeypatch, capsys):
-  from experiments.diffusion import distances as launcher
-
+def test_the_launcher_writes_rows_and_a_table(tmp_path):
   path, name = tmp_path / "x.json", "first hitting"
-  monkeypatch.setattr(distances, "POLICIES", {name: distances.POLICIES[name]})
-  monkeypatch.setattr(sys, "argv", ["distances", f"--results={path}"])
-  launcher.flags.FLAGS(sys.argv)
-  launcher.run()
+  command = ("experiments.diffusion.distances", f"--results={path}")
+  code, shown, errors = launch(*command, f"--policy={name}")
+  assert code == 0 and name in shown, errors
   record = json.loads(path.read_text())
   assert [row["policy"] for row in record["rows"]] == [name]
   assert results.tables(results.read(path))[0].rows[0] == [name, "lossless", "4.00", "0", "0"]
-  assert name in capsys.readouterr().out
+  code, _, errors = launch(*command, "--policy=first")
+  assert code == 2 and "there is no policy 'first'; there are: left to right" in errors

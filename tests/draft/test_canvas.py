@@ -105,7 +105,6 @@ class Flat(ModelCanvas):
     return draft.replace(q=flat / jnp.maximum(flat.sum(-1, keepdims=True), 1e-9)), state
 
 
-@pytest.mark.slow
 def test_drafts_that_are_not_what_they_say_are_seen():
   assert two_rounds.p_value(texts(lambda small: Flat(masked(small), 2))) < 1e-6
 

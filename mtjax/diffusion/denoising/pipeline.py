@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
 from mtjax.diffusion.denoising.network import MaskedNetwork
-from mtjax.diffusion.denoising.state import Job, Window, window_of
+from mtjax.diffusion.denoising.state import Job, Window, unplanned_view, window_of
 from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
 from mtjax.diffusion.protocols import only_written
 from mtjax.diffusion.ranking import first
@@ -221,24 +221,9 @@ class Pipelining:
 
   def _view(self, job: Job, state: PipelineState, window: Window, logits) -> View:
     masked = window.read(state.masked) & window.inside & ~state.finished[:, None]
-    zero = jnp.zeros_like(state.passes)
-    rate = jnp.ones(zero.shape, jnp.float32)
-    return View(
-      logits=process(logits, job.rules),
-      scored=self.score(logits, job.rules),
-      token=window.read(state.token),
-      position=window.index,
-      masked=masked,
-      open=masked,
-      decided=jnp.zeros_like(masked),
-      total=zero,
-      step=zero,
-      steps=job.steps,
-      t=rate,
-      s=rate,
-      passes=state.passes,
-      key=job.key,
-    )
+    processed, scored = process(logits, job.rules), self.score(logits, job.rules)
+    token, passes = window.read(state.token), state.passes
+    return unplanned_view(job, window, token, masked, passes, processed, scored)
 
 
 def _progress(job: Job, state: PipelineState, block: Window) -> Float[Array, " B"]:

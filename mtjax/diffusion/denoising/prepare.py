@@ -57,6 +57,11 @@ def prepare(
       f"of them its prompt, and the model has {config.max_position} positions"
     )
   _check_shadow(network, policy, cache, guidance)
+  if cache.needs_final and policy.revise.revises:
+    raise ValueError(
+      f"{type(policy.revise).__name__} changes decided tokens, whose keys {type(cache).__name__} "
+      "has committed: use KeepDecided, or another cache"
+    )
   size = bucket(int(end.max()), maximum=config.max_position)
   padded = np.zeros((batch, size), np.int32)
   for row, prompt in enumerate(prompts):

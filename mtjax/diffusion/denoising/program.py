@@ -11,7 +11,7 @@ from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_c
 from mtjax.diffusion.denoising.caches.protocol import CachePolicy, Pass, ShadowCachePolicy
 from mtjax.diffusion.denoising.constrained import agreed, restrict
 from mtjax.diffusion.denoising.network import MaskedNetwork
-from mtjax.diffusion.denoising.state import DenoiseState, Job, Window, window_of
+from mtjax.diffusion.denoising.state import DenoiseState, Job, Window, has_end, window_of
 from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
 from mtjax.diffusion.plan import linear_rates
 from mtjax.diffusion.view import Revision, View, apply_revision
@@ -169,9 +169,7 @@ class Denoising:
 
   def _next_block(self, job: Job, state: DenoiseState, window: Window, done) -> DenoiseState:
     """Returns the state with rows that are `done` with their block at the next, or finished."""
-    token = window.read(state.token)
-    generated = window.inside & (window.index >= job.start[:, None])
-    ends = jnp.any(generated[:, :, None] & (token[:, :, None] == job.eos), axis=(1, 2))
+    ends = has_end(job, window, window.read(state.token))
     block = state.block + done
     last = job.first + block * self.block_length >= job.end
     following = window_of(job, block, self.block_length)

@@ -2,9 +2,10 @@
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from mtjax.diffusion.policy import DecidingPolicy
+from mtjax.diffusion.view import View
 from mtjax.display.short import short_repr
 from mtjax.sampling.logits import Rules
 
@@ -80,3 +81,38 @@ def window_of(job: Job, block: Int[Array, " B"], size: int) -> Window:
   index = job.first[:, None] + block[:, None] * size + jnp.arange(size)
   inside = (index >= job.first[:, None]) & (index < job.end[:, None])
   return Window(jnp.clip(index, 0, job.size - 1), inside)
+
+
+def has_end(job: Job, window: Window, token: Int[Array, "B W"]) -> Bool[Array, " B"]:
+  """Returns true in rows that have an end token at a generated position of the window."""
+  generated = window.inside & (window.index >= job.start[:, None])
+  return jnp.any(generated[:, :, None] & (token[:, :, None] == job.eos), axis=(1, 2))
+
+
+def unplanned_view(
+  job: Job,
+  window: Window,
+  token: Int[Array, "B W"],
+  masked: Bool[Array, "B W"],
+  passes: Int[Array, " B"],
+  logits: Float[Array, "B W V"],
+  scored: Float[Array, "B W V"],
+) -> View:
+  """Returns what a loop without planned passes sees: all masks are open, and rates mean nothing."""
+  zero, rate = jnp.zeros_like(passes), jnp.ones(passes.shape, jnp.float32)
+  return View(
+    logits=logits,
+    scored=scored,
+    token=token,
+    position=window.index,
+    masked=masked,
+    open=masked,
+    decided=jnp.zeros_like(masked),
+    total=zero,
+    step=zero,
+    steps=job.steps,
+    t=rate,
+    s=rate,
+    passes=passes,
+    key=job.key,
+  )

@@ -16,7 +16,7 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
 from mtjax.diffusion.denoising.network import MaskedNetwork
-from mtjax.diffusion.denoising.state import Job, Window
+from mtjax.diffusion.denoising.state import Job, Window, has_end, unplanned_view
 from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
 from mtjax.diffusion.protocols import only_written
 from mtjax.diffusion.ranking import first
@@ -264,32 +264,15 @@ class SubBlocks:
   def _ended(self, job: Job, state: SubBlockState, block: Window, active) -> SubBlockState:
     """Returns the state with rows finished whose block is decided, and their last one."""
     masked = jnp.any(block.read(state.masked) & block.inside, axis=1)
-    token = block.read(state.token)
-    generated = block.inside & (block.index >= job.start[:, None])
-    eos = jnp.any(generated[:, :, None] & (token[:, :, None] == job.eos), axis=(1, 2))
+    eos = has_end(job, block, block.read(state.token))
     last = (state.block + 1) * self.size >= job.end
     return state.replace(finished=state.finished | (active & ~masked & (last | eos)))
 
   def _view(self, job: Job, state: SubBlockState, window: Window, logits) -> View:
     masked = window.read(state.masked) & window.inside
-    zero = jnp.zeros_like(state.passes)
-    rate = jnp.ones(zero.shape, jnp.float32)
-    return View(
-      logits=process(logits, job.rules),
-      scored=self.score(logits, job.rules),
-      token=window.read(state.token),
-      position=window.index,
-      masked=masked,
-      open=masked,
-      decided=jnp.zeros_like(masked),
-      total=zero,
-      step=zero,
-      steps=job.steps,
-      t=rate,
-      s=rate,
-      passes=state.passes,
-      key=job.key,
-    )
+    processed, scored = process(logits, job.rules), self.score(logits, job.rules)
+    token, passes = window.read(state.token), state.passes
+    return unplanned_view(job, window, token, masked, passes, processed, scored)
 
 
 def _rows(which: Bool[Array, " B"], one: Array, other: Array) -> Array:

@@ -15,6 +15,7 @@ class KeepDecided(AnyTransferRevise):
 
   exactness = Exactness.LOSSLESS
   reason = ""
+  revises = False
 
   def start(self, batch: int, size: int) -> PyTree:
     return ()

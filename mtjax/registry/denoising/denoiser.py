@@ -66,7 +66,7 @@ class Denoiser:
 
   @property
   def caching(self) -> CachePolicy:
-    """What a pass takes from earlier passes."""
+    """The cache policy: which keys a pass reuses from earlier passes."""
     return get_rule("cache", self.cache)
 
   @property

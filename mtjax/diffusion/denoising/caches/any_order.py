@@ -45,14 +45,15 @@ class AnyOrder:
 
   The logits are those of all tokens and masks computed at once in the order of decisions. They are
   a distribution over orders and texts: where confidence chooses the order, tokens depend on the
-  order too. Tokens must stay as they were decided, because keys that were committed are final: use
-  it with rules that never revise.
+  order too. Tokens must stay as they were decided, because keys that were committed are final:
+  rules that revise are refused.
   """
 
   masks: Masks = "hidden"
   context: Context = "mutual"
   exactness = Exactness.LOSSLESS
   reason = ""
+  needs_final = True
 
   def __post_init__(self):
     for name, kinds in (("masks", Masks), ("context", Context)):

@@ -30,6 +30,7 @@ class BlockStale:
   suffix: bool = False
   exactness = Exactness.APPROXIMATE
   reason = "keys of other blocks are those of the block's first pass"
+  needs_final = False
 
   def check(self, network: MaskedNetwork) -> None:
     canvas_keys.check_bidirectional(network)

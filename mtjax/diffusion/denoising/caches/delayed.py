@@ -48,6 +48,7 @@ class Delayed:
   shares: tuple[float, ...] = (0.25, 0.5)
   exactness = Exactness.APPROXIMATE
   reason = "keys of decided tokens are those of the pass after their decision"
+  needs_final = False
 
   def __post_init__(self):
     canvas_keys.check_count(self.every, "every", 1)

@@ -48,6 +48,7 @@ class Elastic:
   threshold: float = 0.9
   exactness = Exactness.APPROXIMATE
   reason = "keys of other entries are old until the attention of tracked tokens drifts"
+  needs_final = False
 
   def __post_init__(self):
     canvas_keys.check_share(self.threshold, "threshold")

@@ -26,6 +26,7 @@ class ExactBlocks:
 
   exactness = Exactness.LOSSLESS
   reason = ""
+  needs_final = False
 
   def check(self, network: MaskedNetwork) -> None:
     if not network.block_length:

@@ -34,6 +34,11 @@ class CachePolicy(Protocol):
     """Why the logits are approximate; empty where they are not."""
     ...
 
+  @property
+  def needs_final(self) -> bool:
+    """True if its keys would be wrong after a decided token has changed within its block."""
+    ...
+
   def check(self, network: MaskedNetwork) -> None:
     """Raises ValueError for a network that the cache cannot serve."""
     ...

@@ -48,6 +48,7 @@ class SimilarityRefreshed:
   share: float = 0.25
   exactness = Exactness.APPROXIMATE
   reason = "entries whose values changed little keep what an earlier pass computed for them"
+  needs_final = False
 
   def __post_init__(self):
     for name in ("prompt_every", "response_every"):

@@ -18,6 +18,7 @@ class Uncached:
 
   exactness = Exactness.LOSSLESS
   reason = ""
+  needs_final = False
 
   def check(self, network: MaskedNetwork) -> None:
     if network.model.config.predicts == "any_subset":

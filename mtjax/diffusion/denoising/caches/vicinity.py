@@ -43,6 +43,7 @@ class Vicinity:
   every: int | None = None
   exactness = Exactness.APPROXIMATE
   reason = "keys of entries far from the block are those of an earlier pass"
+  needs_final = False
 
   def __post_init__(self):
     for name in ("before", "after", "warm_up"):

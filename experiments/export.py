@@ -27,6 +27,9 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder to write the model to.")
 _DTYPE = flags.DEFINE_enum(
   "dtype", "float32", ["float32", "bfloat16"], "Type of the stored weights."
 )
+_ADAPTER = flags.DEFINE_bool(
+  "adapter", False, "With --workdir: write the run's LoRA adapters alone, in peft's format."
+)
 _TOKENIZER = flags.DEFINE_bool("tokenizer", True, "Write the tokenizer's files as well.")
 _VOCABULARY = flags.DEFINE_string(
   "vocabulary", None, "Source whose most frequent tokens alone the model keeps, with --model."
@@ -65,6 +68,14 @@ def run() -> None:
   output = launch.required(_OUTPUT, "models/tiny")
   if workdir is not None and _VOCABULARY.value is not None:
     raise ValueError("--vocabulary trims the model of --model, and there is a --workdir")
+  if _ADAPTER.value:
+    from mtjax.train.export import save_trained_adapters
+
+    if workdir is None:
+      raise ValueError("--adapter writes the adapters of a run: give --workdir")
+    count = save_trained_adapters(workdir, output, _DTYPE.value)
+    print(f"adapters of {count:,} parameters as {_DTYPE.value} in {output}")
+    return
   import jax
 
   from mtjax import checkpoints

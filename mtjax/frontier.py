@@ -146,6 +146,23 @@ def query(
   return frontier.replace(own=jnp.ones(token.shape, bool)) if own else frontier
 
 
+def mask_chain(
+  token: Int[Array, "B T"],
+  position: Int[Array, "B T"],
+  rank: Int[Array, "B T"],
+  *,
+  valid: Bool[Array, "B T"] | None = None,
+) -> Frontier:
+  """Returns the masks of a pass of Eso-LM (B) (2506.01928), all of one rank, from first to last.
+
+  Each sees contents of lower rank, the masks before it and itself. In one frontier with them there
+  must be no contents of this rank or a higher one: those would see masks.
+  """
+  stamp = 2 * rank - 1 + _index(token)
+  frontier = _frontier(token, position, stamp, stamp, FOREVER, valid)
+  return frontier.replace(own=jnp.ones(token.shape, bool))
+
+
 def two_stream(
   token: Int[Array, "B L"],
   query_token: Int[Array, "B L"],

@@ -19,7 +19,7 @@ from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
 from mtjax.text import TextModel
 
-BUNDLED = ("target", "draft", "sorted", "anysubset", "masked")
+BUNDLED = ("target", "draft", "sorted", "anysubset", "masked", "block")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +57,7 @@ def load(
   weights: str | None = "stored",
   dtype: Any = None,
   mesh: Any = None,
+  adapter: str | None = None,
 ) -> TextModel:
   """Loads a model by name and prepares it for decoding on this machine.
 
@@ -66,9 +67,12 @@ def load(
   `name`, `dtype` and `mesh` are those of `load_pretrained`, `weights` those of `for_decoding`. None
   leaves parameters as they are stored, for training and export; on a mesh they always stay so.
   `revision` is the branch, tag or commit of a hub id, and load("owner/name", revision="v1") is
-  load("owner/name@v1"). Raises ValueError for a revision of anything else.
+  load("owner/name@v1"). `adapter` is a folder of LoRA adapters in peft's format, which are merged
+  into the model; such a folder as `name` loads the model that it names, with them. Raises
+  ValueError for a revision of anything else.
   """
   text = load_pretrained(at_revision(name, revision), dtype=dtype, mesh=mesh)
+  text = text if adapter is None else with_adapter(text, adapter)
   return text if weights is None or mesh is not None else for_decoding(text, weights)
 
 
@@ -80,6 +84,11 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError, FileNotFoundError or ImportError
   that says what is missing.
   """
+  from mtjax.checkpoints.adapters import base_of, is_adapter
+
+  if is_adapter(name):
+    text = load_pretrained(base_of(name), dtype=dtype, mesh=mesh)
+    return dataclasses.replace(with_adapter(text, name), name=str(name))
   known = (*BUNDLED, *NAMED)
   if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
     check_revision(str(name))
@@ -99,6 +108,25 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
   return TextModel(model, params, tokenizer_of(path), str(name))
+
+
+def with_adapter(text: TextModel, folder: str) -> TextModel:
+  """Returns the model with the LoRA adapters of a folder merged into its weights, as stored.
+
+  The sums are rounded to the type of the weights. Raises ValueError for packed weights and for
+  adapters that are not of this model.
+  """
+  from mtjax.checkpoints.adapters import load_adapters
+  from mtjax.models.lora import merge_lora, with_lora
+
+  config, adapters = load_adapters(folder, text.model.config)
+  config = dataclasses.replace(config, dtype=text.model.config.dtype)
+  params = text.params
+  if config.extra_embeddings and "extra" not in params:
+    params = {**params, "extra": {"table": adapters["extra"]["table"]}}
+  return dataclasses.replace(
+    text, model=Model(config), params=merge_lora(with_lora(params, adapters))
+  )
 
 
 def tokenizer_of(name: str) -> Tokenizer:

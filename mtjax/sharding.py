@@ -46,6 +46,7 @@ RULES: Rules = (
   (r"attention/relative$", P(None, MODEL)),
   (r"attention/(content|position|segment)_bias$", P(MODEL, None)),
   (r"(attention/segments|logit_bias)$", P()),
+  (r"lora_[ab]$", P()),
 )
 
 

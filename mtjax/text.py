@@ -31,7 +31,7 @@ Prompt = str | Sequence[int]  # a text, or token ids as `Tokenizer.encode_chat` 
 
 @runtime_checkable
 class CanvasMethod(Protocol):
-  """A method that turns canvases of masks into text, as `mtjax.denoiser` returns it."""
+  """A method that turns canvases into text, as `mtjax.denoiser` returns it."""
 
   def denoise(
     self, target: "TextModel", prompts: Sequence[Prompt], **settings: Any
@@ -106,14 +106,18 @@ class TextModel:
   def denoise(
     self, prompts: str | Sequence[Prompt], *, method: CanvasMethod, **settings: Any
   ) -> tuple[list[Completion], Any]:
-    """Continues each prompt with a canvas of masks that becomes text; for masked models.
+    """Continues each prompt with canvases that become text; for models that denoise.
+
+    They are masked models, models of uniform noise and, with `mtjax.denoiser("set")`, any-subset
+    models.
 
     Example: `model.denoise(prompts, method=mtjax.denoiser("llada", length=64, steps=32))`.
 
-    Settings are those of `mtjax.diffusion.texts.denoise_texts`: `sampling`, `key`, and `on_pass`,
-    which is called with the canvases after each pass. One text in place of several is a list of
-    one. Returns the completions and the `Denoised` that they come from. Raises ValueError for a
-    model that is not masked, for settings that do not fit it, and for a prompt without tokens.
+    Settings are those of `mtjax.diffusion.texts.denoise_texts`, and for uniform canvases those of
+    `mtjax.diffusion.uniform.texts`: `sampling`, `key`, and `on_pass`, which is called with the
+    canvases after each pass. One text in place of several is a list of one. Returns the completions
+    and the `Denoised` that they come from. Raises ValueError for a model that does not denoise so,
+    for settings that do not fit it, and for a prompt without tokens.
     """
     if isinstance(method, str):
       raise ValueError(f"method is the text {method!r}: give mtjax.denoiser({method!r})")
@@ -174,7 +178,7 @@ class TextModel:
     if isinstance(method, str):
       raise ValueError(f"method is the text {method!r}: give mtjax.method({method!r})")
     if isinstance(method, CanvasMethod):
-      raise ValueError(f"{method!r} denoises canvases of masks: give it to TextModel.denoise")
+      raise ValueError(f"{method!r} denoises canvases: give it to TextModel.denoise")
     if not isinstance(method, MethodForTarget):
       return settings
     if settings.get("method_params") is not None:

@@ -9,7 +9,9 @@ import pytest
 
 from mtjax.anysubset import log_likelihood, make_canvas
 from mtjax.data.tokenizers import BpeTokenizer
-from mtjax.diffusion.denoising import MaskedNetwork
+from mtjax.diffusion import BlockPlan
+from mtjax.diffusion.denoising import MaskedNetwork, denoise
+from mtjax.diffusion.denoising.caches import ExactBlocks, Uncached
 from mtjax.diffusion.likelihood.estimators import by_name
 from mtjax.diffusion.likelihood.network import network_conditionals
 from mtjax.evaluate.diffusion_likelihood import diffusion_likelihood
@@ -32,11 +34,12 @@ def test_sizes_and_vocabulary(models):
   assert count_parameters(models["sorted"].params) == 918_144
   assert count_parameters(models["anysubset"].params) == 5_983_680
   assert count_parameters(models["masked"].params) == 5_983_360
+  assert count_parameters(models["block"].params) == 5_983_360
   bundled = BpeTokenizer.bundled().fingerprint()
   assert {text.tokenizer.fingerprint() for text in models.values()} == {bundled}
   stored = sum(file.stat().st_size for file in (ASSETS / "models").rglob("*") if file.is_file())
-  assert stored < 48e6
-  for name in ("anysubset", "masked"):
+  assert stored < 60e6
+  for name in ("anysubset", "masked", "block"):
     files = (ASSETS / "models" / name).iterdir()
     assert sum(file.stat().st_size for file in files) < 12e6, name
   notice = (ASSETS / "NOTICE").read_text(encoding="utf-8")
@@ -93,11 +96,12 @@ def test_the_any_subset_model_reads_both_sides_of_a_blank(models):
   assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats
 
 
-def test_the_masked_model_bounds_text_that_it_has_not_seen(models):
+@pytest.mark.parametrize(("name", "block_length"), [("masked", 0), ("block", 8)])
+def test_the_diffusion_models_bound_text_that_they_have_not_seen(models, name, block_length):
   """Shakespeare again: an untrained model's bound is about 4.7 bits per byte."""
-  text = models["masked"]
+  text = models[name]
   network = MaskedNetwork.of(text.model)
-  assert network.block_length == 0 and not network.shifted
+  assert network.block_length == block_length and not network.shifted
   documents = named_documents(
     ["valid=builtin:tinyshakespeare#split=valid"], text.tokenizer, limit=1000
   )["valid"]
@@ -124,3 +128,13 @@ def test_the_masked_model_reads_both_sides_of_a_blank(models):
     ]
     nats[name] = -np.sum(each) / (4 * len(rows))
   assert nats["both"] < nats["before"] - 0.05 and nats["both"] < np.log(4096) - 2, nats
+
+
+def test_the_block_model_writes_the_same_text_with_its_exact_cache(models):
+  text = models["block"]
+  network = MaskedNetwork.of(text.model)
+  prompts = [text.tokenizer.encode(prompt) for prompt in DEMO_PROMPTS[:2]]
+  plan, found = BlockPlan(16, network.block_length, 4), []
+  for cache in (Uncached(), ExactBlocks()):
+    found.append(denoise(network, text.params, prompts, plan=plan, cache=cache))
+  assert found[0].tokens == found[1].tokens and len(found[0].tokens[0]) == 16

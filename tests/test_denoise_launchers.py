@@ -81,12 +81,42 @@ def test_shadow_entries_and_blocks_of_the_model(tmp_path, name):
   assert "approximate: " in errors
 
 
+@pytest.mark.parametrize("name", ["llada21", "d2f", "multi_bd", "fast_dllm_v2"])
+def test_methods_of_block_causal_models(tmp_path, name):
+  out, gif = tmp_path / "run.json", tmp_path / "run.gif"
+  shifted = dict(alignment="shifted") if name == "fast_dllm_v2" else {}
+  path = tiny_model.save(tmp_path / "model", **tiny_model.MASKED, block_length=8, **shifted)
+  code, shown, errors = launch(
+    "experiments.decode", f"--config=configs/decode/{name}.py", f"--config.model={path}",
+    "--config.denoise.length=16", *(["--config.denoise.steps=16"] if name == "llada21" else []),
+    "--prompt=Once upon", f"--output={out}", f"--gif={gif}",
+  )  # fmt: skip
+  assert code == 0, errors
+  run = json.loads(out.read_text())
+  assert shown == run["rows"][0]["text"] + "\n" and len(run["rows"][0]["tokens"]) == 16
+  assert "approximate: " in errors and gif.read_bytes()[:6] == b"GIF89a"
+
+
+def test_a_causal_model_beside_the_masked_one(folder, tmp_path):
+  out, causal = tmp_path / "run.json", tiny_model.save(tmp_path / "causal")
+  code, shown, errors = launch(
+    "experiments.decode", "--config=apd", f"--config.model={folder}", "--config.denoise.length=8",
+    f"--config.denoise.causal={causal}", "--prompt=Once upon", f"--output={out}", "--history",
+  )  # fmt: skip
+  assert code == 0, errors
+  run = json.loads(out.read_text())
+  assert shown == run["rows"][0]["text"] + "\n" and run["counters"]["causal_forwards"] > 0
+  assert "approximate: the first token of each pass" in errors
+
+
 @pytest.mark.parametrize(
   ("arguments", "message"),
   [
+    (["--config=apd", "--config.denoise.causal=masked"], "the model that accepts drafts is a mask"),
+    (["--config=apd", "--config.denoise.mixture=2"], "mixture must be at least 0.0, at most 1.0"),
     (["--config=llada", "--config.model=masket"], "there is no model 'masket'; it must be a bund"),
     (["--config=llada", "--config.model=target"], "needs a masked model, .*: 'target' predicts"),
-    (["--config=lada"], "'lada' is not one of: ar, .*; those for masked models are: llada, dream"),
+    (["--config=lada"], "'lada' is not one of: ar, .*; those that denoise are: llada, dream"),
     (["--config=llada", "--config.denoise.step=3"], "no field 'denoise.step'; did you mean denoi"),
     (["--config=llada", "--config.denoise.steps=1"], "steps must be at least the number of blocks"),
     (["--config=llada", "--config.denoise.block_length=7"], "must be a multiple of block_length"),
@@ -107,6 +137,14 @@ def test_shadow_entries_and_blocks_of_the_model(tmp_path, name):
       ["--config=block", "--config.model="],
       "no model is bundled for this method: give a block-causal one",
     ),
+    (["--config=d2f", "--config.model="], "method: give a block-causal one as --config.model"),
+    (
+      ["--config=fast_dllm_v2", "--config.model="],
+      "give a block-causal one with shifted logits",
+    ),
+    (["--config=d2f"], "a pipeline of blocks needs a block-causal network"),
+    (["--config=d2f", "--config.denoise.machine=pipeline:adds=1"], "has no setting adds; it has"),
+    (["--config=d2f", "--config.denoise.steps=4"], "no field 'denoise.steps'"),
     (["--config=llada", "--config.denoise.cache=exact"], "only a block-causal model has an exact"),
     (["--config=llada", "--prompt=" + "word " * 250], "the model has 256 positions"),
     (["--config=llada", "--config.temperature=-1"], "temperature must be at least 0"),
@@ -115,7 +153,7 @@ def test_shadow_entries_and_blocks_of_the_model(tmp_path, name):
     (["--config=llada", "--gif=nowhere/a.gif"], "there is no folder 'nowhere' for --gif"),
     (["--config=llada", "--audit", "--rounds=2"], "denoises, --audit and --rounds would do noth"),
     (["--config=ar", "--gif=a.gif", "--stream"], "decodes, ar, --stream and --gif would do noth"),
-    (["--config=ar", "--compare=ar,llada"], "'llada' denoises canvases of masks: run it as mtjax"),
+    (["--config=ar", "--compare=ar,llada"], "'llada' denoises canvases: run it as mtjax-decode"),
     (["--config=ar"], "a masked model"),
   ],
 )

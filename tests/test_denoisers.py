@@ -6,11 +6,13 @@ import mtjax
 from mtjax.cli.config_file import ConfigFile
 from mtjax.cli.method_names import method_config
 from mtjax.diffusion import DecidingPolicy
-from mtjax.diffusion.denoising.caches import BlockStale, Uncached
+from mtjax.diffusion.denoising.caches import BlockStale, ExactBlocks, Uncached
+from mtjax.diffusion.denoising.guidance import ClassifierFree
+from mtjax.diffusion.denoising.machines import BlockBuffer, Pipeline, SubBlocks
 from mtjax.diffusion.order import MaxProbability, RandomPositions, TopMargin
-from mtjax.diffusion.revise import KeepDecided, RemdmCap
+from mtjax.diffusion.revise import EditTokens, KeepDecided, RemdmCap
 from mtjax.diffusion.transfer import Ancestral, Threshold
-from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.registry.denoising.denoiser import BlockDenoiser, Denoiser
 from mtjax.registry.denoising.methods import DENOISERS, denoise_config, make_denoiser
 from mtjax.registry.denoising.rules import ROLES, get_rule
 from mtjax.types import Exactness
@@ -45,7 +47,7 @@ def test_every_row_is_made_with_its_defaults_and_with_each_setting(role):
   [
     (dict(order="best"), "order policy 'best' is not one of: random, left_to_right, max_prob"),
     (dict(transfer="tresh"), "transfer rule 'tresh' is not one of: one_by_one, llada_counts"),
-    (dict(revise="undo"), "revision rule 'undo' is not one of: keep, edit, wino, remdm_cap"),
+    (dict(revise="undo"), "revision rule 'undo' is not one of: keep, edit, levenshtein, wino"),
     (dict(cache="all"), "cache 'all' is not one of: none, exact, prefix, dual"),
     (dict(transfer="threshold:gamma=1"), "'threshold': .* no setting gamma; it has: threshold"),
     (dict(cache="prefix:suffix=True"), "'prefix': .* no setting suffix; it has: none"),
@@ -91,6 +93,41 @@ def test_a_config_is_the_method_of_its_name(name):
   config = ConfigFile(method_config).parse(name)
   assert config.method == "denoise" and config.is_locked
   assert make_denoiser(config) == DENOISERS[name].denoiser
+
+
+def test_methods_by_a_machine_have_its_settings():
+  method = mtjax.denoiser("d2f", length=16, machine="pipeline:add=0.5:in_flight=2")
+  assert method == BlockDenoiser(16, "pipeline:add=0.5:in_flight=2")
+  assert method.making == Pipeline(add=0.5, in_flight=2)
+  assert mtjax.denoiser("multi_bd", machine=BlockBuffer(edit=[0.5, 1.0])).making.edit == [0.5, 1.0]
+  assert mtjax.denoiser("fast_dllm_v2").making == SubBlocks(threshold=0.9, sub_block=8)
+  assert method.exactness is Exactness.APPROXIMATE and "before the blocks" in method.reason
+  for settings, message in (
+    (
+      dict(steps=4),
+      "method of denoising, d2f, has no setting steps; it has: length, machine",
+    ),
+    (dict(machine="line"), "machine 'line' is not one of: pipeline, block_buffer, token"),
+    (
+      dict(machine="pipeline:edit=0.5"),
+      "'pipeline': .* has no setting edit; it has: add",
+    ),
+    (dict(machine="pipeline:in_flight=0"), "'pipeline': in_flight must be at least 1, got 0"),
+    (dict(machine="pipeline:in_flight=2.5"), "in_flight must be a whole number, got 2.5"),
+    (dict(length=0), "length must be at least 1, got 0"),
+  ):
+    with pytest.raises(ValueError, match=message):
+      mtjax.denoiser("d2f", **settings)
+
+
+def test_llada21_and_lookahead_are_rules_of_the_loop():
+  edits = mtjax.denoiser("llada21")
+  assert edits.policy.transfer == Threshold(0.95) and edits.policy.revise == EditTokens(0.9, 16)
+  assert isinstance(edits.caching, ExactBlocks) and edits.needs == "a block-causal one"
+  assert mtjax.denoiser("lookahead").lookahead == 3 and mtjax.denoiser("lookahead").steps == 64
+  assert mtjax.denoiser("classifier_free").guiding == ClassifierFree(0.5)
+  with pytest.raises(ValueError, match="lookahead must be at least 0, got -1"):
+    mtjax.denoiser("lookahead", lookahead=-1)
 
 
 def test_configs_are_those_of_the_papers():

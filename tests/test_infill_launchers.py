@@ -119,7 +119,7 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--text=a=file:a", "--orders=random,random"], "lists random twice"),
     (
       ["evaluate", "--text=a=file:a", "--orders=best"],
-      "orders must be among lattice, random, staggered, right_to_left, left_to_right, got ['best']",
+      "orders must be among lattice, random, staggered, eso, right_to_left, left_to_right, got",
     ),
     (["evaluate", "--text=a=file:a", "--orders=random", "--context=3"], "--context would do"),
     (["evaluate", "--text=a=file:a", "--orders=random", "--length=256"], "--length=256 is too"),

@@ -17,10 +17,19 @@ from docs.make.methods import (
   linked,
   with_tables,
 )
-from mtjax.diffusion import order, revise, transfer
-from mtjax.diffusion.denoising import caches, guidance
+from mtjax.diffusion import order, revise, transfer, uniform
+from mtjax.diffusion.denoising import caches, guidance, machines
+from mtjax.registry.denoising.machines import MACHINES
 from mtjax.registry.denoising.methods import DENOISERS
-from mtjax.registry.denoising.rules import CACHES, GUIDANCE, ORDERS, REVISIONS, ROLES, TRANSFERS
+from mtjax.registry.denoising.rules import (
+  CACHES,
+  GUIDANCE,
+  ORDERS,
+  REVISIONS,
+  ROLES,
+  TRANSFERS,
+)
+from mtjax.registry.denoising.uniform_rules import UNIFORM_RULES
 from mtjax.registry.methods import METHODS, check_method, decoding, filling, get_fill_method
 from mtjax.types import Exactness
 from mtjax.verify import VERIFIERS
@@ -110,8 +119,15 @@ def test_every_rule_has_a_file_a_config_a_test_and_says_what_it_keeps(name):
     (order, ORDERS, set()),
     (transfer, TRANSFERS, set()),
     (revise, REVISIONS, set()),
-    (caches, CACHES, {"CachePolicy", "Pass", "ShadowCachePolicy"}),
+    (caches, CACHES, {"CachePolicy", "Pass", "ShadowCachePolicy", "VectorCachePolicy"}),
     (guidance, GUIDANCE, {"Guidance"}),
+    (
+      uniform,
+      UNIFORM_RULES,
+      {"CausalEncoder", "UniformNetwork", "UniformRule", "WholeText", "denoise_uniform"}
+      | {"reverse_probs", "stream_uniform", "without_own_entry"},
+    ),
+    (machines, MACHINES, {"BlockMachine"}),
   ],
 )
 def test_every_rule_and_cache_has_a_row(package, rows, others):
@@ -131,7 +147,7 @@ def test_every_method_of_denoising_has_a_config_and_a_line_with_its_exactness(na
 def test_a_method_of_denoising_decodes_nothing():
   with pytest.raises(ValueError, match="'llada' denoises .*mtjax-decode --config=llada, or"):
     check_method("llada")
-  with pytest.raises(ValueError, match="'magic' is not one of: ar,.* masked models are: llada,"):
+  with pytest.raises(ValueError, match="'magic' is not one of: ar,.* that denoise are: llada,"):
     check_method("magic")
 
 

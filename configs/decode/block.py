@@ -1,9 +1,8 @@
 r"""Block diffusion with the exact cache of finished blocks (2503.09573).
 
-python -m experiments.decode --config=configs/decode/block.py --config.model=runs/block_export \
-  --prompt="The old clock"
+python -m experiments.decode --config=configs/decode/block.py --prompt="The old clock"
 
-No block-causal model is bundled: configs/train/block.py trains one.
+The bundled model `block` is block-causal: configs/train/block.py trains it.
 
 A pass computes the current block alone. --config.denoise.cache=none gives the same text, slower;
 --config.denoise.order=random with --config.denoise.transfer=first_hitting and

@@ -7,9 +7,17 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mtjax.cli import flags as launch
-from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.registry.denoising.machines import MACHINES
 from mtjax.registry.denoising.methods import DENOISERS
-from mtjax.registry.denoising.rules import CACHES, GUIDANCE, ORDERS, REVISIONS, TRANSFERS, RuleRow
+from mtjax.registry.denoising.rules import (
+  CACHES,
+  GUIDANCE,
+  ORDERS,
+  REVISIONS,
+  TRANSFERS,
+  RuleRow,
+)
+from mtjax.registry.denoising.uniform_rules import UNIFORM_RULES
 from mtjax.registry.methods import decoding, filling, get_fill_method
 from mtjax.train.losses.registry import OBJECTIVES, defaults_of
 from mtjax.types import DraftScheme
@@ -101,24 +109,20 @@ def fill_classes_table() -> str:
 def denoising_table() -> str:
   """Returns the table of methods of denoising in Markdown: which rules and cache each has."""
   rows = [
-    (f"{row.title} (`{name}`)", linked(row.paper))
-    + tuple(f"`{part}`" for part in _parts(row.denoiser))
+    (f"{row.title} (`{name}`)", linked(row.paper), ", ".join(row.denoiser.consists_of))
     + (row.denoiser.exactness.value, f"`{row.config}`")
     for name, row in DENOISERS.items()
   ]
-  header = ("method", "paper", "order", "transfer", "revise", "cache", "exactness", "config")
-  return markdown(header, rows)
+  return markdown(("method", "paper", "consists of", "exactness", "config"), rows)
 
 
 def denoising_classes_table() -> str:
   """Returns the table of methods of denoising of the guide in Markdown: what each consists of."""
   rows = [
-    (f"`{name}`", row.title, *(f"`{part}`" for part in _parts(row.denoiser)))
-    + (row.denoiser.exactness.value,)
+    (f"`{name}`", row.title, ", ".join(row.denoiser.consists_of), row.denoiser.exactness.value)
     for name, row in DENOISERS.items()
   ]
-  header = ("name", "what it does", "order", "transfer", "revise", "cache", "exactness")
-  return markdown(header, rows)
+  return markdown(("name", "what it does", "consists of", "exactness"), rows)
 
 
 def rules_table(rows: dict[str, RuleRow]) -> str:
@@ -175,6 +179,8 @@ TABLES = {
     "revision rules": functools.partial(rules_table, REVISIONS),
     "caches": functools.partial(rules_table, CACHES),
     "guidance": functools.partial(rules_table, GUIDANCE),
+    "machines": functools.partial(rules_table, MACHINES),
+    "uniform rules": functools.partial(rules_table, UNIFORM_RULES),
     "objectives": objectives_table,
   },
   DIFFUSION: {
@@ -184,6 +190,8 @@ TABLES = {
     "revision rules": functools.partial(short_rules_table, REVISIONS),
     "caches": functools.partial(short_rules_table, CACHES),
     "guidance": functools.partial(short_rules_table, GUIDANCE),
+    "machines": functools.partial(short_rules_table, MACHINES),
+    "uniform rules": functools.partial(short_rules_table, UNIFORM_RULES),
   },
   INFILL: {"fill methods": fill_classes_table},
   DECODE: {"drafters": drafters_table},
@@ -208,10 +216,6 @@ def run() -> None:
     if made != path.read_text(encoding="utf-8"):
       path.write_text(made, encoding="utf-8")
       print(f"wrote {path.relative_to(ROOT)}")
-
-
-def _parts(denoiser: Denoiser) -> tuple[str, ...]:
-  return tuple(map(str, (denoiser.order, denoiser.transfer, denoiser.revise, denoiser.cache)))
 
 
 def _settings(row: RuleRow) -> str:

@@ -2,6 +2,8 @@
 
 from mtjax.anysubset.canvas import Canvas, make_canvas, query_token, sink_token
 from mtjax.anysubset.filling.confidence import Confidence
+from mtjax.anysubset.filling.masks.eso import Eso
+from mtjax.anysubset.filling.masks.window import SlidingWindow
 from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import (
   ContextNGram,
@@ -19,11 +21,13 @@ __all__ = [
   "Confidence",
   "ContextNGram",
   "DraftOnce",
+  "Eso",
   "FillMethod",
   "Filled",
   "Fused",
   "SelfDraft",
   "Sequential",
+  "SlidingWindow",
   "fill",
   "lattice",
   "log_likelihood",

@@ -81,6 +81,11 @@ def blanks_in(text: str, tokenizer: Tokenizer, lengths: Lengths) -> Iterator[Bla
   return (Blanked(ids, chosen) for chosen in itertools.product(*choices))
 
 
+def starts_with_space(text: str) -> list[bool]:
+  """Returns for each blank whether the space before it belongs to it (`blanks_in`)."""
+  return [_without_space(piece) != piece for piece in _BLANK.split(text)[:-1]]
+
+
 def count_blanks(text: str) -> int:
   """Returns how many spans are missing from a text with `BLANK` for each."""
   return len(_BLANK.findall(text))

@@ -30,9 +30,25 @@ class Canvas(struct.PyTreeNode):
     return self.token.shape[1]
 
 
+def has_query(config: Config) -> bool:
+  """Returns True if the model has an embedding of query entries: its own, or that of a mask."""
+  return "query" in config.extra_names or banned_token(config) is not None
+
+
 def query_token(config: Config) -> int:
-  """Returns the id of the learned embedding of query entries, which have no token yet."""
-  return config.special_id("query")
+  """Returns the id of the learned embedding of query entries, which have no token yet.
+
+  It is the one called "query" or, in a model without that, as SetDLM, the mask.
+  """
+  banned = banned_token(config)
+  return config.special_id("query") if banned is None else banned
+
+
+def banned_token(config: Config) -> int | None:
+  """Returns the token that no entry may become: a query's, if it is one of the vocabulary."""
+  if isinstance(config, TransformerConfig) and "query" not in config.extra_names:
+    return config.mask_id
+  return None
 
 
 def sink_token(config: Config) -> int | None:
@@ -40,9 +56,19 @@ def sink_token(config: Config) -> int | None:
   return config.special_id("sink") if "sink" in config.extra_names else None
 
 
+def num_sinks(config: Config) -> int:
+  """Returns the number of entries before a text: 1 in a model with a sink."""
+  return int(sink_token(config) is not None)
+
+
 def is_set_diffusion(config: Config) -> bool:
   """Returns True if the model's entries see each other as in Set Diffusion (2607.01775)."""
   return isinstance(config, TransformerConfig) and config.any_subset_rows == "set_diffusion"
+
+
+def has_causal_context(config: Config) -> bool:
+  """Returns True if a context entry sees those before it alone: Set Diffusion, and Eso-LM (B)."""
+  return isinstance(config, TransformerConfig) and config.any_subset_rows != "two_stream"
 
 
 def context_rank(
@@ -50,15 +76,36 @@ def context_rank(
 ) -> Int[Array, "B L"]:
   """Returns the ranks of context entries, numbered from 0: at most 0, which is the last one's.
 
-  Entries of one rank see each other; in Set Diffusion each sees those before it.
+  Entries of one rank see each other; with a causal context each sees those before it.
   """
-  return number - count + 1 if is_set_diffusion(config) else jnp.zeros_like(number)
+  return number - count + 1 if has_causal_context(config) else jnp.zeros_like(number)
 
 
 def query_entries(config: Config, position: Int[Array, "B Q"], rank: Int[Array, "B Q"]) -> Frontier:
-  """Returns query entries that see contents of lower rank and, in Set Diffusion, themselves."""
+  """Returns query entries that see contents of lower rank and, if they are masks, themselves.
+
+  Whether a query is a mask is the model's way (`any_subset_rows`). What any of them predicts does
+  not depend on which others are in the pass.
+  """
   token = jnp.full_like(position, query_token(config))
-  return frontier_lib.query(token, position, rank, own=is_set_diffusion(config))
+  return frontier_lib.query(token, position, rank, own=has_causal_context(config))
+
+
+def draft_entries(
+  config: Config,
+  position: Int[Array, "B Q"],
+  rank: Int[Array, "B Q"],
+  valid: Bool[Array, "B Q"] | None = None,
+) -> Frontier:
+  """Returns the queries of a pass whose contents all have lower ranks than `rank`, which is one.
+
+  They are those of `query_entries`, but in Eso-LM (B) each also sees the valid ones before it, as
+  that model was trained: the first predicts what it would alone.
+  """
+  if isinstance(config, TransformerConfig) and config.any_subset_rows == "eso":
+    token = jnp.full_like(position, query_token(config))
+    return frontier_lib.mask_chain(token, position, rank, valid=valid)
+  return query_entries(config, position, rank)
 
 
 def make_canvas(
@@ -77,10 +124,10 @@ def make_canvas(
   for context ids outside the vocabulary, for more entries than the model has positions, and for
   segments below 0 or for another kind of model.
   """
-  if "query" not in config.extra_names:
+  if not has_query(config):
     raise ValueError(
       "this is no any-subset model: it has no query embedding ('query' among extra_names, which is "
-      f"{config.extra_names})"
+      f"{config.extra_names}) and no mask in its place (mask_id)"
     )
   if config.predicts != "any_subset":
     raise ValueError(f"this is no any-subset model: its config predicts {config.predicts!r}")

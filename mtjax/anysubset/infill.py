@@ -16,10 +16,11 @@ from mtjax.anysubset import (
   fill,
   log_likelihood,
   make_canvas,
-  sink_token,
   stream,
 )
 from mtjax.anysubset.blanks import Blanked, Lengths, blanks_in
+from mtjax.anysubset.canvas import num_sinks
+from mtjax.constraints import TokenDfa
 from mtjax.data.pieces import decode_continuation
 from mtjax.display.short import clipped, counted
 from mtjax.rounds.history import RoundRecord
@@ -59,6 +60,7 @@ def infill(
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: Seed = 0,
+  constraint: TokenDfa | Sequence[TokenDfa | None] | None = None,
   history: bool = False,
 ) -> Infilling:
   """Fills every ___ of the text with tokens from their joint distribution given all the rest.
@@ -67,15 +69,20 @@ def infill(
   candidates, as (4, (2, 3, 5)). All combinations are then filled, and the one is chosen whose mean
   log-likelihood per token is highest, over the blanks and up to 32 tokens after each, from left to
   right given the rest: what follows a blank of the wrong length is improbable. `method`,
-  `sampling`, `key` and `history` are those of `mtjax.anysubset.fill`.
+  `sampling`, `key` and `history` are those of `mtjax.anysubset.fill`. `constraint`: what every
+  blank must match (`mtjax.constraints`), or one per blank, None for any text. The space before a
+  blank is part of it. Candidate lengths that no accepted text has are not tried.
 
   Raises ValueError, before compilation, for a text without a blank, a mask token in the text,
   lengths that do not fit its blanks, more than 64 combinations, a text that with its blanks is
-  longer than the model's positions, and what `fill` refuses.
+  longer than the model's positions, constraints that do not fit the blanks, and what `fill`
+  refuses.
   """
-  tried = _tried(model, text, lengths)
+  tried, constraints = _fitting(_tried(model, text, lengths), constraint)
   canvas = _canvas(model, tried)
-  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
+  settings: dict[str, Any] = dict(
+    method=method, sampling=sampling, key=key, history=history, constraint=constraints
+  )
   filled = fill(model.model, model.params, canvas, **settings)
   best = int(np.argmax(_fit(model, tried, canvas, filled))) if len(tried) > 1 else 0
   return _infilling(model, tried[best], filled, best)
@@ -89,6 +96,7 @@ def stream_infill(
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
   key: Seed = 0,
+  constraint: TokenDfa | Sequence[TokenDfa | None] | None = None,
   history: bool = False,
 ) -> Iterator[Infilling]:
   """Yields the text of `infill` after each round; open tokens have `decided_at` 0.
@@ -98,14 +106,17 @@ def stream_infill(
   tried = _tried(model, text, lengths)
   if len(tried) > 1:
     raise ValueError("a length that is still to be chosen cannot be streamed: give one per blank")
-  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=key, history=history)
+  _, constraints = _fitting(tried, constraint)
+  settings: dict[str, Any] = dict(
+    method=method, sampling=sampling, key=key, history=history, constraint=constraints
+  )
   rounds = stream(model.model, model.params, _canvas(model, tried), **settings)
   return (_infilling(model, tried[0], filled, 0) for filled in rounds)
 
 
 def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
   config = model.model.config
-  limit = config.max_position - (sink_token(config) is not None)
+  limit = config.max_position - num_sinks(config)
   tried = []
   for blanked in blanks_in(text, model.tokenizer, lengths):
     if len(tried) == MAX_CHOICES:
@@ -117,6 +128,34 @@ def _tried(model: TextModel, text: str, lengths: Lengths) -> list[Blanked]:
       )
     tried.append(blanked)
   return tried
+
+
+def _fitting(
+  tried: Sequence[Blanked], constraint: TokenDfa | Sequence[TokenDfa | None] | None
+) -> tuple[list[Blanked], list[list[TokenDfa | None]] | None]:
+  """Returns those of the choices that constraints allow, and the constraints of their blanks."""
+  tried = list(tried)
+  if constraint is None:
+    return tried, None
+  blanks = len(tried[0].lengths)
+  each: list[TokenDfa | None] = (
+    [constraint] * blanks if isinstance(constraint, TokenDfa) else list(constraint)
+  )
+  if len(each) != blanks:
+    raise ValueError(f"there are {len(each)} constraints, and the text has {blanks} blanks")
+  if any(not piece for piece in tried[0].pieces[1:-1]):
+    raise ValueError("two blanks with nothing between them are one: constrain a single blank")
+  fit = [
+    one
+    for one in tried
+    if all(
+      dfa is None or dfa.accepts_length(length)
+      for dfa, length in zip(each, one.lengths, strict=True)
+    )
+  ]
+  # If none does, `fill` says of the first which lengths would.
+  fit = fit or tried[:1]
+  return fit, [each] * len(fit)
 
 
 def _canvas(model: TextModel, tried: Sequence[Blanked]) -> Canvas:
@@ -145,7 +184,7 @@ def _fit(
 
 def _first(model: TextModel) -> int:
   """Returns the index where the text begins in a canvas: after the sink, if there is one."""
-  return int(sink_token(model.model.config) is not None)
+  return num_sinks(model.model.config)
 
 
 def _infilling(model: TextModel, blanked: Blanked, filled: Filled, row: int) -> Infilling:

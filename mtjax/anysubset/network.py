@@ -1,10 +1,13 @@
 """The protocol of models that any-subset methods use."""
 
+import dataclasses
 from typing import Protocol, runtime_checkable
 
+import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mtjax.anysubset.canvas import banned_token
 from mtjax.cache import KVCache
 from mtjax.models import Config, Params
 from mtjax.types import Frontier, Output
@@ -36,3 +39,43 @@ class Network(Protocol):
   def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
     """Returns an empty cache."""
     ...
+
+
+@dataclasses.dataclass(frozen=True)
+class WithoutMask:
+  """A network whose logits have -inf at a token that no entry may become."""
+
+  network: Network
+  token: int
+
+  @property
+  def config(self) -> Config:
+    return self.network.config
+
+  def forward(
+    self,
+    params: Params,
+    frontier: Frontier,
+    cache: KVCache | None = None,
+    rows: Int[Array, "B R"] | None = None,
+  ) -> Output:
+    output = self.network.forward(params, frontier, cache, rows)
+    return output._replace(logits=self._allowed(output.logits))
+
+  def read(self, params: Params, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
+    return self._allowed(self.network.read(params, features))
+
+  def allocate(self, batch: int, capacity: int, dtype: DTypeLike | None = None) -> KVCache:
+    return self.network.allocate(batch, capacity, dtype)
+
+  def _allowed(self, logits):
+    return jnp.where(jnp.arange(logits.shape[-1]) == self.token, -jnp.inf, logits)
+
+
+def without_mask(network: Network) -> Network:
+  """Returns a network that never predicts its own mask, where that is a token of the vocabulary.
+
+  SetDLM's code does the same; the density of a text is then one over texts without masks.
+  """
+  token = banned_token(network.config)
+  return network if token is None else WithoutMask(network, token)

@@ -6,11 +6,14 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax.anysubset.canvas import Canvas
 from mtjax.sampling.logits import Seed, row_keys
 from mtjax.types import Exactness
+
+# Folded into a row's key: its order is independent of its tokens, which have that key too.
+_ORDER = 0x0DE5
 
 
 def lattice(canvas: Canvas) -> Int[Array, "B L"]:
@@ -32,17 +35,37 @@ def random_order(canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
   of the lattice, so the joint distribution is another one (a consistent model has only one).
   """
   batch, size = canvas.is_target.shape
-
-  def lots(key):
-    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(jnp.arange(size))
-
-  lot = jnp.where(canvas.is_target, jax.vmap(lots)(row_keys(key, batch)), 2.0)
+  lot = jnp.where(canvas.is_target, _lots(jax.random.uniform, row_keys(key, batch), size), 2.0)
   return (jnp.argsort(jnp.argsort(lot, axis=1), axis=1).astype(jnp.int32) + 1) * canvas.is_target
 
 
 def right_to_left(canvas: Canvas) -> Int[Array, "B L"]:
   """Returns the lattice's order reversed: targets from right to left."""
   return (jnp.sum(canvas.is_target, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.is_target
+
+
+def eso_order(canvas: Canvas, key: Seed, share: float = 0.5) -> Int[Array, "B L"]:
+  """Samples an order that begins at random places and ends from left to right (Eso-LM 2506.01928).
+
+  Each target belongs to the first part with probability `share` (alpha_0 of the paper), which is
+  in uniformly random order; the others follow in ascending order. `key`: as in `random_order`.
+  Raises ValueError for a share out of 0 to 1.
+  """
+  if not 0 <= share <= 1:
+    raise ValueError(f"share must be within 0 to 1, got {share}")
+  return eso_ranks(canvas, row_keys(key, canvas.is_target.shape[0]), share)
+
+
+def eso_times(canvas: Canvas, keys: Key[Array, " B"]) -> Float[Array, "B L"]:
+  """Returns a time in [0, 1) per entry, from its row's key and its place: diffusion's, if early."""
+  return _lots(jax.random.uniform, keys, canvas.is_target.shape[1])
+
+
+def eso_ranks(canvas: Canvas, keys: Key[Array, " B"], share: float) -> Int[Array, "B L"]:
+  """Returns the ranks of `eso_order`: targets with times below `share` first, by their times."""
+  time = eso_times(canvas, keys)
+  late = jnp.where(time < share, time, 1.0 + jnp.arange(time.shape[1]))
+  return ranks_of_times(-late, canvas.is_target)
 
 
 def staggered_order(canvas: Canvas, key: Seed, set_size: int = 8) -> Int[Array, "B L"]:
@@ -63,11 +86,8 @@ def staggered_order(canvas: Canvas, key: Seed, set_size: int = 8) -> Int[Array, 
     return lattice(canvas)
   batch, size = canvas.is_target.shape
 
-  def lots(key):
-    return jax.vmap(lambda i: jax.random.exponential(jax.random.fold_in(key, i)))(jnp.arange(size))
-
   time = staggered_times(
-    jax.vmap(lots)(row_keys(key, batch)),
+    _lots(jax.random.exponential, row_keys(key, batch), size),
     lattice(canvas) - 1,
     jnp.sum(canvas.is_target, axis=1, keepdims=True),
     set_size,
@@ -92,6 +112,18 @@ def ranks_of_times(time: Float[Array, "B L"], is_target: Bool[Array, "B L"]) -> 
   late = jnp.where(is_target, -time, jnp.inf)
   place = jnp.argsort(jnp.argsort(late, axis=1, stable=True), axis=1, stable=True)
   return (place.astype(jnp.int32) + 1) * is_target
+
+
+def _lots(
+  distribution: Callable[..., Array], keys: Key[Array, " B"], size: int
+) -> Float[Array, "B L"]:
+  """Samples one number per entry, from its row's key and its place."""
+
+  def of_row(key):
+    own = jax.random.fold_in(key, _ORDER)
+    return jax.vmap(lambda i: distribution(jax.random.fold_in(own, i)))(jnp.arange(size))
+
+  return jax.vmap(of_row)(keys)
 
 
 def order_of_passes(canvas: Canvas, decided_at: Int[np.ndarray, "B L"]) -> Int[Array, "B L"]:
@@ -126,6 +158,7 @@ ORDERS = {
   "lattice": Order(lambda canvas, key: lattice(canvas)),
   "random": Order(random_order),
   "staggered": Order(staggered_order),
+  "eso": Order(eso_order),
   "right_to_left": Order(lambda canvas, key: right_to_left(canvas)),
 }
 

@@ -67,7 +67,7 @@ def write_tensors(
   for number, names in enumerate(shards, 1):
     file = SINGLE if len(shards) == 1 else f"model-{number:05d}-of-{len(shards):05d}.safetensors"
     with open(folder / file, "wb") as stream:
-      stream.write(_header({name: declared[name] for name in names}))
+      stream.write(header_of({name: declared[name] for name in names}))
       for name in names:
         got, value = next(values)
         if got != name or (value.dtype, value.shape) != declared[name]:
@@ -95,7 +95,8 @@ def _shards(declared, shard_bytes) -> list[list[str]]:
   return shards
 
 
-def _header(declared) -> bytes:
+def header_of(declared: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> bytes:
+  """Returns the header of a file with these tensors, in this order."""
   entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
   at = 0
   for name, (dtype, shape) in declared.items():

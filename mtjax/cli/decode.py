@@ -17,7 +17,10 @@ Masked models denoise: --config=llada, or a file such as configs/decode/dream.py
 masks after each prompt and decides it in a few passes. On a terminal the canvas is shown filling in
 (--nostream: only its end), each token in the colour of its pass. --gif=out.gif and --html=run.html
 keep that. --config.denoise.transfer=threshold:threshold=0.8 changes a rule: docs/methods.md has the
-names.
+names. --config=set continues the prompt with an any-subset model.
+
+--config.constraint.regex='(yes|no), because [a-z ]{5,40}[.]' says what the text must match, and
+--config.constraint.json_schema=FILE that it is JSON of a schema (extra constraints).
 """
 
 import contextlib
@@ -38,6 +41,7 @@ from mtjax.decode.audit import audited
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry import counters
 from mtjax.registry.build import make_method, run_settings
+from mtjax.registry.constraints import make_constraint
 from mtjax.registry.denoising.methods import METHOD, make_denoiser
 from mtjax.registry.methods import check_method
 from mtjax.report import comparison
@@ -163,10 +167,7 @@ def _denoise(config) -> None:
   wanted.check()
   method = make_denoiser(config)
   if not config.model:
-    raise ValueError(
-      "no model is bundled for this method: give a block-causal one as --config.model, such as "
-      "configs/train/block.py trains"
-    )
+    raise ValueError(f"no model is bundled for this method: give {method.needs} as --config.model")
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   text = _loaded(config)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
@@ -176,6 +177,8 @@ def _denoise(config) -> None:
 def _chat(config) -> None:
   others = (_PROMPT, _PROMPTS, _OUTPUT, _AUDIT, _HISTORY, _HTML, _COMPARE, _ROUNDS)
   launch.check_unused("with --chat", *others)
+  if any(config.get("constraint", {}).values()):
+    raise ValueError("with --chat there is no constraint yet: leave config.constraint out")
   converse(config, _loaded(config))
 
 
@@ -226,6 +229,7 @@ def _decode(config, text, inputs, outputs: _Outputs) -> None:
     on_finish=lambda *result: results.append(result),
     history=_keeps_history(),
     on_record=history.append if _keeps_history() else None,
+    constraint=make_constraint(config, text.tokenizer),
     **run_settings(config),
   )
   progress(f"compiling {config.method}")
@@ -256,6 +260,7 @@ def _compare(config, text, inputs, outputs: _Outputs) -> None:
   results, shown = [], 0
   prompts = prompt_tokens(text.tokenizer, inputs)
   settings = dict(run_settings(config), history=_keeps_history(), rounds=_ROUNDS.value)
+  settings["constraint"] = make_constraint(config, text.tokenizer)
   for results in comparison.compare(text, inputs, contenders, progress=progress, **settings):
     for result in results[shown:]:
       console.rule(result.name, align="left")

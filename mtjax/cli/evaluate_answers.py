@@ -4,11 +4,15 @@ mtjax-evaluate --model=smollm2 --task=gsm8k --data=test.jsonl --methods=ar,looku
 mtjax-evaluate --model=smollm2 --task=humaneval:limit=40,mtbench:max_tokens=128 \
   --data=HumanEval.jsonl.gz,question.jsonl
 
-Tasks are humaneval (pass@1), gsm8k (exact match), lambada_greedy (last word), mtbench (texts alone)
-and specbench (speed); mtjax/evaluate/answers says which prompts and rules they use, and whose.
+Tasks are humaneval and mbpp (pass@1), gsm8k (exact match), lambada_greedy (last word), mtbench
+(texts alone) and specbench (speed); mtjax/evaluate/answers says which prompts and rules they use.
 limit and max_tokens after a task's name hold for this task alone. Several tasks need as many files
 in --data. --spec_bench=FOLDER writes the answers of specbench as Spec-Bench's own programs read
 them, one file per method.
+
+Methods of denoising, such as --methods=llada:steps=16,fast_dllm, answer with a masked model; the
+canvas has --max_tokens tokens, or those of the method: llada:length=128. With --judge=target the
+table also has the perplexity of the answers under that model, and their entropy beside it.
 
 Every method answers the same questions, and the table shows the share of answers that are the text
 of `ar`, token by token. Lossless methods must write that text where decoding is greedy, and with
@@ -30,10 +34,11 @@ from absl import flags
 from rich.console import Console
 
 from mtjax.cli import flags as launch
-from mtjax.cli.evaluate_infilling import DATA, LIMIT, RECORDS, SEED, TASK, TEMPERATURE
+from mtjax.cli.evaluate_infilling import DATA, JUDGE, LIMIT, RECORDS, SEED, TASK, TEMPERATURE
 from mtjax.cli.running import progress, results_file, seldom
 
 if TYPE_CHECKING:
+  from mtjax.evaluate.answers.methods import AnsweringMethod
   from mtjax.evaluate.answers.protocol import AnswerTask, Question
   from mtjax.evaluate.answers.run import Answering
   from mtjax.text import TextModel
@@ -43,7 +48,8 @@ VALUES = flags.FlagValues()
 _METHODS = flags.DEFINE_list(
   "methods",
   "ar,lookup,suffix",
-  "Methods to answer with, each NAME or NAME:field=value; ar must be one of them.",
+  "Methods to answer with, each NAME or NAME:field=value; ar must be one of them, unless they "
+  "denoise the canvases of a masked model.",
   flag_values=VALUES,
 )
 _MAX_TOKENS = flags.DEFINE_integer(
@@ -116,39 +122,53 @@ def run(
   model_name: str | None, weights: str, batch: int, output: str | None, results_path: str | None
 ) -> int:
   from mtjax.cli.method_names import config_of
+  from mtjax.diffusion.texts import network_of
+  from mtjax.evaluate.answers.denoising import denoise_only, denoising_method
   from mtjax.evaluate.answers.methods import REFERENCE, answering
   from mtjax.evaluate.answers.run import run as answer
   from mtjax.evaluate.answers.same_text import compared
   from mtjax.evaluate.answers.summary import summary
+  from mtjax.evaluate.generative import load_judge
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.models import check_causal
   from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report.answers.report import QualityReport
 
-  names, model_name = launch.distinct(_METHODS), model_name or "target"
-  if REFERENCE not in names:
-    raise ValueError(
-      f"--methods={','.join(names)} lacks {REFERENCE}, whose text the others are compared with: "
-      f"give --methods={','.join([REFERENCE, *names])}"
-    )
-  configs = {name: config_of(name) | dict(weights=weights) for name in names}
+  names = launch.distinct(_METHODS)
+  denoises = denoise_only(names)
+  model_name = model_name or ("masked" if denoises else "target")
   wanted = _wanted()
   _check_spec_bench([name for name, *_ in wanted], batch)
   temperature = TEMPERATURE.value or 0.0
+  methods: dict[str, AnsweringMethod] = {}
+  if denoises:
+    reference = names[0]
+    methods |= {
+      name: denoising_method(name, max_tokens=_MAX_TOKENS.value, temperature=TEMPERATURE.value)
+      for name in names
+    }
+  else:
+    reference = REFERENCE
+    configs = {name: config_of(name) | dict(weights=weights) for name in names}
   loaded = load_pretrained(model_name)
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)
-  check_causal(model.model, "the model that answers")
-  methods = answering(configs, model, temperature=temperature)
-  parts = _parts(wanted, model, temperature, batch)
+  if denoises:
+    network_of(model)
+  else:
+    check_causal(model.model, "the model that answers")
+    methods |= answering(configs, model, temperature=temperature)
+  parts = _parts(wanted, model, temperature, batch, list(methods.values()))
+  judge = load_judge(JUDGE.value) if JUDGE.present else None
   settings = dict(
     model=model_name, params_crc32=identity, weights=weights, temperature=temperature,
     seed=SEED.value, batch=batch, tasks=[_settings(part) for part in parts],
+    **(dict(judge=JUDGE.value) if judge is not None else {}),
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   exactness = {name: method.exactness.value for name, method in methods.items()}
   answers: dict[str, Any] = {}
-  report = QualityReport(dict(settings, methods=names), exactness)
+  report = QualityReport(dict(settings, methods=names), exactness, reference)
   with results_file(output) as write:
     for number, part in enumerate(parts, 1):
       total, step = len(part.questions) * len(methods), seldom(progress)
@@ -161,10 +181,14 @@ def run(
 
       progress(f"compiling and answering {part.name}, {number} of {len(parts)}")
       done = [record for record in known if record["task"] == part.name]
-      records = answer(model, part.task, part.questions, methods, part.how, known=done, each=each)
-      references = records[REFERENCE]
+      records = answer(
+        model, part.task, part.questions, methods, part.how, known=done, each=each, judge=judge
+      )
+      references = records[reference]
       figures = {name: summary(part.task, own, references) for name, own in records.items()}
-      ties, errors = compared(model, part.questions, records, methods, part.how)
+      ties, errors = [], []
+      if not denoises:
+        ties, errors = compared(model, part.questions, records, methods, part.how)
       report.add(part.name, part.title, part.task, figures, ties=ties, errors=errors)
       answers[part.name] = records
       write(dict(report.record(), records=answers))
@@ -246,6 +270,7 @@ def _parts(
   model: "TextModel",
   temperature: float,
   batch: int,
+  methods: "Sequence[AnsweringMethod]",
 ) -> list[_Part]:
   from mtjax.evaluate.answers.prompts import format_for
   from mtjax.evaluate.answers.registry import TASKS
@@ -260,7 +285,7 @@ def _parts(
     chosen = spread(questions, own.get("limit", LIMIT.value))
     max_tokens = own.get("max_tokens", _MAX_TOKENS.value or task.max_tokens)
     how = Answering(prompt_format, max_tokens, temperature, SEED.value, batch)
-    check_lengths(model, chosen, how, path)
+    check_lengths(model, chosen, how, path, methods)
     parts.append(_Part(name, path, task, chosen, len(questions), how))
   return parts
 

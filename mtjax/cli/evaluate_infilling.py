@@ -70,10 +70,11 @@ TEMPERATURE = flags.DEFINE_float(
   flag_values=VALUES,
 )
 SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
-_JUDGE = flags.DEFINE_string(
+JUDGE = flags.DEFINE_string(
   "judge",
   "target",
-  "Causal model that measures the generative perplexity of wikitext_masked.",
+  "Causal model that measures the generative perplexity of texts: of wikitext_masked, of "
+  "generative_perplexity (several with commas), and, where it is given, of written answers.",
   flag_values=VALUES,
 )
 RECORDS = flags.DEFINE_string(
@@ -90,8 +91,8 @@ SAMPLE = flags.DEFINE_integer(
   flag_values=VALUES,
 )
 
-FLAGS = (DATA, LIMIT, _METHOD, _WINDOW, TEMPERATURE, SEED, _JUDGE, RECORDS, SAMPLE)
-FILLING = (ORDERS, _METHOD, _WINDOW, _JUDGE, SAMPLE)  # of tasks that fill blanks alone
+FLAGS = (DATA, LIMIT, _METHOD, _WINDOW, TEMPERATURE, SEED, JUDGE, RECORDS, SAMPLE)
+FILLING = (ORDERS, _METHOD, _WINDOW, SAMPLE)  # of tasks that fill blanks alone
 
 _LENGTH = 255  # the bundled model was trained on rows of 256, with its sink
 
@@ -116,7 +117,7 @@ def run(
 
   if SAMPLE.value is not None:
     launch.check_unused(
-      "with --sample", ORDERS, LIMIT, _METHOD, _WINDOW, TEMPERATURE, _JUDGE, RECORDS
+      "with --sample", ORDERS, LIMIT, _METHOD, _WINDOW, TEMPERATURE, JUDGE, RECORDS
     )
     if output is None:
       raise ValueError("--sample needs --output=FILE.jsonl to write its texts to")
@@ -125,10 +126,10 @@ def run(
       file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
     return
   if name != "wikitext_masked":
-    launch.check_unused(f"with --task={name}", _JUDGE)
+    launch.check_unused(f"with --task={name}", JUDGE)
   method = fill_method_of(_METHOD, _WINDOW)
   check_data(name, path)
-  task = get_task(name, judge=_JUDGE.value)
+  task = get_task(name, judge=JUDGE.value)
   temperature = task.temperature if TEMPERATURE.value is None else TEMPERATURE.value
   fillers = [run_lib.Filler(o, method, temperature, SEED.value) for o in orders]
   loaded = load_pretrained(model_name or "anysubset")
@@ -143,7 +144,7 @@ def run(
   settings = dict(
     task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=max_tokens,
-    method=repr(method), temperature=temperature, seed=SEED.value, judge=_JUDGE.value,
+    method=repr(method), temperature=temperature, seed=SEED.value, judge=JUDGE.value,
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   records, summaries = {}, {}

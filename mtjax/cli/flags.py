@@ -126,6 +126,13 @@ def check_unused(where: str, *holders: flags.FlagHolder) -> None:
     raise ValueError(f"{where}, {' and '.join(present)} would do nothing")
 
 
+def check_alone(*holders: flags.FlagHolder) -> None:
+  """Raises ValueError if more than one of these flags is given."""
+  present = [f"--{holder.name}" for holder in holders if holder.present]
+  if len(present) > 1:
+    raise ValueError(f"{' and '.join(present)} exclude each other: give one of them")
+
+
 def settings(module: str) -> dict[str, object]:
   """Returns the values of the flags that a module defines, but for files that it writes."""
   own = flags.FLAGS.get_flags_for_module(sys.modules[module])

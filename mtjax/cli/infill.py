@@ -8,6 +8,7 @@ is filled, each token in the colour of its forward pass; elsewhere only the fill
 --method is the name of a fill method, with settings if you like:
 --method=self:window=8:verifier=block. docs/methods.md has the names, the settings, and what each
 method keeps of the model's joint distribution.
+--regex='(cat|dog)s?' or --json_schema=FILE says what the text of a blank must match.
 """
 
 import dataclasses
@@ -74,6 +75,19 @@ _TOP_P = flags.DEFINE_float(
   1.0,
   flag_values=VALUES,
 )
+_REGEX = flags.DEFINE_multi_string(
+  "regex",
+  [],
+  "Regular expression that the text of a blank matches, without the space before it (extra "
+  "constraints); once for all blanks or once per blank, empty for any text.",
+  flag_values=VALUES,
+)
+_JSON_SCHEMA = flags.DEFINE_multi_string(
+  "json_schema",
+  [],
+  "File of a JSON schema that the text of a blank satisfies; otherwise as --regex.",
+  flag_values=VALUES,
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random numbers.", flag_values=VALUES)
 _PICTURE = flags.DEFINE_string(
   "picture",
@@ -110,12 +124,14 @@ def run() -> None:
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
 
+  patterns = _patterns(template)
   model = for_decoding(load_pretrained(_MODEL.value))
   settings: dict[str, Any] = dict(
     lengths=lengths,
     method=method,
     sampling=Sampling(temperature=_TEMPERATURE.value, top_p=_TOP_P.value),
     key=_SEED.value,
+    constraint=_constraint(template, patterns, model.tokenizer),
     history=_HISTORY.value or _HTML.value is not None,
   )
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
@@ -175,7 +191,7 @@ def _record(result, model, tried: int) -> dict[str, Any]:
 def _page(record: Mapping[str, Any]) -> str:
   from mtjax.report.history.page import page_of_record
 
-  shown = (_MODEL, _METHOD, _LENGTH, _TEMPERATURE, _TOP_P, _SEED)
+  shown = (_MODEL, _METHOD, _LENGTH, _TEMPERATURE, _TOP_P, _REGEX, _JSON_SCHEMA, _SEED)
   settings = {holder.name: holder.value for holder in shown}
   return page_of_record(dict(record, settings=settings)).text
 
@@ -192,6 +208,36 @@ def _lengths(template: str) -> list[int | list[int]]:
   blanks = max(count_blanks(template), 1)
   each = each * blanks if len(each) == 1 else each
   return [x[0] if len(x) == 1 else x for x in each]
+
+
+def _patterns(template: str) -> list[str]:
+  """Returns the expression of each blank; "": any text."""
+  from mtjax.anysubset.blanks import count_blanks
+  from mtjax.registry.constraints import pattern_of
+
+  launch.check_alone(_REGEX, _JSON_SCHEMA)
+  name = "json_schema" if _JSON_SCHEMA.value else "regex"
+  given = _JSON_SCHEMA.value or _REGEX.value
+  patterns = [pattern_of(f"--{name}", **{name: one}) for one in given]
+  blanks = count_blanks(template)
+  if len(patterns) not in (0, 1, blanks):
+    raise ValueError(
+      f"there are {len(patterns)} --{name} for {blanks} blanks: give one for all, or one per blank"
+    )
+  return patterns * blanks if len(patterns) == 1 else patterns
+
+
+def _constraint(template: str, patterns: list[str], tokenizer) -> list[Any] | None:
+  from mtjax.anysubset.blanks import starts_with_space
+  from mtjax.constraints import regex
+
+  if not any(patterns):
+    return None
+  spaces = starts_with_space(template)
+  return [
+    regex(tokenizer, f"{' ' * space}(?:{pattern})") if pattern else None
+    for space, pattern in zip(spaces, patterns, strict=True)
+  ]
 
 
 def entry() -> None:

@@ -13,7 +13,7 @@ is not punished for it (Park et al., 2405.21047, call the difference the grammar
 
 from mtjax.constraints.automaton import ByteDfa, TokenDfa, compile_tokens
 from mtjax.constraints.batch import Constraint, join
-from mtjax.constraints.patterns import json_schema, regex
+from mtjax.constraints.patterns import json_schema, regex, schema_pattern
 
 __all__ = [
   "ByteDfa",
@@ -23,4 +23,5 @@ __all__ = [
   "join",
   "json_schema",
   "regex",
+  "schema_pattern",
 ]

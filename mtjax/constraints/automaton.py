@@ -43,6 +43,20 @@ class TokenDfa(struct.PyTreeNode):
     """The number of tokens of the shortest accepted text, without an end token."""
     return int(self.distance[0])
 
+  def accepts_length(self, tokens: int) -> bool:
+    """Returns whether a text of exactly so many tokens is accepted."""
+    return tokens in self.lengths(tokens)
+
+  def lengths(self, limit: int) -> list[int]:
+    """Returns the numbers of tokens, up to `limit`, of the texts that are accepted."""
+    states, found = np.arange(len(self.accepting)) == 0, []
+    for length in range(limit + 1):
+      if np.any(states & self.accepting):
+        found.append(length)
+      after = self.next[states]
+      states = np.isin(np.arange(len(states)), after[after >= 0])
+    return found
+
   def accepts(self, tokens: Sequence[int]) -> bool:
     """Returns whether the automaton accepts a whole text, given without its end token."""
     state = 0

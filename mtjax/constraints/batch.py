@@ -56,8 +56,43 @@ def join(
     if shortest > limit:
       raise ValueError(
         f"row {row} may have {limit} tokens, and the shortest text that its constraint accepts has "
-        f"{shortest}: raise max_tokens"
+        f"{shortest}: give it more tokens (max_tokens, or the length of its canvas)"
       )
+  return _stacked(rows, different, vocab, eos)
+
+
+def join_exact(constraint: Constraint, lengths: Sequence[int], vocab: int) -> Automata | None:
+  """Returns the tables for texts of exactly so many tokens, without end tokens; None: no row.
+
+  For text that stands between others, such as a blank. Raises ValueError for another number of
+  constraints than rows, a length that no accepted text has, and as `join` does.
+  """
+  rows = rows_of(constraint, len(lengths))
+  different: dict[int, TokenDfa] = {}
+  for row, (one, length) in enumerate(zip(rows, lengths, strict=True)):
+    if one is None:
+      continue
+    if id(one) not in different:
+      different[id(one)] = one.for_model(vocab, ())
+    known = different[id(one)]
+    if not known.accepts_length(length):
+      raise ValueError(
+        f"blank {row + 1} has {length} tokens, and its constraint accepts no text of exactly so "
+        f"many: {_lengths_in_words(known, length)}"
+      )
+  return _stacked(rows, different, vocab, ()) if different else None
+
+
+def _lengths_in_words(dfa: TokenDfa, length: int) -> str:
+  near = dfa.lengths(max(2 * length, dfa.shortest, 16))
+  shown = ", ".join(map(str, near[:8])) + ", ..." * (len(near) > 8)
+  return f"those it accepts have {shown} tokens"
+
+
+def _stacked(
+  rows: Sequence[TokenDfa | None], different: dict[int, TokenDfa], vocab: int, eos: Sequence[int]
+) -> Automata:
+  """Returns the tables of rows. `different`: the automata, made for this model, by id."""
   parts = [_with_ends(one, np.isin(np.arange(vocab), eos)) for one in different.values()]
   place = {key: index for index, key in enumerate(different)}
   which = [len(parts) if one is None else place[id(one)] for one in rows]

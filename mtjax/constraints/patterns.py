@@ -49,14 +49,22 @@ def json_schema(
 ) -> TokenDfa:
   """Returns the constraint that a text is JSON of a schema, by way of a regular expression.
 
+  The expression is that of `schema_pattern`. Raises ImportError without mtjax[constraints], and
+  ValueError as `schema_pattern` and `regex` do.
+  """
+  return regex(tokenizer, schema_pattern(schema, whitespace=whitespace))
+
+
+def schema_pattern(schema: str | Mapping[str, Any], *, whitespace: str | None = None) -> str:
+  """Returns a regular expression, as `regex` takes it, of texts that are JSON of a schema.
+
   Every accepted text is valid, but not every valid text is accepted: objects have their properties
   in the order of the schema and no others, and there is at most one space between two parts.
   `whitespace`: a pattern of what may stand there instead. Keywords that a regular expression cannot
   express, or that outlines-core would ignore, are refused (`mtjax.constraints.schema`).
 
   Raises ImportError without mtjax[constraints], and ValueError for a text that is no JSON, a schema
-  that is not valid, one with keywords of no effect, and one that no text of this vocabulary
-  satisfies.
+  that is not valid, and one with keywords of no effect.
   """
   if isinstance(schema, str):
     try:
@@ -76,7 +84,7 @@ def json_schema(
         f"the pattern {inner!r} of a string may match quotation marks, backslashes or control "
         'characters, which JSON must escape: leave them out, as in [^"\\\\\\x00-\\x1f]'
       )
-  return regex(tokenizer, _ascii(pattern))
+  return _ascii(pattern)
 
 
 def _ascii(pattern: str) -> str:

@@ -131,6 +131,17 @@ class ReviseRule(Protocol):
     """Raises ValueError for a transfer rule that it cannot follow."""
     ...
 
+  def check_vocabulary(self, vocab_size: int) -> None:
+    """Raises ValueError for a model without the tokens that the rule needs."""
+    ...
+
+  def prepare(self, view: View) -> View:
+    """Returns the view with the model's `logits` and `scored`, of which the rule may forbid some.
+
+    It comes before `OrderPolicy.prepare`.
+    """
+    ...
+
   def start(self, batch: int, size: int) -> PyTree:
     """Returns the state before the first pass."""
     ...
@@ -199,6 +210,12 @@ class AnyTransferRevise(PerRowRule):
 
   def check(self, transfer: TransferRule) -> None:
     pass
+
+  def check_vocabulary(self, vocab_size: int) -> None:
+    pass
+
+  def prepare(self, view: View) -> View:
+    return view
 
 
 def only_written(chosen: Bool[Array, "B L"]) -> Revision:

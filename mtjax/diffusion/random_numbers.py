@@ -7,7 +7,7 @@ import enum
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from mtjax.diffusion.view import View
 
@@ -20,24 +20,26 @@ class Stream(enum.IntEnum):
   TRANSFER = 0xD1FF0002
   REVISE = 0xD1FF0003
   TIME = 0xD1FF0004
+  NOISE = 0xD1FF0005
 
 
 def pass_keys(view: View, stream: Stream) -> Key[Array, " B"]:
   """Returns a key per row, for one purpose in this pass."""
   if view.noise is not None:
     raise ValueError(f"View.noise has no numbers in place of the random ones of {stream.name}")
-
-  def one(key, number):
-    return jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(stream)), number)
-
-  return jax.vmap(one)(view.key, view.passes)
+  return _keys_of_rows(view.key, view.passes, stream)
 
 
 def position_keys(view: View, stream: Stream) -> Key[Array, "B L"]:
   """Returns a key per position, for one purpose in this pass."""
-  return jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))(
-    pass_keys(view, stream), view.position
-  )
+  return _keys_of_positions(pass_keys(view, stream), view.position)
+
+
+def keys_before(
+  key: Key[Array, " B"], passes: Int[Array, " B"], position: Int[Array, "B L"], stream: Stream
+) -> Key[Array, "B L"]:
+  """Returns a key per position for what is sampled before there are logits: rows have no `View`."""
+  return _keys_of_positions(_keys_of_rows(key, passes, stream), position)
 
 
 def gumbel(view: View, stream: Stream) -> Float[Array, "B L"]:
@@ -66,3 +68,14 @@ def uniform_of_row(view: View, stream: Stream) -> Float[Array, " B"]:
   """Returns a number in [0, 1) per row."""
   dtype = view.scored.dtype
   return jax.vmap(lambda key: jax.random.uniform(key, (), dtype))(pass_keys(view, stream))
+
+
+def _keys_of_rows(key, passes, stream):
+  def one(key, number):
+    return jax.random.fold_in(jax.random.fold_in(key, jnp.uint32(stream)), number)
+
+  return jax.vmap(one)(key, passes)
+
+
+def _keys_of_positions(keys, position):
+  return jax.vmap(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))(keys, position)

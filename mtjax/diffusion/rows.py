@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.types import Frontier
+from mtjax.types import FOREVER, Frontier
 
 
 def document_canvas(
@@ -26,21 +26,41 @@ def document_canvas(
 
 
 def document_blocks(
-  noisy: Int[Array, "B L"], clean: Int[Array, "B L"], document: Int[Array, "B L"], size: int
+  noisy: Int[Array, "B L"],
+  clean: Int[Array, "B L"],
+  document: Int[Array, "B L"],
+  size: int,
+  is_open: Bool[Array, "B L"] | None = None,
 ) -> Frontier:
   """Returns 2L entries, noisy and then clean, of documents in blocks of `size` tokens.
 
   Entries of one document see each other as in `block_diffusion` (BD3-LM 2503.09573, sec. 3.2).
   Blocks are counted from the beginning of each document; the last may be shorter. Entry i and entry
   L + i have the same position.
+
+  With `is_open`, only open entries are seen by the entries before them in their block, noisy or
+  clean; see `document_canvas`. With none open, the clean half is causal, and so is each noisy block
+  after its clean prefix.
   """
   position = frontier_lib.packed(clean, document).position
   number = jnp.cumsum(block_starts(position, size), axis=1)
   joint = frontier_lib.block_diffusion(noisy, clean, number)
   joint = joint.replace(position=jnp.concatenate([position, position], axis=1))
+  if is_open is not None:
+    joint = _in_order(joint, position % size, is_open, size)
   twice = jnp.concatenate([document, document], axis=1)
   apart = frontier_lib.block_local(joint.token, twice)
   return frontier_lib.both(joint, apart)
+
+
+def _in_order(
+  joint: Frontier, place: Int[Array, "B L"], is_open: Bool[Array, "B L"], size: int
+) -> Frontier:
+  """Returns stamps that also order the entries of a block; a closed one begins at its own stamp."""
+  place, is_open = (jnp.concatenate([x, x], axis=1)[:, None] for x in (place, is_open))
+  stamp = joint.stamp * size + place
+  hi = jnp.where(joint.hi == FOREVER, FOREVER, joint.hi * size)
+  return joint.replace(stamp=stamp, lo=jnp.where(is_open, joint.lo * size, stamp), hi=hi)
 
 
 def block_starts(position: Int[Array, "B L"], size: int) -> Bool[Array, "B L"]:

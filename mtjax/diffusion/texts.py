@@ -1,17 +1,33 @@
 """Denoising of texts: prompts are encoded, canvases denoised and decoded, and seen in progress."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from mtjax.anysubset.canvas import has_query, query_token
 from mtjax.data.pieces import encode_pieces
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer, pieces_of
-from mtjax.diffusion.denoising import Denoised, MaskedNetwork, denoise, stream
+from mtjax.diffusion.denoising import (
+  Denoised,
+  MaskedNetwork,
+  denoise,
+  denoise_by_blocks,
+  stream,
+  stream_by_blocks,
+)
+from mtjax.diffusion.denoising.adaptive import (
+  AdaptiveParallel,
+  denoise_adaptively,
+  stream_adaptively,
+)
+from mtjax.diffusion.denoising.machines import BlockMachine
 from mtjax.diffusion.plan import BlockPlan
+from mtjax.models import Model
+from mtjax.models.stacking import Stacks, unrolled, unstack_params
 from mtjax.text import Completion, Prompt, TextModel
 
 
@@ -20,7 +36,7 @@ class CanvasFrame:
   """The canvases of a batch after a pass, prompts left out; frame 0 is before the first pass."""
 
   number: int  # of passes that were made, counted over the batch
-  tokens: list[list[int | None]]  # None where a mask stands
+  tokens: list[list[int | None]]  # None where a mask stands, or nothing is predicted yet
   decided_at: list[list[int]]  # the pass of the row that decided a token last, from 1; 0: a mask
 
 
@@ -34,8 +50,22 @@ def network_of(model: TextModel) -> MaskedNetwork:
     raise ValueError(
       f"denoising needs a masked model, such as mtjax.load('masked'): {name} predicts "
       f"{config.predicts!r} (config.predicts)"
+      + "; its masks are filled with mtjax.denoiser('set')"
+      * (config.predicts == "any_subset")
     )
   return MaskedNetwork.of(model.model)
+
+
+def with_readable_layers(model: TextModel) -> TextModel:
+  """Returns the same model with every layer by itself, for caches that look between them.
+
+  Models that are loaded for decoding have their layers in one scan; this copies their weights.
+  """
+  stacks = Stacks.of(model.model.config)
+  if not stacks.count:
+    return model
+  params = unstack_params(model.params, stacks)
+  return dataclasses.replace(model, model=Model(unrolled(model.model.config)), params=params)
 
 
 def denoise_texts(
@@ -57,21 +87,94 @@ def denoise_texts(
   A prompt that spells the mask has that text in it, and no mask. Raises ValueError as `denoise`
   and `network_of` do.
   """
+  settings |= dict(plan=plan)
+  return _texts(model, prompts, plan.length, network, on_pass, denoise, stream, settings)
+
+
+def denoise_texts_by_blocks(
+  model: TextModel,
+  prompts: Sequence[Prompt],
+  *,
+  length: int,
+  machine: BlockMachine,
+  network: MaskedNetwork | None = None,
+  on_pass: Callable[[CanvasFrame], None] | None = None,
+  **settings: Any,
+) -> tuple[list[Completion], Denoised]:
+  """Returns what `denoise_texts` does, by a machine of blocks: `denoise_by_blocks`."""
+  settings |= dict(length=length, machine=machine)
+  return _texts(
+    model, prompts, length, network, on_pass, denoise_by_blocks, stream_by_blocks, settings
+  )
+
+
+def denoise_texts_adaptively(
+  model: TextModel,
+  prompts: Sequence[Prompt],
+  *,
+  causal: TextModel,
+  length: int,
+  rule: AdaptiveParallel,
+  network: MaskedNetwork | None = None,
+  on_pass: Callable[[CanvasFrame], None] | None = None,
+  **settings: Any,
+) -> tuple[list[Completion], Denoised]:
+  """Returns what `denoise_texts` does, by `denoise_adaptively`.
+
+  Raises ValueError too for a causal model of another tokenizer.
+  """
+  if causal.tokenizer.fingerprint() != model.tokenizer.fingerprint():
+    raise ValueError(
+      "the causal model has another tokenizer than the masked one, so neither understands tokens "
+      "of the other: give one of the same"
+    )
+  settings |= dict(causal=causal.model, causal_params=causal.params, length=length, rule=rule)
+  return _texts(
+    model, prompts, length, network, on_pass, denoise_adaptively, stream_adaptively, settings
+  )
+
+
+def _texts(
+  model: TextModel,
+  prompts: Sequence[Prompt],
+  length: int,
+  network: MaskedNetwork | None,
+  on_pass: Callable[[CanvasFrame], None] | None,
+  whole: Callable[..., Denoised],
+  stepped: Callable[..., Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]],
+  settings: Mapping[str, Any],
+) -> tuple[list[Completion], Denoised]:
+  """Returns texts and their run, by one program (`whole`), or `stepped` where passes are seen."""
   network = network or network_of(model)
   config, tokenizer = model.model.config, model.tokenizer
   ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
   eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
-  arguments: dict[str, Any] = dict(plan=plan, eos=eos, **settings)
+  arguments: dict[str, Any] = dict(eos=eos, **settings)
   if on_pass is None:
-    run = denoise(network, model.params, ids, **arguments)
+    run = whole(network, model.params, ids, **arguments)
   else:
     results: list[Denoised] = []
-    states = stream(network, model.params, ids, on_finish=results.append, **arguments)
-    for frame in _frames(states, ids, plan.length, network.mask_id):
+    states = stepped(network, model.params, ids, on_finish=results.append, **arguments)
+    for frame in canvas_frames(states, ids, length, network.mask_id):
       on_pass(frame)
     (run,) = results
   rows = zip(prompts, run.tokens, strict=True)
-  return [_completion(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+  return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def prompt_ids(model: TextModel, prompts: Sequence[Prompt]) -> list[list[int]]:
+  """Returns the tokens of prompts as they stand before a canvas, where a mask's spelling is text.
+
+  The masks of an any-subset model are its queries. Raises ValueError as `without_mask` does.
+  """
+  config, tokenizer = model.model.config, model.tokenizer
+  if config.predicts == "any_subset" and has_query(config):
+    mask = query_token(config)
+  else:
+    mask = config.special_id("mask") if "mask" in config.extra_names else config.mask_id
+  if mask is None:
+    return [tokenizer.encode(one) if isinstance(one, str) else list(one) for one in prompts]
+  return [without_mask(tokenizer, one, mask) for one in prompts]
 
 
 def without_mask(tokenizer: Tokenizer, prompt: Prompt, mask_id: int) -> list[int]:
@@ -94,13 +197,13 @@ def without_mask(tokenizer: Tokenizer, prompt: Prompt, mask_id: int) -> list[int
   return [token for each in ids for token in (plain if each == mask_id else [each])]
 
 
-def _frames(
+def canvas_frames(
   states: Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]],
   prompts: Sequence[Sequence[int]],
   length: int,
   mask_id: int,
 ) -> Iterator[CanvasFrame]:
-  """Yields the canvases without prompts, and without entries after `length`."""
+  """Yields the canvases without prompts, without entries after `length`, None for each mask."""
   here = [slice(len(prompt), len(prompt) + length) for prompt in prompts]
   for number, (token, decided_at) in enumerate(states):
     yield CanvasFrame(
@@ -113,9 +216,10 @@ def _frames(
     )
 
 
-def _completion(
+def completion_of(
   tokenizer: Tokenizer, prompt: Prompt, tokens: list[int], eos: Sequence[int]
 ) -> Completion:
+  """Returns the text of the tokens that came after a prompt, the end token among them, if any."""
   text = TextStream(tokenizer)
   shown = prompt if isinstance(prompt, str) else tokenizer.decode(prompt)
   finish = "eos" if tokens and tokens[-1] in eos else "length"

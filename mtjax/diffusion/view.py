@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
+from mtjax.diffusion.moves import moved, sources
 from mtjax.display.short import short_repr
 from mtjax.sampling.logits import History, Rules, adjusted, process
 
@@ -52,14 +53,31 @@ class View(struct.PyTreeNode):
 
 
 class Revision(struct.PyTreeNode):
-  """The decisions of one pass. The three sets of positions are disjoint."""
+  """The decisions of one pass. The sets of positions are disjoint."""
 
   written: Bool[Array, "B L"]  # masked positions that get their candidate
   remasked: Bool[Array, "B L"]  # decided positions that are masked again
   edited: Bool[Array, "B L"]  # decided positions whose token becomes their candidate
   more: Bool[Array, " B"]  # rows whose block needs another pass even if nothing is masked
+  # What moves others, after all of the above (`moves.sources`); both None: nothing moves.
+  deleted: Bool[Array, "B L"] | None = None  # decided positions that leave
+  inserted: Bool[Array, "B L"] | None = None  # decided positions before which a mask is put
 
   __repr__ = short_repr
+
+  @property
+  def sampled(self) -> Bool[Array, "B L"]:
+    """The positions whose candidate was followed: as a token, or as what to do with the token."""
+    followed = self.written | self.edited
+    if self.deleted is None or self.inserted is None:
+      return followed
+    return followed | self.deleted | self.inserted
+
+  def move(self, values: Shaped[Array, "B L"], fill: int | bool) -> Shaped[Array, "B L"]:
+    """Returns what each position has after the moves; new masks have `fill`."""
+    if self.deleted is None or self.inserted is None:
+      return values
+    return moved(values, sources(self.deleted, self.inserted), fill)
 
 
 def apply_revision(
@@ -68,7 +86,8 @@ def apply_revision(
   """Returns the tokens after a pass, and which positions are masked."""
   token = jnp.where(revision.written | revision.edited, candidate, view.token)
   token = jnp.where(revision.remasked, mask_id, token)
-  return token, (view.masked & ~revision.written) | revision.remasked
+  masked = (view.masked & ~revision.written) | revision.remasked
+  return revision.move(token, mask_id), revision.move(masked, True)
 
 
 def suppress_mask(logits: Float[Array, "*N V"], mask_id: int) -> Float[Array, "*N V"]:

@@ -118,6 +118,7 @@ class TransformerConfig:
   `any_subset_rows`: who sees whom in an any-subset model of two streams. `two_stream` (AS-ARM
   2504.20456): context entries see each other, and a query sees no query. `set_diffusion` (SetDLM
   2607.01775): a context entry sees those before it, and a query, which is a mask, sees itself too.
+  `eso` (Eso-LM (B) 2506.01928): as that, and a mask also sees the masks before it in its pass.
   Masked models have three more settings. `mask_id`: the mask, if it is a token of the vocabulary
   (LLaDA 2502.09992), and not an extra embedding with the name "mask"; `special_id("mask")` finds
   either. `alignment`: the token of an entry is predicted there (`aligned`), or at the entry before
@@ -157,7 +158,7 @@ class TransformerConfig:
   exits: tuple[int, ...] = ()  # numbers of layers after which the head was trained to read
   target_conditioning: Literal["none", "added", "adaptive_norm"] = "none"
   predicts: Literal["next_token", "any_subset", "masked"] = "next_token"
-  any_subset_rows: Literal["two_stream", "set_diffusion"] = "two_stream"
+  any_subset_rows: Literal["two_stream", "set_diffusion", "eso"] = "two_stream"
   mask_id: int | None = None  # None: the extra embedding called "mask", if there is one
   alignment: Literal["aligned", "shifted"] = "aligned"
   block_length: int = 0
@@ -192,12 +193,12 @@ class TransformerConfig:
         f"target_conditioning {self.target_conditioning!r} needs a model with predicts "
         f"'any_subset', got {self.predicts!r}"
       )
-    if self.any_subset_rows == "set_diffusion" and (
+    if self.any_subset_rows != "two_stream" and (
       self.predicts != "any_subset" or self.target_conditioning != "none"
     ):
       raise ValueError(
-        "any_subset_rows 'set_diffusion' needs a model with predicts 'any_subset' and without "
-        f"target_conditioning, got {self.predicts!r} and {self.target_conditioning!r}"
+        f"any_subset_rows {self.any_subset_rows!r} needs a model with predicts 'any_subset' and "
+        f"without target_conditioning, got {self.predicts!r} and {self.target_conditioning!r}"
       )
     if self.head_bias and self.tied:
       raise ValueError("head_bias is for a model with a head of its own: set tied=False")

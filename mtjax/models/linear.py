@@ -16,7 +16,8 @@ class Linear(nn.Module):
   The parameter dict holds one of: `kernel` [K, N]; `int8` [K, N] with `scale` [N] (weight-only
   quantisation: W = int8 * scale); `packed` [N / n, K, n] (see mtjax.native), with `scale` if its
   type is int8; both may be one layer's part of a stack (`mtjax.models.stacking`). Only `kernel` is
-  created by init and has a gradient with respect to weights.
+  created by init and has a gradient with respect to weights. Beside any of them may stand `lora_a`
+  [K, R] and `lora_b` [R, N]: their product is added to W (`mtjax.models.lora`).
   """
 
   features: int
@@ -42,6 +43,9 @@ class Linear(nn.Module):
     else:
       kernel = self.param("kernel", self.init, (x.shape[-1], self.features)).astype(self.dtype)
       y = jnp.matmul(x, kernel, preferred_element_type=out)
+    if self.has_variable("params", "lora_a"):
+      a, b = (self.get_variable("params", name) for name in ("lora_a", "lora_b"))
+      y += jnp.matmul(x @ a.astype(x.dtype), b.astype(x.dtype), preferred_element_type=out)
     if self.bias:
       y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(out)
     return y

@@ -93,6 +93,17 @@ def stack_params(params: PyTree, stacks: Stacks) -> PyTree:
   return params
 
 
+def unstack_params(params: PyTree, stacks: Stacks) -> PyTree:
+  """Returns the parameters of the unrolled model: the inverse of `stack_params`."""
+  params = dict(params)
+  for kind in range(stacks.kinds if stacks.count else 0):
+    stack = params.pop(stack_name(kind), None)
+    for number in range(stacks.count if stack is not None else 0):
+      layer = jax.tree.map(lambda x, n=number: x[n], stack)
+      params[f"layer_{number * stacks.kinds + kind}"] = layer
+  return params
+
+
 def of_layer(stack: PyTree, index: Int[Array, ""]) -> PyTree:
   """Returns the parameters of layer `index` of a stack; packed weights are not cut out."""
 

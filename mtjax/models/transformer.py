@@ -315,18 +315,25 @@ def embedded(
   c: TransformerConfig, embedding: Embedding, frontier: Frontier
 ) -> Float[Array, "B T D"]:
   """Returns the inputs of the first layer; to be called in a compact method."""
-  token, dtype = frontier.token, embedding.dtype
-  x = embedding(jnp.minimum(token, c.vocab_size - 1) if c.extra_embeddings else token)
-  if c.extra_embeddings:
-    extra = Embedding(c.extra_embeddings, c.dim, dtype, name="extra")
-    learned = extra(jnp.clip(token - c.vocab_size, 0, c.extra_embeddings - 1))
-    x = jnp.where((token >= c.vocab_size)[..., None], learned, x)
-  x = with_soft_entries(x, frontier)
+  dtype = embedding.dtype
+  x = with_soft_entries(embedding_rows(c, embedding, frontier.token), frontier)
   if c.embedding_scale is not None:
     x *= jnp.asarray(c.embedding_scale, dtype)
   if c.learned_positions is not None:
     x += Embedding(c.learned_positions, c.dim, dtype, name="positions")(frontier.position)
   return x
+
+
+def embedding_rows(
+  c: TransformerConfig, embedding: Embedding, token: Int[Array, "*N"]
+) -> Float[Array, "*N D"]:
+  """Returns the rows of tokens and of extra embeddings; to be called in a compact method."""
+  x = embedding(jnp.minimum(token, c.vocab_size - 1) if c.extra_embeddings else token)
+  if not c.extra_embeddings:
+    return x
+  extra = Embedding(c.extra_embeddings, c.dim, embedding.dtype, name="extra")
+  learned = extra(jnp.clip(token - c.vocab_size, 0, c.extra_embeddings - 1))
+  return jnp.where((token >= c.vocab_size)[..., None], learned, x)
 
 
 def angles_of(

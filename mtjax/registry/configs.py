@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from mtjax.registry.constraints import no_constraint
 from mtjax.registry.methods import METHODS, check_method, drafter_settings
 
 
@@ -24,6 +25,7 @@ def shared() -> ConfigDict:
       presence_penalty=0.0,
       stop=(),  # texts that end a row, e.g. ("\n\n",)
       seed=0,
+      constraint=no_constraint(),
       every=4,  # number of rounds between two pieces of streamed text
     )
   )

@@ -40,6 +40,9 @@ DENOISING: Mapping[str, str] = {
   "seconds": "time of all passes, without compilation",
   "compile_seconds": "time of tracing and compilation, or of reading what was compiled before",
   "tokens_per_second": "tokens per second, without compilation",
+  "causal_forwards": "forward passes of the causal model, of the method apd alone",
+  "whole_block_forwards": "of the machine sub_blocks: forward passes over blocks with masks",
+  "commit_forwards": "of the machine sub_blocks: forward passes over decided blocks",
 }
 
 

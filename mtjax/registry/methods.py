@@ -6,7 +6,6 @@ a test fails for a row without a file, config or test.
 
 from typing import Any
 
-from mtjax.anysubset import Confidence, ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
 from mtjax.draft import (
   S2D,
   BestFirst,
@@ -36,7 +35,8 @@ from mtjax.registry.drafters import (
   with_target,
 )
 from mtjax.registry.fill_methods import FillEntry
-from mtjax.registry.rows import MethodRow, fill_row
+from mtjax.registry.fill_rows import FILL_ROWS
+from mtjax.registry.rows import MethodRow
 from mtjax.types import Exactness
 
 DRAFT_MODEL = "speculative, draft model"  # the family of methods that need one
@@ -246,56 +246,7 @@ METHODS: dict[str, MethodRow] = {
     verifier="block",
     draft_model="masked",
   ),
-  "sequential": fill_row(
-    title="one token per forward pass",
-    pays="A model whose weights fit the caches of the CPU: no other method was faster there by "
-    "more than a few percent.",
-    paper="-",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/anysubset/filling/methods.py",
-    fill=FillEntry(Sequential, window=None),
-  ),
-  "self": fill_row(
-    title="ASSD: the model drafts for itself",
-    pays="Where reading the weights bounds a forward pass: it was faster than `sequential` there.",
-    paper="2504.20456",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/anysubset/filling/methods.py",
-    fill=FillEntry(SelfDraft),
-  ),
-  "fused": fill_row(
-    title="ASSD, the next drafts in the pass that verifies",
-    pays="As `self`, with a small window; it was faster than `self` with float32 weights.",
-    paper="2504.20456",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/anysubset/filling/methods.py",
-    fill=FillEntry(Fused),
-  ),
-  "once": fill_row(
-    title="ASSD, all drafts from the first pass",
-    pays="As `self`; it was the fastest of all with float32 weights.",
-    paper="2504.20456",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/anysubset/filling/methods.py",
-    fill=FillEntry(DraftOnce),
-  ),
-  "ngram": fill_row(
-    title="ASSD, drafts from bigrams of the context",
-    pays="It did not pay on the texts that were measured, where few of its drafts are accepted.",
-    paper="2504.20456",
-    exactness=Exactness.LOSSLESS,
-    file="mtjax/anysubset/filling/methods.py",
-    fill=FillEntry(ContextNGram),
-  ),
-  "confidence": fill_row(
-    title="the positions of which the model is most certain",
-    pays="Where the order of filling matters more than the joint distribution; not measured yet.",
-    paper="2202.04200",
-    exactness=Exactness.APPROXIMATE,
-    file="mtjax/anysubset/filling/confidence.py",
-    test="tests/anysubset/test_confidence.py",
-    fill=FillEntry(Confidence, window="per_pass"),
-  ),
+  **FILL_ROWS,
 }
 
 
@@ -320,12 +271,12 @@ def check_method(name: str) -> None:
     raise ValueError(f"method {name!r} fills blanks: run it as mtjax-infill --method={name}")
   if name in DENOISERS:
     raise ValueError(
-      f"method {name!r} denoises canvases of masks: run it as mtjax-decode --config={name}, or "
+      f"method {name!r} denoises canvases: run it as mtjax-decode --config={name}, or "
       f"give mtjax.denoiser({name!r}) to TextModel.denoise"
     )
   if name not in METHODS:
     raise ValueError(
-      f"method {name!r} is not one of: {', '.join(decoding())}; those for masked models are: "
+      f"method {name!r} is not one of: {', '.join(decoding())}; those that denoise are: "
       f"{', '.join(DENOISERS)}"
     )
 

@@ -13,11 +13,13 @@ from mtjax.models import (
   XLNetConfig,
   uniform_layers,
 )
+from mtjax.train.defaults import defaults
 from mtjax.train.fields import check_fields, check_groups
 from mtjax.train.losses.objective import Objective
 from mtjax.train.losses.old_names import identity_names, with_new_names
 from mtjax.train.losses.registry import OBJECTIVES, get_objective, make_settings
 from mtjax.train.optimizers import OptimizerConfig, Schedule
+from mtjax.train.trained import Adaptation, trained_shapes
 
 KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
 
@@ -31,6 +33,7 @@ class RunConfig:
   schedule: Schedule
   data: dict[str, Any]
   init: str
+  lora: Adaptation | None
   objective: str
   objective_settings: Any
   batch: int
@@ -82,8 +85,14 @@ class RunConfig:
     if config.kind != "transformer":
       model["kind"] = config.kind
     used: dict[str, Any] = {"init": self.init} if self.init else {}
+    if self.lora is not None:
+      used["lora"] = dataclasses.asdict(self.lora)
     objective, settings = identity_names(self.objective)
-    if own := dataclasses.asdict(self.objective_settings):
+    own = dataclasses.asdict(self.objective_settings)
+    # Runs of block diffusion that are older than this setting lack it.
+    if self.objective == "block_diffusion" and not own["anneal"]:
+      own.pop("anneal")
+    if own:
       used[settings] = own
     return dict(
       used,
@@ -103,8 +112,13 @@ def read(config: Mapping[str, Any]) -> RunConfig:
 
   Raises ValueError that says which field is wrong.
   """
-  # Runs that are older than `init` lack it.
-  given: dict[str, Any] = {"init": "", **with_new_names(config)}
+  # Runs that are older than `init` and `lora` lack them.
+  usual = defaults()
+  given: dict[str, Any] = {
+    "init": usual.init,
+    "lora": usual.lora.to_dict(),
+    **with_new_names(config),
+  }
   check_fields(given)
   objective = given["objective"]
   fields = {name: value for name, value in given.items() if name not in OBJECTIVES}
@@ -114,6 +128,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     optimizer=OptimizerConfig(**fields.pop("optimizer")),
     schedule=schedule,
     data=dict(fields.pop("data")),
+    lora=Adaptation.of(fields.pop("lora")),
     mesh=tuple(fields.pop("mesh")),
     objective_settings=make_settings(objective, given.get(objective, {})),
     **fields,
@@ -159,6 +174,7 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"length {out.length} exceeds the model's {out.model.config.max_position} positions"
     )
   _ = out.loss  # refuses a model that it cannot train
+  trained_shapes(out.model, out.lora)  # refuses adapters that it lacks the weights for
   return out
 
 

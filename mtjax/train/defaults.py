@@ -38,6 +38,14 @@ def defaults() -> ConfigDict:
         any_subset_rows="two_stream",
       ),
       init="",  # initial weights: a bundled model, a folder or an id; "": random ones
+      # LoRA (mtjax/models/lora.py): adapters are trained, and all else stays as `init` has it.
+      lora=dict(
+        rank=0,  # of the factors A and B; 0: no adapters, all parameters are trained
+        alpha=32.0,  # W + (alpha / rank) A B
+        targets=("attention/.*", "mlp/.*"),  # patterns of the linear maps that are adapted
+        trained=(),  # patterns of parameters that are trained whole, as ("extra/table",)
+        frozen="float32",  # type in which the frozen weights are kept, or "bfloat16"
+      ),
       # By name: mtjax/train/losses/registry.py has them. The settings of an objective, where it has
       # some, are a group of its name: any_subset=objective_settings("any_subset", queries=8).
       objective="next_token",

@@ -13,8 +13,8 @@ from mtjax.train.optimizers import OptimizerConfig
 
 # Groups that become a dataclass: they may name any field of it, and leave out those with a default.
 _CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig}
-# Runs that are older than this field lack it.
-_OPTIONAL = ("init",)
+# Runs that are older than these fields lack them.
+_OPTIONAL = ("init", "lora")
 # Type of the default -> the types that may stand in its place, and what messages call them.
 _KINDS: dict[type, tuple[Any, str]] = {
   bool: (bool, "True or False"),

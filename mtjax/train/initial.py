@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtjax.models import Model, Params, prefix_params
+from mtjax.models.stacking import Stacks, stack_params, unrolled
 from mtjax.pretrained import model_path
 
 
@@ -22,6 +23,11 @@ def initial_params(model: Model, source: str) -> Params | None:
   """
   if not source:
     return None
+  params = _unrolled(Model(unrolled(model.config)), source)
+  return stack_params(params, Stacks.of(model.config))
+
+
+def _unrolled(model: Model, source: str) -> Params:
   from mtjax import checkpoints
   from mtjax.checkpoints.families import differences
 

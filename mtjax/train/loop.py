@@ -16,7 +16,6 @@ from mtjax.checkpoints.training import Checkpoints
 from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
-from mtjax.train.initial import initial_params
 from mtjax.train.lock import exclusive
 from mtjax.train.monitor.metrics import JsonLines, Sink, Speed, TensorBoard
 from mtjax.train.monitor.progress import make_progress
@@ -24,6 +23,7 @@ from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
 from mtjax.train.sources import make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
+from mtjax.train.trained import initial_parts, join_of, trained_shapes, whole_params
 
 
 def run(config: Mapping[str, Any], workdir: str | Path) -> int:
@@ -40,25 +40,34 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> int:
 
 
 def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, Params]:
-  """Trains as `run` does; returns the last state and the parameters to use (an average, if any)."""
+  """Trains as `run` does; returns the last state and the model's parameters to use.
+
+  They are an average, if the run keeps one; adapters are merged into the frozen weights.
+  """
   settings = config_lib.read(config)
   workdir = Path(workdir)
   with on_sigterm() as stop, exclusive(workdir):
-    state = _train(settings, config, workdir, stop)
-  return state, parameters_to_use(state)
+    state, frozen = _train(settings, config, workdir, stop)
+  return state, _to_use(settings, state, frozen)
 
 
 def _train(
   settings: config_lib.RunConfig, config: Mapping[str, Any], workdir: Path, stop: Preemption
-) -> TrainState:
+) -> tuple[TrainState, Params | None]:
   batches = make_batches(settings)
   evaluate = make_evaluation(settings)
   mesh = sharding.make_mesh(*settings.mesh)
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
-  make, shardings = _initial(settings, optimizer, mesh)
-  state = make()
+  state, frozen = _initial(settings, optimizer, mesh)
+  shardings = jax.tree.map(lambda x: x.sharding, state)
   step_fn = jax.jit(
-    make_step(settings.loss, optimizer, accumulate=settings.accumulate, ema=settings.ema),
+    make_step(
+      settings.loss,
+      optimizer,
+      accumulate=settings.accumulate,
+      ema=settings.ema,
+      join=join_of(settings.lora),
+    ),
     donate_argnums=0,
     out_shardings=(shardings, None),
   )
@@ -73,10 +82,12 @@ def _train(
     state, start = _restore(settings, checkpoints, state, batches)
     if start == steps:
       _say(f"the run in {str(workdir)!r} has done all its {steps} steps: there is nothing to do")
-      return state
+      return state, frozen
     # After the restore: the folder of another run is left as it is.
     _write_config(workdir / CONFIG_FILE, config)
-    _say(f"{count_parameters(state.params):,} parameters, from step {start} to {steps}")
+    trained = count_parameters(state.params)
+    over = "" if frozen is None else f" over {count_parameters(frozen):,} frozen ones"
+    _say(f"{trained:,} parameters{over}, from step {start} to {steps}")
     speed = Speed(steps=steps)
     done = start
     with (
@@ -86,7 +97,7 @@ def _train(
     ):
       since_log = 0
       for done in range(start + 1, steps + 1):
-        state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh))
+        state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh), frozen)
         stop.started()
         since_log += settings.batch * settings.length
         # Read once per step: a signal that comes later is seen by the next step, which then saves.
@@ -98,7 +109,7 @@ def _train(
           values |= speed.update(done, since_log)
           since_log = 0
         if evaluate is not None and (_due(done, settings.eval_every) or done == steps):
-          scores = evaluate(parameters_to_use(state))
+          scores = evaluate(_to_use(settings, state, frozen))
           values |= {f"bits_per_byte/{name}": score for name, score in scores.items()}
         if values:
           for sink in sinks:
@@ -110,22 +121,29 @@ def _train(
       checkpoints.wait()
     if done < steps:
       _say(f"SIGTERM: step {done} of {steps} is saved, the same command continues")
-  return state
+  return state, frozen
 
 
 def _say(text: str) -> None:
   print(text, file=sys.stderr, flush=True)
 
 
-def _initial(settings, optimizer, mesh):
-  """Returns a function that makes the first state on its devices, and the state's shardings."""
+def _to_use(settings, state: TrainState, frozen: Params | None) -> Params:
+  return whole_params(settings.lora, parameters_to_use(state), frozen)
+
+
+def _initial(settings, optimizer, mesh) -> tuple[TrainState, Params | None]:
+  """Returns the first state and the frozen parameters, on their devices."""
   make = functools.partial(
     init_state, settings.model, optimizer, seed=settings.seed, ema=settings.ema
   )
-  shapes = jax.eval_shape(make)
-  shardings = sharding.state_shardings(shapes, settings.model.shapes(), mesh)
-  make = jax.jit(make, out_shardings=shardings)
-  return lambda: make(params=initial_params(settings.model, settings.init)), shardings
+  trained = trained_shapes(settings.model, settings.lora)
+  shapes = jax.eval_shape(lambda params: make(params=params), trained)
+  shardings = sharding.state_shardings(shapes, trained, mesh)
+  parts = initial_parts(settings.model, settings.init, settings.lora, seed=settings.seed)
+  state = jax.jit(make, out_shardings=shardings)(params=parts.trained)
+  frozen = None if parts.frozen is None else sharding.shard_params(parts.frozen, mesh)
+  return state, frozen
 
 
 def _restore(settings, checkpoints, state, batches) -> tuple[TrainState, int]:

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Int, PyTree
 
 OPTIMIZERS = ("adamw", "muon")
 
-# Matrices of the blocks. The embedding and the head have one row per token, and Muon's orthogonal
-# update is not made for such tables.
-_MATRIX = re.compile(r"layer_\d+/(.*/kernel|attention/relative)$")
+# Matrices of the blocks, which may be stacked, and factors of adapters. The embedding and the head
+# have one row per token, and Muon's orthogonal update is not made for such tables.
+_MATRIX = re.compile(r"(layer|stack)_\d+/(.*/(kernel|lora_[ab])|attention/relative)$")
 # XLNet's content_bias, position_bias, segment_bias are [heads, head_dim], but no matrices.
 _BIAS = re.compile(r"bias$")
 
@@ -84,9 +84,7 @@ def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.Gradien
   muon = optax.chain(
     optax.contrib.scale_by_muon(
       beta=config.momentum,
-      weight_dimension_numbers=lambda updates: jax.tree.map(
-        lambda _: optax.contrib.MuonDimensionNumbers(), updates
-      ),
+      weight_dimension_numbers=lambda updates: jax.tree.map(_matrix_axes, updates),
     ),
     # With this scale, updates of a [K, N] matrix are as large as those of a square one.
     _scale_by_shape(),
@@ -119,9 +117,16 @@ def _decays(params: PyTree) -> PyTree:
 
 def _labels(params: PyTree) -> PyTree:
   def label(path, leaf):
-    return "muon" if leaf.ndim == 2 and _MATRIX.search(_name(path)) else "adamw"
+    name = _name(path)
+    is_matrix = leaf.ndim == 2 + name.startswith("stack_")
+    return "muon" if is_matrix and _MATRIX.search(name) else "adamw"
 
   return jax.tree_util.tree_map_with_path(label, params)
+
+
+def _matrix_axes(leaf: Array) -> optax.contrib.MuonDimensionNumbers:
+  """Returns the axes of a matrix [K, N], or of each matrix of a stack [count, K, N]."""
+  return optax.contrib.MuonDimensionNumbers(leaf.ndim - 2, leaf.ndim - 1)
 
 
 def _name(path) -> str:
@@ -130,6 +135,6 @@ def _name(path) -> str:
 
 def _scale_by_shape():
   def scale(update):
-    return update * max(1.0, update.shape[1] / update.shape[0]) ** 0.5
+    return update * max(1.0, update.shape[-1] / update.shape[-2]) ** 0.5
 
   return optax.stateless(lambda updates, _: jax.tree.map(scale, updates))

@@ -18,7 +18,7 @@ class TrainState(struct.PyTreeNode):
   """The state of a run, besides its data."""
 
   step: Int[Array, ""]  # number of updates so far
-  params: Params  # float32 masters, whatever the activations are
+  params: Params  # those that are trained: float32 masters, whatever the activations are
   opt_state: PyTree
   seed: UInt32[Array, "2"]  # key data; the key of a step is this one with the step folded in
   ema: Params | None = None  # exponential moving average of params
@@ -55,14 +55,24 @@ def parameters_to_use(state: TrainState) -> Params:
   return state.params if state.ema is None else state.ema
 
 
+def all_trained(params: Params, frozen: Params | None) -> Params:
+  """Returns the model's parameters where all are trained."""
+  del frozen
+  return params
+
+
 def make_step(
   loss: Objective,
   optimizer: optax.GradientTransformation,
   *,
   accumulate: int = 1,
   ema: float = 0.0,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Float[Array, ""]]]]:
+  join: Callable[[Params, Params | None], Params] = all_trained,
+) -> Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]:
   """Returns the function that makes an update, in `accumulate` parts of equally many rows.
+
+  It is called with the state, a batch and, where some parameters stay as they are, those. `join`
+  then makes the model's parameters of the trained and the frozen ones (`mtjax.train.trained`).
 
   The gradient is of the mean over the weight of the whole batch, and random choices are those of
   the whole batch (`Objective.prepare`), so the number of parts changes rounding only. Metrics:
@@ -71,32 +81,32 @@ def make_step(
   sharded. It raises ValueError, when traced, for rows that do not divide.
   """
 
-  def sums(params, part):
+  def sums(params, frozen, part):
     def scalar(params):
-      total = loss.total(params, part)
+      total = loss.total(join(params, frozen), part)
       return total.sum, total
 
     (_, total), grads = jax.value_and_grad(scalar, has_aux=True)(params)
     return total, grads
 
-  def whole(params, batch):
+  def whole(params, frozen, batch):
     if accumulate == 1:
-      return sums(params, batch)
+      return sums(params, frozen, batch)
     rows = batch["tokens"].shape[0]
     if rows % accumulate:
       raise ValueError(f"{rows} rows do not divide into {accumulate} parts")
     parts = jax.tree.map(lambda x: _interleave(x, accumulate), dict(batch))
-    start = jax.eval_shape(sums, params, jax.tree.map(lambda x: x[0], parts))
+    start = jax.eval_shape(sums, params, frozen, jax.tree.map(lambda x: x[0], parts))
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), start)
 
     def add(carry, part):
-      return jax.tree.map(jnp.add, carry, sums(params, part)), None
+      return jax.tree.map(jnp.add, carry, sums(params, frozen, part)), None
 
     return jax.lax.scan(add, zero, parts)[0]
 
-  def step(state: TrainState, batch: Batch):
+  def step(state: TrainState, batch: Batch, frozen: Params | None = None):
     key = jax.random.fold_in(jax.random.wrap_key_data(state.seed), state.step)
-    total, grads = whole(state.params, loss.prepare(batch, key, state.step))
+    total, grads = whole(state.params, frozen, loss.prepare(batch, key, state.step))
     # A batch of padding only gets a gradient of 0, not NaN.
     count = jnp.maximum(total.weight, 1e-9)
     grads = jax.tree.map(lambda g: g / count, grads)

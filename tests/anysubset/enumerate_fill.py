@@ -134,7 +134,12 @@ def _chunked(run, tables, problem, *arrays):
 
 
 def _rows(problem, rows):
-  return jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem)
+  many = jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem)
+  if problem.constraint is None:
+    return many
+  # The tables of automata are shared by all rows.
+  shared = many.constraint.replace(automata=problem.constraint.automata)
+  return many.replace(constraint=shared)
 
 
 def _merged(weight, state):

@@ -22,6 +22,7 @@ class Scripted:
   exactness = Exactness.LOSSLESS
   reason = ""
   needs_final = False
+  reads_layers = False
 
   def check(self, network):
     pass

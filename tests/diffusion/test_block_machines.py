@@ -12,11 +12,10 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.diffusion.denoising import (
   MaskedNetwork,
-  denoise_pipeline,
-  denoise_sub_blocks,
+  denoise_by_blocks,
   replay,
 )
-from mtjax.diffusion.denoising.pipeline import Pipeline
+from mtjax.diffusion.denoising.machines import BlockBuffer, Pipeline, SubBlocks
 from mtjax.models import Model
 from mtjax.sampling.logits import Sampling
 from mtjax.types import LayerKV, Output
@@ -81,11 +80,9 @@ def test_a_pipeline_decides_as_the_published_one(in_flight):
   rng = np.random.default_rng(0)
   p = rng.choice([0.3, 0.5, 0.7, 0.85, 0.95], SIZE) + rng.uniform(0.0, 0.04, SIZE)  # no ties
   p = p.astype(np.float32)
-  pipeline = Pipeline(add=0.25, activate=0.75, threshold=0.9)
+  pipeline = Pipeline(add=0.25, activate=0.75, threshold=0.9, in_flight=in_flight)
   lengths = [16, 24]
-  out = denoise_pipeline(
-    ALIGNED, p, [[1] * 4, [1] * 8], length=lengths, pipeline=pipeline, in_flight=in_flight
-  )
+  out = denoise_by_blocks(ALIGNED, p, [[1] * 4, [1] * 8], length=lengths, machine=pipeline)
   for row, begin in enumerate([4, 8]):
     wanted = pipeline_in_numpy(p, begin, lengths[row], 4, pipeline, in_flight)
     assert out.decided_at[row] == wanted and out.passes[row] == max(wanted)
@@ -94,35 +91,41 @@ def test_a_pipeline_decides_as_the_published_one(in_flight):
 
 def test_a_sure_pipeline_needs_a_pass_per_block_and_an_unsure_one_a_pass_per_token():
   pipeline = Pipeline(add=[0.1, 0.5], activate=1.0)
-  sure = denoise_pipeline(ALIGNED, SURE, [[1] * 4] * 2, length=16, pipeline=pipeline)
+  sure = denoise_by_blocks(ALIGNED, SURE, [[1] * 4] * 2, length=16, machine=pipeline)
   assert sure.passes.tolist() == [4, 4]
   # Blocks that have begun wait to be activated: every pass decides the best position of one block.
-  unsure = denoise_pipeline(ALIGNED, UNSURE, [[1] * 4] * 2, length=16, pipeline=pipeline)
+  unsure = denoise_by_blocks(ALIGNED, UNSURE, [[1] * 4] * 2, length=16, machine=pipeline)
   assert unsure.passes.tolist() == [16, 16]
   # Activated at half of the block before, two or three blocks decide one position each per pass.
-  early = denoise_pipeline(
-    ALIGNED, UNSURE, [[1] * 4] * 2, length=16, pipeline=Pipeline(add=0.1, activate=0.5)
+  early = denoise_by_blocks(
+    ALIGNED, UNSURE, [[1] * 4] * 2, length=16, machine=Pipeline(add=0.1, activate=0.5)
   )
   assert early.passes.tolist() == [10, 10]
 
 
 def test_a_pipeline_ends_with_the_block_that_has_an_end():
   eos = text(4, 8)[5]
-  out = denoise_pipeline(ALIGNED, SURE, [[1] * 4], length=16, eos=[eos])
+  out = denoise_by_blocks(ALIGNED, SURE, [[1] * 4], length=16, machine=Pipeline(), eos=[eos])
   assert out.tokens == [text(4, 6)] and out.passes.tolist() == [2]
+
+
+def test_entries_after_the_canvas_end_no_pipeline():
+  """They hold token 0, which is an end token of many tokenizers, and which this model never says."""
+  out = denoise_by_blocks(ALIGNED, SURE, [[1] * 4], machine=Pipeline(), length=16, eos=[0])
+  assert out.tokens == [text(4, 16)]
 
 
 def test_a_pipeline_row_is_the_same_alone():
   pipeline = Pipeline(add=0.25, activate=0.5, threshold=0.35)
-  settings = dict(length=8, pipeline=pipeline, sampling=Sampling(temperature=1.0))
+  settings = dict(length=8, machine=pipeline, sampling=Sampling(temperature=1.0))
   keys = jax.random.split(jax.random.key(0), 2)
-  both = denoise_pipeline(BLOCKS, PARAMS, PROMPTS, key=keys, **settings)
-  one = denoise_pipeline(BLOCKS, PARAMS, PROMPTS[1:], key=keys[1:], **settings)
+  both = denoise_by_blocks(BLOCKS, PARAMS, PROMPTS, key=keys, **settings)
+  one = denoise_by_blocks(BLOCKS, PARAMS, PROMPTS[1:], key=keys[1:], **settings)
   assert one.tokens[0] == both.tokens[1] and one.decided_at[0] == both.decided_at[1]
 
 
 def test_a_sure_block_of_fast_dllm_v2_yields_1_and_31_tokens_in_4_and_1_passes():
-  out = denoise_sub_blocks(SHIFTED, SURE, [[1] * 32, [1] * 20], length=32, threshold=0.9)
+  out = denoise_by_blocks(SHIFTED, SURE, [[1] * 32, [1] * 20], length=32, machine=SubBlocks(0.9))
   # The prompt of 32 is committed by the pass that predicts the first token. Each first token of the
   # other three sub-blocks is a mask: the whole block is computed.
   assert out.passes[0] == 1 + 4
@@ -143,14 +146,14 @@ def test_an_unsure_block_needs_31_passes_and_refreshes_while_a_first_token_is_ma
   best_first = UNSURE.copy()
   best_first[np.arange(SIZE) % 8 == 7] = 0.6
   for p, refreshes in [(best_first, 1 + 3), (first_last, 1 + 3 * 8)]:
-    out = denoise_sub_blocks(SHIFTED, p, [[1] * 32], length=32)
+    out = denoise_by_blocks(SHIFTED, p, [[1] * 32], length=32, machine=SubBlocks())
     assert out.passes.tolist() == [1 + 31]
     assert out.counters["whole_block_forwards"] == refreshes
     assert out.tokens == [text(32, 32, 1)]
 
 
 def test_a_threshold_per_row():
-  out = denoise_sub_blocks(SHIFTED, UNSURE, [[1] * 32] * 2, length=32, threshold=[0.9, 0.4])
+  out = denoise_by_blocks(SHIFTED, UNSURE, [[1] * 32] * 2, length=32, machine=SubBlocks([0.9, 0.4]))
   assert out.passes.tolist() == [32, 5]
 
 
@@ -228,8 +231,8 @@ def sub_blocks_in_numpy(prompt, length, sub, threshold):
 @pytest.mark.parametrize("sub", [4, 2])
 def test_sub_blocks_decide_as_the_published_loop(sub):
   prompts, threshold = [[1, 2, 3, 4], [4, 5, 6, 7, 8, 1]], 0.5
-  out = denoise_sub_blocks(
-    SMALL, PARAMS, prompts, length=12, sub_block=sub, threshold=threshold, trace=True
+  out = denoise_by_blocks(
+    SMALL, PARAMS, prompts, length=12, machine=SubBlocks(threshold, sub_block=sub), trace=True
   )
   wanted = [sub_blocks_in_numpy(prompt, 12, sub, threshold) for prompt in prompts]
   assert out.tokens == [tokens for tokens, _, _ in wanted]
@@ -244,17 +247,19 @@ def test_sub_blocks_decide_as_the_published_loop(sub):
 def test_a_sub_block_row_is_the_same_alone():
   prompts = [[1, 2, 3, 4], [4, 5, 6, 7, 8, 1]]
   keys = jax.random.split(jax.random.key(4), 2)
-  settings = dict(length=12, threshold=0.5, sub_block=2, sampling=Sampling(temperature=1.0))
-  both = denoise_sub_blocks(SMALL, PARAMS, prompts, key=keys, **settings)
-  alone = denoise_sub_blocks(SMALL, PARAMS, prompts[1:], key=keys[1:], **settings)
+  settings = dict(
+    length=12, machine=SubBlocks(0.5, sub_block=2), sampling=Sampling(temperature=1.0)
+  )
+  both = denoise_by_blocks(SMALL, PARAMS, prompts, key=keys, **settings)
+  alone = denoise_by_blocks(SMALL, PARAMS, prompts[1:], key=keys[1:], **settings)
   assert alone.tokens[0] == both.tokens[1] and alone.decided_at[0] == both.decided_at[1]
 
 
 def test_a_pipeline_is_traced_and_replayed():
   pipeline = Pipeline(add=0.25, activate=0.5, threshold=0.35)
-  settings = dict(length=8, pipeline=pipeline, sampling=Sampling(temperature=1.0), key=2)
-  plain = denoise_pipeline(BLOCKS, PARAMS, PROMPTS, **settings)
-  out = denoise_pipeline(BLOCKS, PARAMS, PROMPTS, trace=True, **settings)
+  settings = dict(length=8, machine=pipeline, sampling=Sampling(temperature=1.0), key=2)
+  plain = denoise_by_blocks(BLOCKS, PARAMS, PROMPTS, **settings)
+  out = denoise_by_blocks(BLOCKS, PARAMS, PROMPTS, trace=True, **settings)
   assert out.tokens == plain.tokens and out.decided_at == plain.decided_at
   again = replay(BLOCKS, PARAMS, out.trace)
   np.testing.assert_allclose(again, out.trace.passes.log_prob, atol=1e-6)
@@ -267,25 +272,30 @@ def test_a_pipeline_is_traced_and_replayed():
   assert len(set(out.trace.passes.end[:, 0].tolist())) > 1, "blocks begin one after the other"
 
 
+def run_small(machine, network=SMALL, length=8):
+  return denoise_by_blocks(network, PARAMS, PROMPTS, length=length, machine=machine)
+
+
 @pytest.mark.parametrize(
   "call,message",
   [
-    (lambda: denoise_pipeline(SMALL, PARAMS, PROMPTS, length=8, in_flight=0), "in_flight must be"),
-    (
-      lambda: denoise_pipeline(MaskedNetwork(MODEL, MASK), PARAMS, PROMPTS, length=8),
-      "needs a block-causal network",
+    (lambda: Pipeline(in_flight=0), "in_flight must be at least 1, got 0"),
+    pytest.param(
+      lambda: Pipeline(in_flight=1.5),
+      "in_flight must be a whole number, got 1.5",
+      marks=pytest.mark.ill_typed,
     ),
-    (lambda: denoise_pipeline(SMALL, PARAMS, PROMPTS, length=6), "multiple of block_length"),
+    (lambda: run_small(Pipeline(), MaskedNetwork(MODEL, MASK)), "needs a block-causal network"),
+    (lambda: run_small(BlockBuffer(), MaskedNetwork(MODEL, MASK)), "needs a block-causal network"),
+    (lambda: run_small(BlockBuffer()), "needs a model whose entries predict their own position"),
+    (lambda: run_small(Pipeline(), length=6), "multiple of block_length"),
     (lambda: Pipeline(threshold=0.0), "threshold must be above 0.0, at most 1.0"),
-    (lambda: denoise_sub_blocks(BLOCKS, PARAMS, PROMPTS, length=8), "needs a network with shifted"),
+    (lambda: run_small(SubBlocks(), BLOCKS), "needs a network with shifted"),
     (
-      lambda: denoise_sub_blocks(SMALL, PARAMS, PROMPTS, length=8, sub_block=3),
+      lambda: run_small(SubBlocks(sub_block=3)),
       "sub_block must divide the network's blocks of 4 positions, got 3",
     ),
-    (
-      lambda: denoise_sub_blocks(SMALL, PARAMS, PROMPTS, length=8, sub_block=2, threshold=1.5),
-      "threshold must be above 0.0, at most 1.0: got 1.5",
-    ),
+    (lambda: SubBlocks(1.5), "threshold must be above 0.0, at most 1.0: got 1.5"),
   ],
 )
 def test_refusals(call, message):

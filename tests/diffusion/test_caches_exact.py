@@ -47,35 +47,46 @@ BLOCKS = dataclasses.replace(MASKED, block_length=4)
 PLAN = BlockPlan(8, 4, 4)  # two tokens per pass
 
 
-def at_once(token, order, begin, cache: AnyOrder, params):
+def any_network(rows, sink=False):
+  """Returns a network whose entries see each other in one of the ways, with or without a sink."""
+  more = dict(extra_embeddings=2, extra_names=("query", "sink")) if sink else {}
+  return MaskedNetwork(Model(dataclasses.replace(ANY, any_subset_rows=rows, **more)), QUERY)
+
+
+def at_once(network, token, order, begin, params):
   """Returns the logits of a block's masks, all entries computed at once in an order of decisions.
 
   `order` lists the decided positions behind the prompt, the first decided first.
   """
+  config = network.model.config
+  rows, sinks = config.any_subset_rows, config.extra_embeddings - 1
   places = [*range(PROMPT), *order]
-  context = [0] * PROMPT if cache.context == "mutual" else list(range(PROMPT))
-  rank = jnp.array([context + [PROMPT + i for i in range(len(order))]])
-  known = frontier_lib.content(token[jnp.array([places])], jnp.array([places]), rank)
+  context = [0] * PROMPT if rows == "two_stream" else list(range(PROMPT))
+  rank = jnp.array([[0] * sinks + context + [PROMPT + i for i in range(len(order))]])
+  tokens = jnp.concatenate([jnp.full(sinks, QUERY + 1), token[jnp.array(places)]])
+  at = jnp.array([[*range(sinks), *(sinks + place for place in places)]])
+  known = frontier_lib.content(tokens[None], at, rank if rows == "two_stream" else rank + (at > 0))
   masks = jnp.array([[at for at in range(begin, begin + 4) if at not in order]])
-  last = jnp.full_like(masks, PROMPT + len(order))
-  queries = frontier_lib.query(jnp.full_like(masks, QUERY), masks, last)
-  if cache.masks != "hidden":
+  last = jnp.full_like(masks, PROMPT + 1 + len(order))
+  queries = frontier_lib.query(jnp.full_like(masks, QUERY), masks + sinks, last)
+  if rows != "two_stream":
     queries = queries.replace(own=jnp.ones_like(masks, bool))
-  if cache.masks == "causal":
+  if rows == "eso":
     stamp = queries.stamp + jnp.arange(masks.shape[1])
     queries = queries.replace(stamp=stamp, lo=stamp, hi=jnp.full_like(stamp, FOREVER))
-  output = NETWORK.model.forward(params, frontier_lib.concatenate(known, queries))
-  return np.asarray(output.logits[0, len(places) :]), masks[0] - begin
+  output = network.model.forward(params, frontier_lib.concatenate(known, queries))
+  return np.asarray(output.logits[0, known.size :]), masks[0] - begin
 
 
 @pytest.mark.parametrize(
-  "cache",
-  [AnyOrder(), AnyOrder(masks="itself", context="causal"), AnyOrder(masks="causal")],
-  ids=lambda cache: f"{cache.masks}-{cache.context}",
+  ("rows", "sink"),
+  [("two_stream", False), ("set_diffusion", False), ("eso", False), ("two_stream", True)],
 )
-def test_any_order_is_all_at_once_in_the_order_of_decisions(cache):
-  way = bench.trajectory(NETWORK, PARAMS, PLAN, prompt_length=PROMPT, batch=2, cache=cache)
-  logits = jax.jit(lambda params: bench.logits_along(NETWORK, cache, params, way))(PARAMS)
+def test_any_order_is_all_at_once_in_the_order_of_decisions(rows, sink):
+  network, cache = any_network(rows, sink), AnyOrder()
+  params = jax.tree.map(lambda x: 2 * x, network.model.init(jax.random.key(0)))
+  way = bench.trajectory(network, params, PLAN, prompt_length=PROMPT, batch=2, cache=cache)
+  logits = jax.jit(lambda params: bench.logits_along(network, cache, params, way))(params)
   tokens = np.asarray(way.passes.token)
   differ = []
   for row in range(2):
@@ -87,9 +98,9 @@ def test_any_order_is_all_at_once_in_the_order_of_decisions(cache):
           new.append(at)
       order += new
       begin = PROMPT + 4 * (number // 2)
-      want, places = at_once(jnp.asarray(token), order, begin, cache, PARAMS)
+      want, places = at_once(network, jnp.asarray(token), order, begin, params)
       assert np.allclose(logits[number, row, places], want, atol=2e-5)
-      other, _ = at_once(jnp.asarray(token), order[::-1], begin, cache, PARAMS)
+      other, _ = at_once(network, jnp.asarray(token), order[::-1], begin, params)
       differ.append(not np.allclose(other, want, atol=1e-3))
   assert len(order) == 6 and any(differ)
 
@@ -146,15 +157,15 @@ def test_every_policy_is_measured_beside_no_cache():
 @pytest.mark.parametrize(
   "build,message",
   [
-    pytest.param(
-      lambda: AnyOrder(masks="all"),
-      "masks must be one of hidden, itself, causal, got 'all'",
-      marks=pytest.mark.ill_typed,
+    (
+      lambda: AnyOrder().check(dataclasses.replace(NETWORK, mask_id=3)),
+      "mask_id must be the id of its query embedding, got 3",
     ),
-    pytest.param(
-      lambda: AnyOrder(context="none"),
-      "context must be one of mutual, causal",
-      marks=pytest.mark.ill_typed,
+    (
+      lambda: denoise(
+        any_network("two_stream", True), PARAMS, [[1] * 56], plan=PLAN, cache=AnyOrder()
+      ),
+      "a canvas of 64 entries, 56 of them its prompt, and the model has 63 positions",
     ),
     (lambda: AnyOrder().check(MASKED), "for any-subset models, .* predicts 'masked'"),
     (

@@ -152,6 +152,70 @@ def test_what_cannot_be_denoised_is_refused_before_compilation(model, settings, 
     model.denoise(arguments.pop("prompts"), **arguments)
 
 
+BLOCKS = tiny(block_length=4)
+BY_NAME = {
+  "lookahead": (MODEL, dict(length=8, block_length=4, steps=8)),
+  "classifier_free": (MODEL, dict(length=8, block_length=4, steps=4)),
+  "growing_contrast": (MODEL, dict(length=8, block_length=4, steps=4)),
+  "llada21": (BLOCKS, dict(length=8, steps=8)),
+  "d2f": (BLOCKS, dict(length=8, machine="pipeline:threshold=0.4")),
+  "multi_bd": (BLOCKS, dict(length=8, machine="block_buffer:threshold=0.4")),
+  "dmax": (BLOCKS, dict(length=8)),
+  "soft_iteration": (MODEL, dict(length=8, block_length=4, steps=4)),
+  "fast_dllm_v2": (
+    tiny(block_length=4, alignment="shifted"), dict(length=8, machine="sub_blocks:sub_block=2")
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_methods_by_name_run_and_are_streamed(name):
+  model, settings = BY_NAME[name]
+  method, frames = mtjax.denoiser(name, **settings), []
+  noisy = dict(method=method, sampling=NOISY, key=1)
+  completions, run = model.denoise(PROMPTS, **noisy)
+  seen, same = model.denoise(PROMPTS, on_pass=frames.append, **noisy)
+  assert seen == completions and same.decided_at == run.decided_at
+  for row, completion in enumerate(completions):
+    assert frames[-1].tokens[row][: len(completion.tokens)] == completion.tokens
+  if name == "lookahead":
+    plain = mtjax.denoiser("llada", length=8, block_length=4, steps=8)
+    assert model.denoise(PROMPTS, **noisy | dict(method=plain))[0] == completions
+    assert len(frames) - 1 < max(run.passes), "a frame per forward"
+
+
+@pytest.mark.parametrize(
+  ("name", "model", "message"),
+  [
+    ("d2f", MODEL, "a pipeline of blocks needs a block-causal network, in which no block sees a"),
+    ("multi_bd", MODEL, "a buffer of blocks needs a block-causal network"),
+    ("fast_dllm_v2", MODEL, "decoding by sub-blocks needs a block-causal network"),
+    ("fast_dllm_v2", BLOCKS, "decoding by sub-blocks needs a network with shifted logits"),
+    ("multi_bd", tiny(block_length=4, alignment="shifted"), "entries predict their own position"),
+    ("llada21", MODEL, "only a block-causal model has an exact cache"),
+    ("d2f", tiny(block_length=24), "length must be a multiple of block_length, got 64 and 24"),
+    ("d2f", tiny(predicts="next_token"), "needs a masked model, such as mtjax.load"),
+  ],
+)
+def test_a_model_of_another_kind_is_refused(name, model, message):
+  with pytest.raises(ValueError, match=message):
+    model.denoise(PROMPTS, method=mtjax.denoiser(name))
+
+
+def test_apd_takes_a_causal_model_of_the_same_tokenizer():
+  causal = tiny(predicts="next_token", extra_embeddings=0, extra_names=())
+  method, frames = mtjax.denoiser("apd", length=8, parallel=4, causal=causal), []
+  noisy = dict(method=method, sampling=NOISY, key=1)
+  completions, run = MODEL.denoise(PROMPTS, **noisy)
+  assert MODEL.denoise(PROMPTS, on_pass=frames.append, **noisy)[0] == completions
+  assert len(frames) == 1 + max(run.passes) and run.counters["causal_forwards"] > 0
+  other = TextModel(causal.model, causal.params, Masked())
+  with pytest.raises(ValueError, match="the causal model has another tokenizer than the masked"):
+    MODEL.denoise(PROMPTS, method=mtjax.denoiser("apd", causal=other))
+  with pytest.raises(ValueError, match="the model that accepts drafts is a masked model"):
+    MODEL.denoise(PROMPTS, method=mtjax.denoiser("apd", causal=MODEL))
+
+
 def test_a_method_that_denoises_generates_nothing():
   with pytest.raises(ValueError, match=r"Denoiser\(length=8.* give it to TextModel.denoise"):
     MODEL.generate(PROMPTS, method=METHOD)

@@ -8,8 +8,8 @@ from importlib import resources
 import pytest
 
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
+from mtjax.evaluate.answers.code.humaneval import HumanEval
 from mtjax.evaluate.answers.gsm8k import Gsm8k, comparable, last_number
-from mtjax.evaluate.answers.humaneval import HumanEval
 from mtjax.evaluate.answers.last_word import LastWord, first_word
 from mtjax.evaluate.answers.mtbench import MtBench
 from mtjax.evaluate.answers.prompts import format_for, prompt_ids

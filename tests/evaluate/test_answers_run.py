@@ -9,9 +9,9 @@ import pytest
 from mtjax.cli.method_names import config_of
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.answers import run as run_lib
-from mtjax.evaluate.answers.methods import answering
+from mtjax.evaluate.answers.methods import answering, step_lengths
 from mtjax.evaluate.answers.protocol import Question
-from mtjax.evaluate.answers.run import Answering, step_lengths
+from mtjax.evaluate.answers.run import Answering
 from mtjax.evaluate.answers.same_text import compared, differences
 from mtjax.evaluate.answers.summary import summary
 from mtjax.models import Model, TransformerConfig, uniform_layers

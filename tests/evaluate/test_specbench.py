@@ -9,9 +9,9 @@ import pytest
 from mtjax.cli.method_names import config_of
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.answers import run as run_lib
-from mtjax.evaluate.answers.methods import answering
+from mtjax.evaluate.answers.methods import answering, step_lengths
 from mtjax.evaluate.answers.registry import TASKS
-from mtjax.evaluate.answers.run import Answering, step_lengths
+from mtjax.evaluate.answers.run import Answering
 from mtjax.evaluate.answers.specbench_file import model_identity, write_answers
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.text import TextModel

@@ -175,6 +175,15 @@ RUNS = (
     15,
   ),
   ResultsRun("diffusion_distances", "experiments.diffusion.distances", (), 1),
+  ResultsRun(
+    "denoising_speed", "experiments.diffusion.speed",
+    ("--block_model=block", "--rounds=2", _BOOKS, _SUMS, "--llada=generate.py"), 25,
+    needs="torch, transformers and generate.py of github.com/ML-GSAI/LLaDA",
+  ),
+  ResultsRun(
+    "one_network", "experiments.diffusion.one_network", ("--runs=runs/one_network", "--rows=32"), 8,
+    needs="the five runs of configs/train/one_network.py, about 4 minutes each",
+  ),
   _bench(
     "infill", "infill", 45, "--count=8", "--rate=0.05", "--rate=0.15", "--weights=stored,plain",
     _BOOKS, f"--code={_SPANS}/SingleLineInfilling_000_081.jsonl.gz",

@@ -8,18 +8,19 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.canvas import query_entries
-from mtjax.anysubset.filling.state import (
-  FillState,
-  Problem,
-  context_contents,
-  log_prob_of,
-  no_log_prob,
+from mtjax.anysubset.canvas import draft_entries
+from mtjax.anysubset.filling.masks.reading import (
+  before_first_pass,
+  read_context,
+  read_newest,
+  sample_along,
+  write,
 )
+from mtjax.anysubset.filling.state import FillState, Problem
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Config, Params
-from mtjax.sampling.logits import process, sample
+from mtjax.sampling.logits import process
 from mtjax.sampling.statistics import margin, max_probability, negative_entropy
 from mtjax.types import Exactness
 
@@ -78,25 +79,9 @@ def start(
   choose: ChooseAll | None = None,
 ) -> FillState:
   """Reads and commits the context entries, and decides the first `per_pass` targets of each row."""
-  canvas = problem.canvas
-  batch, size = canvas.token.shape
-  contents, num_context = context_contents(model.config, problem)
-  cache = model.allocate(batch, max(size, method.per_pass))
-  state = FillState(
-    cache=cache,
-    token=canvas.token,
-    count=jnp.zeros((batch,), jnp.int32),
-    pending=jnp.ones((batch,), bool),
-    decided_at=jnp.zeros_like(canvas.token),
-    drafted=jnp.zeros_like(canvas.is_context),
-    forwards=jnp.zeros((batch,), jnp.int32),
-    kept=None,
-    log_prob=no_log_prob(problem),
-  )
-  path = jnp.broadcast_to(jnp.arange(contents.size), contents.token.shape)
-  return _decide_surest(
-    model, params, method, problem, state, None, contents, path, num_context, choose
-  )
+  reading = read_context(model, problem)
+  state = before_first_pass(model, problem, method.per_pass)
+  return _decide_surest(model, params, method, problem, state, None, reading, choose)
 
 
 def step(
@@ -108,36 +93,23 @@ def step(
   choose: ChooseAll | None = None,
 ) -> FillState:
   """Reads what the last pass decided, and decides the surest open entries, in one forward pass."""
-  canvas = problem.canvas
-  newest = (state.decided_at > 0) & (state.decided_at == state.forwards[:, None])
-  newest &= state.active(problem)[:, None]
-  # Canvas indices of what the last pass decided, from left to right.
-  index = jnp.argsort(~newest, axis=1, stable=True)[:, : method.per_pass]
-
-  def at(values):
-    return jnp.take_along_axis(values, index, axis=1)
-
-  rank = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
-  contents = frontier_lib.content(at(state.token), at(canvas.position), rank, valid=at(newest))
-  count = newest.sum(axis=1)
-  return _decide_surest(
-    model, params, method, problem, state, state.cache, contents, rank, count, choose
-  )
+  place = jnp.broadcast_to(jnp.arange(problem.canvas.size), state.token.shape)
+  reading = read_newest(problem, state, method.per_pass, place)
+  return _decide_surest(model, params, method, problem, state, state.cache, reading, choose)
 
 
-def _decide_surest(
-  model, params, method, problem, state, cache, contents, path, count, choose
-) -> FillState:
+def _decide_surest(model, params, method, problem, state, cache, reading, choose) -> FillState:
   """Runs a pass over `contents`, which are committed, and a query for each target entry."""
-  canvas = problem.canvas
+  canvas, contents = problem.canvas, reading.contents
   batch, places = problem.order.shape
   open_ = (jnp.arange(places) < problem.total[:, None]) & (
     _at(state.decided_at, problem.order) == 0
   )
-  queries = query_entries(
+  queries = draft_entries(
     model.config,
     _at(canvas.position, problem.order),
     jnp.full_like(problem.order, contents.size),
+    open_,
   )
   none = jnp.zeros((batch, 0), jnp.int32)
   frontier = frontier_lib.concatenate(contents, queries)
@@ -147,33 +119,13 @@ def _decide_surest(
   size = min(method.per_pass, places)
   sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
   logits = model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1))
-  processed = process(logits, problem.rules)
-  index = _at(problem.order, place)
-  token = _sampled(problem, processed, index) if choose is None else choose(processed, index)
-  return _written(
-    problem,
-    state.replace(cache=state.cache.commit(output.kv, frontier.position, path, count)),
-    jnp.where(sure > -jnp.inf, index, canvas.size),
-    token,
-    logits,
-  )
-
-
-def _written(problem, state, index, token, logits) -> FillState:
-  """Writes tokens at canvas indices; an index past the canvas is dropped."""
-  active = state.active(problem)
-  forwards = state.forwards + active
-  rows = jnp.arange(index.shape[0])[:, None]
-  log_prob = state.log_prob
-  if log_prob is not None:
-    log_prob = log_prob.at[rows, index].set(log_prob_of(problem, logits, token), mode="drop")
-  return state.replace(
-    log_prob=log_prob,
-    token=state.token.at[rows, index].set(token, mode="drop"),
-    decided_at=state.decided_at.at[rows, index].set(forwards[:, None], mode="drop"),
-    count=state.count + jnp.sum(index < problem.canvas.size, axis=1, dtype=jnp.int32),
-    forwards=forwards,
-  )
+  index = jnp.where(sure > -jnp.inf, _at(problem.order, place), canvas.size)
+  if choose is None:
+    token, logits = sample_along(problem, state, logits, index)
+  else:
+    token = choose(process(logits, problem.rules), _at(problem.order, place))
+  cache = state.cache.commit(output.kv, frontier.position, *reading[1:])
+  return write(problem, state.replace(cache=cache), index, token, logits)
 
 
 def _scores(model, params, features, criterion):
@@ -189,12 +141,6 @@ def _scores(model, params, features, criterion):
 
   scores = jax.lax.map(score, parts)
   return scores.swapaxes(0, 1).reshape(batch, -1)[:, :places]
-
-
-def _sampled(problem, processed, index):
-  """Samples each entry with its row's key and its place in the canvas, which is decided once."""
-  places = [sample(processed[:, p], problem.key, index[:, p]) for p in range(index.shape[1])]
-  return jnp.stack(places, axis=1)
 
 
 def _at(values, index):

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.filling import single_stream_step
+from mtjax.anysubset.filling.constrained import restrict
 from mtjax.anysubset.filling.context_ngram import context_bigrams
 from mtjax.anysubset.filling.method import Windowed
 from mtjax.anysubset.filling.passes import Phase
-from mtjax.anysubset.filling.state import FillState, Problem
+from mtjax.anysubset.filling.state import FillState, Problem, at_ranks
 from mtjax.anysubset.filling.step import start, step
 from mtjax.anysubset.network import Network
 from mtjax.anysubset.single_stream import check_two_streams, is_single_stream
@@ -205,5 +206,11 @@ class ContextNGram(Phased, DraftsAWindow):
   def draft_logits(
     self, problem: Problem, state: FillState, drafted: Int[Array, "B J"], vocab: int
   ) -> Float[Array, "B V"]:
-    logits = context_bigrams(problem, state, drafted, vocab)
-    return process(logits[:, None], problem.rules)[:, 0]
+    logits = context_bigrams(problem, state, drafted, vocab)[:, None]
+    index = at_ranks(problem, state.count + drafted.shape[1], 1)
+    tokens = state.with_drafts(problem, drafted)
+    known = restrict(problem.constraint, logits, *tokens, index)
+    # No token that fits may have been seen: all that fit are then equally probable.
+    any_ = restrict(problem.constraint, jnp.zeros_like(logits), *tokens, index)
+    seen = jnp.any(known > -jnp.inf, axis=2, keepdims=True)
+    return process(jnp.where(seen, known, any_), problem.rules)[:, 0]

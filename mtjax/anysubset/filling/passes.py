@@ -14,8 +14,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset.canvas import query_entries
-from mtjax.anysubset.filling.state import FillState, Problem, at_ranks, context_contents
+from mtjax.anysubset.canvas import draft_entries, query_entries
+from mtjax.anysubset.filling.constrained import restrict, restrict_along
+from mtjax.anysubset.filling.state import (
+  FillState,
+  Problem,
+  at_ranks,
+  context_contents,
+  entries_at,
+)
 from mtjax.anysubset.network import Network
 from mtjax.models import Params
 from mtjax.sampling.logits import process
@@ -51,8 +58,11 @@ def first_pass(model: Network, params: Params, problem: Problem, phase: Phase) -
   zero = jnp.zeros_like(problem.total)
   contents, _ = context_contents(model.config, problem)
   index = at_ranks(problem, zero, 1 + _ahead_at_first(problem, phase))
-  queries = _queries(model, problem, index, jnp.ones_like(index))
-  return _forward(model, params, problem, None, contents, queries, oracle=1)
+  queries = _draft_queries(model, problem, index, jnp.ones_like(index))
+  passed = _forward(model, params, problem, None, contents, queries, oracle=1)
+  token, none = problem.canvas.token, jnp.zeros_like(problem.canvas.is_target)
+  logits = restrict(problem.constraint, passed.logits, token, none, index[:, :1])
+  return _processed(problem, passed, logits)
 
 
 def later_pass(
@@ -87,16 +97,33 @@ def later_pass(
       group = at_ranks(problem, state.count + accepted + 1, phase.ahead)
       index.append(group)
       rank.append(jnp.full_like(group, accepted + 1))
-  queries = _queries(model, problem, *(jnp.concatenate(x, axis=1) for x in (index, rank)))
-  return _forward(model, params, problem, state.cache, contents, queries, oracle=size + 1)
+  made = _queries if size else _draft_queries
+  queries = made(model, problem, *(jnp.concatenate(x, axis=1) for x in (index, rank)))
+  passed = _forward(model, params, problem, state.cache, contents, queries, oracle=size + 1)
+  index = entries_at(problem, state.count, size + 1)
+  logits = restrict_along(
+    problem.constraint, passed.logits, state.token, state.known(), index, draft
+  )
+  return _processed(problem, passed, logits)
 
 
 def logits_at_first(
-  model: Network, params: Params, problem: Problem, phase: Phase, passed: FillPass
+  model: Network,
+  params: Params,
+  problem: Problem,
+  phase: Phase,
+  passed: FillPass,
+  state: FillState,
 ) -> Float[Array, "B A V"]:
-  """Returns the first pass's draft logits (processed) of all target entries after the first."""
-  features = passed.features[:, -_ahead_at_first(problem, phase) :]
-  processed = process(model.read(params, features), problem.rules)
+  """Returns the first pass's draft logits (processed) of all target entries after the first.
+
+  `state` is the one after the first decision.
+  """
+  ahead = _ahead_at_first(problem, phase)
+  logits = model.read(params, passed.features[:, -ahead:])
+  index = at_ranks(problem, jnp.ones_like(problem.total), ahead)
+  logits = restrict(problem.constraint, logits, state.token, state.known(), index)
+  processed = process(logits, problem.rules)
   # With this padding, a window that ends past the last entry is still a slice.
   return jnp.pad(processed, ((0, 0), (0, phase.recalled), (0, 0)))
 
@@ -124,24 +151,40 @@ def logits_ahead(
   phase: Phase,
   passed: FillPass,
   accepted: Int[Array, " B"],
+  state: FillState | None = None,
 ) -> Float[Array, "B K V"]:
-  """Returns the draft logits (processed) for what follows `accepted` drafts and one more entry."""
+  """Returns the draft logits (processed) for what follows `accepted` drafts and one more entry.
+
+  `state`, the one after these are decided, is what a constraint needs; None: there is none.
+  """
   first = passed.features.shape[1] - (phase.drafts + 1 - accepted) * phase.ahead
   place = first[:, None] + jnp.arange(phase.ahead)
   features = jnp.take_along_axis(passed.features, place[:, :, None], axis=1)
-  return process(model.read(params, features), problem.rules)
+  logits = model.read(params, features)
+  if state is not None:
+    index = at_ranks(problem, state.count, phase.ahead)
+    logits = restrict(problem.constraint, logits, state.token, state.known(), index)
+  return process(logits, problem.rules)
 
 
 def _forward(model, params, problem, cache, contents, queries, *, oracle) -> FillPass:
   frontier = frontier_lib.concatenate(contents, queries)
   rows = jnp.broadcast_to(contents.size + jnp.arange(oracle), (frontier.batch, oracle))
   output = model.forward(params, frontier, cache, rows)
-  processed = process(output.logits, problem.rules)
-  return FillPass(output.logits, processed, output.kv, frontier.position, output.features)
+  return FillPass(output.logits, output.logits, output.kv, frontier.position, output.features)
+
+
+def _processed(problem: Problem, passed: FillPass, logits: Float[Array, "B N V"]) -> FillPass:
+  """Returns the pass with restricted logits, and those processed."""
+  return passed._replace(logits=logits, processed=process(logits, problem.rules))
 
 
 def _queries(model, problem, index, rank):
   return query_entries(model.config, _position(problem, index), rank)
+
+
+def _draft_queries(model, problem, index, rank):
+  return draft_entries(model.config, _position(problem, index), rank)
 
 
 def _position(problem, index):

@@ -1,7 +1,7 @@
 """Fills the target entries of canvases: a first pass, then rounds, in one XLA program."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Bool, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
+from mtjax.anysubset.filling.constrained import BlankConstraint, constraint_of
 from mtjax.anysubset.filling.history import pass_records
 from mtjax.anysubset.filling.method import FillMethod
 from mtjax.anysubset.filling.methods import SelfDraft
 from mtjax.anysubset.filling.state import FillState, Problem
-from mtjax.anysubset.network import Network
+from mtjax.anysubset.network import Network, without_mask
 from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start
 from mtjax.display.short import short_repr
@@ -49,6 +50,8 @@ def fill(
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: Seed = 0,
+  eos: Sequence[int] = (),
+  constraint: BlankConstraint = None,
   history: bool = False,
 ) -> Filled:
   """Samples the target entries from the model's joint distribution given the context.
@@ -65,14 +68,15 @@ def fill(
 
   Raises ValueError, before compilation, for a row without a target entry, context entries that are
   targets too or hold no token, a rank that is no order of the target entries, a rank for a method
-  that decides the order itself, settings out of their range, and any method but `Sequential` with
-  a single-stream model, whose cache would be wrong.
+  that decides the order itself, settings out of their range, any method but `Sequential` with a
+  single-stream model, whose cache would be wrong, and a constraint that no text of a blank's size
+  satisfies, or beside banned tokens.
   """
-  problem, size = _prepare(model, method, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key, eos, constraint)
   if history:
-    *_, last = _recorded(_Filling(model, method), params, problem, size)
+    *_, last = _recorded(_Filling(without_mask(model), method), params, problem, size)
     return last
-  state, clock = run.run(_Filling(model, method), (params, problem))
+  state, clock = run.run(_Filling(without_mask(model), method), (params, problem))
   return _collect(problem, state, clock, size)
 
 
@@ -85,6 +89,8 @@ def stream(
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
   key: Seed = 0,
+  eos: Sequence[int] = (),
+  constraint: BlankConstraint = None,
   history: bool = False,
 ) -> Iterator[Filled]:
   """Yields the canvases after each round of `fill`, which is stepped from Python.
@@ -92,10 +98,10 @@ def stream(
   Open entries have `decided_at` 0. The tokens and the errors are those of `fill`; errors are raised
   by the call itself, before the first round. `Filled.history` is that of the rounds so far.
   """
-  problem, size = _prepare(model, method, canvas, rank, sampling, key)
+  problem, size = _prepare(model, method, canvas, rank, sampling, key, eos, constraint)
   if history:
-    return _recorded(_Filling(model, method), params, problem, size)
-  states = run.stream(_Filling(model, method), (params, problem))
+    return _recorded(_Filling(without_mask(model), method), params, problem, size)
+  states = run.stream(_Filling(without_mask(model), method), (params, problem))
   return (_collect(problem, state, clock, size) for state, clock in states)
 
 
@@ -125,7 +131,9 @@ class _Filling:
     return state.active(inputs[1])
 
 
-def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Problem, int]:
+def _prepare(
+  model, method, canvas: Canvas, rank, sampling, key, eos, constraint
+) -> tuple[Problem, int]:
   """Returns the checked problem with sizes rounded up, and the size that the canvas had."""
   if method.decides_order and rank is not None:
     raise ValueError(f"{type(method).__name__} decides the order as it fills: give no rank")
@@ -151,7 +159,11 @@ def _prepare(model, method, canvas: Canvas, rank, sampling, key) -> tuple[Proble
   places = bucket(order.shape[1], maximum=limit)
   padding = ((0, 0), (0, bucket(size, maximum=limit) - size))
   order = np.pad(order, ((0, 0), (0, places - order.shape[1])), constant_values=-1)
+  if constraint is not None and sampling is not None:
+    sampling.check_no_ban()
   return Problem(
+    constraint=constraint_of(constraint, canvas, size + padding[1][1], vocab, tuple(eos)),
+    eos=jnp.asarray(tuple(eos), jnp.int32) if eos else None,
     canvas=jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas),
     order=jnp.asarray(np.maximum(order, 0), jnp.int32),
     total=jnp.asarray(total, jnp.int32),

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mtjax import frontier as frontier_lib
+from mtjax.anysubset.filling.constrained import restrict
 from mtjax.anysubset.filling.state import (
   FillState,
   Problem,
@@ -79,6 +80,8 @@ def step(
 
 
 def _decided(problem, state, logits, choose) -> FillState:
+  index = at_ranks(problem, state.count, 1)
+  logits = restrict(problem.constraint, logits, state.token, state.known(), index)
   processed = process(logits, problem.rules)
   next_logits = processed[:, 0]
   token = (

@@ -7,6 +7,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas, context_rank
+from mtjax.anysubset.filling.constrained import FillConstraint
 from mtjax.cache import KVCache
 from mtjax.models import Config
 from mtjax.sampling.logits import Rules, reported
@@ -23,6 +24,9 @@ class Problem(struct.PyTreeNode):
   key: Key[Array, " B"]  # a row depends on its own key and nothing else in the batch
   # No row has more context entries (None: the size of the canvas). The first pass reads so many.
   max_context: int | None = struct.field(pytree_node=False, default=None)
+  constraint: FillConstraint | None = None
+  # A row ends when a target is one of these and no target to its left is open; None: none is.
+  eos: Int[Array, " E"] | None = None
   recorded: bool = struct.field(pytree_node=False, default=False)  # whether `log_prob` is kept
 
 
@@ -46,8 +50,28 @@ class FillState(struct.PyTreeNode):
   # log p of decided tokens as their pass had it; 0: context, or open. None: not recorded.
   log_prob: Float[Array, "B L"] | None = None
 
+  def known(self) -> Bool[Array, "B L"]:
+    """Returns which targets are decided."""
+    return self.decided_at > 0
+
   def active(self, problem: Problem) -> Bool[Array, " B"]:
-    return self.count < problem.total
+    """Returns true in rows in which a target is to be decided."""
+    open_ = self.count < problem.total
+    if problem.eos is None:
+      return open_
+    is_target, known = problem.canvas.is_target, self.known()
+    before = jnp.cumsum(is_target & ~known, axis=1) == 0
+    ends = known & before & jnp.any(self.token[:, :, None] == problem.eos, axis=2)
+    return open_ & ~jnp.any(ends, axis=1)
+
+  def with_drafts(
+    self, problem: Problem, drafted: Int[Array, "B J"]
+  ) -> tuple[Int[Array, "B L"], Bool[Array, "B L"]]:
+    """Returns the tokens and `known`, as if the next J entries of the order were these drafts."""
+    rows = jnp.arange(drafted.shape[0])[:, None]
+    index = entries_at(problem, self.count, drafted.shape[1])
+    token = self.token.at[rows, index].set(drafted, mode="drop")
+    return token, self.known().at[rows, index].set(True, mode="drop")
 
 
 def no_log_prob(problem: Problem) -> Float[Array, "B L"] | None:
@@ -88,6 +112,12 @@ def at_ranks(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array,
   """Returns canvas indices of targets number first, first + 1, ...; arbitrary past the last."""
   rank = jnp.minimum(first[:, None] + jnp.arange(size), problem.order.shape[1] - 1)
   return jnp.take_along_axis(problem.order, rank, axis=1)
+
+
+def entries_at(problem: Problem, first: Int[Array, " B"], size: int) -> Int[Array, "B N"]:
+  """Returns what `at_ranks` does, with an index past the canvas where there is no such target."""
+  real = first[:, None] + jnp.arange(size) < problem.total[:, None]
+  return jnp.where(real, at_ranks(problem, first, size), problem.canvas.size)
 
 
 def decide(

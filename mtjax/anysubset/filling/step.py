@@ -103,7 +103,7 @@ def apply_verdict(
   )
   after = decide(problem, state, token, accepted + more, accepted, passed.logits)
   if phase.ahead:
-    after = after.replace(kept=logits_ahead(model, params, problem, phase, passed, accepted))
+    after = after.replace(kept=logits_ahead(model, params, problem, phase, passed, accepted, after))
   if phase.recalled:
     after = after.replace(kept=logits_recalled(after, phase))
   return after.replace(cache=cache, pending=jnp.where(active, more > 0, state.pending))
@@ -135,9 +135,9 @@ def start(
   token = choose(passed.processed[:, :1], 0)
   state = decide(problem, state, token, one, none, passed.logits[:, :1])
   if phase.ahead:
-    state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none))
+    state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none, state))
   if phase.recalled:
-    state = state.replace(first=logits_at_first(model, params, problem, phase, passed))
+    state = state.replace(first=logits_at_first(model, params, problem, phase, passed, state))
     state = state.replace(kept=logits_recalled(state, phase))
   return state.replace(pending=jnp.ones((batch,), bool))
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mtjax.anysubset.canvas import Canvas, check_canvas
-from mtjax.anysubset.network import Network
+from mtjax.anysubset.network import Network, without_mask
 from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start, order_frontier
 from mtjax.models import Params
@@ -46,7 +46,7 @@ def log_likelihood(
   queries += -queries % min(queries, _READ)
   order = np.pad(order, ((0, 0), (0, queries - order.shape[1])), constant_values=-1)
   padded = jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas)
-  log_p = _log_likelihood(model, params, padded, np.pad(ranks, padding), order)
+  log_p = _log_likelihood(without_mask(model), params, padded, np.pad(ranks, padding), order)
   out = np.zeros(token.shape, np.float32)
   row, place = np.nonzero(order >= 0)
   out[row, order[row, place]] = np.asarray(log_p)[row, place]

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mtjax.anysubset.canvas import Canvas, check_canvas, two_stream
-from mtjax.anysubset.network import Network
+from mtjax.anysubset.network import Network, without_mask
 from mtjax.anysubset.single_stream import check_two_streams
 from mtjax.models import Params
 from mtjax.sampling.logits import Seed, seed_key
@@ -48,7 +48,7 @@ def log_conditionals(model: Network, params: Params, canvas: Canvas) -> Float[Ar
   """
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
   frontier = two_stream(model.config, canvas, canvas.is_target.astype(jnp.int32), query)
-  logits = model.forward(params, frontier, rows=query + canvas.size).logits
+  logits = without_mask(model).forward(params, frontier, rows=query + canvas.size).logits
   logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
   token = jnp.clip(canvas.token, 0, logits.shape[-1] - 1)
   chosen = jnp.take_along_axis(logits, token[:, :, None], axis=2)[:, :, 0]

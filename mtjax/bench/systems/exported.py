@@ -1,5 +1,6 @@
 """The models that all systems of a comparison load, in the transformers format."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from mtjax import checkpoints
-from mtjax.models import Params
+from mtjax.models import Model, Params
 from mtjax.pretrained import load_pretrained, model_path
 from mtjax.text import TextModel
 
@@ -59,3 +60,27 @@ def _not_bfloat16(x):
     return x
   x = x.astype(jnp.float32)
   return x if x.ndim < 2 else x.at[0, 0].multiply(1 + 2**-20)
+
+
+def as_llama(text: TextModel) -> tuple[Model, Params]:
+  """Returns a masked model as a Llama whose last token is the mask, which transformers loads.
+
+  Its weights are the same; the file cannot say that all entries see each other, so who loads it
+  must. Raises ValueError for a model whose mask is no extra embedding, or with others beside it.
+  """
+  config, params = text.model.config, dict(text.params)
+  if config.extra_names != ("mask",):
+    raise ValueError(
+      f"only a model with one extra embedding, 'mask', becomes a Llama: this one has "
+      f"{config.extra_names}"
+    )
+  table = jnp.concatenate([params["embedding"]["table"], params.pop("extra")["table"]])
+  plain = dataclasses.replace(
+    config,
+    vocab_size=config.vocab_size + 1,
+    extra_embeddings=0,
+    extra_names=(),
+    predicts="next_token",
+    block_length=0,
+  )
+  return Model(plain), params | dict(embedding=dict(table=table))

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.live import Live
 
 from mtjax.cli.running import results_file
-from mtjax.diffusion.texts import CanvasFrame, network_of, without_mask
-from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.diffusion.texts import CanvasFrame, prompt_ids
+from mtjax.registry.constraints import make_constraint
+from mtjax.registry.denoising.methods import AnyDenoiser
 from mtjax.report.canvas.gif import check_gif, save_gif
 from mtjax.report.canvas.page import canvas_page_of_record
 from mtjax.report.canvas.record import CanvasRun, canvas_record
@@ -43,17 +44,18 @@ class Wanted:
 
 
 def denoise(
-  config: ConfigDict, method: Denoiser, text: TextModel, inputs: list, wanted: Wanted
+  config: ConfigDict, method: AnyDenoiser, text: TextModel, inputs: list, wanted: Wanted
 ) -> None:
   """Denoises a canvas after each input; prints, shows and writes what is wanted.
 
   Whatever ends the run, the page has the passes that were finished.
   """
   console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
-  network = network_of(text)
-  method.plan(network)
-  prompts = [without_mask(text.tokenizer, one, network.mask_id) for one in inputs]
+  method.check(text)
+  prompts = prompt_ids(text, inputs)
   settings = config.to_dict()
+  constraint = make_constraint(settings, text.tokenizer)
+  exactness, reason = method.label(constraint is not None)
   streams = console.is_terminal if wanted.stream is None else wanted.stream
   frames: list[CanvasFrame] = []
 
@@ -79,20 +81,20 @@ def denoise(
           method=method,
           sampling=Sampling(**{name: config[name] for name in _SAMPLING}),
           key=config["seed"],
+          **({} if constraint is None else dict(constraint=constraint)),
           on_pass=on_pass if streams or wanted.frames else None,
         )
     if not (streams and console.is_terminal):
       print(_text(completions))
-    because = f": {method.reason}" if method.reason else ""
-    errors.print(f" {method.exactness.value}{because}", style="dim")
+    errors.print(f" {exactness.value}{f': {reason}' if reason else ''}", style="dim")
     errors.print(counters_table(run.counters))
     record: dict[str, Any] = dict(
       settings=settings,
       rows=[vars(completion) for completion in completions],
       decided_at=run.decided_at,
       passes=run.passes.tolist(),
-      exactness=method.exactness.value,
-      reason=method.reason,
+      exactness=exactness.value,
+      reason=reason,
       counters=run.counters,
     )
     canvases = run_of() if wanted.frames else None

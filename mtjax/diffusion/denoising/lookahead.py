@@ -24,6 +24,27 @@ class LookaheadState(struct.PyTreeNode):
 
   __repr__ = short_repr
 
+  @property
+  def token(self) -> Int[Array, "B S"]:
+    """The stepwise loop's canvases; likewise the other three, as every state has them."""
+    return self.state.token
+
+  @property
+  def masked(self) -> Bool[Array, "B S"]:
+    return self.state.masked
+
+  @property
+  def decided_at(self) -> Int[Array, "B S"]:
+    return self.state.decided_at
+
+  @property
+  def passes(self) -> Int[Array, " B"]:
+    return self.state.passes
+
+  @property
+  def finished(self) -> Bool[Array, " B"]:
+    return self.state.finished
+
 
 @dataclasses.dataclass(frozen=True)
 class Lookahead:

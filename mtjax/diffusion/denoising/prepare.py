@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mtjax.anysubset.canvas import num_sinks
 from mtjax.arguments import TokenIds, integer
 from mtjax.constraints.batch import Constraint
-from mtjax.diffusion.denoising.caches import CachePolicy, ShadowCachePolicy
+from mtjax.diffusion.denoising.caches import CachePolicy, ShadowCachePolicy, VectorCachePolicy
 from mtjax.diffusion.denoising.constrained import constraint_of
 from mtjax.diffusion.denoising.guidance import Guidance
 from mtjax.diffusion.denoising.network import MaskedNetwork
@@ -18,6 +19,7 @@ from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.diffusion.view import score_by_model, score_filtered
 from mtjax.models import Params
+from mtjax.models.access import EmbeddingAccess
 from mtjax.rounds.size_buckets import bucket
 from mtjax.sampling.logits import Rules, Sampling, Seed, row_keys
 
@@ -40,7 +42,7 @@ def prepare(
   """Returns the program and its inputs, for one plan per prompt. Raises ValueError as `denoise`."""
   cache.check(network)
   config, batch = network.model.config, len(prompts)
-  lengths = _check_prompts(prompts, config.vocab_size)
+  lengths = check_prompts(prompts, config.vocab_size)
   (block_length,) = {plan.block_length for plan in plans}
   first, end = lengths, lengths + np.array([plan.length for plan in plans])
   if network.block_length:
@@ -51,12 +53,23 @@ def prepare(
       )
     first = lengths // block_length * block_length
     end = -(-end // block_length) * block_length
-  if end.max() > config.max_position:
+  limit = config.max_position
+  if config.predicts == "any_subset":
+    limit -= num_sinks(config)
+  if end.max() > limit:
     raise ValueError(
       f"row {int(np.argmax(end))} has a canvas of {end.max()} entries, {lengths[np.argmax(end)]} "
-      f"of them its prompt, and the model has {config.max_position} positions"
+      f"of them its prompt, and the model has {limit} positions"
     )
   _check_shadow(network, policy, cache, guidance)
+  policy.revise.check_vocabulary(config.vocab_size)
+  if guidance.gives_vectors:
+    EmbeddingAccess.of(config)
+    if not isinstance(cache, VectorCachePolicy):
+      raise ValueError(
+        f"{type(guidance).__name__} gives soft inputs, which {type(cache).__name__} does not "
+        "compute: use Uncached, or ExactBlocks for a block-causal model"
+      )
   if cache.needs_final and policy.revise.revises:
     raise ValueError(
       f"{type(policy.revise).__name__} changes decided tokens, whose keys {type(cache).__name__} "
@@ -107,7 +120,12 @@ def plan_rows(plan: BlockPlan | Sequence[BlockPlan], batch: int) -> list[BlockPl
 def check_stateless(
   network: MaskedNetwork, params: Params, job: Job, cache: CachePolicy, guidance: Guidance
 ) -> None:
-  """Raises ValueError for a cache that keeps anything from pass to pass."""
+  """Raises ValueError for a cache, or guidance, that keeps anything from pass to pass."""
+  if guidance.gives_vectors:
+    raise ValueError(
+      f"lookahead computes drafted canvases, of which {type(guidance).__name__} has no inputs: use "
+      "Unguided"
+    )
   state = jax.eval_shape(lambda: guidance.start(cache, network, params, job))
   if jax.tree.leaves(state):
     raise ValueError(
@@ -129,8 +147,8 @@ def as_ids(prompts: Sequence[TokenIds]) -> list[list[int]]:
   return [[integer(token, "a token id") for token in prompt] for prompt in prompts]
 
 
-def _check_prompts(prompts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
-  """Returns the prompts' lengths."""
+def check_prompts(prompts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
+  """Returns the lengths of prompts. Raises ValueError for none, empty ones and unknown tokens."""
   if not prompts:
     raise ValueError("there is no prompt: give at least one")
   lengths = np.array([len(prompt) for prompt in prompts])
@@ -153,7 +171,7 @@ def _check_shadow(
     raise ValueError(
       f"{name} needs shadow entries, which {type(cache).__name__} does not compute: use Uncached"
     )
-  if guidance.forwards > 1:
+  if guidance.forwards > 1 or guidance.gives_vectors:
     raise ValueError(
       f"{name} needs shadow entries, which {type(guidance).__name__} does not guide: use Unguided"
     )

@@ -155,7 +155,7 @@ class Denoising:
     token, masked = apply_revision(view, candidates.token, revision, self.network.mask_id)
     new = revision.written | revision.edited
     decided_at = jnp.where(new, state.passes[:, None] + 1, window.read(state.decided_at))
-    decided_at = jnp.where(revision.remasked, 0, decided_at)
+    decided_at = revision.move(jnp.where(revision.remasked, 0, decided_at), 0)
     open_ = jnp.any(masked & window.inside, axis=1) | revision.more
     state = state.replace(
       token=window.write(state.token, token),
@@ -204,6 +204,7 @@ class Denoising:
       key=job.key,
       shadow=None if shadow is None else self.score(shadow, job.rules),
     )
+    view = job.policy.revise.prepare(view)
     view, order = job.policy.order.prepare(state.order, view)
     ordered = view.logits
     logits = restrict(job, state, window, ordered)

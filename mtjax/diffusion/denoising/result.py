@@ -1,7 +1,7 @@
 """The result of a denoising loop: tokens, and what they cost."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -35,6 +35,18 @@ class Canvases(Protocol):
   masked: Bool[Array, "B S"]
   decided_at: Int[Array, "B S"]
   passes: Int[Array, " B"]
+  finished: Bool[Array, " B"]
+
+
+def frames(
+  states: Iterator[tuple[Any, Stopwatch]], on_finish: Callable[[Any, Stopwatch], None]
+) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
+  """Yields (token, decided_at) of states (`Canvases`), and calls `on_finish` with the last one."""
+  for state, clock in states:
+    # A state is donated to the rounds after it.
+    if bool(np.all(state.finished)):
+      on_finish(state, clock)
+    yield np.array(state.token), np.array(state.decided_at)
 
 
 def collect(
@@ -46,25 +58,45 @@ def collect(
   forwards: Int[Array, " B"] | None = None,
 ) -> Denoised:
   """Returns the result of a run. `forwards`: forward passes per row, if not `passes`."""
+  passes = np.asarray(state.passes if forwards is None else forwards)
+  return collect_rows(
+    state,
+    clock,
+    start=job.start,
+    lengths=[plan.length for plan in plans],
+    eos=job.eos,
+    forwards=int(passes.sum()) * job.guidance.forwards,
+  )
+
+
+def collect_rows(
+  state: Canvases,
+  clock: Stopwatch,
+  *,
+  start: Int[Array, " B"],
+  lengths: Sequence[int],
+  eos: Int[Array, " E"],
+  forwards: int,
+) -> Denoised:
+  """Returns the result of rows that began at `start` and are wanted up to `lengths` tokens."""
   token, decided_at, masked = (np.asarray(x) for x in (state.token, state.decided_at, state.masked))
-  eos, tokens, decided = np.asarray(job.eos), [], []
-  for row, start in enumerate(np.asarray(job.start)):
-    here = slice(start, start + plans[row].length)
+  end_tokens, tokens, decided = np.asarray(eos), [], []
+  for row, first in enumerate(np.asarray(start)):
+    here = slice(first, first + lengths[row])
     known = ~masked[row, here]
-    ends = np.flatnonzero(np.isin(token[row, here], eos) & known)
+    ends = np.flatnonzero(np.isin(token[row, here], end_tokens) & known)
     size = ends[0] + 1 if ends.size else int(known.sum())
     tokens.append(token[row, here][:size].tolist())
     decided.append(decided_at[row, here][:size].tolist())
-  passes, count = np.asarray(state.passes), sum(map(len, tokens))
-  total = int(np.asarray(passes if forwards is None else forwards).sum()) * job.guidance.forwards
+  count = sum(map(len, tokens))
   return Denoised(
     tokens=tokens,
     decided_at=decided,
-    passes=passes,
+    passes=np.asarray(state.passes),
     counters=dict(
       tokens=count,
-      forwards=total,
-      tokens_per_forward=count / total,
+      forwards=forwards,
+      tokens_per_forward=count / forwards,
       seconds=clock.seconds,
       compile_seconds=clock.compile_seconds,
       tokens_per_second=count / clock.seconds,

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -10,11 +11,10 @@ from mtjax.arguments import TokenIds, integer
 from mtjax.constraints.batch import Constraint
 from mtjax.diffusion.denoising.caches import CachePolicy, Uncached
 from mtjax.diffusion.denoising.guidance import Guidance, Unguided
-from mtjax.diffusion.denoising.lookahead import Lookahead
+from mtjax.diffusion.denoising.lookahead import Lookahead, LookaheadState
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.prepare import as_ids, check_stateless, plan_rows, prepare
-from mtjax.diffusion.denoising.result import Denoised, collect
-from mtjax.diffusion.denoising.state import Job
+from mtjax.diffusion.denoising.result import Denoised, collect, frames
 from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.order.max_probability import MaxProbability
 from mtjax.diffusion.plan import BlockPlan
@@ -91,15 +91,12 @@ def denoise(
   job = inputs[1]
   if job.constraint is not None and (lookahead or trace):
     raise ValueError("with a constraint there are no lookahead and no trace yet: leave them out")
-  if lookahead := _check_lookahead(lookahead):
-    if trace:
-      raise ValueError("with lookahead a forward has several passes: a trace needs lookahead 0")
-    check_stateless(network, params, job, cache, guidance)
-    ahead, clock = run.run(Lookahead(program, lookahead), inputs)
-    return collect(job, plans, ahead.state, clock, forwards=ahead.forwards)
+  ahead = _ahead(program, inputs, cache, guidance, lookahead)
+  if lookahead and trace:
+    raise ValueError("with lookahead a forward has several passes: a trace needs lookahead 0")
   if not trace:
-    state, clock = run.run(program, inputs)
-    return collect(job, plans, state, clock)
+    state, clock = run.run(ahead, inputs)
+    return _result(job, plans, state, clock)
   last, traced = record(program, params, (job,))
   return dataclasses.replace(collect(job, plans, last.state, last.clock), trace=traced)
 
@@ -118,14 +115,16 @@ def stream(
   key: Seed = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
+  lookahead: int = 0,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
   """Yields (token, decided_at) of the canvases before the first pass and after each.
 
   Masked positions hold the mask, prompts have decided_at 0. Settings, tokens and errors are those
-  of `denoise`; errors are raised by the call itself. At the end `on_finish` is called with what
-  `denoise` returns.
+  of `denoise`; errors are raised by the call itself. With `lookahead` there is one canvas per
+  forward, which may have made several passes. At the end `on_finish` is called with what `denoise`
+  returns.
   """
   prompts = as_ids(prompts)
   plans = plan_rows(plan, len(prompts))
@@ -143,15 +142,28 @@ def stream(
     eos=eos,
     constraint=constraint,
   )
-  return _stream(run.stream(program, inputs, every=every), inputs[1], plans, on_finish)
+  job, ahead = inputs[1], _ahead(program, inputs, cache, guidance, lookahead)
+
+  def finished(state, clock):
+    if on_finish is not None:
+      on_finish(_result(job, plans, state, clock))
+
+  return frames(run.stream(ahead, inputs, every=every), finished)
 
 
-def _stream(states, job: Job, plans: Sequence[BlockPlan], on_finish):
-  for state, clock in states:
-    # A state is donated to the rounds after it.
-    if on_finish is not None and bool(np.all(state.finished)):
-      on_finish(collect(job, plans, state, clock))
-    yield np.array(state.token), np.array(state.decided_at)
+def _ahead(program, inputs, cache, guidance, lookahead: int) -> Any:
+  """Returns the program, with lookahead if there is one. Raises ValueError where it cannot be."""
+  if not _check_lookahead(lookahead):
+    return program
+  if inputs[1].constraint is not None:
+    raise ValueError("with a constraint there is no lookahead yet: leave it out")
+  check_stateless(program.network, *inputs, cache, guidance)
+  return Lookahead(program, lookahead)
+
+
+def _result(job, plans: Sequence[BlockPlan], state, clock) -> Denoised:
+  forwards = state.forwards if isinstance(state, LookaheadState) else None
+  return collect(job, plans, state, clock, forwards=forwards)
 
 
 def _check_lookahead(lookahead: int) -> int:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.diffusion.candidates import CanvasCandidates
 from mtjax.diffusion.view import Revision
@@ -30,20 +30,21 @@ class TracedPass(struct.PyTreeNode):
   index: Int[_Values, "*P B W"]  # positions of the block, in the text with its prompt
   token: Int[_Values, "*P B W"]  # the candidates; what was written, where something was
   revision: Revision
-  log_prob: Float[_Values, "*P B W"]  # of written and edited tokens; 0 elsewhere
+  log_prob: Float[_Values, "*P B W"]  # of the candidates that were followed; 0 elsewhere
+  settled: Bool[_Values, "*P B K"] | None = None  # `machines.blocks.BlockDecision`; None: one block
 
   __repr__ = short_repr
 
 
 @dataclasses.dataclass(frozen=True)
 class TraceEvent:
-  """One position that a pass decided, edited or masked again."""
+  """One position that a pass decided, edited, masked again or deleted, or put a mask before."""
 
   number: int  # of the pass, from 1
-  position: int  # in the text with its prompt
-  kind: str  # "decided", "edited" or "remasked"
-  token: int  # the new one; of remasked positions the one that was there
-  log_prob: float  # of the new token, where it was sampled; 0 where a position is remasked
+  position: int  # in the text with its prompt, before the pass
+  kind: str  # "decided", "edited", "remasked", "deleted" or "inserted"
+  token: int  # the new one; if it is remasked, deleted, or inserted before, the one that was there
+  log_prob: float  # of the candidate, where it was followed; 0 where a position is remasked
 
 
 class Trace(struct.PyTreeNode):
@@ -85,12 +86,12 @@ class Trace(struct.PyTreeNode):
     one = jax.tree.map(lambda values: np.asarray(values)[:, row], self.passes)
     revision, events = one.revision, []
     for n in range(self.num_passes):
-      for kind in ("decided", "edited", "remasked"):
-        chosen = getattr(revision, "written" if kind == "decided" else kind)[n]
-        for place in np.flatnonzero(chosen):
+      for kind in ("decided", "edited", "remasked", "deleted", "inserted"):
+        chosen = getattr(revision, "written" if kind == "decided" else kind)
+        for place in np.flatnonzero(() if chosen is None else chosen[n]):
           position = int(one.index[n, place])
           old = int(one.canvas[n, position])
-          token = old if kind == "remasked" else int(one.token[n, place])
+          token = int(one.token[n, place]) if kind in ("decided", "edited") else old
           log_prob = float(one.log_prob[n, place])
           events.append(TraceEvent(n + 1, position, kind, token, log_prob))
     return sorted(events, key=lambda event: (event.number, event.position))
@@ -115,4 +116,4 @@ def sampled_log_prob(
   if rules.temperature is not None:
     warm = rules.temperature[:, None] > 0
     log_prob = jnp.where(warm, candidates.log_prob, candidates.confidence)
-  return jnp.where(revision.written | revision.edited, log_prob, 0.0)
+  return jnp.where(revision.sampled, log_prob, 0.0)

@@ -4,6 +4,7 @@ from mtjax.diffusion.transfer.ancestral import Ancestral
 from mtjax.diffusion.transfer.dream_counts import DreamCounts
 from mtjax.diffusion.transfer.entropy_bound import EntropyBound
 from mtjax.diffusion.transfer.factor import Factor
+from mtjax.diffusion.transfer.falling_threshold import FallingThreshold
 from mtjax.diffusion.transfer.first_hitting import FirstHitting
 from mtjax.diffusion.transfer.hierarchy import Hierarchy
 from mtjax.diffusion.transfer.llada_counts import LladaCounts
@@ -17,6 +18,7 @@ __all__ = [
   "DreamCounts",
   "EntropyBound",
   "Factor",
+  "FallingThreshold",
   "FirstHitting",
   "Hierarchy",
   "LladaCounts",

@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from mtjax.evaluate.answers.methods import AnsweringMethod
 from mtjax.evaluate.answers.prompts import prompt_ids
 from mtjax.evaluate.answers.protocol import AnswerTask, Question
+from mtjax.evaluate.generative import judge_texts
 from mtjax.evaluate.tasks.protocol import Record
 from mtjax.evaluate.tasks.run import name_number
-from mtjax.sampling.logits import Sampling, seed_key
+from mtjax.sampling.logits import seed_key
 from mtjax.text import TextModel
 
 
@@ -31,16 +32,24 @@ class Answering:
 
 
 def check_lengths(
-  model: TextModel, questions: Sequence[Question], how: Answering, path: str
+  model: TextModel,
+  questions: Sequence[Question],
+  how: Answering,
+  path: str,
+  methods: Sequence[AnsweringMethod] = (),
 ) -> None:
-  """Raises ValueError, with file and name, for a question whose answers exceed the model."""
+  """Raises ValueError, with file and name, for a question whose answers exceed the model.
+
+  An answer has the tokens that the longest of `methods` writes, or `how.max_tokens`.
+  """
   positions = model.model.config.max_position
+  longest = max((each.length(how.max_tokens) for each in methods), default=how.max_tokens)
   for question in questions:
     turns = len(question.turns)
     size = len(prompt_ids(model.tokenizer, how.prompt_format, question, [""] * (turns - 1)))
-    if size + turns * how.max_tokens > positions:
+    if size + turns * longest > positions:
       raise ValueError(
-        f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {how.max_tokens} tokens "
+        f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {longest} tokens "
         f"of answers exceed the {positions} positions of the model: give a smaller --max_tokens"
       )
 
@@ -54,6 +63,7 @@ def run(
   *,
   known: Sequence[Record] = (),
   each: Callable[[Record], None] = lambda record: None,
+  judge: TextModel | None = None,
 ) -> dict[str, list[Record]]:
   """Returns one record per question, by method, and calls `each` with a new one when it is ready.
 
@@ -66,7 +76,8 @@ def run(
   A record has the texts `answers`, their `tokens` and `finish`, one per turn, and the number of
   `forwards` of the target; `steps` has per turn how many tokens each of them emitted. `seconds` and
   `turn_seconds`, one per turn, are those of the batch, shared among its questions, without
-  compilation. The task's judge adds its fields.
+  compilation. The task's judge adds its fields, and a causal `judge` adds `judged`, one
+  `mtjax.evaluate.generative.JudgedText` per turn, of the answer after its question.
   """
   done = {(record["method"], record["name"]): record for record in known}
   lengths = {
@@ -84,7 +95,10 @@ def run(
         # The same text has the same outcome: a program that loops is not run once per method.
         key = (question.name, *written["answers"])
         if key not in judged:
-          judged[key] = task.judge(question, written["answers"])
+          judged[key] = dict(task.judge(question, written["answers"]))
+          if judge is not None:
+            texts = judge_texts(judge, written["answers"], question.turns)
+            judged[key]["judged"] = [dataclasses.asdict(one) for one in texts]
         done[name, question.name] = record | judged[key]
         each(done[name, question.name])
   return {name: [done[name, question.name] for question in questions] for name in methods}
@@ -99,7 +113,7 @@ def _write(
 ) -> list[Record]:
   """Returns what a method writes per question: the fields of `run` without those of the judge."""
   out: list[Record] = [
-    dict(answers=[], tokens=[], finish=[], steps=[], turn_seconds=[]) for _ in questions
+    dict(answers=[], tokens=[], finish=[], steps=[], forwards=0, turn_seconds=[]) for _ in questions
   ]
   for turn in range(max((len(question.turns) for question in questions), default=0)):
     rows = [row for row, question in enumerate(questions) if turn < len(question.turns)]
@@ -108,36 +122,25 @@ def _write(
       for row in rows
     ]
     empty = how.batch - len(rows)
-    completions, generation = model.generate(
+    written, seconds = method.write(
+      model,
       prompts + [prompts[0][-1:]] * empty,
       stop=task.stop(how.prompt_format),
-      method=method.method,
-      method_params=method.params,
       max_tokens=[how.max_tokens] * len(rows) + [1] * empty,
-      sampling=Sampling(temperature=how.temperature),
+      temperature=how.temperature,
       key=_keys(how.seed, turn, [questions[row].name for row in rows] + [""] * empty),
     )
     for place, row in enumerate(rows):
-      out[row]["answers"].append(completions[place].text)
-      out[row]["tokens"].append(completions[place].tokens)
-      out[row]["finish"].append(completions[place].finish)
-      out[row]["steps"].append(step_lengths(generation.drafted[place]))
-      out[row]["turn_seconds"].append(generation.counters["seconds"] / len(rows))
+      one = written[place]
+      out[row]["answers"].append(one.text)
+      out[row]["tokens"].append(one.tokens)
+      out[row]["finish"].append(one.finish)
+      out[row]["steps"].append(one.steps)
+      out[row]["forwards"] += one.forwards
+      out[row]["turn_seconds"].append(seconds / len(rows))
   for record in out:
-    record["forwards"] = sum(map(len, record["steps"]))
     record["seconds"] = sum(record["turn_seconds"])
   return out
-
-
-def step_lengths(drafted: Sequence[bool]) -> list[int]:
-  """Returns how many tokens of a row each forward pass emitted, the prompt's pass first.
-
-  Each pass ends with a token of the target's own, unless the row ended within its drafts.
-  """
-  ends = [place + 1 for place, is_draft in enumerate(drafted) if not is_draft]
-  if drafted and drafted[-1]:
-    ends.append(len(drafted))
-  return [end - begin for begin, end in zip([0, *ends], ends, strict=False)]
 
 
 def _keys(seed: int, turn: int, names: Sequence[str]) -> jax.Array:

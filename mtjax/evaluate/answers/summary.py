@@ -6,6 +6,7 @@ from typing import Any
 
 from mtjax.evaluate.answers.protocol import AnswerTask
 from mtjax.evaluate.answers.same_text import same_text
+from mtjax.evaluate.generative import JudgedText, TextQuality
 from mtjax.evaluate.tasks.protocol import Record
 
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
@@ -32,7 +33,8 @@ def summary(
   """Returns figures of a method's records, and how many hold the text of `references`.
 
   `score` and its `interval` are None for a task without a measure. `tokens` is the mean per
-  question, all turns together.
+  question, all turns together. `perplexity` and `entropy` are there if the records have `judged`:
+  both, or None for each if no answer has a token.
   """
   count = len(records)
   tokens = sum(len(turn) for record in records for turn in record["tokens"])
@@ -46,4 +48,15 @@ def summary(
     tokens_per_forward=tokens / sum(record["forwards"] for record in records),
     tokens_per_second=tokens / sum(record["seconds"] for record in records),
     same_text=same / count,
+    **_quality(records),
   )
+
+
+def _quality(records: Sequence[Record]) -> dict[str, float | None]:
+  if not all("judged" in record for record in records):
+    return {}
+  texts = [JudgedText(**one) for record in records for one in record["judged"]]
+  if not sum(text.tokens for text in texts):
+    return dict(perplexity=None, entropy=None)
+  quality = TextQuality.of(texts)
+  return dict(perplexity=quality.perplexity, entropy=quality.entropy)

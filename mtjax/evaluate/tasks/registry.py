@@ -1,14 +1,13 @@
 """The tasks by name."""
 
 from mtjax.data.sources.text_files import read_text
+from mtjax.evaluate.generative import load_judge
 from mtjax.evaluate.tasks.countdown import Countdown, read_solved
 from mtjax.evaluate.tasks.humaneval import HumanEvalInfilling, read_problems
 from mtjax.evaluate.tasks.lambada import Lambada, read_passages
 from mtjax.evaluate.tasks.protocol import Task
 from mtjax.evaluate.tasks.sudoku import Sudoku, read_puzzles
 from mtjax.evaluate.tasks.wikitext import WikitextMasked
-from mtjax.models import check_causal
-from mtjax.pretrained import load_pretrained
 
 _SIMPLE = {
   "humaneval_infilling": HumanEvalInfilling,
@@ -45,9 +44,7 @@ def get_task(name: str, *, judge: str = "target") -> Task:
   Raises ValueError for a name that is not in NAMES.
   """
   if name == "wikitext_masked":
-    loaded = load_pretrained(judge)
-    check_causal(loaded.model, f"the judge {judge!r}")
-    return WikitextMasked(loaded)
+    return WikitextMasked(load_judge(judge))
   if name not in _SIMPLE:
     raise ValueError(f"task {name!r} is not one of {', '.join(NAMES)}")
   return _SIMPLE[name]()

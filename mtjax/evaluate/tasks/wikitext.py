@@ -8,6 +8,7 @@ import numpy as np
 
 from mtjax.data.sources.text_files import read_text
 from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.generative import entropy
 from mtjax.evaluate.perplexity import Score, score
 from mtjax.evaluate.sets.infill import scattered
 from mtjax.evaluate.tasks.examples import Example, text_of
@@ -83,13 +84,3 @@ class WikitextMasked:
       context=length // 2,
       batch=1,
     )
-
-
-def entropy(tokens: Sequence[int]) -> float:
-  """Returns Shannon's entropy of the unigram frequencies of one text, in bits per token.
-
-  It is at most log2 of the text's length.
-  """
-  counts = np.unique(np.asarray(tokens), return_counts=True)[1]
-  share = counts / counts.sum()
-  return float(-(share * np.log2(share)).sum())

@@ -7,13 +7,24 @@ from typing import Any
 from mtjax.arguments import integer
 from mtjax.diffusion import BlockPlan, DecidingPolicy, OrderPolicy, ReviseRule, TransferRule
 from mtjax.diffusion.denoising import Denoised, MaskedNetwork
-from mtjax.diffusion.denoising.caches import CachePolicy
+from mtjax.diffusion.denoising.caches import CachePolicy, ExactBlocks
 from mtjax.diffusion.denoising.guidance import Guidance
-from mtjax.diffusion.texts import denoise_texts, network_of
+from mtjax.diffusion.denoising.machines import BlockMachine
+from mtjax.diffusion.texts import (
+  denoise_texts,
+  denoise_texts_by_blocks,
+  network_of,
+  with_readable_layers,
+)
 from mtjax.display.short import settings_repr
 from mtjax.registry.denoising.rules import get_rule
 from mtjax.text import Completion, Prompt, TextModel
 from mtjax.types import Exactness
+
+CONSTRAINED = (
+  "the constraint restricts each position of a canvas to what can be completed, however improbable "
+  "the completions are"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +39,8 @@ class Denoiser:
   order, transfer, revise, cache, guidance: "NAME" or "NAME:setting=value:..." with the names of
     docs/methods.md ("threshold:threshold=0.8"), or a rule itself (`mtjax.diffusion`).
   filtered_confidence: confidences are those after temperature and filters, as in Dream.
+  lookahead: a forward pass also computes so many canvases that the next passes are likely to see.
+    The text is the same; it needs a cache that keeps nothing ("none").
 
   Raises ValueError for unknown names and settings, with the known ones, for settings out of range,
   and for rules that do not fit together.
@@ -42,16 +55,15 @@ class Denoiser:
   cache: str | CachePolicy = "none"
   guidance: str | Guidance = "none"
   filtered_confidence: bool = False
+  lookahead: int = 0
 
   __repr__ = settings_repr
 
   def __post_init__(self):
-    if integer(self.block_length, "block_length") < 0:
-      raise ValueError(f"block_length must be at least 0, got {self.block_length}")
-    if not isinstance(self.filtered_confidence, bool):
-      raise ValueError(
-        f"filtered_confidence must be True or False, got {self.filtered_confidence!r}"
-      )
+    for name in ("block_length", "lookahead"):
+      if integer(getattr(self, name), name) < 0:
+        raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+    check_choice(self.filtered_confidence)
     BlockPlan(self.length, self.block_length or self.length, self.steps)
     _ = self._parts
 
@@ -89,6 +101,32 @@ class Denoiser:
   def _parts(self):
     return self.policy, self.caching, self.guiding
 
+  @property
+  def consists_of(self) -> tuple[str, ...]:
+    """The rules, and those of the other settings that are not as usual, in words with names."""
+    unusual = (("revise", "keep"), ("cache", "none"), ("guidance", "none"))
+    chosen = [name for name, usual in unusual if getattr(self, name) != usual]
+    names = ["order", "transfer", *chosen, *(["lookahead"] if self.lookahead else [])]
+    return tuple(f"{name} `{getattr(self, name)}`" for name in names)
+
+  @property
+  def needs(self) -> str:
+    """The kind of model that it runs on, in words that follow "give"."""
+    return "a block-causal one" if isinstance(self.caching, ExactBlocks) else "one"
+
+  def check(self, target: TextModel) -> None:
+    """Raises ValueError for a target that the method cannot run on."""
+    network = network_of(target)
+    self.plan(network)
+    self.caching.check(network)
+
+  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
+    """Returns exactness and reason of a run; a constraint on a canvas is approximate itself."""
+    if not is_constrained:
+      return self.exactness, self.reason
+    reasons = [part.reason for part in self._parts if part.reason]
+    return Exactness.APPROXIMATE, "; ".join([*reasons, CONSTRAINED])
+
   def plan(self, network: MaskedNetwork) -> BlockPlan:
     """Returns the blocks and passes for a network. Raises ValueError if they do not divide."""
     block_length = self.block_length or network.block_length or self.length
@@ -98,6 +136,8 @@ class Denoiser:
     self, target: TextModel, prompts: Sequence[Prompt], **settings: Any
   ) -> tuple[list[Completion], Denoised]:
     """Returns what `TextModel.denoise` does; settings are those of `denoise_texts`."""
+    if self.caching.reads_layers:
+      target = with_readable_layers(target)
     network = settings.pop("network", None) or network_of(target)
     return denoise_texts(
       target,
@@ -108,5 +148,94 @@ class Denoiser:
       cache=self.caching,
       guidance=self.guiding,
       filtered_confidence=self.filtered_confidence,
+      lookahead=self.lookahead,
       **settings,
     )
+
+
+class Unconstrained:
+  """Base of methods that take no constraint."""
+
+  exactness: Any
+  reason: Any
+
+  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
+    """Returns exactness and reason of a run. Raises ValueError for one with a constraint."""
+    if is_constrained:
+      raise ValueError("this method takes no constraint yet: leave config.constraint out")
+    return self.exactness, self.reason
+
+
+@dataclasses.dataclass(frozen=True)
+class BlockDenoiser(Unconstrained):
+  """A method of denoising by a machine: which blocks a pass works on, and what it decides there.
+
+  length: the number of tokens to generate, at most; a multiple of the model's blocks.
+  machine: "NAME" or "NAME:setting=value:..." with the names of docs/methods.md
+    ("pipeline:threshold=0.8"), or a machine itself (`mtjax.diffusion.denoising.machines`).
+  filtered_confidence: confidences are those after temperature and filters, as in Dream.
+
+  Raises ValueError for unknown names and settings, with the known ones, and for settings out of
+  range.
+  """
+
+  length: int = 64
+  machine: str | BlockMachine = "pipeline"
+  filtered_confidence: bool = False
+
+  __repr__ = settings_repr
+
+  def __post_init__(self):
+    BlockPlan(self.length, self.length, 1)
+    check_choice(self.filtered_confidence)
+    _ = self.making
+
+  @property
+  def making(self) -> BlockMachine:
+    """The machine."""
+    return get_rule("machine", self.machine)
+
+  @property
+  def exactness(self) -> Exactness:
+    """What the machine keeps."""
+    return self.making.exactness
+
+  @property
+  def reason(self) -> str:
+    """Why it is not exact; empty where it is."""
+    return self.making.reason
+
+  @property
+  def consists_of(self) -> tuple[str, ...]:
+    """The machine, in words with its name."""
+    return (f"machine `{self.machine}`",)
+
+  @property
+  def needs(self) -> str:
+    """The kind of masked model that it runs on, in words that follow "give"."""
+    return self.making.needs
+
+  def check(self, target: TextModel) -> None:
+    """Raises ValueError for a target that the method cannot run on."""
+    network = network_of(target)
+    self.making.check(network)
+    BlockPlan(self.length, network.block_length, max(1, self.length // network.block_length))
+
+  def denoise(
+    self, target: TextModel, prompts: Sequence[Prompt], **settings: Any
+  ) -> tuple[list[Completion], Denoised]:
+    """Returns what `TextModel.denoise` does; settings are those of `denoise_texts_by_blocks`."""
+    return denoise_texts_by_blocks(
+      target,
+      prompts,
+      length=self.length,
+      machine=self.making,
+      filtered_confidence=self.filtered_confidence,
+      **settings,
+    )
+
+
+def check_choice(filtered_confidence: Any) -> None:
+  """Raises ValueError for anything but True and False."""
+  if not isinstance(filtered_confidence, bool):
+    raise ValueError(f"filtered_confidence must be True or False, got {filtered_confidence!r}")

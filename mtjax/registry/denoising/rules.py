@@ -1,4 +1,4 @@
-"""The rules of a pass, the caches and the guidance of a denoising loop by name.
+"""The rules of a pass, the caches, the guidance and the machines of denoising loops by name.
 
 The tables of docs/methods.md and docs/guides/diffusion.md are made from these by `python -m
 docs.make.methods`; a test fails for a rule without a row, and for a row without a file, config or
@@ -18,7 +18,12 @@ from mtjax.diffusion.denoising.caches import (
   Uncached,
   Vicinity,
 )
-from mtjax.diffusion.denoising.guidance import ClassifierFree, GrowingContrast, Unguided
+from mtjax.diffusion.denoising.guidance import (
+  ClassifierFree,
+  GrowingContrast,
+  SoftIteration,
+  Unguided,
+)
 from mtjax.diffusion.order import (
   Credit,
   LeftToRight,
@@ -31,6 +36,7 @@ from mtjax.diffusion.order import (
 from mtjax.diffusion.revise import (
   EditTokens,
   KeepDecided,
+  Levenshtein,
   RemdmCap,
   RemdmConf,
   RemdmLoop,
@@ -42,6 +48,7 @@ from mtjax.diffusion.transfer import (
   DreamCounts,
   EntropyBound,
   Factor,
+  FallingThreshold,
   FirstHitting,
   Hierarchy,
   LladaCounts,
@@ -50,7 +57,9 @@ from mtjax.diffusion.transfer import (
   Threshold,
   WinoDraft,
 )
+from mtjax.registry.denoising.machines import MACHINES
 from mtjax.registry.denoising.rows import RuleRow
+from mtjax.registry.denoising.uniform_rules import UNIFORM_RULES
 from mtjax.registry.spelling import split_spelling
 
 _SCRIPTED = "tests/diffusion/test_scripted_passes.py"
@@ -109,6 +118,13 @@ TRANSFERS: dict[str, RuleRow] = {
     config="configs/decode/fast_dllm.py",
     test=_TRANSFER,
   ),
+  "falling_threshold": RuleRow(
+    FallingThreshold,
+    "the same, with a threshold that falls from pass to pass",
+    "2510.08666",
+    config="configs/decode/soft_iteration.py",
+    test="tests/diffusion/test_soft_inputs.py",
+  ),
   "factor": RuleRow(Factor, "as many as their lowest confidence allows", _FAST, test=_TRANSFER),
   "entropy_bound": RuleRow(
     EntropyBound,
@@ -151,6 +167,13 @@ REVISIONS: dict[str, RuleRow] = {
     "tokens give way to those of which the model is sure",
     "2602.08676",
     test=_REVISIONS_TEST,
+  ),
+  "levenshtein": RuleRow(
+    Levenshtein,
+    "tokens are replaced, deleted, and get masks before them",
+    "LLaDA2.2",
+    config="configs/decode/llada22.py",
+    test="tests/diffusion/test_levenshtein.py",
   ),
   "wino": RuleRow(
     Wino,
@@ -198,6 +221,7 @@ CACHES: dict[str, RuleRow] = {
     AnyOrder,
     "decided tokens of an any-subset model are kept, in the order of their decisions",
     "2504.20456, 2607.01775",
+    config="configs/decode/set.py",
     test=_EXACT_TEST,
   ),
   "delayed": RuleRow(
@@ -237,6 +261,13 @@ GUIDANCE: dict[str, RuleRow] = {
     "2403.14003",
     test=_GUIDANCE_TEST,
   ),
+  "soft_iteration": RuleRow(
+    SoftIteration,
+    "inputs of masks tell what the last pass expected there",
+    "2510.08666",
+    config="configs/decode/soft_iteration.py",
+    test="tests/diffusion/test_soft_inputs.py",
+  ),
 }
 
 ROLES: dict[str, dict[str, RuleRow]] = {
@@ -245,13 +276,14 @@ ROLES: dict[str, dict[str, RuleRow]] = {
   "revise": REVISIONS,
   "cache": CACHES,
   "guidance": GUIDANCE,
+  "machine": MACHINES,
+  "uniform": UNIFORM_RULES,
 }
 _WORDS = {
   "order": "order policy",
   "transfer": "transfer rule",
   "revise": "revision rule",
-  "cache": "cache",
-  "guidance": "guidance",
+  "uniform": "rule of uniform canvases",
 }
 
 
@@ -266,8 +298,8 @@ def get_rule(role: str, chosen: Any) -> Any:
   name, settings = split_spelling(chosen)
   rows = ROLES[role]
   if name not in rows:
-    raise ValueError(f"{_WORDS[role]} {name!r} is not one of: {', '.join(rows)}")
+    raise ValueError(f"{_WORDS.get(role, role)} {name!r} is not one of: {', '.join(rows)}")
   try:
     return rows[name](**settings)
   except ValueError as error:
-    raise ValueError(f"{_WORDS[role]} {name!r}: {error}") from None
+    raise ValueError(f"{_WORDS.get(role, role)} {name!r}: {error}") from None

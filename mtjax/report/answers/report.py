@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtjax.evaluate.answers.methods import REFERENCE
 from mtjax.evaluate.answers.protocol import AnswerTask
 from mtjax.report import results
 from mtjax.report.answers.tables import quality_table
@@ -13,13 +14,24 @@ _TIMING = (
   "Tokens per second are of one pass with several rows at once, and other work may have run on the "
   "machine. They do not compare methods; the benchmark of speculative decoding does."
 )
-_UNITS = dict(score="share of questions", tokens="per question", tokens_per_second="tokens/s")
+_UNITS = dict(
+  score="share of questions",
+  tokens="per question",
+  tokens_per_second="tokens/s",
+  entropy="bits per token of the judge",
+)
 
 
 class QualityReport:
-  """What is known of a run so far. `exactness` is that of each method, in words."""
+  """What is known of a run so far. `exactness` is that of each method, in words.
 
-  def __init__(self, settings: Mapping[str, Any], exactness: Mapping[str, str]):
+  `reference` is the method whose text the others are compared with.
+  """
+
+  def __init__(
+    self, settings: Mapping[str, Any], exactness: Mapping[str, str], reference: str = REFERENCE
+  ):
+    self._reference = reference
     self.tables: list[Cells] = []
     self.ties: list[str] = []
     self.errors: list[str] = []
@@ -38,7 +50,9 @@ class QualityReport:
     errors: Sequence[str] = (),
   ) -> None:
     """Adds a task: figures of `mtjax.evaluate.answers.summary` by method, and differing texts."""
-    self.tables.append(quality_table(title, task.measure, figures, self._exactness))
+    self.tables.append(
+      quality_table(title, task.measure, figures, self._exactness, reference=self._reference)
+    )
     self._rows[name] = figures
     self._conventions.append(task.convention)
     self.ties += [f"{name}: {tie}" for tie in ties]

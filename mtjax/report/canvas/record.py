@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.diffusion.texts import CanvasFrame, network_of, without_mask
+from mtjax.diffusion.texts import CanvasFrame, prompt_ids
 from mtjax.report.history.run_json import token_fields
 from mtjax.text import Prompt, TextModel
 
@@ -39,8 +39,7 @@ def canvas_run(
   text: TextModel, prompts: Sequence[Prompt], frames: Sequence[CanvasFrame]
 ) -> CanvasRun:
   """Returns the run of what `TextModel.denoise(prompts, on_pass=frames.append)` has shown."""
-  mask_id = network_of(text).mask_id
-  return CanvasRun([without_mask(text.tokenizer, one, mask_id) for one in prompts], frames)
+  return CanvasRun(prompt_ids(text, prompts), frames)
 
 
 def changes_of(run: CanvasRun, row: int) -> list[CanvasChange]:

@@ -10,13 +10,19 @@ from mtjax.diffusion.noising.schedules import NoiseSchedule, make_schedule
 from mtjax.diffusion.noising.times import spread_times
 from mtjax.diffusion.rows import block_starts, document_blocks
 from mtjax.models import Model, Params
-from mtjax.train.losses.masked_diffusion import check_min_time, masked_network, with_ends
+from mtjax.train.losses.masked_diffusion import (
+  check_anneal,
+  check_min_time,
+  masked_network,
+  opened,
+  with_ends,
+)
 from mtjax.train.losses.objective import Batch, Loss, Total, next_token
 
 
 @dataclasses.dataclass(frozen=True)
 class BlockDiffusion:
-  """Settings of block diffusion: those of masked diffusion, but for `anneal`.
+  """Settings of block diffusion, as of masked diffusion (`anneal` too: the causal mask opens).
 
   BD3-LM's clipped schedules are the schedule "clipped" and a window; the window (1, 1) with blocks
   of one token is the exact autoregressive loss.
@@ -26,10 +32,12 @@ class BlockDiffusion:
   power: float = 2.0
   window: tuple[float, float] = (1e-3, 1.0)
   min_time: float = 1e-3
+  anneal: int = 0
 
   def __post_init__(self):
     self.noise()
     check_min_time(self.min_time)
+    check_anneal(self.anneal)
 
   def noise(self) -> NoiseSchedule:
     """Returns the schedule."""
@@ -46,7 +54,9 @@ def block_diffusion_loss(model: Model, settings: BlockDiffusion) -> Loss:
 
   Blocks have `block_length` tokens of the model. If its `alignment` is shifted, the first token of
   a block is predicted at the last clean entry of the block before it, and the first token of a
-  document is never masked and does not count, and its end is not learned. Raises ValueError for a
+  document is never masked and does not count, and its end is not learned. Before the first of
+  `anneal` steps such a model predicts the first token of each block as the causal model does that
+  it begins as, and so every token that follows clean ones of its block. Raises ValueError for a
   model without a mask or without blocks.
   """
   network = masked_network(model)
@@ -58,7 +68,6 @@ def block_diffusion_loss(model: Model, settings: BlockDiffusion) -> Loss:
     )
 
   def prepare(batch: Batch, key, step) -> Batch:
-    del step
     time_key, mask_key, text_key = jax.random.split(key, 3)
     batch = batch if network.shifted else with_ends(batch, text_key)
     valid, position = batch["segment"] > 0, batch["position"]
@@ -68,12 +77,16 @@ def block_diffusion_loss(model: Model, settings: BlockDiffusion) -> Loss:
     counts = counts & (position > 0) if network.shifted else counts
     masked = mask_tokens(mask_key, counts, jnp.asarray(schedule.masked(t)))
     each = jnp.asarray(schedule.weight(t))
-    return {**batch, "counts": counts, "masked": masked, "each": each}
+    out = {**batch, "counts": counts, "masked": masked, "each": each}
+    if settings.anneal:
+      open_key = jax.random.fold_in(key, 3)
+      out["open"] = opened(open_key, valid.shape, step, settings.anneal)
+    return out
 
   def total(params: Params, batch: Batch) -> Total:
     token, document, masked = batch["tokens"], batch["segment"], batch["masked"]
     noisy = jnp.where(masked, mask, token)
-    frontier = document_blocks(noisy, token, document, size)
+    frontier = document_blocks(noisy, token, document, size, batch.get("open"))
     rows = jnp.broadcast_to(jnp.arange(token.shape[1]), token.shape)
     if network.shifted:
       # The noisy entry before a block is of another block, which this one is not predicted from.

@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.noising.forward import mask_tokens
@@ -42,8 +42,7 @@ class MaskedDiffusion:
   def __post_init__(self):
     self.noise()
     check_min_time(self.min_time)
-    if self.anneal < 0:
-      raise ValueError(f"anneal must not be negative, got {self.anneal}")
+    check_anneal(self.anneal)
 
   def noise(self) -> NoiseSchedule:
     """Returns the schedule."""
@@ -83,8 +82,7 @@ def masked_diffusion_loss(model: Model, settings: MaskedDiffusion) -> Loss:
     counts = counts & (position > 0) if shifted else counts
     chance = schedule.masked(t) if power is None else masked_by_token(t, batch["tokens"], power)
     masked = mask_tokens(mask_key, counts, jnp.asarray(chance))
-    share = jnp.minimum(step / settings.anneal, 1.0) if settings.anneal else 1.0
-    is_open = jax.random.uniform(open_key, valid.shape) < share
+    is_open = opened(open_key, valid.shape, step, settings.anneal)
     each = jnp.asarray(schedule.weight(t) if power is None else 1 / t)
     return {**batch, "counts": counts, "masked": masked, "each": each, "open": is_open}
 
@@ -127,6 +125,20 @@ def with_ends(batch: Batch, key: PRNGKeyArray) -> Batch:
   """
   later = jax.random.bernoulli(key, shape=(len(batch["tokens"]), 1))
   return {**batch, "tokens": jnp.where(later, batch["targets"], batch["tokens"])}
+
+
+def opened(
+  key: PRNGKeyArray, shape: tuple[int, ...], step: Int[Array, ""] | int, anneal: int
+) -> Bool[Array, "B L"]:
+  """Returns which entries are seen by those before them: a share that grows in `anneal` steps."""
+  share = jnp.minimum(step / anneal, 1.0) if anneal else 1.0
+  return jax.random.uniform(key, shape) < share
+
+
+def check_anneal(anneal: int) -> None:
+  """Raises ValueError for a negative number of steps."""
+  if anneal < 0:
+    raise ValueError(f"anneal must not be negative, got {anneal}")
 
 
 def check_min_time(min_time: float) -> None:

@@ -15,9 +15,10 @@ from mtjax.checkpoints import families
 from mtjax.diffusion.denoising import MaskedNetwork
 from mtjax.models import CanvasLayer, DiffusionGemmaConfig, Model, canvas_frontier, signal_of
 from mtjax.models.model import check_causal
+from tests.checkpoints.diffusion.random_gemma import CANVAS, VOCAB, random_gemma
 
 TOLERANCE = 1e-4
-VOCAB, PROMPT, CANVAS, WINDOW = 50, 11, 8, 6  # the window ends within the prompt
+PROMPT = 11  # longer than the window
 TEXT = np.random.default_rng(0).integers(3, VOCAB, (2, PROMPT)).astype(np.int32)
 NOISE = np.random.default_rng(1).integers(0, VOCAB, (2, CANVAS)).astype(np.int32)
 
@@ -30,49 +31,7 @@ pytestmark = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def oracle(tmp_path_factory):
   """Returns a random model of transformers, and the folder that it is saved in."""
-  import torch
-  import transformers
-  from transformers.models.gemma4.configuration_gemma4 import Gemma4VisionConfig
-
-  torch.manual_seed(0)
-  torch.set_num_threads(1)
-  text = transformers.DiffusionGemmaTextConfig(
-    vocab_size=VOCAB,
-    hidden_size=16,
-    intermediate_size=24,
-    num_hidden_layers=3,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    head_dim=4,
-    global_head_dim=8,
-    num_global_key_value_heads=1,
-    max_position_embeddings=128,
-    sliding_window=WINDOW,
-    layer_types=["sliding_attention", "full_attention", "full_attention"],
-    num_experts=4,
-    top_k_experts=2,
-    moe_intermediate_size=12,
-    attn_implementation="eager",
-  )
-  vision = Gemma4VisionConfig(
-    hidden_size=8,
-    intermediate_size=8,
-    num_hidden_layers=1,
-    num_attention_heads=2,
-    num_key_value_heads=2,
-    head_dim=4,
-    position_embedding_size=16,
-  )
-  config = transformers.DiffusionGemmaConfig(
-    text_config=text, vision_config=vision, canvas_length=CANVAS, attn_implementation="eager"
-  )
-  model = transformers.DiffusionGemmaForBlockDiffusion(config).eval()
-  with torch.no_grad():
-    scalars = {name: x for name, x in model.named_buffers() if name.endswith("layer_scalar")}
-    for parameter in {id(x): x for x in [*model.parameters(), *scalars.values()]}.values():
-      noise = torch.randn_like(parameter)
-      parameter.copy_(0.3 * noise if parameter.ndim > 1 else parameter + 0.2 * noise)
-  folder = tmp_path_factory.mktemp("diffusion_gemma")
+  model, folder = random_gemma(), tmp_path_factory.mktemp("diffusion_gemma")
   model.save_pretrained(folder)
   return model, folder
 

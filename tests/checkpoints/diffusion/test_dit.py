@@ -10,7 +10,7 @@ from safetensors import numpy as safetensors
 
 from mtjax import checkpoints, sharding
 from mtjax import frontier as frontier_lib
-from mtjax.anysubset import make_canvas
+from mtjax.anysubset import SelfDraft, Sequential, fill, log_likelihood, make_canvas, query_token
 from mtjax.checkpoints import families
 from mtjax.diffusion.denoising import MaskedNetwork
 from mtjax.models import Model
@@ -179,11 +179,44 @@ def test_a_backbone_whose_sizes_no_file_holds_is_refused(tmp_path):
     checkpoints.load(tmp_path)
 
 
-def test_a_set_diffusion_model_is_not_filled_as_one_with_a_query(tmp_path):
-  nested(tmp_path, "SetDLM")
-  model = checkpoints.load(tmp_path)[0]
-  with pytest.raises(ValueError, match="no query embedding"):
-    make_canvas(model.config, TOKENS, np.ones_like(TOKENS, bool))
+def sets_conditionals(tensors, text, order, known):
+  """Returns the authors' log p of the tokens behind `known` of an order, each at its own mask."""
+  size, masks = len(order), np.full(len(order), 48)
+  token, position = np.concatenate([text[order], masks]), np.concatenate([order, order])
+  visible = np.eye(2 * size, dtype=bool)
+  visible[:size, :size] = np.tri(size)
+  visible[size:, :size] = np.tri(size, k=-1)
+  logits = dit.logits(tensors, 2, 2, token, position, visible)[size + known :]
+  logits[:, 48] = -np.inf
+  return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def test_a_set_diffusion_model_is_filled_and_scored_by_its_masks(tmp_path):
+  tensors = nested(tmp_path, "SetDLM")
+  model, params = checkpoints.load(tmp_path)
+  assert model.config.any_subset_rows == "set_diffusion" and query_token(model.config) == 48
+  is_target = np.isin(PLACE, (1, 2, 4, 6))[None]
+  canvas = make_canvas(model.config, TOKENS[:1], is_target)
+  order = np.array([*PLACE[~is_target[0]], 4, 1, 6, 2])
+  rank = np.zeros_like(TOKENS[:1])
+  rank[0, order[-4:]] = [1, 2, 3, 4]
+  with jax.default_matmul_precision("highest"):
+    log_p = log_likelihood(model, params, canvas, rank)[0, order[-4:]]
+    filled = [
+      fill(model, params, canvas, method=method, rank=rank).token
+      for method in (Sequential(), SelfDraft(3))
+    ]
+  expected = sets_conditionals(tensors, TOKENS[0], order, len(order) - 4)
+  assert np.abs(log_p - expected[range(4), TOKENS[0][order[-4:]]]).max() <= TOLERANCE
+  text = TOKENS[0].copy()
+  for place in range(4):
+    number = len(order) - 4 + place
+    text[order[number]] = sets_conditionals(tensors, text, order, number)[0].argmax()
+  for token in filled:
+    np.testing.assert_array_equal(token[0], text)
+  # Its mask is a token of the vocabulary, and so a text may not have it.
+  with pytest.raises(ValueError, match="a context entry holds the query token"):
+    fill(model, params, canvas.replace(token=jnp.full_like(canvas.token, 48)))
   with pytest.raises(ValueError, match="needs a masked model"):
     MaskedNetwork.of(model)
 

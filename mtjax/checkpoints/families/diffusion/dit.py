@@ -55,6 +55,7 @@ def read(raw: Fields) -> TransformerConfig:
     head_bias=True,
     max_position=raw["model_length"],
     predicts="any_subset" if sets else "masked",
+    any_subset_rows="set_diffusion" if sets else "two_stream",
     # Their code adds the mask to the vocabulary of GPT-2.
     mask_id=raw.get("mask_token_id", rows - 1),
     block_length=raw["block_size"] if blocks else 0,

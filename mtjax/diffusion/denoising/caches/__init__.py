@@ -5,7 +5,12 @@ from mtjax.diffusion.denoising.caches.block_stale import BlockStale
 from mtjax.diffusion.denoising.caches.delayed import Delayed
 from mtjax.diffusion.denoising.caches.elastic import Elastic
 from mtjax.diffusion.denoising.caches.exact_blocks import ExactBlocks
-from mtjax.diffusion.denoising.caches.protocol import CachePolicy, Pass, ShadowCachePolicy
+from mtjax.diffusion.denoising.caches.protocol import (
+  CachePolicy,
+  Pass,
+  ShadowCachePolicy,
+  VectorCachePolicy,
+)
 from mtjax.diffusion.denoising.caches.similarity_refreshed import SimilarityRefreshed
 from mtjax.diffusion.denoising.caches.uncached import Uncached
 from mtjax.diffusion.denoising.caches.vicinity import Vicinity
@@ -21,5 +26,6 @@ __all__ = [
   "ShadowCachePolicy",
   "SimilarityRefreshed",
   "Uncached",
+  "VectorCachePolicy",
   "Vicinity",
 ]

@@ -1,6 +1,7 @@
 """Fast-dLLM's caches of bidirectional models: keys as they were when the block began."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +32,7 @@ class BlockStale:
   exactness = Exactness.APPROXIMATE
   reason = "keys of other blocks are those of the block's first pass"
   needs_final = False
+  reads_layers = False
 
   def check(self, network: MaskedNetwork) -> None:
     canvas_keys.check_bidirectional(network)
@@ -58,12 +60,16 @@ class BlockStale:
       kept = emptied.commit(output.kv, frontier.position, path, jnp.where(fresh, count, 0))
       return network.logits(output), kept
 
-    def part(_):
-      frontier, rows = self._part(job, now, network)
+    def part(size: int):
+      frontier, rows = self._part(job, now, network, size)
       return network.logits(network.model.forward(params, frontier, cache, rows))
 
     # A row's logits come from its own kind of pass, whatever the others of the batch do.
-    stale = jax.lax.cond(jnp.any(later), part, lambda _: none, None)
+    sizes = self._sizes(job, width, network)
+    needed = jnp.max(jnp.where(later, job.end - self._begin(now, network), 0))
+    branch = jnp.sum(needed > jnp.array([0, *sizes[:-1]]))
+    passes = [lambda: none, *(functools.partial(part, size) for size in sizes)]
+    stale = jax.lax.switch(branch, passes)
     new, cache = jax.lax.cond(jnp.any(fresh), whole, lambda cache: (none, cache), cache)
     return jnp.where(fresh[:, None, None], new, stale), cache
 
@@ -80,10 +86,20 @@ class BlockStale:
     path = jnp.where(place < begin[:, None], place, place + width)
     return jnp.minimum(path, job.size - 1), job.end - width
 
-  def _part(self, job: Job, now: Pass, network: MaskedNetwork):
+  def _sizes(self, job: Job, width: int, network: MaskedNetwork) -> list[int]:
+    """Returns the numbers of entries that later passes may have, each a part of the program.
+
+    After half of the blocks are done, half of the entries are enough.
+    """
+    if self.suffix:
+      return [width]
+    before = int(network.shifted)
+    whole, half = (min(job.response_size // d + before, job.size) for d in (1, 2))
+    return [half, whole] if half >= width + before else [whole]
+
+  def _part(self, job: Job, now: Pass, network: MaskedNetwork, size: int):
     """Returns the entries of a later pass, and those whose logits are wanted."""
     begin, width = self._begin(now, network), now.window.index.shape[1]
-    size = width if self.suffix else job.size
     index = begin[:, None] + jnp.arange(size)
     inside: Bool[Array, "B N"] = index < job.end[:, None]
     index = jnp.minimum(index, job.size - 1)

@@ -49,6 +49,7 @@ class Delayed:
   exactness = Exactness.APPROXIMATE
   reason = "keys of decided tokens are those of the pass after their decision"
   needs_final = False
+  reads_layers = False
 
   def __post_init__(self):
     canvas_keys.check_count(self.every, "every", 1)

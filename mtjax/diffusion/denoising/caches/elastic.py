@@ -49,6 +49,7 @@ class Elastic:
   exactness = Exactness.APPROXIMATE
   reason = "keys of other entries are old until the attention of tracked tokens drifts"
   needs_final = False
+  reads_layers = True
 
   def __post_init__(self):
     canvas_keys.check_share(self.threshold, "threshold")

@@ -27,6 +27,8 @@ class ExactBlocks:
   exactness = Exactness.LOSSLESS
   reason = ""
   needs_final = False
+  takes_vectors = True
+  reads_layers = False
 
   def check(self, network: MaskedNetwork) -> None:
     if not network.block_length:
@@ -54,6 +56,7 @@ class ExactBlocks:
   ) -> tuple[Float[Array, "B W V"], KVCache]:
     pending = now.active & now.fresh & (now.block > 0)
     current = _block(now.token, now.window.index, now.window.inside, stamp=1)
+    current = current if now.soften is None else now.soften(current)
     every = jnp.broadcast_to(jnp.arange(current.size), current.token.shape)
 
     def alone(kv: KVCache):

@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.diffusion.denoising.network import MaskedNetwork
+from mtjax.diffusion.denoising.soft_inputs import Soften
 from mtjax.diffusion.denoising.state import Job, Window
 from mtjax.models import Params
 from mtjax.types import Exactness
@@ -18,6 +19,7 @@ class Pass(NamedTuple):
   fresh: Bool[Array, " B"]  # rows that begin a block
   active: Bool[Array, " B"]  # others need no logits
   block: Int[Array, " B"]
+  soften: Soften | None = None  # only for a `VectorCachePolicy`
 
 
 @runtime_checkable
@@ -37,6 +39,11 @@ class CachePolicy(Protocol):
   @property
   def needs_final(self) -> bool:
     """True if its keys would be wrong after a decided token has changed within its block."""
+    ...
+
+  @property
+  def reads_layers(self) -> bool:
+    """True if it looks between the layers, which one scan over all of them does not show."""
     ...
 
   def check(self, network: MaskedNetwork) -> None:
@@ -62,4 +69,14 @@ class ShadowCachePolicy(CachePolicy, Protocol):
     self, network: MaskedNetwork, params: Params, job: Job, cache: PyTree, now: Pass
   ) -> tuple[Float[Array, "B W V"], Float[Array, "B W V"], PyTree]:
     """Returns the logits of the window's entries, those of their shadow entries, and the cache."""
+    ...
+
+
+@runtime_checkable
+class VectorCachePolicy(CachePolicy, Protocol):
+  """A cache policy whose passes may have soft inputs (`Pass.soften`)."""
+
+  @property
+  def takes_vectors(self) -> bool:
+    """True."""
     ...

@@ -49,6 +49,7 @@ class SimilarityRefreshed:
   exactness = Exactness.APPROXIMATE
   reason = "entries whose values changed little keep what an earlier pass computed for them"
   needs_final = False
+  reads_layers = True
 
   def __post_init__(self):
     for name in ("prompt_every", "response_every"):

@@ -19,6 +19,8 @@ class Uncached:
   exactness = Exactness.LOSSLESS
   reason = ""
   needs_final = False
+  takes_vectors = True
+  reads_layers = False
 
   def check(self, network: MaskedNetwork) -> None:
     if network.model.config.predicts == "any_subset":
@@ -34,6 +36,7 @@ class Uncached:
     self, network: MaskedNetwork, params: Params, job: Job, cache: tuple[()], now: Pass
   ) -> tuple[Float[Array, "B W V"], tuple[()]]:
     frontier = network.canvas(now.token, job.end)
+    frontier = frontier if now.soften is None else now.soften(frontier)
     output = network.model.forward(params, frontier, None, network.sources(now.window.index))
     return network.logits(output), cache
 

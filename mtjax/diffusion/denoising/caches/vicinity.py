@@ -44,6 +44,7 @@ class Vicinity:
   exactness = Exactness.APPROXIMATE
   reason = "keys of entries far from the block are those of an earlier pass"
   needs_final = False
+  reads_layers = False
 
   def __post_init__(self):
     for name in ("before", "after", "warm_up"):

@@ -32,6 +32,11 @@ class Guidance(Protocol):
     """The number of forward passes of a step."""
     ...
 
+  @property
+  def gives_vectors(self) -> bool:
+    """True if its passes have soft inputs, which need a `VectorCachePolicy`."""
+    ...
+
   def for_rows(self, batch: int) -> "Guidance":
     """Returns the guidance with an array [B] for every setting."""
     ...
@@ -65,6 +70,7 @@ class TwoPasses(PerRowRule):
   exactness = Exactness.APPROXIMATE
   reason = "guidance changes the model's distribution given the prompt"
   forwards = 2
+  gives_vectors = False
 
   def weight(self, job: Job, now: Pass, given: Float[Array, "B W V"]) -> Float[Array, "B W"]:
     """Returns the weight of the difference at each position, at least 0."""

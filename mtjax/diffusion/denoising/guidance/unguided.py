@@ -17,6 +17,7 @@ class Unguided(PerRowRule):
   exactness = Exactness.LOSSLESS
   reason = ""
   forwards = 1
+  gives_vectors = False
 
   def start(self, cache: CachePolicy, network: MaskedNetwork, params: Params, job: Job) -> PyTree:
     return cache.start(network, params, job)

@@ -5,7 +5,7 @@ whole block knows.
 """
 
 import dataclasses
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
+from mtjax.diffusion.denoising.machines.protocol import Score
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job, Window, has_end, unplanned_view
 from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
@@ -24,10 +25,11 @@ from mtjax.diffusion.view import View
 from mtjax.display.short import short_repr
 from mtjax.models import Params
 from mtjax.rounds import run
-from mtjax.sampling.logits import Rules, process
+from mtjax.sampling.logits import process
 from mtjax.types import LayerKV
 
-Inputs = tuple[Params, Job, Float[Array, " B"]]  # the last: thresholds
+# The last: `SubBlocks`, whose thresholds are arrays.
+Inputs = tuple[Params, Job, Any]
 
 
 class SubBlockState(struct.PyTreeNode):
@@ -49,8 +51,8 @@ class SubBlockState(struct.PyTreeNode):
 
 
 @dataclasses.dataclass(frozen=True)
-class SubBlocks:
-  """A `rounds.Program` whose inputs are (params, job, threshold).
+class SubBlockRounds:
+  """A `rounds.Program` whose inputs are (params, job, settings).
 
   A row's next pass is one of three:
 
@@ -70,7 +72,7 @@ class SubBlocks:
 
   network: MaskedNetwork
   sub_block: int
-  score: Callable[[Array, Rules], Array]
+  score: Score
 
   @property
   def size(self) -> int:
@@ -108,14 +110,14 @@ class SubBlocks:
     return self.begin(inputs), None
 
   def stages(self, inputs: Inputs) -> run.Stages:
-    params, job, threshold = inputs
+    params, job, settings = inputs
 
     def forward(state: SubBlockState, _):
       return self._forward(params, job, state)
 
     def decide(state: SubBlockState, work):
       logits, state = work
-      return self._decided(job, threshold, state, logits)
+      return self._decided(job, settings.threshold, state, logits)
 
     return {"forward": forward, "decide": decide}
 

@@ -1,0 +1,196 @@
+"""Compares methods of denoising: tokens per forward pass, time, and quality of the texts.
+
+    python -m experiments.diffusion.speed --results=FILE.json
+
+Every policy runs on the bundled masked model, and every cache with one of them. A judge, a causal
+model with the same tokenizer, says how probable the texts are; the entropy of their tokens stands
+beside it, because a text that repeats itself is probable too. The reference of a case decides one
+token per pass. With `--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public sampler runs in
+PyTorch on the same weights, with the same steps.
+"""
+
+import dataclasses
+
+import numpy as np
+from absl import flags
+from rich.console import Console
+
+from mtjax.bench.diffusion.bookkeeping import pass_time
+from mtjax.bench.diffusion.cases import bidirectional_cases, block_cases
+from mtjax.bench.diffusion.long import LongResult, long_texts
+from mtjax.bench.diffusion.methods import DenoisingResult, measure
+from mtjax.bench.diffusion.public_sampler import compare_with_public
+from mtjax.cli import flags as launch
+from mtjax.cli.running import progress
+from mtjax.diffusion.texts import network_of
+from mtjax.evaluate.texts import named_documents
+from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
+from mtjax.report import results
+from mtjax.report.cells import Cells
+from mtjax.sampling.logits import Sampling
+
+_MODEL = flags.DEFINE_string("model", "masked", "Masked model: a bundled one, a folder, a hub id.")
+_BLOCKS = flags.DEFINE_string("block_model", "", 'Block-causal model; "": none is measured.')
+_JUDGE = flags.DEFINE_string("judge", "target", "Causal model with the same tokenizer.")
+_TEXT = flags.DEFINE_multi_string(
+  "text", None, "name=source of texts that prompts are cut from; without any, the demo's prompts."
+)
+_PROMPTS = flags.DEFINE_integer("prompts", 8, "Number of prompts per text.", lower_bound=1)
+_PROMPT = flags.DEFINE_integer("prompt_tokens", 64, "Tokens of a prompt.", lower_bound=1)
+_LENGTH = flags.DEFINE_integer("length", 64, "Tokens to generate.", lower_bound=1)
+_BLOCK = flags.DEFINE_integer("block_length", 32, "Positions of a block.", lower_bound=1)
+_LONG = flags.DEFINE_integer("long", 512, "Tokens of a long text by blocks.", lower_bound=1)
+_BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of interleaved rounds.", lower_bound=1)
+_LLADA = flags.DEFINE_string("llada", None, "Path of LLaDA's generate.py; None: it is left out.")
+_RESULTS = flags.DEFINE_string("results", None, "JSON file to write the figures to.")
+
+
+def prompts_of(tokenizer) -> list[list[int]]:
+  """Returns prompts of equal length: windows of the texts, or of the demo's prompts."""
+  if not _TEXT.value:
+    text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
+    ring = np.resize(text, len(text) + _PROMPT.value).tolist()
+    return [ring[i * 7 % len(text) :][: _PROMPT.value] for i in range(_PROMPTS.value)]
+  random, out = np.random.default_rng(0), []
+  for name, documents in named_documents(_TEXT.value, tokenizer).items():
+    long = [tokens for tokens, _ in documents if len(tokens) >= _PROMPT.value]
+    if not long:
+      raise ValueError(f"the text {name!r} has no document of {_PROMPT.value} tokens")
+    for _ in range(_PROMPTS.value):
+      tokens = long[random.integers(len(long))]
+      first = random.integers(len(tokens) - _PROMPT.value + 1)
+      out.append(np.asarray(tokens[first : first + _PROMPT.value]).tolist())
+  return out
+
+
+def table(title: str, measured: list[DenoisingResult]) -> Cells:
+  by_name = {one.case.name: one for one in measured}
+  batches = list(measured[0].seconds)
+  lines = []
+  for one in measured:
+    reference = by_name[one.case.reference]
+    lines.append(
+      (
+        one.case.name,
+        str(one.case.denoiser.cache),
+        f"{one.tokens_per_forward:.2f}",
+        f"{one.quality.bits_per_token:.2f}",
+        f"{one.quality.entropy:.2f}",
+        "-" if one is reference else "yes" if one.keeps(reference) else "no",
+        *(f"{1e3 * one.seconds[b]:.1f} ms ({one.speed_up[b]:.2f}x)" for b in batches),
+      )
+    )
+  header = ("method", "cache", "tokens per forward", "judge's bits per token", "entropy, bits")
+  times = (f"per token, batch {batch}" for batch in batches)
+  return Cells(title, (*header, "as good as one per pass", *times), lines)
+
+
+def long_table(one: LongResult) -> Cells:
+  lines = [
+    (name, f"{1e3 * seconds:.1f} ms", f"{one.ratio(name):.2f}x", f"{100 * one.same[name]:.0f}%")
+    for name, seconds in one.seconds.items()
+  ]
+  header = ("cache", "per token", "speed over none", "same text as none")
+  return Cells(f"{_LONG.value} tokens by blocks, batch 1", header, lines)
+
+
+def public_table(rows: list[dict]) -> Cells:
+  lines = [
+    (
+      row["system"],
+      str(row["batch"]),
+      f"{1e3 * row['seconds']:.1f} ms",
+      f"{row['speed_up']:.2f}x",
+      f"{100 * row['same_text']:.0f}%",
+    )
+    for row in rows
+  ]
+  title = f"LLaDA's loop, {_LENGTH.value} tokens in {_LENGTH.value // 2} passes, 1 thread"
+  header = ("system", "batch", "per token and row", "speed", "same text, to the first difference")
+  return Cells(title, header, lines)
+
+
+def bookkeeping(text, prompts, measured) -> tuple[Cells, list[dict]]:
+  """Returns the time of decisions per pass at batch 1, for each case with decisions of its own."""
+  network, lines, rows = network_of(text), [], []
+  for one in measured:
+    if one.case.denoiser.policy.revise.needs_shadow:
+      continue
+    progress(f"decisions of {one.case.name}")
+    sampling = Sampling(temperature=one.case.temperature)
+    case = one.case.denoiser
+    if case.caching.reads_layers:
+      continue
+    spent = pass_time(network, text.params, prompts[:1], case, sampling=sampling)
+    rows.append(dict(case=one.case.name, share=spent.share, **spent._asdict()))
+    cells = (f"{1e3 * spent.whole:.2f} ms", f"{1e3 * spent.decisions:.2f} ms")
+    lines.append((one.case.name, *cells, f"{100 * spent.share:.1f}%"))
+  header = ("method", "pass", "decisions", "share")
+  return Cells("Time of a pass outside the network, batch 1", header, lines), rows
+
+
+def row_of(one: DenoisingResult, model: str) -> dict:
+  figures = dataclasses.asdict(one)
+  return figures | dict(model=model, quality=one.quality._asdict())
+
+
+def run() -> None:
+  launch.check_output(_RESULTS)
+  batches = [int(batch) for batch in launch.distinct(_BATCHES)]
+  judge, console = load_pretrained(_JUDGE.value), Console(width=170)
+  tables, rows = [], {}
+
+  def show(cells: Cells, complete: bool = False) -> None:
+    tables.append(cells)
+    console.print(cells.for_terminal())
+    publish(complete)
+
+  def publish(complete: bool) -> None:
+    results.write(
+      _RESULTS.value,
+      "denoising_speed",
+      tables=tables,
+      rows=rows,
+      settings=launch.settings(__name__),
+      units=dict(seconds="s per token", bits_per_token="bits", whole="s", decisions="s"),
+      rounds=_ROUNDS.value,
+      complete=complete,
+    )
+
+  models = {_MODEL.value: bidirectional_cases(_LENGTH.value, _BLOCK.value)}
+  if _BLOCKS.value:
+    models[_BLOCKS.value] = block_cases(_LENGTH.value)
+  for name, cases in models.items():
+    text = for_decoding(load_pretrained(name), "stored")
+    prompts = prompts_of(text.tokenizer)
+    say = lambda what, name=name: progress(f"{name}: {what}")  # noqa: E731
+    measured = measure(
+      text, judge, cases, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
+    )
+    rows[name] = [row_of(one, name) for one in measured]
+    show(table(f"{name}; in brackets the speed over one token per pass", measured))
+    cells, rows[f"{name}, decisions"] = bookkeeping(text, prompts, measured)
+    show(cells)
+    if network_of(text).block_length:
+      long = long_texts(text, prompts[0], length=_LONG.value, rounds=_ROUNDS.value, progress=say)
+      rows["long"] = dataclasses.asdict(long)
+      show(long_table(long))
+  if _LLADA.value is not None:
+    text = load_pretrained(_MODEL.value)
+    rows["public sampler"] = compare_with_public(
+      text,
+      prompts_of(text.tokenizer),
+      script=_LLADA.value,
+      length=_LENGTH.value,
+      block_length=_BLOCK.value,
+      batches=batches,
+      rounds=_ROUNDS.value,
+      progress=progress,
+    )
+    show(public_table(rows["public sampler"]))
+  publish(complete=True)
+
+
+if __name__ == "__main__":
+  launch.main(run)

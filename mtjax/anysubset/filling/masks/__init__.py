@@ -1,0 +1,1 @@
+"""Methods of filling that decide the masks of a pass independently, in an order of their own."""

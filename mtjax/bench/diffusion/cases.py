@@ -1,0 +1,78 @@
+"""The methods of denoising that the benchmark compares: every policy, and every cache of one."""
+
+import dataclasses
+
+from mtjax.bench.diffusion.methods import DenoisingCase
+from mtjax.registry.denoising.denoiser import Denoiser
+
+ONE, ONE_SAMPLED = "one per pass", "one per pass, sampled"
+ONE_BLOCK = "one per pass, blocks"
+
+# Of a bidirectional model, greedily: rules of a pass, then caches of one of them.
+_GREEDY = {
+  "llada, 2 per pass": dict(steps=2),
+  "llada, 4 per pass": dict(steps=4),
+  "maskgit, 4 per pass": dict(steps=4, transfer="maskgit"),
+  "margin, 2 per pass": dict(steps=2, order="top_margin"),
+  "dream, 2 per pass": dict(steps=2, order="low_entropy", transfer="dream_counts"),
+  "threshold 0.9": dict(transfer="threshold:threshold=0.9"),
+  "threshold 0.7": dict(transfer="threshold:threshold=0.7"),
+  "factor": dict(transfer="factor"),
+  "entropy bound 0.1": dict(order="low_entropy", transfer="entropy_bound:gamma=0.1"),
+  "entropy bound 1": dict(order="low_entropy", transfer="entropy_bound:gamma=1.0"),
+  "credit": dict(order="credit", transfer="threshold:threshold=0.9"),
+  "hierarchy": dict(transfer="hierarchy"),
+  "edit": dict(transfer="threshold:threshold=0.7", revise="edit"),
+  "wino": dict(transfer="wino_draft:threshold=0.6", revise="wino:threshold=0.9"),
+}
+CACHES = ("prefix", "dual", "delayed", "similarity", "vicinity", "elastic")
+_SAMPLED = {
+  "mdlm, 2 per pass": dict(steps=2, order="random", transfer="ancestral"),
+  "llada, 2 per pass, sampled": dict(steps=2),
+  "threshold 0.9, sampled": dict(transfer="threshold:threshold=0.9"),
+  "threshold 0.7, sampled": dict(transfer="threshold:threshold=0.7"),
+  "entropy bound 1, sampled": dict(order="low_entropy", transfer="entropy_bound:gamma=1.0"),
+  "remdm": dict(order="random", transfer="ancestral", revise="remdm_cap:eta=0.008"),
+}
+_BLOCKS = {
+  "threshold 0.9, blocks": dict(transfer="threshold:threshold=0.9"),
+  "threshold 0.7, blocks": dict(transfer="threshold:threshold=0.7"),
+  "threshold 0.9, blocks uncached": dict(transfer="threshold:threshold=0.9", cache="none"),
+}
+
+
+def bidirectional_cases(length: int, block_length: int) -> list[DenoisingCase]:
+  """Returns the cases of a model in which all entries see each other.
+
+  `steps` of the tables above is the number of tokens per pass; a case without it plans one.
+  """
+  base = Denoiser(length, block_length, length, "sampled_probability")
+  greedy = [DenoisingCase(ONE, base, 0.0, ONE)]
+  greedy += [DenoisingCase(name, _with(base, **given), 0.0, ONE) for name, given in _GREEDY.items()]
+  fast = _with(base, **_GREEDY["threshold 0.9"])
+  greedy += [
+    DenoisingCase(f"threshold 0.9, {cache}", _with(fast, cache=cache), 0.0, ONE) for cache in CACHES
+  ]
+  exact = _with(base, order="random", transfer="first_hitting")
+  sampled = [DenoisingCase(ONE_SAMPLED, exact, 1.0, ONE_SAMPLED)]
+  sampled += [
+    DenoisingCase(name, _with(base, **given), 1.0, ONE_SAMPLED) for name, given in _SAMPLED.items()
+  ]
+  return greedy + sampled
+
+
+def block_cases(length: int) -> list[DenoisingCase]:
+  """Returns the cases of a block-causal model, with its exact cache but for one."""
+  base = Denoiser(length, 0, length, "sampled_probability", cache="exact")
+  cases = [DenoisingCase(ONE_BLOCK, base, 0.0, ONE_BLOCK)]
+  cases += [
+    DenoisingCase(name, _with(base, **given), 0.0, ONE_BLOCK) for name, given in _BLOCKS.items()
+  ]
+  sampled = f"{ONE_BLOCK}, sampled"
+  cases.append(DenoisingCase(sampled, base, 1.0, sampled))
+  fast = _with(base, **_BLOCKS["threshold 0.9, blocks"])
+  return [*cases, DenoisingCase("threshold 0.9, blocks, sampled", fast, 1.0, sampled)]
+
+
+def _with(base: Denoiser, steps: int = 1, **given) -> Denoiser:
+  return dataclasses.replace(base, steps=base.length // steps, **given)

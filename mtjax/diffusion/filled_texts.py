@@ -1,0 +1,138 @@
+"""Continuing prompts with an any-subset model: its masks after a prompt are filled in any order."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Int
+
+from mtjax.anysubset import Canvas, Filled, FillMethod, fill, make_canvas, stream
+from mtjax.anysubset.canvas import has_query, num_sinks
+from mtjax.constraints.batch import Constraint
+from mtjax.diffusion.denoising.result import Denoised
+from mtjax.diffusion.texts import CanvasFrame, completion_of, prompt_ids
+from mtjax.sampling.logits import Sampling, Seed, row_keys
+from mtjax.text import Completion, Prompt, TextModel
+
+# (canvas, keys) -> ranks
+Ranks = Callable[[Canvas, Seed], Int[Array, "B L"]]
+
+
+def check_fills(model: TextModel) -> None:
+  """Raises ValueError, with the model's name, for one that is no any-subset model with queries."""
+  config, name = model.model.config, repr(model.name) if model.name else "this model"
+  if config.predicts != "any_subset" or not has_query(config):
+    raise ValueError(
+      f"filling masks in any order needs an any-subset model, such as mtjax.load('anysubset'): "
+      f"{name} predicts {config.predicts!r} (config.predicts)"
+    )
+
+
+def fill_texts(
+  model: TextModel,
+  prompts: Sequence[Prompt],
+  *,
+  length: int,
+  method: FillMethod,
+  ranks: Ranks | None = None,
+  sampling: Sampling | None = None,
+  key: Seed = 0,
+  constraint: Constraint = None,
+  on_pass: Callable[[CanvasFrame], None] | None = None,
+) -> tuple[list[Completion], Denoised]:
+  """Returns the text of at most `length` tokens after each prompt, and what the canvases cost.
+
+  The canvas of a row is its prompt, which is context, and `length` targets, as
+  `mtjax.anysubset.fill` takes them. A row ends when an end token of the tokenizer is decided and
+  nothing before it is open. `ranks` makes the order (None: the lattice's, or the method's own).
+  `constraint`: what a text must match, one for all rows or one per row. `on_pass` is called with
+  the canvases before the first pass and after each round; the text is the same without it, and
+  comes from one program.
+
+  Raises ValueError as `check_fills` and `fill` do, for an empty prompt, and for a canvas that is
+  longer than the model's positions.
+  """
+  check_fills(model)
+  config, tokenizer = model.model.config, model.tokenizer
+  ids = prompt_ids(model, prompts)
+  canvas = _canvas(config, ids, length)
+  keys = row_keys(key, len(ids))
+  eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
+  if constraint is not None and not eos:
+    raise ValueError("a constrained text ends with an end token, and the tokenizer has none")
+  settings: dict[str, Any] = dict(
+    method=method, sampling=sampling, key=keys, eos=eos, constraint=constraint
+  )
+  if ranks is not None:
+    settings["rank"] = ranks(canvas, keys)
+  first = [num_sinks(config) + len(prompt) for prompt in ids]
+  if on_pass is None:
+    filled = fill(model.model, model.params, canvas, **settings)
+  else:
+    rounds = stream(model.model, model.params, canvas, **settings)
+    on_pass(CanvasFrame(0, [[None] * length] * len(ids), [[0] * length] * len(ids)))
+    for filled in rounds:
+      on_pass(_frame(filled, first, length))
+  run = _result(filled, first, length, eos)
+  rows = zip(prompts, run.tokens, strict=True)
+  return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def _canvas(config, prompts: Sequence[Sequence[int]], length: int) -> Canvas:
+  if not prompts:
+    raise ValueError("there is no prompt: give at least one")
+  sizes = [len(prompt) + length for prompt in prompts]
+  limit = config.max_position - num_sinks(config)
+  for row, (prompt, size) in enumerate(zip(prompts, sizes, strict=True)):
+    if not prompt:
+      raise ValueError(f"prompt {row} is empty: give it at least one token")
+    if size > limit:
+      raise ValueError(
+        f"row {row} has a canvas of {size} entries, {len(prompt)} of them its prompt, and the "
+        f"model has {limit} positions"
+      )
+  token = np.zeros((len(prompts), max(sizes)), int)
+  for row, prompt in enumerate(prompts):
+    token[row, : len(prompt)] = prompt
+  place, start = np.arange(max(sizes)), np.array([[len(prompt)] for prompt in prompts])
+  valid = place < start + length
+  return make_canvas(config, token, valid & (place >= start), valid)
+
+
+def _frame(filled: Filled, first: Sequence[int], length: int) -> CanvasFrame:
+  tokens, decided = [], []
+  for row, start in enumerate(first):
+    here = slice(start, start + length)
+    at = filled.decided_at[row, here].tolist()
+    new = filled.token[row, here].tolist()
+    tokens.append([token if pass_ else None for token, pass_ in zip(new, at, strict=True)])
+    decided.append(at)
+  return CanvasFrame(int(filled.forwards.max()), tokens, decided)
+
+
+def _result(filled: Filled, first: Sequence[int], length: int, eos: Sequence[int]) -> Denoised:
+  tokens, decided = [], []
+  for row, start in enumerate(first):
+    here = slice(start, start + length)
+    token, at = filled.token[row, here], filled.decided_at[row, here]
+    # The row may have ended before its last targets were decided.
+    known = length if at.all() else int(np.argmin(at > 0))
+    ends = np.flatnonzero(np.isin(token[:known], eos))
+    size = ends[0] + 1 if ends.size else known
+    tokens.append(token[:size].tolist())
+    decided.append(at[:size].tolist())
+  count, forwards = sum(map(len, tokens)), int(filled.forwards.sum())
+  seconds = filled.counters["seconds"]
+  return Denoised(
+    tokens=tokens,
+    decided_at=decided,
+    passes=filled.forwards,
+    counters=dict(
+      tokens=count,
+      forwards=forwards,
+      tokens_per_forward=count / forwards,
+      seconds=seconds,
+      compile_seconds=filled.counters["compile_seconds"],
+      tokens_per_second=count / seconds,
+    ),
+  )

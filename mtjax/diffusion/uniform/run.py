@@ -1,0 +1,132 @@
+"""Denoising of uniform canvases in one XLA program, or pass by pass."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Int
+
+from mtjax.arguments import TokenIds
+from mtjax.diffusion.denoising.result import Denoised, collect_rows
+from mtjax.diffusion.uniform.accept_or_renoise import AcceptOrRenoise
+from mtjax.diffusion.uniform.network import UniformNetwork
+from mtjax.diffusion.uniform.prepare import prepare_uniform
+from mtjax.diffusion.uniform.rule import UniformRule
+from mtjax.diffusion.uniform.state import UniformJob, UniformState
+from mtjax.models import Params
+from mtjax.rounds import run
+from mtjax.rounds.stopwatch import Stopwatch
+from mtjax.sampling.logits import Sampling, Seed
+
+NOT_YET = -1  # in what `stream_uniform` yields, a position that no pass has predicted, or a mask
+
+
+def denoise_uniform(
+  network: UniformNetwork,
+  params: Params,
+  prompts: Sequence[TokenIds],
+  *,
+  length: int | Sequence[int],
+  steps: int | Sequence[int] = 48,
+  rule: UniformRule = AcceptOrRenoise(),
+  sampling: Sampling | None = None,
+  key: Seed = 0,
+  eos: Sequence[int] = (),
+) -> Denoised:
+  """Generates `length` tokens after each prompt, canvas by canvas, from random tokens.
+
+  A canvas begins as noise. Each of at most `steps` passes over it predicts all of its positions,
+  and `rule` says what becomes of them; then its text is final, and the next canvas follows. A row
+  ends with the canvas that has an `eos`. `length`, `steps` and the settings of `rule` may be one
+  number per row. Whole canvases are computed, and what is beyond `length` is left out.
+
+  `sampling`: filters (top_k, top_p, min_p, logit_bias), after the temperature, which is that of the
+  rule. `key`: a seed or key, folded with the row index, or a [B] array of keys. Rows are
+  independent: a row's text depends on its own prompt, key and settings.
+
+  In the result `passes` are those over canvases. `forwards` of the counters also has those that
+  read a finished canvas (`commit_forwards`), but not the one that reads the prompts. `decided_at`
+  is the pass that changed a token last.
+
+  Raises ValueError, before compilation, for no prompt, an empty prompt, token ids outside the
+  vocabulary, more positions than the model has, a temperature or penalties in `sampling`, a length
+  or steps below 1, settings out of range, and noise with masks for a network without one.
+  """
+  program, inputs, lengths = prepare_uniform(
+    network,
+    params,
+    prompts,
+    length=length,
+    steps=steps,
+    rule=rule,
+    sampling=sampling,
+    key=key,
+    eos=eos,
+  )
+  state, clock = run.run(program, inputs)
+  return _collect(network, inputs[1], lengths, state, clock)
+
+
+def stream_uniform(
+  network: UniformNetwork,
+  params: Params,
+  prompts: Sequence[TokenIds],
+  *,
+  length: int | Sequence[int],
+  steps: int | Sequence[int] = 48,
+  rule: UniformRule = AcceptOrRenoise(),
+  sampling: Sampling | None = None,
+  key: Seed = 0,
+  eos: Sequence[int] = (),
+  every: int = 1,
+  on_finish: Callable[[Denoised], None] | None = None,
+) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
+  """Yields (token, decided_at) of the texts before the first pass and after each.
+
+  A canvas in progress shows the text that it would be if it ended now, NOT_YET where there is none.
+  Settings, tokens and errors are those of `denoise_uniform`; errors are raised by the call itself.
+  At the end `on_finish` is called with what `denoise_uniform` returns.
+  """
+  program, inputs, lengths = prepare_uniform(
+    network,
+    params,
+    prompts,
+    length=length,
+    steps=steps,
+    rule=rule,
+    sampling=sampling,
+    key=key,
+    eos=eos,
+  )
+  states = run.stream(program, inputs, every=every)
+  return _stream(network, states, inputs[1], lengths, on_finish)
+
+
+def _stream(network: UniformNetwork, states, job: UniformJob, lengths: list[int], on_finish):
+  for state, clock in states:
+    # A state is donated to the rounds after it.
+    if on_finish is not None and bool(np.all(state.finished)):
+      on_finish(_collect(network, job, lengths, state, clock))
+    token, masked = np.array(state.token), np.array(state.masked)
+    hidden = masked if network.mask_id is None else masked | (token == network.mask_id)
+    yield np.where(hidden, NOT_YET, token), np.where(hidden, 0, np.array(state.decided_at))
+
+
+def _collect(
+  network: UniformNetwork,
+  job: UniformJob,
+  lengths: list[int],
+  state: UniformState,
+  clock: Stopwatch,
+) -> Denoised:
+  commits = int(np.asarray(state.reads).sum())
+  done = collect_rows(
+    state,
+    clock,
+    start=job.start,
+    lengths=lengths,
+    eos=job.eos,
+    forwards=int(np.asarray(state.passes).sum()) + commits,
+  )
+  if network.commits:
+    done.counters["commit_forwards"] = commits
+  return done

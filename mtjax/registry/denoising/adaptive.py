@@ -1,0 +1,78 @@
+"""Adaptive parallel decoding as typed settings: the group `denoise` of its config."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from mtjax.diffusion import BlockPlan
+from mtjax.diffusion.denoising import Denoised
+from mtjax.diffusion.denoising.adaptive import AdaptiveParallel
+from mtjax.diffusion.texts import denoise_texts_adaptively, network_of
+from mtjax.display.short import settings_repr
+from mtjax.pretrained import load_pretrained
+from mtjax.registry.denoising.denoiser import Unconstrained
+from mtjax.text import Completion, Prompt, TextModel
+from mtjax.types import Exactness
+
+
+@dataclasses.dataclass(frozen=True)
+class AdaptiveDenoiser(Unconstrained):
+  """APD: a masked model drafts from left to right, and a causal one says how many tokens to take.
+
+  length: the number of tokens to generate, at most.
+  mixture: the share of the masked model in the logits that accept: 1 takes all drafts, and 0 those
+    that the causal model would choose. One number, or one per row.
+  parallel: the number of positions that a pass drafts, at most.
+  causal: a causal model of the same tokenizer, as `mtjax.load` names it, or itself.
+
+  Raises ValueError for settings out of range.
+  """
+
+  length: int = 64
+  mixture: Any = 0.7
+  parallel: int = 32
+  causal: str | TextModel = "target"
+
+  __repr__ = settings_repr
+
+  def __post_init__(self):
+    BlockPlan(self.length, self.length, 1)
+    _ = self.rule
+
+  @property
+  def rule(self) -> AdaptiveParallel:
+    """The rule of acceptance."""
+    return AdaptiveParallel(mixture=self.mixture, parallel=self.parallel)
+
+  @property
+  def exactness(self) -> Exactness:
+    """Approximate."""
+    return self.rule.exactness
+
+  @property
+  def reason(self) -> str:
+    """Why it is not exact."""
+    return self.rule.reason
+
+  @property
+  def consists_of(self) -> tuple[str, ...]:
+    """The settings, in words."""
+    return (f"mixture `{self.mixture}`", f"parallel `{self.parallel}`", f"causal `{self.causal}`")
+
+  @property
+  def needs(self) -> str:
+    """The kind of masked model that it runs on, in words that follow "give"."""
+    return "one"
+
+  def check(self, target: TextModel) -> None:
+    """Raises ValueError for a target that the method cannot run on."""
+    BlockPlan(self.length, network_of(target).block_length or 1, self.length)
+
+  def denoise(
+    self, target: TextModel, prompts: Sequence[Prompt], **settings: Any
+  ) -> tuple[list[Completion], Denoised]:
+    """Returns what `TextModel.denoise` does; settings are those of `denoise_texts_adaptively`."""
+    causal = self.causal if isinstance(self.causal, TextModel) else load_pretrained(self.causal)
+    return denoise_texts_adaptively(
+      target, prompts, causal=causal, length=self.length, rule=self.rule, **settings
+    )

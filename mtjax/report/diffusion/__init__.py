@@ -1,0 +1,1 @@
+"""Tables of diffusion models beside others."""

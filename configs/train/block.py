@@ -9,11 +9,12 @@ python -m experiments.export --workdir=runs/block --output=mtjax/assets/models/b
   --dtype=bfloat16 --notokenizer
 
 The target's text and tokenizer; 0.78 M tokens, after the masked model's. 1 CPU core: 24 min at 540
-tokens/s, as each token has two entries. Expected: loss 4.31 nats per token at masking rates of .2 to
-1 (mean of the last 160 steps, 2026-11-29); it began at 4.36. Bounds of bits per byte on texts that
-it has not seen, 4,000 bytes of each in rows of 256 tokens with 32 maskings
-(experiments/evaluate.py --likelihood=monte_carlo): 2.25 (± .01) on prose, 2.13 (± .01) on HumanEval,
-1.61 (± .01) on GSM8K's test questions. The target's exact figures are 1.86, 1.93 and 1.34.
+tokens/s, as each token has two entries. Expected: loss 4.31 nats per token at masking rates of .2
+to 1 (mean of the last 160 steps, 2026-11-29); it began at 4.36. Bounds of bits per byte on texts
+that it has not seen, 4,000 bytes of each in rows of 256 tokens with 32 maskings
+(experiments/evaluate.py --likelihood=monte_carlo): 2.25 (± .01) on prose, 2.13 (± .01) on
+HumanEval, 1.61 (± .01) on GSM8K's test questions. The target's exact figures are 1.86, 1.93 and
+1.34.
 """
 
 from ml_collections import ConfigDict

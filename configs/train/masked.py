@@ -12,8 +12,9 @@ The target's text and tokenizer; 5.3 M tokens, after the 3.69 M of the any-subse
 95 min at 940 tokens/s. Expected: loss 4.15 nats per token at masking rates of .05 to 1 (mean of the
 last 200 steps, 2026-11-29); it began at 5.16 (the first 50). Bounds of bits per byte on texts that
 it has not seen, 4,000 bytes of each in rows of 256 tokens with 32 maskings
-(experiments/evaluate.py --likelihood=monte_carlo): 2.25 (± .03) on prose, 2.12 (± .04) on HumanEval,
-1.67 (± .04) on GSM8K's test questions. The target's exact figures are 1.86, 1.93 and 1.34.
+(experiments/evaluate.py --likelihood=monte_carlo): 2.25 (± .03) on prose, 2.12 (± .04) on
+HumanEval, 1.67 (± .04) on GSM8K's test questions. The target's exact figures are 1.86, 1.93 and
+1.34.
 """
 
 from ml_collections import ConfigDict

@@ -110,7 +110,7 @@ def test_a_pipeline_ends_with_the_block_that_has_an_end():
 
 
 def test_entries_after_the_canvas_end_no_pipeline():
-  """They hold token 0, which is an end token of many tokenizers, and which this model never says."""
+  """They hold token 0, an end token of many tokenizers, which this model never says."""
   out = denoise_by_blocks(ALIGNED, SURE, [[1] * 4], machine=Pipeline(), length=16, eos=[0])
   assert out.tokens == [text(4, 16)]
 

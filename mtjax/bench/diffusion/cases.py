@@ -1,6 +1,8 @@
 """The methods of denoising that the benchmark compares: every policy, and every cache of one."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from mtjax.bench.diffusion.methods import DenoisingCase
 from mtjax.registry.denoising.denoiser import Denoiser
@@ -10,11 +12,11 @@ ONE_BLOCK = "one per pass, blocks"
 
 # Of a bidirectional model, greedily: rules of a pass, then caches of one of them.
 _GREEDY = {
-  "llada, 2 per pass": dict(steps=2),
-  "llada, 4 per pass": dict(steps=4),
-  "maskgit, 4 per pass": dict(steps=4, transfer="maskgit"),
-  "margin, 2 per pass": dict(steps=2, order="top_margin"),
-  "dream, 2 per pass": dict(steps=2, order="low_entropy", transfer="dream_counts"),
+  "llada, 2 per pass": dict(per_pass=2),
+  "llada, 4 per pass": dict(per_pass=4),
+  "maskgit, 4 per pass": dict(per_pass=4, transfer="maskgit"),
+  "margin, 2 per pass": dict(per_pass=2, order="top_margin"),
+  "dream, 2 per pass": dict(per_pass=2, order="low_entropy", transfer="dream_counts"),
   "threshold 0.9": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7": dict(transfer="threshold:threshold=0.7"),
   "factor": dict(transfer="factor"),
@@ -27,8 +29,8 @@ _GREEDY = {
 }
 CACHES = ("prefix", "dual", "delayed", "similarity", "vicinity", "elastic")
 _SAMPLED = {
-  "mdlm, 2 per pass": dict(steps=2, order="random", transfer="ancestral"),
-  "llada, 2 per pass, sampled": dict(steps=2),
+  "mdlm, 2 per pass": dict(per_pass=2, order="random", transfer="ancestral"),
+  "llada, 2 per pass, sampled": dict(per_pass=2),
   "threshold 0.9, sampled": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7, sampled": dict(transfer="threshold:threshold=0.7"),
   "entropy bound 1, sampled": dict(order="low_entropy", transfer="entropy_bound:gamma=1.0"),
@@ -44,19 +46,20 @@ _BLOCKS = {
 def bidirectional_cases(length: int, block_length: int) -> list[DenoisingCase]:
   """Returns the cases of a model in which all entries see each other.
 
-  `steps` of the tables above is the number of tokens per pass; a case without it plans one.
+  `per_pass` of the tables above is the number of tokens per pass; a case without it plans one.
   """
   base = Denoiser(length, block_length, length, "sampled_probability")
   greedy = [DenoisingCase(ONE, base, 0.0, ONE)]
-  greedy += [DenoisingCase(name, _with(base, **given), 0.0, ONE) for name, given in _GREEDY.items()]
-  fast = _with(base, **_GREEDY["threshold 0.9"])
+  greedy += [DenoisingCase(name, _with(base, given), 0.0, ONE) for name, given in _GREEDY.items()]
+  fast = _with(base, _GREEDY["threshold 0.9"])
   greedy += [
-    DenoisingCase(f"threshold 0.9, {cache}", _with(fast, cache=cache), 0.0, ONE) for cache in CACHES
+    DenoisingCase(f"threshold 0.9, {cache}", _with(fast, dict(cache=cache)), 0.0, ONE)
+    for cache in CACHES
   ]
-  exact = _with(base, order="random", transfer="first_hitting")
+  exact = _with(base, dict(order="random", transfer="first_hitting"))
   sampled = [DenoisingCase(ONE_SAMPLED, exact, 1.0, ONE_SAMPLED)]
   sampled += [
-    DenoisingCase(name, _with(base, **given), 1.0, ONE_SAMPLED) for name, given in _SAMPLED.items()
+    DenoisingCase(name, _with(base, given), 1.0, ONE_SAMPLED) for name, given in _SAMPLED.items()
   ]
   return greedy + sampled
 
@@ -66,13 +69,15 @@ def block_cases(length: int) -> list[DenoisingCase]:
   base = Denoiser(length, 0, length, "sampled_probability", cache="exact")
   cases = [DenoisingCase(ONE_BLOCK, base, 0.0, ONE_BLOCK)]
   cases += [
-    DenoisingCase(name, _with(base, **given), 0.0, ONE_BLOCK) for name, given in _BLOCKS.items()
+    DenoisingCase(name, _with(base, given), 0.0, ONE_BLOCK) for name, given in _BLOCKS.items()
   ]
   sampled = f"{ONE_BLOCK}, sampled"
   cases.append(DenoisingCase(sampled, base, 1.0, sampled))
-  fast = _with(base, **_BLOCKS["threshold 0.9, blocks"])
+  fast = _with(base, _BLOCKS["threshold 0.9, blocks"])
   return [*cases, DenoisingCase("threshold 0.9, blocks, sampled", fast, 1.0, sampled)]
 
 
-def _with(base: Denoiser, steps: int = 1, **given) -> Denoiser:
-  return dataclasses.replace(base, steps=base.length // steps, **given)
+def _with(base: Denoiser, given: Mapping[str, Any]) -> Denoiser:
+  settings = dict(given)
+  steps = base.length // settings.pop("per_pass", 1)
+  return dataclasses.replace(base, **{"steps": steps, **settings})

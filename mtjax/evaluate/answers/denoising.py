@@ -8,7 +8,8 @@ import jax
 
 from mtjax.evaluate.answers.methods import REFERENCE, Written, cut
 from mtjax.registry.denoising.denoiser import Denoiser
-from mtjax.registry.denoising.methods import DENOISERS, denoiser, get_row
+from mtjax.registry.denoising.methods import DENOISERS, get_row
+from mtjax.registry.drafters import check_settings
 from mtjax.registry.spelling import split_spelling
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -76,19 +77,25 @@ def denoising_method(
   then has as many tokens per pass as by default, unless the name says `steps`. `temperature` is
   that of methods whose name says none.
 
-  Raises ValueError for an unknown method, and as `Denoiser` does.
+  Raises ValueError for an unknown method, for one without rules of a pass, and as `Denoiser` does.
   """
   method, fields = split_spelling(name)
   row = get_row(method)
+  plan = row.denoiser
+  if not isinstance(plan, Denoiser):
+    able = [name for name, one in DENOISERS.items() if isinstance(one.denoiser, Denoiser)]
+    raise ValueError(f"{method!r} answers no tasks yet; these methods do: {', '.join(able)}")
   settings, sampling = _sorted(fields)
   if temperature is not None:
     sampling = dict(temperature=temperature) | sampling
   if max_tokens is not None:
     settings.setdefault("length", max_tokens)
   if "length" in settings and "steps" not in settings:
-    plan = row.denoiser
     settings["steps"] = max(settings["length"] * plan.steps // plan.length, 1)
-  return DenoisingMethod(denoiser(method, **settings), dict(row.sampling) | sampling)
+  known = [field.name for field in dataclasses.fields(plan)]
+  check_settings(f"method of denoising, {method},", settings, known)
+  made = dataclasses.replace(plan, **settings)
+  return DenoisingMethod(made, dict(row.sampling) | sampling)
 
 
 def denoise_only(names: Sequence[str]) -> bool:

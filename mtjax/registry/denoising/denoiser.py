@@ -156,8 +156,15 @@ class Denoiser:
 class Unconstrained:
   """Base of methods that take no constraint."""
 
-  exactness: Any
-  reason: Any
+  @property
+  def exactness(self) -> Exactness:
+    """What is kept of the distribution."""
+    raise NotImplementedError
+
+  @property
+  def reason(self) -> str:
+    """Why it is not exact; empty where it is."""
+    raise NotImplementedError
 
   def label(self, is_constrained: bool) -> tuple[Exactness, str]:
     """Returns exactness and reason of a run. Raises ValueError for one with a constraint."""

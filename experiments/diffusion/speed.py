@@ -2,11 +2,11 @@
 
     python -m experiments.diffusion.speed --results=FILE.json
 
-Every policy runs on the bundled masked model, and every cache with one of them. A judge, a causal
-model with the same tokenizer, says how probable the texts are; the entropy of their tokens stands
-beside it, because a text that repeats itself is probable too. The reference of a case decides one
-token per pass. With `--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public sampler runs in
-PyTorch on the same weights, with the same steps.
+Every policy runs on the bundled masked model, and every cache with one of them. A causal judge says
+how probable the texts are; the entropy of their tokens stands beside it, because a text that
+repeats itself is probable too. The reference of a case decides one token per pass. With
+`--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public sampler runs in PyTorch on the same
+weights, with the same number of passes.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from mtjax.bench.diffusion.public_sampler import compare_with_public
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.diffusion.texts import network_of
+from mtjax.evaluate.generative import load_judge
 from mtjax.evaluate.texts import named_documents
 from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.report import results
@@ -31,7 +32,7 @@ from mtjax.sampling.logits import Sampling
 
 _MODEL = flags.DEFINE_string("model", "masked", "Masked model: a bundled one, a folder, a hub id.")
 _BLOCKS = flags.DEFINE_string("block_model", "", 'Block-causal model; "": none is measured.')
-_JUDGE = flags.DEFINE_string("judge", "target", "Causal model with the same tokenizer.")
+_JUDGE = flags.DEFINE_string("judge", "target", "Causal model that judges the texts.")
 _TEXT = flags.DEFINE_multi_string(
   "text", None, "name=source of texts that prompts are cut from; without any, the demo's prompts."
 )
@@ -75,13 +76,13 @@ def table(title: str, measured: list[DenoisingResult]) -> Cells:
         one.case.name,
         str(one.case.denoiser.cache),
         f"{one.tokens_per_forward:.2f}",
-        f"{one.quality.bits_per_token:.2f}",
+        f"{one.quality.bits_per_byte:.3f} ± {one.error:.3f}",
         f"{one.quality.entropy:.2f}",
         "-" if one is reference else "yes" if one.keeps(reference) else "no",
         *(f"{1e3 * one.seconds[b]:.1f} ms ({one.speed_up[b]:.2f}x)" for b in batches),
       )
     )
-  header = ("method", "cache", "tokens per forward", "judge's bits per token", "entropy, bits")
+  header = ("method", "cache", "tokens per forward", "judge's bits per byte", "entropy")
   times = (f"per token, batch {batch}" for batch in batches)
   return Cells(title, (*header, "as good as one per pass", *times), lines)
 
@@ -131,14 +132,13 @@ def bookkeeping(text, prompts, measured) -> tuple[Cells, list[dict]]:
 
 
 def row_of(one: DenoisingResult, model: str) -> dict:
-  figures = dataclasses.asdict(one)
-  return figures | dict(model=model, quality=one.quality._asdict())
+  return dataclasses.asdict(one) | dict(model=model)
 
 
 def run() -> None:
   launch.check_output(_RESULTS)
   batches = [int(batch) for batch in launch.distinct(_BATCHES)]
-  judge, console = load_pretrained(_JUDGE.value), Console(width=170)
+  judge, console = load_judge(_JUDGE.value), Console(width=170)
   tables, rows = [], {}
 
   def show(cells: Cells, complete: bool = False) -> None:
@@ -153,7 +153,13 @@ def run() -> None:
       tables=tables,
       rows=rows,
       settings=launch.settings(__name__),
-      units=dict(seconds="s per token", bits_per_token="bits", whole="s", decisions="s"),
+      units=dict(
+        seconds="s per token",
+        bits_per_byte="bits",
+        entropy="bits per token",
+        whole="s",
+        decisions="s",
+      ),
       rounds=_ROUNDS.value,
       complete=complete,
     )

@@ -1,5 +1,7 @@
 """TextModel.denoise: texts and frames, prompts that spell the mask, and what is refused."""
 
+import dataclasses
+
 import jax
 import pytest
 import tokenizers
@@ -10,6 +12,7 @@ from mtjax.diffusion.denoising import MaskedNetwork
 from mtjax.diffusion.texts import network_of, without_mask
 from mtjax.diffusion.transfer import Threshold
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.models.stacking import Stacks, scanned, stack_params
 from mtjax.text import TextModel
 from tests.draft.letters import Letters
 
@@ -19,10 +22,9 @@ NOISY = mtjax.Sampling(temperature=1.0)
 
 
 def tiny(**settings):
-  fields = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",)) | settings
-  config = TransformerConfig(
-    258, 16, 2, 1, 8, 16, uniform_layers(1), max_position=64, **fields
-  )  # fmt: skip
+  fields = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",))
+  fields |= dict(layers=uniform_layers(1)) | settings
+  config = TransformerConfig(258, 16, 2, 1, 8, 16, max_position=64, **fields)
   model = Model(config)
   params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0)))
   return TextModel(model, params, ByteTokenizer())
@@ -236,3 +238,16 @@ def test_a_block_causal_network_takes_its_blocks_from_the_model():
   plain = mtjax.denoiser("block", length=8, steps=8, cache="none")
   assert MODEL.denoise(PROMPTS, method=plain, network=network)[0] == completions
   assert run.counters["tokens"] == sum(len(one.tokens) for one in completions)
+
+
+@pytest.mark.parametrize("cache", ["similarity", "elastic"])
+def test_caches_that_look_between_layers_read_a_model_in_one_scan(cache):
+  """Models that are loaded for decoding have their layers so."""
+  plain = tiny(layers=uniform_layers(2))
+  config = scanned(plain.model.config)
+  params = stack_params(plain.params, Stacks.of(config))
+  packed = dataclasses.replace(plain, model=Model(config), params=params)
+  method = dataclasses.replace(METHOD, cache=cache)
+  expected, run = plain.denoise(PROMPTS, method=method)
+  completions, same = packed.denoise(PROMPTS, method=method)
+  assert completions == expected and same.decided_at == run.decided_at

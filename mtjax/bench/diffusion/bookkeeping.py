@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -43,6 +42,8 @@ class StandInCache:
   One of them depends on the canvas, so that no pass can be computed before the loop.
   """
 
+  width: int  # number of positions of a block
+
   exactness = Exactness.APPROXIMATE
   reason = "there is no network"
   needs_final = False
@@ -51,8 +52,8 @@ class StandInCache:
   def check(self, network: MaskedNetwork) -> None:
     pass
 
-  def start(self, network: MaskedNetwork, params: Params, job: Job) -> Float[Array, "B S V"]:
-    shape = (*job.prompt.shape, network.model.config.vocab_size)
+  def start(self, network: MaskedNetwork, params: Params, job: Job) -> Float[Array, "B W V"]:
+    shape = (len(job.prompt), self.width, network.model.config.vocab_size)
     return _SCALE * jax.random.normal(jax.random.key(0), shape)
 
   def logits(
@@ -60,13 +61,12 @@ class StandInCache:
     network: MaskedNetwork,
     params: Params,
     job: Job,
-    cache: Float[Array, "B S V"],
+    cache: Float[Array, "B W V"],
     now: Pass,
-  ) -> tuple[Float[Array, "B W V"], Float[Array, "B S V"]]:
+  ) -> tuple[Float[Array, "B W V"], Float[Array, "B W V"]]:
     cache = cache.at[:, 0, 0].add(1e-3 * now.token[:, 0])
-    here = jnp.broadcast_to(cache[:, :1, :1], (*now.window.index.shape, 1))
-    logits = cache[:, : now.window.index.shape[1]]
-    return network.allowed(logits.at[:, :, :1].add(1e-6 * here)), cache
+    cache = cache.at[:, :, 0].add(1e-6 * now.token[:, :1])
+    return network.allowed(cache), cache
 
 
 def pass_time(
@@ -84,12 +84,13 @@ def pass_time(
   rule that needs shadow entries, which the stand-in does not have.
   """
   times = {}
-  for cache in (denoiser.caching, StandInCache()):
+  plan = denoiser.plan(network)
+  for cache in (denoiser.caching, StandInCache(plan.block_length)):
     program, inputs = prepare(
       network,
       params,
       prompts,
-      plans=[denoiser.plan(network)] * len(prompts),
+      plans=[plan] * len(prompts),
       policy=denoiser.policy,
       cache=cache,
       guidance=denoiser.guiding,

@@ -4,15 +4,13 @@ import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from mtjax.diffusion.denoising import Denoised, denoise
 from mtjax.diffusion.texts import network_of, with_readable_layers
-from mtjax.evaluate.perplexity import document_nats
+from mtjax.evaluate.generative import JudgedText, TextQuality, judge_texts
 from mtjax.registry.denoising.denoiser import Denoiser
-from mtjax.rounds.size_buckets import bucket
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -30,23 +28,14 @@ class DenoisingCase:
   reference: str
 
 
-class Quality(NamedTuple):
-  """What a judge says of texts, and how varied they are: neither says enough alone.
-
-  A text that repeats itself is probable, and has a low entropy.
-  """
-
-  bits_per_token: float  # -log2 p(text | prompt) of the judge, per token
-  entropy: float  # of the tokens within a text, in bits; mean over texts
-
-
 @dataclasses.dataclass(frozen=True)
 class DenoisingResult:
   """The figures of a case."""
 
   case: DenoisingCase
   tokens_per_forward: float
-  quality: Quality
+  quality: TextQuality
+  error: float  # standard error of `quality.bits_per_byte`
   seconds: Mapping[int, float]  # batch -> median seconds per token of a batch
   speed_up: Mapping[int, float]  # batch -> median over rounds of the reference's time over its own
 
@@ -54,7 +43,7 @@ class DenoisingResult:
     """Returns whether its texts are as good as the reference's: both figures within `QUALITY`."""
     mine, theirs = self.quality, reference.quality
     return (
-      mine.bits_per_token <= (1 + QUALITY) * theirs.bits_per_token
+      mine.bits_per_byte <= (1 + QUALITY) * theirs.bits_per_byte
       and mine.entropy >= (1 - QUALITY) * theirs.entropy
     )
 
@@ -73,10 +62,10 @@ def measure(
 
   Quality and tokens per forward are those of one text for each prompt. Times are those of the first
   prompts, as many as a batch has; in a round every case runs once, in turn. Raises ValueError for a
-  judge with another vocabulary, for a number of prompts that is no multiple of the largest batch,
-  and for a case whose reference is none of them.
+  number of prompts that is no multiple of the largest batch, and for a case whose reference is none
+  of them.
   """
-  _check(text, judge, cases, prompts, batches)
+  _check(cases, prompts, batches)
   run, most = _Runner(text), max(batches)
   texts = {}
   for number, case in enumerate(cases, 1):
@@ -106,13 +95,19 @@ def measure(
   for case in cases:
     progress(f"scoring {case.name}")
     runs = texts[case.name]
+    judged = judge_texts(
+      judge,
+      [text.tokenizer.decode(row) for one in runs for row in one.tokens],
+      [text.tokenizer.decode(prompt) for prompt in prompts],
+    )
     forwards = sum(one.counters["forwards"] for one in runs)
     tokens = sum(one.counters["tokens"] for one in runs)
     results.append(
       DenoisingResult(
         case,
         tokens / forwards,
-        quality(judge, prompts, [row for one in runs for row in one.tokens]),
+        TextQuality.of(judged),
+        error_of(judged),
         {batch: seconds[case.name, batch] for batch in batches},
         {batch: speed_up[case.name, batch] for batch in batches},
       )
@@ -120,30 +115,14 @@ def measure(
   return results
 
 
-def quality(
-  judge: TextModel, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]
-) -> Quality:
-  """Returns the quality of texts, each of which continues its prompt."""
-  whole = [[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)]
-  length = bucket(max(map(len, whole)), maximum=judge.model.config.max_position)
+def error_of(judged: Sequence[JudgedText]) -> float:
+  """Returns the standard error of the bits per byte of texts, a ratio of two sums.
 
-  def nats(documents):
-    start = judge.tokenizer.bos_id
-    return document_nats(
-      judge.model, judge.params, documents, start=start, length=length, context=length // 2
-    )
-
-  bits = (nats(whole).sum() - nats(prompts).sum()) / np.log(2)
-  return Quality(
-    float(bits / sum(map(len, texts))), float(np.mean([token_entropy(text) for text in texts]))
-  )
-
-
-def token_entropy(text: Sequence[int]) -> float:
-  """Returns the entropy of a text's tokens, in bits: -sum_v f_v log2 f_v with their frequencies."""
-  _, counts = np.unique(np.asarray(text), return_counts=True)
-  share = counts / counts.sum()
-  return float(-(share * np.log2(share)).sum())
+  By linearisation: the deviation over texts of nats - r * bytes, where r is the ratio.
+  """
+  nats, sizes = (np.array([getattr(x, name) for x in judged], float) for name in ("nats", "bytes"))
+  apart = nats - nats.sum() / sizes.sum() * sizes
+  return float(np.sqrt(len(judged)) * apart.std(ddof=1) / sizes.sum() / np.log(2))
 
 
 class _Runner:
@@ -170,12 +149,7 @@ class _Runner:
     )
 
 
-def _check(text: TextModel, judge: TextModel, cases, prompts, batches) -> None:
-  if text.model.config.vocab_size != judge.model.config.vocab_size:
-    raise ValueError(
-      f"the judge has a vocabulary of {judge.model.config.vocab_size} tokens, and the model one of "
-      f"{text.model.config.vocab_size}: they must be the same tokens"
-    )
+def _check(cases, prompts, batches) -> None:
   if len(prompts) % max(batches):
     raise ValueError(
       f"the number of prompts must be a multiple of the largest batch, {max(batches)}, got "

@@ -11,7 +11,7 @@ from absl import flags
 from docs.make import methods as tables
 from mtjax.bench.infill import get_way
 from mtjax.cli.method_names import fill_method_of
-from mtjax.registry import methods
+from mtjax.registry import fill_rows, methods
 from mtjax.types import Exactness
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import sequential_probs
@@ -37,8 +37,8 @@ def method():
   assert "from mtjax.anysubset.filling.repeat import Repeat" in GUIDE.read_text(encoding="utf-8")
   module = types.ModuleType("repeat")
   exec(compile(code, GUIDE.name, "exec"), module.__dict__)
-  made = eval("{" + row + "}", {**vars(methods), "Repeat": module.Repeat})
-  with mock.patch.dict(methods.METHODS, made):
+  made = eval("{" + row + "}", {**vars(fill_rows), "Repeat": module.Repeat})
+  with mock.patch.dict(methods.METHODS, made), mock.patch.dict(fill_rows.FILL_ROWS, made):
     yield methods.get_fill_method("repeat").of_window(3)
 
 

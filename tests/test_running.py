@@ -165,7 +165,7 @@ def test_a_comparison_keeps_the_methods_before_the_one_that_fails(tmp_path, monk
   decode.VALUES.mark_as_parsed()
   path = tmp_path / "run.json"
   with pytest.raises(ValueError, match="does not run"), results_file(str(path)) as write:
-    decode._compare(None, TEXT, ["abc"], decode._Outputs(write, write))
+    decode._compare({}, TEXT, ["abc"], decode._Outputs(write, write))
   record = json.loads(path.read_text())
   assert not record["complete"] and [one["name"] for one in record["compared"]] == ["ar"]
   assert len(record["compared"][0]["runs"][0]["tokens"][0]) == 2

@@ -83,6 +83,8 @@ def join_of(adaptation: Adaptation | None) -> Callable[[Params, Params | None], 
 
 
 def whole_params(adaptation: Adaptation | None, trained: Params, frozen: Params | None) -> Params:
-  """Returns plain float32 parameters of the model: adapters are merged into the frozen ones."""
+  """Returns plain parameters of the model: adapters are merged into the frozen ones, in float32."""
+  if adaptation is None:
+    return trained
   frozen = jax.tree.map(lambda x: x.astype(jnp.float32), frozen)
   return merge_lora(join_of(adaptation)(trained, frozen))

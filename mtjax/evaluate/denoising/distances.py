@@ -36,6 +36,7 @@ from mtjax.diffusion.transfer import (
   DreamCounts,
   EntropyBound,
   Factor,
+  FallingThreshold,
   FirstHitting,
   Hierarchy,
   LladaCounts,
@@ -90,6 +91,7 @@ POLICIES: Mapping[str, Measured] = MappingProxyType(
     "entropy bound 0.5": Measured(DecidingPolicy(LowEntropy(), EntropyBound(0.5))),
     "threshold 0.9 (Fast-dLLM)": _sampled(Threshold(0.9)),
     "threshold 0.6 (Fast-dLLM)": _sampled(Threshold(0.6)),
+    "threshold that falls to 0.6 (dInfer)": _sampled(FallingThreshold(0.6, decay=0.2)),
     "maximum probability, threshold 0.6": Measured(
       DecidingPolicy(MaxProbability(), Threshold(0.6))
     ),

@@ -2,9 +2,9 @@
 
 python -m experiments.decode --config=configs/decode/growing_contrast.py --prompt="The old clock"
 
-LLaDA's loop on the bundled masked model, with logits that move away from those without the prompt,
-the more the farther a position is from it: a text is less likely to forget what it began with. A
-step costs two forward passes.
+LLaDA's loop on the bundled masked model, with logits that move away from those without the prompt.
+They move more at positions that are far from the prompt, so that a text does not forget it. A step
+costs two forward passes.
 """
 
 from ml_collections import ConfigDict

@@ -75,7 +75,7 @@ class WithoutMask:
 def without_mask(network: Network) -> Network:
   """Returns a network that never predicts its own mask, where that is a token of the vocabulary.
 
-  SetDLM's code does the same; the density of a text is then one over texts without masks.
+  SetDLM's code does the same. All probability is then on texts without masks.
   """
   token = banned_token(network.config)
   return network if token is None else WithoutMask(network, token)

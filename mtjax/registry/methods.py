@@ -35,7 +35,7 @@ from mtjax.registry.drafters import (
   with_target,
 )
 from mtjax.registry.fill_methods import FillEntry
-from mtjax.registry.fill_rows import FILL_ROWS
+from mtjax.registry.fill_rows import FILL_ROWS, get_fill_entry
 from mtjax.registry.rows import MethodRow
 from mtjax.types import Exactness
 
@@ -288,10 +288,7 @@ def get_fill_method(name: str) -> FillEntry:
   """
   if name in decoding():
     raise ValueError(f"method {name!r} decodes: mtjax-decode takes it, as --config={name}")
-  row = METHODS.get(name)
-  if row is None or row.fill is None:
-    raise ValueError(f"fill method {name!r} is not one of: {', '.join(filling())}")
-  return row.fill
+  return get_fill_entry(name)
 
 
 def get_drafter(name: str) -> Entry:

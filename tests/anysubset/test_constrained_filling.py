@@ -134,7 +134,7 @@ def test_a_text_ends_early_and_its_row_with_it(tiny, method):
     assert text in texts and (filled.decided_at[row, 2 : 2 + len(text)] > 0).all()
     sizes.add(len(text))
   assert len(sizes) > 1
-  # Up to its end token a text is the same as without ending there.
+  # A row that ends early has the same tokens, up to its end token, as one that does not end.
   whole = fill(model, params, canvas, method=method, sampling=warm, key=5)
   ended = fill(model, params, canvas, **settings)
   np.testing.assert_array_equal(

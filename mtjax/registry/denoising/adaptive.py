@@ -1,6 +1,7 @@
 """Adaptive parallel decoding as typed settings: the group `denoise` of its config."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,7 +73,13 @@ class AdaptiveDenoiser(Unconstrained):
     self, target: TextModel, prompts: Sequence[Prompt], **settings: Any
   ) -> tuple[list[Completion], Denoised]:
     """Returns what `TextModel.denoise` does; settings are those of `denoise_texts_adaptively`."""
-    causal = self.causal if isinstance(self.causal, TextModel) else load_pretrained(self.causal)
+    causal = self.causal if isinstance(self.causal, TextModel) else _loaded(self.causal)
     return denoise_texts_adaptively(
       target, prompts, causal=causal, length=self.length, rule=self.rule, **settings
     )
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(name: str) -> TextModel:
+  """Returns a model by name, read once for all texts that it helps to write."""
+  return load_pretrained(name)

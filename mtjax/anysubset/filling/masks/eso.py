@@ -40,8 +40,8 @@ class Eso:
   sampled independently of each other, so the distribution is that of no fixed order. The exact one
   in the same order is `SelfDraft` with the order "eso" (`mtjax.anysubset.orders`).
 
-  The number of masks of a pass is a size of the program, far above its mean; a step that has more
-  is made in two passes.
+  A program has a fixed number of masks per pass, which is far above the mean number. A step that
+  needs more is made in two passes.
   """
 
   steps: int = 16

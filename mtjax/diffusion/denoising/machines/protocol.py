@@ -47,8 +47,8 @@ class BlockMachine(Protocol):
   def program(self, network: MaskedNetwork, score: Score, num_blocks: int) -> run.Program:
     """Returns the rounds, whose inputs are (params, job, machine), for canvases of so many blocks.
 
-    Its states are `mtjax.diffusion.denoising.result.Canvases`, and what a round has to observe is a
-    `TracedPass`.
+    Its states are `mtjax.diffusion.denoising.result.Canvases`. Each round returns a `TracedPass` to
+    observe.
     """
     ...
 

@@ -45,7 +45,7 @@ def test_every_row_is_made_with_its_defaults_and_with_each_setting(role):
 @pytest.mark.parametrize(
   ("settings", "message"),
   [
-    (dict(order="best"), "order policy 'best' is not one of: random, left_to_right, max_prob"),
+    (dict(order="best"), "order policy 'best' is not one of: random, left_to_right, halton"),
     (dict(transfer="tresh"), "transfer rule 'tresh' is not one of: one_by_one, llada_counts"),
     (dict(revise="undo"), "revision rule 'undo' is not one of: keep, edit, levenshtein, wino"),
     (dict(cache="all"), "cache 'all' is not one of: none, exact, prefix, dual"),

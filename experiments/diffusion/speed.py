@@ -24,6 +24,7 @@ from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.diffusion.texts import network_of
 from mtjax.evaluate.generative import load_judge
+from mtjax.evaluate.prompt_windows import prompt_windows
 from mtjax.evaluate.texts import named_documents
 from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
 from mtjax.report import results
@@ -53,16 +54,8 @@ def prompts_of(tokenizer) -> list[list[int]]:
     text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
     ring = np.resize(text, len(text) + _PROMPT.value).tolist()
     return [ring[i * 7 % len(text) :][: _PROMPT.value] for i in range(_PROMPTS.value)]
-  random, out = np.random.default_rng(0), []
-  for name, documents in named_documents(_TEXT.value, tokenizer).items():
-    long = [tokens for tokens, _ in documents if len(tokens) >= _PROMPT.value]
-    if not long:
-      raise ValueError(f"the text {name!r} has no document of {_PROMPT.value} tokens")
-    for _ in range(_PROMPTS.value):
-      tokens = long[random.integers(len(long))]
-      first = random.integers(len(tokens) - _PROMPT.value + 1)
-      out.append(np.asarray(tokens[first : first + _PROMPT.value]).tolist())
-  return out
+  texts = named_documents(_TEXT.value, tokenizer)
+  return prompt_windows(texts, count=_PROMPTS.value, length=_PROMPT.value)
 
 
 def table(title: str, measured: list[DenoisingResult]) -> Cells:

@@ -47,6 +47,12 @@ class View(struct.PyTreeNode):
     return jnp.sum(self.open, axis=1, dtype=jnp.int32)
 
   @property
+  def offset(self) -> Int[Array, "B L"]:
+    """The distance of every position from the first one of the block that may change or did."""
+    own = jnp.where(self.open | self.decided, self.position, jnp.iinfo(jnp.int32).max)
+    return jnp.maximum(0, self.position - jnp.min(own, axis=1, keepdims=True))
+
+  @property
   def last(self) -> Bool[Array, " B"]:
     """True in rows whose planned passes end with this one."""
     return self.step >= self.steps - 1

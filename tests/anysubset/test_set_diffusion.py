@@ -97,7 +97,8 @@ RANK = np.array([[0, 2, 0, 1, 3, 0, 0]])
 
 def test_one_pass_reads_all_conditionals_of_an_order():
   one_pass, one_by_one = joint(RANK), sequential_joint(RANK)
-  np.testing.assert_allclose(one_pass, one_by_one, rtol=2e-5)
+  # Two programs of float32: what rounding leaves of them differs from processor to processor.
+  np.testing.assert_allclose(one_pass, one_by_one, rtol=1e-4)
   assert one_pass.sum() == pytest.approx(1, abs=1e-5)
   left_to_right = joint(np.asarray(lattice(canvas_of()))).reshape(3, 3, 3).swapaxes(0, 1).ravel()
   assert 0.5 * np.abs(one_pass - left_to_right).sum() > 0.05

@@ -8,6 +8,7 @@ import pytest
 
 from mtjax.diffusion import DecidingPolicy
 from mtjax.diffusion.order import (
+  Halton,
   LeftToRight,
   LowEntropy,
   MaxProbability,
@@ -29,7 +30,7 @@ from mtjax.diffusion.transfer import (
   MaskGit,
   OneByOne,
 )
-from mtjax.diffusion.transfer.gumbel_ranking import GumbelRanking
+from mtjax.diffusion.transfer.gumbel.gumbel_ranking import GumbelRanking
 from mtjax.evaluate.denoising import (
   Conditionals,
   canvases,
@@ -71,6 +72,7 @@ def distance(policy: DecidingPolicy, toy: Conditionals, probs: np.ndarray, steps
 
 LOSSLESS = {
   "left to right": (DecidingPolicy(LeftToRight(), OneByOne()), lambda toy: ordered(toy, range(3))),
+  "Halton": (DecidingPolicy(Halton(), OneByOne()), lambda toy: ordered(toy, (0, 2, 1))),
   "random": (DecidingPolicy(RandomPositions(), OneByOne()), averaged),
   "first hitting": (DecidingPolicy(RandomPositions(), FirstHitting()), averaged),
 }

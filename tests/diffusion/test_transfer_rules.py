@@ -8,12 +8,19 @@ from scipy import stats
 
 from mtjax.diffusion import BlockPlan, DecidingPolicy
 from mtjax.diffusion.candidates import candidates_of
-from mtjax.diffusion.order import LeftToRight, LowEntropy, RandomPositions, SampledProbability
+from mtjax.diffusion.order import (
+  Halton,
+  LeftToRight,
+  LowEntropy,
+  RandomPositions,
+  SampledProbability,
+)
 from mtjax.diffusion.random_numbers import Stream, gumbel
 from mtjax.diffusion.revise import RemdmCap, RemdmConf, RemdmLoop, RemdmRescale
 from mtjax.diffusion.revise.remdm import check_sigma, max_sigma, unmask_probs
 from mtjax.diffusion.transfer import (
   Ancestral,
+  Dilated,
   EntropyBound,
   Factor,
   FirstHitting,
@@ -133,6 +140,47 @@ def test_hierarchy():
         run = []
     expected.append(chosen)
   np.testing.assert_array_equal(chosen_by(Hierarchy(0.95, 0.8)), as_rows(expected))
+
+
+def passes_of(rule, size, *, first=0, fixed=()):
+  """Returns the offsets that each pass decides, in a block after `first` other positions."""
+  masked, decided = np.zeros((2, 1, first + size), bool)
+  masked[0, first:] = True
+  masked[0, [first + i for i in fixed]] = False
+  logits = np.zeros((1, first + size, 2), np.float32)
+  passes = []
+  while masked.any():
+    view = make_view(logits, is_open=masked, decided=decided)
+    chosen = chosen_by(rule, view, np.zeros((1, first + size), np.float32))
+    passes.append((np.flatnonzero(chosen[0]) - first).tolist())
+    masked, decided = masked & ~chosen, decided | chosen
+  return passes
+
+
+def test_dilated_passes_decide_finer_and_finer_grids():
+  """The groups of 2506.19037, section 4, written out."""
+  assert passes_of(Dilated(), 8) == [[0, 4], [2, 6], [1, 3, 5, 7]]
+  assert passes_of(Dilated(), 16, first=3) == [[0, 8], [4, 12], [2, 6, 10, 14], [*range(1, 16, 2)]]
+  assert passes_of(Dilated(3), 9) == [[0, 3, 6], [1, 2, 4, 5, 7, 8]]
+  assert passes_of(Dilated(), 6) == [[0, 3], [1, 2, 4, 5]]
+  assert passes_of(Dilated(), 1) == [[0]]
+
+
+def test_a_dilated_pass_leaves_out_grids_without_masks():
+  assert passes_of(Dilated(), 8, fixed=(4, 2, 6)) == [[0], [1, 3, 5, 7]]
+
+
+def test_a_dilated_schedule_needs_a_base():
+  with pytest.raises(ValueError, match="base must be at least 2, got 1"):
+    Dilated(1)
+
+
+def test_halton_order_reads_the_bits_of_a_position_backwards():
+  """The sequence of base 2: 0, 1/2, 1/4, 3/4, 1/8, 5/8, 3/8, 7/8 of the block."""
+  is_open = np.arange(11)[None] >= 3
+  view = make_view(np.zeros((1, 11, 2), np.float32), is_open=is_open)
+  score = np.asarray(Halton().score(view, candidates_of(view, view.token)))[0, 3:]
+  assert np.argsort(-score).tolist() == [0, 4, 2, 6, 1, 5, 3, 7]
 
 
 def test_wino_draft():

@@ -14,6 +14,7 @@ _SUMS = f'--text="gsm8k=file:{_ANSWERED}"'
 _CALLS = r"DATA/toolcall/*.jsonl.gz#text_key={tools}{conversations}"
 _UNTIMED = (
   "experiments.diffusion.distances",
+  "experiments.diffusion.quality",
   "experiments.evaluate",
   "experiments.multi_draft_bounds",
   "experiments.bench.replay",
@@ -179,6 +180,9 @@ RUNS = (
     "denoising_speed", "experiments.diffusion.speed",
     ("--block_model=block", "--rounds=2", _BOOKS, _SUMS, "--llada=generate.py"), 25,
     needs="torch, transformers and generate.py of github.com/ML-GSAI/LLaDA",
+  ),
+  ResultsRun(
+    "denoising_quality", "experiments.diffusion.quality", (_BOOKS, _SUMS), 45,
   ),
   ResultsRun(
     "one_network", "experiments.diffusion.one_network", ("--runs=runs/one_network", "--rows=32"), 8,

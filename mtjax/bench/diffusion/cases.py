@@ -31,6 +31,9 @@ CACHES = ("prefix", "dual", "delayed", "similarity", "vicinity", "elastic")
 _SAMPLED = {
   "mdlm, 2 per pass": dict(per_pass=2, order="random", transfer="ancestral"),
   "mdlm, 4 per pass": dict(per_pass=4, order="random", transfer="ancestral"),
+  "halton, 2 per pass": dict(per_pass=2, order="halton"),
+  "halton, 4 per pass": dict(per_pass=4, order="halton"),
+  "dilated": dict(order="random", transfer="dilated"),
   "llada, 2 per pass, sampled": dict(per_pass=2),
   "threshold 0.9, sampled": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7, sampled": dict(transfer="threshold:threshold=0.7"),

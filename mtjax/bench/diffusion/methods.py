@@ -66,7 +66,7 @@ def measure(
   of them.
   """
   _check(cases, prompts, batches)
-  run, most = _Runner(text), max(batches)
+  run, most = CaseRunner(text), max(batches)
   texts = {}
   for number, case in enumerate(cases, 1):
     progress(f"writing texts: {case.name}, {number} of {len(cases)}")
@@ -125,7 +125,7 @@ def error_of(judged: Sequence[JudgedText]) -> float:
   return float(np.sqrt(len(judged)) * apart.std(ddof=1) / sizes.sum() / np.log(2))
 
 
-class _Runner:
+class CaseRunner:
   """Writes texts with a case."""
 
   def __init__(self, text: TextModel):

@@ -1,6 +1,7 @@
 """Order policies: which positions of a canvas are decided first."""
 
 from mtjax.diffusion.order.credit import Credit
+from mtjax.diffusion.order.halton import Halton
 from mtjax.diffusion.order.left_to_right import LeftToRight
 from mtjax.diffusion.order.low_entropy import LowEntropy
 from mtjax.diffusion.order.max_probability import MaxProbability
@@ -10,6 +11,7 @@ from mtjax.diffusion.order.top_margin import TopMargin
 
 __all__ = [
   "Credit",
+  "Halton",
   "LeftToRight",
   "LowEntropy",
   "MaxProbability",

@@ -15,6 +15,7 @@ import numpy as np
 
 from mtjax.diffusion.order import (
   Credit,
+  Halton,
   LeftToRight,
   LowEntropy,
   MaxProbability,
@@ -33,6 +34,7 @@ from mtjax.diffusion.revise import (
 )
 from mtjax.diffusion.transfer import (
   Ancestral,
+  Dilated,
   DreamCounts,
   EntropyBound,
   Factor,
@@ -78,6 +80,9 @@ POLICIES: Mapping[str, Measured] = MappingProxyType(
     "entropy, one per pass": Measured(DecidingPolicy(LowEntropy(), OneByOne())),
     "sampled probability, one per pass (LLaDA)": _sampled(OneByOne()),
     "credit, one per pass": Measured(DecidingPolicy(Credit(), OneByOne())),
+    "Halton order, one per pass": Measured(DecidingPolicy(Halton(), OneByOne())),
+    "Halton order, 2 per pass": Measured(DecidingPolicy(Halton(), LladaCounts()), 2),
+    "dilated (DUS)": _random(Dilated()),
     "random order, 2 per pass": _random(LladaCounts(), 2),
     "entropy, 2 per pass": Measured(DecidingPolicy(LowEntropy(), LladaCounts()), 2),
     "sampled probability, 2 per pass (LLaDA)": _sampled(LladaCounts(), 2),

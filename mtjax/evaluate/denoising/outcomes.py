@@ -17,7 +17,7 @@ from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.diffusion.random_numbers import Stream
 from mtjax.diffusion.revise.remdm import Remasking
 from mtjax.diffusion.transfer.ancestral import Ancestral
-from mtjax.diffusion.transfer.gumbel_ranking import GumbelRanking
+from mtjax.diffusion.transfer.gumbel.gumbel_ranking import GumbelRanking
 from mtjax.diffusion.view import View
 
 _TAILS = 1.0 - 2.0**-53  # the largest number below 1: no coin shows heads, but one that always does

@@ -87,6 +87,13 @@ DENOISERS: dict[str, DenoiserRow] = {
     config="configs/decode/mdlm.py",
     sampling=dict(temperature=1.0),
   ),
+  "dilated": DenoiserRow(
+    "DUS: positions of a coarse grid, then those of finer ones",
+    "2506.19037",
+    dataclasses.replace(_RANDOM, block_length=32, steps=64, transfer="dilated"),
+    config="configs/decode/dilated.py",
+    sampling=dict(temperature=1.0),
+  ),
   "first_hitting": DenoiserRow(
     "first-hitting sampling: one random position per pass",
     "2409.02908",

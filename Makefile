@@ -12,6 +12,12 @@ PY ?= python3
 PARITY ?= auto
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where the environment forbids Python to keep compiled modules, every process compiles those of JAX
+# and torch again, for seconds. They are kept in a folder of their own, so that no source folder gets any.
+ifneq ($(PYTHONDONTWRITEBYTECODE),)
+export PYTHONDONTWRITEBYTECODE :=
+export PYTHONPYCACHEPREFIX := $(CURDIR)/.venv-pycache
+endif
 
 PYVER := $(shell $(PY) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 VENV ?= $(if $(filter python3,$(PY)),.venv,.venv-$(PYVER))
@@ -29,7 +35,7 @@ ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 PIP := $(BIN) -m pip install -q --no-compile -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
 WORKERS ?= $(if $(ARGS),0,auto)
-PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile
+PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Most of the suite's time was XLA's on the way to fast code, of which tests need little; slow checks
 # are compiled as users compile. Small programs need not be split for more threads. Newer versions do
 # not know the last flag.
@@ -42,7 +48,8 @@ ILL := --ignore tests/core/test_arguments.py
 UNTYPED := $(TYPED:%=--typed-elsewhere=%)
 SHORT ?= $(wildcard tests/test_layout.py tests/test_imports.py tests/core tests/kernels)
 
-.PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python
+.PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python \
+  ready ready-latest ready-to-test
 .DEFAULT_GOAL := test
 
 demo: $(SMOLLM2)
@@ -62,6 +69,14 @@ test-typed: $(DEV)
 test-latest:
 	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" \
 	  WORKERS='$(WORKERS)' ARGS='$(SHORT)' test
+
+# The environments alone, of all that `.ci/run` does: that of this Python, and that of the newest.
+ready: $(DEV) $(ORACLES) $(SMOLLM2) $(DOCS)
+
+ready-latest:
+	@newest=$$(sh .ci/newest-python) && PARITY=no $(MAKE) --no-print-directory PY="$$newest" ready-to-test
+
+ready-to-test: $(DEV) $(ORACLES) $(SMOLLM2)
 
 # An environment of its own: with libtpu installed, whatever imports jax looks for a TPU.
 test-aot:

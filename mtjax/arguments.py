@@ -18,12 +18,15 @@ def integer(value: SupportsIndex, name: str) -> int:
   """Returns a whole number as an int.
 
   It may be Python's, numpy's or an array without dimensions. Raises ValueError, with the argument's
-  name, for anything else.
+  name, for anything else, a bool included.
   """
   try:
-    return operator.index(value)
+    number = operator.index(value)
   except TypeError:
-    raise ValueError(f"{name} must be a whole number, got {value!r}") from None
+    number = None
+  if number is None or isinstance(value, bool):
+    raise ValueError(f"{name} must be a whole number, got {value!r}")
+  return number
 
 
 def texts(values: Any) -> list[Any]:

@@ -89,13 +89,7 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   if is_adapter(name):
     text = load_pretrained(base_of(name), dtype=dtype, mesh=mesh)
     return dataclasses.replace(with_adapter(text, name), name=str(name))
-  known = (*BUNDLED, *NAMED)
-  if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
-    check_revision(str(name))
-    raise FileNotFoundError(
-      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
-      f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"
-    )
+  check_name(name)
   # Imported here: a program that only decodes its own parameters needs none of them.
   from mtjax import checkpoints
   from mtjax.native.build import start_building
@@ -108,6 +102,20 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
   return TextModel(model, params, tokenizer_of(path), str(name))
+
+
+def check_name(name: str) -> None:
+  """Raises FileNotFoundError, or ValueError, for a name that is none of a model.
+
+  A name with a slash may be a hub id, and is not refused.
+  """
+  known = (*BUNDLED, *NAMED)
+  if "/" not in str(name) and name not in known and not Path(name).expanduser().exists():
+    check_revision(str(name))
+    raise FileNotFoundError(
+      f"there is no model {name!r}; it must be a bundled model ({', '.join(BUNDLED)}), a folder, "
+      f"a GGUF file, a Hugging Face id (owner/name) or one of a package ({', '.join(NAMED)})"
+    )
 
 
 def with_adapter(text: TextModel, folder: str) -> TextModel:

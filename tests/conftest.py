@@ -6,6 +6,7 @@ that share the suite (`make test`) share the cache: what one compiled the others
 that is not written to its end yet is compiled again.
 """
 
+import collections
 import gc
 import os
 import platform
@@ -49,6 +50,33 @@ hypothesis.settings.register_profile("explore", deadline=None, max_examples=500)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "mtjax"))
 
 
+# Files that take long for their number of tests. Processes that share the suite begin with them,
+# and go on with the files of most tests: so none of them is alone for long at the end.
+_LONG = (
+  "tests/anysubset/test_history.py",
+  "tests/anysubset/test_masks.py",
+  "tests/anysubset/test_set_diffusion.py",
+  "tests/checkpoints/diffusion/test_diffusion_gemma.py",
+  "tests/checkpoints/diffusion/test_diffusion_gemma_canvases.py",
+  "tests/checkpoints/test_memory.py",
+  "tests/constraints/test_stepwise_distribution.py",
+  "tests/core/test_lora.py",
+  "tests/core/test_prefix.py",
+  "tests/core/test_sampled_texts.py",
+  "tests/core/test_stacking.py",
+  "tests/core/test_trimming.py",
+  "tests/diffusion/test_denoised_distribution.py",
+  "tests/draft/test_greedy_identity.py",
+  "tests/draft/test_model_tree_distribution.py",
+  "tests/sharding/test_mesh.py",
+  "tests/test_notebooks.py",
+  "tests/test_wheel.py",
+  "tests/train/test_resume.py",
+  "tests/verify/test_path_bound.py",
+  "tests/verify/test_published_acceptance.py",
+)
+
+
 def pytest_addoption(parser):
   parser.addoption(
     "--typed-elsewhere",
@@ -68,7 +96,17 @@ def pytest_collection_modifyitems(config, items):
   ]
   if elsewhere:
     config.hook.pytest_deselected(items=elsewhere)
-    items[:] = [item for item in items if item not in set(elsewhere)]
+    kept = set(items) - set(elsewhere)
+    items[:] = [item for item in items if item in kept]
+  if hasattr(config, "workerinput"):
+    _order_files(items)
+
+
+def _order_files(items) -> None:
+  files = [item.nodeid.partition("::")[0] for item in items]
+  count = collections.Counter(files)
+  by_file = dict(zip(items, files, strict=True))
+  items.sort(key=lambda item: (by_file[item] not in _LONG, -count[by_file[item]]))
 
 
 def pytest_collection_finish():
@@ -85,13 +123,29 @@ def _mappings() -> int:
     return 0
 
 
+class _Programs:
+  """Counts the programs that were compiled, or read from the cache, since the last look."""
+
+  new = 0
+
+
+def _count(event: str, seconds: float, **_) -> None:
+  _Programs.new += event == "/jax/core/compile/backend_compile_duration"
+
+
+jax.monitoring.register_event_duration_secs_listener(_count)
+
+
 @pytest.fixture(autouse=True)
 def _few_mappings():
   """Every compiled program holds mappings of memory, and Linux grants a process 65,530.
 
-  Past that LLVM crashes. What was compiled is in the cache on disk.
+  Past that LLVM crashes. What was compiled is in the cache on disk. To count them takes 10 ms, and
+  a program holds some 15.
   """
   yield
-  if _mappings() > 20_000:
-    jax.clear_caches()
-    gc.collect()
+  if _Programs.new >= 100:
+    _Programs.new = 0
+    if _mappings() > 20_000:
+      jax.clear_caches()
+      gc.collect()

@@ -129,7 +129,14 @@ def test_answers_of_spec_bench_are_written_for_its_own_programs(folder, files, t
     (["--task=gsm8k", "--data=GSM8K", "--orders=random"], "--orders would do nothing"),
     (["--task=gsm8k", "--data=GSM8K", "--spec_bench=a", "--batch=1"], "give --task=specbench"),
     (["--task=specbench", "--data=SPECBENCH", "--spec_bench=a"], "give --batch=1"),
-    (["--task=sudoku", "--data=GSM8K", "--methods=ar"], "--methods would do nothing"),
+    (["--task=sudoku", "--data=GSM8K", "--methods=ar"], "method of denoising 'ar' is not one of"),
+    (["--text=a=file:a.txt", "--methods=ar"], "without --task, --methods would do nothing"),
+    (["--task=gsm8k", "--data=GSM8K", "--methods=d2f"], "needs a masked model"),
+    (["--task=gsm8k", "--data=GSM8K", "--methods=gidd", "--temperature=1"], "setting of its rule"),
+    (
+      ["--task=generative_perplexity", "--data=GSM8K", "--model=target"],
+      "--model would do nothing",
+    ),
     (["--text=a=file:a.txt", "--max_tokens=3"], "--max_tokens would do nothing"),
   ],
 )

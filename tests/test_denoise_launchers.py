@@ -7,7 +7,8 @@ import pytest
 
 from mtjax.cli import decode
 from mtjax.cli.denoising.launch import Wanted, denoise
-from mtjax.diffusion.texts import CanvasFrame
+from mtjax.diffusion.traces.frames import CanvasFrame
+from mtjax.evaluate.generative import TextQuality, judge_texts, load_judge
 from mtjax.pretrained import load_pretrained
 from mtjax.registry.denoising.methods import denoise_config, make_denoiser
 from mtjax.text import TextModel
@@ -102,11 +103,18 @@ def test_a_causal_model_beside_the_masked_one(folder, tmp_path):
   code, shown, errors = launch(
     "experiments.decode", "--config=apd", f"--config.model={folder}", "--config.denoise.length=8",
     f"--config.denoise.causal={causal}", "--prompt=Once upon", f"--output={out}", "--history",
+    f"--judge={causal}",
   )  # fmt: skip
   assert code == 0, errors
   run = json.loads(out.read_text())
   assert shown == run["rows"][0]["text"] + "\n" and run["counters"]["causal_forwards"] > 0
   assert "approximate: the first token of each pass" in errors
+  # The judge reads the text after its prompt; the entropy stands beside the perplexity.
+  quality, judge = run["quality"], load_judge(str(causal))
+  expected = TextQuality.of(judge_texts(judge, [run["rows"][0]["text"]], ["Once upon"]))
+  assert quality["judge"] == str(causal) and quality["entropy"] == expected.entropy
+  assert quality["bits_per_byte"] == pytest.approx(expected.bits_per_byte, rel=1e-5)
+  assert f"entropy {expected.entropy:.2f}" in " ".join(errors.split())
 
 
 @pytest.mark.parametrize(

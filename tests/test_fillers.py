@@ -10,6 +10,7 @@ import pytest
 import mtjax
 from mtjax.anysubset import Fused, SelfDraft, make_canvas
 from mtjax.anysubset.infill import infill
+from mtjax.diffusion.denoising import replay
 from mtjax.models import TransformerConfig, uniform_layers
 from mtjax.pretrained import load_pretrained
 from mtjax.registry.denoising.filler import CanvasFiller
@@ -81,6 +82,13 @@ def test_texts_are_those_of_filling_and_of_each_row_alone(text):
     assert alone[0] == completions[1] and own.passes[0] == run.passes[1]
     assert run.counters["tokens"] == sum(map(len, run.tokens))
     assert run.counters["forwards"] == run.passes.sum()
+  drawn = []
+  again, traced = text.denoise(
+    PROMPTS, method=method, sampling=WARM, key=keys, trace=True, on_pass=drawn.append
+  )
+  assert again == completions and drawn == frames[-len(drawn) :], "a round of eso is one pass"
+  log_prob = traced.trace.passes.log_prob
+  np.testing.assert_allclose(replay(text.model, text.params, traced.trace), log_prob, atol=1e-6)
   record = canvas_run(text, PROMPTS, frames[: len(frames)])
   assert record.prompts == [text.tokenizer.encode(prompt) for prompt in PROMPTS]
   assert frames[0].tokens == [[None] * 8] * 2

@@ -16,6 +16,7 @@ PAGES = [
   "README.md",
   "docs/guides/new_verifier.md",
   "docs/guides/notebooks.md",
+  "docs/guides/plan.md",
   "docs/guides/train.md",
   "docs/guides/sweep.md",
   pytest.param("docs/guides/decode.md", marks=pytest.mark.slow),

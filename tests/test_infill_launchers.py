@@ -10,7 +10,7 @@ from mtjax import checkpoints
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from tests import forked
+from tests import forked, tiny_model
 from tests.evaluate.pages import Reader
 from tests.test_launchers import launch
 
@@ -136,6 +136,16 @@ def test_a_length_may_be_chosen(folder, tmp_path):
     (["evaluate", "--text=a=b", "--orders=lattice", "--seeds=3"], "--seeds would do nothing"),
     (["infill", TEXT, "--method=sequential", "--window=3"], "--window would do nothing"),
     (["evaluate", "--task=sudoku", "--data=a", "--sample=3", "--length=9"], "--length would"),
+    (["evaluate", "--task=lambada", "--data=a", "--methods=ar"], "method of denoising 'ar' is not"),
+    (
+      ["evaluate", "--task=lambada", "--data=a", "--methods=d2f"],
+      "d2f continues prompts from left",
+    ),
+    (
+      ["evaluate", "--task=lambada", "--data=a", "--methods=set", "--orders=random"],
+      "with --methods, --orders would do nothing",
+    ),
+    (["evaluate", "--task=lambada", "--data=PASSAGES", "--methods=llada"], "needs a masked model"),
     (["bench.infill"], "give a set"),
     (["bench.infill", "--code=nowhere.jsonl"], "nowhere.jsonl"),
     (["bench.infill", "--code=HUMANEVAL", "--model=nowhere"], "is a problem of HumanEval itself"),
@@ -195,6 +205,31 @@ def test_a_task_prints_writes_and_continues(folder, tmp_path):
   second = json.loads(out.read_text())
   assert len(answers.read_text().splitlines()) == 1 + 3, "what was there is not done again"
   assert second["records"]["lattice"][0] == first["records"]["lattice"][0]
+
+
+def test_methods_of_denoising_fill_functions_that_are_run(tmp_path):
+  data, answers, out = (tmp_path / name for name in ("data.jsonl", "answers.jsonl", "out.json"))
+  problem = dict(
+    task_id="one", prompt="def f(x):\n  return ", canonical_solution="x + 1", suffix="\n",
+    test="def check(f):\n  assert f(1) == 2\n", entry_point="f",
+  )  # fmt: skip
+  data.write_text(json.dumps(problem) + "\n" + json.dumps(problem | dict(task_id="two")) + "\n")
+  masked = tiny_model.save(tmp_path / "masked", **tiny_model.MASKED)
+  command = (
+    "experiments.evaluate", "--task=humaneval_infilling", f"--data={data}",
+    f"--records={answers}", f"--output={out}",
+  )  # fmt: skip
+  methods = "--methods=llada:length=8:block_length=8:steps=4,first_hitting:temperature=0.5"
+  code, shown, errors = launch(*command, f"--model={masked}", methods)
+  assert code == 0 and "pass@1" in shown and "method" in shown and "100.0%" in shown, errors
+  assert len(answers.read_text().splitlines()) == 1 + 2 * 2, "the settings, and each answer"
+  run = json.loads(out.read_text())
+  names = methods.removeprefix("--methods=").split(",")
+  assert list(run["summaries"]) == names
+  for name in names:
+    figures = run["summaries"][name]
+    assert figures["reference_passes"] == 1 and figures["nats"] is None
+    assert [record["order"] for record in run["records"][name]] == [name, name]
 
 
 def test_orders_are_scored_with_the_weights_and_bytes_of_the_flags(folder, tmp_path):

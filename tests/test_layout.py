@@ -29,6 +29,7 @@ ORDER = (
   "constraints",
   "draft",
   "verify",
+  "tuning",
   "decode",
   "data",
   "text",
@@ -54,7 +55,7 @@ ROOT_FILES = (
   "text",
   "types",
 )
-ENGINE = ("rounds", "draft", "verify", "decode", "anysubset", "diffusion")
+ENGINE = ("rounds", "draft", "verify", "tuning", "decode", "anysubset", "diffusion")
 MEASURING = ("evaluate", "bench", "report")
 MAX_FILES = 14  # largest number of files in a folder; the 15th needs a subfolder
 MAX_LINES = 400
@@ -243,7 +244,8 @@ def test_a_public_class_has_a_name_of_its_own():
     ("mtjax/decode/adaptive.py", 'run("mtjax.bench.systems")'),
     ("mtjax/report/results.py", "from mtjax.recipes import resgen"),
     ("mtjax/cli/train.py", "import mtjax.recipes.resgen.loss"),
-    ("mtjax/tuning/planner.py", "import numpy"),
+    ("mtjax/planning/plan.py", "import numpy"),
+    ("mtjax/tuning/plan.py", "from mtjax.decode import adaptive"),
     ("mtjax/stray.py", "import numpy"),
     ("kernels_pallas/frontier_attention/api.py", "from mtjax import types"),
   ],

@@ -6,6 +6,7 @@ import json
 import re
 
 import pytest
+from rich.console import Console
 
 from docs.make.benchmarks import pictures
 from docs.make.benchmarks.runs import RUNS
@@ -248,3 +249,16 @@ def test_the_processor_is_named_with_its_widest_vectors(flags, processor, monkey
   info = f"processor\t: 0\nmodel name\t: Chip\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
   monkeypatch.setattr(results.Path, "read_text", lambda *args, **settings: info)
   assert results.hardware()["processor"] == processor
+
+
+def test_a_long_name_wraps_in_a_terminal_and_no_figure_is_cut():
+  name, judge = "llada:transfer=threshold:" + "length=128:" * 8, "models/judge/" * 5
+  rows = [(name, judge, "2538212.5", "3.45", "-"), ("ar", "target", "-", "3.45", "1,000,000")]
+  table = Cells("Quality", ("texts of", "judge", "gen. perplexity", "entropy", "tokens"), rows)
+  with (console := Console(width=80)).capture() as captured:
+    console.print(table.for_terminal())
+  lines = captured.get().splitlines()
+  assert max(map(len, lines)) <= 80 and "…" not in captured.get()
+  cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+  columns = ["".join(column) for column in zip(*cells, strict=True)]
+  assert columns == [name + "ar", judge + "target", "2538212.5-", "3.453.45", "-1,000,000"]

@@ -3,7 +3,9 @@
 python -m experiments.decode --config=configs/decode/wino.py --prompt="The old clock"
 
 Tokens that the rest of the text does not support are masked again. A pass costs one more entry per
-position of the block: its shadow.
+position of the block: its shadow. --config.denoise.cache=prefix computes the block and what follows
+it, over old keys; with --config.model=block --config.denoise.block_length=0 and
+--config.denoise.cache=exact finished blocks have exact keys.
 """
 
 from ml_collections import ConfigDict

@@ -5,17 +5,14 @@ python -m experiments.train --config=configs/train/smollm2_block.py --workdir=ru
   'file:DATA/pycode/stdlib_train.jsonl.gz#weight=0.35', \
   'file:DATA/gsm8k/train.jsonl.gz#weight=0.2;text_key=Question: {question}\nAnswer: {answer}')"
 
-python -m experiments.export --workdir=runs/smollm2_block --output=runs/smollm2_block_export \
-  --dtype=bfloat16
-
-The logits of an entry predict the token after it, as before (Dream 2508.15487, Fast-dLLM v2
-2509.26328), and the causal mask opens within blocks of 8 in the first 1,000 steps (DiffuLLaMA
-2410.17891): at step 0 the first token of each block costs what it costs the causal model. The mask
-is a learned id that begins as the mean token. Answers of the model itself are the better text:
-configs/train/smollm2_draft.py says how to write them.
-
 python -m experiments.export --workdir=runs/smollm2_block --output=runs/smollm2_adapter \
-  --adapter --dtype=bfloat16 writes the adapters alone, under 11 MB.
+  --adapter --dtype=bfloat16
+
+With --adapter the folder holds the adapters alone, under 11 MB. Both kinds of folders are decoded
+with the exact cache of finished blocks:
+
+python -m experiments.decode --config=configs/decode/block.py --config.model=runs/smollm2_adapter \
+  --prompt="The old clock"
 
 Expected: not known. It was not trained to its end. On 1 CPU core that five programs shared, rows of
 256 tokens one by one went at 11 tokens/s, in 3.4 GB (without remat); GSM8K cost 4.85 nats in the

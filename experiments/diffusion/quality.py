@@ -26,14 +26,14 @@ from mtjax.report.cells import Cells
 _MODEL = flags.DEFINE_string("model", "masked", "Masked model: a bundled one, a folder, a hub id.")
 _JUDGE = flags.DEFINE_string("judge", "target", "Causal model that judges the texts.")
 _TEXT = flags.DEFINE_multi_string("text", [], "name=source of texts that prompts are cut from.")
-_PROMPTS = flags.DEFINE_integer("prompts", 192, "Number of prompts per text.", lower_bound=2)
+_PROMPTS = flags.DEFINE_integer("prompts", 384, "Number of prompts per text.", lower_bound=2)
 _PROMPT = flags.DEFINE_integer("prompt_tokens", 32, "Tokens of a prompt.", lower_bound=1)
 _LENGTH = flags.DEFINE_integer("length", 64, "Tokens to generate.", lower_bound=1)
 _BLOCK = flags.DEFINE_integer("block_length", 64, "Positions of a block.", lower_bound=1)
 _BATCH = flags.DEFINE_integer("batch", 8, "Texts that are written together.", lower_bound=1)
 _CASES = flags.DEFINE_multi_string(
   "case",
-  ["mdlm, 2 per pass", "mdlm, 4 per pass", "halton, 2 per pass", "halton, 4 per pass", "dilated"],
+  ["mdlm, 4 per pass", "halton, 3 per pass", "halton, 4 per pass", "dilated"],
   "Name of a method as in the table of experiments.diffusion.speed; may be repeated.",
 )
 _TOLERANCE = flags.DEFINE_float("tolerance", 0.01, "What 'as good' allows, as a share.")

@@ -94,7 +94,13 @@ def _opened(path: Path) -> Generator[tuple[families.Family, Config, TensorSource
   file = path / "config.json"
   if not file.is_file():
     raise FileNotFoundError(f"{path} has no config.json")
-  family, config = _config(read_json(file), file, StoredTensors.described_by)
+  raw = read_json(file)
+  if "model_type" not in raw and {"objective", "model"} <= raw.keys():
+    raise ValueError(
+      f"{path} is the folder of a training run, not of a model: export its model with "
+      f"`python -m experiments.export --workdir={path} --output=FOLDER`, and load FOLDER"
+    )
+  family, config = _config(raw, file, StoredTensors.described_by)
   with StoredTensors(path) as stored:
     yield family, config, stored
 

@@ -19,6 +19,9 @@ masks after each prompt and decides it in a few passes. On a terminal the canvas
 keep that. --config.denoise.transfer=threshold:threshold=0.8 changes a rule: docs/methods.md has the
 names. --config=set continues the prompt with an any-subset model.
 
+--judge=target adds what a causal model says of the text: bits per byte and perplexity, with the
+entropy of its tokens beside them.
+
 --config.constraint.regex='(yes|no), because [a-z ]{5,40}[.]' says what the text must match, and
 --config.constraint.json_schema=FILE that it is JSON of a schema (extra constraints).
 """
@@ -34,6 +37,7 @@ from rich.console import Console
 from mtjax.cli import flags as launch
 from mtjax.cli.chat.loop import converse
 from mtjax.cli.denoising.launch import Wanted, denoise
+from mtjax.cli.likelihood.quality import TextJudge, quality_line
 from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
 from mtjax.cli.running import progress, results_file
@@ -113,6 +117,12 @@ _COMPARE = flags.DEFINE_list(
   flag_values=VALUES,
 )
 
+_JUDGE = flags.DEFINE_string(
+  "judge",
+  None,
+  "Causal model that measures perplexity and entropy of the text: target, smollm2, a folder.",
+  flag_values=VALUES,
+)
 _CHAT = flags.DEFINE_bool(
   "chat",
   False,
@@ -140,6 +150,8 @@ def run() -> None:
     _chat(config)
     return
   launch.check_output(_OUTPUT, _HTML, inputs=[_PROMPTS])
+  if _COMPARE.value:
+    launch.check_unused("with --compare", _JUDGE)
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   text = _loaded(config)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
@@ -171,11 +183,11 @@ def _denoise(config) -> None:
   prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
   text = _loaded(config)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
-  denoise(config, method, text, inputs, wanted)
+  denoise(config, method, text, inputs, wanted, judge=TextJudge.load(_JUDGE.value))
 
 
 def _chat(config) -> None:
-  others = (_PROMPT, _PROMPTS, _OUTPUT, _AUDIT, _HISTORY, _HTML, _COMPARE, _ROUNDS)
+  others = (_PROMPT, _PROMPTS, _OUTPUT, _AUDIT, _HISTORY, _HTML, _COMPARE, _ROUNDS, _JUDGE)
   launch.check_unused("with --chat", *others)
   if any(config.get("constraint", {}).values()):
     raise ValueError("with --chat there is no constraint yet: leave config.constraint out")
@@ -217,7 +229,7 @@ def _page_if_stopped(
 
 def _decode(config, text, inputs, outputs: _Outputs) -> None:
   method, method_params = make_method(config, text)
-  audit = None
+  audit, judge = None, TextJudge.load(_JUDGE.value)
   if _AUDIT.value:
     method, method_params, audit = audited(method, method_params)
   results, history, prompts = [], [], prompt_tokens(text.tokenizer, inputs)
@@ -248,6 +260,9 @@ def _decode(config, text, inputs, outputs: _Outputs) -> None:
     record["audit"] = audit.report()
     console.print(*audit_tables(record["audit"]))
   record["counters"] = generation.counters
+  if judge is not None:
+    record["quality"] = judge.figures(completions)
+    console.print(quality_line(record["quality"]), style="dim")
   if generation.history is not None:
     record |= history_record(generation.history, text.tokenizer, prompts)
     record["prompts"] = prompts

@@ -15,7 +15,8 @@ mtjax-evaluate --model=target \
 With --orders it scores an any-subset model in several orders: see mtjax/cli/evaluate_orders.py.
 With --likelihood it scores a masked diffusion model: see mtjax/cli/likelihood/launch.py.
 With --task it measures how well a model fills blanks (mtjax/cli/evaluate_infilling.py), or how well
-it answers in writing with several methods of decoding (mtjax/cli/evaluate_answers.py).
+it answers in writing with several methods of decoding (mtjax/cli/evaluate_answers.py). With
+--task=generative_perplexity it judges texts of any system (mtjax/cli/likelihood/generative.py).
 """
 
 import dataclasses
@@ -26,6 +27,7 @@ from rich.console import Console
 
 from mtjax.cli import evaluate_answers, evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
+from mtjax.cli.likelihood import generative
 from mtjax.cli.likelihood import launch as likelihood
 from mtjax.cli.running import progress, results_file, seldom
 
@@ -87,21 +89,30 @@ _RESULTS = flags.DEFINE_string(
 def run() -> int | None:
   inputs = [evaluate_infilling.DATA, _TEXT]
   launch.check_output(_OUTPUT, _RESULTS, evaluate_infilling.RECORDS, inputs=inputs)
+  if evaluate_infilling.TASK.value == generative.TASK:
+    return _judge()
   if evaluate_answers.is_wanted():
     unused = (_TEXT, _BYTES, _LENGTH, _CONTEXT, *evaluate_orders.FLAGS, *evaluate_infilling.FILLING)
     launch.check_unused(f"with --task={evaluate_infilling.TASK.value}", *unused)
     return evaluate_answers.run(
       _MODEL.value, _WEIGHTS.value, _BATCH.value, _OUTPUT.value, _RESULTS.value
     )
-  launch.check_unused("without a task that is answered in writing", *evaluate_answers.FLAGS)
+  methods = evaluate_answers.METHODS
+  unused = [one for one in evaluate_answers.FLAGS if one is not methods]
+  launch.check_unused("without a task that is answered in writing", *unused)
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     if evaluate_infilling.SAMPLE.present:
       launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH, _RESULTS)
     return evaluate_infilling.run(
-      _MODEL.value, _WEIGHTS.value, _LENGTH.value, _OUTPUT.value, _RESULTS.value
+      _MODEL.value,
+      _WEIGHTS.value,
+      _LENGTH.value,
+      _OUTPUT.value,
+      _RESULTS.value,
+      launch.distinct(methods) if methods.present else (),
     )
-  launch.check_unused("without --task", *evaluate_infilling.FLAGS)
+  launch.check_unused("without --task", *evaluate_infilling.FLAGS, methods)
   if not _TEXT.value:
     raise ValueError('--text is missing, for example --text="books=file:valid/*.txt.gz"')
   if likelihood.LIKELIHOOD.value:
@@ -184,6 +195,25 @@ def run() -> int | None:
     rows=records,
     units=dict(bits_per_byte="bits per byte"),
     settings=settings,
+  )
+
+
+def _judge() -> None:
+  judge, data, limit = evaluate_infilling.JUDGE, evaluate_infilling.DATA, evaluate_infilling.LIMIT
+  used = [one.name for one in (judge, data, limit)]
+  launch.check_unused(
+    f"with --task={generative.TASK}",
+    *(one for one in evaluate_infilling.FLAGS if one.name not in used),
+    *(evaluate_infilling.ORDERS, *evaluate_orders.FLAGS, *evaluate_answers.FLAGS),
+    *(_MODEL, _WEIGHTS, _TEXT, _BYTES, _LENGTH, _CONTEXT, _BATCH, *likelihood.FLAGS),
+  )
+  paths = launch.required(data, "samples.txt,answers.jsonl").split(",")
+  generative.run(
+    paths,
+    list(dict.fromkeys(judge.value.split(","))),
+    limit=limit.value,
+    output=_OUTPUT.value,
+    results_path=_RESULTS.value,
   )
 
 

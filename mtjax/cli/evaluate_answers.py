@@ -10,9 +10,10 @@ limit and max_tokens after a task's name hold for this task alone. Several tasks
 in --data. --spec_bench=FOLDER writes the answers of specbench as Spec-Bench's own programs read
 them, one file per method.
 
-Methods of denoising, such as --methods=llada:steps=16,fast_dllm, answer with a masked model; the
-canvas has --max_tokens tokens, or those of the method: llada:length=128. With --judge=target the
-table also has the perplexity of the answers under that model, and their entropy beside it.
+Methods of denoising, such as --methods=llada:steps=16,fast_dllm, answer with the model that they
+denoise with: a masked one, one of uniform noise, or, for `set`, an any-subset one. The canvas has
+--max_tokens tokens, or those of the method: llada:length=128. With --judge=target the table also
+has the perplexity of the answers under that model, and their entropy beside it.
 
 Every method answers the same questions, and the table shows the share of answers that are the text
 of `ar`, token by token. Lossless methods must write that text where decoding is greedy, and with
@@ -35,6 +36,7 @@ from rich.console import Console
 
 from mtjax.cli import flags as launch
 from mtjax.cli.evaluate_infilling import DATA, JUDGE, LIMIT, RECORDS, SEED, TASK, TEMPERATURE
+from mtjax.cli.likelihood import generative
 from mtjax.cli.running import progress, results_file, seldom
 
 if TYPE_CHECKING:
@@ -45,11 +47,11 @@ if TYPE_CHECKING:
 
 VALUES = flags.FlagValues()
 
-_METHODS = flags.DEFINE_list(
+METHODS = flags.DEFINE_list(
   "methods",
   "ar,lookup,suffix",
   "Methods to answer with, each NAME or NAME:field=value; ar must be one of them, unless they "
-  "denoise the canvases of a masked model.",
+  "denoise canvases. With a task that fills blanks: methods of denoising, in place of --method.",
   flag_values=VALUES,
 )
 _MAX_TOKENS = flags.DEFINE_integer(
@@ -74,7 +76,7 @@ _SPEC_BENCH = flags.DEFINE_string(
   "evaluation/speed.py reads them.",
   flag_values=VALUES,
 )
-FLAGS = (_METHODS, _MAX_TOKENS, _PROMPT_FORMAT, _SPEC_BENCH)
+FLAGS = (METHODS, _MAX_TOKENS, _PROMPT_FORMAT, _SPEC_BENCH)
 _TIMED = "specbench"  # the task whose answers --spec_bench writes
 
 
@@ -114,7 +116,8 @@ def is_wanted() -> bool:
 
   for name in names:
     if name not in NAMES:
-      raise ValueError(f"task {name!r} is not one of {', '.join((*NAMES, *TASKS))}")
+      known = (*NAMES, *TASKS, generative.TASK)
+      raise ValueError(f"task {name!r} is not one of {', '.join(known)}")
   return False
 
 
@@ -122,8 +125,7 @@ def run(
   model_name: str | None, weights: str, batch: int, output: str | None, results_path: str | None
 ) -> int:
   from mtjax.cli.method_names import config_of
-  from mtjax.diffusion.texts import network_of
-  from mtjax.evaluate.answers.denoising import denoise_only, denoising_method
+  from mtjax.evaluate.answers.denoising import DenoisingMethod, denoise_only
   from mtjax.evaluate.answers.methods import REFERENCE, answering
   from mtjax.evaluate.answers.run import run as answer
   from mtjax.evaluate.answers.same_text import compared
@@ -132,21 +134,24 @@ def run(
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.models import check_causal
   from mtjax.pretrained import for_decoding, load_pretrained
+  from mtjax.registry.denoising.spelled import model_of, spelled_denoiser
   from mtjax.report.answers.report import QualityReport
 
-  names = launch.distinct(_METHODS)
+  names = launch.distinct(METHODS)
   denoises = denoise_only(names)
-  model_name = model_name or ("masked" if denoises else "target")
+  spelled = [
+    spelled_denoiser(name, length=_MAX_TOKENS.value, temperature=TEMPERATURE.value)
+    for name in names
+    if denoises
+  ]
+  model_name = model_name or (model_of(spelled) if denoises else "target")
   wanted = _wanted()
   _check_spec_bench([name for name, *_ in wanted], batch)
   temperature = TEMPERATURE.value or 0.0
   methods: dict[str, AnsweringMethod] = {}
   if denoises:
     reference = names[0]
-    methods |= {
-      name: denoising_method(name, max_tokens=_MAX_TOKENS.value, temperature=TEMPERATURE.value)
-      for name in names
-    }
+    methods |= {one.name: DenoisingMethod.of(one) for one in spelled}
   else:
     reference = REFERENCE
     configs = {name: config_of(name) | dict(weights=weights) for name in names}
@@ -154,7 +159,8 @@ def run(
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)
   if denoises:
-    network_of(model)
+    for one in spelled:
+      one.denoiser.check(model)
   else:
     check_causal(model.model, "the model that answers")
     methods |= answering(configs, model, temperature=temperature)

@@ -5,8 +5,13 @@ mtjax-evaluate --task=sudoku --data=sudoku4x4_dev.csv --orders=lattice,random
 mtjax-evaluate --task=wikitext_masked --data=wiki.valid.tokens --judge=target
 mtjax-evaluate --task=countdown --data=dev.jsonl --sample=9999 --output=a.jsonl
 
+mtjax-evaluate --task=humaneval_infilling --data=SingleLineInfilling.jsonl.gz \
+  --methods=llada,fast_dllm:transfer=threshold:threshold=0.7
+
 Tasks and their files are in mtjax/evaluate/tasks. The likelihood of the reference depends on the
-order alone, not on the method that fills the blanks. humaneval_infilling runs the programs that the
+order alone, not on the method that fills the blanks. With --methods, methods of denoising fill the
+blanks, in an order of their own, with the model that they denoise with; --temperature is that of
+methods whose name says none. humaneval_infilling runs the programs that the
 model wrote: mtjax/evaluate/tasks/sandbox.py says what restricts them and what does not. --records
 saves every answer when it is complete; the same command then continues where it was stopped.
 --sample writes puzzles, none of them in --data, instead of an evaluation; configs/train/sudoku.py
@@ -15,7 +20,8 @@ shows how a model is trained on such files.
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from rich.console import Console
@@ -32,11 +38,16 @@ TASK = flags.DEFINE_string(
   "task",
   None,
   "Task to evaluate, instead of --text: one that fills blanks, such as sudoku or "
-  "humaneval_infilling, or one or several that a model answers in writing, such as gsm8k.",
+  "humaneval_infilling, one or several that a model answers in writing, such as gsm8k, or "
+  "generative_perplexity, for texts that are there already.",
   flag_values=VALUES,
 )
 DATA = flags.DEFINE_string(
-  "data", None, "The task's data file; one per task where there are several.", flag_values=VALUES
+  "data",
+  None,
+  "The task's data file; one per task where there are several, and one or several of "
+  "generative_perplexity.",
+  flag_values=VALUES,
 )
 LIMIT = flags.DEFINE_integer(
   "limit",
@@ -103,18 +114,24 @@ def run(
   length: int | None,
   output: str | None,
   results_path: str | None,
+  methods: Sequence[str] = (),
 ) -> None:
+  """Evaluates --task, with `methods` of denoising or, if there are none, with --method."""
   name = launch.required(TASK, "sudoku")
   path = launch.required(DATA, "SingleLineInfilling.jsonl.gz")
   orders = launch.distinct(ORDERS)
   from mtjax.cli.method_names import fill_method_of
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.evaluate.tasks import run as run_lib
+  from mtjax.evaluate.tasks.denoising import DenoisingFiller
   from mtjax.evaluate.tasks.registry import check_data, get_task, training_texts
   from mtjax.pretrained import for_decoding, load_pretrained
+  from mtjax.registry.denoising.spelled import model_of, spelled_denoiser
   from mtjax.report import results
   from mtjax.report.infilling_tables import infilling_table
 
+  if methods:
+    launch.check_unused("with --methods", ORDERS, _METHOD, _WINDOW, SAMPLE)
   if SAMPLE.value is not None:
     launch.check_unused(
       "with --sample", ORDERS, LIMIT, _METHOD, _WINDOW, TEMPERATURE, JUDGE, RECORDS
@@ -127,13 +144,24 @@ def run(
     return
   if name != "wikitext_masked":
     launch.check_unused(f"with --task={name}", JUDGE)
-  method = fill_method_of(_METHOD, _WINDOW)
+  fillers: list[run_lib.ExampleFiller] = []
+  if methods:
+    spelled = [spelled_denoiser(one, temperature=TEMPERATURE.value) for one in methods]
+    fillers += [DenoisingFiller.of(one, SEED.value) for one in spelled]
+    model_name, of = model_name or model_of(spelled), "method"
+  else:
+    method = fill_method_of(_METHOD, _WINDOW)
+    model_name, of = model_name or "anysubset", "order"
   check_data(name, path)
   task = get_task(name, judge=JUDGE.value)
-  temperature = task.temperature if TEMPERATURE.value is None else TEMPERATURE.value
-  fillers = [run_lib.Filler(o, method, temperature, SEED.value) for o in orders]
-  loaded = load_pretrained(model_name or "anysubset")
-  run_lib.check_model(loaded, name)
+  how: dict[str, Any] = dict(temperature=TEMPERATURE.value)
+  if not methods:
+    temperature = task.temperature if TEMPERATURE.value is None else TEMPERATURE.value
+    fillers += [run_lib.Filler(o, method, temperature, SEED.value) for o in orders]
+    how = dict(method=repr(method), temperature=temperature)
+  loaded = load_pretrained(model_name)
+  for filler in fillers:
+    filler.check(loaded, name)
   model = for_decoding(loaded, weights)
   max_tokens = row_length(model, length)
   examples = run_lib.spread(
@@ -142,9 +170,9 @@ def run(
   if not examples:
     raise ValueError(f"{path} has no example of {name} that fits in {max_tokens} tokens")
   settings = dict(
-    task=name, **records_lib.data_identity(path), model=model_name or "anysubset",
+    task=name, **records_lib.data_identity(path), model=model_name,
     params_crc32=records_lib.params_identity(loaded.params), weights=weights, length=max_tokens,
-    method=repr(method), temperature=temperature, seed=SEED.value, judge=JUDGE.value,
+    **how, seed=SEED.value, judge=JUDGE.value,
   )  # fmt: skip
   known = records_lib.resumed(RECORDS.value, settings) if RECORDS.value else []
   records, summaries = {}, {}
@@ -153,15 +181,15 @@ def run(
       done, step = iter(range(1, len(examples) + 1)), seldom(progress)
 
       def each(record, filler=filler, done=done, step=step):
-        step(f"{filler.order}: {next(done)} of {len(examples)}, {record['name']}")
+        step(f"{filler.label}: {next(done)} of {len(examples)}, {record['name']}")
         if RECORDS.value:
           records_lib.append(RECORDS.value, record)
 
-      progress(f"compiling and filling, order {filler.order}, {number} of {len(fillers)}")
+      progress(f"compiling and filling, {of} {filler.label}, {number} of {len(fillers)}")
       answers = run_lib.run(model, task, examples, filler, known=known, each=each)
-      records[filler.order], summaries[filler.order] = answers, run_lib.summary(task, answers)
+      records[filler.label], summaries[filler.label] = answers, run_lib.summary(task, answers)
       write(dict(settings=dict(settings, data=path), summaries=summaries, records=records))
-  table = infilling_table(name, summaries)
+  table = infilling_table(name, summaries, of=of)
   Console(file=sys.stdout, width=110).print(table.for_terminal())
   results.write(
     results_path,

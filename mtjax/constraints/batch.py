@@ -30,13 +30,17 @@ def rows_of(constraint: Constraint, batch: int) -> list[TokenDfa | None]:
 
 
 def join(
-  constraint: Constraint, limits: Sequence[int], vocab: int, eos: Sequence[int]
+  constraint: Constraint,
+  limits: Sequence[int],
+  vocab: int,
+  eos: Sequence[int],
+  never: Sequence[int] = (),
 ) -> Automata | None:
   """Returns the tables for rows of at most `limits` tokens, or None if no row has a constraint.
 
-  An end token is allowed exactly in accepting states, and after it only end tokens. Numbers of
-  automata, states and classes are rounded up, so that other constraints of similar size mostly
-  cost no compilation.
+  An end token is allowed exactly in accepting states, and after it only end tokens. `never`: tokens
+  that no text may have, such as a mask. Numbers of automata, states and classes are rounded up, so
+  that other constraints of similar size mostly cost no compilation.
 
   Raises ValueError for another number of constraints than rows, no end token, a limit below the
   shortest accepted text, and a vocabulary without the tokens that the constraint needs.
@@ -51,7 +55,7 @@ def join(
     if one is None:
       continue
     if id(one) not in different:
-      different[id(one)] = one.for_model(vocab, eos)
+      different[id(one)] = one.for_model(vocab, (*eos, *never))
     shortest = different[id(one)].shortest
     if shortest > limit:
       raise ValueError(
@@ -61,7 +65,9 @@ def join(
   return _stacked(rows, different, vocab, eos)
 
 
-def join_exact(constraint: Constraint, lengths: Sequence[int], vocab: int) -> Automata | None:
+def join_exact(
+  constraint: Constraint, lengths: Sequence[int], vocab: int, never: Sequence[int] = ()
+) -> Automata | None:
   """Returns the tables for texts of exactly so many tokens, without end tokens; None: no row.
 
   For text that stands between others, such as a blank. Raises ValueError for another number of
@@ -73,7 +79,7 @@ def join_exact(constraint: Constraint, lengths: Sequence[int], vocab: int) -> Au
     if one is None:
       continue
     if id(one) not in different:
-      different[id(one)] = one.for_model(vocab, ())
+      different[id(one)] = one.for_model(vocab, never)
     known = different[id(one)]
     if not known.accepts_length(length):
       raise ValueError(

@@ -13,9 +13,11 @@ A canvas has its text, then end tokens to its last position. All functions take 
 the text; a prompt and padding are skipped).
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped
 
 from mtjax.sampling.categorical import sample_categorical
 from mtjax.sampling.constraint import Automata
@@ -67,24 +69,35 @@ def decide_along(
   `index` is a run of positions; what does not follow in it, such as repetitions of the last one, is
   no position.
   """
-  tables = _Tables(automata)
-  width = index.shape[1]
-  run = index == index[:, :1] + jnp.arange(width)
-  decide, rows = decide & run, jnp.arange(len(token))[:, None]
-  open_ = free.at[rows, jnp.where(decide, index, token.shape[1])].set(True, mode="drop")
-  before, after = _reachable(tables, token, open_, inside)
 
-  def step(forward, xs):
-    logits, place, token, free, inside, decide, key = xs
-    allowed = tables.allowed(forward, _rows(after, place)) | ~inside[:, None]
-    processed = process(jnp.where(allowed, logits, -jnp.inf)[:, None], rules)[:, 0]
-    token = jnp.where(decide, jax.vmap(sample_categorical)(processed, key), token)
-    return tables.forward(forward, token, free & ~decide, inside), token
+  def sample(logits, key):
+    processed = process(logits[:, None], rules)[:, 0]
+    return jax.vmap(sample_categorical)(processed, key)
 
-  here = (jnp.take_along_axis(x, index, axis=1) for x in (token, free, inside))
-  token, free, inside = here
-  xs = (jnp.moveaxis(logits, 1, 0), index.T, token.T, free.T, (inside & run).T, decide.T, keys.T)
-  return jax.lax.scan(step, _rows(before, index[:, 0]), xs)[1].T
+  return _along(automata, logits, token, free, inside, index, decide, sample, keys)[0]
+
+
+def logits_along(
+  automata: Automata,
+  logits: Float[Array, "B W V"],
+  token: Int[Array, "B L"],
+  free: Bool[Array, "B L"],
+  inside: Bool[Array, "B L"],
+  index: Int[Array, "B W"],
+  decide: Bool[Array, "B W"],
+  decided: Int[Array, "B W"],
+) -> Float[Array, "B W V"]:
+  """Returns the logits that `decide_along` samples from if what it decides is `decided`.
+
+  They are not processed; -inf is where the canvas cannot be completed. Of other positions they
+  mean nothing.
+  """
+
+  def follow(logits, new):
+    del logits
+    return new
+
+  return _along(automata, logits, token, free, inside, index, decide, follow, decided)[1]
 
 
 def is_completable(
@@ -98,6 +111,43 @@ def is_completable(
   before, after = _reachable(tables, token, free, inside)
   first = tables.backward(after[0], token[:, 0], free[:, 0], inside[:, 0])
   return jnp.any(before[0] & first, axis=1)
+
+
+def _along(
+  automata: Automata,
+  logits: Float[Array, "B W V"],
+  token: Int[Array, "B L"],
+  free: Bool[Array, "B L"],
+  inside: Bool[Array, "B L"],
+  index: Int[Array, "B W"],
+  decide: Bool[Array, "B W"],
+  choose: Callable[[Float[Array, "B V"], Shaped[Array, " B"]], Int[Array, " B"]],
+  chosen_by: Shaped[Array, "B W"],
+) -> tuple[Int[Array, "B W"], Float[Array, "B W V"]]:
+  """Returns the tokens of a run of positions, and the restricted logits that they come from.
+
+  `choose` makes a token per row of such logits and of a column of `chosen_by`.
+  """
+  tables = _Tables(automata)
+  width = index.shape[1]
+  run = index == index[:, :1] + jnp.arange(width)
+  decide, rows = decide & run, jnp.arange(len(token))[:, None]
+  open_ = free.at[rows, jnp.where(decide, index, token.shape[1])].set(True, mode="drop")
+  before, after = _reachable(tables, token, open_, inside)
+
+  def step(forward, xs):
+    logits, place, token, free, inside, decide, by = xs
+    allowed = tables.allowed(forward, _rows(after, place)) | ~inside[:, None]
+    restricted = jnp.where(allowed, logits, -jnp.inf)
+    token = jnp.where(decide, choose(restricted, by), token)
+    return tables.forward(forward, token, free & ~decide, inside), (token, restricted)
+
+  here = (jnp.take_along_axis(x, index, axis=1) for x in (token, free, inside))
+  token, free, inside = here
+  xs = (jnp.moveaxis(logits, 1, 0), index.T, token.T, free.T, (inside & run).T, decide.T)
+  start = _rows(before, index[:, 0])
+  _, (token, restricted) = jax.lax.scan(step, start, (*xs, chosen_by.T))
+  return token.T, jnp.moveaxis(restricted, 0, 1)
 
 
 def _reachable(

@@ -1,5 +1,6 @@
 """Continuing prompts with an any-subset model: its masks after a prompt are filled in any order."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,10 +8,14 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from mtjax.anysubset import Canvas, Filled, FillMethod, fill, make_canvas, stream
-from mtjax.anysubset.canvas import has_query, num_sinks
+from mtjax.anysubset.canvas import has_query, num_sinks, query_token
 from mtjax.constraints.batch import Constraint
+from mtjax.diffusion.denoising.prepare import padded_rows
 from mtjax.diffusion.denoising.result import Denoised
-from mtjax.diffusion.texts import CanvasFrame, completion_of, prompt_ids
+from mtjax.diffusion.extents import Targets, extents_of
+from mtjax.diffusion.texts import completion_of, prompt_ids, show_trace
+from mtjax.diffusion.traces.filled import trace_of
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.sampling.logits import Sampling, Seed, row_keys
 from mtjax.text import Completion, Prompt, TextModel
 
@@ -38,6 +43,7 @@ def fill_texts(
   sampling: Sampling | None = None,
   key: Seed = 0,
   constraint: Constraint = None,
+  trace: bool = False,
   on_pass: Callable[[CanvasFrame], None] | None = None,
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text of at most `length` tokens after each prompt, and what the canvases cost.
@@ -47,7 +53,9 @@ def fill_texts(
   nothing before it is open. `ranks` makes the order (None: the lattice's, or the method's own).
   `constraint`: what a text must match, one for all rows or one per row. `on_pass` is called with
   the canvases before the first pass and after each round; the text is the same without it, and
-  comes from one program.
+  comes from one program. `trace`: whether to keep what each pass decided, with log-probabilities,
+  for `mtjax.diffusion.denoising.replay`; the text is the same, and `on_pass` is then called after
+  the run, with the canvases after each pass of a round.
 
   Raises ValueError as `check_fills` and `fill` do, for an empty prompt, and for a canvas that is
   longer than the model's positions.
@@ -66,16 +74,55 @@ def fill_texts(
   if ranks is not None:
     settings["rank"] = ranks(canvas, keys)
   first = [num_sinks(config) + len(prompt) for prompt in ids]
-  if on_pass is None:
-    filled = fill(model.model, model.params, canvas, **settings)
+  places = [np.arange(start, start + length) for start in first]
+  if on_pass is None or trace:
+    filled = fill(model.model, model.params, canvas, history=trace, **settings)
   else:
     rounds = stream(model.model, model.params, canvas, **settings)
     on_pass(CanvasFrame(0, [[None] * length] * len(ids), [[0] * length] * len(ids)))
     for filled in rounds:
       on_pass(_frame(filled, first, length))
-  run = _result(filled, first, length, eos)
+  run = _result(filled, places, eos)
+  if trace:
+    run = dataclasses.replace(run, trace=trace_of(model.model, method, filled))
+    show_trace(run, ids, length, on_pass)
   rows = zip(prompts, run.tokens, strict=True)
   return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def fill_targets(
+  model: TextModel,
+  texts: Sequence[Sequence[int]],
+  is_target: Targets,
+  *,
+  method: FillMethod,
+  ranks: Ranks | None = None,
+  sampling: Sampling | None = None,
+  key: Seed = 0,
+) -> Denoised:
+  """Returns the tokens that an any-subset model gives to the targets of texts, and their cost.
+
+  `is_target`: one list of bool per text; the tokens of targets mean nothing. Other arguments are
+  those of `fill_texts`. Raises ValueError as `check_fills` and `make_canvas` do, for no text, and
+  for targets that do not fit the texts.
+  """
+  check_fills(model)
+  config = model.model.config
+  extents_of(texts, [0] * len(texts), 0, is_target, query_token(config))
+  size = max(map(len, texts))
+  canvas = make_canvas(
+    config,
+    padded_rows(texts, size, np.int32),
+    padded_rows(is_target, size, bool),
+    padded_rows([[True] * len(text) for text in texts], size, bool),
+  )
+  keys = row_keys(key, len(texts))
+  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=keys)
+  if ranks is not None:
+    settings["rank"] = ranks(canvas, keys)
+  filled = fill(model.model, model.params, canvas, **settings)
+  places = [num_sinks(config) + np.flatnonzero(row) for row in is_target]
+  return _result(filled, places, ())
 
 
 def _canvas(config, prompts: Sequence[Sequence[int]], length: int) -> Canvas:
@@ -110,13 +157,14 @@ def _frame(filled: Filled, first: Sequence[int], length: int) -> CanvasFrame:
   return CanvasFrame(int(filled.forwards.max()), tokens, decided)
 
 
-def _result(filled: Filled, first: Sequence[int], length: int, eos: Sequence[int]) -> Denoised:
+def _result(
+  filled: Filled, places: Sequence[Int[np.ndarray, " N"]], eos: Sequence[int]
+) -> Denoised:
   tokens, decided = [], []
-  for row, start in enumerate(first):
-    here = slice(start, start + length)
+  for row, here in enumerate(places):
     token, at = filled.token[row, here], filled.decided_at[row, here]
     # The row may have ended before its last targets were decided.
-    known = length if at.all() else int(np.argmin(at > 0))
+    known = len(here) if at.all() else int(np.argmin(at > 0))
     ends = np.flatnonzero(np.isin(token[:known], eos))
     size = ends[0] + 1 if ends.size else known
     tokens.append(token[:size].tolist())
@@ -127,6 +175,7 @@ def _result(filled: Filled, first: Sequence[int], length: int, eos: Sequence[int
     tokens=tokens,
     decided_at=decided,
     passes=filled.forwards,
+    forwards=filled.forwards,
     counters=dict(
       tokens=count,
       forwards=forwards,

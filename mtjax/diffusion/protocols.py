@@ -40,8 +40,17 @@ class OrderPolicy(Protocol):
     """True if scores are independent and equally distributed, whatever the logits are."""
     ...
 
+  @property
+  def measures_drift(self) -> bool:
+    """True if it sets `View.drift`."""
+    ...
+
   def for_rows(self, batch: int) -> "OrderPolicy":
     """Returns the policy with an array [B] for every setting."""
+    ...
+
+  def check_vocabulary(self, vocab_size: int) -> None:
+    """Raises ValueError or FileNotFoundError for a model whose tokens the order does not know."""
     ...
 
   def start(self, batch: int, size: int, vocab: int) -> PyTree:
@@ -123,6 +132,11 @@ class ReviseRule(Protocol):
     """True if a decided token may change while its block is in progress."""
     ...
 
+  @property
+  def moves(self) -> bool:
+    """True if what follows in the block may move, so that nothing given may stand there."""
+    ...
+
   def for_rows(self, batch: int) -> "ReviseRule":
     """Returns the rule with an array [B] for every setting."""
     ...
@@ -159,6 +173,10 @@ class StatelessOrder(PerRowRule):
   reason = ""
   probability = False
   uniform = False
+  measures_drift = False
+
+  def check_vocabulary(self, vocab_size: int) -> None:
+    pass
 
   def start(self, batch: int, size: int, vocab: int) -> PyTree:
     return ()
@@ -207,6 +225,7 @@ class AnyTransferRevise(PerRowRule):
 
   needs_shadow = False
   revises = True
+  moves = False
 
   def check(self, transfer: TransferRule) -> None:
     pass

@@ -26,18 +26,10 @@ from mtjax.diffusion.denoising.adaptive import (
 )
 from mtjax.diffusion.denoising.machines import BlockMachine
 from mtjax.diffusion.plan import BlockPlan
+from mtjax.diffusion.traces.frames import CanvasFrame, trace_frames
 from mtjax.models import Model
 from mtjax.models.stacking import Stacks, unrolled, unstack_params
 from mtjax.text import Completion, Prompt, TextModel
-
-
-@dataclasses.dataclass(frozen=True)
-class CanvasFrame:
-  """The canvases of a batch after a pass, prompts left out; frame 0 is before the first pass."""
-
-  number: int  # of passes that were made, counted over the batch
-  tokens: list[list[int | None]]  # None where a mask stands, or nothing is predicted yet
-  decided_at: list[list[int]]  # the pass of the row that decided a token last, from 1; 0: a mask
 
 
 def network_of(model: TextModel) -> MaskedNetwork:
@@ -82,7 +74,8 @@ def denoise_texts(
   `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokenizer's
   end tokens. `network`: the model's conventions, where they are not those of `network_of`.
   `on_pass` is called with the canvases before the first pass and after each; the passes are then
-  steps of this process, and without it they are one program. The text is the same.
+  steps of this process, and without it they are one program. The text is the same. With
+  `trace=True` the canvases come after the run, drawn from its trace.
 
   A prompt that spells the mask has that text in it, and no mask. Raises ValueError as `denoise`
   and `network_of` do.
@@ -150,8 +143,10 @@ def _texts(
   ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
   eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
   arguments: dict[str, Any] = dict(eos=eos, **settings)
-  if on_pass is None:
-    run = whole(network, model.params, ids, **arguments)
+  is_traced = arguments.pop("trace", False)
+  if on_pass is None or is_traced:
+    run = whole(network, model.params, ids, trace=is_traced, **arguments)
+    show_trace(run, ids, length, on_pass)
   else:
     results: list[Denoised] = []
     states = stepped(network, model.params, ids, on_finish=results.append, **arguments)
@@ -160,6 +155,18 @@ def _texts(
     (run,) = results
   rows = zip(prompts, run.tokens, strict=True)
   return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def show_trace(
+  run: Denoised,
+  prompts: Sequence[Sequence[int]],
+  length: int,
+  on_pass: Callable[[CanvasFrame], None] | None,
+) -> None:
+  """Calls `on_pass`, if there is one, with the canvases of a run that has a trace."""
+  if on_pass is not None and run.trace is not None:
+    for frame in trace_frames(run.trace, prompts, length):
+      on_pass(frame)
 
 
 def prompt_ids(model: TextModel, prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -36,6 +36,8 @@ class View(struct.PyTreeNode):
   passes: Int[Array, " B"]  # number of passes of the row before this one, over all blocks
   key: Key[Array, " B"]
   shadow: Float[Array, "B L V"] | None = None  # `scored` of shadow entries (WINO); None: none
+  # Largest change of each distribution in the last passes, in nats (KLASS); None: not measured.
+  drift: Float[Array, "B L"] | None = None
   # Numbers in place of random ones, by `Stream`: `mtjax.evaluate.denoising` tries all of them.
   noise: Mapping[int, Array] | None = None
 

@@ -10,6 +10,7 @@ from mtjax.data.pieces import encode_pieces
 from mtjax.evaluate.perplexity import document_nats
 from mtjax.models import check_causal
 from mtjax.pretrained import load_pretrained
+from mtjax.rounds.size_buckets import bucket
 from mtjax.text import TextModel
 
 _LENGTH = 512  # number of tokens per row of the judge
@@ -78,7 +79,9 @@ def judge_texts(
   tokenizer = judge.tokenizer
   pairs = [encode_pieces(tokenizer, [a, b]) for a, b in zip(prompts, texts, strict=True)]
   documents = [[*before, *ids] for before, ids in pairs] + [list(before) for before, _ in pairs]
-  length = min(_LENGTH, judge.model.config.max_position)
+  # Rows of one size hold all short texts; long ones are cut into rows of the largest size.
+  longest = bucket(max(map(len, documents), default=1))
+  length = min(_LENGTH, judge.model.config.max_position, longest)
   nats = np.zeros(len(documents))
   if any(documents):
     nats = document_nats(
@@ -88,7 +91,7 @@ def judge_texts(
       start=tokenizer.bos_id,
       length=length,
       context=length // 2,
-      batch=_BATCH,
+      batch=min(_BATCH, len(documents)),
     )
   # A prompt alone is cut into the same rows as at the beginning of prompt and text.
   return [

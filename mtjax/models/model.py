@@ -1,6 +1,7 @@
 """The network as a pure function, which is all that decoders, verifiers and losses see of it."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +40,7 @@ class Model:
 
   def init(self, key: PRNGKeyArray) -> Params:
     """Returns new float32 parameters, a plain nested dict."""
-    frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
-    if self.config.target_conditioning != "none":
-      frontier = frontier.replace(target=frontier.position)
-    config = unrolled(self.config)
-    params = jax.jit(self._network(config).init)(key, frontier, None, None)["params"]
+    params = _new_params(Model(unrolled(self.config)), key)
     return stack_params(params, Stacks.of(self.config))
 
   def shapes(self) -> Params:
@@ -180,6 +177,15 @@ class Model:
   @property
   def _network(self):
     return _NETWORKS[type(self.config)][0]
+
+
+# One function for all models, so that equal ones are traced once.
+@functools.partial(jax.jit, static_argnums=0)
+def _new_params(model: Model, key: PRNGKeyArray) -> Params:
+  frontier = frontier_lib.causal(jnp.zeros((1, 1), jnp.int32))
+  if model.config.target_conditioning != "none":
+    frontier = frontier.replace(target=frontier.position)
+  return model._network(model.config).init(key, frontier, None, None)["params"]
 
 
 def describe_network(config: Config) -> str:

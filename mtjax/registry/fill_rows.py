@@ -77,7 +77,7 @@ FILL_ROWS: dict[str, MethodRow] = {
   ),
   "eso": fill_row(
     title="Eso-LM's sampler: random places in few passes, then the rest one by one",
-    pays='A model that was trained so (`any_subset_rows="eso"`); not measured yet.',
+    pays="A model that was trained with the objective `eso`; not measured yet.",
     paper="2506.01928",
     exactness=Exactness.APPROXIMATE,
     file="mtjax/anysubset/filling/masks/eso.py",

@@ -23,8 +23,13 @@ _COLUMNS = {
 }
 
 
-def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | None]]) -> Cells:
-  """Returns a table of `summaries` of `mtjax.evaluate.tasks.run.summary`, by order, of one task."""
+def infilling_table(
+  title: str, summaries: Mapping[str, Mapping[str, float | None]], *, of: str = "order"
+) -> Cells:
+  """Returns a table of `summaries` of `mtjax.evaluate.tasks.run.summary` of one task.
+
+  They are by order, or by what else decides a row (`of`).
+  """
   names = list(next(iter(summaries.values())))
   titles = [_COLUMNS[name][0] for name in names]
   rows = []
@@ -32,7 +37,7 @@ def infilling_table(title: str, summaries: Mapping[str, Mapping[str, float | Non
     cells = (figures[name] for name in names)
     both = zip(names, cells, strict=True)
     rows.append((order, *("" if x is None else _COLUMNS[n][1].format(x) for n, x in both)))
-  return Cells(title, ("order", *titles), rows)
+  return Cells(title, (of, *titles), rows)
 
 
 def fill_speed_table(title: str, report: InfillReport) -> Cells:

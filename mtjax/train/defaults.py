@@ -34,7 +34,8 @@ def defaults() -> ConfigDict:
         # "added", "adaptive_norm": an any-subset model of a single stream, whose entries are told
         # which position to predict (mtjax/anysubset/single_stream.py). "none": two streams.
         target_conditioning="none",
-        # "set_diffusion": an any-subset model whose context is causal (objective "set_diffusion").
+        # "set_diffusion": an any-subset model whose context is causal (objective "set_diffusion");
+        # "eso": one whose masks also see the masks before them (objective "eso").
         any_subset_rows="two_stream",
       ),
       init="",  # initial weights: a bundled model, a folder or an id; "": random ones

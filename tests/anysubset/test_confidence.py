@@ -24,6 +24,7 @@ from tests.anysubset.test_fill_distributions import (
   distance,
   make_problem,
 )
+from tests.compiled import forward
 
 CRITERIA = sorted(confidence.CRITERIA)
 
@@ -198,7 +199,7 @@ def test_the_cache_is_exact_under_the_order_of_passes(tiny, per_pass):
     )
     queries = frontier.query(jnp.full_like(places, 3), finished.position, jnp.asarray(seen))
     both = frontier.concatenate(contents, queries)
-    return model.forward(params, both, rows=places + canvas.size).logits
+    return forward(model, params, both, rows=places + canvas.size).logits
 
   is_target = np.asarray(canvas.is_target)
   best = np.asarray(logits_of(rank, before)).argmax(axis=2)

@@ -1,5 +1,6 @@
 """Constraints on blanks: the distribution of every method, enumerated, and what is refused."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -11,6 +12,7 @@ from mtjax.anysubset import Confidence, Eso, SlidingWindow, fill, make_canvas
 from mtjax.anysubset.filling import passes
 from mtjax.anysubset.filling.constrained import constraint_of
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
+from mtjax.models import Model
 from mtjax.sampling.logits import Sampling
 from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import distribution_of
@@ -40,19 +42,24 @@ METHODS = [
 ]
 
 
-def accepted_texts():
-  """Returns the accepted texts as {position: token}, by trying all."""
+def accepted_texts(dfas=DFAS, end=None):
+  """Returns the accepted texts as {position: token}, by trying all; end tokens may follow them."""
+
+  def fits(dfa, tokens):
+    size = tokens.index(end) if end in tokens else len(tokens)
+    return set(tokens[size:]) <= {end} and dfa.accepts(tokens[:size])
+
   texts = []
   for tokens in itertools.product(range(VOCAB), repeat=5):
     text = dict(zip((*BLANKS[0], *BLANKS[1]), tokens, strict=True))
-    if all(dfa.accepts([text[i] for i in b]) for dfa, b in zip(DFAS, BLANKS, strict=True)):
+    if all(fits(dfa, [text[i] for i in b]) for dfa, b in zip(dfas, BLANKS, strict=True)):
       texts.append(text)
   return texts
 
 
-def restricted_probs(order):
+def restricted_probs(order, texts=None):
   """Returns {tokens in the order: probability}: every conditional over what can be completed."""
-  texts, out = accepted_texts(), {}
+  texts, out = texts or accepted_texts(), {}
 
   def go_on(chance, decided):
     if len(decided) == len(order):
@@ -82,6 +89,27 @@ def test_the_distribution_is_the_product_of_the_restricted_conditionals(method):
   assert set(distribution.chance) <= set(expected)
   assert distance(distribution.chance, expected) < 1e-12
   assert max(distribution.passes) <= len(ORDER)
+
+
+# Zeros: at most two, and one or three; then end tokens, which are the ones.
+ENDING_DFAS = [
+  dfa_of([{0: 1}, {0: 2}, {}], {0, 1, 2}, VOCAB),
+  dfa_of([{0: 1}, {0: 2}, {0: 3}, {}], {1, 3}, VOCAB),
+]
+
+
+@pytest.mark.parametrize("method", [SelfDraft(3), Fused(2)], ids=str)
+def test_texts_that_end_early_have_the_product_of_the_restricted_conditionals(method):
+  """This is how a prompt is continued with a constraint: drafts and end tokens in any order."""
+  problem = make_problem(ORDER, CONTEXT)
+  constraint = constraint_of([ENDING_DFAS], problem.canvas, LENGTH, VOCAB, (1,))
+  problem = problem.replace(constraint=constraint)
+  distribution = distribution_of(method, NETWORK, TABLES, problem)
+  texts = accepted_texts(ENDING_DFAS, end=1)
+  assert len(texts) == 6
+  assert distance(distribution.chance, restricted_probs(ORDER, texts)) < 1e-12
+  # The control: what is accepted without a view to the end of a blank is distributed otherwise.
+  assert distance(distribution.chance, restricted_probs(ORDER)) > 1e-3
 
 
 def test_the_enumeration_notices_drafts_that_are_verified_without_the_constraint(monkeypatch):
@@ -141,6 +169,32 @@ def test_a_text_ends_early_and_its_row_with_it(tiny, method):
     np.where(ended.decided_at > 0, ended.token, whole.token), whole.token
   )
   assert (ended.forwards <= whole.forwards).all() and ended.forwards.sum() < whole.forwards.sum()
+
+
+@pytest.mark.parametrize("eos", [(), (0,)], ids=["exact", "ending"])
+@pytest.mark.parametrize("method", ALL_METHODS, ids=str)
+def test_a_text_that_needs_the_mask_is_no_way_to_complete_a_blank(tiny, method, eos):
+  """The mask is a token of the vocabulary, and a pattern such as "." fits it, too."""
+  mask = 2
+  config = dataclasses.replace(
+    tiny[0].config, extra_embeddings=1, extra_names=("sink",), mask_id=mask
+  )
+  model, rows = Model(config), 24
+  params = model.init(jax.random.key(0))
+  is_target = np.tile([[False, True, True]], (rows, 1))
+  canvas = make_canvas(config, np.ones_like(is_target, int), is_target)
+  # 11, 12 and 02: no mask may follow a 0.
+  dfa = dfa_of([{0: 1, 1: 2}, {mask: 3}, {1: 3, mask: 3}, {}], {3}, 3)
+  filled = fill(
+    model, params, canvas, method=method, constraint=dfa, key=3, eos=eos,
+    sampling=Sampling(temperature=1.0), history=True,
+  )  # fmt: skip
+  assert (filled.token[:, 2:] == 1).all()
+  own = [one for record in filled.history for row in record.rows for one in row or ()]
+  assert np.isfinite([x for one in own for x in one.log_probs]).all()
+  with pytest.raises(ValueError, match="no text"):
+    only = dfa_of([{mask: 1}, {mask: 2}, {}], {2}, 3)
+    fill(model, params, canvas, method=method, constraint=only, eos=eos)
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,7 @@ IS_TARGET = np.array([[True, False, True, True, False, False]])
 SAMPLED = Sampling(temperature=1.0)
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def dense_probs(model, params, canvas):
   """Returns log p [B, L, V] of every target of finished canvases, in one pass; 0 at context."""
   query = jnp.broadcast_to(jnp.arange(canvas.size), canvas.token.shape)
@@ -53,7 +54,7 @@ def joint(tiny):
   token = np.repeat(TEXT, len(texts), axis=0)
   token[:, IS_TARGET[0]] = texts
   canvas = make_canvas(model.config, token, np.repeat(IS_TARGET, len(texts), axis=0))
-  probs = jax.jit(functools.partial(dense_probs, model))(params, canvas)
+  probs = dense_probs(model, params, canvas)
   log_p = jnp.take_along_axis(probs, jnp.minimum(canvas.token, 2)[:, :, None], axis=2)[:, :, 0]
   return np.exp(np.asarray(jnp.sum(log_p, axis=1), np.float64))
 

@@ -1,6 +1,7 @@
 """Masks as keys: Eso-LM's rows and sampler, Set Diffusion's window, and what is exact in them."""
 
 import dataclasses
+import functools
 import itertools
 
 import jax
@@ -133,18 +134,28 @@ def computed_at_once(model, params, canvas, filled, row, number, within, sign=1)
 
   `sign` -1: as if entries had been decided in another order.
   """
-  config, decided_at = model.config, filled.decided_at[row]
+  decided_at = filled.decided_at[row]
   before = [i for i in range(canvas.size) if 0 < decided_at[i] < number]
   before.sort(key=lambda i: (sign * decided_at[i], within[row, i]))
   context = np.flatnonzero(np.asarray(canvas.is_context[row])).tolist()
-  known = jnp.array([[*context, *before]])
+  known = [*context, *before]
   masks = sorted(np.flatnonzero(decided_at == number).tolist(), key=lambda i: within[row, i])
-  token = jnp.asarray(filled.token[row])[known]
-  clean = frontier_lib.content(token, known, jnp.arange(known.shape[1])[None])
-  at = jnp.array([masks])
-  queries = draft_entries(config, at, jnp.full_like(at, known.shape[1]))
+  # Of one size, whatever the pass: one program.
+  places, queries = (np.resize(x, (1, canvas.size)) for x in (known, masks))
+  token = filled.token[row][places]
+  log_p = _log_probs_at_masks(model, params, token, places, len(known), queries, len(masks))
+  return np.asarray(log_p)[: len(masks)], masks
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _log_probs_at_masks(model, params, token, places, known, queries, masks):
+  """Returns log p [L, V] at the first `masks` queries, which see the first `known` entries."""
+  index = jnp.arange(places.shape[1])[None]
+  clean = frontier_lib.content(token, places, index, valid=index < known)
+  rank = jnp.full_like(queries, known)
+  queries = draft_entries(model.config, queries, rank, valid=index < masks)
   output = model.forward(params, frontier_lib.concatenate(clean, queries))
-  return np.asarray(jax.nn.log_softmax(output.logits[0, known.shape[1] :])), masks
+  return jax.nn.log_softmax(output.logits[0, places.shape[1] :])
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from mtjax.anysubset.orders import lattice, staggered_order, staggered_times, ta
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
 from mtjax.train.losses.set_diffusion import SetDiffusion, set_diffusion_loss
+from tests.compiled import forward
 
 V = 3
 CONFIG = TransformerConfig(
@@ -76,7 +77,6 @@ def sequential_joint(rank):
   canvas = canvas_of()
   index = targets_in_order(canvas, rank)[0][0]
   whole = [int(i) for i in np.flatnonzero(np.asarray(canvas.is_context[0]))]
-  forward = jax.jit(MODEL.forward)
   probs = np.ones(27)
   for n, text in enumerate(itertools.product(range(V), repeat=3)):
     token = np.asarray(canvas.token[0]).copy()
@@ -87,7 +87,7 @@ def sequential_joint(rank):
       position = jnp.asarray([[*seen, index[place]]])
       # A mask after the entries that it sees is the last of a causal text, with other positions.
       one = frontier.causal(entries).replace(position=position)
-      logits = forward(PARAMS, one).logits[0, -1]
+      logits = forward(MODEL, PARAMS, one).logits[0, -1]
       probs[n] *= float(jax.nn.softmax(logits)[text[place]])
   return probs
 
@@ -134,8 +134,8 @@ def _marginals():
   canvas = canvas_of()
   index = targets_in_order(canvas, RANK)[0][0]
   rank = jnp.asarray((RANK > 0).astype(np.int32))
-  out = MODEL.forward(
-    PARAMS, two_stream(CONFIG, canvas, rank, jnp.asarray(index)[None]), None,
+  out = forward(
+    MODEL, PARAMS, two_stream(CONFIG, canvas, rank, jnp.asarray(index)[None]), None,
     7 + jnp.arange(3)[None],
   )  # fmt: skip
   return jax.nn.softmax(out.logits[0], axis=-1)

@@ -28,6 +28,7 @@ from mtjax.anysubset.single_stream import single_stream
 from mtjax.frontier import causal, concatenate
 from mtjax.models import Model
 from mtjax.sampling.logits import Rules, Sampling
+from tests.compiled import forward
 
 KINDS = ("added", "adaptive_norm")
 
@@ -57,7 +58,7 @@ def eight(config):
 def logits_in_order(model, params, canvas, rank):
   """Returns logits [L, V]: entry r of the order predicts the token of rank r + 1."""
   frontier, _ = single_stream(canvas, jnp.asarray(rank))
-  logits = model.forward(params, frontier).logits[0]
+  logits = forward(model, params, frontier).logits[0]
   return np.asarray(logits)[np.argsort(rank[0])]
 
 

@@ -16,6 +16,7 @@ from mtjax.data import hub
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer, load_tokenizer
 from mtjax.models import Layer, Model, Rope, uniform_layers
 from mtjax.models.quantize import dequantize, pack, to_int8
+from mtjax.train.defaults import named
 
 NORM = "model.layers.1.input_layernorm.weight"
 
@@ -289,3 +290,9 @@ def test_bfloat16_is_read_from_files_of_other_writers(folder, tiny):
 
   edit(folder, change)
   check_same(folder, *tiny)
+
+
+def test_the_folder_of_a_run_is_no_model_and_says_how_to_make_one(tmp_path):
+  (tmp_path / "config.json").write_text(json.dumps(named("tiny").to_dict()))
+  with pytest.raises(ValueError, match="folder of a training run.*experiments.export --workdir="):
+    checkpoints.load(tmp_path)

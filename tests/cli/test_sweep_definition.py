@@ -20,6 +20,10 @@ def sweep():
 """
 
 
+# The number of settings of each sweep in configs/sweep.
+SETTINGS = {"denoise": 32, "lookup_lengths": 10, "tiny_learning_rates": 2}
+
+
 def read(tmp_path, text, *, seeds=None, passed=()):
   file = tmp_path / "mine.py"
   file.write_text(text)
@@ -122,7 +126,23 @@ def test_a_field_behind_the_dashes_keeps_its_kind(tmp_path):
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "sweep").glob("*.py")), ids=str)
 def test_every_sweep_of_the_project_passes_the_checks(path):
   sweep = read_sweep(str(path), seeds=3, passed=())
-  assert len(sweep.runs) in (6, 30) and sweep.name == path.stem
+  assert len(sweep.runs) == 3 * SETTINGS[path.stem] and sweep.name == path.stem
+
+
+def test_methods_of_denoising_are_checked_before_anything_runs():
+  file = str(ROOT / "configs" / "sweep" / "denoise.py")
+  with pytest.raises(ValueError, match="run 0: .*steps must be .* number of blocks, 32"):
+    read_sweep(file, seeds=None, passed=["--config.denoise.length=512"])
+
+
+def test_the_judge_of_decoding_is_checked_before_anything_runs(tmp_path):
+  text = (ROOT / "configs" / "sweep" / "denoise.py").read_text()
+  assert text.count('judge="target"') == 1
+  with pytest.raises(ValueError, match="run 0: judge: there is no model 'targt'; it must be"):
+    read(tmp_path, text.replace('judge="target"', 'judge="targt"'))
+  file = str(ROOT / "configs" / "sweep" / "lookup_lengths.py")
+  with pytest.raises(ValueError, match="py': judge: there is no model 'targt'"):
+    read_sweep(file, seeds=None, passed=["--judge=targt"])
 
 
 def test_seeds_are_given_once(tmp_path):

@@ -16,6 +16,7 @@ from mtjax.rounds import run
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.constraint import Automata
 from mtjax.sampling.logits import Sampling
+from tests.compiled import forward
 from tests.constraints.toys import complete_texts, dfa_of
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, TARGET, VOCAB
 
@@ -118,7 +119,7 @@ def test_sampled_texts_follow_the_constrained_distribution(verifier):
   seen = [number[(*tokens, *[EOS] * (length - len(tokens)))] for tokens in found.tokens]
   prefixes = {text[:n] for text in texts for n in range(1, length + 1)}
   probs = np.ones(len(texts))
-  logits = TARGET.forward(PARAMS, frontier.causal(jnp.asarray([[*prompt, *t] for t in texts])))
+  logits = forward(TARGET, PARAMS, frontier.causal(jnp.asarray([[*prompt, *t] for t in texts])))
   p = np.asarray(jax.nn.softmax(logits.logits, axis=-1), np.float64)[:, len(prompt) - 1 :]
   for i, text in enumerate(texts):
     for n in range(length):

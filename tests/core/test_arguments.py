@@ -24,7 +24,7 @@ def test_whole_numbers_of_every_kind(kind):
   assert number == 7 and type(number) is int
 
 
-@pytest.mark.parametrize("value", [4.0, np.float32(4), "4", None, [4], np.array([4, 5])])
+@pytest.mark.parametrize("value", [4.0, np.float32(4), "4", None, True, [4], np.array([4, 5])])
 def test_what_is_no_whole_number_is_named(value):
   with pytest.raises(ValueError, match="size must be a whole number, got"):
     integer(value, "size")

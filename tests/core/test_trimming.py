@@ -8,6 +8,7 @@ import pytest
 
 from mtjax import frontier
 from mtjax.models.trimming import trim
+from tests.compiled import forward
 from tests.draft.drafters import LAYERED, LAYERED_PARAMS, VOCAB
 
 IDS = (7, 1, 10, 4)
@@ -16,9 +17,9 @@ TEXT = jnp.array([[0, 2, 3, 1]])  # rows of the small model
 
 def test_with_all_neurons_it_is_the_first_layers_at_the_tokens_that_stay():
   model, params = trim(LAYERED, LAYERED_PARAMS, layers=(0, 1), ids=IDS, mlp_dim=16)
-  found = model.forward(params, frontier.causal(TEXT)).logits
+  found = forward(model, params, frontier.causal(TEXT)).logits
   text = jnp.asarray(IDS)[TEXT]
-  wanted = LAYERED.prefix(2).forward(LAYERED_PARAMS, frontier.causal(text)).logits
+  wanted = forward(LAYERED.prefix(2), LAYERED_PARAMS, frontier.causal(text)).logits
   np.testing.assert_allclose(found[..., :-1], wanted[..., list(IDS)], rtol=1e-5, atol=1e-5)
   table = LAYERED_PARAMS["embedding"]["table"]
   others = np.delete(np.asarray(table), IDS, axis=0)
@@ -31,7 +32,7 @@ def test_neurons_without_weights_go_first():
   layer = layer | {"mlp": layer["mlp"] | {"down": {"kernel": down}}}
   params = LAYERED_PARAMS | {"layer_0": layer}
   results = [
-    model.forward(small, frontier.causal(TEXT)).logits
+    forward(model, small, frontier.causal(TEXT)).logits
     for model, small in (
       trim(LAYERED, params, layers=(0,), ids=IDS, mlp_dim=neurons) for neurons in (16, 13)
     )

@@ -9,7 +9,7 @@ import pytest
 
 import mtjax
 from mtjax import frontier as frontier_lib
-from mtjax.diffusion.denoising import MaskedNetwork
+from mtjax.diffusion.denoising import MaskedNetwork, replay
 from mtjax.diffusion.denoising.adaptive import (
   AdaptiveParallel,
   denoise_adaptively,
@@ -180,6 +180,37 @@ def test_a_row_is_the_same_alone_ends_at_its_end_token_and_is_streamed():
   here = slice(len(PROMPTS[1]), len(PROMPTS[1]) + len(ended))
   assert token[0, here].tolist() == ended and token[0, here.stop] == MASK
   assert decided_at[0, here].tolist() == results[0].decided_at[0]
+
+
+def test_a_trace_has_the_masked_models_probabilities_of_what_is_accepted():
+  rule = AdaptiveParallel(mixture=0.9, parallel=4)
+  sampling = Sampling(temperature=[0.8, 0.0])
+  settings = dict(length=10, rule=rule, sampling=sampling, key=3, **BOTH)
+  out = denoise_adaptively(WHOLE, PARAMS, PROMPTS, trace=True, **settings)
+  log_prob = out.trace.passes.log_prob
+  np.testing.assert_allclose(replay(WHOLE, PARAMS, out.trace), log_prob, atol=1e-6)
+  for row, prompt in enumerate(PROMPTS):
+    events = out.trace.events(row)
+    assert [event.token for event in events] == out.tokens[row]
+    assert [event.number for event in events] == out.decided_at[row]
+    for event in events:
+      canvas = jnp.asarray(out.trace.passes.canvas[event.number - 1, row])[None]
+      end = jnp.asarray(out.trace.passes.end[event.number - 1, row])[None]
+      logits = dense(canvas, end)[event.position] / (0.8 if row == 0 else 1.0)
+      wanted = jax.nn.log_softmax(logits)[event.token]
+      assert event.log_prob == pytest.approx(float(wanted), abs=1e-5)
+      assert event.position >= len(prompt)
+  # Negative control: replay reads the trace's tokens.
+  other = out.trace.passes.replace(token=(out.trace.passes.token + 1) % MASK)
+  found = replay(WHOLE, PARAMS, out.trace.replace(passes=other))
+  assert np.abs(found - log_prob).max() > 0.1
+
+
+def test_a_constraint_is_refused_before_anything_is_read():
+  with pytest.raises(ValueError, match="adaptive parallel decoding takes no constraint: leave"):
+    mtjax.denoiser("apd").label(is_constrained=True)
+  with pytest.raises(ValueError, match="adaptive parallel decoding takes no constraint: leave"):
+    mtjax.denoiser("apd", causal="nothing").denoise(None, ["a"], constraint=object())
 
 
 @pytest.mark.parametrize("network", [MaskedNetwork(MODEL, MASK, shifted=True), BLOCKS])

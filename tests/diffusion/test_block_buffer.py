@@ -16,6 +16,7 @@ from mtjax.diffusion.denoising.machines.passes import OverFinalBlocks, WholeCanv
 from mtjax.diffusion.order import MaxProbability
 from mtjax.diffusion.revise import EditTokens, KeepDecided
 from mtjax.diffusion.rule import rule
+from mtjax.diffusion.traces.frames import trace_frames
 from mtjax.diffusion.transfer import Threshold
 from mtjax.rounds import run
 from mtjax.sampling.logits import Sampling
@@ -104,6 +105,8 @@ def test_a_buffer_does_what_its_rules_say(name):
   np.testing.assert_allclose(
     replay(BLOCKS, PARAMS, out.trace), out.trace.passes.log_prob, atol=1e-6
   )
+  *_, last = trace_frames(out.trace, PROMPTS, LENGTH)
+  assert last.tokens == out.tokens and last.decided_at == out.decided_at
   edits = [event for event in out.trace.events(0) if event.kind == "edited"]
   assert bool(edits) == (name == "edited"), "the case must have edits"
 

@@ -24,6 +24,7 @@ from mtjax.diffusion.order.max_probability import MaxProbability
 from mtjax.diffusion.transfer.threshold import Threshold
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.models.access import LayerAccess
+from tests.compiled import forward
 
 MASK, LENGTH, PROMPT = 10, 8, 6
 
@@ -141,7 +142,7 @@ def test_a_decided_token_is_computed_once_more_and_kept_from_there():
 
   def computed(token, places, cache):
     entries = frontier_lib.bidirectional(token[:, places])
-    return model.forward(PARAMS, entries.replace(position=position[:, places]), cache)
+    return forward(model, PARAMS, entries.replace(position=position[:, places]), cache)
 
   end = PROMPT + LENGTH
   prompt, response = np.arange(PROMPT), np.arange(PROMPT, end)
@@ -206,7 +207,7 @@ def test_layers_above_a_drift_are_computed_from_kept_inputs():
 def test_layers_can_be_read_one_by_one():
   access, token = LayerAccess.of(ALIGNED.model.config), jnp.array([[1, 2, 3, MASK]])
   canvas = frontier_lib.bidirectional(token)
-  whole = ALIGNED.model.forward(PARAMS, canvas)
+  whole = forward(ALIGNED.model, PARAMS, canvas)
   x = access.embed(PARAMS, canvas)
   for number, kv in enumerate(whole.kv):
     read = access.project(PARAMS, x, canvas.position, number)

@@ -1,6 +1,7 @@
 """The exact caches: any order, finished blocks; and the benchmark of all caches."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,23 +60,40 @@ def at_once(network, token, order, begin, params):
   `order` lists the decided positions behind the prompt, the first decided first.
   """
   config = network.model.config
-  rows, sinks = config.any_subset_rows, config.extra_embeddings - 1
+  sinks = config.extra_embeddings - 1
   places = [*range(PROMPT), *order]
-  context = [0] * PROMPT if rows == "two_stream" else list(range(PROMPT))
-  rank = jnp.array([[0] * sinks + context + [PROMPT + i for i in range(len(order))]])
-  tokens = jnp.concatenate([jnp.full(sinks, QUERY + 1), token[jnp.array(places)]])
-  at = jnp.array([[*range(sinks), *(sinks + place for place in places)]])
-  known = frontier_lib.content(tokens[None], at, rank if rows == "two_stream" else rank + (at > 0))
-  masks = jnp.array([[at for at in range(begin, begin + 4) if at not in order]])
-  last = jnp.full_like(masks, PROMPT + 1 + len(order))
-  queries = frontier_lib.query(jnp.full_like(masks, QUERY), masks + sinks, last)
+  context = [0] * PROMPT if config.any_subset_rows == "two_stream" else list(range(PROMPT))
+  rank = [0] * sinks + context + [PROMPT + i for i in range(len(order))]
+  tokens = [QUERY + 1] * sinks + token[places].tolist()
+  at = [*range(sinks), *(sinks + place for place in places)]
+  masks = [at for at in range(begin, begin + 4) if at not in order]
+  # Of one size, however many are decided: one program.
+  known = (jnp.asarray(np.resize(x, (1, sinks + PROMPT + 8))) for x in (tokens, at, rank))
+  logits = _at_once(
+    network, params, *known, len(at), np.resize(masks, (1, 4)), PROMPT + 1 + len(order)
+  )
+  return np.asarray(logits)[: len(masks)], np.array(masks) - begin
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _at_once(network, params, tokens, at, rank, count, masks, last):
+  """Returns logits [4, V] of masks that see the first `count` known entries."""
+  config = network.model.config
+  rows, sinks = config.any_subset_rows, config.extra_embeddings - 1
+  known = frontier_lib.content(
+    tokens, at, rank if rows == "two_stream" else rank + (at > 0),
+    valid=jnp.arange(at.shape[1])[None] < count,
+  )  # fmt: skip
+  queries = frontier_lib.query(
+    jnp.full_like(masks, QUERY), masks + sinks, jnp.full_like(masks, last)
+  )
   if rows != "two_stream":
     queries = queries.replace(own=jnp.ones_like(masks, bool))
   if rows == "eso":
     stamp = queries.stamp + jnp.arange(masks.shape[1])
     queries = queries.replace(stamp=stamp, lo=stamp, hi=jnp.full_like(stamp, FOREVER))
   output = network.model.forward(params, frontier_lib.concatenate(known, queries))
-  return np.asarray(output.logits[0, known.size :]), masks[0] - begin
+  return output.logits[0, known.size :]
 
 
 @pytest.mark.parametrize(
@@ -98,9 +116,9 @@ def test_any_order_is_all_at_once_in_the_order_of_decisions(rows, sink):
           new.append(at)
       order += new
       begin = PROMPT + 4 * (number // 2)
-      want, places = at_once(network, jnp.asarray(token), order, begin, params)
+      want, places = at_once(network, token, order, begin, params)
       assert np.allclose(logits[number, row, places], want, atol=2e-5)
-      other, _ = at_once(network, jnp.asarray(token), order[::-1], begin, params)
+      other, _ = at_once(network, token, order[::-1], begin, params)
       differ.append(not np.allclose(other, want, atol=1e-3))
   assert len(order) == 6 and any(differ)
 
@@ -182,6 +200,12 @@ def test_every_policy_is_measured_beside_no_cache():
         policy=DecidingPolicy(MaxProbability(), Threshold(), EditTokens()),
       ),
       "EditTokens changes decided tokens, whose keys AnyOrder has committed",
+    ),
+    (
+      lambda: denoise(
+        NETWORK, PARAMS, [[1, 2, 3]], is_target=[[0, 1, 0]], plan=PLAN, cache=AnyOrder()
+      ),
+      "fill blanks with the method 'set'",
     ),
     *(
       (lambda c=c: c.check(NETWORK), "AnyOrder")

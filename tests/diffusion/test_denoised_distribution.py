@@ -15,6 +15,7 @@ from mtjax.evaluate.denoising import Conditionals, canvases, text_probs
 from mtjax.evaluate.exactness import p_value, total_variation
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.sampling.logits import Sampling
+from tests.compiled import forward
 
 V, LENGTH, ROWS, BATCHES, STEPS = 2, 3, 4096, 2, 3
 MASK = V  # an id of the network's vocabulary
@@ -40,7 +41,7 @@ def toy():
   """Returns what the network predicts for every canvas after the prompt."""
   token = np.pad(canvases(LENGTH, V), ((0, 0), (1, 0)), constant_values=PROMPT[0])
   frontier = frontier_lib.bidirectional(jnp.asarray(token, jnp.int32))
-  logits = np.asarray(MODEL.forward(PARAMS, frontier).logits, np.float64)[:, 1:, :V]
+  logits = np.asarray(forward(MODEL, PARAMS, frontier).logits, np.float64)[:, 1:, :V]
   p = np.exp(logits - logits.max(-1, keepdims=True))
   return Conditionals(p / p.sum(-1, keepdims=True))
 

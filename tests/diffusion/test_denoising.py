@@ -30,6 +30,8 @@ CONFIG = TransformerConfig(
 MODEL = Model(CONFIG)
 # Larger weights than those of initialisation, so that tokens differ.
 PARAMS = jax.tree.map(lambda x: 3 * x, MODEL.init(jax.random.key(0)))
+# No choice of the published loop is nearer than 1e-4 with these: processors round differently.
+CLEAR = jax.tree.map(lambda x: 2 * x, MODEL.init(jax.random.key(9)))
 PROMPTS = [[1, 2, 3], [4, 5, 6, 7, 8, 1], [2, 9]]
 WHOLE = MaskedNetwork(MODEL, MASK)
 BLOCKS = MaskedNetwork(MODEL, MASK, block_length=4)
@@ -40,7 +42,7 @@ NOISY = Sampling(temperature=1.0)
 
 @jax.jit
 def logits_of(token):
-  return MODEL.forward(PARAMS, frontier_lib.bidirectional(token)).logits
+  return MODEL.forward(CLEAR, frontier_lib.bidirectional(token)).logits
 
 
 def published(prompt, plan: BlockPlan, shifted: bool):
@@ -73,7 +75,7 @@ def published(prompt, plan: BlockPlan, shifted: bool):
 @pytest.mark.parametrize("block,steps", [(8, 8), (8, 3), (4, 8), (4, 6), (2, 4)])
 def test_the_published_loop_of_llada_at_temperature_0(network, block, steps):
   plan = BlockPlan(8, block, steps)
-  out = denoise(network, PARAMS, PROMPTS, plan=plan)
+  out = denoise(network, CLEAR, PROMPTS, plan=plan)
   assert out.tokens == [published(prompt, plan, network.shifted) for prompt in PROMPTS]
   assert out.passes.tolist() == [steps] * 3
   assert [max(row) for row in out.decided_at] == [steps] * 3

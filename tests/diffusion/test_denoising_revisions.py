@@ -7,7 +7,7 @@ import pytest
 
 from mtjax.diffusion import BlockPlan, DecidingPolicy
 from mtjax.diffusion.denoising import denoise, stream
-from mtjax.diffusion.denoising.caches import ExactBlocks
+from mtjax.diffusion.denoising.caches import Delayed
 from mtjax.diffusion.denoising.guidance import ClassifierFree
 from mtjax.diffusion.order import MaxProbability, RandomPositions, SampledProbability
 from mtjax.diffusion.revise import EditTokens, KeepDecided, RemdmConf, RemdmRescale, Wino
@@ -71,9 +71,9 @@ def test_an_edit_needs_more_than_its_threshold():
 @pytest.mark.parametrize("network", [WHOLE, BLOCKS], ids=["whole", "block_causal"])
 def test_shadow_entries_see_what_the_published_mask_lets_them_see(network):
   end, index = 12, np.arange(4, 8)
-  frontier = network.with_shadow(
-    jnp.zeros((1, 16), int), jnp.array([end]), jnp.asarray(index)[None], jnp.ones((1, 4), bool)
-  )
+  canvas = network.canvas(jnp.zeros((1, 16), int), jnp.array([end]))
+  frontier, rows = network.with_shadow(canvas, jnp.asarray(index)[None], jnp.ones((1, 4), bool))
+  np.testing.assert_array_equal(rows, np.arange(16, 20)[None])
   found = np.array(as_dense(frontier)[0])
   # `attention_mask` of decoding_wino: ones, no shadow for the canvas, no own position for shadows.
   block = np.arange(16) // 4
@@ -92,7 +92,7 @@ def test_shadow_entries_see_what_the_published_mask_lets_them_see(network):
 @jax.jit
 def forward_with_shadow(canvas, end, index):
   inside = jnp.ones(index.shape, bool)
-  frontier = WHOLE.with_shadow(canvas, end, index, inside)
+  frontier, _ = WHOLE.with_shadow(WHOLE.canvas(canvas, end), index, inside)
   return WHOLE.logits(MODEL.forward(PARAMS, frontier))
 
 
@@ -156,7 +156,10 @@ def test_wino_ends_even_if_verification_refuses_everything():
 @pytest.mark.parametrize(
   "settings,message",
   [
-    (dict(network=BLOCKS, cache=ExactBlocks()), "which ExactBlocks does not compute: use Uncached"),
+    (
+      dict(cache=Delayed()),
+      "which Delayed does not compute: use Uncached, ExactBlocks for a block",
+    ),
     (dict(guidance=ClassifierFree()), "which ClassifierFree does not guide: use Unguided"),
   ],
 )

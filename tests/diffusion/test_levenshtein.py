@@ -15,6 +15,7 @@ from mtjax.diffusion.moves import moved, sources
 from mtjax.diffusion.noising.edit_labels import edit_labels, matches
 from mtjax.diffusion.order import MaxProbability
 from mtjax.diffusion.revise import EditTokens, Levenshtein
+from mtjax.diffusion.traces.frames import trace_frames
 from mtjax.diffusion.transfer import Threshold
 from mtjax.sampling.logits import Sampling
 from tests.diffusion.scripted import NETWORK, Scripted, script
@@ -243,6 +244,8 @@ def test_the_loop_is_the_plain_one(cache):
   assert out.tokens == [text for text, _, _, _ in wanted]
   assert out.passes.tolist() == [passes for _, _, _, passes in wanted]
   assert sum(one[1] for one in wanted) and sum(one[2] for one in wanted), "the case has both"
+  *_, last = trace_frames(out.trace, PROMPTS, 12)
+  assert last.tokens == out.tokens and last.decided_at == out.decided_at, "moves are drawn"
   again = replay(BLOCKS, PARAMS, out.trace)
   np.testing.assert_allclose(again, out.trace.passes.log_prob, atol=1e-6)
 

@@ -16,6 +16,7 @@ from mtjax.diffusion.likelihood.subsets import bits_per_byte, discrete_bound, ex
 from mtjax.diffusion.noising.schedules import Cosine, NoiseSchedule, Polynomial
 from mtjax.frontier import bidirectional
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from tests.compiled import forward
 
 SIZE, TEXT = 4, (2, 0, 1, 1)
 
@@ -142,7 +143,7 @@ def test_a_network_has_the_mean_over_orders_too(shift):
   def log_p(clean, i):
     """log p of token i given the clean ones, in a pass of its own."""
     held = np.where(np.append([True] * shift, clean), text, 5)[None]
-    logits = network.model.forward(params, bidirectional(jnp.asarray(held))).logits[0, i]
+    logits = forward(network.model, params, bidirectional(jnp.asarray(held))).logits[0, i]
     return float(jax.nn.log_softmax(logits)[text[i + shift]])
 
   one = {
@@ -176,7 +177,7 @@ def test_blocks_of_a_network_are_bounded_one_after_the_other(shift):
       held = np.repeat(text[None, : places[-1] + 1], len(masks), axis=0)
       held[:, places] = np.where(masks, 5, held[:, places])
       end = jnp.full(len(masks), held.shape[1])
-      logits = network.model.forward(params, network.canvas(jnp.asarray(held), end)).logits
+      logits = forward(network.model, params, network.canvas(jnp.asarray(held), end)).logits
       log_probs = np.asarray(jax.nn.log_softmax(logits))
       return np.where(masks, log_probs[:, places - shift, text[places]], 0)
 

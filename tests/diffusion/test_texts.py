@@ -41,6 +41,10 @@ def test_frames_lead_to_the_text_that_one_program_gives():
   assert seen == completions and same.tokens == run.tokens and same.decided_at == run.decided_at
   assert [frame.number for frame in frames] == [0, 1, 2, 3, 4]
   assert frames[0].tokens == [[None] * 8] * 2 and frames[0].decided_at == [[0] * 8] * 2
+  drawn = []
+  again, traced = MODEL.denoise(PROMPTS, trace=True, on_pass=drawn.append, **settings)
+  assert again == completions and drawn == frames, "a trace draws the same pictures"
+  assert traced.trace is not None and run.trace is None
   for row, completion in enumerate(completions):
     size = len(completion.tokens)
     assert frames[-1].tokens[row][:size] == completion.tokens

@@ -11,6 +11,7 @@ from mtjax.diffusion.denoising.caches import BlockStale, Uncached
 from mtjax.diffusion.denoising.guidance import ClassifierFree
 from mtjax.diffusion.order import Credit, MaxProbability, RandomPositions, SampledProbability
 from mtjax.diffusion.revise import EditTokens, RemdmCap, Wino
+from mtjax.diffusion.traces.frames import trace_frames
 from mtjax.diffusion.transfer import Ancestral, OneByOne, Threshold, WinoDraft
 from mtjax.rounds import run
 from mtjax.sampling.logits import Sampling
@@ -77,6 +78,9 @@ def test_replay_gives_the_samplers_log_probabilities(traced):
 
 def test_events_lead_from_the_masks_to_the_text(traced):
   _, _, out = traced
+  frames = list(trace_frames(out.trace, PROMPTS, PLAN.length))
+  assert len(frames) == 1 + out.trace.num_passes and frames[0].tokens == [[None] * PLAN.length] * 2
+  assert frames[-1].tokens == out.tokens and frames[-1].decided_at == out.decided_at
   for row, prompt in enumerate(PROMPTS):
     canvas = np.array([*prompt, *[MASK] * PLAN.length])
     decided_at = np.zeros(len(canvas), int)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from mtjax import frontier as frontier_lib
+from mtjax.diffusion.denoising import replay
 from mtjax.diffusion.noising.forward import HybridNoise
 from mtjax.diffusion.uniform import (
   AcceptOrRenoise,
@@ -24,6 +25,7 @@ from mtjax.models import CanvasLayer, DiffusionGemmaConfig, Model, TransformerCo
 from mtjax.rounds import run
 from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness
+from tests.compiled import forward
 from tests.diffusion.tiny_masked import BLOCKS
 from tests.diffusion.tiny_masked import MODEL as MASKED
 
@@ -56,8 +58,8 @@ def params_of(network):
 
 
 RNG = np.random.default_rng(0)
-ROWS = 24
-PROMPTS = [RNG.integers(0, V, 1 + row % 9).tolist() for row in range(ROWS)]
+ROWS = 64
+PROMPTS = [RNG.integers(0, V, 1 + row % 8).tolist() for row in range(ROWS)]
 LENGTHS = [4 * (1 + row % 4) for row in range(ROWS)]
 STEPS = [2 + row % 7 for row in range(ROWS)]
 KEYS = jax.random.split(jax.random.key(5), ROWS)
@@ -107,14 +109,14 @@ def test_ragged_rows_are_those_of_single_runs_bit_for_bit(name):
     )
 
   together = rows(list(range(ROWS)))
-  assert len({tuple(row) for row in together.tokens}) > ROWS - 4
+  assert len({tuple(row) for row in together.tokens}) > ROWS - 12
   before = None
   for row in range(ROWS):
     alone = rows([row])
     assert alone.tokens[0] == together.tokens[row]
     assert alone.decided_at[0] == together.decided_at[row]
     assert alone.passes[0] == together.passes[row]
-    if row == 11:
+    if row == 7:
       before = run.whole._cache_size()
   assert run.whole._cache_size() == before, "two sizes of texts, and nothing compiled after them"
   canvases = -(-np.array([len(row) for row in together.tokens]) // W)
@@ -174,7 +176,7 @@ def test_a_pass_over_the_whole_text_sees_nothing_behind_the_canvas():
   text = jnp.asarray([[*prompt, 9, 9, 9, 9, 8, 8, 8]])
   ours = WHOLE.logits(params, None, text, canvas, jnp.array([3]), None)
   alone = jnp.asarray([[*prompt, 4, V, 5, 6]])
-  expected = PLAIN.forward(params, frontier_lib.bidirectional(alone)).logits[:, 3:]
+  expected = forward(PLAIN, params, frontier_lib.bidirectional(alone)).logits[:, 3:]
   np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
@@ -193,6 +195,89 @@ def test_a_stream_ends_with_the_text_of_one_program(name):
     assert (frames[0][0][row, here] == NOT_YET).all()
     assert frames[-1][0][row, here].tolist() == done.tokens[row]
     assert frames[-1][1][row, here].tolist() == done.decided_at[row]
+
+
+@pytest.fixture(scope="module", params=["encoder", "gidd"])
+def traced(request):
+  """Returns the network, what it has done for three rows in two canvases, and its trace."""
+  network, rule_of = CASES[request.param]
+  settings = dict(length=8, steps=[3, 4, 5], rule=rule_of(np.arange(3)), sampling=FILTER, key=3)
+  out = denoise_uniform(network, params_of(network), PROMPTS[:3], trace=True, **settings)
+  return network, settings, out
+
+
+def test_replay_gives_the_samplers_log_probabilities(traced):
+  network, _, out = traced
+  params, passes = params_of(network), out.trace.passes
+  assert np.isfinite(passes.log_prob).all() and (passes.log_prob < -1e-3).sum() > 20
+  # The encoder's logits are large, and it adds its roundings to the next pass.
+  found = replay(network, params, out.trace)
+  np.testing.assert_allclose(found, passes.log_prob, atol=1e-6, rtol=2e-6 * (network is ENCODER))
+  # Negative controls: other tokens, other canvases and other parameters.
+  token = passes.replace(token=np.where(passes.token < V, (passes.token + 1) % V, passes.token))
+  canvas = passes.replace(canvas=np.where(passes.canvas < V, (passes.canvas + 1) % V, V))
+  for other in (token, canvas):
+    found = replay(network, params, out.trace.replace(passes=other))
+    # It may be -inf: a filter may have removed another token.
+    assert not np.isnan(found).any() and np.abs(found - passes.log_prob).max() > 0.1
+  larger = jax.tree.map(lambda x: 1.1 * x, params)
+  assert np.abs(replay(network, larger, out.trace) - passes.log_prob).max() > 1e-2
+
+
+def test_the_last_pass_over_a_canvas_writes_its_text(traced):
+  _, _, out = traced
+  for row, prompt in enumerate(PROMPTS[:3]):
+    made = np.arange(out.trace.num_passes) < out.passes[row]
+    ends = made & ~out.trace.passes.revision.more[:, row]
+    assert ends.sum() == 2
+    text = [
+      event.token
+      for event in out.trace.events(row)
+      if ends[event.number - 1] and event.kind == "decided"
+    ]
+    assert text == out.tokens[row]
+    kinds = {event.kind for event in out.trace.events(row)}
+    assert kinds <= {"decided", "remasked"}
+    assert out.trace.events(row)[0].position >= len(prompt)
+
+
+def test_log_probabilities_are_those_of_the_canvas_that_was_seen():
+  """By hand: the network alone, the noise of UDLM, and Bayes (2412.10193, sec. 4)."""
+  _, rule_of = CASES["udlm"]
+  settings = dict(length=4, steps=3, rule=rule_of(np.arange(1)), key=3)
+  out = denoise_uniform(WHOLE, params_of(WHOLE), PROMPTS[2:3], trace=True, **settings)
+  begin, temperature = len(PROMPTS[2]), 0.5
+  for number in range(3):
+    canvas = jnp.asarray(out.trace.passes.canvas[number, :, : begin + 4])
+    logits = PLAIN.forward(params_of(WHOLE), frontier_lib.bidirectional(canvas)).logits[0, begin:]
+    x, z = np.asarray(jax.nn.softmax(logits / temperature)), np.asarray(canvas)[0, begin:]
+    a, b = (1 - (3 - number) / 3, 1 - (2 - number) / 3)  # alpha at t and at s
+    same = np.eye(V)[z]
+    joint = (b * x + (1 - b) / V) * ((1 - a / b) / V + (a / b) * same)
+    expected = np.log(joint / joint.sum(axis=1, keepdims=True))
+    token = out.trace.passes.token[number, 0]
+    np.testing.assert_allclose(
+      out.trace.passes.log_prob[number, 0], expected[np.arange(4), token], atol=1e-4
+    )
+
+
+def test_the_gradient_of_replay_goes_through_what_a_canvas_tells_the_next_pass(traced):
+  network, _, out = traced
+  if network is not ENCODER:
+    pytest.skip("it tells the next pass nothing")
+  params = params_of(network)
+
+  @jax.jit
+  def total_and_slope(scale):
+    def total(scale):
+      condition = jax.tree.map(lambda x: scale * x, params["self_conditioning"])
+      return jnp.sum(replay(network, params | dict(self_conditioning=condition), out.trace))
+
+    return jax.value_and_grad(total)(scale)
+
+  _, slope = total_and_slope(1.0)
+  (high, _), (low, _) = total_and_slope(1.001), total_and_slope(0.999)
+  assert abs(slope) > 1e-2 and float(slope) == pytest.approx(float(high - low) / 2e-3, rel=0.1)
 
 
 def test_rules_say_what_they_keep():

@@ -53,6 +53,9 @@ def test_frames_lead_to_the_text_that_one_program_gives(model, method):
   seen, same = model.denoise(PROMPTS, method=method, key=3, on_pass=frames.append)
   assert seen == completions and same.tokens == run.tokens and same.decided_at == run.decided_at
   assert [frame.number for frame in frames] == list(range(1 + max(run.passes)))
+  drawn = []
+  again, _ = model.denoise(PROMPTS, method=method, key=3, trace=True, on_pass=drawn.append)
+  assert again == completions and drawn == frames, "a trace draws the same pictures"
   assert frames[0].tokens == [[None] * 8] * 2 and frames[0].decided_at == [[0] * 8] * 2
   assert frames[1].tokens[0][4:] == [None] * 4
   for row, completion in enumerate(completions):

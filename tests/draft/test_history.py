@@ -3,11 +3,9 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mtjax import frontier
 from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.audit import audited
 from mtjax.decode.generation import generate, stream
@@ -16,6 +14,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.rounds.history import TreeRecord, emitted_tokens_of, from_json, to_json
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
+from tests.compiled import causal_logits
 from tests.draft import recorder
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, ROWS, TARGET
 
@@ -92,8 +91,7 @@ def test_a_text_that_ends_with_a_draft_has_no_bonus(histories):
 
 def softmax_after(prompt, output, temperature, presence_penalty):
   """The target's next distribution, from one causal pass over the whole text."""
-  text = frontier.causal(jnp.asarray([[*prompt, *output]]))
-  logits = np.array(TARGET.forward(PARAMS, text).logits[0, -1], np.float64)
+  logits = causal_logits(TARGET, PARAMS, [*prompt, *output])[-1].astype(np.float64)
   logits[list(set(output))] -= presence_penalty
   weights = np.exp((logits - logits.max()) / (temperature or 1.0))
   return weights / weights.sum()

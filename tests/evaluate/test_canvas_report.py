@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from mtjax.diffusion.texts import CanvasFrame
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.report.canvas.gif import canvas_gif, check_gif
 from mtjax.report.canvas.layout import Cell, lay_out
 from mtjax.report.canvas.page import canvas_page_of_record

@@ -5,20 +5,28 @@ import json
 import jax
 import pytest
 
+import mtjax
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.answers import run as run_lib
 from mtjax.evaluate.answers.code.mbpp import Mbpp
-from mtjax.evaluate.answers.denoising import denoise_only, denoising_method
+from mtjax.evaluate.answers.denoising import DenoisingMethod, denoise_only
 from mtjax.evaluate.answers.methods import cut
 from mtjax.evaluate.answers.protocol import Question
 from mtjax.evaluate.answers.run import Answering
 from mtjax.evaluate.answers.summary import summary
-from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.evaluate.generative import TextQuality, judge_texts
+from mtjax.evaluate.samples import read_samples
+from mtjax.models import CanvasLayer, DiffusionGemmaConfig, Model, TransformerConfig, uniform_layers
+from mtjax.registry.denoising.spelled import model_of, spelled_denoiser
 from mtjax.report.answers.tables import quality_table
 from mtjax.text import TextModel
 
 QUESTIONS = [Question("one", ("ab ab",)), Question("two", ("x = 1",)), Question("three", ("q",))]
 NAME = "llada:length=8:block_length=8:steps=4"
+
+
+def denoising_method(spelling, **settings):
+  return DenoisingMethod.of(spelled_denoiser(spelling, **settings))
 
 
 def tiny(**changes):
@@ -44,13 +52,13 @@ class Shown:
 
 def test_settings_of_the_method_of_its_rules_and_of_sampling_are_told_apart():
   method = denoising_method(
-    "llada:transfer=threshold:threshold=0.7:steps=8:temperature=0.5", max_tokens=32
+    "llada:transfer=threshold:threshold=0.7:steps=8:temperature=0.5", length=32
   )
   assert method.denoiser.transfer == "threshold:threshold=0.7"
   assert (method.denoiser.length, method.denoiser.steps) == (32, 8)
   assert method.sampling == dict(temperature=0.5)
   # As many tokens per pass as by default, on a canvas of another length.
-  assert denoising_method("llada", max_tokens=256).denoiser.steps == 128
+  assert denoising_method("llada", length=256).denoiser.steps == 128
   assert denoising_method("dream", temperature=0.0).sampling == dict(temperature=0.0, top_p=0.95)
   with pytest.raises(ValueError, match="blocks_length"):
     denoising_method("llada:blocks_length=8")
@@ -69,7 +77,7 @@ def test_an_answer_ends_before_its_first_stop_string():
   assert cut("a b", ("\nclass",), "eos") == ("a b", "eos")
 
 
-def test_answers_cost_their_passes_and_are_judged_with_their_entropy():
+def test_answers_cost_their_passes_and_are_judged_with_their_entropy(tmp_path):
   model = tiny(predicts="masked", extra_embeddings=1, extra_names=("mask",))
   methods, how = {NAME: denoising_method(NAME)}, Answering("text", 8, batch=2)
   records = run_lib.run(model, Shown(), QUESTIONS, methods, how, judge=tiny())[NAME]
@@ -77,12 +85,98 @@ def test_answers_cost_their_passes_and_are_judged_with_their_entropy():
     assert record["forwards"] == 4 and sum(record["steps"][0]) == len(record["tokens"][0]) <= 8
   figures = summary(Shown(), records, records)
   assert figures["same_text"] == 1 and figures["entropy"] is not None
+  # Records that are judged later have the same figures: the questions are in them.
+  path = tmp_path / "answers.jsonl"
+  path.write_text("".join(json.dumps(record) + "\n" for record in records))
+  (samples,) = read_samples(path).values()
+  assert [one.prompt for one in samples] == [one.turns[0] for one in QUESTIONS]
+  judged = judge_texts(tiny(), [one.text for one in samples], [one.prompt for one in samples])
+  quality = TextQuality.of(judged)
+  assert figures["perplexity"] == pytest.approx(quality.perplexity, rel=1e-5)
+  assert figures["entropy"] == pytest.approx(quality.entropy)
   assert figures["tokens_per_forward"] == pytest.approx(figures["tokens"] / 4)
   table = quality_table("a", None, {NAME: figures}, {NAME: "approximate"}, reference=NAME)
   assert table.header[-2:] == ("gen. perplexity", "entropy") and NAME in table.header[-3]
   assert len(table.rows[0]) == len(table.header)
   alone = run_lib.run(model, Shown(), QUESTIONS[:1], methods, Answering("text", 8, batch=1))[NAME]
   assert alone[0]["tokens"] == records[0]["tokens"], "a text does not depend on its batch"
+
+
+MASKED = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",))
+BLOCKS = MASKED | dict(block_length=4)
+FILLS = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+
+
+def gemma():
+  config = DiffusionGemmaConfig(
+    vocab_size=258, dim=16, heads=2, mlp_dim=16, experts=2, top_experts=1, expert_dim=8,
+    layers=(CanvasLayer(1, 8),), canvas_length=4, max_position=64,
+  )  # fmt: skip
+  model = Model(config)
+  return TextModel(model, model.init(jax.random.key(3)), ByteTokenizer())
+
+
+@pytest.mark.parametrize(
+  ("name", "make"),
+  [
+    ("d2f", lambda: tiny(**BLOCKS)),
+    ("multi_bd", lambda: tiny(**BLOCKS)),
+    ("dmax", lambda: tiny(**BLOCKS)),
+    ("fast_dllm_v2:machine=sub_blocks:sub_block=2", lambda: tiny(**BLOCKS, alignment="shifted")),
+    ("gidd:steps=2", lambda: tiny(**MASKED)),
+    ("diffusion_gemma:steps=2", gemma),
+    ("set:fill=window:size=2", lambda: tiny(**FILLS)),
+    ("lookahead:block_length=8:lookahead=1", lambda: tiny(**MASKED)),
+  ],
+)
+def test_every_kind_of_method_answers_with_what_it_denoises(name, make):
+  """Machines, uniform canvases, any-subset models and lookahead, with the forwards they need."""
+  model, method = make(), denoising_method(name, length=8)
+  method.denoiser.check(model)
+  questions, how = QUESTIONS[:2], Answering("text", 8, batch=2)
+  records = run_lib.run(model, Shown(), questions, {name: method}, how)[name]
+  key = run_lib._keys(how.seed, 0, [question.name for question in questions])
+  prompts = [list(question.turns[0].encode()) for question in questions]
+  _, run = model.denoise(prompts, method=method.denoiser, key=key)
+  assert [record["tokens"] for record in records] == [[tokens] for tokens in run.tokens]
+  assert sum(record["forwards"] for record in records) == run.counters["forwards"] > 0
+  for record, decided in zip(records, run.decided_at, strict=True):
+    # Tokens that stood before the first pass over a uniform canvas and never changed have none.
+    assert sum(record["steps"][0]) == sum(number > 0 for number in decided)
+  figures = summary(Shown(), records, records)
+  assert figures["tokens_per_forward"] == pytest.approx(run.counters["tokens_per_forward"])
+
+
+def test_names_of_all_kinds_have_the_settings_of_their_kind():
+  made = spelled_denoiser("d2f:machine=pipeline:add=0.5:temperature=0.3:length=16")
+  assert made.denoiser == mtjax.denoiser("d2f", machine="pipeline:add=0.5", length=16)
+  assert made.sampling == dict(temperature=0.3) and made.model == "block"
+  # The temperature of uniform canvases is their rule's, and steps are those of each canvas.
+  made = spelled_denoiser("gidd:rule=gidd:temperature=0.5", length=128)
+  assert made.denoiser == mtjax.denoiser("gidd", rule="gidd:temperature=0.5", length=128)
+  for spelling, temperature in (("gidd:temperature=0.5", None), ("diffusion_gemma", 0.5)):
+    with pytest.raises(ValueError, match="temperature of .* is a setting of its rule: leave"):
+      spelled_denoiser(spelling, temperature=temperature)
+  with pytest.raises(ValueError, match="d2f, has no setting steps; it has: length, machine"):
+    spelled_denoiser("d2f:steps=4")
+  for wrong in ("abc", "True", "8.0"):
+    with pytest.raises(ValueError, match=f"length must be a whole number, got '?{wrong}"):
+      spelled_denoiser(f"llada:length={wrong}")
+  made = spelled_denoiser("set:fill=window:size=2:threshold=0.5", length=8)
+  assert made.denoiser == mtjax.denoiser("set", fill="window:size=2:threshold=0.5", length=8)
+
+
+def test_the_bundled_model_is_that_of_all_methods():
+  def model(*names):
+    return model_of([spelled_denoiser(name) for name in names])
+
+  assert model("llada", "dream:steps=16") == "masked" and model("set") == "anysubset"
+  with pytest.raises(
+    ValueError, match=r"several models \(llada on masked, d2f on block\): give --mo"
+  ):
+    model("llada", "d2f")
+  with pytest.raises(ValueError, match="no model is bundled for gidd: give a DiffusionGemma, or"):
+    model("gidd")
 
 
 def test_a_canvas_that_exceeds_the_model_is_refused_by_name():

@@ -12,6 +12,7 @@ from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.generative import TextQuality, entropy, judge_texts
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.text import TextModel
+from tests.compiled import forward
 
 CONFIG = TransformerConfig(258, 16, 2, 1, 8, 32, uniform_layers(1), max_position=64)
 
@@ -25,7 +26,7 @@ def judge():
 def test_figures_are_those_of_the_conditionals(judge):
   prompt, text = "ab", "bad bed"
   ids = [judge.tokenizer.bos_id, *prompt.encode(), *text.encode()]
-  logits = judge.model.forward(judge.params, frontier_lib.causal(np.array([ids]))).logits[0]
+  logits = forward(judge.model, judge.params, frontier_lib.causal(np.array([ids]))).logits[0]
   log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
   by_hand = -sum(log_p[place - 1, ids[place]] for place in range(3, len(ids)))
   (one,) = judge_texts(judge, [text], [prompt])

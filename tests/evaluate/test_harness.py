@@ -6,14 +6,12 @@ import json
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, processors
 
 import mtjax
-from mtjax import frontier as F
 from mtjax.data.tokenizers import BpeTokenizer, ByteTokenizer
 from mtjax.evaluate.harness.__main__ import entry
 from mtjax.evaluate.harness.chat import render_conversation, render_open_conversation
@@ -23,6 +21,7 @@ from mtjax.evaluate.harness.writing import WritingSettings, write_until
 from mtjax.models import Model, TransformerConfig, XLNetConfig, uniform_layers
 from mtjax.rounds import prefill
 from mtjax.text import TextModel
+from tests.compiled import causal_logits
 
 BYTES = ByteTokenizer()
 CHAT = (
@@ -106,8 +105,7 @@ def test_rolling_pairs_are_those_of_the_harness():
 def oracle(text, pair, max_length):
   """The score of one pair by the definition, in float64: one forward pass over all its tokens."""
   tokens = (pair.context + pair.target)[-(max_length + 1) :]
-  inputs = jnp.asarray([tokens[:-1]])
-  logits = np.asarray(text.model.forward(text.params, F.causal(inputs)).logits[0], np.float64)
+  logits = causal_logits(text.model, text.params, tokens[:-1], max_length).astype(np.float64)
   logits = logits[-len(pair.target) :]
   log_z = np.log(np.exp(logits - logits.max(axis=1, keepdims=True)).sum(axis=1))
   log_p = logits - logits.max(axis=1, keepdims=True) - log_z[:, None]

@@ -21,6 +21,7 @@ from mtjax.text import TextModel
 from mtjax.types import DraftScheme
 from mtjax.verify import optimal_acceptance
 from tests import forked
+from tests.compiled import forward
 from tests.test_launchers import launch
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,7 @@ def test_recorded_logits_are_those_of_the_models_after_each_context():
   place = 3  # token 3 * 12 // 5 = 7 of the first document: tokens 1 to 6 are its context
   for text, logits in zip(texts, (recorded.target, recorded.draft), strict=True):
     tokens = F.causal(jnp.arange(101, 107)[None])
-    expected = text.model.forward(text.params, tokens).logits[0, -1]
+    expected = forward(text.model, text.params, tokens).logits[0, -1]
     np.testing.assert_allclose(logits[place], expected, atol=1e-5)
   with pytest.raises(ValueError, match="one has 12 tokens, fewer than positions, which is 13"):
     record(*texts, documents, positions=13, context=6, settings=SETTINGS)

@@ -12,6 +12,7 @@ from mtjax.evaluate.perplexity import document_nats
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.text import TextModel
 from mtjax.train.config import read
+from tests.compiled import forward
 
 ROW = np.random.default_rng(0).integers(97, 100, (3, 9)).astype(np.int32)
 
@@ -58,7 +59,7 @@ def test_a_bound_of_one_token_is_its_density_given_both_sides():
   found = one_network.likelihood(model, ROW, begin=4, end=5)
   canvas = ROW.copy()
   canvas[:, 4] = model.model.config.special_id("mask")
-  logits = model.model.forward(model.params, frontier_lib.bidirectional(canvas)).logits[:, 4]
+  logits = forward(model.model, model.params, frontier_lib.bidirectional(canvas)).logits[:, 4]
   expected = -np.asarray(jax.nn.log_softmax(logits))[np.arange(3), ROW[:, 4]]
   assert found.kind == "bound"
   np.testing.assert_allclose(found.nats, expected, rtol=1e-4)

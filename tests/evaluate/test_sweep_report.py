@@ -122,6 +122,15 @@ def test_the_picture_shows_means_intervals_and_single_runs():
   assert "over 1 to 3 runs" in drawn.get_suptitle()
 
 
+def test_the_legend_of_many_lines_is_below_the_panels():
+  pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
+  drawn = picture.figure("lr", [one for name in "abcde" for one in rows(prompt=name)], ["loss"])
+  assert drawn.axes[0].get_legend() is None
+  (legend,) = drawn.legends
+  assert [text.get_text() for text in legend.get_texts()] == list("abcde")
+  assert legend.get_title().get_text() == "prompt"
+
+
 def test_words_are_places_of_the_axis_and_a_diverged_setting_has_none():
   pytest.importorskip("matplotlib", reason="pip install 'mtjax[viz]'")
   lines = [row({PROMPT: p}, 0, loss=v) for p, v in (("a", 1.0), ("b", None), ("c", 3.0))]

@@ -16,6 +16,7 @@ from mtjax.train import config as config_lib
 from mtjax.train.losses.block_diffusion import BlockDiffusion, block_diffusion_loss
 from mtjax.train.losses.masked_diffusion import MaskedDiffusion, masked_diffusion_loss
 from mtjax.train.losses.uniform_diffusion import UniformDiffusion, uniform_diffusion_loss
+from tests.compiled import forward
 
 MODEL = Model(
   TransformerConfig(
@@ -97,7 +98,12 @@ def test_a_canvas_opens_from_causal_to_bidirectional():
 
 
 def log_probs(params, frontier):
-  return np.asarray(jax.nn.log_softmax(MODEL.forward(params, frontier).logits))
+  return np.asarray(jax.nn.log_softmax(forward(MODEL, params, frontier).logits))
+
+
+def padded(token):
+  """Returns a text [1, 12] with more entries behind it: forward passes of all are one program."""
+  return jnp.asarray(np.pad(token, (0, 12 - len(token)))[None])
 
 
 def documents():
@@ -115,8 +121,8 @@ def test_masked_loss_is_the_weighted_sum_over_masked_tokens(params, alignment):
   nats, count = 0.0, 0
   for row, here, size in documents():
     masked, token = data["masked"][row, here], data["tokens"][row, here]
-    canvas = frontier_lib.bidirectional(jnp.asarray(np.where(masked, MASK, token)[None]))
-    found = log_probs(params, canvas)[0]
+    text = padded(np.where(masked, MASK, token))
+    found = log_probs(params, frontier_lib.bidirectional(text, length=jnp.array([size])))[0]
     assert not (shift and masked[0])
     for i in np.flatnonzero(masked):
       nats -= found[i - shift, token[i]] * data["each"][row, here][i]
@@ -153,8 +159,8 @@ def test_block_loss_is_that_of_each_noisy_block_after_clean_ones(params, alignme
     assert not (shift and masked[0])
     for begin in range(0, size, 3):
       block = np.arange(begin, min(begin + 3, size))
-      canvas = np.where(masked & (np.arange(size) >= begin), MASK, token)[None, : block[-1] + 1]
-      seen = log_probs(params, network.canvas(jnp.asarray(canvas), jnp.array([block[-1] + 1])))[0]
+      canvas = padded(np.where(masked & (np.arange(size) >= begin), MASK, token))
+      seen = log_probs(params, network.canvas(canvas, jnp.array([block[-1] + 1])))[0]
       source = np.asarray(network.sources(jnp.asarray(block)))
       each = data["each"][row, here][block] * masked[block]
       nats -= np.dot(each, seen[source, token[block]])
@@ -173,7 +179,7 @@ def test_blocks_of_one_masked_token_are_the_exact_autoregressive_loss(params):
   for row, document in ((0, 1), (0, 2), (1, 1)):
     text = token[row, SEGMENT[row] == document]
     for i in range(len(text)):
-      prefix = jnp.asarray(np.append(text[:i], MASK)[None])
+      prefix = padded(np.append(text[:i], MASK))
       nats -= log_probs(params, frontier_lib.causal(prefix))[0, i, text[i]]
   assert float(total.weight) == 18
   assert float(total.sum) == pytest.approx(nats, rel=1e-5)

@@ -16,6 +16,7 @@ from mtjax.train import config as config_lib
 from mtjax.train.export import load_trained, save_trained_adapters
 from mtjax.train.losses.block_diffusion import BlockDiffusion, block_diffusion_loss
 from mtjax.train.trained import initial_parts
+from tests.compiled import forward
 
 
 def adapted(config, **model):
@@ -75,6 +76,13 @@ def test_adapters_alone_are_exported_and_loaded_over_their_base(tmp_path, config
   found = mtjax.load(str(tmp_path / "adapter"), weights=None)
   assert found.model.config.block_length == 4 and count < 1000
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found.params, params)
+  # A causal model that was adapted to blocks is decoded over exact keys, by the name of its folder.
+  method = mtjax.denoiser("block", length=8, steps=8, transfer="one_by_one")
+  runs = [
+    found.denoise(["abcd"], method=dataclasses.replace(method, cache=cache))
+    for cache in ("exact", "none")
+  ]
+  assert runs[0][0] == runs[1][0] and runs[0][1].passes.tolist() == [8]
   with pytest.raises(ValueError, match="trains no adapters"):
     save_trained_adapters(tmp_path / "base_run", tmp_path / "other")
 
@@ -153,7 +161,7 @@ def test_blocks_of_one_cost_what_they_cost_the_causal_model_at_the_first_step():
   batch = dict(tokens=tokens, targets=tokens, segment=SEGMENT, position=position)
   total = block_diffusion_loss(model, settings)(params, batch, jax.random.key(0), 0)
   causal = frontier_lib.packed(jnp.asarray(tokens), jnp.asarray(SEGMENT))
-  log_probs = np.asarray(jax.nn.log_softmax(CAUSAL.forward(params, causal).logits))
+  log_probs = np.asarray(jax.nn.log_softmax(forward(CAUSAL, params, causal).logits))
   rows, places = np.nonzero(position > 0)
   nats = -log_probs[rows, places - 1, tokens[rows, places]].sum()
   assert float(total.weight) == len(rows) and float(total.sum) == pytest.approx(nats, rel=1e-5)

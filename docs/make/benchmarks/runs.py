@@ -182,7 +182,7 @@ RUNS = (
     needs="torch, transformers and generate.py of github.com/ML-GSAI/LLaDA",
   ),
   ResultsRun(
-    "denoising_quality", "experiments.diffusion.quality", (_BOOKS, _SUMS), 45,
+    "denoising_quality", "experiments.diffusion.quality", (_BOOKS, _SUMS), 30,
   ),
   ResultsRun(
     "one_network", "experiments.diffusion.one_network", ("--runs=runs/one_network", "--rows=32"), 8,

@@ -115,7 +115,13 @@ def _decide_surest(model, params, method, problem, state, cache, reading, choose
   frontier = frontier_lib.concatenate(contents, queries)
   output = model.forward(params, frontier, cache, none)
   features = output.features[:, contents.size :]
-  score = _scores(model, params, features, CRITERIA[method.criterion])
+  if problem.script is None:
+    score = _scores(model, params, features, CRITERIA[method.criterion])
+  else:
+    # The order within a pass matters: a constraint restricts each token given those before it.
+    place = problem.script.places_at(problem.order).astype(jnp.float32)
+    decided = problem.script.decided_in(state.forwards + 1, problem.order)
+    score = jnp.where(decided, -place, -jnp.inf)
   size = min(method.per_pass, places)
   sure, place = jax.lax.top_k(jnp.where(open_, score, -jnp.inf), size)
   logits = model.read(params, jnp.take_along_axis(features, place[:, :, None], axis=1))

@@ -115,13 +115,20 @@ def blanks_of(is_target: Bool[np.ndarray, " L"]) -> list[tuple[int, int]]:
 
 
 def constraint_of(
-  constraint: BlankConstraint, canvas: Canvas, size: int, vocab: int, eos: Sequence[int]
+  constraint: BlankConstraint,
+  canvas: Canvas,
+  size: int,
+  vocab: int,
+  eos: Sequence[int],
+  never: Sequence[int] = (),
 ) -> FillConstraint | None:
   """Returns the constraint of a canvas that is padded to `size` entries; None: there is none.
 
   With `eos`, the text of a blank may be shorter: end tokens then follow it to the blank's end.
-  Without, it has as many tokens as the blank. Raises ValueError for another number of constraints
-  than rows or than blanks of a row, and as `mtjax.constraints.batch` does.
+  Without, it has as many tokens as the blank. `never`: tokens that no text may have.
+
+  Raises ValueError for another number of constraints than rows or than blanks of a row, and as
+  `mtjax.constraints.batch` does.
   """
   is_target = np.asarray(canvas.is_target)
   spans = [blanks_of(row) for row in is_target]
@@ -130,7 +137,10 @@ def constraint_of(
     return None
   flat = [one for row in each for one in row]
   lengths = [stop - start for row in spans for start, stop in row]
-  automata = join(flat, lengths, vocab, eos) if eos else join_exact(flat, lengths, vocab)
+  if eos:
+    automata = join(flat, lengths, vocab, eos, never)
+  else:
+    automata = join_exact(flat, lengths, vocab, never)
   if automata is None:
     return None
   batch, count = len(spans), max(map(len, spans))

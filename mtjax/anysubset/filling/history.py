@@ -12,17 +12,20 @@ def pass_records(
 ) -> tuple[tuple[PassRecord, ...] | None, ...]:
   """Returns what the passes after the first `before[b]` of each row decided; None: there is none.
 
-  `problem.recorded` holds. Entries of one pass are in the order of the fill.
+  `problem.recorded` holds. Entries of one pass are in the order of the fill, which
+  is that in which they were sampled.
   """
   order, total, passes = (np.asarray(x) for x in (problem.order, problem.total, state.forwards))
   decided_at, token, drafted = (
     np.asarray(x) for x in (state.decided_at, state.token, state.drafted)
   )
   log_prob = np.asarray(state.log_prob)
+  place = np.zeros_like(token) if state.place is None else np.asarray(state.place)
 
   def of_pass(row: int, number: int) -> PassRecord:
     entries = order[row, : total[row]]
     entries = entries[decided_at[row, entries] == number]
+    entries = entries[np.argsort(place[row, entries], kind="stable")]
     return PassRecord(
       number=number,
       entries=tuple(entries.tolist()),

@@ -43,6 +43,9 @@ class Phased:
     state = step(model, params, self, problem, state, self.round[0])
     for phase in self.round[1:]:
       body = functools.partial(step, model, params, self, problem, phase=phase)
+      if problem.script is not None:  # no gradient goes through a loop
+        state = body(state)
+        continue
       # A loop of at most one step: a conditional would copy the cache.
       state = loop(body, lambda state: state.active(problem), state, 1)
     return state

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
 
-from mtjax.anysubset.canvas import Canvas, check_canvas
+from mtjax.anysubset.canvas import Canvas, banned_token, check_canvas
 from mtjax.anysubset.filling.constrained import BlankConstraint, constraint_of
 from mtjax.anysubset.filling.history import pass_records
 from mtjax.anysubset.filling.method import FillMethod
@@ -37,6 +37,7 @@ class Filled:
   forwards: Int[np.ndarray, " B"]  # number of passes that a row took part in
   counters: dict[str, Any]  # `mtjax.registry.counters.FILLING` says what each is
   history: list[RoundRecord] | None = None  # what each pass decided; None: it was not asked for
+  problem: Problem | None = None  # beside a history: what was filled, with all sizes rounded up
 
   __repr__ = short_repr
 
@@ -161,8 +162,10 @@ def _prepare(
   order = np.pad(order, ((0, 0), (0, places - order.shape[1])), constant_values=-1)
   if constraint is not None and sampling is not None:
     sampling.check_no_ban()
+  mask = banned_token(model.config)
+  never = () if mask is None else (mask,)  # other queries are no tokens of the vocabulary
   return Problem(
-    constraint=constraint_of(constraint, canvas, size + padding[1][1], vocab, tuple(eos)),
+    constraint=constraint_of(constraint, canvas, size + padding[1][1], vocab, tuple(eos), never),
     eos=jnp.asarray(tuple(eos), jnp.int32) if eos else None,
     canvas=jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas),
     order=jnp.asarray(np.maximum(order, 0), jnp.int32),
@@ -183,7 +186,7 @@ def _recorded(program: _Filling, params, problem: Problem, size: int) -> Iterato
     rows = pass_records(problem, found.state, before)
     history.append(RoundRecord(found.seconds, rows))
     filled = _collect(problem, found.state, found.clock, size)
-    yield dataclasses.replace(filled, history=list(history))
+    yield dataclasses.replace(filled, history=list(history), problem=problem)
 
 
 def _collect(problem: Problem, state: FillState, clock: Stopwatch, size: int) -> Filled:

@@ -84,10 +84,11 @@ def _decided(problem, state, logits, choose) -> FillState:
   logits = restrict(problem.constraint, logits, state.token, state.known(), index)
   processed = process(logits, problem.rules)
   next_logits = processed[:, 0]
-  token = (
-    sample(next_logits, problem.key, state.count)
-    if choose is None
-    else choose(next_logits, state.count)
-  )
+  if problem.script is not None:
+    token = problem.script.tokens_at(index)[:, 0]
+  elif choose is None:
+    token = sample(next_logits, problem.key, state.count)
+  else:
+    token = choose(next_logits, state.count)
   one, none = jnp.ones_like(state.count), jnp.zeros_like(state.count)
   return decide(problem, state, token[:, None], one, none, logits)

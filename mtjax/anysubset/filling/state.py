@@ -8,6 +8,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset.canvas import Canvas, context_rank
 from mtjax.anysubset.filling.constrained import FillConstraint
+from mtjax.anysubset.filling.script import FillScript
 from mtjax.cache import KVCache
 from mtjax.models import Config
 from mtjax.sampling.logits import Rules, reported
@@ -28,6 +29,7 @@ class Problem(struct.PyTreeNode):
   # A row ends when a target is one of these and no target to its left is open; None: none is.
   eos: Int[Array, " E"] | None = None
   recorded: bool = struct.field(pytree_node=False, default=False)  # whether `log_prob` is kept
+  script: FillScript | None = None  # what is decided, in place of what is sampled; None: it is not
 
 
 class FillState(struct.PyTreeNode):
@@ -49,6 +51,8 @@ class FillState(struct.PyTreeNode):
   first: Float[Array, "B A V"] | None = None
   # log p of decided tokens as their pass had it; 0: context, or open. None: not recorded.
   log_prob: Float[Array, "B L"] | None = None
+  # Place of a decided entry among those of its pass. None: not recorded, or that in the order.
+  place: Int[Array, "B L"] | None = None
 
   def known(self) -> Bool[Array, "B L"]:
     """Returns which targets are decided."""

@@ -23,8 +23,10 @@ from mtjax.anysubset.filling.passes import (
 from mtjax.anysubset.filling.state import (
   FillState,
   Problem,
+  at_ranks,
   context_entries,
   decide,
+  entries_at,
   no_log_prob,
 )
 from mtjax.anysubset.network import Network
@@ -132,7 +134,10 @@ def start(
     log_prob=no_log_prob(problem),
   )
   one, none = jnp.ones_like(problem.total), jnp.zeros_like(problem.total)
-  token = choose(passed.processed[:, :1], 0)
+  if problem.script is None:
+    token = choose(passed.processed[:, :1], 0)
+  else:
+    token = problem.script.tokens_at(at_ranks(problem, none, 1))
   state = decide(problem, state, token, one, none, passed.logits[:, :1])
   if phase.ahead:
     state = state.replace(kept=logits_ahead(model, params, problem, phase, passed, none, state))
@@ -159,6 +164,10 @@ def step(
       processed, keys[:, place : place + processed.shape[1]]
     )
 
+  if problem.script is not None:
+    drafted, verdict = _scripted(problem, state, phase)
+    passed = later_pass(model, params, problem, state, phase, drafted)
+    return apply_verdict(model, params, problem, state, phase, passed, drafted, verdict)
   drafted, processed = draft_window(method, problem, state, phase, vocab, choose)
   passed = later_pass(model, params, problem, state, phase, drafted)
   if processed is not None:
@@ -168,3 +177,18 @@ def step(
     token = sample(passed.processed[:, 0], problem.key, state.count)
     verdict = Verdict(jnp.zeros((len(token), 1), jnp.int32), jnp.ones_like(token), token)
   return apply_verdict(model, params, problem, state, phase, passed, drafted, verdict)
+
+
+def _scripted(
+  problem: Problem, state: FillState, phase: Phase
+) -> tuple[Int[Array, "B K"], Verdict]:
+  """Returns the window that becomes text, and the verdict that a script has on it.
+
+  What was drafted in place of a token that was refused is not known: no entry before it sees it.
+  """
+  assert problem.script is not None
+  index = entries_at(problem, state.count, phase.drafts + 1)
+  token = problem.script.tokens_at(index)
+  accepted = problem.script.drafts_in(state.forwards + 1, index)
+  last = jnp.take_along_axis(token, accepted[:, None], axis=1)[:, 0]
+  return token[:, :-1], Verdict(jnp.zeros_like(index), accepted + 1, last)

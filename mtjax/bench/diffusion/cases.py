@@ -25,13 +25,19 @@ _GREEDY = {
   "credit": dict(order="credit", transfer="threshold:threshold=0.9"),
   "hierarchy": dict(transfer="hierarchy"),
   "edit": dict(transfer="threshold:threshold=0.7", revise="edit"),
+  "klass": dict(order="stability", transfer="klass:threshold=0.9:drift=0.01"),
+  "klass 0.6 and 0.1": dict(order="stability", transfer="klass:threshold=0.6:drift=0.1"),
+  "pc sampler, 2 per pass": dict(per_pass=2, order="position_calibrated:frequencies=bundled"),
   "wino": dict(transfer="wino_draft:threshold=0.6", revise="wino:threshold=0.9"),
 }
+# WINO over old keys.
+_GREEDY |= {f"wino, {cache}": _GREEDY["wino"] | dict(cache=cache) for cache in ("prefix", "dual")}
 CACHES = ("prefix", "dual", "delayed", "similarity", "vicinity", "elastic")
 _SAMPLED = {
   "mdlm, 2 per pass": dict(per_pass=2, order="random", transfer="ancestral"),
   "mdlm, 4 per pass": dict(per_pass=4, order="random", transfer="ancestral"),
   "halton, 2 per pass": dict(per_pass=2, order="halton"),
+  "halton, 3 per pass": dict(per_pass=3, order="halton"),
   "halton, 4 per pass": dict(per_pass=4, order="halton"),
   "dilated": dict(order="random", transfer="dilated"),
   "llada, 2 per pass, sampled": dict(per_pass=2),
@@ -43,6 +49,7 @@ _SAMPLED = {
 _BLOCKS = {
   "threshold 0.9, blocks": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7, blocks": dict(transfer="threshold:threshold=0.7"),
+  "wino, blocks": _GREEDY["wino"],
   "threshold 0.9, blocks uncached": dict(transfer="threshold:threshold=0.9", cache="none"),
 }
 

@@ -37,6 +37,8 @@ FAMILIES = {
     DIFFUSION_GEMMA,
   )
 }
+# The name of a family in the files of another code -> the one that has a row above.
+_ALIASES = {"esolm": "EsoLM"}
 
 
 def read_config(raw: Raw, place: str = "config.json") -> tuple[Family, Config]:
@@ -50,13 +52,13 @@ def read_config(raw: Raw, place: str = "config.json") -> tuple[Family, Config]:
   if kind == "gemma3" and "text_config" in fields:
     # The text half of a model of images and text.
     raw, kind = fields["text_config"], "gemma3_text"
-  if kind not in FAMILIES:
+  if _ALIASES.get(kind, kind) not in FAMILIES:
     raise ValueError(
       f"model_type {kind!r} of {place} is not supported; known: {', '.join(FAMILIES)}"
     )
   if fields.get("quantization_config") or raw.get("quantization_config"):
     raise ValueError("the weights are quantised (quantization_config); save them as floats first")
-  family = FAMILIES[kind]
+  family = FAMILIES[_ALIASES.get(kind, kind)]
   fields = Fields({**family.defaults, **raw}, CONFIG, place)
   config = family.read(fields)
   # Models that were trained to be left early have exits; transformers keeps and ignores the field.

@@ -171,6 +171,7 @@ CONFIG = {
   "multi_query_attention": _or_null(_TRUTH),
   # Masks and blocks.
   "mask_token_id": _whole(0, 2**24),
+  "mask_index": _whole(0, 2**24),
   "alignment": _WORD,
   "block_length": _whole(1, 2**20),
   "block_size": _whole(1, 2**20),
@@ -181,6 +182,8 @@ CONFIG = {
   "n_blocks": _LAYERS,
   "model_length": _COUNT,
   "length": _COUNT,
+  "diffusion_attn_mode": _WORD,
+  "sequential_attn_mode": _WORD,
   **dict.fromkeys(
     ("adaln", "cross_attn", "causal", "causal_attention", "time_conditioning"), _TRUTH
   ),

@@ -9,8 +9,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.live import Live
 
+from mtjax.cli.likelihood.quality import TextJudge, quality_line
 from mtjax.cli.running import results_file
-from mtjax.diffusion.texts import CanvasFrame, prompt_ids
+from mtjax.diffusion.texts import prompt_ids
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.registry.constraints import make_constraint
 from mtjax.registry.denoising.methods import AnyDenoiser
 from mtjax.report.canvas.gif import check_gif, save_gif
@@ -44,9 +46,17 @@ class Wanted:
 
 
 def denoise(
-  config: ConfigDict, method: AnyDenoiser, text: TextModel, inputs: list, wanted: Wanted
+  config: ConfigDict,
+  method: AnyDenoiser,
+  text: TextModel,
+  inputs: list,
+  wanted: Wanted,
+  *,
+  judge: TextJudge | None = None,
 ) -> None:
   """Denoises a canvas after each input; prints, shows and writes what is wanted.
+
+  If there is a `judge`, its figures are printed and written, too.
 
   Whatever ends the run, the page has the passes that were finished.
   """
@@ -97,6 +107,9 @@ def denoise(
       reason=reason,
       counters=run.counters,
     )
+    if judge is not None:
+      record["quality"] = judge.figures(completions)
+      errors.print(quality_line(record["quality"]), style="dim")
     canvases = run_of() if wanted.frames else None
     if canvases is not None:
       record |= record_of(canvases)

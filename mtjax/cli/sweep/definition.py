@@ -134,7 +134,7 @@ def _check_run(program, known, config, settings, argument) -> None:
     else:
       values.check_flag(known, f"the program {program.module}", key, value)
   if config is not None:
-    program.check(config)
+    program.check(config, settings)
 
 
 def _passed(arguments: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -16,8 +16,8 @@ from ml_collections import ConfigDict
 Metrics = dict[str, float]
 
 
-def _accept(config: ConfigDict) -> None:
-  """Refuses nothing: the program checks its config itself."""
+def _accept(config: ConfigDict, settings: Mapping[str, Any]) -> None:
+  """Refuses nothing: the program checks its config and flags itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,8 @@ class SweptProgram:
   shown: Sequence[str]  # patterns of the metrics that the table and the plot show
   seed: str  # the flag that sets the seed
   flag_modules: Sequence[str] = ()  # modules with more flags of the launcher
-  check: Callable[[ConfigDict], None] = _accept  # raises ValueError before anything runs
+  # Takes a run's config and settings; raises ValueError before anything runs.
+  check: Callable[[ConfigDict, Mapping[str, Any]], None] = _accept
 
   def flags(self) -> dict[str, flags.Flag]:
     """Returns the launcher's flags by name."""
@@ -74,7 +75,10 @@ def _train_metrics(workdir: Path) -> Metrics:
 
 
 def _counters(output: Path) -> Metrics:
-  return dict(_numbers(json.loads(output.read_text(encoding="utf-8"))["counters"]))
+  """Returns the counters of a run, and, where its text was judged, the judge's figures."""
+  record = json.loads(output.read_text(encoding="utf-8"))
+  quality = record.get("quality", {})
+  return dict(_numbers(record["counters"])) | dict(_numbers(quality, "quality/"))
 
 
 def _scores(output: Path) -> Metrics:
@@ -90,10 +94,22 @@ def _numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
       yield prefix + name, value
 
 
-def _check_training(config: ConfigDict) -> None:
+def _check_training(config: ConfigDict, settings: Mapping[str, Any]) -> None:
   from mtjax.train.config import read
 
   read(config.to_dict())
+
+
+def _check_decoding(config: ConfigDict, settings: Mapping[str, Any]) -> None:
+  from mtjax.pretrained import check_name
+  from mtjax.registry.denoising.methods import METHOD, make_denoiser
+
+  try:
+    check_name(settings.get("judge", "target"))
+  except FileNotFoundError as error:
+    raise ValueError(f"judge: {error}") from None
+  if config.get("method") == METHOD:
+    make_denoiser(config.to_dict())
 
 
 PROGRAMS: dict[str, SweptProgram] = {
@@ -111,8 +127,9 @@ PROGRAMS: dict[str, SweptProgram] = {
     "output",
     "output.json",
     _counters,
-    ("tokens_per_forward", "tokens_per_second"),
+    ("quality/bits_per_byte", "quality/entropy", "tokens_per_forward", "tokens_per_second"),
     seed="config.seed",
+    check=_check_decoding,
   ),
   "infill": SweptProgram(
     "mtjax.cli.infill",

@@ -3,7 +3,7 @@
 APPROXIMATE, as `mtjax.constraints.canvas` says; every finished text is accepted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,13 +11,20 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.constraints.batch import Constraint, join
-from mtjax.constraints.canvas import allowed_on_canvas, decide_along
-from mtjax.diffusion.denoising.state import DenoiseState, Job, Window
+from mtjax.constraints.canvas import allowed_on_canvas, decide_along, logits_along
+from mtjax.diffusion.candidates import CanvasCandidates, log_prob_of
+from mtjax.diffusion.denoising.result import Canvases
+from mtjax.diffusion.denoising.state import Job, Window
 from mtjax.diffusion.random_numbers import Stream, position_keys
 from mtjax.diffusion.view import Revision, View
 from mtjax.display.short import short_repr
 from mtjax.sampling.constraint import Automata
-from mtjax.sampling.logits import Sampling
+from mtjax.sampling.logits import Rules, Sampling, process
+
+# Tokens, masks, where the text is, a window's positions, and which of them are decided.
+_Canvas = tuple[
+  Int[Array, "B S"], Bool[Array, "B S"], Bool[Array, "B S"], Int[Array, "B W"], Bool[Array, "B W"]
+]
 
 
 class CanvasConstraint(struct.PyTreeNode):
@@ -36,12 +43,14 @@ def constraint_of(
   vocab: int,
   eos: Sequence[int],
   sampling: Sampling | None,
+  never: Sequence[int] = (),
 ) -> CanvasConstraint | None:
   """Returns the constraint of a job whose texts begin at `starts`; None where no row has one.
 
-  Raises ValueError as `mtjax.constraints.join` does, and for banned tokens beside a constraint.
+  `never`: tokens that no text may have. Raises ValueError as `mtjax.constraints.join` does, and for
+  banned tokens beside a constraint.
   """
-  automata = join(constraint, lengths, vocab, eos)
+  automata = join(constraint, lengths, vocab, eos, never)
   if automata is None:
     return None
   if sampling is not None:
@@ -50,7 +59,7 @@ def constraint_of(
 
 
 def restrict(
-  job: Job, state: DenoiseState, window: Window, logits: Float[Array, "B W V"]
+  job: Job, state: Canvases, window: Window, logits: Float[Array, "B W V"]
 ) -> Float[Array, "B W V"]:
   """Returns logits with -inf at tokens with which a canvas cannot be completed, by position."""
   constraint = job.constraint
@@ -63,32 +72,71 @@ def restrict(
 
 def agreed(
   job: Job,
-  state: DenoiseState,
+  state: Canvases,
   window: Window,
   view: View,
   logits: Float[Array, "B W V"],
-  candidate: Int[Array, "B W"],
+  candidates: CanvasCandidates,
   revision: Revision,
-) -> Int[Array, "B W"]:
+  score: Callable[[Array, Rules], Array],
+) -> CanvasCandidates:
   """Returns the candidates, those that the revision writes changed where they exclude each other.
 
-  `logits`: not processed.
+  Their probabilities become those of `scored_along`, whose arguments these are.
   """
   constraint = job.constraint
   if constraint is None:
-    return candidate
-  token = decide_along(
-    constraint.automata,
-    job.rules,
-    logits,
-    state.token,
-    window.write(state.masked, window.read(state.masked) | revision.remasked),
-    _inside(job, constraint),
-    window.index,
-    revision.written | revision.edited,
-    position_keys(view, Stream.TOKEN),
+    return candidates
+  keys = position_keys(view, Stream.TOKEN)
+  canvas = _canvas(job, constraint, state, window, revision)
+  found = decide_along(constraint.automata, job.rules, logits, *canvas, keys)
+  token = jnp.where(_decided(revision), found, candidates.token)
+  candidates = candidates.replace(token=token)
+  return scored_along(job, state, window, logits, candidates, revision, score)
+
+
+def scored_along(
+  job: Job,
+  state: Canvases,
+  window: Window,
+  logits: Float[Array, "B W V"],
+  candidates: CanvasCandidates,
+  revision: Revision,
+  score: Callable[[Array, Rules], Array],
+) -> CanvasCandidates:
+  """Returns candidates that agree already, as a trace has them, with their probabilities.
+
+  Those that the revision writes have the probabilities of the distributions that they come from,
+  given what is written to the left of them. `logits`: not processed. `score`: as `View.scored` is
+  made.
+  """
+  constraint = job.constraint
+  if constraint is None:
+    return candidates
+  token, here = candidates.token, _decided(revision)
+  canvas = _canvas(job, constraint, state, window, revision)
+  along = logits_along(constraint.automata, logits, *canvas, token)
+  # Elsewhere such logits may have no token at all.
+  along = jnp.where(here[:, :, None], along, 0.0)
+  return CanvasCandidates(
+    token=token,
+    log_prob=jnp.where(here, log_prob_of(process(along, job.rules), token), candidates.log_prob),
+    confidence=jnp.where(here, log_prob_of(score(along, job.rules), token), candidates.confidence),
   )
-  return jnp.where(revision.written | revision.edited, token, candidate)
+
+
+def _decided(revision: Revision) -> Bool[Array, "B W"]:
+  """Returns the places whose token a revision decides."""
+  return revision.written | revision.edited
+
+
+def _canvas(
+  job: Job, constraint: CanvasConstraint, state: Canvases, window: Window, revision: Revision
+) -> _Canvas:
+  """Returns the arguments of `decide_along` and `logits_along` that say what a pass decides."""
+  masked = window.write(state.masked, window.read(state.masked) | revision.remasked)
+  inside = _inside(job, constraint)
+  return state.token, masked, inside, window.index, _decided(revision)
 
 
 def _inside(job: Job, constraint: CanvasConstraint) -> Bool[Array, "B S"]:

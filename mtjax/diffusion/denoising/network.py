@@ -68,33 +68,46 @@ class MaskedNetwork:
     return frontier.replace(hi=jnp.where(valid[:, None, :], frontier.hi, frontier.lo))
 
   def with_shadow(
-    self,
-    token: Int[Array, "B S"],
-    end: Int[Array, " B"],
-    index: Int[Array, "B W"],
-    inside: Bool[Array, "B W"],
-  ) -> Frontier:
-    """Returns the canvases, followed by a shadow entry for each position `index` of a block.
+    self, frontier: Frontier, place: Int[Array, "B W"], inside: Bool[Array, "B W"]
+  ) -> tuple[Frontier, Int[Array, "B W"]]:
+    """Returns all entries, and the entries whose logits predict the block's tokens.
 
-    A shadow entry is a mask that sees all shadow entries, and of the canvas what the entry at its
-    position sees, but not that entry itself; no entry of the canvas sees it (WINO 2507.18578,
-    section 3.2). Places that are not `inside` are seen by nobody.
+    All entries are those of the canvas, then the shadow entries of a block; `place` says which of
+    the canvas are the block's. Each token of the block is predicted from all that the entry which
+    predicts it in the canvas sees, but not from the token itself.
+
+    A shadow entry is a mask at a position of the block. It sees all shadow entries, and of the
+    canvas what the entry at its position sees, but not that entry itself; no entry of the canvas
+    sees it (WINO 2507.18578, section 3.2). Places that are not `inside` are seen by nobody.
+
+    Without shifted logits the shadow entries predict the tokens. In a shifted network the entry
+    before a token predicts it, and that entry's own token is to be seen. So a copy of it, which
+    nobody sees, comes after the shadow entries. The copy sees what the entry sees, and the shadow
+    entries of its block, but not the entry whose token it predicts. The logits of place 0 mean
+    nothing there, because the entry before it is not among these.
     """
-    canvas = self.canvas(token, end)
-    # A stamp between that of the block and the next one.
-    seen = canvas.hi > canvas.lo
-    low = 2 * canvas.lo
-    canvas = canvas.replace(stamp=2 * canvas.stamp, lo=low, hi=jnp.where(seen, FOREVER, low))
-    stamp = jnp.take_along_axis(canvas.stamp[:, 0], index, axis=1)[:, None] + 1
-    shadow = Frontier(
-      token=jnp.full_like(index, self.mask_id),
-      position=index,
-      stamp=stamp,
-      lo=stamp,
-      hi=stamp + inside[:, None],
+    # Stamps between that of the block and the next one.
+    seen = frontier.hi > frontier.lo
+    low = 2 * frontier.lo
+    canvas = frontier.replace(stamp=2 * frontier.stamp, lo=low, hi=jnp.where(seen, FOREVER, low))
+    masks = self._beside(canvas, place)
+    masks = masks.replace(token=jnp.full_like(place, self.mask_id), hi=masks.lo + inside[:, None])
+    # Those that predict come last.
+    copies = [self._beside(canvas, jnp.maximum(place - 1, 0))] if self.shifted else []
+    whole = frontier_lib.concatenate(canvas, masks, *copies)
+    hidden = [jnp.full_like(frontier.token, -1), *[place] * (1 + len(copies))]
+    rows = whole.size - place.shape[1] + jnp.arange(place.shape[1])
+    whole = whole.replace(hidden=jnp.concatenate(hidden, axis=1))
+    return whole, jnp.broadcast_to(rows, place.shape)
+
+  def _beside(self, canvas: Frontier, place: Int[Array, "B W"]) -> Frontier:
+    """Returns copies of entries that see what these see, one stamp later, and nobody sees."""
+    token, position, stamp = (
+      jnp.take_along_axis(values, place, axis=1)
+      for values in (canvas.token, canvas.position, canvas.stamp[:, 0])
     )
-    hidden = jnp.concatenate([jnp.full_like(token, -1), index], axis=1)
-    return frontier_lib.concatenate(canvas, shadow).replace(hidden=hidden)
+    stamp = stamp[:, None] + 1
+    return Frontier(token=token, position=position, stamp=stamp, lo=stamp, hi=stamp)
 
   def sources(self, index: Int[Array, "B W"]) -> Int[Array, "B W"]:
     """Returns the entries whose logits predict these positions.

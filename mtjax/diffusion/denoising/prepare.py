@@ -1,6 +1,7 @@
 """Checks what a denoising loop is asked to do, and makes its job."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,7 @@ from mtjax.diffusion.denoising.guidance import Guidance
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.program import Denoising
 from mtjax.diffusion.denoising.state import Job
+from mtjax.diffusion.extents import Targets, extents_of
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.diffusion.view import score_by_model, score_filtered
@@ -38,21 +40,24 @@ def prepare(
   key: Seed,
   eos: Sequence[int],
   constraint: Constraint = None,
+  is_target: Targets | None = None,
 ) -> tuple[Denoising, tuple[Params, Job]]:
   """Returns the program and its inputs, for one plan per prompt. Raises ValueError as `denoise`."""
   cache.check(network)
   config, batch = network.model.config, len(prompts)
+  if is_target is not None:
+    _check_blanks(network, policy)
   lengths = check_prompts(prompts, config.vocab_size)
   (block_length,) = {plan.block_length for plan in plans}
-  first, end = lengths, lengths + np.array([plan.length for plan in plans])
-  if network.block_length:
-    if block_length != network.block_length:
-      raise ValueError(
-        f"the network's blocks have {network.block_length} positions: plan.block_length must be "
-        f"so many, got {block_length}"
-      )
-    first = lengths // block_length * block_length
-    end = -(-end // block_length) * block_length
+  if network.block_length and block_length != network.block_length:
+    raise ValueError(
+      f"the network's blocks have {network.block_length} positions: plan.block_length must be so "
+      f"many, got {block_length}"
+    )
+  extents = extents_of(
+    prompts, [plan.length for plan in plans], network.block_length, is_target, network.mask_id
+  )
+  first, end = extents.first, extents.end
   limit = config.max_position
   if config.predicts == "any_subset":
     limit -= num_sinks(config)
@@ -61,7 +66,8 @@ def prepare(
       f"row {int(np.argmax(end))} has a canvas of {end.max()} entries, {lengths[np.argmax(end)]} "
       f"of them its prompt, and the model has {limit} positions"
     )
-  _check_shadow(network, policy, cache, guidance)
+  _check_shadow(policy, cache, guidance)
+  policy.order.check_vocabulary(config.vocab_size)
   policy.revise.check_vocabulary(config.vocab_size)
   if guidance.gives_vectors:
     EmbeddingAccess.of(config)
@@ -76,12 +82,9 @@ def prepare(
       "has committed: use KeepDecided, or another cache"
     )
   size = bucket(int(end.max()), maximum=config.max_position)
-  padded = np.zeros((batch, size), np.int32)
-  for row, prompt in enumerate(prompts):
-    padded[row, : len(prompt)] = prompt
   job = Job(
-    prompt=jnp.asarray(padded),
-    start=jnp.asarray(lengths, jnp.int32),
+    prompt=jnp.asarray(padded_rows(prompts, size, np.int32)),
+    start=jnp.asarray(extents.start, jnp.int32),
     first=jnp.asarray(first, jnp.int32),
     end=jnp.asarray(end, jnp.int32),
     steps=jnp.asarray([plan.steps_per_block for plan in plans], jnp.int32),
@@ -91,12 +94,27 @@ def prepare(
     policy=policy.for_rows(batch),
     guidance=guidance.for_rows(batch),
     constraint=constraint_of(
-      constraint, lengths, [plan.length for plan in plans], config.vocab_size, eos, sampling
+      constraint,
+      lengths,
+      [plan.length for plan in plans],
+      config.vocab_size,
+      eos,
+      sampling,
+      never=(network.mask_id,),
     ),
-    generated=bucket(int((end - first).max()), maximum=size),
+    is_target=None if is_target is None else jnp.asarray(padded_rows(is_target, size, bool)),
+    generated=bucket(max(int((end - first).max()), min(block_length, size)), maximum=size),
   )
   score = score_filtered if filtered_confidence else score_by_model
   return Denoising(network, cache, block_length, score), (params, job)
+
+
+def padded_rows(rows: Sequence[Any], size: int, dtype: Any) -> np.ndarray:
+  """Returns rows as an array of `size` columns: shorter ones end with zeros, longer are cut."""
+  padded = np.zeros((len(rows), size), dtype)
+  for row, values in enumerate(rows):
+    padded[row, : len(values)] = values[:size]
+  return padded
 
 
 def plan_rows(plan: BlockPlan | Sequence[BlockPlan], batch: int) -> list[BlockPlan]:
@@ -160,23 +178,32 @@ def check_prompts(prompts: Sequence[Sequence[int]], vocab: int) -> np.ndarray:
   return lengths
 
 
-def _check_shadow(
-  network: MaskedNetwork, policy: DecidingPolicy, cache: CachePolicy, guidance: Guidance
-) -> None:
+def _check_shadow(policy: DecidingPolicy, cache: CachePolicy, guidance: Guidance) -> None:
   """Raises ValueError for a rule that needs shadow entries where there can be none."""
   if not policy.revise.needs_shadow:
     return
   name = type(policy.revise).__name__
   if not isinstance(cache, ShadowCachePolicy):
     raise ValueError(
-      f"{name} needs shadow entries, which {type(cache).__name__} does not compute: use Uncached"
+      f"{name} needs shadow entries, which {type(cache).__name__} does not compute: use Uncached, "
+      "ExactBlocks for a block-causal model, or BlockStale for one whose entries all see each other"
     )
   if guidance.forwards > 1 or guidance.gives_vectors:
     raise ValueError(
       f"{name} needs shadow entries, which {type(guidance).__name__} does not guide: use Unguided"
     )
-  if network.shifted:
+
+
+def _check_blanks(network: MaskedNetwork, policy: DecidingPolicy) -> None:
+  """Raises ValueError where given tokens cannot stand among and after the masks."""
+  if network.model.config.predicts == "any_subset":
     raise ValueError(
-      f"{name} needs shadow entries, which predict their own position: a network with shifted "
-      "logits has none"
+      "the any-order cache keeps keys in the order of decisions, in which tokens that are given "
+      "after the first target have no place: leave is_target out, or fill blanks with the method "
+      "'set' (CanvasFiller)"
+    )
+  if policy.revise.moves:
+    raise ValueError(
+      f"{type(policy.revise).__name__} moves what follows in a block, which would move given "
+      "tokens too: leave is_target out, or take a rule that moves nothing, such as EditTokens"
     )

@@ -9,10 +9,10 @@ from jaxtyping import Array, Bool, Float, PyTree
 
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
 from mtjax.diffusion.denoising.caches.protocol import CachePolicy, Pass, ShadowCachePolicy
-from mtjax.diffusion.denoising.constrained import agreed, restrict
+from mtjax.diffusion.denoising.constrained import agreed, restrict, scored_along
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import DenoiseState, Job, Window, has_end, window_of
-from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
+from mtjax.diffusion.denoising.traces import Followed, TracedPass, sampled_log_prob
 from mtjax.diffusion.plan import linear_rates
 from mtjax.diffusion.view import Revision, View, apply_revision
 from mtjax.models import Params
@@ -21,7 +21,7 @@ from mtjax.sampling.logits import Rules, process
 
 
 @dataclasses.dataclass(frozen=True)
-class Denoising:
+class Denoising(Followed):
   """A `rounds.Program` whose inputs are (params, job)."""
 
   network: MaskedNetwork
@@ -33,8 +33,7 @@ class Denoising:
   def begin(self, inputs: tuple[Params, Job]) -> DenoiseState:
     params, job = inputs
     batch, size = job.prompt.shape
-    place = jnp.arange(size)
-    masked = (place >= job.start[:, None]) & (place < job.end[:, None])
+    masked = job.targets
     policy, zero = job.policy, jnp.zeros(batch, jnp.int32)
     window = window_of(job, zero, self.block_length)
     return DenoiseState(
@@ -81,6 +80,9 @@ class Denoising:
       logits, cache = self.logits(params, job, state)
       return logits, None, cache
     now = self._pass(job, state)
+    if job.is_target is not None:
+      # What is given among the masks has no shadow: others would see a mask in its place.
+      now = now._replace(shadowed=now.window.inside & now.window.read(job.is_target))
     cache = cast(ShadowCachePolicy, self.cache)  # `prepare` refuses others
     return cache.logits_with_shadow(self.network, params, job, state.cache, now)
 
@@ -103,9 +105,7 @@ class Denoising:
     view, order, logits = self._view(job, state, window, logits, shadow)
     candidates = sample_candidates(view)
     revision, revise = job.policy.decide(state.revise, view, candidates)
-    if job.constraint is not None:
-      token = agreed(job, state, window, view, logits, candidates.token, revision)
-      candidates = candidates_of(view, token)
+    candidates = agreed(job, state, window, view, logits, candidates, revision, self.score)
     seen = TracedPass(
       canvas=state.token,
       end=job.end,
@@ -124,13 +124,12 @@ class Denoising:
     params, job = inputs
     window = window_of(job, state.block, self.block_length)
     logits, cache = self.logits(params, job, state)
-    view, order, _ = self._view(job, state, window, logits, None)
-    candidates, state = (
-      candidates_of(view, jnp.asarray(seen.token)),
-      state.replace(order=order, cache=cache),
-    )
-    state = self._revised(job, state, window, view, candidates, seen.revision)
-    return state, sampled_log_prob(job.rules, candidates, seen.revision)
+    view, order, logits = self._view(job, state, window, logits, None)
+    revision, candidates = seen.revision, candidates_of(view, jnp.asarray(seen.token))
+    candidates = scored_along(job, state, window, logits, candidates, revision, self.score)
+    state = state.replace(order=order, cache=cache)
+    state = self._revised(job, state, window, view, candidates, revision)
+    return state, sampled_log_prob(job.rules, candidates, revision)
 
   def _pass(self, job: Job, state: DenoiseState) -> Pass:
     return Pass(
@@ -171,7 +170,7 @@ class Denoising:
     """Returns the state with rows that are `done` with their block at the next, or finished."""
     ends = has_end(job, window, window.read(state.token))
     block = state.block + done
-    last = job.first + block * self.block_length >= job.end
+    last = job.first + block * self.block_length >= job.stop
     following = window_of(job, block, self.block_length)
     return state.replace(
       block=block,
@@ -186,7 +185,7 @@ class Denoising:
   ) -> tuple[View, PyTree, Float[Array, "B W V"]]:
     """Returns what the rules of a pass see, the order's state after it, and the order's logits."""
     masked = window.read(state.masked) & window.inside & ~state.finished[:, None]
-    generated = window.inside & (window.index >= job.start[:, None]) & ~state.finished[:, None]
+    generated = window.inside & window.read(job.targets) & ~state.finished[:, None]
     view = View(
       logits=logits,
       scored=logits,

@@ -8,13 +8,12 @@ import jax
 from jaxtyping import Array, Float, PyTree
 
 from mtjax.diffusion.denoising.caches import CachePolicy
-from mtjax.diffusion.denoising.network import MaskedNetwork
-from mtjax.diffusion.denoising.traces import Trace, TracedPass
+from mtjax.diffusion.denoising.traces import Trace, Traceable, TracedPass
 from mtjax.models import Params
 
 
 def replay(
-  network: MaskedNetwork, params: Params, trace: Trace, *, cache: CachePolicy | None = None
+  network: Any, params: Params, trace: Trace, *, cache: CachePolicy | None = None
 ) -> Float[Array, "P B W"]:
   """Returns log p(token) of all that the passes of a trace wrote or edited, and 0 elsewhere.
 
@@ -35,23 +34,28 @@ def replay(
   (SampledProbability, EditTokens, Wino), log pi lacks the probability of the tokens that were
   sampled and not kept: APPROXIMATE as a density of trajectories, exact per token.
 
-  The network is the trace's in its conventions, and its guidance, filters and temperature hold.
-  `cache`: what the passes of `denoise` compute, None: as they did, stale keys included. Traces of
-  several lengths compile once if they are `padded` to one.
+  `network` is what the run had, or another of its kind with the same conventions: a MaskedNetwork,
+  a `UniformNetwork`, or the Model of an any-subset model. Guidance, filters, temperature and
+  constraint of the run hold. `cache`: what the passes of `denoise` compute, None: as they did,
+  stale keys included. Traces of several lengths compile once if they are `padded` to one.
+
+  Of uniform canvases what is written is what each pass kept of its samples, and what is noise again
+  counts nothing. A canvas that tells the next pass what it predicts (self-conditioning) does so
+  again, under `params`. The text of `AcceptOrRenoise` is the most probable one, so that its last
+  pass has log-probabilities as greedy rows have. In soft inputs (`TokenMerge`, `SoftIteration`) the
+  mixtures of a pass are made of what the pass before it predicts under `params`.
   """
-  changes = {} if cache is None else dict(cache=cache)
-  program = dataclasses.replace(trace.program, network=network, **changes)
+  changes: dict[str, Any] = dict(network=network)
+  if cache is not None:
+    if "cache" not in {field.name for field in dataclasses.fields(trace.program)}:
+      raise ValueError("only a trace of `denoise` has a cache policy: leave cache out")
+    changes["cache"] = cache
+  program = dataclasses.replace(trace.program, **changes)
   return _replay(program, params, trace.settings, trace.passes)
 
 
 @functools.partial(jax.jit, static_argnames="program")
 def _replay(
-  program: Any, params: Params, settings: PyTree, passes: TracedPass
+  program: Traceable, params: Params, settings: PyTree, passes: TracedPass
 ) -> Float[Array, "P B W"]:
-  inputs = (params, *settings)
-
-  @jax.checkpoint
-  def step(state, seen):
-    return program.follow(inputs, state, seen)
-
-  return jax.lax.scan(step, program.begin(inputs), passes)[1]
+  return program.replayed((params, *settings), passes)

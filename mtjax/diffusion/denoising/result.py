@@ -21,6 +21,7 @@ class Denoised:
   tokens: list[list[int]]  # up to the end-of-sequence token, which is among them, if there is one
   decided_at: list[list[int]]  # the pass that decided a token, from 1
   passes: Int[np.ndarray, " B"]  # passes that a row took part in
+  forwards: Int[np.ndarray, " B"]  # forward passes of the network for a row
   counters: dict[str, Any]
   trace: Trace | None = None  # what each pass decided; None: it was not asked for
 
@@ -59,13 +60,17 @@ def collect(
 ) -> Denoised:
   """Returns the result of a run. `forwards`: forward passes per row, if not `passes`."""
   passes = np.asarray(state.passes if forwards is None else forwards)
+  if job.is_target is None:
+    start, lengths = np.asarray(job.start), [plan.length for plan in plans]
+    positions = [np.arange(a, a + n) for a, n in zip(start, lengths, strict=True)]
+  else:
+    positions = [np.flatnonzero(row) for row in np.asarray(job.is_target)]
   return collect_rows(
     state,
     clock,
-    start=job.start,
-    lengths=[plan.length for plan in plans],
+    positions=positions,
     eos=job.eos,
-    forwards=int(passes.sum()) * job.guidance.forwards,
+    forwards=passes * job.guidance.forwards,
   )
 
 
@@ -73,30 +78,29 @@ def collect_rows(
   state: Canvases,
   clock: Stopwatch,
   *,
-  start: Int[Array, " B"],
-  lengths: Sequence[int],
+  positions: Sequence[Int[np.ndarray, " N"]],
   eos: Int[Array, " E"],
-  forwards: int,
+  forwards: Int[np.ndarray, " B"],
 ) -> Denoised:
-  """Returns the result of rows that began at `start` and are wanted up to `lengths` tokens."""
+  """Returns the result of rows whose tokens at `positions` are wanted, up to an end token."""
   token, decided_at, masked = (np.asarray(x) for x in (state.token, state.decided_at, state.masked))
   end_tokens, tokens, decided = np.asarray(eos), [], []
-  for row, first in enumerate(np.asarray(start)):
-    here = slice(first, first + lengths[row])
+  for row, here in enumerate(positions):
     known = ~masked[row, here]
     ends = np.flatnonzero(np.isin(token[row, here], end_tokens) & known)
     size = ends[0] + 1 if ends.size else int(known.sum())
     tokens.append(token[row, here][:size].tolist())
     decided.append(decided_at[row, here][:size].tolist())
-  count = sum(map(len, tokens))
+  count, total = sum(map(len, tokens)), int(forwards.sum())
   return Denoised(
     tokens=tokens,
     decided_at=decided,
     passes=np.asarray(state.passes),
+    forwards=forwards,
     counters=dict(
       tokens=count,
-      forwards=forwards,
-      tokens_per_forward=count / forwards,
+      forwards=total,
+      tokens_per_forward=count / total,
       seconds=clock.seconds,
       compile_seconds=clock.compile_seconds,
       tokens_per_second=count / clock.seconds,

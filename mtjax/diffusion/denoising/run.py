@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mtjax.arguments import TokenIds, integer
-from mtjax.constraints.batch import Constraint
+from mtjax.constraints.batch import Constraint, rows_of
 from mtjax.diffusion.denoising.caches import CachePolicy, Uncached
 from mtjax.diffusion.denoising.guidance import Guidance, Unguided
 from mtjax.diffusion.denoising.lookahead import Lookahead, LookaheadState
@@ -16,6 +16,7 @@ from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.prepare import as_ids, check_stateless, plan_rows, prepare
 from mtjax.diffusion.denoising.result import Denoised, collect, frames
 from mtjax.diffusion.denoising.traces import record
+from mtjax.diffusion.extents import Targets
 from mtjax.diffusion.order.max_probability import MaxProbability
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
@@ -44,6 +45,7 @@ def denoise(
   constraint: Constraint = None,
   lookahead: int = 0,
   trace: bool = False,
+  is_target: Targets | None = None,
 ) -> Denoised:
   """Generates `plan.length` tokens after each prompt, in blocks of `plan.block_length`.
 
@@ -66,14 +68,26 @@ def denoise(
   A block-causal network's blocks begin at multiples of their length: the first block then holds the
   end of the prompt too, and the last one is whole.
 
+  `is_target`: one list of bool per row, if the masks are among given tokens. `prompts` are then
+  whole texts, whose targets are generated, whatever tokens stand there, given all other tokens
+  that a target's entry sees: all of them in a bidirectional network, those of its block and before
+  in a block-causal one, whose canvas ends with the last target's block. Blocks begin at the first
+  target, and are as many as there are targets for; `plan.length` means nothing. A pass is made over
+  every block, also one without a target. `Denoised` has the tokens of the targets, from left to
+  right; leave `eos` out for all of them.
+
   Raises ValueError, before compilation, for no prompt, an empty prompt, token ids outside the
   vocabulary, more entries than the model has positions, penalties, a plan whose blocks are not the
   network's, plans that do not fit the rows or each other, rules, guidance or caches that do not fit
   together, lookahead with a cache or with a trace, and a constraint that no text of `plan.length`
-  tokens satisfies, without `eos`, or with lookahead or a trace.
+  tokens satisfies, without `eos`, or with lookahead; with `is_target` also for rows of other
+  lengths than the prompts', a row without a target, a mask that is given, a constraint, an
+  any-subset model, and a rule that moves positions.
   """
   prompts = as_ids(prompts)
   plans = plan_rows(plan, len(prompts))
+  if is_target is not None and any(one is not None for one in rows_of(constraint, len(prompts))):
+    raise ValueError("a constraint is about the text after a prompt: leave is_target out")
   program, inputs = prepare(
     network,
     params,
@@ -87,17 +101,16 @@ def denoise(
     key=key,
     eos=eos,
     constraint=constraint,
+    is_target=is_target,
   )
   job = inputs[1]
-  if job.constraint is not None and (lookahead or trace):
-    raise ValueError("with a constraint there are no lookahead and no trace yet: leave them out")
   ahead = _ahead(program, inputs, cache, guidance, lookahead)
   if lookahead and trace:
     raise ValueError("with lookahead a forward has several passes: a trace needs lookahead 0")
   if not trace:
     state, clock = run.run(ahead, inputs)
     return _result(job, plans, state, clock)
-  last, traced = record(program, params, (job,))
+  last, traced = record(program, params, (job,), network.mask_id)
   return dataclasses.replace(collect(job, plans, last.state, last.clock), trace=traced)
 
 

@@ -24,10 +24,28 @@ class Job(struct.PyTreeNode):
   policy: DecidingPolicy
   guidance: PyTree  # a Guidance: which passes logits come from
   constraint: PyTree = None  # a CanvasConstraint; None: no row has one
+  # The positions that are generated, where others lie among or after them, whose tokens `prompt`
+  # has; None: all from `start` to `end`.
+  is_target: Bool[Array, "B S"] | None = None
   # Static: at least the number of generated positions of each row; 0: not known.
   generated: int = struct.field(pytree_node=False, default=0)
 
   __repr__ = short_repr
+
+  @property
+  def targets(self) -> Bool[Array, "B S"]:
+    """The positions that are generated."""
+    if self.is_target is not None:
+      return self.is_target
+    place = jnp.arange(self.size)
+    return (place >= self.start[:, None]) & (place < self.end[:, None])
+
+  @property
+  def stop(self) -> Int[Array, " B"]:
+    """The position after which no block is denoised: the last target's, plus 1."""
+    if self.is_target is None:
+      return self.end
+    return self.size - jnp.argmax(self.is_target[:, ::-1], axis=1).astype(self.end.dtype)
 
   @property
   def response_size(self) -> int:
@@ -85,7 +103,7 @@ def window_of(job: Job, block: Int[Array, " B"], size: int) -> Window:
 
 def has_end(job: Job, window: Window, token: Int[Array, "B W"]) -> Bool[Array, " B"]:
   """Returns true in rows that have an end token at a generated position of the window."""
-  generated = window.inside & (window.index >= job.start[:, None])
+  generated = window.inside & window.read(job.targets)
   return jnp.any(generated[:, :, None] & (token[:, :, None] == job.eos), axis=(1, 2))
 
 

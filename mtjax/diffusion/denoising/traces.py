@@ -1,7 +1,7 @@
 """Traces: what every pass of a denoising loop decided, what it saw, and how probable that was."""
 
 import dataclasses
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +32,19 @@ class TracedPass(struct.PyTreeNode):
   revision: Revision
   log_prob: Float[_Values, "*P B W"]  # of the candidates that were followed; 0 elsewhere
   settled: Bool[_Values, "*P B K"] | None = None  # `machines.blocks.BlockDecision`; None: one block
+  text: Int[_Values, "*P B W"] | None = None  # of uniform canvases: what each is if it ends now
+  drafted: Bool[_Values, "*P B W"] | None = None  # accepted drafts of an any-subset model
 
   __repr__ = short_repr
 
 
 @dataclasses.dataclass(frozen=True)
 class TraceEvent:
-  """One position that a pass decided, edited, masked again or deleted, or put a mask before."""
+  """One position that a pass decided, edited, masked again or deleted, or put a mask before.
+
+  A position of a uniform canvas is decided if it takes what the pass has sampled, and "remasked" if
+  it becomes noise again. What the last pass over such a canvas decides is its text.
+  """
 
   number: int  # of the pass, from 1
   position: int  # in the text with its prompt, before the pass
@@ -47,18 +53,52 @@ class TraceEvent:
   log_prob: float  # of the candidate, where it was followed; 0 where a position is remasked
 
 
+@runtime_checkable
+class Traceable(Protocol):
+  """A program that can be made to decide what a trace has."""
+
+  def replayed(self, inputs: tuple[Any, ...], passes: TracedPass) -> Float[Array, "P B W"]:
+    """Returns the log-probabilities of what the passes wrote or edited, and 0 elsewhere.
+
+    `inputs`: parameters, then the trace's settings.
+    """
+    ...
+
+
+class Followed:
+  """Base of programs whose rounds are passes, each of which can `follow` a traced one."""
+
+  def begin(self, inputs: Any) -> Any:
+    """Returns the state before the first pass."""
+    raise NotImplementedError
+
+  def follow(self, inputs: Any, state: Any, seen: TracedPass) -> tuple[Any, Float[Array, "B W"]]:
+    """Returns the state after a pass that decides what a traced one did, and log-probabilities."""
+    raise NotImplementedError
+
+  def replayed(self, inputs: tuple[Any, ...], passes: TracedPass) -> Float[Array, "P B W"]:
+    """Returns the log-probabilities of `Traceable.replayed`, pass by pass."""
+
+    @jax.checkpoint
+    def step(state, seen):
+      return self.follow(inputs, state, seen)
+
+    return jax.lax.scan(step, self.begin(inputs), passes)[1]
+
+
 class Trace(struct.PyTreeNode):
   """The passes of a batch, and the settings that they depend on. A pytree: `replay` may be jitted.
 
   Row b of pass n saw `passes.canvas[n, b]`; each row's first pass is number 0 here, because all
   rows begin together. A log-probability is that of the distribution that the token was sampled
-  from, filters and guidance included; of greedy rows, where it would be 0, that of the model at
-  temperature 1 (`View.scored`).
+  from, filters, guidance and constraint included; of greedy rows, where it would be 0, that of the
+  model at temperature 1 (`View.scored`).
   """
 
   passes: TracedPass
   settings: PyTree  # the program's inputs without the parameters
   program: Any = struct.field(pytree_node=False)
+  mask_id: int | None = struct.field(pytree_node=False)  # the token of masks; None: there are none
 
   __repr__ = short_repr
 
@@ -97,15 +137,18 @@ class Trace(struct.PyTreeNode):
     return sorted(events, key=lambda event: (event.number, event.position))
 
 
-def record(program: Any, params: Params, settings: tuple[Any, ...]) -> tuple[run.Recorded, Trace]:
+def record(
+  program: Any, params: Params, settings: tuple[Any, ...], mask_id: int | None
+) -> tuple[run.Recorded, Trace]:
   """Returns the last state of a run, with the time so far, and its trace.
 
-  The program's last stage returns a `TracedPass` to observe.
+  `mask_id`: the token that stands for a mask in canvases. The program's last stage returns a
+  `TracedPass` to observe.
   """
   first, *rounds = run.record(program, (params, *settings))
   passes = [one.observed for one in rounds]
   stacked = jax.tree.map(lambda *values: np.stack(values), *passes)
-  return (rounds or [first])[-1], Trace(stacked, settings, program)
+  return (rounds or [first])[-1], Trace(stacked, settings, program, mask_id)
 
 
 def sampled_log_prob(

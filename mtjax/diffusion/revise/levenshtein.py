@@ -26,7 +26,7 @@ class Levenshtein(AnyTransferRevise):
 
   A block ends after a pass that had no mask and changed nothing. At most `max_edits` of its passes
   may edit, which bounds it: every other one decides a mask or ends it. The state is their number.
-  With an order that remembers positions (`Credit`), what it remembers does not move.
+  With an order that remembers positions (`Credit`, `Stability`), what it remembers does not move.
   """
 
   threshold: PerRow = 0.9
@@ -34,6 +34,7 @@ class Levenshtein(AnyTransferRevise):
   delete_id: int = id_field(default=-1)
   insert_id: int = id_field(default=-1)
   ranges: ClassVar[dict[str, Range]] = {"threshold": SHARE, "max_edits": Range(low=0.0)}
+  moves = True
   exactness = Exactness.APPROXIMATE
   reason = "decided tokens are replaced, deleted and moved by a rule that depends on what they are"
 

@@ -20,10 +20,14 @@ class Wino(AnyTransferRevise):
   """Masks decided tokens again whose probability at their shadow entry is below a threshold.
 
   The shadow entry of a position is a mask that sees all of the text but that position itself, so it
-  predicts the token from the rest (2507.18578, `decoding_wino`). Tokens of this pass
-  are not verified yet. In a pass that decides one token nothing is masked again. If as many tokens
-  or more would be as the pass before decided (30 before the first), only so many less one are,
-  those of the lowest probability: two passes gain a token at least, so a block ends.
+  predicts the token from the rest (2507.18578, `decoding_wino`). In a network with shifted logits,
+  which the paper does not treat, the entry before the position predicts it, without seeing it
+  (`MaskedNetwork.with_shadow`). In both, keys of other entries that have seen it still tell of it.
+
+  Tokens of this pass are not verified yet. In a pass that decides one token nothing is masked
+  again. If as many tokens or more would be as the pass before decided (30 before the first), only
+  so many less one are, those of the lowest probability: two passes gain a token at least, so a
+  block ends.
 
   The state is the number of tokens that the row's last pass decided. The published code decodes one
   row; here every row has its own counter. It goes with `WinoDraft`.

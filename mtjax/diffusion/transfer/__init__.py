@@ -8,6 +8,7 @@ from mtjax.diffusion.transfer.falling_threshold import FallingThreshold
 from mtjax.diffusion.transfer.first_hitting import FirstHitting
 from mtjax.diffusion.transfer.gumbel import DreamCounts, MaskGit
 from mtjax.diffusion.transfer.hierarchy import Hierarchy
+from mtjax.diffusion.transfer.klass import Klass
 from mtjax.diffusion.transfer.llada_counts import LladaCounts
 from mtjax.diffusion.transfer.one_by_one import OneByOne
 from mtjax.diffusion.transfer.threshold import Threshold
@@ -22,6 +23,7 @@ __all__ = [
   "FallingThreshold",
   "FirstHitting",
   "Hierarchy",
+  "Klass",
   "LladaCounts",
   "MaskGit",
   "OneByOne",

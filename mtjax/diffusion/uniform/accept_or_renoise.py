@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from mtjax.diffusion.candidates import CanvasCandidates, sample_candidates
+from mtjax.diffusion.candidates import CanvasCandidates, candidates_of
 from mtjax.diffusion.order.low_entropy import LowEntropy
 from mtjax.diffusion.random_numbers import Stream, position_keys
 from mtjax.diffusion.rule import PerRow, PerRowRule, Range, rule
@@ -15,7 +15,6 @@ from mtjax.diffusion.transfer.entropy_bound import EntropyBound
 from mtjax.diffusion.uniform.network import UniformNetwork, uniform_tokens
 from mtjax.diffusion.uniform.rule import CanvasAfter
 from mtjax.diffusion.view import View
-from mtjax.sampling.categorical import argmax
 from mtjax.sampling.statistics import negative_entropy
 from mtjax.types import Exactness
 
@@ -52,6 +51,7 @@ class AcceptOrRenoise(PerRowRule):
     "the tokens of one pass are sampled independently of each other, at a temperature below 1, and "
     "the text is the most probable token of every position"
   )
+  greedy_text = True
 
   def check_values(self, values: Mapping[str, Any]) -> None:
     """Raises ValueError too for t_min above t_max, and for parts of a pass."""
@@ -73,11 +73,13 @@ class AcceptOrRenoise(PerRowRule):
     score = LowEntropy().score(view, candidates)
     return EntropyBound(self.gamma).choose(view, candidates, score)
 
-  def revise(self, view: View, network: UniformNetwork) -> CanvasAfter:
-    candidates = sample_candidates(view)
+  def logits(self, view: View) -> Float[Array, "B W V"]:
+    return view.logits
+
+  def revise(self, view: View, network: UniformNetwork, sampled: Int[Array, "B W"]) -> CanvasAfter:
+    accepted = self.accepted(view, candidates_of(view, sampled))
     noise = uniform_tokens(position_keys(view, Stream.REVISE), network.model.config.vocab_size)
-    canvas = jnp.where(self.accepted(view, candidates), candidates.token, noise)
-    return CanvasAfter(canvas, argmax(view.logits))
+    return CanvasAfter(jnp.where(accepted, sampled, noise), accepted)
 
   def done(self, view: View, unchanged: Int[Array, " B"]) -> Bool[Array, " B"]:
     entropy = jnp.mean(-negative_entropy(view.scored), axis=1)

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.diffusion.noising.forward import Noise, NoiseAt, UniformNoise
-from mtjax.diffusion.random_numbers import Stream, position_keys
 from mtjax.diffusion.rule import PerRow, PerRowRule, Range, rule, static_field
 from mtjax.diffusion.uniform.network import UniformNetwork
 from mtjax.diffusion.uniform.rule import CanvasAfter
 from mtjax.diffusion.view import View
-from mtjax.sampling.categorical import sample_categorical
 from mtjax.types import Exactness
 
 
@@ -77,6 +75,7 @@ class NoisePosterior(PerRowRule):
     "the positions of one pass are sampled independently of each other; each keeps its marginal "
     "distribution in time where predictions are exact"
   )
+  greedy_text = False
 
   def mask_share(self) -> Float[Array, ""]:
     return jnp.asarray(self.noise.at(jnp.ones(())).mask)
@@ -88,15 +87,15 @@ class NoisePosterior(PerRowRule):
     """Returns x' of `reverse_probs`."""
     return jax.nn.softmax(view.logits)
 
-  def revise(self, view: View, network: UniformNetwork) -> CanvasAfter:
+  def logits(self, view: View) -> Float[Array, "B W V+1"]:
     remaining = view.steps - view.step
     now, after = (self._at(n[:, None] / view.steps[:, None]) for n in (remaining, remaining - 1))
     probs = reverse_probs(self.predicted(view, now), view.token, now, after)
-    keys = position_keys(view, Stream.TOKEN)
-    token = jax.vmap(jax.vmap(sample_categorical))(jnp.log(probs), keys)
-    if network.mask_id is not None:
-      token = jnp.where(token == network.model.config.vocab_size, network.mask_id, token)
-    return CanvasAfter(token, token)
+    # The gradient of log at 0 would be NaN, although nobody samples there.
+    return jnp.where(probs > 0, jnp.log(jnp.where(probs > 0, probs, 1.0)), -jnp.inf)
+
+  def revise(self, view: View, network: UniformNetwork, sampled: Int[Array, "B W"]) -> CanvasAfter:
+    return CanvasAfter(sampled, jnp.ones_like(sampled, bool))
 
   def done(self, view: View, unchanged: Int[Array, " B"]) -> Bool[Array, " B"]:
     return jnp.zeros_like(unchanged, bool)

@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax.arguments import TokenIds, integer
-from mtjax.diffusion.denoising.prepare import as_ids, check_prompts, sampling_rules
+from mtjax.constraints.batch import Constraint
+from mtjax.diffusion.denoising.constrained import constraint_of
+from mtjax.diffusion.denoising.prepare import (
+  as_ids,
+  check_prompts,
+  padded_rows,
+  sampling_rules,
+)
 from mtjax.diffusion.uniform.network import UniformNetwork
 from mtjax.diffusion.uniform.program import UniformDenoising
 from mtjax.diffusion.uniform.rule import UniformRule
@@ -28,6 +35,7 @@ def prepare_uniform(
   sampling: Sampling | None,
   key: Seed,
   eos: Sequence[int],
+  constraint: Constraint = None,
 ) -> tuple[UniformDenoising, tuple[Params, UniformJob], list[int]]:
   """Returns the program, its inputs, and each row's length. Raises as `denoise_uniform`."""
   prompts, config = as_ids(prompts), network.model.config
@@ -52,11 +60,9 @@ def prepare_uniform(
       f"row {row} has a text of {end[row]} positions, {starts[row]} of them its prompt and the "
       f"rest canvases of {size}, and the model has {config.max_position}"
     )
-  padded = np.zeros((batch, bucket(int(end.max()), maximum=config.max_position)), np.int32)
-  for row, prompt in enumerate(prompts):
-    padded[row, : len(prompt)] = prompt
+  places = bucket(int(end.max()), maximum=config.max_position)
   job = UniformJob(
-    prompt=jnp.asarray(padded),
+    prompt=jnp.asarray(padded_rows(prompts, places, np.int32)),
     start=jnp.asarray(starts, jnp.int32),
     end=jnp.asarray(end, jnp.int32),
     steps=jnp.asarray(passes, jnp.int32),
@@ -64,6 +70,7 @@ def prepare_uniform(
     filters=filters,
     key=row_keys(key, batch),
     rule=rule.for_rows(batch),
+    constraint=constraint_of(constraint, starts, lengths, config.vocab_size, eos, sampling),
   )
   return UniformDenoising(network), (params, job), lengths
 

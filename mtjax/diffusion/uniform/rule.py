@@ -10,10 +10,10 @@ from mtjax.types import Exactness
 
 
 class CanvasAfter(NamedTuple):
-  """A canvas after a pass, and the text that it would be if it ended now."""
+  """A canvas after a pass."""
 
   canvas: Int[Array, "B W"]
-  text: Int[Array, "B W"]
+  kept: Bool[Array, "B W"]  # positions that hold what the pass sampled; others are noise again
 
 
 @runtime_checkable
@@ -22,6 +22,7 @@ class UniformRule(Protocol):
 
   In its `View` all positions of a row that is not finished are open, none is decided, and `logits`
   and `scored` are both processed with `temperature`. `step` of `steps` is a pass of this canvas.
+  The loop samples a token of every position from `logits`, and `revise` says what becomes of it.
   """
 
   @property
@@ -46,13 +47,26 @@ class UniformRule(Protocol):
     """Returns the temperature of a pass, above 0."""
     ...
 
-  def revise(self, view: View, network: UniformNetwork) -> CanvasAfter:
-    """Returns the canvas after a pass."""
+  @property
+  def greedy_text(self) -> bool:
+    """True if a canvas that ends has the most probable tokens as text, and not its own."""
+    ...
+
+  def logits(self, view: View) -> Float[Array, "B W N"]:
+    """Returns the logits that every position's token is sampled from.
+
+    N is the number of tokens, and one more where a position may become a mask, which is the last.
+    """
+    ...
+
+  def revise(self, view: View, network: UniformNetwork, sampled: Int[Array, "B W"]) -> CanvasAfter:
+    """Returns the canvas after a pass that has sampled these tokens."""
     ...
 
   def done(self, view: View, unchanged: Int[Array, " B"]) -> Bool[Array, " B"]:
     """Returns true in rows whose canvas needs no further pass.
 
-    `unchanged`: the number of passes before this one, in a row, that had the same text.
+    `unchanged`: the number of passes before this one, in a row, that had the same text: the one
+    that the canvas would be if it ended now.
     """
     ...

@@ -1,12 +1,15 @@
 """Denoising of uniform canvases in one XLA program, or pass by pass."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 
 from mtjax.arguments import TokenIds
+from mtjax.constraints.batch import Constraint
 from mtjax.diffusion.denoising.result import Denoised, collect_rows
+from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.uniform.accept_or_renoise import AcceptOrRenoise
 from mtjax.diffusion.uniform.network import UniformNetwork
 from mtjax.diffusion.uniform.prepare import prepare_uniform
@@ -31,6 +34,8 @@ def denoise_uniform(
   sampling: Sampling | None = None,
   key: Seed = 0,
   eos: Sequence[int] = (),
+  constraint: Constraint = None,
+  trace: bool = False,
 ) -> Denoised:
   """Generates `length` tokens after each prompt, canvas by canvas, from random tokens.
 
@@ -43,13 +48,20 @@ def denoise_uniform(
   rule. `key`: a seed or key, folded with the row index, or a [B] array of keys. Rows are
   independent: a row's text depends on its own prompt, key and settings.
 
+  `constraint`: what a text must match (`mtjax.constraints`), one for all rows or one per row. Every
+  text is accepted; its distribution is APPROXIMATE (`mtjax.diffusion.uniform.constrained`).
+  `trace`: whether to keep what each pass decided, with log-probabilities, for
+  `mtjax.diffusion.denoising.replay`; the passes are then steps of this process, and the text is the
+  same.
+
   In the result `passes` are those over canvases. `forwards` of the counters also has those that
   read a finished canvas (`commit_forwards`), but not the one that reads the prompts. `decided_at`
   is the pass that changed a token last.
 
   Raises ValueError, before compilation, for no prompt, an empty prompt, token ids outside the
   vocabulary, more positions than the model has, a temperature or penalties in `sampling`, a length
-  or steps below 1, settings out of range, and noise with masks for a network without one.
+  or steps below 1, settings out of range, noise with masks for a network without one, and a
+  constraint that no text of `length` tokens satisfies, or without `eos`.
   """
   program, inputs, lengths = prepare_uniform(
     network,
@@ -61,9 +73,15 @@ def denoise_uniform(
     sampling=sampling,
     key=key,
     eos=eos,
+    constraint=constraint,
   )
-  state, clock = run.run(program, inputs)
-  return _collect(network, inputs[1], lengths, state, clock)
+  job = inputs[1]
+  if not trace:
+    state, clock = run.run(program, inputs)
+    return _collect(network, job, lengths, state, clock)
+  last, traced = record(program, params, (job,), network.mask_id)
+  done = _collect(network, job, lengths, last.state, last.clock)
+  return dataclasses.replace(done, trace=traced)
 
 
 def stream_uniform(
@@ -77,6 +95,7 @@ def stream_uniform(
   sampling: Sampling | None = None,
   key: Seed = 0,
   eos: Sequence[int] = (),
+  constraint: Constraint = None,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
@@ -96,6 +115,7 @@ def stream_uniform(
     sampling=sampling,
     key=key,
     eos=eos,
+    constraint=constraint,
   )
   states = run.stream(program, inputs, every=every)
   return _stream(network, states, inputs[1], lengths, on_finish)
@@ -118,15 +138,14 @@ def _collect(
   state: UniformState,
   clock: Stopwatch,
 ) -> Denoised:
-  commits = int(np.asarray(state.reads).sum())
+  reads, starts = np.asarray(state.reads), np.asarray(job.start)
   done = collect_rows(
     state,
     clock,
-    start=job.start,
-    lengths=lengths,
+    positions=[np.arange(a, a + n) for a, n in zip(starts, lengths, strict=True)],
     eos=job.eos,
-    forwards=int(np.asarray(state.passes).sum()) + commits,
+    forwards=np.asarray(state.passes) + reads,
   )
   if network.commits:
-    done.counters["commit_forwards"] = commits
+    done.counters["commit_forwards"] = int(reads.sum())
   return done

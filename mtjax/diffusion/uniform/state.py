@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from mtjax.diffusion.denoising.constrained import CanvasConstraint
 from mtjax.diffusion.uniform.rule import UniformRule
 from mtjax.display.short import short_repr
 from mtjax.sampling.logits import Rules
@@ -20,6 +21,7 @@ class UniformJob(struct.PyTreeNode):
   filters: Rules  # its temperature is that of the rule
   key: Key[Array, " B"]
   rule: UniformRule
+  constraint: CanvasConstraint | None = None  # None: no row has one
 
   __repr__ = short_repr
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtjax.diffusion.denoising.result import Denoised
-from mtjax.diffusion.texts import CanvasFrame, canvas_frames, completion_of, prompt_ids
+from mtjax.diffusion.texts import canvas_frames, completion_of, prompt_ids, show_trace
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.diffusion.uniform.causal_encoder import CausalEncoder
 from mtjax.diffusion.uniform.network import UniformNetwork
 from mtjax.diffusion.uniform.run import NOT_YET, denoise_uniform, stream_uniform
@@ -52,14 +53,17 @@ def denoise_uniform_texts(
   Settings are those of `denoise_uniform`; rows end at the tokenizer's end tokens. `on_pass` is
   called with the texts before the first pass and after each, where a canvas in progress shows what
   it would be if it ended now; the passes are then steps of this process. The text is the same.
+  With `trace=True` they come after the run, drawn from its trace.
   Raises ValueError as `denoise_uniform` does.
   """
   tokenizer = model.tokenizer
   ids = prompt_ids(model, prompts)
   eos = [token for token in tokenizer.eos_ids if token < model.model.config.vocab_size]
   arguments: dict[str, Any] = dict(length=length, eos=eos, **settings)
-  if on_pass is None:
-    run = denoise_uniform(network, model.params, ids, **arguments)
+  is_traced = arguments.pop("trace", False)
+  if on_pass is None or is_traced:
+    run = denoise_uniform(network, model.params, ids, trace=is_traced, **arguments)
+    show_trace(run, ids, length, on_pass)
   else:
     results: list[Denoised] = []
     states = stream_uniform(network, model.params, ids, on_finish=results.append, **arguments)

@@ -73,11 +73,12 @@ def run(
   question's name and its turn, not on the batch, so the records of an earlier run, `known`, are
   those that this one would compute.
 
-  A record has the texts `answers`, their `tokens` and `finish`, one per turn, and the number of
-  `forwards` of the target; `steps` has per turn how many tokens each of them emitted. `seconds` and
-  `turn_seconds`, one per turn, are those of the batch, shared among its questions, without
-  compilation. The task's judge adds its fields, and a causal `judge` adds `judged`, one
-  `mtjax.evaluate.generative.JudgedText` per turn, of the answer after its question.
+  A record has the texts `answers`, their `prompts`, which are the question's turns, their `tokens`
+  and `finish`, one per turn, and the number of `forwards` of the target; `steps` has per turn how
+  many tokens each of them emitted. `seconds` and `turn_seconds`, one per turn, are those of the
+  batch, shared among its questions, without compilation. The task's judge adds its fields, and a
+  causal `judge` adds `judged`, one `mtjax.evaluate.generative.JudgedText` per turn, of the answer
+  after its question.
   """
   done = {(record["method"], record["name"]): record for record in known}
   lengths = {
@@ -91,7 +92,7 @@ def run(
       batch = by_length[begin : begin + how.batch]
       missing = [question for question in batch if (name, question.name) not in done]
       for question, written in zip(missing, _write(model, task, missing, method, how), strict=True):
-        record = dict(name=question.name, method=name, **written)
+        record = dict(name=question.name, method=name, prompts=[*question.turns], **written)
         # The same text has the same outcome: a program that loops is not run once per method.
         key = (question.name, *written["answers"])
         if key not in judged:

@@ -19,8 +19,10 @@ from mtjax.diffusion.order import (
   LeftToRight,
   LowEntropy,
   MaxProbability,
+  PositionCalibrated,
   RandomPositions,
   SampledProbability,
+  Stability,
   TopMargin,
 )
 from mtjax.diffusion.policy import DecidingPolicy
@@ -41,6 +43,7 @@ from mtjax.diffusion.transfer import (
   FallingThreshold,
   FirstHitting,
   Hierarchy,
+  Klass,
   LladaCounts,
   MaskGit,
   OneByOne,
@@ -83,6 +86,9 @@ POLICIES: Mapping[str, Measured] = MappingProxyType(
     "Halton order, one per pass": Measured(DecidingPolicy(Halton(), OneByOne())),
     "Halton order, 2 per pass": Measured(DecidingPolicy(Halton(), LladaCounts()), 2),
     "dilated (DUS)": _random(Dilated()),
+    "PC-Sampler's order, equal frequencies, one per pass": Measured(
+      DecidingPolicy(PositionCalibrated(), OneByOne())
+    ),
     "random order, 2 per pass": _random(LladaCounts(), 2),
     "entropy, 2 per pass": Measured(DecidingPolicy(LowEntropy(), LladaCounts()), 2),
     "sampled probability, 2 per pass (LLaDA)": _sampled(LladaCounts(), 2),
@@ -103,6 +109,7 @@ POLICIES: Mapping[str, Measured] = MappingProxyType(
     "factor 1 (Fast-dLLM)": _sampled(Factor(1.0)),
     "hierarchy 0.9 and 0.4 (dInfer)": _sampled(Hierarchy(0.9, 0.4)),
     "credit, threshold 0.6 (dInfer)": Measured(DecidingPolicy(Credit(), Threshold(0.6))),
+    "KLASS 0.6 and 1 nat": Measured(DecidingPolicy(Stability(changes=1), Klass(0.6, drift=1.0))),
     "threshold 0.6, edits above 0.6 (LLaDA2.1)": _sampled(Threshold(0.6), revise=EditTokens(0.6)),
     "WINO 0.5 and 0.9": _sampled(WinoDraft(0.5), revise=Wino(0.9)),
     "ReMDM cap 0.1, 4 passes": _random(Ancestral(), revise=RemdmCap(0.1)),

@@ -98,7 +98,8 @@ def passes(policy: DecidingPolicy, toy: Conditionals, *, steps: int) -> Iterator
 def _after_pass(policy, toy: Conditionals, branches: _Branches, step: int, steps: int):
   """Returns all outcomes of a pass, and which of them need another."""
   seen = toy.number(branches.token)
-  order, logits = _in_chunks(_prepare, policy, (branches.order, *_table(toy, seen)), step, steps)
+  work = (branches.order, *_table(toy, seen))
+  order, (logits, drift) = _in_chunks(_prepare, policy, work, step, steps)
   token = np.array(list(itertools.product(range(toy.vocab), repeat=toy.length)))
   # Probabilities of all candidates: those of decided positions matter only if they are edited.
   top = logits.max(axis=-1, keepdims=True)
@@ -109,7 +110,7 @@ def _after_pass(policy, toy: Conditionals, branches: _Branches, step: int, steps
     weight *= p[:, i, token[:, i]]
   row, which = np.nonzero(weight * branches.weight[:, None])
   weight = branches.weight[row] * weight[row, which]
-  work = (branches.revise, *_table(toy, seen), logits)
+  work = (branches.revise, *_table(toy, seen), logits, drift)
   work = (*jax.tree.map(lambda x: x[row], work), token[which])
   chance = _in_chunks(_chances, policy, work, step, steps)
   choices = noises(policy, chance, branches.token[row] == toy.vocab)
@@ -169,7 +170,7 @@ def _in_chunks(function, policy, rows, step: int, steps: int):
   return jax.tree.map(lambda *xs: np.concatenate(xs)[:count], *parts)
 
 
-def _view(token, logits, shadow, step, steps, noise=None) -> View:
+def _view(token, logits, shadow, step, steps, noise=None, drift=None) -> View:
   batch, length, vocab = logits.shape
 
   def all_rows(value, dtype):
@@ -194,6 +195,7 @@ def _view(token, logits, shadow, step, steps, noise=None) -> View:
     passes=step_of_row,
     key=jax.vmap(jax.random.key)(jnp.zeros(batch, jnp.uint32)),
     shadow=shadow,
+    drift=drift,
     noise={} if noise is None else noise,
   )
 
@@ -202,21 +204,21 @@ def _view(token, logits, shadow, step, steps, noise=None) -> View:
 def _prepare(policy, rows, step, steps):
   order, token, logits, shadow = rows
   view, order = policy.order.prepare(order, _view(token, logits, shadow, step, steps))
-  return order, view.logits
+  return order, (view.logits, view.drift)
 
 
 @jax.jit
 def _chances(policy, rows, step, steps):
-  revise, token, _, shadow, logits, candidate = rows
+  revise, token, _, shadow, logits, drift, candidate = rows
   noise = {Stream.ORDER: jnp.zeros(token.shape)}  # of a uniform order, which no chance depends on
-  view = _view(token, logits, shadow, step, steps, noise)
+  view = _view(token, logits, shadow, step, steps, noise, drift)
   return chances(policy, revise, view, candidates_of(view, jnp.asarray(candidate, jnp.int32)))
 
 
 @jax.jit
 def _decide(policy, rows, step, steps):
-  revise, token, _, shadow, logits, candidate, noise = rows
-  view = _view(token, logits, shadow, step, steps, noise)
+  revise, token, _, shadow, logits, drift, candidate, noise = rows
+  view = _view(token, logits, shadow, step, steps, noise, drift)
   candidates = candidates_of(view, jnp.asarray(candidate, jnp.int32))
   revision, revise = policy.decide(revise, view, candidates)
   after, masked = apply_revision(view, candidates.token, revision, logits.shape[-1] - 1)

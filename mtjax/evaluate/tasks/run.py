@@ -3,7 +3,7 @@
 import dataclasses
 import zlib
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -32,6 +32,34 @@ ORDERS = (*MODEL_ORDERS, "left_to_right", *CRITERIA)
 
 
 @dataclasses.dataclass(frozen=True)
+class FilledExample:
+  """An example as a filler left it, and what that cost."""
+
+  tokens: tuple[int, ...]  # from its beginning, as far as the filler saw it
+  num_filled: int
+  forwards: int
+  nats: float | None  # -log p of the reference's target tokens; None: not known
+
+
+@runtime_checkable
+class ExampleFiller(Protocol):
+  """What fills blanks, with its settings."""
+
+  @property
+  def label(self) -> str:
+    """The name of its answers: the order, or a method that decides the order itself."""
+    ...
+
+  def check(self, model: TextModel, task: str) -> None:
+    """Raises ValueError for a model that cannot fill the blanks of a task."""
+    ...
+
+  def fill(self, model: TextModel, example: Example) -> FilledExample:
+    """Returns the example, filled; samples depend on the example's name and on settings alone."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
 class Filler:
   """The settings of filling. The likelihood of the reference depends on the order only."""
 
@@ -50,6 +78,10 @@ class Filler:
       )
 
   @property
+  def label(self) -> str:
+    return self.order
+
+  @property
   def decides_order(self) -> bool:
     return self.order in CRITERIA
 
@@ -60,6 +92,40 @@ class Filler:
       return self.method
     per_pass = self.method.per_pass if isinstance(self.method, Confidence) else 1
     return Confidence(self.order, per_pass)
+
+  def check(self, model: TextModel, task: str) -> None:
+    """Raises ValueError for a model that cannot fill blanks."""
+    check_model(model, task)
+
+  def fill(self, model: TextModel, example: Example) -> FilledExample:
+    """Returns the example, filled, with the exact -log p of its reference in a fixed order."""
+    seen = causal_view(example) if self.order == "left_to_right" else example
+    fixed = "lattice" if self.order == "left_to_right" else self.order
+    token, is_target = np.array([seen.tokens]), np.array([seen.is_target])
+    canvas = make_canvas(model.model.config, token, is_target)
+    order_key, fill_key = jax.random.split(example_key(self.seed, example))
+    counted = np.array(example.is_target)[: len(seen.tokens)]
+    rank, nats = None, None
+    if not self.decides_order:
+      rank = get_order(fixed, canvas, order_key)
+      log_p = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
+      nats = float(-log_p[counted].sum())
+    result = fill(
+      model.model,
+      model.params,
+      canvas,
+      method=self.method_in_order,
+      rank=rank,
+      sampling=Sampling(temperature=self.temperature),
+      key=fill_key,
+    )
+    filled = tuple(result.token[0, -len(seen.tokens) :].tolist())
+    return FilledExample(filled, int(is_target.sum()), int(result.forwards[0]), nats)
+
+
+def example_key(seed: int, example: Example) -> jax.Array:
+  """Returns the random numbers of an example."""
+  return jax.random.fold_in(seed_key(seed), name_number(example.name))
 
 
 def check_model(model: TextModel, task: str) -> None:
@@ -89,20 +155,21 @@ def run(
   model: TextModel,
   task: Task,
   examples: Sequence[Example],
-  filler: Filler,
+  filler: ExampleFiller,
   *,
   known: Sequence[Record] = (),
   each: Callable[[Record], None] = lambda record: None,
 ) -> list[Record]:
   """Returns one record per example, and calls `each` with a new one as soon as it is ready.
 
-  `nats`: -log p of the reference's target tokens in this order, exactly, in one forward pass; in
-  the order left_to_right, each given only the text before it. It is None if the order depends on
-  the samples, because no single order then gives the probability of a text. `exact`: True if every
-  target token is the reference's. Samples depend only on the seed and the example's name, so the
-  records of an earlier run, `known`, are those that this one would compute.
+  `order` is the filler's label: an order, or the method that decides the order. `nats`: -log p of
+  the reference's target tokens in this order, exactly, in one forward pass; in the order
+  left_to_right, each given only the text before it. It is None if the order depends on the samples,
+  because no single order then gives the probability of a text. `exact`: True if every target token
+  is the reference's. Samples depend only on the seed and the example's name, so the records of an
+  earlier run, `known`, are those that this one would compute.
   """
-  done = {record["name"]: record for record in known if record["order"] == filler.order}
+  done = {record["name"]: record for record in known if record["order"] == filler.label}
   records = []
   for example in examples:
     record = done.get(example.name)
@@ -113,40 +180,21 @@ def run(
   return records
 
 
-def _record(model: TextModel, task: Task, example: Example, filler: Filler) -> Record:
-  seen = causal_view(example) if filler.order == "left_to_right" else example
-  fixed = "lattice" if filler.order == "left_to_right" else filler.order
-  token, is_target = np.array([seen.tokens]), np.array([seen.is_target])
-  canvas = make_canvas(model.model.config, token, is_target)
-  key = jax.random.fold_in(seed_key(filler.seed), name_number(example.name))
-  order_key, fill_key = jax.random.split(key)
-  counted = np.array(example.is_target)[: len(seen.tokens)]
-  rank, nats = None, None
-  if not filler.decides_order:
-    rank = get_order(fixed, canvas, order_key)
-    log_p = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
-    nats = float(-log_p[counted].sum())
-  result = fill(
-    model.model,
-    model.params,
-    canvas,
-    method=filler.method_in_order,
-    rank=rank,
-    sampling=Sampling(temperature=filler.temperature),
-    key=fill_key,
-  )
-  filled = tuple(result.token[0, -len(seen.tokens) :].tolist())
+def _record(model: TextModel, task: Task, example: Example, filler: ExampleFiller) -> Record:
+  result = filler.fill(model, example)
+  filled = result.tokens
+  counted = np.array(example.is_target)[: len(filled)]
   answer = Answer(
     filled, text_of(model.tokenizer, filled[example.blank]), text_of(model.tokenizer, filled)
   )
   return dict(
     name=example.name,
-    order=filler.order,
-    nats=nats,
+    order=filler.label,
+    nats=result.nats,
     tokens=int(counted.sum()),
-    exact=bool((np.array(filled) == token[0])[counted].all()),
-    filled=int(is_target.sum()),
-    forwards=int(result.forwards[0]),
+    exact=bool((np.array(filled) == np.array(example.tokens[: len(filled)]))[counted].all()),
+    filled=result.num_filled,
+    forwards=result.forwards,
     answer=answer.blank,
     **task.judge(example, answer),
   )

@@ -11,13 +11,18 @@ from mtjax.diffusion.denoising.adaptive import AdaptiveParallel
 from mtjax.diffusion.texts import denoise_texts_adaptively, network_of
 from mtjax.display.short import settings_repr
 from mtjax.pretrained import load_pretrained
-from mtjax.registry.denoising.denoiser import Unconstrained
+from mtjax.registry.denoising.denoiser import OnCanvases
 from mtjax.text import Completion, Prompt, TextModel
 from mtjax.types import Exactness
 
+NO_CONSTRAINT = (
+  "adaptive parallel decoding takes no constraint: leave config.constraint out, or use another "
+  "method of denoising, such as llada"
+)
+
 
 @dataclasses.dataclass(frozen=True)
-class AdaptiveDenoiser(Unconstrained):
+class AdaptiveDenoiser(OnCanvases):
   """APD: a masked model drafts from left to right, and a causal one says how many tokens to take.
 
   length: the number of tokens to generate, at most.
@@ -55,6 +60,12 @@ class AdaptiveDenoiser(Unconstrained):
     """Why it is not exact."""
     return self.rule.reason
 
+  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
+    """Returns exactness and reason of a run. Raises ValueError for one with a constraint."""
+    if is_constrained:
+      raise ValueError(NO_CONSTRAINT)
+    return self.exactness, self.reason
+
   @property
   def consists_of(self) -> tuple[str, ...]:
     """The settings, in words."""
@@ -65,6 +76,10 @@ class AdaptiveDenoiser(Unconstrained):
     """The kind of masked model that it runs on, in words that follow "give"."""
     return "one"
 
+  def settings_for(self, length: int) -> dict[str, int]:
+    """Returns the settings that change with the number of tokens."""
+    return dict(length=length)
+
   def check(self, target: TextModel) -> None:
     """Raises ValueError for a target that the method cannot run on."""
     BlockPlan(self.length, network_of(target).block_length or 1, self.length)
@@ -73,6 +88,8 @@ class AdaptiveDenoiser(Unconstrained):
     self, target: TextModel, prompts: Sequence[Prompt], **settings: Any
   ) -> tuple[list[Completion], Denoised]:
     """Returns what `TextModel.denoise` does; settings are those of `denoise_texts_adaptively`."""
+    if settings.pop("constraint", None) is not None:
+      raise ValueError(NO_CONSTRAINT)
     causal = self.causal if isinstance(self.causal, TextModel) else _loaded(self.causal)
     return denoise_texts_adaptively(
       target, prompts, causal=causal, length=self.length, rule=self.rule, **settings

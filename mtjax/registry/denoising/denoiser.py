@@ -2,14 +2,15 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from mtjax.arguments import integer
 from mtjax.diffusion import BlockPlan, DecidingPolicy, OrderPolicy, ReviseRule, TransferRule
-from mtjax.diffusion.denoising import Denoised, MaskedNetwork
+from mtjax.diffusion.denoising import Denoised, MaskedNetwork, denoise
 from mtjax.diffusion.denoising.caches import CachePolicy, ExactBlocks
 from mtjax.diffusion.denoising.guidance import Guidance
 from mtjax.diffusion.denoising.machines import BlockMachine
+from mtjax.diffusion.extents import Targets, check_targets, plans_of_blanks
 from mtjax.diffusion.texts import (
   denoise_texts,
   denoise_texts_by_blocks,
@@ -27,8 +28,45 @@ CONSTRAINED = (
 )
 
 
+class OnCanvases:
+  """Base of methods that decide canvases; a constraint on a canvas is approximate itself.
+
+  They continue prompts; those that fill blanks say so.
+  """
+
+  own_temperature: ClassVar[bool] = False  # True: the temperature is a setting of its rule
+  spelled: ClassVar[tuple[str, ...]] = ()  # the fields that name a rule, with settings of its own
+
+  @property
+  def fills_blanks(self) -> bool:
+    """Whether it fills masks among given tokens."""
+    return False
+
+  @property
+  def exactness(self) -> Exactness:
+    """What is kept of the distribution."""
+    raise NotImplementedError
+
+  @property
+  def reason(self) -> str:
+    """Why it is not exact; empty where it is."""
+    raise NotImplementedError
+
+  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
+    """Returns exactness and reason of a run."""
+    if not is_constrained:
+      return self.exactness, self.reason
+    return Exactness.APPROXIMATE, "; ".join(filter(None, (self.reason, CONSTRAINED)))
+
+  def fill_blanks(
+    self, target: TextModel, texts: Sequence[Sequence[int]], is_target: Targets, **settings: Any
+  ) -> Denoised:
+    """Raises ValueError: such a method continues a prompt."""
+    raise ValueError(f"{type(self).__name__} continues prompts, and fills no blanks")
+
+
 @dataclasses.dataclass(frozen=True)
-class Denoiser:
+class Denoiser(OnCanvases):
   """A method of denoising: blocks and passes, the rules of a pass, and what a pass computes.
 
   length: the number of tokens to generate, at most.
@@ -58,6 +96,7 @@ class Denoiser:
   lookahead: int = 0
 
   __repr__ = settings_repr
+  spelled = ("order", "transfer", "revise", "cache", "guidance")
 
   def __post_init__(self):
     for name in ("block_length", "lookahead"):
@@ -66,6 +105,11 @@ class Denoiser:
     check_choice(self.filtered_confidence)
     BlockPlan(self.length, self.block_length or self.length, self.steps)
     _ = self._parts
+
+  @property
+  def fills_blanks(self) -> bool:
+    """Whether it fills masks among given tokens: with rules that move nothing."""
+    return not self.policy.revise.moves
 
   @property
   def policy(self) -> DecidingPolicy:
@@ -115,17 +159,19 @@ class Denoiser:
     return "a block-causal one" if isinstance(self.caching, ExactBlocks) else "one"
 
   def check(self, target: TextModel) -> None:
-    """Raises ValueError for a target that the method cannot run on."""
-    network = network_of(target)
+    """Raises ValueError for a target that the method cannot run on.
+
+    Also FileNotFoundError, if the order reads a file that is not there.
+    """
+    network, policy = network_of(target), self.policy
     self.plan(network)
     self.caching.check(network)
+    policy.order.check_vocabulary(network.model.config.vocab_size)
+    policy.revise.check_vocabulary(network.model.config.vocab_size)
 
-  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
-    """Returns exactness and reason of a run; a constraint on a canvas is approximate itself."""
-    if not is_constrained:
-      return self.exactness, self.reason
-    reasons = [part.reason for part in self._parts if part.reason]
-    return Exactness.APPROXIMATE, "; ".join([*reasons, CONSTRAINED])
+  def settings_for(self, length: int) -> dict[str, int]:
+    """Returns the settings that change with the number of tokens: as many per pass as now."""
+    return dict(length=length, steps=max(length * self.steps // self.length, 1))
 
   def plan(self, network: MaskedNetwork) -> BlockPlan:
     """Returns the blocks and passes for a network. Raises ValueError if they do not divide."""
@@ -152,29 +198,44 @@ class Denoiser:
       **settings,
     )
 
+  def fill_blanks(
+    self, target: TextModel, texts: Sequence[Sequence[int]], is_target: Targets, **settings: Any
+  ) -> Denoised:
+    """Returns the tokens of the targets of texts, given their other tokens, and what they cost.
 
-class Unconstrained:
-  """Base of methods that take no constraint."""
-
-  @property
-  def exactness(self) -> Exactness:
-    """What is kept of the distribution."""
-    raise NotImplementedError
-
-  @property
-  def reason(self) -> str:
-    """Why it is not exact; empty where it is."""
-    raise NotImplementedError
-
-  def label(self, is_constrained: bool) -> tuple[Exactness, str]:
-    """Returns exactness and reason of a run. Raises ValueError for one with a constraint."""
-    if is_constrained:
-      raise ValueError("this method takes no constraint yet: leave config.constraint out")
-    return self.exactness, self.reason
+    `is_target`: one list of bool per text (`mtjax.diffusion.denoising.denoise`); settings are
+    `sampling` and `key`. For each block at most as many passes are planned as for a block of a text
+    by `length` and `steps`, however few targets lie in it. So a blank may have fewer tokens per
+    pass than a text, where its blocks hold few targets each. Raises ValueError as `denoise` does.
+    """
+    check_targets(texts, is_target)
+    if self.caching.reads_layers:
+      target = with_readable_layers(target)
+    network = network_of(target)
+    return denoise(
+      network,
+      target.params,
+      texts,
+      is_target=is_target,
+      plan=plans_of_blanks(
+        is_target,
+        block_length=self.block_length or network.block_length,
+        is_fixed=network.block_length > 0,
+        largest=network.model.config.max_position,
+        steps=self.steps,
+        length=self.length,
+      ),
+      policy=self.policy,
+      cache=self.caching,
+      guidance=self.guiding,
+      filtered_confidence=self.filtered_confidence,
+      lookahead=self.lookahead,
+      **settings,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class BlockDenoiser(Unconstrained):
+class BlockDenoiser(OnCanvases):
   """A method of denoising by a machine: which blocks a pass works on, and what it decides there.
 
   length: the number of tokens to generate, at most; a multiple of the model's blocks.
@@ -191,6 +252,7 @@ class BlockDenoiser(Unconstrained):
   filtered_confidence: bool = False
 
   __repr__ = settings_repr
+  spelled = ("machine",)
 
   def __post_init__(self):
     BlockPlan(self.length, self.length, 1)
@@ -216,6 +278,10 @@ class BlockDenoiser(Unconstrained):
   def consists_of(self) -> tuple[str, ...]:
     """The machine, in words with its name."""
     return (f"machine `{self.machine}`",)
+
+  def settings_for(self, length: int) -> dict[str, int]:
+    """Returns the settings that change with the number of tokens."""
+    return dict(length=length)
 
   @property
   def needs(self) -> str:

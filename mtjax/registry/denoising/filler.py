@@ -9,7 +9,8 @@ from mtjax.anysubset import FillMethod
 from mtjax.anysubset.orders import ORDERS, Order
 from mtjax.arguments import integer
 from mtjax.diffusion.denoising import Denoised
-from mtjax.diffusion.filled_texts import Ranks, check_fills, fill_texts
+from mtjax.diffusion.extents import Targets
+from mtjax.diffusion.filled_texts import Ranks, check_fills, fill_targets, fill_texts
 from mtjax.display.short import settings_repr
 from mtjax.models import Config, TransformerConfig
 from mtjax.registry.drafters import check_settings
@@ -46,6 +47,9 @@ class CanvasFiller:
   order: str = ""
 
   __repr__ = settings_repr
+  fills_blanks = True
+  spelled = ("fill",)
+  own_temperature = False
 
   def __post_init__(self):
     if integer(self.length, "length") < 1:
@@ -97,6 +101,10 @@ class CanvasFiller:
     """Raises ValueError for a target that cannot fill."""
     check_fills(target)
 
+  def settings_for(self, length: int) -> dict[str, int]:
+    """Returns the settings that change with the number of tokens."""
+    return dict(length=length)
+
   def ranks(self, config: Config) -> Ranks | None:
     """Returns what makes the order for a model; None: the method decides it."""
     if self.filling.decides_order:
@@ -117,6 +125,13 @@ class CanvasFiller:
       ranks=self.ranks(target.model.config),
       **settings,
     )
+
+  def fill_blanks(
+    self, target: TextModel, texts: Sequence[Sequence[int]], is_target: Targets, **settings: Any
+  ) -> Denoised:
+    """Returns what `fill_targets` does; settings are `sampling` and `key`."""
+    ranks = self.ranks(target.model.config)
+    return fill_targets(target, texts, is_target, method=self.filling, ranks=ranks, **settings)
 
 
 def _get_order(spelling: str) -> tuple[Order, dict[str, Any]]:

@@ -70,6 +70,28 @@ DENOISERS: dict[str, DenoiserRow] = {
     Denoiser(length=64, steps=64, order="low_entropy", transfer="entropy_bound:gamma=0.1"),
     config="configs/decode/eb_sampler.py",
   ),
+  "pc_sampler": DenoiserRow(
+    "PC-Sampler: one per pass, from the left, and first what is not frequent anywhere",
+    "2508.13021",
+    dataclasses.replace(
+      _LLADA,
+      block_length=0,
+      steps=64,
+      order="position_calibrated:decay=0.25:limit=10:frequencies=bundled",
+    ),
+    config="configs/decode/pc_sampler.py",
+  ),
+  "klass": DenoiserRow(
+    "KLASS: all positions above a threshold whose distribution has stopped moving",
+    "2511.05664",
+    dataclasses.replace(
+      _LLADA,
+      steps=64,
+      order="stability:changes=2",
+      transfer="klass:threshold=0.9:drift=0.01",
+    ),
+    config="configs/decode/klass.py",
+  ),
   "wino": DenoiserRow(
     "WINO: many positions at a low threshold, verified by shadow entries",
     "2507.18578",

@@ -30,8 +30,10 @@ from mtjax.diffusion.order import (
   LeftToRight,
   LowEntropy,
   MaxProbability,
+  PositionCalibrated,
   RandomPositions,
   SampledProbability,
+  Stability,
   TopMargin,
 )
 from mtjax.diffusion.revise import (
@@ -53,6 +55,7 @@ from mtjax.diffusion.transfer import (
   FallingThreshold,
   FirstHitting,
   Hierarchy,
+  Klass,
   LladaCounts,
   MaskGit,
   OneByOne,
@@ -66,6 +69,7 @@ from mtjax.registry.spelling import split_spelling
 
 _SCRIPTED = "tests/diffusion/test_scripted_passes.py"
 _TRANSFER = "tests/diffusion/test_transfer_rules.py"
+_CALIBRATED = "tests/diffusion/test_calibrated_orders.py"
 _REVISIONS_TEST = "tests/diffusion/test_denoising_revisions.py"
 _CACHES_TEST = "tests/diffusion/test_caches.py"
 _EXACT_TEST = "tests/diffusion/test_caches_exact.py"
@@ -100,6 +104,20 @@ ORDERS: dict[str, RuleRow] = {
     "by probability, after credit for what was probable in earlier passes",
     "2510.06133",
     test=_SCRIPTED,
+  ),
+  "position_calibrated": RuleRow(
+    PositionCalibrated,
+    "from the left, and by probability, less for tokens that are frequent anywhere",
+    "2508.13021",
+    config="configs/decode/pc_sampler.py",
+    test=_CALIBRATED,
+  ),
+  "stability": RuleRow(
+    Stability,
+    "by the probability of the sampled token; how far distributions moved is measured",
+    "2511.05664",
+    config="configs/decode/klass.py",
+    test=_CALIBRATED,
   ),
 }
 
@@ -150,6 +168,13 @@ TRANSFERS: dict[str, RuleRow] = {
     "the best of every run of masks, and all that reach a threshold",
     "2510.08666",
     test=_TRANSFER,
+  ),
+  "klass": RuleRow(
+    Klass,
+    "all that reach a threshold and whose distribution moved little in the last passes",
+    "2511.05664",
+    config="configs/decode/klass.py",
+    test=_CALIBRATED,
   ),
   "wino_draft": RuleRow(
     WinoDraft,

@@ -9,14 +9,14 @@ from mtjax.diffusion.denoising import Denoised
 from mtjax.diffusion.uniform import UniformNetwork, UniformRule
 from mtjax.diffusion.uniform.texts import denoise_uniform_texts, uniform_network_of
 from mtjax.display.short import settings_repr
-from mtjax.registry.denoising.denoiser import Unconstrained
+from mtjax.registry.denoising.denoiser import OnCanvases
 from mtjax.registry.denoising.rules import get_rule
 from mtjax.text import Completion, Prompt, TextModel
 from mtjax.types import Exactness
 
 
 @dataclasses.dataclass(frozen=True)
-class UniformDenoiser(Unconstrained):
+class UniformDenoiser(OnCanvases):
   """A method of uniform canvases: how long they are, how many passes, and what a pass does.
 
   length: the number of tokens to generate, at most.
@@ -36,6 +36,8 @@ class UniformDenoiser(Unconstrained):
   rule: str | UniformRule = "accept_or_renoise"
 
   __repr__ = settings_repr
+  spelled = ("rule",)
+  own_temperature = True
 
   def __post_init__(self):
     for name, least in dict(length=1, canvas_length=0, steps=1).items():
@@ -67,6 +69,10 @@ class UniformDenoiser(Unconstrained):
   def needs(self) -> str:
     """The kind of model that it runs on, in words that follow "give"."""
     return "a DiffusionGemma, or a model that configs/train/uniform_diffusion.py trains,"
+
+  def settings_for(self, length: int) -> dict[str, int]:
+    """Returns the settings that change with the number of tokens; `steps` are of each canvas."""
+    return dict(length=length)
 
   def network(self, target: TextModel) -> UniformNetwork:
     """Returns the target as a network of canvases. Raises ValueError for one that has none."""

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.diffusion.texts import CanvasFrame, prompt_ids
+from mtjax.diffusion.texts import prompt_ids
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.report.history.run_json import token_fields
 from mtjax.text import Prompt, TextModel
 

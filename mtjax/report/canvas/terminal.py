@@ -3,7 +3,7 @@
 from rich.text import Text
 
 from mtjax.data.tokenizers import Tokenizer
-from mtjax.diffusion.texts import CanvasFrame
+from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.report.canvas.spelling import MASK, spelled_tokens
 from mtjax.report.filling import pass_color
 

@@ -9,6 +9,7 @@ from mtjax.report.sweep.groups import Group, grouped, short_names, shown_value, 
 
 _MAX_PANELS = 3
 _MAX_LABELS = 8
+_MAX_INSIDE = 4  # lines whose legend is within a panel
 _DECADE = 10.0
 
 
@@ -35,7 +36,13 @@ def figure(name: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str])
     panel.set(title=metric, xlabel=short_names(names).get(axis, ""))
   if len(lines) > 1:
     others = ", ".join(short for flag, short in short_names(names).items() if flag != axis)
-    panels[0].legend(title=others, fontsize=8, title_fontsize=8)
+    style: dict[str, Any] = dict(title=others, fontsize=8, title_fontsize=8)
+    if len(lines) > _MAX_INSIDE:
+      # Below the panels: within one it would cover its lines.
+      entries = panels[0].get_legend_handles_labels()
+      drawn.legend(*entries, loc="outside lower center", ncols=_MAX_INSIDE, **style)
+    else:
+      panels[0].legend(**style)
   drawn.suptitle(f"{name}: {_shown_over(groups)}", fontsize=11)
   return drawn
 

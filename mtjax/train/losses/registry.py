@@ -13,6 +13,9 @@ from mtjax.anysubset.masking import Masking
 from mtjax.models import Model
 from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.losses.block_diffusion import BlockDiffusion, block_diffusion_loss
+from mtjax.train.losses.editing.levenshtein_edits import LevenshteinEdits, levenshtein_edits_loss
+from mtjax.train.losses.editing.token_edits import TokenEdits, token_edits_loss
+from mtjax.train.losses.eso import EsoDiffusion, eso_loss
 from mtjax.train.losses.masked_diffusion import MaskedDiffusion, masked_diffusion_loss
 from mtjax.train.losses.next_token import next_token_loss
 from mtjax.train.losses.objective import NoSettings, Objective
@@ -74,6 +77,15 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     predicts=("any_subset",),
     config="configs/train/set_diffusion.py",
   ),
+  "eso": ObjectiveRow(
+    eso_loss,
+    summary="Bound of tokens that come by masked diffusion, and then of the rest, left to right.",
+    paper="2506.01928",
+    file="mtjax/train/losses/eso.py",
+    settings=EsoDiffusion,
+    predicts=("any_subset",),
+    config="configs/train/eso.py",
+  ),
   "masked_diffusion": ObjectiveRow(
     masked_diffusion_loss,
     summary="Bound of masked diffusion: weighted cross-entropy of tokens masked at random times.",
@@ -100,6 +112,24 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     settings=UniformDiffusion,
     predicts=("masked",),
     config="configs/train/uniform_diffusion.py",
+  ),
+  "token_edits": ObjectiveRow(
+    token_edits_loss,
+    summary="Cross-entropy of masked tokens, and of the right tokens in a draft with wrong ones.",
+    paper="2602.08676",
+    file="mtjax/train/losses/editing/token_edits.py",
+    settings=TokenEdits,
+    predicts=("masked",),
+    config="configs/train/token_edits.py",
+  ),
+  "levenshtein_edits": ObjectiveRow(
+    levenshtein_edits_loss,
+    summary="Cross-entropy of masked tokens, and of the edits that lead from a draft to a text.",
+    paper="LLaDA2.2",
+    file="mtjax/train/losses/editing/levenshtein_edits.py",
+    settings=LevenshteinEdits,
+    predicts=("masked",),
+    config="configs/train/levenshtein_edits.py",
   ),
 }
 

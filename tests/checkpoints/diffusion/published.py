@@ -117,6 +117,18 @@ MDLM_OWT = dict(
   time_conditioning=False,
   vocab_size=50258,
 )
+ESOLM_OWT = dict(
+  model_type="EsoLM",
+  cond_dim=128,
+  dropout=0.1,
+  hidden_dim=768,
+  hidden_size=768,
+  mask_index=50257,
+  model_length=1024,
+  n_blocks=12,
+  n_heads=12,
+  vocab_size=50258,
+)
 # The sizes of Gemma 4 26B-A4B.
 GEMMA_26B = dict(
   model_type="diffusion_gemma",
@@ -151,7 +163,7 @@ def _gemma_parameters(dim=2816, mlp=2112, experts=128, expert=704, heads=16):
 
 PUBLISHED = {
   raw["model_type"]: raw
-  for raw in (LLADA_8B, DREAM_7B, SDAR_4B, FAST_DLLM_7B, BD3LM_OWT, MDLM_OWT, GEMMA_26B)
+  for raw in (LLADA_8B, DREAM_7B, SDAR_4B, FAST_DLLM_7B, BD3LM_OWT, MDLM_OWT, ESOLM_OWT, GEMMA_26B)
 }
 # Of model cards (LLaDA, Dream), of the weights' index (SDAR: 8,822,848,512 bytes of bfloat16), and
 # of the model that the weights began as (Fast-dLLM v2: Qwen2.5-7B).
@@ -162,6 +174,6 @@ PARAMETERS = {
   "Fast_dLLM_Qwen": 7_615_616_512,
   "diffusion_gemma": _gemma_parameters(),
   **dict.fromkeys(
-    ("bd3lm", "mdlm"), 2 * 50258 * 768 + 50258 + 12 * (12 * 768**2 + 9 * 768) + 2 * 768
+    ("bd3lm", "mdlm", "EsoLM"), 2 * 50258 * 768 + 50258 + 12 * (12 * 768**2 + 9 * 768) + 2 * 768
   ),
 }

@@ -15,6 +15,7 @@ from mtjax.checkpoints import families
 from mtjax.diffusion.denoising import MaskedNetwork
 from mtjax.models import Model
 from tests.checkpoints.diffusion import dit, oracles
+from tests.compiled import forward
 
 TOLERANCE = 1e-4
 TOKENS = oracles.TOKENS
@@ -45,7 +46,7 @@ def logits(model, params):
   network = MaskedNetwork.of(model)
   frontier = network.canvas(jnp.asarray(TOKENS), jnp.full(len(TOKENS), TOKENS.shape[1]))
   with jax.default_matmul_precision("highest"):
-    return np.asarray(model.forward(params, frontier).logits)
+    return np.asarray(forward(model, params, frontier).logits)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -163,7 +164,7 @@ def test_a_set_diffusion_model_has_the_logits_of_clean_and_mask_entries(tmp_path
   frontier = frontier_lib.concatenate(clean, query)
   np.testing.assert_array_equal(frontier_lib.as_dense(frontier)[0], visible)
   with jax.default_matmul_precision("highest"):
-    result = np.asarray(model.forward(params, frontier).logits)[0]
+    result = np.asarray(forward(model, params, frontier).logits)[0]
   assert np.abs(result - expected).max() <= TOLERANCE
   checkpoints.save(tmp_path / "new", model, params)
   raw = json.loads((tmp_path / "new" / "config.json").read_text())

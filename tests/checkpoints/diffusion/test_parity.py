@@ -14,6 +14,7 @@ from mtjax import checkpoints
 from mtjax.diffusion.denoising import MaskedNetwork
 from mtjax.models import Model
 from tests.checkpoints.diffusion import oracles
+from tests.compiled import forward
 
 TOLERANCE = 1e-4
 SIZE = oracles.TOKENS.shape[1]
@@ -56,7 +57,7 @@ def logits(model, params, token=oracles.TOKENS):
   network = MaskedNetwork.of(model)
   end = jnp.full(len(token), token.shape[1])
   with jax.default_matmul_precision("highest"):
-    return np.asarray(model.forward(params, network.canvas(jnp.asarray(token), end)).logits)
+    return np.asarray(forward(model, params, network.canvas(jnp.asarray(token), end)).logits)
 
 
 def llada(folder, **settings):

@@ -74,6 +74,7 @@ def before_first_pass(model: Network, problem: Problem, size: int) -> FillState:
     forwards=jnp.zeros((batch,), jnp.int32),
     kept=None,
     log_prob=no_log_prob(problem),
+    place=jnp.zeros_like(canvas.token) if problem.recorded else None,
   )
 
 
@@ -120,7 +121,10 @@ def sample_along(
     token, known = state
     place = jnp.minimum(index, problem.canvas.size - 1)[:, None]
     logits = restrict(problem.constraint, logits[:, None], token, known, place)
-    new = sample(process(logits, problem.rules)[:, 0], problem.key, place[:, 0])
+    if problem.script is None:
+      new = sample(process(logits, problem.rules)[:, 0], problem.key, place[:, 0])
+    else:
+      new = problem.script.tokens_at(place)[:, 0]
     rows = jnp.arange(len(new))
     token = token.at[rows, index].set(new, mode="drop")
     return (token, known.at[rows, index].set(True, mode="drop")), (new, logits[:, 0])
@@ -139,17 +143,22 @@ def write(
 ) -> FillState:
   """Returns the state after a pass that decides tokens at canvas indices.
 
-  An index past the canvas is dropped. `logits`: those that tokens were sampled from, not processed.
+  An index past the canvas is dropped, and the others are in the order of sampling. `logits`: those
+  that tokens were sampled from, not processed.
   """
   active = state.active(problem)
   index = jnp.where(active[:, None], index, problem.canvas.size)
   forwards = state.forwards + active
   rows = jnp.arange(index.shape[0])[:, None]
-  log_prob = state.log_prob
+  log_prob, place = state.log_prob, state.place
+  if place is not None:
+    number = jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
+    place = place.at[rows, index].set(number, mode="drop")
   if log_prob is not None:
     log_prob = log_prob.at[rows, index].set(log_prob_of(problem, logits, token), mode="drop")
   return state.replace(
     log_prob=log_prob,
+    place=place,
     token=state.token.at[rows, index].set(token, mode="drop"),
     decided_at=state.decided_at.at[rows, index].set(forwards[:, None], mode="drop"),
     count=state.count + jnp.sum(index < problem.canvas.size, axis=1, dtype=jnp.int32),

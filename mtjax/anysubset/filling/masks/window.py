@@ -72,6 +72,8 @@ class SlidingWindow:
     sure = jnp.where(index < problem.canvas.size, max_probability(scored), -jnp.inf)
     best = jnp.argmax(sure, axis=1)[:, None] == jnp.arange(index.shape[1])
     chosen = (index < problem.canvas.size) & (best | (sure >= math.log(self.threshold)))
+    if problem.script is not None:
+      chosen = problem.script.decided_in(state.forwards + 1, index)
     index = jnp.where(chosen, index, problem.canvas.size)
     token, logits = sample_along(problem, state, logits, index)
     return write(problem, state, index, token, logits)

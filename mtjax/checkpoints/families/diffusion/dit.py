@@ -1,10 +1,12 @@
-"""MDLM (2406.07524), BD3-LM (2503.09573) and SetDLM (2607.01775): one transformer, three masks.
+"""MDLM (2406.07524), BD3-LM (2503.09573), SetDLM (2607.01775), Eso-LM (2506.01928): one network.
 
-config.json has two forms: one of the first two papers' models, and one of the third's code, which
-also trains the first two and keeps the network's settings in `backbone_config`.
+They differ in who sees whom. config.json has two forms: one of the papers' models, which is a
+little different for Eso-LM, and one of SetDLM's code, which also trains the others and keeps the
+network's settings in `backbone_config`.
 """
 
 import dataclasses
+import warnings
 from typing import Any
 
 from mtjax.checkpoints.families.decoder_tensors import fused_qkv
@@ -25,7 +27,11 @@ _NEW_NAMES = {
   "cond_dim": "cond_dim",
   "adaln": "adaln",
 }
+# Settings of the older form -> other names of them, in the files of Eso-LM.
+_ESO_NAMES = {"hidden_dim": "hidden_size", "mask_token_id": "mask_index"}
 _SETS = "SetDLM"  # the architecture whose sets of tokens are decided in any order
+# What SetDLM's code writes nothing for: how entries see each other in the two parts of the loss.
+_ESO_MODES = dict(diffusion_attn_mode="bidirectional", sequential_attn_mode="causal")
 
 
 def read(raw: Fields) -> TransformerConfig:
@@ -36,7 +42,10 @@ def read(raw: Fields) -> TransformerConfig:
   dim, heads, rows = raw["hidden_dim"], raw["n_heads"], raw["vocab_size"]
   if dim % heads:
     raise ValueError(f"n_heads ({heads}) must divide hidden_dim ({dim})")
-  sets = _SETS in (raw.get("architectures") or ())
+  eso = raw["model_type"] in _ESO_TYPES
+  if eso:
+    _check_eso(raw)
+  sets = not eso and _SETS in (raw.get("architectures") or ())
   blocks = raw["model_type"] == "bd3lm" and raw["cross_attn"] and not sets
   return TransformerConfig(
     vocab_size=rows,
@@ -54,8 +63,8 @@ def read(raw: Fields) -> TransformerConfig:
     tied=False,
     head_bias=True,
     max_position=raw["model_length"],
-    predicts="any_subset" if sets else "masked",
-    any_subset_rows="set_diffusion" if sets else "two_stream",
+    predicts="any_subset" if sets or eso else "masked",
+    any_subset_rows="eso" if eso else "set_diffusion" if sets else "two_stream",
     # Their code adds the mask to the vocabulary of GPT-2.
     mask_id=raw.get("mask_token_id", rows - 1),
     block_length=raw["block_size"] if blocks else 0,
@@ -74,6 +83,14 @@ def write(config: TransformerConfig) -> dict[str, Any]:
     time_conditioning=False,
     mask_token_id=config.mask_id,
   )
+
+
+def write_eso(config: TransformerConfig) -> dict[str, Any]:
+  values = write(config)
+  values.pop("time_conditioning")
+  # Without the modes, a reader would not know that this is (B).
+  modes = dict.fromkeys(_ESO_MODES, "causal")
+  return {_ESO_NAMES.get(name, name): value for name, value in values.items()} | modes
 
 
 def write_blocks(config: TransformerConfig) -> dict[str, Any]:
@@ -132,7 +149,9 @@ def _older(raw: Fields) -> Fields:
   Raises ValueError for a network that is another one, whose settings the file does not hold.
   """
   if "backbone_config" not in raw:
-    return raw
+    names = _ESO_NAMES.items() if raw["model_type"] == _ESO_TYPES[0] else ()
+    given = {old: raw[new] for old, new in names if new in raw}
+    return raw.updated(Fields(given, CONFIG, "config.json"))
   inner = Fields(raw["backbone_config"], CONFIG, "backbone_config of config.json")
   if not inner["_target_"].split(".")[-1].startswith("DIT"):
     raise ValueError(
@@ -141,6 +160,24 @@ def _older(raw: Fields) -> Fields:
     )
   values = {old: inner[new] for new, old in _NEW_NAMES.items() if new in inner}
   return raw.updated(Fields(values, CONFIG, "config.json"))
+
+
+def _check_eso(raw: Fields) -> None:
+  """Raises ValueError for Eso-LM (A), and warns where a file does not say which one it is."""
+  if raw["model_type"] == _ESO_TYPES[0] and not any(name in raw for name in _ESO_MODES):
+    warnings.warn(
+      f"config.json of this Eso-LM has neither {' nor '.join(_ESO_MODES)}, like the authors' "
+      "files: it is read as (B), whose entries see those before them; the logits of an Eso-LM (A) "
+      "would be wrong",
+      stacklevel=2,
+    )
+  for name, usual in _ESO_MODES.items():
+    mode = raw.get(name, usual if raw["model_type"] == "esolm" else "causal")
+    if mode != "causal":
+      raise ValueError(
+        f"an Eso-LM with {name} {mode!r} is not supported, only (B), whose entries see those "
+        "before them: 'causal'"
+      )
 
 
 def _write_sets(config: TransformerConfig) -> dict[str, Any]:
@@ -161,6 +198,8 @@ def _linear(path: str, name: str, outputs: int, inputs: int) -> dict[str, Recipe
     f"{path}/bias": whole("rows", f"{name}.bias", outputs),
   }
 
+
+_ESO_TYPES = ("EsoLM", "esolm")  # of the authors' files, and of SetDLM's code
 
 _SHARED = dict(model_length=1024, vocab_size=50258, hidden_dim=768, n_blocks=12, n_heads=12)
 _SHARED |= dict(time_conditioning=False, causal=False, adaln=True)
@@ -185,4 +224,14 @@ MDLM = dataclasses.replace(
   architecture="MDLM",
   defaults=dict(_SHARED, model_type="mdlm", cond_dim=129),
   write=write,
+)
+_ESO = dict(model_length=1024, vocab_size=50258, n_blocks=12, n_heads=12, cond_dim=128)
+ESOLM = dataclasses.replace(
+  BD3LM,
+  model_type="EsoLM",
+  architecture="EsoLM",
+  defaults=dict(
+    _ESO, model_type="EsoLM", hidden_size=768, time_conditioning=False, causal=False, adaln=True
+  ),
+  write=write_eso,
 )

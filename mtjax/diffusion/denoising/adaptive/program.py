@@ -2,20 +2,25 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Bool, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
+from mtjax.diffusion.candidates import CanvasCandidates, log_prob_of
 from mtjax.diffusion.denoising.adaptive.rule import AdaptiveParallel, gumbel_noise, sample_with
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job, Window, unplanned_view
+from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
+from mtjax.diffusion.protocols import only_written
 from mtjax.diffusion.random_numbers import Stream, position_keys
+from mtjax.diffusion.view import Revision
 from mtjax.display.short import short_repr
 from mtjax.models import Model, Params
 from mtjax.rounds import run
-from mtjax.sampling.logits import process
+from mtjax.sampling.logits import adjusted, process
 
 Inputs = tuple[tuple[Params, Params], Job, AdaptiveParallel]
 
@@ -88,18 +93,44 @@ class AdaptiveRounds:
       # The entry before a draft says what comes there.
       causal = jnp.roll(output.logits, 1, axis=1)
       count = rule.num_accepted(token, logits, causal, noise, job.rules)
-      return token, count, output.kv, frontier.position
+      return logits, token, count, output.kv, frontier.position
 
     def accept(state: AdaptiveTexts, work):
-      return self._accepted(job, state, *work), None
+      logits, *drafted = work
+      return self._accepted(job, state, logits, *drafted)
 
     return {"draft": draft, "verify": verify, "accept": accept}
 
-  def observe(self, observed: None) -> None:
+  def observe(self, observed: TracedPass) -> TracedPass:
     return observed
 
   def active(self, inputs: Inputs, state: AdaptiveTexts) -> Bool[Array, " B"]:
     return ~state.finished
+
+  def replayed(
+    self, inputs: tuple[Params, Job, AdaptiveParallel], passes: TracedPass
+  ) -> Float[Array, "P B W"]:
+    """Returns the log-probabilities of accepted drafts under the masked model, and 0 elsewhere.
+
+    `inputs` has the parameters of the masked model alone: the causal one samples nothing.
+    """
+    params, job, _ = inputs
+
+    @jax.checkpoint
+    def one(_, seen):
+      frontier = self.network.canvas(jnp.asarray(seen.canvas), jnp.asarray(seen.end))
+      rows = self.network.sources(jnp.asarray(seen.index))
+      logits = self.network.logits(self.network.model.forward(params, frontier, None, rows))
+      return None, self._log_prob(job, logits, jnp.asarray(seen.token), seen.revision)
+
+    return jax.lax.scan(one, None, passes)[1]
+
+  def _log_prob(
+    self, job: Job, logits: Float[Array, "B W V"], token: Int[Array, "B W"], revision: Revision
+  ) -> Float[Array, "B W"]:
+    own = log_prob_of(process(logits, job.rules), token)
+    plain = log_prob_of(adjusted(logits, job.rules), token)
+    return sampled_log_prob(job.rules, CanvasCandidates(token, own, plain), revision)
 
   def _window(self, job: Job, state: AdaptiveTexts) -> tuple[Window, Int[Array, " B"]]:
     """Returns the next positions, and where they end."""
@@ -116,11 +147,12 @@ class AdaptiveRounds:
     self,
     job: Job,
     state: AdaptiveTexts,
+    logits: Float[Array, "B W V"],
     token: Int[Array, "B W"],
     count: Int[Array, " B"],
     kv,
     position: Int[Array, "B W"],
-  ) -> AdaptiveTexts:
+  ) -> tuple[AdaptiveTexts, TracedPass]:
     """Returns the state after the first `count` drafts, or up to an end token among them."""
     active = ~state.finished
     window, end = self._window(job, state)
@@ -134,7 +166,16 @@ class AdaptiveRounds:
     number: Int[Array, "B W"] = jnp.broadcast_to(state.passes[:, None] + 1, token.shape)
     path = jnp.broadcast_to(order, token.shape)
     place = state.place + count
-    return state.replace(
+    revision = only_written(new.inside)
+    seen = TracedPass(
+      canvas=state.token,
+      end=end,
+      index=window.index,
+      token=token,
+      revision=revision,
+      log_prob=self._log_prob(job, logits, token, revision),
+    )
+    state = state.replace(
       token=new.write(state.token, token),
       masked=new.write(state.masked, jnp.zeros_like(new.inside)),
       decided_at=new.write(state.decided_at, number),
@@ -143,3 +184,4 @@ class AdaptiveRounds:
       passes=state.passes + active,
       finished=state.finished | (active & (ended | (place >= job.end))),
     )
+    return state, seen

@@ -1,5 +1,6 @@
 """Denoising from left to right, with a causal model that says how far a pass may go."""
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +14,7 @@ from mtjax.diffusion.denoising.guidance import Unguided
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.prepare import as_ids, prepare
 from mtjax.diffusion.denoising.result import Denoised, collect, frames
+from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.models import Model, Params, check_causal
@@ -33,20 +35,25 @@ def denoise_adaptively(
   sampling: Sampling | None = None,
   key: Seed = 0,
   eos: Sequence[int] = (),
+  trace: bool = False,
 ) -> Denoised:
   """Generates up to `length` tokens after each prompt as `rule` says (APD, APPROXIMATE).
 
   `causal` is a causal model with the vocabulary of the masked network. A row ends at an `eos`.
   `Denoised.counters` has the masked network's passes as `forwards`, and those of the causal model,
   without the one that reads the prompt, as `causal_forwards`. Other arguments are those of
-  `denoise`. Raises ValueError as it does, for another vocabulary, for a model that is not causal,
-  and for one with fewer positions than a canvas has.
+  `denoise`; of a trace, `replay` takes the parameters of the masked network, which all tokens are
+  sampled from. Raises ValueError as it does, for another vocabulary, for a model that is not
+  causal, and for one with fewer positions than a canvas has.
   """
   program, inputs, plans = _prepared(
     network, params, prompts, causal, causal_params, length, rule, sampling, key, eos
   )
-  state, clock = run.run(program, inputs)
-  return _result(inputs, plans, state, clock)
+  if not trace:
+    state, clock = run.run(program, inputs)
+    return _result(inputs, plans, state, clock)
+  last, traced = record(program, inputs[0], inputs[1:], network.mask_id)
+  return dataclasses.replace(_result(inputs, plans, last.state, last.clock), trace=traced)
 
 
 def stream_adaptively(

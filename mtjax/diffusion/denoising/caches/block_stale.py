@@ -11,10 +11,11 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.diffusion.denoising.caches import canvas_keys
 from mtjax.diffusion.denoising.caches.protocol import Pass
+from mtjax.diffusion.denoising.caches.shadow import PLAIN, Entries, split, with_shadow
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job
 from mtjax.models import Params
-from mtjax.types import Exactness
+from mtjax.types import Exactness, Frontier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,20 +49,43 @@ class BlockStale:
   def logits(
     self, network: MaskedNetwork, params: Params, job: Job, cache: KVCache, now: Pass
   ) -> tuple[Float[Array, "B W V"], KVCache]:
+    return self._logits(network, params, job, cache, now, PLAIN)
+
+  def logits_with_shadow(
+    self, network: MaskedNetwork, params: Params, job: Job, cache: KVCache, now: Pass
+  ) -> tuple[Float[Array, "B W V"], Float[Array, "B W V"], KVCache]:
+    entries = with_shadow(network, now)
+    logits, cache = self._logits(network, params, job, cache, now, entries)
+    return *split(logits), cache
+
+  def _logits(
+    self,
+    network: MaskedNetwork,
+    params: Params,
+    job: Job,
+    cache: KVCache,
+    now: Pass,
+    entries: Entries,
+  ) -> tuple[Float[Array, "B R V"], KVCache]:
     fresh, later = now.active & now.fresh, now.active & ~now.fresh
-    batch, width = now.window.index.shape
-    none = jnp.zeros((batch, width, network.model.config.vocab_size), jnp.float32)
+    index = now.window.index
+    batch, width = index.shape
+    rows = width * entries.parts
+    none = jnp.zeros((batch, rows, network.model.config.vocab_size), jnp.float32)
 
     def whole(cache: KVCache):
       frontier = network.canvas(now.token, job.end)
-      output = network.model.forward(params, frontier, None, network.sources(now.window.index))
+      frontier, rows = entries.add(frontier, index, network.sources(index))
+      output = network.model.forward(params, frontier, None, rows)
       path, count = self._kept(job, now, network)
       emptied = cache.replace(length=jnp.where(fresh, 0, cache.length))
       kept = emptied.commit(output.kv, frontier.position, path, jnp.where(fresh, count, 0))
       return network.logits(output), kept
 
     def part(size: int):
-      frontier, rows = self._part(job, now, network, size)
+      frontier, begin = self._part(job, now, network, size)
+      # Position 0 of a shifted network is its own source, and so stands at the beginning itself.
+      frontier, rows = entries.add(frontier, index - begin, network.sources(index) - begin)
       return network.logits(network.model.forward(params, frontier, cache, rows))
 
     # A row's logits come from its own kind of pass, whatever the others of the batch do.
@@ -84,7 +108,8 @@ class BlockStale:
     if not self.suffix:
       return place, begin
     path = jnp.where(place < begin[:, None], place, place + width)
-    return jnp.minimum(path, job.size - 1), job.end - width
+    # A block may reach beyond the end of a canvas whose masks are among other tokens.
+    return jnp.minimum(path, job.size - 1), job.end - jnp.minimum(width, job.end - begin)
 
   def _sizes(self, job: Job, width: int, network: MaskedNetwork) -> list[int]:
     """Returns the numbers of entries that later passes may have, each a part of the program.
@@ -97,14 +122,15 @@ class BlockStale:
     whole, half = (min(job.response_size // d + before, job.size) for d in (1, 2))
     return [half, whole] if half >= width + before else [whole]
 
-  def _part(self, job: Job, now: Pass, network: MaskedNetwork, size: int):
-    """Returns the entries of a later pass, and those whose logits are wanted."""
-    begin, width = self._begin(now, network), now.window.index.shape[1]
-    index = begin[:, None] + jnp.arange(size)
+  def _part(
+    self, job: Job, now: Pass, network: MaskedNetwork, size: int
+  ) -> tuple[Frontier, Int[Array, "B 1"]]:
+    """Returns the entries of a later pass, and the position of the first of them."""
+    begin = self._begin(now, network)[:, None]
+    index = begin + jnp.arange(size)
     inside: Bool[Array, "B N"] = index < job.end[:, None]
     index = jnp.minimum(index, job.size - 1)
     token = jnp.take_along_axis(now.token, index, axis=1)
     frontier = frontier_lib.bidirectional(token)
     hi = jnp.where(inside[:, None, :], frontier.hi, frontier.lo)
-    rows = jnp.broadcast_to(jnp.arange(width), now.window.index.shape)
-    return frontier.replace(position=index, hi=hi), rows
+    return frontier.replace(position=index, hi=hi), begin

@@ -20,6 +20,9 @@ class Pass(NamedTuple):
   active: Bool[Array, " B"]  # others need no logits
   block: Int[Array, " B"]
   soften: Soften | None = None  # only for a `VectorCachePolicy`
+  # Positions of the window that have a shadow entry, which only `with_shadow` reads; None: all that
+  # exist.
+  shadowed: Bool[Array, "B W"] | None = None
 
 
 @runtime_checkable

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mtjax.diffusion.denoising.caches.protocol import Pass
+from mtjax.diffusion.denoising.caches.shadow import PLAIN, Entries, split, with_shadow
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job
 from mtjax.models import Params
@@ -35,17 +35,19 @@ class Uncached:
   def logits(
     self, network: MaskedNetwork, params: Params, job: Job, cache: tuple[()], now: Pass
   ) -> tuple[Float[Array, "B W V"], tuple[()]]:
-    frontier = network.canvas(now.token, job.end)
-    frontier = frontier if now.soften is None else now.soften(frontier)
-    output = network.model.forward(params, frontier, None, network.sources(now.window.index))
-    return network.logits(output), cache
+    return self._logits(network, params, job, now, PLAIN), cache
 
   def logits_with_shadow(
     self, network: MaskedNetwork, params: Params, job: Job, cache: tuple[()], now: Pass
   ) -> tuple[Float[Array, "B W V"], Float[Array, "B W V"], tuple[()]]:
-    index, inside = now.window.index, now.window.inside
-    frontier = network.with_shadow(now.token, job.end, index, inside)
-    shadow = job.size + jnp.broadcast_to(jnp.arange(index.shape[1]), index.shape)
-    rows = jnp.concatenate([index, shadow], axis=1)
-    logits = network.logits(network.model.forward(params, frontier, None, rows))
-    return logits[:, : index.shape[1]], logits[:, index.shape[1] :], cache
+    entries = with_shadow(network, now)
+    return *split(self._logits(network, params, job, now, entries)), cache
+
+  def _logits(
+    self, network: MaskedNetwork, params: Params, job: Job, now: Pass, entries: Entries
+  ) -> Float[Array, "B R V"]:
+    frontier = network.canvas(now.token, job.end)
+    frontier = frontier if now.soften is None else now.soften(frontier)
+    index = now.window.index
+    frontier, rows = entries.add(frontier, index, network.sources(index))
+    return network.logits(network.model.forward(params, frontier, None, rows))

@@ -101,5 +101,8 @@ class TwoPasses(PerRowRule):
 
 
 def _masked(job: Job, token: Int[Array, "B S"], network: MaskedNetwork) -> Int[Array, "B S"]:
-  """Returns the canvas with masks in place of the prompt."""
-  return jnp.where(jnp.arange(job.size) < job.start[:, None], network.mask_id, token)
+  """Returns the canvas with masks in place of the prompt, and of what else is given."""
+  given = jnp.arange(job.size) < job.start[:, None]
+  if job.is_target is not None:
+    given = ~job.is_target
+  return jnp.where(given, network.mask_id, token)

@@ -58,7 +58,7 @@ class BlockBuffer(FlightPolicy):
   needs = "a block-causal one"
 
   def check(self, network: MaskedNetwork) -> None:
-    """Raises ValueError for a network without blocks, or with shifted logits."""
+    """Raises ValueError for a network without blocks."""
     check_blocks(network, "a buffer of blocks")
     OverFinalBlocks().check(network)
 

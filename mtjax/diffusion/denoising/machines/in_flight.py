@@ -8,6 +8,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
+from mtjax.diffusion.denoising.constrained import agreed, restrict, scored_along
 from mtjax.diffusion.denoising.machines.blocks import (
   BlockDecision,
   Blocks,
@@ -18,7 +19,7 @@ from mtjax.diffusion.denoising.machines.passes import FlightPasses
 from mtjax.diffusion.denoising.machines.protocol import Score
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job, Window, unplanned_view, window_of
-from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
+from mtjax.diffusion.denoising.traces import Followed, TracedPass, sampled_log_prob
 from mtjax.diffusion.protocols import only_written
 from mtjax.diffusion.view import Revision, View
 from mtjax.display.short import short_repr
@@ -49,7 +50,7 @@ class FlightState(struct.PyTreeNode):
 
 
 @dataclasses.dataclass(frozen=True)
-class BlocksInFlight:
+class BlocksInFlight(Followed):
   """A `rounds.Program` whose inputs are (params, job, policy).
 
   A pass works on a window of `in_flight` blocks from the first one that is not done with. At most
@@ -120,6 +121,7 @@ class BlocksInFlight:
     candidates = candidates_of(blocks.view, jnp.asarray(seen.token))
     seen_there = (seen.revision.written, seen.revision.edited, seen.settled)
     decision = BlockDecision(*map(jnp.asarray, seen_there))
+    candidates = scored_along(job, state, window, logits, candidates, seen.revision, self.score)
     state = self._written(job, policy, state, window, blocks, candidates, decision)
     return state, sampled_log_prob(job.rules, candidates, seen.revision)
 
@@ -156,6 +158,7 @@ class BlocksInFlight:
   def _blocks(self, job: Job, state: FlightState, window: Window, logits) -> Blocks:
     """Returns what the policy sees of a pass."""
     masked = window.read(state.masked) & window.inside & ~state.finished[:, None]
+    logits = restrict(job, state, window, logits)
     processed, scored = process(logits, job.rules), self.score(logits, job.rules)
     token, passes = window.read(state.token), state.passes
     view = unplanned_view(job, window, token, masked, passes, processed, scored)
@@ -189,6 +192,7 @@ class BlocksInFlight:
     candidates = sample_candidates(blocks.view)
     decision = policy.decide(blocks, candidates)
     revision: Revision = only_written(decision.written).replace(edited=decision.edited)
+    candidates = agreed(job, state, window, blocks.view, logits, candidates, revision, self.score)
     seen = TracedPass(
       canvas=state.token,
       end=end,

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mtjax.arguments import TokenIds
+from mtjax.constraints.batch import Constraint
 from mtjax.diffusion.denoising.caches import Uncached
 from mtjax.diffusion.denoising.guidance import Unguided
 from mtjax.diffusion.denoising.machines.protocol import BlockMachine
@@ -33,21 +34,24 @@ def denoise_by_blocks(
   filtered_confidence: bool = False,
   key: Seed = 0,
   eos: Sequence[int] = (),
+  constraint: Constraint = None,
   trace: bool = False,
 ) -> Denoised:
   """Generates `length` tokens after each prompt as `machine` does, which says how.
 
   Blocks are those of the block-causal network. `length`: a number, or one per row, each a multiple
-  of the block's. Other arguments and errors are those of `denoise`; raises ValueError too for a
-  network that the machine cannot run on.
+  of the block's. `constraint`: what a text must match; every text is accepted, and its distribution
+  is APPROXIMATE (`mtjax.constraints.canvas`): tokens that a pass edits fit all others, too. Other
+  arguments and errors are those of `denoise`; raises ValueError too for a network that the machine
+  cannot run on.
   """
   program, inputs, plans = _prepared(
-    network, params, prompts, length, machine, sampling, filtered_confidence, key, eos
+    network, params, prompts, length, machine, sampling, filtered_confidence, key, eos, constraint
   )
   if not trace:
     state, clock = run.run(program, inputs)
     return _result(machine, inputs, plans, state, clock)
-  last, traced = record(program, params, inputs[1:])
+  last, traced = record(program, params, inputs[1:], network.mask_id)
   done = _result(machine, inputs, plans, last.state, last.clock)
   return dataclasses.replace(done, trace=traced)
 
@@ -63,6 +67,7 @@ def stream_by_blocks(
   filtered_confidence: bool = False,
   key: Seed = 0,
   eos: Sequence[int] = (),
+  constraint: Constraint = None,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
@@ -71,7 +76,7 @@ def stream_by_blocks(
   At the end `on_finish` is called with what `denoise_by_blocks` returns.
   """
   program, inputs, plans = _prepared(
-    network, params, prompts, length, machine, sampling, filtered_confidence, key, eos
+    network, params, prompts, length, machine, sampling, filtered_confidence, key, eos, constraint
   )
 
   def finished(state, clock):
@@ -87,7 +92,9 @@ def _result(machine: BlockMachine, inputs, plans: Sequence[BlockPlan], state, cl
   return done
 
 
-def _prepared(network, params, prompts, length, machine, sampling, filtered_confidence, key, eos):
+def _prepared(
+  network, params, prompts, length, machine, sampling, filtered_confidence, key, eos, constraint
+):
   """Returns the program, its inputs and the plan of each row."""
   machine.check(network)
   prompts = as_ids(prompts)
@@ -107,6 +114,8 @@ def _prepared(network, params, prompts, length, machine, sampling, filtered_conf
     filtered_confidence=filtered_confidence,
     key=key,
     eos=eos,
+    constraint=constraint,
   )
-  blocks = -(-(np.asarray(job.end) - np.asarray(job.first)) // size)
-  return machine.program(network, program.score, int(blocks.max())), (params, job, rows), plans
+  # Of the size of canvases, not of the longest: a program serves all canvases of its size.
+  blocks = -(-job.size // size)
+  return machine.program(network, program.score, blocks), (params, job, rows), plans

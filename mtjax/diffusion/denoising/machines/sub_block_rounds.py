@@ -15,10 +15,11 @@ from jaxtyping import Array, Bool, Float, Int
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.diffusion.candidates import CanvasCandidates, candidates_of, sample_candidates
+from mtjax.diffusion.denoising.constrained import agreed, restrict, scored_along
 from mtjax.diffusion.denoising.machines.protocol import Score
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job, Window, has_end, unplanned_view
-from mtjax.diffusion.denoising.traces import TracedPass, sampled_log_prob
+from mtjax.diffusion.denoising.traces import Followed, TracedPass, sampled_log_prob
 from mtjax.diffusion.protocols import only_written
 from mtjax.diffusion.ranking import first
 from mtjax.diffusion.view import View
@@ -51,7 +52,7 @@ class SubBlockState(struct.PyTreeNode):
 
 
 @dataclasses.dataclass(frozen=True)
-class SubBlockRounds:
+class SubBlockRounds(Followed):
   """A `rounds.Program` whose inputs are (params, job, settings).
 
   A row's next pass is one of three:
@@ -136,6 +137,7 @@ class SubBlockRounds:
     window = self._window(job, state)
     view = self._view(job, state, window, logits)
     candidates = candidates_of(view, jnp.asarray(seen.token))
+    candidates = scored_along(job, state, window, logits, candidates, seen.revision, self.score)
     state = self._written(job, state, window, view, candidates, seen.revision.written)
     return state, sampled_log_prob(job.rules, candidates, seen.revision)
 
@@ -229,6 +231,7 @@ class SubBlockRounds:
     best = first(probability, view.open, jnp.ones_like(state.passes))
     chosen = best | (view.open & (probability > threshold[:, None]))
     revision = only_written(chosen)
+    candidates = agreed(job, state, window, view, logits, candidates, revision, self.score)
     seen = TracedPass(
       canvas=state.token,
       end=jnp.minimum((state.block + 1) * self.size, job.end),
@@ -272,6 +275,7 @@ class SubBlockRounds:
 
   def _view(self, job: Job, state: SubBlockState, window: Window, logits) -> View:
     masked = window.read(state.masked) & window.inside
+    logits = restrict(job, state, window, logits)
     processed, scored = process(logits, job.rules), self.score(logits, job.rules)
     token, passes = window.read(state.token), state.passes
     return unplanned_view(job, window, token, masked, passes, processed, scored)

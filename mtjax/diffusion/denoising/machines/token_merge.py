@@ -53,7 +53,7 @@ class TokenMerge(FlightPolicy):
   needs = "a block-causal one"
 
   def check(self, network: MaskedNetwork) -> None:
-    """Raises ValueError for a network without blocks, with shifted logits, or of another kind."""
+    """Raises ValueError for a network without blocks, or without embeddings to mix."""
     check_blocks(network, "merging tokens with masks")
     OverFinalBlocks().check(network)
     EmbeddingAccess.of(network.model.config)

@@ -1,0 +1,1 @@
+"""Objectives of models that edit what they have decided, one file each."""

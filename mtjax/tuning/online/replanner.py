@@ -1,0 +1,209 @@
+"""Plans anew while a program runs: when acceptance, times or the batch have changed."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from mtjax.tuning.competitors import Competitor, RoundKind, Siblings
+from mtjax.tuning.online.drift import TimeDrift
+from mtjax.tuning.online.estimate import AcceptanceEstimate, Prior
+from mtjax.tuning.plan import PlannedRound, expected_of, plain_round, plan
+from mtjax.tuning.profiles.acceptance import AcceptanceProfile
+from mtjax.tuning.profiles.counts import AcceptanceCounts
+from mtjax.tuning.profiles.latency import LatencyProfile
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfiledDrafter:
+  """A drafter with its profiles, for all batch sizes and domains."""
+
+  drafter: str
+  acceptance: AcceptanceProfile
+  latency: LatencyProfile
+  siblings: Siblings = Siblings.ANY_RANKS
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplanState:
+  """What is done now, and what is known after the rounds so far."""
+
+  choice: PlannedRound
+  estimate: AcceptanceEstimate
+  drift: TimeDrift
+  since: int  # rounds since the choice was made
+  probing: int  # rounds of a probe that are left; 0: this is no probe
+  wait: int  # rounds of plain decoding until the next probe
+  pause: int  # the value of `wait` after it
+
+
+@dataclasses.dataclass(frozen=True)
+class Replanner:
+  """Chooses by measured time and recent acceptance, from past rounds only.
+
+  So a round's choice does not depend on its drafts, and keeps the distribution. A new choice must
+  be predicted to be more than 1 + `margin` times as fast as the present one, which must have lasted
+  for `dwell` rounds. When the batch changes size, the choice is made at once: the curve of the new
+  size is known. While plain decoding is best, nothing is learned about acceptance. So it is
+  interrupted after `patience` rounds by a probe: `probe` rounds of what loses least, if speculation
+  would pay in at least one of the profiles' domains. After a probe in vain the next one comes after
+  twice as many rounds, up to 4 times `patience`.
+
+  Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
+  flips because times do.
+
+  Planning takes time of the host: give few `sizes`, or latency curves of at most some 64 entries,
+  and more so where siblings are in order. When a text outgrows `context`, continue with a replanner
+  for a longer one; the state stays as it is.
+  """
+
+  drafters: Sequence[ProfiledDrafter]
+  context: int = 0
+  sizes: tuple[int, ...] | None = None  # of compiled programs, as `mtjax.tuning.plan` takes them
+  every: int = 4  # rounds between two comparisons
+  margin: float = 0.02
+  dwell: int = 8
+  patience: int = 16
+  probe: int = 3
+  hazard: float = 0.003  # probability that a round begins text of another domain
+  forget: float = 0.05  # share of the counts that a round replaces
+  weight: float = 10.0  # trials that a profile is worth, per depth and rank
+  time_memory: float = 0.15
+  time_forget: float = 0.002
+
+  def __post_init__(self):
+    names = [one.drafter for one in self.drafters]
+    if not names or len(set(names)) < len(names):
+      raise ValueError(f"give at least one drafter, each with a name of its own: got {names}")
+    if min(self.every, self.dwell, self.patience, self.probe) < 1:
+      raise ValueError("every, dwell, patience and probe must be at least 1 round")
+    for name in ("hazard", "forget", "time_memory", "time_forget"):
+      if not 0 < getattr(self, name) <= 1:
+        raise ValueError(f"{name} must be above 0 and at most 1, got {getattr(self, name)}")
+    if not (self.margin >= 0 and self.weight > 0):
+      raise ValueError(f"margin must be at least 0, weight above 0: {self.margin}, {self.weight}")
+
+  def start(self, batch: int) -> ReplanState:
+    """Returns the state before the first round of `batch` rows, by the profiles alone."""
+    prior = Prior.of({one.drafter: one.acceptance for one in self.drafters})
+    estimate, drift = AcceptanceEstimate.start(prior), TimeDrift()
+    choice = plan(list(self._competitors(batch, estimate, drift)), sizes=self.sizes).choice
+    return ReplanState(choice, estimate, drift, 0, 0, self.patience, self.patience)
+
+  def observe(
+    self,
+    state: ReplanState,
+    *,
+    seconds: float,
+    counts: AcceptanceCounts | None,
+    batch: int | None = None,
+  ) -> ReplanState:
+    """Returns the state after a round that `state.choice` decided, and the next choice.
+
+    seconds: of the round. counts: of its trees (`count_paths`); None for plain decoding. batch: the
+    rows of the next round; None: as before. Raises ValueError for seconds that are not above 0, and
+    for a batch that no curve holds.
+    """
+    batch = state.choice.batch if batch is None else batch
+    learned = self._learn(state, seconds, counts)
+    moved = self._curve_batch(batch) != self._curve_batch(state.choice.batch)
+    if learned.probing > 1 and not moved:
+      return dataclasses.replace(learned, probing=learned.probing - 1)
+    due = learned.probing > 0 or moved or learned.since % self.every == 0
+    if due or learned.choice.batch != batch:
+      competitors = list(self._competitors(batch, learned.estimate, learned.drift))
+      if due:
+        learned = self._compare(learned, competitors, at_once=moved or learned.probing > 0)
+      else:
+        learned = dataclasses.replace(learned, choice=self._now(learned.choice, competitors))
+    if learned.choice.kind is RoundKind.PLAIN:
+      learned = self._maybe_probe(learned, batch)
+    return learned
+
+  def _learn(
+    self, state: ReplanState, seconds: float, counts: AcceptanceCounts | None
+  ) -> ReplanState:
+    choice = state.choice
+    curves = {one.drafter: one.latency.at(choice.batch, self.context) for one in self.drafters}
+    if choice.drafter is None:
+      predicted = min(curve.plain for curve in curves.values())
+    else:
+      predicted = float(curves[choice.drafter].round_seconds(choice.entries, choice.steps))
+    drift = state.drift.observe(
+      choice.drafter,
+      self._curve_batch(choice.batch),
+      choice.entries,
+      seconds / predicted,
+      memory=self.time_memory,
+      forget=self.time_forget,
+    )
+    estimate = state.estimate
+    if choice.drafter is not None and counts is not None:
+      estimate = estimate.observe(
+        choice.drafter, counts, hazard=self.hazard, forget=self.forget, weight=self.weight
+      )
+    return dataclasses.replace(state, drift=drift, estimate=estimate, since=state.since + 1)
+
+  def _compare(
+    self, state: ReplanState, competitors: Sequence[Competitor], at_once: bool
+  ) -> ReplanState:
+    """Returns the state with the best choice, if it is better by enough and it is time."""
+    best = plan(competitors, sizes=self.sizes).choice
+    ended = dataclasses.replace(state, probing=0)
+    if state.probing:
+      paid = best.kind is not RoundKind.PLAIN
+      pause = self.patience if paid else min(2 * state.pause, 4 * self.patience)
+      ended = dataclasses.replace(ended, choice=best, since=0, wait=pause, pause=pause)
+      return ended
+    try:
+      present = self._now(state.choice, competitors)
+    except ValueError:  # a size whose times are not known for this batch
+      return dataclasses.replace(ended, choice=best, since=0)
+    better = best.tokens_per_second > (1 + self.margin) * present.tokens_per_second
+    if better and (at_once or state.since >= self.dwell):
+      return dataclasses.replace(ended, choice=best, since=0)
+    return dataclasses.replace(ended, choice=present)
+
+  def _maybe_probe(self, state: ReplanState, batch: int) -> ReplanState:
+    if state.wait > 1:
+      return dataclasses.replace(state, wait=state.wait - 1)
+    competitors = list(self._competitors(batch, state.estimate, state.drift))
+    drafter = self._hopeful(state, competitors)
+    if drafter is None:
+      return dataclasses.replace(state, wait=state.pause)
+    ranking = plan(competitors, sizes=self.sizes).ranking
+    return dataclasses.replace(
+      state,
+      choice=next(one for one in ranking if one.drafter == drafter),
+      estimate=state.estimate.aged(state.pause, self.hazard),
+      probing=self.probe,
+      since=0,
+    )
+
+  def _hopeful(self, state: ReplanState, competitors: Sequence[Competitor]) -> str | None:
+    """Returns the drafter that would gain most in some domain; None if speculation never pays."""
+    prior = state.estimate.prior
+    plans = []
+    for domain in range(len(prior.domains)):
+      changed = [
+        dataclasses.replace(one, rates=prior.rates[one.drafter][domain]) for one in competitors
+      ]
+      plans.append(plan(changed, sizes=self.sizes, min_gain=self.margin))
+    return max(plans, key=lambda one: one.speedup).choice.drafter
+
+  def _competitors(
+    self, batch: int, estimate: AcceptanceEstimate, drift: TimeDrift
+  ) -> Iterator[Competitor]:
+    for one in self.drafters:
+      curve = one.latency.at(batch, self.context)
+      curve = dataclasses.replace(drift.correct(curve, one.drafter), batch=batch)
+      rates = estimate.rates(one.drafter, weight=self.weight)
+      yield Competitor(one.drafter, rates, curve, one.siblings)
+
+  def _curve_batch(self, batch: int) -> int:
+    return self.drafters[0].latency.at(batch, self.context).batch
+
+  def _now(self, choice: PlannedRound, competitors: Sequence[Competitor]) -> PlannedRound:
+    """Returns a choice with what is now expected of it."""
+    if choice.kind is RoundKind.PLAIN:
+      return plain_round(competitors)
+    (competitor,) = (one for one in competitors if one.drafter == choice.drafter)
+    return expected_of(competitor, choice)

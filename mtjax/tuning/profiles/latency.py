@@ -1,0 +1,210 @@
+"""The latency profile: how long the parts of a round take, by batch and context."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import ArrayLike
+
+from mtjax.tuning import documents
+from mtjax.tuning.profiles.monotone import MonotoneFit, fit_monotone
+
+KIND, VERSION = "mtjax latency profile", 1
+
+Points = Sequence[tuple[int, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyCurve:
+  """The time of a round at one batch size and one length of context, in seconds.
+
+  A speculative round takes fixed + verify(entries per row) + draft(steps). `fixed` is what it costs
+  whatever its size: the start of programs, the verifier, the commit. `plain` is the time of a round
+  of plain decoding, with all that belongs to it.
+  """
+
+  batch: int
+  context: int  # the largest number of committed tokens per row that the curve is for
+  verify: MonotoneFit  # the target's forward pass, by entries per row; from 1 on
+  draft: MonotoneFit  # the drafter, by steps, which are depths of the tree; from 0 or 1 on
+  fixed: float
+  plain: float
+  # Relative errors of measured rounds, whole: predicted / measured - 1.
+  round_errors: tuple[float, ...] = ()
+  # (entries, factor) that `corrected` took.
+  corrections: tuple[tuple[int, float], ...] = ()
+
+  def __post_init__(self):
+    if self.batch < 1 or self.context < 0:
+      raise ValueError(
+        f"batch must be at least 1, context at least 0: {self.batch}, {self.context}"
+      )
+    if self.verify.amount[0] != 1:
+      raise ValueError(
+        f"times of verification must begin at 1 entry, got {self.verify.amount[0]}: a round of one "
+        "entry is what all others are compared with"
+      )
+    if self.draft.amount[0] > 1:
+      raise ValueError(f"times of drafting must begin at 1 step, got {self.draft.amount[0]}")
+    if not (self.fixed >= 0 and self.plain > 0):
+      raise ValueError(f"fixed must be at least 0 and plain above 0: {self.fixed}, {self.plain}")
+
+  @property
+  def max_entries(self) -> int:
+    """The largest number of entries per row whose time is known."""
+    return self.verify.amount[-1]
+
+  @property
+  def max_steps(self) -> int:
+    """The largest number of drafting steps whose time is known."""
+    return self.draft.amount[-1]
+
+  def round_seconds(self, entries: ArrayLike, steps: int) -> Float[np.ndarray, "..."]:
+    """Returns the time of a speculative round; 0 steps draft nothing and take no time to draft.
+
+    Raises ValueError for more entries or steps than were measured.
+    """
+    drafting = float(self.draft(steps)) if steps >= self.draft.amount[0] else 0.0
+    alone = self.fixed + self.verify(entries) + drafting
+    return np.asarray(alone * self._factor(entries))
+
+  def _factor(self, entries: ArrayLike) -> Float[np.ndarray, "..."]:
+    if not self.corrections:
+      return np.ones(())
+    sizes, factors = zip(*self.corrections, strict=True)
+    return np.asarray(np.interp(np.log(entries), np.log(sizes), factors))
+
+  def entry_seconds(self, entries: ArrayLike) -> Float[np.ndarray, "..."]:
+    """Returns the time that entries cost beyond the first one: verify(n) - verify(1)."""
+    return np.asarray(self.verify(entries) - self.verify(1))
+
+  def corrected(self, factors: Mapping[int, float], plain: float) -> "LatencyCurve":
+    """Returns the curve with the times that rounds have turned out to take.
+
+    factors: measured over predicted time of a whole round, by entries per row; between two sizes it
+    goes along a line in the logarithm of the size, and beyond them it stays. plain: the same of
+    plain decoding.
+    """
+    known = tuple(sorted(factors.items()))
+    return dataclasses.replace(self, corrections=known, plain=self.plain * plain)
+
+
+def fit_curve(
+  batch: int,
+  context: int,
+  *,
+  verify: Points,
+  draft: Points,
+  rounds: Sequence[tuple[int, int, float]] = (),
+  plain: float | None = None,
+) -> LatencyCurve:
+  """Returns the curve of measured points, monotone in entries and in steps (`fit_monotone`).
+
+  verify: (entries per row, seconds of the forward pass). draft: (steps, seconds). rounds: (entries,
+  steps, seconds) of whole rounds; the fixed cost is the median of what drafting and the forward
+  pass do not explain, at least 0, and is 0 without any. plain: seconds of a round of plain
+  decoding; None: fixed + verify(1). Raises ValueError for points that are none.
+  """
+  verified, drafted = fit_monotone(verify), fit_monotone(draft)
+  curve = LatencyCurve(batch, context, verified, drafted, 0.0, plain or verified.fitted[0])
+  if not rounds:
+    return curve
+  parts = np.array([float(curve.round_seconds(n, steps)) for n, steps, _ in rounds])
+  whole = np.array([seconds for _, _, seconds in rounds])
+  fixed = max(float(np.median(whole - parts)), 0.0)
+  return dataclasses.replace(
+    curve,
+    fixed=fixed,
+    plain=plain or fixed + verified.fitted[0],
+    round_errors=tuple(((parts + fixed) / whole - 1).tolist()),
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyProfile:
+  """The curves of several batch sizes and lengths of context.
+
+  `of` says where and what was measured, as names and values: "device", "target" and "drafter", and
+  whatever else changes times, such as "mesh" and "dtype". Raises ValueError where one is missing,
+  for no curve, and for two of the same batch and context.
+  """
+
+  of: Mapping[str, str]
+  curves: tuple[LatencyCurve, ...]
+
+  def __post_init__(self):
+    missing = [name for name in ("device", "target", "drafter") if not self.of.get(name)]
+    if missing:
+      raise ValueError(f"a latency profile must say its device and models; it lacks {missing}")
+    keys = [(curve.context, curve.batch) for curve in self.curves]
+    if not keys or len(set(keys)) < len(keys):
+      raise ValueError(f"a profile needs one curve per context and batch, got {keys}")
+
+  def at(self, batch: int, context: int = 0) -> LatencyCurve:
+    """Returns the curve of the smallest measured sizes that hold this batch and context.
+
+    That is the size which a program with padded batches runs at. Raises ValueError for sizes beyond
+    those measured.
+    """
+    holding = [c for c in self.curves if c.batch >= batch and c.context >= context]
+    if not holding:
+      known = ", ".join(
+        f"batch {c.batch} with {c.context}"
+        for c in sorted(self.curves, key=lambda c: (c.context, c.batch))
+      )
+      raise ValueError(
+        f"no measured size holds batch {batch} with {context} tokens of context: known are {known}"
+      )
+    return min(holding, key=lambda c: (c.context, c.batch))
+
+  def check_is_of(self, **of: str) -> None:
+    """Raises ValueError, with what differs, for a profile of something else."""
+    documents.check_same(self.of, of, "this latency profile")
+
+  def save(self, path: str | Path) -> None:
+    """Writes the profile as JSON (`mtjax.tuning.documents.write`).
+
+    Raises ValueError for a file that is there and holds anything but an older profile of the same.
+    """
+    curves = [dataclasses.asdict(curve) for curve in self.curves]
+    documents.write(path, KIND, VERSION, self.of, dict(curves=curves), self._build)
+
+  @classmethod
+  def load(cls, path: str | Path, **of: str) -> "LatencyProfile":
+    """Returns a saved profile.
+
+    of: what it must be a profile of, as `check_is_of` takes it. Raises FileNotFoundError,
+    DamagedDocument for a file that is none, and ValueError for a profile of something else.
+    """
+    return documents.read(path, KIND, VERSION, of, cls._build)
+
+  @classmethod
+  def _build(cls, record: Mapping[str, Any]) -> "LatencyProfile":
+    return cls(dict(record["of"]), tuple(_curve(one) for one in record["curves"]))
+
+
+def _curve(one: Mapping[str, Any]) -> LatencyCurve:
+  return LatencyCurve(
+    batch=int(one["batch"]),
+    context=int(one["context"]),
+    verify=_fit(one["verify"]),
+    draft=_fit(one["draft"]),
+    fixed=float(one["fixed"]),
+    plain=float(one["plain"]),
+    round_errors=tuple(map(float, one["round_errors"])),
+    corrections=tuple((int(size), float(factor)) for size, factor in one["corrections"]),
+  )
+
+
+def _fit(one: Mapping[str, Any]) -> MonotoneFit:
+  amount, measured, fitted = (tuple(one[name]) for name in ("amount", "measured", "fitted"))
+  if not amount or not len(amount) == len(measured) == len(fitted):
+    raise ValueError("amount, measured and fitted must be lists of one length")
+  if any(b <= a for a, b in zip(amount, amount[1:], strict=False)):
+    raise ValueError(f"amounts must rise, got {list(amount)}")
+  if any(b < a for a, b in zip(fitted, fitted[1:], strict=False)) or not min(fitted) > 0:
+    raise ValueError("fitted seconds must be above 0 and not fall")
+  return MonotoneFit(amount, measured, fitted)

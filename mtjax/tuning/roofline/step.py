@@ -1,0 +1,164 @@
+"""The time of one forward pass by its work: a roofline with collectives and fixed costs."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mtjax.tuning.roofline.hardware import Hardware
+from mtjax.tuning.roofline.model_shape import ModelShape
+
+Amount = Any  # a number, or an array with one number per pass
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshSize:
+  """The number of devices along each axis: rows, heads and MLP, and positions of the cache."""
+
+  data: int = 1
+  model: int = 1
+  sequence: int = 1
+
+  def __post_init__(self):
+    if min(self.data, self.model, self.sequence) < 1:
+      raise ValueError(f"every axis needs at least one device, got {self}")
+
+
+@dataclasses.dataclass(frozen=True)
+class StepWork:
+  """The work of one device in one forward pass; the fields of several passes may be arrays."""
+
+  linear_flops: Amount
+  attention_flops: Amount
+  weight_bytes: Amount
+  cache_bytes: Amount
+  activation_bytes: Amount
+  collective_bytes: Amount  # that a device sends
+  collectives: Amount  # their number
+  layers: Amount
+
+  def cost(self, hardware: Hardware, flops: Amount) -> "StepCost":
+    """Returns the seconds of each part; `flops` is the speed of arithmetic in the pass's type."""
+    moved = self.weight_bytes + self.activation_bytes
+    return StepCost(
+      work=self,
+      linear=np.maximum(self.linear_flops / flops, moved / hardware.bandwidth),
+      attention=np.maximum(self.attention_flops / flops, self.cache_bytes / hardware.bandwidth),
+      collective=self.collectives * hardware.link_start + self.collective_bytes / hardware.link,
+      launch=hardware.start + hardware.start_per_layer * self.layers,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+  """The seconds of a forward pass, part by part, and the work behind them."""
+
+  work: StepWork
+  linear: Amount  # the matrices
+  attention: Amount
+  collective: Amount
+  launch: Amount
+
+  @property
+  def seconds(self) -> Amount:
+    """The time of the pass: parts run one after another."""
+    return self.linear + self.attention + self.collective + self.launch
+
+
+def step_cost(
+  hardware: Hardware,
+  shape: ModelShape,
+  *,
+  batch: int,
+  entries: int,
+  context: int,
+  mesh: MeshSize = MeshSize(),
+) -> StepCost:
+  """Returns the cost of a pass over `entries` entries per row behind `context` committed tokens.
+
+  On one device, with P weights, B rows, T entries and S tokens of context, the matrices and the
+  attention each have a roofline (Williams et al., Roofline, CACM 2009):
+
+      linear      max(2 P B T / flops, (P weight_bytes + activations) / bandwidth)
+      attention   max(4 L heads head_dim B T (S + T) / flops, keys and values / bandwidth)
+      launch      start + start_per_layer L
+
+  On n devices along `model` a layer has 2 all-reduces, each link_start + 2 (n - 1) / n B T width
+  bytes / link; along `sequence` it has one, of partial attention. Heads, MLPs and the vocabulary
+  split over `model`; key/value heads split as far as there are any, and are repeated beyond that.
+  Nothing overlaps, and logits are not communicated. Raises ValueError for a mesh that does not
+  divide the heads, and for a model that does not fit into memory.
+  """
+  work = step_work(shape, batch=batch, entries=entries, context=context, mesh=mesh)
+  rows = -(-batch // mesh.data)
+  copies = min(mesh.model, shape.kv_heads) * mesh.sequence
+  held = work.weight_bytes + shape.kv_bytes_per_token * rows * (context + entries) / copies
+  if held > hardware.memory:
+    raise ValueError(
+      f"the model and its cache take {held / 1e9:.1f} GB per device, {hardware.name} has "
+      f"{hardware.memory / 1e9:.0f} GB: use more devices, a smaller batch or less context"
+    )
+  return work.cost(hardware, hardware.flops_of(shape.dtype))
+
+
+def step_work(
+  shape: ModelShape, *, batch: int, entries: int, context: int, mesh: MeshSize = MeshSize()
+) -> StepWork:
+  """Returns the work of one device in a pass, as `step_cost` takes it.
+
+  Raises ValueError for sizes below 1 and for a mesh that does not divide the heads.
+  """
+  if min(batch, entries) < 1 or context < 0:
+    raise ValueError(f"batch and entries must be at least 1: {batch}, {entries}, {context}")
+  n, parts = mesh.model, mesh.sequence
+  if shape.heads % n:
+    raise ValueError(
+      f"{shape.heads} heads do not divide among {n} devices: use a model axis that divides "
+      f"{shape.heads}"
+    )
+  rows = -(-batch // mesh.data)
+  element = 4 if shape.dtype == "float32" else 2
+  seen = shape.visible(context)
+  heads = shape.heads * shape.head_dim / n
+  reduced = 2 * (n - 1) / n * rows * entries * shape.width * element
+  # Partial results of attention are merged in float32, with one more number per head.
+  merged = 2 * (parts - 1) / parts * rows * entries * heads * (1 + 1 / shape.head_dim) * 4
+  kv_bytes = 2 * shape.kv_heads * shape.head_dim * shape.kv_bytes
+  return StepWork(
+    linear_flops=2 * shape.weights * rows * entries / n,
+    attention_flops=4 * heads * rows * entries * (seen / parts + shape.layers * entries),
+    weight_bytes=shape.weights * shape.weight_bytes / n,
+    cache_bytes=kv_bytes * rows * seen / (min(n, shape.kv_heads) * parts),
+    # A layer reads and writes its width about six times; logits are float32, written and read.
+    activation_bytes=rows
+    * entries
+    * (shape.layers * 12 * shape.width * element + 8 * shape.vocab)
+    / n,
+    collective_bytes=shape.layers * (2 * reduced + merged),
+    collectives=shape.layers * (2 * (n > 1) + (parts > 1)),
+    layers=shape.layers,
+  )
+
+
+def free_entries(
+  hardware: Hardware,
+  shape: ModelShape,
+  *,
+  batch: int,
+  context: int,
+  mesh: MeshSize = MeshSize(),
+  slack: float = 0.1,
+  limit: int = 4096,
+) -> int:
+  """Returns the largest number of entries whose pass takes at most 1 + `slack` of that of one."""
+
+  def seconds(entries):
+    return step_cost(
+      hardware, shape, batch=batch, entries=entries, context=context, mesh=mesh
+    ).seconds
+
+  allowed, low, high = (1 + slack) * seconds(1), 1, limit
+  while low < high:  # time rises with entries
+    middle = (low + high + 1) // 2
+    low, high = (middle, high) if seconds(middle) <= allowed else (low, middle - 1)
+  return low

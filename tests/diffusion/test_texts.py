@@ -197,7 +197,6 @@ def test_methods_by_name_run_and_are_streamed(name):
     ("multi_bd", MODEL, "a buffer of blocks needs a block-causal network"),
     ("fast_dllm_v2", MODEL, "decoding by sub-blocks needs a block-causal network"),
     ("fast_dllm_v2", BLOCKS, "decoding by sub-blocks needs a network with shifted logits"),
-    ("multi_bd", tiny(block_length=4, alignment="shifted"), "entries predict their own position"),
     ("llada21", MODEL, "only a block-causal model has an exact cache"),
     ("d2f", tiny(block_length=24), "length must be a multiple of block_length, got 64 and 24"),
     ("d2f", tiny(predicts="next_token"), "needs a masked model, such as mtjax.load"),

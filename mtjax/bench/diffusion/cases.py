@@ -90,5 +90,6 @@ def block_cases(length: int) -> list[DenoisingCase]:
 
 def _with(base: Denoiser, given: Mapping[str, Any]) -> Denoiser:
   settings = dict(given)
-  steps = base.length // settings.pop("per_pass", 1)
+  blocks = base.length // (base.block_length or base.length)
+  steps = blocks * max(1, base.length // blocks // settings.pop("per_pass", 1))
   return dataclasses.replace(base, **{"steps": steps, **settings})

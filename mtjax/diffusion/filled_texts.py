@@ -48,9 +48,9 @@ def fill_texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text of at most `length` tokens after each prompt, and what the canvases cost.
 
-  The canvas of a row has the prompt as context, then `length` targets, and is filled by
-  `mtjax.anysubset.fill`. A row ends when an end token of the tokenizer is decided and
-  nothing before it is open. `ranks` makes the order (None: the lattice's, or the method's own).
+  A row's canvas is its prompt, which is context, and `length` targets after it.
+  `mtjax.anysubset.fill` fills the targets. A row ends when an end token of the tokenizer is decided
+  and nothing before it is open. `ranks` makes the order (None: the lattice's, or the method's own).
   `constraint`: what a text must match, one for all rows or one per row. `on_pass` is called with
   the canvases before the first pass and after each round; the text is the same without it, and
   comes from one program. `trace`: whether to keep what each pass decided, with log-probabilities,

@@ -25,8 +25,9 @@ def trace_frames(
 ) -> Iterator[CanvasFrame]:
   """Yields the canvases before the first pass and after each, up to `length` tokens of each row.
 
-  They are those that `on_pass` of `TextModel.denoise` is called with, where a round is one pass; a
-  trace of an any-subset model has a frame for every pass of its rounds. `prompts`: as tokens.
+  If every round is one pass, `on_pass` of `TextModel.denoise` is called with the same frames. A
+  trace of an any-subset model has a frame for each pass, also where a round has several. `prompts`:
+  as tokens.
   """
   passes = jax.tree.map(np.asarray, trace.passes)
   canvas = np.asarray(passes.canvas)
@@ -55,7 +56,7 @@ class _Shown:
     return cls(np.array(canvas), known, np.zeros(canvas.shape, int), mask_id)
 
   def after(self, one: TracedPass, number: int) -> None:
-    """Makes what a pass has done."""
+    """Applies to the canvases what a pass has decided."""
     if one.text is not None:
       self._predicted(one, np.asarray(one.text), number)
       return

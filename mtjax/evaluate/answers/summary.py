@@ -1,30 +1,27 @@
 """Figures of the answers of one method: the score with its interval, and what the text cost."""
 
-import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from mtjax.evaluate.answers.protocol import AnswerTask
 from mtjax.evaluate.answers.same_text import same_text
 from mtjax.evaluate.generative import JudgedText, TextQuality
 from mtjax.evaluate.tasks.protocol import Record
-
-_Z = 1.959963984540054  # two-sided 95 % of the normal distribution
+from mtjax.tuning.profiles import wilson_interval
 
 
 def wilson(right: int, count: int) -> tuple[float, float]:
   """Returns Wilson's 95 % interval of a share: `right` of `count` independent answers.
 
-  E. B. Wilson, Probable inference, the law of succession, and statistical inference, JASA 22, 1927.
   Unlike the share plus or minus its standard error it is not empty where no answer or every answer
-  is right. Raises ValueError for a count below 1.
+  is right (`mtjax.tuning.profiles.wilson_interval`). Raises ValueError for a count below 1.
   """
   if not 0 <= right <= count or count < 1:
     raise ValueError(f"right answers must be 0 to count, and count at least 1: {right} of {count}")
-  share, scale = right / count, 1 + _Z**2 / count
-  middle = (share + _Z**2 / (2 * count)) / scale
-  half = _Z / scale * math.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-  return max(middle - half, 0.0), min(middle + half, 1.0)
+  low, high = wilson_interval(np.array(right), np.array(count))
+  return float(low), float(high)
 
 
 def summary(

@@ -34,6 +34,7 @@ def test_a_stopped_decode_leaves_the_page_of_its_rounds(monkeypatch, tmp_path, c
   monkeypatch.setattr(decode, "_HTML", flag(value=str(path)))
   monkeypatch.setattr(decode, "_HISTORY", flag(value=False))
   monkeypatch.setattr(decode, "_AUDIT", flag(value=False))
+  monkeypatch.setattr(decode, "_JUDGE", flag(value=None))
   monkeypatch.setattr(decode, "make_method", lambda config, text: (None, None))
   written = []
   with (

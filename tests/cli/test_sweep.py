@@ -121,10 +121,10 @@ def test_another_sweep_in_the_folder_is_refused_with_what_differs(tmp_path, conf
   assert launch(config, results, "--", "--word=a") == 0
   with pytest.raises(ValueError, match="has begun in .*: --word was 'a' and is 'b'. Give another"):
     launch(config, results, "--", "--word=b")
-  (tmp_path / "numbers.py").write_text(FILE.replace("[1, 2, 3]", "[2, 1, 5]"))
+  # Each of another size: Python does not read a file again that has the second and the size it had.
+  (tmp_path / "numbers.py").write_text(FILE.replace("[1, 2, 3]", "[2, 1, 5,]"))
   with pytest.raises(ValueError, match="it had the run x=3; the run x=5 is new. Give"):
     launch(config, results, "--", "--word=a")
-  # Of another size: Python does not read a file again that has the second and the size it had.
   (tmp_path / "numbers.py").write_text(FILE.replace("[1, 2, 3]", "[2, 1, 3, ]"))
   with pytest.raises(ValueError, match="its runs had another order"):
     launch(config, results, "--", "--word=a")

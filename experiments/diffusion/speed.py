@@ -2,21 +2,28 @@
 
     python -m experiments.diffusion.speed --results=FILE.json
 
-Every policy runs on the bundled masked model, and every cache with one of them. A causal judge says
-how probable the texts are; the entropy of their tokens stands beside it, because a text that
-repeats itself is probable too. The reference of a case decides one token per pass. With
-`--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public sampler runs in PyTorch on the same
-weights, with the same number of passes.
+Every policy runs on the bundled masked model, and every cache with one of them; with --crossed,
+every cache with every policy. A causal judge says how probable the texts are; the entropy of their
+tokens stands beside it, because a text that repeats itself is probable too. The reference of a case
+decides one token per pass. With `--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public
+sampler runs in PyTorch on the same weights, with the same number of passes.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from absl import flags
 from rich.console import Console
 
 from mtjax.bench.diffusion.bookkeeping import pass_time
-from mtjax.bench.diffusion.cases import bidirectional_cases, block_cases
+from mtjax.bench.diffusion.cases import (
+  CACHES,
+  CROSSED,
+  bidirectional_cases,
+  block_cases,
+  policy_of,
+)
 from mtjax.bench.diffusion.long import LongResult, long_texts
 from mtjax.bench.diffusion.methods import DenoisingResult, measure
 from mtjax.bench.diffusion.public_sampler import compare_with_public
@@ -41,6 +48,9 @@ _PROMPTS = flags.DEFINE_integer("prompts", 8, "Number of prompts per text.", low
 _PROMPT = flags.DEFINE_integer("prompt_tokens", 64, "Tokens of a prompt.", lower_bound=1)
 _LENGTH = flags.DEFINE_integer("length", 64, "Tokens to generate.", lower_bound=1)
 _BLOCK = flags.DEFINE_integer("block_length", 32, "Positions of a block.", lower_bound=1)
+_CROSSED = flags.DEFINE_bool(
+  "crossed", False, "Measure every policy with every cache: half an hour more."
+)
 _LONG = flags.DEFINE_integer("long", 512, "Tokens of a long text by blocks.", lower_bound=1)
 _BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of interleaved rounds.", lower_bound=1)
@@ -78,6 +88,33 @@ def table(title: str, measured: list[DenoisingResult]) -> Cells:
   header = ("method", "cache", "tokens per forward", "judge's bits per byte", "entropy")
   times = (f"per token, batch {batch}" for batch in batches)
   return Cells(title, (*header, "as good as one per pass", *times), lines)
+
+
+def crossed_tables(measured: list[DenoisingResult]) -> list[Cells]:
+  """Returns tokens per forward, speed and quality of every policy (lines) with every cache."""
+  by_name = {one.case.name: one for one in measured}
+  columns = ("none", *CACHES)
+  found = {(policy_of(one.case), str(one.case.denoiser.cache)): one for one in measured}
+
+  def speed(one: DenoisingResult) -> str:
+    return ", ".join(f"{ratio:.2f}x" for ratio in one.speed_up.values())
+
+  def quality(one: DenoisingResult) -> str:
+    mine, theirs = one.quality, by_name[one.case.reference].quality
+    pairs = ((mine.bits_per_byte, theirs.bits_per_byte), (mine.entropy, theirs.entropy))
+    return ", ".join(f"{100 * (own / other - 1):+.1f}%" for own, other in pairs)
+
+  def lines(cell: Callable[[DenoisingResult], str]) -> list[tuple[str, ...]]:
+    each = [(policy, [found.get((policy, cache)) for cache in columns]) for policy in CROSSED]
+    return [(policy, *("-" if one is None else cell(one) for one in row)) for policy, row in each]
+
+  batches = " and ".join(map(str, measured[0].seconds))
+  titles = {
+    "Tokens per forward, by policy and cache": lambda one: f"{one.tokens_per_forward:.2f}",
+    f"Speed over one token per pass without a cache, batch {batches}": speed,
+    "Bits per byte and entropy, relative to those of one token per pass without a cache": quality,
+  }
+  return [Cells(title, ("method", *columns), lines(cell)) for title, cell in titles.items()]
 
 
 def long_table(one: LongResult) -> Cells:
@@ -157,7 +194,8 @@ def run() -> None:
       complete=complete,
     )
 
-  models = {_MODEL.value: bidirectional_cases(_LENGTH.value, _BLOCK.value)}
+  cases = bidirectional_cases(_LENGTH.value, _BLOCK.value, crossed=_CROSSED.value)
+  models = {_MODEL.value: cases}
   if _BLOCKS.value:
     models[_BLOCKS.value] = block_cases(_LENGTH.value)
   for name, cases in models.items():
@@ -168,7 +206,13 @@ def run() -> None:
       text, judge, cases, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
     )
     rows[name] = [row_of(one, name) for one in measured]
-    show(table(f"{name}; in brackets the speed over one token per pass", measured))
+    title = f"{name}; in brackets the speed over one token per pass"
+    if _CROSSED.value and name == _MODEL.value:
+      show(table(title, [one for one in measured if str(one.case.denoiser.cache) == "none"]))
+      for cells in crossed_tables(measured):
+        show(cells)
+    else:
+      show(table(title, measured))
     cells, rows[f"{name}, decisions"] = bookkeeping(text, prompts, measured)
     show(cells)
     if network_of(text).block_length:

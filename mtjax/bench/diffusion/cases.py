@@ -1,4 +1,4 @@
-"""The methods of denoising that the benchmark compares: every policy, and every cache of one."""
+"""The methods of denoising that the benchmark compares: every policy, and every cache of it."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -30,8 +30,6 @@ _GREEDY = {
   "pc sampler, 2 per pass": dict(per_pass=2, order="position_calibrated:frequencies=bundled"),
   "wino": dict(transfer="wino_draft:threshold=0.6", revise="wino:threshold=0.9"),
 }
-# WINO over old keys.
-_GREEDY |= {f"wino, {cache}": _GREEDY["wino"] | dict(cache=cache) for cache in ("prefix", "dual")}
 CACHES = ("prefix", "dual", "delayed", "similarity", "vicinity", "elastic")
 _SAMPLED = {
   "mdlm, 2 per pass": dict(per_pass=2, order="random", transfer="ancestral"),
@@ -46,6 +44,15 @@ _SAMPLED = {
   "entropy bound 1, sampled": dict(order="low_entropy", transfer="entropy_bound:gamma=1.0"),
   "remdm": dict(order="random", transfer="ancestral", revise="remdm_cap:eta=0.008"),
 }
+# The policies that run with every cache: each kind once, with one setting.
+CROSSED = (
+  *("llada, 2 per pass", "maskgit, 4 per pass", "margin, 2 per pass", "dream, 2 per pass"),
+  *("threshold 0.9", "factor", "entropy bound 1", "credit", "hierarchy", "edit"),
+  *("klass 0.6 and 0.1", "pc sampler, 2 per pass", "wino"),
+  *("mdlm, 2 per pass", "halton, 3 per pass", "dilated", "threshold 0.7, sampled", "remdm"),
+)
+# Of the other caches none computes the shadow entries of WINO.
+_OVER_WINO = {"wino": ("prefix", "dual")}
 _BLOCKS = {
   "threshold 0.9, blocks": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7, blocks": dict(transfer="threshold:threshold=0.7"),
@@ -54,25 +61,32 @@ _BLOCKS = {
 }
 
 
-def bidirectional_cases(length: int, block_length: int) -> list[DenoisingCase]:
+def bidirectional_cases(
+  length: int, block_length: int, *, crossed: bool = False
+) -> list[DenoisingCase]:
   """Returns the cases of a model in which all entries see each other.
 
   `per_pass` of the tables above is the number of tokens per pass; a case without it plans one.
+  crossed: every policy of `CROSSED` with every cache; else every cache with one policy.
   """
   base = Denoiser(length, block_length, length, "sampled_probability")
-  greedy = [DenoisingCase(ONE, base, 0.0, ONE)]
-  greedy += [DenoisingCase(name, _with(base, given), 0.0, ONE) for name, given in _GREEDY.items()]
-  fast = _with(base, _GREEDY["threshold 0.9"])
-  greedy += [
-    DenoisingCase(f"threshold 0.9, {cache}", _with(fast, dict(cache=cache)), 0.0, ONE)
-    for cache in CACHES
-  ]
   exact = _with(base, dict(order="random", transfer="first_hitting"))
-  sampled = [DenoisingCase(ONE_SAMPLED, exact, 1.0, ONE_SAMPLED)]
-  sampled += [
+  cases = [DenoisingCase(ONE, base, 0.0, ONE)]
+  cases += [DenoisingCase(name, _with(base, given), 0.0, ONE) for name, given in _GREEDY.items()]
+  cases.append(DenoisingCase(ONE_SAMPLED, exact, 1.0, ONE_SAMPLED))
+  cases += [
     DenoisingCase(name, _with(base, given), 1.0, ONE_SAMPLED) for name, given in _SAMPLED.items()
   ]
-  return greedy + sampled
+  caches = dict.fromkeys(CROSSED if crossed else ("threshold 0.9",), CACHES) | _OVER_WINO
+  by_name = {case.name: case for case in cases}
+  for policy, names in caches.items():
+    cases += [_cached(by_name[policy], cache) for cache in names]
+  return cases
+
+
+def policy_of(case: DenoisingCase) -> str:
+  """Returns the name of the case that is the same without a cache."""
+  return case.name.removesuffix(f", {case.denoiser.cache}")
 
 
 def block_cases(length: int) -> list[DenoisingCase]:
@@ -86,6 +100,11 @@ def block_cases(length: int) -> list[DenoisingCase]:
   cases.append(DenoisingCase(sampled, base, 1.0, sampled))
   fast = _with(base, _BLOCKS["threshold 0.9, blocks"])
   return [*cases, DenoisingCase("threshold 0.9, blocks, sampled", fast, 1.0, sampled)]
+
+
+def _cached(case: DenoisingCase, cache: str) -> DenoisingCase:
+  denoiser = dataclasses.replace(case.denoiser, cache=cache)
+  return dataclasses.replace(case, name=f"{case.name}, {cache}", denoiser=denoiser)
 
 
 def _with(base: Denoiser, given: Mapping[str, Any]) -> Denoiser:

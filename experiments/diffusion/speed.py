@@ -12,6 +12,7 @@ sampler runs in PyTorch on the same weights, with the same number of passes.
 import dataclasses
 from collections.abc import Callable
 
+import jax
 import numpy as np
 from absl import flags
 from rich.console import Console
@@ -22,6 +23,7 @@ from mtjax.bench.diffusion.cases import (
   CROSSED,
   bidirectional_cases,
   block_cases,
+  crossed_cases,
   policy_of,
 )
 from mtjax.bench.diffusion.long import LongResult, long_texts
@@ -194,8 +196,7 @@ def run() -> None:
       complete=complete,
     )
 
-  cases = bidirectional_cases(_LENGTH.value, _BLOCK.value, crossed=_CROSSED.value)
-  models = {_MODEL.value: cases}
+  models = {_MODEL.value: bidirectional_cases(_LENGTH.value, _BLOCK.value)}
   if _BLOCKS.value:
     models[_BLOCKS.value] = block_cases(_LENGTH.value)
   for name, cases in models.items():
@@ -206,15 +207,25 @@ def run() -> None:
       text, judge, cases, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
     )
     rows[name] = [row_of(one, name) for one in measured]
-    title = f"{name}; in brackets the speed over one token per pass"
-    if _CROSSED.value and name == _MODEL.value:
-      show(table(title, [one for one in measured if str(one.case.denoiser.cache) == "none"]))
-      for cells in crossed_tables(measured):
-        show(cells)
-    else:
-      show(table(title, measured))
+    show(table(f"{name}; in brackets the speed over one token per pass", measured))
+    # The programs of all cases together would be more than a process may map.
+    jax.clear_caches()
     cells, rows[f"{name}, decisions"] = bookkeeping(text, prompts, measured)
     show(cells)
+    if _CROSSED.value and name == _MODEL.value:
+      crossed = []
+      for group in crossed_cases(_LENGTH.value, _BLOCK.value):
+        jax.clear_caches()
+        crossed += measure(
+          text, judge, group, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
+        )[1:]
+      rows["crossed"] = [row_of(one, name) for one in crossed]
+      for cells in crossed_tables([*measured, *crossed]):
+        show(cells)
+      jax.clear_caches()
+      dual = [one for one in crossed if str(one.case.denoiser.cache) == "dual"]
+      cells, rows["crossed, decisions"] = bookkeeping(text, prompts, dual)
+      show(cells)
     if network_of(text).block_length:
       long = long_texts(text, prompts[0], length=_LONG.value, rounds=_ROUNDS.value, progress=say)
       rows["long"] = dataclasses.asdict(long)

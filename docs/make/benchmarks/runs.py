@@ -178,7 +178,10 @@ RUNS = (
   ResultsRun("diffusion_distances", "experiments.diffusion.distances", (), 1),
   ResultsRun(
     "denoising_speed", "experiments.diffusion.speed",
-    ("--block_model=block", "--rounds=2", _BOOKS, _SUMS, "--llada=generate.py"), 30,
+    (
+      "--crossed", "--block_model=block", "--rounds=2", _BOOKS, _SUMS, "--llada=generate.py",
+    ),
+    60,
     needs="torch, transformers and generate.py of github.com/ML-GSAI/LLaDA",
   ),
   ResultsRun(

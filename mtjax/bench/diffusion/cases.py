@@ -51,8 +51,8 @@ CROSSED = (
   *("klass 0.6 and 0.1", "pc sampler, 2 per pass", "wino"),
   *("mdlm, 2 per pass", "halton, 3 per pass", "dilated", "threshold 0.7, sampled", "remdm"),
 )
-# Of the other caches none computes the shadow entries of WINO.
-_OVER_WINO = {"wino": ("prefix", "dual")}
+# These are in every run. Other caches than these two do not compute the shadow entries of WINO.
+_CACHED = {"threshold 0.9": CACHES, "wino": ("prefix", "dual")}
 _BLOCKS = {
   "threshold 0.9, blocks": dict(transfer="threshold:threshold=0.9"),
   "threshold 0.7, blocks": dict(transfer="threshold:threshold=0.7"),
@@ -61,13 +61,10 @@ _BLOCKS = {
 }
 
 
-def bidirectional_cases(
-  length: int, block_length: int, *, crossed: bool = False
-) -> list[DenoisingCase]:
+def bidirectional_cases(length: int, block_length: int) -> list[DenoisingCase]:
   """Returns the cases of a model in which all entries see each other.
 
   `per_pass` of the tables above is the number of tokens per pass; a case without it plans one.
-  crossed: every policy of `CROSSED` with every cache; else every cache with one policy.
   """
   base = Denoiser(length, block_length, length, "sampled_probability")
   exact = _with(base, dict(order="random", transfer="first_hitting"))
@@ -77,11 +74,23 @@ def bidirectional_cases(
   cases += [
     DenoisingCase(name, _with(base, given), 1.0, ONE_SAMPLED) for name, given in _SAMPLED.items()
   ]
-  caches = dict.fromkeys(CROSSED if crossed else ("threshold 0.9",), CACHES) | _OVER_WINO
   by_name = {case.name: case for case in cases}
-  for policy, names in caches.items():
+  for policy, names in _CACHED.items():
     cases += [_cached(by_name[policy], cache) for cache in names]
   return cases
+
+
+def crossed_cases(length: int, block_length: int) -> list[list[DenoisingCase]]:
+  """Returns, for each policy of `CROSSED` that `bidirectional_cases` has without caches, its cases.
+
+  They are its reference, the policy without a cache, and with every cache.
+  """
+  by_name = {case.name: case for case in bidirectional_cases(length, block_length)}
+  policies = [by_name[name] for name in CROSSED if name not in _CACHED]
+  return [
+    [by_name[case.reference], case, *(_cached(case, cache) for cache in CACHES)]
+    for case in policies
+  ]
 
 
 def policy_of(case: DenoisingCase) -> str:

@@ -76,7 +76,8 @@ def measure(
   seconds, speed_up = {}, {}
   for batch in batches:
     taken = {case.name: [] for case in cases}
-    for index in range(rounds + 1):
+    # The texts compiled the programs of the largest batch.
+    for index in range(int(batch == most), rounds + 1):
       progress(
         f"batch {batch}: round {index} of {rounds}" if index else f"batch {batch}: compiling"
       )

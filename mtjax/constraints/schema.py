@@ -21,7 +21,7 @@ _OF_TYPE: Mapping[str, frozenset[str]] = {
 # Those of outlines-core's expressions that accept no text which is not JSON: its e-mail addresses
 # and addresses of pages may hold quotation marks.
 _FORMATS = ("date", "date-time", "time", "uuid")
-_SIZES = ("minLength", "maxLength", "minItems", "maxItems")
+_SIZES = (("minLength", "maxLength"), ("minItems", "maxItems"))
 _OF_VALUE: Mapping[type, tuple[str, ...]] = {
   str: ("string",),
   bool: ("boolean",),
@@ -123,10 +123,16 @@ def _check_type(schema: Mapping[str, Any], kind: str, place: str) -> None:
       f"{place}, of type {kind}, has {', '.join(ignored)}: a regular expression cannot express it "
       "here, and it would be ignored"
     )
-  for name in _SIZES:
-    size = schema.get(name, 0)
-    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
-      raise ValueError(f"{place} has {name} {size!r}: it must be a whole number, at least 0")
+  for names in _SIZES:
+    for name in names:
+      size = schema.get(name, 0)
+      if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"{place} has {name} {size!r}: it must be a whole number, at least 0")
+    low, high = (schema.get(name) for name in names)
+    if low is not None and high is not None and low > high:
+      raise ValueError(
+        f"{place} has {names[0]} {low} above {names[1]} {high}, so no text satisfies it"
+      )
   if not isinstance(schema.get("pattern", ""), str):
     raise ValueError(f"{place} has pattern {schema['pattern']!r}: it must be a text")
   if "format" in schema and schema["format"] not in _FORMATS:

@@ -19,8 +19,8 @@ from mtjax.sampling.per_row import check_range, per_row
 Values = (
   float | np.floating | Sequence[float | np.floating] | Shaped[np.ndarray | Array, "*B"] | None
 )
-# A seed, a key, or a key per row.
-Seed = Whole | Key[Array, "*B"]
+# A seed, a key, or seeds or keys of the rows.
+Seed = Whole | Sequence[Whole] | Key[Array, "*B"]
 
 _INT32 = jnp.iinfo(jnp.int32).max
 _SEEDS = 2**64
@@ -278,8 +278,15 @@ def seed_key(key: Seed) -> Key[Array, "*B"]:
 def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
   """Returns keys [B]: a seed or key folded with the row index; keys [B] are returned as they are.
 
-  Raises ValueError for another number of keys, and as `seed_key` does.
+  Seeds are a list: each row has the key that a batch of this row alone would have for its seed.
+  Raises ValueError for another number of seeds or keys, and as `seed_key` does.
   """
+  if isinstance(key, list | tuple):
+    if len(key) != batch:
+      raise ValueError(
+        f"the seeds for a batch of {batch} must be one per row, or one for all, got {len(key)}"
+      )
+    return jnp.stack([jax.random.fold_in(seed_key(seed), 0) for seed in key])
   key = seed_key(key)
   if key.ndim == 0:
     return jax.vmap(lambda row: jax.random.fold_in(key, row))(jnp.arange(batch))

@@ -55,6 +55,7 @@ def test_numpy_numbers_are_settings_of_a_generation(causal):
     (dict(key=0.5), "is a seed and must be a whole number, got 0.5"),
     (dict(key=-1), "a seed is a whole number from 0 to 2..64 - 1, got -1"),
     (dict(key=2**64), "a seed is a whole number from 0 to 2..64 - 1"),
+    (dict(key=[1, 2.5]), "is a seed and must be a whole number, got 2.5"),
     (dict(key=jnp.zeros((2,), jnp.uint32)), "must be a whole number"),
     (dict(sampling=Sampling(top_k=2.5)), "top_k must be a whole number, got 2.5"),
     (dict(prompts="12"), "prompt 0 is the text '1': give token ids here, and"),
@@ -84,6 +85,19 @@ def test_keys_are_taken_as_they_are():
   assert (row_keys(keys[0], 2) == row_keys(jax.random.split(jax.random.key(1), 3)[0], 2)).all()
   with pytest.raises(ValueError, match="for a batch of 2"):
     row_keys(keys, 2)
+  with pytest.raises(ValueError, match="seeds for a batch of 3 must be one per row.* got 2"):
+    row_keys([1, 2], 3)
+
+
+def test_a_row_with_a_seed_of_its_own_is_the_row_alone(causal):
+  model, params, _ = causal
+  settings = dict(max_tokens=4, sampling=Sampling(temperature=1.0))
+  both = generate(model, params, PROMPTS, key=[7, 2**40], **settings).tokens
+  alone = [
+    generate(model, params, [prompt], key=seed, **settings).tokens[0]
+    for prompt, seed in zip(PROMPTS, (7, 2**40), strict=True)
+  ]
+  assert both == alone
 
 
 @pytest.fixture(scope="module")

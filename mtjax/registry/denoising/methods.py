@@ -58,6 +58,19 @@ DENOISERS: dict[str, DenoiserRow] = {
     config="configs/decode/dream.py",
     sampling=dict(temperature=0.2, top_p=0.95),
   ),
+  "maskgit": DenoiserRow(
+    "MaskGIT: more per pass by a cosine, by confidence and noise that falls to nothing",
+    "2202.04200",
+    dataclasses.replace(_LLADA, block_length=0, steps=16, transfer="maskgit"),
+    config="configs/decode/maskgit.py",
+    sampling=dict(temperature=1.0),
+  ),
+  "top_margin": DenoiserRow(
+    "top-k margin: equal numbers per pass, those whose two best tokens differ most first",
+    "2502.06768",
+    dataclasses.replace(_LLADA, order="top_margin"),
+    config="configs/decode/top_margin.py",
+  ),
   "fast_dllm": DenoiserRow(
     "Fast-dLLM: all positions above a threshold, over old keys of the text before",
     "2505.22618",
@@ -92,6 +105,20 @@ DENOISERS: dict[str, DenoiserRow] = {
     ),
     config="configs/decode/klass.py",
   ),
+  "credit": DenoiserRow(
+    "CreditDecoding: tokens that were the most probable in earlier passes get credit",
+    "2510.06133, 2510.08666",
+    dataclasses.replace(
+      _LLADA, steps=64, order="credit", transfer="threshold:threshold=0.9", cache="vicinity"
+    ),
+    config="configs/decode/credit.py",
+  ),
+  "hierarchy": DenoiserRow(
+    "dInfer's hierarchy: the best position of every run of masks",
+    "2510.08666",
+    dataclasses.replace(_LLADA, steps=64, transfer="hierarchy", cache="vicinity"),
+    config="configs/decode/hierarchy.py",
+  ),
   "wino": DenoiserRow(
     "WINO: many positions at a low threshold, verified by shadow entries",
     "2507.18578",
@@ -114,6 +141,13 @@ DENOISERS: dict[str, DenoiserRow] = {
     "2506.19037",
     dataclasses.replace(_RANDOM, block_length=32, steps=64, transfer="dilated"),
     config="configs/decode/dilated.py",
+    sampling=dict(temperature=1.0),
+  ),
+  "halton": DenoiserRow(
+    "Halton order: four positions per pass, far from each other",
+    "2503.17076",
+    dataclasses.replace(_LLADA, steps=16, order="halton"),
+    config="configs/decode/halton.py",
     sampling=dict(temperature=1.0),
   ),
   "first_hitting": DenoiserRow(

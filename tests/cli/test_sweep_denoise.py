@@ -4,7 +4,10 @@ import json
 
 import pytest
 
+from configs.sweep import denoise_code
 from mtjax.cli.sweep.folder import FINISHED, existing
+from mtjax.cli.sweep.programs import PROGRAMS
+from mtjax.registry.denoising.spelled import spelled_denoiser
 from tests import tiny_model
 from tests.cli.sweeps import launch, started, wait_for
 from tests.source import ROOT
@@ -59,3 +62,17 @@ def test_a_killed_sweep_of_denoising_continues_and_shows_quality_beside_passes(
   for name in ("steps", "quality/bits_per_byte", "quality/entropy", "tokens_per_forward"):
     assert name in table
   assert (folder / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_sweep_of_programs_has_a_column_per_figure(tmp_path):
+  flags = PROGRAMS["evaluate"].flags()
+  settings = denoise_code.sweep()
+  assert all(set(one) <= set(flags) for one in settings)
+  denoisers = [spelled_denoiser(one["methods"]).denoiser for one in settings]
+  assert {(one.length, one.steps) for one in denoisers} == {
+    (64, 32), (64, 64), (128, 64), (128, 128),
+  }  # fmt: skip
+  output = tmp_path / "output.json"
+  figures = {settings[0]["methods"]: dict(score=0.5, interval=[0.1, 0.9])}
+  output.write_text(json.dumps(dict(summaries=dict(humaneval=figures))))
+  assert PROGRAMS["evaluate"].read(output) == {"humaneval/score": 0.5}

@@ -5,7 +5,14 @@ import math
 import pytest
 
 from mtjax.report.sweep import picture
-from mtjax.report.sweep.groups import grouped, interval, short_names, shown_value, varied
+from mtjax.report.sweep.groups import (
+  grouped,
+  interval,
+  short_names,
+  shown_value,
+  shown_values,
+  varied,
+)
 from mtjax.report.sweep.page import page
 from mtjax.report.sweep.table import cell, shown, table
 from tests.evaluate.pages import Reader
@@ -49,6 +56,13 @@ def test_names_are_short_while_they_differ():
   assert short_names([RATE, PROMPT]) == {RATE: "learning_rate", PROMPT: "prompt"}
   assert short_names([RATE, OTHER])[OTHER] == "draft.learning_rate"
   assert shown_value("a\n" + "b" * 50) == "a " + "b" * 29 + "…"
+
+
+def test_long_values_are_cut_only_while_they_differ():
+  long = "b" * 40
+  settings = [{PROMPT: long}, {PROMPT: "a"}, {}]
+  assert shown_values(settings, PROMPT) == ["b" * 31 + "…", "a", "-"]
+  assert shown_values([*settings, {PROMPT: long + "c"}], PROMPT) == [long, "a", "-", long + "c"]
 
 
 def test_a_line_per_setting_has_mean_interval_and_number_of_runs():

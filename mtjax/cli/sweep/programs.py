@@ -82,8 +82,19 @@ def _counters(output: Path) -> Metrics:
 
 
 def _scores(output: Path) -> Metrics:
+  """Returns the figures of texts, of blanks or of answers.
+
+  A sweep of methods gives each run one of them, whose name would make other metrics of every run:
+  figures of a task with one method are called after the task alone.
+  """
   record = json.loads(output.read_text(encoding="utf-8"))
-  return dict(_numbers(record["summaries"] if "summaries" in record else record["texts"]))
+  rows = record["summaries"] if "summaries" in record else record["texts"]
+  return dict(_numbers({name: _of_one_method(row) for name, row in rows.items()}))
+
+
+def _of_one_method(row: Mapping[str, Any]) -> Mapping[str, Any]:
+  values = list(row.values())
+  return values[0] if len(values) == 1 and isinstance(values[0], Mapping) else row
 
 
 def _numbers(record: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float]]:
@@ -144,9 +155,10 @@ PROGRAMS: dict[str, SweptProgram] = {
     "output",
     "output.json",
     _scores,
-    ("*/bits_per_byte",),
+    ("*/score", "*/perplexity", "*/entropy", "*/tokens_per_forward", "*/bits_per_byte"),
     seed="seed",
     flag_modules=(
+      "mtjax.cli.evaluate_answers",
       "mtjax.cli.evaluate_infilling",
       "mtjax.cli.evaluate_orders",
       "mtjax.cli.likelihood.launch",

@@ -92,7 +92,20 @@ def short_names(names: Sequence[str]) -> dict[str, str]:
 
 def shown_value(value: Any) -> str:
   """Returns a setting's value on one line; long texts are cut."""
-  if isinstance(value, float):
-    return f"{value:g}"
-  text = " ".join(str(value).split())
+  text = _on_one_line(value)
   return text if len(text) <= 32 else f"{text[:31]}…"
+
+
+def shown_values(settings: Sequence[Mapping[str, Any]], name: str) -> list[str]:
+  """Returns a setting's values as texts, "-" where there is none.
+
+  They are cut as `shown_value` does, unless two different ones would then look the same.
+  """
+  values = [value.get(name, "-") for value in settings]
+  whole = [_on_one_line(value) for value in values]
+  cut = [shown_value(value) for value in values]
+  return cut if len(set(cut)) == len(set(whole)) else whole
+
+
+def _on_one_line(value: Any) -> str:
+  return f"{value:g}" if isinstance(value, float) else " ".join(str(value).split())

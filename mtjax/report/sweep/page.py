@@ -6,7 +6,7 @@ from typing import Any
 
 from mtjax.report.html.frame import HtmlPage, html_figure, html_table, html_tiles, make_page
 from mtjax.report.sweep import picture, table
-from mtjax.report.sweep.groups import grouped, short_names, shown_value, varied
+from mtjax.report.sweep.groups import grouped, short_names, shown_values, varied
 
 
 def page(name: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> HtmlPage:
@@ -39,10 +39,11 @@ def _plot(name, rows, metrics) -> str:
 def _runs(rows, metrics) -> str:
   """Returns a table of the single runs, in an element that is opened by a click."""
   names = varied(grouped(rows))
+  columns = [shown_values([row["settings"] for row in rows], flag) for flag in names]
   lines = [
     (
       str(row.get("run", place)),
-      *(shown_value(row["settings"].get(flag, "-")) for flag in names),
+      *(column[place] for column in columns),
       str(row["seed"]),
       row["state"],
       *(_metric(row["metrics"].get(metric)) for metric in metrics),

@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtjax.report import plotting
-from mtjax.report.sweep.groups import Group, grouped, short_names, shown_value, varied
+from mtjax.report.sweep.groups import Group, grouped, short_names, shown_values, varied
 
 _MAX_PANELS = 3
 _MAX_LABELS = 8
+_LONG_LABEL = 32
 _MAX_INSIDE = 4  # lines whose legend is within a panel
 _DECADE = 10.0
 
@@ -74,10 +75,10 @@ def _shown_over(groups: Sequence[Group]) -> str:
 
 def _lines(names, axis: str, groups: Sequence[Group]) -> dict[str, list[Group]]:
   lines: dict[str, list[Group]] = {}
-  for group in groups:
-    rest = (name for name in names if name != axis)
-    label = ", ".join(shown_value(group.settings.get(flag, "-")) for flag in rest)
-    lines.setdefault(label, []).append(group)
+  settings = [group.settings for group in groups]
+  columns = [shown_values(settings, name) for name in names if name != axis]
+  for place, group in enumerate(groups):
+    lines.setdefault(", ".join(column[place] for column in columns), []).append(group)
   return lines
 
 
@@ -113,8 +114,9 @@ def _panel(panel, axis: str, lines: Mapping[str, Sequence[Group]], metric: str) 
   if logarithmic:
     panel.set_xscale("log")
   if not numeric or len(values) <= _MAX_LABELS:
-    labels = [shown_value(value) if axis else "" for value in values]
-    panel.set_xticks([places[value] for value in values], labels)
+    labels = shown_values([{axis: value} for value in values], axis) if axis else [""] * len(values)
+    upright = dict(rotation=90, fontsize=6) if max(map(len, labels)) > _LONG_LABEL else {}
+    panel.set_xticks([places[value] for value in values], labels, **upright)
     panel.minorticks_off()
   if not numeric:
     panel.set_xlim(-0.5, len(values) - 0.5)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtjax.report.cells import Cells
-from mtjax.report.sweep.groups import Group, Interval, grouped, short_names, shown_value, varied
+from mtjax.report.sweep.groups import Group, Interval, grouped, short_names, shown_values, varied
 
 
 def table(name: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Cells:
@@ -17,13 +17,14 @@ def table(name: str, rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) 
   groups = grouped(rows)
   names = varied(groups)
   short = short_names(names)
+  columns = [shown_values([group.settings for group in groups], name) for name in names]
   lines = [
     (
-      *(shown_value(group.settings.get(name, "-")).replace("|", "\\|") for name in names),
+      *(column[place].replace("|", "\\|") for column in columns),
       _count(group),
       *(cell(group, metric) for metric in metrics),
     )
-    for group in groups
+    for place, group in enumerate(groups)
   ]
   header = (*(short[name] for name in names), "n", *metrics)
   title = f"Sweep {name}: mean ± half of the 95 % interval over n runs (Student's t)"

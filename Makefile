@@ -83,7 +83,7 @@ test-aot:
 	@newest=$$(sh .ci/newest-python) && $(MAKE) --no-print-directory PY="$$newest" VENV=.venv-aot aot
 
 aot: $(AOT)
-	@AOT=yes $(BIN) -m pytest -m aot $(ARGS) tests/kernels/test_compilation.py
+	@AOT=yes $(BIN) -m pytest -m aot $(ARGS) tests/kernels/test_compilation.py tests/sharding/test_pods.py
 
 lint: $(DEV)
 	@$(BIN) -m ruff check .

@@ -188,6 +188,21 @@ def block_diffusion(
   return concatenate(noise, known)
 
 
+def causal_canvases(
+  noisy: Int[Array, "B L"], clean: Int[Array, "B L"], begin: Int[Array, "B L"]
+) -> Frontier:
+  """Returns noisy and then clean entries for canvases after causal text (DiffusionGemma).
+
+  `begin` is the index at which the canvas of an entry begins. A noisy entry sees its canvas and the
+  clean entries before it; a clean one sees clean entries up to itself. Canvases of one token make
+  both halves causal.
+  """
+  index = _index(noisy)
+  noise = _frontier(noisy, index, 2 * begin, 2 * begin, 2 * begin + 1, None)
+  known = _frontier(clean, index, 2 * index + 1, 2 * index + 1, FOREVER, None)
+  return concatenate(noise, known)
+
+
 def block_causal(token: Int[Array, "B T"], block: Int[Array, "B T"]) -> Frontier:
   """Returns entries that see their own block and all earlier ones (scale-causal, set-causal)."""
   return _frontier(token, _index(token), block, block, FOREVER, None)

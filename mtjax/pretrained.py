@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 
 from mtjax.data.hub import at_revision, check_revision
 from mtjax.data.tokenizers import Tokenizer, load_tokenizer
@@ -17,6 +16,7 @@ from mtjax.data.trimmed import TrimmedTokenizer, read_map
 from mtjax.models import Model, Params
 from mtjax.models.quantize import is_packed, pack, to_int8
 from mtjax.models.stacking import Stacks, scannable, scanned
+from mtjax.sharding import MeshLike, parse_mesh, shard_params
 from mtjax.text import TextModel
 
 BUNDLED = ("target", "draft", "sorted", "anysubset", "masked", "block")
@@ -56,7 +56,7 @@ def load(
   revision: str | None = None,
   weights: str | None = "stored",
   dtype: Any = None,
-  mesh: Any = None,
+  mesh: MeshLike = None,
   adapter: str | None = None,
 ) -> TextModel:
   """Loads a model by name and prepares it for decoding on this machine.
@@ -65,7 +65,8 @@ def load(
       completions, run = model.generate("The capital of France is", max_tokens=8)
 
   `name`, `dtype` and `mesh` are those of `load_pretrained`, `weights` those of `for_decoding`. None
-  leaves parameters as they are stored, for training and export; on a mesh they always stay so.
+  leaves parameters as they are stored, for training and export. With mesh="data:2,model:4" the
+  parameters are split over eight devices as they are read, and `generate` and `stream` run there.
   `revision` is the branch, tag or commit of a hub id, and load("owner/name", revision="v1") is
   load("owner/name@v1"). `adapter` is a folder of LoRA adapters in peft's format, which are merged
   into the model; such a folder as `name` loads the model that it names, with them. Raises
@@ -73,19 +74,20 @@ def load(
   """
   text = load_pretrained(at_revision(name, revision), dtype=dtype, mesh=mesh)
   text = text if adapter is None else with_adapter(text, adapter)
-  return text if weights is None or mesh is not None else for_decoding(text, weights)
+  return text if weights is None else for_decoding(text, weights)
 
 
-def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -> TextModel:
+def load_pretrained(name: str, *, dtype: Any = None, mesh: MeshLike = None) -> TextModel:
   """Loads a bundled model (`BUNDLED`), one of a package (`NAMED`), a folder, a GGUF file, a hub id.
 
   The folder holds config.json, safetensors and the tokenizer's files, or one GGUF file, which has
-  all of that in it. A hub id may name a branch, a tag or a commit: owner/name@revision. `dtype` and
-  `mesh` are those of `mtjax.checkpoints.load`. Raises ValueError, FileNotFoundError or ImportError
-  that says what is missing.
+  all of that in it. A hub id may name a branch, a tag or a commit: owner/name@revision. `dtype` is
+  that of `mtjax.checkpoints.load`, and `mesh` what `mtjax.sharding.parse_mesh` takes. Raises
+  ValueError, FileNotFoundError or ImportError that says what is missing.
   """
   from mtjax.checkpoints.adapters import base_of, is_adapter
 
+  mesh = parse_mesh(mesh)
   if is_adapter(name):
     text = load_pretrained(base_of(name), dtype=dtype, mesh=mesh)
     return dataclasses.replace(with_adapter(text, name), name=str(name))
@@ -101,7 +103,7 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: Mesh | None = None) -
 
   path = model_path(name)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
-  return TextModel(model, params, tokenizer_of(path), str(name))
+  return TextModel(model, params, tokenizer_of(path), str(name), mesh)
 
 
 def check_name(name: str) -> None:
@@ -195,9 +197,21 @@ def for_decoding(text: TextModel, weights: str = "stored") -> TextModel:
   """Returns the model with its weights in one of the formats of WEIGHTS, laid out for this machine.
 
   See `weights_for_decoding`. The result is for decoding alone: it cannot be trained or exported.
+  On a mesh no weights are packed: "stored" and "float32" leave them as they are stored.
   """
+  if text.mesh is not None:
+    check_weights(weights)
+    if weights != "int8":
+      return text
+    return dataclasses.replace(text, params=shard_params(to_int8(text.params), text.mesh))
   model, params = weights_for_decoding(text.model, text.params, weights)
   return dataclasses.replace(text, model=model, params=params)
+
+
+def check_weights(weights: str) -> None:
+  """Raises ValueError, with the known names, for a format that is not one of WEIGHTS."""
+  if weights not in WEIGHTS:
+    raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
 
 
 def weights_for_decoding(model: Model, params: Params, weights: str) -> tuple[Model, Params]:
@@ -208,8 +222,7 @@ def weights_for_decoding(model: Model, params: Params, weights: str) -> tuple[Mo
   target model (see `mtjax.models.quantize`). What is packed already stays as it is. Raises
   ValueError for another name.
   """
-  if weights not in WEIGHTS:
-    raise ValueError(f"weights {weights!r} is not one of: {', '.join(WEIGHTS)}")
+  check_weights(weights)
   if is_packed(params):
     return model, params
   if weights == "float32":

@@ -5,6 +5,9 @@ import dataclasses
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+from jax.sharding import Mesh
+
 from mtjax.arguments import texts
 from mtjax.data.streaming import TextStream
 from mtjax.data.tokenizers import Tokenizer
@@ -14,15 +17,24 @@ from mtjax.decode.method import Method
 from mtjax.display.cards import card
 from mtjax.display.short import clipped, megabytes, rounded
 from mtjax.models import Model, Params, describe_network, summarize_weights
+from mtjax.models.quantize import is_packed
 from mtjax.rounds.stop_strings import StopStrings
+from mtjax.sampling.logits import Sampling
+from mtjax.sharding import MeshLike, describe_mesh, parse_mesh, shard_params
 
 
 @runtime_checkable
 class MethodForTarget(Protocol):
   """A method that is made once its target is known, as `mtjax.method` returns it."""
 
-  def bind(self, target: "TextModel") -> tuple[Method, Params | None]:
-    """Returns the method, and its parameters, as `mtjax.decode.generate` takes them."""
+  def bind(
+    self, target: "TextModel", *, rows: int = 1, sampling: Sampling | None = None, tokens: int = 0
+  ) -> tuple[Method, Params | None]:
+    """Returns the method, and its parameters, as `mtjax.decode.generate` takes them.
+
+    rows: the number of prompts. sampling: of the request; None: greedy. tokens: the largest number
+    of tokens that a row may have at the end.
+    """
     ...
 
 
@@ -64,6 +76,10 @@ class TextModel:
   params: Params
   tokenizer: Tokenizer
   name: str = ""
+  mesh: Mesh | None = None  # devices that the parameters are split over, and that decoding uses
+  _on_others: dict[Mesh, "TextModel"] = dataclasses.field(
+    default_factory=dict, init=False, repr=False, compare=False
+  )
 
   def __repr__(self) -> str:
     network = describe_network(self.model.config)
@@ -87,10 +103,38 @@ class TextModel:
       ],
     )
 
+  def on_mesh(self, mesh: MeshLike) -> "TextModel":
+    """Returns the model with its parameters split over a mesh, which its decoding uses.
+
+    `mesh` is what `mtjax.sharding.parse_mesh` takes; None leaves the model as it is. The result is
+    kept for the next call. Raises ValueError for parameters that are packed for one CPU (load the
+    model with `mesh`), and for a mesh that does not exist here.
+    """
+    devices = parse_mesh(mesh)
+    if devices is None or devices == self.mesh:
+      return self
+    if devices not in self._on_others:
+      if is_packed(self.params):
+        raise ValueError(
+          "the weights of this model are packed for one CPU and cannot be split over a mesh: load "
+          f"it as mtjax.load({self.name!r}, mesh={describe_mesh(devices)!r})"
+        )
+      params = shard_params(self.params, devices)
+      self._on_others[devices] = dataclasses.replace(self, params=params, mesh=devices)
+    return self._on_others[devices]
+
   def generate(
-    self, prompts: str | Sequence[Prompt], *, stop: str | Sequence[str] = (), **settings: Any
+    self,
+    prompts: str | Sequence[Prompt],
+    *,
+    stop: str | Sequence[str] = (),
+    mesh: MeshLike = None,
+    **settings: Any,
   ) -> tuple[list[Completion], Generation]:
     """Completes each prompt; settings are those of `mtjax.decode.generate`.
+
+    `mesh`: None is that of the model, if it has one; with another the parameters are copied there
+    once (`on_mesh`).
 
     `method` may also be one by name, `mtjax.method("lookup", length=8)`. One text in place of
     several, as a prompt or a stop string, is a list of one. Rows end at the tokenizer's end tokens
@@ -98,13 +142,20 @@ class TextModel:
     ValueError as `generate` does, for a prompt without tokens, and for a stop string that is no
     text.
     """
+    if (there := self.on_mesh(mesh)) is not self:
+      return there.generate(prompts, stop=stop, **settings)
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
-    generation = decode.generate(self.model, self.params, **arguments)
+    generation = decode.generate(self.model, self.params, mesh=self.mesh, **arguments)
     return self._finished(prompts, stop, generation)
 
   def denoise(
-    self, prompts: str | Sequence[Prompt], *, method: CanvasMethod, **settings: Any
+    self,
+    prompts: str | Sequence[Prompt],
+    *,
+    method: CanvasMethod,
+    mesh: MeshLike = None,
+    **settings: Any,
   ) -> tuple[list[Completion], Any]:
     """Continues each prompt with canvases that become text; for models that denoise.
 
@@ -115,9 +166,10 @@ class TextModel:
 
     Settings are those of `mtjax.diffusion.texts.denoise_texts`, and for uniform canvases those of
     `mtjax.diffusion.uniform.texts`: `sampling`, `key`, and `on_pass`, which is called with the
-    canvases after each pass. One text in place of several is a list of one. Returns the completions
-    and the `Denoised` that they come from. Raises ValueError for a model that does not denoise so,
-    for settings that do not fit it, and for a prompt without tokens.
+    canvases after each pass. `mesh` is that of `generate`. One text in place of several is a list
+    of one. Returns the completions and the `Denoised` that they come from. Raises ValueError for a
+    model that does not denoise so, for settings that do not fit it, and for a prompt without
+    tokens.
     """
     if isinstance(method, str):
       raise ValueError(f"method is the text {method!r}: give mtjax.denoiser({method!r})")
@@ -125,7 +177,7 @@ class TextModel:
       raise ValueError(f"{method!r} denoises no canvas: give mtjax.denoiser(NAME)")
     prompts = texts(prompts)
     _check_prompts(prompts)
-    return method.denoise(self, prompts, **settings)
+    return method.denoise(self.on_mesh(mesh), prompts, **settings)
 
   def stream(
     self,
@@ -133,6 +185,7 @@ class TextModel:
     *,
     stop: str | Sequence[str] = (),
     on_finish: Callable[[list[Completion], Generation], None] | None = None,
+    mesh: MeshLike = None,
     **settings: Any,
   ) -> Generator[list[str]]:
     """Yields the text of `generate` in pieces: what is new in each row, whole characters only.
@@ -140,6 +193,8 @@ class TextModel:
     Text that may be the beginning of a stop string is held back until it is known not to be. At the
     end `on_finish` is called with what `generate` returns.
     """
+    if (there := self.on_mesh(mesh)) is not self:
+      return there.stream(prompts, stop=stop, on_finish=on_finish, **settings)
     prompts, stop = texts(prompts), _stop_strings(stop)
     arguments = self._arguments(prompts, stop, settings)
 
@@ -147,7 +202,7 @@ class TextModel:
       if on_finish is not None:
         on_finish(*self._finished(prompts, stop, generation))
 
-    rounds = decode.stream(self.model, self.params, on_finish=finished, **arguments)
+    rounds = decode.stream(self.model, self.params, on_finish=finished, mesh=self.mesh, **arguments)
     return self._pieces(rounds, [TextStream(self.tokenizer, stop) for _ in prompts])
 
   def _pieces(self, rounds, rows: list[TextStream]) -> Generator[list[str]]:
@@ -170,9 +225,9 @@ class TextModel:
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
     # A tokenizer may have end tokens that the model lacks, and so can never write.
     eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
-    return {"prompts": ids, "stop": automaton, "eos": eos, **self._bound(settings)}
+    return {"prompts": ids, "stop": automaton, "eos": eos, **self._bound(settings, ids)}
 
-  def _bound(self, settings: dict[str, Any]) -> dict[str, Any]:
+  def _bound(self, settings: dict[str, Any], ids: Sequence[Sequence[int]]) -> dict[str, Any]:
     """Returns the settings with a method for this model in place of one that needs a target."""
     method = settings.get("method")
     if isinstance(method, str):
@@ -183,7 +238,11 @@ class TextModel:
       return settings
     if settings.get("method_params") is not None:
       raise ValueError(f"{method!r} brings its own parameters: leave method_params out")
-    method, params = method.bind(self)
+    new = settings.get("max_tokens", decode.MAX_TOKENS)
+    tokens = max(map(len, ids), default=0) + int(np.max(new))
+    method, params = method.bind(
+      self, rows=len(ids), sampling=settings.get("sampling"), tokens=tokens
+    )
     return {**settings, "method": method, "method_params": params}
 
   def _finished(self, prompts, stop, generation) -> tuple[list[Completion], Generation]:

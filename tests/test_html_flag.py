@@ -35,7 +35,7 @@ def test_a_stopped_decode_leaves_the_page_of_its_rounds(monkeypatch, tmp_path, c
   monkeypatch.setattr(decode, "_HISTORY", flag(value=False))
   monkeypatch.setattr(decode, "_AUDIT", flag(value=False))
   monkeypatch.setattr(decode, "_JUDGE", flag(value=None))
-  monkeypatch.setattr(decode, "make_method", lambda config, text: (None, None))
+  monkeypatch.setattr(decode, "make_method", lambda config, text, **_: (None, None))
   written = []
   with (
     pytest.raises(KeyboardInterrupt),
@@ -67,7 +67,7 @@ def test_a_stopped_fill_leaves_the_page_of_its_passes(monkeypatch, tmp_path):
 
   model = flag(tokenizer=Tokens())
   monkeypatch.setattr(infill, "_results", results)
-  monkeypatch.setattr(pretrained, "load_pretrained", lambda name: model)
+  monkeypatch.setattr(pretrained, "load_pretrained", lambda name, **_: model)
   monkeypatch.setattr(pretrained, "for_decoding", lambda model: model)
   infill.VALUES(["infill", "--text=a ___", f"--html={path}"])
   try:

@@ -102,6 +102,8 @@ def test_a_length_may_be_chosen(folder, tmp_path):
       "lengths are for 3 blanks, but the text has 2",
     ),
     (["infill", TEXT, "--length=300"], "takes at most 255"),
+    (["infill", TEXT, "--mesh=heads:2"], "a mesh has the axes data, model, sequence, not 'heads'"),
+    (["infill", TEXT, "--mesh=model:64"], "needs 64 devices, but there"),
     (["infill", "--text=a ___ [MASK]"], "holds a mask token"),
     (["infill", TEXT, "--picture=nowhere/when.png"], "'nowhere' for --picture"),
     (["infill", TEXT, "--picture=when.txt"], "a picture is one of"),

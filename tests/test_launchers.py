@@ -328,6 +328,10 @@ MISTAKES = {
     ("docs.make.kernel_table", "--chips=v5e,z80"),
     "unknown chip 'z80'; there are: v4, v5e",
   ),
+  "slice": (
+    ("docs.make.pods", "--results=nowhere.json", "--pods=v9-8"),
+    "unknown slice 'v9-8'; there are: v5e-8, v5p-16, v6e-8, 8 x H100",
+  ),
   "a config without a sweep": (
     ("experiments.sweep", "--config=configs/train/tiny.py", "--results=nowhere"),
     "'configs/train/tiny.py': it does not say which program it sweeps; PROGRAM = ",

@@ -53,7 +53,7 @@ def test_a_folder_is_loaded_and_its_canvases_are_shown_and_kept(folder, tmp_path
 
 @pytest.mark.parametrize("rule", ["gidd", "udlm", "accept_or_renoise"])
 def test_a_model_that_was_trained_with_uniform_noise(tmp_path, rule):
-  path = tiny_model.save(tmp_path / "model", **tiny_model.MASKED)
+  path = tiny_model.save(tmp_path / "model", **tiny_model.MASKED, noise="hybrid")
   code, shown, errors = launch(
     "experiments.decode", "--config=gidd", f"--config.model={path}", "--config.denoise.length=8",
     f"--config.denoise.rule={rule}", "--config.denoise.steps=4", "--prompt=Once upon",
@@ -71,6 +71,7 @@ def test_a_model_that_was_trained_with_uniform_noise(tmp_path, rule):
     (["--config=diffusion_gemma", "--config.model=target"], "'target' predicts 'next_token'"),
     (["--config=llada", "--config.model=FOLDER"], "needs a masked model, .* predicts 'canvas'"),
     (["--config=gidd", "--config.model=FOLDER"], "and the network has no mask"),
+    (["--config=gidd", "--config.model=masked"], "'masked' was trained with masks alone"),
     (["--config=diffusion_gemma", "--config.model=FOLDER", "--config.temperature=1"], "rule"),
   ],
 )

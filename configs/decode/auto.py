@@ -3,9 +3,12 @@
 python -m experiments.decode --config=configs/decode/auto.py --prompt="def add(a, b):"
 python -m experiments.decode --config=configs/decode/auto.py:trie --config.drafter.size=6 ...
 
+python -m experiments.decode --config=configs/decode/auto.py:lookup,suffix,draft ...
+
 A round is one of plain decoding if nothing is drafted, or after several rounds of refused drafts.
 The text is the same as that of configs/decode/ar.py with the same seed. Drafts are those of prompt
-lookup, or of the drafter that is named after the file.
+lookup, or of the drafter that is named after the file. Several drafters compete: what pays on this
+machine is measured once, stored, and followed while the program runs (docs/guides/plan.md).
 """
 
 from ml_collections import ConfigDict

@@ -3,8 +3,9 @@ r"""Uniform canvases as DiffusionGemma decodes them: unsure positions become noi
 python -m experiments.decode --config=configs/decode/diffusion_gemma.py \
   --config.model=FOLDER --prompt="The old clock"
 
-FOLDER is a DiffusionGemma that transformers saved. None is bundled: the published one has 25
-billion parameters, and mtjax computes all of its experts for every entry. A model that
+FOLDER is a DiffusionGemma that transformers saved, or a small one that
+configs/train/canvas_diffusion.py trains. None is bundled: the published one has 25 billion
+parameters, and mtjax computes all of its experts for every entry. A model that
 configs/train/uniform_diffusion.py trains can be decoded so too.
 
 --config.denoise.rule=accept_or_renoise:gamma=0.5 accepts more positions in a pass;

@@ -9,7 +9,9 @@ entropy beside it. `random` decides positions in any order, `sampled_probability
 (the study's "low-confidence" remasking). Lengths beyond those of training show extrapolation.
 --model=FOLDER is another masked model, --task=mbpp another task.
 
-EXPECT
+Any CPU: one to two minutes per run with 2 questions, of which most is compilation. Expected of the
+bundled model: pass@1 of 0, because it is small. In a shorter sweep (16 tokens, 2 questions) the
+surest first gave a perplexity of 26 at an entropy of 2.6, random order 160 at 3.2 (2026-11-29).
 """
 
 from mtjax.cli.sweep.combinations import product

@@ -27,6 +27,7 @@ from mtjax.cli.running import progress, results_file
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
+from mtjax.registry.auto import wants_plan
 from mtjax.registry.build import make_method
 from mtjax.report import results
 from mtjax.report.speed.tables import profile_table
@@ -84,6 +85,8 @@ def target() -> TextModel:
 def run() -> None:
   launch.check_output(_OUTPUT, _RESULTS)
   configs = {name: config_of(name) for name in _METHODS.value}
+  if planned := [name for name, config in configs.items() if wants_plan(config)]:
+    raise ValueError(f"--methods={planned[0]} makes a plan, whose rounds differ: name one method")
   temperatures = [float(value) for value in _TEMPERATURES.value]
   console = Console(width=None if sys.stdout.isatty() else 170)
   profiles = {}

@@ -24,7 +24,8 @@ from mtjax.constraints import TokenDfa
 from mtjax.data.pieces import decode_continuation
 from mtjax.display.short import clipped, counted
 from mtjax.rounds.history import RoundRecord
-from mtjax.sampling.logits import Sampling, Seed
+from mtjax.sampling.logits import Sampling, Seeds
+from mtjax.sharding import MeshLike
 from mtjax.text import TextModel
 
 MAX_CHOICES = 64  # combinations of candidate lengths that are tried, in one batch
@@ -59,9 +60,10 @@ def infill(
   lengths: Lengths,
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   constraint: TokenDfa | Sequence[TokenDfa | None] | None = None,
   history: bool = False,
+  mesh: MeshLike = None,
 ) -> Infilling:
   """Fills every ___ of the text with tokens from their joint distribution given all the rest.
 
@@ -71,19 +73,21 @@ def infill(
   right given the rest: what follows a blank of the wrong length is improbable. `method`,
   `sampling`, `key` and `history` are those of `mtjax.anysubset.fill`. `constraint`: what every
   blank must match (`mtjax.constraints`), or one per blank, None for any text. The space before a
-  blank is part of it. Candidate lengths that no accepted text has are not tried.
+  blank is part of it. Candidate lengths that no accepted text has are not tried. `mesh`: the
+  devices to run on, as "data:2,model:2"; None: those of the model, if it was loaded with a mesh.
 
   Raises ValueError, before compilation, for a text without a blank, a mask token in the text,
   lengths that do not fit its blanks, more than 64 combinations, a text that with its blanks is
   longer than the model's positions, constraints that do not fit the blanks, and what `fill`
   refuses.
   """
+  model = model.on_mesh(mesh)
   tried, constraints = _fitting(_tried(model, text, lengths), constraint)
   canvas = _canvas(model, tried)
   settings: dict[str, Any] = dict(
     method=method, sampling=sampling, key=key, history=history, constraint=constraints
   )
-  filled = fill(model.model, model.params, canvas, **settings)
+  filled = fill(model.model, model.params, canvas, mesh=model.mesh, **settings)
   best = int(np.argmax(_fit(model, tried, canvas, filled))) if len(tried) > 1 else 0
   return _infilling(model, tried[best], filled, best)
 
@@ -95,14 +99,16 @@ def stream_infill(
   lengths: Lengths,
   method: FillMethod = SelfDraft(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   constraint: TokenDfa | Sequence[TokenDfa | None] | None = None,
   history: bool = False,
+  mesh: MeshLike = None,
 ) -> Iterator[Infilling]:
   """Yields the text of `infill` after each round; open tokens have `decided_at` 0.
 
   Raises ValueError as `infill` does, and for several candidate lengths of a blank.
   """
+  model = model.on_mesh(mesh)
   tried = _tried(model, text, lengths)
   if len(tried) > 1:
     raise ValueError("a length that is still to be chosen cannot be streamed: give one per blank")
@@ -110,7 +116,8 @@ def stream_infill(
   settings: dict[str, Any] = dict(
     method=method, sampling=sampling, key=key, history=history, constraint=constraints
   )
-  rounds = stream(model.model, model.params, _canvas(model, tried), **settings)
+  canvas = _canvas(model, tried)
+  rounds = stream(model.model, model.params, canvas, mesh=model.mesh, **settings)
   return (_infilling(model, tried[0], filled, 0) for filled in rounds)
 
 
@@ -179,7 +186,8 @@ def _fit(
   scored = canvas.replace(
     token=filled.token, is_target=judged, is_context=canvas.is_context & ~judged
   )
-  return log_likelihood(model.model, model.params, scored).sum(axis=1) / judged.sum(axis=1)
+  log_p = log_likelihood(model.model, model.params, scored, mesh=model.mesh)
+  return log_p.sum(axis=1) / judged.sum(axis=1)
 
 
 def _first(model: TextModel) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax.anysubset.canvas import Canvas
-from mtjax.sampling.logits import Seed, row_keys
+from mtjax.sampling.logits import Seeds, row_keys
 from mtjax.types import Exactness
 
 # Folded into a row's key: its order is independent of its tokens, which have that key too.
@@ -26,7 +26,7 @@ def lattice(canvas: Canvas) -> Int[Array, "B L"]:
   return jnp.cumsum(canvas.is_target, axis=1, dtype=jnp.int32) * canvas.is_target
 
 
-def random_order(canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
+def random_order(canvas: Canvas, key: Seeds) -> Int[Array, "B L"]:
   """Samples an order of the targets of every row, uniformly and independently per row.
 
   `key`: a seed or key, folded with the row index, or a [B] array of keys. A row's order depends on
@@ -44,7 +44,7 @@ def right_to_left(canvas: Canvas) -> Int[Array, "B L"]:
   return (jnp.sum(canvas.is_target, axis=1, keepdims=True) + 1 - lattice(canvas)) * canvas.is_target
 
 
-def eso_order(canvas: Canvas, key: Seed, share: float = 0.5) -> Int[Array, "B L"]:
+def eso_order(canvas: Canvas, key: Seeds, share: float = 0.5) -> Int[Array, "B L"]:
   """Samples an order that begins at random places and ends from left to right (Eso-LM 2506.01928).
 
   Each target belongs to the first part with probability `share` (alpha_0 of the paper), which is
@@ -68,7 +68,7 @@ def eso_ranks(canvas: Canvas, keys: Key[Array, " B"], share: float) -> Int[Array
   return ranks_of_times(-late, canvas.is_target)
 
 
-def staggered_order(canvas: Canvas, key: Seed, set_size: int = 8) -> Int[Array, "B L"]:
+def staggered_order(canvas: Canvas, key: Seeds, set_size: int = 8) -> Int[Array, "B L"]:
   """Samples an order that goes from left to right and mixes neighbours (Set Diffusion 2607.01775).
 
   Target l of L (from 0) has the time T_l = (1 - b) (1 - l / (L - 1)) + b (1 - exp(-E_l / k)), with
@@ -150,7 +150,7 @@ class Order:
   predictions is a method of its own (`mtjax.anysubset.Confidence`), and changes the distribution.
   """
 
-  ranks: Callable[[Canvas, Seed], Int[Array, "B L"]]
+  ranks: Callable[[Canvas, Seeds], Int[Array, "B L"]]
   exactness: Exactness = Exactness.LOSSLESS
 
 
@@ -163,7 +163,7 @@ ORDERS = {
 }
 
 
-def get_order(name: str, canvas: Canvas, key: Seed) -> Int[Array, "B L"]:
+def get_order(name: str, canvas: Canvas, key: Seeds) -> Int[Array, "B L"]:
   """Returns the ranks of one of ORDERS. Raises ValueError for another name."""
   if name not in ORDERS:
     raise ValueError(f"order {name!r} is not one of {', '.join(ORDERS)}")

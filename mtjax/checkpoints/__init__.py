@@ -1,5 +1,5 @@
 """Parameters and training states on disk."""
 
-from mtjax.checkpoints.pretrained import load, save
+from mtjax.checkpoints.pretrained import load, read_config, save
 
-__all__ = ["load", "save"]
+__all__ = ["load", "read_config", "save"]

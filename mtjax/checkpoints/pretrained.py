@@ -81,6 +81,18 @@ def load(
     return model, jax.tree_util.tree_map_with_path(lambda path, _: flat[_name(path)], shapes)
 
 
+def read_config(source: str | os.PathLike) -> Config:
+  """Returns the config of a model in a local folder or GGUF file, without reading its tensors.
+
+  Raises FileNotFoundError, and ValueError as `load` does.
+  """
+  path = Path(source).expanduser()
+  if not path.exists():
+    raise FileNotFoundError(f"there is no model {str(source)!r}: give a folder or a GGUF file")
+  with _opened(path) as (family, config, stored):
+    return matching.match(stored, family, config)[0]
+
+
 @contextlib.contextmanager
 def _opened(path: Path) -> Generator[tuple[families.Family, Config, TensorSource]]:
   """Yields the family and config of a folder or a GGUF file, and its tensors."""

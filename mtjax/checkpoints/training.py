@@ -1,15 +1,18 @@
 """Training checkpoints: written atomically in the background, and verified when they are read.
 
 Orbax writes them; this module decides which may be read. A manifest beside the arrays holds the
-run's identity and every array's shape, dtype and CRC, because Orbax silently casts to the requested
-dtype, and a flipped bit may not stop decompression.
+run's identity and every array's shape, dtype and checksum, because Orbax silently casts to the
+requested dtype, and a flipped bit may not stop decompression.
+
+In a job of several processes each writes its part of the arrays, into one folder that all share,
+and all call the same methods. What was saved may be restored on another number of devices or
+processes.
 """
 
 import dataclasses
 import json
 import logging
 import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,9 @@ from typing import Any
 import jax
 import numpy as np
 from jaxtyping import PyTree
+
+from mtjax import hosts
+from mtjax.checkpoints.checksums import checksums, differs
 
 FORMAT = 1
 
@@ -87,7 +93,7 @@ class Checkpoints:
       identity=self._identity,
       schedule=schedule,
       data=data,
-      arrays={name: _describe(leaf) for name, leaf in _leaves(state)},
+      arrays=_described(state),
     )
     args = self._ocp.args
     self._manager.save(
@@ -103,7 +109,8 @@ class Checkpoints:
     before it is tried; raises ValueError if all are broken. Raises ForeignCheckpoint, with what
     differs, for a checkpoint of another run.
     """
-    steps = sorted(self._manager.all_steps(), reverse=True)
+    # A folder that is shared may look older to one process than to another.
+    steps = json.loads(hosts.gather(json.dumps(sorted(self._manager.all_steps(), reverse=True)))[0])
     broken = []
     for step in steps:
       try:
@@ -133,7 +140,14 @@ class Checkpoints:
     return self._folder / str(step)
 
   def _read(self, step: int, state: PyTree) -> Restored:
-    manifest = self._manifest(step)
+    manifest, problem = {}, ""
+    try:
+      manifest = self._manifest(step)
+    except BrokenCheckpoint as error:
+      problem = str(error)
+    # What is broken for one process alone is broken for all: they must use the same checkpoint.
+    if problem := next(filter(None, hosts.gather(problem)), ""):
+      raise BrokenCheckpoint(problem)
     if self._identity is not None:
       self._check_identity(step, manifest)
     _check_arrays(manifest["arrays"], dict(_leaves(state)))
@@ -142,17 +156,19 @@ class Checkpoints:
       state,
     )
     args = self._ocp.args
+    arrays, problem = None, ""
     try:
       arrays = self._manager.restore(
         step, args=args.Composite(state=args.StandardRestore(target))
       ).state
     except Exception as error:  # noqa: BLE001 - Orbax and TensorStore raise many kinds
       text = " ".join(str(error).split())[:300]
-      raise BrokenCheckpoint(f"cannot be read ({type(error).__name__}: {text})") from error
-    for name, leaf in _leaves(arrays):
-      crc = manifest["arrays"][name]["crc"]
-      if crc is not None and crc != _describe(leaf)["crc"]:
-        raise BrokenCheckpoint(f"{name} is not what was saved (its CRC differs)")
+      problem = f"cannot be read ({type(error).__name__}: {text})"
+    # A damaged part may be that of one process alone.
+    if problem := next(filter(None, hosts.gather(problem)), ""):
+      raise BrokenCheckpoint(problem)
+    if wrong := differs(dict(_leaves(arrays)), manifest["arrays"]):
+      raise BrokenCheckpoint(f"{wrong} is not what was saved (its checksum differs)")
     return Restored(arrays, manifest["data"], manifest["schedule"])
 
   def _manifest(self, step: int) -> dict[str, Any]:
@@ -183,11 +199,13 @@ class Checkpoints:
 
   def _put_aside(self, step: int) -> None:
     # Kept for inspection, under a name that is no step: a later save of this step must not collide.
-    path = self._path(step)
-    number = 0
-    while (aside := path.with_name(f"refused-{step}-{number}")).exists():
-      number += 1
-    path.rename(aside)
+    with hosts.together(f"putting checkpoint {step} aside"):
+      if hosts.is_first():
+        path = self._path(step)
+        number = 0
+        while (aside := path.with_name(f"refused-{step}-{number}")).exists():
+          number += 1
+        path.rename(aside)
     self._manager.reload()
 
 
@@ -197,12 +215,13 @@ def _leaves(tree: PyTree) -> list[tuple[str, Any]]:
   return [(jax.tree_util.keystr(path, simple=True, separator="/"), leaf) for path, leaf in flat]
 
 
-def _describe(leaf) -> dict[str, Any]:
-  crc = None
-  # One host cannot compute the CRC of an array that is spread over hosts.
-  if getattr(leaf, "is_fully_addressable", True):
-    crc = zlib.crc32(np.ascontiguousarray(np.asarray(leaf)).view(np.uint8).data)
-  return dict(shape=list(np.shape(leaf)), dtype=str(leaf.dtype), crc=crc)
+def _described(state: PyTree) -> dict[str, dict[str, Any]]:
+  leaves = dict(_leaves(state))
+  sums = checksums(leaves)
+  return {
+    name: dict(shape=list(np.shape(leaf)), dtype=str(leaf.dtype), **sums[name])
+    for name, leaf in leaves.items()
+  }
 
 
 def _check_arrays(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Continues prompts: mtjax-decode --config=lookup --prompt="def add(a, b):"
 
---config is the name of a method (default: ar), "auto:" and a drafter (auto:trie), or a file with
+--config is the name of a method (default: ar), "auto:" and a drafter (auto:trie) or several
+(auto:lookup,suffix,draft or auto:all, of which a plan for this machine is made), or a file with
 get_config(), such as configs/decode/ar.py. python -m experiments.decode is the same program.
 
 Prompts come from --prompt (repeatable), --prompts=file.jsonl (one {"prompt": "..."} per line) or
@@ -21,6 +22,9 @@ names. --config=set continues the prompt with an any-subset model.
 
 --judge=target adds what a causal model says of the text: bits per byte and perplexity, with the
 entropy of its tokens beside them.
+
+--config.mesh=data:2,model:4 decodes on eight devices: rows of a batch are split over data, weights
+and heads over model, the slots of long caches over sequence.
 
 --config.constraint.regex='(yes|no), because [a-z ]{5,40}[.]' says what the text must match, and
 --config.constraint.json_schema=FILE that it is JSON of a schema (extra constraints).
@@ -169,7 +173,8 @@ def run() -> None:
 
 
 def _loaded(config) -> TextModel:
-  return for_decoding(load_pretrained(config.model, dtype=config.dtype or None), config.weights)
+  dtype, mesh = config.dtype or None, config.get("mesh")
+  return for_decoding(load_pretrained(config.model, dtype=dtype, mesh=mesh), config.weights)
 
 
 def _denoise(config) -> None:
@@ -228,7 +233,7 @@ def _page_if_stopped(
 
 
 def _decode(config, text, inputs, outputs: _Outputs) -> None:
-  method, method_params = make_method(config, text)
+  method, method_params = make_method(config, text, batch=len(inputs))
   audit, judge = None, TextJudge.load(_JUDGE.value)
   if _AUDIT.value:
     method, method_params, audit = audited(method, method_params)

@@ -78,6 +78,13 @@ _CONTEXT = flags.DEFINE_integer(
 _BATCH = flags.DEFINE_integer(
   "batch", 8, "Number of rows to score or to answer at once.", lower_bound=1, flag_values=VALUES
 )
+_MESH = flags.DEFINE_string(
+  "mesh",
+  "",
+  "Devices to run on, such as data:2,model:2: rows are split over data, weights and heads over "
+  "model. Default: one.",
+  flag_values=VALUES,
+)
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write the scores to.", flag_values=VALUES
 )
@@ -95,7 +102,7 @@ def run() -> int | None:
     unused = (_TEXT, _BYTES, _LENGTH, _CONTEXT, *evaluate_orders.FLAGS, *evaluate_infilling.FILLING)
     launch.check_unused(f"with --task={evaluate_infilling.TASK.value}", *unused)
     return evaluate_answers.run(
-      _MODEL.value, _WEIGHTS.value, _BATCH.value, _OUTPUT.value, _RESULTS.value
+      _MODEL.value, _WEIGHTS.value, _BATCH.value, _OUTPUT.value, _RESULTS.value, _MESH.value
     )
   methods = evaluate_answers.METHODS
   unused = [one for one in evaluate_answers.FLAGS if one is not methods]
@@ -103,7 +110,7 @@ def run() -> int | None:
   if evaluate_infilling.TASK.value is not None:
     launch.check_unused("with --task", _TEXT, _BYTES, _CONTEXT, _BATCH, *evaluate_orders.FLAGS)
     if evaluate_infilling.SAMPLE.present:
-      launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH, _RESULTS)
+      launch.check_unused("with --sample", _MODEL, _WEIGHTS, _LENGTH, _RESULTS, _MESH)
     return evaluate_infilling.run(
       _MODEL.value,
       _WEIGHTS.value,
@@ -111,6 +118,7 @@ def run() -> int | None:
       _OUTPUT.value,
       _RESULTS.value,
       launch.distinct(methods) if methods.present else (),
+      mesh=_MESH.value,
     )
   launch.check_unused("without --task", *evaluate_infilling.FLAGS, methods)
   if not _TEXT.value:
@@ -125,6 +133,7 @@ def run() -> int | None:
       length=_LENGTH.value or 256,
       context=64 if _CONTEXT.value is None else _CONTEXT.value,
       batch=_BATCH.value,
+      mesh=_MESH.value,
       output=_OUTPUT.value,
       results_path=_RESULTS.value,
     )
@@ -139,6 +148,7 @@ def run() -> int | None:
       limit=_BYTES.value,
       length=_LENGTH.value,
       batch=_BATCH.value,
+      mesh=_MESH.value,
       output=_OUTPUT.value,
       results_path=_RESULTS.value,
     )
@@ -154,7 +164,7 @@ def run() -> int | None:
   from mtjax.report import results
   from mtjax.report.cells import Cells
 
-  text = load_pretrained(model)
+  text = load_pretrained(model, mesh=_MESH.value)
   try:
     check_causal(text.model, model)
   except ValueError as error:
@@ -176,6 +186,7 @@ def run() -> int | None:
         length=length,
         context=context,
         batch=_BATCH.value,
+        mesh=text.mesh,
         progress=lambda done, rows, name=name, step=step: step(f"{name}: row {done} of {rows}"),
       )
       bits, perplexity = result.bits_per_byte, result.perplexity
@@ -205,7 +216,7 @@ def _judge() -> None:
     f"with --task={generative.TASK}",
     *(one for one in evaluate_infilling.FLAGS if one.name not in used),
     *(evaluate_infilling.ORDERS, *evaluate_orders.FLAGS, *evaluate_answers.FLAGS),
-    *(_MODEL, _WEIGHTS, _TEXT, _BYTES, _LENGTH, _CONTEXT, _BATCH, *likelihood.FLAGS),
+    *(_MODEL, _WEIGHTS, _TEXT, _BYTES, _LENGTH, _CONTEXT, _BATCH, _MESH, *likelihood.FLAGS),
   )
   paths = launch.required(data, "samples.txt,answers.jsonl").split(",")
   generative.run(

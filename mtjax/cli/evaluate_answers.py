@@ -122,7 +122,12 @@ def is_wanted() -> bool:
 
 
 def run(
-  model_name: str | None, weights: str, batch: int, output: str | None, results_path: str | None
+  model_name: str | None,
+  weights: str,
+  batch: int,
+  output: str | None,
+  results_path: str | None,
+  mesh: str = "",
 ) -> int:
   from mtjax.cli.method_names import config_of
   from mtjax.evaluate.answers.denoising import DenoisingMethod, denoise_only
@@ -155,7 +160,7 @@ def run(
   else:
     reference = REFERENCE
     configs = {name: config_of(name) | dict(weights=weights) for name in names}
-  loaded = load_pretrained(model_name)
+  loaded = load_pretrained(model_name, mesh=mesh)
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)
   if denoises:
@@ -163,7 +168,7 @@ def run(
       one.denoiser.check(model)
   else:
     check_causal(model.model, "the model that answers")
-    methods |= answering(configs, model, temperature=temperature)
+    methods |= answering(configs, model, temperature=temperature, batch=batch)
   parts = _parts(wanted, model, temperature, batch, list(methods.values()))
   judge = load_judge(JUDGE.value) if JUDGE.present else None
   settings = dict(

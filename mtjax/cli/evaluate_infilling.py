@@ -115,6 +115,8 @@ def run(
   output: str | None,
   results_path: str | None,
   methods: Sequence[str] = (),
+  *,
+  mesh: str = "",
 ) -> None:
   """Evaluates --task, with `methods` of denoising or, if there are none, with --method."""
   name = launch.required(TASK, "sudoku")
@@ -159,7 +161,7 @@ def run(
     temperature = task.temperature if TEMPERATURE.value is None else TEMPERATURE.value
     fillers += [run_lib.Filler(o, method, temperature, SEED.value) for o in orders]
     how = dict(method=repr(method), temperature=temperature)
-  loaded = load_pretrained(model_name)
+  loaded = load_pretrained(model_name, mesh=mesh)
   for filler in fillers:
     filler.check(loaded, name)
   model = for_decoding(loaded, weights)

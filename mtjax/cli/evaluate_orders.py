@@ -50,6 +50,7 @@ def run(
   limit: int | None,
   length: int | None,
   batch: int,
+  mesh: str = "",
   output: str | None,
   results_path: str | None,
 ) -> None:
@@ -65,7 +66,7 @@ def run(
   check_orders(orders)
   if BY_CHANCE.isdisjoint(orders):
     launch.check_unused("without random orders", _SEEDS)
-  loaded = load_pretrained(model_name)
+  loaded = load_pretrained(model_name, mesh=mesh)
   params = to_int8(loaded.params) if weights == "int8" else loaded.params
   length = row_length(loaded, length)
   limit = _LIMIT if limit is None else limit
@@ -86,7 +87,13 @@ def run(
       canvas = make_canvas(loaded.model.config, np.array(whole), np.array(is_target))
       progress(f"scoring {name}, {number} of {len(named)}: {len(whole)} rows, {len(orders)} orders")
       scores = order_perplexity(
-        loaded.model, params, canvas, orders=orders, seeds=_SEEDS.value, batch=batch
+        loaded.model,
+        params,
+        canvas,
+        orders=orders,
+        seeds=_SEEDS.value,
+        batch=batch,
+        mesh=loaded.mesh,
       )
       for score in scores:
         spread = f"± {score.spread:.3f}" if score.spread else ""

@@ -108,6 +108,13 @@ _HTML = flags.DEFINE_string(
   "--history.",
   flag_values=VALUES,
 )
+_MESH = flags.DEFINE_string(
+  "mesh",
+  "",
+  "Devices to run on, such as data:2,model:2: lengths that are tried are split over data, weights "
+  "and heads over model. Default: one.",
+  flag_values=VALUES,
+)
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write text, tokens, passes and counters to.", flag_values=VALUES
 )
@@ -125,7 +132,7 @@ def run() -> None:
   from mtjax.sampling.logits import Sampling
 
   patterns = _patterns(template)
-  model = for_decoding(load_pretrained(_MODEL.value))
+  model = for_decoding(load_pretrained(_MODEL.value, mesh=_MESH.value))
   settings: dict[str, Any] = dict(
     lengths=lengths,
     method=method,

@@ -21,9 +21,9 @@ class TrainBatches:
 
   Sources are mixed row by row in proportion to their weights, and each repeats in epochs of its
   own. The n-th batch is a function of the arguments only. `batch` counts the rows of all processes;
-  process `shard_index` of `shard_count` gets every shard_count-th of them. The state counts the
-  returned batches and is the same in every process. Raises ValueError for bad arguments, and what
-  `tokenized` raises.
+  `rows` are the numbers of those that this process gets, in this order (None: all of them). The
+  state counts the returned batches and is the same in every process, so it continues with another
+  number of processes. Raises ValueError for bad arguments, and what `tokenized` raises.
   """
 
   def __init__(
@@ -34,29 +34,29 @@ class TrainBatches:
     batch: int,
     length: int,
     seed: int,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
     cache_dir: str = "",
   ):
     chosen = [Source.parse(source) for source in sources]
-    _check(chosen, batch, length, shard_index, shard_count)
+    mine = tuple(range(batch) if rows is None else rows)
+    _check(chosen, batch, length, mine)
     import grain
 
     texts = [tokenized(source, tokenizer, cache_dir=cache_dir) for source in chosen]
-    rows = [
+    packed = [
       PackedRows(
         text, length=length, begin=tokenizer.bos_id, pad=tokenizer.pad_id, seed=(seed, number)
       )
       for number, text in enumerate(texts)
     ]
     weights = [source.weight for source in chosen]
-    self.rows_per_epoch = [part.rows for part in rows]
+    self.rows_per_epoch = [part.rows for part in packed]
     self._identity = _identity([text.key for text in texts], weights, batch, length, seed)
-    mixed = grain.MapDataset.mix([grain.MapDataset.source(part) for part in rows], weights)
-    mine = mixed.slice(slice(shard_index, None, shard_count))
+    mixed = grain.MapDataset.mix([grain.MapDataset.source(part) for part in packed], weights)
+    chosen_rows = grain.MapDataset.source(_RowsOfBatches(mixed, batch, mine))
     # grain's default, 16 threads and 500 batches ahead, would take cores and memory from training.
     ahead = grain.ReadOptions(num_threads=2, prefetch_buffer_size=8)
-    self._batches = iter(mine.batch(batch // shard_count).to_iter_dataset(ahead))
+    self._batches = iter(chosen_rows.batch(len(mine)).to_iter_dataset(ahead))
 
   def __iter__(self):
     return self
@@ -130,15 +130,31 @@ def _document(text: TokenizedText, number: int) -> tuple[np.ndarray, int]:
   return np.asarray(text.tokens[span], np.int32), int(text.sizes[number])
 
 
-def _check(sources, batch, length, shard_index, shard_count) -> None:
+@dataclasses.dataclass(frozen=True)
+class _RowsOfBatches:
+  """The rows of some numbers of each batch, one batch after the other."""
+
+  rows: Any  # all rows, by index
+  batch: int
+  numbers: tuple[int, ...]
+
+  def __len__(self) -> int:
+    return len(self.rows) // self.batch * len(self.numbers)
+
+  def __getitem__(self, index: int):
+    step, at = divmod(index, len(self.numbers))
+    return self.rows[step * self.batch + self.numbers[at]]
+
+
+def _check(sources, batch, length, rows) -> None:
   if not sources:
     raise ValueError('there is no source: give one, for example "builtin:tinyshakespeare"')
   if batch < 1 or length < 1:
     raise ValueError(f"batch and length must be at least 1, got {batch} and {length}")
-  if not 0 <= shard_index < shard_count:
-    raise ValueError(f"shard_index must be from 0 to {shard_count - 1}, got {shard_index}")
-  if batch % shard_count:
-    raise ValueError(f"a batch of {batch} rows does not divide over {shard_count} processes")
+  if not rows:
+    raise ValueError(f"a process without any of the {batch} rows of a batch has nothing to feed")
+  if wrong := [row for row in rows if not 0 <= row < batch]:
+    raise ValueError(f"rows of a batch are from 0 to {batch - 1}, got {wrong[0]}")
 
 
 def _identity(keys, weights, batch, length, seed) -> str:

@@ -17,6 +17,7 @@ from mtjax.draft import Context
 from mtjax.models import Model, Params
 from mtjax.rounds.run import Stages
 from mtjax.rounds.state import DecodeState, Request
+from mtjax.sharding import MeshLike
 from mtjax.types import Draft, TokenTree
 
 # A text that begins to repeat itself waits for at most so many rounds: 64 by default.
@@ -144,8 +145,9 @@ def measure_cost(
   prompt: Sequence[int],
   tokens: int = 24,
   repeats: int = 3,
+  mesh: MeshLike = None,
 ) -> float:
-  """Measures a round of `speculative` on this machine at batch 1, in rounds of plain decoding.
+  """Measures a round of `speculative` on these devices at batch 1, in rounds of plain decoding.
 
   Drafts and verification are included, prefill and compilation are not. Both run in turn, so that
   other work on the machine slows both, and the fastest of `repeats` runs of each counts; of two if
@@ -156,7 +158,7 @@ def measure_cost(
 
   def run(method, its_params, count):
     settings = dict(method=method, method_params=its_params, max_tokens=count)
-    return generate(model, params, [prompt], **settings).counters
+    return generate(model, params, [prompt], mesh=mesh, **settings).counters
 
   # The first runs compile.
   rounds = [run(*case)["target_forwards"] - 1 for case in cases]

@@ -1,31 +1,35 @@
 """Generation: prefill, then rounds of propose, forward, accept, commit in one XLA program."""
 
 import dataclasses
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.cache import KVCache
-from mtjax.constraints.batch import Constraint, join
+from mtjax.constraints.batch import Constraint
 from mtjax.decode.card import generation_card
 from mtjax.decode.history import observe_token, record, target_probs
+from mtjax.decode.job import DecodeJob, prepare
 from mtjax.decode.method import Autoregressive, Method, emit_next
-from mtjax.decode.prefix import Prefix, text_size
+from mtjax.decode.placement import put_inputs
+from mtjax.decode.prefix import Prefix
 from mtjax.display.short import counted
 from mtjax.models import Model, Params, check_causal
 from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord
+from mtjax.rounds.placement import stepped_on
 from mtjax.rounds.prefill import commit_prompt, commit_rest
-from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.constraint import Automata
-from mtjax.sampling.logits import Sampling, Seed, row_keys
+from mtjax.sampling.logits import Sampling, Seeds
+from mtjax.sharding import MeshLike, check_own, on_mesh, parse_mesh
+
+MAX_TOKENS = 128  # new ones per row, unless a request says otherwise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +94,7 @@ def _committed(
     tokens=jnp.zeros((batch, max_new), jnp.int32),
     drafted=jnp.zeros((batch, max_new), bool),
     count=jnp.zeros((batch,), jnp.int32),
-    finish=jnp.zeros((batch,), jnp.int32),
+    finish=jnp.where(request.limit > 0, int(Finish.RUNNING), int(Finish.LENGTH)),
     stop_state=jnp.zeros((batch,), jnp.int32),
     rounds=jnp.zeros((batch,), jnp.int32),
     history=history,
@@ -99,7 +103,7 @@ def _committed(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Decoding:
+class DecodeProgram:
   """A `rounds.Program`. Inputs: (params, method's params, request, prompt [B, P], length [B]).
 
   A cache that holds the beginning of each prompt may follow them.
@@ -110,11 +114,11 @@ class _Decoding:
   capacity: int
   max_new: int
 
-  def begin(self, inputs) -> DecodeState:
+  def begin(self, inputs: PyTree) -> DecodeState:
     params, _, *job = inputs
     return self._started(prefill(self.model, params, *job, **self._sizes), inputs)
 
-  def observe_begin(self, inputs):
+  def observe_begin(self, inputs: PyTree) -> tuple[DecodeState, PyTree]:
     params, _, request, prompt, length, *known = inputs
     before, logits = _committed(self.model, params, request, prompt, length, *known, **self._sizes)
     after = emit_next(before, request, logits)
@@ -130,14 +134,14 @@ class _Decoding:
     _, method_params, _, prompt, length, *_ = inputs
     return state.replace(method=self.method.start(method_params, prompt, length, **self._sizes))
 
-  def stages(self, inputs):
+  def stages(self, inputs: PyTree) -> run.Stages:
     params, method_params, request, *_ = inputs
     return self.method.stages(self.model, params, method_params, request)
 
-  def observe(self, observed):
+  def observe(self, observed: PyTree) -> PyTree:
     return self.method.observe(observed)
 
-  def active(self, inputs, state: DecodeState):
+  def active(self, inputs: PyTree, state: DecodeState) -> Bool[Array, " B"]:
     return state.active
 
 
@@ -148,13 +152,14 @@ def generate(
   *,
   method: Method = Autoregressive(),
   method_params: PyTree = None,
-  max_tokens: Wholes = 128,
+  max_tokens: Wholes = MAX_TOKENS,
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   stop: StopStrings | None = None,
   constraint: Constraint = None,
   history: bool = False,
+  mesh: MeshLike = None,
 ) -> Generation:
   """Continues each prompt by up to `max_tokens` tokens: prefill and all rounds in one program.
 
@@ -169,21 +174,30 @@ def generate(
   `history`: whether to keep what each round drafted and accepted, and the time of its stages
   (`mtjax.rounds.history`). The tokens are the same; every stage is then a program of its own, which
   is slower. Without it nothing is different.
+  `mesh`: the devices to run on, as `mtjax.sharding.parse_mesh` takes it ("data:2,model:4"); None:
+  where the parameters are. Rows are split over `data`, and where it does not divide them, rows are
+  added that have ended from the beginning. Weights and heads are split over `model`, the slots of
+  caches over `sequence`. Random numbers are those of one device, and so are tokens up to rounding.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
   prompt, an empty prompt, prompts that are not token ids, ids outside the vocabulary,
   max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of their range,
   a method that cannot decode this model, and a constraint that no text of max_tokens satisfies, or
-  that has no `eos`, or `stop` beside it.
+  that has no `eos`, or `stop` beside it; for a mesh that does not exist here, and for weights that
+  are packed for one CPU.
   """
   method.check(model)
-  job = _prepare(model, prompts, max_tokens, sampling, key, eos, stop, constraint)
-  program, inputs = job.program(model, method), (params, method_params, *job.arrays)
-  if history:
+  mesh = parse_mesh(mesh)
+  check_own(mesh)
+  with on_mesh(mesh):
+    job = prepare(model, prompts, max_tokens, sampling, key, eos, stop, constraint).padded(mesh)
+    program = DecodeProgram(model, method, job.capacity, job.max_new)
+    inputs = put_inputs(job, model, params, method_params, mesh)
+    if not history:
+      return _collect(method, job, *run.run(program, inputs))
     kept: list[RoundRecord] = []
-    *_, (state, clock) = record(program, inputs, kept.append)
+    *_, (state, clock) = record(program, inputs, kept.append, batch=job.batch)
     return _collect(method, job, state, clock, kept)
-  return _collect(method, job, *run.run(program, inputs))
 
 
 def stream(
@@ -199,6 +213,7 @@ def stream(
   history: bool = False,
   prefix: Prefix | None = None,
   on_prefix: Callable[[Prefix], None] | None = None,
+  mesh: MeshLike = None,
   **settings: Any,
 ) -> Generator[list[list[int]]]:
   """Yields the new tokens of each row: the rounds of `generate`, stepped from Python.
@@ -218,22 +233,29 @@ def stream(
     raise ValueError(f"every must be at least 1, got {every}")
   if on_record is not None and not history:
     raise ValueError("on_record receives the records of a history: give history=True too")
-  defaults = dict(max_tokens=128, sampling=None, key=0, eos=(), stop=None, constraint=None)
+  defaults: dict[str, Any] = dict(
+    max_tokens=MAX_TOKENS, sampling=None, key=0, eos=(), stop=None, constraint=None
+  )
   unknown = sorted(set(settings) - set(defaults))
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   method.check(model)
-  job = _prepare(model, prompts, **{**defaults, **settings}, prefix=prefix)
-  if on_prefix is not None and job.batch != 1:
-    raise ValueError(f"on_prefix receives the text of one prompt, got {job.batch} prompts")
-  program, inputs = job.program(model, method), (params, method_params, *job.arrays)
+  mesh = parse_mesh(mesh)
+  check_own(mesh)
+  with on_mesh(mesh):
+    job = prepare(model, prompts, prefix=prefix, **(defaults | settings)).padded(mesh)
+    if on_prefix is not None and job.batch != 1:
+      raise ValueError(f"on_prefix receives the text of one prompt, got {job.batch} prompts")
+    inputs = put_inputs(job, model, params, method_params, mesh)
+  program = DecodeProgram(model, method, job.capacity, job.max_new)
   kept: list[RoundRecord] | None = None
   if history:
     kept = []
-    states = record(program, inputs, _both(kept.append, on_record), every=every)
+    keep = _both(kept.append, on_record)
+    states = record(program, inputs, keep, batch=job.batch, every=every)
   else:
     states = run.stream(program, inputs, every=every)
-  return _stream(states, method, job, on_finish, on_prefix, kept)
+  return _stream(stepped_on(mesh, states), method, job, on_finish, on_prefix, kept)
 
 
 def _both(first: Callable, second: Callable | None) -> Callable:
@@ -249,7 +271,7 @@ def _stream(states, method, job, on_finish, on_prefix, kept):
   shown = np.zeros(job.batch, int)
   try:
     for state, clock in states:  # noqa: B007, the last ones are collected
-      tokens, count = np.asarray(state.tokens), np.array(state.count)
+      tokens, count = np.asarray(state.tokens), np.array(state.count)[: job.batch]
       yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
       shown = count
   except GeneratorExit:
@@ -262,114 +284,15 @@ def _stream(states, method, job, on_finish, on_prefix, kept):
     on_finish(_collect(method, job, state, clock, kept))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Job:
-  """Checked arguments of a generation, as arrays of static size."""
-
-  arrays: tuple  # Request, prompt [B, P], length [B], and a cache if there is a prefix
-  lengths: list[int]
-  capacity: int
-  max_new: int
-
-  @property
-  def batch(self) -> int:
-    return len(self.lengths)
-
-  def program(self, model: Model, method: Method) -> _Decoding:
-    return _Decoding(model, method, self.capacity, self.max_new)
-
-  def prefix(self, state: DecodeState) -> Prefix:
-    """Returns what is known of the one text of a job."""
-    prompt, (length,) = np.asarray(self.arrays[1])[0], self.lengths
-    text = [*prompt[:length].tolist(), *np.asarray(state.tokens)[0].tolist()]
-    return Prefix(tuple(text[: int(state.cache.length[0])]), state.cache)
-
-
-def _prepare(
-  model, prompts, max_tokens, sampling, key, eos, stop, constraint=None, prefix=None
-) -> _Job:
-  check_causal(model, "the model")
-  vocab, max_position = model.config.vocab_size, model.config.max_position
-  prompts = [_token_ids(row, prompt) for row, prompt in enumerate(prompts)]
-  if not prompts:
-    raise ValueError("there is no prompt: give at least one")
-  limits = list(max_tokens) if np.ndim(max_tokens) else [max_tokens] * len(prompts)
-  limits = [integer(limit, "max_tokens") for limit in limits]
-  if len(limits) != len(prompts):
-    raise ValueError(f"{len(limits)} values of max_tokens for {len(prompts)} prompts")
-  for row, (prompt, limit) in enumerate(zip(prompts, limits, strict=True)):
-    if not prompt:
-      raise ValueError(f"prompt {row} is empty: give it at least one token (the model's BOS, say)")
-    if min(prompt) < 0 or max(prompt) >= vocab:
-      raise ValueError(f"prompt {row} has token ids outside 0..{vocab - 1}")
-    if limit < 1:
-      raise ValueError(f"max_tokens must be at least 1, got {limit} for prompt {row}")
-    if len(prompt) + limit > max_position:
-      raise ValueError(
-        f"prompt {row} has {len(prompt)} tokens; with max_tokens {limit} that makes "
-        f"{len(prompt) + limit}, and the model has {max_position} positions"
-      )
-  outside = [token for token in eos if not 0 <= token < vocab]
-  if outside:
-    raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
-  lengths = [len(prompt) for prompt in prompts]
-  if prefix is None:
-    size = bucket(max(lengths), maximum=max_position)
-  elif len(prompts) == 1:
-    size = text_size(lengths[0], max_position)
-  else:
-    raise ValueError(f"a prefix is of one text, got {len(prompts)} prompts")
-  max_new = bucket(max(limits), maximum=max_position)
-  padded = np.zeros((len(prompts), size), np.int32)
-  for row, prompt in enumerate(prompts):
-    padded[row, : len(prompt)] = prompt
-  sampling = sampling or Sampling()
-  request = Request(
-    rules=sampling.rules(len(prompts), vocab).replace(
-      constraint=_automata(constraint, limits, vocab, eos, stop, sampling)
-    ),
-    limit=jnp.asarray(limits, jnp.int32),
-    eos=jnp.asarray(tuple(eos) or (-1,), jnp.int32),
-    key=row_keys(key, len(prompts)),
-    stop=stop,
-  )
-  capacity = min(size + max_new, max_position)
-  known = () if prefix is None else (prefix.cache_for(model, prompts[0], capacity),)
-  arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32), *known)
-  return _Job(arrays, lengths, capacity=capacity, max_new=max_new)
-
-
-def _automata(constraint, limits, vocab, eos, stop, sampling: Sampling) -> Automata | None:
-  automata = join(constraint, limits, vocab, eos)
-  if automata is None:
-    return None
-  if stop is not None:
-    raise ValueError(
-      "a stop string may end a text before its constraint is satisfied: give no stop beside one"
-    )
-  sampling.check_no_ban()
-  return automata
-
-
-def _token_ids(row: int, prompt: TokenIds) -> list[int]:
-  if isinstance(prompt, str):
-    raise ValueError(
-      f"prompt {row} is the text {prompt!r}: give token ids here, and it is "
-      "TextModel.generate that takes texts"
-    )
-  if not isinstance(prompt, Iterable):
-    raise ValueError(f"prompt {row} is {prompt!r}: prompts are a list of lists of token ids")
-  return [integer(token, f"a token of prompt {row}") for token in prompt]
-
-
 def _collect(
   method: Method,
-  job: _Job,
+  job: DecodeJob,
   state: DecodeState,
   clock: Stopwatch,
   history: list[RoundRecord] | None = None,
 ) -> Generation:
-  tokens, count, finish = (np.asarray(x) for x in (state.tokens, state.count, state.finish))
+  of_texts = (x[: job.batch] for x in map(np.asarray, (state.tokens, state.count, state.finish)))
+  tokens, count, finish = of_texts
   per_row = np.asarray(state.rounds)
   emitted = int(count.sum())
   # The prefill is a target forward too: it emits each row's first token.

@@ -97,12 +97,16 @@ def record(
   inputs: PyTree,
   keep: Callable[[RoundRecord], None],
   *,
+  batch: int | None = None,
   every: int = 1,
 ) -> Iterator[tuple[DecodeState, Stopwatch]]:
-  """Yields what `mtjax.rounds.run.stream` does, and hands a record of each round to `keep`."""
+  """Yields what `mtjax.rounds.run.stream` does, and hands a record of each round to `keep`.
+
+  `batch`: the number of rows that hold a text, which are the first ones; None: all of them do.
+  """
   found = None
   for number, found in enumerate(run.record(program, inputs)):
-    keep(RoundRecord(found.seconds, tree_records(found.observed)))
+    keep(RoundRecord(found.seconds, tree_records(found.observed)[:batch]))
     if number % every == 0:
       yield found.state, found.clock
   if found is not None and number % every:
@@ -125,7 +129,12 @@ def tree_records(seen: TreesObserved) -> tuple[TreeRecord | None, ...]:
     nodes = np.flatnonzero(valid[row])
     new = np.cumsum(valid[row]) - 1  # a node's number among those that are kept
     inner = nodes[1:]
-    probs = [None] * len(inner) if prob is None else prob[row, inner].tolist()
+    # Of a method with several drafters, not a number: this one drafts by a rule.
+    probs = (
+      [None] * len(inner)
+      if prob is None
+      else [None if np.isnan(one) else one for one in prob[row, inner].tolist()]
+    )
     # A text may end with an accepted draft: what stands behind it, and the bonus, are nobody's.
     kept = path[row, : min(int(num_emitted[row]) + 1, int(count[row]))]
     has_bonus = num_emitted[row] == count[row]

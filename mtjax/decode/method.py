@@ -12,8 +12,7 @@ from mtjax.models import Model, Params
 from mtjax.rounds import state as rounds
 from mtjax.rounds.run import Stages
 from mtjax.rounds.state import DecodeState, Request
-from mtjax.sampling.categorical import argmax
-from mtjax.sampling.logits import adjusted, process, sample
+from mtjax.sampling.logits import best_tokens, process, sample
 
 
 @runtime_checkable
@@ -106,7 +105,7 @@ class Autoregressive:
 def emit_next(state: DecodeState, request: Request, logits: Float[Array, "B 1 V"]) -> DecodeState:
   """Emits one token a row, from the logits after the last one."""
   if request.rules.temperature is None:
-    token = argmax(adjusted(logits, request.rules, state.history)[:, 0])
+    token = best_tokens(logits, request.rules, state.history)[:, 0]
   else:
     processed = process(logits, request.rules, state.history)[:, 0]
     token = sample(processed, request.key, state.count)

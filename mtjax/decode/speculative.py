@@ -83,6 +83,11 @@ class Speculative:
   verifier: str | verify.Verifier = "sample_match"
 
   def __post_init__(self):
+    if isinstance(self.drafter, str):
+      raise ValueError(
+        f"drafter is the text {self.drafter!r}: a drafter by its name is mtjax.method(NAME), and "
+        'mtjax.method("auto", of="all") chooses between those that fit the target'
+      )
     verify.check_scheme(self.verifier, self.drafter.scheme, self.drafter.breadth)
 
   def check(self, model: Model) -> None:
@@ -100,12 +105,13 @@ class Speculative:
     capacity: int,
     max_new: int,
   ) -> SpeculativeState:
+    return self.state_of(self.drafter.start(method_params, prompt, length, max_new=max_new))
+
+  def state_of(self, drafter: PyTree) -> SpeculativeState:
+    """Returns the state before the first round, with a state of the drafter."""
     none = jnp.zeros((self.drafter.height,), jnp.int32)
     order = jnp.zeros((self.drafter.breadth,), jnp.int32)
-    statistics = Statistics(none, none, order, jnp.int32(0), jnp.int32(0))
-    return SpeculativeState(
-      self.drafter.start(method_params, prompt, length, max_new=max_new), statistics
-    )
+    return SpeculativeState(drafter, Statistics(none, none, order, jnp.int32(0), jnp.int32(0)))
 
   def stages(
     self, model: Model, params: Params, method_params: Any, request: Request

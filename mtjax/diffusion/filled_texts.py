@@ -16,11 +16,11 @@ from mtjax.diffusion.extents import Targets, extents_of
 from mtjax.diffusion.texts import completion_of, prompt_ids, show_trace
 from mtjax.diffusion.traces.filled import trace_of
 from mtjax.diffusion.traces.frames import CanvasFrame
-from mtjax.sampling.logits import Sampling, Seed, row_keys
+from mtjax.sampling.logits import Sampling, Seeds, row_keys
 from mtjax.text import Completion, Prompt, TextModel
 
 # (canvas, keys) -> ranks
-Ranks = Callable[[Canvas, Seed], Int[Array, "B L"]]
+Ranks = Callable[[Canvas, Seeds], Int[Array, "B L"]]
 
 
 def check_fills(model: TextModel) -> None:
@@ -41,7 +41,7 @@ def fill_texts(
   method: FillMethod,
   ranks: Ranks | None = None,
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   constraint: Constraint = None,
   trace: bool = False,
   on_pass: Callable[[CanvasFrame], None] | None = None,
@@ -69,7 +69,7 @@ def fill_texts(
   if constraint is not None and not eos:
     raise ValueError("a constrained text ends with an end token, and the tokenizer has none")
   settings: dict[str, Any] = dict(
-    method=method, sampling=sampling, key=keys, eos=eos, constraint=constraint
+    method=method, sampling=sampling, key=keys, eos=eos, constraint=constraint, mesh=model.mesh
   )
   if ranks is not None:
     settings["rank"] = ranks(canvas, keys)
@@ -98,7 +98,7 @@ def fill_targets(
   method: FillMethod,
   ranks: Ranks | None = None,
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
 ) -> Denoised:
   """Returns the tokens that an any-subset model gives to the targets of texts, and their cost.
 
@@ -117,7 +117,7 @@ def fill_targets(
     padded_rows([[True] * len(text) for text in texts], size, bool),
   )
   keys = row_keys(key, len(texts))
-  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=keys)
+  settings: dict[str, Any] = dict(method=method, sampling=sampling, key=keys, mesh=model.mesh)
   if ranks is not None:
     settings["rank"] = ranks(canvas, keys)
   filled = fill(model.model, model.params, canvas, **settings)

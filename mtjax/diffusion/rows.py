@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from mtjax import frontier as frontier_lib
+from mtjax.diffusion.noising.times import run_start
 from mtjax.types import FOREVER, Frontier
 
 
@@ -51,6 +52,24 @@ def document_blocks(
   twice = jnp.concatenate([document, document], axis=1)
   apart = frontier_lib.block_local(joint.token, twice)
   return frontier_lib.both(joint, apart)
+
+
+def document_canvases(
+  noisy: Int[Array, "B L"],
+  clean: Int[Array, "B L"],
+  document: Int[Array, "B L"],
+  first: Bool[Array, "B L"],
+) -> Frontier:
+  """Returns 2L entries, noisy and then clean, of documents whose canvases begin where `first` is.
+
+  Entries of one document see each other as in `causal_canvases`; every document must begin a
+  canvas. Entry i and entry L + i have the same position.
+  """
+  position = frontier_lib.packed(clean, document).position
+  joint = frontier_lib.causal_canvases(noisy, clean, run_start(first))
+  joint = joint.replace(position=jnp.concatenate([position, position], axis=1))
+  twice = jnp.concatenate([document, document], axis=1)
+  return frontier_lib.both(joint, frontier_lib.block_local(joint.token, twice))
 
 
 def _in_order(

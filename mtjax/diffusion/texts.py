@@ -35,7 +35,8 @@ from mtjax.text import Completion, Prompt, TextModel
 def network_of(model: TextModel) -> MaskedNetwork:
   """Returns a text model as a network of the denoising loop, with the conventions of its config.
 
-  Raises ValueError for a model that is not masked, and for one without a mask.
+  Raises ValueError for a model that is not masked, for one that was trained with random tokens as
+  noise, and for one without a mask.
   """
   config, name = model.model.config, repr(model.name) if model.name else "this model"
   if config.predicts != "masked":
@@ -44,6 +45,12 @@ def network_of(model: TextModel) -> MaskedNetwork:
       f"{config.predicts!r} (config.predicts)"
       + "; its masks are filled with mtjax.denoiser('set')"
       * (config.predicts == "any_subset")
+    )
+  if config.noise != "absorbing":
+    raise ValueError(
+      f"{name} was trained with {config.noise} noise (config.noise), in which every token may be a "
+      "wrong one, and methods that fill masks never change a token that stands: denoise it with "
+      "mtjax.denoiser('gidd') or mtjax.denoiser('diffusion_gemma')"
     )
   return MaskedNetwork.of(model.model)
 
@@ -75,7 +82,8 @@ def denoise_texts(
   end tokens. `network`: the model's conventions, where they are not those of `network_of`.
   `on_pass` is called with the canvases before the first pass and after each; the passes are then
   steps of this process, and without it they are one program. The text is the same. With
-  `trace=True` the canvases come after the run, drawn from its trace.
+  `trace=True` the canvases come after the run, drawn from its trace. A model on a mesh
+  (`TextModel.on_mesh`) denoises there.
 
   A prompt that spells the mask has that text in it, and no mask. Raises ValueError as `denoise`
   and `network_of` do.
@@ -121,6 +129,7 @@ def denoise_texts_adaptively(
       "the causal model has another tokenizer than the masked one, so neither understands tokens "
       "of the other: give one of the same"
     )
+  causal = causal.on_mesh(model.mesh)
   settings |= dict(causal=causal.model, causal_params=causal.params, length=length, rule=rule)
   return _texts(
     model, prompts, length, network, on_pass, denoise_adaptively, stream_adaptively, settings
@@ -142,7 +151,7 @@ def _texts(
   config, tokenizer = model.model.config, model.tokenizer
   ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
   eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
-  arguments: dict[str, Any] = dict(eos=eos, **settings)
+  arguments: dict[str, Any] = dict(eos=eos, mesh=model.mesh, **settings)
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:
     run = whole(network, model.params, ids, trace=is_traced, **arguments)

@@ -24,6 +24,8 @@ from mtjax.draft.protocol import (
   check_draft_model,
   draft_keys,
 )
+from mtjax.draft.shaped.chain import ShapedChain
+from mtjax.draft.shaped.tree import ShapedTree
 
 __all__ = [
   "BestFirst",
@@ -42,6 +44,8 @@ __all__ = [
   "Round",
   "SelfS2D",
   "S2D",
+  "ShapedChain",
+  "ShapedTree",
   "SuffixSettings",
   "SuffixStore",
   "Trie",

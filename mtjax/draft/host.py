@@ -16,6 +16,8 @@ from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Int, PyTree
 
+from mtjax.sharding import place
+
 _STORES: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _NEXT = itertools.count(1)
 
@@ -84,4 +86,10 @@ def _call_from_device(function, shapes, handle, *arrays):
         arguments.append(np.asarray(next(others)))
     return function(_store(packed[0]), *arguments)
 
-  return io_callback(on_host, shapes, packed, *others, ordered=True)
+  # One device makes the call: what it takes and returns is whole on each, or XLA says it copies it.
+  results = io_callback(on_host, shapes, *map(_whole, (packed, *others)), ordered=True)
+  return jax.tree.map(_whole, results)
+
+
+def _whole(x: Array) -> Array:
+  return place(x, "." * x.ndim)

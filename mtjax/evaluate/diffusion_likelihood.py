@@ -11,6 +11,7 @@ from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.likelihood.estimators import LikelihoodEstimator
 from mtjax.diffusion.likelihood.network import block_of, network_conditionals
 from mtjax.models import Params
+from mtjax.sharding import MeshLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,12 +58,14 @@ def diffusion_likelihood(
   length: int = 256,
   context: int = 64,
   batch: int = 16,
+  mesh: MeshLike = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> list[LikelihoodScore]:
   """Returns the score of documents, (tokens, bytes of the text they stand for), by each estimator.
 
   Rows have `length` tokens, of which the first `context`, or the token `start` alone, are given.
-  `batch` maskings of a row go through the network at once. `progress(done, total)` is called after
+  `batch` maskings of a row go through the network at once; on a `mesh`, such as "data:2,model:2",
+  they are split over data. `progress(done, total)` is called after
   each row. Raises ValueError for no document, and for a context that fills the row.
   """
   if not 0 <= context < length - 1:
@@ -77,7 +80,7 @@ def diffusion_likelihood(
   sums = {name: np.zeros(2) for name in estimators}
   for number, (token, given) in enumerate(rows, 1):
     conditionals = network_conditionals(
-      network, params, token, context=given, batch=batch, length=length
+      network, params, token, context=given, batch=batch, length=length, mesh=mesh
     )
     block = block_of(network, len(token), given)
     for name, estimator in estimators.items():

@@ -11,6 +11,7 @@ from mtjax.anysubset import Canvas, lattice, log_likelihood, sink_token
 from mtjax.anysubset.orders import ORDERS, get_order
 from mtjax.models import Model, Params
 from mtjax.sampling.logits import seed_key
+from mtjax.sharding import MeshLike
 
 LEFT_TO_RIGHT = "left_to_right"
 NAMES = (*ORDERS, LEFT_TO_RIGHT)
@@ -48,6 +49,7 @@ def order_perplexity(
   seeds: int = 4,
   key: int = 0,
   batch: int = 8,
+  mesh: MeshLike = None,
 ) -> list[OrderScore]:
   """Returns exact scores of the targets of B texts in each of `orders`: one forward pass per text.
 
@@ -57,8 +59,8 @@ def order_perplexity(
   sees only the entries to the left of it, context or targets. Its difference to `lattice` is the
   value of the context on the right; without context the two are equal.
 
-  The canvas's tokens are the text. Raises ValueError for names that are no order, no seed, and no
-  target at all.
+  The canvas's tokens are the text. `mesh` is that of `log_likelihood`. Raises ValueError for names
+  that are no order, no seed, and no target at all.
   """
   check_orders(orders)
   if seeds < 1 or batch < 1:
@@ -69,7 +71,7 @@ def order_perplexity(
   out = []
   for name in orders:
     each = [
-      -_sum(model, params, canvas, name, seed_key(key + seed), batch) / is_target.sum()
+      -_sum(model, params, canvas, name, seed_key(key + seed), batch, mesh) / is_target.sum()
       for seed in range(seeds if name in BY_CHANCE else 1)
     ]
     spread = float(np.std(each, ddof=1)) if len(each) > 1 else 0.0
@@ -77,7 +79,7 @@ def order_perplexity(
   return out
 
 
-def _sum(model, params, canvas, name, key, batch) -> float:
+def _sum(model, params, canvas, name, key, batch, mesh) -> float:
   """Returns log p of all targets of all texts."""
   scored = np.asarray(canvas.is_target)
   if name == LEFT_TO_RIGHT:
@@ -95,7 +97,7 @@ def _sum(model, params, canvas, name, key, batch) -> float:
     # The last batch is filled up with rows that do not count: all share one compilation.
     index = np.resize(np.arange(first, min(first + batch, rows)), batch)
     part = jax.tree.map(lambda x, index=index: x[index], canvas)
-    log_p = np.asarray(log_likelihood(model, params, part, rank[index]), np.float64)
+    log_p = log_likelihood(model, params, part, rank[index], mesh=mesh).astype(np.float64)
     counted = scored[index] & (np.arange(batch) < rows - first)[:, None]
     total += float(log_p[counted].sum())
   return total

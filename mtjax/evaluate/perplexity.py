@@ -11,7 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mtjax import frontier as frontier_lib
+from mtjax import hosts
 from mtjax.models import Model, Params
+from mtjax.rounds.placement import Placement
+from mtjax.sharding import MeshLike, on_mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +80,7 @@ def score(
   length: int = 512,
   context: int = 256,
   batch: int = 8,
+  mesh: MeshLike = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> Score:
   """Scores documents of (tokens, bytes) together, by `document_nats`, whose errors it raises."""
@@ -88,6 +92,7 @@ def score(
     length=length,
     context=context,
     batch=batch,
+    mesh=mesh,
     progress=progress,
   )
   count = sum(len(tokens) for tokens, _ in documents)
@@ -103,13 +108,15 @@ def document_nats(
   length: int,
   context: int,
   batch: int = 8,
+  mesh: MeshLike = None,
   progress: Callable[[int, int], None] | None = None,
 ) -> Float[np.ndarray, " N"]:
   """Returns -log p of each document, after the token `start`, read in rows of `length`.
 
   No token is predicted from fewer than `context` others if there are as many before it. `progress`
-  is called with (rows done, rows). Raises ValueError for no text, for a context not below length,
-  and for rows longer than the model's positions.
+  is called with (rows done, rows). `mesh`: the devices to run on, such as "data:2,model:2"
+  (`mtjax.sharding.parse_mesh`); None: where the parameters are. Raises ValueError for no text, for
+  a context not below length, and for rows longer than the model's positions.
   """
   if not 0 <= context < length:
     raise ValueError(f"context must be from 0 to length - 1 = {length - 1}, got {context}")
@@ -122,14 +129,17 @@ def document_nats(
       owners.append(owner)
   if not rows:
     raise ValueError("there is no text to score")
-  total = np.zeros(len(documents))
+  total, placement = np.zeros(len(documents)), Placement.of(mesh, model.config, batch)
+  (params,) = placement.put((params,))
   for first in range(0, len(rows), batch):
     part = rows[first : first + batch]
     # The last batch is filled up with rows that do not count: all share one compilation.
     part += [(r, t, np.zeros_like(c)) for r, t, c in part[:1] * (batch - len(part))]
-    nats = _nats(model, params, *(jnp.asarray(np.stack(x)) for x in zip(*part, strict=True)))
+    inputs = placement.put((params, *(np.stack(x) for x in zip(*part, strict=True))))
+    with on_mesh(placement.mesh):
+      nats = _nats(model, *inputs)
     owners_here = owners[first : first + batch]
-    np.add.at(total, owners_here, np.asarray(nats, np.float64)[: len(owners_here)])
+    np.add.at(total, owners_here, hosts.whole(nats).astype(np.float64)[: len(owners_here)])
     if progress is not None:
       progress(min(first + batch, len(rows)), len(rows))
   return total

@@ -65,6 +65,7 @@ def _causal(model: TextModel, documents: Sequence[list[int]]) -> Float[np.ndarra
     length=length,
     context=length // 2,
     batch=_BATCH,
+    mesh=model.mesh,
   )
 
 
@@ -79,6 +80,6 @@ def _jointly(model: TextModel, documents: Sequence[list[int]]) -> Float[np.ndarr
     for row, tokens in enumerate(part):
       token[row, : len(tokens)], valid[row, : len(tokens)] = tokens, True
     canvas = make_canvas(model.model.config, token, valid, valid)
-    log_p = log_likelihood(model.model, model.params, canvas)
+    log_p = log_likelihood(model.model, model.params, canvas, mesh=model.mesh)
     out[first : first + _BATCH] = -log_p.astype(np.float64).sum(axis=1)
   return out

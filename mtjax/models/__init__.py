@@ -11,6 +11,7 @@ from mtjax.models.diffusion_gemma import (
   CanvasLayer,
   DiffusionGemmaConfig,
   canvas_frontier,
+  canvas_layers,
   signal_of,
 )
 from mtjax.models.model import (
@@ -38,6 +39,7 @@ __all__ = [
   "WeightsSummary",
   "XLNetConfig",
   "canvas_frontier",
+  "canvas_layers",
   "check_causal",
   "count_parameters",
   "describe_network",

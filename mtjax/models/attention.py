@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Bool, Float
 
 from kernels_pallas.frontier_attention import dispatch as choice
@@ -33,14 +33,19 @@ def attention(
 
   Under `jax.set_mesh`, if there is a kernel, every device runs it on its rows and its heads; an
   axis that the mesh does not divide is whole on every device, as with parameters. If there is no
-  kernel, XLA splits the blocks itself.
+  kernel, XLA splits the blocks itself, but for two cases in which it would send the cache: slots
+  that are split over the sequence axis, of which each device reads its own, and fewer key heads
+  than devices, of which each reads the one of its queries.
   """
-  mesh = jax.sharding.get_abstract_mesh()
+  mesh = sharding.mesh_here()
   name = options.get("implementation") or choice.kernel_here()
   opaque = name not in (None, "xla", "reference")
-  if opaque and choice.partitioned() and AxisType.Manual not in mesh.axis_types:
-    split = _fitting(bound(arguments, options), mesh)
-    return sharded_attention(*arguments, mesh=mesh, split=split, **options)
+  if mesh is not None:
+    values = bound(arguments, options)
+    split = _fitting(values, mesh)
+    few = split.heads is not None and values["k"].shape[1] % mesh.shape[split.heads] > 0
+    if opaque or few or split.slots is not None:
+      return sharded_attention(*arguments, mesh=mesh, split=split, **options)
   return frontier_attention(*arguments, **options)
 
 
@@ -65,7 +70,7 @@ def sharded_attention(
 
   Raises ValueError that says which axis is not on the mesh or what does not divide.
   """
-  values = bound(arguments, options)
+  values = _with_own_heads(bound(arguments, options))
   reason = _why_not(values, mesh, split)
   if reason is not None:
     raise ValueError(f"attention on a mesh of {dict(mesh.shape)}: {reason}")
@@ -146,9 +151,25 @@ def _why_not(values, mesh, split: Split) -> str | None:
   return None
 
 
+def _with_own_heads(values: dict[str, Any]) -> dict[str, Any]:
+  """Returns the arguments with this layer's heads alone: those of others cannot be split alike."""
+  first, cached = values["first_head"], ("cache_k", "cache_v", "kv_scales")
+  if first is None:
+    return values
+
+  def cut(x):
+    return lax.dynamic_slice_in_dim(x, first, values["k"].shape[1], axis=1)
+
+  own = {name: jax.tree.map(cut, values[name]) for name in cached if values[name] is not None}
+  return values | own | dict(first_head=None)
+
+
 def _fitting(values, mesh) -> Split:
-  """Returns a split over rows and heads, each only if it divides."""
-  split = Split()
+  """Returns a split over rows and heads, and over slots of a cache, each only if it divides."""
+  split = sharding.CACHE
+  absent = mesh.shape.get(split.slots, 1) == 1 or values["cache_k"] is None
+  if absent or _why_not(values, mesh, split._replace(rows=None, heads=None)):
+    split = Split()
   if _why_not(values, mesh, split._replace(heads=None)):
     split = split._replace(rows=None)
   if _why_not(values, mesh, split._replace(rows=None)):

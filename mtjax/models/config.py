@@ -119,11 +119,13 @@ class TransformerConfig:
   2504.20456): context entries see each other, and a query sees no query. `set_diffusion` (SetDLM
   2607.01775): a context entry sees those before it, and a query, which is a mask, sees itself too.
   `eso` (Eso-LM (B) 2506.01928): as that, and a mask also sees the masks before it in its pass.
-  Masked models have three more settings. `mask_id`: the mask, if it is a token of the vocabulary
+  Masked models have four more settings. `mask_id`: the mask, if it is a token of the vocabulary
   (LLaDA 2502.09992), and not an extra embedding with the name "mask"; `special_id("mask")` finds
   either. `alignment`: the token of an entry is predicted there (`aligned`), or at the entry before
   it (`shifted`: Dream 2508.15487). `block_length`: entries see their own block of so many positions
-  and all earlier ones (BD3-LM 2503.09573); 0: all entries see each other.
+  and all earlier ones (BD3-LM 2503.09573); 0: all entries see each other. `noise`: what the model
+  was trained to denoise: masks (`absorbing`), random tokens (`uniform`: UDLM 2412.10193), or both
+  (`hybrid`: GIDD 2503.04482). It changes no logits: it says which methods of denoising fit.
   """
 
   vocab_size: int
@@ -162,6 +164,7 @@ class TransformerConfig:
   mask_id: int | None = None  # None: the extra embedding called "mask", if there is one
   alignment: Literal["aligned", "shifted"] = "aligned"
   block_length: int = 0
+  noise: Literal["absorbing", "uniform", "hybrid"] = "absorbing"
   layer_loop: Literal["unrolled", "scanned"] = "unrolled"  # how it runs: `mtjax.models.stacking`
 
   kind: ClassVar[str] = "transformer"
@@ -242,7 +245,11 @@ def special_id(config: Any, name: str) -> int:
 def _check_masked(config: TransformerConfig) -> None:
   """Raises ValueError for settings of masked models that are wrong, or in another model."""
   # An any-subset model may have a mask for its query entries (SetDLM 2607.01775).
-  unused: list[tuple[str, Any]] = [("alignment", "aligned"), ("block_length", 0)]
+  unused: list[tuple[str, Any]] = [
+    ("alignment", "aligned"),
+    ("block_length", 0),
+    ("noise", "absorbing"),
+  ]
   if config.predicts != "any_subset":
     unused.append(("mask_id", None))
   used = [name for name, value in unused if getattr(config, name) != value]
@@ -254,6 +261,10 @@ def _check_masked(config: TransformerConfig) -> None:
   length, mask = config.block_length, config.mask_id
   if isinstance(length, bool) or not isinstance(length, numbers.Integral) or length < 0:
     raise ValueError(f"block_length must be a whole number and at least 0, got {length!r}")
+  if config.noise == "hybrid" and "mask" not in config.extra_names:
+    raise ValueError(
+      "hybrid noise needs a mask that is no token of the vocabulary: extra_names=('mask',)"
+    )
   if mask is None:
     return
   if isinstance(mask, bool) or not isinstance(mask, numbers.Integral):

@@ -6,6 +6,7 @@ from typing import Any
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.models import Params
 from mtjax.pretrained import DEMO_PROMPTS
+from mtjax.registry.auto import make_planned, wants_plan
 from mtjax.registry.methods import check_method, get_drafter
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -20,11 +21,13 @@ def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
   )
 
 
-def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, Params | None]:
+def make_method(
+  config: Mapping[str, Any], target: TextModel, *, batch: int = 1
+) -> tuple[Method, Params | None]:
   """Returns the method that a config of configs/decode names, and its parameters, for `generate`.
 
-  Raises ValueError for an unknown method, settings out of range, and a draft model whose
-  vocabulary is not the target's.
+  batch: the largest number of rows, which a plan is made for. Raises ValueError for an unknown
+  method, settings out of range, and a draft model whose vocabulary is not the target's.
   """
   name = config["method"]
   check_method(name)
@@ -38,6 +41,8 @@ def make_method(config: Mapping[str, Any], target: TextModel) -> tuple[Method, P
       f"the config of method {name!r} needs 'verifier': begin with --config={name}, which has one"
     )
   get_verifier(config["verifier"])
+  if wants_plan(config):
+    return make_planned(config, target, batch)
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])
   return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
@@ -49,5 +54,7 @@ def _adaptive(config, target, method, params):
   settings = dict(config["adaptive"])
   if not settings["cost"]:
     prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
-    settings["cost"] = measure_cost(target.model, target.params, method, params, prompt=prompt)
+    settings["cost"] = measure_cost(
+      target.model, target.params, method, params, prompt=prompt, mesh=target.mesh
+    )
   return Adaptive(method, **settings)

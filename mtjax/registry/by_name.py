@@ -7,10 +7,12 @@ from typing import Any
 from mtjax.decode.method import Method
 from mtjax.display.short import clipped
 from mtjax.models import Model, Params
+from mtjax.registry.auto import names_of, planned_config, planned_rows, wants_plan
 from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.registry.drafters import check_settings
 from mtjax.registry.methods import check_method, get_drafter
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.verify import get_verifier
 
@@ -26,7 +28,8 @@ class NamedMethod:
   def __init__(self, config: Mapping[str, Any], settings: Mapping[str, Any]):
     self._config, self._settings = dict(config), dict(settings)
     self._target: weakref.ref[TextModel] | None = None
-    self._bound: tuple[Method, Params | None] | None = None
+    self._bound: dict[tuple, tuple[Method, Params | None]] = {}  # by what a plan is for
+    self._planned = config["method"] != "ar" and wants_plan(config)
 
   @property
   def name(self) -> str:
@@ -37,16 +40,26 @@ class NamedMethod:
     given = (f", {name}={clipped(repr(value))}" for name, value in self._settings.items())
     return f"mtjax.method({self.name!r}{''.join(given)})"
 
-  def bind(self, target: TextModel) -> tuple[Method, Params | None]:
+  def bind(
+    self, target: TextModel, *, rows: int = 1, sampling: Sampling | None = None, tokens: int = 0
+  ) -> tuple[Method, Params | None]:
     """Returns the method for this target, and its parameters, as `mtjax.decode.generate` takes.
 
-    Raises ValueError for settings out of range, and for a draft model whose vocabulary is not the
-    target's.
+    rows: of the batch. sampling: of the request. tokens: of the longest row, prompt and new ones.
+    There is a plan of its own for each power of two of rows, each sampling, and, above the context
+    of the settings, each power of two of tokens. Raises ValueError for settings out of range, and
+    for a draft model whose vocabulary is not the target's.
     """
-    if self._bound is None or self._target is None or self._target() is not target:
-      self._bound = make_method(self._config, target)
-      self._target = weakref.ref(target)
-    return self._bound
+    if self._target is None or self._target() is not target:
+      self._bound, self._target = {}, weakref.ref(target)
+    config, key = self._config, ()
+    if self._planned:
+      rows = planned_rows(rows, target)
+      config = planned_config(config, target, sampling, tokens)
+      key = rows, repr(sampling), config["plan"]["context"]
+    if key not in self._bound:
+      self._bound[key] = make_method(config, target, batch=rows)
+    return self._bound[key]
 
   def check(self, model: Model) -> None:
     """Refuses `mtjax.decode.generate`, which has no tokenizer to bind the method with."""
@@ -62,7 +75,10 @@ def method(name: str, **settings: Any) -> NamedMethod:
   Names are those of docs/methods.md, the settings those of its config: the drafter's own ones,
   `verifier`, and for a draft model `draft_model` (a name as `mtjax.load` takes it, or a TextModel)
   and `weights`, the format of its weights. `auto` also takes `of`, the drafter that it uses, with
-  that drafter's settings. What is not given has the default of the config.
+  that drafter's settings. Several drafters, as of="lookup,suffix,draft" or of="all", compete: what
+  pays on this machine is measured once, stored, and followed while the program runs
+  (docs/guides/plan.md), as is the tree of one drafter with tree="auto". What is not given has the
+  default of the config.
 
   Example: `model.generate(prompts, method=mtjax.method("lookup", length=8))`.
 
@@ -70,10 +86,14 @@ def method(name: str, **settings: Any) -> NamedMethod:
   """
   check_method(name)
   drafter = settings.get("of", "lookup") if name == "auto" else name
+  if not isinstance(drafter, str):
+    drafter = settings["of"] = ",".join(drafter)
   config = decode_config(name, of=drafter).to_dict()
   known = {field: config for field in _own_fields(name, drafter)}
-  for place in ("adaptive", "drafter"):
+  for place in ("adaptive", "drafter", "plan"):
     known |= dict.fromkeys(config.get(place, ()), config.get(place))
+  if "tree" in config:
+    known["tree"] = config
   check_settings(f"method, {name},", settings, known)
   if "verifier" in settings:
     get_verifier(settings["verifier"])
@@ -86,4 +106,6 @@ def _own_fields(name: str, drafter: str) -> tuple[str, ...]:
   """Returns the fields of the config itself that the method reads, besides the shared ones."""
   if name == "ar":
     return ()
+  if name == "auto" and len(names_of(drafter)) > 1:
+    return ("verifier", "draft_model", "weights", "of")
   return ("verifier", *get_drafter(drafter).reads, *(("of",) if name == "auto" else ()))

@@ -2,6 +2,7 @@
 
 from ml_collections import ConfigDict
 
+from mtjax.registry.auto import PLANNABLE, names_of, plan_settings
 from mtjax.registry.constraints import no_constraint
 from mtjax.registry.methods import METHODS, check_method, drafter_settings
 
@@ -15,6 +16,7 @@ def shared() -> ConfigDict:
       model="target",
       dtype="",  # dtype of weights and activations; "": weights as stored, activations float32
       weights="stored",  # "stored", or "int8" (another, smaller target)
+      mesh="",  # devices, such as "data:2,model:4" (docs/guides/mesh.md); "": one
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       max_tokens=128,
       temperature=0.0,
@@ -34,6 +36,7 @@ def shared() -> ConfigDict:
 def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
   """Returns the settings of a method by name; `of` is the drafter that `auto` uses.
 
+  Several drafters, as "lookup,suffix,draft" or "all", compete for a plan of this machine.
   `config.drafter` has every setting of the drafter. Raises ValueError, with the known names, for an
   unknown method or drafter.
   """
@@ -44,6 +47,12 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
     return config
   row = METHODS[name]
   config.update(verifier=row.verifier, draft_model=row.draft_model)
+  if name == "auto" and len(names_of(of)) > 1:
+    config.of, config.plan = of, plan_settings()
+    return config
+  if name in PLANNABLE:
+    # tree="auto": sizes, lengths and trees of this drafter as they pay on this machine.
+    config.tree, config.plan = "", plan_settings()
   if name == "auto":
     config.of = of
     config.drafter = drafter_settings(of)

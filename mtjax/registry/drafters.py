@@ -77,7 +77,7 @@ def with_draft_model(drafter: Callable[..., Drafter]) -> Entry:
   """
 
   def build(config, target):
-    draft = _draft_model(config)
+    draft = _draft_model(config, target)
     check_vocabulary(draft, target, draft.name)
     return drafter(_for_target(draft, target), **_fields(config)), draft.params
 
@@ -101,7 +101,7 @@ def with_masked_model(drafter: Callable[..., Drafter]) -> Entry:
   """
 
   def build(config, target):
-    draft = _draft_model(config)
+    draft = _draft_model(config, target)
     check_vocabulary(draft, target, draft.name)
     network_of(draft)  # it names the model that it refuses
     return drafter(draft.model, **_fields(config)), draft.params
@@ -146,7 +146,7 @@ def with_other_vocabulary(drafter: Callable[..., Drafter]) -> Entry:
   def build(config, target):
     fields = _fields(config)
     between = {name: fields.pop(name) for name in of_translator if name in fields}
-    draft = _draft_model(config)
+    draft = _draft_model(config, target)
     if isinstance(draft.tokenizer, TrimmedTokenizer):
       raise ValueError(
         f"the draft model {draft.name!r} has some tokens of one tokenizer (a trimmed vocabulary): "
@@ -165,12 +165,21 @@ def _fields(config: Mapping[str, Any]) -> dict[str, Any]:
   return dict(config.get("drafter", {}))
 
 
-def _draft_model(config: Mapping[str, Any]) -> TextModel:
-  """Returns config.draft_model, a name or a TextModel, with its weights as config.weights says."""
+def _draft_model(config: Mapping[str, Any], target: TextModel) -> TextModel:
+  """Returns config.draft_model, a name or a TextModel, with its weights as config.weights says.
+
+  It is on the mesh of the target.
+  """
   from mtjax.pretrained import for_decoding, load_pretrained
 
   draft = config["draft_model"]
-  draft = draft if isinstance(draft, TextModel) else load_pretrained(draft)
+  if not isinstance(draft, TextModel):
+    draft = load_pretrained(draft, mesh=target.mesh)
+  draft = draft.on_mesh(target.mesh)
+  if draft.mesh != target.mesh:
+    raise ValueError(
+      f"the draft model {draft.name!r} is on a mesh and its target is not: load both with one mesh"
+    )
   return for_decoding(draft, config["weights"])
 
 

@@ -5,12 +5,14 @@ import enum
 import jax
 import jax.numpy as jnp
 from flax import struct
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from mtjax.cache import KVCache
+from mtjax.cache import KVCache, cache_shardings
 from mtjax.display.short import short_repr
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import History, Rules
+from mtjax.sharding import row_shardings
 
 
 class Finish(enum.IntEnum):
@@ -26,7 +28,7 @@ class Request(struct.PyTreeNode):
   """The settings of a generation, which do not change; one value per row where rows may differ."""
 
   rules: Rules
-  limit: Int[Array, " B"]  # largest number of tokens to emit; >= 1
+  limit: Int[Array, " B"]  # largest number of tokens to emit; 0: the row only fills the batch
   eos: Int[Array, " E"]
   key: Key[Array, " B"]  # a row's text depends on its own key and nothing else in the batch
   stop: StopStrings | None = None
@@ -58,6 +60,29 @@ class DecodeState(struct.PyTreeNode):
   def last(self) -> Int[Array, " B"]:
     """The last emitted token of each row (count >= 1)."""
     return jnp.take_along_axis(self.tokens, self.count[:, None] - 1, axis=1)[:, 0]
+
+
+def decode_shardings(state: DecodeState, mesh: Mesh | AbstractMesh) -> DecodeState:
+  """Returns the NamedShardings of a generation's state: those of its caches, and rows over `data`.
+
+  `state` has arrays or ShapeDtypeStructs. A method's own caches are split like the target's.
+  """
+  return _batch_shardings(state, mesh, state.cache.length.shape[0])
+
+
+def put_batch(tree: PyTree, mesh: Mesh, rows: int) -> PyTree:
+  """Returns arrays and caches of `rows` rows on the mesh, split as in `decode_shardings`.
+
+  Arrays without rows are whole on every device.
+  """
+  return jax.device_put(tree, _batch_shardings(tree, mesh, rows))
+
+
+def _batch_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, rows: int) -> PyTree:
+  def shardings(x):
+    return cache_shardings(x, mesh) if isinstance(x, KVCache) else row_shardings(x, mesh, rows)
+
+  return jax.tree.map(shardings, tree, is_leaf=lambda x: isinstance(x, KVCache))
 
 
 def emit(

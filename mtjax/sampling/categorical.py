@@ -2,12 +2,17 @@
 
 A plain argmax or top-k is a loop over pairs that CPUs cannot vectorise, and noise for V tokens
 costs more time than the rest of sampling one. The best block and the best token in it are two short
-argmaxes, and 2 sqrt(V) numbers of noise are enough.
+argmaxes, and 2 sqrt(V) numbers of noise are enough. Under `over_vocabulary` devices have parts of
+the vocabulary. They exchange a number per block and the logits of the chosen blocks; noise and
+tokens are those of one device.
 """
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from mtjax.sampling import split_blocks
+from mtjax.sharding import vocabulary
 
 _WHOLE = 256  # a vocabulary up to this is one block
 
@@ -17,6 +22,8 @@ def argmax(logits: Float[Array, "*N V"]) -> Int[Array, "*N"]:
 
   If a logit is NaN, the token may be any.
   """
+  if vocabulary.is_split():
+    return split_blocks.argmax(logits)
   blocks = _blocks(logits)
   if blocks is None:
     return jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -30,6 +37,8 @@ def top_k(logits: Float[Array, "*N V"], k: int) -> tuple[Float[Array, "*N C"], I
   Among equals the lowest id comes first. Raises ValueError unless k is from 1 to V.
   """
   _check_k(k, logits)
+  if vocabulary.is_split():
+    return split_blocks.top_k(logits, k)
   blocks = _blocks(logits)
   if blocks is None or k >= blocks.shape[-2]:
     score, token = jax.lax.top_k(logits, k)
@@ -47,6 +56,8 @@ def sample_categorical(logits: Float[Array, "*N V"], key: PRNGKeyArray) -> Int[A
   mass, then the token in it. The noise is of high precision: JAX's default float32 noise stops at
   15.94, so rare tokens would never be sampled.
   """
+  if vocabulary.is_split():
+    return _sample_by_parts(logits, key)
   blocks = _blocks(logits)
   if blocks is None:
     return jnp.argmax(logits + _gumbel(key, logits), axis=-1).astype(jnp.int32)
@@ -65,6 +76,8 @@ def sample_categorical_each(
   positive probability the tokens may be any. Raises ValueError unless k is from 1 to V.
   """
   _check_k(k, logits)
+  if vocabulary.is_split():
+    return _sample_each_by_parts(logits, key, k)
   blocks = _blocks(logits)
   if blocks is None or k >= blocks.shape[-2]:
     return jax.lax.top_k(logits + _gumbel(key, logits), k)[1].astype(jnp.int32)
@@ -72,6 +85,30 @@ def sample_categorical_each(
   largest, block = jax.lax.top_k(jax.nn.logsumexp(blocks, axis=-1) + of_block, k)
   noisy = _given_largest(_inside(blocks, block) + of_token, largest[..., None])
   return jnp.minimum(_best_inside(noisy, block, k)[1], logits.shape[-1] - 1)
+
+
+def _sample_by_parts(logits, key):
+  vocab = vocabulary.size(logits)
+  if vocab <= _WHOLE:
+    return split_blocks.argmax(logits + vocabulary.own_part(_gumbel_of(key, logits, vocab)))
+  width = _width(vocab)
+  blocks = split_blocks.SplitBlocks.of(logits, width)
+  of_block, of_token = _noise(key, logits, blocks.count, width, 1)
+  block = jnp.argmax(blocks.logsumexp() + of_block, axis=-1)
+  place = jnp.argmax(blocks.inside(block) + of_token[..., 0, :], axis=-1)
+  return (block * width + place).astype(jnp.int32)
+
+
+def _sample_each_by_parts(logits, key, k):
+  vocab = vocabulary.size(logits)
+  width = _width(vocab)
+  if vocab <= _WHOLE or k >= -(-vocab // width):
+    return split_blocks.top_k(logits + vocabulary.own_part(_gumbel_of(key, logits, vocab)), k)[1]
+  blocks = split_blocks.SplitBlocks.of(logits, width)
+  of_block, of_token = _noise(key, logits, blocks.count, width, k)
+  largest, block = jax.lax.top_k(blocks.logsumexp() + of_block, k)
+  noisy = _given_largest(blocks.inside(block) + of_token, largest[..., None])
+  return jnp.minimum(_best_inside(noisy, block, k)[1], vocab - 1)
 
 
 def _given_largest(noisy, largest):
@@ -84,12 +121,18 @@ def _given_largest(noisy, largest):
 
 
 def _check_k(k, logits):
-  if not 1 <= k <= logits.shape[-1]:
-    raise ValueError(f"k must be from 1 to the vocabulary's {logits.shape[-1]} tokens, got {k}")
+  vocab = vocabulary.size(logits)
+  if not 1 <= k <= vocab:
+    raise ValueError(f"k must be from 1 to the vocabulary's {vocab} tokens, got {k}")
 
 
 def _gumbel(key, like):
-  return jax.random.gumbel(key, like.shape, like.dtype, mode="high")
+  return _gumbel_of(key, like, like.shape[-1])
+
+
+def _gumbel_of(key, like, vocab):
+  """Returns the noise of all tokens, of which `like` may have a part."""
+  return jax.random.gumbel(key, (*like.shape[:-1], vocab), like.dtype, mode="high")
 
 
 def _gumbels(key, blocks, k):
@@ -97,8 +140,13 @@ def _gumbels(key, blocks, k):
 
   Both come from one call, because a CPU runs a loop for each call.
   """
-  *rows, count, width = blocks.shape
-  noise = jax.random.gumbel(key, (*rows, count + k * width), blocks.dtype, mode="high")
+  *_, count, width = blocks.shape
+  return _noise(key, blocks[..., 0, :], count, width, k)
+
+
+def _noise(key, like, count, width, k):
+  rows = like.shape[:-1]
+  noise = jax.random.gumbel(key, (*rows, count + k * width), like.dtype, mode="high")
   return noise[..., :count], noise[..., count:].reshape(*rows, k, width)
 
 
@@ -106,10 +154,14 @@ def _blocks(logits) -> Float[Array, "*N K W"] | None:
   vocab = logits.shape[-1]
   if vocab <= _WHOLE:
     return None
-  width = 1 << round((vocab.bit_length() - 1) / 2)  # about the square root
+  width = _width(vocab)
   padding = [(0, 0)] * (logits.ndim - 1) + [(0, -vocab % width)]
   padded = jnp.pad(logits, padding, constant_values=-jnp.inf) if vocab % width else logits
   return padded.reshape(*logits.shape[:-1], -1, width)
+
+
+def _width(vocab: int) -> int:
+  return 1 << round((vocab.bit_length() - 1) / 2)  # about the square root
 
 
 def _inside(blocks, block: Int[Array, "*N C"]) -> Float[Array, "*N C W"]:

@@ -14,13 +14,18 @@ from mtjax.display.short import short_repr
 from mtjax.sampling.categorical import argmax, sample_categorical
 from mtjax.sampling.constraint import Automata, Place
 from mtjax.sampling.per_row import check_range, per_row
+from mtjax.sampling.split_threshold import cut_by_parts
+from mtjax.sharding import vocabulary
+from mtjax.sharding.vocabulary import over_vocabulary
 
 # One number, or one per row.
 Values = (
   float | np.floating | Sequence[float | np.floating] | Shaped[np.ndarray | Array, "*B"] | None
 )
-# A seed, a key, or seeds or keys of the rows.
-Seed = Whole | Sequence[Whole] | Key[Array, "*B"]
+# A seed, a key, or a key per row.
+Seed = Whole | Key[Array, "*B"]
+# The same, or a seed per row.
+Seeds = Seed | Sequence[Whole]
 
 _INT32 = jnp.iinfo(jnp.int32).max
 _SEEDS = 2**64
@@ -187,9 +192,15 @@ def process(
   `history` is one per row, or one per node ([B, N, V]), because a draft is penalised for the tokens
   on its own path, and constrained by it. Raises ValueError when penalties or a constraint are set
   and it is missing.
+
+  On a mesh each device processes its own tokens, and exchanges a few numbers per row.
   """
+  return over_vocabulary(_process, logits, rules, history, roles=_roles(history), out="b.v")
+
+
+def _process(logits, rules: Rules, history: History | None):
   logits = adjusted(logits, rules, history)
-  best = jnp.arange(logits.shape[-1]) == argmax(logits)[..., None]
+  best = vocabulary.tokens(logits) == argmax(logits)[..., None]
   only_best = jnp.where(best, 0.0, -jnp.inf)
   if rules.temperature is None:
     return only_best
@@ -238,7 +249,33 @@ def adjusted(
   return logits
 
 
+def best_tokens(
+  logits: Float[Array, "B N V"], rules: Rules, history: History | None = None
+) -> Int[Array, "B N"]:
+  """Returns the greedy tokens, int32: the argmax of `adjusted`.
+
+  On a mesh each device looks through its own tokens.
+  """
+
+  def best(logits, rules, history):
+    return argmax(adjusted(logits, rules, history))
+
+  return over_vocabulary(best, logits, rules, history, roles=_roles(history), out="b")
+
+
+_OF_RULES = {"logit_bias": "bv", "class_of_token": ".v", "next": "", "distance": ""}
+
+
+def _roles(history: History | None) -> tuple[str, dict[str, str], dict[str, str]]:
+  """Returns the letters of logits, rules and history for `over_vocabulary`."""
+  by_node = history is not None and history.seen is not None and history.seen.ndim == 3
+  seen = "b.v" if by_node else "bv"
+  return "b.v", _OF_RULES, {"seen": seen, "generated": seen}
+
+
 def _truncate(logits, rules: Rules):
+  if vocabulary.is_split():
+    return cut_by_parts(logits, rules.top_k, rules.top_p, rules.min_p)
   threshold = jnp.full_like(logits[..., :1], -jnp.inf)
   if rules.top_k is not None or rules.top_p is not None:
     ranked = -jnp.sort(-logits, axis=-1)
@@ -275,13 +312,13 @@ def seed_key(key: Seed) -> Key[Array, "*B"]:
   return jax.random.fold_in(lower_key, upper) if upper else lower_key
 
 
-def row_keys(key: Seed, batch: int) -> Key[Array, " {batch}"]:
+def row_keys(key: Seeds, batch: int) -> Key[Array, " {batch}"]:
   """Returns keys [B]: a seed or key folded with the row index; keys [B] are returned as they are.
 
   Seeds are a list: each row has the key that a batch of this row alone would have for its seed.
   Raises ValueError for another number of seeds or keys, and as `seed_key` does.
   """
-  if isinstance(key, list | tuple):
+  if isinstance(key, Sequence):
     if len(key) != batch:
       raise ValueError(
         f"the seeds for a batch of {batch} must be one per row, or one for all, got {len(key)}"
@@ -305,7 +342,9 @@ def sample(
   def one(logits, key, step):
     return sample_categorical(logits, jax.random.fold_in(key, step))
 
-  return jax.vmap(one)(processed_logits, keys, step)
+  return over_vocabulary(
+    jax.vmap(one), processed_logits, keys, step, roles=("bv", "b", "b"), out="b"
+  )
 
 
 def _column(value):

@@ -2,15 +2,19 @@
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from mtjax import sharding
 from mtjax.models import (
   ANY_SUBSET_NAMES,
+  DiffusionGemmaConfig,
   Model,
   Rope,
   TransformerConfig,
   XLNetConfig,
+  canvas_layers,
   uniform_layers,
 )
 from mtjax.train.defaults import defaults
@@ -21,7 +25,12 @@ from mtjax.train.losses.registry import OBJECTIVES, get_objective, make_settings
 from mtjax.train.optimizers import OptimizerConfig, Schedule
 from mtjax.train.trained import Adaptation, trained_shapes
 
-KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig)}
+KINDS = {config.kind: config for config in (TransformerConfig, XLNetConfig, DiffusionGemmaConfig)}
+
+
+# Fields of `config.model` that say what the layers of a DiffusionGemma are.
+_LAYER_FIELDS = dict(inspect.signature(canvas_layers).parameters)
+_LAYER_FIELDS.pop("count")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +50,7 @@ class RunConfig:
   accumulate: int
   ema: float
   seed: int
-  mesh: tuple[int, int]
+  mesh: Mapping[str, int]
   log_every: int
   eval_every: int
   save_every: int
@@ -65,6 +74,8 @@ class RunConfig:
     # They round differently, and may be others on another machine.
     model.pop("attention", None)
     model.pop("layer_loop", None)
+    # The objective has it, with its settings.
+    model.pop("noise", None)
     # Fields that are newer than runs which may still be continued count only where they are used.
     if not config.exits:
       model.pop("exits", None)
@@ -123,14 +134,15 @@ def read(config: Mapping[str, Any]) -> RunConfig:
   objective = given["objective"]
   fields = {name: value for name, value in given.items() if name not in OBJECTIVES}
   schedule = Schedule(*(fields.pop(name) for name in ("steps", "warmup", "decay")))
+  objective_settings = make_settings(objective, given.get(objective, {}))
   out = RunConfig(
     model=_model(fields.pop("model"), objective),
     optimizer=OptimizerConfig(**fields.pop("optimizer")),
     schedule=schedule,
     data=dict(fields.pop("data")),
     lora=Adaptation.of(fields.pop("lora")),
-    mesh=tuple(fields.pop("mesh")),
-    objective_settings=make_settings(objective, given.get(objective, {})),
+    mesh=sharding.mesh_sizes(fields.pop("mesh")),
+    objective_settings=objective_settings,
     **fields,
   )
   for name in ("batch", "length", "accumulate", "log_every", "save_every", "keep"):
@@ -141,6 +153,11 @@ def read(config: Mapping[str, Any]) -> RunConfig:
     raise ValueError(
       "data.eval_sources are scored from left to right, and a masked model is not trained for "
       "that: leave them empty, and bound its likelihood: mtjax.diffusion.likelihood"
+    )
+  if predicts == "canvas" and out.data.get("eval_sources"):
+    raise ValueError(
+      "data.eval_sources are scored from left to right, and a model of canvases is not made for "
+      "that: leave them empty; its metrics have the loss of its causal half, next_token"
     )
   if predicts == "any_subset" and out.data.get("eval_sources"):
     raise ValueError(
@@ -158,16 +175,19 @@ def read(config: Mapping[str, Any]) -> RunConfig:
       f"{' or '.join(map(repr, trained))}, and this one has {predicts!r}"
     )
   check_groups(given)
+  out = _with_noise(out)
   if out.batch % out.accumulate:
     raise ValueError(f"a batch of {out.batch} does not divide into {out.accumulate} parts")
   if not 0 <= out.ema < 1:
     raise ValueError(f"ema must be from 0 (none) to below 1, got {out.ema}")
-  if len(out.mesh) != 2:
-    raise ValueError(f"mesh must be two numbers of devices, (data, model), got {out.mesh}")
-  if (out.batch // out.accumulate) % out.mesh[0]:
+  if out.mesh[sharding.SEQUENCE] > 1:
+    raise ValueError(
+      "the axis sequence of a mesh splits caches, which training has none of: give data and model"
+    )
+  if (out.batch // out.accumulate) % out.mesh[sharding.DATA]:
     raise ValueError(
       f"{out.batch // out.accumulate} rows per part (batch / accumulate) do not divide over "
-      f"{out.mesh[0]} data shards"
+      f"{out.mesh[sharding.DATA]} data shards"
     )
   if out.length > out.model.config.max_position:
     raise ValueError(
@@ -185,6 +205,16 @@ def _unsaid(objective: str, extra_embeddings: int) -> dict[str, Any]:
   return dict(predicts=predicts, extra_names=names)
 
 
+def _with_noise(run: RunConfig) -> RunConfig:
+  """Returns the run with what its objective trains a masked model to denoise in its model."""
+  config = run.model.config
+  if not isinstance(config, TransformerConfig) or config.predicts != "masked":
+    return run
+  _ = run.loss  # says what a model of this noise needs, in the words of the objective
+  noise = get_objective(run.objective).noise(run.objective_settings)
+  return dataclasses.replace(run, model=Model(dataclasses.replace(config, noise=noise)))
+
+
 def _model(config: Mapping[str, Any], objective: str) -> Model:
   # Runs that are older than `kind` lack it.
   fields: dict[str, Any] = {"kind": "transformer", **config}
@@ -193,22 +223,28 @@ def _model(config: Mapping[str, Any], objective: str) -> Model:
     raise ValueError(f"model.kind {kind!r} is not one of: {', '.join(KINDS)}")
   if layers < 1:
     raise ValueError(f"model.layers must be at least 1, got {layers}")
-  known = {field.name: field for field in dataclasses.fields(KINDS[kind])}
-  known = {name: field for name, field in known.items() if name not in ("layers", "depth")}
+  known: dict[str, Any] = {f.name: f for f in dataclasses.fields(KINDS[kind])}
+  known = {name: field for name, field in known.items() if name not in ("layers", "depth", "noise")}
   if kind == "transformer":
     known["rope_theta"] = next(field for field in dataclasses.fields(Rope) if field.name == "theta")
+  if kind == "diffusion_gemma":
+    known |= _LAYER_FIELDS
   if unknown := sorted(fields.keys() - known):
     raise ValueError(
       f"model.{', model.'.join(unknown)}: a model of the kind {kind!r} has no such setting; it has "
       f"layers, {', '.join(sorted(known))}"
     )
-  needed = {name for name, field in known.items() if field.default is dataclasses.MISSING}
+  absent = (dataclasses.MISSING, inspect.Parameter.empty)
+  needed = {name for name, field in known.items() if field.default in absent}
   if missing := sorted(needed - fields.keys()):
     raise ValueError(
       f"model.{', model.'.join(missing)}: a model of the kind {kind!r} needs it, but it is missing"
     )
   if kind == "xlnet":
     return Model(XLNetConfig(depth=layers, **fields))
+  if kind == "diffusion_gemma":
+    each = {name: fields.pop(name) for name in _LAYER_FIELDS if name in fields}
+    return Model(DiffusionGemmaConfig(layers=canvas_layers(layers, **each), **fields))
   fields = _unsaid(objective, fields.get("extra_embeddings", 0)) | fields
   for name in ("exits", "extra_names"):
     fields[name] = tuple(fields.get(name, ()))

@@ -1,6 +1,6 @@
 """Every field of a training config, with its meaning. Config files change only what differs."""
 
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FieldReference
 
 
 def defaults() -> ConfigDict:
@@ -8,7 +8,7 @@ def defaults() -> ConfigDict:
   return ConfigDict(
     dict(
       model=dict(  # fields of mtjax.models.TransformerConfig; layers is their number
-        kind="transformer",  # or "xlnet", whose fields `xlnet_model` has
+        kind="transformer",  # or "xlnet" or "diffusion_gemma": `xlnet_model`, `canvas_model`
         vocab_size=4096,
         dim=128,
         layers=2,
@@ -74,7 +74,8 @@ def defaults() -> ConfigDict:
       decay=300,  # number of last steps, with linear decay to 0; until then a run may be extended
       ema=0.0,  # decay of an average of the parameters; 0: none
       seed=0,
-      mesh=(1, 1),  # numbers of devices: (data, model)
+      # Numbers of devices, "data:2,model:2" or (2, 2): rows of a batch, and weights, are split.
+      mesh=FieldReference((1, 1), field_type=object),
       log_every=20,
       eval_every=0,  # steps between evaluations in bits per byte; 0: at the end only
       save_every=200,
@@ -123,5 +124,39 @@ def xlnet_model() -> ConfigDict:
       max_position=512,  # only limits `length`: relative positions have no table
       dtype="float32",
       remat="none",
+    )
+  )
+
+
+def canvas_model() -> ConfigDict:
+  """Returns `config.model` of a small DiffusionGemma.
+
+  Its fields are those of DiffusionGemmaConfig and of `mtjax.models.canvas_layers`.
+  """
+  return ConfigDict(
+    dict(
+      kind="diffusion_gemma",
+      vocab_size=4096,
+      dim=128,
+      layers=4,
+      heads=4,
+      kv_heads=2,
+      head_dim=32,
+      mlp_dim=256,
+      experts=4,
+      top_experts=2,
+      expert_dim=64,
+      canvas_length=32,
+      window=128,  # number of positions that most layers see before an entry or its canvas
+      full_every=6,  # every layer of this number, and the last one, sees all of the text
+      theta=10_000.0,  # base of the rotary wavelengths, of layers with a window
+      full_theta=1_000_000.0,  # and of the others
+      full_rotary_share=0.25,  # share of rotary dimensions that rotate in the others
+      activation="gelu_tanh",
+      logit_soft_cap=30.0,
+      norm_eps=1e-6,
+      max_position=1024,
+      tied=True,
+      dtype="float32",
     )
   )

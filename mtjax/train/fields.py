@@ -7,7 +7,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from mtjax.train.defaults import defaults, xlnet_model
+from mtjax.train.defaults import canvas_model, defaults, xlnet_model
 from mtjax.train.losses.registry import OBJECTIVES, defaults_of, get_objective
 from mtjax.train.optimizers import OptimizerConfig
 
@@ -15,6 +15,8 @@ from mtjax.train.optimizers import OptimizerConfig
 _CLASSES: dict[str, Any] = {"optimizer": OptimizerConfig}
 # Runs that are older than these fields lack them.
 _OPTIONAL = ("init", "lora")
+# What may stand in a field of many kinds, its reader says.
+_OF_MANY_KINDS = ("mesh",)
 # Type of the default -> the types that may stand in its place, and what messages call them.
 _KINDS: dict[type, tuple[Any, str]] = {
   bool: (bool, "True or False"),
@@ -36,7 +38,8 @@ def check_fields(config: Mapping[str, Any]) -> None:
   expected = defaults().to_dict()
   _check("", config, expected, optional=_OPTIONAL, known=[*expected, *OBJECTIVES])
   _check_objective(config)
-  _check_kinds("model.", config["model"], xlnet_model().to_dict() | expected.pop("model"))
+  kinds = canvas_model().to_dict() | xlnet_model().to_dict() | expected.pop("model")
+  _check_kinds("model.", config["model"], kinds)
   for name, default in expected.items():
     if isinstance(default, dict) and name in config:
       if name not in _CLASSES:
@@ -90,7 +93,7 @@ def _check(
 
 def _check_kinds(prefix: str, config: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
   for name, value in config.items():
-    if name in expected:
+    if name in expected and name not in _OF_MANY_KINDS:
       kind, words = _KINDS[type(expected[name])]
       if not isinstance(value, kind):
         raise ValueError(f"{prefix}{name} must be {words}, got {value!r}")

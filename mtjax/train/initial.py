@@ -53,7 +53,7 @@ def _unrolled(model: Model, source: str) -> Params:
   config = dataclasses.replace(config, target_conditioning="none") if new_target else config
   if config.kind == "transformer":
     # A run may train its model to predict something else than the source does.
-    unlike = ("predicts", "mask_id", "alignment", "block_length", "any_subset_rows")
+    unlike = ("predicts", "mask_id", "alignment", "block_length", "any_subset_rows", "noise")
     config = dataclasses.replace(config, **{name: getattr(there, name) for name in unlike})
   wrong = differences(config, loaded.prefix(layers).config)
   if wrong:

@@ -4,14 +4,13 @@ import contextlib
 import functools
 import json
 import os
-import sys
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from mtjax import sharding
+from mtjax import hosts, sharding
 from mtjax.checkpoints.training import Checkpoints
 from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
@@ -34,6 +33,10 @@ def run(config: Mapping[str, Any], workdir: str | Path) -> int:
   from the last checkpoint, and on a CPU it repeats the undisturbed run bit by bit. Before the first
   step there is nothing to save, and SIGTERM ends the process, with the same exit code. Raises
   ValueError for a bad config, for a workdir that holds another run, and for one that is in use.
+
+  In a job of several processes (`mtjax.hosts`) all of them call it, with the same config and the
+  same folder on a file system that they share. Each feeds the rows of its own devices, all write
+  their part of the checkpoints, and process 0 alone writes the other files and lines.
   """
   state, _ = train(config, workdir)
   return 0 if int(state.step) == config["steps"] else PREEMPTED_EXIT
@@ -44,9 +47,11 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
 
   They are an average, if the run keeps one; adapters are merged into the frozen weights.
   """
-  settings = config_lib.read(config)
+  with hosts.together("reading the config"):
+    settings = config_lib.read(config)
+  hosts.check_equal("config", _shared(config))
   workdir = Path(workdir)
-  with on_sigterm() as stop, exclusive(workdir):
+  with on_sigterm() as stop, hosts.held_by_first(workdir, exclusive(workdir)):
     state, frozen = _train(settings, config, workdir, stop)
   return state, _to_use(settings, state, frozen)
 
@@ -54,9 +59,14 @@ def train(config: Mapping[str, Any], workdir: str | Path) -> tuple[TrainState, P
 def _train(
   settings: config_lib.RunConfig, config: Mapping[str, Any], workdir: Path, stop: Preemption
 ) -> tuple[TrainState, Params | None]:
-  batches = make_batches(settings)
-  evaluate = make_evaluation(settings)
-  mesh = sharding.make_mesh(*settings.mesh)
+  mesh = sharding.make_mesh(*settings.mesh.values())
+  hosts.check_whole_mesh(mesh)
+  rows = hosts.HostRows.of(sharding.batch_sharding(mesh), settings.batch)
+  with hosts.together("reading the texts"):
+    batches = make_batches(settings, rows.rows)
+    evaluate = make_evaluation(settings)
+  texts = batches.get_state()["data"]
+  hosts.check_equal("data", dict(texts=texts))
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   state, frozen = _initial(settings, optimizer, mesh)
   shardings = jax.tree.map(lambda x: x.sharding, state)
@@ -74,20 +84,24 @@ def _train(
   steps, stable_end = settings.schedule.steps, settings.schedule.stable_end
   checkpoints = Checkpoints(
     workdir / "checkpoints",
-    identity=dict(settings.identity(), texts=batches.get_state()["data"]),
+    identity=dict(settings.identity(), texts=texts),
     keep=settings.keep,
     keep_steps=(stable_end,),
   )
   with contextlib.closing(checkpoints):
     state, start = _restore(settings, checkpoints, state, batches)
     if start == steps:
-      _say(f"the run in {str(workdir)!r} has done all its {steps} steps: there is nothing to do")
+      there = repr(str(workdir))
+      hosts.say(f"the run in {there} has done all its {steps} steps: there is nothing to do")
       return state, frozen
     # After the restore: the folder of another run is left as it is.
-    _write_config(workdir / CONFIG_FILE, config)
+    if hosts.is_first():
+      _write_config(workdir / CONFIG_FILE, config)
     trained = count_parameters(state.params)
     over = "" if frozen is None else f" over {count_parameters(frozen):,} frozen ones"
-    _say(f"{trained:,} parameters{over}, from step {start} to {steps}")
+    hosts.say(f"{trained:,} parameters{over}, from step {start} to {steps}")
+    if whole := sharding.undivided_note(settings.model.shapes(), mesh):
+      hosts.say(whole)
     speed = Speed(steps=steps)
     done = start
     with (
@@ -97,11 +111,14 @@ def _train(
     ):
       since_log = 0
       for done in range(start + 1, steps + 1):
-        state, metrics = step_fn(state, sharding.shard_batch(next(batches), mesh), frozen)
+        batch = rows.place(next(batches))
+        if done == start + 1:
+          step_fn = hosts.compiled(step_fn, state, batch, frozen)
+        state, metrics = step_fn(state, batch, frozen)
         stop.started()
         since_log += settings.batch * settings.length
         # Read once per step: a signal that comes later is seen by the next step, which then saves.
-        stopping = stop.is_set()
+        stopping = stop.is_set(done)
         last = done == steps or stopping
         values: dict[str, float] = {}
         if done % settings.log_every == 0 or last:
@@ -120,12 +137,16 @@ def _train(
           break
       checkpoints.wait()
     if done < steps:
-      _say(f"SIGTERM: step {done} of {steps} is saved, the same command continues")
+      hosts.say(f"SIGTERM: step {done} of {steps} is saved, the same command continues")
   return state, frozen
 
 
-def _say(text: str) -> None:
-  print(text, file=sys.stderr, flush=True)
+def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
+  """Returns what all processes must have alike, which does not include where their texts are."""
+  shared = dict(config)
+  own = ("sources", "cache_dir")
+  shared["data"] = {name: value for name, value in config["data"].items() if name not in own}
+  return shared
 
 
 def _to_use(settings, state: TrainState, frozen: Params | None) -> Params:
@@ -140,8 +161,10 @@ def _initial(settings, optimizer, mesh) -> tuple[TrainState, Params | None]:
   trained = trained_shapes(settings.model, settings.lora)
   shapes = jax.eval_shape(lambda params: make(params=params), trained)
   shardings = sharding.state_shardings(shapes, trained, mesh)
-  parts = initial_parts(settings.model, settings.init, settings.lora, seed=settings.seed)
-  state = jax.jit(make, out_shardings=shardings)(params=parts.trained)
+  with hosts.together("reading the initial weights"):
+    parts = initial_parts(settings.model, settings.init, settings.lora, seed=settings.seed)
+  program = jax.jit(make, out_shardings=shardings)
+  state = hosts.compiled(program, params=parts.trained)(params=parts.trained)
   frozen = None if parts.frozen is None else sharding.shard_params(parts.frozen, mesh)
   return state, frozen
 
@@ -185,6 +208,9 @@ def _due(step: int, every: int) -> bool:
 @contextlib.contextmanager
 def _sinks(settings, workdir: Path, step: int) -> Generator[list[Sink]]:
   with contextlib.ExitStack() as stack:
+    if not hosts.is_first():
+      yield []
+      return
     sinks: list[Sink] = [
       JsonLines(workdir / "metrics.jsonl", step=step),
       make_progress(steps=settings.schedule.steps, step=step),

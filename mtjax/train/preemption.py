@@ -7,6 +7,10 @@ import sys
 import threading
 from collections.abc import Generator
 
+from jax.experimental import multihost_utils
+
+from mtjax import hosts
+
 PREEMPTED_EXIT = 42
 
 _leaving = threading.Lock()
@@ -23,13 +27,25 @@ class Preemption:
     """Notes that there is something to save: from now on SIGTERM is recorded."""
     self._running = True
 
-  def is_set(self) -> bool:
+  def is_set(self, step: int) -> bool:
+    """Returns whether to end after `step`, which is called once per step."""
     return self._came.is_set()
 
   def came(self) -> None:
     if not self._running:
       _leave()
     self._came.set()
+
+
+class JobPreemption(Preemption):
+  """SIGTERM in any process of a job: all of them end after the same step.
+
+  JAX's runtime notes the signal, tells the other processes, and chooses the step. A signal before
+  the first step is noted too, and ends the run after the steps that all processes still reach.
+  """
+
+  def is_set(self, step: int) -> bool:
+    return multihost_utils.reached_preemption_sync_point(step)
 
 
 @contextlib.contextmanager
@@ -39,6 +55,9 @@ def on_sigterm() -> Generator[Preemption]:
   Python runs a signal's handler between two instructions of the main thread, which compilation may
   delay for minutes. So a thread listens as well, and a run that has not begun ends at once.
   """
+  if hosts.count() > 1:
+    yield JobPreemption()
+    return
   stop = Preemption()
   if threading.current_thread() is not threading.main_thread():
     yield stop

@@ -1,6 +1,6 @@
 """The batches of a run, and the texts that it is scored on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from mtjax.data.pipeline import TrainBatches
 from mtjax.data.tokenizers import Tokenizer
@@ -11,8 +11,8 @@ from mtjax.pretrained import tokenizer_of
 from mtjax.train.config import RunConfig
 
 
-def make_batches(settings: RunConfig) -> TrainBatches:
-  """Returns batches of the mixture of settings.data["sources"].
+def make_batches(settings: RunConfig, rows: Sequence[int] | None = None) -> TrainBatches:
+  """Returns batches of the mixture of settings.data["sources"], or some rows of each.
 
   Raises ValueError if there is no source, and if the tokenizer has more tokens than the model.
   """
@@ -27,6 +27,7 @@ def make_batches(settings: RunConfig) -> TrainBatches:
     batch=settings.batch,
     length=settings.length,
     seed=settings.seed,
+    rows=rows,
     cache_dir=data["cache_dir"],
   )
 

@@ -1,11 +1,14 @@
 """A tree of the most probable paths of a draft distribution, searched level by level."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int
 
 from mtjax.sampling.categorical import top_k
+from mtjax.sharding.vocabulary import over_vocabulary
 from mtjax.types import TokenTree
 
 
@@ -35,7 +38,9 @@ class Candidates(struct.PyTreeNode):
     log-probabilities of the tokens after each.
     """
     batch, _, width, _ = self.score.shape
-    best, token = top_k(logp, width)
+    best, token = over_vocabulary(
+      functools.partial(top_k, k=width), logp, roles=("b.v",), out=("b", "b")
+    )
     if depth > 0:
       above = self.score[:, depth - 1].reshape(batch, -1)
       best += jnp.take_along_axis(above, self.beam[:, depth - 1], axis=1)[:, :, None]

@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from mtjax.sampling.categorical import argmax, sample_categorical, sample_categorical_each, top_k
+from mtjax.sharding import vocabulary
+from mtjax.sharding.vocabulary import over_vocabulary
 from mtjax.types import DraftScheme
 
 
@@ -18,8 +20,12 @@ def top_k_siblings(
 
   Among equal logits the lowest id comes first.
   """
-  score, token = top_k(logits, k)
-  return token, score > -jnp.inf
+
+  def best(logits):
+    score, token = top_k(logits, k)
+    return token, score > -jnp.inf
+
+  return over_vocabulary(best, logits, roles=("b.v",), out=("b", "b"))
 
 
 def siblings(
@@ -43,6 +49,15 @@ def siblings(
   (2502.18779). PAIR (SpecHub): x_1 from q; then a sample from the others if x_1 is the argmax, else
   the argmax. Raises ValueError for DELTA, which is `top_k_siblings` and needs neither q nor keys.
   """
+
+  def sampled(*arrays):
+    return _siblings(scheme, count, *arrays)
+
+  roles = "b.v", "b.v", "b", "b"
+  return over_vocabulary(sampled, logits, q, keys, warm, roles=roles, out=("b", "b"))
+
+
+def _siblings(scheme, count, logits, q, keys, warm):
   k = max(count)
   if scheme is DraftScheme.WITH_REPLACEMENT:
     shape = (*logits.shape[:2], k, logits.shape[-1])
@@ -67,7 +82,7 @@ def _if_warm(warm, sampled, best):
 
 
 def _with_positive_probs(q, token):
-  return token, jnp.take_along_axis(q, token, axis=-1) > 0
+  return token, vocabulary.along(q, token) > 0
 
 
 def _pair(q, sampled, k):
@@ -86,8 +101,12 @@ def _greedy_plus_one(logits, q, count, keys, warm):
   last = np.asarray(count)[:, None] - 1
   fixed = jnp.arange(k) < last
   batch, node = jnp.ogrid[: q.shape[0], : q.shape[1]]
-  used = jnp.where(fixed, top, q.shape[2])
+  used = jnp.where(fixed, vocabulary.index_of(q, top), q.shape[2])
   left = logits.at[batch[..., None], node[..., None], used].set(-jnp.inf, mode="drop")
   sampled = _if_warm(warm, jax.vmap(sample_categorical)(left, keys), lambda: argmax(left))
   token, valid = _with_positive_probs(q, jnp.where(jnp.arange(k) == last, sampled[..., None], top))
-  return token, valid & (fixed | (jnp.max(left, axis=-1, keepdims=True) > -jnp.inf))
+  return token, valid & (fixed | (_best(left) > -jnp.inf))
+
+
+def _best(logits):
+  return vocabulary.largest(jnp.max(logits, axis=-1, keepdims=True))

@@ -27,7 +27,11 @@ class PlannedRound:
 
   @property
   def tokens_per_second(self) -> float:
-    """Expected tokens per second of the whole batch."""
+    """Expected tokens per second of the whole batch, while all of its rows are being decoded.
+
+    Rows that accept more end sooner and wait for the others, which plain rows of one length do not:
+    a batch of several rows takes longer than this says.
+    """
     return self.batch * self.expected_tokens / self.seconds
 
   def __str__(self) -> str:
@@ -48,7 +52,8 @@ class SpeculationPlan:
 
   choice: PlannedRound
   plain: PlannedRound
-  # The best of each drafter and kind, and plain decoding: from the fastest to the slowest.
+  # Plain decoding, and the best of each drafter and kind, or all rounds of a menu: from the fastest
+  # to the slowest.
   ranking: tuple[PlannedRound, ...]
 
   @property
@@ -59,7 +64,8 @@ class SpeculationPlan:
   @property
   def runner_up(self) -> PlannedRound | None:
     """The best of the other drafters and kinds; None if nothing else competed."""
-    return next((one for one in self.ranking if one is not self.choice), None)
+    own = self.choice.drafter, self.choice.kind
+    return next((one for one in self.ranking if (one.drafter, one.kind) != own), None)
 
   def why(self) -> str:
     """Returns the reason in sentences: the choice, its speed-up and the runner-up."""

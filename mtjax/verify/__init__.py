@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 from jaxtyping import Array, Float, Int, Key
 
+from mtjax.sharding.vocabulary import over_vocabulary
 from mtjax.types import Draft, DraftScheme, Exactness, Verdict
 from mtjax.verify.match import follow, greedy, one_hot, sampled
 from mtjax.verify.optimal import optimal_acceptance
@@ -59,11 +60,22 @@ class Verifier:
   chains_only: str | None = None  # reason why it takes no trees; None: it does
   # Whether what is accepted at a node depends on drafts below it: paths are judged as wholes.
   whole_paths: bool = False
+  # Whether the procedure computes with `mtjax.sharding.vocabulary`, so that on a mesh each device
+  # decides with its own tokens' probabilities. Others get all of them, on every device.
+  by_parts: bool = False
 
   @functools.cached_property
   def decide(self) -> Callable[..., Verdict]:
     """Jitted: (processed_logits [B, N, V], draft, keys [B], step [B]) -> Verdict of each row."""
-    return jax.jit(jax.vmap(self.procedure.decide))
+    decide = jax.vmap(self.procedure.decide)
+    if not self.by_parts:
+      return jax.jit(decide)
+
+    def by_parts(processed_logits, draft, keys, step):
+      arrays = processed_logits, draft, keys, step
+      return over_vocabulary(decide, *arrays, roles=("b.v", {"q": "b.v"}, "b", "b"), out="b")
+
+    return jax.jit(by_parts)
 
 
 LOSSLESS, APPROXIMATE = Exactness.LOSSLESS, Exactness.APPROXIMATE
@@ -116,6 +128,7 @@ VERIFIERS: dict[str, Verifier] = {
   ),
   "typical": Verifier(leaves_first(typical()), APPROXIMATE, ANY, "2401.10774", needs_q=False),
 }
+VERIFIERS = {name: dataclasses.replace(it, by_parts=True) for name, it in VERIFIERS.items()}
 
 
 def verify(

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft, TokenTree, Verdict
 from mtjax.verify.procedure import Outcome, Procedure, children, round_key, sample_one
 
@@ -32,7 +33,7 @@ def leaves_first(rule: TreeRule) -> Procedure:
 
   def decide(processed_logits, draft, key, step):
     coin_key, token_key = jax.random.split(round_key(key, step))
-    plan = rule(lambda node: jax.nn.softmax(processed_logits[node]), draft)
+    plan = rule(lambda node: vocabulary.softmax(processed_logits[node]), draft)
     coin = jax.random.uniform(coin_key, plan.stop.shape, processed_logits.dtype)
     path, count = first_to_stop(draft.tree, coin < plan.stop)
     return Verdict(

@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from mtjax.sharding import vocabulary
+
 
 def normalise(
   mass: Float[Array, " V"], fallback: Float[Array, " V"] | None = None
@@ -12,7 +14,7 @@ def normalise(
   A residual of sum 0 means that the children were accepted with certainty: a sample from
   it is emitted only by a rounding error, and then the distribution before the subtraction is safe.
   """
-  total = jnp.sum(mass)
+  total = vocabulary.total(mass)
   scaled = mass / jnp.where(total > 0, total, 1)
   return scaled if fallback is None else jnp.where(total > 0, scaled, fallback)
 
@@ -24,7 +26,8 @@ def difference(p: Float[Array, " V"], q: Float[Array, " V"]) -> Float[Array, " V
 
 def without(probs: Float[Array, " V"], token: Int[Array, ""]) -> Float[Array, " V"]:
   """Returns `probs` given that the sample is not `token`; zeros if no other token is possible."""
-  return normalise(probs.at[token].set(0))
+  place = vocabulary.index_of(probs, token)
+  return normalise(probs.at[place].set(0, mode="drop"))
 
 
 def ratio(p: Float[Array, "..."], q: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -36,4 +39,5 @@ def without_tokens(
   probs: Float[Array, " V"], token: Int[Array, " C"], drop: Array
 ) -> Float[Array, " V"]:
   """Returns `probs` with the tokens marked in `drop` set to 0, not normalised."""
-  return probs.at[jnp.where(drop, token, probs.shape[0])].set(0, mode="drop")
+  place = vocabulary.index_of(probs, token)
+  return probs.at[jnp.where(drop, place, probs.shape[0])].set(0, mode="drop")

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft, Verdict
 from mtjax.verify.procedure import Outcome, Procedure, children, round_key, sample_one
 
@@ -60,7 +61,7 @@ def walk(rule: NodeRule) -> Procedure:
     def body(carry):
       node, depth, path, _, _ = carry
       path = path.at[depth].set(node)
-      child, coupling = at(node, jax.nn.softmax(processed_logits[node]), draft)
+      child, coupling = at(node, vocabulary.softmax(processed_logits[node]), draft)
       coin = jax.random.uniform(jax.random.fold_in(coin_key, depth), (), processed_logits.dtype)
       accepted = coin < jnp.cumsum(coupling.accept)
       go = jnp.any(accepted) & (depth < height)

@@ -21,7 +21,7 @@ def sweep():
 
 
 # The number of settings of each sweep in configs/sweep.
-SETTINGS = {"denoise": 32, "lookup_lengths": 10, "tiny_learning_rates": 2}
+SETTINGS = {"denoise": 32, "denoise_code": 32, "lookup_lengths": 10, "tiny_learning_rates": 2}
 
 
 def read(tmp_path, text, *, seeds=None, passed=()):

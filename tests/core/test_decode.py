@@ -143,8 +143,11 @@ def test_a_model_of_any_order_is_refused(causal):
 
 def test_finished_rows_are_frozen(causal):
   model, params, _ = causal
-  job = decode._prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
-  program, inputs = job.program(model, Autoregressive()), (params, None, *job.arrays)
+  job = decode.prepare(model, PROMPTS, [1, 5, 1], None, 0, (), None)
+  program, inputs = (
+    decode.DecodeProgram(model, Autoregressive(), job.capacity, job.max_new),
+    (params, None, *job.arrays),
+  )
   state, unfinished = run_lib.begin(program, inputs)
   assert unfinished
   after, unfinished = run_lib.advance(program, inputs, state, 3)
@@ -204,9 +207,11 @@ def test_refusals_come_before_compilation(causal, arguments, message):
 def test_the_cache_is_committed_in_place(causal, batch):
   """A copy of the cache in every round would make long contexts slow."""
   model, params, _ = causal
-  job = decode._prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
+  job = decode.prepare(model, PROMPTS[:batch], 24, None, 0, (), None)
   inputs = (params, None, *job.arrays)
-  lowered = run_lib.whole.lower(job.program(model, Autoregressive()), inputs)
+  lowered = run_lib.whole.lower(
+    decode.DecodeProgram(model, Autoregressive(), job.capacity, job.max_new), inputs
+  )
   program = lowered.compile().as_text()
   loops = program[: program.index("\nENTRY")]
   cache = f"f32[{batch},2,{job.capacity},8]"

@@ -127,6 +127,16 @@ def test_block_diffusion_mask(width):
   np.testing.assert_array_equal(mask[12:, :12], False, "clean never sees noise")
 
 
+def test_canvases_after_causal_text():
+  begin = np.array([0, 0, 2, 3, 3, 3, 3, 7, 7, 7])
+  index, where = np.arange(10), jnp.asarray(begin[None])
+  mask = np.asarray(F.as_dense(F.causal_canvases(_tokens(10), _tokens(10), where)))[0]
+  np.testing.assert_array_equal(mask[:10, :10], begin[:, None] == begin, "noisy sees its canvas")
+  np.testing.assert_array_equal(mask[:10, 10:], index < begin[:, None], "and clean text before it")
+  np.testing.assert_array_equal(mask[10:, 10:], index <= index[:, None], "clean is causal")
+  np.testing.assert_array_equal(mask[10:, :10], False, "clean never sees noise")
+
+
 @given(st.lists(st.integers(0, 4), min_size=10, max_size=10).map(sorted))
 def test_blocks(block):
   block = np.array(block)

@@ -102,12 +102,11 @@ def test_one_epoch_of_batches_holds_every_token_once(make, sources):
 
 def test_processes_share_the_rows_and_the_state(make):
   whole = make()
-  parts = [make(shard_index=index, shard_count=2) for index in range(2)]
+  parts = [make(rows=rows) for rows in ((0, 1), (2, 3))]
   for _ in range(6):
     expected, shares = next(whole), [next(part) for part in parts]
     for name, array in expected.items():
-      joined = np.stack([share[name] for share in shares], 1).reshape(array.shape)
-      np.testing.assert_array_equal(joined, array)
+      np.testing.assert_array_equal(np.concatenate([share[name] for share in shares]), array)
   assert whole.get_state() == parts[0].get_state() == parts[1].get_state()
 
 
@@ -116,8 +115,8 @@ def test_processes_share_the_rows_and_the_state(make):
   [
     (dict(batch=0), "must be at least 1, got 0 and 8"),
     (dict(length=0), "must be at least 1, got 4 and 0"),
-    (dict(shard_index=2, shard_count=2), "shard_index must be from 0 to 1, got 2"),
-    (dict(shard_count=3), "4 rows does not divide over 3 processes"),
+    (dict(rows=(3, 4)), "rows of a batch are from 0 to 3, got 4"),
+    (dict(rows=()), "has nothing to feed"),
   ],
 )
 def test_bad_settings_are_refused(make, settings, message):

@@ -42,6 +42,7 @@ PLAIN = Model(
   TransformerConfig(
     vocab_size=V, dim=16, heads=2, kv_heads=1, head_dim=8, mlp_dim=24, layers=uniform_layers(2),
     max_position=48, predicts="masked", extra_embeddings=1, extra_names=("mask",),
+    noise="hybrid",
   )
 )  # fmt: skip
 WHOLE = WholeText.of(PLAIN, W)

@@ -30,13 +30,16 @@ GEMMA = text_model(
 
 
 def plain(**settings):
-  fields = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",)) | settings
+  fields = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",), noise="hybrid")
+  fields |= settings
   return text_model(
     TransformerConfig(258, 16, 2, 1, 8, 16, uniform_layers(1), max_position=64, **fields)
   )
 
 
 PLAIN = plain()
+MASKS_ALONE = plain(noise="absorbing")
+CAUSAL = plain(predicts="next_token", noise="absorbing")
 
 
 @pytest.mark.parametrize(
@@ -79,8 +82,10 @@ def test_the_network_is_that_of_the_config():
   assert isinstance(network, CausalEncoder) and network.canvas_length == 4
   assert uniform_network_of(PLAIN, 8) == WholeText(PLAIN.model, 8, mask_id=258)
   assert mtjax.denoiser("gidd", length=24).network(PLAIN).canvas_length == 24
-  unmasked = plain(extra_embeddings=0, extra_names=())
+  unmasked = plain(extra_embeddings=0, extra_names=(), noise="uniform")
   assert uniform_network_of(unmasked, 8) == WholeText(unmasked.model, 8)
+  masks_unused = plain(noise="uniform")
+  assert uniform_network_of(masks_unused, 8).mask_id is None, "its noise had no masks"
 
 
 @pytest.mark.parametrize(
@@ -106,7 +111,23 @@ METHOD = mtjax.denoiser("diffusion_gemma", length=8, steps=2)
 @pytest.mark.parametrize(
   ("model", "settings", "message"),
   [
-    (plain(predicts="next_token"), {}, "need a DiffusionGemma, or .*this model predicts 'next_tok"),
+    (
+      MASKS_ALONE,
+      {},
+      r"masks alone .* denoise it with mtjax.denoiser\('llada'\), 'mdlm'",
+    ),
+    (
+      MASKS_ALONE,
+      dict(method=mtjax.denoiser("gidd")),
+      "export the run again, or add .noise.",
+    ),
+    (PLAIN, dict(method=mtjax.denoiser("llada")), r"with hybrid noise .* mtjax.denoiser\('gidd'\)"),
+    (plain(noise="uniform"), dict(method=mtjax.denoiser("mdlm")), "trained with uniform noise"),
+    (
+      plain(predicts="next_token", noise="absorbing"),
+      {},
+      "need a DiffusionGemma, or .*this model predicts 'next_tok",
+    ),
     (plain(alignment="shifted"), {}, r"without blocks\), and this one predicts 'masked', shifted"),
     (GEMMA, dict(method=mtjax.denoiser("llada")), "needs a masked model, .* predicts 'canvas'"),
     (GEMMA, dict(method=UniformDenoiser(canvas_length=8)), "canvas_length must be that of the mod"),

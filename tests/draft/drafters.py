@@ -124,7 +124,7 @@ ROWS = {
 def made_by_the_registry(name: str) -> Row:
   """A drafter as its row in `mtjax.registry.methods` makes it, for the tiny target."""
   small = TextModel(SMALL, SMALL_PARAMS, LETTERS)
-  with mock.patch("mtjax.pretrained.load_pretrained", lambda name: small):
+  with mock.patch("mtjax.pretrained.load_pretrained", lambda name, **_: small):
     config = dict(draft_model="small", weights="float32")
     drafter, params = get_drafter(name)(config, TextModel(TARGET, PARAMS, LETTERS))
   return Row(name, drafter, params, useful=False)

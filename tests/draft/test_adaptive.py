@@ -77,7 +77,7 @@ def test_rounds_without_a_draft_are_small():
 def test_measured_cost_is_that_of_a_round(monkeypatch):
   """11 tokens: 10 plain rounds of 1 s, or 5 speculative ones of 3 s, after a prefill of 7 s."""
 
-  def generate(model, params, prompts, *, method, method_params, max_tokens):
+  def generate(model, params, prompts, *, method, method_params, max_tokens, mesh=None):
     plain = isinstance(method, Autoregressive)
     rounds = (max_tokens - 1) // (1 if plain else 2)
     seconds = 7 + rounds * (1 if plain else 3)
@@ -92,7 +92,7 @@ def test_a_cost_is_measured_in_turns_so_that_other_work_slows_both(monkeypatch):
   """A machine that is three times slower from the fifth timed run on, and a cost of 2."""
   runs = []
 
-  def generate(model, params, prompts, *, method, method_params, max_tokens):
+  def generate(model, params, prompts, *, method, method_params, max_tokens, mesh=None):
     plain, rounds = isinstance(method, Autoregressive), max_tokens - 1
     runs.append(plain)
     slow = 3 if len(runs) > 8 else 1

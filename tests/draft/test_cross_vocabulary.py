@@ -221,7 +221,7 @@ def test_what_is_refused(make, message):
 
 def test_a_config_makes_the_drafter(monkeypatch):
   draft = TextModel(SMALL, SMALL_PARAMS, OTHER)
-  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name: draft)
+  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name, **_: draft)
   config = dict(draft_model="other", weights="stored", drafter=dict(length=3, look_back=2))
   target = TextModel(TARGET, PARAMS, LETTERS)
   drafter, (_, handle) = DRAFTERS["cross_vocabulary"](config, target)

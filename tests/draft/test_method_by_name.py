@@ -71,7 +71,7 @@ def test_a_draft_model_may_be_a_name_or_a_model():
   by_model, params = mtjax.method("draft", draft_model=DRAFT, length=2).bind(TEXT)
   with mock.patch.object(pretrained, "load_pretrained", return_value=DRAFT) as load:
     by_name, _ = mtjax.method("draft", draft_model="some/folder", length=2).bind(TEXT)
-  load.assert_called_once_with("some/folder")
+  load.assert_called_once_with("some/folder", mesh=None)
   assert by_model == by_name
   packed = dataclasses.replace(DRAFT, params=params)  # packing what is packed changes nothing
   assert mtjax.method("draft", draft_model=packed, length=2).bind(TEXT)[0] == by_model

@@ -52,8 +52,8 @@ def test_text_is_that_of_decoding_without_drafts_token_by_token(plain, name, set
 @pytest.mark.parametrize("name", ["a tree of the target", "likeliest paths of the target"])
 def test_a_tpu_may_have_more_slots_than_requested(name):
   """For its kernel; no shape may depend on there being as many."""
-  row, job = ROWS[name], decode._prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
-  decoding = job.program(TARGET, Speculative(row.drafter))
+  row, job = ROWS[name], decode.prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
+  decoding = decode.DecodeProgram(TARGET, Speculative(row.drafter), job.capacity, job.max_new)
   with on("TPU v5 lite"):
     program = run.whole.trace(decoding, (PARAMS, row.params, *job.arrays))
   assert "3,1,128,8]" in str(program.jaxpr), "the test no longer knows the cache's shape"

@@ -170,7 +170,7 @@ def test_a_config_puts_the_draft_model_in_the_targets_vocabulary(monkeypatch, na
   letters = Letters("abcdefgh")
   model, params = with_rows(ROWS[kind])
   draft = TextModel(model, params, letters)
-  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name: draft)
+  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name, **_: draft)
   fields = dict(exits=(1,)) if name == "sorted" else {}
   config = dict(draft_model="other", weights="stored", drafter=fields)
   drafter, _ = DRAFTERS[name](config, TextModel(TARGET, PARAMS, letters))
@@ -182,7 +182,7 @@ def test_a_draft_model_of_other_tokens_keeps_to_those_it_has(monkeypatch):
   letters = Letters("hgfedcba")
   model, params = with_rows(MANY)
   draft = TextModel(model, params, letters)
-  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name: draft)
+  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda name, **_: draft)
   target = TextModel(TARGET, PARAMS, Letters("abcdefghijkl"))
   drafter, _ = DRAFTERS["cross_vocabulary"](dict(draft_model="other", weights="stored"), target)
   assert drafter == CrossVocabulary(InVocabulary(model, MANY, 8))

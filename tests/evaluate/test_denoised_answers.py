@@ -123,7 +123,7 @@ def gemma():
     ("multi_bd", lambda: tiny(**BLOCKS)),
     ("dmax", lambda: tiny(**BLOCKS)),
     ("fast_dllm_v2:machine=sub_blocks:sub_block=2", lambda: tiny(**BLOCKS, alignment="shifted")),
-    ("gidd:steps=2", lambda: tiny(**MASKED)),
+    ("gidd:steps=2", lambda: tiny(**MASKED, noise="hybrid")),
     ("diffusion_gemma:steps=2", gemma),
     ("set:fill=window:size=2", lambda: tiny(**FILLS)),
     ("lookahead:block_length=8:lookahead=1", lambda: tiny(**MASKED)),

@@ -22,9 +22,6 @@ from mtjax.draft import Trie, TrieStore  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.models.quantize import to_int8  # noqa: E402
 from mtjax.train import train  # noqa: E402
-from mtjax.train.losses.next_token import next_token_loss  # noqa: E402
-from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer  # noqa: E402
-from mtjax.train.step import init_state, make_step  # noqa: E402
 
 CONFIG = TransformerConfig(
   vocab_size=32,
@@ -99,24 +96,6 @@ def logits(mesh) -> dict[str, float]:
   return out
 
 
-def training_step(mesh, name: str, accumulate: int) -> float:
-  model, schedule = Model(CONFIG), Schedule(steps=10, warmup=0, decay=0)
-  optimizer = make_optimizer(OptimizerConfig(name=name), schedule)
-  state = init_state(model, optimizer, seed=0, ema=0.9)
-  step = make_step(next_token_loss(model), optimizer, accumulate=accumulate, ema=0.9)
-  expected = jax.jit(step)(state, rows())
-  shardings = sharding.state_shardings(state, state.params, mesh)
-  moment = next(
-    s
-    for p, s in jax.tree_util.tree_leaves_with_path(shardings.opt_state)
-    if "qkv" in str(p) and "kernel" in str(p)
-  )
-  assert moment.spec == sharding.P(None, sharding.MODEL), moment
-  on_mesh = jax.jit(step, out_shardings=(shardings, None))
-  found = on_mesh(jax.device_put(state, shardings), sharding.shard_batch(rows(), mesh))
-  return difference(expected, found)
-
-
 def continued(folder: Path) -> float:
   """Compares a run that begins on one device and continues, from its checkpoint, on 2 x 2."""
   config = tiny()
@@ -128,7 +107,7 @@ def continued(folder: Path) -> float:
   _, expected = train(config, folder / "one")
   config.steps = 2
   train(config, folder / "two")
-  config.update(steps=4, mesh=(2, 2))
+  config.update(steps=4, mesh="data:2,model:2")
   _, found = train(config, folder / "two")
   spread = found["layer_0"]["attention"]["qkv"]["kernel"].sharding.spec
   assert spread == sharding.P(None, sharding.MODEL), f"qkv ended as {spread}"
@@ -220,8 +199,6 @@ def main() -> None:
   assert len(jax.devices()) == 4
   mesh = sharding.make_mesh(2, 2)
   out = logits(mesh)
-  for name, accumulate in (("adamw", 1), ("muon", 2)):
-    out[f"step {name} in {accumulate}"] = training_step(mesh, name, accumulate)
   out["attention over heads"] = attention(mesh)
   out |= attention_in_blocks(mesh)
   out["drafts of a store on the host"] = drafted_on_the_host(mesh)

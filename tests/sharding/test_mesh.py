@@ -11,8 +11,6 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 CASES = (
   *(f"logits {f} {kind}" for f in ("gated", "untied", "gpt2") for kind in ("float", "int8")),
-  "step adamw in 1",
-  "step muon in 2",
   "attention over heads",
   "gradient of attention in blocks",
   "arrays gathered for attention in blocks",

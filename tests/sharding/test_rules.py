@@ -2,6 +2,7 @@
 
 import jax
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 from jax.sharding import PartitionSpec as P
 
 from mtjax import sharding
@@ -12,20 +13,8 @@ CONFIG = TransformerConfig(
 )
 
 
-def test_every_parameter_of_every_variant_has_a_rule():
-  variants = (
-    dict(),
-    dict(tied=False, qk_norm="full", norm_placement="post"),
-    dict(norm_placement="sandwich", norm="rms_plus_one", qk_norm="head"),
-    dict(mlp="plain", norm="layer", learned_positions=8, out_bias=True),
-    dict(target_conditioning="adaptive_norm", predicts="any_subset"),
-  )
-  mesh = sharding.make_mesh()
-  for fields in variants:
-    config = TransformerConfig(
-      **{**vars(CONFIG), **dict(qkv_bias=True, mlp_bias=True, extra_embeddings=1), **fields}
-    )
-    sharding.param_shardings(Model(config).shapes(), mesh)
+def mesh_of(*sizes: int) -> AbstractMesh:
+  return AbstractMesh(sizes, ("data", "model"), axis_types=(AxisType.Auto,) * 2)
 
 
 def test_a_path_without_a_rule_is_an_error():
@@ -42,6 +31,37 @@ def test_the_first_match_wins():
 def test_a_rule_does_not_match_inside_a_name():
   with pytest.raises(ValueError, match="my_head/kernel"):
     sharding.spec("my_head/kernel")
+
+
+def test_the_first_axis_of_a_stack_is_whole():
+  assert sharding.spec("stack_0/mlp/down/kernel") == P(None, "model", None)
+  assert sharding.spec("layer_0/mlp/down/kernel") == P("model", None)
+
+
+def test_an_array_of_a_state_without_a_rule_is_an_error():
+  mesh = mesh_of(1, 2)
+  params = {"mlp": {"down": {"kernel": jax.ShapeDtypeStruct((4, 6), "float32")}}}
+  state = dict(count=jax.ShapeDtypeStruct((), "int32"), mu=params)
+  found = sharding.state_shardings(state, params, mesh)
+  assert found["mu"]["mlp"]["down"]["kernel"].spec == P("model", None)
+  # Adafactor's moments are sums over an axis of the parameter.
+  state["rows"] = {"mlp": {"down": {"kernel": jax.ShapeDtypeStruct((4,), "float32")}}}
+  with pytest.raises(ValueError, match="no sharding rule matches 'rows/mlp/down/kernel'"):
+    sharding.state_shardings(state, params, mesh)
+
+
+def test_what_the_mesh_does_not_divide_is_named():
+  mesh = mesh_of(2, 3)
+  params = Model(CONFIG).shapes()
+  assert set(sharding.undivided(params, mesh)) == {
+    "embedding/table",
+    "layer_0/attention/qkv/kernel",
+    "layer_0/attention/out/kernel",
+  }
+  note = sharding.undivided_note(params, mesh)
+  assert note is not None and "data:2,model:3 does not divide 3 arrays" in note
+  assert note.endswith("embedding/table, attention/out/kernel, attention/qkv/kernel")
+  assert sharding.undivided_note(params, mesh_of(2, 2)) is None
 
 
 def test_a_mesh_larger_than_the_machine_is_an_error():

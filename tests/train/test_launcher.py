@@ -60,7 +60,9 @@ def test_a_bad_value_is_named_before_anything_runs(config, field, value, message
     (lambda c: c.update(ema="none"), "ema must be a number, got 'none'"),
     (lambda c: c.update(model=3), "model must be a group of fields, got 3"),
     (lambda c: c["model"].update(layers=1.5), "model.layers must be a whole number, got 1.5"),
-    (lambda c: c.update(mesh=2), "mesh must be a tuple, got 2"),
+    (lambda c: c.update(mesh=2), "mesh is 2: give a text such as 'data:2,model:4'"),
+    (lambda c: c.update(mesh="data:1,heads:2"), "has the axes data, model, sequence, not 'heads'"),
+    (lambda c: c.update(mesh="sequence:2"), "splits caches, which training has none of"),
   ],
 )
 def test_a_config_of_other_fields_or_kinds_is_refused_by_name(config, change, message):
@@ -77,7 +79,11 @@ def test_fields_that_have_defaults_or_came_later_may_be_left_out(config):
   fields["optimizer"]["b1"] = 0.8  # a field of OptimizerConfig that the defaults do not name
   fields["mesh"], fields["ema"] = [1, 1], 0  # as JSON has them
   settings = config_lib.read(fields)
-  assert settings.optimizer.b1 == 0.8 and settings.mesh == (1, 1) and settings.init == ""
+  assert (
+    settings.optimizer.b1 == 0.8
+    and settings.mesh == dict(data=1, model=1, sequence=1)
+    and settings.init == ""
+  )
 
 
 def test_an_unknown_optimizer_is_named(config):

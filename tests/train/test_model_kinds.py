@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from configs.train import bundled_anysubset, sorted_draft
+from configs.train import bundled_anysubset, masked_diffusion, sorted_draft, uniform_diffusion
 from mtjax import checkpoints
+from mtjax.checkpoints.families import express, read_config
 from mtjax.train import config as config_lib
 from mtjax.train.initial import initial_params
 from mtjax.train.losses.registry import defaults_of
@@ -112,3 +113,31 @@ def test_a_new_mask_begins_as_the_mean_token_or_as_the_sources_query(config, tmp
   assert (
     initial_params(masked, str(tmp_path / "masked"))["extra"]["table"] == params["extra"]["table"]
   ).all()
+
+
+@pytest.mark.parametrize(
+  ("make", "noise"),
+  [(masked_diffusion, "absorbing"), (uniform_diffusion, "hybrid"), (uniform_diffusion, "uniform")],
+)
+def test_a_masked_model_and_its_folder_say_what_noise_it_was_trained_with(make, noise):
+  config = make.tiny()
+  if make is uniform_diffusion:
+    config.uniform_diffusion.noise = noise
+    if noise == "uniform":
+      config.model.update(extra_embeddings=0, extra_names=())
+  run = read(config)
+  assert run.model.config.noise == noise
+  assert "noise" not in run.identity()["model"], "as in runs from before it was a field"
+  family, raw = express(run.model.config)
+  written = dict(raw, model_type=family.model_type)
+  assert read_config(written)[1].noise == noise and ("noise" in raw) == (noise != "absorbing")
+  assert read_config(dict(written, noise="absorbing", extra_embeddings=1))[1].noise == "absorbing"
+  with pytest.raises(ValueError, match="noise must be one of 'absorbing', 'uniform', 'hybrid'"):
+    read_config(dict(written, noise="gauss", extra_embeddings=1))
+
+
+def test_noise_is_the_objectives_to_say():
+  config = masked_diffusion.tiny()
+  config.model.noise = "uniform"
+  with pytest.raises(ValueError, match="model.noise: a model of the kind .* has no such setting"):
+    read(config)

@@ -86,14 +86,18 @@ def truth(rates, latency, load):
   return Competitor("d", np.asarray(rates[load.domain], float).reshape(-1, 1), curve)
 
 
-def replay(planner, rates, latency, loads, *, seed=0, noise=0.05, sizes=None):
-  """Returns what a replanner does when acceptance is `rates` and times are `latency`, both true."""
+def replay(planner, rates, latency, loads, *, seed=0, noise=0.05, sizes=None, together=1):
+  """Returns what a replanner does when acceptance is `rates` and times are `latency`, both true.
+
+  together: the number of rounds that it is told of at once.
+  """
   rng = np.random.default_rng(seed)
   out, state = Run([], [], [], []), planner.start(loads[0].batch)
   following = [*loads[1:], loads[-1]]
   for load, after in zip(loads, following, strict=True):
     competitor = truth(rates, latency, load)
     best = plan([competitor], sizes=sizes)
+    seen, measured = AcceptanceCounts.none(1, 1), []
     for number in range(load.rounds):
       choice, counts = state.choice, None
       if choice.kind is RoundKind.PLAIN:
@@ -108,8 +112,17 @@ def replay(planner, rates, latency, loads, *, seed=0, noise=0.05, sizes=None):
       out.oracle.append(best.choice.tokens_per_second)
       out.choices.append("plain" if choice.drafter is None else f"{choice.steps}")
       batch = load.batch if number + 1 < load.rounds else after.batch
-      measured = took * float(np.exp(noise * rng.normal()))
-      state = planner.observe(state, seconds=measured, counts=counts, batch=batch)
+      measured.append(took * float(np.exp(noise * rng.normal())))
+      seen = seen if counts is None else seen + counts
+      if len(measured) == together:
+        state = planner.observe(
+          state,
+          seconds=float(np.mean(measured)),
+          counts=seen if seen.rounds else None,
+          batch=batch,
+          rounds=together,
+        )
+        seen, measured = AcceptanceCounts.none(1, 1), []
   return out
 
 

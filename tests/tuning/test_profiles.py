@@ -198,6 +198,21 @@ def test_a_saved_profile_is_the_same_and_readable(make, tmp_path):
   assert [path.name for path in file.parent.iterdir()] == ["profile.json"]
 
 
+def test_times_of_plain_decoding_alone_and_of_a_start_are_saved(tmp_path):
+  (curve,), file = latency().curves[:1], tmp_path / "profile.json"
+  more = dataclasses.replace(curve, alone=0.5, start=0.25)
+  profile = dataclasses.replace(latency(), curves=(more,))
+  profile.save(file)
+  assert LatencyProfile.load(file) == profile
+  # A file from before there were such times has none.
+  record = json.loads(file.read_text())
+  for name in ("alone", "start"):
+    del record["curves"][0][name]
+  file.write_text(json.dumps(record))
+  (known,) = LatencyProfile.load(file).curves
+  assert (known.alone, known.start) == (None, 0.0)
+
+
 @pytest.mark.parametrize("make", [acceptance, latency])
 def test_a_profile_of_another_model_is_neither_used_nor_overwritten(make, tmp_path):
   file, profile = tmp_path / "profile.json", make()

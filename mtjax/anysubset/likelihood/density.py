@@ -12,20 +12,27 @@ from mtjax.anysubset.network import Network, without_mask
 from mtjax.anysubset.orders import lattice, targets_in_order
 from mtjax.anysubset.single_stream import check_start, order_frontier
 from mtjax.models import Params
+from mtjax.rounds.placement import Placement
 from mtjax.rounds.size_buckets import bucket
+from mtjax.sharding import MeshLike, on_mesh
 
 _READ = 32  # number of entries whose logits are held at once
 
 
 def log_likelihood(
-  model: Network, params: Params, canvas: Canvas, rank: Int[Array | np.ndarray, "B L"] | None = None
+  model: Network,
+  params: Params,
+  canvas: Canvas,
+  rank: Int[Array | np.ndarray, "B L"] | None = None,
+  *,
+  mesh: MeshLike = None,
 ) -> Float[np.ndarray, "B L"]:
   """Returns log p of every target given the context and the targets of lower rank, in nats.
 
   The sum over a row is exactly log p(targets | context) in the order `rank`; None stands for the
   lattice's order. One pass computes all conditionals, in two streams (2504.20456, sec. 4) or in
   one. The value is 0 at entries that are not targets. The canvas's tokens are the text. Logits are
-  held for a few entries at a time.
+  held for a few entries at a time. `mesh` is that of `mtjax.anysubset.fill`.
 
   Raises ValueError, before compilation, for tokens outside the vocabulary, for entries that are
   both context and target, for ranks that are no order of the targets, and, with a single-stream
@@ -46,7 +53,10 @@ def log_likelihood(
   queries += -queries % min(queries, _READ)
   order = np.pad(order, ((0, 0), (0, queries - order.shape[1])), constant_values=-1)
   padded = jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas)
-  log_p = _log_likelihood(without_mask(model), params, padded, np.pad(ranks, padding), order)
+  placement = Placement.of(mesh, config, len(token))
+  inputs = placement.put((params, padded, np.pad(ranks, padding), order))
+  with on_mesh(placement.mesh):
+    log_p = _log_likelihood(without_mask(model), *inputs)
   out = np.zeros(token.shape, np.float32)
   row, place = np.nonzero(order >= 0)
   out[row, order[row, place]] = np.asarray(log_p)[row, place]

@@ -108,11 +108,19 @@ def _result(chip: str, job: CompileJob, row: dict) -> Compiled:
 
 
 def _environment(chip: Chip, folder: str) -> dict[str, str]:
+  """Returns the environment of a compiler that writes its reports to `folder`."""
+  variables = clean_environment(chip.platform)
+  if chip.platform == "gpu":
+    return variables | {"CUDA_VISIBLE_DEVICES": "-1", "MOSAIC_GPU_DUMP_TO": folder}
+  return variables | {"LIBTPU_INIT_ARGS": " ".join(TPU_FLAGS).format(folder=folder)}
+
+
+def clean_environment(platform: str) -> dict[str, str]:
   """Returns an environment without settings of JAX or XLA, which would change the compilation."""
   variables = {n: v for n, v in os.environ.items() if not n.startswith(("JAX_", "XLA_", "LIBTPU_"))}
   variables |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-  if chip.platform == "gpu":
-    return variables | {"CUDA_VISIBLE_DEVICES": "-1", "MOSAIC_GPU_DUMP_TO": folder}
+  if platform != "tpu":
+    return variables
   return variables | {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
@@ -121,5 +129,4 @@ def _environment(chip: Chip, folder: str) -> dict[str, str]:
     # There is no device that two processes could both claim.
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_LOG_DIR": "disabled",
-    "LIBTPU_INIT_ARGS": " ".join(TPU_FLAGS).format(folder=folder),
   }

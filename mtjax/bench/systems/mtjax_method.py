@@ -10,13 +10,23 @@ from mtjax.decode.adaptive import Adaptive
 from mtjax.decode.generation import generate
 from mtjax.draft import host
 from mtjax.pretrained import for_decoding, load_pretrained
+from mtjax.registry.auto import wants_plan
 from mtjax.registry.build import make_method
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 
 def open_system(folder: str, threads: int, *, config: Mapping[str, Any]) -> Run:
-  """Opens a config of configs/decode; its "target" and "draft" are the models in the folder."""
+  """Opens a config of configs/decode; its "target" and "draft" are the models in the folder.
+
+  Raises ValueError for a config that asks for a plan, before anything is measured: a plan is of a
+  number of rows, which is not known yet.
+  """
+  if config["method"] != "ar" and wants_plan(config):
+    raise ValueError(
+      f"method {config['method']!r} makes a plan for a number of rows, and jobs have several: give "
+      "one method, or compare plans with experiments.bench.planning.auto_plan"
+    )
   del threads  # XLA and the native products follow the process's affinity
   paths = {name: str(Path(folder) / name) for name in ("target", "draft")}
   config = {k: paths.get(v, v) if k in ("model", "draft_model") else v for k, v in config.items()}

@@ -22,10 +22,13 @@ def read(raw: Fields) -> TransformerConfig:
     # Folders of any-subset models that are older than names.
     names = ANY_SUBSET_NAMES[: raw["extra_embeddings"]] if raw["predicts"] == "any_subset" else ()
   mask = raw.get("mask_token_id")
+  # Folders that are older than this field have masks alone, or do not say that they have more.
+  noise = raw.get("noise", "absorbing")
+  # A model whose mask is a token of the vocabulary needs none, and one without masks neither.
+  bare = mask is not None or noise == "uniform"
   return dataclasses.replace(
     llama.read(raw),
-    # A model whose mask is a token of the vocabulary needs none.
-    extra_embeddings=raw["extra_embeddings"] if mask is None else raw.get("extra_embeddings", 0),
+    extra_embeddings=raw.get("extra_embeddings", 0) if bare else raw["extra_embeddings"],
     extra_names=tuple(names),
     predicts=raw["predicts"],
     target_conditioning=raw.get("target_conditioning", "none"),
@@ -33,6 +36,7 @@ def read(raw: Fields) -> TransformerConfig:
     mask_id=mask,
     alignment=raw.get("alignment", "aligned"),
     block_length=raw.get("block_length", 0),
+    noise=noise,
   )
 
 
@@ -54,6 +58,8 @@ def write(config: TransformerConfig) -> dict[str, Any]:
     out["alignment"] = config.alignment
   if config.block_length:
     out["block_length"] = config.block_length
+  if config.noise != "absorbing":
+    out["noise"] = config.noise
   return out
 
 
@@ -74,7 +80,7 @@ def recipes(config: TransformerConfig) -> dict[str, Recipe]:
 
 
 def refusal(config: TransformerConfig) -> str | None:
-  if not config.extra_embeddings and config.mask_id is None:
+  if not config.extra_embeddings and config.mask_id is None and config.noise != "uniform":
     return "it has no extra embeddings"
   return llama.LLAMA.refusal(config)
 

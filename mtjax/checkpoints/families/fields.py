@@ -173,6 +173,7 @@ CONFIG = {
   "mask_token_id": _whole(0, 2**24),
   "mask_index": _whole(0, 2**24),
   "alignment": _WORD,
+  "noise": _WORD,
   "block_length": _whole(1, 2**20),
   "block_size": _whole(1, 2**20),
   "bd_size": _whole(1, 2**20),

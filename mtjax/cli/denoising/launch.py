@@ -68,6 +68,7 @@ def denoise(
   exactness, reason = method.label(constraint is not None)
   streams = console.is_terminal if wanted.stream is None else wanted.stream
   frames: list[CanvasFrame] = []
+  optional: dict[str, Any] = {} if constraint is None else dict(constraint=constraint)
 
   def run_of() -> CanvasRun:
     return CanvasRun(prompts, frames)
@@ -91,7 +92,7 @@ def denoise(
           method=method,
           sampling=Sampling(**{name: config[name] for name in _SAMPLING}),
           key=config["seed"],
-          **({} if constraint is None else dict(constraint=constraint)),
+          **optional,
           on_pass=on_pass if streams or wanted.frames else None,
         )
     if not (streams and console.is_terminal):

@@ -51,6 +51,7 @@ def run(
   length: int,
   context: int,
   batch: int,
+  mesh: str = "",
   output: str | None,
   results_path: str | None,
 ) -> None:
@@ -64,7 +65,7 @@ def run(
   from mtjax.report.cells import Cells
 
   estimators = by_name(LIKELIHOOD.value, samples=_SAMPLES.value, steps=_STEPS.value)
-  loaded = load_pretrained(model_name)
+  loaded = load_pretrained(model_name, mesh=mesh)
   network = MaskedNetwork.of(loaded.model)
   params = to_int8(loaded.params) if weights == "int8" else loaded.params
   named = named_documents(texts, loaded.tokenizer, limit=limit)
@@ -85,6 +86,7 @@ def run(
         length=length,
         context=context,
         batch=batch,
+        mesh=loaded.mesh,
         progress=lambda done, total, name=name, number=number, tell=tell: tell(
           f"scoring {name}, {number} of {len(named)}: row {done} of {total}"
         ),

@@ -23,7 +23,7 @@ from mtjax.diffusion.view import score_by_model, score_filtered
 from mtjax.models import Params
 from mtjax.models.access import EmbeddingAccess
 from mtjax.rounds.size_buckets import bucket
-from mtjax.sampling.logits import Rules, Sampling, Seed, row_keys
+from mtjax.sampling.logits import Rules, Sampling, Seeds, row_keys
 
 
 def prepare(
@@ -37,7 +37,7 @@ def prepare(
   guidance: Guidance,
   sampling: Sampling | None,
   filtered_confidence: bool,
-  key: Seed,
+  key: Seeds,
   eos: Sequence[int],
   constraint: Constraint = None,
   is_target: Targets | None = None,

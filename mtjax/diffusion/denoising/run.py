@@ -22,8 +22,9 @@ from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.diffusion.transfer.llada_counts import LladaCounts
 from mtjax.models import Params
-from mtjax.rounds import run
-from mtjax.sampling.logits import Sampling, Seed
+from mtjax.rounds.placement import Placement
+from mtjax.sampling.logits import Sampling, Seeds
+from mtjax.sharding import MeshLike
 
 # LLaDA's published loop at temperature 0, where both orders of it are the same.
 LLADA = DecidingPolicy(order=MaxProbability(), transfer=LladaCounts())
@@ -40,12 +41,13 @@ def denoise(
   guidance: Guidance = Unguided(),
   sampling: Sampling | None = None,
   filtered_confidence: bool = False,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   lookahead: int = 0,
   trace: bool = False,
   is_target: Targets | None = None,
+  mesh: MeshLike = None,
 ) -> Denoised:
   """Generates `plan.length` tokens after each prompt, in blocks of `plan.block_length`.
 
@@ -64,6 +66,11 @@ def denoise(
 
   `constraint`: what a text must match (`mtjax.constraints`), one for all rows or one per row. Every
   text is accepted; its distribution is APPROXIMATE (`mtjax.constraints.canvas`).
+
+  `mesh`: the devices to run on, such as "data:2,model:4" (`mtjax.sharding.parse_mesh`): rows are
+  split over data, weights and heads over model; tokens are those of one device, up to rounding.
+  Where data does not divide the rows, each device computes all of them, with a warning. None: where
+  the parameters are.
 
   A block-causal network's blocks begin at multiples of their length: the first block then holds the
   end of the prompt too, and the last one is whole.
@@ -107,10 +114,11 @@ def denoise(
   ahead = _ahead(program, inputs, cache, guidance, lookahead)
   if lookahead and trace:
     raise ValueError("with lookahead a forward has several passes: a trace needs lookahead 0")
+  placement = Placement.of(mesh, network.model.config, len(prompts))
   if not trace:
-    state, clock = run.run(ahead, inputs)
+    state, clock = placement.run(ahead, inputs)
     return _result(job, plans, state, clock)
-  last, traced = record(program, params, (job,), network.mask_id)
+  last, traced = record(program, params, (job,), network.mask_id, placement)
   return dataclasses.replace(collect(job, plans, last.state, last.clock), trace=traced)
 
 
@@ -125,12 +133,13 @@ def stream(
   guidance: Guidance = Unguided(),
   sampling: Sampling | None = None,
   filtered_confidence: bool = False,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   lookahead: int = 0,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
+  mesh: MeshLike = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
   """Yields (token, decided_at) of the canvases before the first pass and after each.
 
@@ -161,7 +170,8 @@ def stream(
     if on_finish is not None:
       on_finish(_result(job, plans, state, clock))
 
-  return frames(run.stream(ahead, inputs, every=every), finished)
+  placement = Placement.of(mesh, network.model.config, len(prompts))
+  return frames(placement.stream(ahead, inputs, every=every), finished)
 
 
 def _ahead(program, inputs, cache, guidance, lookahead: int) -> Any:

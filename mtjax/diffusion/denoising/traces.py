@@ -14,6 +14,7 @@ from mtjax.diffusion.view import Revision
 from mtjax.display.short import short_repr
 from mtjax.models import Params
 from mtjax.rounds import run
+from mtjax.rounds.placement import Placement
 from mtjax.sampling.logits import Rules
 
 _Values = Array | np.ndarray
@@ -138,14 +139,20 @@ class Trace(struct.PyTreeNode):
 
 
 def record(
-  program: Any, params: Params, settings: tuple[Any, ...], mask_id: int | None
+  program: Any,
+  params: Params,
+  settings: tuple[Any, ...],
+  mask_id: int | None,
+  placement: Placement,
 ) -> tuple[run.Recorded, Trace]:
   """Returns the last state of a run, with the time so far, and its trace.
+
+  The trace holds no array of the placement's mesh: it can be replayed anywhere.
 
   `mask_id`: the token that stands for a mask in canvases. The program's last stage returns a
   `TracedPass` to observe.
   """
-  first, *rounds = run.record(program, (params, *settings))
+  first, *rounds = placement.record(program, (params, *settings))
   passes = [one.observed for one in rounds]
   stacked = jax.tree.map(lambda *values: np.stack(values), *passes)
   return (rounds or [first])[-1], Trace(stacked, settings, program, mask_id)

@@ -11,6 +11,8 @@ from mtjax import frontier as frontier_lib
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.likelihood.conditionals import Conditionals
 from mtjax.models import Params
+from mtjax.rounds.placement import Placement
+from mtjax.sharding import MeshLike, on_mesh
 
 
 def network_conditionals(
@@ -21,6 +23,7 @@ def network_conditionals(
   context: int = 0,
   batch: int = 64,
   length: int | None = None,
+  mesh: MeshLike = None,
 ) -> Conditionals:
   """Returns log p(x_i | clean tokens) of masked i, for masks of the last L tokens of one text.
 
@@ -30,7 +33,8 @@ def network_conditionals(
   In a block-causal network, clean tokens are those of an entry's own block and all tokens of the
   blocks before it: noisy and clean entries go through one pass, as in training (BD3-LM 2503.09573,
   sec. 3.2). Passes take `batch` maskings at a time; texts share one compilation if they are padded
-  to the same `length` (None: they are not padded).
+  to the same `length` (None: they are not padded). `mesh` is that of
+  `mtjax.diffusion.denoising.denoise`: maskings are its rows.
 
   Raises ValueError for tokens outside the vocabulary, masks among them, and texts that are too
   short or too long.
@@ -50,7 +54,8 @@ def network_conditionals(
       f"the text has {token.size} tokens, length is {length}, and the model has "
       f"{config.max_position} positions: they must rise"
     )
-  padded = np.pad(token, (0, length - token.size))
+  padded, placement = np.pad(token, (0, length - token.size)), Placement.of(mesh, config, batch)
+  (params,) = placement.put((params,))
 
   def conditionals(masks: Bool[np.ndarray, "N L"]) -> Float[np.ndarray, "N L"]:
     masks = np.pad(masks, ((0, 0), (context, length - token.size)))
@@ -58,7 +63,9 @@ def network_conditionals(
     for first in range(0, len(masks), batch):
       # The last batch repeats rows to be full: all batches share one compilation.
       index = np.resize(np.arange(first, min(first + batch, len(masks))), batch)
-      part = _log_probs(network, params, padded, masks[index], token.size)
+      inputs = placement.put((params, masks[index]))
+      with on_mesh(placement.mesh):
+        part = _log_probs(network, *inputs, padded, token.size)
       out.append(np.asarray(part, np.float64)[: len(masks) - first])
     return np.concatenate(out)[:, context : token.size]
 
@@ -77,7 +84,7 @@ def block_of(network: MaskedNetwork, size: int, context: int = 0) -> Int[np.ndar
 
 
 @functools.partial(jax.jit, static_argnames="network")
-def _log_probs(network: MaskedNetwork, params, token, masks, end) -> Float[Array, "N S"]:
+def _log_probs(network: MaskedNetwork, params, masks, token, end) -> Float[Array, "N S"]:
   size, noisy = token.shape[0], jnp.where(masks, network.mask_id, token)
   place = jnp.broadcast_to(jnp.arange(size), noisy.shape)
   source = network.sources(place)

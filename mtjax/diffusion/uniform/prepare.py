@@ -20,7 +20,7 @@ from mtjax.diffusion.uniform.rule import UniformRule
 from mtjax.diffusion.uniform.state import UniformJob
 from mtjax.models import Params
 from mtjax.rounds.size_buckets import bucket
-from mtjax.sampling.logits import Sampling, Seed, row_keys
+from mtjax.sampling.logits import Sampling, Seeds, row_keys
 from mtjax.sampling.per_row import per_row
 
 
@@ -33,7 +33,7 @@ def prepare_uniform(
   steps: int | Sequence[int],
   rule: UniformRule,
   sampling: Sampling | None,
-  key: Seed,
+  key: Seeds,
   eos: Sequence[int],
   constraint: Constraint = None,
 ) -> tuple[UniformDenoising, tuple[Params, UniformJob], list[int]]:

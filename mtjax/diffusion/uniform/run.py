@@ -16,9 +16,10 @@ from mtjax.diffusion.uniform.prepare import prepare_uniform
 from mtjax.diffusion.uniform.rule import UniformRule
 from mtjax.diffusion.uniform.state import UniformJob, UniformState
 from mtjax.models import Params
-from mtjax.rounds import run
+from mtjax.rounds.placement import Placement
 from mtjax.rounds.stopwatch import Stopwatch
-from mtjax.sampling.logits import Sampling, Seed
+from mtjax.sampling.logits import Sampling, Seeds
+from mtjax.sharding import MeshLike
 
 NOT_YET = -1  # in what `stream_uniform` yields, a position that no pass has predicted, or a mask
 
@@ -32,10 +33,11 @@ def denoise_uniform(
   steps: int | Sequence[int] = 48,
   rule: UniformRule = AcceptOrRenoise(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   trace: bool = False,
+  mesh: MeshLike = None,
 ) -> Denoised:
   """Generates `length` tokens after each prompt, canvas by canvas, from random tokens.
 
@@ -53,6 +55,10 @@ def denoise_uniform(
   `trace`: whether to keep what each pass decided, with log-probabilities, for
   `mtjax.diffusion.denoising.replay`; the passes are then steps of this process, and the text is the
   same.
+
+  `mesh`: the devices to run on, such as "data:2,model:4" (`mtjax.sharding.parse_mesh`): rows are
+  split over data, weights and heads over model; tokens are those of one device, up to rounding.
+  None: where the parameters are.
 
   In the result `passes` are those over canvases. `forwards` of the counters also has those that
   read a finished canvas (`commit_forwards`), but not the one that reads the prompts. `decided_at`
@@ -76,10 +82,11 @@ def denoise_uniform(
     constraint=constraint,
   )
   job = inputs[1]
+  placement = Placement.of(mesh, network.model.config, len(lengths))
   if not trace:
-    state, clock = run.run(program, inputs)
+    state, clock = placement.run(program, inputs)
     return _collect(network, job, lengths, state, clock)
-  last, traced = record(program, params, (job,), network.mask_id)
+  last, traced = record(program, params, (job,), network.mask_id, placement)
   done = _collect(network, job, lengths, last.state, last.clock)
   return dataclasses.replace(done, trace=traced)
 
@@ -93,11 +100,12 @@ def stream_uniform(
   steps: int | Sequence[int] = 48,
   rule: UniformRule = AcceptOrRenoise(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
+  mesh: MeshLike = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
   """Yields (token, decided_at) of the texts before the first pass and after each.
 
@@ -117,7 +125,8 @@ def stream_uniform(
     eos=eos,
     constraint=constraint,
   )
-  states = run.stream(program, inputs, every=every)
+  placement = Placement.of(mesh, network.model.config, len(lengths))
+  states = placement.stream(program, inputs, every=every)
   return _stream(network, states, inputs[1], lengths, on_finish)
 
 

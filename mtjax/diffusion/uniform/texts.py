@@ -19,12 +19,20 @@ def uniform_network_of(
   """Returns a text model as a network of uniform canvases, with the conventions of its config.
 
   A DiffusionGemma has a causal encoder, and the canvases of its config; a bidirectional model
-  computes the whole text, and has canvases of `canvas_length` positions (0: `otherwise`). That such
-  a model was trained with uniform noise (`uniform_diffusion`) its config does not say. Raises
-  ValueError for other models, and for another `canvas_length` than a DiffusionGemma's.
+  computes the whole text, and has canvases of `canvas_length` positions (0: `otherwise`). Raises
+  ValueError for other models, for one that was trained with masks alone (`noise` of its config),
+  and for another `canvas_length` than a DiffusionGemma's.
   """
   config, name = model.model.config, repr(model.name) if model.name else "this model"
   if config.predicts == "masked":
+    if config.noise == "absorbing":
+      raise ValueError(
+        f"{name} was trained with masks alone (config.noise 'absorbing'), and this method begins "
+        "with random tokens, which it takes for text: denoise it with mtjax.denoiser('llada'), "
+        "'mdlm', 'fast_dllm' or another method for masked models, or train one with the objective "
+        "uniform_diffusion. If it was trained so, and its folder is from before folders said so, "
+        'export the run again, or add "noise": "hybrid" (or "uniform") to its config.json'
+      )
     return WholeText.of(model.model, canvas_length or otherwise)
   if config.predicts != "canvas":
     raise ValueError(
@@ -59,7 +67,7 @@ def denoise_uniform_texts(
   tokenizer = model.tokenizer
   ids = prompt_ids(model, prompts)
   eos = [token for token in tokenizer.eos_ids if token < model.model.config.vocab_size]
-  arguments: dict[str, Any] = dict(length=length, eos=eos, **settings)
+  arguments: dict[str, Any] = dict(length=length, eos=eos, mesh=model.mesh, **settings)
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:
     run = denoise_uniform(network, model.params, ids, trace=is_traced, **arguments)

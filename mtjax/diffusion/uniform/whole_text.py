@@ -46,9 +46,9 @@ class WholeText:
 
   @classmethod
   def of(cls, model: Model, canvas_length: int) -> "WholeText":
-    """Returns a model with the mask that its config names, if it is an extra embedding."""
+    """Returns a model, with the mask that its config names if its noise has masks."""
     config = model.config
-    mask = config.special_id("mask") if "mask" in config.extra_names else None
+    mask = config.special_id("mask") if config.noise == "hybrid" else None
     return cls(model, canvas_length, mask)
 
   def start(self, params: Params, prompt: Int[Array, "B S"], length: Int[Array, " B"]) -> None:

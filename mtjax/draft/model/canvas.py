@@ -12,8 +12,9 @@ from mtjax.cache import KVCache
 from mtjax.draft.protocol import Context, Round, WithDraftModel, check_sizes, draft_keys
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
-from mtjax.sampling.categorical import argmax, sample_categorical
-from mtjax.sampling.logits import adjusted, process
+from mtjax.sampling.categorical import sample_categorical
+from mtjax.sampling.logits import adjusted, best_tokens, process
+from mtjax.sharding.vocabulary import over_vocabulary
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme, Frontier
 
@@ -109,10 +110,12 @@ class ModelCanvas(WithDraftModel):
     processed = adjusted(logits, rules) if greedy else process(logits, rules)
     probs = jax.nn.softmax(processed, axis=-1)
     if greedy:
-      token = argmax(processed)
+      token = best_tokens(logits, rules)
     else:
       keys = draft_keys(context, self.length)
-      token = jax.vmap(jax.vmap(sample_categorical))(processed, keys)
+      token = over_vocabulary(
+        jax.vmap(jax.vmap(sample_categorical)), processed, keys, roles=("b.v", "b"), out="b"
+      )
     sure = jnp.cumprod(jnp.max(probs, axis=-1) >= self.confidence, axis=1)
     offered = context.active[:, None] & (sure > 0)
     tokens = jnp.concatenate([context.last[:, None], token], axis=1)

@@ -63,15 +63,33 @@ class ModelChain(WithDraftModel):
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
   ) -> ChainState:
-    # Drafts go into the cache before it is known how many are kept.
-    capacity = min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
+    capacity = self._capacity(prompt, max_new)
     cache, _ = commit_prompt(self.model, params, prompt, length, capacity)
     text = TextBuffer.of_prompt(prompt, length, max_new)
     return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
 
+  def start_unread(
+    self, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> ChainState:
+    """Returns the state before the model has read the prompts: the first `propose` does."""
+    cache = self.model.allocate(prompt.shape[0], self._capacity(prompt, max_new))
+    text = TextBuffer.of_prompt(prompt, length, max_new)
+    return ChainState(cache, text, jnp.zeros((prompt.shape[0],), jnp.int32))
+
+  def _capacity(self, prompt: Int[Array, "B P"], max_new: int) -> int:
+    # Drafts go into the cache before it is known how many are kept.
+    return min(prompt.shape[1] + max_new + self.length, self.model.config.max_position)
+
   def propose(
-    self, params: PyTree, state: ChainState, context: Context
+    self,
+    params: PyTree,
+    state: ChainState,
+    context: Context,
+    *,
+    limit: Int[Array, ""] | int | None = None,
   ) -> tuple[Draft, ChainState]:
+    """Returns what the Protocol says; `limit` is a length up to `length` that may be data."""
+    limit = self.length if limit is None else limit
     rules = context.request.rules.without_history
     keys, last = draft_keys(context, self.length), context.last
     greedy = rules.temperature is None
@@ -102,7 +120,7 @@ class ModelChain(WithDraftModel):
       return place + 1, cache, held + going, reads + going, draft, still
 
     def unfinished(carry):
-      return (carry[0] < self.length) & jnp.any(carry[-1])
+      return (carry[0] < limit) & jnp.any(carry[-1])
 
     # The prefill emitted a token that was in no update.
     text = state.text.append(last[:, None], (context.step == 1).astype(jnp.int32))

@@ -16,7 +16,7 @@ from mtjax.draft.protocol import Context, Round, WithDraftModel
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK, read
-from mtjax.sampling.categorical import argmax
+from mtjax.sampling.logits import Rules, best_tokens
 from mtjax.trees import chain
 from mtjax.types import Draft, DraftScheme
 
@@ -105,10 +105,10 @@ class CrossVocabulary(WithDraftModel):
       slot = jnp.where(able, state.cache.length, state.held.shape[1])
       held = state.held.at[rows, slot].set(token, mode="drop")
       cache, logits = read(self.model, params[0], state.cache, token[:, None], count)
-      token = argmax(logits[:, 0])
+      token = best_tokens(logits, Rules())[:, 0]
       return state.replace(cache=cache, held=held), drafted.at[:, place].set(token), token
 
-    token = argmax(logits[:, 0])
+    token = best_tokens(logits, Rules())[:, 0]
     drafted = jnp.zeros((last.shape[0], self.length), jnp.int32).at[:, 0].set(token)
     state, drafted, _ = jax.lax.fori_loop(1, self.length, add, (state, drafted, token))
     shapes = (

@@ -3,8 +3,9 @@
 import jax
 from jaxtyping import Array, Float, Int, Key
 
-from mtjax.sampling.categorical import argmax, sample_categorical
-from mtjax.sampling.logits import Rules, adjusted, process
+from mtjax.sampling.categorical import sample_categorical
+from mtjax.sampling.logits import Rules, best_tokens, process
+from mtjax.sharding.vocabulary import over_vocabulary
 
 
 def sample_draft(
@@ -15,6 +16,7 @@ def sample_draft(
   keys [B]: those of one place of `draft_keys`; none may be used twice.
   """
   if rules.temperature is None:
-    return argmax(adjusted(logits[:, None], rules)[:, 0]), None
+    return best_tokens(logits[:, None], rules)[:, 0], None
   processed = process(logits[:, None], rules)[:, 0]
-  return jax.vmap(sample_categorical)(processed, keys), jax.nn.softmax(processed, axis=-1)
+  token = over_vocabulary(jax.vmap(sample_categorical), processed, keys, roles=("bv", "b"), out="b")
+  return token, jax.nn.softmax(processed, axis=-1)

@@ -45,9 +45,25 @@ class TreeState(struct.PyTreeNode):
     reads: int,
   ) -> "TreeState":
     """Returns the state after the prompts, for trees of `nodes`, at most `reads` of them read."""
-    batch = prompt.shape[0]
     capacity = min(prompt.shape[1] + max_new, model.config.max_position)
     cache, _ = commit_prompt(model, params, prompt, length, capacity)
+    sizes = dict(max_new=max_new, nodes=nodes, reads=reads)
+    return cls.start_unread(model, prompt, length, **sizes).replace(cache=cache)
+
+  @classmethod
+  def start_unread(
+    cls,
+    model: Model,
+    prompt: Int[Array, "B P"],
+    length: Int[Array, " B"],
+    *,
+    max_new: int,
+    nodes: int,
+    reads: int,
+  ) -> "TreeState":
+    """Returns the state before the model has read the prompts: the first `catch_up` does."""
+    batch = prompt.shape[0]
+    cache = model.allocate(batch, min(prompt.shape[1] + max_new, model.config.max_position))
     size = max(reads, 1)
     empty = model.allocate(batch, size)  # at least `size` slots
     kv = jax.tree.map(lambda x: x[:, :, :size], empty.layers)

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Int, PyTree
 
 from mtjax.draft.protocol import Context, ForAnyTarget, Round
-from mtjax.sampling.categorical import argmax
+from mtjax.sampling.logits import Rules, best_tokens
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftScheme, TokenTree
 
@@ -107,7 +107,7 @@ class Jacobi(ForAnyTarget):
     root, num_emitted = round.tree.token[:, 0], round.num_emitted[:, None]
     column = jnp.arange(self.window)
     last = jnp.array(self._nodes()[-1])
-    new = argmax(round.logits[:, last])
+    new = best_tokens(round.logits[:, last], Rules())
     computed = (column + self.ngram - 2 <= state.free[:, None]) & (num_emitted > 0)
     levels = jnp.concatenate([state.window.at[:, 0, 0].set(root), new[:, None]], axis=1)
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
 from mtjax.draft.protocol import Context, ForAnyTarget, Round
-from mtjax.sampling.categorical import top_k
 from mtjax.trees import Topology, encodings
+from mtjax.trees.siblings import top_k_siblings
 from mtjax.types import Draft, DraftScheme
 
 Matrix = Int[Array, "V K"]  # row t: last known successors of token t, best first; -1: none
@@ -105,7 +105,7 @@ class Recycling(ForAnyTarget):
 
   def update(self, state: Int[Array, "V K"], round: Round) -> Int[Array, "V K"]:
     computed = round.tree.valid & (round.num_emitted > 0)[:, None]
-    _, top = top_k(round.logits, self.candidates)
+    top, _ = top_k_siblings(round.logits, self.candidates)
     rows = top.reshape(-1, self.candidates)
     return replace_rows(state, round.tree.token.ravel(), rows, computed.ravel())
 

@@ -102,17 +102,18 @@ class DecodingMethod:
 
 
 def answering(
-  configs: Mapping[str, Mapping[str, Any]], model: TextModel, *, temperature: float
+  configs: Mapping[str, Mapping[str, Any]], model: TextModel, *, temperature: float, batch: int = 1
 ) -> dict[str, DecodingMethod]:
   """Returns methods by name, from configs of configs/decode.
 
-  Greedy text is the same for every method that is lossless or greedy-lossless. Sampled text is the
-  same under the verifier sample_match, which takes the tokens that `ar` samples; other lossless
-  verifiers keep only the distribution. Raises ValueError as `make_method` does.
+  temperature and batch: of the questions, which a plan is made for. Greedy text is the same for
+  every method that is lossless or greedy-lossless. Sampled text is the same under the verifier
+  sample_match, which takes the tokens that `ar` samples; other lossless verifiers keep only the
+  distribution. Raises ValueError as `make_method` does.
   """
   out = {}
   for name, config in configs.items():
-    method, params = make_method(config, model)
+    method, params = make_method({**config, "temperature": temperature}, model, batch=batch)
     verifier = config.get("verifier")
     plain = verifier is None
     exactness = METHODS[config["method"]].exactness if plain else VERIFIERS[verifier].exactness

@@ -21,6 +21,7 @@ from mtjax.evaluate.tasks.protocol import Record
 from mtjax.models import Model
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.size_buckets import bucket
+from mtjax.sharding import on_mesh
 from mtjax.text import TextModel
 
 _TIE = 1e-4  # of the larger logit: float32, summed in another order through all layers
@@ -127,7 +128,8 @@ def with_logits(
   size = bucket(len(ids), maximum=model.model.config.max_position)
   padded = np.zeros((1, size), np.int32)
   padded[0, : len(ids)] = ids
-  logits = _last_logits(model.model, model.params, padded, jnp.array([len(ids)]))
+  with on_mesh(model.mesh):
+    logits = _last_logits(model.model, model.params, padded, jnp.array([len(ids)]))
   both = np.asarray(logits)[0, 0, [difference.expected, difference.token]]
   return dataclasses.replace(difference, logits=(float(both[0]), float(both[1])))
 

@@ -108,8 +108,8 @@ class Filler:
     rank, nats = None, None
     if not self.decides_order:
       rank = get_order(fixed, canvas, order_key)
-      log_p = np.array(log_likelihood(model.model, model.params, canvas, rank))[0, -len(counted) :]
-      nats = float(-log_p[counted].sum())
+      log_p = log_likelihood(model.model, model.params, canvas, rank, mesh=model.mesh)[0]
+      nats = float(-log_p[-len(counted) :][counted].sum())
     result = fill(
       model.model,
       model.params,
@@ -118,6 +118,7 @@ class Filler:
       rank=rank,
       sampling=Sampling(temperature=self.temperature),
       key=fill_key,
+      mesh=model.mesh,
     )
     filled = tuple(result.token[0, -len(seen.tokens) :].tolist())
     return FilledExample(filled, int(is_target.sum()), int(result.forwards[0]), nats)

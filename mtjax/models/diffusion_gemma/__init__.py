@@ -1,7 +1,11 @@
 """DiffusionGemma: one stack of layers that reads clean text causally and denoises canvases."""
 
 from mtjax.models.diffusion_gemma.canvases import canvas_frontier, signal_of
-from mtjax.models.diffusion_gemma.config import CanvasLayer, DiffusionGemmaConfig
+from mtjax.models.diffusion_gemma.config import (
+  CanvasLayer,
+  DiffusionGemmaConfig,
+  canvas_layers,
+)
 from mtjax.models.diffusion_gemma.network import DiffusionGemma, DiffusionGemmaHead
 
 __all__ = [
@@ -10,5 +14,6 @@ __all__ = [
   "DiffusionGemmaConfig",
   "DiffusionGemmaHead",
   "canvas_frontier",
+  "canvas_layers",
   "signal_of",
 ]

@@ -38,6 +38,30 @@ class CanvasLayer:
       raise ValueError(f"rotary_share must be above 0 and at most 1, got {self.rotary_share}")
 
 
+def canvas_layers(
+  count: int,
+  *,
+  kv_heads: int,
+  head_dim: int,
+  window: int = 512,
+  full_every: int = 6,
+  theta: float = 10_000.0,
+  full_theta: float = 1_000_000.0,
+  full_rotary_share: float = 0.25,
+) -> tuple[CanvasLayer, ...]:
+  """Returns `count` layers as the published model has them: most have a window.
+
+  Every layer of the number `full_every`, and the last one, sees all of the text: its values are
+  those of the keys, and its rotary positions have a base and a share of their own.
+  """
+  if full_every < 1:
+    raise ValueError(f"full_every must be at least 1, got {full_every}")
+  near = CanvasLayer(kv_heads, head_dim, window, theta)
+  full = CanvasLayer(kv_heads, head_dim, None, full_theta, full_rotary_share, values="keys")
+  is_full = [(index + 1) % full_every == 0 or index + 1 == count for index in range(count)]
+  return tuple(full if each else near for each in is_full)
+
+
 @dataclasses.dataclass(frozen=True)
 class DiffusionGemmaConfig:
   """A DiffusionGemma (Gemma 4 with canvases): norms around branches, experts beside every MLP.
@@ -73,6 +97,7 @@ class DiffusionGemmaConfig:
   extra_embeddings: ClassVar[int] = 0
   extra_names: ClassVar[tuple[str, ...]] = ()
   predicts: ClassVar[str] = "canvas"
+  noise: ClassVar[str] = "uniform"
   mask_id: ClassVar[None] = None
   alignment: ClassVar[str] = "aligned"
   block_length: ClassVar[int] = 0

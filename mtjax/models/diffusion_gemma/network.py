@@ -115,7 +115,7 @@ class DiffusionGemma(nn.Module):
 
   A soft entry of the frontier is one of a canvas, and its vector is no embedding but the signal of
   self-conditioning (`canvas_frontier`). Windows reach back from the first entry of the canvas, for
-  all of its entries.
+  all of its entries. Soft entries of equal stamps are of one canvas.
   """
 
   config: DiffusionGemmaConfig
@@ -139,9 +139,7 @@ class DiffusionGemma(nn.Module):
     else:
       x = hidden.astype(dtype)
     if frontier.soft is not None:
-      far = jnp.iinfo(place.dtype).max
-      begin = jnp.min(jnp.where(frontier.soft, place, far), axis=1, keepdims=True)
-      place = jnp.where(frontier.soft, begin, place)
+      place = jnp.where(frontier.soft, _canvas_begin(frontier), place)
     fresh = []
     for index, layer in enumerate(c.layers[self.first : self.last], self.first):
       cached = None if cache is None else cache.layers[len(fresh)]
@@ -174,6 +172,14 @@ class DiffusionGemmaHead(nn.Module):
     c = self.config
     embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
     return logits_of(self, embedding, features)
+
+
+def _canvas_begin(frontier: Frontier) -> Int[Array, "B T"]:
+  """Returns the position of the first entry of each soft entry's canvas."""
+  stamp, place = frontier.stamp, frontier.position
+  together = jnp.all(stamp[:, :, :, None] == stamp[:, :, None, :], axis=1)
+  far = jnp.iinfo(place.dtype).max
+  return jnp.min(jnp.where(together & frontier.soft[:, None], place[:, None], far), axis=2)
 
 
 def _angles(

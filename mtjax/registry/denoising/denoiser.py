@@ -230,6 +230,7 @@ class Denoiser(OnCanvases):
       guidance=self.guiding,
       filtered_confidence=self.filtered_confidence,
       lookahead=self.lookahead,
+      mesh=target.mesh,
       **settings,
     )
 

@@ -325,6 +325,7 @@ def denoise_config(name: str) -> ConfigDict:
       model=row.model,
       dtype="",  # dtype of weights and activations; "": weights as stored, activations float32
       weights="stored",  # "stored", or "int8" (another, smaller model)
+      mesh="",  # devices, such as "data:2,model:4"; "": one
       prompt_format="text",  # or "chat": a prompt is a user's turn in the model's chat template
       **sampling,
       seed=0,

@@ -13,6 +13,7 @@ from mtjax.anysubset.masking import Masking
 from mtjax.models import Model
 from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.losses.block_diffusion import BlockDiffusion, block_diffusion_loss
+from mtjax.train.losses.canvas_diffusion import CanvasDiffusion, canvas_diffusion_loss
 from mtjax.train.losses.editing.levenshtein_edits import LevenshteinEdits, levenshtein_edits_loss
 from mtjax.train.losses.editing.token_edits import TokenEdits, token_edits_loss
 from mtjax.train.losses.eso import EsoDiffusion, eso_loss
@@ -42,6 +43,7 @@ class ObjectiveRow:
   settings: type = NoSettings
   predicts: tuple[str, ...] = ("next_token",)  # of the models that it trains
   config: str = "configs/train/tiny.py"  # of any causal model
+  noise: Callable[[Any], str] = lambda settings: "absorbing"  # of masked models, for given settings
 
 
 OBJECTIVES: dict[str, ObjectiveRow] = {
@@ -112,6 +114,16 @@ OBJECTIVES: dict[str, ObjectiveRow] = {
     settings=UniformDiffusion,
     predicts=("masked",),
     config="configs/train/uniform_diffusion.py",
+    noise=lambda settings: settings.noise,
+  ),
+  "canvas_diffusion": ObjectiveRow(
+    canvas_diffusion_loss,
+    summary="Cross-entropy of canvases of random tokens after causal text, with self-conditioning.",
+    paper="DiffusionGemma, 2208.04202",
+    file="mtjax/train/losses/canvas_diffusion.py",
+    settings=CanvasDiffusion,
+    predicts=("canvas",),
+    config="configs/train/canvas_diffusion.py",
   ),
   "token_edits": ObjectiveRow(
     token_edits_loss,

@@ -2,10 +2,12 @@
 
 from mtjax.tuning.online.drift import TimeDrift
 from mtjax.tuning.online.estimate import AcceptanceEstimate, Prior
+from mtjax.tuning.online.menu import Menu
 from mtjax.tuning.online.replanner import ProfiledDrafter, Replanner, ReplanState
 
 __all__ = [
   "AcceptanceEstimate",
+  "Menu",
   "Prior",
   "ProfiledDrafter",
   "ReplanState",

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from mtjax.tuning.competitors import Competitor, RoundKind, Siblings
 from mtjax.tuning.online.drift import TimeDrift
 from mtjax.tuning.online.estimate import AcceptanceEstimate, Prior
-from mtjax.tuning.plan import PlannedRound, expected_of, plain_round, plan
+from mtjax.tuning.online.menu import Menu
+from mtjax.tuning.plan import PlannedRound, SpeculationPlan, expected_of, plain_round, plan
 from mtjax.tuning.profiles.acceptance import AcceptanceProfile
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 from mtjax.tuning.profiles.latency import LatencyProfile
@@ -50,14 +51,15 @@ class Replanner:
   Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
   flips because times do.
 
-  Planning takes time of the host: give few `sizes`, or latency curves of at most some 64 entries,
-  and more so where siblings are in order. When a text outgrows `context`, continue with a replanner
-  for a longer one; the state stays as it is.
+  Planning takes time of the host: give a `menu` of rounds, few `sizes`, or latency curves of at
+  most some 64 entries, and more so where siblings are in order. When a text outgrows `context`,
+  continue with a replanner for a longer one; the state stays as it is.
   """
 
   drafters: Sequence[ProfiledDrafter]
   context: int = 0
   sizes: tuple[int, ...] | None = None  # of compiled programs, as `mtjax.tuning.plan` takes them
+  menu: Menu | None = None  # what to choose from; None: all trees of those sizes
   every: int = 4  # rounds between two comparisons
   margin: float = 0.02
   dwell: int = 8
@@ -68,6 +70,8 @@ class Replanner:
   weight: float = 10.0  # trials that a profile is worth, per depth and rank
   time_memory: float = 0.15
   time_forget: float = 0.002
+  min_gain: float = 0.05  # by which the first choice must be faster than plain decoding alone
+  new_tokens: int = 0  # per row of a run, which the start of a drafter is spread over; 0: no start
 
   def __post_init__(self):
     names = [one.drafter for one in self.drafters]
@@ -83,31 +87,84 @@ class Replanner:
 
   def start(self, batch: int) -> ReplanState:
     """Returns the state before the first round of `batch` rows, by the profiles alone."""
-    prior = Prior.of({one.drafter: one.acceptance for one in self.drafters})
-    estimate, drift = AcceptanceEstimate.start(prior), TimeDrift()
-    choice = plan(list(self._competitors(batch, estimate, drift)), sizes=self.sizes).choice
-    return ReplanState(choice, estimate, drift, 0, 0, self.patience, self.patience)
+    competitors = self.start_competitors(batch)
+    choice = self._now(self.start_plan(batch).choice, competitors)
+    estimate = AcceptanceEstimate.start(self._prior())
+    return ReplanState(choice, estimate, TimeDrift(), 0, 0, self.patience, self.patience)
+
+  def start_competitors(self, batch: int) -> list[Competitor]:
+    """Returns what competes before the first round: all domains are as likely."""
+    return list(self._competitors(batch, AcceptanceEstimate.start(self._prior()), TimeDrift()))
+
+  def start_plan(self, batch: int) -> SpeculationPlan:
+    """Returns the plan that a run begins with.
+
+    Plain decoding has the time that it takes in a program of its own, where that is known: that is
+    what a user has without a plan. The time of a round has its share of the drafter's reading of
+    the prompt. What is chosen must be faster than plain decoding by more than `min_gain`.
+    """
+    competitors = self.start_competitors(batch)
+    curves = {one.drafter: one.latency for one in competitors}
+    alone = [curve.alone for curve in curves.values() if curve.alone is not None]
+
+    def with_start(one: PlannedRound) -> PlannedRound:
+      if one.drafter is None:
+        return dataclasses.replace(one, seconds=min(alone)) if alone else one
+      if not self.new_tokens:
+        return one
+      share = min(one.expected_tokens / self.new_tokens, 1.0)
+      return dataclasses.replace(one, seconds=one.seconds + share * curves[one.drafter].start)
+
+    ranking = sorted(
+      map(with_start, self.plan(competitors).ranking), key=lambda one: -one.tokens_per_second
+    )
+    plain = next(one for one in ranking if one.drafter is None)
+    ahead = ranking[0].tokens_per_second > (1 + self.min_gain) * plain.tokens_per_second
+    return SpeculationPlan(ranking[0] if ahead else plain, plain, tuple(ranking))
+
+  def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
+    """Returns the plan among the menu's rounds, or all trees of the sizes."""
+    if self.menu is not None:
+      return self.menu.plan(competitors, min_gain=min_gain)
+    return plan(competitors, sizes=self.sizes, min_gain=min_gain)
+
+  def competitors(self, batch: int, domain: str | None = None) -> list[Competitor]:
+    """Returns what competes by the profiles alone, in a domain, or by the mean of all."""
+    prior = self._prior()
+    found = list(self._competitors(batch, AcceptanceEstimate.start(prior), TimeDrift()))
+    if domain is None:
+      return [dataclasses.replace(one, rates=prior.mean[one.drafter]) for one in found]
+    place = prior.domains.index(domain)
+    return [dataclasses.replace(one, rates=prior.rates[one.drafter][place]) for one in found]
+
+  def _prior(self) -> Prior:
+    return Prior.of({one.drafter: one.acceptance for one in self.drafters})
 
   def observe(
     self,
     state: ReplanState,
     *,
-    seconds: float,
+    seconds: float | None,
     counts: AcceptanceCounts | None,
     batch: int | None = None,
+    rounds: int = 1,
   ) -> ReplanState:
     """Returns the state after a round that `state.choice` decided, and the next choice.
 
-    seconds: of the round. counts: of its trees (`count_paths`); None for plain decoding. batch: the
-    rows of the next round; None: as before. Raises ValueError for seconds that are not above 0, and
-    for a batch that no curve holds.
+    seconds: of the round; None: not known, so that nothing is learned about times. counts: of its
+    trees (`count_paths`); None for plain decoding. batch: the rows of the next round; None: as
+    before. rounds: several of one choice, with the mean of their seconds and the sum of their
+    counts. Raises ValueError for seconds that are not above 0, for rounds below 1, and for a batch
+    that no curve holds.
     """
+    if rounds < 1:
+      raise ValueError(f"rounds must be at least 1, got {rounds}")
     batch = state.choice.batch if batch is None else batch
-    learned = self._learn(state, seconds, counts)
+    learned = self._learn(state, seconds, counts, rounds)
     moved = self._curve_batch(batch) != self._curve_batch(state.choice.batch)
-    if learned.probing > 1 and not moved:
-      return dataclasses.replace(learned, probing=learned.probing - 1)
-    due = learned.probing > 0 or moved or learned.since % self.every == 0
+    if learned.probing > rounds and not moved:
+      return dataclasses.replace(learned, probing=learned.probing - rounds)
+    due = learned.probing > 0 or moved or learned.since % self.every < rounds
     if due or learned.choice.batch != batch:
       competitors = list(self._competitors(batch, learned.estimate, learned.drift))
       if due:
@@ -115,38 +172,47 @@ class Replanner:
       else:
         learned = dataclasses.replace(learned, choice=self._now(learned.choice, competitors))
     if learned.choice.kind is RoundKind.PLAIN:
-      learned = self._maybe_probe(learned, batch)
+      learned = self._maybe_probe(learned, batch, rounds)
     return learned
 
   def _learn(
-    self, state: ReplanState, seconds: float, counts: AcceptanceCounts | None
+    self, state: ReplanState, seconds: float | None, counts: AcceptanceCounts | None, rounds: int
   ) -> ReplanState:
+    choice, drift = state.choice, state.drift
+    if seconds is not None:
+      drift = self._timed(state, seconds, rounds)
+    estimate = state.estimate
+    if choice.drafter is not None and counts is not None:
+      estimate = estimate.observe(
+        choice.drafter,
+        counts,
+        hazard=_over(rounds, self.hazard),
+        forget=_over(rounds, self.forget),
+        weight=self.weight,
+      )
+    return dataclasses.replace(state, drift=drift, estimate=estimate, since=state.since + rounds)
+
+  def _timed(self, state: ReplanState, seconds: float, rounds: int) -> TimeDrift:
     choice = state.choice
     curves = {one.drafter: one.latency.at(choice.batch, self.context) for one in self.drafters}
     if choice.drafter is None:
       predicted = min(curve.plain for curve in curves.values())
     else:
       predicted = float(curves[choice.drafter].round_seconds(choice.entries, choice.steps))
-    drift = state.drift.observe(
+    return state.drift.observe(
       choice.drafter,
       self._curve_batch(choice.batch),
       choice.entries,
       seconds / predicted,
-      memory=self.time_memory,
-      forget=self.time_forget,
+      memory=_over(rounds, self.time_memory),
+      forget=_over(rounds, self.time_forget),
     )
-    estimate = state.estimate
-    if choice.drafter is not None and counts is not None:
-      estimate = estimate.observe(
-        choice.drafter, counts, hazard=self.hazard, forget=self.forget, weight=self.weight
-      )
-    return dataclasses.replace(state, drift=drift, estimate=estimate, since=state.since + 1)
 
   def _compare(
     self, state: ReplanState, competitors: Sequence[Competitor], at_once: bool
   ) -> ReplanState:
     """Returns the state with the best choice, if it is better by enough and it is time."""
-    best = plan(competitors, sizes=self.sizes).choice
+    best = self.plan(competitors).choice
     ended = dataclasses.replace(state, probing=0)
     if state.probing:
       paid = best.kind is not RoundKind.PLAIN
@@ -162,14 +228,14 @@ class Replanner:
       return dataclasses.replace(ended, choice=best, since=0)
     return dataclasses.replace(ended, choice=present)
 
-  def _maybe_probe(self, state: ReplanState, batch: int) -> ReplanState:
-    if state.wait > 1:
-      return dataclasses.replace(state, wait=state.wait - 1)
+  def _maybe_probe(self, state: ReplanState, batch: int, rounds: int) -> ReplanState:
+    if state.wait > rounds:
+      return dataclasses.replace(state, wait=state.wait - rounds)
     competitors = list(self._competitors(batch, state.estimate, state.drift))
     drafter = self._hopeful(state, competitors)
     if drafter is None:
       return dataclasses.replace(state, wait=state.pause)
-    ranking = plan(competitors, sizes=self.sizes).ranking
+    ranking = self.plan(competitors).ranking
     return dataclasses.replace(
       state,
       choice=next(one for one in ranking if one.drafter == drafter),
@@ -186,7 +252,7 @@ class Replanner:
       changed = [
         dataclasses.replace(one, rates=prior.rates[one.drafter][domain]) for one in competitors
       ]
-      plans.append(plan(changed, sizes=self.sizes, min_gain=self.margin))
+      plans.append(self.plan(changed, min_gain=self.margin))
     return max(plans, key=lambda one: one.speedup).choice.drafter
 
   def _competitors(
@@ -207,3 +273,8 @@ class Replanner:
       return plain_round(competitors)
     (competitor,) = (one for one in competitors if one.drafter == choice.drafter)
     return expected_of(competitor, choice)
+
+
+def _over(rounds: int, share: float) -> float:
+  """Returns the share that several rounds replace together, where each replaces `share`."""
+  return 1 - (1 - share) ** rounds

@@ -23,7 +23,7 @@ class LatencyCurve:
 
   A speculative round takes fixed + verify(entries per row) + draft(steps). `fixed` is what it costs
   whatever its size: the start of programs, the verifier, the commit. `plain` is the time of a round
-  of plain decoding, with all that belongs to it.
+  of plain decoding, with all that belongs to it, as a choice within a program of several drafters.
   """
 
   batch: int
@@ -36,6 +36,9 @@ class LatencyCurve:
   round_errors: tuple[float, ...] = ()
   # (entries, factor) that `corrected` took.
   corrections: tuple[tuple[int, float], ...] = ()
+  # Of a round of plain decoding in a program of its own, which is faster; None: not measured.
+  alone: float | None = None
+  start: float = 0.0  # per run: what the drafter's first round takes longer, reading the prompt
 
   def __post_init__(self):
     if self.batch < 1 or self.context < 0:
@@ -62,12 +65,13 @@ class LatencyCurve:
     """The largest number of drafting steps whose time is known."""
     return self.draft.amount[-1]
 
-  def round_seconds(self, entries: ArrayLike, steps: int) -> Float[np.ndarray, "..."]:
+  def round_seconds(self, entries: ArrayLike, steps: ArrayLike) -> Float[np.ndarray, "..."]:
     """Returns the time of a speculative round; 0 steps draft nothing and take no time to draft.
 
     Raises ValueError for more entries or steps than were measured.
     """
-    drafting = float(self.draft(steps)) if steps >= self.draft.amount[0] else 0.0
+    first = self.draft.amount[0]
+    drafting = np.where(np.asarray(steps) >= first, self.draft(np.maximum(steps, first)), 0.0)
     alone = self.fixed + self.verify(entries) + drafting
     return np.asarray(alone * self._factor(entries))
 
@@ -100,16 +104,21 @@ def fit_curve(
   draft: Points,
   rounds: Sequence[tuple[int, int, float]] = (),
   plain: float | None = None,
+  alone: float | None = None,
+  start: float = 0.0,
 ) -> LatencyCurve:
   """Returns the curve of measured points, monotone in entries and in steps (`fit_monotone`).
 
   verify: (entries per row, seconds of the forward pass). draft: (steps, seconds). rounds: (entries,
   steps, seconds) of whole rounds; the fixed cost is the median of what drafting and the forward
   pass do not explain, at least 0, and is 0 without any. plain: seconds of a round of plain
-  decoding; None: fixed + verify(1). Raises ValueError for points that are none.
+  decoding; None: fixed + verify(1). alone and start: as in `LatencyCurve`. Raises ValueError for
+  points that are none.
   """
   verified, drafted = fit_monotone(verify), fit_monotone(draft)
-  curve = LatencyCurve(batch, context, verified, drafted, 0.0, plain or verified.fitted[0])
+  curve = LatencyCurve(
+    batch, context, verified, drafted, 0.0, plain or verified.fitted[0], alone=alone, start=start
+  )
   if not rounds:
     return curve
   parts = np.array([float(curve.round_seconds(n, steps)) for n, steps, _ in rounds])
@@ -196,6 +205,8 @@ def _curve(one: Mapping[str, Any]) -> LatencyCurve:
     plain=float(one["plain"]),
     round_errors=tuple(map(float, one["round_errors"])),
     corrections=tuple((int(size), float(factor)) for size, factor in one["corrections"]),
+    alone=None if one.get("alone") is None else float(one["alone"]),
+    start=float(one.get("start", 0.0)),
   )
 
 

@@ -24,7 +24,7 @@ class MonotoneFit:
     Raises ValueError for an amount outside of those measured.
     """
     wanted = np.asarray(amount, float)
-    if np.any(wanted < self.amount[0]) or np.any(wanted > self.amount[-1]):
+    if wanted.size and not self.amount[0] <= wanted.min() <= wanted.max() <= self.amount[-1]:
       raise ValueError(
         f"times are known for {self.amount[0]} to {self.amount[-1]}, got "
         f"{wanted.min():g} to {wanted.max():g}: measure further"

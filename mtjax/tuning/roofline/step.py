@@ -90,15 +90,21 @@ def step_cost(
   divide the heads, and for a model that does not fit into memory.
   """
   work = step_work(shape, batch=batch, entries=entries, context=context, mesh=mesh)
-  rows = -(-batch // mesh.data)
-  copies = min(mesh.model, shape.kv_heads) * mesh.sequence
-  held = work.weight_bytes + shape.kv_bytes_per_token * rows * (context + entries) / copies
+  held = held_bytes(shape, batch=batch, tokens=context + entries, mesh=mesh)
   if held > hardware.memory:
     raise ValueError(
       f"the model and its cache take {held / 1e9:.1f} GB per device, {hardware.name} has "
       f"{hardware.memory / 1e9:.0f} GB: use more devices, a smaller batch or less context"
     )
   return work.cost(hardware, hardware.flops_of(shape.dtype))
+
+
+def held_bytes(shape: ModelShape, *, batch: int, tokens: int, mesh: MeshSize) -> float:
+  """Returns the bytes of weights, keys and values that a device holds for `tokens` per row."""
+  rows = -(-batch // mesh.data)
+  copies = min(mesh.model, shape.kv_heads) * mesh.sequence
+  weights = shape.weights * shape.weight_bytes / mesh.model
+  return weights + shape.kv_bytes_per_token * rows * tokens / copies
 
 
 def step_work(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft
 from mtjax.verify.plan import Plan, ProbsAt
 from mtjax.verify.probs import normalise, ratio
@@ -27,8 +28,8 @@ def block(target_probs: ProbsAt, draft: Draft) -> Plan:
   def down(node, carry):
     weight, stand = carry
     child, x, more, p, draft_probs = at(node)
-    entered = ratio(weight[node] * p[x], draft_probs[x])
-    spare = jnp.sum(jnp.maximum(weight[node] * p - draft_probs, 0))
+    entered = ratio(weight[node] * vocabulary.at(p, x), vocabulary.at(draft_probs, x))
+    spare = vocabulary.total(jnp.maximum(weight[node] * p - draft_probs, 0))
     whole = spare + 1 - weight[node]
     inner = jnp.where(whole > 0, spare / jnp.where(whole > 0, whole, 1), 1)
     weight = weight.at[jnp.where(more, child, size)].set(entered, mode="drop")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft, Verdict
 from mtjax.verify.probs import difference, ratio
 from mtjax.verify.procedure import Procedure, round_key, sample_one
@@ -20,7 +21,7 @@ def rejection(
   average. C is 1.
   """
   x = token[0]
-  take = jnp.where(valid[0], ratio(p[x], q[x]), 0)
+  take = jnp.where(valid[0], ratio(vocabulary.at(p, x), vocabulary.at(q, x)), 0)
   return Coupling(take[None], jnp.where(valid[0], difference(p, q), p))
 
 
@@ -40,8 +41,8 @@ def _decide(processed_logits, draft: Draft, key, step):
   path = jnp.zeros((height + 1,), jnp.int32).at[depth].set(nodes, mode="drop")
   there = jnp.zeros((height + 1,), bool).at[depth].set(True, mode="drop")
   at, child = path[:-1], path[1:]
-  p, token = jax.nn.softmax(processed_logits, axis=-1), tree.token[child]
-  accept = jnp.where(there[1:], ratio(p[at, token], draft.q[at, token]), 0)
+  p, token = vocabulary.softmax(processed_logits), tree.token[child]
+  accept = jnp.where(there[1:], ratio(_of_tokens(p, at, token), _of_tokens(draft.q, at, token)), 0)
   coins = jax.vmap(
     lambda place: jax.random.uniform(
       jax.random.fold_in(coin_key, place), (), processed_logits.dtype
@@ -52,3 +53,10 @@ def _decide(processed_logits, draft: Draft, key, step):
   refused = jnp.append(there[1:], False)[kept]
   residual = jnp.where(refused, difference(p[last], draft.q[last]), p[last])
   return Verdict(path=path, count=kept + 1, token=sample_one(residual, token_key))
+
+
+def _of_tokens(probs, node, token):
+  """Returns probs[node, token]."""
+  return (
+    probs[node, token] if not vocabulary.is_split() else jax.vmap(vocabulary.at)(probs[node], token)
+  )

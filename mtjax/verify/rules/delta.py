@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import normalise, without_tokens
 from mtjax.verify.walk import Coupling
 
@@ -22,7 +23,7 @@ def delta(
   """
   first = first_of_equals(token, valid)
   return Coupling(
-    accept=jnp.where(first, p[token], 0),
+    accept=jnp.where(first, vocabulary.at(p, token), 0),
     residual=normalise(without_tokens(p, token, valid), p),
   )
 

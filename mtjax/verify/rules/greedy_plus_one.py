@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import normalise, ratio, without_tokens
 from mtjax.verify.walk import Coupling
 
@@ -23,10 +24,11 @@ def greedy_plus_one(
   fixed = valid & ~is_sampled
   probs = normalise(without_tokens(q, token, fixed))
   x = token[jnp.argmax(is_sampled)]
-  any_sampled = jnp.any(is_sampled) & (probs[x] > 0)
-  take = jnp.where(any_sampled, ratio(p[x], probs[x]), 0)
+  q_x = vocabulary.at(probs, x)
+  any_sampled = jnp.any(is_sampled) & (q_x > 0)
+  take = jnp.where(any_sampled, ratio(vocabulary.at(p, x), q_x), 0)
   rest = jnp.where(any_sampled, normalise(jnp.maximum(p - probs, 0), p), p)
-  accept = jnp.where(fixed, (1 - take) * rest[token], 0)
+  accept = jnp.where(fixed, (1 - take) * vocabulary.at(rest, token), 0)
   return Coupling(
     accept=accept + jnp.where(is_sampled, take, 0),
     residual=normalise(without_tokens(rest, token, fixed), p),

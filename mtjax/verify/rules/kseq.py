@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import normalise, ratio
 from mtjax.verify.walk import Coupling
 
@@ -20,10 +21,11 @@ def kseq(
   """
   count = jnp.sum(valid).astype(p.dtype)
   rho = division(p, q, count)
-  take = jnp.where(valid & (q[token] > 0), ratio(p[token], rho * q[token]), 0)
+  q_x = vocabulary.at(q, token)
+  take = jnp.where(valid & (q_x > 0), ratio(vocabulary.at(p, token), rho * q_x), 0)
   left = jnp.cumprod(1 - take)  # no child up to this one was accepted
   common = jnp.minimum(q, p / rho)
-  beta = jnp.sum(common)
+  beta = vocabulary.total(common)
   scale = (1 - (1 - beta) ** count) / jnp.where(beta > 0, beta, 1)
   residual = normalise(jnp.maximum(p - common * scale, 0), p)
   accept = take * jnp.append(jnp.ones_like(left[:1]), left[:-1])
@@ -38,7 +40,7 @@ def division(
   def halve(_, bounds):
     low, high = bounds
     middle = (low + high) / 2
-    beta = jnp.sum(jnp.minimum(q, p / middle))
+    beta = vocabulary.total(jnp.minimum(q, p / middle))
     enough = 1 - (1 - beta) ** count <= middle * beta
     return jnp.where(enough, low, middle), jnp.where(enough, middle, high)
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import difference, ratio, without
 from mtjax.verify.walk import Coupling
 
@@ -37,8 +38,9 @@ def _recursive(p, q, token, valid, tried):
   def child(c, state):
     p, q, left, accept = state
     x = token[c]
-    real = valid[c] & (q[x] > 0)
-    take = jnp.where(real, left * ratio(p[x], q[x]), 0)
+    q_x = vocabulary.at(q, x)
+    real = valid[c] & (q_x > 0)
+    take = jnp.where(real, left * ratio(vocabulary.at(p, x), q_x), 0)
     return (
       jnp.where(real, difference(p, q), p),
       jnp.where(real, tried(q, x), q),

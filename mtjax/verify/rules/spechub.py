@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax.sampling.categorical import argmax
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import difference, normalise, ratio
 from mtjax.verify.walk import Coupling
 
@@ -19,21 +20,26 @@ def spechub(
   a in (i, a); the rest is emitted. A node with one child alone is verified as a chain.
   """
   hub = argmax(q)
-  is_hub = jnp.arange(q.shape[0]) == hub
+  is_hub = vocabulary.tokens(q) == hub
   others = jnp.where(is_hub, 0, q)  # mass of (i, a)
-  late = q[hub] * normalise(others)  # mass of (a, i)
+  late = vocabulary.at(q, hub) * normalise(others)  # mass of (a, i)
   first = jnp.where(is_hub, 0, jnp.minimum(p, others))
   second = jnp.where(is_hub, 0, jnp.minimum(p - first, late))
-  unused_late, unused_first = jnp.sum(late - second), jnp.sum(others - first)
-  hub_late = jnp.minimum(p[hub], unused_late)
-  hub_first = jnp.minimum(p[hub] - hub_late, unused_first)
+  unused_late, unused_first = (vocabulary.total(x) for x in (late - second, others - first))
+  p_hub = vocabulary.at(p, hub)
+  hub_late = jnp.minimum(p_hub, unused_late)
+  hub_first = jnp.minimum(p_hub - hub_late, unused_first)
   used = first + second + jnp.where(is_hub, hub_late + hub_first, 0)
   slot = min(1, token.shape[0] - 1)
   x, y = token[0], token[slot]
-  take_first = _share(first[x], others[x])  # accept x of the pair (x, a)
-  take_late = _share(second[y], late[y])  # accept y of the pair (a, y)
+  take_first = _share(
+    vocabulary.at(first, x), vocabulary.at(others, x)
+  )  # accept x of the pair (x, a)
+  take_late = _share(
+    vocabulary.at(second, y), vocabulary.at(late, y)
+  )  # accept y of the pair (a, y)
   both = valid[0] & valid[slot] & (slot > 0)
-  alone = jnp.where(valid[0], ratio(p[x], q[x]), 0)
+  alone = jnp.where(valid[0], ratio(vocabulary.at(p, x), vocabulary.at(q, x)), 0)
   elder = jnp.where(x == hub, (1 - take_late) * _share(hub_late, unused_late), take_first)
   younger = jnp.where(x == hub, take_late, (1 - take_first) * _share(hub_first, unused_first))
   accept = jnp.zeros(token.shape, p.dtype).at[slot].set(jnp.where(both, younger, 0))

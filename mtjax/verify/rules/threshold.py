@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.verify.probs import normalise, without_tokens
 from mtjax.verify.rules.delta import first_of_equals
 from mtjax.verify.walk import Coupling, NodeRule
@@ -28,7 +29,7 @@ def threshold(single: float, cumulative: float) -> NodeRule:
     valid: Bool[Array, " C"],
   ) -> Coupling:
     first = first_of_equals(token, valid)
-    chance = jnp.where(first, p[token], 0)
+    chance = jnp.where(first, vocabulary.at(p, token), 0)
     reach = jnp.minimum(jnp.cumsum(chance) / cumulative, 1)
     reach = jax.lax.cummax(jnp.where(first & (chance >= single), 1, reach))
     return Coupling(

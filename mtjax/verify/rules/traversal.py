@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft, DraftScheme
 from mtjax.verify.plan import Plan, ProbsAt
 from mtjax.verify.probs import normalise, ratio, without
@@ -65,9 +66,10 @@ def visit(
   def child(state):
     c, p, q, r, enter = state
     x = token[c]
-    real = valid[c] & (q[x] > 0)
+    q_x = vocabulary.at(q, x)
+    real = valid[c] & (q_x > 0)
     rest = jnp.maximum(r * p - q, 0)
-    spare = jnp.sum(rest)
+    spare = vocabulary.total(rest)
     whole = spare + 1 - r
     left = jnp.where(whole > 0, spare / jnp.where(whole > 0, whole, 1), 1)
     return (
@@ -75,7 +77,7 @@ def visit(
       jnp.where(real, normalise(rest, p), p),
       jnp.where(real, tried(q, x), q),
       jnp.where(real, left, r),
-      enter.at[c].set(jnp.where(real, ratio(r * p[x], q[x]), 0)),
+      enter.at[c].set(jnp.where(real, ratio(r * vocabulary.at(p, x), q_x), 0)),
     )
 
   start = (jnp.zeros_like(count), p, q, weight, jnp.zeros(token.shape, p.dtype))

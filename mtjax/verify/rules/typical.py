@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from mtjax.sharding import vocabulary
 from mtjax.types import Draft
 from mtjax.verify.plan import Plan, TreeRule
 from mtjax.verify.procedure import children
@@ -28,9 +29,10 @@ def typical(epsilon: float = 0.09, delta: float = 0.3) -> TreeRule:
     def at(node):
       p = target_probs(node)
       _, token, valid = children(tree, node)
-      entropy = -jnp.sum(p * jnp.log(jnp.where(p > 0, p, 1)))
-      likely = p[token] > jnp.minimum(epsilon, delta * jnp.exp(-entropy))
-      return valid & likely, jnp.log(p[token])
+      entropy = -vocabulary.total(p * jnp.log(jnp.where(p > 0, p, 1)))
+      p_x = vocabulary.at(p, token)
+      likely = p_x > jnp.minimum(epsilon, delta * jnp.exp(-entropy))
+      return valid & likely, jnp.log(p_x)
 
     likely, score = jax.lax.map(at, nodes)  # [N, C]
     parent = jnp.maximum(tree.parent, 0)

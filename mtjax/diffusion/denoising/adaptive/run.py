@@ -18,9 +18,10 @@ from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.models import Model, Params, check_causal
-from mtjax.rounds import run
-from mtjax.sampling.logits import Sampling, Seed
+from mtjax.rounds.placement import Placement
+from mtjax.sampling.logits import Sampling, Seeds
 from mtjax.sampling.per_row import per_row
+from mtjax.sharding import MeshLike
 
 
 def denoise_adaptively(
@@ -33,9 +34,10 @@ def denoise_adaptively(
   length: int | Sequence[int],
   rule: AdaptiveParallel = AdaptiveParallel(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   trace: bool = False,
+  mesh: MeshLike = None,
 ) -> Denoised:
   """Generates up to `length` tokens after each prompt as `rule` says (APD, APPROXIMATE).
 
@@ -49,10 +51,11 @@ def denoise_adaptively(
   program, inputs, plans = _prepared(
     network, params, prompts, causal, causal_params, length, rule, sampling, key, eos
   )
+  placement = Placement.of(mesh, network.model.config, len(plans))
   if not trace:
-    state, clock = run.run(program, inputs)
+    state, clock = placement.run(program, inputs)
     return _result(inputs, plans, state, clock)
-  last, traced = record(program, inputs[0], inputs[1:], network.mask_id)
+  last, traced = record(program, inputs[0], inputs[1:], network.mask_id, placement)
   return dataclasses.replace(_result(inputs, plans, last.state, last.clock), trace=traced)
 
 
@@ -66,10 +69,11 @@ def stream_adaptively(
   length: int | Sequence[int],
   rule: AdaptiveParallel = AdaptiveParallel(),
   sampling: Sampling | None = None,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
+  mesh: MeshLike = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
   """Yields what `stream` yields, before the first pass of `denoise_adaptively` and after each.
 
@@ -83,7 +87,8 @@ def stream_adaptively(
     if on_finish is not None:
       on_finish(_result(inputs, plans, state, clock))
 
-  return frames(run.stream(program, inputs, every=every), finished)
+  placement = Placement.of(mesh, network.model.config, len(plans))
+  return frames(placement.stream(program, inputs, every=every), finished)
 
 
 def _result(inputs, plans: Sequence[BlockPlan], state, clock) -> Denoised:

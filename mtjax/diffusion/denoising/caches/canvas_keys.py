@@ -12,6 +12,7 @@ from mtjax.diffusion.denoising.caches.protocol import Pass
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.denoising.state import Job
 from mtjax.models import Params
+from mtjax.sharding import CACHE, on_parts
 from mtjax.types import Frontier, LayerKV
 
 
@@ -46,7 +47,8 @@ def without(kv: KVCache, wanted: Bool[Array, "B S"], end: Int[Array, " B"]) -> K
   order = jnp.argsort(~kept, axis=1, stable=True)
 
   def gather(x):
-    return jnp.take_along_axis(x, order[:, None, :, None], axis=2)
+    (taken,) = on_parts(_taken, x, order, roles=("bh..", "b."), like=(0,))
+    return taken
 
   return KVCache(
     layers=tuple(LayerKV(*map(gather, layer)) for layer in kv.layers),
@@ -73,10 +75,26 @@ def scattered(
   index: Int[Array, "B T"],
   valid: Bool[Array, "B T"],
 ) -> Float[Array, "B G S D"]:
-  """Returns old with old[b, :, index[b, t]] = new[b, :, t] where valid[b, t]."""
-  slot = jnp.where(valid, index, old.shape[2])
+  """Returns old with old[b, :, index[b, t]] = new[b, :, t] where valid[b, t].
+
+  On a mesh each device writes its own rows, heads and slots, and nothing is exchanged.
+  """
+  roles = ("bhs.", "bh..", "b.", "b.")
+  (out,) = on_parts(_scattered, old, new, index, valid, roles=roles, like=(0,), split=CACHE)
+  return out
+
+
+def _scattered(part, old, new, index, valid):
+  size = old.shape[2]
+  slot = index - part * size
+  slot = jnp.where(valid & (slot >= 0), slot, size)
   rows = jnp.arange(old.shape[0])[:, None]
-  return old.at[rows, :, slot].set(new.swapaxes(1, 2).astype(old.dtype), mode="drop")
+  return (old.at[rows, :, slot].set(new.swapaxes(1, 2).astype(old.dtype), mode="drop"),)
+
+
+def _taken(part, x, order):
+  del part  # all slots of a row are needed
+  return (jnp.take_along_axis(x, order[:, None, :, None], axis=2),)
 
 
 def compute(

@@ -40,7 +40,8 @@ class SimilarityRefreshed:
   rounded up, and is one of a static size that holds the response, here rounded up to a size of
   `rounds.size_buckets`; queries and keys are projected along with the values, because the
   projection is fused, which costs time and changes nothing; the two branches of a layer are kept as
-  their sum.
+  their sum; and a cosine is a multiple of 2^-16, so that of entries which are equally similar those
+  at the front are computed, whatever rounding says.
   """
 
   prompt_every: int = 48
@@ -174,10 +175,15 @@ def _take(x: Float[Array, "B S D"], index: Int[Array, "B T"]) -> Float[Array, "B
 
 
 def _cosine(a: Float[Array, "B G T D"], b: Float[Array, "B G T D"]) -> Float[Array, "B T"]:
-  """Returns the cosine of each entry's vectors, those of its heads side by side."""
+  """Returns the cosine of each entry's vectors, those of its heads side by side.
+
+  It is a multiple of 2^-16: which of several unchanged entries is computed again then depends on
+  their places, and seldom on rounding, which the devices of a mesh do differently.
+  """
   a, b = a.astype(jnp.float32), b.astype(jnp.float32)
 
   def dot(x, y):
     return jnp.sum(x * y, axis=(1, 3))
 
-  return dot(a, b) / jnp.sqrt(jnp.maximum(dot(a, a) * dot(b, b), 1e-16))
+  cosine = dot(a, b) / jnp.sqrt(jnp.maximum(dot(a, a) * dot(b, b), 1e-16))
+  return jnp.round(cosine * 2**16) / 2**16

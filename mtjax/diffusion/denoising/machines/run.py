@@ -18,9 +18,10 @@ from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.models import Params
-from mtjax.rounds import run
-from mtjax.sampling.logits import Sampling, Seed
+from mtjax.rounds.placement import Placement
+from mtjax.sampling.logits import Sampling, Seeds
 from mtjax.sampling.per_row import per_row
+from mtjax.sharding import MeshLike
 
 
 def denoise_by_blocks(
@@ -32,10 +33,11 @@ def denoise_by_blocks(
   machine: BlockMachine,
   sampling: Sampling | None = None,
   filtered_confidence: bool = False,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   trace: bool = False,
+  mesh: MeshLike = None,
 ) -> Denoised:
   """Generates `length` tokens after each prompt as `machine` does, which says how.
 
@@ -48,10 +50,11 @@ def denoise_by_blocks(
   program, inputs, plans = _prepared(
     network, params, prompts, length, machine, sampling, filtered_confidence, key, eos, constraint
   )
+  placement = Placement.of(mesh, network.model.config, len(plans))
   if not trace:
-    state, clock = run.run(program, inputs)
+    state, clock = placement.run(program, inputs)
     return _result(machine, inputs, plans, state, clock)
-  last, traced = record(program, params, inputs[1:], network.mask_id)
+  last, traced = record(program, params, inputs[1:], network.mask_id, placement)
   done = _result(machine, inputs, plans, last.state, last.clock)
   return dataclasses.replace(done, trace=traced)
 
@@ -65,11 +68,12 @@ def stream_by_blocks(
   machine: BlockMachine,
   sampling: Sampling | None = None,
   filtered_confidence: bool = False,
-  key: Seed = 0,
+  key: Seeds = 0,
   eos: Sequence[int] = (),
   constraint: Constraint = None,
   every: int = 1,
   on_finish: Callable[[Denoised], None] | None = None,
+  mesh: MeshLike = None,
 ) -> Iterator[tuple[Int[np.ndarray, "B S"], Int[np.ndarray, "B S"]]]:
   """Yields what `stream` yields, before the first pass of `denoise_by_blocks` and after each.
 
@@ -83,7 +87,8 @@ def stream_by_blocks(
     if on_finish is not None:
       on_finish(_result(machine, inputs, plans, state, clock))
 
-  return frames(run.stream(program, inputs, every=every), finished)
+  placement = Placement.of(mesh, network.model.config, len(plans))
+  return frames(placement.stream(program, inputs, every=every), finished)
 
 
 def _result(machine: BlockMachine, inputs, plans: Sequence[BlockPlan], state, clock) -> Denoised:

@@ -1,0 +1,1 @@
+"""Whether plans are right: against simulated decoding, and against what was measured."""

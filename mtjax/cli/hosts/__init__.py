@@ -1,0 +1,1 @@
+"""Launchers that run as a job of several processes."""

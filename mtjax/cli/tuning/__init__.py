@@ -1,0 +1,1 @@
+"""What `python -m experiments.tune_tree` does with its flags."""

@@ -1,0 +1,63 @@
+"""Questions to a chooser on the host, as integers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+from jaxtyping import Array, Int
+
+from mtjax.decode.planned.counting import RoundCounts
+from mtjax.draft import host
+from mtjax.draft.shaped.shape import Shape
+from mtjax.trees import chain
+from mtjax.tuning.online.chooser import Chooser, Report
+from mtjax.tuning.profiles.counts import AcceptanceCounts
+
+
+class PlannedChoice(struct.PyTreeNode):
+  """A chooser's answer."""
+
+  branch: Int[Array, ""]
+  rounds: Int[Array, ""]
+  shape: Shape
+
+  @classmethod
+  def plain(cls, size: int) -> "PlannedChoice":
+    """Returns the choice before the first question, of no round."""
+    shape = jax.tree.map(jnp.asarray, Shape.of(chain(0), size))
+    return cls(jnp.int32(0), jnp.int32(0), shape)
+
+
+def begin(handle: Int[Array, ""], length: Int[Array, " B"]) -> Int[Array, ""]:
+  """Returns the chooser's number of a run with as many rows as there are lengths."""
+  run = jax.ShapeDtypeStruct((1,), jnp.int32)
+  return host.call(lambda store, length: _begin(store, length), run, handle, length)[0]
+
+
+def _begin(chooser: Chooser, length: np.ndarray) -> np.ndarray:
+  return np.array([chooser.begin(len(length))], np.int32)
+
+
+def ask(
+  handle: Int[Array, ""],
+  run: Int[Array, ""],
+  choice: PlannedChoice,
+  rounds: Int[Array, ""],
+  counts: RoundCounts,
+) -> PlannedChoice:
+  """Returns what the chooser says after `rounds` rounds of `choice`."""
+  size = choice.shape.parent.shape[0]
+  answer = jax.ShapeDtypeStruct((2 + 5 * size,), jnp.int32)
+  numbers = jnp.stack([run, choice.branch, rounds, counts.trees]).astype(jnp.int32)
+
+  def on_host(chooser: Chooser, numbers, tried, accepted):
+    run, branch, rounds, trees = numbers.tolist()
+    known = AcceptanceCounts(tried.astype(np.int64), accepted.astype(np.int64), trees)
+    order = chooser.choose(run, Report(branch, rounds, known))
+    shape = Shape.of(order.topology, size)
+    nodes = (shape.parent, shape.rank, shape.order, shape.depth, shape.there)
+    return np.concatenate([[order.branch, order.rounds], *nodes]).astype(np.int32)
+
+  said = host.call(on_host, answer, handle, numbers, counts.tried, counts.accepted)
+  parent, rank, order, depth, there = said[2:].reshape(5, size)
+  return PlannedChoice(said[0], said[1], Shape(parent, rank, order, depth, there > 0))

@@ -1,0 +1,189 @@
+"""The acceptance profile of a drafter, measured on calibration text."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, PyTree
+
+from mtjax import frontier as frontier_lib
+from mtjax.decode.speculative import Speculative
+from mtjax.draft import BestFirst, Drafter, ModelChain, ModelTree
+from mtjax.models import Model, Params
+from mtjax.planning.identity import identity
+from mtjax.planning.texts import BUNDLED_TEXTS, Texts
+from mtjax.rounds.history import RoundRecord
+from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
+from mtjax.trees import Topology
+from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, count_history, count_ranks
+from mtjax.verify import Verifier
+
+# Drafters whose candidates after a text are the most probable tokens of one causal model.
+_REPLAYED = (ModelChain, ModelTree, BestFirst)
+
+
+def measure_acceptance(
+  text: TextModel,
+  drafter: Drafter,
+  drafter_params: PyTree = None,
+  *,
+  name: str,
+  texts: Texts = BUNDLED_TEXTS,
+  shape: Topology | None = None,
+  height: int | None = None,
+  breadth: int = 8,
+  max_tokens: int = 64,
+  sampling: Sampling | None = None,
+  verifier: str | Verifier = "sample_match",
+  key: int = 0,
+  replay: bool | None = None,
+  progress: Callable[[str], None] = lambda _: None,
+  of: Mapping[str, str] | None = None,
+) -> AcceptanceProfile:
+  """Returns how often a drafter's candidates are accepted, by domain, depth and rank.
+
+  texts: prompts by domain, all of which are continued by up to `max_tokens` tokens in one batch.
+
+  There are two ways. Where a greedy request is drafted by one causal model (draft chains, fixed and
+  best-first trees), the target writes the texts alone and the draft model then reads each of them
+  once, in a masked forward pass: that says for every place at which rank the draft model has the
+  text's next token, so `height` depths (None: the drafter's) and `breadth` ranks are known from
+  every place. Otherwise decoding with this drafter is recorded (`count_history`).
+
+  shape: counts the rounds of this tree only. It is needed for drafters that do not always find a
+  draft (prompt lookup: `chain(length)`), and of a replay it makes the counts those of decoding with
+  that tree, round by round. None: every place is counted, or the drafts that were there.
+  replay: None, where it is possible. of: replaces `identity`, to which "sampling" and "verifier"
+  are added. Raises ValueError for a replay of what cannot be replayed, and as `generate` does.
+  """
+  can = isinstance(drafter, _REPLAYED) and (sampling is None or sampling == Sampling())
+  if replay and not can:
+    raise ValueError(
+      f"{name!r} cannot be replayed: only greedy requests with drafts of one causal model can "
+      f"({', '.join(one.__name__ for one in _REPLAYED)}). Leave replay out"
+    )
+  method = Speculative(drafter, verifier)
+  prompts = [
+    (domain, text.tokenizer.encode(prompt)) for domain in texts for prompt in texts[domain]
+  ]
+  if not prompts:
+    raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
+  domains, ids = [domain for domain, _ in prompts], [tokens for _, tokens in prompts]
+  settings: dict[str, Any] = dict(max_tokens=max_tokens, sampling=sampling, key=key)
+  if can and replay is not False:
+    progress(f"{name}: the target writes {len(ids)} texts")
+    written = text.generate(ids, eos=(), **settings)[1].tokens
+    progress(f"{name}: the draft model reads them")
+    high = height or (shape.height if shape else drafter.height)
+    ranks = _ranks(drafter.model, drafter_params, ids, written)
+    rows = [_replayed(row, shape, high, breadth) for row in ranks]
+  else:
+    progress(f"{name}: decoding {len(ids)} texts")
+    recorded: dict[str, Any] = dict(method=method, method_params=drafter_params, history=True)
+    run = text.generate(ids, eos=(), **settings, **recorded)[1]
+    # The first record is that of the prefill.
+    rows = [_recorded(run.history[1:], row, shape) for row in range(len(ids))]
+  counts = {
+    domain: functools.reduce(
+      AcceptanceCounts.__add__,
+      [row for row, its in zip(rows, domains, strict=True) if its == domain],
+    )
+    for domain in dict.fromkeys(domains)
+  }
+  request = dict(sampling="greedy" if sampling is None else repr(sampling), verifier=str(verifier))
+  return AcceptanceProfile({**(of or identity(text, name, drafter_params)), **request}, counts)
+
+
+def replayed_rounds(
+  rank: Int[np.ndarray, " L"], shape: Topology, breadth: int | None = None
+) -> AcceptanceCounts:
+  """Returns the counts of greedy decoding of one text with trees of a shape, from its ranks.
+
+  rank[i]: that of the text's token i among the drafter's candidates after the tokens before it.
+  Token 0 is that of the prefill. A round drafts after the last token that was emitted; it emits the
+  tokens along the tree as far as their ranks are in it, and one more.
+  """
+  height, breadth = max(shape.height, 1), breadth or max(shape.rank) + 1
+  below = [{} for _ in shape.parent]
+  for node, parent in enumerate(shape.parent[1:], 1):
+    below[parent][shape.rank[node]] = node
+  out = AcceptanceCounts.none(height, breadth)
+  place, rounds = 1, 0
+  while place < len(rank):
+    node, depth, rounds = 0, 0, rounds + 1
+    # Behind the last token of the text nothing is judged.
+    while place < len(rank):
+      out.tried[depth, list(below[node])] += 1
+      found = below[node].get(int(rank[place]))
+      place += 1
+      if found is None:
+        break
+      out.accepted[depth, shape.rank[found]] += 1
+      node, depth = found, depth + 1
+      if not below[node]:
+        place += 1  # the token after a whole path
+        break
+  return AcceptanceCounts(out.tried, out.accepted, rounds)
+
+
+def _replayed(
+  rank: Int[np.ndarray, " L"], shape: Topology | None, height: int, breadth: int
+) -> AcceptanceCounts:
+  if shape is not None:
+    return replayed_rounds(rank, shape)
+  # Places near the end, which have less than `height` tokens behind them, are left out.
+  places = len(rank) - height
+  if places < 1:
+    raise ValueError(f"texts of {len(rank)} tokens are too short for {height} depths: write more")
+  return count_ranks(
+    np.stack([rank[d : d + places] for d in range(1, height + 1)], 1)[:-1], breadth
+  )
+
+
+def _recorded(history: Sequence[RoundRecord], row: int, shape: Topology | None) -> AcceptanceCounts:
+  alone = [dataclasses.replace(record, rows=(record.rows[row],)) for record in history]
+  if all(record.rows[0] is None for record in alone):  # the prefill ended the text
+    return AcceptanceCounts.none(1, 1)
+  return count_history(alone, shape=shape)
+
+
+def _ranks(
+  model: Model, params: Params, prompts: Sequence[Sequence[int]], written: Sequence[Sequence[int]]
+) -> list[Int[np.ndarray, " L"]]:
+  """Returns for each token of each text its rank by the draft model, after all before it."""
+  texts = [[*prompt, *new] for prompt, new in zip(prompts, written, strict=True)]
+  token = np.zeros((len(texts), max(map(len, texts))), np.int32)
+  for row, one in enumerate(texts):
+    token[row, : len(one)] = one
+  length = jnp.array([len(one) for one in texts], jnp.int32)
+  rank = np.asarray(_ranked(model, params, jnp.asarray(token), length))
+  return [
+    rank[row, len(prompt) - 1 : len(prompt) + len(new) - 1]
+    for row, (prompt, new) in enumerate(zip(prompts, written, strict=True))
+  ]
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _ranked(
+  model: Model, params: Params, token: Int[Array, "B L"], length: Int[Array, " B"]
+) -> Int[Array, "B L"]:
+  """Returns the rank of the token after each, -1: it is never drafted.
+
+  Of equal logits the smaller token comes first, as in top_k.
+  """
+
+  def row(token, length):
+    frontier = frontier_lib.causal(token[None], length=length[None])
+    logits = model.forward(params, frontier).logits[0, :-1]
+    following = token[1:, None]
+    own = jnp.take_along_axis(logits, following, axis=1)
+    ids = jnp.arange(logits.shape[1])
+    rank = jnp.sum((logits > own) | ((logits == own) & (ids < following)), axis=1)
+    return jnp.where(own[:, 0] > -jnp.inf, rank, -1)
+
+  return jax.lax.map(lambda pair: row(*pair), (token, length))

@@ -1,0 +1,150 @@
+"""The drafters and trees that pay here: stored profiles, or measured ones, and a plan of them."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+
+import jax
+from jaxtyping import PyTree
+
+from mtjax.decode.method import Autoregressive, Method
+from mtjax.decode.planned import Planned
+from mtjax.planning.calibration import PlanRequest, Progress, calibrate, new_tokens
+from mtjax.planning.candidate import PlanCandidate
+from mtjax.planning.store import PlanStore
+from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
+from mtjax.text import TextModel
+from mtjax.tuning.online import Menu, ProfiledDrafter, Replanner
+from mtjax.tuning.online.chooser import OnlineChooser, described
+from mtjax.tuning.plan import SpeculationPlan
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoPlan:
+  """What `plan_candidates` returns: the program, what is chosen, and why."""
+
+  program: Planned
+  plan: SpeculationPlan  # of the first round
+  replanner: Replanner
+  candidates: tuple[PlanCandidate, ...]
+  measured: bool  # False: the profiles were stored
+
+  def made(self, *, empty_stores: bool = False) -> tuple[Method, PyTree]:
+    """Returns the method with its parameters, and with a chooser that knows of no run.
+
+    Where plain decoding was chosen, it is `Autoregressive` alone, which is faster than plain rounds
+    of `program`. empty_stores: stores on the host begin anew, and are not the user's.
+    """
+    if self.plan.choice.drafter is None:
+      return Autoregressive(), None
+    return self.made_program(empty_stores=empty_stores)
+
+  def made_program(self, *, empty_stores: bool = False) -> tuple[Planned, PyTree]:
+    """Returns the program of all candidates, whatever was chosen, and its parameters."""
+    chooser, stores = OnlineChooser(self.replanner, self.program.branches), []
+    params = [one.params for one in self.candidates]
+    for place, one in enumerate(self.candidates):
+      if empty_stores and one.calibration is not None:
+        params[place], store = one.calibration()
+        stores.append(store)
+    method = dataclasses.replace(self.program, chooser=chooser, stores=tuple(stores))
+    return method, (chooser.handle, tuple(params))
+
+  def line(self) -> str:
+    """Returns the choice and its reason in one line."""
+    plan = self.plan
+    reason = f"predicted {plan.speedup:.2f} times as fast as plain decoding"
+    if plan.choice.drafter is None:
+      best = next((one for one in plan.ranking if one.drafter is not None), None)
+      reason = f"no drafter is predicted to be faster by {self.replanner.min_gain:.0%}"
+      if best is not None:
+        share = best.tokens_per_second / plan.plain.tokens_per_second
+        reason += f": the best, {described(best)}, would be {share:.2f} times as fast"
+    source = "measured now" if self.measured else "stored profiles"
+    return f"auto, batch {plan.choice.batch}: {described(plan.choice)}, {reason} ({source})"
+
+
+def plan_candidates(
+  text: TextModel,
+  candidates: Sequence[PlanCandidate],
+  request: PlanRequest = PlanRequest(),
+  *,
+  store: PlanStore | None = None,
+  texts: Texts = BUNDLED_TEXTS,
+  seconds: float = 60.0,
+  say: Progress | None = None,
+) -> AutoPlan:
+  """Returns a plan to decode as fast as the candidates and plain decoding allow here.
+
+  Profiles of all candidates for this device, mesh, model, request and JAX are taken from the store.
+  If one is missing, all are measured (`calibrate`, at most about `seconds` and one compilation) and
+  stored, with the plan beside them for people to read. While the program runs, the plan follows
+  what happens (`Replanner`, with a menu of each domain's best rounds); nothing is compiled again.
+
+  say: takes lines for the user; None: standard error. The last one is the choice and its reason.
+  Raises ValueError as `calibrate` does, and for several processes: each would choose by its own
+  clock, and their programs would not be the same.
+  """
+  if jax.process_count() > 1:
+    raise ValueError(
+      f"a plan is made by the clock of one process, and there are {jax.process_count()}: name one "
+      "method with its settings, which all processes decode with"
+    )
+  store = store or PlanStore()
+  say = say or store.say
+  if not candidates:
+    raise ValueError("there is no drafter available to plan with: name at least one candidate")
+  request = dataclasses.replace(request, texts=name_of(texts))
+  drafters = _stored(text, candidates, request, store)
+  measured = drafters is None
+  if drafters is None:
+    drafters = calibrate(text, candidates, request, texts=texts, seconds=seconds, progress=say)
+    for one in drafters:
+      store.keep(one.acceptance.of, one.acceptance)
+      store.keep(one.latency.of, one.latency)
+  replanner = _replanner(drafters, candidates, request)
+  program = Planned(tuple(one.arm for one in candidates), request.batch)
+  plan = replanner.start_plan(request.batch)
+  of = _of_all(text, candidates, request)
+  if store.plan(of) != plan:
+    store.keep(of, plan)
+  found = AutoPlan(program, plan, replanner, tuple(candidates), measured)
+  say(found.line())
+  return found
+
+
+def _stored(
+  text: TextModel, candidates: Sequence[PlanCandidate], request: PlanRequest, store: PlanStore
+) -> tuple[ProfiledDrafter, ...] | None:
+  """Returns the profiles of all candidates, or None if one is missing or of other domains."""
+  out = []
+  for one in candidates:
+    acceptance = store.acceptance(request.of(text, one))
+    latency = store.latency(request.of_times(text, one, candidates))
+    if acceptance is None or latency is None:
+      return None
+    out.append(ProfiledDrafter(one.name, acceptance, latency, one.siblings))
+  domains = {tuple(sorted(one.acceptance.domains)) for one in out}
+  return tuple(out) if len(domains) == 1 else None
+
+
+def _replanner(
+  drafters: Sequence[ProfiledDrafter], candidates: Sequence[PlanCandidate], request: PlanRequest
+) -> Replanner:
+  new = new_tokens(request)
+  first = Replanner(drafters, context=request.context, new_tokens=new)
+  domains = drafters[0].acceptance.domains
+  sets = [first.competitors(request.batch, domain) for domain in [None, *domains]]
+  sizes = {one.name: one.arm.sizes for one in candidates}
+  menu = Menu.of(sets, sizes, whole=[one.name for one in candidates if one.whole])
+  return dataclasses.replace(first, menu=menu)
+
+
+def _of_all(
+  text: TextModel, candidates: Sequence[PlanCandidate], request: PlanRequest
+) -> dict[str, str]:
+  """Returns what a plan belongs to: all candidates together."""
+  each = [request.of(text, one) for one in candidates]
+  joined = functools.reduce(lambda a, b: f"{a} + {b}", [of["drafter"] for of in each])
+  verifiers = functools.reduce(lambda a, b: f"{a} + {b}", [of["verifier"] for of in each])
+  return {**each[0], "drafter": joined, "verifier": verifiers}

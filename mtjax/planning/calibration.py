@@ -1,0 +1,216 @@
+"""All candidates measured at once, in the program that will decode with them."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+from jaxtyping import PyTree
+
+from mtjax.decode.method import Autoregressive, Method
+from mtjax.decode.planned import Planned
+from mtjax.planning.candidate import PlanCandidate
+from mtjax.planning.identity import identity
+from mtjax.planning.texts import Texts, same_length
+from mtjax.planning.windows import Script, Trial, Windows
+from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
+from mtjax.tuning.online import ProfiledDrafter
+from mtjax.tuning.online.chooser import PLAIN, ScriptedChooser
+from mtjax.tuning.profiles import (
+  AcceptanceCounts,
+  AcceptanceProfile,
+  LatencyCurve,
+  LatencyProfile,
+  fit_curve,
+)
+
+_TOKENS = 96  # of a text
+_ATTEMPTS = 4  # texts per trial, after which a trial that no text was long enough for is given up
+_TINY = 1e-9
+
+Progress = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanRequest:
+  """What is planned for: profiles and plans of another request are others."""
+
+  batch: int = 1
+  context: int = 256  # tokens per row, the new ones among them
+  sampling: Sampling | None = None
+  texts: str = "bundled"  # a name of the texts to calibrate with
+
+  def of(self, text: TextModel, candidate: PlanCandidate) -> dict[str, str]:
+    """Returns the identity of profiles of a candidate for this request."""
+    return {
+      **identity(text, candidate.label, candidate.params),
+      "verifier": str(candidate.arm.method.verifier),
+      "sampling": "greedy" if self.greedy else repr(self.sampling),
+      "texts": self.texts,
+      "batch": str(self.batch),
+      "context": str(self.context),
+    }
+
+  def of_times(
+    self, text: TextModel, candidate: PlanCandidate, candidates: Sequence[PlanCandidate]
+  ) -> dict[str, str]:
+    """Returns the identity of times: they are those of the program of all candidates."""
+    beside = " + ".join(one.label for one in candidates)
+    return {**self.of(text, candidate), "candidates": beside}
+
+  @property
+  def greedy(self) -> bool:
+    return self.sampling is None or self.sampling == Sampling()
+
+
+def calibrate(
+  text: TextModel,
+  candidates: Sequence[PlanCandidate],
+  request: PlanRequest,
+  *,
+  texts: Texts,
+  seconds: float = 60.0,
+  progress: Progress = lambda _: None,
+) -> tuple[ProfiledDrafter, ...]:
+  """Returns the profiles of all candidates, measured by decoding `texts` with all of them in turn.
+
+  The program is the one of `Planned`, with a script in place of a plan (`Script`): four rounds of
+  every size of every drafter with a few trees, each beside four plain rounds, over and over. What a
+  round takes is the median of its ratios to the plain rounds beside it, with drafting, verification
+  and commit. In each pass the texts are also decoded with `Autoregressive`, which is what a user
+  has without a plan; it is somewhat faster than plain rounds in the program of all drafters. What a
+  drafter's first round takes longer is kept apart, as its reading of the prompt (`Windows.start`).
+  What was accepted is counted by domain.
+
+  seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
+  of plain decoding are known to 2 %. Each domain is decoded at least once, and until every trial
+  had its turn. Raises ValueError for no candidate, for no text, and for a request that the model
+  has no positions for.
+  """
+  if not candidates:
+    raise ValueError("there is no drafter available to plan with: name at least one candidate")
+  method = Planned(tuple(one.arm for one in candidates), request.batch)
+  trials = _trials(method, candidates)
+  chooser = ScriptedChooser(Script(trials))
+  new = new_tokens(request)
+  prompts = _prompts(text, texts, request)
+
+  def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int) -> float:
+    _, run = text.generate(
+      prompts[domain], eos=(), method=method, method_params=params, max_tokens=max_tokens,
+      sampling=request.sampling, key=number,
+    )  # fmt: skip
+    return run.counters["seconds"]
+
+  def run(domain: str, number: int):
+    # Stores on the host live as long as their handles are held.
+    stores = [one.calibration and one.calibration() for one in candidates]
+    given = tuple(
+      one.params if made is None else made[0] for one, made in zip(candidates, stores, strict=True)
+    )
+    decode(domain, number, method, (chooser.handle, given), new)
+    found = chooser.reports[:]
+    chooser.reports.clear()
+    whole, first = (decode(domain, number, Autoregressive(), None, size) for size in (new, 1))
+    return found, max(whole - first, _TINY) / max(new - 1, 1)
+
+  names = ", ".join(one.name for one in candidates)
+  progress(f"measuring {names} at batch {request.batch}: compiling, once for this machine")
+  run(next(iter(prompts)), 0)
+  begin = time.perf_counter()
+  counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
+  of_branch = {branch: name for (name, _), branch in method.branches.items()}
+  windows = Windows(trials, of_branch)
+  for number in itertools.count(1):
+    progress(f"measuring {names}: pass {number}, {time.perf_counter() - begin:.0f} s")
+    for domain in prompts:
+      reports, alone = run(domain, number)
+      windows.add(reports, alone)
+      for order, report, _ in reports:
+        if order.branch != PLAIN:
+          counts[of_branch[order.branch], domain] += report.counts
+    tried = number * len(prompts) >= _ATTEMPTS * len(trials)
+    over = time.perf_counter() - begin > seconds
+    if windows.enough or (over and (tried or not windows.missing)):
+      break
+  if windows.missing:
+    raise ValueError(
+      f"texts of {new} tokens end before every drafter had its turn: give a longer context"
+    )
+  return tuple(
+    ProfiledDrafter(
+      one.name,
+      AcceptanceProfile(
+        request.of(text, one), {domain: counts[one.name, domain] for domain in prompts}
+      ),
+      LatencyProfile(
+        request.of_times(text, one, candidates), (_curve(method, one, request, windows),)
+      ),
+      one.siblings,
+    )
+    for one in candidates
+  )
+
+
+def _trials(method: Planned, candidates: Sequence[PlanCandidate]) -> list[Trial]:
+  return [
+    (method.branches[one.name, size], shape)
+    for one in candidates
+    for size in one.arm.sizes
+    for shape in one.trials(size)
+  ]
+
+
+def new_tokens(request: PlanRequest) -> int:
+  """Returns the new tokens per row of a text that is calibrated with."""
+  return min(_TOKENS, max(request.context // 2, 1))
+
+
+def _prompts(text: TextModel, texts: Texts, request: PlanRequest) -> dict[str, list[list[int]]]:
+  """Returns a prompt per row and domain, as long as the context says (`same_length`)."""
+  if request.context > text.model.config.max_position:
+    raise ValueError(
+      f"a context of {request.context} tokens is longer than the model's "
+      f"{text.model.config.max_position} positions: give a shorter one"
+    )
+  if not texts:
+    raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
+  length = max(request.context - new_tokens(request), 1)
+  return same_length(text, texts, length, rows=request.batch)
+
+
+def _curve(
+  method: Planned, candidate: PlanCandidate, request: PlanRequest, windows: Windows
+) -> LatencyCurve:
+  """Returns times of rounds: of a size what its trees take, and a line over the steps of drafting.
+
+  Nothing is split off as fixed: it is in the times of the sizes.
+  """
+  arm, plain = candidate.arm, windows.plain
+  largest = max(arm.sizes)
+  points: dict[tuple[int, int], float] = {}
+  for size in arm.sizes:
+    each: dict[int, list[float]] = {}
+    for shape in candidate.trials(size):
+      took = windows.seconds((method.branches[arm.name, size], shape))
+      each.setdefault(shape.height, []).append(took)
+    points |= {(size, height): statistics.median(took) for height, took in each.items()}
+  high = max(height for size, height in points if size == largest)
+  low = min(height for size, height in points if size == largest)
+  step = _TINY
+  if high > low:
+    step = max((points[largest, high] - points[largest, low]) / (high - low), _TINY)
+  verify = [(size, max(took - step * height, _TINY)) for (size, height), took in points.items()]
+  verify.append((1, min(plain, *(took for _, took in verify))))
+  height = max(arm.height, 1)
+  return fit_curve(
+    request.batch,
+    request.context,
+    verify=verify,
+    draft=[(steps, step * steps) for steps in sorted({1, height})],
+    plain=plain,
+    alone=windows.alone,
+    start=windows.start(arm.name),
+  )

@@ -1,0 +1,73 @@
+"""A drafter that may be planned with."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from jaxtyping import PyTree
+
+from mtjax.decode.planned import Arm
+from mtjax.trees import Topology, chain, k_ary
+from mtjax.tuning import Siblings
+
+
+@dataclasses.dataclass(frozen=True)
+class PlanCandidate:
+  """An arm of `mtjax.decode.planned` with its parameters.
+
+  label: its name with all settings that change acceptance or times, as profiles have it.
+  calibration: returns the parameters to decode one calibration text with, and what must live as
+  long: of a store on the host another, empty one, so that the user's own does not learn these
+  texts, and none is known when it is decoded again. None: `params`.
+  """
+
+  arm: Arm
+  params: PyTree
+  label: str
+  calibration: Callable[[], tuple[PyTree, Any]] | None = None
+
+  @property
+  def name(self) -> str:
+    return self.arm.name
+
+  @property
+  def whole(self) -> bool:
+    """True if the drafter chooses its drafts alone."""
+    return self.arm.shaped is None
+
+  @property
+  def siblings(self) -> Siblings:
+    """Which trees are planned: in order of the siblings, as rows that sample need them."""
+    return Siblings.ONE if self.arm.breadth == 1 else Siblings.IN_ORDER
+
+  def trials(self, size: int) -> list[Topology]:
+    """Returns the trees that tell the times and rates of a size: a deep, a wide, a mixed one."""
+    height, breadth = min(self.arm.height, size - 1), self.arm.breadth
+    deep = chain(height)
+    if self.whole:
+      return [deep]
+    shapes = [deep] + ([chain(1)] if size == max(self.arm.sizes) and height > 1 else [])
+    if breadth > 1:
+      shapes += [k_ary((min(breadth, size - 1),)), _mixed(size, breadth, height)]
+    return list(dict.fromkeys(shapes))
+
+
+def _mixed(size: int, breadth: int, height: int) -> Topology:
+  """Returns a tree of `size` nodes in which the first children have the most descendants."""
+  parent, rank, depth = [-1], [0], [0]
+  children = np.zeros(size, int)
+  while len(parent) < size:
+    # The node that is the nearest to the root, by depth and place, and may have another child.
+    cost = [
+      depth[node] + 2 * children[node] if depth[node] < height and children[node] < breadth else 99
+      for node in range(len(parent))
+    ]
+    node = int(np.argmin(cost))
+    if cost[node] == 99:
+      break
+    parent.append(node)
+    rank.append(int(children[node]))
+    depth.append(depth[node] + 1)
+    children[node] += 1
+  return Topology(tuple(parent), tuple(rank))

@@ -1,0 +1,106 @@
+"""The speed that methods and planned rounds have here: they are decoded with, in turn."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jaxtyping import PyTree
+
+from mtjax.decode.method import Autoregressive, Method
+from mtjax.decode.planned import Planned
+from mtjax.planning.texts import BUNDLED_TEXTS
+from mtjax.sampling.logits import Sampling
+from mtjax.text import Prompt, TextModel
+from mtjax.tuning.online.chooser import NextRounds, ScriptedChooser
+from mtjax.tuning.plan import PlannedRound
+
+_ROUNDS = 16  # between two questions to the host
+
+# Returns a method and its parameters anew: a store on the host then knows nothing of earlier texts.
+Make = Callable[[], tuple[Method, PyTree]]
+
+
+def plain() -> tuple[Method, PyTree]:
+  """Returns plain decoding, as a `Make`."""
+  return Autoregressive(), None
+
+
+def only(make: Make, one: PlannedRound) -> Make:
+  """Returns a `Make` of decoding with one kind of round and one tree alone.
+
+  make: of the method of `make_planned`. Plain decoding is `Autoregressive` itself. Raises
+  ValueError for a round that this method has no program for.
+  """
+  if one.drafter is None:
+    return plain
+  method, _ = make()
+  if not isinstance(method, Planned):
+    raise ValueError(f"rounds of a plan need the method of a plan, got {type(method).__name__}")
+  branch = method.branches.get((one.drafter, one.entries))
+  if branch is None:
+    raise ValueError(
+      f"there is no program of {one.drafter!r} with {one.entries} entries: there are "
+      f"{sorted(method.branches)}"
+    )
+  order = NextRounds(branch, one.topology, _ROUNDS)
+
+  def scripted() -> tuple[Method, PyTree]:
+    fresh, (_, params) = make()
+    assert isinstance(fresh, Planned)
+    chooser = ScriptedChooser(lambda _: order)
+    # The method keeps its chooser alive. It is no part of what is compiled.
+    return dataclasses.replace(fresh, chooser=chooser), (chooser.handle, params)
+
+  return scripted
+
+
+def measure_speeds(
+  text: TextModel,
+  systems: Mapping[str, Make],
+  *,
+  batch: int,
+  texts: Mapping[str, Sequence[Prompt]] = BUNDLED_TEXTS,
+  sampling: Sampling | None = None,
+  max_tokens: int = 64,
+  repeats: int = 3,
+  progress: Callable[[str], None] = lambda _: None,
+) -> dict[str, list[float]]:
+  """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
+
+  A pass decodes all texts with every system in turn, so that other work on the machine slows all
+  alike; the pass before the first one compiles and is not counted. The prompts' own pass through
+  the target, with the token that it emits, is measured in the same turn and left out: what counts
+  is the time of rounds. A draft model's own reading of the prompt is in the time. Batches hold the
+  prompts in turn, from all texts. Raises ValueError for no text, and as `generate` does.
+  """
+  prompts = [prompt for rows in texts.values() for prompt in rows]
+  if not prompts:
+    raise ValueError("there is no text to decode: give at least one domain with a prompt")
+  batches, out = batches_of(prompts, batch), {name: [] for name in systems}
+  settings: dict[str, Any] = dict(sampling=sampling, eos=())
+  for number in range(repeats + 1):
+    progress(f"batch {batch}: {f'pass {number} of {repeats}' if number else 'compiling'}")
+    prefill = [_run(text, plain, rows, max_tokens=1, **settings)[1] for rows in batches]
+    for name, make in systems.items():
+      tokens, seconds = 0, 0.0
+      for rows, before in zip(batches, prefill, strict=True):
+        emitted, took = _run(text, make, rows, max_tokens=max_tokens, **settings)
+        tokens += emitted - batch
+        seconds += max(took - before, 1e-9)
+      if number:
+        out[name].append(tokens / seconds)
+  return out
+
+
+def batches_of(prompts: Sequence[Prompt], batch: int) -> list[list[Prompt]]:
+  """Returns full batches in which all prompts stand, as equally often as may be."""
+  count = -(-len(prompts) // batch)
+  rows = [prompts[place % len(prompts)] for place in range(count * batch)]
+  return [rows[at : at + batch] for at in range(0, len(rows), batch)]
+
+
+def _run(text: TextModel, make: Make, rows: Sequence[Prompt], **settings) -> tuple[int, float]:
+  """Returns the tokens of a batch and the seconds that they took, without compilation."""
+  method, params = make()
+  _, run = text.generate(rows, method=method, method_params=params, **settings)
+  return run.counters["tokens"], run.counters["seconds"]

@@ -1,0 +1,1 @@
+"""The page of rounds compiled for meshes that are not here."""

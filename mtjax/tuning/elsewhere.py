@@ -1,0 +1,99 @@
+"""Plans for machines that are not at hand: from acceptance that is known, and a roofline."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from mtjax.tuning.competitors import Competitor, Siblings
+from mtjax.tuning.plan import SpeculationPlan, plan
+from mtjax.tuning.profiles.latency import LatencyCurve
+from mtjax.tuning.roofline.curve import predict_curve
+from mtjax.tuning.roofline.machines import Machine
+from mtjax.tuning.roofline.model_shape import ModelShape
+from mtjax.tuning.roofline.step import held_bytes
+from mtjax.tuning.shapes.rated import Rates
+
+# Assumptions, both in seconds: what a program costs that asks its host once per round, and what a
+# look into a store there takes per step.
+HOST_ROUND, HOST_STEP = 100e-6, 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class DistantDrafter:
+  """A drafter whose acceptance is known; its times are those that a roofline predicts.
+
+  shape: of its draft model; None: it has none, and looks into a store on the host.
+  """
+
+  name: str
+  rates: Rates  # `mtjax.tuning.shapes.rate` says what they mean
+  shape: ModelShape | None = None
+  siblings: Siblings = Siblings.IN_ORDER
+
+
+def distant_curve(
+  machine: Machine,
+  target: ModelShape,
+  drafter: DistantDrafter,
+  *,
+  batch: int,
+  context: int,
+  max_entries: int = 64,
+) -> LatencyCurve:
+  """Returns the times of a target with a drafter that the roofline predicts for a machine.
+
+  Both models have meshes of their own, as far as their heads split. A step of a draft model is a
+  pass over one entry per row, also where a level of the tree has several nodes. Raises ValueError
+  as `step_cost` does, and for two models that do not fit into memory together.
+  """
+  fixed = machine.hardware.start
+  if drafter.shape is None:
+    step, fixed = HOST_STEP, fixed + HOST_ROUND
+  else:
+    tokens = context + max_entries
+    held = sum(
+      held_bytes(shape, batch=batch, tokens=tokens, mesh=machine.mesh(shape))
+      for shape in (target, drafter.shape)
+    )
+    if held > machine.hardware.memory:
+      raise ValueError(
+        f"target and draft model with their caches take {held / 1e9:.1f} GB per device, "
+        f"{machine.name} has {machine.hardware.memory / 1e9:.0f} GB: use more devices, a smaller "
+        "batch or less context"
+      )
+    step = machine.step_seconds(drafter.shape, batch=batch, context=context)
+  return predict_curve(
+    machine.hardware,
+    target,
+    step,
+    batch=batch,
+    context=context,
+    mesh=machine.mesh(target),
+    max_entries=max_entries,
+    max_steps=len(drafter.rates),
+    fixed=fixed,
+  )
+
+
+def plan_elsewhere(
+  machine: Machine,
+  target: ModelShape,
+  drafters: Sequence[DistantDrafter],
+  *,
+  batch: int,
+  context: int,
+  max_entries: int = 64,
+) -> tuple[SpeculationPlan, tuple[Competitor, ...]]:
+  """Returns the plan for a machine that is not here, and what competed. Nothing is measured.
+
+  max_entries: per row in the target's pass. Raises ValueError as `distant_curve` and `plan` do.
+  """
+  competitors = tuple(
+    Competitor(
+      one.name,
+      one.rates,
+      distant_curve(machine, target, one, batch=batch, context=context, max_entries=max_entries),
+      one.siblings,
+    )
+    for one in drafters
+  )
+  return plan(competitors), competitors

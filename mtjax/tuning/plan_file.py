@@ -1,0 +1,84 @@
+"""Plans as files that people can read."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mtjax.trees import Topology
+from mtjax.tuning import documents
+from mtjax.tuning.competitors import RoundKind
+from mtjax.tuning.plan import PlannedRound, SpeculationPlan
+
+KIND, VERSION = "mtjax speculation plan", 1
+
+
+def save_plan(path: str | Path, plan: SpeculationPlan, of: Mapping[str, str]) -> None:
+  """Writes a plan as JSON (`mtjax.tuning.documents.write`), with its reason in words.
+
+  of: what it belongs to, such as the device and the models. Raises ValueError for a file that is
+  there and holds anything but an older plan of the same.
+  """
+  content = dict(
+    why=plan.why().split("\n"),  # for people; not read
+    choice=_record(plan.choice),
+    plain=_record(plan.plain),
+    ranking=[_record(one) for one in plan.ranking],
+  )
+  documents.write(path, KIND, VERSION, of, content, _build)
+
+
+def load_plan(path: str | Path, **of: str) -> SpeculationPlan:
+  """Returns a saved plan.
+
+  of: what it must belong to; names that are left out are not compared. Raises FileNotFoundError,
+  DamagedDocument for a file that is none, and ValueError for a plan of something else.
+  """
+  return documents.read(path, KIND, VERSION, of, _build)
+
+
+def _record(one: PlannedRound) -> dict[str, Any]:
+  return dict(
+    kind=one.kind.value,
+    drafter=one.drafter,
+    parent=list(one.topology.parent),
+    rank=list(one.topology.rank),
+    entries=one.entries,
+    steps=one.steps,
+    batch=one.batch,
+    expected_tokens=one.expected_tokens,
+    seconds=one.seconds,
+    tokens_per_second=round(one.tokens_per_second, 3),  # for people; not read
+  )
+
+
+def _round(record: Mapping[str, Any]) -> PlannedRound:
+  drafter = record["drafter"]
+  if not (drafter is None or isinstance(drafter, str)):
+    raise ValueError(f"a drafter must be a name, got {drafter!r}")
+  out = PlannedRound(
+    kind=RoundKind(record["kind"]),
+    drafter=drafter,
+    topology=Topology(tuple(map(int, record["parent"])), tuple(map(int, record["rank"]))),
+    entries=int(record["entries"]),
+    steps=int(record["steps"]),
+    batch=int(record["batch"]),
+    expected_tokens=float(record["expected_tokens"]),
+    seconds=float(record["seconds"]),
+  )
+  if not (out.seconds > 0 and out.expected_tokens >= 1 and out.batch >= 1 and out.entries >= 1):
+    raise ValueError(f"a round takes time and emits at least one token per row: got {out}")
+  return out
+
+
+def _build(record: Mapping[str, Any]) -> SpeculationPlan:
+  ranking = tuple(_round(one) for one in record["ranking"])
+  choice, plain = _round(record["choice"]), _round(record["plain"])
+  # The choice is one of the ranking: the runner-up is told from it by identity.
+  return SpeculationPlan(_same(choice, ranking), _same(plain, ranking), ranking)
+
+
+def _same(one: PlannedRound, ranking: tuple[PlannedRound, ...]) -> PlannedRound:
+  found = [other for other in ranking if other == one]
+  if not found:
+    raise ValueError("the ranking lacks a round that the plan names")
+  return found[0]

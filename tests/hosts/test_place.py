@@ -1,0 +1,110 @@
+"""What --distributed may say, and how a job that cannot begin says why."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from mtjax import hosts
+from tests.forked import launch
+from tests.source import ROOT
+
+SLURM = dict.fromkeys(
+  ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID"), "1"
+)
+
+
+def test_a_place_is_an_environment_or_an_address():
+  parse = hosts.HostPlace.parse
+  assert parse("auto", {}) == hosts.HostPlace(environment="auto")
+  assert parse("slurm", SLURM) == hosts.HostPlace(environment="slurm")
+  assert parse("[::1]:80,4,3") == hosts.HostPlace(address="[::1]:80", count=4, index=3)
+
+
+@pytest.mark.parametrize(
+  ("text", "message"),
+  [
+    ("", "is not HOST:PORT,COUNT,INDEX, such as"),
+    ("slrum", "is not one of auto, slurm, ompi, mpi4py"),
+    ("localhost,2,0", "is not HOST:PORT,COUNT,INDEX"),
+    ("localhost:80,2", "the number of processes, and which of them this one is"),
+    ("localhost:80,2,x", "is not HOST:PORT,COUNT,INDEX"),
+    ("localhost:80,2,-1", "is not HOST:PORT,COUNT,INDEX"),
+    ("localhost:80,2,2", "the index of a process is from 0 to COUNT - 1 = 1, got 2"),
+    ("localhost:99999,2,0", "a port is from 1 to 65535, got 99999"),
+  ],
+)
+def test_a_half_given_place_is_refused(text, message):
+  with pytest.raises(ValueError, match=message):
+    hosts.HostPlace.parse(text, {})
+
+
+@pytest.mark.parametrize("name", ["slurm", "auto"])
+def test_a_batch_script_without_srun_is_refused(name):
+  with pytest.raises(ValueError, match="lacks SLURM_STEP_NODELIST, .* with srun"):
+    hosts.HostPlace.parse(name, dict(SLURM_JOB_ID="1", SLURM_NTASKS="2", SLURM_PROCID="0",
+                                 SLURM_LOCALID="0"))  # fmt: skip
+
+
+def test_a_port_that_is_taken_is_named():
+  with socket.socket() as other:
+    other.bind(("", 0))
+    other.listen()
+    port = other.getsockname()[1]
+    with pytest.raises(OSError, match=f"cannot listen at port {port} .*Choose another port"):
+      hosts.meet(hosts.HostPlace(address=f"localhost:{port}", count=2, index=0))
+
+
+def test_a_coordinator_that_is_not_there_is_named_in_bounded_time():
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    address = f"localhost:{free.getsockname()[1]}"
+    with pytest.raises(OSError, match=f"nobody answers at {address} for 1 s .*start process 0"):
+      hosts.meet(hosts.HostPlace(address=address, count=2, index=1), wait=1)
+
+
+def test_limits_below_a_second_are_refused():
+  with pytest.raises(ValueError, match="at least 1 second, got 0 and 120"):
+    hosts.meet(hosts.HostPlace(address="localhost:1", count=1), heartbeat=0)
+
+
+def test_nothing_happens_with_one_process(tmp_path):
+  assert hosts.count() == 1 and hosts.is_first() and hosts.gather("x") == ["x"]
+  hosts.check_equal("config", dict(a=1))
+  with pytest.raises(KeyError), hosts.together("reading"):
+    raise KeyError
+
+
+def test_a_process_that_nobody_joins_says_so():
+  code = (
+    "from mtjax import hosts\n"
+    "import socket; s = socket.socket(); s.bind(('', 0)); port = s.getsockname()[1]; s.close()\n"
+    "hosts.meet(hosts.HostPlace.parse(f'localhost:{port},2,0'), wait=1)"
+  )
+  run = subprocess.run(
+    [sys.executable, "-c", code],
+    env={**os.environ, "PYTHONPATH": str(ROOT)},
+    capture_output=True,
+    text=True,
+    timeout=120,
+  )
+  assert run.returncode == hosts.LOST_EXIT, run.stderr[-2000:]
+  assert (
+    "mtjax: the processes of this job did not all meet within 1 s. Start them all" in run.stderr
+  )
+
+
+@pytest.mark.parametrize(
+  ("flags", "message"),
+  [
+    (["--heartbeat_seconds=9"], "without --distributed, --heartbeat_seconds would do nothing"),
+    (["--distributed=slrum"], "--distributed='slrum' is not one of auto, slurm"),
+  ],
+)
+def test_the_launcher_refuses_in_one_line(tmp_path, flags, message):
+  workdir = f"--workdir={tmp_path / 'run'}"
+  code, _, errors = launch("mtjax.cli.train", "--config=tiny", workdir, *flags)
+  assert code == 2 and message in errors and errors.count("\n") == 1, errors
+  assert not (tmp_path / "run").exists()

@@ -1,0 +1,183 @@
+"""Two processes are one: same batches and losses, killed, resumed and moved to other devices.
+
+Processes of their own, two at a time: the first two have two devices each, the next two have one
+each, and this one continues what they began on one device alone.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mtjax import train
+from mtjax.train.export import load_trained
+from tests.hosts.runs import STEPS, run_config
+from tests.source import ROOT
+
+
+def slurm_step(index, port):
+  """Returns what Slurm and JAX's own variable say to a task of a step of two."""
+  names = dict(JOB_ID=1, STEP_NODELIST="localhost", NTASKS=2, PROCID=index, LOCALID=index)
+  slurm = {f"SLURM_{name}": str(value) for name, value in names.items()}
+  return slurm | dict(JAX_COORDINATOR_PORT=str(port))
+
+
+def both(part, folder):
+  """Returns (exit code, JSON, standard error, seconds) of both processes of a part."""
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  begin = time.monotonic()
+  processes = [
+    subprocess.Popen(
+      [sys.executable, "-m", "tests.hosts.worker", part, str(index), str(port), str(folder)],
+      cwd=ROOT,
+      env={**os.environ, **slurm_step(index, port)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+    for index in range(2)
+  ]
+  try:
+    ends = [process.communicate(timeout=400) for process in processes]
+  finally:
+    for process in processes:
+      process.kill()
+  seconds = time.monotonic() - begin
+  out = []
+  for process, (text, errors) in zip(processes, ends, strict=True):
+    # Gloo prints lines of its own.
+    told = [line for line in text.splitlines() if line.startswith("{")]
+    assert told, ends[0][1][-3000:] + ends[1][1][-3000:]
+    out.append((process.returncode, json.loads(told[0]), errors, seconds))
+  return out
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+  folder = tmp_path_factory.mktemp("hosts")
+  (folder / "text.txt").write_text("two processes are one " * 20)
+  return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder):
+  """Returns the folder of the same run in this process, on one device."""
+  assert train.run(run_config(folder, (1, 1)), folder / "alone") == 0
+  return folder / "alone"
+
+
+@pytest.fixture(scope="module")
+def first(folder):
+  return both("first", folder)
+
+
+@pytest.fixture(scope="module")
+def second(folder, first):
+  return both("second", folder)
+
+
+def losses(workdir):
+  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+  return {line["step"]: line["loss"] for line in lines}
+
+
+def check_equal(workdir, alone):
+  found, expected = losses(workdir), losses(alone)
+  assert list(found) == list(range(1, STEPS + 1))
+  np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+
+
+def test_each_process_feeds_the_rows_of_its_devices(first):
+  (_, zero, *_), (_, one, *_) = first
+  assert zero["mesh"] == one["mesh"] == [0, 0, 1, 1]
+  assert zero["rows"] == dict(split=[0, 1], shared=[0, 1, 2, 3])
+  assert one["rows"] == dict(split=[2, 3], shared=[0, 1, 2, 3])
+
+
+def test_each_says_which_it_is(first, second):
+  for index, (_, _, errors, _) in enumerate(second):
+    assert f"process {index} of 2 (slurm): 1 devices here (cpu), 2 in all" in errors
+  for index, (_, _, errors, _) in enumerate(first):
+    assert f"process {index} of 2 (coordinator localhost:" in errors
+    assert "2 devices here (cpu), 4 in all" in errors
+
+
+def test_what_differs_is_refused_by_both(first):
+  for index, (_, seen, *_) in enumerate(first):
+    assert seen["gathered"] == ["", "x" * 5000]
+    assert "process 1 has another software than process 0: a.b is 1 there, 0 in" in seen["unequal"]
+    assert "has another config than process 0: seed is 1 there, 0 in" in seen["other_config"]
+    assert "has 2 of the 4 devices of 2 processes" in seen["small_mesh"]
+    own = "there is no file x"
+    assert seen["failed"] == (own if index else f"process 1 failed while reading: {own}")
+
+
+def test_folders_that_are_not_shared_are_refused_by_both(first):
+  for _, seen, *_ in first:
+    assert (
+      "every process needs the same one, on a file system that all of them share"
+      in (seen["not_shared"])
+    )
+
+
+def test_a_killed_process_ends_the_other_at_once_with_what_to_do(first):
+  (code, _, errors, _), (killed, *_) = first
+  assert killed == -signal.SIGKILL
+  assert code == 43, errors[-3000:]
+  last = errors.strip().splitlines()[-1]
+  assert last.startswith("mtjax: another process of this job has ended")
+  assert last.endswith("a training run continues from its last checkpoint")
+
+
+def test_process_0_alone_writes_lines(first):
+  (*_, zero, _), (*_, one, _) = first
+  assert "step 4/6  loss" in zero and "parameters, from step 0" in zero
+  assert "step" not in one and "parameters" not in one
+
+
+def test_a_killed_run_ends_on_half_the_devices_as_it_does_undisturbed(second, folder, alone):
+  (_, zero, errors, _), (_, one, *_) = second
+  assert zero["resumed"] == one["resumed"] == 0
+  assert "from step 4 to 6" in errors, "it lost a saved step"
+  check_equal(folder / "run", alone)
+
+
+def test_sigterm_in_one_process_saves_all_and_one_process_continues(second, folder, alone):
+  (_, zero, errors, _), (_, one, *_) = second
+  assert zero["terminated"] == one["terminated"] == train.PREEMPTED_EXIT
+  (saved,) = zero["steps"]
+  assert f"SIGTERM: step {saved} of 2000 is saved" in errors
+  config = run_config(folder, (1, 1))
+  config.steps = saved + 1
+  assert train.run(config, folder / "terminated") == 0
+  np.testing.assert_allclose(losses(folder / "terminated")[2], losses(alone)[2], rtol=1e-5)
+
+
+def test_a_silent_end_is_noticed_within_the_heartbeats(second):
+  (code, _, errors, _), (killed, *_) = second
+  assert killed == -signal.SIGKILL
+  assert code == 43, errors[-3000:]
+  assert "another process of this job has ended, or gave no sign of life for 3 s" in errors
+
+
+def test_a_damaged_part_of_two_processes_is_found_by_one(second, folder, tmp_path):
+  del second
+  shutil.copytree(folder / "run", tmp_path / "run")
+  shutil.rmtree(tmp_path / "run/checkpoints/6")  # no array of it was spread over processes
+  assert load_trained(tmp_path / "run")[1] == 4
+  manifest = tmp_path / "run/checkpoints/4/manifest/metadata"
+  record = json.loads(manifest.read_text())
+  name, sums = next((k, v) for k, v in record["arrays"].items() if v["crc"] is None)
+  sums["sum"] ^= 1
+  manifest.write_text(json.dumps(record))
+  with pytest.warns(UserWarning, match=f"{name} is not what was saved"):
+    assert load_trained(tmp_path / "run")[1] == 2

@@ -1,0 +1,126 @@
+"""One process of two, run by test_two_processes.py: worker.py PART INDEX PORT FOLDER.
+
+Prints a JSON object of what it saw. Part "first" has two devices per process and is told its
+place; "second" has one, and finds it in the environment of a Slurm step.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import jax
+
+PART, INDEX, PORT, FOLDER = sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+DEVICES = {"first": 2, "second": 1}[PART]
+jax.config.update("jax_num_cpu_devices", DEVICES)
+
+import numpy as np  # noqa: E402
+
+from mtjax import hosts, sharding, train  # noqa: E402
+from tests.hosts.runs import STEPS, run_config  # noqa: E402
+
+HEARTBEAT = 3
+
+
+def refusal(call) -> str:
+  """Returns the message of the mistake that `call` raises."""
+  try:
+    call()
+  except (ValueError, OSError) as error:
+    return str(error)
+  return "nothing was refused"
+
+
+def fail_in(index: int) -> None:
+  with hosts.together("reading"):
+    if hosts.count() > 1 and INDEX == index:
+      raise FileNotFoundError("there is no file x")
+
+
+def at_step(step: int, act) -> None:
+  """Calls `act` in process 1 before it feeds the batch of that step, counted from here."""
+  place, calls = hosts.HostRows.place, []
+
+  def counted(self, arrays):
+    calls.append(arrays)
+    if INDEX == 1 and len(calls) == step:
+      act()
+    return place(self, arrays)
+
+  hosts.HostRows.place = counted
+
+
+def agreements() -> dict:
+  mesh = sharding.make_mesh(2, 2)
+  rows = {}
+  for name, shape in (("split", (4, 1)), ("shared", (1, 4))):
+    placed = hosts.HostRows.of(sharding.batch_sharding(sharding.make_mesh(*shape)), 4)
+    numbers = np.asarray(placed.rows)
+    whole = placed.place(dict(x=numbers))["x"]
+    parts = {int(n) for s in whole.addressable_shards for n in np.asarray(s.data)}
+    assert whole.shape == (4,) and parts == set(numbers.tolist())
+    rows[name] = numbers.tolist()
+  config = run_config(FOLDER, (2, 1))
+  other = run_config(FOLDER, (2, 2))
+  other.seed = INDEX
+  separate = run_config(FOLDER, (2, 2))
+  return dict(
+    rows=rows,
+    gathered=hosts.gather("x" * 5000 * INDEX),
+    unequal=refusal(lambda: hosts.check_equal("software", dict(jax="0.1", a=dict(b=INDEX)))),
+    failed=refusal(lambda: fail_in(1)),
+    small_mesh=refusal(lambda: train.run(config, FOLDER / "none")),
+    other_config=refusal(lambda: train.run(other, FOLDER / "none")),
+    not_shared=refusal(lambda: train.run(separate, FOLDER / f"own-{INDEX}")),
+    mesh=[device.process_index for device in mesh.devices.flat],
+  )
+
+
+def end_after_save() -> None:
+  """Kills this process when step 4 is saved, which goes on while the next step begins."""
+  while not (FOLDER / "run/checkpoints/4").exists():
+    time.sleep(0.02)
+  os.kill(os.getpid(), signal.SIGKILL)
+
+
+def first() -> None:
+  """Agrees on this and that, trains, and is killed at step 5 of the run's 6 steps."""
+  tell(agreements())
+  at_step(5, end_after_save)
+  train.run(run_config(FOLDER, (2, 2)), FOLDER / "run")
+
+
+def second() -> None:
+  """Ends the killed run on two devices, is terminated in another, and then falls silent."""
+  out = dict(resumed=train.run(run_config(FOLDER, (2, 1)), FOLDER / "run"))
+  at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+  longer = run_config(FOLDER, (1, 2))
+  longer.steps = 2000
+  longer.save_every = 2000
+  out["terminated"] = train.run(longer, FOLDER / "terminated")
+  out["steps"] = sorted(int(path.name) for path in (FOLDER / "terminated/checkpoints").iterdir())
+  tell(out)
+  hosts.gather("")
+  if INDEX == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+  time.sleep(60)
+
+
+def tell(record: dict) -> None:
+  print(json.dumps(record), flush=True)
+
+
+def main() -> None:
+  assert STEPS == 6
+  text = {"first": f"localhost:{PORT},2,{INDEX}", "second": "slurm"}[PART]
+  place = hosts.HostPlace.parse(text)
+  hosts.meet(place, heartbeat=HEARTBEAT, wait=100)
+  with hosts.ends_together():
+    dict(first=first, second=second)[PART]()
+
+
+if __name__ == "__main__":
+  main()

@@ -1,0 +1,180 @@
+"""From the name of a method to a plan: measured once, stored and used, or refused."""
+
+from unittest import mock
+
+import pytest
+
+import mtjax
+from mtjax.bench.systems.mtjax_method import open_system
+from mtjax.cli.method_names import method_config
+from mtjax.decode.method import Autoregressive
+from mtjax.decode.planned import Planned
+from mtjax.evaluate.answers.methods import answering
+from mtjax.planning import auto
+from mtjax.planning.store import VARIABLE
+from mtjax.planning.windows import Windows
+from mtjax.registry.auto import make_planned
+from mtjax.registry.build import make_method
+from mtjax.registry.configs import decode_config
+from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
+from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET
+
+TEXT = TextModel(TARGET, PARAMS, LETTERS, "tiny")
+DRAFT = TextModel(SMALL, SMALL_PARAMS, LETTERS, "small")
+SETTINGS = dict(context=64, seconds=0.0, texts={"list": ["abcabcab"], "other": ["hijhij", "a"]})
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+  monkeypatch.setenv(VARIABLE, str(tmp_path / "plans"))
+  return tmp_path / "plans"
+
+
+def test_it_is_measured_once_and_then_loaded_and_writes_the_text_of_plain_decoding(
+  folder, capsys, monkeypatch
+):
+  method = mtjax.method("auto", of=["lookup", "draft"], draft_model=DRAFT, **SETTINGS)
+  monkeypatch.setattr(Windows, "alone", 1.0)  # so that drafts pay here, whatever the clock says
+  plain, _ = TEXT.generate("abcabc", max_tokens=30)
+  text, run = TEXT.generate("abcabc", max_tokens=30, method=method)
+  assert text == plain
+  lines = capsys.readouterr().err.splitlines()
+  assert lines[0].startswith("mtjax: measuring lookup, draft at batch 1: compiling, once for this")
+  assert lines[-1].startswith("mtjax: auto, batch 1: ") and lines[-1].endswith("(measured now)")
+  kinds = sorted(path.name.split("-")[0] for path in folder.iterdir())
+  assert kinds == ["acceptance"] * 2 + ["latency"] * 2 + ["plan"]
+  # Another process, in effect: nothing is measured.
+  again = mtjax.method("auto", of="lookup,draft", draft_model=DRAFT, **SETTINGS)
+  with mock.patch.object(auto, "calibrate", side_effect=AssertionError("it was measured again")):
+    planned, _ = again.bind(TEXT)
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.endswith("(stored profiles)")
+  assert planned == method.bind(TEXT)[0]
+  assert isinstance(planned, Planned)
+  # More rows than the plan is for are refused before anything is compiled, and planned for by name.
+  with pytest.raises(
+    ValueError, match="nothing is planned for a batch of 2: this plan is for up to"
+  ):
+    TEXT.generate(["ab", "cd"], method=planned, method_params=again.bind(TEXT)[1], max_tokens=8)
+  # A damaged profile: named, set aside, and all are measured anew.
+  (damaged, *_) = sorted(folder.glob("acceptance*lookup*"))
+  damaged.write_text("{")
+  with mock.patch.object(auto, "calibrate", wraps=auto.calibrate) as measured:
+    mtjax.method("auto", of="lookup,draft", draft_model=DRAFT, **SETTINGS).bind(TEXT)
+  measured.assert_called_once()
+  assert "measured anew" in capsys.readouterr().err
+  assert len(list(folder.glob("*.damaged-1"))) == 1 and damaged.exists()
+
+
+def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkeypatch, capsys):
+  monkeypatch.setattr(Windows, "alone", 1e-6)
+  method = mtjax.method("lookup", tree="auto", length=3, **SETTINGS)
+  assert method.bind(TEXT) == (Autoregressive(), None)
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert "plain decoding, no drafter is predicted to be faster by 5%" in line
+  assert "the best, lookup, chain of" in line
+
+
+def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypatch):
+  made = []
+
+  def make(config, target, *, batch):
+    made.append((batch, config["plan"]["context"], config.get("temperature")))
+    return made[-1], len(made)
+
+  monkeypatch.setattr("mtjax.registry.by_name.make_method", make)
+  method = mtjax.method("lookup", tree="auto", context=64)
+  sizes = (1, 1, 5, 6, 3, 1)
+  assert [method.bind(TEXT, rows=rows)[0][0] for rows in sizes] == [1, 1, 8, 8, 4, 1]
+  assert [batch for batch, *_ in made] == [1, 8, 4], "what was planned is kept"
+  hot = Sampling(temperature=1.0, repetition_penalty=[1.2, 1.3])
+  assert method.bind(TEXT, sampling=hot)[0] == (1, 64, 1.0)
+  assert [method.bind(TEXT, tokens=tokens)[0][1] for tokens in (9, 65, 100, 500)] == [
+    64, 128, 128, 128
+  ]  # fmt: skip
+  # The request itself says all of it.
+  asked = mock.Mock(return_value=(Autoregressive(), None))
+  monkeypatch.setattr(method, "bind", asked)
+  TEXT.generate(["abc", "a"], method=method, max_tokens=4, sampling=Sampling(temperature=1.0))
+  assert asked.call_args.kwargs == dict(rows=2, sampling=Sampling(temperature=1.0), tokens=7)
+
+
+def test_penalties_of_a_config_are_part_of_what_is_planned_for():
+  config = decode_config("lookup").to_dict() | dict(tree="auto", repetition_penalty=1.3, top_k=0)
+  with mock.patch("mtjax.registry.auto.plan_candidates") as plan:
+    make_planned(config, TEXT)
+  assert plan.call_args.args[2].sampling == Sampling(repetition_penalty=1.3)
+
+
+def test_several_processes_are_refused(monkeypatch):
+  monkeypatch.setattr(auto.jax, "process_count", lambda: 2)
+  with pytest.raises(ValueError, match="clock of one process, and there are 2: name one"):
+    auto.plan_candidates(TEXT, [])
+
+
+def test_configs_ask_for_a_plan_by_their_drafters_or_tree():
+  config = method_config("auto:lookup,suffix")
+  assert config.of == "lookup,suffix" and config.plan.seconds == 60.0 and "adaptive" not in config
+  assert method_config("auto:trie").adaptive.cost == 0.0, "one drafter is as before"
+  assert decode_config("draft_tree").tree == "" and "tree" not in decode_config("sorted")
+  with mock.patch("mtjax.registry.build.make_planned") as planned:
+    for name, change in (("auto", dict(of="all")), ("draft", dict(tree="auto"))):
+      config = decode_config(name, **({"of": "all"} if name == "auto" else {})).to_dict() | change
+      make_method(config, TEXT, batch=3)
+    assert [call.args[2] for call in planned.call_args_list] == [3, 3]
+
+
+def test_drafters_that_do_not_fit_are_left_out_of_all_and_refused_by_name(capsys):
+  other = TextModel(SMALL, SMALL_PARAMS, type(LETTERS)("lkjihgfedcba"), "other")
+  config = decode_config("auto", of="all").to_dict() | dict(draft_model=other)
+  with mock.patch("mtjax.registry.auto.plan_candidates") as plan:
+    make_planned(config, TEXT)
+    names = [one.name for one in plan.call_args.args[1]]
+    assert names == ["lookup", "trie", "suffix"]
+    assert (
+      "auto goes without draft: the draft model 'other' has another voc" in capsys.readouterr().err
+    )
+    with pytest.raises(ValueError, match="'other' has another vocabulary"):
+      make_planned(config | dict(of="lookup,draft"), TEXT)
+
+
+@pytest.mark.parametrize(
+  ("arguments", "message"),
+  [
+    (
+      ("auto", dict(of="lookup,jacobi")),
+      "jacobi cannot be planned with: auto plans with lo",
+    ),
+    (("lookup", dict(tree="best")), 'tree \'best\' is not one of: "", "auto"'),
+    (("sorted", dict(tree="auto")), "sorted, has no setting tree"),
+    (("auto", dict(of="lookup,draft", length=3)), "auto, has no setting length; it has: verifier"),
+  ],
+)
+def test_what_cannot_be_planned_is_refused(arguments, message):
+  name, settings = arguments
+  with pytest.raises(ValueError, match=message):
+    mtjax.method(name, **settings)
+
+
+def test_a_context_that_the_model_lacks_is_refused():
+  method = mtjax.method("lookup", tree="auto", **(SETTINGS | dict(context=500)))
+  with pytest.raises(ValueError, match="a context of 500 tokens is longer than the model's 128"):
+    method.bind(TEXT)
+  with pytest.raises(ValueError, match="there is no drafter available to plan with"):
+    auto.plan_candidates(TEXT, [])
+
+
+def test_a_drafter_that_is_a_text_is_refused_with_the_way_that_works():
+  with pytest.raises(ValueError, match="drafter is the text 'auto': a drafter by its name is"):
+    mtjax.Speculative("auto")
+
+
+def test_what_decodes_several_batches_refuses_a_plan_or_plans_for_its_batch(monkeypatch):
+  config = decode_config("lookup").to_dict() | dict(tree="auto")
+  with pytest.raises(ValueError, match="makes a plan for a number of rows, and jobs have several"):
+    open_system("folder", 1, config=config)
+  made = mock.Mock(return_value=(Autoregressive(), None))
+  monkeypatch.setattr("mtjax.evaluate.answers.methods.make_method", made)
+  answering({"planned": config}, TEXT, temperature=0.5, batch=4)
+  assert made.call_args.kwargs["batch"] == 4 and made.call_args.args[0]["temperature"] == 0.5

@@ -1,0 +1,34 @@
+"""On a mesh, passes send activations alone, and public functions give the texts of one device."""
+
+import pytest
+
+from tests.sharding.processes import printed_by
+
+# Numbers in the activations of a device's two rows, at most 512 entries of 16. The keys of a layer
+# are 24,576 per device; its part of the logits is 20,480 in filling and 131,072 in denoising.
+ACTIVATIONS = 2 * 512 * 16
+TEXTS = ("infill", "infill's warning", "history", "warning of one row", "denoise", "a trace")
+
+
+@pytest.fixture(scope="module")
+def found():
+  return printed_by("families/passes.py")
+
+
+@pytest.mark.parametrize("family", ["filling", "denoising"])
+def test_neither_logits_nor_keys_are_sent(found, family):
+  assert 0 < found[family]["pass"] <= ACTIVATIONS
+
+
+@pytest.mark.parametrize("family", ["filling", "denoising"])
+def test_logits_that_every_device_gets_are_seen(found, family):
+  assert found[family]["mistake"] > ACTIVATIONS
+
+
+def test_nothing_that_was_compared_is_left_out(found):
+  assert set(found["texts"]) == set(TEXTS)
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_texts_are_those_of_one_device(found, case):
+  assert found["texts"][case] == 0

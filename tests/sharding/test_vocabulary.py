@@ -1,0 +1,44 @@
+"""Sampling and verification of logits whose vocabulary is split over devices."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtjax.verify import VERIFIERS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def found():
+  """{case: count}: what differs from one device, and exchanges of arrays as wide as V."""
+  run = subprocess.run(
+    [sys.executable, str(Path(__file__).parent / "vocabulary_on_four.py")],
+    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
+    capture_output=True,
+    text=True,
+    timeout=600,
+  )
+  assert run.returncode == 0, run.stderr[-3000:]
+  return json.loads(run.stdout)
+
+
+@pytest.mark.parametrize("name", VERIFIERS)
+def test_a_verifier_decides_as_on_one_device(found, name):
+  assert found[f"verifier {name}"] == 0
+
+
+def test_what_samples_gives_the_numbers_of_one_device(found):
+  cases = {name: count for name, count in found.items() if not name.startswith("verifier ")}
+  assert len(cases) > 15 and {"constraint", "40 different tokens", "argmax of equals"} <= set(cases)
+  assert not {name: count for name, count in cases.items() if count}
+
+
+def test_no_row_of_the_vocabulary_is_exchanged_and_the_count_would_see_it(found):
+  assert found["exchanges of logits in sampling"] == 0
+  assert found["exchanges of logits in verifiers"] == 0
+  assert found["useless: no gather is seen"] == 0, "XLA gathers nothing any more: compare with that"

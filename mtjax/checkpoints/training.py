@@ -186,12 +186,7 @@ class Checkpoints:
     return manifest
 
   def _check_identity(self, step: int, manifest: dict[str, Any]) -> None:
-    theirs, ours = (dict(_flatten(x)) for x in (manifest["identity"], self._identity))
-    names = sorted(k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k))
-    if names:
-      shown = "; ".join(
-        f"{name} is {theirs.get(name)!r} there, {ours.get(name)!r} here" for name in names[:5]
-      )
+    if shown := hosts.differences(manifest["identity"], self._identity, "here"):
       raise ForeignCheckpoint(
         f"checkpoint {self._path(step)} is of another run: {shown}. "
         "Give this run another --workdir, or the config of the run there"
@@ -235,11 +230,3 @@ def _check_arrays(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> Non
       raise BrokenCheckpoint(
         f"{name} is {dtype}{list(shape)}, but this run needs {leaf.dtype}{list(leaf.shape)}"
       )
-
-
-def _flatten(value: Any, prefix: str = ""):
-  if isinstance(value, dict):
-    for name, inner in value.items():
-      yield from _flatten(inner, f"{prefix}.{name}" if prefix else name)
-  else:
-    yield prefix, value

@@ -3,7 +3,14 @@
 One process is the usual case: then `count` is 1, and everything here does nothing.
 """
 
-from mtjax.hosts.agreement import check_equal, check_whole_mesh, gather, together, whole
+from mtjax.hosts.agreement import (
+  check_equal,
+  check_whole_mesh,
+  differences,
+  gather,
+  together,
+  whole,
+)
 from mtjax.hosts.compilation import compiled
 from mtjax.hosts.ending import LOST_EXIT, ends_together
 from mtjax.hosts.folder import held_by_first
@@ -20,6 +27,7 @@ __all__ = [
   "check_whole_mesh",
   "compiled",
   "count",
+  "differences",
   "ends_together",
   "gather",
   "held_by_first",

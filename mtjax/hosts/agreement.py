@@ -35,15 +35,9 @@ def check_equal(what: str, values: Mapping[str, Any]) -> None:
   if count() == 1:
     return
   texts = gather(json.dumps(values, sort_keys=True, default=dict))
-  first = dict(_flat(json.loads(texts[0])))
+  first = json.loads(texts[0])
   for index, text in enumerate(texts):
-    theirs = dict(_flat(json.loads(text)))
-    names = sorted(k for k in first.keys() | theirs.keys() if first.get(k) != theirs.get(k))
-    if names:
-      shown = "; ".join(
-        f"{name} is {theirs.get(name)!r} there, {first.get(name)!r} in process 0"
-        for name in names[:5]
-      )
+    if shown := differences(json.loads(text), first, "in process 0"):
       raise ValueError(
         f"process {index} has another {what} than process 0: {shown}. "
         "Start the same command, with the same files and versions, everywhere"
@@ -90,6 +84,15 @@ def check_whole_mesh(mesh: Mesh) -> None:
       f"the mesh ({shape}) has {mesh.size} of the {total} devices of {count()} processes: the "
       f"product of its sizes must be {total}"
     )
+
+
+def differences(theirs: Any, ours: Any, where: str) -> str:
+  """Returns up to five differences of JSON values in words, "a.b is 1 there, 2 WHERE"; else ""."""
+  there, here = dict(_flat(theirs)), dict(_flat(ours))
+  names = sorted(k for k in there.keys() | here.keys() if there.get(k) != here.get(k))
+  return "; ".join(
+    f"{name} is {there.get(name)!r} there, {here.get(name)!r} {where}" for name in names[:5]
+  )
 
 
 def _flat(value: Any, prefix: str = ""):

@@ -30,10 +30,12 @@ def meet(place: HostPlace, *, heartbeat: int = HEARTBEAT_SECONDS, wait: int = WA
   """
   if heartbeat < 1 or wait < 1:
     raise ValueError(f"heartbeat and wait must be at least 1 second, got {heartbeat} and {wait}")
+  begin = time.monotonic()
   if place.address:
     _check_port(place) if place.index == 0 else _wait_for(place, wait)
+  left = max(1, wait - int(time.monotonic() - begin))
   with ending.starting(wait):
-    _initialize(place, heartbeat, wait)
+    _initialize(place, heartbeat, left)
   ending.running(heartbeat)
   devices, here = jax.devices(), jax.local_devices()
   _say(place, len(here), len(devices))

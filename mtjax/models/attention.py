@@ -152,7 +152,11 @@ def _why_not(values, mesh, split: Split) -> str | None:
 
 
 def _with_own_heads(values: dict[str, Any]) -> dict[str, Any]:
-  """Returns the arguments with this layer's heads alone: those of others cannot be split alike."""
+  """Returns the arguments with this layer's heads alone: those of others cannot be split alike.
+
+  Where layers run in one scan, the heads of all layers are one axis of the cache. A model axis
+  splits it by layers, so that this cut gathers the cache in each pass: use unrolled layers there.
+  """
   first, cached = values["first_head"], ("cache_k", "cache_v", "kv_scales")
   if first is None:
     return values

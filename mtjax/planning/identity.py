@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
+from mtjax.sharding import describe_mesh
 from mtjax.text import TextModel
 
 _SAMPLE = 16  # elements per array that the fingerprint reads
@@ -66,7 +67,7 @@ def mesh_of(params: PyTree) -> str:
   for leaf in jax.tree.leaves(params):
     sharding = getattr(leaf, "sharding", None)
     if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
-      return ",".join(f"{name}:{size}" for name, size in sharding.mesh.shape.items())
+      return describe_mesh(sharding.mesh)
   return "1"
 
 

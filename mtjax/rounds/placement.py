@@ -98,12 +98,7 @@ def check_unpacked(name: str, params: PyTree, mesh: Mesh) -> None:
 
 
 def warn_of_heads(heads: int, mesh: Mesh, *, stacklevel: int) -> None:
-  """Warns of key/value heads that the model axis does not divide.
-
-  A model whose layers run in one scan is not warned of: its layers' heads are one axis of the
-  cache, which a model axis splits by layers, so that each pass gathers the cache. Use unrolled
-  layers on a mesh.
-  """
+  """Warns of key/value heads that the model axis does not divide."""
   if heads % mesh.shape[MODEL]:
     warnings.warn(
       f"{heads} key/value heads do not divide over the {mesh.shape[MODEL]} devices of the axis "

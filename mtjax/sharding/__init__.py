@@ -9,11 +9,9 @@ from jax.sharding import PartitionSpec as P
 
 from mtjax.sharding.batch import (
   batch_sharding,
-  check_rows,
   pad_rows,
   padded_rows,
   row_shardings,
-  shard_batch,
 )
 from mtjax.sharding.mesh import (
   AXES,
@@ -72,7 +70,6 @@ __all__ = [
   "Rules",
   "Split",
   "batch_sharding",
-  "check_rows",
   "check_own",
   "describe_mesh",
   "make_mesh",
@@ -90,7 +87,6 @@ __all__ = [
   "place",
   "put_known",
   "row_shardings",
-  "shard_batch",
   "shard_params",
   "sharding_of",
   "spec",

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
@@ -13,27 +12,6 @@ from mtjax.sharding.mesh import DATA, fitting
 def batch_sharding(mesh: Mesh) -> NamedSharding:
   """Returns the sharding of rows of a batch over the data axis, the same on every model shard."""
   return NamedSharding(mesh, P(DATA))
-
-
-def shard_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-  """Returns host arrays [B, ...] as global arrays.
-
-  Raises ValueError when the data axis does not divide B.
-  """
-  sharding = batch_sharding(mesh)
-
-  def put(leaf):
-    leaf = np.asarray(leaf)
-    check_rows(leaf.shape[0], mesh)
-    return jax.device_put(leaf, sharding)
-
-  return jax.tree.map(put, batch)
-
-
-def check_rows(rows: int, mesh: Mesh) -> None:
-  """Raises ValueError when the data axis does not divide `rows`."""
-  if rows % mesh.shape[DATA]:
-    raise ValueError(f"a batch of {rows} rows does not divide over {mesh.shape[DATA]} data shards")
 
 
 def padded_rows(rows: int, mesh: Mesh | AbstractMesh | None) -> int:

@@ -5,9 +5,11 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from mtjax import hosts
+from mtjax.hosts import ending
 from tests.forked import launch
 from tests.source import ROOT
 
@@ -32,6 +34,7 @@ def test_a_place_is_an_environment_or_an_address():
     ("localhost:80,2", "the number of processes, and which of them this one is"),
     ("localhost:80,2,x", "is not HOST:PORT,COUNT,INDEX"),
     ("localhost:80,2,-1", "is not HOST:PORT,COUNT,INDEX"),
+    ("localhost:80,0,0", "the number of processes is at least 1, got 0"),
     ("localhost:80,2,2", "the index of a process is from 0 to COUNT - 1 = 1, got 2"),
     ("localhost:99999,2,0", "a port is from 1 to 65535, got 99999"),
   ],
@@ -77,6 +80,25 @@ def test_nothing_happens_with_one_process(tmp_path):
     raise KeyError
 
 
+@pytest.mark.parametrize(
+  ("error", "code", "message"),
+  [
+    (OSError(28, "No space left on device"), 2, "No space left on device"),
+    (jax.errors.JaxRuntimeError("NCCL operation: remote process exited"), 43, "has ended or does"),
+    (RuntimeError("something else"), 1, "ends with the error above"),
+  ],
+)
+def test_an_error_of_one_process_of_several_ends_it_at_once(
+  monkeypatch, capsys, error, code, message
+):
+  ended = []
+  monkeypatch.setattr(ending, "count", lambda: 2)
+  monkeypatch.setattr(ending.os, "_exit", ended.append)
+  with hosts.ends_together():
+    raise error
+  assert ended == [code] and message in capsys.readouterr().err
+
+
 def test_a_process_that_nobody_joins_says_so():
   code = (
     "from mtjax import hosts\n"
@@ -101,6 +123,7 @@ def test_a_process_that_nobody_joins_says_so():
   [
     (["--heartbeat_seconds=9"], "without --distributed, --heartbeat_seconds would do nothing"),
     (["--distributed=slrum"], "--distributed='slrum' is not one of auto, slurm"),
+    (["--distributed=ompi"], "--distributed=ompi: the environment does not say which process"),
   ],
 )
 def test_the_launcher_refuses_in_one_line(tmp_path, flags, message):

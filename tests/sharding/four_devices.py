@@ -91,7 +91,9 @@ def logits(mesh) -> dict[str, float]:
         return model.forward(params, frontier.packed(batch["tokens"], batch["segment"])).logits
 
       expected = forward(params, batch)
-      found = forward(sharding.shard_params(params, mesh), sharding.shard_batch(batch, mesh))
+      found = forward(
+        sharding.shard_params(params, mesh), jax.device_put(batch, sharding.batch_sharding(mesh))
+      )
       out[f"logits {name} {kind}"] = difference(expected, found)
   return out
 
@@ -166,7 +168,7 @@ def attention_in_blocks(mesh) -> dict[str, float]:
   spread = [
     jax.device_put(x, jax.NamedSharding(mesh, p)) for x, p in zip((q, k, v), places, strict=True)
   ]
-  labels = sharding.shard_batch((f.stamp, f.lo, f.hi), mesh)
+  labels = jax.device_put((f.stamp, f.lo, f.hi), sharding.batch_sharding(mesh))
   with jax.set_mesh(mesh):
     program = jax.jit(jax.grad(loss)).lower(tuple(spread), *labels).compile()
   found = program(tuple(spread), *labels)

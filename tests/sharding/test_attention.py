@@ -1,11 +1,5 @@
 """Attention split over four devices equals that of one; unsupported splits are refused."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -15,8 +9,8 @@ from kernels_pallas.frontier_attention import chosen
 from mtjax.models.attention import attention, sharded_attention
 from mtjax.sharding import DATA, FEW_KEY_HEADS, MODEL, Pages, Split
 from tests.kernels.cases import Case, inputs
+from tests.sharding.processes import printed_by
 
-ROOT = Path(__file__).resolve().parents[2]
 HEADS = (
   "contiguous, 2 x 2",
   "pages, 2 x 2",
@@ -55,15 +49,7 @@ SEEN = ("seen: parts merged by their mean", "seen: fresh entries seen by every s
 
 @pytest.fixture(scope="module")
 def found():
-  run = subprocess.run(
-    [sys.executable, str(Path(__file__).parent / "attention_on_four.py")],
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-3000:]
-  return json.loads(run.stdout)
+  return printed_by("attention_on_four.py")
 
 
 def test_nothing_that_was_measured_is_left_out(found):

@@ -1,14 +1,9 @@
 """Four devices compute what one computes, in a process of its own."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.sharding.processes import printed_by
+
 CASES = (
   *(f"logits {f} {kind}" for f in ("gated", "untied", "gpt2") for kind in ("float", "int8")),
   "attention over heads",
@@ -23,15 +18,7 @@ CASES = (
 
 @pytest.fixture(scope="module")
 def differences():
-  run = subprocess.run(
-    [sys.executable, str(Path(__file__).parent / "four_devices.py")],
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-3000:]
-  return json.loads(run.stdout)
+  return printed_by("four_devices.py")
 
 
 @pytest.mark.parametrize("case", CASES)

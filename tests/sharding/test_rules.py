@@ -67,11 +67,3 @@ def test_what_the_mesh_does_not_divide_is_named():
 def test_a_mesh_larger_than_the_machine_is_an_error():
   with pytest.raises(ValueError, match=f"needs {2 * len(jax.devices())} devices"):
     sharding.make_mesh(2 * len(jax.devices()), 1)
-
-
-def test_a_batch_that_does_not_divide_is_an_error():
-  class Two:
-    shape = dict(data=2)
-
-  with pytest.raises(ValueError, match="3 rows does not divide over 2"):
-    sharding.check_rows(3, Two())

@@ -1,30 +1,15 @@
 """Sampling and verification of logits whose vocabulary is split over devices."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from mtjax.verify import VERIFIERS
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.sharding.processes import printed_by
 
 
 @pytest.fixture(scope="module")
 def found():
   """{case: count}: what differs from one device, and exchanges of arrays as wide as V."""
-  run = subprocess.run(
-    [sys.executable, str(Path(__file__).parent / "vocabulary_on_four.py")],
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-3000:]
-  return json.loads(run.stdout)
+  return printed_by("vocabulary_on_four.py")
 
 
 @pytest.mark.parametrize("name", VERIFIERS)

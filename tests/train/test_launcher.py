@@ -6,6 +6,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from mtjax.train import config as config_lib
+from mtjax.train import train
 from tests import forked
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +72,14 @@ def test_a_config_of_other_fields_or_kinds_is_refused_by_name(config, change, me
   change(fields)
   with pytest.raises(ValueError, match=message.replace("?", "[?]")):
     config_lib.read(fields)
+
+
+def test_a_run_refuses_a_config_without_data_by_name(config, tmp_path):
+  fields = config.to_dict()
+  fields.pop("data")
+  with pytest.raises(ValueError, match="the config has no field data"):
+    train(fields, tmp_path / "run")
+  assert not (tmp_path / "run").exists()
 
 
 def test_fields_that_have_defaults_or_came_later_may_be_left_out(config):

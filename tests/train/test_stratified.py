@@ -68,5 +68,9 @@ def test_devices_share_the_strata_of_a_step(four_devices):
   assert four_devices["strata"] == ONE_EACH
 
 
+def test_a_batch_that_does_not_divide_is_an_error(four_devices):
+  assert "6 rows do not divide over the devices" in four_devices["refusal"]
+
+
 def test_four_devices_make_the_choices_of_one(four_devices):
   assert four_devices["choices"] == 0

@@ -8,7 +8,7 @@ from mtjax.models import Model, TransformerConfig, uniform_layers
 
 @dataclasses.dataclass(frozen=True)
 class PodMesh:
-  """Devices that a round is compiled for, as a mesh of data x model."""
+  """Devices for which a round is compiled, as a mesh with the axes data and model."""
 
   name: str
   topology: str | None  # as libtpu names it; None: CPU devices stand for the devices

@@ -181,7 +181,7 @@ class Planned:
     )
 
   def stages(self, model: Model, params: Params, method_params: PyTree, request: Request) -> Stages:
-    """Returns one stage: which parts a round has depends on the choice."""
+    """Returns a single stage, because the choice decides which parts a round has."""
     handle, its_params = method_params
 
     def one_round(state: DecodeState, _):

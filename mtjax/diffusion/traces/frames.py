@@ -26,8 +26,8 @@ def trace_frames(
   """Yields the canvases before the first pass and after each, up to `length` tokens of each row.
 
   If every round is one pass, `on_pass` of `TextModel.denoise` is called with the same frames. A
-  trace of an any-subset model has a frame for each pass, also where a round has several. `prompts`:
-  as tokens.
+  trace of an any-subset model has one frame per pass, even if a round has several passes.
+  `prompts`: as tokens.
   """
   passes = jax.tree.map(np.asarray, trace.passes)
   canvas = np.asarray(passes.canvas)
@@ -56,7 +56,7 @@ class _Shown:
     return cls(np.array(canvas), known, np.zeros(canvas.shape, int), mask_id)
 
   def after(self, one: TracedPass, number: int) -> None:
-    """Applies to the canvases what a pass has decided."""
+    """Writes the decisions of a pass into the canvases."""
     if one.text is not None:
       self._predicted(one, np.asarray(one.text), number)
       return

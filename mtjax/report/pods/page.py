@@ -56,9 +56,9 @@ Made by
 {command}
 ```
 
-in an environment with libtpu (the extra `aot`); a row takes about a minute of CPU time. With
-`--pods=none` the page is made of the file as it is. A test compares the page with the file, and
-`make test-aot` compiles one row again.
+in an environment with libtpu (the extra `aot`). Each row takes about a minute of CPU time. With
+`--pods=none` the page is made from the file, and nothing is compiled. A test compares the page with
+the file, and `make test-aot` compiles one row again.
 """
 
 

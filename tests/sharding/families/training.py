@@ -84,7 +84,11 @@ def stepped(model, loss, optimizer, meshes, *, accumulate=1, adaptation=None, em
     mesh = sharding.make_mesh(*MESHES[name])
     shardings = sharding.state_shardings(state, trained, mesh)
     there = None if frozen is None else sharding.shard_params(frozen, mesh)
-    arguments = jax.device_put(state, shardings), sharding.shard_batch(rows, mesh), there
+    arguments = (
+      jax.device_put(state, shardings),
+      jax.device_put(rows, sharding.batch_sharding(mesh)),
+      there,
+    )
     with jax.set_mesh(mesh):
       found = jax.jit(step, out_shardings=(shardings, None))(*arguments)
     out[name] = difference(expected, found)

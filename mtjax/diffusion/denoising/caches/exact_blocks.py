@@ -30,7 +30,7 @@ class FinishedBlocks(NamedTuple):
   ) -> Float[Array, "B R V"]:
     """Returns logits, with those of the window's first position where they stand in `place`.
 
-    Position 0 of a text has no entry before it, and keeps the logits that are given.
+    No entry stands before position 0 of a text, so its logits stay as they are given.
     """
     if self.following is None:
       return logits

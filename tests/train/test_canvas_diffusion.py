@@ -11,7 +11,7 @@ import pytest
 
 import mtjax
 from configs.train import canvas_diffusion as config_file
-from mtjax import checkpoints, frontier, sharding
+from mtjax import checkpoints, frontier
 from mtjax import train as train_lib
 from mtjax.diffusion.uniform import CausalEncoder, denoise_uniform
 from mtjax.models import (
@@ -236,18 +236,6 @@ def test_a_run_comes_back_and_decodes_from_a_launcher(run_folder):
   method = mtjax.denoiser("diffusion_gemma", length=4, steps=2)
   (same,), _ = loaded.denoise("It", method=method)
   assert shown == same.text + "\n"
-
-
-def test_every_parameter_has_a_sharding_rule():
-  specs = {
-    "/".join(key.key for key in path): sharding.spec("/".join(key.key for key in path))
-    for path, _ in jax.tree_util.tree_leaves_with_path(MODEL.shapes())
-  }
-  whole = sharding.P()
-  assert specs["embedding/table"] == sharding.P(sharding.MODEL, None)
-  assert specs["layer_0/attention/q/kernel"] == sharding.P(None, sharding.MODEL)
-  assert specs["self_conditioning/mlp/down/kernel"] == sharding.P(sharding.MODEL, None)
-  assert specs["layer_1/router/proj/kernel"] == specs["layer_1/experts/gate_up"] == whole
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,8 @@ NEEDS: dict[tuple[str, object], dict] = {
   ("any_subset_rows", "set_diffusion"): ANY_SUBSET,
   ("any_subset_rows", "eso"): ANY_SUBSET,
   ("alignment", "shifted"): dict(predicts="masked"),
+  ("noise", "uniform"): dict(predicts="masked"),
+  ("noise", "hybrid"): dict(predicts="masked", extra_embeddings=1, extra_names=("mask",)),
 }
 OTHERS: dict[type, Config] = {
   XLNetConfig: XLNetConfig(vocab_size=32, dim=16, heads=4, head_dim=4, mlp_dim=24, depth=1),

@@ -50,6 +50,20 @@ def flat_over_load():
   return times(points, draft)
 
 
+def test_ranks_that_were_tried_in_different_rounds_may_add_up_to_more_than_one_child():
+  # A chain was always accepted; where both ranks were tried, the second one was, every other time.
+  counts = AcceptanceCounts(np.array([[30, 10]]), np.array([[25, 5]]), 30)
+  profile = AcceptanceProfile({}, {"text": counts})
+  assert profile.rates().sum() > 1.3
+  replanner = planner(profile, ONE_ROW)
+  for found in (replanner.competitors(1), replanner.competitors(1, "text")):
+    np.testing.assert_allclose(found[0].rates, [[0.625, 0.375]])
+  state = replanner.start(1)
+  for _ in range(40):  # plain rounds and probes among them
+    state = replanner.observe(state, seconds=PLAIN, counts=None)
+  assert state.estimate.rates("d", weight=10.0).sum() <= 1
+
+
 def test_the_action_flips_with_the_load_while_acceptance_is_flat():
   latency, rates = flat_over_load(), {"text": [0.89] * 8}
   loads = [Load(60, batch, "text") for batch in (1, 4, 32, 16, 1)]

@@ -23,7 +23,8 @@ class Prior:
   def of(cls, profiles: Mapping[str, AcceptanceProfile]) -> "Prior":
     """Returns the prior of profiles by drafter.
 
-    Raises ValueError unless all profiles have the same domains.
+    Ranks that were tried in different rounds, as those of trees of several breadths are, can add up
+    to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError unless all profiles have the same domains.
     """
     names = {drafter: sorted(profile.domains) for drafter, profile in profiles.items()}
     if len({tuple(domains) for domains in names.values()}) != 1:
@@ -31,10 +32,11 @@ class Prior:
     domains = tuple(next(iter(names.values())))
     widened = {drafter: _widened(profile) for drafter, profile in profiles.items()}
     rates = {
-      drafter: np.stack([profile.rates(domain) for domain in domains])
+      drafter: np.stack([_one_child(profile.rates(domain)) for domain in domains])
       for drafter, profile in widened.items()
     }
-    return cls(domains, rates, {drafter: profile.rates() for drafter, profile in widened.items()})
+    mean = {drafter: _one_child(profile.rates()) for drafter, profile in widened.items()}
+    return cls(domains, rates, mean)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,14 +103,17 @@ class AcceptanceEstimate:
 
     weight: trials that the profile is worth beside those of recent rounds, per depth and rank.
     """
-    rates = np.tensordot(self.probabilities, self._opinions(drafter, weight), axes=1)
-    # Ranks that were tried in different rounds can add up to more than one child per node.
-    return rates / np.maximum(rates.sum(axis=1, keepdims=True), 1.0)
+    return _one_child(np.tensordot(self.probabilities, self._opinions(drafter, weight), axes=1))
 
   def _opinions(self, drafter: str, weight: float) -> Float[np.ndarray, "M H K"]:
     tried, accepted = self.tried[drafter], self.accepted[drafter]
     recent = (accepted + weight * self.prior.mean[drafter]) / (tried + weight)
     return np.concatenate([self.prior.rates[drafter], recent[None]])
+
+
+def _one_child(rates: Rates) -> Rates:
+  """Returns rates of which each depth adds up to at most 1."""
+  return rates / np.maximum(rates.sum(axis=1, keepdims=True), 1.0)
 
 
 def _fitted(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

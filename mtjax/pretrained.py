@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from mtjax import hosts
 from mtjax.data.hub import at_revision, check_revision
 from mtjax.data.tokenizers import Tokenizer, load_tokenizer
 from mtjax.data.trimmed import FILE as MAP
@@ -102,6 +103,8 @@ def load_pretrained(name: str, *, dtype: Any = None, mesh: MeshLike = None) -> T
     start_building()
 
   path = model_path(name)
+  if hosts.is_shared(mesh):
+    hosts.check_same_files(f"files of the model {name!r}", path)
   model, params = checkpoints.load(path, dtype=dtype, mesh=mesh)
   return TextModel(model, params, tokenizer_of(path), str(name), mesh)
 

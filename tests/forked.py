@@ -1,9 +1,10 @@
 """Launchers in forks of one process that has imported JAX, which takes seconds in each new process.
 
-A fork is a process as any other: it has its own arguments, environment, output and exit code, and
-imports the project's own modules itself. The process that forks touches no JAX backend, so it has
-no threads that a fork would lack. Tests of what a command does start it with `launch` of
-tests/test_launchers.py; the many tests of how it refuses are here.
+A fork is a process as any other: it has its own arguments, environment, input, output and exit
+code, and compiles its own programs. The process that forks touches no JAX backend, so it has no
+threads that a fork would lack. It has imported the packages of the library too, but no launcher and
+nothing of mtjax.cli, where flags are defined. What a launcher imports itself is seen by
+`launch_alone` of tests/test_launchers.py, which starts each launcher once in a process of its own.
 """
 
 import functools
@@ -20,15 +21,26 @@ from pathlib import Path
 
 from tests.source import ROOT
 
-# Whatever most launchers import, of other projects only.
-_PACKAGES = ("jax", "flax.linen", "optax", "ml_collections.config_flags")
+# Whatever most launchers import.
+_PACKAGES = (
+  "jax",
+  "flax.linen",
+  "optax",
+  "ml_collections.config_flags",
+  "mtjax.text",
+  "mtjax.anysubset",
+  "mtjax.diffusion",
+  "mtjax.planning",
+  "mtjax.train",
+)
 _SECONDS = 300
 
 
-def launch(*arguments: str) -> tuple[int, str, str]:
-  """Runs `python -m ARGUMENTS` with nothing on its input; returns (exit code, stdout, stderr)."""
+def launch(*arguments: str, text: str = "") -> tuple[int, str, str]:
+  """Runs `python -m ARGUMENTS` with `text` as its input; returns (exit code, stdout, stderr)."""
   server = _server()
   with tempfile.TemporaryDirectory() as folder:
+    (Path(folder) / "stdin").write_text(text)
     server.stdin.write(json.dumps([arguments, dict(os.environ), folder]) + "\n")
     server.stdin.flush()
     code = server.stdout.readline()
@@ -65,10 +77,12 @@ def _serve() -> None:
 
 def _become(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
   signal.alarm(_SECONDS)
-  for number, path in enumerate((Path(os.devnull), folder / "stdout", folder / "stderr")):
-    file = os.open(path, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY)
+  for number, name in enumerate(("stdin", "stdout", "stderr")):
+    file = os.open(folder / name, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY)
     os.dup2(file, number)
     os.close(file)
+  # The object that there is holds what the server reads.
+  sys.stdin = open(0, closefd=False)
   os.environ.clear()
   os.environ.update(environment | {"PYTHONPATH": str(ROOT)})
   module, *sys.argv[1:] = arguments

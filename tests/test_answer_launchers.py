@@ -10,7 +10,7 @@ from mtjax import checkpoints
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.report import results
-from tests.test_launchers import launch
+from tests.forked import launch
 
 FILES = {
   "GSM8K": [

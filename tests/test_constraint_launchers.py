@@ -8,8 +8,8 @@ import pytest
 
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.registry.constraints import make_constraint
-from tests import forked, tiny_model
-from tests.test_launchers import launch
+from tests import tiny_model
+from tests.forked import launch
 
 SCHEMA = {"type": "object", "properties": {"answer": {"enum": ["yes", "no"]}},
           "required": ["answer"]}  # fmt: skip
@@ -117,7 +117,7 @@ def test_a_mistake_is_answered_with_one_line(folders, program, arguments, messag
     model = f"--config.model={folders[kind]}"
     prompt = [] if "--chat" in arguments else ["--prompt=a"]
     arguments = [f"--config={method}", model, *prompt, *arguments]
-  code, _, errors = forked.launch(
+  code, _, errors = launch(
     "experiments.infill" if program == "infill" else "experiments.decode", *arguments
   )
   (line,) = errors.splitlines()

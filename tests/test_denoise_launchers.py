@@ -12,9 +12,9 @@ from mtjax.evaluate.generative import TextQuality, judge_texts, load_judge
 from mtjax.pretrained import load_pretrained
 from mtjax.registry.denoising.methods import denoise_config, make_denoiser
 from mtjax.text import TextModel
-from tests import forked, tiny_model
+from tests import tiny_model
 from tests.evaluate.pages import Reader
-from tests.test_launchers import launch
+from tests.forked import launch
 
 SMALL = ("--config.denoise.length=8", "--config.denoise.block_length=4", "--config.denoise.steps=4")
 
@@ -170,7 +170,7 @@ def test_a_mistake_is_answered_with_one_line(folder, arguments, message):
     arguments = [*arguments, f"--config.model={folder}"]
   if not any(argument.startswith("--prompt=") for argument in arguments):
     arguments = [*arguments, "--prompt=a"]
-  code, _, errors = forked.launch("experiments.decode", *arguments)
+  code, _, errors = launch("experiments.decode", *arguments)
   (line,) = errors.splitlines()
   assert code == 2 and line.startswith("mtjax: ")
   assert re.search(message, line), line
@@ -179,7 +179,7 @@ def test_a_mistake_is_answered_with_one_line(folder, arguments, message):
 def test_a_model_without_a_mask_is_refused(tmp_path):
   path = tiny_model.save(tmp_path / "m", **{**tiny_model.MASKED, "extra_names": ("sink",)})
   arguments = ("--config=llada", f"--config.model={path}", "--prompt=a")
-  code, _, errors = forked.launch("experiments.decode", *arguments)
+  code, _, errors = launch("experiments.decode", *arguments)
   (line,) = errors.splitlines()
   assert code == 2 and "this masked model has no mask: set mask_id to a token" in line
 

@@ -8,7 +8,7 @@ import pytest
 from mtjax.data import load_tokenizer
 from mtjax.data.trimmed import read_map
 from tests import tiny_model
-from tests.test_launchers import launch
+from tests.forked import launch
 
 
 @pytest.fixture(scope="module")

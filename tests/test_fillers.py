@@ -17,9 +17,9 @@ from mtjax.registry.denoising.filler import CanvasFiller
 from mtjax.report.canvas.record import canvas_run
 from mtjax.sampling.logits import Sampling
 from mtjax.types import Exactness
-from tests import forked, tiny_model
+from tests import tiny_model
+from tests.forked import launch
 from tests.test_constraint_launchers import ANY_SUBSET
-from tests.test_launchers import launch
 
 PROMPTS = ["Once upon", "It was a dark night, and"]
 WARM = Sampling(temperature=1.0)
@@ -162,7 +162,7 @@ def test_a_mistake_is_answered_with_one_line(folder, arguments, message):
     arguments = [f"--config.model={folder}", *arguments]
   if not any(argument.startswith("--prompt=") for argument in arguments):
     arguments = [*arguments, "--prompt=a"]
-  code, _, errors = forked.launch("experiments.decode", "--config=set", *arguments)
+  code, _, errors = launch("experiments.decode", "--config=set", *arguments)
   (line,) = errors.splitlines()
   assert code == 2 and line.startswith("mtjax: ")
   assert re.search(message, line), line

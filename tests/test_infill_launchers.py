@@ -10,9 +10,9 @@ from mtjax import checkpoints
 from mtjax.data import Source, documents
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import Model, TransformerConfig, uniform_layers
-from tests import forked, tiny_model
+from tests import tiny_model
 from tests.evaluate.pages import Reader
-from tests.test_launchers import launch
+from tests.forked import launch
 
 TEXT = "--text=The cat ___ on the ___."
 
@@ -170,7 +170,7 @@ def test_a_mistake_is_answered_with_one_line(folder, tmp_path, arguments, messag
   name, *flags = arguments
   if not any(flag.startswith("--model") for flag in flags):
     flags.append(f"--model={folder}")
-  code, _, errors = forked.launch(f"experiments.{name}", *flags)
+  code, _, errors = launch(f"experiments.{name}", *flags)
   assert code == 2 and message in errors and errors.count("\n") == 1, errors
 
 

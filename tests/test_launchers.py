@@ -11,20 +11,21 @@ from absl import flags
 
 from mtjax.cli import flags as launch_lib
 from mtjax.data import Source, documents
-from tests import forked, tiny_model
+from tests import tiny_model
 from tests.evaluate.pages import Reader
+from tests.forked import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 AR = "--config=configs/decode/ar.py"
 
 
-def launch(*arguments, text=""):
-  """Runs `python -m experiments.ARGUMENTS`; returns (exit code, stdout, stderr)."""
+def launch_alone(*arguments):
+  """Returns what `launch` does, of a process that is no fork."""
   run = subprocess.run(
     [sys.executable, "-m", *arguments],
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT)},
-    input=text,
+    input="",
     capture_output=True,
     text=True,
     timeout=300,
@@ -371,7 +372,7 @@ ALONE = set({command[0]: name for name, (command, _) in MISTAKES.items()}.values
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_answered_with_one_line_and_exit_code_2(folder, name):
   command, message = MISTAKES[name]
-  run = launch if name in ALONE else forked.launch
+  run = launch_alone if name in ALONE else launch
   code, shown, errors = run(*(a.replace("FOLDER", str(folder)) for a in command))
   assert code == 2 and message in errors, (code, errors)
   lines = [line for line in errors.splitlines() if line]
@@ -381,4 +382,4 @@ def test_a_mistake_is_answered_with_one_line_and_exit_code_2(folder, name):
 
 def test_a_fork_answers_as_a_process_of_its_own():
   for command in (("experiments.evaluate", "--help"), ("experiments.evaluate", "--text=no.txt")):
-    assert forked.launch(*command) == launch(*command)
+    assert launch(*command) == launch_alone(*command)

@@ -24,7 +24,7 @@ from docs.make.benchmarks.sections import (
 from mtjax.native import support
 from mtjax.report import results
 from mtjax.report.cells import Cells
-from tests.test_launchers import launch
+from tests.forked import launch
 
 FILES = sorted(RESULTS.glob("*.json"))
 # Pages that are made as a whole and have tests of their own.

@@ -11,8 +11,8 @@ from mtjax import checkpoints
 from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.models import CanvasLayer, DiffusionGemmaConfig, Model
 from mtjax.report.canvas.record import canvas_run
-from tests import forked, tiny_model
-from tests.test_launchers import launch
+from tests import tiny_model
+from tests.forked import launch
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_model_that_was_trained_with_uniform_noise(tmp_path, rule):
 )
 def test_a_mistake_is_answered_with_one_line(folder, arguments, message):
   arguments = [each.replace("FOLDER", str(folder)) for each in arguments]
-  code, _, errors = forked.launch("experiments.decode", *arguments, "--prompt=a")
+  code, _, errors = launch("experiments.decode", *arguments, "--prompt=a")
   (line,) = errors.splitlines()
   assert code == 2 and line.startswith("mtjax: ")
   assert re.search(message, line), line

@@ -3,7 +3,7 @@
 #
 #   bash configs/launch/two_processes.sh --config=tiny --workdir=runs/two --config.mesh='(2,2)'
 #
-# All arguments are those of experiments.train. PROCESSES=2, DEVICES=2 (per process) and PORT=8476 may be set.
+# Arguments are passed to experiments.train, or with PROGRAM=decode or PROGRAM=evaluate to that launcher. PROCESSES=2, DEVICES=2 (per process) and PORT=8476 may be set.
 # Ctrl-C and SIGTERM reach every process: the state is saved, and the same command continues.
 set -u
 count="${PROCESSES:-2}"
@@ -13,7 +13,7 @@ export JAX_PLATFORMS=cpu JAX_NUM_CPU_DEVICES="${DEVICES:-2}"
 pids=()
 for ((index = 0; index < count; index++)); do
   # Ctrl-C must not end what passes the last lines on. Gloo prints how many peers it has.
-  python -m experiments.train --distributed="$address,$count,$index" "$@" \
+  python -m "experiments.${PROGRAM:-train}" --distributed="$address,$count,$index" "$@" \
     > >(trap '' INT; exec sed -u "/^\[Gloo\]/d; s/^/[$index] /") 2>&1 &
   pids+=($!)
   echo "process $index has the process id $!"

@@ -24,7 +24,8 @@ names. --config=set continues the prompt with an any-subset model.
 entropy of its tokens beside them.
 
 --config.mesh=data:2,model:4 decodes on eight devices: rows of a batch are split over data, weights
-and heads over model, the slots of long caches over sequence.
+and heads over model, the slots of long caches over sequence. --distributed makes this one of
+several processes, whose devices the mesh then spans: docs/guides/multi_host.md.
 
 --config.constraint.regex='(yes|no), because [a-z ]{5,40}[.]' says what the text must match, and
 --config.constraint.json_schema=FILE that it is JSON of a schema (extra constraints).
@@ -38,9 +39,12 @@ from typing import Any
 from absl import flags
 from rich.console import Console
 
+from mtjax import hosts
 from mtjax.cli import flags as launch
 from mtjax.cli.chat.loop import converse
 from mtjax.cli.denoising.launch import Wanted, denoise
+from mtjax.cli.hosts.flags import HostFlags
+from mtjax.cli.hosts.once import writes_here
 from mtjax.cli.likelihood.quality import TextJudge, quality_line
 from mtjax.cli.method_names import method_config
 from mtjax.cli.prompts import formatted, read_prompts
@@ -140,23 +144,36 @@ _ROUNDS = flags.DEFINE_integer(
   lower_bound=1,
   flag_values=VALUES,
 )
+_HOSTS = HostFlags.define(VALUES)
 
 
 def run() -> None:
   config = _CONFIG.value
   if config.method == METHOD:
+    _HOSTS.check_cannot("a method that denoises")
     _denoise(config)
     return
   launch.check_unused(f"with a method that decodes, {config.method}", _STREAM, _GIF)
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
   if _CHAT.value:
+    _HOSTS.check_cannot("--chat")
     _chat(config)
     return
-  launch.check_output(_OUTPUT, _HTML, inputs=[_PROMPTS])
   if _COMPARE.value:
+    _HOSTS.check_cannot("--compare")
     launch.check_unused("with --compare", _JUDGE)
-  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  with _HOSTS.joined(VALUES, config):
+    _continue(config)
+
+
+def _continue(config) -> None:
+  with hosts.together("checking where to write"):
+    if writes_here():
+      launch.check_output(_OUTPUT, _HTML, inputs=[_PROMPTS])
+  with hosts.together("reading the prompts"):
+    prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  hosts.check_same("prompts", prompts)
   text = _loaded(config)
   inputs = formatted(prompts, text.tokenizer, config.prompt_format)
   decode = _compare if _COMPARE.value else _decode
@@ -173,7 +190,7 @@ def run() -> None:
 
 
 def _loaded(config) -> TextModel:
-  dtype, mesh = config.dtype or None, config.get("mesh")
+  dtype, mesh = config.dtype or None, _HOSTS.mesh(config.get("mesh"), "--config.mesh")
   return for_decoding(load_pretrained(config.model, dtype=dtype, mesh=mesh), config.weights)
 
 

@@ -12,6 +12,9 @@ mtjax-evaluate --model=target \
   --text="code=file:DATA/humaneval/*.jsonl.gz#text_key={prompt}{canonical_solution}" \
   --text="gsm8k=file:DATA/gsm8k/test_dev.jsonl.gz#text_key=Question: {question}\nAnswer: {answer}"
 
+--distributed makes this one of several processes, and --mesh spans the devices of all of them:
+docs/guides/multi_host.md.
+
 With --orders it scores an any-subset model in several orders: see mtjax/cli/evaluate_orders.py.
 With --likelihood it scores a masked diffusion model: see mtjax/cli/likelihood/launch.py.
 With --task it measures how well a model fills blanks (mtjax/cli/evaluate_infilling.py), or how well
@@ -27,6 +30,8 @@ from rich.console import Console
 
 from mtjax.cli import evaluate_answers, evaluate_infilling, evaluate_orders
 from mtjax.cli import flags as launch
+from mtjax.cli.hosts.flags import HostFlags
+from mtjax.cli.hosts.once import writes_here
 from mtjax.cli.likelihood import generative
 from mtjax.cli.likelihood import launch as likelihood
 from mtjax.cli.running import progress, results_file, seldom
@@ -91,11 +96,22 @@ _OUTPUT = flags.DEFINE_string(
 _RESULTS = flags.DEFINE_string(
   "results", None, "JSON file that docs/benchmarks.md is made from.", flag_values=VALUES
 )
+_HOSTS = HostFlags.define(VALUES)
 
 
 def run() -> int | None:
+  for holder in (evaluate_infilling.TASK, evaluate_infilling.ORDERS, likelihood.LIKELIHOOD):
+    if holder.present:
+      _HOSTS.check_cannot(f"--{holder.name}")
+  with _HOSTS.joined(VALUES, None):
+    return _run()
+
+
+def _run() -> int | None:
   inputs = [evaluate_infilling.DATA, _TEXT]
-  launch.check_output(_OUTPUT, _RESULTS, evaluate_infilling.RECORDS, inputs=inputs)
+  with _HOSTS.together("checking where to write"):
+    if writes_here():
+      launch.check_output(_OUTPUT, _RESULTS, evaluate_infilling.RECORDS, inputs=inputs)
   if evaluate_infilling.TASK.value == generative.TASK:
     return _judge()
   if evaluate_answers.is_wanted():
@@ -156,21 +172,24 @@ def run() -> int | None:
   model, length = _MODEL.value or "target", _LENGTH.value or 512
   context = length // 2 if _CONTEXT.value is None else _CONTEXT.value
   # Imported here: a mistake in the command is answered at once.
+  from mtjax import hosts
   from mtjax.evaluate.perplexity import score
-  from mtjax.evaluate.texts import named_documents
+  from mtjax.evaluate.texts import check_same_documents, named_documents
   from mtjax.models import check_causal
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
   from mtjax.report.cells import Cells
 
-  text = load_pretrained(model, mesh=_MESH.value)
+  text = load_pretrained(model, mesh=_HOSTS.mesh(_MESH.value, "--mesh"))
   try:
     check_causal(text.model, model)
   except ValueError as error:
     raise ValueError(f"{error}, unless --orders or --task says how it is scored") from None
   params = to_int8(text.params) if _WEIGHTS.value == "int8" else text.params
-  texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
+  with hosts.together("reading the texts"):
+    texts = named_documents(_TEXT.value, text.tokenizer, limit=_BYTES.value)
+  check_same_documents(texts)
   records, lines = {}, []
   settings = dict(model=model, weights=_WEIGHTS.value, text=_TEXT.value, bytes=_BYTES.value)
   settings |= dict(length=length, context=context)
@@ -200,7 +219,7 @@ def run() -> int | None:
   table = Cells(f"{model}, rows of {length} tokens", header, lines)
   Console(file=sys.stdout).print(table.for_terminal())
   results.write(
-    _RESULTS.value,
+    _RESULTS.value if writes_here() else None,
     "perplexity",
     tables=[table],
     rows=records,

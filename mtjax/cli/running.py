@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mtjax.cli.hosts import once
+
 Record = Mapping[str, Any]
 Progress = Callable[[str], None]
 TERMINATED_EXIT = 128 + signal.SIGTERM
@@ -19,7 +21,8 @@ TERMINATED_EXIT = 128 + signal.SIGTERM
 
 def progress(text: str) -> None:
   """Prints what runs now on a line of stderr, in a log as on a terminal."""
-  print(text, file=sys.stderr, flush=True)
+  if once.writes_here():
+    print(text, file=sys.stderr, flush=True)
 
 
 def seldom(
@@ -47,10 +50,11 @@ def results_file(
   Its field "complete" is true once the block has ended without an exception. SIGTERM is an
   exception here, of exit code 143: folders and processes of the run are cleared away. Like Ctrl-C
   it waits for what XLA is doing. Nothing is written before the first record; None writes nothing at
-  all. What is no regular file, as /dev/stdout, gets the last record alone.
+  all, as does a process of several that is not the first. What is no regular file, as /dev/stdout,
+  gets the last record alone.
   """
   last: Record | None = None
-  target = None if path is None else Path(path).resolve()
+  target = None if path is None or not once.writes_here() else Path(path).resolve()
   file = target if target is None or target.is_file() or not target.exists() else None
 
   def write(record: Record) -> None:

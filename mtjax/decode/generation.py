@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mtjax import hosts
 from mtjax.arguments import TokenIds, Whole, Wholes, integer
 from mtjax.cache import KVCache
 from mtjax.constraints.batch import Constraint
@@ -27,7 +28,7 @@ from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.logits import Sampling, Seeds
-from mtjax.sharding import MeshLike, check_own, on_mesh, parse_mesh
+from mtjax.sharding import MeshLike, on_mesh, parse_mesh
 
 MAX_TOKENS = 128  # new ones per row, unless a request says otherwise
 
@@ -188,7 +189,7 @@ def generate(
   """
   method.check(model)
   mesh = parse_mesh(mesh)
-  check_own(mesh)
+  hosts.check_own_or_whole(mesh)
   with on_mesh(mesh):
     job = prepare(model, prompts, max_tokens, sampling, key, eos, stop, constraint).padded(mesh)
     program = DecodeProgram(model, method, job.capacity, job.max_new)
@@ -241,7 +242,7 @@ def stream(
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
   method.check(model)
   mesh = parse_mesh(mesh)
-  check_own(mesh)
+  hosts.check_own_or_whole(mesh)
   with on_mesh(mesh):
     job = prepare(model, prompts, prefix=prefix, **(defaults | settings)).padded(mesh)
     if on_prefix is not None and job.batch != 1:
@@ -271,7 +272,7 @@ def _stream(states, method, job, on_finish, on_prefix, kept):
   shown = np.zeros(job.batch, int)
   try:
     for state, clock in states:  # noqa: B007, the last ones are collected
-      tokens, count = np.asarray(state.tokens), np.array(state.count)[: job.batch]
+      tokens, count = hosts.whole(state.tokens), np.array(hosts.whole(state.count))[: job.batch]
       yield [tokens[row, shown[row] : count[row]].tolist() for row in range(job.batch)]
       shown = count
   except GeneratorExit:
@@ -291,13 +292,13 @@ def _collect(
   clock: Stopwatch,
   history: list[RoundRecord] | None = None,
 ) -> Generation:
-  of_texts = (x[: job.batch] for x in map(np.asarray, (state.tokens, state.count, state.finish)))
+  of_texts = (x[: job.batch] for x in map(hosts.whole, (state.tokens, state.count, state.finish)))
   tokens, count, finish = of_texts
-  per_row = np.asarray(state.rounds)
+  per_row = hosts.whole(state.rounds)
   emitted = int(count.sum())
   # The prefill is a target forward too: it emits each row's first token.
   forwards = int(per_row.sum()) + job.batch
-  drafted = np.asarray(state.drafted)
+  drafted = hosts.whole(state.drafted)
   of_method = method.counters(state.method, int(per_row.sum()))
   return Generation(
     tokens=[tokens[row, : count[row]].tolist() for row in range(job.batch)],

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from mtjax.arguments import TokenIds, integer
 from mtjax.constraints.batch import Constraint, join
-from mtjax.decode.prefix import Prefix, text_size
+from mtjax.decode.prefix import Prefix, parts_of, text_size
 from mtjax.models import Model, check_causal
 from mtjax.rounds.size_buckets import bucket
 from mtjax.rounds.state import DecodeState, Request
@@ -31,6 +31,7 @@ class DecodeJob:
   lengths: list[int]  # of the texts alone
   capacity: int
   max_new: int
+  head_parts: int  # `Prefix.head_parts` of what the job computes
 
   @property
   def batch(self) -> int:
@@ -68,7 +69,7 @@ class DecodeJob:
     cache = state.cache
     if cache.length.shape[0] > 1:
       cache = jax.tree.map(lambda x: x[:1], cache)
-    return Prefix(tuple(text[: int(cache.length[0])]), cache)
+    return Prefix(tuple(text[: int(cache.length[0])]), cache, self.head_parts)
 
 
 def prepare(
@@ -131,7 +132,7 @@ def prepare(
   capacity = min(size + max_new, max_position)
   known = () if prefix is None else (prefix.cache_for(model, prompts[0], capacity),)
   arrays = (request, jnp.asarray(padded), jnp.asarray(lengths, jnp.int32), *known)
-  return DecodeJob(arrays, lengths, capacity=capacity, max_new=max_new)
+  return DecodeJob(arrays, lengths, capacity, max_new, head_parts=parts_of(model))
 
 
 def _automata(constraint, limits, vocab, eos, stop, sampling: Sampling) -> Automata | None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from mtjax.cache import KVCache
 from mtjax.display.short import counted
 from mtjax.models import Model
+from mtjax.models.stacking import Stacks, head_parts
 from mtjax.rounds.size_buckets import bucket
 from mtjax.types import LayerKV
 
@@ -29,6 +30,7 @@ class Prefix:
 
   tokens: tuple[int, ...] = ()
   cache: KVCache | None = None  # of one row; None: nothing is known
+  head_parts: int = 1  # of the mesh that computed it: the order of stacked layers' heads
 
   def __repr__(self) -> str:
     return f"Prefix({counted(len(self.tokens), 'token')})"
@@ -44,9 +46,11 @@ class Prefix:
   def cache_for(self, model: Model, prompt: Sequence[int], capacity: int) -> KVCache:
     """Returns a cache of `capacity` slots that holds the known tokens of the prompt.
 
-    Raises ValueError if the keys and values are those of a model of other sizes.
+    It holds none if layers are stacked, and the mesh of `jax.set_mesh` splits heads into other
+    parts than that of the text before: keys are then in another order. Raises ValueError if the
+    keys and values are those of a model of other sizes.
     """
-    if self.cache is None:
+    if self.cache is None or self.head_parts != parts_of(model):
       return _committed(model.allocate(1, capacity))
     known = jnp.full((1,), self.common(prompt), jnp.int32)
     shape = jax.eval_shape(lambda: model.allocate(1, capacity))
@@ -60,6 +64,12 @@ class Prefix:
     if jax.tree.map(_kind, fitted) != jax.tree.map(_kind, shape):
       raise ValueError("the prefix holds keys and values of a model of other sizes")
     return _committed(fitted)
+
+
+def parts_of(model: Model) -> int:
+  """Returns `Prefix.head_parts` of what the model computes here; 1 if no layers are stacked."""
+  config = model.config
+  return head_parts(config.kv_heads) if Stacks.of(config).count else 1
 
 
 def text_size(length: int, maximum: int) -> int:

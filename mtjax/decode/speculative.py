@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax import frontier as frontier_lib
-from mtjax import verify
+from mtjax import hosts, verify
 from mtjax.decode.history import TreesObserved, observe_tree, target_probs
 from mtjax.draft import Context, Drafter, Round
 from mtjax.models import Model, Params
@@ -199,7 +199,7 @@ class Speculative:
 
   def counters(self, kept: SpeculativeState, rounds: int) -> dict[str, Any]:
     """Returns also drafts proposed and accepted by depth, and accepted by place among siblings."""
-    statistics = kept.statistics
+    statistics = jax.tree.map(hosts.whole, kept.statistics)
     return dict(
       draft_forwards=int(statistics.forwards),
       entries=int(statistics.entries),

@@ -27,7 +27,12 @@ def sample_candidates(view: View) -> CanvasCandidates:
   LLaDA's published form, argmax exp(l) / (-ln u)^T, is argmax l + T G with Gumbel noise G, and so a
   sample of softmax(l / T): what `View.logits` of a row at temperature T are the logits of. Its
   confidence does not have the temperature (`View.scored`).
+
+  With `View.best` the argmax is known, and its probability under the processed logits is 1.
   """
+  if view.best is not None:
+    confidence = log_prob_of(view.scored, view.best)
+    return CanvasCandidates(view.best, jnp.zeros_like(confidence), confidence)
   keys = position_keys(view, Stream.TOKEN)
   return candidates_of(view, jax.vmap(jax.vmap(sample_categorical))(view.logits, keys))
 

@@ -38,6 +38,8 @@ class View(struct.PyTreeNode):
   shadow: Float[Array, "B L V"] | None = None  # `scored` of shadow entries (WINO); None: none
   # Largest change of each distribution in the last passes, in nats (KLASS); None: not measured.
   drift: Float[Array, "B L"] | None = None
+  # The argmax of `logits`, where every row is greedy and needs no sample; None: tokens are sampled.
+  best: Int[Array, "B L"] | None = None
   # Numbers in place of random ones, by `Stream`: `mtjax.evaluate.denoising` tries all of them.
   noise: Mapping[int, Array] | None = None
 

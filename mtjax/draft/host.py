@@ -16,7 +16,7 @@ from jax.experimental import io_callback
 from jax.experimental.buffer_callback import buffer_callback
 from jaxtyping import Array, Int, PyTree
 
-from mtjax.sharding import place
+from mtjax.sharding import mesh_here, place
 
 _STORES: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
 _NEXT = itertools.count(1)
@@ -42,9 +42,18 @@ def call(
   Takes a few microseconds per call where a CPU is the only device.
 
   shapes: what `function` returns, as jax.ShapeDtypeStruct leaves. It must not call JAX, nor keep
-  its arrays. Calls whose order matters must depend on each other's results. Needs one process: with
-  several hosts each would call its own store. Raises ValueError if the store is gone.
+  its arrays. Calls whose order matters must depend on each other's results. Raises ValueError if
+  the store is gone, and, when it is traced, for a mesh with devices of several processes: each
+  would have a store of its own.
   """
+  mesh = mesh_here()
+  if mesh is not None and mesh.size > jax.local_device_count():
+    raise ValueError(
+      "this method keeps something on the host, as the drafters trie and cross_vocabulary, a plan "
+      f"and an audit do, and the mesh has devices of {jax.process_count()} processes, of which "
+      "each would keep its own: choose a method that is on the devices alone, such as lookup or "
+      "draft, or leave --distributed out"
+    )
   # A program of several devices cannot say which of them makes a call of the first kind.
   if jax.default_backend() == "cpu" and jax.device_count() == 1:
     return _call_here(function, shapes, handle, *arrays)

@@ -137,6 +137,8 @@ def document_nats(
     part += [(r, t, np.zeros_like(c)) for r, t, c in part[:1] * (batch - len(part))]
     inputs = placement.put((params, *(np.stack(x) for x in zip(*part, strict=True))))
     with on_mesh(placement.mesh):
+      if not first:
+        hosts.compile_together(_nats, model, *inputs)
       nats = _nats(model, *inputs)
     owners_here = owners[first : first + batch]
     np.add.at(total, owners_here, hosts.whole(nats).astype(np.float64)[: len(owners_here)])

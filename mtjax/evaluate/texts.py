@@ -1,10 +1,12 @@
 """Texts to score, by name, for evaluation launchers and training runs."""
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from mtjax import hosts
 from mtjax.data.pipeline import eval_documents
 from mtjax.data.tokenizers import Tokenizer
 
@@ -32,6 +34,18 @@ def named_documents(
     documents = eval_documents(source, tokenizer, cache_dir=cache_dir)
     out[name] = documents if limit is None else _first(documents, tokenizer, limit)
   return out
+
+
+def check_same_documents(texts: Mapping[str, Documents]) -> None:
+  """Raises ValueError, in every process of a job, unless all have the same tokens by name.
+
+  Every process must call it, with the same names.
+  """
+  for name, documents in texts.items():
+    digest = hashlib.sha256()
+    for tokens, size in documents:
+      digest.update(f"{len(tokens)} {size} ".encode() + np.asarray(tokens, np.int64).tobytes())
+    hosts.check_same(f"texts of {name!r} to score", digest.hexdigest())
 
 
 def _first(documents: Documents, tokenizer: Tokenizer, limit: int) -> Documents:

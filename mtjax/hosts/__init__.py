@@ -11,12 +11,14 @@ from mtjax.hosts.agreement import (
   together,
   whole,
 )
-from mtjax.hosts.compilation import compiled
+from mtjax.hosts.compilation import compile_together, compiled
 from mtjax.hosts.ending import LOST_EXIT, ends_together
 from mtjax.hosts.folder import held_by_first
 from mtjax.hosts.meeting import meet
 from mtjax.hosts.place import HostPlace
 from mtjax.hosts.rows import HostRows
+from mtjax.hosts.same import check_same, check_same_files
+from mtjax.hosts.spread import check_own_or_whole, is_shared, put, spans
 from mtjax.hosts.who import count, is_first, say
 
 __all__ = [
@@ -24,7 +26,11 @@ __all__ = [
   "HostRows",
   "HostPlace",
   "check_equal",
+  "check_own_or_whole",
+  "check_same",
+  "check_same_files",
   "check_whole_mesh",
+  "compile_together",
   "compiled",
   "count",
   "differences",
@@ -32,8 +38,11 @@ __all__ = [
   "gather",
   "held_by_first",
   "is_first",
+  "is_shared",
   "meet",
+  "put",
   "say",
+  "spans",
   "together",
   "whole",
 ]

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from mtjax.hosts.agreement import gather
+from mtjax.hosts.spread import spans
 from mtjax.hosts.who import count
 
 
@@ -19,3 +20,14 @@ def compiled(program: Any, *args: Any, **kwargs: Any) -> Callable[..., Any]:
   ready = program.lower(*args, **kwargs).compile()
   gather("")  # a barrier
   return ready
+
+
+def compile_together(program: Any, *args: Any) -> None:
+  """Compiles a jitted function in every process before any of them goes on.
+
+  For the same reason as `compiled`, where the function is called as usual afterwards. Nothing
+  happens for arguments that are in this process alone.
+  """
+  if count() > 1 and spans(args):
+    program.lower(*args).compile()
+    gather("")  # a barrier

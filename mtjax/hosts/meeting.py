@@ -12,10 +12,9 @@ import jax
 
 from mtjax.hosts import ending
 from mtjax.hosts.agreement import check_equal
+from mtjax.hosts.limits import HEARTBEAT_SECONDS, WAIT_SECONDS
 from mtjax.hosts.place import ENVIRONMENTS, HostPlace
 
-HEARTBEAT_SECONDS = 30
-WAIT_SECONDS = 120
 _PACKAGES = ("mtjax", "jax", "jaxlib", "orbax-checkpoint", "numpy")
 
 

@@ -6,13 +6,16 @@ import jax
 
 
 def count() -> int:
-  """Returns the number of processes of the job; 1 unless `mtjax.hosts.meet` was called."""
-  return jax.process_count()
+  """Returns the number of processes of the job; 1 unless `mtjax.hosts.meet` was called.
+
+  It starts no device where there is no job.
+  """
+  return jax.process_count() if jax.distributed.is_initialized() else 1
 
 
 def is_first() -> bool:
   """Returns whether this is process 0, which alone writes text files, logs and results."""
-  return jax.process_index() == 0
+  return count() == 1 or jax.process_index() == 0
 
 
 def say(text: str) -> None:

@@ -23,6 +23,7 @@ _ROLES = dict(
   lengths="b",
   page_table="bs",
   cache_position="bs",
+  first_head="",
 )
 
 
@@ -33,9 +34,9 @@ def attention(
 
   Under `jax.set_mesh`, if there is a kernel, every device runs it on its rows and its heads; an
   axis that the mesh does not divide is whole on every device, as with parameters. If there is no
-  kernel, XLA splits the blocks itself, but for two cases in which it would send the cache: slots
-  that are split over the sequence axis, of which each device reads its own, and fewer key heads
-  than devices, of which each reads the one of its queries.
+  kernel, XLA splits the blocks itself, but for three cases in which it would send the cache: slots
+  that are split over the sequence axis, of which each device reads its own; fewer key heads than
+  devices, of which each reads the one of its queries; and the heads of several layers in one cache.
   """
   mesh = sharding.mesh_here()
   name = options.get("implementation") or choice.kernel_here()
@@ -44,7 +45,8 @@ def attention(
     values = bound(arguments, options)
     split = _fitting(values, mesh)
     few = split.heads is not None and values["k"].shape[1] % mesh.shape[split.heads] > 0
-    if opaque or few or split.slots is not None:
+    stacked = split.heads is not None and values["first_head"] is not None
+    if opaque or few or stacked or split.slots is not None:
       return sharded_attention(*arguments, mesh=mesh, split=split, **options)
   return frontier_attention(*arguments, **options)
 
@@ -70,7 +72,7 @@ def sharded_attention(
 
   Raises ValueError that says which axis is not on the mesh or what does not divide.
   """
-  values = _with_own_heads(bound(arguments, options))
+  values = _of_parts(bound(arguments, options), mesh, split)
   reason = _why_not(values, mesh, split)
   if reason is not None:
     raise ValueError(f"attention on a mesh of {dict(mesh.shape)}: {reason}")
@@ -151,18 +153,22 @@ def _why_not(values, mesh, split: Split) -> str | None:
   return None
 
 
-def _with_own_heads(values: dict[str, Any]) -> dict[str, Any]:
-  """Returns the arguments with this layer's heads alone: those of others cannot be split alike.
+def _of_parts(values: dict[str, Any], mesh, split: Split) -> dict[str, Any]:
+  """Returns the arguments, with `first_head` as each device counts heads.
 
-  Where layers run in one scan, the heads of all layers are one axis of the cache. A model axis
-  splits it by layers, so that this cut gathers the cache in each pass: use unrolled layers there.
+  Where layers run in one scan, the heads of all layers are one axis of the cache, and each part of
+  it has the same heads of every layer (`mtjax.models.stacking.over_heads`). Where the axis does not
+  divide a layer's heads, the layer's are cut out of the whole cache.
   """
   first, cached = values["first_head"], ("cache_k", "cache_v", "kv_scales")
   if first is None:
     return values
+  heads = values["k"].shape[1]
+  if heads % _size(mesh, split.heads) == 0:
+    return values | dict(first_head=first // _size(mesh, split.heads))
 
   def cut(x):
-    return lax.dynamic_slice_in_dim(x, first, values["k"].shape[1], axis=1)
+    return lax.dynamic_slice_in_dim(x, first, heads, axis=1)
 
   own = {name: jax.tree.map(cut, values[name]) for name in cached if values[name] is not None}
   return values | own | dict(first_head=None)

@@ -13,16 +13,17 @@ from flax import struct
 from jaxtyping import Array, Int, PyTree, Shaped
 
 from mtjax.models.config import Layer, TransformerConfig
+from mtjax.sharding import CACHE, parts_here
 
 
 class Stacks(NamedTuple):
   """How layers are stacked: `kinds` layers are a period, which is repeated `count` times.
 
   Layer i < kinds * count is number i // kinds of stack i % kinds, whose parameters are one subtree
-  `stack_0`, ..., each leaf [count, ...]. A stack has one cache, with the key heads of its layers
-  one after another: [B, count * G, S, D]. The layers after the last whole period are not stacked,
-  and their caches follow. Llama has one kind; a Gemma 3 of 26 layers has 6 (five windows, then
-  none) 4 times, and 2 layers after them. Without stacks the count is 0.
+  `stack_0`, ..., each leaf [count, ...]. A stack has one cache, with the key heads of its layers in
+  the order of `over_heads`: [B, count * G, S, D]. The layers after the last whole period are not
+  stacked, and their caches follow. Llama has one kind; a Gemma 3 of 26 layers has 6 (five windows,
+  then none) 4 times, and 2 layers after them. Without stacks the count is 0.
   """
 
   kinds: int
@@ -114,3 +115,24 @@ def of_layer(stack: PyTree, index: Int[Array, ""]) -> PyTree:
     return {key: OfLayer(x, index) if key in whole else walk(x) for key, x in node.items()}
 
   return walk(stack)
+
+
+def over_heads(x: Shaped[Array, "N B G T D"]) -> Shaped[Array, "B M T D"]:
+  """Returns the heads of all layers of a stack beside each other, as its cache has them.
+
+  The order is by part (`head_parts`), by layer, and by head within the part, so that a device has
+  its own heads of each layer at index layer * G / parts. With one part it is by layer, then head.
+  """
+  N, B, G, T, D = x.shape
+  parts = head_parts(G)
+  split = x.reshape(N, B, parts, G // parts, T, D)
+  return split.transpose(1, 2, 0, 3, 4, 5).reshape(B, N * G, T, D)
+
+
+def head_parts(heads: int) -> int:
+  """Returns in how many parts the mesh of `jax.set_mesh` splits the key heads of a layer.
+
+  1 without a mesh, and where its model axis does not divide them.
+  """
+  parts = parts_here("h", CACHE)
+  return 1 if heads % parts else parts

@@ -15,7 +15,7 @@ from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, Rope, TransformerConfig
 from mtjax.models.linear import Embedding, Linear, has_packed
 from mtjax.models.packed_attention import packed_attention
-from mtjax.models.stacking import Stacks, of_layer, stack_name
+from mtjax.models.stacking import Stacks, of_layer, over_heads, stack_name
 from mtjax.types import Frontier, LayerKV, Output
 
 ACTIVATIONS = {
@@ -296,7 +296,7 @@ class Transformer(nn.Module):
       return x, fresh
 
     x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count))
-    return x, [LayerKV(*map(_over_heads, kv)) for kv in fresh]
+    return x, [LayerKV(*map(over_heads, kv)) for kv in fresh]
 
 
 class Head(nn.Module):
@@ -365,12 +365,6 @@ def logits_of(
   if c.logit_soft_cap is not None:
     logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
   return logits
-
-
-def _over_heads(x: Float[Array, "N B G T D"]) -> Float[Array, "B M T D"]:
-  """Returns the heads of all layers of a stack beside each other, as its cache has them."""
-  _, B, _, T, D = x.shape
-  return x.swapaxes(0, 1).reshape(B, -1, T, D)
 
 
 def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:

@@ -41,7 +41,8 @@ class AutoPlan:
 
   def made_program(self, *, empty_stores: bool = False) -> tuple[Planned, PyTree]:
     """Returns the program of all candidates, whatever was chosen, and its parameters."""
-    chooser, stores = OnlineChooser(self.replanner, self.program.branches), []
+    rows = self.plan.choice.batch
+    chooser, stores = OnlineChooser(self.replanner, self.program.branches, rows=rows), []
     params = [one.params for one in self.candidates]
     for place, one in enumerate(self.candidates):
       if empty_stores and one.calibration is not None:

@@ -34,7 +34,8 @@ _STORES: dict[str, tuple[Any, Any]] = {
   "trie": (TrieStore, TrieSettings),
   "suffix": (SuffixStore, SuffixSettings),
 }
-_CHAIN_SIZES, _TREE_SIZES = (4, 8), (8, 16)
+_SHORT = 4
+_CHAIN_SIZES, _TREE_SIZES = (_SHORT, 8), (8, 16)
 PLANNABLE = ("lookup", "trie", "suffix", "draft", "draft_tree")
 
 
@@ -172,7 +173,9 @@ def _candidate(name: str, config: Mapping[str, Any], target: TextModel) -> PlanC
   drafter: Any = made  # of the class that its name says
   sizes, shaped, calibration = (), None, None
   if name == "lookup":
-    sizes = (1 + drafter.length * drafter.branches,)
+    whole = 1 + drafter.length * drafter.branches
+    # The first drafts of one branch are a shorter chain; those of several are the first branch.
+    sizes = (_SHORT, whole) if drafter.branches == 1 and whole > _SHORT else (whole,)
   elif name in _STORES:
     sizes, calibration = (drafter.size,), functools.partial(_empty_store, name, config, target)
   elif name == "draft":

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from mtjax import hosts
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.models import Params
 from mtjax.pretrained import DEMO_PROMPTS
@@ -53,6 +54,11 @@ def _adaptive(config, target, method, params):
 
   settings = dict(config["adaptive"])
   if not settings["cost"]:
+    if hosts.is_shared(target.mesh):
+      raise ValueError(
+        "the cost of a round is measured by the clock of one process, and there are "
+        f"{hosts.count()}: give it, as --config.adaptive.cost=1.3"
+      )
     prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
     settings["cost"] = measure_cost(
       target.model, target.params, method, params, prompt=prompt, mesh=target.mesh

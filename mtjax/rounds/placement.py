@@ -6,17 +6,20 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.rounds import run as rounds
 from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sharding import (
-  DATA,
   MODEL,
   MeshLike,
   describe_mesh,
   on_mesh,
+  pad_rows,
+  padded_rows,
   parse_mesh,
   row_shardings,
   shard_params,
@@ -38,43 +41,72 @@ class Placement:
     """Returns the placement on the mesh that `parse_mesh` reads. Raises ValueError as it does."""
     return cls(parse_mesh(mesh), rows, config.kv_heads)
 
+  @property
+  def padded(self) -> int:
+    """The number of rows that are computed: at least `rows`, and the data axis divides it."""
+    return padded_rows(self.rows, self.mesh)
+
   def put(self, inputs: PyTree) -> PyTree:
     """Returns (parameters, everything else of a program) on the mesh.
 
-    Parameters are split by their rules, and rows over the data axis. Warns of rows that it does not
-    divide, which each of its devices then computes all, and of key heads that the model axis does
-    not divide. Raises ValueError for parameters that are packed for one CPU.
+    Parameters are split by their rules, and rows over the data axis. Where it does not divide them,
+    the last row is repeated: a copy, with the same key, ends when that row does, and prolongs
+    nothing. An array of the same length that is not of rows (end tokens, automata) is continued
+    too: a second copy of its last element changes no result. Warns of key heads that the model axis
+    does not divide. Raises ValueError for parameters that are packed for one CPU.
     """
     if self.mesh is None:
       return inputs
     params, *rest = inputs
     check_unpacked("the model", params, self.mesh)
-    if self.rows % self.mesh.shape[DATA]:
-      warnings.warn(
-        f"{self.rows} rows do not divide over the {self.mesh.shape[DATA]} devices of the axis "
-        f"{DATA!r}: each of them computes all rows",
-        stacklevel=4,
-      )
     warn_of_heads(self.kv_heads, self.mesh, stacklevel=5)
-    spread = jax.device_put(rest, row_shardings(rest, self.mesh, self.rows))
+    if self.padded > self.rows:
+      rest = jax.tree.map(self._continued, rest)
+    spread = hosts.put(rest, row_shardings(rest, self.mesh, self.padded))
     return shard_params(params, self.mesh), *spread
 
   def run(self, program: rounds.Program, inputs: PyTree) -> tuple[Any, Stopwatch]:
-    """Returns what `mtjax.rounds.run.run` does, with the inputs of `put`."""
+    """Returns what `mtjax.rounds.run.run` does, with the inputs of `put`, and the first `rows`."""
     inputs = self.put(inputs)
     with on_mesh(self.mesh):
-      return rounds.run(program, inputs)
+      state, clock = rounds.run(program, inputs)
+    return self._cut(state), clock
 
   def stream(
     self, program: rounds.Program, inputs: PyTree, *, every: int = 1
   ) -> Generator[tuple[Any, Stopwatch]]:
-    """Yields what `mtjax.rounds.run.stream` does. Errors are raised by the call itself."""
-    states = rounds.stream(program, self.put(inputs), every=every)
-    return stepped_on(self.mesh, states)
+    """Yields what `mtjax.rounds.run.stream` does, of the first `rows`.
+
+    Errors are raised by the call itself.
+    """
+    states = stepped_on(self.mesh, rounds.stream(program, self.put(inputs), every=every))
+    return ((self._cut(state), clock) for state, clock in states)
 
   def record(self, program: rounds.Program, inputs: PyTree) -> Generator[rounds.Recorded]:
-    """Yields what `mtjax.rounds.run.record` does. Errors are raised by the call itself."""
-    return stepped_on(self.mesh, rounds.record(program, self.put(inputs)))
+    """Yields what `mtjax.rounds.run.record` does, of the first `rows`.
+
+    Errors are raised by the call itself.
+    """
+    found = stepped_on(self.mesh, rounds.record(program, self.put(inputs)))
+    return (
+      one._replace(state=self._cut(one.state), observed=self._cut(one.observed)) for one in found
+    )
+
+  def _continued(self, x: Any) -> Any:
+    return pad_rows(x, self.padded) if x.ndim and x.shape[0] == self.rows else x
+
+  def _cut(self, tree: PyTree) -> PyTree:
+    """Returns arrays [B] and [B, N], which results are made of, without the rows that were added.
+
+    Others, such as caches, stay as they are, where they are.
+    """
+    if self.padded == self.rows:
+      return tree
+
+    def cut(x):
+      return np.asarray(x)[: self.rows] if x.ndim in (1, 2) and len(x) == self.padded else x
+
+    return jax.tree.map(cut, tree)
 
 
 def stepped_on(mesh: Mesh | None, states: Iterator[Any]) -> Generator[Any]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, PyTree
 
+from mtjax import hosts
 from mtjax.rounds.stopwatch import Stopwatch
 
 State = TypeVar("State")
@@ -64,6 +65,7 @@ def run(program: Program[State], inputs: PyTree) -> tuple[State, Stopwatch]:
   """Returns the state after the last round, and the time of `begin` and all rounds together."""
   clock = Stopwatch()
   with clock.running():
+    hosts.compile_together(whole, program, inputs)
     state = jax.block_until_ready(whole(program, inputs))
   return state, clock
 
@@ -78,7 +80,9 @@ def stream(
   """
   clock = Stopwatch()
   with clock.running():
+    hosts.compile_together(begin, program, inputs)
     state, unfinished = begin(program, inputs)
+    hosts.compile_together(advance, program, inputs, state, every)
     jax.block_until_ready(unfinished)
   yield state, clock
   while np.asarray(unfinished):
@@ -105,23 +109,30 @@ def record(program: Program[State], inputs: PyTree) -> Iterator[Recorded]:
   """
   clock, part = Stopwatch(), Stopwatch()
   with clock.running(), part.running():
+    hosts.compile_together(_observed_begin, program, inputs)
     state, unfinished, observed = jax.block_until_ready(_observed_begin(program, inputs))
-  yield Recorded(state, clock, dict(prefill=part.seconds), jax.tree.map(np.asarray, observed))
+  yield Recorded(state, clock, dict(prefill=part.seconds), jax.tree.map(hosts.whole, observed))
   *first, last = program.stages(inputs)
+  is_new = True
   while np.asarray(unfinished):
     work, seconds = None, {}
     for name in first:
       part = Stopwatch()
       with clock.running(), part.running():
+        if is_new:
+          hosts.compile_together(_stage, program, name, inputs, state, work)
         work = jax.block_until_ready(_stage(program, name, inputs, state, work))
       seconds[name] = part.seconds
     part = Stopwatch()
     with clock.running(), part.running():
+      if is_new:
+        hosts.compile_together(_last_stage, program, last, inputs, state, work)
+      is_new = False
       state, unfinished, observed = jax.block_until_ready(
         _last_stage(program, last, inputs, state, work)
       )
     seconds[last] = part.seconds
-    yield Recorded(state, clock, seconds, jax.tree.map(np.asarray, observed))
+    yield Recorded(state, clock, seconds, jax.tree.map(hosts.whole, observed))
 
 
 def run_stages(stages: Stages, state: State) -> State:

@@ -8,6 +8,7 @@ from flax import struct
 from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
+from mtjax import hosts
 from mtjax.cache import KVCache, cache_shardings
 from mtjax.display.short import short_repr
 from mtjax.rounds.stop_strings import StopStrings
@@ -75,7 +76,7 @@ def put_batch(tree: PyTree, mesh: Mesh, rows: int) -> PyTree:
 
   Arrays without rows are whole on every device.
   """
-  return jax.device_put(tree, _batch_shardings(tree, mesh, rows))
+  return hosts.put(tree, _batch_shardings(tree, mesh, rows))
 
 
 def _batch_shardings(tree: PyTree, mesh: Mesh | AbstractMesh, rows: int) -> PyTree:

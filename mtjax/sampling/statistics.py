@@ -16,7 +16,9 @@ def max_probability(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:
 
   MaskGIT (2202.04200) takes that of the sampled token; this is a statistic of the distribution.
   """
-  return jnp.max(jax.nn.log_softmax(logits), axis=-1)
+  # The largest of `log_softmax`, without the V numbers of it.
+  top = jnp.max(logits, axis=-1, keepdims=True)
+  return -jnp.log(jnp.sum(jnp.exp(logits - top), axis=-1))
 
 
 def negative_entropy(logits: Float[Array, "*N V"]) -> Float[Array, "*N"]:

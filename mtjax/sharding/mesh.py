@@ -59,16 +59,6 @@ def parse_mesh(setting: MeshLike, *, devices: Sequence[Any] | None = None) -> Me
   return make_mesh(**mesh_sizes(setting), devices=devices)
 
 
-def check_own(mesh: Mesh | None) -> None:
-  """Raises ValueError for a mesh with devices of other processes, whose texts cannot be read."""
-  here = jax.process_index()
-  if mesh is not None and any(device.process_index != here for device in mesh.devices.flat):
-    raise ValueError(
-      f"the mesh {describe_mesh(mesh)} has devices of other processes: decoding runs in one "
-      "process, so give a mesh of jax.local_devices()"
-    )
-
-
 def mesh_sizes(setting: MeshLike) -> dict[str, int]:
   """Returns the size of each axis of a mesh that `parse_mesh` reads, without looking for devices.
 

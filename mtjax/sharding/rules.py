@@ -9,6 +9,7 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.sharding.mesh import MODEL, describe_mesh, fitting
 
 Rules = Sequence[tuple[str, P]]
@@ -128,7 +129,7 @@ def undivided_note(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> str | No
 
 def shard_params(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
   """Returns the parameters on the devices of the mesh, each sharded by its rule."""
-  return jax.device_put(params, param_shardings(params, mesh, rules))
+  return hosts.put(params, param_shardings(params, mesh, rules))
 
 
 def put_known(tree: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
@@ -143,7 +144,7 @@ def put_known(tree: PyTree, mesh: Mesh, rules: Rules = RULES) -> PyTree:
     fits = len(partition) <= len(shape)
     return NamedSharding(mesh, fitting(partition if fits else P(), shape, mesh))
 
-  return jax.device_put(tree, jax.tree_util.tree_map_with_path(sharding, tree))
+  return hosts.put(tree, jax.tree_util.tree_map_with_path(sharding, tree))
 
 
 _LAYER = re.compile(r"^(layer|stack)_\d+/")

@@ -12,6 +12,7 @@ import jax
 
 from mtjax import hosts, sharding
 from mtjax.checkpoints.training import Checkpoints
+from mtjax.evaluate.texts import check_same_documents
 from mtjax.models import Params, count_parameters
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
@@ -20,7 +21,7 @@ from mtjax.train.monitor.metrics import JsonLines, Sink, Speed, TensorBoard
 from mtjax.train.monitor.progress import make_progress
 from mtjax.train.optimizers import make_optimizer
 from mtjax.train.preemption import PREEMPTED_EXIT, Preemption, on_sigterm
-from mtjax.train.sources import make_batches, make_evaluation
+from mtjax.train.sources import evaluation_texts, make_batches, make_evaluation
 from mtjax.train.step import TrainState, init_state, make_step, parameters_to_use
 from mtjax.train.trained import initial_parts, join_of, trained_shapes, whole_params
 
@@ -64,9 +65,11 @@ def _train(
   rows = hosts.HostRows.of(sharding.batch_sharding(mesh), settings.batch)
   with hosts.together("reading the texts"):
     batches = make_batches(settings, rows.rows)
-    evaluate = make_evaluation(settings)
+    scored = evaluation_texts(settings)
   texts = batches.get_state()["data"]
   hosts.check_equal("data", dict(texts=texts))
+  check_same_documents(scored)
+  evaluate = make_evaluation(settings, scored)
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   state, frozen = _initial(settings, optimizer, mesh)
   shardings = jax.tree.map(lambda x: x.sharding, state)

@@ -1,11 +1,11 @@
 """The batches of a run, and the texts that it is scored on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from mtjax.data.pipeline import TrainBatches
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate import perplexity
-from mtjax.evaluate.texts import named_documents
+from mtjax.evaluate.texts import Documents, named_documents
 from mtjax.models import Params
 from mtjax.pretrained import tokenizer_of
 from mtjax.train.config import RunConfig
@@ -32,20 +32,31 @@ def make_batches(settings: RunConfig, rows: Sequence[int] | None = None) -> Trai
   )
 
 
-def make_evaluation(settings: RunConfig) -> Callable[[Params], dict[str, float]] | None:
-  """Returns a function from parameters to bits per byte by name of text, or None without texts.
+def evaluation_texts(settings: RunConfig) -> dict[str, Documents]:
+  """Returns the texts that a run is scored on, by name.
 
   settings.data["eval_sources"] are "name=source" (see mtjax.data.sources.Source); about the first
-  eval_bytes bytes of each are scored. Raises ValueError or FileNotFoundError for texts that cannot
+  eval_bytes bytes of each are kept. Raises ValueError or FileNotFoundError for texts that cannot
   be read.
   """
   data = settings.data
   if not data["eval_sources"]:
+    return {}
+  return named_documents(
+    data["eval_sources"],
+    _tokenizer(settings),
+    cache_dir=data["cache_dir"],
+    limit=data["eval_bytes"],
+  )
+
+
+def make_evaluation(
+  settings: RunConfig, scored: Mapping[str, Documents]
+) -> Callable[[Params], dict[str, float]] | None:
+  """Returns a function from parameters to bits per byte by name of text, or None without texts."""
+  if not scored:
     return None
   tokenizer = _tokenizer(settings)
-  scored = named_documents(
-    data["eval_sources"], tokenizer, cache_dir=data["cache_dir"], limit=data["eval_bytes"]
-  )
 
   def evaluate(params: Params) -> dict[str, float]:
     return {

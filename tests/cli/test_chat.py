@@ -15,7 +15,7 @@ from mtjax.decode import prefix
 from mtjax.registry.build import run_settings
 from mtjax.registry.configs import decode_config
 from mtjax.rounds import run as run_lib
-from tests.test_launchers import launch
+from tests.forked import launch
 
 QUESTIONS = ["one two one two", "three one two", " /and four", "one two three"]
 

@@ -5,8 +5,7 @@ import pytest
 from mtjax.data.sources.local_text import prepare
 from mtjax.data.sources.read import documents
 from mtjax.data.sources.source import Source
-from tests import forked
-from tests.test_launchers import launch
+from tests.forked import launch
 
 
 def test_it_prints_a_source(tmp_path):
@@ -34,7 +33,7 @@ def test_it_prints_a_source(tmp_path):
 def test_a_mistake_costs_one_line(tmp_path, splits, message):
   flags = [f"--split={split}" for split in splits]
   command = ("experiments.prepare_text", "--name=a", f"--data_dir={tmp_path}")
-  code, _, errors = forked.launch(*command, *flags)
+  code, _, errors = launch(*command, *flags)
   assert code == 2 and message in errors and errors.count("\n") == 1, errors
   assert not list(tmp_path.iterdir())
 

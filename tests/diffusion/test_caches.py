@@ -44,6 +44,7 @@ def network_with(layers: int, **settings) -> MaskedNetwork:
   return MaskedNetwork(Model(config), MASK, **settings)
 
 
+@functools.cache
 def params_of(network: MaskedNetwork):
   # Larger weights than those of initialisation, so that logits depend on other entries; but not
   # larger scores, because one key would then get all attention.
@@ -65,9 +66,13 @@ def way_of(network: MaskedNetwork, plan: BlockPlan) -> Trajectory:
   return trajectory(network, params_of(network), plan, prompt_length=PROMPT, batch=2)
 
 
+# One program for all canvases of a shape: the way is an argument, not a constant of it.
+along = jax.jit(logits_along, static_argnums=(0, 1))
+
+
 def masked_logits(network, cache, way: Trajectory):
   """Returns the logits of each pass at masked positions, and -inf elsewhere."""
-  logits = jax.jit(lambda params: logits_along(network, cache, params, way))(params_of(network))
+  logits = along(network, cache, params_of(network), way)
   masked = jax.vmap(lambda now: now.window.read(now.token) == MASK)(way.passes)
   return np.where(masked[..., None], logits, -np.inf)
 
@@ -78,7 +83,7 @@ def close(a, b):
 
 def as_ever(way: Trajectory, number: int) -> Trajectory:
   """Returns passes that all see the canvas of pass `number`."""
-  passes = jax.tree.map(lambda x: jnp.stack([x[number]] * 3), way.passes)
+  passes = jax.tree.map(lambda x: jnp.stack([x[number]] * len(x)), way.passes)
   return way._replace(passes=passes._replace(fresh=jnp.zeros_like(passes.fresh).at[0].set(True)))
 
 
@@ -169,11 +174,7 @@ def test_values_say_which_entry_changed():
   params, way = params_of(network), way_of(network, ONE_BLOCK)
   # In one layer only the entry with a new token has another value, and one entry is computed.
   one = SimilarityRefreshed(8, 8, share=1e-3)
-  exact, logits = (
-    jax.jit(lambda params, cache=cache: logits_along(network, cache, params, way)[1])(params)
-    for cache in (Uncached(), one)
-  )
-  exact, logits = (np.asarray(x) for x in (exact, logits))
+  exact, logits = (np.asarray(along(network, c, params, way)[1]) for c in (Uncached(), one))
   changed = np.asarray(way.passes.token[0] != way.passes.token[1])[:, PROMPT : PROMPT + LENGTH]
   assert changed.sum(axis=1).tolist() == [1, 1]
   assert close(logits[changed], exact[changed])
@@ -184,9 +185,9 @@ def test_layers_above_a_drift_are_computed_from_kept_inputs():
   network, cache = network_with(3), Elastic(threshold=1.0)
   params, way = params_of(network), way_of(network, TWO_BLOCKS)
   first, second = (jax.tree.map(lambda x, i=i: x[i], way.passes) for i in range(2))
-  along = jax.jit(lambda state, now: cache.logits(network, params, way.job, state, now))
-  _, state = along(cache.start(network, params, way.job), first)
-  got, _ = along(state, second)
+  at_pass = jax.jit(lambda state, now: cache.logits(network, params, way.job, state, now))
+  _, state = at_pass(cache.start(network, params, way.job), first)
+  got, _ = at_pass(state, second)
 
   @functools.partial(jax.jit, static_argnums=0)
   def layer(number, token, x=None):

@@ -8,8 +8,8 @@ from mtjax.diffusion import order, revise, transfer
 from mtjax.evaluate.denoising import distances
 from mtjax.report import results
 from mtjax.types import Exactness
+from tests.forked import launch
 from tests.source import ROOT
-from tests.test_launchers import launch
 
 RESULTS = ROOT / "results/diffusion_distances.json"
 # Of every kind of random numbers: none, permutations, coins, rankings with noise.

@@ -14,7 +14,7 @@ from mtjax.models import Model
 from mtjax.registry import counters
 from mtjax.rounds.stop_strings import StopStrings
 from tests.draft.drafters import PARAMS, PROMPTS, ROWS, TARGET
-from tests.test_launchers import launch
+from tests.forked import launch
 
 LETTERS = [bytes([97 + token]) for token in range(TARGET.config.vocab_size)]
 

@@ -20,12 +20,12 @@ from tests.draft.two_rounds import p_value, texts
 WARM = Sampling(
   temperature=(0.0, 1.0, 0.5), top_p=0.9, repetition_penalty=1.3, presence_penalty=0.2
 )
+SPELLED = [b"a", b"b", *[b"c"] * 10]
+# The last two share a program: where a text ends is data of it, and no text of the second one ends.
 SETTINGS = {
   "greedy": {},
-  "sampled, penalties": dict(sampling=WARM, key=3),
-  "ends": dict(
-    sampling=WARM, key=4, eos=(5,), stop=StopStrings.compile(["ab"], [b"a", b"b", *[b"c"] * 10])
-  ),
+  "sampled, penalties": dict(sampling=WARM, key=3, stop=StopStrings.compile(["xy"], SPELLED)),
+  "ends": dict(sampling=WARM, key=4, eos=(5,), stop=StopStrings.compile(["ab"], SPELLED)),
 }
 
 

@@ -21,7 +21,7 @@ from mtjax.types import Exactness
 
 NAMES = ("ar", "lookup:length=3", "suffix:size=4", "lookup:verifier=typical")
 QUESTIONS = [
-  Question("one", ("ab ab ab a",)),
+  Question("one", ("ab ab ab ab ab ab",)),  # padded to the size of the others
   Question("two", ("x = 1\nx = 2\nx = ", "\nand then\n")),
   Question("three", ("to be or not to be or",)),
 ]
@@ -92,9 +92,10 @@ def test_a_text_depends_on_no_batch_and_on_the_seed(tiny):
   names, how = ("ar", "lookup:length=3"), dataclasses.replace(HOW, temperature=1.0)
   methods = methods_of(tiny, 1.0, names)
   two = run_lib.run(tiny, Vowels(), QUESTIONS, methods, how)
-  three = run_lib.run(tiny, Vowels(), QUESTIONS, methods, dataclasses.replace(how, batch=3))
+  alone = {"ar": methods["ar"]}
+  three = run_lib.run(tiny, Vowels(), QUESTIONS, alone, dataclasses.replace(how, batch=3))
   assert tokens(two["ar"]) == tokens(three["ar"]) == tokens(two["lookup:length=3"])
-  other = run_lib.run(tiny, Vowels(), QUESTIONS[:2], methods, dataclasses.replace(how, seed=1))
+  other = run_lib.run(tiny, Vowels(), QUESTIONS[:2], alone, dataclasses.replace(how, seed=1))
   assert tokens(other["ar"]) != tokens(two["ar"][:2])
 
 

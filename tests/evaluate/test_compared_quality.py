@@ -10,7 +10,7 @@ from mtjax.evaluate.denoising.compared_quality import ComparedQuality, compare_q
 from mtjax.evaluate.generative import JudgedText
 from mtjax.evaluate.prompt_windows import prompt_windows
 from tests import tiny_model
-from tests.test_launchers import launch
+from tests.forked import launch
 
 
 def judged(nats, entropy):

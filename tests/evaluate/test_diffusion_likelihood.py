@@ -14,7 +14,7 @@ from mtjax.diffusion.likelihood.network import network_conditionals
 from mtjax.evaluate.diffusion_likelihood import diffusion_likelihood, rows_of
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from tests import tiny_model
-from tests.test_launchers import launch
+from tests.forked import launch
 
 LENGTH = 6
 

@@ -20,9 +20,8 @@ from mtjax.report.multi_draft.page import page, read
 from mtjax.text import TextModel
 from mtjax.types import DraftScheme
 from mtjax.verify import optimal_acceptance
-from tests import forked
 from tests.compiled import forward
-from tests.test_launchers import launch
+from tests.forked import launch
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "results" / "multi_draft_bounds.json"
@@ -195,8 +194,8 @@ def test_the_launcher_records_measures_and_makes_the_page(tmp_path):
   assert code == 0, errors
   again = json.loads(measured.read_text())["rows"]
   assert again == [row for row in results["rows"] if row["temperature"] == 1]
-  code, _, errors = forked.launch(*command, "--temperatures=1", "--positions=7")
+  code, _, errors = launch(*command, "--temperatures=1", "--positions=7")
   assert code == 2 and "was recorded with another positions: 6; name another file" in errors
   command = ("experiments.multi_draft_bounds", f"--results={measured}", "--drafts=2")
-  code, _, errors = forked.launch(*command)
+  code, _, errors = launch(*command)
   assert code == 2 and "without --text, --drafts would do nothing" in errors

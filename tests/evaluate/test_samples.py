@@ -9,7 +9,7 @@ from mtjax.evaluate.generative import TextQuality, judge_texts, load_judge
 from mtjax.evaluate.samples import Sample, read_samples
 from mtjax.report import results
 from tests import tiny_model
-from tests.test_launchers import launch
+from tests.forked import launch
 
 
 def write(path, records):

@@ -39,6 +39,42 @@ def test_the_slurm_script_runs_again_what_can_continue(tmp_path, code, again):
     assert asked.read_text() == "requeue 7\n"
 
 
+@pytest.mark.parametrize(
+  ("codes", "code", "again"),
+  [
+    ((2, 43), 2, False),
+    ((43, 1), 1, False),
+    ((43, 137), 137, True),
+    ((42, 42), 42, True),
+    ((0, 0), 0, False),
+  ],
+)
+def test_a_mistake_of_one_task_ends_the_slurm_job(tmp_path, codes, code, again):
+  # As srun does: the tasks run beside each other, and the highest exit code is returned.
+  tasks = "; ".join(f'SLURM_PROCID={i} "$@"; c{i}=$?' for i in range(2))
+  program(tmp_path, "srun", f"shift; {tasks}; if [ $c0 -gt $c1 ]; then exit $c0; fi; exit $c1")
+  program(tmp_path, "scontrol", f"touch {tmp_path}/asked")
+  program(tmp_path, "own", f"if [ $SLURM_PROCID = 0 ]; then exit {codes[0]}; fi; exit {codes[1]}")
+  path = f"{tmp_path}:{os.environ['PATH']}"
+  env = {**os.environ, "PATH": path, "SLURM_JOB_ID": "7", "PYTHON": "own"}
+  run = subprocess.run(["bash", LAUNCH / "slurm.sbatch", "--config=tiny"], env=env)
+  assert run.returncode == code
+  assert (tmp_path / "asked").exists() == again
+
+
+def test_a_task_of_slurm_passes_sigterm_on(tmp_path):
+  program(tmp_path, "srun", 'shift; exec "$@"')
+  program(tmp_path, "scontrol", f"touch {tmp_path}/asked")
+  # It has to end by the signal that reaches the task's shell, its parent.
+  saving = "trap 'exit 42' TERM; kill -TERM $PPID; while :; do sleep 0.02; done"
+  program(tmp_path, "own", saving)
+  path = f"{tmp_path}:{os.environ['PATH']}"
+  env = {**os.environ, "PATH": path, "SLURM_JOB_ID": "7", "PYTHON": "own"}
+  run = subprocess.run(["bash", LAUNCH / "slurm.sbatch", "--config=tiny"], env=env, timeout=20)
+  assert run.returncode == 42
+  assert (tmp_path / "asked").exists()
+
+
 def test_two_local_processes_get_places_of_their_own_and_their_exit_code(tmp_path):
   program(tmp_path, "python", 'echo "$JAX_NUM_CPU_DEVICES $@"; case "$*" in *,2,1*) exit 43;; esac')
   env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PORT": "99"}

@@ -9,7 +9,9 @@ import jax
 import pytest
 
 from mtjax import hosts
-from mtjax.hosts import ending
+from mtjax.cli import running, train
+from mtjax.cli.hosts import once
+from mtjax.hosts import ending, limits
 from tests.forked import launch
 from tests.source import ROOT
 
@@ -66,6 +68,36 @@ def test_a_coordinator_that_is_not_there_is_named_in_bounded_time():
     address = f"localhost:{free.getsockname()[1]}"
     with pytest.raises(OSError, match=f"nobody answers at {address} for 1 s .*start process 0"):
       hosts.meet(hosts.HostPlace(address=address, count=2, index=1), wait=1)
+
+
+def test_help_has_the_default_limits():
+  for name, limit in (("heartbeat", limits.HEARTBEAT_SECONDS), ("wait", limits.WAIT_SECONDS)):
+    assert f"Default: {limit}." in train.VALUES[f"{name}_seconds"].help
+
+
+@pytest.mark.parametrize(
+  ("module", "flags", "message"),
+  [
+    ("decode", ["--config=ar", "--chat"], "--chat runs in one process: leave --distributed out"),
+    ("decode", ["--config=ar", "--compare=ar"], "--compare runs in one process"),
+    ("decode", ["--config=llada"], "a method that denoises runs in one process"),
+    ("evaluate", ["--task=gsm8k"], "--task runs in one process"),
+    ("evaluate", ["--orders=lattice"], "--orders runs in one process"),
+    ("evaluate", ["--likelihood=pseudo"], "--likelihood runs in one process"),
+  ],
+)
+def test_what_runs_in_one_process_alone_is_refused(module, flags, message):
+  code, _, errors = launch(f"mtjax.cli.{module}", *flags, "--distributed=localhost:1,2,0")
+  assert code == 2 and message in errors and errors.count("\n") == 1, errors
+
+
+def test_processes_other_than_the_first_print_and_write_nothing(tmp_path, capsys):
+  with once.silent(), running.results_file(str(tmp_path / "out.json")) as write:
+    write(dict(a=1))
+    print("text")
+    running.progress("compiling")
+  assert not any(capsys.readouterr()) and not any(tmp_path.iterdir())
+  assert once.writes_here()
 
 
 def test_limits_below_a_second_are_refused():

@@ -6,6 +6,7 @@ each, and this one continues what they began on one device alone.
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import pytest
 
 from mtjax import train
 from mtjax.train.export import load_trained
-from tests.hosts.runs import STEPS, run_config
+from tests.hosts.runs import STEPS, decoded, run_config
 from tests.source import ROOT
 
 
@@ -119,6 +120,34 @@ def test_what_differs_is_refused_by_both(first):
     assert "has 2 of the 4 devices of 2 processes" in seen["small_mesh"]
     own = "there is no file x"
     assert seen["failed"] == (own if index else f"process 1 failed while reading: {own}")
+
+
+def test_texts_and_files_that_differ_are_refused_with_both_hashes(first):
+  for _, seen, *_ in first:
+    for name, what in (
+      ("other_prompts", "prompts"),
+      ("other_texts", "texts of 'own' to score"),
+      ("other_files", "files"),
+    ):
+      assert f"process 1 has other {what} than process 0: their hash is " in seen[name]
+      one, zero = re.search(r"is (\w+) in process 1, (\w+) in process 0", seen[name]).groups()
+      assert one != zero
+
+
+def test_a_store_on_the_host_is_refused(first):
+  for _, seen, *_ in first:
+    assert (
+      "the mesh has devices of 2 processes, of which each would keep its own" in seen["on_host"]
+    )
+
+
+def test_two_processes_decode_and_score_as_one(first):
+  expected = decoded()
+  assert sum(expected["counters"]["accepted_at_depth"]) > 0
+  for _, seen, *_ in first:
+    nats = seen["decoded"].pop("nats")
+    assert seen["decoded"] | dict(nats=expected["nats"]) == expected
+    np.testing.assert_allclose(nats, expected["nats"], rtol=1e-5)
 
 
 def test_folders_that_are_not_shared_are_refused_by_both(first):

@@ -20,7 +20,9 @@ jax.config.update("jax_num_cpu_devices", DEVICES)
 import numpy as np  # noqa: E402
 
 from mtjax import hosts, sharding, train  # noqa: E402
-from tests.hosts.runs import STEPS, run_config  # noqa: E402
+from mtjax.draft import host  # noqa: E402
+from mtjax.evaluate.texts import check_same_documents  # noqa: E402
+from tests.hosts.runs import STEPS, decoded, run_config  # noqa: E402
 
 HEARTBEAT = 3
 
@@ -53,6 +55,19 @@ def at_step(step: int, act) -> None:
   hosts.HostRows.place = counted
 
 
+def own_file() -> Path:
+  path = FOLDER / f"weights-{INDEX}"
+  path.write_text(f"weights {INDEX}")
+  return path
+
+
+def host_method(mesh) -> None:
+  """Traces a call to a store on the host in a program on a mesh of two processes."""
+  shape = jax.ShapeDtypeStruct((), np.int32)
+  with sharding.on_mesh(mesh):
+    jax.jit(lambda x: host.call(lambda _, y: y, shape, x, x)).lower(np.int32(1))
+
+
 def agreements() -> dict:
   mesh = sharding.make_mesh(2, 2)
   rows = {}
@@ -75,6 +90,13 @@ def agreements() -> dict:
     small_mesh=refusal(lambda: train.run(config, FOLDER / "none")),
     other_config=refusal(lambda: train.run(other, FOLDER / "none")),
     not_shared=refusal(lambda: train.run(separate, FOLDER / f"own-{INDEX}")),
+    other_prompts=refusal(lambda: hosts.check_same("prompts", [f"prompt {INDEX}"])),
+    other_texts=refusal(
+      lambda: check_same_documents(dict(same=[(np.arange(3), 3)], own=[(np.arange(INDEX), 1)]))
+    ),
+    other_files=refusal(lambda: hosts.check_same_files("files", own_file())),
+    on_host=refusal(lambda: host_method(mesh)),
+    decoded=decoded(mesh),
     mesh=[device.process_index for device in mesh.devices.flat],
   )
 

@@ -6,7 +6,7 @@ import pytest
 
 from mtjax.cli.tuning.here import plan_config, tuned_here
 from tests import tiny_model
-from tests.test_launchers import launch
+from tests.forked import launch
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from configs.recipes import resgen_digits, resgen_speech
 from mtjax.recipes.resgen.data.speech import read_wav, write_wav
 from mtjax.recipes.resgen.run import equal_steps, experiment, read_dataset
 from mtjax.report import results
+from tests.forked import launch
 from tests.recipes.test_resgen_data import mnist, tone
-from tests.test_launchers import launch
 
 
 def spoken(folder):

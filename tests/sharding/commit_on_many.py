@@ -19,6 +19,8 @@ import numpy as np  # noqa: E402
 import mtjax.cache  # noqa: E402
 from mtjax import frontier, sharding  # noqa: E402
 from mtjax.cache import allocate  # noqa: E402
+from mtjax.diffusion.denoising.caches import canvas_keys  # noqa: E402
+from mtjax.diffusion.denoising.caches.canvas_keys import scattered  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.types import LayerKV  # noqa: E402
 
@@ -104,6 +106,39 @@ def commits() -> dict[str, float]:
   return out
 
 
+def overwritten(text: str, rows: int):
+  """Returns a program that writes entries of canvases over others, its result, and what is right.
+
+  `scattered` writes at any slots of a row, where a commit appends.
+  """
+  mesh, (cache, (fresh, *_)) = sharding.parse_mesh(text), arguments(rows)
+  order = jax.vmap(lambda key: jax.random.permutation(key, SLOTS))
+  index = order(jax.random.split(jax.random.key(1), rows))[:, :ENTRIES]
+  given = cache.layers[0].k, fresh[0].k, index, index % 3 > 0
+  expected = scattered(*given)
+  assert not np.array_equal(expected, given[0])
+  roles = ("bhs.", "bh..", "b.", "b.")
+  with sharding.on_mesh(mesh):
+    parts = [
+      jax.device_put(x, sharding.sharding_of(x.shape, role, mesh, sharding.CACHE))
+      for x, role in zip(given, roles, strict=True)
+    ]
+    program = jax.jit(lambda *given: scattered(*given)).lower(*parts).compile()
+    return program, program(*parts), np.asarray(expected)
+
+
+def overwrites() -> dict[str, float]:
+  out = {}
+  for name, mesh in MESHES.items():
+    program, found, expected = overwritten(*mesh)
+    out[f"differ: {name}, over others"] = float(differing(found, expected))
+    out[f"collectives: {name}, over others"] = float(sum(collectives(program).values()))
+  with mock.patch.object(canvas_keys, "on_parts", split_by_xla):
+    program, *_ = overwritten(*MESHES["rows, heads and slots"])
+  out["seen: XLA's own split of writes over others"] = float(sum(collectives(program).values()))
+  return out
+
+
 def split_by_xla(function, *arrays, **_):
   return function(0, *arrays)
 
@@ -160,7 +195,7 @@ def rounds() -> dict[str, float]:
 
 
 def main() -> None:
-  json.dump(commits() | mistakes() | rounds(), sys.stdout)
+  json.dump(commits() | overwrites() | mistakes() | rounds(), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import sys
 import warnings
+from unittest import mock
 
 import jax
 
@@ -37,7 +38,8 @@ from mtjax.draft import (  # noqa: E402
   SelfS2D,
   Trie,
 )
-from mtjax.models import Model  # noqa: E402
+from mtjax.models import Model, stacking  # noqa: E402
+from mtjax.models.stacking import scanned  # noqa: E402
 from mtjax.rounds.history import emitted_tokens_of  # noqa: E402
 from mtjax.sampling.logits import Sampling  # noqa: E402
 from mtjax.trees import encodings  # noqa: E402
@@ -182,6 +184,31 @@ def streamed() -> dict[str, float]:
   return out
 
 
+def stacked() -> dict[str, float]:
+  """Layers in one scan, whose heads are in another order on a mesh than on one device.
+
+  With heads by layer, texts must differ; and a prefix from one device must not be read on a mesh.
+  """
+  model = Model(dataclasses.replace(scanned(TARGET.config), layers=TARGET.config.layers * 2))
+  params = jax.tree.map(lambda x: x * 4 if x.ndim > 1 else x, model.init(jax.random.key(0)))
+  settings = SETTINGS | dict(prompts=PROMPTS, sampling=SAMPLED)
+  plain = generate(model, params, **settings)
+  settings["mesh"] = FIRST
+  out = {"stacked layers": different(generate(model, params, **settings), plain)}
+  jax.clear_caches()
+  with mock.patch.object(stacking, "head_parts", lambda heads: 1):
+    out["useless: order of heads"] = float(
+      not different(generate(model, params, **settings), plain)
+    )
+  prompt, alone = [1, 2, 3, 4], Prefix((1, 2, 3), model.allocate(1, 8))
+  with sharding.on_mesh(sharding.parse_mesh(FIRST)):
+    read = alone.cache_for(model, prompt, 8).length
+    own = dataclasses.replace(alone, head_parts=2).cache_for(model, prompt, 8).length
+  out["tokens read from a prefix of one device"] = float(read[0])
+  out["tokens not read from a prefix of the mesh"] = float(3 - own[0])
+  return out
+
+
 def verdicts() -> dict[str, float]:
   """Every verifier on chains and trees, with logits split by rows and by the vocabulary."""
   rows, keys = 4, jax.random.split(jax.random.key(7), 4)
@@ -237,6 +264,7 @@ def main() -> None:
     out = decoding(OTHERS, plain)
   elif devices == 4:
     out = decoding(METHODS[4], plain) | one_text(plain) | streamed() | verdicts()
+    out |= stacked()
   else:
     out = decoding(METHODS[8], plain) | one_text(plain) | greedy_with_history()
   json.dump(out, sys.stdout)

@@ -15,6 +15,7 @@ CASES = {
     *PLAIN,
     *("lookup", "a trie on the host"),
     *STREAMS,
+    *("stacked layers", "tokens read from a prefix of one device"),
     *(f"verdicts of {name}" for name in verify.VERIFIERS),
   ),
   "8": (
@@ -52,7 +53,16 @@ def of_commits():
 def test_a_commit_writes_the_same_entries_and_sends_nothing(of_commits):
   kinds = ("differ: ", "collectives: ", "moved: ")
   counts = {name: count for name, count in of_commits.items() if name.startswith(kinds)}
+  counts = {name: n for name, n in counts.items() if "over others" not in name}
   assert len(counts) == 3 * 2 * 5
+  assert not any(counts.values()), counts
+
+
+def test_keys_of_canvases_are_written_over_others_and_nothing_is_sent(of_commits):
+  counts = {name: n for name, n in of_commits.items() if name.endswith("over others")}
+  assert of_commits["seen: XLA's own split of writes over others"] > 0
+  counts.pop("seen: XLA's own split of writes over others")
+  assert len(counts) == 2 * 5
   assert not any(counts.values()), counts
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from mtjax import train
 from mtjax.train import config as config_lib
-from mtjax.train.sources import make_batches, make_evaluation
+from mtjax.train.sources import evaluation_texts, make_batches, make_evaluation
 
 
 @pytest.fixture
@@ -35,7 +35,8 @@ def test_only_the_first_bytes_are_scored(scored, monkeypatch):
 
   monkeypatch.setattr("mtjax.evaluate.perplexity.score", score)
   scored.data.eval_bytes = 100
-  make_evaluation(config_lib.read(scored))(None)
+  settings = config_lib.read(scored)
+  make_evaluation(settings, evaluation_texts(settings))(None)
   whole, lines = seen
   assert len(whole) == 1 and whole[0][1] == len(whole[0][0]) == 100
   assert len(lines) > 1 and sum(size for _, size in lines) == 100
@@ -66,16 +67,17 @@ def test_a_source_that_cannot_be_read_is_named(config, field, value, message):
   settings = config_lib.read(config)
   with pytest.raises((ValueError, FileNotFoundError), match=message):
     make_batches(settings)
-    make_evaluation(settings)
+    evaluation_texts(settings)
 
 
 def test_nothing_is_scored_without_eval_sources(config):
-  assert make_evaluation(config_lib.read(config)) is None
+  settings = config_lib.read(config)
+  assert make_evaluation(settings, evaluation_texts(settings)) is None
 
 
 def test_a_uniform_model_needs_the_vocabulary_s_bits(scored):
   settings = config_lib.read(scored)
   params = settings.model.init(jax.random.key(0))
   flat = jax.tree.map(lambda p: 0 * p, params)
-  scores = make_evaluation(settings)(flat)
+  scores = make_evaluation(settings, evaluation_texts(settings))(flat)
   np.testing.assert_allclose(list(scores.values()), np.log2(258), rtol=1e-5)

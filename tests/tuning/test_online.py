@@ -53,7 +53,7 @@ def flat_over_load():
 def test_ranks_that_were_tried_in_different_rounds_may_add_up_to_more_than_one_child():
   # A chain was always accepted; where both ranks were tried, the second one was, every other time.
   counts = AcceptanceCounts(np.array([[30, 10]]), np.array([[25, 5]]), 30)
-  profile = AcceptanceProfile({}, {"text": counts})
+  profile = AcceptanceProfile({"target": "t", "drafter": "d"}, {"text": counts})
   assert profile.rates().sum() > 1.3
   replanner = planner(profile, ONE_ROW)
   for found in (replanner.competitors(1), replanner.competitors(1, "text")):
@@ -62,6 +62,23 @@ def test_ranks_that_were_tried_in_different_rounds_may_add_up_to_more_than_one_c
   for _ in range(40):  # plain rounds and probes among them
     state = replanner.observe(state, seconds=PLAIN, counts=None)
   assert state.estimate.rates("d", weight=10.0).sum() <= 1
+
+
+def test_a_drafter_that_must_read_the_text_first_is_not_worth_a_small_gain():
+  def chosen(start):
+    (curve,) = ONE_ROW.curves
+    slow = dataclasses.replace(ONE_ROW, curves=(dataclasses.replace(curve, start=start),))
+    used = ProfiledDrafter("used", acceptance({"text": 0.7}), ONE_ROW)
+    other = ProfiledDrafter("other", acceptance({"text": 0.75}), slow)
+    replanner = Replanner([used, other], new_tokens=60)
+    state = replanner.start(1)
+    assert state.choice.drafter == ("used" if start else "other")
+    for _ in range(40):  # rounds that say nothing new
+      state = replanner.observe(state, seconds=None, counts=None)
+    return state.choice.drafter
+
+  assert chosen(30 * PLAIN) == "used"
+  assert chosen(0.0) == "other"
 
 
 def test_the_action_flips_with_the_load_while_acceptance_is_flat():

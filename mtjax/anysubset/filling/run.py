@@ -71,7 +71,8 @@ def fill(
   (`mtjax.rounds.history`); the tokens are the same. `mesh`: the devices to run on, such as
   "data:2,model:4" (`mtjax.sharding.parse_mesh`): rows are split over data, weights and heads over
   model, and tokens are those of one device, up to rounding. Where data does not divide the rows,
-  each device computes all of them, with a warning. None: where the parameters are.
+  copies of the last one fill the batch, and are left out of the result. None: where the parameters
+  are.
 
   Raises ValueError, before compilation, for a row without a target entry, context entries that are
   targets too or hold no token, a rank that is no order of the target entries, a rank for a method

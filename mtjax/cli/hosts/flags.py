@@ -1,8 +1,17 @@
 """Flags that make a launcher one of several processes."""
 
+import contextlib
 import dataclasses
+from collections.abc import Generator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
+
+from mtjax.cli.flags import check_unused
+from mtjax.cli.hosts.once import silent
+
+if TYPE_CHECKING:
+  from jax.sharding import Mesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +36,16 @@ class HostFlags:
       ),
       flags.DEFINE_integer(
         "heartbeat_seconds",
-        30,
-        "With --distributed: a process that is silent for so long is lost, and ends the job.",
+        None,
+        "With --distributed: a process that is silent for so long is lost, and ends the job. "
+        "Default: 30.",
         lower_bound=1,
         flag_values=values,
       ),
       flags.DEFINE_integer(
         "wait_seconds",
-        120,
-        "With --distributed: the longest time until all processes have started.",
+        None,
+        "With --distributed: the longest time until all processes have started. Default: 120.",
         lower_bound=1,
         flag_values=values,
       ),
@@ -43,12 +53,73 @@ class HostFlags:
 
   def meet(self) -> None:
     """Joins the job, if there is one. Raises as `mtjax.hosts.meet` does."""
-    from mtjax.cli.flags import check_unused
-
     if self.distributed.value is None:
-      check_unused("without --distributed", self.heartbeat, self.wait)
+      self._check_unused()
       return
     from mtjax import hosts
 
     place = hosts.HostPlace.parse(self.distributed.value)
-    hosts.meet(place, heartbeat=self.heartbeat.value, wait=self.wait.value)
+    limits = dict(heartbeat=self.heartbeat.value, wait=self.wait.value)
+    hosts.meet(place, **{name: value for name, value in limits.items() if value is not None})
+
+  @contextlib.contextmanager
+  def joined(self, values: flags.FlagValues, config: Mapping[str, Any] | None) -> Generator[None]:
+    """Joins the job, if there is one; within the block only process 0 prints and writes.
+
+    An error in the block ends the process (`mtjax.hosts.ends_together`). Raises ValueError if the
+    flags in `values`, or the fields of `config`, are not those of process 0.
+    """
+    self.meet()
+    if self.distributed.value is None:
+      yield
+      return
+    from mtjax import hosts
+
+    own = {holder.name for holder in (self.distributed, self.heartbeat, self.wait)}
+    said = {name: values[name].value for name in values if name not in {*own, "config"}}
+    quiet = contextlib.nullcontext() if hosts.is_first() else silent()
+    with hosts.ends_together(), quiet:
+      hosts.check_equal("command", said)
+      hosts.check_equal("config", {} if config is None else config)
+      yield
+
+  def mesh(self, setting: str, flag: str) -> "Mesh | str":
+    """Returns the mesh of all devices of the job that `setting` names; without a job, `setting`.
+
+    `flag` is the name of the setting. Raises ValueError, in a job, for no mesh, and for one
+    without some of the devices.
+    """
+    if self.distributed.value is None:
+      return setting
+    import jax
+
+    from mtjax import hosts, sharding
+
+    total = len(jax.devices())
+    mesh = sharding.parse_mesh(setting, devices=jax.devices())
+    if mesh is None:
+      raise ValueError(
+        f"with --distributed, say how to use the {total} devices: {flag}=data:{total}"
+      )
+    hosts.check_whole_mesh(mesh)
+    return mesh
+
+  def check_cannot(self, what: str) -> None:
+    """Raises ValueError for what runs in one process alone, if there is a job."""
+    if self.distributed.value is not None:
+      raise ValueError(f"{what} runs in one process: leave --distributed out")
+    self._check_unused()
+
+  @contextlib.contextmanager
+  def together(self, what: str) -> Generator[None]:
+    """Ends the block in all processes of a job if it fails in one (`mtjax.hosts.together`)."""
+    if self.distributed.value is None:
+      yield
+      return
+    from mtjax import hosts
+
+    with hosts.together(what):
+      yield
+
+  def _check_unused(self) -> None:
+    check_unused("without --distributed", self.heartbeat, self.wait)

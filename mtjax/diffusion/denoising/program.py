@@ -17,7 +17,7 @@ from mtjax.diffusion.plan import linear_rates
 from mtjax.diffusion.view import Revision, View, apply_revision
 from mtjax.models import Params
 from mtjax.rounds import run
-from mtjax.sampling.logits import Rules, process
+from mtjax.sampling.logits import Rules, best_tokens, process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +207,12 @@ class Denoising(Followed):
     view, order = job.policy.order.prepare(state.order, view)
     ordered = view.logits
     logits = restrict(job, state, window, ordered)
-    view = view.replace(logits=process(logits, job.rules), scored=self.score(logits, job.rules))
+    view = view.replace(
+      logits=process(logits, job.rules),
+      scored=self.score(logits, job.rules),
+      # Without a temperature in the program, nothing is sampled: no noise, no softmax of one token.
+      best=best_tokens(logits, job.rules) if job.rules.temperature is None else None,
+    )
     return view, order, ordered
 
 

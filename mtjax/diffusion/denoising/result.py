@@ -45,9 +45,12 @@ def frames(
   """Yields (token, decided_at) of states (`Canvases`), and calls `on_finish` with the last one."""
   for state, clock in states:
     # A state is donated to the rounds after it.
-    if bool(np.all(state.finished)):
+    if finished := bool(np.all(state.finished)):
       on_finish(state, clock)
     yield np.array(state.token), np.array(state.decided_at)
+    # A row that only fills up a mesh may go on for longer.
+    if finished:
+      return
 
 
 def collect(

@@ -69,8 +69,8 @@ def denoise(
 
   `mesh`: the devices to run on, such as "data:2,model:4" (`mtjax.sharding.parse_mesh`): rows are
   split over data, weights and heads over model; tokens are those of one device, up to rounding.
-  Where data does not divide the rows, each device computes all of them, with a warning. None: where
-  the parameters are.
+  Where data does not divide the rows, copies of the last one fill the batch, and are left out of
+  the result. None: where the parameters are.
 
   A block-causal network's blocks begin at multiples of their length: the first block then holds the
   end of the prompt too, and the last one is whole.

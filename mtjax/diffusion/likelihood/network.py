@@ -66,7 +66,7 @@ def network_conditionals(
       inputs = placement.put((params, masks[index]))
       with on_mesh(placement.mesh):
         part = _log_probs(network, *inputs, padded, token.size)
-      out.append(np.asarray(part, np.float64)[: len(masks) - first])
+      out.append(np.asarray(part, np.float64)[: min(batch, len(masks) - first)])
     return np.concatenate(out)[:, context : token.size]
 
   return conditionals

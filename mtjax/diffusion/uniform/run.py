@@ -133,11 +133,15 @@ def stream_uniform(
 def _stream(network: UniformNetwork, states, job: UniformJob, lengths: list[int], on_finish):
   for state, clock in states:
     # A state is donated to the rounds after it.
-    if on_finish is not None and bool(np.all(state.finished)):
+    finished = bool(np.all(state.finished))
+    if on_finish is not None and finished:
       on_finish(_collect(network, job, lengths, state, clock))
     token, masked = np.array(state.token), np.array(state.masked)
     hidden = masked if network.mask_id is None else masked | (token == network.mask_id)
     yield np.where(hidden, NOT_YET, token), np.where(hidden, 0, np.array(state.decided_at))
+    # A row that only fills up a mesh may go on for longer.
+    if finished:
+      return
 
 
 def _collect(

@@ -64,13 +64,16 @@ class _Run:
 class OnlineChooser:
   """Asks a `Replanner`, with the time that the rounds took here.
 
-  branches: by drafter and entries per row. The time between two questions is that of the rounds
-  between them. A stream's caller may pause there, so a time that is three times as long as expected
-  counts only when the next one is too. The first round of a run, and the first one of another
-  branch, is reported alone, and its time is not used: the first question is asked before the
-  target has read the prompt, and a draft model that was not used reads all that it missed.
-  Thinking takes at most 2 % of the time: where rounds are short, there are more of them between two
-  questions, 4 to 16.
+  branches: by drafter and entries per row. rows: of the first run, if they are known; what does not
+  depend on the text is then computed here, and not while the run waits.
+
+  The time between two questions is that of the rounds between them. A stream's caller may pause
+  there, so a time that is three times as long as expected counts only when the next one is too. The
+  first round of a run, and the first one of another branch, is reported alone, and its time is not
+  used: the first question is asked before the target has read the prompt, and a draft model that
+  was not used reads all that it missed. Thinking should take 2 % of the time: where rounds are
+  short, there are more of them between two questions, 4 to 16. Rounds of a millisecond are so short
+  that 16 are not enough.
   """
 
   def __init__(
@@ -78,6 +81,7 @@ class OnlineChooser:
     replanner: Replanner,
     branches: Mapping[tuple[str, int], int],
     *,
+    rows: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
   ):
     self.replanner, self.branches = replanner, dict(branches)
@@ -87,13 +91,18 @@ class OnlineChooser:
     self._rows: OrderedDict[int, int] = OrderedDict()  # of runs, forgotten ones among them
     self._thinking = 5e-4  # seconds per question, a running mean
     self._fresh: dict[int, ReplanState] = {}  # by rows: before the first round of any run
+    if rows is not None:
+      self._start(rows)
     self._drift = None
     self.switches: list[tuple[int, str]] = []  # (rounds of the run before, what was chosen)
 
-  def begin(self, rows: int) -> int:
+  def _start(self, rows: int) -> ReplanState:
     if rows not in self._fresh:
       self._fresh[rows] = self.replanner.start(rows)
-    state = self._fresh[rows]
+    return self._fresh[rows]
+
+  def begin(self, rows: int) -> int:
+    state = self._start(rows)
     if self._drift is not None:  # how long rounds take is known from the runs before
       state = dataclasses.replace(state, drift=self._drift)
     number = next(self._numbers)

@@ -24,7 +24,8 @@ class Prior:
     """Returns the prior of profiles by drafter.
 
     Ranks that were tried in different rounds, as those of trees of several breadths are, can add up
-    to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError unless all profiles have the same domains.
+    to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError
+    unless all profiles have the same domains.
     """
     names = {drafter: sorted(profile.domains) for drafter, profile in profiles.items()}
     if len({tuple(domains) for domains in names.values()}) != 1:

@@ -54,7 +54,7 @@ class Menu:
     competitors: by set, such as a domain. sizes: by drafter, the entries of its compiled programs.
     A size has the best tree of each set, and every chain that it is the smallest for. whole: the
     drafters that choose their drafts by themselves; a size of theirs is one round, a chain as long
-    as there are rates.
+    as it holds and as there are rates.
     """
     found: dict[tuple, PlannedRound] = {}
     for those in competitors:
@@ -134,8 +134,8 @@ def _expected(table: _Table, rates: Rates) -> Float[np.ndarray, " O"]:
 def _rounds(competitor: Competitor, sizes: Sequence[int], whole: bool) -> Iterator[PlannedRound]:
   latency, limit = competitor.latency, max(sizes)
   if whole:
-    shape = competitor.chain(competitor.max_height)
     for size in sizes:
+      shape = competitor.chain(min(competitor.max_height, size - 1))
       took = float(latency.round_seconds(size, shape.height))
       yield PlannedRound(
         RoundKind.CHAIN, competitor.drafter, shape, size, shape.height, latency.batch, 1.0, took

@@ -1,7 +1,7 @@
 """Plans anew while a program runs: when acceptance, times or the batch have changed."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mtjax.tuning.competitors import Competitor, RoundKind, Siblings
 from mtjax.tuning.online.drift import TimeDrift
@@ -34,6 +34,7 @@ class ReplanState:
   probing: int  # rounds of a probe that are left; 0: this is no probe
   wait: int  # rounds of plain decoding until the next probe
   pause: int  # the value of `wait` after it
+  started: frozenset[str] = frozenset()  # drafters that have read the text of this run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Replanner:
   size is known. While plain decoding is best, nothing is learned about acceptance. So it is
   interrupted after `patience` rounds by a probe: `probe` rounds of what loses least, if speculation
   would pay in at least one of the profiles' domains. After a probe in vain the next one comes after
-  twice as many rounds, up to 4 times `patience`.
+  twice as many rounds, up to 4 times `patience`. A drafter that was not used yet must read the text
+  first: its rounds count with their share of that time, over `new_tokens`.
 
   Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
   flips because times do.
@@ -90,7 +92,8 @@ class Replanner:
     competitors = self.start_competitors(batch)
     choice = self._now(self.start_plan(batch).choice, competitors)
     estimate = AcceptanceEstimate.start(self._prior())
-    return ReplanState(choice, estimate, TimeDrift(), 0, 0, self.patience, self.patience)
+    state = ReplanState(choice, estimate, TimeDrift(), 0, 0, self.patience, self.patience)
+    return _begun(state)
 
   def start_competitors(self, batch: int) -> list[Competitor]:
     """Returns what competes before the first round: all domains are as likely."""
@@ -104,23 +107,33 @@ class Replanner:
     the prompt. What is chosen must be faster than plain decoding by more than `min_gain`.
     """
     competitors = self.start_competitors(batch)
-    curves = {one.drafter: one.latency for one in competitors}
-    alone = [curve.alone for curve in curves.values() if curve.alone is not None]
+    alone = [one.latency.alone for one in competitors if one.latency.alone is not None]
+    reading = self._reading(competitors)
 
-    def with_start(one: PlannedRound) -> PlannedRound:
+    def whole(one: PlannedRound) -> PlannedRound:
       if one.drafter is None:
         return dataclasses.replace(one, seconds=min(alone)) if alone else one
-      if not self.new_tokens:
-        return one
-      share = min(one.expected_tokens / self.new_tokens, 1.0)
-      return dataclasses.replace(one, seconds=one.seconds + share * curves[one.drafter].start)
+      return dataclasses.replace(one, seconds=one.seconds + reading(one))
 
     ranking = sorted(
-      map(with_start, self.plan(competitors).ranking), key=lambda one: -one.tokens_per_second
+      map(whole, self.plan(competitors).ranking), key=lambda one: -one.tokens_per_second
     )
     plain = next(one for one in ranking if one.drafter is None)
     ahead = ranking[0].tokens_per_second > (1 + self.min_gain) * plain.tokens_per_second
     return SpeculationPlan(ranking[0] if ahead else plain, plain, tuple(ranking))
+
+  def _reading(
+    self, competitors: Sequence[Competitor], started: frozenset[str] = frozenset()
+  ) -> Callable[[PlannedRound], float]:
+    """Returns a round's share of the seconds that its drafter reads the text for, if it has not."""
+    start = {one.drafter: one.latency.start for one in competitors if one.drafter not in started}
+
+    def seconds(one: PlannedRound) -> float:
+      if not self.new_tokens or one.drafter not in start:
+        return 0.0
+      return min(one.expected_tokens / self.new_tokens, 1.0) * start[one.drafter]
+
+    return seconds
 
   def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
     """Returns the plan among the menu's rounds, or all trees of the sizes."""
@@ -173,7 +186,7 @@ class Replanner:
         learned = dataclasses.replace(learned, choice=self._now(learned.choice, competitors))
     if learned.choice.kind is RoundKind.PLAIN:
       learned = self._maybe_probe(learned, batch, rounds)
-    return learned
+    return _begun(learned)
 
   def _learn(
     self, state: ReplanState, seconds: float | None, counts: AcceptanceCounts | None, rounds: int
@@ -212,7 +225,12 @@ class Replanner:
     self, state: ReplanState, competitors: Sequence[Competitor], at_once: bool
   ) -> ReplanState:
     """Returns the state with the best choice, if it is better by enough and it is time."""
-    best = self.plan(competitors).choice
+    reading = self._reading(competitors, state.started)
+
+    def speed(one: PlannedRound) -> float:
+      return one.expected_tokens / (one.seconds + reading(one))
+
+    best = max(self.plan(competitors).ranking, key=speed)
     ended = dataclasses.replace(state, probing=0)
     if state.probing:
       paid = best.kind is not RoundKind.PLAIN
@@ -223,7 +241,7 @@ class Replanner:
       present = self._now(state.choice, competitors)
     except ValueError:  # a size whose times are not known for this batch
       return dataclasses.replace(ended, choice=best, since=0)
-    better = best.tokens_per_second > (1 + self.margin) * present.tokens_per_second
+    better = speed(best) > (1 + self.margin) * speed(present)
     if better and (at_once or state.since >= self.dwell):
       return dataclasses.replace(ended, choice=best, since=0)
     return dataclasses.replace(ended, choice=present)
@@ -273,6 +291,14 @@ class Replanner:
       return plain_round(competitors)
     (competitor,) = (one for one in competitors if one.drafter == choice.drafter)
     return expected_of(competitor, choice)
+
+
+def _begun(state: ReplanState) -> ReplanState:
+  """Returns the state in which the drafter that is chosen reads the text, if it has not."""
+  drafter = state.choice.drafter
+  if drafter is None or drafter in state.started:
+    return state
+  return dataclasses.replace(state, started=state.started | {drafter})
 
 
 def _over(rounds: int, share: float) -> float:

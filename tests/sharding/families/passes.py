@@ -16,7 +16,7 @@ jax.config.update("jax_num_cpu_devices", 4)
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 
-from mtjax import sharding  # noqa: E402
+from mtjax import frontier, sharding  # noqa: E402
 from mtjax.anysubset import SelfDraft, lattice, make_canvas  # noqa: E402
 from mtjax.anysubset.filling.passes import later_pass  # noqa: E402
 from mtjax.anysubset.filling.state import Problem  # noqa: E402
@@ -29,6 +29,7 @@ from mtjax.diffusion.denoising import MaskedNetwork  # noqa: E402
 from mtjax.diffusion.denoising.caches import BlockStale  # noqa: E402
 from mtjax.diffusion.denoising.guidance import Unguided  # noqa: E402
 from mtjax.diffusion.denoising.prepare import prepare  # noqa: E402
+from mtjax.diffusion.likelihood.network import network_conditionals  # noqa: E402
 from mtjax.models import Model, TransformerConfig, uniform_layers  # noqa: E402
 from mtjax.registry.denoising.methods import denoiser  # noqa: E402
 from mtjax.sampling.logits import Sampling, row_keys  # noqa: E402
@@ -51,6 +52,17 @@ CONFIG = TransformerConfig(
 MASKED = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",))
 ANY_SUBSET = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
 MESH = "data:2,model:2"
+
+
+def conditionals(mesh) -> list[list[float]]:
+  """Returns rounded log-probabilities of seven masks, three per pass, which data:2 fills up."""
+  model = Model(dataclasses.replace(CONFIG, vocab_size=16, **MASKED))
+  masks = np.random.default_rng(0).random((7, 6)) < 0.5
+  params = jax.device_get(model.init(jax.random.key(0)))
+  found = network_conditionals(MaskedNetwork.of(model), params, np.arange(6), batch=3, mesh=mesh)(
+    masks
+  )
+  return np.round(found, 4).tolist()
 
 
 def largest(compiled) -> int:
@@ -137,9 +149,36 @@ def denoising_pass() -> dict[str, int]:
   return sent_by(program.logits, params, job, state)
 
 
+def scanned_pass() -> dict[str, int]:
+  """A pass of stacked layers over two entries per row and a cache, and the commit."""
+  model = Model(dataclasses.replace(CONFIG, layer_loop="scanned"))
+  token, path = jnp.ones((ROWS, 2), jnp.int32), jnp.tile(jnp.arange(2), (ROWS, 1))
+  cache = jax.eval_shape(lambda: model.allocate(ROWS, LENGTH))
+
+  def forward(params, token, path, cache):
+    entry = frontier.causal(token)
+    out = model.forward(params, entry, cache)
+    return out.logits, cache.commit(out.kv, entry.position, path, path[:, 1] + 1)
+
+  return sent_by(forward, model.shapes(), token, path, cache)
+
+
 def random_params(model: Model):
   rng = np.random.default_rng(0)
   return jax.tree.map(lambda x: rng.normal(0.1, 0.4, x.shape).astype(np.float32), model.shapes())
+
+
+def without_log_probs(rounds) -> list:
+  """Returns the rows of the rounds of a history, without numbers that are rounded."""
+  return [
+    [row and [dataclasses.replace(one, log_probs=()) for one in row] for row in rows]
+    for rows in rounds
+  ]
+
+
+def events(run, row: int) -> list:
+  """Returns what the trace of a run says of a row, without numbers that are rounded."""
+  return [dataclasses.replace(event, log_prob=0.0) for event in run.trace.events(row)]
 
 
 def texts() -> dict[str, float]:
@@ -161,26 +200,34 @@ def texts() -> dict[str, float]:
     "1 key/value heads do not divide" in str(w.message) for w in said
   )
   one = dict(lengths=(3, 2), key=1, sampling=warm, mesh=MESH)
-  with warnings.catch_warnings(record=True) as said:
-    warnings.simplefilter("always")
+  with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
     *_, streamed = stream_infill(filler, text, history=True, **one)
-  out["history"] = streamed.tokens != infill(filler, text, **one | dict(mesh=None)).tokens
-  out["warning of one row"] = not any("1 rows do not divide" in str(w.message) for w in said)
+  *_, expected = stream_infill(filler, text, history=True, **one | dict(mesh=None))
+  out["history"] = streamed.tokens != expected.tokens
+  rounds, expected_rounds = ([one.rows for one in x.history] for x in (streamed, expected))
+  out["records of the history"] = without_log_probs(rounds) != without_log_probs(expected_rounds)
+  out["likelihoods of more masks than a batch"] = conditionals(MESH) != conditionals(None)
   masked, prompts = loaded(MASKED), ["Once upon", "It was a dark night", "The"]
   method = denoiser("llada", length=4, steps=4, block_length=4)
   frames = []
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     shown, run = masked.denoise(prompts, method=method, mesh=MESH, on_pass=frames.append)
-    again, _ = masked.on_mesh(MESH).denoise(prompts, method=method, trace=True)
-  expected, _ = masked.denoise(prompts, method=method)
+    again, traced = masked.on_mesh(MESH).denoise(prompts, method=method, trace=True)
+  expected_frames = []
+  masked.denoise(prompts, method=method, on_pass=expected_frames.append)
+  expected, alone = masked.denoise(prompts, method=method, trace=True)
+  out["frames"] = frames != expected_frames
+  out["events"] = any(events(traced, row) != events(alone, row) for row in range(len(prompts)))
   out["denoise"] = shown != expected or len(frames) != 1 + int(run.passes.max())
   out["a trace"] = again != expected
   return {name: float(wrong) for name, wrong in out.items()}
 
 
 def main() -> None:
-  json.dump(dict(filling=filling_pass(), denoising=denoising_pass(), texts=texts()), sys.stdout)
+  passes = dict(filling=filling_pass(), denoising=denoising_pass(), scanned=scanned_pass())
+  json.dump(passes | dict(texts=texts()), sys.stdout)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,55 @@
+"""Arrays that every process has, put on the devices of all of them."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from mtjax.hosts.agreement import check_whole_mesh
+from mtjax.hosts.who import count
+
+
+def put(tree: Any, shardings: Any) -> Any:
+  """Returns `jax.device_put(tree, shardings)`, for devices of several processes too.
+
+  Every process must have the same values, which is not checked: JAX would send each array to all
+  processes to compare them.
+  """
+  if count() == 1:
+    return jax.device_put(tree, shardings)
+  return jax.tree.map(_put, tree, shardings)
+
+
+def spans(*trees: Any) -> bool:
+  """Returns whether an array has parts on devices of other processes."""
+  return any(not getattr(x, "is_fully_addressable", True) for x in jax.tree.leaves(trees))
+
+
+def is_shared(mesh: Mesh | None) -> bool:
+  """Returns whether a mesh has devices of other processes."""
+  if mesh is None:
+    return False
+  return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
+
+
+def check_own_or_whole(mesh: Mesh | None) -> None:
+  """Raises ValueError for a mesh with some of the devices of other processes, but not all."""
+  if is_shared(mesh):
+    assert mesh is not None
+    check_whole_mesh(mesh)
+
+
+def _put(leaf: Any, sharding: Any) -> jax.Array:
+  if sharding.is_fully_addressable:
+    return jax.device_put(leaf, sharding)
+  if isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
+    return leaf
+  if spans(leaf) and not leaf.is_fully_replicated:
+    # device_put takes no array of several processes to another layout.
+    return jax.jit(lambda x: x, out_shardings=sharding)(leaf)
+  if isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    numbers = _put(jax.random.key_data(leaf), sharding)
+    return jax.random.wrap_key_data(numbers, impl=jax.random.key_impl(leaf))
+  values = np.asarray(leaf)
+  return jax.make_array_from_callback(values.shape, sharding, values.__getitem__)

@@ -1,8 +1,8 @@
 """Top-k, top-p and min-p of logits whose vocabulary is split: thresholds without sorting all of it.
 
-The threshold of a row is one of its logits. It is found from its bits, four at a time: each device
-counts, or weighs, its own logits that are at least as large as each of 15 candidates, and the
-devices exchange these 15 numbers.
+The threshold of a row is one of its logits. Its bits are found from the highest to the lowest, four
+at a time: each device counts, or weighs, its own logits that are at least as large as each of 15
+candidates, and the devices exchange these 15 numbers.
 """
 
 import jax

@@ -66,7 +66,9 @@ def _round(record: Mapping[str, Any]) -> PlannedRound:
     seconds=float(record["seconds"]),
   )
   if not (out.seconds > 0 and out.expected_tokens >= 1 and out.batch >= 1 and out.entries >= 1):
-    raise ValueError(f"a round takes time and emits at least one token per row: got {out}")
+    raise ValueError(
+      f"seconds must be above 0, and expected_tokens, batch and entries at least 1: got {out}"
+    )
   return out
 
 

@@ -158,7 +158,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
   record = json.loads(path.read_text())
   for change, message in [
     (dict(choice={**record["choice"], "kind": "forest"}), "'forest' is not a valid RoundKind"),
-    (dict(choice={**record["choice"], "seconds": -1.0}), "a round takes time"),
+    (dict(choice={**record["choice"], "seconds": -1.0}), "seconds must be above 0"),
     (dict(ranking=[]), "the ranking lacks a round that the plan names"),
   ]:
     path.write_text(json.dumps({**record, **change}))

@@ -8,7 +8,7 @@ from mtjax.models import Model, TransformerConfig, uniform_layers
 
 @dataclasses.dataclass(frozen=True)
 class PodMesh:
-  """Devices for which a round is compiled, as a mesh with the axes data and model."""
+  """The devices that a round is compiled for: a mesh with the axes data and model."""
 
   name: str
   topology: str | None  # as libtpu names it; None: CPU devices stand for the devices

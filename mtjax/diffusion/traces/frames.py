@@ -25,8 +25,8 @@ def trace_frames(
 ) -> Iterator[CanvasFrame]:
   """Yields the canvases before the first pass and after each, up to `length` tokens of each row.
 
-  If every round is one pass, `on_pass` of `TextModel.denoise` is called with the same frames. A
-  trace of an any-subset model has one frame per pass, even if a round has several passes.
+  If every round is one pass, `on_pass` of `TextModel.denoise` is called with the same frames. In
+  a trace of an any-subset model each pass has a frame of its own, also where a round has several.
   `prompts`: as tokens.
   """
   passes = jax.tree.map(np.asarray, trace.passes)

@@ -21,10 +21,11 @@ from mtjax.types import Frontier
 class CanvasDiffusion:
   """Settings of diffusion of canvases.
 
-  `schedule`, `power` and `window` are those of masked diffusion: at time t a token is random with
-  the probability that it would be masked with there. `min_time`: the least time. `conditioned`: the
-  share of rows in which a canvas is told what a first pass over it predicted. `causal`: the weight
-  of the cross-entropy of next tokens at clean entries; 0 leaves it out.
+  `schedule`, `power` and `window` are those of masked diffusion. What is there the probability that
+  a token is masked at time t, is here the probability that it is random. `min_time`: the least
+  time. `conditioned`: the share of rows in which a canvas is told what a first pass over it
+  predicted. `causal`: the weight of the cross-entropy of next tokens at clean entries; 0 leaves it
+  out.
   """
 
   schedule: str = "linear"

@@ -19,7 +19,7 @@ from mtjax.tuning.profiles.counts import AcceptanceCounts
 PLAIN = 0  # the branch of plain decoding
 _RUNS = 64  # runs that are remembered; of older ones, which were left, nothing is known
 _ROWS = 4096  # runs whose number of rows is remembered
-_SHARE = 0.02  # of the time, at most, for thinking
+_SHARE = 0.02  # of the time for thinking, unless it needs more than _LONGEST rounds
 _LONGEST = 16  # rounds without a question
 _ODD = 3.0  # a time that is so many times as long as expected is a pause of the caller's
 

@@ -103,8 +103,9 @@ class Replanner:
     """Returns the plan that a run begins with.
 
     Plain decoding has the time that it takes in a program of its own, where that is known: that is
-    what a user has without a plan. The time of a round has its share of the drafter's reading of
-    the prompt. What is chosen must be faster than plain decoding by more than `min_gain`.
+    what a user has without a plan. To the time of a round is added its share of the time in which
+    its drafter reads the prompt. What is chosen must be faster than plain decoding by more than
+    `min_gain`.
     """
     competitors = self.start_competitors(batch)
     alone = [one.latency.alone for one in competitors if one.latency.alone is not None]

@@ -37,9 +37,11 @@ PIP := $(BIN) -m pip install -q --no-compile -c $(CONSTRAINTS)
 WORKERS ?= $(if $(ARGS),0,auto)
 PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # Most of the suite's time was XLA's on the way to fast code, of which tests need little; slow checks
-# are compiled as users compile. Small programs need not be split for more threads. Newer versions do
-# not know the last flag.
+# are compiled as users compile. Small programs need not be split for more threads. What XLA moves out
+# of a loop makes it simplify the whole program once more, up to a quarter of the time for a round of
+# drafts. Newer versions do not know the last flag.
 QUICK ?= --xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1 \
+  --xla_disable_hlo_passes=while-loop-invariant-code-motion \
   $(if $(filter 3.11,$(PYVER)),--xla_cpu_use_fusion_emitters=false)
 # Folders whose tests run with the annotations checked, but for those marked ill_typed.
 TYPED ?= tests/core tests/trees tests/verify tests/anysubset

@@ -125,6 +125,9 @@ class Draft(struct.PyTreeNode):
   offered: Bool[Array, "*B N"] | None = None
   # Number of the draft model's forward passes for this draft; None: there is no draft model.
   forwards: Int[Array, "*B"] | None = None
+  # The estimated probability that each node is on the target's path; 1 at the root. None: unknown.
+  # It may say how many nodes are verified, so it must not depend on a draft that was sampled.
+  survival: Float[Array, "*B N"] | None = None
 
   __repr__ = short_repr
 

@@ -33,7 +33,7 @@ _PACKAGES = (
   "mtjax.planning",
   "mtjax.train",
 )
-_SECONDS = 300
+_SECONDS = 600
 
 
 def launch(*arguments: str, text: str = "") -> tuple[int, str, str]:

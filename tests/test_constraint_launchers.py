@@ -90,6 +90,7 @@ def test_blanks_match_without_the_space_before_them(folders, tmp_path):
       ["--config.constraint.regex=[a-z]{40}[.]", "--config.denoise.length=2"],
       "row 0 may have 2 tokens, and the shortest text that its constraint accepts has .* give it",
     ),
+    ("apd", ["--config.constraint.regex=a+"], "adaptive parallel decoding takes no constraint: le"),
     ("decode", ["--config.constraint.json_schema=no.json"], "there is no file 'no.json', which"),
     (
       "decode",
@@ -109,11 +110,12 @@ def test_blanks_match_without_the_space_before_them(folders, tmp_path):
   ],
 )
 def test_a_mistake_is_answered_with_one_line(folders, program, arguments, message):
-  kind = {"decode": "next_token", "set": "any_subset", "infill": "any_subset"}[program]
+  kinds = dict(decode="next_token", set="any_subset", infill="any_subset", apd="masked")
+  kind = kinds[program]
   if program == "infill":
     arguments = [f"--model={folders[kind]}", "--text=A ___ and ___.", *arguments]
   else:
-    method = "set" if program == "set" else "ar"
+    method = "ar" if program == "decode" else program
     model = f"--config.model={folders[kind]}"
     prompt = [] if "--chat" in arguments else ["--prompt=a"]
     arguments = [f"--config={method}", model, *prompt, *arguments]

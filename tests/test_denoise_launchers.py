@@ -7,6 +7,7 @@ import pytest
 
 from mtjax.cli import decode
 from mtjax.cli.denoising.launch import Wanted, denoise
+from mtjax.cli.prompts import PromptRow
 from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.evaluate.generative import TextQuality, judge_texts, load_judge
 from mtjax.pretrained import load_pretrained
@@ -176,12 +177,72 @@ def test_a_mistake_is_answered_with_one_line(folder, arguments, message):
   assert re.search(message, line), line
 
 
-def test_a_model_without_a_mask_is_refused(tmp_path):
-  path = tiny_model.save(tmp_path / "m", **{**tiny_model.MASKED, "extra_names": ("sink",)})
-  arguments = ("--config=llada", f"--config.model={path}", "--prompt=a")
+def test_lines_of_prompts_have_seeds_and_settings_of_their_own(folder, tmp_path):
+  alone, prompts = {}, tmp_path / "prompts.jsonl"
+  settings = ("experiments.decode", "--config=mdlm", f"--config.model={folder}", *SMALL)
+  warm, cold = "--config.temperature=1", "--config.temperature=0"
+  for name, more in dict(seed=(warm, "--config.seed=7"), cold=(cold, "--config.seed=3")).items():
+    out = tmp_path / "alone.json"
+    code, _, errors = launch(*settings, "--prompt=It was", f"--output={out}", *more)
+    assert code == 0, errors
+    alone[name] = json.loads(out.read_text())["rows"][0]["tokens"]
+  lines = [{"prompt": "Once upon"}, {"prompt": "It was", "seed": 7}]
+  lines += [{"prompt": "It was"}, {"prompt": "It was", "temperature": 0, "seed": 3}]
+  prompts.write_text("\n".join(map(json.dumps, lines)))
+  out = tmp_path / "batch.json"
+  code, _, errors = launch(*settings, warm, f"--prompts={prompts}", f"--output={out}")
+  assert code == 0, errors
+  rows = json.loads(out.read_text())["rows"]
+  assert [row.get("settings") for row in rows] == [
+    None,
+    {"seed": 7},
+    None,
+    {"temperature": 0, "seed": 3},
+  ]
+  assert rows[1]["tokens"] == alone["seed"] != rows[2]["tokens"]
+  assert rows[3]["tokens"] == alone["cold"]
+
+
+@pytest.mark.parametrize(
+  ("config", "line", "message"),
+  [
+    (
+      "llada",
+      '"sed": 1',
+      "line 2: unknown field 'sed'; a line has prompt, and may have seed, temp",
+    ),
+    ("llada", '"seed": -1', "line 2: a seed is a whole number from 0 to"),
+    ("llada", '"seed": "1"', "line 2: .* must be a whole number, got '1'"),
+    ("llada", '"temperature": "warm"', "line 2: temperature must be a number, got 'warm'"),
+    ("llada", '"top_k": 1.5', "line 2: top_k must be a whole number, got 1.5"),
+    ("llada", '"top_p": 0', "line 2: top_p must be above 0"),
+    ("ar", '"seed": 1', "line 2: a method that decodes has the same settings for all prompts"),
+  ],
+)
+def test_a_mistake_in_a_line_of_prompts_is_named(folder, tmp_path, config, line, message):
+  prompts = tmp_path / "prompts.jsonl"
+  prompts.write_text('{"prompt": "a"}\n{"prompt": "b", ' + line + "}\n")
+  code, _, errors = launch(
+    "experiments.decode", f"--config={config}", f"--config.model={folder}", f"--prompts={prompts}"
+  )
+  (shown,) = errors.splitlines()
+  assert code == 2 and re.search(message, shown), shown
+
+
+@pytest.mark.parametrize(
+  ("config", "predicts", "message"),
+  [
+    ("llada", "masked", "this masked model has no mask: set mask_id to a token of the vocabulary"),
+    ("set", "any_subset", "has no embedding for masks: give the name 'query' to an extra embedd"),
+  ],
+)
+def test_a_model_without_a_mask_is_refused(tmp_path, config, predicts, message):
+  fields = dict(predicts=predicts, extra_embeddings=1, extra_names=("sink",))
+  path = tiny_model.save(tmp_path / "m", **{**tiny_model.MASKED, **fields})
+  arguments = (f"--config={config}", f"--config.model={path}", "--prompt=a")
   code, _, errors = launch("experiments.decode", *arguments)
   (line,) = errors.splitlines()
-  assert code == 2 and "this masked model has no mask: set mask_id to a token" in line
+  assert code == 2 and message in line
 
 
 def test_a_stopped_run_leaves_the_page_of_its_passes(folder, tmp_path, monkeypatch, capsys):
@@ -197,7 +258,7 @@ def test_a_stopped_run_leaves_the_page_of_its_passes(folder, tmp_path, monkeypat
   with pytest.raises(KeyboardInterrupt):
     denoise(
       config, make_denoiser(config), load_pretrained(str(folder)), ["a"],
-      Wanted(html=str(page), gif=str(gif)),
+      Wanted(html=str(page), gif=str(gif)), rows=[PromptRow("a", {}, "")],
     )  # fmt: skip
   kinds = [attrs["class"] for attrs, _ in Reader(page.read_text()).all("span", data_entry=...)]
   assert ["open" in kind for kind in kinds] == [True, False]

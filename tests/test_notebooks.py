@@ -1,20 +1,21 @@
 """The notebooks of colab/: their form, and that their cells run on the bundled models.
 
-Each runs in a fresh process, with its constants made small; what it shows is checked. The form is
-that of nbformat 4.5, checked by hand because nothing else here needs Jupyter.
+Each runs in a process of its own, with its constants made small; what it shows is checked. The form
+is that of nbformat 4.5, checked by hand because nothing else here needs Jupyter.
 """
 
+import ast
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
+import mtjax
 from docs.make.notebooks import FOLDER, badge, install, made, written
 from mtjax.pretrained import BUNDLED, missing
 from tests import tiny_model
-from tests.source import ROOT
+from tests.forked import launch
+from tests.run_notebook import prepared
 
 NAMES = ("diffusion", "infilling", "quickstart", "speculative_trees", "write_a_verifier")
 
@@ -24,15 +25,16 @@ def notebook(name):
 
 
 def started(*arguments):
-  command = [sys.executable, "-m", "tests.run_notebook", *arguments]
-  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+  """Returns the exit code and what is written to stderr."""
+  code, _, errors = launch("tests.run_notebook", *map(str, arguments))
+  return code, errors
 
 
 def run(tmp_path, path, *settings):
   """Returns what each code cell shows."""
   output = tmp_path / "shown.json"
-  process = started(path, output, *settings)
-  assert process.returncode == 0, process.stderr[-3000:]
+  code, errors = started(path, output, *settings)
+  assert code == 0, errors[-3000:]
   return json.loads(output.read_text(encoding="utf-8"))
 
 
@@ -81,6 +83,21 @@ def test_has_one_cell_of_constants(name):
   tagged = [c for c in notebook(name)["cells"] if "parameters" in c["metadata"].get("tags", ())]
   assert len(tagged) == 1
   assert tagged[0]["source"][0].startswith("MODEL = ")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reads_public_names_of_the_package_alone(name):
+  """The process that runs it has more modules of the package than the notebook imports."""
+  code = [cell for cell in notebook(name)["cells"] if cell["cell_type"] == "code"]
+  nodes = [node for cell in code for node in ast.walk(ast.parse(prepared("".join(cell["source"]))))]
+  names = {
+    node.attr
+    for node in nodes
+    if isinstance(node, ast.Attribute)
+    and isinstance(node.value, ast.Name)
+    and node.value.id == "mtjax"
+  }
+  assert names and names <= set(mtjax.__all__)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -171,9 +188,8 @@ def test_a_cell_that_raises_or_installs_is_named(cell, says, tmp_path):
   code = dict(cell_type="code", metadata={}, source=[cell])
   path = tmp_path / "faulty.ipynb"
   path.write_text(json.dumps(dict(cells=[text, code])), encoding="utf-8")
-  process = started(path, tmp_path / "out.json")
-  assert process.returncode
-  assert says in process.stderr
+  code, errors = started(path, tmp_path / "out.json")
+  assert code and says in errors
 
 
 def test_magics_do_nothing_where_they_are_not_reached(tmp_path):

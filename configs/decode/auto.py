@@ -5,10 +5,12 @@ python -m experiments.decode --config=configs/decode/auto.py:trie --config.draft
 
 python -m experiments.decode --config=configs/decode/auto.py:lookup,suffix,draft ...
 
-A round is one of plain decoding if nothing is drafted, or after several rounds of refused drafts.
-The text is the same as that of configs/decode/ar.py with the same seed. Drafts are those of prompt
-lookup, or of the drafter that is named after the file. Several drafters compete: what pays on this
-machine is measured once, stored, and followed while the program runs (docs/guides/plan.md).
+A round verifies as many drafts as pay by what rounds cost on this machine, which is measured first,
+and by how probable the drafts are. It is one of plain decoding if nothing is drafted, or after
+rounds of refused drafts. The text is the same as that of configs/decode/ar.py with the same seed.
+Drafts are those of prompt lookup, or of the drafter that is named after the file. Several drafters
+compete: what pays on this machine is measured once, stored, and followed while the program runs
+(docs/guides/plan.md).
 """
 
 from ml_collections import ConfigDict

@@ -13,6 +13,9 @@ is, also with other settings, as mtjax:lookup:length=5:branches=2; or one of tra
 llama.cpp's; --model leaves out those that need a draft model. In chat format an answer ends where
 the model ends it, and the targets are those of a pretrained model. At the end all texts that must
 equal plain decoding's are compared with it: the program fails if one does not.
+The main tables are of whole calls, the forward pass over the prompt included, which no drafts make
+faster. The table "Decoding alone" is of the same calls: the tokens after those of that first pass,
+over the time after it.
 --output is written after every set: a run that is stopped keeps the sets that were finished. It is
 not taken up again, for measurements of different runs are not interleaved with each other.
 """
@@ -42,6 +45,12 @@ from mtjax.report.speed.tables import speed_rows, speed_tables
 
 EVERY = [f"mtjax:{name}" for name in decoding()]
 PEERS = {**TRANSFORMERS, **LLAMA_CPP}
+_UNITS = dict(
+  tokens_per_second="tokens/s",
+  seconds="s",
+  first_seconds="s",
+  decoding_tokens_per_second="tokens/s",
+)
 REFERENCES = (PLAIN, "transformers eager", *(name for name in PEERS if name.startswith(LOOKUP)))
 
 _DATA = flags.DEFINE_string("data", None, "Folder of the prompt sets.")
@@ -140,7 +149,7 @@ def publish(results: Sequence[SystemResult], failed: dict[str, str], *, complete
     tables=tables(results),
     rows=speed_rows(results, PLAIN),
     settings=launch.settings(__name__),
-    units=dict(tokens_per_second="tokens/s", seconds="s"),
+    units=_UNITS,
     rounds=_ROUNDS.value,
     notes=[f"{name} did not run: {why}" for name, why in failed.items()],
     complete=complete,

@@ -3,6 +3,10 @@
 Each prompt of a set is decoded on its own, one after the other; a round is a pass over the set by
 every system in turn. Passes before the first round are not timed: they compile. `compare_sets` says
 what systems that learn from text (a store of n-grams) know when a pass begins.
+
+The time of a call contains the forward pass over the prompt. Each system also says, within the same
+call, when its first tokens were there (`SystemText.first_seconds`): nothing runs twice, and nothing
+is learned twice. Decoding alone is what comes after them (`SystemResult.after_first`).
 """
 
 import dataclasses
@@ -50,11 +54,19 @@ class SystemResult:
   tokens: list[list[list[int]]]  # [R][P]: new tokens
   forwards: list[list[int]]  # [R][P]: forward passes of the target, including the prompt's
   counters: list[list[dict[str, Any] | None]]  # [R][P]: other counters of the system
+  # [R][P]: seconds until the first tokens, and how many these are; None: the system does not say.
+  first_seconds: list[list[float | None]] | None = None
+  first_tokens: list[list[int | None]] | None = None
 
   @property
   def totals(self) -> list[float]:
     """Returns the seconds of each round."""
     return [sum(prompts) for prompts in self.seconds]
+
+  @property
+  def first_totals(self) -> list[float]:
+    """Returns the seconds of each round until first tokens, where these are known."""
+    return [sum(seconds for seconds in prompts if seconds) for prompts in self.first_seconds or ()]
 
   @property
   def emitted(self) -> list[int]:
@@ -76,6 +88,27 @@ class SystemResult:
     """Returns tokens per forward of all rounds together; 1 for plain decoding."""
     return sum(self.emitted) / sum(n for prompts in self.forwards for n in prompts)
 
+  def after_first(self) -> "SystemResult | None":
+    """Returns decoding alone: tokens after the first ones, in the time and the forwards after them.
+
+    The first tokens are those of the forward pass over the prompt. None where the system does not
+    say when they were there, and where nothing comes after them in one of the rounds.
+    """
+    seconds, skipped = self.first_seconds, self.first_tokens
+    if seconds is None or skipped is None or any(None in one for one in (*seconds, *skipped)):
+      return None
+    tokens = _each(lambda tokens, n: tokens[n:], self.tokens, skipped)
+    if not all(any(prompts) for prompts in tokens):
+      return None
+    return dataclasses.replace(
+      self,
+      seconds=_each(lambda whole, first: whole - first, self.seconds, seconds),
+      tokens=tokens,
+      forwards=_each(lambda n: n - 1, self.forwards),
+      first_seconds=None,
+      first_tokens=None,
+    )
+
   def speed_up(self, reference: "SystemResult") -> float:
     """Returns the median over rounds of the ratio in the same round."""
     return median_ratio(self.seconds_per_token, reference.seconds_per_token)
@@ -96,6 +129,12 @@ class SystemResult:
             f"prompt {prompt}: token {place} is {one}, and {other} of {reference.system}"
           )
     return None
+
+
+def _each(function: Callable, *values: Sequence[Sequence[Any]]) -> list[list[Any]]:
+  """Returns [R][P] of the function of values [R][P]."""
+  rounds = zip(*values, strict=True)
+  return [[function(*prompts) for prompts in zip(*one, strict=True)] for one in rounds]
 
 
 def compare_sets(
@@ -151,7 +190,7 @@ def _result(
   system: str, prompt_set: str, temperature: float, said: list[list[dict]]
 ) -> SystemResult:
   def each(value):
-    return [[value(answer) for answer in prompts] for prompts in said]
+    return _each(value, said)
 
   def seconds(answer):
     # Nothing should compile in a timed round; if something does, its time is not the system's.
@@ -165,18 +204,37 @@ def _result(
     tokens=each(lambda answer: answer["tokens"][0]),
     forwards=each(lambda answer: answer["forwards"]),
     counters=each(lambda answer: answer["counters"]),
+    first_seconds=each(lambda answer: answer.get("first_seconds")),
+    first_tokens=each(lambda answer: answer.get("first_tokens")),
   )
 
 
 class Results:
-  """Results of one temperature, by system and set; sets have the order in which they ran."""
+  """Results of one temperature, by system and set.
 
-  def __init__(self, results: Sequence[SystemResult], temperature: float):
+  sets: those that figures over all sets are of; None: those of the results, in their order.
+  """
+
+  def __init__(
+    self,
+    results: Sequence[SystemResult],
+    temperature: float,
+    *,
+    sets: Sequence[str] | None = None,
+  ):
     chosen = [result for result in results if result.temperature == temperature]
     self.temperature = temperature
-    self.sets = list(dict.fromkeys(result.prompt_set for result in chosen))
+    ran = dict.fromkeys(result.prompt_set for result in chosen)
+    self.sets = list(ran if sets is None else sets)
     self.systems = list(dict.fromkeys(result.system for result in chosen))
     self._results = {(result.system, result.prompt_set): result for result in chosen}
+
+  @property
+  def decoding_alone(self) -> "Results":
+    """Returns what comes after the first tokens, where it is known, on the same sets."""
+    later = [result.after_first() for result in self._results.values()]
+    known = [result for result in later if result is not None]
+    return Results(known, self.temperature, sets=self.sets)
 
   def get(self, system: str, prompt_set: str) -> SystemResult | None:
     return self._results.get((system, prompt_set))

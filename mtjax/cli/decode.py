@@ -18,7 +18,8 @@ Masked models denoise: --config=llada, or a file such as configs/decode/dream.py
 masks after each prompt and decides it in a few passes. On a terminal the canvas is shown filling in
 (--nostream: only its end), each token in the colour of its pass. --gif=out.gif and --html=run.html
 keep that. --config.denoise.transfer=threshold:threshold=0.8 changes a rule: docs/methods.md has the
-names. --config=set continues the prompt with an any-subset model.
+names. --config=set continues the prompt with an any-subset model. A line of --prompts may have
+settings of its own: {"prompt": "...", "seed": 3, "temperature": 0.7}, also top_k, top_p and min_p.
 
 --judge=target adds what a causal model says of the text: bits per byte and perplexity, with the
 entropy of its tokens beside them.
@@ -43,11 +44,12 @@ from mtjax import hosts
 from mtjax.cli import flags as launch
 from mtjax.cli.chat.loop import converse
 from mtjax.cli.denoising.launch import Wanted, denoise
+from mtjax.cli.denoising.rows import check_rows
 from mtjax.cli.hosts.flags import HostFlags
 from mtjax.cli.hosts.once import writes_here
 from mtjax.cli.likelihood.quality import TextJudge, quality_line
 from mtjax.cli.method_names import method_config
-from mtjax.cli.prompts import formatted, read_prompts
+from mtjax.cli.prompts import formatted, read_prompts, read_rows
 from mtjax.cli.running import progress, results_file
 from mtjax.decode.audit import audited
 from mtjax.pretrained import for_decoding, load_pretrained
@@ -82,7 +84,7 @@ _PROMPT = flags.DEFINE_multi_string(
 _PROMPTS = flags.DEFINE_string(
   "prompts",
   None,
-  'File of prompts to continue: JSON lines, each {"prompt": "..."}.',
+  'File of prompts to continue: JSON lines, each {"prompt": "..."}, and settings of the row.',
   flag_values=VALUES,
 )
 _OUTPUT = flags.DEFINE_string(
@@ -202,10 +204,11 @@ def _denoise(config) -> None:
   method = make_denoiser(config)
   if not config.model:
     raise ValueError(f"no model is bundled for this method: give {method.needs} as --config.model")
-  prompts = read_prompts(_PROMPT.value, _PROMPTS.value)
+  rows = read_rows(_PROMPT.value, _PROMPTS.value)
+  check_rows(rows)
   text = _loaded(config)
-  inputs = formatted(prompts, text.tokenizer, config.prompt_format)
-  denoise(config, method, text, inputs, wanted, judge=TextJudge.load(_JUDGE.value))
+  inputs = formatted([row.prompt for row in rows], text.tokenizer, config.prompt_format)
+  denoise(config, method, text, inputs, wanted, rows=rows, judge=TextJudge.load(_JUDGE.value))
 
 
 def _chat(config) -> None:

@@ -75,12 +75,14 @@ class Speculative:
   output keeps what the verifier promises (`mtjax.verify.VERIFIERS`). Greedy requests are verified
   greedily, whatever `verifier` is: a name of that table, or a verifier of your own.
 
-  Raises ValueError for a verifier that is not exact for the drafter's scheme; `check` does for
-  drafts longer than the target has positions, and for what the drafter's own `check` refuses.
+  store: of a drafter on the host, whose handle is in the params, so that it lives as long as the
+  method. Raises ValueError for a verifier that is not exact for the drafter's scheme; `check` does
+  for drafts longer than the target has positions, and for what the drafter's own `check` refuses.
   """
 
   drafter: Drafter
   verifier: str | verify.Verifier = "sample_match"
+  store: Any = dataclasses.field(default=None, compare=False, repr=False)
 
   def __post_init__(self):
     if isinstance(self.drafter, str):

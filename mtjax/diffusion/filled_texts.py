@@ -26,10 +26,15 @@ Ranks = Callable[[Canvas, Seeds], Int[Array, "B L"]]
 def check_fills(model: TextModel) -> None:
   """Raises ValueError, with the model's name, for one that is no any-subset model with queries."""
   config, name = model.model.config, repr(model.name) if model.name else "this model"
-  if config.predicts != "any_subset" or not has_query(config):
+  if config.predicts != "any_subset":
     raise ValueError(
       f"filling masks in any order needs an any-subset model, such as mtjax.load('anysubset'): "
       f"{name} predicts {config.predicts!r} (config.predicts)"
+    )
+  if not has_query(config):
+    raise ValueError(
+      f"{name} has no embedding for masks: give the name 'query' to an extra embedding, or set "
+      f"mask_id to a token of the vocabulary (extra_names is {config.extra_names})"
     )
 
 

@@ -47,6 +47,12 @@ class DecidingPolicy:
     parts = {f.name: getattr(self, f.name).for_rows(batch) for f in dataclasses.fields(self)}
     return dataclasses.replace(self, **parts)
 
+  def start(self, batch: int, size: int, vocab: int) -> tuple[PyTree, PyTree]:
+    """Returns the states of `order` and `revise` before the first pass."""
+    # Each pass closes a position for good, so that a block has no more passes than positions.
+    waits = size if self.transfer.advances and not self.revise.revises else None
+    return self.order.start(batch, size, vocab, waits), self.revise.start(batch, size)
+
   def decide(
     self, revise_state: PyTree, view: View, candidates: CanvasCandidates
   ) -> tuple[Revision, PyTree]:

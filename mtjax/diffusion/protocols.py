@@ -53,8 +53,11 @@ class OrderPolicy(Protocol):
     """Raises ValueError or FileNotFoundError for a model whose tokens the order does not know."""
     ...
 
-  def start(self, batch: int, size: int, vocab: int) -> PyTree:
-    """Returns the state before the first pass."""
+  def start(self, batch: int, size: int, vocab: int, waits: int | None = None) -> PyTree:
+    """Returns the state before the first pass.
+
+    `waits`: the largest number of passes of a block in which a position is open; None: any number.
+    """
     ...
 
   def prepare(self, state: PyTree, view: View) -> tuple[View, PyTree]:
@@ -87,6 +90,11 @@ class TransferRule(Protocol):
   @property
   def independent(self) -> bool:
     """True if every position is decided by a coin of its own, as in ancestral sampling."""
+    ...
+
+  @property
+  def advances(self) -> bool:
+    """True if every pass with an open position decides at least one."""
     ...
 
   def for_rows(self, batch: int) -> "TransferRule":
@@ -178,7 +186,7 @@ class StatelessOrder(PerRowRule):
   def check_vocabulary(self, vocab_size: int) -> None:
     pass
 
-  def start(self, batch: int, size: int, vocab: int) -> PyTree:
+  def start(self, batch: int, size: int, vocab: int, waits: int | None = None) -> PyTree:
     return ()
 
   def prepare(self, state: PyTree, view: View) -> tuple[View, PyTree]:
@@ -190,6 +198,7 @@ class AnyOrderTransfer(PerRowRule):
 
   reason = ""
   independent = False
+  advances = False
 
   def check(self, order: OrderPolicy) -> None:
     pass

@@ -12,7 +12,7 @@ from mtjax.draft.model_free.jacobi import Jacobi
 from mtjax.draft.model_free.lookup import PromptLookup
 from mtjax.draft.model_free.recycling import Recycling
 from mtjax.draft.model_free.suffix import SuffixSettings, SuffixStore
-from mtjax.draft.model_free.trie import Trie
+from mtjax.draft.model_free.trie import RatedTrie, Trie
 from mtjax.draft.model_free.trie_settings import TrieSettings
 from mtjax.draft.model_free.trie_store import TrieStore
 from mtjax.draft.protocol import (
@@ -40,6 +40,7 @@ __all__ = [
   "ModelChain",
   "ModelTree",
   "PromptLookup",
+  "RatedTrie",
   "Recycling",
   "Round",
   "SelfS2D",

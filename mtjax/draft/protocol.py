@@ -67,6 +67,11 @@ class Drafter(Protocol):
     """Shape of all its trees; None where it depends on what was sampled, and for chains."""
     ...
 
+  @property
+  def estimates_survival(self) -> bool:
+    """Whether its drafts have `Draft.survival`; only those that are not sampled may; static."""
+    ...
+
   def check(self, target: Model) -> None:
     """Raises ValueError, before compilation, for a target that it cannot draft for."""
     ...
@@ -93,6 +98,10 @@ class ForAnyTarget:
   def fixed_shape(self) -> Topology | None:
     return None
 
+  @property
+  def estimates_survival(self) -> bool:
+    return False
+
   def check(self, target: Model) -> None:
     pass
 
@@ -106,6 +115,10 @@ class WithDraftModel:
   @property
   def fixed_shape(self) -> Topology | None:
     return None
+
+  @property
+  def estimates_survival(self) -> bool:
+    return False
 
   def check(self, target: Model) -> None:
     check_draft_model(self.model, target)

@@ -15,13 +15,14 @@ RETRIEVALS = ("hier", "par", "one")
 class Branches:
   """A draft tree in the making: node 0 is the root, which holds no draft."""
 
-  __slots__ = ("children", "depth", "order", "parent", "token")
+  __slots__ = ("children", "depth", "order", "parent", "survival", "token")
 
   def __init__(self):
     self.token, self.parent, self.depth, self.order = [0], [-1], [0], [0]
+    self.survival = [1.0]  # as `Draft.survival`; not read where a store has no estimate
     self.children: list[dict[int, int]] = [{}]
 
-  def below(self, parent: int, token: int) -> int:
+  def below(self, parent: int, token: int, survival: float = 1.0) -> int:
     """Returns the child of `parent` with `token`; it is made if it is not there."""
     siblings = self.children[parent]
     node = siblings.get(token)
@@ -31,6 +32,7 @@ class Branches:
       self.parent.append(parent)
       self.depth.append(self.depth[parent] + 1)
       self.order.append(len(siblings))
+      self.survival.append(survival)
       self.children.append({})
       siblings[token] = node
     return node

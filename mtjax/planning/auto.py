@@ -16,7 +16,7 @@ from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
 from mtjax.text import TextModel
 from mtjax.tuning.online import Menu, ProfiledDrafter, Replanner
 from mtjax.tuning.online.chooser import OnlineChooser, described
-from mtjax.tuning.plan import SpeculationPlan
+from mtjax.tuning.plan import PlannedRound, SpeculationPlan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +29,39 @@ class AutoPlan:
   candidates: tuple[PlanCandidate, ...]
   measured: bool  # False: the profiles were stored
 
+  @functools.cached_property
+  def gain_of_following(self) -> float:
+    """By how much runs would be faster, at most, if the choice followed the text (`FirstPlanner`).
+
+    A program that follows the text is used where this is more than `Replanner.min_gain`. It is 0
+    where plain decoding was chosen, which nothing follows then.
+    """
+    return self.replanner.gain_of_following(self.plan.choice.batch)
+
+  @property
+  def follows(self) -> bool:
+    return self.gain_of_following > self.replanner.min_gain
+
   def made(self, *, empty_stores: bool = False) -> tuple[Method, PyTree]:
     """Returns the method with its parameters, and with a chooser that knows of no run.
 
-    Where plain decoding was chosen, it is `Autoregressive` alone, which is faster than plain rounds
-    of `program`. empty_stores: stores on the host begin anew, and are not the user's.
+    Where following the text cannot pay, it is the choice alone (`made_alone`), which is faster than
+    the same rounds of `program`. empty_stores: stores on the host begin anew, and are not the
+    user's.
     """
-    if self.plan.choice.drafter is None:
+    if self.follows:
+      return self.made_program(empty_stores=empty_stores)
+    return self.made_alone(self.plan.choice, empty_stores=empty_stores)
+
+  def made_alone(self, one: PlannedRound, *, empty_stores: bool = False) -> tuple[Method, PyTree]:
+    """Returns the method of one kind of round with one tree, in a program of its own."""
+    if one.drafter is None:
       return Autoregressive(), None
-    return self.made_program(empty_stores=empty_stores)
+    (candidate,) = [its for its in self.candidates if its.name == one.drafter]
+    params, store = candidate.params, None
+    if empty_stores and candidate.calibration is not None:
+      params, store = candidate.calibration()
+    return dataclasses.replace(candidate.speculative(one), store=store), params
 
   def made_program(self, *, empty_stores: bool = False) -> tuple[Planned, PyTree]:
     """Returns the program of all candidates, whatever was chosen, and its parameters."""
@@ -61,6 +85,8 @@ class AutoPlan:
       if best is not None:
         share = best.tokens_per_second / plan.plain.tokens_per_second
         reason += f": the best, {described(best)}, would be {share:.2f} times as fast"
+    elif self.follows:
+      reason += f"; following the text could gain {self.gain_of_following:.0%} more"
     source = "measured now" if self.measured else "stored profiles"
     return f"auto, batch {plan.choice.batch}: {described(plan.choice)}, {reason} ({source})"
 
@@ -79,8 +105,9 @@ def plan_candidates(
 
   Profiles of all candidates for this device, mesh, model, request and JAX are taken from the store.
   If one is missing, all are measured (`calibrate`, at most about `seconds` and one compilation) and
-  stored, with the plan beside them for people to read. While the program runs, the plan follows
-  what happens (`Replanner`, with a menu of each domain's best rounds); nothing is compiled again.
+  stored, with the plan beside them for people to read. Where following the text can pay
+  (`AutoPlan.follows`), the plan follows what happens while the program runs (`Replanner`, with a
+  menu of each domain's best rounds), and nothing is compiled again.
 
   say: takes lines for the user; None: standard error. The last one is the choice and its reason.
   Raises ValueError as `calibrate` does, and for several processes: each would choose by its own

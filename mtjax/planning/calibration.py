@@ -27,6 +27,7 @@ from mtjax.tuning.profiles import (
 )
 
 _TOKENS = 96  # of a text
+_VARIANTS = 8  # batches of a domain, of other prompts or of shorter ones, decoded in turn
 _ATTEMPTS = 4  # texts per trial, after which a trial that no text was long enough for is given up
 _TINY = 1e-9
 
@@ -82,7 +83,7 @@ def calibrate(
   and commit. In each pass the texts are also decoded with `Autoregressive`, which is what a user
   has without a plan; it is somewhat faster than plain rounds in the program of all drafters. What a
   drafter's first round takes longer is kept apart, as its reading of the prompt (`Windows.start`).
-  What was accepted is counted by domain.
+  What was accepted is counted by domain; each pass decodes other prompts of it, or shorter ones.
 
   seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
   of plain decoding are known to 2 %. Each domain is decoded at least once, and until every trial
@@ -98,8 +99,9 @@ def calibrate(
   prompts = _prompts(text, texts, request)
 
   def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int) -> float:
+    rows = prompts[domain][number % _VARIANTS]
     _, run = text.generate(
-      prompts[domain], eos=(), method=method, method_params=params, max_tokens=max_tokens,
+      rows, eos=(), method=method, method_params=params, max_tokens=max_tokens,
       sampling=request.sampling, key=number,
     )  # fmt: skip
     return run.counters["seconds"]
@@ -168,8 +170,13 @@ def new_tokens(request: PlanRequest) -> int:
   return min(_TOKENS, max(request.context // 2, 1))
 
 
-def _prompts(text: TextModel, texts: Texts, request: PlanRequest) -> dict[str, list[list[int]]]:
-  """Returns a prompt per row and domain, as long as the context says (`same_length`)."""
+def _prompts(
+  text: TextModel, texts: Texts, request: PlanRequest
+) -> dict[str, list[list[list[int]]]]:
+  """Returns batches of prompts per domain, as long as the context says (`same_length`).
+
+  The rates of a single text say little of its domain.
+  """
   if request.context > text.model.config.max_position:
     raise ValueError(
       f"a context of {request.context} tokens is longer than the model's "
@@ -178,7 +185,11 @@ def _prompts(text: TextModel, texts: Texts, request: PlanRequest) -> dict[str, l
   if not texts:
     raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
   length = max(request.context - new_tokens(request), 1)
-  return same_length(text, texts, length, rows=request.batch)
+  rows = same_length(text, texts, length, rows=_VARIANTS * request.batch)
+  return {
+    domain: [own[at : at + request.batch] for at in range(0, len(own), request.batch)]
+    for domain, own in rows.items()
+  }
 
 
 def _curve(

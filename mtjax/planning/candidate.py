@@ -8,8 +8,11 @@ import numpy as np
 from jaxtyping import PyTree
 
 from mtjax.decode.planned import Arm
+from mtjax.decode.speculative import Speculative
+from mtjax.draft import Drafter
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.tuning import Siblings
+from mtjax.tuning.plan import PlannedRound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +23,20 @@ class PlanCandidate:
   calibration: returns the parameters to decode one calibration text with, and what must live as
   long: of a store on the host another, empty one, so that the user's own does not learn these
   texts, and none is known when it is decoded again. None: `params`.
+  alone: returns the drafter of a round in a program of its own, which takes the same params and
+  accepts the same drafts; None: that of the arm, with the arm's only size.
   """
 
   arm: Arm
   params: PyTree
   label: str
   calibration: Callable[[], tuple[PyTree, Any]] | None = None
+  alone: Callable[[PlannedRound], Drafter] | None = None
+
+  def speculative(self, one: PlannedRound) -> Speculative:
+    """Returns the method of a planned round of this drafter in a program of its own."""
+    method = self.arm.method
+    return method if self.alone is None else Speculative(self.alone(one), method.verifier)
 
   @property
   def name(self) -> str:

@@ -1,20 +1,14 @@
-"""The speed that methods and planned rounds have here: they are decoded with, in turn."""
+"""The speed that methods have here: they are decoded with, in turn."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
-from mtjax.decode.planned import Planned
 from mtjax.planning.texts import BUNDLED_TEXTS
 from mtjax.sampling.logits import Sampling
 from mtjax.text import Prompt, TextModel
-from mtjax.tuning.online.chooser import NextRounds, ScriptedChooser
-from mtjax.tuning.plan import PlannedRound
-
-_ROUNDS = 16  # between two questions to the host
 
 # Returns a method and its parameters anew: a store on the host then knows nothing of earlier texts.
 Make = Callable[[], tuple[Method, PyTree]]
@@ -23,35 +17,6 @@ Make = Callable[[], tuple[Method, PyTree]]
 def plain() -> tuple[Method, PyTree]:
   """Returns plain decoding, as a `Make`."""
   return Autoregressive(), None
-
-
-def only(make: Make, one: PlannedRound) -> Make:
-  """Returns a `Make` of decoding with one kind of round and one tree alone.
-
-  make: of the method of `make_planned`. Plain decoding is `Autoregressive` itself. Raises
-  ValueError for a round that this method has no program for.
-  """
-  if one.drafter is None:
-    return plain
-  method, _ = make()
-  if not isinstance(method, Planned):
-    raise ValueError(f"rounds of a plan need the method of a plan, got {type(method).__name__}")
-  branch = method.branches.get((one.drafter, one.entries))
-  if branch is None:
-    raise ValueError(
-      f"there is no program of {one.drafter!r} with {one.entries} entries: there are "
-      f"{sorted(method.branches)}"
-    )
-  order = NextRounds(branch, one.topology, _ROUNDS)
-
-  def scripted() -> tuple[Method, PyTree]:
-    fresh, (_, params) = make()
-    assert isinstance(fresh, Planned)
-    chooser = ScriptedChooser(lambda _: order)
-    # The method keeps its chooser alive. It is no part of what is compiled.
-    return dataclasses.replace(fresh, chooser=chooser), (chooser.handle, params)
-
-  return scripted
 
 
 def measure_speeds(

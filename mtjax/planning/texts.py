@@ -1,7 +1,9 @@
 """Texts to calibrate with, by domain: the bundled prompts, or files of the user's."""
 
 import hashlib
+import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -35,9 +37,9 @@ def same_length(
   another bundled one.
 
   rows: prompts per domain; None: as many as there are. If there are more rows than prompts, a
-  prompt stands there again without some of its last tokens and behind other text, so that no two
-  rows go on alike (prompts of few tokens may). Raises ValueError for a domain without a prompt, and
-  for a prompt without a token.
+  prompt stands there again without some of its last tokens and behind other text. It loses less
+  than half of them, so the texts of a prompt of n tokens are alike after n / 2 times. Raises
+  ValueError for a domain without a prompt, and for a prompt without a token.
   """
   ids = {domain: [text.tokenizer.encode(one) for one in own] for domain, own in texts.items()}
   for domain, own in ids.items():
@@ -56,8 +58,11 @@ def same_length(
 def _row(own: Sequence[list[int]], others: Sequence[list[int]], row: int, length: int) -> list[int]:
   again, one = row // len(own), own[row % len(own)]
   most = max(len(one) // 2, 1)
-  one = one[: len(one) - again * max(len(one) // 8, 1) % most]
-  turn = (again + row) % len(others)
+  # A step without a common divisor meets every length before it meets one again.
+  steps = itertools.count(max(len(one) // 8, 1))
+  step = next(number for number in steps if math.gcd(number, most) == 1)
+  one = one[: len(one) - again * step % most]
+  turn = again % len(others)
   filler = [token for other in [*others[turn:], *others[:turn]] for token in other]
   repeats = max(-(-(length - len(one)) // len(filler)), 0)
   return [*filler * repeats, *one][-length:]

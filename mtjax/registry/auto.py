@@ -12,6 +12,9 @@ from mtjax.decode.method import Method
 from mtjax.decode.planned import Arm
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import (
+  ModelChain,
+  ModelTree,
+  PromptLookup,
   ShapedChain,
   ShapedTree,
   SuffixSettings,
@@ -28,6 +31,7 @@ from mtjax.registry.methods import drafter_settings, get_drafter
 from mtjax.sampling.logits import Sampling
 from mtjax.sharding import padded_rows
 from mtjax.text import TextModel
+from mtjax.tuning.plan import PlannedRound
 
 ALL = "all"
 _STORES: dict[str, tuple[Any, Any]] = {
@@ -171,22 +175,39 @@ def _sampling(config: Mapping[str, Any]) -> Sampling | None:
 def _candidate(name: str, config: Mapping[str, Any], target: TextModel) -> PlanCandidate:
   made, params = get_drafter(name)(config, target)
   drafter: Any = made  # of the class that its name says
-  sizes, shaped, calibration = (), None, None
+  sizes, shaped, calibration, alone = (), None, None, None
   if name == "lookup":
     whole = 1 + drafter.length * drafter.branches
     # The first drafts of one branch are a shorter chain; those of several are the first branch.
     sizes = (_SHORT, whole) if drafter.branches == 1 and whole > _SHORT else (whole,)
+    if drafter.branches == 1:
+      alone = functools.partial(_lookup, drafter)
   elif name in _STORES:
     sizes, calibration = (drafter.size,), functools.partial(_empty_store, name, config, target)
   elif name == "draft":
-    shaped = drafter = ShapedChain(drafter.model, max(_CHAIN_SIZES))
+    shaped, alone = (
+      ShapedChain(drafter.model, max(_CHAIN_SIZES)),
+      functools.partial(_chain, drafter),
+    )
     sizes = _CHAIN_SIZES
   else:
     children = min(4, target.model.config.vocab_size)
-    shaped = drafter = ShapedTree(drafter.model, max(_TREE_SIZES), 6, children)
-    sizes = _TREE_SIZES
-  arm = Arm(name, Speculative(drafter, config["verifier"]), sizes, shaped)
-  return PlanCandidate(arm, params, _label(name, config, arm), calibration)
+    shaped = ShapedTree(drafter.model, max(_TREE_SIZES), 6, children)
+    sizes, alone = _TREE_SIZES, functools.partial(_tree, drafter)
+  arm = Arm(name, Speculative(shaped or drafter, config["verifier"]), sizes, shaped)
+  return PlanCandidate(arm, params, _label(name, config, arm), calibration, alone)
+
+
+def _lookup(drafter: PromptLookup, one: PlannedRound) -> PromptLookup:
+  return dataclasses.replace(drafter, length=one.entries - 1)
+
+
+def _chain(drafter: ModelChain, one: PlannedRound) -> ModelChain:
+  return ModelChain(drafter.model, one.topology.height)
+
+
+def _tree(drafter: ModelTree, one: PlannedRound) -> ModelTree:
+  return ModelTree(drafter.model, one.topology)
 
 
 def _label(name: str, config: Mapping[str, Any], arm: Arm) -> str:

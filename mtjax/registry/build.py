@@ -46,21 +46,24 @@ def make_method(
     return make_planned(config, target, batch)
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])
-  return (_adaptive(config, target, method, params), params) if name == "auto" else (method, params)
+  return _adaptive(config, target, method, params) if name == "auto" else (method, params)
 
 
-def _adaptive(config, target, method, params):
-  from mtjax.decode.adaptive import Adaptive, measure_cost
+def _adaptive(config, target, speculative, drafter_params):
+  from mtjax.decode.adaptive import Adaptive
+  from mtjax.decode.costs import measure_costs
 
   settings = dict(config["adaptive"])
-  if not settings["cost"]:
+  cost = settings.pop("cost")
+  method = Adaptive(speculative, **settings)
+  if not cost:
     if hosts.is_shared(target.mesh):
       raise ValueError(
         "the cost of a round is measured by the clock of one process, and there are "
         f"{hosts.count()}: give it, as --config.adaptive.cost=1.3"
       )
     prompt = target.tokenizer.encode(DEMO_PROMPTS[0])
-    settings["cost"] = measure_cost(
-      target.model, target.params, method, params, prompt=prompt, mesh=target.mesh
+    cost = measure_costs(
+      target.model, target.params, method, drafter_params, prompt=prompt, mesh=target.mesh
     )
-  return Adaptive(method, **settings)
+  return method, method.params(cost, drafter_params)

@@ -109,22 +109,24 @@ def with_masked_model(drafter: Callable[..., Drafter]) -> Entry:
   return Entry(defaults(drafter), build, reads=_OF_DRAFT_MODEL)
 
 
-def with_store(store: Callable[..., Any], settings: Callable[..., Any]) -> Entry:
+def with_store(
+  store: Callable[..., Any], settings: Callable[..., Any], drafter: type[Trie] = Trie
+) -> Entry:
   """Returns the entry of a `Trie` with its own store, kept in the file config.drafter.store.
 
   "" is an empty store, which ends with the process.
   """
-  of_drafter = defaults(Trie)
+  of_drafter = defaults(drafter)
 
   def build(config, target):
     fields = _fields(config)
     path = fields.pop("store", "")
-    drafter = Trie(**{name: fields.pop(name) for name in of_drafter if name in fields})
+    made = drafter(**{name: fields.pop(name) for name in of_drafter if name in fields})
     vocabulary = target.tokenizer.fingerprint()
     empty = store(target.model.config.vocab_size, vocabulary, settings(**fields))
-    return drafter, open_store(path, empty).handle
+    return made, open_store(path, empty).handle
 
-  return Entry(defaults(Trie, settings) | dict(store=""), build)
+  return Entry(defaults(drafter, settings) | dict(store=""), build)
 
 
 def with_target(drafter: Callable[..., Drafter]) -> Entry:

@@ -16,6 +16,7 @@ from mtjax.draft import (
   ModelChain,
   ModelTree,
   PromptLookup,
+  RatedTrie,
   Recycling,
   SelfS2D,
   SuffixSettings,
@@ -100,7 +101,7 @@ METHODS: dict[str, MethodRow] = {
     file="mtjax/draft/model_free/suffix.py",
     config="configs/decode/suffix.py",
     test="tests/draft/test_suffix.py",
-    drafter=with_store(SuffixStore, SuffixSettings),
+    drafter=with_store(SuffixStore, SuffixSettings, RatedTrie),
   ),
   "draft": MethodRow(
     title="draft model, chain",

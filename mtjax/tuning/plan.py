@@ -12,7 +12,12 @@ from mtjax.tuning.shapes.rated import rate
 
 @dataclasses.dataclass(frozen=True)
 class PlannedRound:
-  """One way to decode a batch, and what is expected of it."""
+  """One way to decode a batch, and what is expected of it.
+
+  Figures are of a round while all rows are being decoded, or of whole runs
+  (`FirstPlanner.whole_run`): the tokens of a row over the rounds of its batch, which ends with its
+  slowest row, and seconds with a share of what comes before the first round.
+  """
 
   kind: RoundKind
   drafter: str | None  # None: plain decoding
@@ -22,15 +27,15 @@ class PlannedRound:
   )
   steps: int  # of drafting
   batch: int
-  expected_tokens: float  # per row and round
+  expected_tokens: float  # per row and round of the batch
   seconds: float  # per round
 
   @property
   def tokens_per_second(self) -> float:
-    """Expected tokens per second of the whole batch, while all of its rows are being decoded.
+    """Expected tokens per second of the whole batch.
 
     Rows that accept more end sooner and wait for the others, which plain rows of one length do not:
-    a batch of several rows takes longer than this says.
+    a batch of several rows takes longer than figures of single rounds say.
     """
     return self.batch * self.expected_tokens / self.seconds
 

@@ -69,7 +69,8 @@ def test_speculation_gives_the_text_of_plain_decoding(plain, name, sampling):
 def test_adaptive_streamed_and_recorded_texts_are_the_same(plain):
   row = ROWS["a tree of the target"]
   speculative = Speculative(row.drafter)
-  found = generated(Adaptive(speculative, cost=1.2), row.params, sampling=WARM)
+  adaptive = Adaptive(speculative)
+  found = generated(adaptive, adaptive.params(1.2, row.params), sampling=WARM)
   assert found.tokens == plain[WARM.top_k]
   settings = dict(sampling=WARM, max_tokens=LIMITS, key=3, eos=[EOS], constraint=CONSTRAINTS)
   pieces = stream(

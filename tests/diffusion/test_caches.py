@@ -68,13 +68,13 @@ def way_of(network: MaskedNetwork, plan: BlockPlan) -> Trajectory:
 
 # One program for all canvases of a shape: the way is an argument, not a constant of it.
 along = jax.jit(logits_along, static_argnums=(0, 1))
+masked_positions = jax.jit(jax.vmap(lambda now: now.window.read(now.token) == MASK))
 
 
 def masked_logits(network, cache, way: Trajectory):
   """Returns the logits of each pass at masked positions, and -inf elsewhere."""
   logits = along(network, cache, params_of(network), way)
-  masked = jax.vmap(lambda now: now.window.read(now.token) == MASK)(way.passes)
-  return np.where(masked[..., None], logits, -np.inf)
+  return np.where(masked_positions(way.passes)[..., None], logits, -np.inf)
 
 
 def close(a, b):
@@ -185,9 +185,13 @@ def test_layers_above_a_drift_are_computed_from_kept_inputs():
   network, cache = network_with(3), Elastic(threshold=1.0)
   params, way = params_of(network), way_of(network, TWO_BLOCKS)
   first, second = (jax.tree.map(lambda x, i=i: x[i], way.passes) for i in range(2))
-  at_pass = jax.jit(lambda state, now: cache.logits(network, params, way.job, state, now))
-  _, state = at_pass(cache.start(network, params, way.job), first)
-  got, _ = at_pass(state, second)
+
+  @functools.partial(jax.jit, static_argnums=0)
+  def at_pass(cache, state, now):
+    return cache.logits(network, params, way.job, state, now)
+
+  _, state = at_pass(cache, cache.start(network, params, way.job), first)
+  got, _ = at_pass(cache, state, second)
 
   @functools.partial(jax.jit, static_argnums=0)
   def layer(number, token, x=None):
@@ -201,7 +205,7 @@ def test_layers_above_a_drift_are_computed_from_kept_inputs():
   _, middle = layer(1, second.token, jnp.where(computed[..., None], new, old))
   want = network.logits(layer(2, second.token, middle)[0])[:, PROMPT : PROMPT + 4]
   assert close(got, want)
-  never, _ = Elastic(threshold=1e-6).logits(network, params, way.job, state, second)
+  never, _ = at_pass(Elastic(threshold=1e-6), state, second)
   assert not close(never, want)
 
 
@@ -210,11 +214,13 @@ def test_layers_can_be_read_one_by_one():
   canvas = frontier_lib.bidirectional(token)
   whole = forward(ALIGNED.model, PARAMS, canvas)
   x = access.embed(PARAMS, canvas)
+  project = jax.jit(access.project, static_argnums=3)
   for number, kv in enumerate(whole.kv):
-    read = access.project(PARAMS, x, canvas.position, number)
+    read = project(PARAMS, x, canvas.position, number)
     assert close(read.k.swapaxes(1, 2), kv.k) and close(read.v.swapaxes(1, 2), kv.v)
     hidden = x if number else None
-    _, x = ALIGNED.model.segment(PARAMS, canvas, first=number, last=number + 1, hidden=hidden)
+    segment = functools.partial(ALIGNED.model.segment, first=number, last=number + 1)
+    _, x = jax.jit(segment)(PARAMS, canvas, hidden=hidden)
   assert close(access.logits(PARAMS, x), whole.logits)
 
 

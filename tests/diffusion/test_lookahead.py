@@ -14,7 +14,8 @@ from mtjax.diffusion.order import Credit, MaxProbability, RandomPositions
 from mtjax.diffusion.revise import EditTokens, RemdmCap
 from mtjax.diffusion.transfer import Ancestral, LladaCounts, OneByOne, Threshold
 from mtjax.sampling.logits import Sampling
-from tests.diffusion.tiny_masked import BLOCKS, PARAMS, PROMPTS, WHOLE
+from tests.constraints.toys import dfa_of
+from tests.diffusion.tiny_masked import BLOCKS, PARAMS, PROMPTS, WHOLE, V
 
 # Weights at which entries see little of each other: what a pass decides changes the others little.
 CALM = jax.tree_util.tree_map_with_path(
@@ -34,6 +35,12 @@ RUNS = dict(
   remasked=dict(
     policy=DecidingPolicy(order=RandomPositions(), transfer=Ancestral(), revise=RemdmCap(eta=0.3)),
     sampling=NOISY,
+  ),
+  constrained=dict(
+    policy=DecidingPolicy(order=MaxProbability(), transfer=LladaCounts()),
+    sampling=NOISY,
+    constraint=[dfa_of([{1: 1}, {2: 0, 3: 1}], {0}, V), None],
+    eos=[4],
   ),
 )
 

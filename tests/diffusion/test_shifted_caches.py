@@ -41,11 +41,11 @@ def kinds(out):
   return {event.kind for row in range(len(out.tokens)) for event in out.trace.events(row)}
 
 
-def assert_same(one, other):
+def assert_same(one, other, tolerance=1e-5):
   assert one.tokens == other.tokens and one.decided_at == other.decided_at
   assert one.passes.tolist() == other.passes.tolist()
   np.testing.assert_allclose(
-    one.trace.passes.log_prob, other.trace.passes.log_prob, atol=1e-5, rtol=1e-5
+    one.trace.passes.log_prob, other.trace.passes.log_prob, atol=tolerance, rtol=tolerance
   )
 
 
@@ -118,18 +118,22 @@ class MergeOverWhole(TokenMerge):
 BUFFER = dict(in_flight=3, add=0.25, activate=0.5, threshold=0.45, edit=0.2, max_post_steps=2)
 
 
+# Merged tokens are read with the probabilities of the pass before: rounding grows over the passes.
 @pytest.mark.parametrize(
-  "cached,whole",
+  "cached,whole,tolerance",
   [
-    (BlockBuffer(**BUFFER), BufferOverWhole(**BUFFER)),
-    (TokenMerge(0.3, in_flight=2), MergeOverWhole(0.3, in_flight=2)),
+    (BlockBuffer(**BUFFER), BufferOverWhole(**BUFFER), 1e-5),
+    (TokenMerge(0.3, in_flight=2), MergeOverWhole(0.3, in_flight=2), 1e-4),
   ],
   ids=["block_buffer", "token_merge"],
 )
-def test_blocks_in_flight_of_a_shifted_network_are_those_of_the_whole_canvas(cached, whole):
+def test_blocks_in_flight_of_a_shifted_network_are_those_of_the_whole_canvas(
+  cached, whole, tolerance
+):
   settings = dict(length=12, **SAMPLED)
   found = denoise_by_blocks(SHIFTED, PARAMS, PROMPTS, machine=cached, **settings)
-  assert_same(found, denoise_by_blocks(SHIFTED, PARAMS, PROMPTS, machine=whole, **settings))
+  over_whole = denoise_by_blocks(SHIFTED, PARAMS, PROMPTS, machine=whole, **settings)
+  assert_same(found, over_whole, tolerance)
 
 
 @pytest.mark.parametrize("network", [BLOCKS, SHIFTED], ids=["aligned", "shifted"])

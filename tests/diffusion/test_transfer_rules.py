@@ -21,11 +21,16 @@ from mtjax.diffusion.revise.remdm import check_sigma, max_sigma, unmask_probs
 from mtjax.diffusion.transfer import (
   Ancestral,
   Dilated,
+  DreamCounts,
   EntropyBound,
   Factor,
+  FallingThreshold,
   FirstHitting,
   Hierarchy,
+  Klass,
   LladaCounts,
+  MaskGit,
+  OneByOne,
   Threshold,
   WinoDraft,
 )
@@ -198,6 +203,34 @@ def test_llada_counts():
     view = make_view(LOGITS[: len(counts)], step=np.arange(len(counts)), steps=steps)
     chosen = chosen_by(LladaCounts(), view, SCORE[: len(counts)])
     np.testing.assert_array_equal(chosen.sum(axis=1), counts)
+
+
+@pytest.mark.parametrize(
+  "rule",
+  [
+    *(Threshold(1.0), FallingThreshold(), Factor(1e-6), Hierarchy(1.0, 1.0), Klass(), OneByOne()),
+    *(WinoDraft(1.0), EntropyBound(0.0), LladaCounts(), Dilated(), FirstHitting()),
+  ],
+  ids=lambda rule: type(rule).__name__,
+)
+def test_rules_that_advance_decide_a_position_in_every_pass(rule):
+  assert rule.advances
+  is_open, total = OPEN, OPEN.sum(axis=1)
+  for step in range(SIZE):
+    numbers = dict(step=step, steps=2 * SIZE, total=total, drift=jnp.full(OPEN.shape, jnp.inf))
+    view = make_view(LOGITS, is_open=is_open, decided=OPEN & ~is_open, **numbers)
+    chosen = chosen_by(rule, view)
+    assert (chosen <= is_open).all()
+    assert (chosen.any(axis=1) | ~is_open.any(axis=1)).all()
+    is_open = is_open & ~chosen
+  assert not is_open.any()
+
+
+@pytest.mark.parametrize("rule", [Ancestral(), DreamCounts(), MaskGit()])
+def test_rules_that_may_decide_nothing_do_not_advance(rule):
+  is_open = np.broadcast_to(np.arange(SIZE) == 0, OPEN.shape)
+  view = make_view(LOGITS, is_open=is_open, steps=100, total=np.ones(ROWS), t=1.0, s=0.99)
+  assert not rule.advances and not chosen_by(rule, view).any(axis=1).all()
 
 
 def test_a_row_alone_is_the_row_in_its_batch():

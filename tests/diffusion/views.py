@@ -61,7 +61,7 @@ def decode_scripted(policy, script, *, steps=1, shadow=None):
   script = np.where(is_mask, -np.inf, script).astype(np.float32)
   shadow = script if shadow is None else np.where(is_mask, -np.inf, shadow).astype(np.float32)
   policy = policy.for_rows(batch)
-  states = policy.order.start(batch, size, vocab), policy.revise.start(batch, size)
+  states = policy.start(batch, size, vocab)
   token = np.full((batch, size), vocab - 1, np.int32)
   running, count, canvases = np.ones(batch, bool), np.zeros(batch, int), []
   for step in range(passes):

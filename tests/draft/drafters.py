@@ -18,6 +18,7 @@ from mtjax.draft import (
   ModelChain,
   ModelTree,
   PromptLookup,
+  RatedTrie,
   Recycling,
   SelfS2D,
   SuffixStore,
@@ -105,7 +106,7 @@ ROWS = {
   "a grown tree of the target": Row("grown_tree", GrownTree(TARGET, 8, 3, 2, 2), PARAMS),
   "trie": Row("trie", Trie(size=6, depth=4), EMPTY.handle),
   "trie, warmed": Row("trie", Trie(size=12, depth=3), WARMED.handle),
-  "suffix": Row("suffix", Trie(size=6, depth=4), SUFFIX.handle),
+  "suffix": Row("suffix", RatedTrie(size=6, depth=4), SUFFIX.handle),
   "jacobi": Row("jacobi", Jacobi(3, 3, 2, buckets=VOCAB)),
   "the target in other tokens": Row(
     "cross_vocabulary", CrossVocabulary(TARGET, 4), (renamed(PARAMS), RENAMED.handle)

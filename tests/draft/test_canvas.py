@@ -62,9 +62,11 @@ def test_text_is_that_of_plain_decoding_and_drafts_are_of_use(kind):
 
 @pytest.mark.parametrize("kind", ["bidirectional", "shifted blocks"])
 def test_it_catches_up_after_rounds_without_it(kind):
-  adaptive = Adaptive(method(**KINDS[kind]), cost=100.0, patience=3)
-  out = generate(TARGET, PARAMS, PROMPTS, method=adaptive, method_params=DRAFT_PARAMS, **SETTINGS)
+  adaptive = Adaptive(method(**KINDS[kind]), patience=3)
+  params = adaptive.params(100.0, DRAFT_PARAMS)
+  out = generate(TARGET, PARAMS, PROMPTS, method=adaptive, method_params=params, **SETTINGS)
   assert out.tokens == plain()
+  assert 0 < out.counters["draft_forwards"] < out.counters["target_forwards"] - len(PROMPTS)
 
 
 @pytest.mark.parametrize("kind", ["blocks", "shifted blocks"])

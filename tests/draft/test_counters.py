@@ -38,12 +38,14 @@ def ends(texts):
 @pytest.mark.parametrize("name", ["the target itself", "a tree of the target", "lookup, a tree"])
 def test_accepted_drafts_are_those_that_were_emitted(free, name, adaptive):
   row = ROWS[name]
-  method = Speculative(row.drafter)
-  method = Adaptive(method, cost=1.0) if adaptive else method
+  method, params = Speculative(row.drafter), row.params
+  if adaptive:
+    method = Adaptive(method)
+    params = method.params(1.0, params)
   cut = 0
   for settings in ends(free):
     settings = dict(max_tokens=20) | settings
-    out = generate(TARGET, PARAMS, PROMPTS, method=method, method_params=row.params, **settings)
+    out = generate(TARGET, PARAMS, PROMPTS, method=method, method_params=params, **settings)
     # A round emits its accepted drafts, then a token of the target's own unless the text has ended.
     flags = "".join("d" if draft else " " for own in out.drafted for draft in [*own, False])
     runs = np.array([len(run) for run in flags.split()], int)

@@ -28,10 +28,11 @@ SETTINGS = dict(
   stop=StopStrings.compile(["ab"], [b"a", b"b", *[b"c"] * 10]),
 )
 TREE = ROWS["a tree of the target"]
+ADAPTIVE = Adaptive(Speculative(ROWS["lookup"].drafter))
 METHODS = {
   "ar": (Autoregressive(), None),
   "tree": (Speculative(TREE.drafter), TREE.params),
-  "adaptive": (Adaptive(Speculative(ROWS["lookup"].drafter), cost=1.5), None),
+  "adaptive": (ADAPTIVE, ADAPTIVE.params((1.0, 1.2, 1.3, 1.6))),
 }
 
 

@@ -69,3 +69,13 @@ def test_shorter_matches_than_min_ngram_draft_nothing():
 
   assert count([5, 1, 2, 3, 5]) == 0
   assert count([4, 5, 1, 2, 3, 4, 5]) == 4
+
+
+def test_the_survival_of_a_branch_follows_from_the_number_of_tokens_that_repeat():
+  """After (1, 2) came 7, 3, and after another 2 came 8, 1: two repeated tokens, and one."""
+  tree = PromptLookup(length=2, branches=2)
+  text = jnp.array([[5, 1, 2, 7, 3, 2, 8, 1, 2]])
+  context = Context(None, text[:, -1], jnp.array([2]), jnp.array([True]), None)
+  draft, _ = tree.propose(None, TextBuffer(text, jnp.array([9])), context)
+  assert draft.tree.token.tolist() == [[2, 7, 3, 8, 1]]
+  assert draft.survival[0].tolist() == pytest.approx([1, 0.6, 0.6 * 0.75, 0.25, 0.25 * 0.6])

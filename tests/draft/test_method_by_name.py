@@ -56,8 +56,9 @@ def _fields(name):
 def test_keywords_reach_the_drafter_the_verifier_and_auto():
   method, params = mtjax.method("lookup", length=8, verifier="delta").bind(TEXT)
   assert method == Speculative(PromptLookup(length=8), "delta") and params is None
-  method, _ = mtjax.method("auto", of="recycling", tree=5, cost=1.5, patience=3).bind(TEXT)
-  assert isinstance(method, Adaptive) and method.cost == 1.5 and method.patience == 3
+  method, params = mtjax.method("auto", of="recycling", tree=5, cost=1.5, patience=3).bind(TEXT)
+  assert isinstance(method, Adaptive) and method.patience == 3
+  assert params.costs.tolist() == [1.5] and params.drafter is None
   assert method.speculative.drafter.tree == 5
   assert mtjax.method("auto", cost=1.5).bind(TEXT)[0].speculative.drafter.length == 7
 

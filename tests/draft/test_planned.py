@@ -77,14 +77,14 @@ def drafted(history):
 
 def test_trees_whose_shape_is_data_are_those_of_a_fixed_shape():
   """Greedy, with shapes of every height: the same drafts, counts and history."""
-  tree = Planned((Arm("tree", Speculative(TREE), (9,), TREE),))
+  tree = Planned((Arm("tree", Speculative(TREE), (9,), TREE),), max_rounds=2)
   for shape in (RAGGED, k_ary((2, 1))):
     fixed = ModelTree(SMALL, shape)
     settings = dict(max_tokens=LIMITS, history=True)
     one = generate(
       TARGET, PARAMS, PROMPTS, method=Speculative(fixed), method_params=SMALL_PARAMS, **settings
     )
-    script = NextRounds(1, shape, 2)
+    script = NextRounds(1, shape, 5)  # more than there may be
     two, chooser = planned(lambda _, script=script: script, tree, sampling=None, **settings)
     assert one.tokens == two.tokens
     assert drafted(one.history) == drafted(two.history)
@@ -95,6 +95,7 @@ def test_trees_whose_shape_is_data_are_those_of_a_fixed_shape():
     # What the chooser is told is what the history says; of the last rounds it is not asked.
     heard = sum((report.counts for _, report, _ in chooser.reports), AcceptanceCounts.none(1, 1))
     asked = sum(report.rounds for _, report, _ in chooser.reports)
+    assert {report.rounds for _, report, _ in chooser.reports} == {2}
     counted = count_history(one.history[1 : 1 + asked], shape=shape)
     height, breadth = counted.tried.shape
     np.testing.assert_array_equal(heard.accepted[:height, :breadth], counted.accepted)

@@ -45,7 +45,7 @@ def test_drafter_and_target(name, run, monkeypatch):
   drafter, message = WRONG[name]
   # Nothing may be compiled, or even traced, before the refusal.
   monkeypatch.setattr(Model, "forward", None)
-  for method in (Speculative(drafter), Adaptive(Speculative(drafter), cost=1.5)):
+  for method in (Speculative(drafter), Adaptive(Speculative(drafter))):
     with pytest.raises(ValueError, match=message):
       run(TARGET, PARAMS, [[1, 2]], max_tokens=4, method=method)
 

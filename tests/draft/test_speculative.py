@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -57,6 +58,19 @@ def test_a_tpu_may_have_more_slots_than_requested(name):
   with on("TPU v5 lite"):
     program = run.whole.trace(decoding, (PARAMS, row.params, *job.arrays))
   assert "3,1,128,8]" in str(program.jaxpr), "the test no longer knows the cache's shape"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_drafts_have_a_survival_where_the_drafter_says_so(name):
+  row, job = ROWS[name], decode.prepare(TARGET, PROMPTS, LIMITS, None, 0, (), None)
+  decoding = decode.DecodeProgram(TARGET, Speculative(row.drafter), job.capacity, job.max_new)
+
+  def proposed(inputs):
+    return decoding.stages(inputs)["propose"](decoding.begin(inputs), None)[0]
+
+  draft = jax.eval_shape(proposed, (PARAMS, row.params, *job.arrays))
+  shape = None if draft.survival is None else draft.survival.shape
+  assert shape == (draft.tree.token.shape if row.drafter.estimates_survival else None)
 
 
 def test_every_drafter_has_a_row():

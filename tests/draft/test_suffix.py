@@ -103,6 +103,7 @@ def test_the_most_probable_paths_of_the_definition_are_drafted(texts, prompt, we
   every = [p for n in (1, 2) for p in itertools.product(range(3), repeat=n)]
   best = sorted((p for path in every if (p := plain.path(path)) > 0), reverse=True)[:size]
   assert [plain.path(path) for path in found] == pytest.approx(best)
+  assert branches.survival == pytest.approx([1.0, *(plain.path(path) for path in found)])
 
 
 def test_settings_out_of_range():

@@ -46,10 +46,14 @@ def test_targets_of_a_chat_model_are_judged_by_methods_without_a_draft_model():
   measured = {name: (t.measured and round(t.measured, 6), t.of) for name, t in found.items()}
   assert measured == {
     "best method / plain, editing": (2.6, "mtjax:trie"),
+    "best method / plain, editing, decoding alone": (None, ""),
     "best method / plain, summarising": (None, ""),
+    "best method / plain, summarising, decoding alone": (None, ""),
     "best method / plain, toolcall": (1.4, "mtjax:lookup"),
+    "best method / plain, toolcall, decoding alone": (None, ""),
     "best method / plain, mean of sets": (1.9, "mtjax:lookup"),
     "auto / plain, every set": (0.97, "mtjax:auto"),
+    "auto / plain, every set, decoding alone": (None, ""),
     "best method / transformers' lookup, every set": (2.0, "mtjax:lookup"),
     "share of equal text, all lossless methods": (1.0, "mtjax:lookup"),
   }
@@ -60,7 +64,7 @@ def test_sampled_results_have_the_targets_that_hold_at_every_temperature():
   every = made(SPEEDS) + made(SPEEDS, 0.7)
   tables = speed_tables(every, "mtjax:ar", targets=chat_targets)
   assert [table.title for table in tables[2:]] == ["Floors, greedy", "Floors, temperature 0.7"]
-  assert [len(table.rows) for table in tables[2:]] == [7, 3]
+  assert [len(table.rows) for table in tables[2:]] == [11, 4]
 
 
 def test_the_first_difference_of_a_lossless_text_is_named():
@@ -219,6 +223,15 @@ def test_llama_cpp_writes_the_same_text_with_drafts_right_and_wrong(llama):
     said, api = llama(WorkerJob(9), lookup=dict(wrong=wrong))
     assert said.tokens == [text] and said.forwards == forwards
     assert all(len(tokens) <= 5 for tokens in api.passes[1:])
+
+
+def test_llama_cpp_takes_the_time_of_the_token_after_the_prompt(llama, monkeypatch):
+  api = sys.modules["llama_cpp"]
+  # A clock that a forward pass moves on by 10 seconds, and nothing else.
+  clock = types.SimpleNamespace(perf_counter=lambda: 1.0 + 10 * len(api.passes))
+  monkeypatch.setattr(llama_cpp_method, "time", clock)
+  said, _ = llama(WorkerJob(9), lookup=dict(wrong=0))
+  assert (said.first_seconds, said.first_tokens, said.forwards) == (10.0, 1, 3)
 
 
 def test_llama_cpp_ends_at_an_end_token_within_accepted_drafts(llama):

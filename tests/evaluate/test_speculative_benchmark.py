@@ -317,10 +317,12 @@ def test_the_benchmark_runs_from_prompts_to_tables(folder, tmp_path, capfd):
   )  # fmt: skip
   shown = capfd.readouterr().out
   assert "| mtjax:ar | 1.00x (1.00) | 1.00x |" in shown and "| floor |" in shown
+  assert shown.count("Decoding alone: speed over mtjax:ar after the first tokens, greedy") == 1
   saved = json.loads((tmp_path / "run.json").read_text())
   assert saved["settings"]["tokens"] == 6 and saved["failed"] == {}
   plain, lookup = saved["results"]
   assert plain["tokens"] == lookup["tokens"] and len(plain["tokens"]) == 2
+  assert plain["first_tokens"] == lookup["first_tokens"] == [[1, 1], [1, 1]]
   assert {len(tokens) for prompts in plain["tokens"] for tokens in prompts} == {6}
   assert lookup["counters"][0][0]["drafted_at_depth"]
 

@@ -1,5 +1,6 @@
 """From the name of a method to a plan: measured once, stored and used, or refused."""
 
+import gc
 from unittest import mock
 
 import pytest
@@ -9,13 +10,15 @@ from mtjax.bench.systems.mtjax_method import open_system
 from mtjax.cli.method_names import method_config
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned import Planned
+from mtjax.decode.speculative import Speculative
 from mtjax.evaluate.answers.methods import answering
 from mtjax.planning import auto
 from mtjax.planning.store import VARIABLE
 from mtjax.planning.windows import Windows
-from mtjax.registry.auto import make_planned
+from mtjax.registry.auto import find_plan, make_planned
 from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
+from mtjax.registry.methods import get_drafter
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET
@@ -35,7 +38,9 @@ def test_it_is_measured_once_and_then_loaded_and_writes_the_text_of_plain_decodi
   folder, capsys, monkeypatch
 ):
   method = mtjax.method("auto", of=["lookup", "draft"], draft_model=DRAFT, **SETTINGS)
-  monkeypatch.setattr(Windows, "alone", 1.0)  # so that drafts pay here, whatever the clock says
+  # So that drafts pay here, and following the text does, whatever the clock says.
+  monkeypatch.setattr(Windows, "alone", 1.0)
+  monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 1.0)
   plain, _ = TEXT.generate("abcabc", max_tokens=30)
   text, run = TEXT.generate("abcabc", max_tokens=30, method=method)
   assert text == plain
@@ -74,6 +79,40 @@ def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkey
   line = capsys.readouterr().err.splitlines()[-1]
   assert "plain decoding, no drafter is predicted to be faster by 5%" in line
   assert "the best, lookup, chain of" in line
+
+
+@pytest.mark.parametrize("name", ["lookup", "draft", "draft_tree"])
+def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own(name, monkeypatch):
+  monkeypatch.setattr(Windows, "alone", 1.0)
+  monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 0.0)
+  settings = {} if name == "lookup" else dict(draft_model=DRAFT)
+  config = decode_config(name).to_dict() | dict(tree="auto", plan=SETTINGS) | settings
+  found = find_plan(config, TEXT)
+  made, _ = found.made()
+  assert isinstance(made, Speculative) and made == found.made_alone(found.plan.choice)[0]
+  (candidate,) = found.candidates
+  for one in found.plan.ranking:
+    if one.drafter is not None:
+      alone = candidate.speculative(one).drafter
+      assert (alone.height, alone.breadth) == (one.topology.height, one.topology.breadth)
+      assert type(alone) is type(get_drafter(name)(config, TEXT)[0])
+  assert found.made_alone(found.plan.plain) == (Autoregressive(), None)
+  plain, _ = TEXT.generate("abcabc", max_tokens=30)
+  for method, its in (found.made(), found.made_program()):
+    assert TEXT.generate("abcabc", max_tokens=30, method=method, method_params=its)[0] == plain
+
+
+def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch):
+  monkeypatch.setattr(Windows, "alone", 1.0)
+  monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 0.0)
+  config = decode_config("suffix").to_dict() | dict(tree="auto", plan=SETTINGS)
+  found = find_plan(config, TEXT)
+  (candidate,) = found.candidates
+  method, params = found.made_alone(found.plan.ranking[0], empty_stores=True)
+  assert int(params) != int(candidate.params)
+  gc.collect()
+  text, _ = TEXT.generate("abcabc", max_tokens=20, method=method, method_params=params)
+  assert text == TEXT.generate("abcabc", max_tokens=20)[0]
 
 
 def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypatch):

@@ -166,16 +166,18 @@ def test_a_run_begins_with_what_is_faster_than_plain_decoding_in_a_program_of_it
   best, plain = found.choice, found.plain
   assert best.drafter == "d" and plain.seconds == PLAIN
   assert planner().start(1).choice.topology == best.topology
-  # Plain decoding alone, nearly as fast as the best: within 5 % it is preferred.
-  for share, drafter in ((1.08, "d"), (1.03, None)):
-    alone = 1 / (best.tokens_per_second / share)
+  # In programs of their own all rounds save the same time. Where the best is then 6 % ahead of
+  # plain decoding it is chosen, and where it is 3 % ahead it is not.
+  more, tokens = best.seconds - PLAIN, best.expected_tokens
+  for share, drafter in ((1.06, "d"), (1.03, None)):
+    alone = share * more / (tokens - share)
     found = planner(alone=alone).start_plan(1)
     assert found.choice.drafter == drafter and found.plain.seconds == alone
     assert planner(alone=alone).start(1).choice.drafter == drafter
   # The draft model reads the prompt for as long as all of the gain would be.
   gain = 64 * (PLAIN - 1 / best.tokens_per_second)
-  assert planner(start=0.5 * gain).start_plan(1).choice.drafter == "d"
+  assert planner(start=0.1 * gain).start_plan(1).choice.drafter == "d"
   assert planner(start=gain).start_plan(1).choice.drafter is None
   # Nothing but the first round is compared so: times of rounds are those of the program.
-  assert planner(start=0.5 * gain).start(1).choice.seconds == best.seconds
+  assert planner(start=0.1 * gain).start(1).choice.seconds == best.seconds
   assert found.runner_up is not None and found.runner_up.drafter == "d"

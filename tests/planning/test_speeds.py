@@ -9,7 +9,7 @@ from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned import Arm, Planned
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import PromptLookup
-from mtjax.planning.speeds import batches_of, measure_speeds, only, plain
+from mtjax.planning.speeds import batches_of, measure_speeds, plain
 from mtjax.planning.store import VARIABLE
 from mtjax.planning.texts import same_length
 from mtjax.registry.auto import find_plan
@@ -17,7 +17,7 @@ from mtjax.registry.configs import decode_config
 from mtjax.report.plans.comparison import comparison_notes, comparison_tables
 from mtjax.text import TextModel
 from mtjax.trees import chain
-from mtjax.tuning import Competitor, PlannedRound, RoundKind, Siblings
+from mtjax.tuning import Competitor, Siblings
 from tests.draft.drafters import LETTERS, PARAMS, TARGET
 from tests.tuning.test_plan import line
 
@@ -25,21 +25,18 @@ TEXT = TextModel(TARGET, PARAMS, LETTERS, "tiny")
 TEXTS = {"list": ["abcabcab"], "other": ["hijhij", "a"]}
 # The one that a config of lookup with tree="auto" and length 3 makes: it is compiled once.
 VERIFIER = decode_config("lookup").verifier
-LOOKUP = Planned((Arm("lookup", Speculative(PromptLookup(length=3), VERIFIER), (4,)),), 1)
+LOOKUP_ALONE = Speculative(PromptLookup(length=3), VERIFIER)
+LOOKUP = Planned((Arm("lookup", LOOKUP_ALONE, (4,)),), 1)
 
 
-def planned_round(entries=4, drafter="lookup", kind=RoundKind.CHAIN):
-  return PlannedRound(kind, drafter, chain(3), entries, 3, 1, 2.0, 0.1)
-
-
-def test_rounds_of_a_plan_are_decoded_with_alone_and_in_turn(monkeypatch):
+def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatch):
   used, said, drafted = [], [], []
   own = TextModel.generate
 
   def generate(self, prompts, **settings):
     used.append(settings["method"].__class__)
     out = own(self, prompts, **settings)
-    if isinstance(settings["method"], Planned):
+    if isinstance(settings["method"], Speculative):
       drafted.append(out[1].counters["drafted_at_depth"])
     return out
 
@@ -48,9 +45,9 @@ def test_rounds_of_a_plan_are_decoded_with_alone_and_in_turn(monkeypatch):
 
   def make():
     made.append(1)
-    return LOOKUP, (None, (None,))
+    return LOOKUP_ALONE, None
 
-  systems = {"plain": plain, "lookup": only(make, planned_round())}
+  systems = {"plain": plain, "lookup": make}
   texts = same_length(TEXT, TEXTS, 32)
   assert all(len(prompt) == 32 for rows in texts.values() for prompt in rows)
   found = measure_speeds(
@@ -59,19 +56,14 @@ def test_rounds_of_a_plan_are_decoded_with_alone_and_in_turn(monkeypatch):
   assert list(found) == ["plain", "lookup"]
   assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in found.values())
   # Three passes over three batches: their prompts alone, then each system.
-  each = [Autoregressive] * 3 + [Autoregressive] * 3 + [Planned] * 3
+  each = [Autoregressive] * 3 + [Autoregressive] * 3 + [Speculative] * 3
   assert used == each * 3
   assert all(len(depths) == 3 and depths[0] > 0 for depths in drafted) and len(drafted) == 9
-  assert len(made) == 1 + 3 * 3, "every text is decoded with a store that is new"
+  assert len(made) == 3 * 3, "every text is decoded with a store that is new"
   assert said == ["batch 1: compiling", "batch 1: pass 1 of 2", "batch 1: pass 2 of 2"]
 
 
-def test_rounds_without_a_program_and_texts_that_are_none_are_refused():
-  assert only(lambda: (LOOKUP, None), planned_round(drafter=None)) is plain
-  with pytest.raises(ValueError, match=r"no program of 'lookup' with 5 entries: there are \[\("):
-    only(lambda: (LOOKUP, None), planned_round(entries=5))
-  with pytest.raises(ValueError, match="need the method of a plan, got Autoregressive"):
-    only(plain, planned_round())
+def test_no_text_is_refused():
   with pytest.raises(ValueError, match="no text to decode"):
     measure_speeds(TEXT, {}, batch=1, texts={})
 
@@ -92,8 +84,17 @@ def test_rows_of_a_batch_are_different_texts_of_one_length():
   for rows in made.values():
     assert [len(row) for row in rows] == [20] * 4 and len(set(map(tuple, rows))) == 4
   letters = [TEXT.tokenizer.decode(row) for row in made["one"]]
-  assert letters[0].endswith("abcdabcdabcdabcd") and letters[1].endswith("abcdabcdabcdab")
+  assert letters[0].endswith("abcdabcdabcdabcd") and letters[1].endswith("abcdabcdabcda")
   assert set(letters[0][:4]) <= set("efghijkl"), "its own text stands there once"
+
+
+@pytest.mark.parametrize("tokens", [30, 32, 37])
+def test_a_prompt_gives_many_different_rows(tokens):
+  """Its lengths come in steps that have no common divisor with their number, 15, 16 and 18."""
+  texts = {name: ["abcdefghijkl"[place:] * 4] for place, name in enumerate(["one", "two"])}
+  texts = {name: [own[:tokens]] for name, (own,) in texts.items()}
+  made = same_length(TEXT, texts, 48, rows=tokens // 2)
+  assert {len(set(map(tuple, rows))) for rows in made.values()} == {tokens // 2}
 
 
 def test_a_setting_is_predicted_by_the_profile_of_its_drafter():

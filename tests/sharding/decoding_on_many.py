@@ -144,8 +144,14 @@ def one_text(plain: Generation) -> dict[str, float]:
 def greedy_with_history() -> dict[str, float]:
   """Lookup that stops where it does not pay, with a constraint and a history, each stage alone."""
   words = dfa_of([dict.fromkeys(range(8), 1), dict.fromkeys(range(4), 2), {5: 1, 9: 0}], {2}, VOCAB)
-  method = Adaptive(Speculative(PromptLookup(length=3)), cost=1.1)
-  settings = dict(method=method, sampling=None, eos=[11], constraint=[words, None, words])
+  method = Adaptive(Speculative(PromptLookup(length=3)))
+  settings = dict(
+    method=method,
+    params=method.params((1.0, 1.05, 1.2, 1.3)),
+    sampling=None,
+    eos=[11],
+    constraint=[words, None, words],
+  )
   found, expected = run(FIRST, history=True, **settings), run(**settings)
   out = {"adaptive, with constraints and a history": different(found, expected)}
   history = found.history or []

@@ -15,16 +15,24 @@ import pytest
 from mtjax import train
 from mtjax.checkpoints.training import ForeignCheckpoint
 from mtjax.train.monitor.metrics import JsonLines
+from tests.forked import launch
 
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 400
+STEPS = 240
+
+
+def command(workdir, sources):
+  module, config = "experiments.train", "--config=configs/train/tiny.py"
+  return (
+    module, config, f"--workdir={workdir}", f"--config.data.sources={sources!r}",
+    f"--config.steps={STEPS}",
+  )  # fmt: skip
 
 
 def start(workdir, sources):
   """Starts the launcher in a process of its own."""
   return subprocess.Popen(
-    [sys.executable, "-m", "experiments.train", "--config=configs/train/tiny.py"]
-    + [f"--workdir={workdir}", f"--config.data.sources={sources!r}", f"--config.steps={STEPS}"],
+    [sys.executable, "-m", *command(workdir, sources)],
     cwd=ROOT,
     env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
     stdout=subprocess.DEVNULL,
@@ -34,9 +42,8 @@ def start(workdir, sources):
 
 
 def finish(workdir, sources):
-  process = start(workdir, sources)
-  _, errors = process.communicate(timeout=300)
-  assert process.returncode == 0, errors[-2000:]
+  code, _, errors = launch(*command(workdir, sources))
+  assert code == 0, errors[-2000:]
   return errors
 
 
@@ -85,10 +92,10 @@ def undisturbed(tmp_path_factory, sources):
 
 
 def test_killed_twice_and_terminated_once_it_is_the_same_run(tmp_path, sources, undisturbed):
-  # 47 lies between two saves; 151 just after one began.
+  # 47 lies between two saves; 91 just after one began.
   assert stop_at(tmp_path / "run", sources, 47, signal.SIGKILL) == -signal.SIGKILL
-  assert stop_at(tmp_path / "run", sources, 151, signal.SIGKILL) == -signal.SIGKILL
-  assert stop_at(tmp_path / "run", sources, 262, signal.SIGTERM) == train.PREEMPTED_EXIT
+  assert stop_at(tmp_path / "run", sources, 91, signal.SIGKILL) == -signal.SIGKILL
+  assert stop_at(tmp_path / "run", sources, 132, signal.SIGTERM) == train.PREEMPTED_EXIT
   stopped = last_step(tmp_path / "run")
   assert f"from step {stopped} to" in finish(tmp_path / "run", sources), "SIGTERM lost steps"
   check_equal(tmp_path / "run", undisturbed)

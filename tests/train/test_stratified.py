@@ -2,10 +2,6 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -14,9 +10,9 @@ import pytest
 from mtjax.train.losses.any_subset import any_subset_loss
 from mtjax.train.optimizers import OptimizerConfig, Schedule, make_optimizer
 from mtjax.train.step import init_state, make_step
+from tests.forked import launch
 from tests.train.strata import MASKING, MODEL, ROWS, one_text, rows_of_strata
 
-ROOT = Path(__file__).resolve().parents[2]
 ONE_EACH = [1.0] * ROWS
 
 
@@ -52,16 +48,9 @@ def test_the_number_of_parts_changes_rounding_only():
 
 @pytest.fixture(scope="module")
 def four_devices():
-  run = subprocess.run(
-    [sys.executable, "-m", "tests.train.four_devices"],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    capture_output=True,
-    text=True,
-    timeout=600,
-  )
-  assert run.returncode == 0, run.stderr[-3000:]
-  return json.loads(run.stdout)
+  code, shown, errors = launch("tests.train.four_devices")
+  assert code == 0, errors[-3000:]
+  return json.loads(shown)
 
 
 def test_devices_share_the_strata_of_a_step(four_devices):

@@ -34,6 +34,9 @@ def test_it_finds_what_the_planner_finds_and_expects_the_same():
       again = expected_of(competitor, one)
       assert one.expected_tokens == pytest.approx(again.expected_tokens)
       assert one.seconds == pytest.approx(again.seconds)
+  assert menu.fastest([competitor], {}) == found.choice
+  # A drafter that must read the text first loses to plain decoding.
+  assert menu.fastest([competitor], {"d": found.plain.seconds}) == found.plain
   # The control: at other rates the same trees are worth something else.
   other = menu.plan([dataclasses.replace(competitor, rates=competitor.rates / 2)])
   assert other.choice.expected_tokens < 0.9 * found.choice.expected_tokens

@@ -81,6 +81,30 @@ def test_a_drafter_that_must_read_the_text_first_is_not_worth_a_small_gain():
   assert chosen(0.0) == "other"
 
 
+def test_near_the_end_of_a_text_another_drafter_does_not_begin_to_read_it():
+  (curve,) = ONE_ROW.curves
+  slow = dataclasses.replace(ONE_ROW, curves=(dataclasses.replace(curve, start=5 * PLAIN),))
+  used = ProfiledDrafter("used", acceptance({"text": 0.6}), ONE_ROW)
+  other = ProfiledDrafter("other", acceptance({"text": 0.8}), slow)
+  alone = Replanner([used], new_tokens=100).start(1)
+  replanner = Replanner([used, other], new_tokens=100)
+
+  def chosen(emitted):
+    state = replanner.start(1)
+    assert state.choice.drafter == "other"
+    state = dataclasses.replace(
+      state, choice=alone.choice, started=alone.started, emitted=float(emitted)
+    )
+    for _ in range(12):
+      state = replanner.observe(state, seconds=None, counts=None)
+    return state.choice.drafter
+
+  assert chosen(0) == "other" and chosen(80) == "used"
+  counts = AcceptanceCounts(np.array([[4]]), np.array([[2]]), 4)
+  after = replanner.observe(replanner.start(1), seconds=None, counts=counts, rounds=4)
+  assert after.emitted == 6.0
+
+
 def test_the_action_flips_with_the_load_while_acceptance_is_flat():
   latency, rates = flat_over_load(), {"text": [0.89] * 8}
   loads = [Load(60, batch, "text") for batch in (1, 4, 32, 16, 1)]
@@ -195,6 +219,35 @@ def test_times_that_were_predicted_wrongly_are_learned():
   slower = times({1: (1.4 * PLAIN, {1: 1.4 * PLAIN, 9: 1.4 * 1.02 * PLAIN})}, 1.4 * STEP)
   run = replay(planner(profile, ONE_ROW), truth, slower, [Load(150, 1, "text")])
   assert run.choices[-1] in "123" and run.efficiency(30, 150) > 0.97  # everything is slower
+
+
+def test_nothing_is_compared_while_nothing_changes(monkeypatch):
+  compared, plan = [], Replanner.plan
+
+  def counted(*arguments, **settings):
+    compared.append(1)
+    return plan(*arguments, **settings)
+
+  def run(fresh, state, rounds, accepted):
+    """Returns the state after rounds, and how often other rounds were compared with the choice."""
+    compared.clear()
+    for _ in range(rounds):
+      tried = np.ones((state.choice.topology.height, 1), int)
+      counts = AcceptanceCounts(tried, tried, 1)
+      if not accepted:
+        tried[1:] = 0
+        counts = AcceptanceCounts(tried, 0 * tried, 1)
+      state = fresh.observe(state, seconds=state.choice.seconds, counts=counts)
+    return state, len(compared)
+
+  monkeypatch.setattr(Replanner, "plan", counted)
+  for settings, most in ((dict(), 5), (dict(margin=0.0), 25)):
+    fresh = planner(acceptance(DOMAINS), ONE_ROW, **settings)
+    state, _ = run(fresh, fresh.start(1), 150, accepted=True)
+    state, count = run(fresh, state, 100, accepted=True)
+    assert count <= most and (count == most) == (most == 25)
+    state, count = run(fresh, state, 12, accepted=False)
+    assert count > 0 and state.choice.steps < 8
 
 
 def test_a_pause_of_the_host_changes_nothing():

@@ -50,6 +50,17 @@ _ANSWERED_TASKS = {
   "lambada_greedy:limit=400": "DATA/lambada/lambada_test_dev.jsonl.gz",
   "mtbench:limit=8:max_tokens=128": "DATA/mtbench/question.jsonl.gz",
 }
+_PROGRAMS = (
+  "--task=humaneval:limit=32,mbpp:limit=32",
+  "--data=DATA/humaneval/humaneval_000_081.jsonl.gz,DATA/mbpp/mbpp_sanitized.jsonl.gz",
+)
+_CANVASES = (
+  "llada:length=64:steps=32",
+  *(f"fast_dllm:length={length}:block_length=32:cache=dual" for length in (64, 128, 256)),
+)
+_BY_BLOCKS = (
+  *(f"block:length={length}" for length in (64, 128, 256)), "multi_bd:length=64", "dmax:length=64",
+)  # fmt: skip
 
 
 def wrapped(parts: Sequence[str]) -> str:
@@ -242,6 +253,14 @@ RUNS = (
     "quality_smollm2", 30, "--model=smollm2", f"--task={','.join(_ANSWERED_TASKS)}",
     f"--data={','.join(_ANSWERED_TASKS.values())}", "--methods=ar,lookup:length=5,suffix:size=6",
     "--batch=4", needs="the model SmolLM2: the extra `smollm2`",
+  ),
+  _evaluate(
+    "task_denoising_masked", 6, "--model=masked", *_PROGRAMS, f"--methods={','.join(_CANVASES)}",
+    "--judge=target", "--batch=4",
+  ),
+  _evaluate(
+    "task_denoising_block", 3, "--model=block", *_PROGRAMS, f"--methods={','.join(_BY_BLOCKS)}",
+    "--judge=target", "--batch=4",
   ),
   _bench("kernels", "attention_training", 15, "--parts=training"),
   _bench(

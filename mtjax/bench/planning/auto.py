@@ -13,6 +13,7 @@ from mtjax.registry.build import make_method
 from mtjax.text import Prompt, TextModel
 from mtjax.trees import chain
 from mtjax.tuning.competitors import Competitor, RoundKind
+from mtjax.tuning.online import FirstPlanner
 from mtjax.tuning.online.chooser import described
 from mtjax.tuning.plan import PlannedRound, SpeculationPlan, expected_of
 
@@ -90,8 +91,9 @@ def compare_settings(
 
   config: of auto, as `make_method` takes it; its profiles are measured first if they are not
   stored. settings: configs of methods by name; plain decoding is added. What is predicted of a
-  setting is the speed of its tree under the profiles of its drafter, if auto plans with that
-  drafter; of auto it is the speed of its plan. Every pass begins with empty stores.
+  setting is the speed of runs with its tree under the profiles of its drafter, if auto plans with
+  that drafter (`FirstPlanner.whole_run`); of auto it is the speed of its choice in a program of its
+  own, also where auto follows the text. Every pass begins with empty stores.
   """
   if not wants_plan(config):
     raise ValueError("the config of auto makes no plan: name several drafters, or a tree of auto")
@@ -100,18 +102,21 @@ def compare_settings(
   for name, own in settings.items():
     makes[name] = lambda own=own: make_method(own, text, batch=batch)
   found = plan.plan
-  competitors = plan.replanner.start_competitors(batch)
   speeds = measure_speeds(
     text, makes, batch=batch, texts=texts, max_tokens=max_tokens, repeats=repeats,
     progress=progress,
   )  # fmt: skip
   cells = [
     PlanCell(
-      text.name, batch, name, tuple(values), _predicted(name, makes, settings, competitors, found),
+      text.name,
+      batch,
+      name,
+      tuple(values),
+      _predicted(name, makes, settings, plan.replanner, found),
       described(found.choice) if name == AUTO else "",
     )
     for name, values in speeds.items()
-  ]  # fmt: skip
+  ]
   return PlanCells(tuple(cells))
 
 
@@ -143,13 +148,16 @@ def predicted_round(
   return expected_of(competitor, one)
 
 
-def _predicted(name, makes, settings, competitors, found: SpeculationPlan) -> float | None:
+def _predicted(
+  name, makes, settings, planner: FirstPlanner, found: SpeculationPlan
+) -> float | None:
   if name == AUTO:
     return found.choice.tokens_per_second
   if name == PLAIN:
     return found.plain.tokens_per_second
+  competitors = planner.start_competitors(found.choice.batch)
   one = predicted_round(makes[name]()[0], settings[name], competitors)
-  return None if one is None else one.tokens_per_second
+  return None if one is None else planner.whole_run(competitors)(one).tokens_per_second
 
 
 def median_error(cells: Sequence[PlanCell]) -> float | None:

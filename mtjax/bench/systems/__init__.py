@@ -32,6 +32,11 @@ class SystemText(NamedTuple):
   tokens: list[list[int]]
   forwards: int | None = None  # the target's forward passes, including prefill, over all rows
   counters: dict[str, Any] | None = None  # other counters
+  # The first tokens are those of the forward pass over the prompt: one per row, or more where that
+  # pass checks drafts too. The seconds are those of the call until they are there, without
+  # compilation. Both are sums over rows that are decoded one after the other.
+  first_seconds: float | None = None
+  first_tokens: int | None = None
 
 
 @runtime_checkable

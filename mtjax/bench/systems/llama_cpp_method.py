@@ -1,9 +1,11 @@
 """llama.cpp with several tokens per forward pass: `target` of a folder, or its file `target.gguf`.
 
 Drafts are those of llama-cpp-python's prompt lookup. The loop around them is ours, over the C API,
-and costs less than that package's own, which copies the logits of every token.
+and costs less than that package's own, which copies the logits of every token. The loop takes the
+time of the first token: the prompt's forward pass checks no drafts.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -42,17 +44,20 @@ class _Decoder:
     self._context, self._size = None, 0
 
   def __call__(self, prompts, job: WorkerJob) -> SystemText:
-    tokens, forwards = [], 0
+    tokens, forwards, first_seconds = [], 0, 0.0
     for row, prompt in enumerate(prompts):
+      begin = time.perf_counter()
       self._open(len(prompt) + job.tokens + _ROOM)
       rng = np.random.default_rng((job.seed, row))
-      new, passes = self._continue(list(prompt), job, rng)
+      new, passes, first = self._continue(list(prompt), job, rng)
       tokens.append(new)
       forwards += passes
-    return SystemText(tokens, forwards)
+      first_seconds += first - begin
+    return SystemText(tokens, forwards, None, first_seconds, len(tokens))
 
-  def _continue(self, text: list[int], job: WorkerJob, rng) -> tuple[list[int], int]:
-    api, start, drafts, passes = self._api, len(text), [], 0
+  def _continue(self, text: list[int], job: WorkerJob, rng) -> tuple[list[int], int, float]:
+    """Returns the new tokens, the number of forward passes, and the moment of the first token."""
+    api, start, drafts, passes, first = self._api, len(text), [], 0, 0.0
     memory = api.llama_get_memory(self._context)
     api.llama_memory_clear(memory, True)
     feed, position = text, 0
@@ -61,8 +66,9 @@ class _Decoder:
       for row, logits in enumerate(self._forward(feed, position, len(drafts) + 1)):
         token = _choose(logits, job.temperature, rng)
         text.append(token)
+        first = first or time.perf_counter()
         if len(text) - start == job.tokens or token in job.ends:
-          return text[start:], passes
+          return text[start:], passes, first
         if row < len(drafts) and token != drafts[row]:
           break
       position = len(text) - 1

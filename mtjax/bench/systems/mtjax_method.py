@@ -1,4 +1,8 @@
-"""mtjax with any of its decoding methods, with the settings of configs/decode."""
+"""mtjax with any of its decoding methods, with the settings of configs/decode.
+
+A call is two programs: one until the first token, and one of all rounds after it. The host takes
+the time between the two; the text and the rounds are those of `generate`.
+"""
 
 import gc
 from collections.abc import Mapping
@@ -7,11 +11,12 @@ from typing import Any
 
 from mtjax.bench.systems import Run, SystemText
 from mtjax.decode.adaptive import Adaptive
-from mtjax.decode.generation import generate
+from mtjax.decode.generation import Generation, stream
 from mtjax.draft import host
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry.auto import wants_plan
 from mtjax.registry.build import make_method
+from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -42,23 +47,33 @@ class _Decoder:
     self._method, self._method_params = make_method(config, text)
     if isinstance(self._method, Adaptive):
       # Measured once: what is forgotten is what was read, and not the machine.
-      measured = dict(config["adaptive"], cost=self._method.cost)
+      measured = dict(config["adaptive"], cost=self._method_params.costs.tolist())
       self._config = {**config, "adaptive": measured}
 
   def __call__(self, prompts, job):
-    out = generate(
-      self._text.model,
-      self._text.params,
-      prompts,
-      method=self._method,
-      method_params=self._method_params,
-      max_tokens=job.tokens,
-      sampling=Sampling(temperature=job.temperature),
-      key=job.seed,
-      eos=job.ends,
-    )
+    finished: list[Generation] = []
+    first = Stopwatch()
+    with first.running():
+      pieces = stream(
+        self._text.model,
+        self._text.params,
+        prompts,
+        every=job.tokens,  # no text has more rounds
+        on_finish=finished.append,
+        method=self._method,
+        method_params=self._method_params,
+        max_tokens=job.tokens,
+        sampling=Sampling(temperature=job.temperature),
+        key=job.seed,
+        eos=job.ends,
+      )
+      first_tokens = sum(map(len, next(pieces)))
+    for _ in pieces:
+      pass
+    (out,) = finished
     counters = dict(out.counters)
-    return SystemText(out.tokens, counters.pop("target_forwards"), counters)
+    forwards = counters.pop("target_forwards")
+    return SystemText(out.tokens, forwards, counters, first.seconds, first_tokens)
 
 
 class _WithStore(_Decoder):

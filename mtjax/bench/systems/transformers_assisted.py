@@ -1,8 +1,10 @@
 """transformers `generate` with an assistant model or prompt lookup, and without: `target`, `draft`.
 
-Everything in float32. Forwards are counted by a hook on the target: the prompt's is one of them.
+Everything in float32. Forwards are counted by a hook on the target: the prompt's is one of them. A
+streamer takes the time of the first tokens, which with drafts may be several.
 """
 
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ def open_system(
   """Opens the models. `generate`: its other arguments; `assistant`: the draft model's settings."""
   import torch
   import transformers
+  from transformers.generation.streamers import BaseStreamer
 
   torch.set_num_threads(threads)
 
@@ -44,9 +47,22 @@ def open_system(
 
   target.register_forward_hook(count)
 
+  class FirstTokens(BaseStreamer):
+    """The moment of the first tokens, and their number; what is put before them is the prompt."""
+
+    puts, moment, tokens = 0, 0.0, 0
+
+    def put(self, value):
+      self.puts += 1
+      if self.puts == 2:
+        self.moment, self.tokens = time.perf_counter(), value.numel()
+
+    def end(self):
+      pass
+
   def run(prompts, job):
     nonlocal forwards
-    forwards = 0
+    begin, first, forwards = time.perf_counter(), FirstTokens(), 0
     if job.temperature:
       sampling = dict(do_sample=True, temperature=job.temperature, top_k=0, top_p=1.0)
       torch.manual_seed(job.seed)
@@ -60,9 +76,12 @@ def open_system(
         max_new_tokens=job.tokens,
         pad_token_id=0,
         eos_token_id=list(job.ends) or None,
+        streamer=first,
         **sampling,
         **more,
       )
-    return SystemText(out[:, ids.shape[1] :].tolist(), forwards * len(prompts))
+    tokens = out[:, ids.shape[1] :].tolist()
+    until = first.moment - begin
+    return SystemText(tokens, forwards * len(prompts), None, until, first.tokens)
 
   return run

@@ -2,14 +2,16 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.live import Live
 
+from mtjax.cli.denoising.rows import row_settings
 from mtjax.cli.likelihood.quality import TextJudge, quality_line
+from mtjax.cli.prompts import PromptRow
 from mtjax.cli.running import results_file
 from mtjax.diffusion.texts import prompt_ids
 from mtjax.diffusion.traces.frames import CanvasFrame
@@ -20,7 +22,6 @@ from mtjax.report.canvas.page import canvas_page_of_record
 from mtjax.report.canvas.record import CanvasRun, canvas_record
 from mtjax.report.canvas.terminal import colored_canvases, plain_canvases
 from mtjax.report.terminal import counters_table
-from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
 
@@ -52,11 +53,13 @@ def denoise(
   inputs: list,
   wanted: Wanted,
   *,
+  rows: Sequence[PromptRow],
   judge: TextJudge | None = None,
 ) -> None:
   """Denoises a canvas after each input; prints, shows and writes what is wanted.
 
-  If there is a `judge`, its figures are printed and written, too.
+  `rows`: the lines that the inputs come from, with settings of their own (`row_settings`). If there
+  is a `judge`, its figures are printed and written, too.
 
   Whatever ends the run, the page has the passes that were finished.
   """
@@ -90,8 +93,7 @@ def denoise(
         completions, run = text.denoise(
           inputs,
           method=method,
-          sampling=Sampling(**{name: config[name] for name in _SAMPLING}),
-          key=config["seed"],
+          **row_settings(settings, rows),
           **optional,
           on_pass=on_pass if streams or wanted.frames else None,
         )
@@ -101,7 +103,10 @@ def denoise(
     errors.print(counters_table(run.counters))
     record: dict[str, Any] = dict(
       settings=settings,
-      rows=[vars(completion) for completion in completions],
+      rows=[
+        vars(completion) | (dict(settings=row.settings) if row.settings else {})
+        for completion, row in zip(completions, rows, strict=True)
+      ],
       decided_at=run.decided_at,
       passes=run.passes.tolist(),
       exactness=exactness.value,
@@ -119,9 +124,6 @@ def denoise(
       write_page(record)
     if canvases is not None and wanted.gif is not None:
       save_gif(wanted.gif, canvases, text.tokenizer)
-
-
-_SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
 
 @contextlib.contextmanager

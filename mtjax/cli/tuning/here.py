@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtjax.planning.identity import device_kind
-from mtjax.planning.speeds import Make, measure_speeds, only, plain
+from mtjax.planning.speeds import Make, measure_speeds, plain
 from mtjax.planning.texts import BUNDLED_TEXTS, same_length
 from mtjax.pretrained import load
 from mtjax.registry.auto import PLANNABLE, find_plan, planned_rows
@@ -77,8 +77,10 @@ def _tuned(text: TextModel, config, batch, context, max_tokens, repeats, progres
   if not repeats:
     return tuned
   texts = same_length(text, BUNDLED_TEXTS, context - max_tokens, rows=rows)
-  again = functools.partial(found.made_program, empty_stores=True)
-  systems: dict[str, Make] = {label(one): only(again, one) for one in tuned.best_rounds}
+  systems: dict[str, Make] = {
+    label(one): functools.partial(found.made_alone, one, empty_stores=True)
+    for one in tuned.best_rounds
+  }
   systems.setdefault(RoundKind.PLAIN.value, plain)
   speeds = measure_speeds(
     text,

@@ -1,5 +1,6 @@
-"""Counts of tried and accepted candidates of a round, on the device: `count_history` as arrays."""
+"""Counts of tried and accepted candidates, on the device: `count_history` as arrays."""
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Int
@@ -20,14 +21,40 @@ class RoundCounts(struct.PyTreeNode):
     zero = jnp.zeros((height, breadth), jnp.int32)
     return cls(zero, zero, jnp.int32(0))
 
-  def add(self, other: "RoundCounts") -> "RoundCounts":
-    """Returns the sums of both; `other` may have a smaller table."""
-    height, breadth = other.tried.shape
-    return RoundCounts(
-      self.tried.at[:height, :breadth].add(other.tried),
-      self.accepted.at[:height, :breadth].add(other.accepted),
-      self.trees + other.trees,
-    )
+
+class RoundLog(struct.PyTreeNode):
+  """How rounds of one choice ended, which are counted together when the chooser is asked.
+
+  To write a row of numbers costs a round much less than to count.
+  """
+
+  ended: Int[Array, "R B W"]  # path, then count, tokens emitted, and tokens that could be
+
+  @classmethod
+  def empty(cls, rounds: int, batch: int, height: int) -> "RoundLog":
+    return cls(jnp.zeros((rounds, batch, height + 4), jnp.int32))
+
+  def write(
+    self,
+    place: Int[Array, ""],
+    verdict: Verdict,
+    num_emitted: Int[Array, " B"],
+    rest: Int[Array, " B"],
+  ) -> "RoundLog":
+    """Returns the log with a round at a place; its path may be shorter than the log's."""
+    width = self.ended.shape[2] - 3
+    path = jnp.pad(verdict.path, ((0, 0), (0, width - verdict.path.shape[1])))
+    numbers = jnp.stack([verdict.count, num_emitted, rest], axis=1)
+    row = jnp.concatenate([path, numbers], axis=1).astype(jnp.int32)
+    return RoundLog(jax.lax.dynamic_update_index_in_dim(self.ended, row, place, 0))
+
+  def read(self, rounds: Int[Array, ""]) -> tuple[Verdict, Int[Array, " N"], Int[Array, " N"]]:
+    """Returns the first rounds as rows of one: verdicts (of no token), tokens emitted, and rest."""
+    count, num_emitted, rest = jnp.moveaxis(self.ended[:, :, -3:], 2, 0)
+    there = jnp.arange(self.ended.shape[0])[:, None] < rounds
+    num_emitted = jnp.where(there, num_emitted, 0).ravel()
+    path = self.ended[:, :, :-3].reshape(num_emitted.shape[0], -1)
+    return Verdict(path, count.ravel(), jnp.zeros_like(num_emitted)), num_emitted, rest.ravel()
 
 
 def count_round(
@@ -37,7 +64,7 @@ def count_round(
   rest: Int[Array, " B"],
   breadth: int,
 ) -> RoundCounts:
-  """Returns the counts of a round of trees of a shape.
+  """Returns the counts of trees of a shape, one per row.
 
   Nodes of the shape that held no draft count as tried and not accepted, as `count_history` counts
   them with a shape; those behind the end of the text do not count. rest: tokens that a row could
@@ -66,7 +93,7 @@ def by_depth(
   height: Int[Array, ""] | int, verdict: Verdict, num_emitted: Int[Array, " B"],
   rest: Int[Array, " B"],
 ) -> RoundCounts:  # fmt: skip
-  """Returns the counts of a round of drafts of no shape, up to `height` deep: of any child.
+  """Returns the counts of drafts of no shape, up to `height` deep: of any child.
 
   So rates by depth say how far a round goes, whatever tree the drafter chose.
   """

@@ -3,64 +3,28 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Int, PyTree
 
+from mtjax.decode.cutting import cut, first_nodes, padded_observed, padded_path
 from mtjax.decode.history import TreesObserved
 from mtjax.decode.method import Autoregressive
+from mtjax.decode.planned.arm import Arm
 from mtjax.decode.planned.asking import PlannedChoice, ask, begin
-from mtjax.decode.planned.counting import RoundCounts, by_depth, count_round
-from mtjax.decode.planned.cutting import cut, padded_observed, padded_path
+from mtjax.decode.planned.counting import RoundCounts, RoundLog, by_depth, count_round
+from mtjax.decode.planned.once import once
 from mtjax.decode.speculative import Speculative, SpeculativeState
 from mtjax.draft import Context, Round
-from mtjax.draft.shaped.shape import Shape, ShapedDrafter
 from mtjax.models import Model, Params
 from mtjax.rounds.run import Stages
 from mtjax.rounds.state import DecodeState, Request
 from mtjax.tuning.online.chooser import Chooser
 from mtjax.types import TokenTree, Verdict
-
-T = TypeVar("T")
-
-
-@dataclasses.dataclass(frozen=True)
-class Arm:
-  """A drafter, and the sizes of the target's pass that are compiled for it.
-
-  A size is a number of entries per row: the first nodes of the drafter's tree. shaped: the drafter
-  of `method` itself, where its shape is data; None: it chooses its drafts alone.
-  """
-
-  name: str
-  method: Speculative
-  sizes: tuple[int, ...]
-  shaped: ShapedDrafter | None = None
-
-  def __post_init__(self):
-    if not self.sizes or min(self.sizes) < 2 or len(set(self.sizes)) < len(self.sizes):
-      raise ValueError(
-        f"the sizes of {self.name!r} must be different numbers of at least 2 entries, got "
-        f"{self.sizes}"
-      )
-    if self.shaped is not None and max(self.sizes) > self.shaped.size:
-      raise ValueError(
-        f"{self.name!r} drafts trees of up to {self.shaped.size} nodes, so no size may be larger: "
-        f"got {self.sizes}"
-      )
-
-  @property
-  def height(self) -> int:
-    return self.method.drafter.height
-
-  @property
-  def breadth(self) -> int:
-    """Ranks that are counted apart: 1 where only the depth counts."""
-    return 1 if self.shaped is None else self.method.drafter.breadth
 
 
 class PlannedState(struct.PyTreeNode):
@@ -68,8 +32,8 @@ class PlannedState(struct.PyTreeNode):
   known: tuple[Int[Array, " B"], ...]  # tokens of the output that each arm's drafter was told
   run: Int[Array, ""]  # the chooser's number
   choice: PlannedChoice
-  left: Int[Array, ""]  # rounds until the next question
-  counts: RoundCounts  # since the last one
+  done: Int[Array, ""]  # rounds since the last question
+  log: RoundLog  # of them
   plain_entries: Int[Array, ""]
 
 
@@ -77,7 +41,6 @@ class _Done(NamedTuple):
   """What a branch returns, in shapes that all branches share."""
 
   state: DecodeState
-  counts: RoundCounts
   observed: TreesObserved
 
 
@@ -96,14 +59,16 @@ class Planned:
   used is not run. Before it is used again it is told at once what was emitted since, so it must
   learn from emitted tokens alone, not from the target's logits (recycling and jacobi do).
 
-  max_batch: the largest number of rows that the chooser has a plan for; None: any. chooser: the one
-  whose handle is in the params, so that it lives as long as the method. stores: of drafters, whose
-  handles are there, for the same reason. Raises ValueError for no
-  arm, for two of one name, and where a larger batch is decoded.
+  max_batch: the largest number of rows that the chooser has a plan for; None: any. max_rounds:
+  between two questions; a chooser that says more is asked after so many. chooser: the one whose
+  handle is in the params, so that it lives as long as the method. stores: of drafters, whose
+  handles are there, for the same reason. Raises ValueError for no arm, for two of one name, and
+  where a larger batch is decoded.
   """
 
   arms: tuple[Arm, ...]
   max_batch: int | None = None
+  max_rounds: int = 64
   chooser: Chooser | None = dataclasses.field(default=None, compare=False, repr=False)
   stores: tuple[Any, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
@@ -175,8 +140,8 @@ class Planned:
       known=(jnp.zeros(length.shape, jnp.int32),) * len(self.arms),
       run=run,
       choice=choice,
-      left=jnp.maximum(choice.rounds, 1),
-      counts=nothing,
+      done=jnp.int32(0),
+      log=RoundLog.empty(self.max_rounds, length.shape[0], self._height),
       plain_entries=jnp.int32(0),
     )
 
@@ -199,8 +164,7 @@ class Planned:
       for number, part in enumerate(parts):
         done = once(branch == number, lambda done, part=part: part(done.state), done)
       method = done.state.method
-      method = method.replace(counts=method.counts.add(done.counts), left=method.left - 1)
-      return done.state.replace(method=method), done.observed
+      return done.state.replace(method=method.replace(done=method.done + 1)), done.observed
 
     return {"round": one_round}
 
@@ -221,23 +185,41 @@ class Planned:
     )
 
   def _asked(self, handle, kept: PlannedState) -> PlannedState:
-    """Returns the state with the chooser's answer and counts that begin anew, if it is time."""
+    """Returns the state with the chooser's answer, if it is time."""
 
     def question(known):
-      choice, _, counts = known
-      answer = ask(handle, kept.run, choice, choice.rounds - kept.left, counts)
-      nothing = RoundCounts.none(self._height, self._breadth)
-      return answer, jnp.maximum(answer.rounds, 1), nothing
+      choice, done = known
+      counts = self._counts(choice, kept.log, done)
+      return ask(handle, kept.run, choice, done, counts), jnp.int32(0)
 
-    choice, left, counts = once(kept.left <= 0, question, (kept.choice, kept.left, kept.counts))
-    return kept.replace(choice=choice, left=left, counts=counts)
+    due = kept.done >= jnp.clip(kept.choice.rounds, 1, self.max_rounds)
+    choice, done = once(due, question, (kept.choice, kept.done))
+    return kept.replace(choice=choice, done=done)
+
+  def _counts(self, choice: PlannedChoice, log: RoundLog, rounds: Int[Array, ""]) -> RoundCounts:
+    """Returns the counts of the rounds of a choice; none of plain decoding."""
+    verdict, num_emitted, rest = log.read(jnp.where(choice.branch == 0, 0, rounds))
+    arms = [(arm, size) for arm in self.arms for size in arm.sizes]
+    number = jnp.maximum(choice.branch - 1, 0)
+    size = jnp.array([size for _, size in arms])[number]
+    height = jnp.array([min(arm.height, size - 1) for arm, size in arms])[number]
+    shaped = jnp.array([arm.shaped is not None for arm, _ in arms])[number]
+    shape = first_nodes(choice.shape, self._nodes, size)
+    of_shape = count_round(shape, verdict, num_emitted, rest, self._breadth)
+    of_depth = by_depth(height, verdict, num_emitted, rest)
+    widths = ((0, 0), (0, self._breadth - 1))
+    return RoundCounts(
+      jnp.where(shaped, of_shape.tried, jnp.pad(of_depth.tried, widths)),
+      jnp.where(shaped, of_shape.accepted, jnp.pad(of_depth.accepted, widths)),
+      of_depth.trees,
+    )
 
   def _plain(self, model: Model, params: Params, request: Request, state: DecodeState) -> _Done:
     (forward, commit) = Autoregressive().stages(model, params, None, request).values()
     entries = state.method.plain_entries + jnp.sum(state.active)
     after, seen = commit(state, forward(state, None))
     after = after.replace(method=state.method.replace(plain_entries=entries))
-    return self._done(after, RoundCounts.none(1, 1), Autoregressive().observe(seen))
+    return self._done(after, Autoregressive().observe(seen))
 
   def _speculative(
     self,
@@ -254,7 +236,7 @@ class Planned:
     drafter = self._told(inner, mine.drafter, state, kept.known[number])
     shape = kept.choice.shape
     if arm.shaped is not None:
-      shape = _first(shape, arm.shaped.size, size)
+      shape = first_nodes(shape, arm.shaped.size, size)
       drafter = arm.shaped.with_shape(drafter, shape)
     context = Context(request, state.last, state.count, state.active, state.cache)
     draft, drafter = inner.drafter.propose(its_params, drafter, context)
@@ -264,15 +246,11 @@ class Planned:
     verdict = padded_path(decision.verdict, arm.height)
     after, found = inner.keep(request, now, draft, drafter, decision.replace(verdict=verdict))
     emitted = found.round.num_emitted
-    rest = request.limit - state.count
-    if arm.shaped is None:
-      counts = by_depth(min(arm.height, size - 1), verdict, emitted, rest)
-    else:
-      counts = count_round(shape, verdict, emitted, rest, arm.breadth)
+    log = kept.log.write(kept.done, verdict, emitted, request.limit - state.count)
     arms, known = list(kept.arms), list(kept.known)
     arms[number], known[number] = after.method, after.count
-    after = after.replace(method=kept.replace(arms=tuple(arms), known=tuple(known)))
-    return self._done(after, counts, inner.observe(found))
+    after = after.replace(method=kept.replace(arms=tuple(arms), known=tuple(known), log=log))
+    return self._done(after, inner.observe(found))
 
   def _told(self, inner: Speculative, drafter: PyTree, state: DecodeState, known) -> PyTree:
     """Returns the drafter's state with all tokens that it was not told of."""
@@ -297,32 +275,13 @@ class Planned:
 
     return once(behind, tell, drafter)
 
-  def _done(self, state: DecodeState, counts: RoundCounts, observed: TreesObserved) -> _Done:
-    table = RoundCounts.none(self._height, self._breadth).add(counts)
-    return _Done(state, table, padded_observed(observed, self.size, self._height + 1))
-
-
-def once(go: Bool[Array, ""], step: Callable[[T], T], value: T) -> T:
-  """Returns step(value) where `go`, else the value: a conditional that copies nothing.
-
-  It is a loop of at most one turn. What passes through a conditional is copied by XLA, the caches
-  of all drafters among it; what is carried by a loop stays where it is.
-  """
-  return jax.lax.while_loop(
-    lambda carry: carry[0], lambda carry: (jnp.zeros((), bool), step(carry[1])), (go, value)
-  )[1]
+  def _done(self, state: DecodeState, observed: TreesObserved) -> _Done:
+    return _Done(state, padded_observed(observed, self.size, self._height + 1))
 
 
 def _nothing(shapes: _Done, state: DecodeState) -> _Done:
   """Returns results of no branch, for a state."""
-  empty = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tuple(shapes[1:]))
-  return _Done(state, *empty)
-
-
-def _first(shape: Shape, nodes: int, size: int) -> Shape:
-  """Returns a shape of `nodes` nodes, of which the first `size` may be there."""
-  shape = jax.tree.map(lambda x: x[:nodes], shape)
-  return shape.replace(there=shape.there & (jnp.arange(nodes) < size))
+  return _Done(state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes.observed))
 
 
 def _sums(each: Sequence[Sequence[int]]) -> list[int]:

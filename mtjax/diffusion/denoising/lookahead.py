@@ -78,7 +78,8 @@ class Lookahead:
 
   def stages(self, inputs: tuple[Params, Job]) -> run.Stages:
     params, job = inputs
-    stacked_job = stack_rows(job, self.drafts + 1)
+    # A forward reads no constraint: decisions do, with the rows' own job.
+    stacked_job = stack_rows(job.replace(constraint=None), self.drafts + 1)
 
     def draft(ahead: LookaheadState, _):
       def one(state, _):

@@ -36,6 +36,8 @@ class Denoising(Followed):
     masked = job.targets
     policy, zero = job.policy, jnp.zeros(batch, jnp.int32)
     window = window_of(job, zero, self.block_length)
+    vocab = self.network.model.config.vocab_size
+    order, revise = policy.start(batch, self.block_length, vocab)
     return DenoiseState(
       token=jnp.where(masked, self.network.mask_id, job.prompt),
       masked=masked,
@@ -46,8 +48,8 @@ class Denoising(Followed):
       rate=jnp.ones(batch, jnp.float32),
       passes=zero,
       finished=jnp.zeros(batch, bool),
-      order=policy.order.start(batch, self.block_length, self.network.model.config.vocab_size),
-      revise=policy.revise.start(batch, self.block_length),
+      order=order,
+      revise=revise,
       cache=job.guidance.start(self.cache, self.network, params, job),
     )
 

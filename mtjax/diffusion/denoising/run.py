@@ -87,9 +87,9 @@ def denoise(
   vocabulary, more entries than the model has positions, penalties, a plan whose blocks are not the
   network's, plans that do not fit the rows or each other, rules, guidance or caches that do not fit
   together, lookahead with a cache or with a trace, and a constraint that no text of `plan.length`
-  tokens satisfies, without `eos`, or with lookahead; with `is_target` also for rows of other
-  lengths than the prompts', a row without a target, a mask that is given, a constraint, an
-  any-subset model, and a rule that moves positions.
+  tokens satisfies, or without `eos`; with `is_target` also for rows of other lengths than the
+  prompts', a row without a target, a mask that is given, a constraint, an any-subset model, and a
+  rule that moves positions.
   """
   prompts = as_ids(prompts)
   plans = plan_rows(plan, len(prompts))
@@ -178,8 +178,6 @@ def _ahead(program, inputs, cache, guidance, lookahead: int) -> Any:
   """Returns the program, with lookahead if there is one. Raises ValueError where it cannot be."""
   if not _check_lookahead(lookahead):
     return program
-  if inputs[1].constraint is not None:
-    raise ValueError("with a constraint there is no lookahead yet: leave it out")
   check_stateless(program.network, *inputs, cache, guidance)
   return Lookahead(program, lookahead)
 

@@ -37,7 +37,7 @@ class Stability(StatelessOrder):
   probability = True
   measures_drift = True
 
-  def start(self, batch: int, size: int, vocab: int) -> State:
+  def start(self, batch: int, size: int, vocab: int, waits: int | None = None) -> State:
     last = jnp.zeros((batch, size, vocab), jnp.float32)
     return last, jnp.full((batch, size, self.changes), jnp.inf, jnp.float32)
 

@@ -24,6 +24,7 @@ class Dilated(AnyOrderTransfer):
   base: int = size_field(default=2)
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def __post_init__(self) -> None:
     super().__post_init__()

@@ -32,6 +32,7 @@ class EntropyBound(AnyOrderTransfer):
     "the tokens of one pass are sampled independently of each other; the bound on what that loses "
     "holds for a model whose conditionals all agree"
   )
+  advances = True
 
   def count(self, view: View, score: Float[Array, "B L"]) -> Int[Array, " B"]:
     """Returns the number of positions of this pass."""

@@ -31,6 +31,7 @@ class Factor(ProbabilityTransfer):
   ranges: ClassVar[dict[str, Range]] = {"factor": Range(low=0.0, open_low=True)}
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def count(self, view: View, score: Float[Array, "B L"]) -> Int[Array, " B"]:
     """Returns the number of positions of this pass."""

@@ -27,6 +27,7 @@ class FallingThreshold(ProbabilityTransfer):
   ranges: ClassVar[dict[str, Range]] = {"threshold": PROBABILITY, "decay": Range(low=0.0)}
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

@@ -23,6 +23,7 @@ class FirstHitting(UniformTransfer):
   """
 
   exactness = Exactness.LOSSLESS
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

@@ -29,6 +29,7 @@ class Hierarchy(ProbabilityTransfer):
   ranges: ClassVar[dict[str, Range]] = {"threshold": PROBABILITY, "low_threshold": SHARE}
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

@@ -38,6 +38,7 @@ class Klass(ProbabilityTransfer):
   }
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def check(self, order: OrderPolicy) -> None:
     super().check(order)

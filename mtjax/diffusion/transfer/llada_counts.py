@@ -23,6 +23,7 @@ class LladaCounts(AnyOrderTransfer):
 
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def count(self, view: View) -> Int[Array, " B"]:
     """Returns the number of positions of this pass."""

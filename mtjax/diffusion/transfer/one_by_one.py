@@ -19,6 +19,7 @@ class OneByOne(AnyOrderTransfer):
   """
 
   exactness = Exactness.LOSSLESS
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

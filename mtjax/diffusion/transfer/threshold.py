@@ -28,6 +28,7 @@ class Threshold(ProbabilityTransfer):
   ranges: ClassVar[dict[str, Range]] = {"threshold": PROBABILITY}
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

@@ -26,6 +26,7 @@ class WinoDraft(ProbabilityTransfer):
   ranges: ClassVar[dict[str, Range]] = {"threshold": PROBABILITY}
   exactness = Exactness.APPROXIMATE
   reason = INDEPENDENT
+  advances = True
 
   def choose(
     self, view: View, candidates: CanvasCandidates, score: Float[Array, "B L"]

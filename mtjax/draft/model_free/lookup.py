@@ -3,12 +3,16 @@
 import dataclasses
 
 import jax.numpy as jnp
-from jaxtyping import Array, Int, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.draft.protocol import Context, ForAnyTarget, Round
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.trees import merge
 from mtjax.types import Draft, DraftScheme
+
+# Share of copied tokens that were accepted after 1, 2, 3 and at least 4 tokens that are repeated:
+# rounded, for greedy answers of SmolLM2 to public prompts. At temperature 0.7 it is up to 0.1 less.
+_ACCEPTED = (0.25, 0.6, 0.75, 0.9)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +55,10 @@ class PromptLookup(ForAnyTarget):
   def scheme(self) -> DraftScheme:
     return DraftScheme.DELTA
 
+  @property
+  def estimates_survival(self) -> bool:
+    return True
+
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
   ) -> TextBuffer:
@@ -62,19 +70,31 @@ class PromptLookup(ForAnyTarget):
   ) -> tuple[Draft, TextBuffer]:
     # Everything emitted is there, except the one token of the prefill.
     text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
-    place, is_place = self._places(text)
+    place, repeats = self._places(text)
+    is_place = repeats >= self.min_ngram
     # Behind the end of the text stands the copy itself, so the source has this period.
     period = jnp.maximum(text.length[:, None] - place, 1)[:, :, None]
     source = place[:, :, None] + jnp.arange(self.length) % period
     rows = jnp.arange(place.shape[0])[:, None, None]
     inside = jnp.broadcast_to(is_place[:, :, None], source.shape)
-    return Draft(merge(context.last, text.token[rows, source], inside), DraftScheme.DELTA), text
+    tree = merge(context.last, text.token[rows, source], inside)
+    return Draft(tree, DraftScheme.DELTA, survival=self._survival(repeats)), text
 
   def update(self, state: TextBuffer, round: Round) -> TextBuffer:
     return state.append(round.token, round.num_emitted)
 
-  def _places(self, text: TextBuffer):
-    """Returns starts of continuations [B, K], best first, and which of them exist."""
+  def _survival(self, repeats: Int[Array, "B K"]) -> Float[Array, "B N"]:
+    """Returns the estimate of each node: every accepted token makes the repeat one token longer."""
+    repeated = repeats[:, :, None] + jnp.arange(self.length)
+    share = jnp.array(_ACCEPTED)[jnp.clip(repeated, 1, len(_ACCEPTED)) - 1]
+    nodes = jnp.cumprod(share, axis=2).reshape(len(repeats), -1)
+    return jnp.pad(nodes, ((0, 0), (1, 0)), constant_values=1.0)
+
+  def _places(self, text: TextBuffer) -> tuple[Int[Array, "B K"], Int[Array, "B K"]]:
+    """Returns starts of continuations, best first, and how many tokens repeat before each.
+
+    The number is 0 where there is no such place.
+    """
     size = text.token.shape[1]
     start = jnp.arange(size)
     repeated = jnp.zeros(text.token.shape, jnp.int32)
@@ -92,4 +112,4 @@ class PromptLookup(ForAnyTarget):
       )
       score = jnp.where(start == best[:, None], -1, score)
     place, repeats, value = (jnp.stack(x, axis=1) for x in zip(*places, strict=True))
-    return place, (repeats >= self.min_ngram) & (value >= 0)
+    return place, jnp.where(value >= 0, repeats, 0)

@@ -60,7 +60,7 @@ class SuffixStore(NgramStore):
         break
       score, _, place, token, matches = heapq.heappop(heap)
       mass = -score
-      place = out.below(place, token)
+      place = out.below(place, token, mass)
       matches = self._after(own, matches, token)
 
   def _probs(

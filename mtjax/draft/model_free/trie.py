@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mtjax.draft import host
 from mtjax.draft.protocol import Context, ForAnyTarget, Round
@@ -32,6 +32,7 @@ class TrieState(struct.PyTreeNode):
   store: Int[Array, ""]
   request: Int[Array, " B"]  # the store's numbers of the rows
   tree: TokenTree  # of the next round, except its root
+  survival: Float[Array, "B N"]  # of the tree's nodes
   active: Bool[Array, " B"]
   left: Int[Array, " B"]  # number of tokens that may still be emitted
 
@@ -81,6 +82,7 @@ class Trie(ForAnyTarget):
       store=params,
       request=host.call(_begin, ids, params, prompt, length),
       tree=self._tree(jnp.zeros((4, batch, self.size), jnp.int32)),
+      survival=jnp.zeros((batch, self.size), jnp.float32),
       active=zero == 0,
       left=zero + max_new,
     )
@@ -88,15 +90,16 @@ class Trie(ForAnyTarget):
   def propose(self, params: PyTree, state: TrieState, context: Context) -> tuple[Draft, TrieState]:
     # The store lacks the token that the prefill emitted. Rows that ended with it are told too.
     first = (context.step == 1).astype(jnp.int32)
-    tree = jax.lax.cond(
+    tree, survival = jax.lax.cond(
       jnp.any((first == 1) & context.active),
       lambda: self._ask(state, context.last[:, None], first, ~context.active),
-      lambda: state.tree,
+      lambda: (state.tree, state.survival),
     )
     tree = tree.replace(token=tree.token.at[:, 0].set(context.last))
     left = context.request.limit - context.step
-    return Draft(tree, DraftScheme.DELTA), state.replace(
-      tree=tree, active=context.active, left=left.astype(jnp.int32)
+    known = survival if self.estimates_survival else None
+    return Draft(tree, DraftScheme.DELTA, survival=known), state.replace(
+      tree=tree, survival=survival, active=context.active, left=left.astype(jnp.int32)
     )
 
   def update(self, state: TrieState, round: Round) -> TrieState:
@@ -104,18 +107,22 @@ class Trie(ForAnyTarget):
     ended = (
       ~state.active | (round.num_emitted >= state.left) | (round.num_emitted < round.verdict.count)
     )
-    tree = self._ask(state, round.token, round.num_emitted, ended)
-    return state.replace(tree=tree, left=state.left - round.num_emitted)
+    tree, survival = self._ask(state, round.token, round.num_emitted, ended)
+    return state.replace(tree=tree, survival=survival, left=state.left - round.num_emitted)
 
-  def _ask(self, state: TrieState, token, num_emitted, ended) -> TokenTree:
-    shape = jax.ShapeDtypeStruct((4, token.shape[0], self.size), jnp.int32)
+  def _ask(
+    self, state: TrieState, token, num_emitted, ended
+  ) -> tuple[TokenTree, Float[Array, "B N"]]:
+    rows = token.shape[0], self.size
+    shapes = jax.ShapeDtypeStruct((4, *rows), jnp.int32), jax.ShapeDtypeStruct(rows, jnp.float32)
 
     def on_host(store: Store, *arrays):
       return _round(store, *arrays, self.size, self.height)
 
-    return self._tree(
-      host.call(on_host, shape, state.store, state.request, token, num_emitted, ended)
+    nodes, survival = host.call(
+      on_host, shapes, state.store, state.request, token, num_emitted, ended
     )
+    return self._tree(nodes), survival
 
   def _tree(self, nodes: Int[Array, "4 B N"]) -> TokenTree:
     token, parent, depth, order = nodes
@@ -131,6 +138,14 @@ class Trie(ForAnyTarget):
     )
 
 
+class RatedTrie(Trie):
+  """A `Trie` whose store estimates how probable its drafts are, as `SuffixStore` does."""
+
+  @property
+  def estimates_survival(self) -> bool:
+    return True
+
+
 def _begin(store: Store, prompt, length):
   prompts = [row[:count].tolist() for row, count in zip(prompt, length, strict=True)]
   return np.array(store.begin(prompts), np.int32)
@@ -139,6 +154,7 @@ def _begin(store: Store, prompt, length):
 def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: int):
   """Teaches the store what was emitted, then returns the drafts of rows that go on."""
   out = np.zeros((4, len(requests), size), np.int32)
+  survival = np.zeros((len(requests), size), np.float32)
   rows = list(
     zip(requests.tolist(), token.tolist(), num_emitted.tolist(), ended.tolist(), strict=True)
   )
@@ -153,4 +169,5 @@ def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: 
     fields = (branches.token, branches.parent, branches.depth, branches.order)
     for array, values in zip(out, fields, strict=True):
       array[row, : len(values)] = values
-  return out
+    survival[row, : len(branches.survival)] = branches.survival
+  return out, survival

@@ -77,10 +77,9 @@ def text_probs(
 def passes(policy: DecidingPolicy, toy: Conditionals, *, steps: int) -> Iterator[Passes]:
   """Yields the distribution of canvases after each pass, until all are finished."""
   with jax.enable_x64(True):
-    order = policy.order.start(1, toy.length, toy.vocab + 1)
-    revise = policy.revise.start(1, toy.length)
+    states = policy.start(1, toy.length, toy.vocab + 1)
   masks = np.full((1, toy.length), toy.vocab)
-  branches = _Branches(np.ones(1), masks, *jax.tree.map(np.asarray, (order, revise)))
+  branches = _Branches(np.ones(1), masks, *jax.tree.map(np.asarray, states))
   finished = np.zeros(len(toy.probs))
   rows = policy.for_rows(CHUNK)
   for step in itertools.count():

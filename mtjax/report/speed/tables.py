@@ -17,47 +17,69 @@ def speed_tables(
 ) -> list[Cells]:
   """Returns a table per temperature and reference that ran, then those of `targets`.
 
+  After the table over the first reference comes that of decoding alone, where systems say when
+  their first tokens were there.
   targets: for each temperature; None: `speed_targets`, for greedy decoding alone.
   """
   temperatures = dict.fromkeys(result.temperature for result in results)
   every = [Results(results, temperature) for temperature in temperatures]
-  tables = [
-    speed_table(one, reference)
-    for one in every
-    for reference in references
-    if reference in one.systems
-  ]
+  tables = [table for one in every for table in _speed_tables(one, references)]
   if targets is None:
     return tables + [targets_table(speed_targets(one)) for one in every if not one.temperature]
   return tables + [targets_table(targets(one), _rule(one)) for one in every]
 
 
+def _speed_tables(results: Results, references: Sequence[str]) -> list[Cells]:
+  tables, alone = [], results.decoding_alone
+  for reference in references:
+    if reference in results.systems:
+      tables.append(speed_table(results, reference))
+    if reference == references[0] and reference in alone.systems:
+      tables.append(decoding_table(alone, reference))
+  return tables
+
+
 def speed_table(results: Results, reference: str) -> Cells:
   """Returns speed-ups over `reference`, tokens per target forward in brackets; a row per system."""
+  title = f"Speed over {reference}, {_rule(results)}, batch 1 (tokens per target forward)"
+  table = _speeds(results, reference, title)
+  if results.temperature:
+    return table
+  shares = [_same_text(results, system, reference) for system in results.systems]
+  rows = [[*row, share] for row, share in zip(table.rows, shares, strict=True)]
+  return Cells(title, [*table.header, "same text"], rows)
+
+
+def decoding_table(alone: Results, reference: str) -> Cells:
+  """Returns the table of `Results.decoding_alone`: that of whole calls, without "same text"."""
+  title = (
+    f"Decoding alone: speed over {reference} after the first tokens, {_rule(alone)}, batch 1 "
+    "(tokens per target forward)"
+  )
+  return _speeds(alone, reference, title)
+
+
+def _speeds(results: Results, reference: str, title: str) -> Cells:
   rows = []
   for system in results.systems:
     ran = [result for name in results.sets if (result := results.get(system, name))]
     cells = [_cell(results, system, reference, name) for name in results.sets]
     mean = results.mean_speed_up(system, reference)
     rate = statistics.mean(result.tokens_per_second for result in ran)
-    row = [system, *cells, "-" if mean is None else f"{mean:.2f}x", f"{rate:,.0f}"]
-    if not results.temperature:
-      row.append(_same_text(results, system, reference))
-    rows.append(row)
-  header = ["system", *results.sets, "mean", "tokens/s"]
-  header += [] if results.temperature else ["same text"]
-  title = f"Speed over {reference}, {_rule(results)}, batch 1 (tokens per target forward)"
-  return Cells(title, header, rows)
+    rows.append([system, *cells, "-" if mean is None else f"{mean:.2f}x", f"{rate:,.0f}"])
+  return Cells(title, ["system", *results.sets, "mean", "tokens/s"], rows)
 
 
 def speed_rows(results: Sequence[SystemResult], reference: str) -> list[dict[str, Any]]:
-  """Figures of each system on each set, for JSON: what `speed_table` shows, and its rounds.
+  """Returns the figures of each system on each set, for JSON: what the tables show, and the rounds.
 
-  `speed_up` and `same_text` are to `reference`; None where it did not run.
+  `speed_up`, `decoding_speed_up` and `same_text` are to `reference`; None where it did not run.
+  Those of decoding alone, and `first_seconds` of each round, are None where they are not known.
   """
   rows = []
   for one in results:
     other = Results(results, one.temperature).get(reference, one.prompt_set)
+    alone, plain = one.after_first(), None if other is None else other.after_first()
     rows.append(
       dict(
         system=one.system,
@@ -68,6 +90,9 @@ def speed_rows(results: Sequence[SystemResult], reference: str) -> list[dict[str
         speed_up=None if other is None else one.speed_up(other),
         same_text=None if other is None else one.same_text(other),
         seconds=one.totals,
+        first_seconds=None if alone is None else one.first_totals,
+        decoding_tokens_per_second=None if alone is None else alone.tokens_per_second,
+        decoding_speed_up=None if alone is None or plain is None else alone.speed_up(plain),
       )
     )
   return rows

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 from mtjax.draft import host
 from mtjax.trees import Topology, chain
 from mtjax.tuning.competitors import RoundKind
+from mtjax.tuning.online.beginning import THINKING
 from mtjax.tuning.online.replanner import Replanner, ReplanState
 from mtjax.tuning.plan import PlannedRound
 from mtjax.tuning.profiles.counts import AcceptanceCounts
@@ -19,7 +20,6 @@ from mtjax.tuning.profiles.counts import AcceptanceCounts
 PLAIN = 0  # the branch of plain decoding
 _RUNS = 64  # runs that are remembered; of older ones, which were left, nothing is known
 _ROWS = 4096  # runs whose number of rows is remembered
-_SHARE = 0.02  # of the time for thinking, unless it needs more than _LONGEST rounds
 _LONGEST = 16  # rounds without a question
 _ODD = 3.0  # a time that is so many times as long as expected is a pause of the caller's
 
@@ -119,7 +119,7 @@ class OnlineChooser:
     now = self._clock()
     known = self._runs.get(run)
     if known is None:  # it was left for long
-      known = self._runs[run] = _Run(self.replanner.start(self._rows.get(run, 1)), now)
+      known = self._runs[run] = _Run(self._start(self._rows.get(run, 1)), now)
       report = report._replace(rounds=0)
     before = known.state.choice
     if report.rounds:
@@ -162,7 +162,7 @@ class OnlineChooser:
   def _hold(self, state: ReplanState) -> int:
     if state.probing:
       return state.probing
-    enough = self._thinking / (_SHARE * max(state.choice.seconds, 1e-9))
+    enough = self._thinking / (THINKING * max(state.choice.seconds, 1e-9))
     hold = min(max(int(enough) + 1, self.replanner.every), _LONGEST)
     if state.choice.kind is RoundKind.PLAIN:
       return min(max(hold, 8), max(state.wait, 1))

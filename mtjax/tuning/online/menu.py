@@ -25,6 +25,13 @@ class _Table(NamedTuple):
   steps: Int[np.ndarray, " O"]
 
 
+class _Rated(NamedTuple):
+  competitor: Competitor
+  table: _Table
+  expected: Float[np.ndarray, " O"]
+  seconds: Float[np.ndarray, " O"]
+
+
 @dataclasses.dataclass(frozen=True)
 class Menu:
   """Rounds of speculation, with chains and trees of several drafters.
@@ -66,27 +73,11 @@ class Menu:
   def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
     """Returns the best of the menu's rounds and plain decoding, as `mtjax.tuning.plan` does."""
     plain, found = plain_round(competitors), []
-    for competitor in competitors:
-      table = self._tables.get(competitor.drafter)
-      if table is None:
-        continue
-      expected = _expected(table, competitor.rates)
-      seconds = competitor.latency.round_seconds(table.entries, table.steps)
-      batch = competitor.latency.batch
-      for place, tokens, took in zip(table.place, expected.tolist(), seconds.tolist(), strict=True):
-        known = self.rounds[place]
-        found.append(
-          PlannedRound(
-            known.kind,
-            known.drafter,
-            known.topology,
-            known.entries,
-            known.steps,
-            batch,
-            tokens,
-            took,
-          )  # fmt: skip
-        )
+    for competitor, table, expected, seconds in self._rated(competitors):
+      for number, (tokens, took) in enumerate(
+        zip(expected.tolist(), seconds.tolist(), strict=True)
+      ):
+        found.append(self._round(competitor, table, number, tokens, took))
     ranking = sorted(
       [plain, *found], key=lambda one: (-one.tokens_per_second, one.entries, one.steps)
     )
@@ -94,6 +85,42 @@ class Menu:
     if chosen.tokens_per_second <= (1 + min_gain) * plain.tokens_per_second:
       chosen = plain
     return SpeculationPlan(chosen, plain, tuple(ranking))
+
+  def fastest(
+    self, competitors: Sequence[Competitor], reading: Mapping[str, float]
+  ) -> PlannedRound:
+    """Returns the round that takes the least time per token, plain decoding among them.
+
+    Without `reading` it is the first of `plan`, found without an object for each of the others.
+    reading: seconds per token that a drafter takes beside its rounds; 0 for those that lack here.
+    """
+    best = plain_round(competitors)
+    least = best.seconds
+    for competitor, table, expected, seconds in self._rated(competitors):
+      each = seconds / expected + reading.get(competitor.drafter, 0.0)
+      number = int(each.argmin())
+      if each[number] < least:
+        least = each[number]
+        tokens, took = float(expected[number]), float(seconds[number])
+        best = self._round(competitor, table, number, tokens, took)
+    return best
+
+  def _rated(self, competitors: Sequence[Competitor]) -> Iterator[_Rated]:
+    """Yields each competitor with its table, expected tokens and seconds of each of its rounds."""
+    for competitor in competitors:
+      table = self._tables.get(competitor.drafter)
+      if table is not None:
+        seconds = competitor.latency.round_seconds(table.entries, table.steps)
+        yield _Rated(competitor, table, _expected(table, competitor.rates), seconds)
+
+  def _round(
+    self, competitor: Competitor, table: _Table, number: int, tokens: float, seconds: float
+  ) -> PlannedRound:
+    known = self.rounds[table.place[number]]
+    return PlannedRound(
+      known.kind, known.drafter, known.topology, known.entries, known.steps,
+      competitor.latency.batch, tokens, seconds,
+    )  # fmt: skip
 
   @functools.cached_property
   def _tables(self) -> dict[str, _Table]:

@@ -1,26 +1,19 @@
 """Plans anew while a program runs: when acceptance, times or the batch have changed."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
 
-from mtjax.tuning.competitors import Competitor, RoundKind, Siblings
+import numpy as np
+from jaxtyping import Float
+
+from mtjax.tuning.competitors import Competitor, RoundKind
+from mtjax.tuning.online.beginning import FirstPlanner
 from mtjax.tuning.online.drift import TimeDrift
-from mtjax.tuning.online.estimate import AcceptanceEstimate, Prior
-from mtjax.tuning.online.menu import Menu
-from mtjax.tuning.plan import PlannedRound, SpeculationPlan, expected_of, plain_round, plan
-from mtjax.tuning.profiles.acceptance import AcceptanceProfile
+from mtjax.tuning.online.estimate import AcceptanceEstimate
+from mtjax.tuning.plan import PlannedRound, expected_of, plain_round
 from mtjax.tuning.profiles.counts import AcceptanceCounts
-from mtjax.tuning.profiles.latency import LatencyProfile
-
-
-@dataclasses.dataclass(frozen=True)
-class ProfiledDrafter:
-  """A drafter with its profiles, for all batch sizes and domains."""
-
-  drafter: str
-  acceptance: AcceptanceProfile
-  latency: LatencyProfile
-  siblings: Siblings = Siblings.ANY_RANKS
+from mtjax.tuning.shapes.rated import rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,10 +28,12 @@ class ReplanState:
   wait: int  # rounds of plain decoding until the next probe
   pause: int  # the value of `wait` after it
   started: frozenset[str] = frozenset()  # drafters that have read the text of this run
+  emitted: float = 0.0  # tokens per row of this run
+  basis: Float[np.ndarray, " M+2"] | None = None  # `Replanner._basis` when the choice was confirmed
 
 
 @dataclasses.dataclass(frozen=True)
-class Replanner:
+class Replanner(FirstPlanner):
   """Chooses by measured time and recent acceptance, from past rounds only.
 
   So a round's choice does not depend on its drafts, and keeps the distribution. A new choice must
@@ -48,7 +43,7 @@ class Replanner:
   interrupted after `patience` rounds by a probe: `probe` rounds of what loses least, if speculation
   would pay in at least one of the profiles' domains. After a probe in vain the next one comes after
   twice as many rounds, up to 4 times `patience`. A drafter that was not used yet must read the text
-  first: its rounds count with their share of that time, over `new_tokens`.
+  first: that time is spread over the tokens that are left of `new_tokens`, at least a quarter.
 
   Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
   flips because times do.
@@ -58,10 +53,6 @@ class Replanner:
   continue with a replanner for a longer one; the state stays as it is.
   """
 
-  drafters: Sequence[ProfiledDrafter]
-  context: int = 0
-  sizes: tuple[int, ...] | None = None  # of compiled programs, as `mtjax.tuning.plan` takes them
-  menu: Menu | None = None  # what to choose from; None: all trees of those sizes
   every: int = 4  # rounds between two comparisons
   margin: float = 0.02
   dwell: int = 8
@@ -69,11 +60,8 @@ class Replanner:
   probe: int = 3
   hazard: float = 0.003  # probability that a round begins text of another domain
   forget: float = 0.05  # share of the counts that a round replaces
-  weight: float = 10.0  # trials that a profile is worth, per depth and rank
   time_memory: float = 0.15
   time_forget: float = 0.002
-  min_gain: float = 0.05  # by which the first choice must be faster than plain decoding alone
-  new_tokens: int = 0  # per row of a run, which the start of a drafter is spread over; 0: no start
 
   def __post_init__(self):
     names = [one.drafter for one in self.drafters]
@@ -95,64 +83,16 @@ class Replanner:
     state = ReplanState(choice, estimate, TimeDrift(), 0, 0, self.patience, self.patience)
     return _begun(state)
 
-  def start_competitors(self, batch: int) -> list[Competitor]:
-    """Returns what competes before the first round: all domains are as likely."""
-    return list(self._competitors(batch, AcceptanceEstimate.start(self._prior()), TimeDrift()))
-
-  def start_plan(self, batch: int) -> SpeculationPlan:
-    """Returns the plan that a run begins with.
-
-    Plain decoding has the time that it takes in a program of its own, where that is known: that is
-    what a user has without a plan. To the time of a round is added its share of the time in which
-    its drafter reads the prompt. What is chosen must be faster than plain decoding by more than
-    `min_gain`.
-    """
-    competitors = self.start_competitors(batch)
-    alone = [one.latency.alone for one in competitors if one.latency.alone is not None]
-    reading = self._reading(competitors)
-
-    def whole(one: PlannedRound) -> PlannedRound:
-      if one.drafter is None:
-        return dataclasses.replace(one, seconds=min(alone)) if alone else one
-      return dataclasses.replace(one, seconds=one.seconds + reading(one))
-
-    ranking = sorted(
-      map(whole, self.plan(competitors).ranking), key=lambda one: -one.tokens_per_second
-    )
-    plain = next(one for one in ranking if one.drafter is None)
-    ahead = ranking[0].tokens_per_second > (1 + self.min_gain) * plain.tokens_per_second
-    return SpeculationPlan(ranking[0] if ahead else plain, plain, tuple(ranking))
-
-  def _reading(
-    self, competitors: Sequence[Competitor], started: frozenset[str] = frozenset()
-  ) -> Callable[[PlannedRound], float]:
-    """Returns a round's share of the seconds that its drafter reads the text for, if it has not."""
-    start = {one.drafter: one.latency.start for one in competitors if one.drafter not in started}
-
-    def seconds(one: PlannedRound) -> float:
-      if not self.new_tokens or one.drafter not in start:
-        return 0.0
-      return min(one.expected_tokens / self.new_tokens, 1.0) * start[one.drafter]
-
-    return seconds
-
-  def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
-    """Returns the plan among the menu's rounds, or all trees of the sizes."""
-    if self.menu is not None:
-      return self.menu.plan(competitors, min_gain=min_gain)
-    return plan(competitors, sizes=self.sizes, min_gain=min_gain)
-
-  def competitors(self, batch: int, domain: str | None = None) -> list[Competitor]:
-    """Returns what competes by the profiles alone, in a domain, or by the mean of all."""
-    prior = self._prior()
-    found = list(self._competitors(batch, AcceptanceEstimate.start(prior), TimeDrift()))
-    if domain is None:
-      return [dataclasses.replace(one, rates=prior.mean[one.drafter]) for one in found]
-    place = prior.domains.index(domain)
-    return [dataclasses.replace(one, rates=prior.rates[one.drafter][place]) for one in found]
-
-  def _prior(self) -> Prior:
-    return Prior.of({one.drafter: one.acceptance for one in self.drafters})
+  def _reading(self, state: ReplanState, competitors: Sequence[Competitor]) -> Mapping[str, float]:
+    """Returns the seconds per token that each drafter reads the text for, if it has not."""
+    if not self.new_tokens:
+      return {}
+    left = max(self.new_tokens - state.emitted, self.new_tokens / 4)
+    return {
+      one.drafter: one.latency.start / left
+      for one in competitors
+      if one.drafter not in state.started
+    }
 
   def observe(
     self,
@@ -179,6 +119,7 @@ class Replanner:
     if learned.probing > rounds and not moved:
       return dataclasses.replace(learned, probing=learned.probing - rounds)
     due = learned.probing > 0 or moved or learned.since % self.every < rounds
+    due = due and (learned.probing > 0 or moved or not self._settled(learned))
     if due or learned.choice.batch != batch:
       competitors = list(self._competitors(batch, learned.estimate, learned.drift))
       if due:
@@ -195,8 +136,9 @@ class Replanner:
     choice, drift = state.choice, state.drift
     if seconds is not None:
       drift = self._timed(state, seconds, rounds)
-    estimate = state.estimate
+    estimate, emitted = state.estimate, state.emitted + rounds
     if choice.drafter is not None and counts is not None:
+      emitted += float(counts.accepted.sum()) / choice.batch
       estimate = estimate.observe(
         choice.drafter,
         counts,
@@ -204,7 +146,8 @@ class Replanner:
         forget=_over(rounds, self.forget),
         weight=self.weight,
       )
-    return dataclasses.replace(state, drift=drift, estimate=estimate, since=state.since + rounds)
+    since = state.since + rounds
+    return dataclasses.replace(state, drift=drift, estimate=estimate, since=since, emitted=emitted)
 
   def _timed(self, state: ReplanState, seconds: float, rounds: int) -> TimeDrift:
     choice = state.choice
@@ -226,26 +169,55 @@ class Replanner:
     self, state: ReplanState, competitors: Sequence[Competitor], at_once: bool
   ) -> ReplanState:
     """Returns the state with the best choice, if it is better by enough and it is time."""
-    reading = self._reading(competitors, state.started)
+    reading = self._reading(state, competitors)
 
     def speed(one: PlannedRound) -> float:
-      return one.expected_tokens / (one.seconds + reading(one))
+      read = reading.get(one.drafter, 0.0) if one.drafter else 0.0
+      return 1 / (one.seconds / one.expected_tokens + read)
 
-    best = max(self.plan(competitors).ranking, key=speed)
+    if self.menu is not None:
+      best = self.menu.fastest(competitors, reading)
+    else:
+      best = max(self.plan(competitors).ranking, key=speed)
     ended = dataclasses.replace(state, probing=0)
     if state.probing:
       paid = best.kind is not RoundKind.PLAIN
       pause = self.patience if paid else min(2 * state.pause, 4 * self.patience)
-      ended = dataclasses.replace(ended, choice=best, since=0, wait=pause, pause=pause)
+      ended = dataclasses.replace(ended, choice=best, since=0, wait=pause, pause=pause, basis=None)
       return ended
     try:
       present = self._now(state.choice, competitors)
     except ValueError:  # a size whose times are not known for this batch
-      return dataclasses.replace(ended, choice=best, since=0)
+      return dataclasses.replace(ended, choice=best, since=0, basis=None)
     better = speed(best) > (1 + self.margin) * speed(present)
     if better and (at_once or state.since >= self.dwell):
-      return dataclasses.replace(ended, choice=best, since=0)
-    return dataclasses.replace(ended, choice=present)
+      return dataclasses.replace(ended, choice=best, since=0, basis=None)
+    basis = None if better else self._basis(state)
+    return dataclasses.replace(ended, choice=present, basis=basis)
+
+  def _settled(self, state: ReplanState) -> bool:
+    """Returns true if all is as when the present choice was confirmed, but for the margin.
+
+    A comparison would nearly always find the same, and takes most of the time of a question.
+    """
+    if state.basis is None:
+      return False
+    return bool(np.max(np.abs(self._basis(state) - state.basis)) <= self.margin)
+
+  def _basis(self, state: ReplanState) -> Float[np.ndarray, " M+2"]:
+    """Returns what a comparison follows from, as far as rounds of the present choice change it.
+
+    They are the probabilities of the opinions, the logarithm of the choice's expected tokens, which
+    its own recent rounds change, and that of its measured over predicted time.
+    """
+    choice, tokens = state.choice, 1.0
+    if choice.drafter is not None:
+      rates = state.estimate.rates(choice.drafter, weight=self.weight)
+      tokens = rate(choice.topology, rates).expected_tokens
+    sizes = state.drift.factors.get((choice.drafter, self._curve_batch(choice.batch)), {})
+    factor = sizes.get(choice.entries)
+    log = 0.0 if factor is None else factor.log
+    return np.append(state.estimate.probabilities, [math.log(tokens), log])
 
   def _maybe_probe(self, state: ReplanState, batch: int, rounds: int) -> ReplanState:
     if state.wait > rounds:
@@ -261,6 +233,7 @@ class Replanner:
       estimate=state.estimate.aged(state.pause, self.hazard),
       probing=self.probe,
       since=0,
+      basis=None,
     )
 
   def _hopeful(self, state: ReplanState, competitors: Sequence[Competitor]) -> str | None:
@@ -273,15 +246,6 @@ class Replanner:
       ]
       plans.append(self.plan(changed, min_gain=self.margin))
     return max(plans, key=lambda one: one.speedup).choice.drafter
-
-  def _competitors(
-    self, batch: int, estimate: AcceptanceEstimate, drift: TimeDrift
-  ) -> Iterator[Competitor]:
-    for one in self.drafters:
-      curve = one.latency.at(batch, self.context)
-      curve = dataclasses.replace(drift.correct(curve, one.drafter), batch=batch)
-      rates = estimate.rates(one.drafter, weight=self.weight)
-      yield Competitor(one.drafter, rates, curve, one.siblings)
 
   def _curve_batch(self, batch: int) -> int:
     return self.drafters[0].latency.at(batch, self.context).batch

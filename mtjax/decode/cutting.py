@@ -2,11 +2,14 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mtjax.decode.history import TreesObserved
-from mtjax.types import Draft, Verdict
+from mtjax.decode.speculative import Decision
+from mtjax.draft.shaped.shape import Shape
+from mtjax.types import Draft, TokenTree, Verdict
 
 
 def cut(draft: Draft, size: int) -> Draft:
@@ -22,7 +25,33 @@ def cut(draft: Draft, size: int) -> Draft:
   tree = tree.replace(
     **{name: first(getattr(tree, name)) for name in names}, height=min(tree.height, size - 1)
   )
-  return draft.replace(tree=tree, q=first(draft.q), offered=first(draft.offered))
+  return draft.replace(
+    tree=tree,
+    q=first(draft.q),
+    offered=first(draft.offered),
+    survival=first(draft.survival),
+  )
+
+
+def padded_decision(decision: Decision, tree: TokenTree) -> Decision:
+  """Returns a decision on the first nodes of `tree` in the shapes of one on the whole tree."""
+  seen, size = decision.tree, tree.size
+  if seen.size == size:
+    return decision
+  return decision.replace(
+    tree=tree.replace(valid=_to(seen.valid, 1, size)),
+    verdict=padded_path(decision.verdict, tree.height),
+    logits=_to(decision.logits, 1, size),
+    processed=_to(decision.processed, 1, size),
+    kv=jax.tree.map(lambda x: _to(x, 2, size), decision.kv),
+    position=_to(decision.position, 1, size),
+  )
+
+
+def first_nodes(shape: Shape, nodes: int, size: Int[Array, ""] | int) -> Shape:
+  """Returns a shape of `nodes` nodes, of which the first `size` may be there."""
+  shape = jax.tree.map(lambda x: x[:nodes], shape)
+  return shape.replace(there=shape.there & (jnp.arange(nodes) < size))
 
 
 def padded_path(verdict: Verdict, height: int) -> Verdict:

@@ -1,0 +1,41 @@
+"""A drafter of a planned program."""
+
+import dataclasses
+
+from mtjax.decode.speculative import Speculative
+from mtjax.draft.shaped.shape import ShapedDrafter
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+  """A drafter, and the sizes of the target's pass that are compiled for it.
+
+  A size is a number of entries per row: the first nodes of the drafter's tree. shaped: the drafter
+  of `method` itself, where its shape is data; None: it chooses its drafts alone.
+  """
+
+  name: str
+  method: Speculative
+  sizes: tuple[int, ...]
+  shaped: ShapedDrafter | None = None
+
+  def __post_init__(self):
+    if not self.sizes or min(self.sizes) < 2 or len(set(self.sizes)) < len(self.sizes):
+      raise ValueError(
+        f"the sizes of {self.name!r} must be different numbers of at least 2 entries, got "
+        f"{self.sizes}"
+      )
+    if self.shaped is not None and max(self.sizes) > self.shaped.size:
+      raise ValueError(
+        f"{self.name!r} drafts trees of up to {self.shaped.size} nodes, so no size may be larger: "
+        f"got {self.sizes}"
+      )
+
+  @property
+  def height(self) -> int:
+    return self.method.drafter.height
+
+  @property
+  def breadth(self) -> int:
+    """Ranks that are counted apart: 1 where only the depth counts."""
+    return 1 if self.shaped is None else self.method.drafter.breadth

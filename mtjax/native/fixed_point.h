@@ -123,7 +123,8 @@ void FixedRow(const int8_t* panel, const float* row, const Fixed& x, int64_t K, 
     VI acc[1][V] = {};
     const int64_t end = std::min<int64_t>(whole, begin + kGroup);
     for (int64_t k = begin; k < end; k += 4, p += kPanel * 4, integers += 4) {
-      for (int i = 0; i < C * 4; i += kLine) __builtin_prefetch(p + kAheadOfFixed + i, 0, 3);
+      for (int i = 0; i < C * 4; i += kLine)
+        __builtin_prefetch(p + kAheadOfFixed + i, 0, kFetchedTo);
       FixedStep<1, V>(p, integers, acc);
     }
 #pragma GCC unroll 8

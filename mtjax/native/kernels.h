@@ -219,7 +219,7 @@ void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Targ
   for (int64_t k = 0; k < whole; k += W::kStep, p += kPanel * W::kStep) {
     if constexpr (W::kAheadOfOne > 0)
       for (int i = 0; i < C * 4; i += kLine)
-        __builtin_prefetch((const char*)p + W::kAheadOfOne + i, 0, 3);
+        __builtin_prefetch((const char*)p + W::kAheadOfOne + i, 0, kFetchedTo);
     Step<W, 0, 1, V>(p, x + k, acc);
   }
   float sums[C];

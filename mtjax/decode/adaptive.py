@@ -1,4 +1,4 @@
-"""Speculates as far as it pays: plain and smaller rounds in the program of the whole ones."""
+"""Speculates as far as it pays: rounds of several sizes, plain ones among them, in one program."""
 
 import dataclasses
 import functools
@@ -24,7 +24,7 @@ from mtjax.types import Draft, DraftScheme
 _PARTS = (0.5, 0.75, 1.0)
 # Drafting goes on as long as the speed is at least so much of that of plain decoding.
 _ENOUGH = 0.98
-# A text that begins to repeat itself waits for at most so many times `patience` rounds.
+# Drafting is tried again after at most so many times `patience` rounds.
 _PATIENCE_GROWS = 4
 
 
@@ -38,7 +38,7 @@ class AdaptiveParams(struct.PyTreeNode):
 
 class AdaptiveState(struct.PyTreeNode):
   speculative: SpeculativeState
-  speed: Float[Array, ""]  # of rounds with drafts, in that of plain decoding: a running mean
+  speed: Float[Array, ""]  # of rounds with drafts, relative to plain ones: a running mean
   wait: Int[Array, ""]  # rounds until the next try, when drafting does not pay
   pause: Int[Array, ""]  # first value of `wait` after the next try
 

@@ -46,8 +46,9 @@ def measure_costs(
     ).counters
     return counters["seconds"], counters["target_forwards"] - 1
 
-  # The program of one token may be another one than that of `tokens`. These runs compile.
-  run(None, 1), run(None)
+  # These runs compile: the program of one token may be another one than that of `tokens`.
+  for max_tokens in (1, tokens):
+    run(None, max_tokens)
   turns: list[list[tuple[float, int]]] = []
   seconds = 0.0
   while len(turns) < repeats and (len(turns) < 2 or seconds < _LONG):

@@ -57,7 +57,7 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
     config.of = of
     config.drafter = drafter_settings(of)
     # The fields of mtjax.decode.Adaptive. cost: of a whole round, in rounds of plain decoding; 0:
-    # that of each size of a round is measured before the first token.
+    # the cost of each size of a round is measured before the first token.
     config.adaptive = dict(cost=0.0, patience=16, memory=0.1, hope=1.1)
     return config
   config.drafter = drafter_settings(name)

@@ -56,8 +56,8 @@ METHODS: dict[str, MethodRow] = {
   "auto": MethodRow(
     title="speculates while it saves time",
     family="speculative",
-    pays="Text of which it is not known whether it repeats itself: it stops drafting when "
-    "that costs time, and with drafts of `suffix` (`auto:suffix`) it was the fastest on SmolLM2.",
+    pays="Text of which it is not known whether it repeats itself: each round verifies as many "
+    "drafts as pay, and with drafts of `suffix` (`auto:suffix`) it was the fastest on SmolLM2.",
     paper="-",
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/adaptive.py",

@@ -53,7 +53,7 @@ class WholeRuns:
 
   @functools.cached_property
   def _luck(self) -> Float[np.ndarray, "R B N"]:
-    """One number from 0 to 1 per run, row and round; a row has at most a round per token."""
+    """One number from 0 to 1 per run, row and round; a row takes at most one round per token."""
     runs = max(_SAMPLES // (self.batch * self.new_tokens), 16)
     return np.random.default_rng(self.seed).random((runs, self.batch, self.new_tokens))
 

@@ -81,8 +81,8 @@ class FirstPlanner:
     """Returns a function from a round to what is expected of runs with this round alone.
 
     Expected tokens are those of a row over the rounds of its batch, which ends with its slowest row
-    (`WholeRuns`). To the time of a round is added its share of the time in which its drafter reads
-    the prompt. domain: of all rows; None: they are of all domains in turn. alone: True for a
+    (`WholeRuns`). A drafter reads the prompt once: every round takes an equal part of that time
+    more. domain: of all rows; None: they are of all domains in turn. alone: True for a
     program of its own, if its times are known; False for the program of all drafters.
     """
     (batch,) = {one.latency.batch for one in competitors}

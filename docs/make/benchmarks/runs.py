@@ -127,6 +127,9 @@ _PLAIN_SYSTEMS = (
   "transformers eager,llama.cpp f32,llama.cpp f16,llama.cpp q8_0,llama.cpp file,"
   "mtjax xla float32,mtjax float32,mtjax bfloat16,mtjax int8"
 )
+_PLAIN = (
+  "--model=smollm2", "--batches=1", "--tokens=96", "--rounds=3", f'--systems="{_PLAIN_SYSTEMS}"',
+)  # fmt: skip
 
 RUNS = (
   _evaluate("perplexity_target", 5, "--model=target", _BOOKS, _CODE, _SUMS),
@@ -135,10 +138,8 @@ RUNS = (
     "autoregressive", "autoregressive", 20, "--rounds=5",
     needs="torch and transformers; ctranslate2 and llama-cpp-python take part where they are",
   ),
-  _bench(
-    "autoregressive", "autoregressive_smollm2", 10, "--model=smollm2", "--batches=1",
-    "--tokens=96", "--rounds=3", f'--systems="{_PLAIN_SYSTEMS}"', needs=_CHAT_NEEDS,
-  ),
+  _bench("autoregressive", "autoregressive_smollm2", 10, *_PLAIN, needs=_CHAT_NEEDS),
+  _bench("autoregressive", "autoregressive_smollm2_avx512", 5, *_PLAIN, needs=_CHAT_NEEDS),
   _bench(
     "speculative", "speculative_greedy", 75, "--data=DATA", "--prompts=6", "--warm=32",
     "--prompt_tokens=128", "--tokens=256", "--rounds=3", "--temperatures=0",

@@ -3,7 +3,7 @@
 #
 #   bash configs/launch/two_processes.sh --config=tiny --workdir=runs/two --config.mesh='(2,2)'
 #
-# Arguments are passed to experiments.train, or with PROGRAM=decode or PROGRAM=evaluate to that launcher. PROCESSES=2, DEVICES=2 (per process) and PORT=8476 may be set.
+# Arguments are passed to experiments.train, or with PROGRAM=decode, infill or evaluate to that launcher. PROCESSES=2, DEVICES=2 (per process) and PORT=8476 may be set.
 # Ctrl-C and SIGTERM reach every process: the state is saved, and the same command continues.
 set -u
 count="${PROCESSES:-2}"

@@ -110,7 +110,7 @@ class Checkpoints:
     differs, for a checkpoint of another run.
     """
     # A folder that is shared may look older to one process than to another.
-    steps = json.loads(hosts.gather(json.dumps(sorted(self._manager.all_steps(), reverse=True)))[0])
+    steps = hosts.of_first(sorted(self._manager.all_steps(), reverse=True))
     broken = []
     for step in steps:
       try:

@@ -152,8 +152,8 @@ _HOSTS = HostFlags.define(VALUES)
 def run() -> None:
   config = _CONFIG.value
   if config.method == METHOD:
-    _HOSTS.check_cannot("a method that denoises")
-    _denoise(config)
+    with _HOSTS.joined(config, VALUES):
+      _denoise(config)
     return
   launch.check_unused(f"with a method that decodes, {config.method}", _STREAM, _GIF)
   for name in [config.method, *_COMPARE.value]:
@@ -165,7 +165,7 @@ def run() -> None:
   if _COMPARE.value:
     _HOSTS.check_cannot("--compare")
     launch.check_unused("with --compare", _JUDGE)
-  with _HOSTS.joined(VALUES, config):
+  with _HOSTS.joined(config, VALUES):
     _continue(config)
 
 
@@ -198,14 +198,18 @@ def _loaded(config) -> TextModel:
 
 def _denoise(config) -> None:
   launch.check_unused("with a method that denoises", _AUDIT, _COMPARE, _CHAT, _ROUNDS)
-  launch.check_output(_OUTPUT, _HTML, _GIF, inputs=[_PROMPTS])
   wanted = Wanted(_STREAM.value, _HISTORY.value, _OUTPUT.value, _HTML.value, _GIF.value)
-  wanted.check()
+  with hosts.together("checking where to write"):
+    if writes_here():
+      launch.check_output(_OUTPUT, _HTML, _GIF, inputs=[_PROMPTS])
+      wanted.check()
   method = make_denoiser(config)
   if not config.model:
     raise ValueError(f"no model is bundled for this method: give {method.needs} as --config.model")
-  rows = read_rows(_PROMPT.value, _PROMPTS.value)
-  check_rows(rows)
+  with hosts.together("reading the prompts"):
+    rows = read_rows(_PROMPT.value, _PROMPTS.value)
+    check_rows(rows)
+  hosts.check_same("prompts", [[row.prompt, row.settings] for row in rows])
   text = _loaded(config)
   inputs = formatted([row.prompt for row in rows], text.tokenizer, config.prompt_format)
   denoise(config, method, text, inputs, wanted, rows=rows, judge=TextJudge.load(_JUDGE.value))

@@ -97,13 +97,14 @@ _RESULTS = flags.DEFINE_string(
   "results", None, "JSON file that docs/benchmarks.md is made from.", flag_values=VALUES
 )
 _HOSTS = HostFlags.define(VALUES)
+_PARTS = (evaluate_infilling, evaluate_orders, evaluate_answers, likelihood)
+_ALL = (VALUES, *(part.VALUES for part in _PARTS))
 
 
 def run() -> int | None:
-  for holder in (evaluate_infilling.TASK, evaluate_infilling.ORDERS, likelihood.LIKELIHOOD):
-    if holder.present:
-      _HOSTS.check_cannot(f"--{holder.name}")
-  with _HOSTS.joined(VALUES, None):
+  if evaluate_infilling.TASK.present:
+    _HOSTS.check_cannot("--task")
+  with _HOSTS.joined(None, *_ALL):
     return _run()
 
 
@@ -149,9 +150,9 @@ def _run() -> int | None:
       length=_LENGTH.value or 256,
       context=64 if _CONTEXT.value is None else _CONTEXT.value,
       batch=_BATCH.value,
-      mesh=_MESH.value,
+      mesh=_HOSTS.mesh(_MESH.value, "--mesh"),
       output=_OUTPUT.value,
-      results_path=_RESULTS.value,
+      results_path=_RESULTS.value if writes_here() else None,
     )
   launch.check_unused("without --likelihood", *likelihood.FLAGS)
   if evaluate_infilling.ORDERS.present:
@@ -164,9 +165,9 @@ def _run() -> int | None:
       limit=_BYTES.value,
       length=_LENGTH.value,
       batch=_BATCH.value,
-      mesh=_MESH.value,
+      mesh=_HOSTS.mesh(_MESH.value, "--mesh"),
       output=_OUTPUT.value,
-      results_path=_RESULTS.value,
+      results_path=_RESULTS.value if writes_here() else None,
     )
   launch.check_unused("without --orders", *evaluate_orders.FLAGS)
   model, length = _MODEL.value or "target", _LENGTH.value or 512
@@ -249,8 +250,7 @@ def _judge() -> None:
 
 def entry() -> None:
   """Runs the launcher with the flags of the command line, and exits with its code."""
-  values = (evaluate_infilling, evaluate_orders, evaluate_answers, likelihood)
-  launch.main(run, VALUES, *(module.VALUES for module in values))
+  launch.main(run, *_ALL)
 
 
 if __name__ == "__main__":

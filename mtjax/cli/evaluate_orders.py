@@ -9,6 +9,7 @@ mean over seeds, with the standard deviation.
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
@@ -17,6 +18,9 @@ from rich.console import Console
 from mtjax.cli import flags as launch
 from mtjax.cli.evaluate_infilling import row_length
 from mtjax.cli.running import progress, results_file
+
+if TYPE_CHECKING:
+  from mtjax.sharding import MeshLike
 
 VALUES = flags.FlagValues()
 
@@ -50,14 +54,15 @@ def run(
   limit: int | None,
   length: int | None,
   batch: int,
-  mesh: str = "",
+  mesh: "MeshLike" = "",
   output: str | None,
   results_path: str | None,
 ) -> None:
+  from mtjax import hosts
   from mtjax.anysubset import make_canvas
   from mtjax.evaluate.order_perplexity import BY_CHANCE, check_orders, order_perplexity
   from mtjax.evaluate.sets.infill import scattered
-  from mtjax.evaluate.texts import named_documents
+  from mtjax.evaluate.texts import check_same_documents, named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
@@ -75,7 +80,9 @@ def run(
     model=model_name, weights=weights, text=texts, bytes=limit, length=length,
     rate=_RATE.value, count=_COUNT.value, seeds=_SEEDS.value,
   )  # fmt: skip
-  named = named_documents(texts, loaded.tokenizer, limit=limit)
+  with hosts.together("reading the texts"):
+    named = named_documents(texts, loaded.tokenizer, limit=limit)
+  check_same_documents(named)
   with results_file(output) as write:
     for number, (name, documents) in enumerate(named.items(), 1):
       rows = [tokens for tokens, _ in documents]

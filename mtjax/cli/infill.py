@@ -8,23 +8,30 @@ is filled, each token in the colour of its forward pass; elsewhere only the fill
 --method is the name of a fill method, with settings if you like:
 --method=self:window=8:verifier=block. docs/methods.md has the names, the settings, and what each
 method keeps of the model's joint distribution.
+--distributed makes this one of several processes, and --mesh spans the devices of all of them:
+docs/guides/multi_host.md.
 --regex='(cat|dog)s?' or --json_schema=FILE says what the text of a blank must match.
 """
 
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from rich.console import Console
 from rich.live import Live
 
 from mtjax.cli import flags as launch
+from mtjax.cli.hosts.flags import HostFlags
+from mtjax.cli.hosts.once import writes_here
 from mtjax.cli.method_names import fill_method_of
 from mtjax.cli.running import results_file
 from mtjax.registry import counters
 from mtjax.registry.methods import filling
+
+if TYPE_CHECKING:
+  from mtjax.anysubset import FillMethod
 
 # --help shows the module's docstring.
 __doc__ = f"{__doc__}\n{counters.legend(counters.FILLING)}"
@@ -118,21 +125,32 @@ _MESH = flags.DEFINE_string(
 _OUTPUT = flags.DEFINE_string(
   "output", None, "JSON file to write text, tokens, passes and counters to.", flag_values=VALUES
 )
+_HOSTS = HostFlags.define(VALUES)
 
 
 def run() -> None:
   template = launch.required(_TEXT, '"The cat ___ on the mat."').replace("\\n", "\n")
   lengths = _lengths(template)
   method = fill_method_of(_METHOD, _WINDOW)
-  launch.check_output(_OUTPUT, _PICTURE, _HTML)
-  launch.check_picture(_PICTURE)
+  with _HOSTS.joined(None, VALUES):
+    _fill(template, lengths, method)
+
+
+def _fill(template: str, lengths: list[int | list[int]], method: "FillMethod") -> None:
+  with _HOSTS.together("checking where to write"):
+    if writes_here():
+      launch.check_output(_OUTPUT, _PICTURE, _HTML)
+      launch.check_picture(_PICTURE)
+  from mtjax import hosts
   from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.report.filling import colored, passes_picture
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
 
-  patterns = _patterns(template)
-  model = for_decoding(load_pretrained(_MODEL.value, mesh=_MESH.value))
+  with hosts.together("reading what blanks must match"):
+    patterns = _patterns(template)
+  hosts.check_same("patterns of the blanks", patterns)
+  model = for_decoding(load_pretrained(_MODEL.value, mesh=_HOSTS.mesh(_MESH.value, "--mesh")))
   settings: dict[str, Any] = dict(
     lengths=lengths,
     method=method,
@@ -163,7 +181,7 @@ def run() -> None:
   errors.print(counters_table(result.counters))
   with results_file(_OUTPUT.value) as write:
     write(_record(result, model, tried))
-  if _PICTURE.value is not None:
+  if _PICTURE.value is not None and writes_here():
     passes_picture(result, model.tokenizer).savefig(_PICTURE.value, dpi=120)
 
 
@@ -172,10 +190,12 @@ def _results(console, model, template, settings, *, is_one: bool) -> Iterator[An
 
   `is_one`: whether there is one choice of lengths; several are filled as a batch to its end.
   """
+  from mtjax import hosts
   from mtjax.anysubset.infill import infill, stream_infill
   from mtjax.report.filling import colored
 
-  if not is_one or not (console.is_terminal or _HTML.value):
+  # Every process makes the passes that process 0 shows, and only this one may have a terminal.
+  if not is_one or not hosts.of_first(console.is_terminal or _HTML.value is not None):
     yield infill(model, template, **settings)
   elif not console.is_terminal:
     yield from stream_infill(model, template, **settings)

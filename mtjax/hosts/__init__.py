@@ -8,6 +8,7 @@ from mtjax.hosts.agreement import (
   check_whole_mesh,
   differences,
   gather,
+  of_first,
   together,
   whole,
 )
@@ -17,8 +18,8 @@ from mtjax.hosts.folder import held_by_first
 from mtjax.hosts.meeting import meet
 from mtjax.hosts.place import HostPlace
 from mtjax.hosts.rows import HostRows
-from mtjax.hosts.same import check_same, check_same_files
-from mtjax.hosts.spread import check_own_or_whole, is_shared, put, spans
+from mtjax.hosts.same import check_same, check_same_files, check_same_named_files
+from mtjax.hosts.spread import check_not_spread, check_own_or_whole, is_shared, put, spans
 from mtjax.hosts.who import count, is_first, say
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
   "HostRows",
   "HostPlace",
   "check_equal",
+  "check_not_spread",
   "check_own_or_whole",
   "check_same",
   "check_same_files",
+  "check_same_named_files",
   "check_whole_mesh",
   "compile_together",
   "compiled",
@@ -40,6 +43,7 @@ __all__ = [
   "is_first",
   "is_shared",
   "meet",
+  "of_first",
   "put",
   "say",
   "spans",

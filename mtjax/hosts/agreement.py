@@ -27,6 +27,11 @@ def gather(text: str) -> list[str]:
   return [row[:size].tobytes().decode() for row, size in zip(rows, sizes, strict=True)]
 
 
+def of_first(value: Any) -> Any:
+  """Returns the JSON value that process 0 has. Every process must call it."""
+  return json.loads(gather(json.dumps(value))[0])
+
+
 def check_equal(what: str, values: Mapping[str, Any]) -> None:
   """Raises ValueError in every process, with what differs, unless all have the same JSON values.
 
@@ -44,9 +49,9 @@ def check_equal(what: str, values: Mapping[str, Any]) -> None:
       )
 
 
-def whole(array: jax.Array) -> np.ndarray:
+def whole(array: jax.Array | np.ndarray) -> np.ndarray:
   """Returns the values of an array that may be spread over processes, which all must call it."""
-  if array.is_fully_addressable or array.is_fully_replicated:
+  if not isinstance(array, jax.Array) or array.is_fully_addressable or array.is_fully_replicated:
     return np.asarray(array)
   return multihost_utils.process_allgather(array, tiled=True)
 

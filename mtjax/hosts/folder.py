@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from mtjax.hosts.agreement import gather, together
+from mtjax.hosts.agreement import of_first, together
 from mtjax.hosts.who import count, is_first
 
 _SECONDS = 10  # limit for a network file system to show a new file
@@ -29,7 +29,7 @@ def held_by_first(folder: Path, lock: AbstractContextManager) -> Generator[None]
 
 
 def _check_shared(folder: Path) -> None:
-  mark = folder / f"hosts-{gather(secrets.token_hex(8))[0]}"
+  mark = folder / f"hosts-{of_first(secrets.token_hex(8))}"
   with together("writing to the shared folder"):
     if is_first():
       mark.touch()

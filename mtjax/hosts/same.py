@@ -2,13 +2,17 @@
 
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtjax.hosts.agreement import gather
+from mtjax.hosts.agreement import check_equal, gather
 from mtjax.hosts.who import count
 
 _BLOCK = 1 << 20  # bytes at the beginning and at the end of a file that are compared
+
+_SEPARATORS = re.compile("[:=,]")
 
 
 def check_same(what: str, value: Any) -> None:
@@ -30,6 +34,39 @@ def check_same_files(what: str, path: str | Path) -> None:
   """
   if count() > 1:
     _check_hashes(what, _hash_of_files(Path(path).expanduser()))
+
+
+def check_same_named_files(what: str, settings: Mapping[str, Any]) -> None:
+  """Raises ValueError in every process unless files that JSON settings name are the same.
+
+  Every process must call it. A setting may be the path of a file, or a text that has one among its
+  own settings, as "rule:file=PATH". A file that a process lacks is another one. `what` is a noun,
+  as in "file that the config names".
+  """
+  if count() > 1:
+    plain = json.loads(json.dumps(settings, default=dict))
+    words = {word for text in _texts(plain) for word in (text, *_SEPARATORS.split(text))}
+    paths = {word: path for word in words if (path := _file_of(word)) is not None}
+    own = {word: _hash_of_files(path) for word, path in paths.items()}
+    check_equal(what, own)
+
+
+def _texts(value: Any) -> Iterator[str]:
+  if isinstance(value, str):
+    yield value
+  elif isinstance(value, dict):
+    yield from (text for inner in value.values() for text in _texts(inner))
+  elif isinstance(value, list):
+    yield from (text for inner in value for text in _texts(inner))
+
+
+def _file_of(text: str) -> Path | None:
+  """Returns the file that a text is the path of; None if there is none."""
+  try:
+    path = Path(text).expanduser()
+    return path if path.is_file() else None
+  except (OSError, ValueError, RuntimeError):  # too long for a path, with a zero, or ~ and no user
+    return None
 
 
 def _check_hashes(what: str, own: str) -> None:

@@ -28,7 +28,7 @@ def spans(*trees: Any) -> bool:
 
 def is_shared(mesh: Mesh | None) -> bool:
   """Returns whether a mesh has devices of other processes."""
-  if mesh is None:
+  if mesh is None or count() == 1:
     return False
   return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
 
@@ -38,6 +38,15 @@ def check_own_or_whole(mesh: Mesh | None) -> None:
   if is_shared(mesh):
     assert mesh is not None
     check_whole_mesh(mesh)
+
+
+def check_not_spread(what: str, tree: Any) -> None:
+  """Raises ValueError for arrays with parts on devices of other processes; `what` is plural."""
+  if count() > 1 and spans(tree):
+    raise ValueError(
+      f"{what} are spread over the devices of {count()} processes: give mesh=, the mesh that they "
+      "are on"
+    )
 
 
 def _put(leaf: Any, sharding: Any) -> jax.Array:

@@ -32,28 +32,32 @@ def measure_speeds(
 ) -> dict[str, list[float]]:
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
 
-  A pass decodes all texts with every system in turn, so that other work on the machine slows all
-  alike; the pass before the first one compiles and is not counted. The prompts' own pass through
-  the target, with the token that it emits, is measured in the same turn and left out: what counts
-  is the time of rounds. A draft model's own reading of the prompt is in the time. Batches hold the
-  prompts in turn, from all texts. Raises ValueError for no text, and as `generate` does.
+  A pass decodes every batch with all systems in turn, so that other work on the machine slows all
+  alike; the first of them is another one each time, since it finds the memory of other work. The
+  pass before the first one compiles and is not counted. The prompts' own pass through the target,
+  with the token that it emits, is measured in the same turn and left out: what counts is the time
+  of rounds. A draft model's own reading of the prompt is in the time. Batches hold the prompts in
+  turn, from all texts. Raises ValueError for no text, and as `generate` does.
   """
   prompts = [prompt for rows in texts.values() for prompt in rows]
   if not prompts:
     raise ValueError("there is no text to decode: give at least one domain with a prompt")
-  batches, out = batches_of(prompts, batch), {name: [] for name in systems}
+  batches, names = batches_of(prompts, batch), list(systems)
+  out: dict[str, list[float]] = {name: [] for name in names}
   settings: dict[str, Any] = dict(sampling=sampling, eos=())
   for number in range(repeats + 1):
     progress(f"batch {batch}: {f'pass {number} of {repeats}' if number else 'compiling'}")
-    prefill = [_run(text, plain, rows, max_tokens=1, **settings)[1] for rows in batches]
-    for name, make in systems.items():
-      tokens, seconds = 0, 0.0
-      for rows, before in zip(batches, prefill, strict=True):
-        emitted, took = _run(text, make, rows, max_tokens=max_tokens, **settings)
-        tokens += emitted - batch
-        seconds += max(took - before, 1e-9)
-      if number:
-        out[name].append(tokens / seconds)
+    tokens, seconds = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
+    for place, rows in enumerate(batches):
+      before = _run(text, plain, rows, max_tokens=1, **settings)[1]
+      first = (place + number) % len(systems)
+      for name in [*names[first:], *names[:first]]:
+        emitted, took = _run(text, systems[name], rows, max_tokens=max_tokens, **settings)
+        tokens[name] += emitted - batch
+        seconds[name] += max(took - before, 1e-9)
+    if number:
+      for name in systems:
+        out[name].append(tokens[name] / seconds[name])
   return out
 
 

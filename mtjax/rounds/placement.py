@@ -6,7 +6,6 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import PyTree
 
@@ -38,8 +37,13 @@ class Placement:
 
   @classmethod
   def of(cls, mesh: MeshLike, config: Any, rows: int) -> "Placement":
-    """Returns the placement on the mesh that `parse_mesh` reads. Raises ValueError as it does."""
-    return cls(parse_mesh(mesh), rows, config.kv_heads)
+    """Returns the placement on the mesh that `parse_mesh` reads.
+
+    Raises ValueError as it does, and as `mtjax.hosts.check_own_or_whole`.
+    """
+    mesh = parse_mesh(mesh)
+    hosts.check_own_or_whole(mesh)
+    return cls(mesh, rows, config.kv_heads)
 
   @property
   def padded(self) -> int:
@@ -66,47 +70,59 @@ class Placement:
     return shard_params(params, self.mesh), *spread
 
   def run(self, program: rounds.Program, inputs: PyTree) -> tuple[Any, Stopwatch]:
-    """Returns what `mtjax.rounds.run.run` does, with the inputs of `put`, and the first `rows`."""
+    """Returns what `mtjax.rounds.run.run` does, with the inputs of `put`, and the first `rows`.
+
+    Every process of the mesh gets these rows.
+    """
+    self._check(inputs)
     inputs = self.put(inputs)
     with on_mesh(self.mesh):
       state, clock = rounds.run(program, inputs)
-    return self._cut(state), clock
+    return self._collected(state), clock
 
   def stream(
     self, program: rounds.Program, inputs: PyTree, *, every: int = 1
   ) -> Generator[tuple[Any, Stopwatch]]:
-    """Yields what `mtjax.rounds.run.stream` does, of the first `rows`.
+    """Yields what `mtjax.rounds.run.stream` does, of the first `rows`, as `run`.
 
     Errors are raised by the call itself.
     """
+    self._check(inputs)
     states = stepped_on(self.mesh, rounds.stream(program, self.put(inputs), every=every))
-    return ((self._cut(state), clock) for state, clock in states)
+    return ((self._collected(state), clock) for state, clock in states)
 
   def record(self, program: rounds.Program, inputs: PyTree) -> Generator[rounds.Recorded]:
-    """Yields what `mtjax.rounds.run.record` does, of the first `rows`.
+    """Yields what `mtjax.rounds.run.record` does, of the first `rows`, as `run`.
 
     Errors are raised by the call itself.
     """
+    self._check(inputs)
     found = stepped_on(self.mesh, rounds.record(program, self.put(inputs)))
     return (
-      one._replace(state=self._cut(one.state), observed=self._cut(one.observed)) for one in found
+      one._replace(state=self._collected(one.state), observed=self._collected(one.observed))
+      for one in found
     )
+
+  def _check(self, inputs: PyTree) -> None:
+    if self.mesh is None:
+      hosts.check_not_spread("the parameters", inputs[0])
 
   def _continued(self, x: Any) -> Any:
     return pad_rows(x, self.padded) if x.ndim and x.shape[0] == self.rows else x
 
-  def _cut(self, tree: PyTree) -> PyTree:
+  def _collected(self, tree: PyTree) -> PyTree:
     """Returns arrays [B] and [B, N], which results are made of, without the rows that were added.
 
-    Others, such as caches, stay as they are, where they are.
+    On a mesh of several processes each of them gets all rows. Other arrays, such as caches, stay as
+    they are, where they are.
     """
-    if self.padded == self.rows:
+    if self.padded == self.rows and not hosts.is_shared(self.mesh):
       return tree
 
-    def cut(x):
-      return np.asarray(x)[: self.rows] if x.ndim in (1, 2) and len(x) == self.padded else x
+    def collected(x):
+      return hosts.whole(x)[: self.rows] if x.ndim in (1, 2) and len(x) == self.padded else x
 
-    return jax.tree.map(cut, tree)
+    return jax.tree.map(collected, tree)
 
 
 def stepped_on(mesh: Mesh | None, states: Iterator[Any]) -> Generator[Any]:

@@ -251,6 +251,7 @@ def test_caches_that_look_between_layers_read_a_model_in_one_scan(cache):
   params = stack_params(plain.params, Stacks.of(config))
   packed = dataclasses.replace(plain, model=Model(config), params=params)
   method = dataclasses.replace(METHOD, cache=cache)
+  method.check(packed)
   expected, run = plain.denoise(PROMPTS, method=method)
   completions, same = packed.denoise(PROMPTS, method=method)
   assert completions == expected and same.decided_at == run.decided_at

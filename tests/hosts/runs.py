@@ -1,17 +1,27 @@
-"""The runs of the tests of several processes: training, decoding and scoring."""
+"""The runs of the tests of several processes: training, decoding, filling and scoring."""
 
+import contextlib
+import io
+import json
 from pathlib import Path
 
 import jax
 import numpy as np
 
 from configs.train.tiny import tiny
+from mtjax.anysubset import fill, log_likelihood, make_canvas
+from mtjax.cli.denoising.launch import Wanted, denoise
+from mtjax.cli.prompts import PromptRow
+from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.decode.generation import stream
 from mtjax.decode.speculative import Speculative
 from mtjax.draft.model_free.lookup import PromptLookup
 from mtjax.evaluate.perplexity import score
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.registry.denoising.methods import denoise_config, make_denoiser
+from mtjax.rounds.history import TreeRecord
 from mtjax.sampling.logits import Sampling
+from mtjax.text import TextModel
 
 STEPS = 6
 
@@ -30,7 +40,10 @@ def run_config(folder: Path, mesh: tuple[int, int]):
 
 
 def decoded(mesh=None) -> dict:
-  """Returns what a small model with random weights writes after three prompts, and a score."""
+  """Returns what a small model with random weights writes after three prompts, and a score.
+
+  Probabilities, of the score and of the trees of the history, are apart from everything else.
+  """
   model = Model(TransformerConfig(12, 16, 2, 2, 8, 16, uniform_layers(1), max_position=64))
   params = model.init(jax.random.key(0))
   ends = []
@@ -38,16 +51,77 @@ def decoded(mesh=None) -> dict:
   pieces = list(
     stream(
       model, params, prompts, method=Speculative(PromptLookup(length=2)), max_tokens=8, every=2,
-      sampling=Sampling(temperature=0.3), key=1, mesh=mesh, on_finish=ends.append,
+      sampling=Sampling(temperature=0.3), key=1, mesh=mesh, on_finish=ends.append, history=True,
     )
   )  # fmt: skip
   documents = [(np.arange(20) % 7, 20), (np.arange(9), 9)]
   nats = score(model, params, documents, start=1, length=8, context=4, batch=4, mesh=mesh).nats
+  trees = [row for record in ends[0].history or [] for row in record.rows]
   counts = ("tokens", "target_forwards", "entries", "accepted_at_depth")
-  return dict(
+  return _as_json(
     tokens=ends[0].tokens,
     streamed=[sum((piece[row] for piece in pieces), []) for row in range(len(prompts))],
     drafted=ends[0].drafted,
     counters={name: ends[0].counters[name] for name in counts},
-    nats=float(nats),
+    trees=[row and (row.tokens, row.parents, row.path, row.bonus) for row in trees],
+    close=[
+      float(nats),
+      *(p for row in trees if isinstance(row, TreeRecord) for p in row.target_probs if p),
+    ],
   )
+
+
+def filling(mesh=None) -> dict:
+  """Returns a small any-subset model, three texts with targets, and where to fill them."""
+  names = dict(predicts="any_subset", extra_embeddings=2, extra_names=("query", "sink"))
+  model = Model(TransformerConfig(12, 16, 2, 2, 8, 16, uniform_layers(1), max_position=16, **names))
+  rng = np.random.default_rng(0)
+  token, is_target = rng.integers(0, 12, (3, 12)), rng.random((3, 12)) < 0.5
+  params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0)))
+  return dict(
+    model=model, params=params, canvas=make_canvas(model.config, token, is_target), mesh=mesh
+  )
+
+
+def filled(mesh=None) -> dict:
+  """Returns what the model writes into the texts, and the log-likelihoods of their own tokens."""
+  inputs = filling(mesh)
+  done = fill(**inputs, sampling=Sampling(temperature=[0.0, 1.0, 0.7]), key=3)
+  return _as_json(
+    token=done.token.tolist(),
+    decided_at=done.decided_at.tolist(),
+    drafted=done.drafted.tolist(),
+    forwards=done.forwards.tolist(),
+    close=log_likelihood(**inputs).ravel().tolist(),
+  )
+
+
+def denoised(path: Path, mesh=None) -> dict | None:
+  """Returns the record that mtjax-decode writes beside `path`, with a page; None: it wrote none.
+
+  A small masked model continues three prompts.
+  """
+  masked = dict(predicts="masked", extra_embeddings=1, extra_names=("mask",))
+  layers = uniform_layers(1)
+  model = Model(TransformerConfig(258, 16, 2, 2, 8, 16, layers, max_position=32, **masked))
+  params = jax.tree.map(lambda x: 3 * x, model.init(jax.random.key(0)))
+  text = TextModel(model, params, ByteTokenizer()).on_mesh(mesh)
+  config = denoise_config("llada")
+  config.temperature = 0.7
+  config.denoise.update(length=8, block_length=4, steps=4)
+  prompts = ["a cat", "on the mat", "it"]
+  wanted = Wanted(output=str(path.with_suffix(".json")), html=str(path.with_suffix(".html")))
+  rows = [PromptRow(prompt, {}, "") for prompt in prompts]
+  with contextlib.redirect_stdout(io.StringIO()):
+    denoise(config, make_denoiser(config), text, prompts, wanted, rows=rows)
+  if not path.with_suffix(".html").exists():
+    assert not path.with_suffix(".json").exists()
+    return None
+  record = json.loads(path.with_suffix(".json").read_text())
+  for name in ("seconds", "compile_seconds", "tokens_per_second"):
+    del record["counters"][name]
+  return record
+
+
+def _as_json(**record: object) -> dict:
+  return json.loads(json.dumps(record))

@@ -7,10 +7,12 @@ import sys
 
 import jax
 import pytest
+from absl import flags
 
 from mtjax import hosts
 from mtjax.cli import running, train
 from mtjax.cli.hosts import once
+from mtjax.cli.hosts.flags import HostFlags
 from mtjax.hosts import ending, limits
 from tests.forked import launch
 from tests.source import ROOT
@@ -76,18 +78,15 @@ def test_help_has_the_default_limits():
 
 
 @pytest.mark.parametrize(
-  ("module", "flags", "message"),
+  ("module", "given", "message"),
   [
     ("decode", ["--config=ar", "--chat"], "--chat runs in one process: leave --distributed out"),
     ("decode", ["--config=ar", "--compare=ar"], "--compare runs in one process"),
-    ("decode", ["--config=llada"], "a method that denoises runs in one process"),
     ("evaluate", ["--task=gsm8k"], "--task runs in one process"),
-    ("evaluate", ["--orders=lattice"], "--orders runs in one process"),
-    ("evaluate", ["--likelihood=pseudo"], "--likelihood runs in one process"),
   ],
 )
-def test_what_runs_in_one_process_alone_is_refused(module, flags, message):
-  code, _, errors = launch(f"mtjax.cli.{module}", *flags, "--distributed=localhost:1,2,0")
+def test_what_runs_in_one_process_alone_is_refused(module, given, message):
+  code, _, errors = launch(f"mtjax.cli.{module}", *given, "--distributed=localhost:1,2,0")
   assert code == 2 and message in errors and errors.count("\n") == 1, errors
 
 
@@ -98,6 +97,19 @@ def test_processes_other_than_the_first_print_and_write_nothing(tmp_path, capsys
     running.progress("compiling")
   assert not any(capsys.readouterr()) and not any(tmp_path.iterdir())
   assert once.writes_here()
+
+
+def test_processes_compare_the_flags_of_all_parts_of_a_launcher(monkeypatch):
+  own, part, compared = flags.FlagValues(), flags.FlagValues(), []
+  its = HostFlags.define(own)
+  flags.DEFINE_integer("seeds", 3, "Of a part.", flag_values=part)
+  own(["launcher", "--distributed=localhost:1,2,0"])
+  part(["launcher"])
+  monkeypatch.setattr(hosts, "meet", lambda *_, **__: None)
+  monkeypatch.setattr(hosts, "check_equal", lambda _, said: compared.append(said))
+  with its.joined(None, own, part):
+    pass
+  assert compared == [dict(seeds=3)]
 
 
 def test_limits_below_a_second_are_refused():
@@ -151,15 +163,15 @@ def test_a_process_that_nobody_joins_says_so():
 
 
 @pytest.mark.parametrize(
-  ("flags", "message"),
+  ("given", "message"),
   [
     (["--heartbeat_seconds=9"], "without --distributed, --heartbeat_seconds would do nothing"),
     (["--distributed=slrum"], "--distributed='slrum' is not one of auto, slurm"),
     (["--distributed=ompi"], "--distributed=ompi: the environment does not say which process"),
   ],
 )
-def test_the_launcher_refuses_in_one_line(tmp_path, flags, message):
+def test_the_launcher_refuses_in_one_line(tmp_path, given, message):
   workdir = f"--workdir={tmp_path / 'run'}"
-  code, _, errors = launch("mtjax.cli.train", "--config=tiny", workdir, *flags)
+  code, _, errors = launch("mtjax.cli.train", "--config=tiny", workdir, *given)
   assert code == 2 and message in errors and errors.count("\n") == 1, errors
   assert not (tmp_path / "run").exists()

@@ -19,7 +19,7 @@ import pytest
 
 from mtjax import train
 from mtjax.train.export import load_trained
-from tests.hosts.runs import STEPS, decoded, run_config
+from tests.hosts.runs import STEPS, decoded, denoised, filled, run_config
 from tests.source import ROOT
 
 
@@ -97,6 +97,12 @@ def check_equal(workdir, alone):
   np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
 
 
+def check_close(found, expected):
+  """All values are equal, but for those of `close`, which are so up to rounding."""
+  np.testing.assert_allclose(found["close"], expected["close"], rtol=1e-4, atol=1e-6)
+  assert found | dict(close=expected["close"]) == expected
+
+
 def test_each_process_feeds_the_rows_of_its_devices(first):
   (_, zero, *_), (_, one, *_) = first
   assert zero["mesh"] == one["mesh"] == [0, 0, 1, 1]
@@ -134,6 +140,14 @@ def test_texts_and_files_that_differ_are_refused_with_both_hashes(first):
       assert one != zero
 
 
+def test_files_that_a_config_names_are_compared(first):
+  for _, seen, *_ in first:
+    assert (
+      "process 1 has another file of the config than process 0: ~/counts.json is '"
+      in (seen["named_files"])
+    )
+
+
 def test_a_store_on_the_host_is_refused(first):
   for _, seen, *_ in first:
     assert (
@@ -144,10 +158,30 @@ def test_a_store_on_the_host_is_refused(first):
 def test_two_processes_decode_and_score_as_one(first):
   expected = decoded()
   assert sum(expected["counters"]["accepted_at_depth"]) > 0
+  assert any(tree and len(tree[0]) > 1 for tree in expected["trees"])
   for _, seen, *_ in first:
-    nats = seen["decoded"].pop("nats")
-    assert seen["decoded"] | dict(nats=expected["nats"]) == expected
-    np.testing.assert_allclose(nats, expected["nats"], rtol=1e-5)
+    check_close(seen["decoded"], expected)
+
+
+def test_two_processes_fill_as_one(first):
+  expected = filled()
+  assert sum(map(sum, expected["drafted"])) > 0
+  for _, seen, *_ in first:
+    check_close(seen["filled"], expected)
+
+
+def test_two_processes_denoise_as_one_and_the_first_writes_the_files(first, folder):
+  (_, zero, *_), (_, one, *_) = first
+  assert zero["denoised"] == denoised(folder / "denoised")
+  assert one["denoised"] is None
+  pages = [folder / f"denoised{end}.html" for end in ("", "-0")]
+  assert pages[0].read_text() == pages[1].read_text()
+
+
+def test_arrays_that_one_process_cannot_reach_are_refused_by_both(first):
+  for _, seen, *_ in first:
+    assert "has 2 of the 4 devices of 2 processes" in seen["part_of_mesh"]
+    assert "the parameters are spread over the devices of 2 processes: give mesh=" in seen["spread"]
 
 
 def test_folders_that_are_not_shared_are_refused_by_both(first):

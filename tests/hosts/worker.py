@@ -4,6 +4,7 @@ Prints a JSON object of what it saw. Part "first" has two devices per process an
 place; "second" has one, and finds it in the environment of a Slurm step.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -20,9 +21,11 @@ jax.config.update("jax_num_cpu_devices", DEVICES)
 import numpy as np  # noqa: E402
 
 from mtjax import hosts, sharding, train  # noqa: E402
+from mtjax.anysubset import fill  # noqa: E402
+from mtjax.cli.hosts.once import silent  # noqa: E402
 from mtjax.draft import host  # noqa: E402
 from mtjax.evaluate.texts import check_same_documents  # noqa: E402
-from tests.hosts.runs import STEPS, decoded, run_config  # noqa: E402
+from tests.hosts.runs import STEPS, decoded, denoised, filled, filling, run_config  # noqa: E402
 
 HEARTBEAT = 3
 
@@ -61,6 +64,28 @@ def own_file() -> Path:
   return path
 
 
+def named_files() -> None:
+  """Compares files of the same name in the home folders of the processes."""
+  home = FOLDER / f"home-{INDEX}"
+  home.mkdir()
+  (home / "counts.json").write_text(f"counts {INDEX}")
+  os.environ["HOME"] = str(home)
+  order = "position_calibrated:frequencies=~/counts.json"
+  hosts.check_same_named_files("file of the config", dict(seed=1, denoise=dict(order=order)))
+
+
+def launched(mesh) -> dict | None:
+  """Denoises as mtjax-decode does, in which process 0 alone prints and writes."""
+  with contextlib.nullcontext() if hosts.is_first() else silent():
+    return denoised(FOLDER / f"denoised-{INDEX}", mesh)
+
+
+def spread_filling(mesh) -> dict:
+  """Returns arguments of `fill` that do not say where the parameters are."""
+  inputs = filling()
+  return inputs | dict(params=sharding.shard_params(inputs["params"], mesh))
+
+
 def host_method(mesh) -> None:
   """Traces a call to a store on the host in a program on a mesh of two processes."""
   shape = jax.ShapeDtypeStruct((), np.int32)
@@ -70,6 +95,7 @@ def host_method(mesh) -> None:
 
 def agreements() -> dict:
   mesh = sharding.make_mesh(2, 2)
+  one_each = sharding.make_mesh(2, devices=[jax.devices()[0], jax.devices()[-1]])
   rows = {}
   for name, shape in (("split", (4, 1)), ("shared", (1, 4))):
     placed = hosts.HostRows.of(sharding.batch_sharding(sharding.make_mesh(*shape)), 4)
@@ -96,7 +122,12 @@ def agreements() -> dict:
     ),
     other_files=refusal(lambda: hosts.check_same_files("files", own_file())),
     on_host=refusal(lambda: host_method(mesh)),
+    named_files=refusal(named_files),
+    part_of_mesh=refusal(lambda: fill(**filling(one_each))),
+    spread=refusal(lambda: fill(**spread_filling(mesh))),
     decoded=decoded(mesh),
+    filled=filled(mesh),
+    denoised=launched(mesh),
     mesh=[device.process_index for device in mesh.devices.flat],
   )
 

@@ -55,9 +55,10 @@ def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatc
   )
   assert list(found) == ["plain", "lookup"]
   assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in found.values())
-  # Three passes over three batches: their prompts alone, then each system.
-  each = [Autoregressive] * 3 + [Autoregressive] * 3 + [Speculative] * 3
-  assert used == each * 3
+  # Three passes over three batches: the prompt alone, then the systems, each first by turns.
+  both = [Autoregressive, Speculative]
+  orders = [both, both[::-1], both] + [both[::-1], both, both[::-1]] + [both, both[::-1], both]
+  assert used == [kind for order in orders for kind in (Autoregressive, *order)]
   assert all(len(depths) == 3 and depths[0] > 0 for depths in drafted) and len(drafted) == 9
   assert len(made) == 3 * 3, "every text is decoded with a store that is new"
   assert said == ["batch 1: compiling", "batch 1: pass 1 of 2", "batch 1: pass 2 of 2"]

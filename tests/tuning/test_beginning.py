@@ -1,6 +1,7 @@
 """What a run begins with: whole runs of a batch, and what following the text could gain."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from mtjax.trees import chain, k_ary
 from mtjax.tuning import Siblings
 from mtjax.tuning.online import FirstPlanner, ProfiledDrafter
 from mtjax.tuning.plan import expected_of
-from mtjax.tuning.whole_runs import WholeRuns
+from mtjax.tuning.whole_runs import WholeRuns, _normal, shifted
 from tests.tuning.scenarios import acceptance, times
 
 PLAIN = 2e-3
@@ -44,7 +45,7 @@ def test_the_rounds_of_a_batch_are_those_of_its_slowest_row(topology, rates, len
   for batch in (1, 8):
     ended = rounds_of_one_row(lengths, 30) ** batch
     means.append(float(np.sum(1 - ended)))
-    found = WholeRuns(batch, 30).rounds(topology, [np.array(rates)])
+    found = WholeRuns(batch, 30, spread=0).rounds(topology, [np.array(rates)])
     assert found == pytest.approx(means[-1], rel=0.02)
   # The control: the rounds of a row alone are not those of a batch.
   assert (means[1] > 1.05 * means[0]) == (topology.size > 1)
@@ -60,6 +61,30 @@ def test_rows_are_of_all_domains_in_turn():
   assert again == WholeRuns(2, 32).rounds(chain(3), [np.full((3, 1), 0.5)])
   with pytest.raises(ValueError, match="at least 1: 0, 32"):
     WholeRuns(0, 32)
+  with pytest.raises(ValueError, match="is a variance, got -0.1"):
+    WholeRuns(1, 32, spread=-0.1)
+
+
+def test_a_batch_waits_longer_where_its_texts_differ():
+  rates, topology = np.array([[0.8], [0.6]]), chain(2)
+  for batch in (1, 8):
+    runs = WholeRuns(batch, 30, spread=0.5)
+    # By enumeration: each row is as probably of one kind of text as of any other.
+    kinds = [shifted(rates, shift) for shift in np.sqrt(0.5) * _normal(9)]
+    ended = [rounds_of_one_row({1: 1 - a, 2: a * (1 - b), 3: a * b}, 30) for (a,), (b,) in kinds]
+    longest = max(map(len, ended))
+    padded = [np.pad(one, (0, longest - len(one)), constant_values=1.0) for one in ended]
+    expected = float(np.sum(1 - np.mean(padded, axis=0) ** batch))
+    assert runs.rounds(topology, [rates]) == pytest.approx(expected, rel=0.02)
+    alike = WholeRuns(batch, 30, spread=0).rounds(topology, [rates])
+    assert expected > (1.01 if batch == 1 else 1.1) * alike
+
+
+def test_shifted_log_odds_keep_the_shares_of_ranks():
+  rates = np.array([[0.5, 0.25], [0.0, 0.0], [1.0, 0.0]])
+  found = shifted(rates, math.log(2))
+  np.testing.assert_allclose(found, [[4 / 7, 2 / 7], [0, 0], [1, 0]], atol=1e-8)
+  assert np.mean(_normal(9)) == pytest.approx(0) and np.var(_normal(9)) == pytest.approx(1)
 
 
 def planner(*rates, alone=PLAIN):

@@ -64,6 +64,19 @@ def test_ranks_that_were_tried_in_different_rounds_may_add_up_to_more_than_one_c
   assert state.estimate.rates("d", weight=10.0).sum() <= 1
 
 
+def test_a_domain_without_trials_has_the_mean_rates_of_all():
+  some = AcceptanceCounts(np.array([[40]]), np.array([[30]]), 40)
+  profile = AcceptanceProfile(
+    dict(target="t", drafter="d"), {"code": some, "prose": AcceptanceCounts.none(1, 1)}
+  )
+  rates = Prior.of({"d": profile}).rates["d"]
+  np.testing.assert_allclose(rates, [[[0.75]], [[0.75]]])
+  none = AcceptanceCounts(np.array([[10]]), np.array([[0]]), 10)
+  profile = dataclasses.replace(profile, domains={"code": some, "prose": none})
+  # The mean is 30 / 50, which counts as 10 trials in each.
+  np.testing.assert_allclose(Prior.of({"d": profile}).rates["d"], [[[36 / 50]], [[6 / 20]]])
+
+
 def test_a_drafter_that_must_read_the_text_first_is_not_worth_a_small_gain():
   def chosen(start):
     (curve,) = ONE_ROW.curves

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from mtjax import hosts
 from mtjax.anysubset.canvas import Canvas, check_canvas
 from mtjax.anysubset.network import Network, without_mask
 from mtjax.anysubset.orders import lattice, targets_in_order
@@ -56,10 +57,11 @@ def log_likelihood(
   placement = Placement.of(mesh, config, len(token))
   inputs = placement.put((params, padded, np.pad(ranks, padding), order))
   with on_mesh(placement.mesh):
-    log_p = _log_likelihood(without_mask(model), *inputs)
+    hosts.compile_together(_log_likelihood, without_mask(model), *inputs)
+    log_p = hosts.whole(_log_likelihood(without_mask(model), *inputs))
   out = np.zeros(token.shape, np.float32)
   row, place = np.nonzero(order >= 0)
-  out[row, order[row, place]] = np.asarray(log_p)[row, place]
+  out[row, order[row, place]] = log_p[row, place]
   return out
 
 

@@ -9,7 +9,9 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.live import Live
 
+from mtjax import hosts
 from mtjax.cli.denoising.rows import row_settings
+from mtjax.cli.hosts.once import writes_here
 from mtjax.cli.likelihood.quality import TextJudge, quality_line
 from mtjax.cli.prompts import PromptRow
 from mtjax.cli.running import results_file
@@ -69,7 +71,8 @@ def denoise(
   settings = config.to_dict()
   constraint = make_constraint(settings, text.tokenizer)
   exactness, reason = method.label(constraint is not None)
-  streams = console.is_terminal if wanted.stream is None else wanted.stream
+  # Every process makes the passes that process 0 shows, and only this one may have a terminal.
+  streams = hosts.of_first(console.is_terminal if wanted.stream is None else wanted.stream)
   frames: list[CanvasFrame] = []
   optional: dict[str, Any] = {} if constraint is None else dict(constraint=constraint)
 
@@ -122,7 +125,7 @@ def denoise(
     write(record)
     if canvases is not None and wanted.html is not None:
       write_page(record)
-    if canvases is not None and wanted.gif is not None:
+    if canvases is not None and wanted.gif is not None and writes_here():
       save_gif(wanted.gif, canvases, text.tokenizer)
 
 

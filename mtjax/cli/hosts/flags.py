@@ -63,11 +63,11 @@ class HostFlags:
     hosts.meet(place, **{name: value for name, value in limits.items() if value is not None})
 
   @contextlib.contextmanager
-  def joined(self, values: flags.FlagValues, config: Mapping[str, Any] | None) -> Generator[None]:
+  def joined(self, config: Mapping[str, Any] | None, *values: flags.FlagValues) -> Generator[None]:
     """Joins the job, if there is one; within the block only process 0 prints and writes.
 
     An error in the block ends the process (`mtjax.hosts.ends_together`). Raises ValueError if the
-    flags in `values`, or the fields of `config`, are not those of process 0.
+    flags in `values`, the fields of `config`, or files that they name are not those of process 0.
     """
     self.meet()
     if self.distributed.value is None:
@@ -76,11 +76,15 @@ class HostFlags:
     from mtjax import hosts
 
     own = {holder.name for holder in (self.distributed, self.heartbeat, self.wait)}
-    said = {name: values[name].value for name in values if name not in {*own, "config"}}
+    said = {
+      name: each[name].value for each in values for name in each if name not in {*own, "config"}
+    }
     quiet = contextlib.nullcontext() if hosts.is_first() else silent()
     with hosts.ends_together(), quiet:
       hosts.check_equal("command", said)
-      hosts.check_equal("config", {} if config is None else config)
+      if config is not None:
+        hosts.check_equal("config", config)
+        hosts.check_same_named_files("file of the config", config)
       yield
 
   def mesh(self, setting: str, flag: str) -> "Mesh | str":

@@ -10,11 +10,15 @@ because they are published as such (mtjax/diffusion/likelihood/estimators.py).
 
 import dataclasses
 import sys
+from typing import TYPE_CHECKING
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.cli.running import progress, results_file, seldom
+
+if TYPE_CHECKING:
+  from mtjax.sharding import MeshLike
 
 VALUES = flags.FlagValues()
 
@@ -51,14 +55,15 @@ def run(
   length: int,
   context: int,
   batch: int,
-  mesh: str = "",
+  mesh: "MeshLike" = "",
   output: str | None,
   results_path: str | None,
 ) -> None:
+  from mtjax import hosts
   from mtjax.diffusion.denoising.network import MaskedNetwork
   from mtjax.diffusion.likelihood.estimators import by_name
   from mtjax.evaluate.diffusion_likelihood import diffusion_likelihood
-  from mtjax.evaluate.texts import named_documents
+  from mtjax.evaluate.texts import check_same_documents, named_documents
   from mtjax.models.quantize import to_int8
   from mtjax.pretrained import load_pretrained
   from mtjax.report import results
@@ -68,7 +73,9 @@ def run(
   loaded = load_pretrained(model_name, mesh=mesh)
   network = MaskedNetwork.of(loaded.model)
   params = to_int8(loaded.params) if weights == "int8" else loaded.params
-  named = named_documents(texts, loaded.tokenizer, limit=limit)
+  with hosts.together("reading the texts"):
+    named = named_documents(texts, loaded.tokenizer, limit=limit)
+  check_same_documents(named)
   records, lines = {}, []
   settings = dict(
     model=model_name, weights=weights, text=texts, bytes=limit, length=length, context=context,

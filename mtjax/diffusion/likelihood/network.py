@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mtjax import frontier as frontier_lib
+from mtjax import hosts
 from mtjax.diffusion.denoising.network import MaskedNetwork
 from mtjax.diffusion.likelihood.conditionals import Conditionals
 from mtjax.models import Params
@@ -65,8 +66,10 @@ def network_conditionals(
       index = np.resize(np.arange(first, min(first + batch, len(masks))), batch)
       inputs = placement.put((params, masks[index]))
       with on_mesh(placement.mesh):
-        part = _log_probs(network, *inputs, padded, token.size)
-      out.append(np.asarray(part, np.float64)[: min(batch, len(masks) - first)])
+        if not first:
+          hosts.compile_together(_log_probs, network, *inputs, padded, token.size)
+        part = hosts.whole(_log_probs(network, *inputs, padded, token.size))
+      out.append(part.astype(np.float64)[: min(batch, len(masks) - first)])
     return np.concatenate(out)[:, context : token.size]
 
   return conditionals

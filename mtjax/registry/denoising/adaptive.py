@@ -5,6 +5,8 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from jax.sharding import Mesh
+
 from mtjax.diffusion import BlockPlan
 from mtjax.diffusion.denoising import Denoised
 from mtjax.diffusion.denoising.adaptive import AdaptiveParallel
@@ -90,13 +92,15 @@ class AdaptiveDenoiser(OnCanvases):
     """Returns what `TextModel.denoise` does; settings are those of `denoise_texts_adaptively`."""
     if settings.pop("constraint", None) is not None:
       raise ValueError(NO_CONSTRAINT)
-    causal = self.causal if isinstance(self.causal, TextModel) else _loaded(self.causal)
+    causal = (
+      self.causal if isinstance(self.causal, TextModel) else _loaded(self.causal, target.mesh)
+    )
     return denoise_texts_adaptively(
       target, prompts, causal=causal, length=self.length, rule=self.rule, **settings
     )
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(name: str) -> TextModel:
+def _loaded(name: str, mesh: Mesh | None) -> TextModel:
   """Returns a model by name, read once for all texts that it helps to write."""
-  return load_pretrained(name)
+  return load_pretrained(name, mesh=mesh)

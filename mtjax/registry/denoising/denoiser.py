@@ -18,6 +18,8 @@ from mtjax.diffusion.texts import (
   with_readable_layers,
 )
 from mtjax.display.short import settings_repr
+from mtjax.models import Model
+from mtjax.models.stacking import unrolled
 from mtjax.registry.denoising.rules import get_rule
 from mtjax.text import Completion, Prompt, TextModel
 from mtjax.types import Exactness
@@ -165,7 +167,9 @@ class Denoiser(OnCanvases):
     """
     network, policy = network_of(target), self.policy
     self.plan(network)
-    self.caching.check(network)
+    # `denoise` takes layers out of their scan for a cache that reads between them.
+    readable = Model(unrolled(network.model.config))
+    self.caching.check(dataclasses.replace(network, model=readable))
     policy.order.check_vocabulary(network.model.config.vocab_size)
     policy.revise.check_vocabulary(network.model.config.vocab_size)
 

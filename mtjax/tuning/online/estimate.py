@@ -10,6 +10,8 @@ from mtjax.tuning.profiles.acceptance import AcceptanceProfile
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 from mtjax.tuning.shapes.rated import Rates
 
+_TRIALS = 10.0  # that the mean of all domains is worth for each of them
+
 
 @dataclasses.dataclass(frozen=True)
 class Prior:
@@ -23,6 +25,8 @@ class Prior:
   def of(cls, profiles: Mapping[str, AcceptanceProfile]) -> "Prior":
     """Returns the prior of profiles by drafter.
 
+    Where a domain saw few trials of a depth and rank, its rate is mostly the mean of all domains,
+    which counts as `_TRIALS` trials more: a short calibration leaves places without any.
     Ranks that were tried in different rounds, as those of trees of several breadths are, can add up
     to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError
     unless all profiles have the same domains.
@@ -33,7 +37,7 @@ class Prior:
     domains = tuple(next(iter(names.values())))
     widened = {drafter: _widened(profile) for drafter, profile in profiles.items()}
     rates = {
-      drafter: np.stack([_one_child(profile.rates(domain)) for domain in domains])
+      drafter: np.stack([_one_child(_shrunk(profile, domain)) for domain in domains])
       for drafter, profile in widened.items()
     }
     mean = {drafter: _one_child(profile.rates()) for drafter, profile in widened.items()}
@@ -110,6 +114,11 @@ class AcceptanceEstimate:
     tried, accepted = self.tried[drafter], self.accepted[drafter]
     recent = (accepted + weight * self.prior.mean[drafter]) / (tried + weight)
     return np.concatenate([self.prior.rates[drafter], recent[None]])
+
+
+def _shrunk(profile: AcceptanceProfile, domain: str) -> Rates:
+  counts = profile.counts(domain)
+  return (counts.accepted + _TRIALS * profile.rates()) / (counts.tried + _TRIALS)
 
 
 def _one_child(rates: Rates) -> Rates:

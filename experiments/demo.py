@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.decode import ar
-from mtjax.bench.verification import bytes_read
+from mtjax.bench.passes.verification import bytes_read
 from mtjax.cli import flags as launch
 from mtjax.cli.prompts import formatted
 from mtjax.cli.running import progress

@@ -12,7 +12,8 @@ import itertools
 from absl import flags
 from rich.console import Console
 
-from mtjax.bench.verification import Point, curve, rows_of
+from mtjax.bench.passes.verification import Point, curve, rows_of
+from mtjax.bench.targets.verification import cost_targets
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.native.matmul import support
@@ -47,14 +48,42 @@ def table(rows: list[dict]) -> Cells:
   return Cells(title, ("weights", "n = 1", *(f"n = {n}" for n in entries[1:])), lines)
 
 
+def ceilings(rows: list[dict]) -> Cells:
+  lines = [
+    (f"{one.weights}, n = {one.entries}", f"{one.maximum:g}", f"{one.measured:.2f}",
+     f"{one.limit:.2f}", one.verdict)
+    for one in cost_targets(rows)
+  ]  # fmt: skip
+  return Cells("Ceilings, 1 thread", ("L(n)", "at most", "measured", "limit", "verdict"), lines)
+
+
+def profile(rows: list[dict]) -> Cells:
+  shown = [row for row in rows if row["entries"] in (1, 8, 16)]
+  lines = [
+    (
+      f"{row['weights']}, {row['threads']} thread(s), n = {row['entries']}",
+      *(f"{row[name] * 1e3:.1f} ms" for name in ("seconds", "products")),
+      f"{(row['seconds'] - row['products']) * 1e3:.1f} ms",
+      *(f"{row[name] * 1e3:.1f} ms" for name in ("read", "limit")),
+    )
+    for row in shown
+  ]
+  header = ("weights", "pass", "products alone", "all else", "reading alone", "limit")
+  return Cells("Where the time of a pass goes", header, lines)
+
+
+def tables(rows: list[dict]) -> list[Cells]:
+  return [table(rows), ceilings(rows), profile(rows)]
+
+
 def publish(rows: list[dict], *, complete: bool) -> None:
   results.write(
     _RESULTS.value,
     "verification",
-    tables=[table(rows)],
+    tables=tables(rows),
     rows=rows,
     settings=launch.settings(__name__),
-    units=dict(seconds="s", limit="s"),
+    units=dict.fromkeys(("seconds", "limit", "products", "read"), "s"),
     rounds=_ROUNDS.value,
     complete=complete,
   )
@@ -83,7 +112,8 @@ def run() -> None:
     )
     rows += rows_of(points, weights=weights, threads=threads)
     publish(rows, complete=False)
-  Console(width=150).print(table(rows).for_terminal())
+  for cells in tables(rows):
+    Console(width=150).print(cells.for_terminal())
   publish(rows, complete=True)
 
 

@@ -46,7 +46,7 @@ METHODS: dict[str, MethodRow] = {
   "ar": MethodRow(
     title="autoregressive",
     family="plain",
-    pays="Sampling where no draft model is at hand: every other method is measured against it.",
+    pays="The reference: every other method is measured against it.",
     paper="-",
     exactness=Exactness.LOSSLESS,
     file="mtjax/decode/generation.py",
@@ -166,7 +166,7 @@ METHODS: dict[str, MethodRow] = {
     how="Keeps the most probable successors that the target last gave to every token, "
     "accepted or not, and drafts a fixed tree of them.",
     family="speculative, no draft model",
-    pays="Greedy decoding without a draft model; on SmolLM2 it gained less than copied drafts.",
+    pays="Greedy decoding without a draft model; on SmolLM2 it gained nothing on average.",
     paper="2408.08696",
     exactness=Exactness.LOSSLESS,
     file="mtjax/draft/model_free/recycling.py",

@@ -159,8 +159,10 @@ def test_a_run_begins_with_what_is_faster_than_plain_decoding_in_a_program_of_it
   def planner(**settings):
     curves = tuple(dataclasses.replace(one, **settings) for one in LATENCY.curves)
     latency = dataclasses.replace(LATENCY, curves=curves)
-    drafter = ProfiledDrafter("d", PROFILE, latency, Siblings.ONE)
+    drafter = ProfiledDrafter("d", profile, latency, Siblings.ONE)
     return Replanner([drafter], sizes=(2, 4, 8), new_tokens=64)
+
+  profile = acceptance({"code": 0.95, "prose": 0.3}, depth=7)
 
   found = planner().start_plan(1)
   best, plain = found.choice, found.plain

@@ -262,7 +262,7 @@ DENOISERS: dict[str, DenoiserRow] = {
   ),
   "diffusion_gemma": DenoiserRow(
     "DiffusionGemma: uniform canvases, whose unsure positions become noise again",
-    "2505.24857",
+    "DiffusionGemma; 2505.24857",
     UniformDenoiser(),
     config="configs/decode/diffusion_gemma.py",
     model="",

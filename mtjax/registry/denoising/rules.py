@@ -83,7 +83,11 @@ ORDERS: dict[str, RuleRow] = {
   ),
   "left_to_right": RuleRow(LeftToRight, "from left to right", "-"),
   "halton": RuleRow(
-    Halton, "far from each other, along the Halton sequence", "2503.17076", test=_TRANSFER
+    Halton,
+    "far from each other, along the Halton sequence",
+    "2503.17076",
+    config="configs/decode/halton.py",
+    test=_TRANSFER,
   ),
   "max_probability": RuleRow(
     MaxProbability, "by the probability of the most probable token", _LLADA
@@ -94,7 +98,10 @@ ORDERS: dict[str, RuleRow] = {
     f"{_LLADA}, 2202.04200",
   ),
   "top_margin": RuleRow(
-    TopMargin, "by the margin between the two most probable tokens", "2502.06768"
+    TopMargin,
+    "by the margin between the two most probable tokens",
+    "2502.06768",
+    config="configs/decode/top_margin.py",
   ),
   "low_entropy": RuleRow(
     LowEntropy, "by entropy, the lowest first", _DREAM, config="configs/decode/dream.py"
@@ -103,6 +110,7 @@ ORDERS: dict[str, RuleRow] = {
     Credit,
     "by probability, after credit for what was probable in earlier passes",
     "2510.06133",
+    config="configs/decode/credit.py",
     test=_SCRIPTED,
   ),
   "position_calibrated": RuleRow(
@@ -139,7 +147,11 @@ TRANSFERS: dict[str, RuleRow] = {
     test=_TRANSFER,
   ),
   "maskgit": RuleRow(
-    MaskGit, "few at first and then more: a cosine of the passes", "2202.04200", test=_SCRIPTED
+    MaskGit,
+    "few at first and then more: a cosine of the passes",
+    "2202.04200",
+    config="configs/decode/maskgit.py",
+    test=_SCRIPTED,
   ),
   "threshold": RuleRow(
     Threshold,
@@ -167,6 +179,7 @@ TRANSFERS: dict[str, RuleRow] = {
     Hierarchy,
     "the best of every run of masks, and all that reach a threshold",
     "2510.08666",
+    config="configs/decode/hierarchy.py",
     test=_TRANSFER,
   ),
   "klass": RuleRow(
@@ -203,6 +216,7 @@ REVISIONS: dict[str, RuleRow] = {
     EditTokens,
     "tokens give way to those of which the model is sure",
     "2602.08676",
+    config="configs/decode/llada21.py",
     test=_REVISIONS_TEST,
   ),
   "levenshtein": RuleRow(
@@ -290,12 +304,14 @@ GUIDANCE: dict[str, RuleRow] = {
     ClassifierFree,
     "logits move away from those without the prompt",
     _LLADA,
+    config="configs/decode/classifier_free.py",
     test=_GUIDANCE_TEST,
   ),
   "growing_contrast": RuleRow(
     GrowingContrast,
     "the same, the more the farther from the prompt",
     "2403.14003",
+    config="configs/decode/growing_contrast.py",
     test=_GUIDANCE_TEST,
   ),
   "soft_iteration": RuleRow(

@@ -10,7 +10,7 @@ UNIFORM_RULES: dict[str, RuleRow] = {
   "accept_or_renoise": RuleRow(
     AcceptOrRenoise,
     "sure positions take a sample, all others become noise again, as in DiffusionGemma",
-    "2505.24857",
+    "DiffusionGemma; 2505.24857",
     config="configs/decode/diffusion_gemma.py",
     test="tests/checkpoints/diffusion/test_diffusion_gemma_canvases.py",
   ),

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from mtjax import frontier as frontier_lib
+from mtjax.bench.passes.products import products_alone
 from mtjax.models import Model, Params, count_parameters
 from mtjax.native import build, pack_weights, packed_matmul, quantize_int8
 from mtjax.native.bandwidth import measure_bandwidth
@@ -26,6 +27,8 @@ class Point(NamedTuple):
   seconds: float  # median of the interleaved rounds
   cost: float  # median over rounds of this pass over that of one entry: L(n)
   limit: float  # seconds of what takes longer alone, reading the weights or multiplying them
+  products: float  # seconds of the products alone (`products_alone`): median of the same rounds
+  read: float  # seconds in which memory delivers the weights
 
 
 def curve(
@@ -40,8 +43,9 @@ def curve(
 ) -> list[Point]:
   """Returns L(n) for every number of entries, over a cache that is half full.
 
-  Rounds are interleaved: all numbers once, then again. A pass computes logits of all entries, as
-  verification does. Raises ValueError unless the first number is 1.
+  Rounds are interleaved: all numbers once, then again, each with the products of its pass alone. A
+  pass computes logits of all entries, as verification does. params: packed. Raises ValueError
+  unless the first number is 1.
   """
   if not entries or entries[0] != 1:
     raise ValueError(f"entries must begin with 1, which the others are compared with: {entries}")
@@ -49,21 +53,26 @@ def curve(
   build.set_threads(threads)
   try:
     passes = {n: _pass(model, params, n, capacity) for n in entries}
+    products = {n: products_alone(model, params, n) for n in entries}
     seconds: dict[int, list[float]] = {n: [] for n in entries}
+    alone: dict[int, list[float]] = {n: [] for n in entries}
     for number in range(rounds):
       progress(f"round {number + 1} of {rounds}")
-      for n, one in passes.items():
-        seconds[n].append(_timed(one))
+      for n in entries:
+        seconds[n].append(_timed(passes[n]))
+        alone[n].append(_timed(products[n]))
     read, rate = read_seconds(params, threads), arithmetic_rate(_type_read(params))
   finally:
     build.set_threads(before)
-  products = 2 * count_parameters(model.shapes())
+  operations = 2 * count_parameters(model.shapes())
   return [
     Point(
       n,
       float(np.median(seconds[n])),
       float(np.median(np.array(seconds[n]) / np.array(seconds[1]))),
-      max(read, n * products / rate),
+      max(read, n * operations / rate),
+      float(np.median(alone[n])),
+      read,
     )
     for n in entries
   ]

@@ -41,7 +41,7 @@ def check_same_named_files(what: str, settings: Mapping[str, Any]) -> None:
 
   Every process must call it. A setting may be the path of a file, or a text that has one among its
   own settings, as "rule:file=PATH". A file that a process lacks is another one. `what` is a noun,
-  as in "file that the config names".
+  as in "file of the config".
   """
   if count() > 1:
     plain = json.loads(json.dumps(settings, default=dict))

@@ -33,11 +33,11 @@ def measure_speeds(
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
 
   A pass decodes every batch with all systems in turn, so that other work on the machine slows all
-  alike; the first of them is another one each time, since it finds the memory of other work. The
-  pass before the first one compiles and is not counted. The prompts' own pass through the target,
-  with the token that it emits, is measured in the same turn and left out: what counts is the time
-  of rounds. A draft model's own reading of the prompt is in the time. Batches hold the prompts in
-  turn, from all texts. Raises ValueError for no text, and as `generate` does.
+  alike. They take turns at being first, because the first one finds the processor's caches filled
+  by other work. The pass before the first one compiles and is not counted. The prompts' own pass
+  through the target, with the token that it emits, is measured in the same turn and left out: what
+  counts is the time of rounds. A draft model's own reading of the prompt is in the time. Batches
+  hold the prompts in turn, from all texts. Raises ValueError for no text, and as `generate` does.
   """
   prompts = [prompt for rows in texts.values() for prompt in rows]
   if not prompts:

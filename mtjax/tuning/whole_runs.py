@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from mtjax.trees import Topology
 from mtjax.tuning.shapes.rated import Rates, check_rates
 
-# The variance of the log-odds of acceptance between texts of one domain. Whole texts of the bundled
-# target by prompt lookup and by the draft model have 0.03 to 0.47: least between questions of
-# gsm8k, most between pieces of code. Estimates from the few rounds of a calibration are worse.
+# The variance of the log-odds of acceptance between texts of one domain: a round number within what
+# was measured once, of whole texts of the bundled target, least between questions of gsm8k and most
+# between pieces of code. A calibration has too few rounds to estimate it.
 SPREAD = 0.2
 _SAMPLES = 1 << 16  # of rounds of single rows, over all runs
 _KINDS = 9  # of texts within a domain
@@ -29,7 +29,8 @@ class WholeRuns:
   A batch ends when its slowest row does, so its rounds are more than the tokens of a row over the
   mean tokens of a round. Rows are texts of their own: prompt lookup has much to copy in one text of
   code and nothing in another. Their log-odds of acceptance are a number higher or lower than those
-  of their domain, at all depths; those numbers are normal with the variance `spread`.
+  of their domain, at all depths; those numbers are normal with the variance `spread`. Texts of a
+  domain take as many rounds on average as its rates say, which are of all its rounds together.
 
   Every tree meets the same luck (common random numbers), and the seed makes all of it repeatable.
   Raises ValueError for sizes below 1 and a spread below 0.
@@ -55,12 +56,15 @@ class WholeRuns:
     runs, count = len(self._luck), len(rates)
     domain = (np.arange(runs)[:, None] + np.arange(self.batch)) % count
     shifts = math.sqrt(self.spread) * _normal(_KINDS)
-    last = np.zeros(domain.shape, int)
+    last = np.zeros(domain.shape)
     for number, its in enumerate(rates):
+      check_rates(its)
+      mean = 1 + _reached(topology, its[None]).sum()
       reached = _reached(topology, np.stack([shifted(its, shift) for shift in shifts]))
+      scale = 1 / (mean * np.mean(1 / (1 + reached.sum(axis=1))))
       for place, one in enumerate(reached):
         own = (domain == number) & (self._kind == place)
-        last[own] = self._row_rounds(one, self._luck[own])
+        last[own] = scale * self._row_rounds(one, self._luck[own])
     return float(last.max(axis=1).mean())
 
   def _row_rounds(
@@ -92,7 +96,7 @@ def shifted(rates: Rates, shift: float) -> Rates:
   total = rates.sum(axis=1, keepdims=True)
   any_child = np.clip(total, _TINY, 1 - _TINY)
   odds = any_child / (1 - any_child) * math.exp(shift)
-  return np.minimum(rates / np.maximum(total, _TINY) * odds / (1 + odds), 1.0)
+  return rates / np.maximum(total, _TINY) * odds / (1 + odds)
 
 
 def _normal(count: int) -> Float[np.ndarray, " N"]:
@@ -104,7 +108,6 @@ def _normal(count: int) -> Float[np.ndarray, " N"]:
 
 def _reached(topology: Topology, rates: Float[np.ndarray, "G H K"]) -> Float[np.ndarray, "G D"]:
   """Returns for each table of rates and each depth of a tree the probability to get there."""
-  check_rates(rates[-1])
   reach = np.ones((topology.size, len(rates)))
   nodes = zip(topology.parent, topology.rank, topology.depth, strict=True)
   for node, (parent, rank, depth) in itertools.islice(enumerate(nodes), 1, None):

@@ -14,10 +14,10 @@ from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, LatencyPr
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 15  # drafts after each token
 SIZES = (2, 4, 6, 8, 12, 16)  # entries of a round, of which passes were measured
-# By name: the results file, weights and threads of all measured curves under which the best number
-# of drafts of code loses 5 % or more in prose, and the other way round, in both halves of the
-# texts. This rule was there before any replanner was looked at. The texts were not: answers of
-# edits did not meet it, and answers of code that went on in prose were cut.
+# By name: the results file, weights and threads of the measured curves on which the best number of
+# drafts of each domain loses 5 % or more in the other, in both halves of the texts. This rule was
+# set before any replanner was tried; the texts were changed to meet it (edits did not, and code is
+# cut where prose follows).
 CURVES = {
   "AVX2, float32, 1 thread": ("verification.json", "float32", 1),
   "AVX2, bfloat16, 1 thread": ("verification.json", "bfloat16", 1),
@@ -100,7 +100,7 @@ def seconds(latency, steps):
   return float(curve.round_seconds(min(size for size in SIZES if size > steps), steps))
 
 
-def _rounds(text, steps):
+def rounds_of(text, steps):
   """Returns the rounds of a whole text with drafts of one length; its first token is given."""
   place, rounds = 1, 0
   while place < len(text):
@@ -111,7 +111,7 @@ def _rounds(text, steps):
 def static(latency, each):
   """Returns the tokens per second in texts, by drafts per round; 0: of plain decoding."""
   tokens = sum(len(text) - 1 for text in each)
-  rounds = [sum(_rounds(text, steps) for text in each) for steps in range(LONGEST + 1)]
+  rounds = [sum(rounds_of(text, steps) for text in each) for steps in range(LONGEST + 1)]
   return np.array(
     [tokens / (count * seconds(latency, steps)) for steps, count in enumerate(rounds)]
   )
@@ -127,13 +127,13 @@ def planner(latency, domains, **settings):
 
 
 def replayed(fresh, latency, each):
-  """Yields the number of the text and of the drafts of every round, text by text."""
+  """Yields of every round the number of its text, its drafts, and whether it is a probe."""
   state = fresh.start(1)
   for number, text in enumerate(each):
     place = 1
     while place < len(text):
       steps = state.choice.steps
-      yield number, steps
+      yield number, steps, state.probing > 0
       counts, place = step(text, place, steps)
       state = fresh.observe(
         state, seconds=seconds(latency, steps), counts=counts if steps else None

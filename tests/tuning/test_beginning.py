@@ -54,13 +54,16 @@ def test_the_rounds_of_a_batch_are_those_of_its_slowest_row(topology, rates, len
 def test_rows_are_of_all_domains_in_turn():
   all_accepted, none = np.ones((3, 1)), np.zeros((3, 1))
   runs = WholeRuns(1, 32)
-  assert runs.rounds(chain(3), [all_accepted]) == 8 and runs.rounds(chain(3), [none]) == 32
+  assert runs.rounds(chain(3), [all_accepted]) == pytest.approx(8)
+  assert runs.rounds(chain(3), [none]) == pytest.approx(32)
   assert runs.rounds(chain(3), [all_accepted, none]) == pytest.approx(20, abs=0.1)
-  assert WholeRuns(2, 32).rounds(chain(3), [all_accepted, none]) == 32
+  assert WholeRuns(2, 32).rounds(chain(3), [all_accepted, none]) == pytest.approx(32)
   again = WholeRuns(2, 32).rounds(chain(3), [np.full((3, 1), 0.5)])
   assert again == WholeRuns(2, 32).rounds(chain(3), [np.full((3, 1), 0.5)])
   with pytest.raises(ValueError, match="at least 1: 0, 32"):
     WholeRuns(0, 32)
+  with pytest.raises(ValueError, match="add up to at most 1"):
+    WholeRuns(1, 32).rounds(chain(1), [np.array([[0.9, 0.9]])])
   with pytest.raises(ValueError, match="is a variance, got -0.1"):
     WholeRuns(1, 32, spread=-0.1)
 
@@ -74,10 +77,13 @@ def test_a_batch_waits_longer_where_its_texts_differ():
     ended = [rounds_of_one_row({1: 1 - a, 2: a * (1 - b), 3: a * b}, 30) for (a,), (b,) in kinds]
     longest = max(map(len, ended))
     padded = [np.pad(one, (0, longest - len(one)), constant_values=1.0) for one in ended]
-    expected = float(np.sum(1 - np.mean(padded, axis=0) ** batch))
+    tokens = [1 + a + a * b for (a,), (b,) in [rates, *kinds]]
+    scale = 1 / (tokens[0] * np.mean(1 / np.array(tokens[1:])))
+    expected = scale * float(np.sum(1 - np.mean(padded, axis=0) ** batch))
     assert runs.rounds(topology, [rates]) == pytest.approx(expected, rel=0.02)
+    # A text takes as many rounds on average, whether texts differ or not; a batch takes more.
     alike = WholeRuns(batch, 30, spread=0).rounds(topology, [rates])
-    assert expected > (1.01 if batch == 1 else 1.1) * alike
+    assert expected == pytest.approx(alike, rel=0.02) if batch == 1 else expected > 1.1 * alike
 
 
 def test_shifted_log_odds_keep_the_shares_of_ranks():

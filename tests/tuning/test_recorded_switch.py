@@ -13,11 +13,11 @@ import pytest
 
 from tests.tuning.recorded import (
   CURVES,
-  _rounds,
   counted,
   measured,
   planner,
   replayed,
+  rounds_of,
   static,
   texts,
 )
@@ -30,10 +30,11 @@ def speeds(curve, part, domain):
 
 
 def switched(curve, first, then, **settings):
-  """Returns how many rounds pass after each switch before a good one; 21: none of 21 was good.
+  """Returns how many rounds pass after each switch before a good one; 20: none of 20 was good.
 
-  A good round has as many drafts as one of the static choices that are within 3 % of the best in
-  all answers of the new domain. Each run is an answer of one domain and two of the other.
+  A good round is no probe, and has as many drafts as one of the static choices that are within 3 %
+  of the best in all answers of the new domain. Each run is an answer of one domain and two of the
+  other.
   """
   latency, test = measured(curve), texts("test")
   each = speeds(curve, "test", then)
@@ -44,13 +45,15 @@ def switched(curve, first, then, **settings):
       test[domain][(number + i) % len(test[domain])]
       for domain, i in [(first, 0), (then, 0), (then, 1)]
     )
-    rounds = (steps for text, steps in replayed(fresh, latency, [before, *after]) if text)
+    rounds = (one for text, *one in replayed(fresh, latency, [before, *after]) if text)
     new = list(itertools.islice(rounds, 21))
-    late.append(next((i for i, steps in enumerate(new) if steps in good), 21))
+    late.append(
+      next((i for i, (steps, probe) in enumerate(new) if steps in good and not probe), 21)
+    )
   return late
 
 
-def test_rounds_follow_from_the_record_by_hand():
+def testrounds_of_follow_from_the_record_by_hand():
   # After token 0 two drafts are right, after token 3 none, after token 4 all that are left: behind
   # the end of the text a third one is not judged.
   text = [2, 1, 0, 0, 2, 1, 0]
@@ -58,7 +61,7 @@ def test_rounds_follow_from_the_record_by_hand():
   assert counts.rounds == 3
   np.testing.assert_array_equal(counts.tried[:, 0], [3, 2, 1])
   np.testing.assert_array_equal(counts.accepted[:, 0], [2, 2, 0])
-  assert [_rounds(text, steps) for steps in (0, 3)] == [len(text) - 1, 3]
+  assert [rounds_of(text, steps) for steps in (0, 3)] == [len(text) - 1, 3]
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -70,20 +73,20 @@ def test_the_best_of_one_domain_is_slow_in_the_other(curve, part):
 
 
 @pytest.mark.parametrize(
-  ("first", "then", "share"), [("code", "prose", 2 / 3), ("prose", "code", 0.5)]
+  ("first", "then", "least", "forgetful"),
+  [("code", "prose", 2 / 3, 0.1), ("prose", "code", 0.5, 0.4)],
 )
-def test_most_switches_are_answered_within_twenty_rounds(first, then, share):
-  """It is not all of them: the share is that over all curves.
+def test_most_switches_are_answered_within_twenty_rounds(first, then, least, forgetful):
+  """Not all are: `least` is the least share over all curves.
 
-  To prose: on one curve (AVX-512, float32, 2 threads) 3 drafts are best, and 7, which are best in
-  code, go on. The profile, of rounds with 15 drafts, underrates rounds of 3, behind which a copy
-  often goes on. To code: where prose is decoded plainly, nothing is seen before the next probe.
+  To prose on AVX-512, float32, 2 threads: 3 drafts would be best, but the plan stays at 7, the best
+  of code, because the profile (of rounds with 15 drafts) underrates rounds of 3, behind which a
+  copy often goes on. To code: where prose is decoded plainly, nothing is seen before a probe.
+
+  The control: a plan that forgets nothing and knows no change answers at most a share `forgetful`.
+  To code that is more, since on two curves its first choice is the best one of code.
   """
   late = {curve: switched(curve, first, then) for curve in CURVES}
-  every = np.concatenate(list(late.values()))
-  assert np.mean(every <= 20) > share, late
-
-
-def test_a_plan_that_forgets_nothing_is_late():
-  late = [switched(curve, "code", "prose", hazard=1e-12, forget=1e-9) for curve in CURVES]
-  assert np.mean(np.concatenate(late) <= 20) < 0.1, late
+  assert np.mean(np.concatenate(list(late.values())) < 20) > least, late
+  never = [switched(curve, first, then, hazard=1e-12, forget=1e-9) for curve in CURVES]
+  assert np.mean(np.concatenate(never) < 20) < forgetful, never

@@ -40,7 +40,10 @@ class DenoisingResult:
   speed_up: Mapping[int, float]  # batch -> median over rounds of the reference's time over its own
 
   def keeps(self, reference: "DenoisingResult") -> bool:
-    """Returns whether its texts are as good as the reference's: both figures within `QUALITY`."""
+    """Returns whether its texts are as good as the reference's.
+
+    That is if neither figure is worse by more than the share `QUALITY`.
+    """
     mine, theirs = self.quality, reference.quality
     return (
       mine.bits_per_byte <= (1 + QUALITY) * theirs.bits_per_byte

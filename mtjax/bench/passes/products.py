@@ -11,14 +11,16 @@ from mtjax.models import Model, Params
 from mtjax.models.linear import Linear
 from mtjax.models.stacking import Stacks, of_layer, stack_name
 
-_NOTHING = 1e-30  # of a product, which goes into the next one's inputs, so that none is left out
+# Times this, a product is added to the inputs of the next one: they do not change, and XLA leaves
+# out none.
+_NOTHING = 1e-30
 
 
 def products_alone(model: Model, params: Params, entries: int) -> Callable[[], Array]:
   """Returns a function that multiplies `entries` rows with all packed weights, layer by layer.
 
-  What a pass takes longer is not its products: attention, norms, and calls between them. params:
-  packed (`mtjax.models.quantize.pack`). The first call has been made: it compiles.
+  The rest of a pass's time is attention, norms, and the calls between products. params: packed
+  (`mtjax.models.quantize.pack`). The first call has been made: it compiles.
   """
   c, shapes = model.config, model.shapes()
   stacks = Stacks.of(c)

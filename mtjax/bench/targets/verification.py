@@ -16,7 +16,7 @@ CEILINGS = (
 
 @dataclasses.dataclass(frozen=True)
 class CostTarget:
-  """One target, the measured cost, and what no product of these weights can be below."""
+  """One target, the measured cost, and an estimate of what reading and arithmetic allow."""
 
   weights: str
   entries: int

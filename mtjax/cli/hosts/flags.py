@@ -67,7 +67,8 @@ class HostFlags:
     """Joins the job, if there is one; within the block only process 0 prints and writes.
 
     An error in the block ends the process (`mtjax.hosts.ends_together`). Raises ValueError if the
-    flags in `values`, the fields of `config`, or files that they name are not those of process 0.
+    flags in `values`, the fields of `config`, or files that `config` names are not those of process
+    0.
     """
     self.meet()
     if self.distributed.value is None:

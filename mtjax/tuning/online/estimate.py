@@ -10,7 +10,7 @@ from mtjax.tuning.profiles.acceptance import AcceptanceProfile
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 from mtjax.tuning.shapes.rated import Rates
 
-_TRIALS = 10.0  # that the mean of all domains is worth for each of them
+_TRIALS = 10.0  # that the trials of all domains are worth for each of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Prior:
   def of(cls, profiles: Mapping[str, AcceptanceProfile]) -> "Prior":
     """Returns the prior of profiles by drafter.
 
-    Where a domain saw few trials of a depth and rank, its rate is mostly the mean of all domains,
-    which counts as `_TRIALS` trials more: a short calibration leaves places without any.
+    Where a domain saw few trials of a depth and rank, its rate is mostly that of all domains'
+    trials together, which count as `_TRIALS` of its own: a short calibration leaves places without
+    any.
     Ranks that were tried in different rounds, as those of trees of several breadths are, can add up
     to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError
     unless all profiles have the same domains.
@@ -112,13 +113,18 @@ class AcceptanceEstimate:
 
   def _opinions(self, drafter: str, weight: float) -> Float[np.ndarray, "M H K"]:
     tried, accepted = self.tried[drafter], self.accepted[drafter]
-    recent = (accepted + weight * self.prior.mean[drafter]) / (tried + weight)
+    recent = _with_prior(accepted, tried, self.prior.mean[drafter], weight)
     return np.concatenate([self.prior.rates[drafter], recent[None]])
 
 
 def _shrunk(profile: AcceptanceProfile, domain: str) -> Rates:
   counts = profile.counts(domain)
-  return (counts.accepted + _TRIALS * profile.rates()) / (counts.tried + _TRIALS)
+  return _with_prior(counts.accepted, counts.tried, profile.rates(), _TRIALS)
+
+
+def _with_prior(accepted: np.ndarray, tried: np.ndarray, rates: Rates, trials: float) -> Rates:
+  """Returns shares as if `trials` more trials had been accepted at `rates`."""
+  return (accepted + trials * rates) / (tried + trials)
 
 
 def _one_child(rates: Rates) -> Rates:

@@ -60,7 +60,6 @@ class Placement:
     does not divide. Raises ValueError for parameters that are packed for one CPU.
     """
     if self.mesh is None:
-      hosts.check_not_spread("the parameters", inputs[0])
       return inputs
     params, *rest = inputs
     check_unpacked("the model", params, self.mesh)
@@ -75,6 +74,7 @@ class Placement:
 
     Every process of the mesh gets these rows.
     """
+    self._check(inputs)
     inputs = self.put(inputs)
     with on_mesh(self.mesh):
       state, clock = rounds.run(program, inputs)
@@ -87,6 +87,7 @@ class Placement:
 
     Errors are raised by the call itself.
     """
+    self._check(inputs)
     states = stepped_on(self.mesh, rounds.stream(program, self.put(inputs), every=every))
     return ((self._collected(state), clock) for state, clock in states)
 
@@ -95,11 +96,16 @@ class Placement:
 
     Errors are raised by the call itself.
     """
+    self._check(inputs)
     found = stepped_on(self.mesh, rounds.record(program, self.put(inputs)))
     return (
       one._replace(state=self._collected(one.state), observed=self._collected(one.observed))
       for one in found
     )
+
+  def _check(self, inputs: PyTree) -> None:
+    if self.mesh is None:
+      hosts.check_not_spread("the parameters", inputs[0])
 
   def _continued(self, x: Any) -> Any:
     return pad_rows(x, self.padded) if x.ndim and x.shape[0] == self.rows else x

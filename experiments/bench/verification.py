@@ -7,12 +7,14 @@ the weights take to be read, or to be multiplied, whichever is longer, over the 
 pass of one entry.
 """
 
+import dataclasses
 import itertools
 
 from absl import flags
 from rich.console import Console
 
 from mtjax.bench.passes.verification import Point, curve, rows_of
+from mtjax.bench.systems.exported import to_bfloat16
 from mtjax.bench.targets.verification import cost_targets
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
@@ -99,7 +101,9 @@ def run() -> None:
   entries = [int(n) for n in _ENTRIES.value]
   rows: list[dict] = []
   for weights, threads in itertools.product(launch.distinct(_WEIGHTS), map(int, _THREADS.value)):
-    text = load_pretrained(_MODEL.value, dtype="bfloat16" if weights == "bfloat16" else None)
+    text = load_pretrained(_MODEL.value)
+    if weights == "bfloat16":  # of the weights alone: activations stay in float32
+      text = dataclasses.replace(text, params=to_bfloat16(text.params))
     text = for_decoding(text, "stored" if weights == "bfloat16" else weights)
     where = f"{weights}, {threads} thread(s)"
     points: list[Point] = curve(

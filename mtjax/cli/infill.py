@@ -147,7 +147,7 @@ def _fill(template: str, lengths: list[int | list[int]], method: "FillMethod") -
   from mtjax.report.terminal import counters_table
   from mtjax.sampling.logits import Sampling
 
-  with hosts.together("reading what blanks must match"):
+  with _HOSTS.together("reading what blanks must match"):
     patterns = _patterns(template)
   hosts.check_same("patterns of the blanks", patterns)
   model = for_decoding(load_pretrained(_MODEL.value, mesh=_HOSTS.mesh(_MESH.value, "--mesh")))

@@ -61,7 +61,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _file_of(text: str) -> Path | None:
-  """Returns the file that a text is the path of; None if there is none."""
+  """Returns the path that a text spells, if there is such a file; else None."""
   try:
     path = Path(text).expanduser()
     return path if path.is_file() else None

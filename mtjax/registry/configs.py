@@ -56,8 +56,8 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
   if name == "auto":
     config.of = of
     config.drafter = drafter_settings(of)
-    # The fields of mtjax.decode.Adaptive. cost: of a whole round, in rounds of plain decoding; 0:
-    # the cost of each size of a round is measured before the first token.
+    # The fields of mtjax.decode.Adaptive. cost: of a whole round, in rounds of plain decoding.
+    # With 0 the costs of all sizes of rounds are measured before the first token.
     config.adaptive = dict(cost=0.0, patience=16, memory=0.1, hope=1.1)
     return config
   config.drafter = drafter_settings(name)

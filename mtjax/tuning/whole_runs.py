@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import math
 import statistics
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mtjax.trees import Topology
-from mtjax.tuning.shapes.rated import Rates, check_rates
+from mtjax.tuning.shapes.rated import Rates, rate, reached
 
 # The variance of the log-odds of acceptance between texts of one domain: a round number within what
 # was measured once, of whole texts of the bundled target, least between questions of gsm8k and most
@@ -28,9 +27,10 @@ class WholeRuns:
 
   A batch ends when its slowest row does, so its rounds are more than the tokens of a row over the
   mean tokens of a round. Rows are texts of their own: prompt lookup has much to copy in one text of
-  code and nothing in another. Their log-odds of acceptance are a number higher or lower than those
-  of their domain, at all depths; those numbers are normal with the variance `spread`. Texts of a
-  domain take as many rounds on average as its rates say, which are of all its rounds together.
+  code and nothing in another. The log-odds of acceptance of a text differ from those of its domain
+  by one number, the same at all depths. These numbers are normally distributed with the mean 0 and
+  the variance `spread`. Texts of a domain take as many rounds on average as its rates say, because
+  those are of all rounds of its texts together.
 
   Every tree meets the same luck (common random numbers), and the seed makes all of it repeatable.
   Raises ValueError for sizes below 1 and a spread below 0.
@@ -58,11 +58,10 @@ class WholeRuns:
     shifts = math.sqrt(self.spread) * _normal(_KINDS)
     last = np.zeros(domain.shape)
     for number, its in enumerate(rates):
-      check_rates(its)
-      mean = 1 + _reached(topology, its[None]).sum()
-      reached = _reached(topology, np.stack([shifted(its, shift) for shift in shifts]))
-      scale = 1 / (mean * np.mean(1 / (1 + reached.sum(axis=1))))
-      for place, one in enumerate(reached):
+      mean = rate(topology, its).expected_tokens
+      each = _by_depth(topology, np.stack([shifted(its, shift) for shift in shifts]))
+      scale = 1 / (mean * np.mean(1 / (1 + each.sum(axis=1))))
+      for place, one in enumerate(each):
         own = (domain == number) & (self._kind == place)
         last[own] = scale * self._row_rounds(one, self._luck[own])
     return float(last.max(axis=1).mean())
@@ -76,13 +75,16 @@ class WholeRuns:
 
   @functools.cached_property
   def _luck(self) -> Float[np.ndarray, "R B N"]:
-    """One number from 0 to 1 per run, row and round; a row takes at most one round per token."""
+    """Random numbers from 0 to 1: one for each run, row and round.
+
+    Every round emits a token, so a row has no more rounds than tokens.
+    """
     runs = max(_SAMPLES // (self.batch * self.new_tokens), 16)
     return np.random.default_rng(self.seed).random((runs, self.batch, self.new_tokens))
 
   @functools.cached_property
   def _kind(self) -> Int[np.ndarray, "R B"]:
-    """What kind of text each row is: all kinds are as frequent."""
+    """The number of the kind of text that each row is; all kinds are equally frequent."""
     shape = self._luck.shape[:2]
     kinds = np.resize(np.arange(_KINDS), shape)
     return np.random.default_rng((self.seed, 1)).permuted(kinds.ravel()).reshape(shape)
@@ -106,12 +108,7 @@ def _normal(count: int) -> Float[np.ndarray, " N"]:
   return middles / np.sqrt(np.mean(middles**2))
 
 
-def _reached(topology: Topology, rates: Float[np.ndarray, "G H K"]) -> Float[np.ndarray, "G D"]:
+def _by_depth(topology: Topology, rates: Float[np.ndarray, "G H K"]) -> Float[np.ndarray, "G D"]:
   """Returns for each table of rates and each depth of a tree the probability to get there."""
-  reach = np.ones((topology.size, len(rates)))
-  nodes = zip(topology.parent, topology.rank, topology.depth, strict=True)
-  for node, (parent, rank, depth) in itertools.islice(enumerate(nodes), 1, None):
-    known = depth <= rates.shape[1] and rank < rates.shape[2]
-    reach[node] = reach[parent] * rates[:, depth - 1, rank] if known else 0.0
   at_depth = np.arange(1, topology.height + 1)[:, None] == np.array(topology.depth)
-  return (at_depth @ reach).T
+  return (at_depth @ np.stack(reached(topology, rates))).T

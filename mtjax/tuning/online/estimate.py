@@ -10,7 +10,7 @@ from mtjax.tuning.profiles.acceptance import AcceptanceProfile
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 from mtjax.tuning.shapes.rated import Rates
 
-_TRIALS = 10.0  # that the trials of all domains are worth for each of them
+_TRIALS = 10.0  # that are added to each domain, at the rates of all domains together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,8 @@ class Prior:
   def of(cls, profiles: Mapping[str, AcceptanceProfile]) -> "Prior":
     """Returns the prior of profiles by drafter.
 
-    Where a domain saw few trials of a depth and rank, its rate is mostly that of all domains'
-    trials together, which count as `_TRIALS` of its own: a short calibration leaves places without
-    any.
+    A short calibration leaves some depths and ranks of a domain with few trials or none. So each
+    domain counts as if it had seen `_TRIALS` trials more, at the rates of all domains together.
     Ranks that were tried in different rounds, as those of trees of several breadths are, can add up
     to more than one child per node: the rates of such a depth are scaled to 1. Raises ValueError
     unless all profiles have the same domains.

@@ -1,7 +1,7 @@
 """What a tree of drafts is worth under rates of acceptance."""
 
 import dataclasses
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -51,12 +51,27 @@ def rate(topology: Topology, rates: Rates) -> RatedTree:
   are none.
   """
   check_rates(rates)
-  reach = [1.0]
+  return RatedTree(topology, tuple(reached(topology, rates)))
+
+
+def reached(topology: Topology, rates: Float[np.ndarray, "*G H K"]) -> list[Any]:
+  """Returns the probability of each node's path, for one table of rates or for several at once.
+
+  They are numbers for one table [H, K], and arrays [G] for several. Tables are not checked; `rate`
+  says what they mean.
+  """
+  height, breadth = rates.shape[-2:]
+  each: Any
+  reach: list[Any]
+  if rates.ndim == 2:  # Python's numbers are faster than arrays of one number
+    each, reach = rates.tolist(), [1.0]
+  else:
+    each, reach = np.moveaxis(rates, (-2, -1), (0, 1)), [np.ones(rates.shape[:-2])]
   for node in range(1, topology.size):
     parent, rank, depth = topology.parent[node], topology.rank[node], topology.depth[node]
-    known = depth <= rates.shape[0] and rank < rates.shape[1]
-    reach.append(reach[parent] * float(rates[depth - 1, rank]) if known else 0.0)
-  return RatedTree(topology, tuple(reach))
+    known = depth <= height and rank < breadth
+    reach.append(reach[parent] * each[depth - 1][rank] if known else 0.0 * reach[0])
+  return reach
 
 
 def check_rates(rates: Rates) -> None:

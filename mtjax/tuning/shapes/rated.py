@@ -61,12 +61,11 @@ def reached(topology: Topology, rates: Float[np.ndarray, "*G H K"]) -> list[Any]
   says what they mean.
   """
   height, breadth = rates.shape[-2:]
-  each: Any
-  reach: list[Any]
-  if rates.ndim == 2:  # Python's numbers are faster than arrays of one number
-    each, reach = rates.tolist(), [1.0]
-  else:
-    each, reach = np.moveaxis(rates, (-2, -1), (0, 1)), [np.ones(rates.shape[:-2])]
+  single = rates.ndim == 2
+  # Python's numbers are faster than arrays of one number.
+  each: Any = rates.tolist() if single else np.moveaxis(rates, (-2, -1), (0, 1))
+  root: Any = 1.0 if single else np.ones(rates.shape[:-2])
+  reach = [root]
   for node in range(1, topology.size):
     parent, rank, depth = topology.parent[node], topology.rank[node], topology.depth[node]
     known = depth <= height and rank < breadth

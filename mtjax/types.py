@@ -74,7 +74,7 @@ class Output(NamedTuple):
   """The results of a forward pass."""
 
   logits: Float[Array, "B R V"]  # float32, for the entries that the caller chose
-  features: Float[Array, "B T D"]  # last hidden states, after the final norm
+  features: Float[Array, "B F D"]  # last hidden states after the final norm: see Model.forward
   kv: tuple[LayerKV, ...]  # new keys and values of the frontier, not committed yet
 
   __repr__ = short_repr

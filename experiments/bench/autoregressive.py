@@ -25,9 +25,10 @@ from mtjax.bench.targets.plain import plain_targets
 from mtjax.bench.workers import WorkerRow, compare, get_system
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress, results_file
+from mtjax.evaluate.prompt_windows import demo_windows
 from mtjax.models import count_parameters
 from mtjax.native.bandwidth import measure_bandwidth
-from mtjax.pretrained import BUNDLED, DEMO_PROMPTS, load_pretrained
+from mtjax.pretrained import BUNDLED, load_pretrained
 from mtjax.report import results
 from mtjax.report.cells import Cells
 from mtjax.report.speed.tables import autoregressive_table, targets_table
@@ -52,13 +53,6 @@ _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.
 
 # Bytes per weight as a system reads it, to compute the share of the memory bandwidth; others: 4.
 _BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "f16": 2, "bfloat16": 2}
-
-
-def prompts(tokenizer, batch: int) -> list[list[int]]:
-  """Returns windows of one length over the demo's prompts, a different one per row."""
-  text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
-  ring = list(itertools.islice(itertools.cycle(text), len(text) + _PROMPT.value))
-  return [ring[row * 7 % len(text) :][: _PROMPT.value] for row in range(batch)]
 
 
 def bytes_read(text: TextModel, file: Path | None) -> Callable[[str], int]:
@@ -134,7 +128,7 @@ def run() -> None:
       rows, failed = compare(
         folder,
         _SYSTEMS.value,
-        prompts(text.tokenizer, batch),
+        demo_windows(text.tokenizer, count=batch, length=_PROMPT.value),
         reference=_REFERENCE.value,
         tokens=_TOKENS.value,
         threads=threads,

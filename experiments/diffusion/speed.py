@@ -5,15 +5,13 @@
 Every policy runs on the bundled masked model, and every cache with one of them; with --crossed,
 every cache with every policy. A causal judge says how probable the texts are; the entropy of their
 tokens stands beside it, because a text that repeats itself is probable too. The reference of a case
-decides one token per pass. With `--llada=generate.py` (of github.com/ML-GSAI/LLaDA) the public
-sampler runs in PyTorch on the same weights, with the same number of passes.
+decides one token per pass.
 """
 
 import dataclasses
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from absl import flags
 from rich.console import Console
 
@@ -28,14 +26,12 @@ from mtjax.bench.diffusion.cases import (
 )
 from mtjax.bench.diffusion.long import LongResult, long_texts
 from mtjax.bench.diffusion.methods import DenoisingResult, measure
-from mtjax.bench.diffusion.public_sampler import compare_with_public
 from mtjax.cli import flags as launch
 from mtjax.cli.running import progress
 from mtjax.diffusion.texts import network_of
 from mtjax.evaluate.generative import load_judge
-from mtjax.evaluate.prompt_windows import prompt_windows
-from mtjax.evaluate.texts import named_documents
-from mtjax.pretrained import DEMO_PROMPTS, for_decoding, load_pretrained
+from mtjax.evaluate.prompt_windows import windows_of
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.report import results
 from mtjax.report.cells import Cells
 from mtjax.sampling.logits import Sampling
@@ -56,18 +52,7 @@ _CROSSED = flags.DEFINE_bool(
 _LONG = flags.DEFINE_integer("long", 512, "Tokens of a long text by blocks.", lower_bound=1)
 _BATCHES = flags.DEFINE_list("batches", ["1", "8"], "Batch sizes.")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of interleaved rounds.", lower_bound=1)
-_LLADA = flags.DEFINE_string("llada", None, "Path of LLaDA's generate.py; None: it is left out.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file to write the figures to.")
-
-
-def prompts_of(tokenizer) -> list[list[int]]:
-  """Returns prompts of equal length: windows of the texts, or of the demo's prompts."""
-  if not _TEXT.value:
-    text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
-    ring = np.resize(text, len(text) + _PROMPT.value).tolist()
-    return [ring[i * 7 % len(text) :][: _PROMPT.value] for i in range(_PROMPTS.value)]
-  texts = named_documents(_TEXT.value, tokenizer)
-  return prompt_windows(texts, count=_PROMPTS.value, length=_PROMPT.value)
 
 
 def table(title: str, measured: list[DenoisingResult]) -> Cells:
@@ -128,22 +113,6 @@ def long_table(one: LongResult) -> Cells:
   return Cells(f"{_LONG.value} tokens by blocks, batch 1", header, lines)
 
 
-def public_table(rows: list[dict]) -> Cells:
-  lines = [
-    (
-      row["system"],
-      str(row["batch"]),
-      f"{1e3 * row['seconds']:.1f} ms",
-      f"{row['speed_up']:.2f}x",
-      f"{100 * row['same_text']:.0f}%",
-    )
-    for row in rows
-  ]
-  title = f"LLaDA's loop, {_LENGTH.value} tokens in {_LENGTH.value // 2} passes, 1 thread"
-  header = ("system", "batch", "per token and row", "speed", "same text, to the first difference")
-  return Cells(title, header, lines)
-
-
 def bookkeeping(text, prompts, measured) -> tuple[Cells, list[dict]]:
   """Returns the time of decisions per pass at batch 1, for each case with decisions of its own."""
   network, lines, rows = network_of(text), [], []
@@ -201,7 +170,7 @@ def run() -> None:
     models[_BLOCKS.value] = block_cases(_LENGTH.value)
   for name, cases in models.items():
     text = for_decoding(load_pretrained(name), "stored")
-    prompts = prompts_of(text.tokenizer)
+    prompts = windows_of(_TEXT.value, text.tokenizer, count=_PROMPTS.value, length=_PROMPT.value)
     say = lambda what, name=name: progress(f"{name}: {what}")  # noqa: E731
     measured = measure(
       text, judge, cases, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
@@ -230,19 +199,6 @@ def run() -> None:
       long = long_texts(text, prompts[0], length=_LONG.value, rounds=_ROUNDS.value, progress=say)
       rows["long"] = dataclasses.asdict(long)
       show(long_table(long))
-  if _LLADA.value is not None:
-    text = load_pretrained(_MODEL.value)
-    rows["public sampler"] = compare_with_public(
-      text,
-      prompts_of(text.tokenizer),
-      script=_LLADA.value,
-      length=_LENGTH.value,
-      block_length=_BLOCK.value,
-      batches=batches,
-      rounds=_ROUNDS.value,
-      progress=progress,
-    )
-    show(public_table(rows["public sampler"]))
   publish(complete=True)
 
 

@@ -69,9 +69,10 @@ class StandIn:
       token = jnp.take_along_axis(token, rows, axis=1)
     batch, size = frontier.token.shape
     kv = LayerKV(*(jnp.tile(x[None, :, :size], (batch, 1, 1, 1)) for x in params.kv))
-    features = jnp.broadcast_to(params.feature, (batch, size, params.feature.shape[0]))
+    hidden = jnp.broadcast_to(params.feature, (batch, size, params.feature.shape[0]))
     logits = params.logits[token % params.logits.shape[0]]
-    return Output(logits, features, (kv,) * (last - first)), features
+    features = hidden[:, : token.shape[1] or size]
+    return Output(logits, features, (kv,) * (last - first)), hidden
 
 
 def with_stand_in(drafter: Any) -> Any:

@@ -1,10 +1,30 @@
 """Prompts of equal length, cut from texts."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mtjax.evaluate.texts import Documents
+from mtjax.data.tokenizers import Tokenizer
+from mtjax.evaluate.texts import Documents, named_documents
+from mtjax.pretrained import DEMO_PROMPTS
+
+_STEP = 7  # tokens from the beginning of one window of the demo's prompts to the next
+
+
+def demo_windows(tokenizer: Tokenizer, *, count: int, length: int) -> list[list[int]]:
+  """Returns `count` windows of `length` tokens over the demo's prompts, each at another place."""
+  text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
+  ring = np.resize(text, len(text) + length).tolist()
+  return [ring[number * _STEP % len(text) :][:length] for number in range(count)]
+
+
+def windows_of(
+  sources: Sequence[str] | None, tokenizer: Tokenizer, *, count: int, length: int
+) -> list[list[int]]:
+  """Returns `prompt_windows` of "name=source" (`named_documents`); None: of the demo's prompts."""
+  if not sources:
+    return demo_windows(tokenizer, count=count, length=length)
+  return prompt_windows(named_documents(sources, tokenizer), count=count, length=length)
 
 
 def prompt_windows(texts: Mapping[str, Documents], *, count: int, length: int) -> list[list[int]]:

@@ -1,7 +1,7 @@
 """The transformer: from tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -100,7 +100,8 @@ class Attention(nn.Module):
     cached: LayerKV | None,
     angles: Angles,
     first_head: Int[Array, ""] | None = None,
-  ) -> tuple[Float[Array, "B T D"], LayerKV]:
+    rows: Int[Array, "B R"] | None = None,
+  ) -> tuple[Float[Array, "B R D"], LayerKV]:
     c, dtype = self.config, x.dtype
     B, T, _ = x.shape
     q, k, v = projected(c, self.layer, x, angles)
@@ -125,7 +126,7 @@ class Attention(nn.Module):
       scale=c.attention_scale,
       implementation=None if c.attention == "best" else c.attention,
     )
-    out = out.reshape(B, T, c.heads * c.head_dim)
+    out = of_rows(out.reshape(B, T, c.heads * c.head_dim), rows)
     return Linear(c.dim, c.out_bias, dtype, _residual_init(len(c.layers)), name="out")(out), fresh
 
 
@@ -170,6 +171,8 @@ class Mlp(nn.Module):
 
 
 class TransformerBlock(nn.Module):
+  """Attention and an MLP, each added to its input; it returns the outputs of `rows` (None: all)."""
+
   config: TransformerConfig
   layer: Layer
 
@@ -182,14 +185,15 @@ class TransformerBlock(nn.Module):
     cached: LayerKV | None,
     angles: Angles,
     first_head: Int[Array, ""] | None = None,
-  ) -> tuple[Float[Array, "B T D"], LayerKV]:
+    rows: Int[Array, "B R"] | None = None,
+  ) -> tuple[Float[Array, "B R D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     before, after = c.norm_placement != "post", c.norm_placement != "pre"
     h = norm(name="attention_norm")(x) if before else x
     attend = Attention(c, self.layer, name="attention")
-    h, fresh = attend(h, frontier, cache, cached, angles, first_head)
-    x = x + (norm(name="attention_post_norm")(h) if after else h)
+    h, fresh = attend(h, frontier, cache, cached, angles, first_head, rows)
+    x = of_rows(x, rows) + (norm(name="attention_post_norm")(h) if after else h)
     h = norm(name="mlp_norm")(x) if before else x
     h = Mlp(c, name="mlp")(h)
     return x + (norm(name="mlp_post_norm")(h) if after else h), fresh
@@ -210,8 +214,9 @@ class ConditionedBlock(nn.Module):
     cached: LayerKV | None,
     angles: Angles,
     first_head: Int[Array, ""] | None,
+    rows: Int[Array, "B R"] | None,
     target: Float[Array, "B T D"],
-  ) -> tuple[Float[Array, "B T D"], LayerKV]:
+  ) -> tuple[Float[Array, "B R D"], LayerKV]:
     c = self.config
     norm = functools.partial(Norm, c.norm, c.norm_eps)
     project = Linear(6 * c.dim, True, x.dtype, nn.initializers.zeros, name="modulation")
@@ -221,7 +226,7 @@ class ConditionedBlock(nn.Module):
     h, fresh = attend(h, frontier, cache, cached, angles, first_head)
     x = x + of_attention.after(h)
     h = of_mlp.before(norm(name="mlp_norm")(x))
-    return x + of_mlp.after(Mlp(c, name="mlp")(h)), fresh
+    return of_rows(x + of_mlp.after(Mlp(c, name="mlp")(h)), rows), fresh
 
 
 class Transformer(nn.Module):
@@ -260,7 +265,7 @@ class Transformer(nn.Module):
       elif hidden is None:
         x += target
     block = nn.remat(block) if c.remat == "layer" else block
-    fresh = []
+    fresh, asked, narrow = [], with_features(rows), False
     stacks = Stacks.of(c)
     if stacks.count:
       x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, more)
@@ -268,16 +273,17 @@ class Transformer(nn.Module):
       if index < stacks.layers:
         continue
       cached = None if cache is None else cache.layers[len(fresh)]
+      narrow = index == len(c.layers) - 1
       x, kv = block(c, layer, name=f"layer_{index}")(
-        x, frontier, cache, cached, angles, None, *more
+        x, frontier, cache, cached, angles, None, asked if narrow else None, *more
       )
       fresh.append(kv)
     hidden = x
+    x = x if narrow else of_rows(x, asked)
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
-    selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(logits_of(self, embedding, selected), x, tuple(fresh)), hidden
+    return output_of(x, rows, fresh, lambda x: logits_of(self, embedding, x)), hidden
 
   def _scanned(self, stacks, block, x, frontier, cache, angles, more):
     """Returns what the stacked layers do to `x`, and their fresh keys and values, one per stack."""
@@ -291,7 +297,7 @@ class Transformer(nn.Module):
         cached = None if cache is None else cache.layers[kind]
         module = block(c, layer, parent=None)
         first_head = index * c.kv_heads
-        x, kv = module.apply(own, x, frontier, cache, cached, angles, first_head, *more)
+        x, kv = module.apply(own, x, frontier, cache, cached, angles, first_head, None, *more)
         fresh.append(kv)
       return x, fresh
 
@@ -350,6 +356,27 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   if frontier.vector is None:
     return x
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
+
+
+def with_features(rows: Int[Array, "B R"] | None) -> Int[Array, "B R"] | None:
+  """Returns the entries with features (`Model.forward`): those with logits; None: all."""
+  return None if rows is None or rows.shape[1] == 0 else rows
+
+
+def of_rows(x: Float[Array, "B T D"], rows: Int[Array, "B R"] | None) -> Float[Array, "B R D"]:
+  """Returns what belongs to these entries; None: all."""
+  return x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+
+
+def output_of(
+  features: Float[Array, "B F D"],
+  rows: Int[Array, "B R"] | None,
+  fresh: Sequence[LayerKV],
+  head: Callable[[Float[Array, "B R D"]], Float[Array, "B R V"]],
+) -> Output:
+  """Returns the output of a network whose features are those of `with_features(rows)`."""
+  read = features if rows is None else features[:, : rows.shape[1]]
+  return Output(head(read), features, tuple(fresh))
 
 
 def logits_of(

@@ -19,7 +19,16 @@ from mtjax.cache import KVCache
 from mtjax.display.short import settings_repr
 from mtjax.models.config import check_choices, special_id
 from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit, with_soft_entries
+from mtjax.models.transformer import (
+  Mlp,
+  Norm,
+  logits_of,
+  of_rows,
+  output_of,
+  read_before_commit,
+  with_features,
+  with_soft_entries,
+)
 from mtjax.types import Frontier, LayerKV, Output
 
 _PLACES = 1 << 20
@@ -220,8 +229,8 @@ class XLNet(nn.Module):
       fresh.append(kv)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
-    selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(_logits(self, embedding, selected), x, tuple(fresh)), x
+    features = of_rows(x, with_features(rows))
+    return output_of(features, rows, fresh, lambda x: _logits(self, embedding, x)), x
 
   def _embed(self, embedding, token):
     c = self.config

@@ -213,9 +213,14 @@ RUNS = (
   ResultsRun(
     "denoising_speed", "experiments.diffusion.speed",
     (
-      "--crossed", "--block_model=block", "--rounds=2", _BOOKS, _SUMS, "--llada=generate.py",
+      "--crossed", "--block_model=block", "--rounds=2", _BOOKS, _SUMS,
     ),
-    60,
+    80,
+  ),
+  ResultsRun(
+    "public_sampler", "experiments.diffusion.public_sampler",
+    ("--llada=generate.py", "--threads=1,2", _BOOKS, _SUMS),
+    5,
     needs="torch, transformers and generate.py of github.com/ML-GSAI/LLaDA",
   ),
   ResultsRun(

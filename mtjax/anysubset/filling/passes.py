@@ -169,9 +169,10 @@ def logits_ahead(
 
 def _forward(model, params, problem, cache, contents, queries, *, oracle) -> FillPass:
   frontier = frontier_lib.concatenate(contents, queries)
-  rows = jnp.broadcast_to(contents.size + jnp.arange(oracle), (frontier.batch, oracle))
-  output = model.forward(params, frontier, cache, rows)
-  return FillPass(output.logits, output.logits, output.kv, frontier.position, output.features)
+  none = jnp.zeros((frontier.batch, 0), jnp.int32)
+  output = model.forward(params, frontier, cache, none)
+  logits = model.read(params, output.features[:, contents.size : contents.size + oracle])
+  return FillPass(logits, logits, output.kv, frontier.position, output.features)
 
 
 def _processed(problem: Problem, passed: FillPass, logits: Float[Array, "B N V"]) -> FillPass:

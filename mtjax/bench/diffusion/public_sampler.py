@@ -32,8 +32,13 @@ def compare_with_public(
   """Returns the figures of LLaDA's loop at temperature 0 with two tokens per pass.
 
   Every system has a process of its own; in a round each runs once. Raises FileNotFoundError for a
-  script that is not there, and ValueError if the public sampler does not run.
+  script that is not there, and ValueError for a batch of more rows than there are prompts, and if
+  the public sampler does not run.
   """
+  if max(batches) > len(prompts):
+    raise ValueError(
+      f"a batch of {max(batches)} needs as many prompts, and there are {len(prompts)}"
+    )
   if not Path(script).is_file():
     raise FileNotFoundError(f"there is no script {script!r}: it is generate.py of LLaDA's authors")
   plan = dict(steps=length // 2, block_length=block_length)

@@ -10,7 +10,16 @@ from mtjax.models.attention import attention
 from mtjax.models.diffusion_gemma.config import CanvasLayer, DiffusionGemmaConfig
 from mtjax.models.diffusion_gemma.experts import Experts, Router, unit_rms
 from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import Mlp, Norm, logits_of, read_before_commit, rotate
+from mtjax.models.transformer import (
+  Mlp,
+  Norm,
+  logits_of,
+  of_rows,
+  output_of,
+  read_before_commit,
+  rotate,
+  with_features,
+)
 from mtjax.types import Frontier, LayerKV, Output
 
 
@@ -147,11 +156,10 @@ class DiffusionGemma(nn.Module):
       x, kv = block(x, frontier, place, cache, cached)
       fresh.append(kv)
     hidden = x
-    x = Norm("rms", c.norm_eps, name="final_norm")(x)
+    x = Norm("rms", c.norm_eps, name="final_norm")(of_rows(x, with_features(rows)))
     if cache is not None:
       fresh = read_before_commit(x, fresh)
-    selected = x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-    return Output(logits_of(self, embedding, selected), x, tuple(fresh)), hidden
+    return output_of(x, rows, fresh, lambda x: logits_of(self, embedding, x)), hidden
 
   def _conditioned(self, x, frontier):
     condition = SelfConditioning(self.config, name="self_conditioning")

@@ -102,7 +102,8 @@ def test_weights_are_those_of_transformers(ours, oracle):
 
 
 def test_logits_are_those_of_transformers(ours, oracle):
-  rows = [ours.tokenizer.encode_chat(MESSAGES)[:24], ours.tokenizer.encode("def f(x):")]
+  encode = ours.tokenizer.encode
+  rows = [ours.tokenizer.encode_chat(MESSAGES), *(encode(text) for text in TEXTS if text)]
   model, params = ours.model.prefix(LAYERS), prefix_params(ours.params, LAYERS)
   logits = parity.logits(model, params, rows)
   assert parity.difference(parity.oracle_logits(oracle, rows), logits) <= parity.TOLERANCE

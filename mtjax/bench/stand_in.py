@@ -63,16 +63,18 @@ class StandIn:
     first: int,
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     token = frontier.token
     if rows is not None:
       token = jnp.take_along_axis(token, rows, axis=1)
     batch, size = frontier.token.shape
     kv = LayerKV(*(jnp.tile(x[None, :, :size], (batch, 1, 1, 1)) for x in params.kv))
-    hidden = jnp.broadcast_to(params.feature, (batch, size, params.feature.shape[0]))
+    width = params.feature.shape[0]
+    features = jnp.broadcast_to(params.feature, (batch, token.shape[1] or size, width))
+    hidden = jnp.broadcast_to(params.feature, (batch, size, width))
     logits = params.logits[token % params.logits.shape[0]]
-    features = hidden[:, : token.shape[1] or size]
-    return Output(logits, features, (kv,) * (last - first)), hidden
+    is_last = last == len(self.config.layers)
+    return Output(logits, features, (kv,) * (last - first)), features if is_last else hidden
 
 
 def with_stand_in(drafter: Any) -> Any:

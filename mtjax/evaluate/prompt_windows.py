@@ -21,7 +21,7 @@ def demo_windows(tokenizer: Tokenizer, *, count: int, length: int) -> list[list[
 def windows_of(
   sources: Sequence[str] | None, tokenizer: Tokenizer, *, count: int, length: int
 ) -> list[list[int]]:
-  """Returns `prompt_windows` of "name=source" (`named_documents`); None: of the demo's prompts."""
+  """Returns `prompt_windows` of "name=source" (`named_documents`), or else `demo_windows`."""
   if not sources:
     return demo_windows(tokenizer, count=count, length=length)
   return prompt_windows(named_documents(sources, tokenizer), count=count, length=length)

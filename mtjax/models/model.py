@@ -68,9 +68,10 @@ class Model:
     Every entry sees the whole of `cache` and the entries of the frontier that its stamp allows.
     Logits are float32 and computed for the entries `rows` only (None: all T; R = 0: none, for
     prefill). Features are of the same entries, and of all T where there are no logits: `read` gives
-    the logits of those that are chosen later. In the last layer, entries without features have keys
-    and values and no more. Nothing is written to the cache: commit the accepted entries. An entry
-    may be a vector in place of a token (`Frontier.vector`), and it has a gradient.
+    the logits of those that are chosen later. For entries without features, the last layer of an
+    unrolled transformer computes keys, values and attention, but no MLP. Nothing is written to the
+    cache: commit the accepted entries. An entry may be a vector in place of a token
+    (`Frontier.vector`), and it has a gradient.
     """
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 
@@ -84,10 +85,10 @@ class Model:
     first: int,
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     """Runs `forward` through layers first, ..., last - 1 only; also returns their hidden states.
 
-    Hidden states are of all entries, but after the model's last layer of those with features.
+    Hidden states are of all entries, but after the model's last layer of those with features only.
     `hidden` is the output of layer first - 1; it is None for first = 0, where tokens and vectors
     are read. The output is that of the model cut off after `last` layers, through the one final
     norm and head: one pass gives every exit if each segment continues from the hidden states of the

@@ -243,7 +243,7 @@ class Transformer(nn.Module):
     cache: KVCache | None,
     rows: Int[Array, "B R"] | None,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     layers = c.layers[self.first : self.last]
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
@@ -280,6 +280,8 @@ class Transformer(nn.Module):
       fresh.append(kv)
     hidden = x
     x = x if narrow else of_rows(x, asked)
+    if self.first + len(layers) == len(c.layers):
+      hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
@@ -359,7 +361,7 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
 
 
 def with_features(rows: Int[Array, "B R"] | None) -> Int[Array, "B R"] | None:
-  """Returns the entries with features (`Model.forward`): those with logits; None: all."""
+  """Returns the entries whose features are computed (`Model.forward`); None: all."""
   return None if rows is None or rows.shape[1] == 0 else rows
 
 

@@ -213,7 +213,7 @@ class XLNet(nn.Module):
     cache: KVCache | None,
     rows: Int[Array, "B R"] | None,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
     if hidden is None:
@@ -230,7 +230,9 @@ class XLNet(nn.Module):
     if cache is not None:
       fresh = read_before_commit(x, fresh)
     features = of_rows(x, with_features(rows))
-    return output_of(features, rows, fresh, lambda x: _logits(self, embedding, x)), x
+    is_last = self.first + len(fresh) == len(c.layers)
+    output = output_of(features, rows, fresh, lambda x: _logits(self, embedding, x))
+    return output, features if is_last else x
 
   def _embed(self, embedding, token):
     c = self.config

@@ -16,8 +16,8 @@ constexpr int kMaxFixedRows = 8;       // their sums, and what they meet, fit in
 constexpr float kTop = 32767.0f;
 constexpr float kSmallest = 1e-30f;    // kTop over it is finite
 // Bytes from what is read to what is prefetched, for one row and for more.
-inline const int64_t kAheadOfFixed = kAskEarly ? kPace.ahead : 1024;
-inline const int64_t kFixedAhead = kAskEarly ? kPace.ahead : 8192;
+static const int64_t kAheadOfFixed = kAskEarly ? kPace.ahead : 1024;
+static const int64_t kFixedAhead = kAskEarly ? kPace.ahead : 8192;
 
 inline int64_t Groups(int64_t whole) { return (whole + kGroup - 1) / kGroup; }
 

@@ -46,7 +46,7 @@ class CountedModel(Model):
     first: int,
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     layers, tally = len(self.config.layers), self.tally
 
     def add():

@@ -165,10 +165,11 @@ class SelfS2D(EarlyExit):
         own = cache.replace(layers=cache.layers[first:last])
 
         def through(hidden):
-          output, hidden = self.model.segment(
+          output, above = self.model.segment(
             params, frontier, own, row, first=first, last=last, hidden=hidden
           )
-          return hidden, output.logits[:, 0]
+          # Nothing goes on from the model's last layer.
+          return above if last < len(config.layers) else kept, output.logits[:, 0]
 
         def past(hidden):
           return hidden, jnp.zeros((tokens.shape[0], config.vocab_size))

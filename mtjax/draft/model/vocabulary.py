@@ -55,7 +55,7 @@ class _Fitted(abc.ABC):
     first: int,
     last: int,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     size = self.model.config.vocab_size
     known = self._own(frontier.token)
     if self.config.extra_embeddings:

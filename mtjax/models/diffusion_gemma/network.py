@@ -138,7 +138,7 @@ class DiffusionGemma(nn.Module):
     cache: KVCache | None,
     rows: Int[Array, "B R"] | None,
     hidden: Float[Array, "B T D"] | None = None,
-  ) -> tuple[Output, Float[Array, "B T D"]]:
+  ) -> tuple[Output, Float[Array, "B F D"]]:
     c, dtype = self.config, jnp.dtype(self.config.dtype)
     embedding = Embedding(c.vocab_size, c.dim, dtype, name="embedding")
     place = frontier.position
@@ -155,8 +155,9 @@ class DiffusionGemma(nn.Module):
       block = CanvasBlock(c, layer, name=f"layer_{index}")
       x, kv = block(x, frontier, place, cache, cached)
       fresh.append(kv)
-    hidden = x
-    x = Norm("rms", c.norm_eps, name="final_norm")(of_rows(x, with_features(rows)))
+    features = of_rows(x, with_features(rows))
+    hidden = features if self.first + len(fresh) == len(c.layers) else x
+    x = Norm("rms", c.norm_eps, name="final_norm")(features)
     if cache is not None:
       fresh = read_before_commit(x, fresh)
     return output_of(x, rows, fresh, lambda x: logits_of(self, embedding, x)), hidden

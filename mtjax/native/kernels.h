@@ -20,15 +20,15 @@ constexpr int kHalf = kPanel / 2;  // the unit of sharing: N = 320 splits evenly
 // measured: strips of whole panels read as fast as memory is, and the first cache waits for too few
 // lines at once.
 #if defined(__AVX512F__)
-constexpr int kLanes = 16, kRows = 6, kManyRows = 12;
+constexpr int kLanes = 16, kRows = 6;
 constexpr int kColumns = kPanel;
 constexpr int kLinesPerBeat = 4, kFetchedTo = 2;
 #elif defined(__AVX__)
-constexpr int kLanes = 8, kRows = 6, kManyRows = 6;
+constexpr int kLanes = 8, kRows = 6;
 constexpr int kColumns = kHalf / 2;
 constexpr int kLinesPerBeat = 2, kFetchedTo = 3;
 #else
-constexpr int kLanes = 4, kRows = 3, kManyRows = 3;
+constexpr int kLanes = 4, kRows = 3;
 constexpr int kColumns = kHalf / 2;
 constexpr int kLinesPerBeat = 2, kFetchedTo = 3;
 #endif
@@ -170,14 +170,14 @@ inline __attribute__((always_inline)) void Step(const typename W::Type* p, const
                                                 VF (&acc)[R][V]) {
   if constexpr (S < W::kStep) {
     VF w[V];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) {
       w[v] = W::template Decode<S>(Words(p + v * kLanes * W::kStep));
       if (R > 1) Hold(w[v]);
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
+#pragma GCC unroll 8
       for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[S * R + r];
     // Otherwise the compiler keeps the words from one k to the next, and spills sums to memory.
     if (R > 1 && W::kStep > 1) asm("" : "+r"(p));
@@ -190,9 +190,9 @@ template <typename W, int R, int C>
 void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums, Lines lines) {
   constexpr int V = C / kLanes;
   VF acc[R][V];
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = *(const VFu*)(sums + r * kPanel + v * kLanes);
   int64_t k = 0;
   for (; k + kBeat <= count; k += kBeat) {
@@ -203,9 +203,9 @@ void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums
   }
   for (; k < count; k += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
     Step<W, 0, R, V>(p, x, acc);
-#pragma GCC unroll 16
+#pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
-#pragma GCC unroll 16
+#pragma GCC unroll 8
     for (int v = 0; v < V; ++v) *(VFu*)(sums + r * kPanel + v * kLanes) = acc[r][v];
 }
 
@@ -252,11 +252,11 @@ struct Kernel {
 };
 
 // The strip for this many rows: of half a panel at most if only that is to be computed.
-template <typename W, int R = kManyRows>
+template <typename W, int R = kRows>
 Kernel<W> KernelOf(int rows, int columns) {
   if constexpr (R > 2)
     if (rows != R) return KernelOf<W, R - 1>(rows, columns);
-  constexpr int C = R > kRows ? std::min(kColumns, kHalf) : kColumns;
+  constexpr int C = kColumns;
   if (columns >= C) return {Strip<W, R, C>, C};
   return {Strip<W, R, std::min(C, kHalf)>, std::min(C, kHalf)};
 }

@@ -94,7 +94,7 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
     Float<W>(x, panels, kPass, K, t);
     return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
   }
-  const Blocks blocks(M, kAskEarly ? kManyRows : kRows);
+  const Blocks blocks(M, kRows);
   const float* columns = Transposed(x, K, blocks);
   const int64_t panel = K * kPanel;
   ForHalves(M, K, t.n, sizeof(typename W::Type), [&](int64_t first, int64_t last) {

@@ -68,10 +68,10 @@ class Model:
     Every entry sees the whole of `cache` and the entries of the frontier that its stamp allows.
     Logits are float32 and computed for the entries `rows` only (None: all T; R = 0: none, for
     prefill). Features are of the same entries, and of all T where there are no logits: `read` gives
-    the logits of those that are chosen later. For entries without features, the last layer of an
-    unrolled transformer computes keys, values and attention, but no MLP. Nothing is written to the
-    cache: commit the accepted entries. An entry may be a vector in place of a token
-    (`Frontier.vector`), and it has a gradient.
+    the logits of those that are chosen later. For entries without features, the last layer of a
+    transformer computes keys, values and attention, but no MLP, unless it is one of many in a scan.
+    Nothing is written to the cache: commit the accepted entries. An entry may be a vector in place
+    of a token (`Frontier.vector`), and it has a gradient.
     """
     return self.segment(params, frontier, cache, rows, first=0, last=len(self.config.layers))[0]
 

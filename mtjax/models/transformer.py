@@ -268,7 +268,9 @@ class Transformer(nn.Module):
     fresh, asked, narrow = [], with_features(rows), False
     stacks = Stacks.of(c)
     if stacks.count:
-      x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, more)
+      apart = is_last_period_apart(c, stacks, frontier.size, asked)
+      narrow = apart
+      x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, asked, apart, more)
     for index, layer in enumerate(layers, self.first):
       if index < stacks.layers:
         continue
@@ -287,23 +289,30 @@ class Transformer(nn.Module):
       fresh = read_before_commit(x, fresh)
     return output_of(x, rows, fresh, lambda x: logits_of(self, embedding, x)), hidden
 
-  def _scanned(self, stacks, block, x, frontier, cache, angles, more):
-    """Returns what the stacked layers do to `x`, and their fresh keys and values, one per stack."""
+  def _scanned(self, stacks, block, x, frontier, cache, angles, asked, apart, more):
+    """Returns what the stacked layers do to `x`, and their fresh keys and values, one per stack.
+
+    If the last period is `apart`, the outputs are those of the entries `asked` only.
+    """
     c = self.config
     params = [self.get_variable("params", stack_name(kind)) for kind in range(stacks.kinds)]
 
-    def period(x, index):
+    def period(x, index, rows=None):
       fresh = []
       for kind, layer in enumerate(c.layers[: stacks.kinds]):
+        last = rows if kind == stacks.kinds - 1 else None
         own = {"params": of_layer(params[kind], index)}
         cached = None if cache is None else cache.layers[kind]
         module = block(c, layer, parent=None)
         first_head = index * c.kv_heads
-        x, kv = module.apply(own, x, frontier, cache, cached, angles, first_head, None, *more)
+        x, kv = module.apply(own, x, frontier, cache, cached, angles, first_head, last, *more)
         fresh.append(kv)
       return x, fresh
 
-    x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count))
+    x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count - apart))
+    if apart:
+      x, last = period(x, jnp.int32(stacks.count - 1), asked)
+      fresh = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), fresh, last)
     return x, [LayerKV(*map(over_heads, kv)) for kv in fresh]
 
 
@@ -358,6 +367,23 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   if frontier.vector is None:
     return x
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
+
+
+# A layer apart is compiled by itself: of many layers it saves too little for that.
+_FEW_LAYERS = 8
+
+
+def is_last_period_apart(
+  c: TransformerConfig, stacks: Stacks, size: int, rows: Int[Array, "B R"] | None
+) -> bool:
+  """Returns whether the last stacked layer is not part of the scan, to compute fewer entries.
+
+  That pays for masked models, which run such passes for every token they decide; a causal model
+  does for its prompt only.
+  """
+  if rows is None or rows.shape[1] >= size or stacks.layers < len(c.layers):
+    return False
+  return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS
 
 
 def with_features(rows: Int[Array, "B R"] | None) -> Int[Array, "B R"] | None:

@@ -164,9 +164,13 @@ inline Next NextOf(const void* p, int64_t bytes, const void* end, int64_t ahead)
   return {at, std::max<int64_t>(0, std::min(bytes, (int64_t)((const char*)end - at)) / kLine)};
 }
 
-// Adds kStep k of V * kLanes outputs: p are the weights, x the R numbers of each k.
+// R rows of numbers, from the first k of a section on.
+template <int R>
+using Rows = const float* const (&)[R];
+
+// Adds kStep k of V * kLanes outputs: p are the weights.
 template <typename W, int S, int R, int V>
-inline __attribute__((always_inline)) void Step(const typename W::Type* p, const float* x,
+inline __attribute__((always_inline)) void Step(const typename W::Type* p, Rows<R> x, int64_t k,
                                                 VF (&acc)[R][V]) {
   if constexpr (S < W::kStep) {
     VF w[V];
@@ -178,31 +182,34 @@ inline __attribute__((always_inline)) void Step(const typename W::Type* p, const
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
-      for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[S * R + r];
+      for (int v = 0; v < V; ++v) acc[r][v] += w[v] * x[r][k + S];
     // Otherwise the compiler keeps the words from one k to the next, and spills sums to memory.
     if (R > 1 && W::kStep > 1) asm("" : "+r"(p));
-    Step<W, S + 1, R, V>(p, x, acc);
+    Step<W, S + 1, R, V>(p, x, k, acc);
   }
 }
 
-// Adds `count` k to the sums [R, kPanel] of C outputs. x: [count, R], the rows transposed.
+// Adds `count` k to the sums [R, kPanel] of C outputs. x: R rows, `stride` apart.
 template <typename W, int R, int C>
-void Strip(const typename W::Type* p, const float* x, int64_t count, float* sums, Lines lines) {
+void Strip(const typename W::Type* p, const float* x, int64_t stride, int64_t count, float* sums,
+           Lines lines) {
   constexpr int V = C / kLanes;
   VF acc[R][V];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
     for (int v = 0; v < V; ++v) acc[r][v] = *(const VFu*)(sums + r * kPanel + v * kLanes);
+  const float* rows[R];
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) rows[r] = x + r * stride;
   int64_t k = 0;
   for (; k + kBeat <= count; k += kBeat) {
     lines.Prefetch();
 #pragma GCC unroll 2
-    for (int i = 0; i < kBeat; i += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
-      Step<W, 0, R, V>(p, x, acc);
+    for (int i = 0; i < kBeat; i += W::kStep, p += kPanel * W::kStep)
+      Step<W, 0, R, V>(p, rows, k + i, acc);
   }
-  for (; k < count; k += W::kStep, p += kPanel * W::kStep, x += R * W::kStep)
-    Step<W, 0, R, V>(p, x, acc);
+  for (; k < count; k += W::kStep, p += kPanel * W::kStep) Step<W, 0, R, V>(p, rows, k, acc);
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r)
 #pragma GCC unroll 8
@@ -230,6 +237,7 @@ void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Targ
             int64_t column) {
   constexpr int V = C / kLanes;
   VF acc[1][V] = {};
+  const float* const rows[1] = {x};
   const int64_t whole = K - K % W::kStep;
   const int64_t ahead = kAskEarly ? kPace.ahead : W::kAheadOfOne;
   const auto* p = panel + column % kPanel * W::kStep;
@@ -237,7 +245,7 @@ void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Targ
     if constexpr (W::kAheadOfOne > 0)
       for (int i = 0; i < C * 4; i += kLine)
         __builtin_prefetch((const char*)p + ahead + i, 0, kFetchedTo);
-    Step<W, 0, 1, V>(p, x + k, acc);
+    Step<W, 0, 1, V>(p, rows, k, acc);
   }
   float sums[C];
   std::memcpy(sums, acc, sizeof(sums));
@@ -247,7 +255,7 @@ void OneRow(const typename W::Type* panel, const float* x, int64_t K, const Targ
 
 template <typename W>
 struct Kernel {
-  void (*run)(const typename W::Type*, const float*, int64_t, float*, Lines);
+  void (*run)(const typename W::Type*, const float*, int64_t, int64_t, float*, Lines);
   int columns;
 };
 
@@ -269,7 +277,7 @@ struct Blocks {
   int rows(int64_t b) const { return (int)(begin(b + 1) - begin(b)); }
 };
 
-// Adds `count` k of all rows. p and sums: the first of `columns` outputs; x: of block b at b * K.
+// Adds `count` k of all rows, from `begin` on. p and sums: the first of `columns` outputs.
 template <typename W>
 void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks& blocks,
              int64_t count, int64_t begin, int columns, float* sums, const Next& next) {
@@ -281,7 +289,7 @@ void Section(const typename W::Type* p, const float* x, int64_t K, const Blocks&
     const int rows = blocks.rows(b);
     const Kernel<W> kernel = KernelOf<W>(rows, columns);
     for (int c = 0; c < columns; c += kernel.columns, ++part)
-      kernel.run(p + c * W::kStep, x + blocks.begin(b) * K + begin * rows, count,
+      kernel.run(p + c * W::kStep, x + blocks.begin(b) * K + begin, K, count,
                  sums + blocks.begin(b) * kPanel + c,
                  next.Share(part, parts, count / kBeat));
   }
@@ -310,7 +318,7 @@ void Panel(const typename W::Type* panel, const float* x, int64_t K, const Block
     for (int64_t b = 0; b < blocks.count; ++b)
       for (int r = 0; r < blocks.rows(b); ++r) {
         float* sum = sums + (blocks.begin(b) + r) * kPanel;
-        const float factor = x[blocks.begin(b) * K + k * blocks.rows(b) + r];
+        const float factor = x[(blocks.begin(b) + r) * K + k];
         for (int c = from; c < to; ++c) sum[c] += W::Scalar(panel[k * kPanel + c]) * factor;
       }
   for (int64_t row = 0; row < blocks.M; ++row)

@@ -33,20 +33,6 @@ void ForBlocks(const Blocks& blocks, int64_t work, const F& f) {
 // More rows read the weights again: their sums and a section of x stay in the second cache.
 constexpr int64_t kPass = 96;
 
-// Row blocks, each transposed: [K, rows of the block]. One row is as it is.
-const float* Transposed(const float* x, int64_t K, const Blocks& blocks) {
-  if (blocks.M == 1) return x;
-  float* transposed = Scratch<float>(blocks.M * K);
-  ForBlocks(blocks, blocks.M * K, [&](int64_t b) {
-    const int R = blocks.rows(b);
-    const float* from = x + blocks.begin(b) * K;
-    float* to = transposed + blocks.begin(b) * K;
-    for (int64_t k = 0; k < K; ++k)
-      for (int r = 0; r < R; ++r) to[k * R + r] = from[r * K + k];
-  });
-  return transposed;
-}
-
 // Calls part(first, last) for the half panels [first, last) of each thread.
 template <typename F>
 void ForHalves(int64_t M, int64_t K, int64_t n, size_t bytes, const F& part) {
@@ -95,12 +81,11 @@ void Float(const float* x, const typename W::Type* panels, int64_t M, int64_t K,
     return Float<W>(x + kPass * K, panels, M - kPass, K, {t.y + kPass * t.n, t.n, t.scale});
   }
   const Blocks blocks(M, kRows);
-  const float* columns = Transposed(x, K, blocks);
   const int64_t panel = K * kPanel;
   ForHalves(M, K, t.n, sizeof(typename W::Type), [&](int64_t first, int64_t last) {
     alignas(64) float sums[kPass * kPanel];
     ForParts(first, last, [&](int64_t number, int from, int to, int64_t end) {
-      Panel<W>(panels + number * panel, columns, K, blocks, t, number * kPanel, from, to, sums,
+      Panel<W>(panels + number * panel, x, K, blocks, t, number * kPanel, from, to, sums,
                panels + end * panel);
     });
   });

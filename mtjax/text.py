@@ -166,10 +166,10 @@ class TextModel:
 
     Settings are those of `mtjax.diffusion.texts.denoise_texts`, and for uniform canvases those of
     `mtjax.diffusion.uniform.texts`: `sampling`, `key`, and `on_pass`, which is called with the
-    canvases after each pass. `mesh` is that of `generate`. One text in place of several is a list
-    of one. Returns the completions and the `Denoised` that they come from. Raises ValueError for a
-    model that does not denoise so, for settings that do not fit it, and for a prompt without
-    tokens.
+    canvases after each pass. `mesh` and `eos` are those of `generate`. One text in place of several
+    is a list of one. Returns the completions and the `Denoised` that they come from. Raises
+    ValueError for a model that does not denoise so, for settings that do not fit it, and for a
+    prompt without tokens.
     """
     if isinstance(method, str):
       raise ValueError(f"method is the text {method!r}: give mtjax.denoiser({method!r})")

@@ -82,6 +82,9 @@ def test_texts_are_those_of_filling_and_of_each_row_alone(text):
     assert alone[0] == completions[1] and own.passes[0] == run.passes[1]
     assert run.counters["tokens"] == sum(map(len, run.tokens))
     assert run.counters["forwards"] == run.passes.sum()
+    end = run.tokens[0][1]
+    (ended, _), _ = text.denoise(PROMPTS, method=method, sampling=WARM, key=keys, eos=[end])
+    assert ended.tokens == run.tokens[0][: 1 + run.tokens[0].index(end)] and ended.finish == "eos"
   drawn = []
   again, traced = text.denoise(
     PROMPTS, method=method, sampling=WARM, key=keys, trace=True, on_pass=drawn.append

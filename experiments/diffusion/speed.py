@@ -34,6 +34,7 @@ from mtjax.evaluate.prompt_windows import windows_of
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.report import results
 from mtjax.report.cells import Cells
+from mtjax.report.diffusion.methods import methods_table
 from mtjax.sampling.logits import Sampling
 
 _MODEL = flags.DEFINE_string("model", "masked", "Masked model: a bundled one, a folder, a hub id.")
@@ -55,33 +56,11 @@ _ROUNDS = flags.DEFINE_integer("rounds", 3, "Number of interleaved rounds.", low
 _RESULTS = flags.DEFINE_string("results", None, "JSON file to write the figures to.")
 
 
-def table(title: str, measured: list[DenoisingResult]) -> Cells:
-  by_name = {one.case.name: one for one in measured}
-  batches = list(measured[0].seconds)
-  lines = []
-  for one in measured:
-    reference = by_name[one.case.reference]
-    lines.append(
-      (
-        one.case.name,
-        str(one.case.denoiser.cache),
-        f"{one.tokens_per_forward:.2f}",
-        f"{one.quality.bits_per_byte:.3f} ± {one.error:.3f}",
-        f"{one.quality.entropy:.2f}",
-        "-" if one is reference else "yes" if one.keeps(reference) else "no",
-        *(f"{1e3 * one.seconds[b]:.1f} ms ({one.speed_up[b]:.2f}x)" for b in batches),
-      )
-    )
-  header = ("method", "cache", "tokens per forward", "judge's bits per byte", "entropy")
-  times = (f"per token, batch {batch}" for batch in batches)
-  return Cells(title, (*header, "as good as one per pass", *times), lines)
-
-
 def crossed_tables(measured: list[DenoisingResult]) -> list[Cells]:
   """Returns tokens per forward, speed and quality of every policy (lines) with every cache."""
   by_name = {one.case.name: one for one in measured}
   columns = ("none", *CACHES)
-  found = {(policy_of(one.case), str(one.case.denoiser.cache)): one for one in measured}
+  found = {(policy_of(one.case), one.case.cache): one for one in measured}
 
   def speed(one: DenoisingResult) -> str:
     return ", ".join(f"{ratio:.2f}x" for ratio in one.speed_up.values())
@@ -176,7 +155,7 @@ def run() -> None:
       text, judge, cases, prompts, batches=batches, rounds=_ROUNDS.value, progress=say
     )
     rows[name] = [row_of(one, name) for one in measured]
-    show(table(f"{name}; in brackets the speed over one token per pass", measured))
+    show(methods_table(name, measured))
     # The programs of all cases together would be more than a process may map.
     jax.clear_caches()
     cells, rows[f"{name}, decisions"] = bookkeeping(text, prompts, measured)
@@ -192,7 +171,7 @@ def run() -> None:
       for cells in crossed_tables([*measured, *crossed]):
         show(cells)
       jax.clear_caches()
-      dual = [one for one in crossed if str(one.case.denoiser.cache) == "dual"]
+      dual = [one for one in crossed if one.case.cache == "dual"]
       cells, rows["crossed, decisions"] = bookkeeping(text, prompts, dual)
       show(cells)
     if network_of(text).block_length:

@@ -13,7 +13,7 @@ from mtjax.constraints.batch import Constraint
 from mtjax.diffusion.denoising.prepare import padded_rows
 from mtjax.diffusion.denoising.result import Denoised
 from mtjax.diffusion.extents import Targets, extents_of
-from mtjax.diffusion.texts import completion_of, prompt_ids, show_trace
+from mtjax.diffusion.texts import completion_of, end_tokens, prompt_ids, show_trace
 from mtjax.diffusion.traces.filled import trace_of
 from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.sampling.logits import Sampling, Seeds, row_keys
@@ -47,6 +47,7 @@ def fill_texts(
   ranks: Ranks | None = None,
   sampling: Sampling | None = None,
   key: Seeds = 0,
+  eos: Sequence[int] | None = None,
   constraint: Constraint = None,
   trace: bool = False,
   on_pass: Callable[[CanvasFrame], None] | None = None,
@@ -54,13 +55,13 @@ def fill_texts(
   """Returns the text of at most `length` tokens after each prompt, and what the canvases cost.
 
   A row's canvas is its prompt, which is context, and `length` targets after it.
-  `mtjax.anysubset.fill` fills the targets. A row ends when an end token of the tokenizer is decided
-  and nothing before it is open. `ranks` makes the order (None: the lattice's, or the method's own).
-  `constraint`: what a text must match, one for all rows or one per row. `on_pass` is called with
-  the canvases before the first pass and after each round; the text is the same without it, and
-  comes from one program. `trace`: whether to keep what each pass decided, with log-probabilities,
-  for `mtjax.diffusion.denoising.replay`; the text is the same, and `on_pass` is then called after
-  the run, with the canvases after each pass of a round.
+  `mtjax.anysubset.fill` fills the targets. A row ends when an end token is decided and nothing
+  before it is open: one of `eos`, or, for None, of the tokenizer. `ranks` makes the order (None:
+  the lattice's, or the method's own). `constraint`: what a text must match, one for all rows or one
+  per row. `on_pass` is called with the canvases before the first pass and after each round; the
+  text is the same without it, and comes from one program. `trace`: whether to keep what each pass
+  decided, with log-probabilities, for `mtjax.diffusion.denoising.replay`; the text is the same, and
+  `on_pass` is then called after the run, with the canvases after each pass of a round.
 
   Raises ValueError as `check_fills` and `fill` do, for an empty prompt, and for a canvas that is
   longer than the model's positions.
@@ -70,9 +71,9 @@ def fill_texts(
   ids = prompt_ids(model, prompts)
   canvas = _canvas(config, ids, length)
   keys = row_keys(key, len(ids))
-  eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
+  eos = end_tokens(model, eos)
   if constraint is not None and not eos:
-    raise ValueError("a constrained text ends with an end token, and the tokenizer has none")
+    raise ValueError("a constrained text ends with an end token, and there is none")
   settings: dict[str, Any] = dict(
     method=method, sampling=sampling, key=keys, eos=eos, constraint=constraint, mesh=model.mesh
   )

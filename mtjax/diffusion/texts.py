@@ -78,12 +78,12 @@ def denoise_texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text after each prompt, and what the canvases cost.
 
-  `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokenizer's
-  end tokens. `network`: the model's conventions, where they are not those of `network_of`.
-  `on_pass` is called with the canvases before the first pass and after each; the passes are then
-  steps of this process, and without it they are one program. The text is the same. With
-  `trace=True` the canvases come after the run, drawn from its trace. A model on a mesh
-  (`TextModel.on_mesh`) denoises there.
+  `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokens
+  `eos`, without it at the tokenizer's end tokens. `network`: the model's conventions, where they
+  are not those of `network_of`. `on_pass` is called with the canvases before the first pass and
+  after each; the passes are then steps of this process, and without it they are one program. The
+  text is the same. With `trace=True` the canvases come after the run, drawn from its trace. A model
+  on a mesh (`TextModel.on_mesh`) denoises there.
 
   A prompt that spells the mask has that text in it, and no mask. Raises ValueError as `denoise`
   and `network_of` do.
@@ -148,10 +148,10 @@ def _texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns texts and their run, by one program (`whole`), or `stepped` where passes are seen."""
   network = network or network_of(model)
-  config, tokenizer = model.model.config, model.tokenizer
+  tokenizer = model.tokenizer
   ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
-  eos = [token for token in tokenizer.eos_ids if token < config.vocab_size]
-  arguments: dict[str, Any] = dict(eos=eos, mesh=model.mesh, **settings)
+  eos = end_tokens(model, settings.get("eos"))
+  arguments: dict[str, Any] = dict(mesh=model.mesh, **dict(settings, eos=eos))
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:
     run = whole(network, model.params, ids, trace=is_traced, **arguments)
@@ -164,6 +164,13 @@ def _texts(
     (run,) = results
   rows = zip(prompts, run.tokens, strict=True)
   return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
+
+
+def end_tokens(model: TextModel, eos: Sequence[int] | None = None) -> Sequence[int]:
+  """Returns the tokens that end a row: `eos`, or, for None, the tokenizer's that the model has."""
+  if eos is not None:
+    return eos
+  return [token for token in model.tokenizer.eos_ids if token < model.model.config.vocab_size]
 
 
 def show_trace(

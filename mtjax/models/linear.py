@@ -1,4 +1,6 @@
-"""A linear map whose weights may be plain, int8, or packed for a CPU, as the parameters are."""
+"""Linear maps, whose weights may be plain, int8 or packed for a CPU; the last gives logits."""
+
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +8,10 @@ from flax import linen as nn
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from mtjax.models.config import TransformerConfig
 from mtjax.models.stacking import OfLayer
 from mtjax.native.matmul import packed_matmul, stacked_matmul
+from mtjax.types import LayerKV, Output
 
 
 class Linear(nn.Module):
@@ -93,3 +97,51 @@ class Embedding(nn.Module):
       preferred_element_type=jnp.float32,
     )
     return y if self.scale is None else y * self.scale
+
+
+def with_features(rows: Int[Array, "B R"] | None) -> Int[Array, "B R"] | None:
+  """Returns the entries whose features are computed (`Model.forward`); None: all."""
+  return None if rows is None or rows.shape[1] == 0 else rows
+
+
+def of_rows(x: Float[Array, "B T D"], rows: Int[Array, "B R"] | None) -> Float[Array, "B R D"]:
+  """Returns what belongs to these entries; None: all."""
+  return x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
+
+
+def output_of(
+  features: Float[Array, "B F D"],
+  rows: Int[Array, "B R"] | None,
+  fresh: Sequence[LayerKV],
+  head: Callable[[Float[Array, "B R D"]], Float[Array, "B R V"]],
+) -> Output:
+  """Returns the output of a network whose features are those of `with_features(rows)`."""
+  read = features if rows is None else features[:, : rows.shape[1]]
+  return Output(head(read), features, tuple(fresh))
+
+
+def logits_of(
+  module: nn.Module, embedding: Embedding, x: Float[Array, "B R D"]
+) -> Float[Array, "B R V"]:
+  """Returns logits by the embedding or by the head, whichever the parameters have."""
+  c = module.config
+  if c.tied and not module.has_variable("params", "head"):
+    logits = embedding.attend(x)
+  else:
+    head = Linear(c.vocab_size, c.head_bias, x.dtype, out_dtype=jnp.float32, name="head")
+    logits = head(x)
+  if c.logit_soft_cap is not None:
+    logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
+  return logits
+
+
+class Head(nn.Module):
+  """The last step of `Transformer` alone: features to logits, with the same parameters."""
+
+  config: TransformerConfig
+
+  @nn.compact
+  def __call__(self, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
+    c = self.config
+    embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
+    return logits_of(self, embedding, features)

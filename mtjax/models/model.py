@@ -13,8 +13,9 @@ from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
 from mtjax.models.config import TransformerConfig
 from mtjax.models.diffusion_gemma import DiffusionGemma, DiffusionGemmaConfig, DiffusionGemmaHead
+from mtjax.models.linear import Head
 from mtjax.models.stacking import Stacks, stack_params, unrolled
-from mtjax.models.transformer import Head, Transformer
+from mtjax.models.transformer import Transformer
 from mtjax.models.xlnet import XLNet, XLNetConfig, XLNetHead
 from mtjax.types import Frontier, Output
 

@@ -1,7 +1,7 @@
 """The transformer: from tokens of a frontier over a committed prefix to logits and fresh keys."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -13,7 +13,15 @@ from mtjax.cache import KVCache
 from mtjax.models.attention import attention
 from mtjax.models.conditioning import conditioned, known_targets, modulations
 from mtjax.models.config import Layer, Rope, TransformerConfig
-from mtjax.models.linear import Embedding, Linear, has_packed
+from mtjax.models.linear import (
+  Embedding,
+  Linear,
+  has_packed,
+  logits_of,
+  of_rows,
+  output_of,
+  with_features,
+)
 from mtjax.models.packed_attention import packed_attention
 from mtjax.models.stacking import Stacks, of_layer, over_heads, stack_name
 from mtjax.types import Frontier, LayerKV, Output
@@ -316,18 +324,6 @@ class Transformer(nn.Module):
     return x, [LayerKV(*map(over_heads, kv)) for kv in fresh]
 
 
-class Head(nn.Module):
-  """The last step of `Transformer` alone: features to logits, with the same parameters."""
-
-  config: TransformerConfig
-
-  @nn.compact
-  def __call__(self, features: Float[Array, "B R D"]) -> Float[Array, "B R V"]:
-    c = self.config
-    embedding = Embedding(c.vocab_size, c.dim, jnp.dtype(c.dtype), name="embedding")
-    return logits_of(self, embedding, features)
-
-
 def embedded(
   c: TransformerConfig, embedding: Embedding, frontier: Frontier
 ) -> Float[Array, "B T D"]:
@@ -384,42 +380,6 @@ def is_last_period_apart(
   if rows is None or rows.shape[1] >= size or stacks.layers < len(c.layers):
     return False
   return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS
-
-
-def with_features(rows: Int[Array, "B R"] | None) -> Int[Array, "B R"] | None:
-  """Returns the entries whose features are computed (`Model.forward`); None: all."""
-  return None if rows is None or rows.shape[1] == 0 else rows
-
-
-def of_rows(x: Float[Array, "B T D"], rows: Int[Array, "B R"] | None) -> Float[Array, "B R D"]:
-  """Returns what belongs to these entries; None: all."""
-  return x if rows is None else jnp.take_along_axis(x, rows[:, :, None], axis=1)
-
-
-def output_of(
-  features: Float[Array, "B F D"],
-  rows: Int[Array, "B R"] | None,
-  fresh: Sequence[LayerKV],
-  head: Callable[[Float[Array, "B R D"]], Float[Array, "B R V"]],
-) -> Output:
-  """Returns the output of a network whose features are those of `with_features(rows)`."""
-  read = features if rows is None else features[:, : rows.shape[1]]
-  return Output(head(read), features, tuple(fresh))
-
-
-def logits_of(
-  module: nn.Module, embedding: Embedding, x: Float[Array, "B R D"]
-) -> Float[Array, "B R V"]:
-  """Returns logits by the embedding or by the head, whichever the parameters have."""
-  c = module.config
-  if c.tied and not module.has_variable("params", "head"):
-    logits = embedding.attend(x)
-  else:
-    head = Linear(c.vocab_size, c.head_bias, x.dtype, out_dtype=jnp.float32, name="head")
-    logits = head(x)
-  if c.logit_soft_cap is not None:
-    logits = c.logit_soft_cap * jnp.tanh(logits / c.logit_soft_cap)
-  return logits
 
 
 def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:

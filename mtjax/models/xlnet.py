@@ -18,17 +18,8 @@ from kernels_pallas.frontier_attention import visible
 from mtjax.cache import KVCache
 from mtjax.display.short import settings_repr
 from mtjax.models.config import check_choices, special_id
-from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import (
-  Mlp,
-  Norm,
-  logits_of,
-  of_rows,
-  output_of,
-  read_before_commit,
-  with_features,
-  with_soft_entries,
-)
+from mtjax.models.linear import Embedding, Linear, logits_of, of_rows, output_of, with_features
+from mtjax.models.transformer import Mlp, Norm, read_before_commit, with_soft_entries
 from mtjax.types import Frontier, LayerKV, Output
 
 _PLACES = 1 << 20

@@ -58,6 +58,15 @@ def test_frames_lead_to_the_text_that_one_program_gives():
   assert None not in frames[2].tokens[0][:4]
 
 
+def test_rows_end_at_the_tokens_that_are_given():
+  _, whole = MODEL.denoise(PROMPTS, method=METHOD, sampling=NOISY, key=3, eos=())
+  assert [len(row) for row in whole.tokens] == [8, 8]
+  end = whole.tokens[0][2]
+  (one, _), run = MODEL.denoise(PROMPTS, method=METHOD, sampling=NOISY, key=3, eos=[end])
+  assert run.tokens[0] == whole.tokens[0][: 1 + whole.tokens[0].index(end)]
+  assert (one.tokens, one.finish) == (run.tokens[0], "eos")
+
+
 def test_one_text_is_a_list_of_one_and_token_ids_are_a_prompt():
   (one,), _ = MODEL.denoise("a cat", method=METHOD)
   (same,), _ = MODEL.denoise([list(b"a cat")], method=METHOD)

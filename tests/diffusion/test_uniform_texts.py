@@ -66,6 +66,9 @@ def test_frames_lead_to_the_text_that_one_program_gives(model, method):
     assert frames[-1].tokens[row][:size] == completion.tokens
     assert completion.prompt == PROMPTS[row]
     assert completion.text == ByteTokenizer().decode(completion.tokens)
+  end = run.tokens[0][1]
+  (ended, _), _ = model.denoise(PROMPTS, method=method, key=3, eos=[end])
+  assert ended.tokens == run.tokens[0][: 1 + run.tokens[0].index(end)] and ended.finish == "eos"
 
 
 def test_names_with_settings_are_the_rules():

@@ -6,14 +6,28 @@ import math
 import pytest
 
 from mtjax.bench.diffusion.bookkeeping import pass_time
-from mtjax.bench.diffusion.cases import CACHES, bidirectional_cases, block_cases
+from mtjax.bench.diffusion.cases import CACHES, ONE_BLOCK, bidirectional_cases, block_cases
 from mtjax.bench.diffusion.long import long_texts
-from mtjax.bench.diffusion.methods import DenoisingCase, DenoisingResult, error_of, measure
+from mtjax.bench.diffusion.machines import guided_cases, machine_cases, with_references
+from mtjax.bench.diffusion.methods import (
+  CaseRunner,
+  DenoisingCase,
+  DenoisingResult,
+  error_of,
+  measure,
+)
 from mtjax.diffusion.texts import network_of
 from mtjax.evaluate.generative import JudgedText, TextQuality
 from mtjax.pretrained import load_pretrained
-from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.registry.denoising.adaptive import AdaptiveDenoiser
+from mtjax.registry.denoising.denoiser import BlockDenoiser, Denoiser
+from mtjax.registry.denoising.methods import denoiser
+from mtjax.registry.denoising.rules import GUIDANCE, MACHINES
+from mtjax.report import results
+from mtjax.report.diffusion.methods import methods_table
+from mtjax.sampling.logits import Sampling
 from tests import tiny_model
+from tests.forked import launch
 
 PROMPTS = [[5, 6, 7, 8]] * 2
 ONE = Denoiser(8, 4, 8, "sampled_probability")
@@ -86,3 +100,77 @@ def test_every_cache_of_bidirectional_models_is_compared():
   assert {case.reference for case in cases + block_cases(32)} <= names | {
     case.name for case in block_cases(32)
   }
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory):
+  folder = tiny_model.save(tmp_path_factory.mktemp("b"), **tiny_model.MASKED, block_length=8)
+  return load_pretrained(str(folder))
+
+
+def test_a_machine_and_a_reference_by_the_rules_are_measured_alike(blocks, judge):
+  cases, refused = machine_cases(16, blocks)
+  cases = with_references(cases, ["pipeline"])
+  assert [case.name for case in cases] == [ONE_BLOCK, "pipeline"]
+  one, machine = measure(blocks, judge, cases, [[5, 6, 7, 8] * 2] * 2, batches=[2], rounds=1)
+  assert one.tokens_per_forward == 1 and 0 < machine.tokens_per_forward <= 16
+  assert machine.seconds[2] > 0 and machine.speed_up[2] == one.seconds[2] / machine.seconds[2]
+  table = methods_table("b", [one, machine])
+  assert [(row[0], row[1], row[2]) for row in table.rows] == [
+    (ONE_BLOCK, "exact", "1.00"),
+    ("pipeline", "-", f"{machine.tokens_per_forward:.2f}"),
+  ]
+  assert [row[5] for row in table.rows] == ["-", "yes" if machine.keeps(one) else "no"]
+  (reason,) = refused
+  assert reason.startswith("sub-blocks: not measured") and "needs a network with shifted" in reason
+
+
+def test_a_case_writes_the_text_of_its_method_past_end_tokens(masked, judge):
+  method = denoiser("apd", length=8, parallel=4, causal=judge)
+  run = CaseRunner(masked)(DenoisingCase("apd", method, 1.0, "apd"), PROMPTS, seed=3)
+  sampling = Sampling(temperature=1.0)
+  _, plain = masked.denoise(PROMPTS, method=method, sampling=sampling, key=3, eos=())
+  assert run.tokens == plain.tokens and [len(row) for row in run.tokens] == [8, 8]
+
+
+def test_every_machine_and_kind_of_guidance_is_compared(tmp_path):
+  settings = dict(tiny_model.MASKED, block_length=8, alignment="shifted")
+  shifted = load_pretrained(str(tiny_model.save(tmp_path, **settings)))
+  machines, refused = machine_cases(64, shifted)
+  assert not refused
+  spelled = [case.denoiser.machine for case in machines if isinstance(case.denoiser, BlockDenoiser)]
+  assert {machine.split(":")[0] for machine in spelled} == set(MACHINES)
+  guided = guided_cases(64, 32, ["target", "draft"])
+  rules = [case.denoiser for case in guided if isinstance(case.denoiser, Denoiser)]
+  assert {one.guidance.split(":")[0] for one in rules} == set(GUIDANCE)
+  assert {one.lookahead for one in rules} == {0, 1, 3}
+  assert sum(isinstance(case.denoiser, AdaptiveDenoiser) for case in guided) == 4
+  for cases in (machines, guided):
+    by_name = {case.name: case for case in cases}
+    assert len(by_name) == len(cases)
+    for case in cases:
+      reference = by_name[case.reference]
+      assert isinstance(reference.denoiser, Denoiser) and reference.denoiser.steps == 64
+      assert (reference.reference, reference.temperature) == (reference.name, case.temperature)
+
+
+def test_the_launcher_measures_the_methods_that_are_named(tmp_path):
+  for name, settings in (("m", tiny_model.MASKED), ("c", {})):
+    tiny_model.save(tmp_path / name, **settings)
+  path, command = tmp_path / "x.json", ("experiments.diffusion.machines", "--block_model=")
+  command += (f"--model={tmp_path}/m", f"--judge={tmp_path}/c", f"--causal={tmp_path}/c")
+  command += ("--prompts=2", "--prompt_tokens=4", "--length=4", "--block_length=4", "--rounds=1")
+  command += ("--batches=2", f"--results={path}")
+  code, shown, errors = launch(*command, "--case=lookahead 3")
+  assert code == 0 and "lookahead 3" in shown, errors
+  record = results.read(path)
+  one, ahead = record["rows"][f"{tmp_path}/m"]
+  assert one["tokens_per_forward"] == 1 <= ahead["tokens_per_forward"] and record["complete"]
+  assert ahead["quality"] == one["quality"], "the same texts"
+  assert ahead["case"]["denoiser"]["lookahead"] == 3
+  for flags, message in (
+    ("--case=nothing", "--case: 'nothing' is none of: one per pass; "),
+    ("--causal=a,b,c", "--causal: at most two models, got 3"),
+  ):
+    code, _, errors = launch(*command, flags)
+    assert code == 2 and message in errors

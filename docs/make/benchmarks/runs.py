@@ -226,6 +226,9 @@ RUNS = (
     80,
   ),
   ResultsRun(
+    "denoising_machines", "experiments.diffusion.machines", ("--rounds=2", _BOOKS, _SUMS), 25,
+  ),
+  ResultsRun(
     "public_sampler", "experiments.diffusion.public_sampler",
     ("--llada=generate.py", "--threads=1,2", _BOOKS, _SUMS),
     5,

@@ -95,7 +95,7 @@ def crossed_cases(length: int, block_length: int) -> list[list[DenoisingCase]]:
 
 def policy_of(case: DenoisingCase) -> str:
   """Returns the name of the case that is the same without a cache."""
-  return case.name.removesuffix(f", {case.denoiser.cache}")
+  return case.name.removesuffix(f", {case.cache}")
 
 
 def block_cases(length: int) -> list[DenoisingCase]:

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from mtjax.diffusion.denoising import Denoised, denoise
-from mtjax.diffusion.texts import network_of, with_readable_layers
+from mtjax.diffusion.denoising import Denoised
+from mtjax.diffusion.texts import with_readable_layers
 from mtjax.evaluate.generative import JudgedText, TextQuality, judge_texts
 from mtjax.registry.denoising.denoiser import Denoiser
+from mtjax.registry.denoising.methods import AnyDenoiser
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 
@@ -22,10 +23,20 @@ class DenoisingCase:
   """A method of denoising in a comparison."""
 
   name: str
-  denoiser: Denoiser
+  denoiser: AnyDenoiser
   temperature: float
   # The case of one token per pass that it is compared with; its own name: it is that one.
   reference: str
+
+  @property
+  def cache(self) -> str:
+    """The name of its cache; "-" for methods without that setting, such as machines of blocks."""
+    return str(self.denoiser.cache) if isinstance(self.denoiser, Denoiser) else "-"
+
+  @property
+  def reads_layers(self) -> bool:
+    """Whether its cache looks between the layers of a model."""
+    return isinstance(self.denoiser, Denoiser) and self.denoiser.caching.reads_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,27 +141,16 @@ def error_of(judged: Sequence[JudgedText]) -> float:
 
 
 class CaseRunner:
-  """Writes texts with a case."""
+  """Writes texts with a case, as the library does, but that no token ends a text."""
 
   def __init__(self, text: TextModel):
     self._text, self._readable = text, with_readable_layers(text)
 
   def __call__(self, case: DenoisingCase, prompts: Sequence[Sequence[int]], seed: int) -> Denoised:
-    one = case.denoiser
-    text = self._readable if one.caching.reads_layers else self._text
-    network = network_of(text)
-    return denoise(
-      network,
-      text.params,
-      prompts,
-      plan=one.plan(network),
-      policy=one.policy,
-      cache=one.caching,
-      guidance=one.guiding,
-      filtered_confidence=one.filtered_confidence,
-      sampling=Sampling(temperature=case.temperature),
-      key=seed,
-    )
+    text = self._readable if case.reads_layers else self._text
+    sampling = Sampling(temperature=case.temperature)
+    _, run = case.denoiser.denoise(text, prompts, sampling=sampling, key=seed, eos=())
+    return run
 
 
 def _check(cases, prompts, batches) -> None:

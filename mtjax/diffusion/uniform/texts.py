@@ -4,7 +4,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtjax.diffusion.denoising.result import Denoised
-from mtjax.diffusion.texts import canvas_frames, completion_of, prompt_ids, show_trace
+from mtjax.diffusion.texts import (
+  canvas_frames,
+  completion_of,
+  end_tokens,
+  prompt_ids,
+  show_trace,
+)
 from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.diffusion.uniform.causal_encoder import CausalEncoder
 from mtjax.diffusion.uniform.network import UniformNetwork
@@ -58,16 +64,16 @@ def denoise_uniform_texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text after each prompt, and what the canvases cost.
 
-  Settings are those of `denoise_uniform`; rows end at the tokenizer's end tokens. `on_pass` is
-  called with the texts before the first pass and after each, where a canvas in progress shows what
-  it would be if it ended now; the passes are then steps of this process. The text is the same.
-  With `trace=True` they come after the run, drawn from its trace.
-  Raises ValueError as `denoise_uniform` does.
+  Settings are those of `denoise_uniform`; rows end at the tokens `eos`, without it at the
+  tokenizer's end tokens. `on_pass` is called with the texts before the first pass and after each,
+  where a canvas in progress shows what it would be if it ended now; the passes are then steps of
+  this process. The text is the same. With `trace=True` they come after the run, drawn from its
+  trace. Raises ValueError as `denoise_uniform` does.
   """
   tokenizer = model.tokenizer
   ids = prompt_ids(model, prompts)
-  eos = [token for token in tokenizer.eos_ids if token < model.model.config.vocab_size]
-  arguments: dict[str, Any] = dict(length=length, eos=eos, mesh=model.mesh, **settings)
+  eos = end_tokens(model, settings.get("eos"))
+  arguments: dict[str, Any] = dict(length=length, mesh=model.mesh, **dict(settings, eos=eos))
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:
     run = denoise_uniform(network, model.params, ids, trace=is_traced, **arguments)

@@ -12,10 +12,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 
 from mtjax.models.config import Layer, TransformerConfig
-from mtjax.models.linear import Embedding
+from mtjax.models.linear import Embedding, logits_of
 from mtjax.models.model import Config
 from mtjax.models.stacking import Stacks
-from mtjax.models.transformer import Norm, angles_of, embedded, logits_of, projected
+from mtjax.models.transformer import Norm, angles_of, embedded, projected
 from mtjax.types import Frontier
 
 

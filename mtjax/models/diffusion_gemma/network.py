@@ -9,17 +9,8 @@ from mtjax.cache import KVCache
 from mtjax.models.attention import attention
 from mtjax.models.diffusion_gemma.config import CanvasLayer, DiffusionGemmaConfig
 from mtjax.models.diffusion_gemma.experts import Experts, Router, unit_rms
-from mtjax.models.linear import Embedding, Linear
-from mtjax.models.transformer import (
-  Mlp,
-  Norm,
-  logits_of,
-  of_rows,
-  output_of,
-  read_before_commit,
-  rotate,
-  with_features,
-)
+from mtjax.models.linear import Embedding, Linear, logits_of, of_rows, output_of, with_features
+from mtjax.models.transformer import Mlp, Norm, read_before_commit, rotate
 from mtjax.types import Frontier, LayerKV, Output
 
 

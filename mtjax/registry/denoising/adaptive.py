@@ -12,7 +12,7 @@ from mtjax.diffusion.denoising import Denoised
 from mtjax.diffusion.denoising.adaptive import AdaptiveParallel
 from mtjax.diffusion.texts import denoise_texts_adaptively, network_of
 from mtjax.display.short import settings_repr
-from mtjax.pretrained import load_pretrained
+from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry.denoising.denoiser import OnCanvases
 from mtjax.text import Completion, Prompt, TextModel
 from mtjax.types import Exactness
@@ -100,7 +100,7 @@ class AdaptiveDenoiser(OnCanvases):
     )
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=2)
 def _loaded(name: str, mesh: Mesh | None) -> TextModel:
-  """Returns a model by name, read once for all texts that it helps to write."""
-  return load_pretrained(name, mesh=mesh)
+  """Returns a model by name, laid out for decoding, read once for all texts that it helps."""
+  return for_decoding(load_pretrained(name, mesh=mesh))

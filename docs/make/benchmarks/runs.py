@@ -49,6 +49,10 @@ _CHAT_AVX512 = (
   "--warm=2", "--tokens=128", "--rounds=2", "--prompts=2", "--temperatures=0,0.7",
   f'--systems="{_METHODS},{_LOOKUP},llama.cpp f16"',
 )  # fmt: skip
+_CHAT_INTEL = (
+  *_CHAT, "--prompts=2", "--temperatures=0",
+  f'--systems="{_METHODS},transformers eager,{_LOOKUP},llama.cpp f16"',
+)  # fmt: skip
 _CHAT_NEEDS = "the extra smollm2, torch and transformers; llama-cpp-python takes part where it is"
 _ANSWERED_TASKS = {
   "humaneval:max_tokens=192": "DATA/humaneval/humaneval_000_081.jsonl.gz",
@@ -163,7 +167,7 @@ RUNS = (
     "speculative", "speculative_smollm2_avx512", 35, *_CHAT_AVX512, needs=_CHAT_NEEDS
   ),
   _bench(
-    "speculative", "speculative_smollm2_intel", 50, *_CHAT_AVX512, needs=_CHAT_NEEDS
+    "speculative", "speculative_smollm2_intel", 30, *_CHAT_INTEL, needs=_CHAT_NEEDS
   ),
   _bench("sorted", "sorted", 5, "--data=DATA"),
   _bench("profile_round", "profile_round", 10, "--clock=cpu"),

@@ -2,7 +2,7 @@
 
 Two things differ from transformers 5.24. It does not cut around digits, as the original tokenizer
 does: ids agree unless a digit that is not ASCII follows a blank. Logits of 30 layers in float32
-differ by 1e-4 from those in float64, in transformers as here; so the first four are compared.
+differ by 1e-4 from those in float64, in transformers as here; so the first three are compared.
 """
 
 import importlib.util
@@ -18,7 +18,7 @@ from mtjax.models import prefix_params
 from mtjax.pretrained import NAMED, model_path
 from tests.checkpoints.gguf.vocabularies import MESSAGES, TEXTS
 
-LAYERS = 4
+LAYERS = 3
 
 pytestmark = [
   pytest.mark.skipif(

@@ -69,6 +69,36 @@ def test_a_scan_equals_unrolled_layers_over_a_growing_cache(layers):
     np.testing.assert_allclose(mine, theirs, atol=TOLERANCE, rtol=0)
 
 
+@pytest.mark.parametrize("layers", [[FULL] * 3, [WINDOWED, FULL] * 2], ids=["one kind", "a period"])
+def test_a_masked_model_multiplies_the_asked_entries_alone_in_its_last_layer(layers):
+  config = scanned(_model(layers).config)
+  masked = Model(dataclasses.replace(config, predicts="masked"))
+  params = masked.init(jax.random.key(3))
+  tokens = np.random.default_rng(0).integers(0, 31, (2, 11))
+  rows = jnp.asarray([[2, 0], [4, 4]])
+  prefix = F.bidirectional(tokens[:, :6])
+  path = jnp.broadcast_to(jnp.arange(6), (2, 6))
+  read = jax.jit(masked.forward)(params, prefix)
+  cache = masked.allocate(2, 11).commit(read.kv, prefix.position, path, jnp.asarray([6, 3]))
+  rest = F.bidirectional(tokens[:, 6:], start=cache.length)
+
+  def gate_up_is_of(model, rows):
+    shape = "x".join(map(str, (*rows.shape, 2 * model.config.mlp_dim)))
+    return (
+      f"tensor<{shape}xf32>" in jax.jit(model.forward).lower(params, rest, cache, rows).as_text()
+    )
+
+  expected = jax.jit(masked.forward)(params, rest, cache)
+  output = jax.jit(masked.forward)(params, rest, cache, rows)
+  for mine, theirs in ((output.logits, expected.logits), (output.features, expected.features)):
+    chosen = jnp.take_along_axis(theirs, rows[:, :, None], axis=1)
+    np.testing.assert_allclose(mine, chosen, atol=TOLERANCE, rtol=0)
+  for mine, theirs in zip(jax.tree.leaves(output.kv), jax.tree.leaves(expected.kv), strict=True):
+    np.testing.assert_allclose(mine, theirs, atol=TOLERANCE, rtol=0)
+  assert gate_up_is_of(masked, rows)
+  assert not gate_up_is_of(Model(config), rows)  # a causal model's layers stay in one scan
+
+
 def test_a_stack_holds_its_layers_in_their_order():
   model = _model([WINDOWED, FULL] * 2 + [WINDOWED])
   params = model.init(jax.random.key(0))

@@ -16,9 +16,11 @@ from mtjax.bench.diffusion.methods import (
   error_of,
   measure,
 )
+from mtjax.data.tokenizers import BpeTokenizer
 from mtjax.diffusion.texts import network_of
 from mtjax.evaluate.generative import JudgedText, TextQuality
-from mtjax.pretrained import load_pretrained
+from mtjax.evaluate.prompt_windows import windows_of
+from mtjax.pretrained import DEMO_PROMPTS, load_pretrained
 from mtjax.registry.denoising.adaptive import AdaptiveDenoiser
 from mtjax.registry.denoising.denoiser import BlockDenoiser, Denoiser
 from mtjax.registry.denoising.methods import denoiser
@@ -174,3 +176,24 @@ def test_the_launcher_measures_the_methods_that_are_named(tmp_path):
   ):
     code, _, errors = launch(*command, flags)
     assert code == 2 and message in errors
+
+
+def test_the_public_sampler_is_asked_for_before_anything_is_loaded(tmp_path):
+  masked = tiny_model.save(tmp_path / "masked", **tiny_model.MASKED)
+  (tmp_path / "generate.py").write_text("")
+  command = ("experiments.diffusion.public_sampler", f"--model={masked}", "--prompts=2")
+  code, _, errors = launch(*command, f"--llada={tmp_path}/none.py", "--batches=1")
+  assert code == 2 and "there is no script" in errors and "generate.py of LLaDA's authors" in errors
+  code, _, errors = launch(*command, f"--llada={tmp_path}/generate.py", "--batches=1,3")
+  assert code == 2 and "a batch of 3 needs as many prompts, and there are 2" in errors
+
+
+def test_windows_of_the_demo_are_prompts_of_one_length_at_different_places():
+  tokenizer = BpeTokenizer.bundled()
+  windows = windows_of(None, tokenizer, count=3, length=500)
+  assert [len(window) for window in windows] == [500] * 3
+  text = [token for prompt in DEMO_PROMPTS for token in tokenizer.encode(prompt)]
+  assert (
+    len(text) < 500 and windows[0][: len(text)] == text == windows[0][len(text) : 2 * len(text)]
+  )
+  assert windows[1] != windows[0] and windows[1][:100] == windows[0][7:107]

@@ -2,8 +2,8 @@
 
     python -m experiments.diffusion.machines --results=FILE.json
 
-What experiments.diffusion.speed measures of rules and caches, of the methods that are neither:
-guidance, lookahead and APD run on the bundled masked model, machines on the block-causal one. The
+Measures what `experiments.diffusion.speed` does, for methods that are neither rules nor caches.
+Guidance, lookahead and APD run on the bundled masked model, machines on the block-causal one. The
 reference of a case decides one token per pass, at the same temperature.
 """
 
@@ -28,7 +28,9 @@ from mtjax.text import TextModel
 _MODEL = flags.DEFINE_string("model", "masked", 'Masked model; "": none is measured.')
 _BLOCKS = flags.DEFINE_string("block_model", "block", 'Block-causal model; "": none is measured.')
 _CAUSAL = flags.DEFINE_list(
-  "causal", ["target", "draft"], "Causal models that accept what APD drafts, at most two."
+  "causal",
+  ["target", "draft"],
+  "Causal models that accept what APD drafts, at most two; none: APD is left out.",
 )
 _CASES = flags.DEFINE_multi_string(
   "case", [], "Name of a method as in the tables; may be repeated. Without any, all are measured."
@@ -48,7 +50,7 @@ _RESULTS = flags.DEFINE_string("results", None, "JSON file to write the figures 
 
 def compared() -> Iterator[tuple[str, TextModel, list[DenoisingCase], list[str]]]:
   """Yields each model with its name, its cases, and why others are left out."""
-  causal = launch.distinct(_CAUSAL)
+  causal = launch.distinct(_CAUSAL) if _CAUSAL.value else []
   # As many as the library keeps in memory: with more, each run would read one.
   if len(causal) > 2:
     raise ValueError(f"--causal: at most two models, got {len(causal)}")
@@ -62,10 +64,15 @@ def compared() -> Iterator[tuple[str, TextModel, list[DenoisingCase], list[str]]
 
 def run() -> None:
   launch.check_output(_RESULTS)
+  if _MODEL.value and _MODEL.value == _BLOCKS.value:
+    raise ValueError("--model and --block_model must be two models")
   models = list(compared())
   known = [case.name for *_, cases, _ in models for case in cases]
   if unknown := [name for name in _CASES.value if name not in known]:
-    raise ValueError(f"--case: {unknown[0]!r} is none of: {'; '.join(known)}")
+    missing = [reason for *_, refused in models for reason in refused]
+    raise ValueError(
+      "; ".join([f"--case: {unknown[0]!r} is none of: {'; '.join(known)}", *missing])
+    )
   batches = [int(batch) for batch in launch.distinct(_BATCHES)]
   judge, console = load_judge(_JUDGE.value), Console(width=170)
   tables, rows, notes = [], {}, []

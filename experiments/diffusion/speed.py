@@ -101,7 +101,7 @@ def bookkeeping(text, prompts, measured) -> tuple[Cells, list[dict]]:
     progress(f"decisions of {one.case.name}")
     sampling = Sampling(temperature=one.case.temperature)
     case = one.case.denoiser
-    if case.caching.reads_layers:
+    if one.case.reads_layers:
       continue
     spent = pass_time(network, text.params, prompts[:1], case, sampling=sampling)
     rows.append(dict(case=one.case.name, share=spent.share, **spent._asdict()))

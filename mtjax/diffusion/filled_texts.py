@@ -56,7 +56,7 @@ def fill_texts(
 
   A row's canvas is its prompt, which is context, and `length` targets after it.
   `mtjax.anysubset.fill` fills the targets. A row ends when an end token is decided and nothing
-  before it is open: one of `eos`, or, for None, of the tokenizer. `ranks` makes the order (None:
+  before it is open: one of `eos`; None: of the tokenizer's. `ranks` makes the order (None:
   the lattice's, or the method's own). `constraint`: what a text must match, one for all rows or one
   per row. `on_pass` is called with the canvases before the first pass and after each round; the
   text is the same without it, and comes from one program. `trace`: whether to keep what each pass

@@ -78,9 +78,9 @@ def denoise_texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text after each prompt, and what the canvases cost.
 
-  `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokens
-  `eos`, without it at the tokenizer's end tokens. `network`: the model's conventions, where they
-  are not those of `network_of`. `on_pass` is called with the canvases before the first pass and
+  `plan` and settings are those of `mtjax.diffusion.denoising.denoise`. Rows end at the tokens of
+  `eos`; None: the tokenizer's end tokens. `network`: the model's conventions, where they are not
+  those of `network_of`. `on_pass` is called with the canvases before the first pass and
   after each; the passes are then steps of this process, and without it they are one program. The
   text is the same. With `trace=True` the canvases come after the run, drawn from its trace. A model
   on a mesh (`TextModel.on_mesh`) denoises there.
@@ -167,10 +167,16 @@ def _texts(
 
 
 def end_tokens(model: TextModel, eos: Sequence[int] | None = None) -> Sequence[int]:
-  """Returns the tokens that end a row: `eos`, or, for None, the tokenizer's that the model has."""
-  if eos is not None:
-    return eos
-  return [token for token in model.tokenizer.eos_ids if token < model.model.config.vocab_size]
+  """Returns the tokens that end a row: `eos`, or, for None, the tokenizer's that the model has.
+
+  Raises ValueError for tokens outside the vocabulary.
+  """
+  vocab = model.model.config.vocab_size
+  if eos is None:
+    return [token for token in model.tokenizer.eos_ids if token < vocab]
+  if outside := [token for token in eos if not 0 <= token < vocab]:
+    raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
+  return eos
 
 
 def show_trace(

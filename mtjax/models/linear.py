@@ -1,4 +1,4 @@
-"""Linear maps, whose weights may be plain, int8 or packed for a CPU; the last gives logits."""
+"""Linear maps (plain, int8, or packed for a CPU), and the last steps of networks, up to logits."""
 
 from collections.abc import Callable, Sequence
 

@@ -69,8 +69,8 @@ class Model:
     Every entry sees the whole of `cache` and the entries of the frontier that its stamp allows.
     Logits are float32 and computed for the entries `rows` only (None: all T; R = 0: none, for
     prefill). Features are of the same entries, and of all T where there are no logits: `read` gives
-    the logits of those that are chosen later. For entries without features, the last layer of a
-    transformer computes keys, values and attention, but no MLP, unless it is one of many in a scan.
+    the logits of those that are chosen later. A plain transformer computes no MLP in its last layer
+    for entries without features; with layers in a scan, this is so for masked models of few layers.
     Nothing is written to the cache: commit the accepted entries. An entry may be a vector in place
     of a token (`Frontier.vector`), and it has a gradient.
     """

@@ -273,23 +273,23 @@ class Transformer(nn.Module):
       elif hidden is None:
         x += target
     block = nn.remat(block) if c.remat == "layer" else block
-    fresh, asked, narrow = [], with_features(rows), False
+    fresh, chosen, narrow = [], with_features(rows), False
     stacks = Stacks.of(c)
     if stacks.count:
-      apart = is_last_period_apart(c, stacks, frontier.size, asked)
-      narrow = apart
-      x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, asked, apart, more)
+      narrow = _is_last_period_apart(c, stacks, frontier.size, chosen)
+      last_rows = chosen if narrow else None
+      x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, last_rows, more)
     for index, layer in enumerate(layers, self.first):
       if index < stacks.layers:
         continue
       cached = None if cache is None else cache.layers[len(fresh)]
       narrow = index == len(c.layers) - 1
       x, kv = block(c, layer, name=f"layer_{index}")(
-        x, frontier, cache, cached, angles, None, asked if narrow else None, *more
+        x, frontier, cache, cached, angles, None, chosen if narrow else None, *more
       )
       fresh.append(kv)
     hidden = x
-    x = x if narrow else of_rows(x, asked)
+    x = x if narrow else of_rows(x, chosen)
     if self.first + len(layers) == len(c.layers):
       hidden = x
     x = Norm(c.norm, c.norm_eps, name="final_norm")(x)
@@ -297,10 +297,11 @@ class Transformer(nn.Module):
       fresh = read_before_commit(x, fresh)
     return output_of(x, rows, fresh, lambda x: logits_of(self, embedding, x)), hidden
 
-  def _scanned(self, stacks, block, x, frontier, cache, angles, asked, apart, more):
+  def _scanned(self, stacks, block, x, frontier, cache, angles, last_rows, more):
     """Returns what the stacked layers do to `x`, and their fresh keys and values, one per stack.
 
-    If the last period is `apart`, the outputs are those of the entries `asked` only.
+    With `last_rows`, the outputs are of these entries only, and the last period is computed after
+    the scan.
     """
     c = self.config
     params = [self.get_variable("params", stack_name(kind)) for kind in range(stacks.kinds)]
@@ -317,9 +318,10 @@ class Transformer(nn.Module):
         fresh.append(kv)
       return x, fresh
 
+    apart = 0 if last_rows is None else 1
     x, fresh = jax.lax.scan(period, x, jnp.arange(stacks.count - apart))
     if apart:
-      x, last = period(x, jnp.int32(stacks.count - 1), asked)
+      x, last = period(x, jnp.int32(stacks.count - 1), last_rows)
       fresh = jax.tree.map(lambda many, one: jnp.concatenate([many, one[None]]), fresh, last)
     return x, [LayerKV(*map(over_heads, kv)) for kv in fresh]
 
@@ -365,21 +367,21 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
 
 
-# A layer apart is compiled by itself: of many layers it saves too little for that.
+# A period apart is compiled a second time; in a deep model it is too small a share of the work.
 _FEW_LAYERS = 8
 
 
-def is_last_period_apart(
+def _is_last_period_apart(
   c: TransformerConfig, stacks: Stacks, size: int, rows: Int[Array, "B R"] | None
 ) -> bool:
-  """Returns whether the last stacked layer is not part of the scan, to compute fewer entries.
+  """Returns whether the last period is computed after the scan, its last MLP for `rows` only.
 
   That pays for masked models, which run such passes for every token they decide; a causal model
   does for its prompt only.
   """
   if rows is None or rows.shape[1] >= size or stacks.layers < len(c.layers):
     return False
-  return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS
+  return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS and stacks.kinds <= 2
 
 
 def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:

@@ -65,6 +65,8 @@ def test_rows_end_at_the_tokens_that_are_given():
   (one, _), run = MODEL.denoise(PROMPTS, method=METHOD, sampling=NOISY, key=3, eos=[end])
   assert run.tokens[0] == whole.tokens[0][: 1 + whole.tokens[0].index(end)]
   assert (one.tokens, one.finish) == (run.tokens[0], "eos")
+  with pytest.raises(ValueError, match=r"eos names tokens \[-1\] outside a vocabulary of"):
+    MODEL.denoise(PROMPTS, method=METHOD, eos=[-1])
 
 
 def test_one_text_is_a_list_of_one_and_token_ids_are_a_prompt():

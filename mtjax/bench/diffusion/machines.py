@@ -19,7 +19,7 @@ _TWO = "llada, 2 per pass"
 _CLASSIFIER_FREE = dict(guidance="classifier_free:scale=0.5")
 _GROWING_CONTRAST = dict(guidance="growing_contrast:decay=0.02")
 # Of a bidirectional model: the case of `bidirectional_cases` that each begins with, and what it
-# changes there. `falling_threshold` alone is what soft iteration adds its inputs to.
+# changes there. `falling_threshold` also runs without guidance: soft iteration uses this rule.
 _GUIDED: dict[str, tuple[str, dict[str, Any]]] = {
   "classifier-free 0.5": (ONE, _CLASSIFIER_FREE),
   "classifier-free 0.5, 2 per pass": (_TWO, _CLASSIFIER_FREE),
@@ -35,7 +35,7 @@ _GUIDED: dict[str, tuple[str, dict[str, Any]]] = {
 _APD = "apd"
 _TEMPERATURES = (0.0, 0.7)  # of APD: greedy, and its own
 
-# Of a block-causal model, greedily: each kind of machine as it is by default, and otherwise.
+# Greedy cases of a block-causal model: each machine with its defaults, some with others too.
 _MACHINES = {
   "pipeline": "pipeline",
   "pipeline, threshold 0.7": "pipeline:threshold=0.7",
@@ -51,8 +51,8 @@ _EDIT = dict(transfer="threshold:threshold=0.95", revise="edit:threshold=0.9")
 def guided_cases(length: int, block_length: int, causal: Sequence[str]) -> list[DenoisingCase]:
   """Returns the cases of a model in which all entries see each other.
 
-  `causal`: the models that accept what APD drafts. APD writes from left to right, and so does one
-  token per pass that it is compared with; the others are compared with that of their rules.
+  `causal`: the models that accept what APD drafts. APD is compared with one token per pass from
+  left to right, the others with one token per pass in their own order.
   """
   by_name = {case.name: case for case in bidirectional_cases(length, block_length)}
   cases = [by_name[ONE], by_name[_TWO], by_name[ONE_SAMPLED]]

@@ -141,7 +141,7 @@ def error_of(judged: Sequence[JudgedText]) -> float:
 
 
 class CaseRunner:
-  """Writes texts with a case, as the library does, but that no token ends a text."""
+  """Writes texts with a case, as the library does; no token ends a text."""
 
   def __init__(self, text: TextModel):
     self._text, self._readable = text, with_readable_layers(text)

@@ -64,7 +64,7 @@ def denoise_uniform_texts(
 ) -> tuple[list[Completion], Denoised]:
   """Returns the text after each prompt, and what the canvases cost.
 
-  Settings are those of `denoise_uniform`; rows end at the tokens `eos`, without it at the
+  Settings are those of `denoise_uniform`; rows end at the tokens of `eos`; None: the
   tokenizer's end tokens. `on_pass` is called with the texts before the first pass and after each,
   where a canvas in progress shows what it would be if it ended now; the passes are then steps of
   this process. The text is the same. With `trace=True` they come after the run, drawn from its

@@ -149,18 +149,23 @@ def denoising_pass() -> dict[str, int]:
   return sent_by(program.logits, params, job, state)
 
 
-def scanned_pass() -> dict[str, int]:
+def scanned_pass(rows: jax.Array | None = None, **settings) -> dict[str, int]:
   """A pass of stacked layers over two entries per row and a cache, and the commit."""
-  model = Model(dataclasses.replace(CONFIG, layer_loop="scanned"))
+  model = Model(dataclasses.replace(CONFIG, layer_loop="scanned", **settings))
   token, path = jnp.ones((ROWS, 2), jnp.int32), jnp.tile(jnp.arange(2), (ROWS, 1))
   cache = jax.eval_shape(lambda: model.allocate(ROWS, LENGTH))
 
   def forward(params, token, path, cache):
     entry = frontier.causal(token)
-    out = model.forward(params, entry, cache)
+    out = model.forward(params, entry, cache, rows)
     return out.logits, cache.commit(out.kv, entry.position, path, path[:, 1] + 1)
 
   return sent_by(forward, model.shapes(), token, path, cache)
+
+
+def pass_with_a_layer_apart() -> dict[str, int]:
+  """The same of a masked model, of which one entry per row is chosen."""
+  return scanned_pass(jnp.zeros((ROWS, 1), jnp.int32), **MASKED)
 
 
 def random_params(model: Model):
@@ -226,7 +231,12 @@ def texts() -> dict[str, float]:
 
 
 def main() -> None:
-  passes = dict(filling=filling_pass(), denoising=denoising_pass(), scanned=scanned_pass())
+  passes = dict(
+    filling=filling_pass(),
+    denoising=denoising_pass(),
+    scanned=scanned_pass(),
+    apart=pass_with_a_layer_apart(),
+  )
   json.dump(passes | dict(texts=texts()), sys.stdout)
 
 

@@ -27,12 +27,12 @@ def found():
   return printed_by("families/passes.py")
 
 
-@pytest.mark.parametrize("family", ["filling", "denoising", "scanned"])
+@pytest.mark.parametrize("family", ["filling", "denoising", "scanned", "apart"])
 def test_neither_logits_nor_keys_are_sent(found, family):
   assert 0 < found[family]["pass"] <= ACTIVATIONS
 
 
-@pytest.mark.parametrize("family", ["filling", "denoising", "scanned"])
+@pytest.mark.parametrize("family", ["filling", "denoising", "scanned", "apart"])
 def test_logits_that_every_device_gets_are_seen(found, family):
   assert found[family]["mistake"] > ACTIVATIONS
 

@@ -12,7 +12,7 @@ from mtjax.report.speed import picture
 TRIE = ROOT / "docs" / "pictures" / "trie_warmup.png"
 TRIE_FILES = [RESULTS / f"trie_{name}.json" for name in ("gsm8k", "e2e", "rag", "capacities")]
 SPEED = ROOT / "docs" / "pictures" / "speed.png"
-SPEED_FILES = [RESULTS / "speculative_smollm2_greedy.json"]
+SPEED_FILES = [RESULTS / "speculative_smollm2_intel.json"]
 SPEED_SYSTEMS = {
   "transformers eager": "transformers",
   "transformers prompt lookup 10": "transformers, prompt lookup",

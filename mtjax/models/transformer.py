@@ -23,7 +23,13 @@ from mtjax.models.linear import (
   with_features,
 )
 from mtjax.models.packed_attention import packed_attention
-from mtjax.models.stacking import Stacks, of_layer, over_heads, stack_name
+from mtjax.models.stacking import (
+  Stacks,
+  is_last_period_apart,
+  of_layer,
+  over_heads,
+  stack_name,
+)
 from mtjax.types import Frontier, LayerKV, Output
 
 ACTIVATIONS = {
@@ -276,7 +282,7 @@ class Transformer(nn.Module):
     fresh, chosen, narrow = [], with_features(rows), False
     stacks = Stacks.of(c)
     if stacks.count:
-      narrow = _is_last_period_apart(c, stacks, frontier.size, chosen)
+      narrow = is_last_period_apart(c, stacks, frontier.size, chosen)
       last_rows = chosen if narrow else None
       x, fresh = self._scanned(stacks, block, x, frontier, cache, angles, last_rows, more)
     for index, layer in enumerate(layers, self.first):
@@ -365,23 +371,6 @@ def with_soft_entries(x: Float[Array, "B T D"], frontier: Frontier) -> Float[Arr
   if frontier.vector is None:
     return x
   return jnp.where(frontier.soft[..., None], frontier.vector.astype(x.dtype), x)
-
-
-# A period apart is compiled a second time; in a deep model it is too small a share of the work.
-_FEW_LAYERS = 8
-
-
-def _is_last_period_apart(
-  c: TransformerConfig, stacks: Stacks, size: int, rows: Int[Array, "B R"] | None
-) -> bool:
-  """Returns whether the last period is computed after the scan, its last MLP for `rows` only.
-
-  That pays for masked models, which run such passes for every token they decide; a causal model
-  does for its prompt only.
-  """
-  if rows is None or rows.shape[1] >= size or stacks.layers < len(c.layers):
-    return False
-  return c.predicts == "masked" and len(c.layers) <= _FEW_LAYERS and stacks.kinds <= 2
 
 
 def read_before_commit(x: Float[Array, "B T D"], fresh: Sequence[LayerKV]) -> list[LayerKV]:

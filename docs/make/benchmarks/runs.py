@@ -230,7 +230,7 @@ RUNS = (
     80,
   ),
   ResultsRun(
-    "denoising_machines", "experiments.diffusion.machines", ("--rounds=2", _BOOKS, _SUMS), 25,
+    "denoising_machines", "experiments.diffusion.machines", ("--rounds=2", "--prompts=4", _BOOKS, _SUMS), 15,
   ),
   ResultsRun(
     "public_sampler", "experiments.diffusion.public_sampler",

@@ -230,7 +230,8 @@ RUNS = (
     80,
   ),
   ResultsRun(
-    "denoising_machines", "experiments.diffusion.machines", ("--rounds=2", "--prompts=4", _BOOKS, _SUMS), 15,
+    "denoising_machines", "experiments.diffusion.machines",
+    ("--rounds=2", "--prompts=4", _BOOKS, _SUMS), 12,
   ),
   ResultsRun(
     "public_sampler", "experiments.diffusion.public_sampler",

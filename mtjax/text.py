@@ -205,6 +205,19 @@ class TextModel:
     rounds = decode.stream(self.model, self.params, on_finish=finished, mesh=self.mesh, **arguments)
     return self._pieces(rounds, [TextStream(self.tokenizer, stop) for _ in prompts])
 
+  def end_tokens(self, eos: Sequence[int] | None = None) -> list[int]:
+    """Returns the tokens that end a row: `eos`, or, for None, those of the tokenizer.
+
+    A tokenizer may have end tokens that the model lacks, and so can never write: they are left out.
+    Raises ValueError for tokens of `eos` outside the vocabulary.
+    """
+    vocab = self.model.config.vocab_size
+    if eos is None:
+      return [token for token in self.tokenizer.eos_ids if token < vocab]
+    if outside := [token for token in eos if not 0 <= token < vocab]:
+      raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
+    return list(eos)
+
   def _pieces(self, rounds, rows: list[TextStream]) -> Generator[list[str]]:
     with contextlib.closing(rounds):
       for new in rounds:
@@ -223,8 +236,7 @@ class TextModel:
     if stop:
       tokenizer = self.tokenizer
       automaton = StopStrings.compile(stop, tokenizer.token_bytes(), tokenizer.special_tokens())
-    # A tokenizer may have end tokens that the model lacks, and so can never write.
-    eos = [token for token in self.tokenizer.eos_ids if token < self.model.config.vocab_size]
+    eos = self.end_tokens()
     return {"prompts": ids, "stop": automaton, "eos": eos, **self._bound(settings, ids)}
 
   def _bound(self, settings: dict[str, Any], ids: Sequence[Sequence[int]]) -> dict[str, Any]:

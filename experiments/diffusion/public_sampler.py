@@ -3,7 +3,8 @@
     python -m experiments.diffusion.public_sampler --llada=generate.py
 
 generate.py is that of github.com/ML-GSAI/LLaDA. Both decide the two likeliest tokens per pass. Ours
-runs with the caches none, which computes what theirs does, prefix and dual.
+runs three times: with the cache `none` it computes what theirs does, and with `prefix` and `dual`
+it computes less, so that the text may be another one.
 """
 
 from absl import flags

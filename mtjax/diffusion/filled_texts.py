@@ -13,7 +13,7 @@ from mtjax.constraints.batch import Constraint
 from mtjax.diffusion.denoising.prepare import padded_rows
 from mtjax.diffusion.denoising.result import Denoised
 from mtjax.diffusion.extents import Targets, extents_of
-from mtjax.diffusion.texts import completion_of, end_tokens, prompt_ids, show_trace
+from mtjax.diffusion.texts import completion_of, prompt_ids, show_trace
 from mtjax.diffusion.traces.filled import trace_of
 from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.sampling.logits import Sampling, Seeds, row_keys
@@ -71,7 +71,7 @@ def fill_texts(
   ids = prompt_ids(model, prompts)
   canvas = _canvas(config, ids, length)
   keys = row_keys(key, len(ids))
-  eos = end_tokens(model, eos)
+  eos = model.end_tokens(eos)
   if constraint is not None and not eos:
     raise ValueError("a constrained text ends with an end token, and there is none")
   settings: dict[str, Any] = dict(

@@ -150,7 +150,7 @@ def _texts(
   network = network or network_of(model)
   tokenizer = model.tokenizer
   ids = [without_mask(tokenizer, prompt, network.mask_id) for prompt in prompts]
-  eos = end_tokens(model, settings.get("eos"))
+  eos = model.end_tokens(settings.get("eos"))
   arguments: dict[str, Any] = dict(mesh=model.mesh, **dict(settings, eos=eos))
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:
@@ -164,19 +164,6 @@ def _texts(
     (run,) = results
   rows = zip(prompts, run.tokens, strict=True)
   return [completion_of(tokenizer, prompt, tokens, eos) for prompt, tokens in rows], run
-
-
-def end_tokens(model: TextModel, eos: Sequence[int] | None = None) -> Sequence[int]:
-  """Returns the tokens that end a row: `eos`, or, for None, the tokenizer's that the model has.
-
-  Raises ValueError for tokens outside the vocabulary.
-  """
-  vocab = model.model.config.vocab_size
-  if eos is None:
-    return [token for token in model.tokenizer.eos_ids if token < vocab]
-  if outside := [token for token in eos if not 0 <= token < vocab]:
-    raise ValueError(f"eos names tokens {outside} outside a vocabulary of {vocab}")
-  return eos
 
 
 def show_trace(

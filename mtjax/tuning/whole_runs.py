@@ -77,7 +77,7 @@ class WholeRuns:
   def _luck(self) -> Float[np.ndarray, "R B N"]:
     """Random numbers from 0 to 1: one for each run, row and round.
 
-    Every round emits a token, so a row has no more rounds than tokens.
+    Every round emits at least one token per row, so a row never has more rounds than tokens.
     """
     runs = max(_SAMPLES // (self.batch * self.new_tokens), 16)
     return np.random.default_rng(self.seed).random((runs, self.batch, self.new_tokens))

@@ -4,13 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtjax.diffusion.denoising.result import Denoised
-from mtjax.diffusion.texts import (
-  canvas_frames,
-  completion_of,
-  end_tokens,
-  prompt_ids,
-  show_trace,
-)
+from mtjax.diffusion.texts import canvas_frames, completion_of, prompt_ids, show_trace
 from mtjax.diffusion.traces.frames import CanvasFrame
 from mtjax.diffusion.uniform.causal_encoder import CausalEncoder
 from mtjax.diffusion.uniform.network import UniformNetwork
@@ -72,7 +66,7 @@ def denoise_uniform_texts(
   """
   tokenizer = model.tokenizer
   ids = prompt_ids(model, prompts)
-  eos = end_tokens(model, settings.get("eos"))
+  eos = model.end_tokens(settings.get("eos"))
   arguments: dict[str, Any] = dict(length=length, mesh=model.mesh, **dict(settings, eos=eos))
   is_traced = arguments.pop("trace", False)
   if on_pass is None or is_traced:

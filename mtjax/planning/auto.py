@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
 from mtjax.planning.calibration import PlanRequest, Progress, calibrate, new_tokens
-from mtjax.planning.candidate import PlanCandidate
+from mtjax.planning.candidate import PlanCandidate, program_of, watched
 from mtjax.planning.store import PlanStore
 from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
 from mtjax.text import TextModel
@@ -33,8 +33,7 @@ class AutoPlan:
   def gain_of_following(self) -> float:
     """By how much runs would be faster, at most, if the choice followed the text (`FirstPlanner`).
 
-    A program that follows the text is used where this is more than `Replanner.min_gain`. It is 0
-    where plain decoding was chosen, which nothing follows then.
+    A program that follows the text is used where this is more than `Replanner.min_gain`.
     """
     return self.replanner.gain_of_following(self.plan.choice.batch)
 
@@ -85,7 +84,7 @@ class AutoPlan:
       if best is not None:
         share = best.tokens_per_second / plan.plain.tokens_per_second
         reason += f": the best, {described(best)}, would be {share:.2f} times as fast"
-    elif self.follows:
+    if self.follows:
       reason += f"; following the text could gain {self.gain_of_following:.0%} more"
     source = "measured now" if self.measured else "stored profiles"
     return f"auto, batch {plan.choice.batch}: {described(plan.choice)}, {reason} ({source})"
@@ -131,7 +130,7 @@ def plan_candidates(
       store.keep(one.acceptance.of, one.acceptance)
       store.keep(one.latency.of, one.latency)
   replanner = _replanner(drafters, candidates, request)
-  program = Planned(tuple(one.arm for one in candidates), request.batch)
+  program = program_of(candidates, request.batch)
   plan = replanner.start_plan(request.batch)
   of = _of_all(text, candidates, request)
   if store.plan(of) != plan:
@@ -160,7 +159,7 @@ def _replanner(
   drafters: Sequence[ProfiledDrafter], candidates: Sequence[PlanCandidate], request: PlanRequest
 ) -> Replanner:
   new = new_tokens(request)
-  first = Replanner(drafters, context=request.context, new_tokens=new)
+  first = Replanner(drafters, context=request.context, new_tokens=new, watched=watched(candidates))
   domains = drafters[0].acceptance.domains
   sets = [first.competitors(request.batch, domain) for domain in [None, *domains]]
   sizes = {one.name: one.arm.sizes for one in candidates}

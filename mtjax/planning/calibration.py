@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import PlanCandidate
+from mtjax.planning.candidate import PlanCandidate, program_of
 from mtjax.planning.identity import identity
 from mtjax.planning.texts import Texts, same_length
 from mtjax.planning.windows import Script, Trial, Windows
@@ -92,7 +92,7 @@ def calibrate(
   """
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
-  method = Planned(tuple(one.arm for one in candidates), request.batch)
+  method = program_of(candidates, request.batch)
   trials = _trials(method, candidates)
   chooser = ScriptedChooser(Script(trials))
   new = new_tokens(request)

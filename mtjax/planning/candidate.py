@@ -1,18 +1,20 @@
 """A drafter that may be planned with."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
-from mtjax.decode.planned import Arm
+from mtjax.decode.planned import Arm, Planned
+from mtjax.decode.planned.watching import DraftsOfText
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.tuning import Siblings
 from mtjax.tuning.plan import PlannedRound
+from mtjax.verify import Exactness, get_verifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +64,27 @@ class PlanCandidate:
     if breadth > 1:
       shapes += [k_ary((min(breadth, size - 1),)), _mixed(size, breadth, height)]
     return list(dict.fromkeys(shapes))
+
+
+def program_of(candidates: Sequence[PlanCandidate], batch: int) -> Planned:
+  """Returns the program of all candidates, for batches of up to so many rows."""
+  return Planned(tuple(one.arm for one in candidates), batch, watch=watched(candidates))
+
+
+def watched(candidates: Sequence[PlanCandidate]) -> str | None:
+  """Returns the candidate that is compared with the text of plain rounds; None if none can be.
+
+  It drafts the longest chain from the text alone. Its verifier must accept a draft as often as it
+  is the token of plain decoding: lossless ones do.
+  """
+  lengths = {
+    one.name: one.arm.height
+    for one in candidates
+    if isinstance(one.arm.method.drafter, DraftsOfText)
+    and one.arm.breadth == 1
+    and get_verifier(one.arm.method.verifier).exactness is not Exactness.APPROXIMATE
+  }
+  return max(lengths, key=lambda name: lengths[name], default=None)
 
 
 def _mixed(size: int, breadth: int, height: int) -> Topology:

@@ -14,7 +14,6 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import (
   ModelChain,
   ModelTree,
-  PromptLookup,
   ShapedChain,
   ShapedTree,
   SuffixSettings,
@@ -111,11 +110,11 @@ def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> A
     optional = names == PLANNABLE
   else:
     names, optional = (config["method"],), False
-  candidates = []
+  candidates: list[PlanCandidate] = []
   for name in names:
     own = config if config["method"] == name else {**config, "drafter": drafter_settings(name)}
     try:
-      candidates.append(_candidate(name, own, target))
+      candidates += _candidates(name, own, target)
     except ValueError as error:
       if not optional:
         raise
@@ -172,34 +171,46 @@ def _sampling(config: Mapping[str, Any]) -> Sampling | None:
   return None if sampling == Sampling() else sampling
 
 
-def _candidate(name: str, config: Mapping[str, Any], target: TextModel) -> PlanCandidate:
+def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list[PlanCandidate]:
   made, params = get_drafter(name)(config, target)
   drafter: Any = made  # of the class that its name says
-  sizes, shaped, calibration, alone = (), None, None, None
+
+  def candidate(arm: Arm, own=config, **settings: Any) -> PlanCandidate:
+    return PlanCandidate(arm, params, _label(name, own, arm), **settings)
+
+  def whole(its_drafter: Any, entries: int, given: Mapping[str, Any], **settings) -> PlanCandidate:
+    """Returns a drafter that chooses its drafts alone, named as `--method` names it."""
+    own = {**config, "drafter": {**config["drafter"], **given}}
+    named = ":".join([name, *(f"{field}={value}" for field, value in given.items())])
+    arm = Arm(named, Speculative(its_drafter, config["verifier"]), (entries,))
+    return candidate(arm, own, **settings)
+
   if name == "lookup":
-    whole = 1 + drafter.length * drafter.branches
-    # The first drafts of one branch are a shorter chain; those of several are the first branch.
-    sizes = (_SHORT, whole) if drafter.branches == 1 and whole > _SHORT else (whole,)
-    if drafter.branches == 1:
-      alone = functools.partial(_lookup, drafter)
-  elif name in _STORES:
-    sizes, calibration = (drafter.size,), functools.partial(_empty_store, name, config, target)
-  elif name == "draft":
-    shaped, alone = (
-      ShapedChain(drafter.model, max(_CHAIN_SIZES)),
-      functools.partial(_chain, drafter),
-    )
-    sizes = _CHAIN_SIZES
+    # A round of few drafts accepts more of them, because it may go on with a copy that the last one
+    # did not end. So each length has rates of its own.
+    lengths = {drafter.length}
+    if drafter.branches == 1 and drafter.length >= _SHORT:
+      lengths.add(_SHORT - 1)
+    branches = {} if drafter.branches == 1 else dict(branches=drafter.branches)
+    return [
+      whole(
+        dataclasses.replace(drafter, length=length),
+        1 + length * drafter.branches,
+        dict(length=length, **branches),
+      )
+      for length in sorted(lengths)
+    ]
+  if name in _STORES:
+    calibration = functools.partial(_empty_store, name, config, target)
+    return [whole(drafter, drafter.size, dict(size=drafter.size), calibration=calibration)]
+  if name == "draft":
+    shaped, sizes, alone = ShapedChain(drafter.model, max(_CHAIN_SIZES)), _CHAIN_SIZES, _chain
   else:
     children = min(4, target.model.config.vocab_size)
     shaped = ShapedTree(drafter.model, max(_TREE_SIZES), 6, children)
-    sizes, alone = _TREE_SIZES, functools.partial(_tree, drafter)
-  arm = Arm(name, Speculative(shaped or drafter, config["verifier"]), sizes, shaped)
-  return PlanCandidate(arm, params, _label(name, config, arm), calibration, alone)
-
-
-def _lookup(drafter: PromptLookup, one: PlannedRound) -> PromptLookup:
-  return dataclasses.replace(drafter, length=one.entries - 1)
+    sizes, alone = _TREE_SIZES, _tree
+  arm = Arm(name, Speculative(shaped, config["verifier"]), sizes, shaped)
+  return [candidate(arm, alone=functools.partial(alone, drafter))]
 
 
 def _chain(drafter: ModelChain, one: PlannedRound) -> ModelChain:

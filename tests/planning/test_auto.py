@@ -45,10 +45,12 @@ def test_it_is_measured_once_and_then_loaded_and_writes_the_text_of_plain_decodi
   text, run = TEXT.generate("abcabc", max_tokens=30, method=method)
   assert text == plain
   lines = capsys.readouterr().err.splitlines()
-  assert lines[0].startswith("mtjax: measuring lookup, draft at batch 1: compiling, once for this")
+  assert lines[0].startswith(
+    "mtjax: measuring lookup:length=3, lookup:length=7, draft at batch 1: compiling, once for this"
+  )
   assert lines[-1].startswith("mtjax: auto, batch 1: ") and lines[-1].endswith("(measured now)")
   kinds = sorted(path.name.split("-")[0] for path in folder.iterdir())
-  assert kinds == ["acceptance"] * 2 + ["latency"] * 2 + ["plan"]
+  assert kinds == ["acceptance"] * 3 + ["latency"] * 3 + ["plan"]
   # Another process, in effect: nothing is measured.
   again = mtjax.method("auto", of="lookup,draft", draft_model=DRAFT, **SETTINGS)
   with mock.patch.object(auto, "calibrate", side_effect=AssertionError("it was measured again")):
@@ -78,7 +80,7 @@ def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkey
   assert method.bind(TEXT) == (Autoregressive(), None)
   line = capsys.readouterr().err.splitlines()[-1]
   assert "plain decoding, no drafter is predicted to be faster by 5%" in line
-  assert "the best, lookup, chain of" in line
+  assert "the best, lookup:length=3, would be" in line
 
 
 @pytest.mark.parametrize("name", ["lookup", "draft", "draft_tree"])
@@ -90,10 +92,10 @@ def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own
   found = find_plan(config, TEXT)
   made, _ = found.made()
   assert isinstance(made, Speculative) and made == found.made_alone(found.plan.choice)[0]
-  (candidate,) = found.candidates
+  candidates = {one.name: one for one in found.candidates}
   for one in found.plan.ranking:
     if one.drafter is not None:
-      alone = candidate.speculative(one).drafter
+      alone = candidates[one.drafter].speculative(one).drafter
       assert (alone.height, alone.breadth) == (one.topology.height, one.topology.breadth)
       assert type(alone) is type(get_drafter(name)(config, TEXT)[0])
   assert found.made_alone(found.plan.plain) == (Autoregressive(), None)
@@ -170,7 +172,7 @@ def test_drafters_that_do_not_fit_are_left_out_of_all_and_refused_by_name(capsys
   with mock.patch("mtjax.registry.auto.plan_candidates") as plan:
     make_planned(config, TEXT)
     names = [one.name for one in plan.call_args.args[1]]
-    assert names == ["lookup", "trie", "suffix"]
+    assert names == ["lookup:length=3", "lookup:length=7", "trie:size=8", "suffix:size=8"]
     assert (
       "auto goes without draft: the draft model 'other' has another voc" in capsys.readouterr().err
     )

@@ -1,5 +1,7 @@
 """The speed of a plan's rounds and of settings chosen by hand, measured and predicted."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -26,7 +28,8 @@ TEXTS = {"list": ["abcabcab"], "other": ["hijhij", "a"]}
 # The one that a config of lookup with tree="auto" and length 3 makes: it is compiled once.
 VERIFIER = decode_config("lookup").verifier
 LOOKUP_ALONE = Speculative(PromptLookup(length=3), VERIFIER)
-LOOKUP = Planned((Arm("lookup", LOOKUP_ALONE, (4,)),), 1)
+NAME = "lookup:length=3"
+LOOKUP = Planned((Arm(NAME, LOOKUP_ALONE, (4,)),), 1, watch=NAME)
 
 
 def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatch):
@@ -107,6 +110,14 @@ def test_a_setting_is_predicted_by_the_profile_of_its_drafter():
   one = predicted_round(method, config, [competitor])
   assert (one.entries, one.topology, one.expected_tokens) == (3, chain(2), 1.75)
   assert predicted_round(method, dict(config, method="draft"), [competitor]) is None
+  # Of several lengths, the shortest profile that is as long.
+  long = dataclasses.replace(competitor, drafter="lookup:length=3", rates=np.full((3, 1), 0.25))
+  short = dataclasses.replace(
+    competitor, drafter="lookup:length=2", latency=line(1.0, 0.1, 0.1, steps=2, entries=3)
+  )
+  found = predicted_round(method, config, [long, short])
+  assert (found.drafter, found.expected_tokens) == ("lookup:length=2", 1.75)
+  assert predicted_round(method, config, [long]).expected_tokens == 1.3125
   large = dict(config, drafter=dict(length=100, branches=1))
   assert predicted_round(Speculative(PromptLookup(length=100)), large, [competitor]) is None
 

@@ -29,7 +29,6 @@ from absl import app, flags
 import mtjax
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import PromptLookup
-from mtjax.draft.protocol import Context
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.evaluate.sets.prompts import prompts
 from mtjax.trees import chain
@@ -82,15 +81,7 @@ def _drafts(token: jax.Array, length: jax.Array) -> jax.Array:
   """Returns what lookup drafts after the first length[i] tokens of a text; -1 for no draft."""
   # It must not see what comes later.
   known = jnp.where(jnp.arange(len(token)) < length[:, None], token, 0)
-  rows = len(length)
-  context = Context(
-    request=None,  # lookup reads neither the request nor the cache
-    last=token[length - 1],
-    step=jnp.full(rows, 2),
-    active=jnp.ones(rows, bool),
-    cache=None,
-  )
-  tree = PromptLookup(LONGEST).propose((), TextBuffer(known, length), context)[0].tree
+  tree = PromptLookup(LONGEST).after(TextBuffer(known, length)).tree
   return jnp.where(tree.valid[:, 1:], tree.token[:, 1:], -1)
 
 

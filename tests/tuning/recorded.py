@@ -9,11 +9,13 @@ import numpy as np
 
 from mtjax.tuning import Siblings
 from mtjax.tuning.online import Menu, ProfiledDrafter, Replanner
+from mtjax.tuning.online.watching import Watched, watched_rounds
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, LatencyProfile, fit_curve
 
 ROOT = Path(__file__).resolve().parents[2]
 LONGEST = 15  # drafts after each token
 SIZES = (2, 4, 6, 8, 12, 16)  # entries of a round, of which passes were measured
+WATCHED = f"lookup:length={LONGEST}"
 # By name: the results file, weights and threads of the measured curves on which the best number of
 # drafts of each domain loses 5 % or more in the other, in both halves of the texts. This rule was
 # set before any replanner was tried; the texts were changed to meet it (edits did not, and code is
@@ -42,13 +44,13 @@ def texts(part):
   """Returns recorded texts by domain: those to calibrate with, or those to test with."""
   begin = ("calibration", "test").index(part)
   return {
-    domain: [[int(digit, 16) for digit in text] for text in each[begin::2]]
+    domain: [tuple(int(digit, 16) for digit in text) for text in each[begin::2]]
     for domain, each in _recording()["texts"].items()
   }
 
 
-def step(text, place, steps):
-  """Returns the counts of a round in a text after `place` tokens, and where the next one begins.
+def _round(text, place, steps):
+  """Returns what a round tried and accepted in a text after `place` tokens, and where it ends.
 
   text[i] drafts after token i are right. Behind the last token nothing is judged.
   """
@@ -57,16 +59,23 @@ def step(text, place, steps):
   tried, accepted = np.zeros((2, max(steps, 1), 1), np.int64)
   tried[: min(right + 1, steps, rest)] = 1
   accepted[:right] = 1
-  return AcceptanceCounts(tried, accepted, 1), min(place + right + 1, len(text))
+  return tried, accepted, min(place + right + 1, len(text))
+
+
+def step(text, place, steps):
+  """Returns the counts of a round in a text after `place` tokens, and where the next one begins."""
+  tried, accepted, end = _round(text, place, steps)
+  return AcceptanceCounts(tried, accepted, 1), end
 
 
 def counted(text, steps):
   """Returns the counts of a whole text with drafts of one length; its first token is given."""
-  out, place = AcceptanceCounts.none(max(steps, 1), 1), 1
+  tried, accepted = np.zeros((2, max(steps, 1), 1), np.int64)
+  place, rounds = 1, 0
   while place < len(text):
-    counts, place = step(text, place, steps)
-    out = out + counts
-  return out
+    one, two, place = _round(text, place, steps)
+    tried, accepted, rounds = tried + one, accepted + two, rounds + 1
+  return AcceptanceCounts(tried, accepted, rounds)
 
 
 def total(each, steps):
@@ -100,6 +109,7 @@ def seconds(latency, steps):
   return float(curve.round_seconds(min(size for size in SIZES if size > steps), steps))
 
 
+@functools.cache
 def rounds_of(text, steps):
   """Returns the rounds of a whole text with drafts of one length; its first token is given."""
   place, rounds = 1, 0
@@ -117,24 +127,60 @@ def static(latency, each):
   )
 
 
-def planner(latency, domains, **settings):
-  """Returns a replanner of lookup; domains: the calibration texts by name."""
-  counts = {name: total(each, LONGEST) for name, each in domains.items()}
-  profile = AcceptanceProfile(dict(target="smollm2", drafter="lookup"), counts)
-  fresh = Replanner([ProfiledDrafter("lookup", profile, latency, Siblings.ONE)], **settings)
-  sets = [fresh.competitors(1, name) for name in domains]
-  return dataclasses.replace(fresh, menu=Menu.of(sets, {"lookup": SIZES}))
+@functools.cache
+def profiles(part):
+  """Returns the acceptance profile of each length in recorded texts, by the drafter's name."""
+  return {
+    f"lookup:length={size - 1}": AcceptanceProfile(
+      dict(target="smollm2", drafter=f"lookup:length={size - 1}"),
+      {domain: total(each, size - 1) for domain, each in texts(part).items()},
+    )
+    for size in SIZES
+  }
+
+
+def planner(latency, part, **settings):
+  """Returns a replanner of lookup with several lengths, by the texts of a part.
+
+  Each length has rates of its own, as auto has them: a short round may go on with a copy that the
+  last one did not end. Where a text is decoded plainly, the longest drafts are watched.
+  """
+  known = profiles(part)
+  drafters = [
+    ProfiledDrafter(name, profile, latency, Siblings.ONE) for name, profile in known.items()
+  ]
+  fresh = Replanner(drafters, **{"watched": WATCHED, **settings})
+  sets = [fresh.competitors(1, domain) for domain in texts(part)]
+  sizes = {name: [size] for name, size in zip(known, SIZES, strict=True)}
+  return dataclasses.replace(fresh, menu=Menu.of(sets, sizes, whole=list(sizes)))
 
 
 def replayed(fresh, latency, each):
   """Yields of every round the number of its text, its drafts, and whether it is a probe."""
-  state = fresh.start(1)
+  state, begin = fresh.start(1), None
   for number, text in enumerate(each):
     place = 1
     while place < len(text):
       steps = state.choice.steps
       yield number, steps, state.probing > 0
-      counts, place = step(text, place, steps)
-      state = fresh.observe(
-        state, seconds=seconds(latency, steps), counts=counts if steps else None
-      )
+      took, (counts, after) = seconds(latency, steps), step(text, place, steps)
+      if steps:
+        begin = None
+      elif fresh.watched is None:
+        counts = None
+      else:
+        counts, begin = _watched(text, after, place if begin is None else begin)
+      place = after
+      if place == len(text):
+        begin = None
+      state = fresh.observe(state, seconds=took, counts=counts)
+
+
+def _watched(text, length, begin):
+  """Returns the counts of rounds of 15 drafts that end within the first tokens of a text.
+
+  And where the next one begins.
+  """
+  right = [0, *(min(text[place - 1], length - place) for place in range(1, length))]
+  counts, (end,) = watched_rounds(Watched([right], [length], LONGEST), [begin])
+  return (counts if counts.rounds else None), end

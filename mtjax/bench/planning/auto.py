@@ -129,16 +129,18 @@ def predicted_round(
   as the chain of its height, since its rates were counted so. A tree that is larger or deeper than
   those measured has no prediction.
   """
-  own = [one for one in competitors if one.drafter == config["method"]]
+  own = [one for one in competitors if one.drafter.partition(":")[0] == config["method"]]
   if not own:
     return None
-  (competitor,), fields = own, config["drafter"]
-  shape = method.drafter.fixed_shape
+  fields, shape = config["drafter"], method.drafter.fixed_shape
+  # Of a drafter with several lengths, the profile of the shortest that is as long.
+  own.sort(key=lambda one: one.latency.max_entries)
   if shape is not None:
-    tree, entries = shape, shape.size
+    entries = shape.size
   else:
-    tree = chain(min(method.drafter.height, competitor.max_height))
     entries = int(fields.get("size", 1 + fields.get("length", 0) * fields.get("branches", 1)))
+  competitor = next((one for one in own if one.latency.max_entries >= entries), own[-1])
+  tree = chain(min(method.drafter.height, competitor.max_height)) if shape is None else shape
   if entries > competitor.latency.max_entries or tree.height > competitor.max_height:
     return None
   kind = RoundKind.CHAIN if tree.is_chain else RoundKind.TREE

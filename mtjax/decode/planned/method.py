@@ -15,9 +15,10 @@ from mtjax.decode.cutting import cut, first_nodes, padded_observed, padded_path
 from mtjax.decode.history import TreesObserved
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned.arm import Arm
-from mtjax.decode.planned.asking import PlannedChoice, ask, begin
+from mtjax.decode.planned.asking import PlannedChoice, WatchedDrafts, ask, begin
 from mtjax.decode.planned.counting import RoundCounts, RoundLog, by_depth, count_round
 from mtjax.decode.planned.once import once
+from mtjax.decode.planned.watching import DraftsOfText, right_drafts
 from mtjax.decode.speculative import Speculative, SpeculativeState
 from mtjax.draft import Context, Round
 from mtjax.models import Model, Params
@@ -60,15 +61,18 @@ class Planned:
   learn from emitted tokens alone, not from the target's logits (recycling and jacobi do).
 
   max_batch: the largest number of rows that the chooser has a plan for; None: any. max_rounds:
-  between two questions; a chooser that says more is asked after so many. chooser: the one whose
-  handle is in the params, so that it lives as long as the method. stores: of drafters, whose
-  handles are there, for the same reason. Raises ValueError for no arm, for two of one name, and
-  where a larger batch is decoded.
+  between two questions; a chooser that says more is asked after so many. watch: the arm whose
+  chains are compared with the text of plain rounds, where the chooser asks for it; its drafts must
+  follow from the text alone. So a plan learns about acceptance although nothing is drafted.
+  chooser: the one whose handle is in the params, so that it lives as long as the method. stores: of
+  drafters, whose handles are there, for the same reason. Raises ValueError for no arm, for two of
+  one name, for an arm that cannot be watched, and where a larger batch is decoded.
   """
 
   arms: tuple[Arm, ...]
   max_batch: int | None = None
-  max_rounds: int = 64
+  max_rounds: int = 16
+  watch: str | None = None
   chooser: Chooser | None = dataclasses.field(default=None, compare=False, repr=False)
   stores: tuple[Any, ...] = dataclasses.field(default=(), compare=False, repr=False)
 
@@ -76,6 +80,14 @@ class Planned:
     names = [arm.name for arm in self.arms]
     if not names or len(set(names)) < len(names):
       raise ValueError(f"give at least one arm, each with a name of its own: got {names}")
+    if self.watch is not None:
+      drafters = {arm.name: arm.method.drafter for arm in self.arms}
+      drafter = drafters.get(self.watch)
+      if not isinstance(drafter, DraftsOfText) or drafter.breadth > 1:
+        raise ValueError(
+          f"{self.watch!r} cannot be watched: it must be an arm whose drafter drafts one chain "
+          f"from the text alone, as prompt lookup does; the arms are {', '.join(names)}"
+        )
 
   @property
   def branches(self) -> dict[tuple[str, int], int]:
@@ -120,7 +132,8 @@ class Planned:
         f"{self.max_batch} rows. Plan for larger batches, or decode fewer prompts at once"
       )
     run, nothing = begin(handle, length), RoundCounts.none(self._height, self._breadth)
-    choice = ask(handle, run, PlannedChoice.plain(self._nodes), jnp.int32(0), nothing)
+    plain, none = PlannedChoice.plain(self._nodes), self._no_drafts(length)
+    choice = ask(handle, run, plain, jnp.int32(0), nothing, none)
     sizes = dict(capacity=capacity, max_new=max_new)
 
     def started(arm: Arm, params) -> SpeculativeState:
@@ -150,7 +163,7 @@ class Planned:
     handle, its_params = method_params
 
     def one_round(state: DecodeState, _):
-      state = state.replace(method=self._asked(handle, state.method))
+      state = state.replace(method=self._asked(handle, state))
       branch = state.method.choice.branch
       parts: list[Callable[[DecodeState], _Done]] = [
         functools.partial(self._plain, model, params, request)
@@ -184,17 +197,39 @@ class Planned:
       accepted_at_place=_sums([one["accepted_at_place"] for one in each]),
     )
 
-  def _asked(self, handle, kept: PlannedState) -> PlannedState:
-    """Returns the state with the chooser's answer, if it is time."""
+  def _asked(self, handle, state: DecodeState) -> PlannedState:
+    """Returns the method's state with the chooser's answer, if it is time."""
+    kept = state.method
 
     def question(known):
       choice, done = known
       counts = self._counts(choice, kept.log, done)
-      return ask(handle, kept.run, choice, done, counts), jnp.int32(0)
+      watched = choice.watch & (choice.branch == 0) & (done > 0)
+      drafts = once(watched, lambda _: self._watched(state), self._no_drafts(state.count))
+      return ask(handle, kept.run, choice, done, counts, drafts), jnp.int32(0)
 
     due = kept.done >= jnp.clip(kept.choice.rounds, 1, self.max_rounds)
     choice, done = once(due, question, (kept.choice, kept.done))
     return kept.replace(choice=choice, done=done)
+
+  @property
+  def _watched_height(self) -> int:
+    return max((arm.height for arm in self.arms if arm.name == self.watch), default=0)
+
+  def _no_drafts(self, length: Int[Array, " B"]) -> WatchedDrafts:
+    height = self._watched_height
+    return WatchedDrafts.none(length, (self.max_rounds + height) if height else 0, height)
+
+  def _watched(self, state: DecodeState) -> WatchedDrafts:
+    """Returns what the watched arm would have had right lately; nothing of it is kept."""
+    if self.watch is None:
+      return self._no_drafts(state.count)
+    number = [arm.name for arm in self.arms].index(self.watch)
+    method, kept = self.arms[number].method, state.method
+    text = self._told(method, kept.arms[number].drafter, state, kept.known[number])
+    none = self._no_drafts(state.count)
+    right = right_drafts(method.drafter, text, none.right.shape[1])
+    return none.replace(right=right, length=text.length)
 
   def _counts(self, choice: PlannedChoice, log: RoundLog, rounds: Int[Array, ""]) -> RoundCounts:
     """Returns the counts of the rounds of a choice; none of plain decoding."""

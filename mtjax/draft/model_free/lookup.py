@@ -70,6 +70,10 @@ class PromptLookup(ForAnyTarget):
   ) -> tuple[Draft, TextBuffer]:
     # Everything emitted is there, except the one token of the prefill.
     text = state.append(context.last[:, None], (context.step == 1).astype(jnp.int32))
+    return self.after(text), text
+
+  def after(self, text: TextBuffer) -> Draft:
+    """Returns what is drafted behind each text, which follows from the text alone."""
     place, repeats = self._places(text)
     is_place = repeats >= self.min_ngram
     # Behind the end of the text stands the copy itself, so the source has this period.
@@ -77,8 +81,9 @@ class PromptLookup(ForAnyTarget):
     source = place[:, :, None] + jnp.arange(self.length) % period
     rows = jnp.arange(place.shape[0])[:, None, None]
     inside = jnp.broadcast_to(is_place[:, :, None], source.shape)
-    tree = merge(context.last, text.token[rows, source], inside)
-    return Draft(tree, DraftScheme.DELTA, survival=self._survival(repeats)), text
+    last = jnp.take_along_axis(text.token, text.length[:, None] - 1, axis=1)[:, 0]
+    tree = merge(last, text.token[rows, source], inside)
+    return Draft(tree, DraftScheme.DELTA, survival=self._survival(repeats))
 
   def update(self, state: TextBuffer, round: Round) -> TextBuffer:
     return state.append(round.token, round.num_emitted)

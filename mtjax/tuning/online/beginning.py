@@ -7,7 +7,7 @@ from mtjax.tuning.competitors import Competitor, Siblings
 from mtjax.tuning.online.drift import TimeDrift
 from mtjax.tuning.online.estimate import AcceptanceEstimate, Prior
 from mtjax.tuning.online.menu import Menu
-from mtjax.tuning.plan import PlannedRound, SpeculationPlan, expected_of, plan
+from mtjax.tuning.plan import PlannedRound, SpeculationPlan, expected_of, plain_round, plan
 from mtjax.tuning.profiles.acceptance import AcceptanceProfile
 from mtjax.tuning.profiles.latency import LatencyProfile
 from mtjax.tuning.whole_runs import WholeRuns
@@ -32,6 +32,9 @@ class FirstPlanner:
 
   What is chosen for a run may have a program of its own, whose rounds are faster than those of a
   program of all drafters: by as many seconds as plain decoding is (`LatencyCurve.alone`).
+
+  watched: the drafter whose drafts are compared with the text of plain rounds, so that they say
+  what the text is; None: they say nothing.
   """
 
   drafters: Sequence[ProfiledDrafter]
@@ -41,6 +44,7 @@ class FirstPlanner:
   weight: float = 10.0  # trials that a profile is worth, per depth and rank
   min_gain: float = 0.05  # by which speculation must be faster than plain decoding alone
   new_tokens: int = 0  # per row of a run; 0: not known, and rounds are compared, not runs
+  watched: str | None = None
 
   def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
     """Returns the plan among the menu's rounds, or all trees of the sizes."""
@@ -114,15 +118,19 @@ class FirstPlanner:
 
     It is the time of runs with the first choice, in a program of its own, over the time with what
     is best in each domain, known at once, in the program of all drafters, less 1. Every domain is
-    as likely; all rows of a batch are of one. 0 where the first choice is plain decoding.
+    as likely; all rows of a batch are of one. 0 where the first choice is plain decoding and no
+    drafter is watched, because nothing says then that the text would be drafted well.
     """
     first, static, following = self.start_plan(batch).choice, 0.0, 0.0
-    if first.drafter is None:
+    if first.drafter is None and self.watched is None:
       return 0.0
     for domain in self._prior().domains:
       competitors = self.competitors(batch, domain)
-      (its,) = [one for one in competitors if one.drafter == first.drafter]
-      own = self.whole_run(competitors, domain=domain)(expected_of(its, first))
+      own = plain_round(competitors)
+      if first.drafter is not None:
+        (its,) = [one for one in competitors if one.drafter == first.drafter]
+        own = expected_of(its, first)
+      own = self.whole_run(competitors, domain=domain)(own)
       within = self.whole_run(competitors, domain=domain, alone=False)
       best = max(within(one).tokens_per_second for one in self.plan(competitors).ranking)
       static += 1 / own.tokens_per_second

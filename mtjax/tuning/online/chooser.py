@@ -14,6 +14,7 @@ from mtjax.trees import Topology, chain
 from mtjax.tuning.competitors import RoundKind
 from mtjax.tuning.online.beginning import THINKING
 from mtjax.tuning.online.replanner import Replanner, ReplanState
+from mtjax.tuning.online.watching import Watched, watched_rounds
 from mtjax.tuning.plan import PlannedRound
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 
@@ -30,14 +31,19 @@ class Report(NamedTuple):
   branch: int
   rounds: int  # 0: the run begins
   counts: AcceptanceCounts  # of no round for plain decoding
+  watched: Watched | None = None  # in plain rounds, where they were to be watched
 
 
 class NextRounds(NamedTuple):
-  """The next rounds: a branch of the program, a tree where shapes are data, and how many."""
+  """The next rounds: a branch of the program, a tree where shapes are data, and how many.
+
+  watch: of plain rounds, that drafts shall be compared with their text (`Report.watched`).
+  """
 
   branch: int
   topology: Topology
   rounds: int
+  watch: bool = False
 
 
 @runtime_checkable
@@ -59,6 +65,7 @@ class _Run:
   clock: float
   odd: int = 0  # strange times one after the other
   timed: bool = False  # the next report's time is that of its rounds alone
+  watched: list[int] | None = None  # where the next watched round of each row begins
 
 
 class OnlineChooser:
@@ -125,7 +132,7 @@ class OnlineChooser:
     if report.rounds:
       self._seen += report.rounds
       seconds = self._seconds(known, now, report.rounds)
-      counts = report.counts if report.branch != PLAIN and report.counts.rounds else None
+      counts = self._counts(known, report)
       known.state = self.replanner.observe(
         known.state, seconds=seconds, counts=counts, rounds=report.rounds
       )
@@ -137,7 +144,18 @@ class OnlineChooser:
     known.timed = report.rounds > 0 and branch == report.branch
     known.clock = self._clock()
     self._thinking += 0.2 * (known.clock - now - self._thinking)
-    return NextRounds(branch, choice.topology, hold if known.timed else 1)
+    watch = branch == PLAIN and self.replanner.watches(choice.batch)
+    return NextRounds(branch, choice.topology, hold if known.timed else 1, watch)
+
+  def _counts(self, known: _Run, report: Report) -> AcceptanceCounts | None:
+    """Returns what was accepted, or of plain rounds would have been; None if that is not known."""
+    counts = report.counts
+    if report.branch != PLAIN or report.watched is None:
+      known.watched = None
+    else:
+      begin = known.watched or [length - report.rounds for length in report.watched.length]
+      counts, known.watched = watched_rounds(report.watched, begin)
+    return counts if counts.rounds else None
 
   def _seconds(self, known: _Run, now: float, rounds: int) -> float | None:
     """Returns the seconds per round since the last question; None where they say nothing."""
@@ -173,6 +191,8 @@ def described(choice: PlannedRound) -> str:
   """Returns a choice in a few words."""
   if choice.drafter is None:
     return "plain decoding"
+  if ":" in choice.drafter:  # its settings say what it drafts
+    return choice.drafter
   return f"{choice.drafter}, {choice.kind.value} of {choice.topology.size - 1}"
 
 

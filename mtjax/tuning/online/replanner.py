@@ -1,6 +1,7 @@
 """Plans anew while a program runs: when acceptance, times or the batch have changed."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -42,8 +43,10 @@ class Replanner(FirstPlanner):
   size is known. While plain decoding is best, nothing is learned about acceptance. So it is
   interrupted after `patience` rounds by a probe: `probe` rounds of what loses least, if speculation
   would pay in at least one of the profiles' domains. After a probe in vain the next one comes after
-  twice as many rounds, up to 4 times `patience`. A drafter that was not used yet must read the text
-  first: that time is spread over the tokens that are left of `new_tokens`, at least a quarter.
+  twice as many rounds, up to 4 times `patience`. Where a drafter is `watched`, plain rounds say
+  what it would have drafted right, so a change of the text is seen without a probe. A drafter that
+  was not used yet must read the text first: that time is spread over the tokens that are left of
+  `new_tokens`, at least a quarter.
 
   Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
   flips because times do.
@@ -58,7 +61,7 @@ class Replanner(FirstPlanner):
   dwell: int = 8
   patience: int = 16
   probe: int = 3
-  hazard: float = 0.003  # probability that a round begins text of another domain
+  hazard: float = 0.005  # probability that a round begins text of another domain
   forget: float = 0.05  # share of the counts that a round replaces
   time_memory: float = 0.15
   time_forget: float = 0.002
@@ -67,6 +70,8 @@ class Replanner(FirstPlanner):
     names = [one.drafter for one in self.drafters]
     if not names or len(set(names)) < len(names):
       raise ValueError(f"give at least one drafter, each with a name of its own: got {names}")
+    if self.watched is not None and self.watched not in names:
+      raise ValueError(f"{self.watched!r} cannot be watched: the drafters are {', '.join(names)}")
     if min(self.every, self.dwell, self.patience, self.probe) < 1:
       raise ValueError("every, dwell, patience and probe must be at least 1 round")
     for name in ("hazard", "forget", "time_memory", "time_forget"):
@@ -106,7 +111,8 @@ class Replanner(FirstPlanner):
     """Returns the state after a round that `state.choice` decided, and the next choice.
 
     seconds: of the round; None: not known, so that nothing is learned about times. counts: of its
-    trees (`count_paths`); None for plain decoding. batch: the rows of the next round; None: as
+    trees (`count_paths`); of plain decoding those of the watched drafter (`watched_rounds`); None:
+    not known. batch: the rows of the next round; None: as
     before. rounds: several of one choice, with the mean of their seconds and the sum of their
     counts. Raises ValueError for seconds that are not above 0, for rounds below 1, and for a batch
     that no curve holds.
@@ -137,10 +143,12 @@ class Replanner(FirstPlanner):
     if seconds is not None:
       drift = self._timed(state, seconds, rounds)
     estimate, emitted = state.estimate, state.emitted + rounds
-    if choice.drafter is not None and counts is not None:
-      emitted += float(counts.accepted.sum()) / choice.batch
+    drafter = self.watched if choice.drafter is None else choice.drafter
+    if drafter is not None and counts is not None:
+      if choice.drafter is not None:
+        emitted += float(counts.accepted.sum()) / choice.batch
       estimate = estimate.observe(
-        choice.drafter,
+        drafter,
         counts,
         hazard=_over(rounds, self.hazard),
         forget=_over(rounds, self.forget),
@@ -223,22 +231,37 @@ class Replanner(FirstPlanner):
     if state.wait > rounds:
       return dataclasses.replace(state, wait=state.wait - rounds)
     competitors = list(self._competitors(batch, state.estimate, state.drift))
-    drafter = self._hopeful(state, competitors)
+    drafter = self._hopeful(state.estimate, competitors)
     if drafter is None:
       return dataclasses.replace(state, wait=state.pause)
     ranking = self.plan(competitors).ranking
     return dataclasses.replace(
       state,
       choice=next(one for one in ranking if one.drafter == drafter),
-      estimate=state.estimate.aged(state.pause, self.hazard),
+      estimate=state.estimate if self.watched else state.estimate.aged(state.pause, self.hazard),
       probing=self.probe,
       since=0,
       basis=None,
     )
 
-  def _hopeful(self, state: ReplanState, competitors: Sequence[Competitor]) -> str | None:
+  def watches(self, batch: int) -> bool:
+    """Returns true if plain rounds shall be watched: drafts would pay in some domain."""
+    if self.watched is None:
+      return False
+    known = self._watches.get(batch)
+    if known is None:
+      state = AcceptanceEstimate.start(self._prior())
+      competitors = list(self._competitors(batch, state, TimeDrift()))
+      known = self._watches[batch] = self._hopeful(state, competitors) is not None
+    return known
+
+  @functools.cached_property
+  def _watches(self) -> dict[int, bool]:
+    return {}
+
+  def _hopeful(self, estimate: AcceptanceEstimate, competitors: Sequence[Competitor]) -> str | None:
     """Returns the drafter that would gain most in some domain; None if speculation never pays."""
-    prior = state.estimate.prior
+    prior = estimate.prior
     plans = []
     for domain in range(len(prior.domains)):
       changed = [

@@ -10,8 +10,9 @@ from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import PlanCandidate, program_of
+from mtjax.planning.candidate import PlanCandidate, follows_text, program_of
 from mtjax.planning.identity import identity
+from mtjax.planning.text_rounds import text_rounds
 from mtjax.planning.texts import Texts, same_length
 from mtjax.planning.windows import Script, Trial, Windows
 from mtjax.sampling.logits import Sampling
@@ -28,6 +29,7 @@ from mtjax.tuning.profiles import (
 
 _TOKENS = 96  # of a text
 _VARIANTS = 8  # batches of a domain, of other prompts or of shorter ones, decoded in turn
+_TEXTS = 32  # that acceptance is counted in, at least, if there is time
 _ATTEMPTS = 4  # texts per trial, after which a trial that no text was long enough for is given up
 _TINY = 1e-9
 
@@ -85,10 +87,13 @@ def calibrate(
   drafter's first round takes longer is kept apart, as its reading of the prompt (`Windows.start`).
   What was accepted is counted by domain; each pass decodes other prompts of it, or shorter ones.
 
+  Where drafts follow from the text alone, whole texts are counted (`text_rounds`), and not only the
+  rounds of this drafter.
+
   seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
-  of plain decoding are known to 2 %. Each domain is decoded at least once, and until every trial
-  had its turn. Raises ValueError for no candidate, for no text, and for a request that the model
-  has no positions for.
+  of plain decoding are known to 2 %, and 32 texts were decoded. Each domain is decoded at least
+  once, and until every trial had its turn. Raises ValueError for no candidate, for no text, and for
+  a request that the model has no positions for.
   """
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
@@ -98,13 +103,13 @@ def calibrate(
   new = new_tokens(request)
   prompts = _prompts(text, texts, request)
 
-  def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int) -> float:
+  def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int):
     rows = prompts[domain][number % _VARIANTS]
     _, run = text.generate(
       rows, eos=(), method=method, method_params=params, max_tokens=max_tokens,
       sampling=request.sampling, key=number,
     )  # fmt: skip
-    return run.counters["seconds"]
+    return run
 
   def run(domain: str, number: int):
     # Stores on the host live as long as their handles are held.
@@ -112,11 +117,13 @@ def calibrate(
     given = tuple(
       one.params if made is None else made[0] for one, made in zip(candidates, stores, strict=True)
     )
-    decode(domain, number, method, (chooser.handle, given), new)
+    outputs = decode(domain, number, method, (chooser.handle, given), new).tokens
     found = chooser.reports[:]
     chooser.reports.clear()
-    whole, first = (decode(domain, number, Autoregressive(), None, size) for size in (new, 1))
-    return found, max(whole - first, _TINY) / max(new - 1, 1)
+    whole, first = (
+      decode(domain, number, Autoregressive(), None, size).counters["seconds"] for size in (new, 1)
+    )
+    return found, outputs, max(whole - first, _TINY) / max(new - 1, 1)
 
   names = ", ".join(one.name for one in candidates)
   progress(f"measuring {names} at batch {request.batch}: compiling, once for this machine")
@@ -125,17 +132,21 @@ def calibrate(
   counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
   of_branch = {branch: name for (name, _), branch in method.branches.items()}
   windows = Windows(trials, of_branch)
+  of_text = {one.name: one.arm.method.drafter for one in candidates if follows_text(one)}
   for number in itertools.count(1):
     progress(f"measuring {names}: pass {number}, {time.perf_counter() - begin:.0f} s")
     for domain in prompts:
-      reports, alone = run(domain, number)
+      reports, outputs, alone = run(domain, number)
       windows.add(reports, alone)
+      for name, drafter in of_text.items():
+        counts[name, domain] += text_rounds(drafter, prompts[domain][number % _VARIANTS], outputs)
       for order, report, _ in reports:
-        if order.branch != PLAIN:
+        if order.branch != PLAIN and of_branch[order.branch] not in of_text:
           counts[of_branch[order.branch], domain] += report.counts
     tried = number * len(prompts) >= _ATTEMPTS * len(trials)
     over = time.perf_counter() - begin > seconds
-    if windows.enough or (over and (tried or not windows.missing)):
+    known = number * len(prompts) * request.batch >= _TEXTS
+    if (windows.enough and known) or (over and (tried or not windows.missing)):
       break
   if windows.missing:
     raise ValueError(

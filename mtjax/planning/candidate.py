@@ -74,17 +74,21 @@ def program_of(candidates: Sequence[PlanCandidate], batch: int) -> Planned:
 def watched(candidates: Sequence[PlanCandidate]) -> str | None:
   """Returns the candidate that is compared with the text of plain rounds; None if none can be.
 
-  It drafts the longest chain from the text alone. Its verifier must accept a draft as often as it
-  is the token of plain decoding: lossless ones do.
+  It is the one with the longest chain of those that `follows_text` allows.
   """
-  lengths = {
-    one.name: one.arm.height
-    for one in candidates
-    if isinstance(one.arm.method.drafter, DraftsOfText)
-    and one.arm.breadth == 1
-    and get_verifier(one.arm.method.verifier).exactness is not Exactness.APPROXIMATE
-  }
+  lengths = {one.name: one.arm.height for one in candidates if follows_text(one)}
   return max(lengths, key=lambda name: lengths[name], default=None)
+
+
+def follows_text(candidate: PlanCandidate) -> bool:
+  """Returns true if a text says by itself what would be accepted in it.
+
+  The drafter drafts one chain from the text alone. Its verifier accepts a draft as often as it is
+  the token of plain decoding: lossless ones do.
+  """
+  method = candidate.arm.method
+  exact = get_verifier(method.verifier).exactness is not Exactness.APPROXIMATE
+  return exact and isinstance(method.drafter, DraftsOfText) and candidate.arm.breadth == 1
 
 
 def _mixed(size: int, breadth: int, height: int) -> Topology:

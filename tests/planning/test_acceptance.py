@@ -8,6 +8,7 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import ModelChain, ModelTree, PromptLookup
 from mtjax.planning import measure_acceptance
 from mtjax.planning.acceptance import replayed_rounds
+from mtjax.planning.text_rounds import text_rounds
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary
@@ -59,6 +60,14 @@ def test_what_cannot_be_replayed_is_recorded():
   np.testing.assert_array_equal(profile.counts("list").tried, alone.tried)
   assert profile.of["target"].startswith("tiny ") and profile.of["drafter"] == "lookup"
   assert profile.of["sampling"] == "greedy"
+  # The text alone says the same, but for a last round whose drafts are behind the end.
+  plain = generate(TARGET, PARAMS, ids, max_tokens=24)
+  counted = text_rounds(PromptLookup(length=3), ids, plain.tokens)
+  for mine, true in ((counted.accepted, alone.accepted), (counted.tried, alone.tried)):
+    assert np.all((mine <= true) & (true <= mine + 1))
+  assert alone.rounds - 1 <= counted.rounds <= alone.rounds and counted.accepted[0, 0] > 0
+  with pytest.raises(ValueError, match="there is no text to count rounds in"):
+    text_rounds(PromptLookup(length=3), [], [])
 
 
 @pytest.mark.parametrize("sampling", [None, Sampling(temperature=1.0)], ids=["lookup", "sampled"])

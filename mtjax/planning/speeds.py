@@ -19,6 +19,19 @@ def plain() -> tuple[Method, PyTree]:
   return Autoregressive(), None
 
 
+def turn(names: Sequence[str], number: int) -> list[str]:
+  """Returns the names in the order of a turn.
+
+  In as many turns as there are names, or twice as many where their number is odd, each is equally
+  often the first, and follows each other one equally often (E. J. Williams, Aust. J. Sci. Res. 2,
+  1949; of every second turn of an odd number, the reverse).
+  """
+  count = len(names)
+  steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
+  order = [names[(number + step) % count] for step in steps]
+  return order[::-1] if count % 2 and number % 2 else order
+
+
 def measure_speeds(
   text: TextModel,
   systems: Mapping[str, Make],
@@ -33,11 +46,12 @@ def measure_speeds(
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
 
   A pass decodes every batch with all systems in turn, so that other work on the machine slows all
-  alike. They take turns at being first, because the first one finds the processor's caches filled
-  by other work. The pass before the first one compiles and is not counted. The prompts' own pass
-  through the target, with the token that it emits, is measured in the same turn and left out: what
-  counts is the time of rounds. A draft model's own reading of the prompt is in the time. Batches
-  hold the prompts in turn, from all texts. Raises ValueError for no text, and as `generate` does.
+  alike. Each of them is first in turn, and follows each other one as often (`turn`), because what
+  was decoded before fills the processor's caches. The pass before the first one compiles and is not
+  counted. The prompts' own pass through the target, with the token that it emits, is measured in
+  the same turn and left out: what counts is the time of rounds. A draft model's own reading of the
+  prompt is in the time. Batches hold the prompts in turn, from all texts. Raises ValueError for no
+  text, and as `generate` does.
   """
   prompts = [prompt for rows in texts.values() for prompt in rows]
   if not prompts:
@@ -50,8 +64,7 @@ def measure_speeds(
     tokens, seconds = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
     for place, rows in enumerate(batches):
       before = _run(text, plain, rows, max_tokens=1, **settings)[1]
-      first = (place + number) % len(systems)
-      for name in [*names[first:], *names[:first]]:
+      for name in turn(names, place + number):
         emitted, took = _run(text, systems[name], rows, max_tokens=max_tokens, **settings)
         tokens[name] += emitted - batch
         seconds[name] += max(took - before, 1e-9)

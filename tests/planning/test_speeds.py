@@ -1,6 +1,8 @@
 """The speed of a plan's rounds and of settings chosen by hand, measured and predicted."""
 
+import collections
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned import Arm, Planned
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import PromptLookup
-from mtjax.planning.speeds import batches_of, measure_speeds, plain
+from mtjax.planning.speeds import batches_of, measure_speeds, plain, turn
 from mtjax.planning.store import VARIABLE
 from mtjax.planning.texts import same_length
 from mtjax.registry.auto import find_plan
@@ -65,6 +67,16 @@ def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatc
   assert all(len(depths) == 3 and depths[0] > 0 for depths in drafted) and len(drafted) == 9
   assert len(made) == 3 * 3, "every text is decoded with a store that is new"
   assert said == ["batch 1: compiling", "batch 1: pass 1 of 2", "batch 1: pass 2 of 2"]
+
+
+@pytest.mark.parametrize("names", ["ab", "abc", "abcdef", "abcdefg"])
+def test_in_enough_turns_each_is_as_often_first_and_behind_each_other_one(names):
+  turns = [turn(names, number) for number in range(len(names) * (1 + len(names) % 2))]
+  assert all(sorted(order) == list(names) for order in turns)
+  first = collections.Counter(order[0] for order in turns)
+  pairs = collections.Counter(pair for order in turns for pair in itertools.pairwise(order))
+  assert len(set(first.values())) == 1 and len(first) == len(names)
+  assert len(set(pairs.values())) == 1 and len(pairs) == len(names) * (len(names) - 1)
 
 
 def test_no_text_is_refused():

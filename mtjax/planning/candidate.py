@@ -74,21 +74,22 @@ def program_of(candidates: Sequence[PlanCandidate], batch: int) -> Planned:
 def watched(candidates: Sequence[PlanCandidate]) -> str | None:
   """Returns the candidate that is compared with the text of plain rounds; None if none can be.
 
-  It is the one with the longest chain of those that `follows_text` allows.
+  It is the one with the longest chain of those that have `drafts_of_text`.
   """
-  lengths = {one.name: one.arm.height for one in candidates if follows_text(one)}
+  lengths = {one.name: one.arm.height for one in candidates if drafts_of_text(one) is not None}
   return max(lengths, key=lambda name: lengths[name], default=None)
 
 
-def follows_text(candidate: PlanCandidate) -> bool:
-  """Returns true if a text says by itself what would be accepted in it.
+def drafts_of_text(candidate: PlanCandidate) -> DraftsOfText | None:
+  """Returns the drafter, if a text says by itself what would be accepted in it; None otherwise.
 
-  The drafter drafts one chain from the text alone. Its verifier accepts a draft as often as it is
-  the token of plain decoding: lossless ones do.
+  It drafts one chain from the text alone. Its verifier accepts a draft as often as it is the token
+  of plain decoding: lossless ones do.
   """
   method = candidate.arm.method
-  exact = get_verifier(method.verifier).exactness is not Exactness.APPROXIMATE
-  return exact and isinstance(method.drafter, DraftsOfText) and candidate.arm.breadth == 1
+  if get_verifier(method.verifier).exactness is Exactness.APPROXIMATE or candidate.arm.breadth > 1:
+    return None
+  return method.drafter if isinstance(method.drafter, DraftsOfText) else None
 
 
 def _mixed(size: int, breadth: int, height: int) -> Topology:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from mtjax.decode.planned.watching import DraftsOfText, right_drafts
@@ -30,6 +31,6 @@ def text_rounds(
   token = np.zeros((len(texts), length.max()), np.int32)
   for row, text in enumerate(texts):
     token[row, : len(text)] = text
-  right = _right(drafter, TextBuffer(token, length), max(map(len, outputs)))
+  right = _right(drafter, TextBuffer(jnp.array(token), jnp.array(length)), max(map(len, outputs)))
   watched = Watched(np.asarray(right).tolist(), length.tolist(), drafter.height)
   return watched_rounds(watched, [len(prompt) + 1 for prompt in prompts])[0]

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -228,7 +228,8 @@ class Planned:
     method, kept = self.arms[number].method, state.method
     text = self._told(method, kept.arms[number].drafter, state, kept.known[number])
     none = self._no_drafts(state.count)
-    right = right_drafts(method.drafter, text, none.right.shape[1])
+    drafter = cast(DraftsOfText, method.drafter)  # as `__post_init__` checked
+    right = right_drafts(drafter, text, none.right.shape[1])
     return none.replace(right=right, length=text.length)
 
   def _counts(self, choice: PlannedChoice, log: RoundLog, rounds: Int[Array, ""]) -> RoundCounts:

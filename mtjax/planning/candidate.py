@@ -83,13 +83,11 @@ def watched(candidates: Sequence[PlanCandidate]) -> str | None:
 def drafts_of_text(candidate: PlanCandidate) -> DraftsOfText | None:
   """Returns the drafter, if a text says by itself what would be accepted in it; None otherwise.
 
-  It drafts one chain from the text alone. Its verifier accepts a draft as often as it is the token
-  of plain decoding: lossless ones do.
+  Its drafts follow from the text alone, and its verifier accepts a draft as often as it is the
+  token of plain decoding: lossless ones do.
   """
-  method = candidate.arm.method
-  if get_verifier(method.verifier).exactness is Exactness.APPROXIMATE or candidate.arm.breadth > 1:
-    return None
-  return method.drafter if isinstance(method.drafter, DraftsOfText) else None
+  verifier = get_verifier(candidate.arm.method.verifier)
+  return None if verifier.exactness is Exactness.APPROXIMATE else candidate.arm.of_text
 
 
 def _mixed(size: int, breadth: int, height: int) -> Topology:

@@ -182,7 +182,8 @@ def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list
     """Returns a drafter that chooses its drafts alone, named as `--method` names it."""
     own = {**config, "drafter": {**config["drafter"], **given}}
     named = ":".join([name, *(f"{field}={value}" for field, value in given.items())])
-    arm = Arm(named, Speculative(its_drafter, config["verifier"]), (entries,))
+    of_text = its_drafter if name == "lookup" and its_drafter.branches == 1 else None
+    arm = Arm(named, Speculative(its_drafter, config["verifier"]), (entries,), of_text=of_text)
     return candidate(arm, own, **settings)
 
   if name == "lookup":

@@ -10,15 +10,16 @@ from mtjax.decode.generation import generate
 from mtjax.decode.planned import Arm, Planned
 from mtjax.decode.planned.watching import right_drafts
 from mtjax.decode.speculative import Speculative
-from mtjax.draft import ModelChain, PromptLookup
+from mtjax.draft import PromptLookup
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.trees import chain
 from mtjax.tuning.online.chooser import PLAIN, NextRounds, ScriptedChooser
-from tests.draft.drafters import PARAMS, PROMPTS, SMALL, TARGET
+from tests.draft.drafters import PARAMS, PROMPTS, TARGET
 
 LOOKUP = PromptLookup(length=3)
-ARMS = (Arm("short", Speculative(PromptLookup(length=1)), (2,)),) + (
-  Arm("lookup", Speculative(LOOKUP), (4,)),
+ARMS = (
+  Arm("short", Speculative(PromptLookup(length=1)), (2,)),
+  Arm("lookup", Speculative(LOOKUP), (4,), of_text=LOOKUP),
 )
 
 
@@ -85,8 +86,11 @@ def test_a_chooser_is_told_what_would_have_been_right_in_plain_rounds_and_the_te
 
 
 def test_only_chains_that_follow_from_the_text_can_be_watched():
-  draft = Arm("draft", Speculative(ModelChain(SMALL, 2)), (3,))
-  branched = Arm("branches", Speculative(PromptLookup(length=2, branches=2)), (5,))
-  for name in ("draft", "branches", "other"):
-    with pytest.raises(ValueError, match=f"'{name}' cannot be watched: .* the arms are draft, br"):
-      Planned((draft, branched), watch=name)
+  for name in ("short", "other"):
+    with pytest.raises(ValueError, match=f"'{name}' cannot be watched: .* the arms are short, loo"):
+      Planned(ARMS, watch=name)
+  branched = PromptLookup(length=2, branches=2)
+  with pytest.raises(
+    ValueError, match="'x' drafts up to 2 tokens per node, and only chains are watc"
+  ):
+    Arm("x", Speculative(branched), (5,), of_text=branched)

@@ -31,7 +31,8 @@ TEXTS = {"list": ["abcabcab"], "other": ["hijhij", "a"]}
 VERIFIER = decode_config("lookup").verifier
 LOOKUP_ALONE = Speculative(PromptLookup(length=3), VERIFIER)
 NAME = "lookup:length=3"
-LOOKUP = Planned((Arm(NAME, LOOKUP_ALONE, (4,)),), 1, watch=NAME)
+ARM = Arm(NAME, LOOKUP_ALONE, (4,), of_text=LOOKUP_ALONE.drafter)
+LOOKUP = Planned((ARM,), 1, watch=NAME)
 
 
 def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatch):

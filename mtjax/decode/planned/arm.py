@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from mtjax.decode.planned.watching import DraftsOfText
 from mtjax.decode.speculative import Speculative
 from mtjax.draft.shaped.shape import ShapedDrafter
 
@@ -12,12 +13,15 @@ class Arm:
 
   A size is a number of entries per row: the first nodes of the drafter's tree. shaped: the drafter
   of `method` itself, where its shape is data; None: it chooses its drafts alone.
+  of_text: the drafter of `method` itself, where its drafts are one chain that follows from the text
+  alone; None: they are not, or it shall not be watched (`Planned.watch`).
   """
 
   name: str
   method: Speculative
   sizes: tuple[int, ...]
   shaped: ShapedDrafter | None = None
+  of_text: DraftsOfText | None = None
 
   def __post_init__(self):
     if not self.sizes or min(self.sizes) < 2 or len(set(self.sizes)) < len(self.sizes):
@@ -29,6 +33,12 @@ class Arm:
       raise ValueError(
         f"{self.name!r} drafts trees of up to {self.shaped.size} nodes, so no size may be larger: "
         f"got {self.sizes}"
+      )
+
+    if self.of_text is not None and self.of_text.breadth > 1:
+      raise ValueError(
+        f"{self.name!r} drafts up to {self.of_text.breadth} tokens per node, and only chains are "
+        "watched"
       )
 
   @property

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -80,14 +80,11 @@ class Planned:
     names = [arm.name for arm in self.arms]
     if not names or len(set(names)) < len(names):
       raise ValueError(f"give at least one arm, each with a name of its own: got {names}")
-    if self.watch is not None:
-      drafters = {arm.name: arm.method.drafter for arm in self.arms}
-      drafter = drafters.get(self.watch)
-      if not isinstance(drafter, DraftsOfText) or drafter.breadth > 1:
-        raise ValueError(
-          f"{self.watch!r} cannot be watched: it must be an arm whose drafter drafts one chain "
-          f"from the text alone, as prompt lookup does; the arms are {', '.join(names)}"
-        )
+    if self.watch is not None and not self._watched_arms:
+      raise ValueError(
+        f"{self.watch!r} cannot be watched: it must be an arm whose drafter drafts one chain from "
+        f"the text alone, as prompt lookup does; the arms are {', '.join(names)}"
+      )
 
   @property
   def branches(self) -> dict[tuple[str, int], int]:
@@ -213,24 +210,26 @@ class Planned:
     return kept.replace(choice=choice, done=done)
 
   @property
-  def _watched_height(self) -> int:
-    return max((arm.height for arm in self.arms if arm.name == self.watch), default=0)
+  def _watched_arms(self) -> list[tuple[int, Arm, DraftsOfText]]:
+    """The arm that is watched, with its number and its drafter; none if there is none."""
+    return [
+      (number, arm, arm.of_text)
+      for number, arm in enumerate(self.arms)
+      if arm.name == self.watch and arm.of_text is not None
+    ]
 
   def _no_drafts(self, length: Int[Array, " B"]) -> WatchedDrafts:
-    height = self._watched_height
+    height = max((arm.height for _, arm, _ in self._watched_arms), default=0)
     return WatchedDrafts.none(length, (self.max_rounds + height) if height else 0, height)
 
   def _watched(self, state: DecodeState) -> WatchedDrafts:
     """Returns what the watched arm would have had right lately; nothing of it is kept."""
-    if self.watch is None:
-      return self._no_drafts(state.count)
-    number = [arm.name for arm in self.arms].index(self.watch)
-    method, kept = self.arms[number].method, state.method
-    text = self._told(method, kept.arms[number].drafter, state, kept.known[number])
-    none = self._no_drafts(state.count)
-    drafter = cast(DraftsOfText, method.drafter)  # as `__post_init__` checked
-    right = right_drafts(drafter, text, none.right.shape[1])
-    return none.replace(right=right, length=text.length)
+    kept, drafts = state.method, self._no_drafts(state.count)
+    for number, arm, drafter in self._watched_arms:
+      text = self._told(arm.method, kept.arms[number].drafter, state, kept.known[number])
+      right = right_drafts(drafter, text, drafts.right.shape[1])
+      drafts = drafts.replace(right=right, length=text.length)
+    return drafts
 
   def _counts(self, choice: PlannedChoice, log: RoundLog, rounds: Int[Array, ""]) -> RoundCounts:
     """Returns the counts of the rounds of a choice; none of plain decoding."""

@@ -85,7 +85,8 @@ class AutoPlan:
         share = best.tokens_per_second / plan.plain.tokens_per_second
         reason += f": the best, {described(best)}, would be {share:.2f} times as fast"
     if self.follows:
-      reason += f"; following the text could gain {self.gain_of_following:.0%} more"
+      more = "" if plan.choice.drafter is None else " more"
+      reason += f"; following the text could gain {self.gain_of_following:.0%}{more}"
     source = "measured now" if self.measured else "stored profiles"
     return f"auto, batch {plan.choice.batch}: {described(plan.choice)}, {reason} ({source})"
 

@@ -19,12 +19,12 @@ def plain() -> tuple[Method, PyTree]:
   return Autoregressive(), None
 
 
-def turn(names: Sequence[str], number: int) -> list[str]:
+def balanced_order(names: Sequence[str], number: int) -> list[str]:
   """Returns the names in the order of a turn.
 
   In as many turns as there are names, or twice as many where their number is odd, each is equally
   often the first, and follows each other one equally often (E. J. Williams, Aust. J. Sci. Res. 2,
-  1949; of every second turn of an odd number, the reverse).
+  1949). For an odd number of names, every second turn is reversed.
   """
   count = len(names)
   steps = [(place + 1) // 2 if place % 2 else -(place // 2) for place in range(count)]
@@ -46,12 +46,12 @@ def measure_speeds(
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
 
   A pass decodes every batch with all systems in turn, so that other work on the machine slows all
-  alike. Each of them is first in turn, and follows each other one as often (`turn`), because what
-  was decoded before fills the processor's caches. The pass before the first one compiles and is not
-  counted. The prompts' own pass through the target, with the token that it emits, is measured in
-  the same turn and left out: what counts is the time of rounds. A draft model's own reading of the
-  prompt is in the time. Batches hold the prompts in turn, from all texts. Raises ValueError for no
-  text, and as `generate` does.
+  alike. What was decoded before fills the processor's caches, so each of them is equally often the
+  first, and behind each other one, as far as the number of batches allows (`balanced_order`). The
+  pass before the first one compiles and is not counted. The prompts' own pass through the target,
+  with the token that it emits, is measured in the same turn and left out: what counts is the time
+  of rounds. A draft model's own reading of the prompt is in the time. Batches hold the prompts in
+  turn, from all texts. Raises ValueError for no text, and as `generate` does.
   """
   prompts = [prompt for rows in texts.values() for prompt in rows]
   if not prompts:
@@ -64,7 +64,7 @@ def measure_speeds(
     tokens, seconds = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
     for place, rows in enumerate(batches):
       before = _run(text, plain, rows, max_tokens=1, **settings)[1]
-      for name in turn(names, place + number):
+      for name in balanced_order(names, number * len(batches) + place):
         emitted, took = _run(text, systems[name], rows, max_tokens=max_tokens, **settings)
         tokens[name] += emitted - batch
         seconds[name] += max(took - before, 1e-9)

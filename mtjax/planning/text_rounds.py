@@ -21,8 +21,8 @@ def text_rounds(
 
   outputs: the tokens of each text behind its prompt, however they were decoded; the first one is
   the prefill's. A draft counts as accepted where it is the text's own token, as `sample_match` has
-  it; every lossless verifier accepts drafts of a rule as often. The last round of a text does not
-  count, if drafts of it are behind the end. Raises ValueError for no text.
+  it; every lossless verifier accepts drafts of a rule as often. Drafts behind the end of a text
+  were not judged. Raises ValueError for no text.
   """
   if not prompts:
     raise ValueError("there is no text to count rounds in")
@@ -32,5 +32,6 @@ def text_rounds(
   for row, text in enumerate(texts):
     token[row, : len(text)] = text
   right = _right(drafter, TextBuffer(jnp.array(token), jnp.array(length)), max(map(len, outputs)))
-  watched = Watched(np.asarray(right).tolist(), length.tolist(), drafter.height)
-  return watched_rounds(watched, [len(prompt) + 1 for prompt in prompts])[0]
+  begin = [len(prompt) + 1 for prompt in prompts]
+  watched = Watched(np.asarray(right).tolist(), length.tolist(), begin, drafter.height)
+  return watched_rounds(watched, ended=True)[0]

@@ -82,6 +82,12 @@ def test_a_chooser_is_told_what_would_have_been_right_in_plain_rounds_and_the_te
       assert right == [right_by_hand(text[:length], place) if place > 0 else 0 for place in places]
   assert max(map(max, seen[-1].right)) > 0
   ends = [watched.length for watched in seen]
+  # The tokens since the last question; a row that has ended has none.
+  orders_of = [order for order, watched in told if watched is not None]
+  for order, watched in zip(orders_of, seen, strict=True):
+    each = np.subtract(watched.length, watched.begin)
+    assert each.max() == order.rounds and set(each.tolist()) <= {0, *range(1, order.rounds + 1)}
+  assert seen[-1].begin[2] == seen[-1].length[2]
   assert ends[-1][2] == len(texts[2]) and ends[-1][1] > ends[0][1]
 
 

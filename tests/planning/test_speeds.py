@@ -13,7 +13,7 @@ from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned import Arm, Planned
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import PromptLookup
-from mtjax.planning.speeds import batches_of, measure_speeds, plain, turn
+from mtjax.planning.speeds import balanced_order, batches_of, measure_speeds, plain
 from mtjax.planning.store import VARIABLE
 from mtjax.planning.texts import same_length
 from mtjax.registry.auto import find_plan
@@ -72,7 +72,7 @@ def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatc
 
 @pytest.mark.parametrize("names", ["ab", "abc", "abcdef", "abcdefg"])
 def test_in_enough_turns_each_is_as_often_first_and_behind_each_other_one(names):
-  turns = [turn(names, number) for number in range(len(names) * (1 + len(names) % 2))]
+  turns = [balanced_order(names, number) for number in range(len(names) * (1 + len(names) % 2))]
   assert all(sorted(order) == list(names) for order in turns)
   first = collections.Counter(order[0] for order in turns)
   pairs = collections.Counter(pair for order in turns for pair in itertools.pairwise(order))

@@ -182,5 +182,5 @@ def _watched(text, length, begin):
   And where the next one begins.
   """
   right = [0, *(min(text[place - 1], length - place) for place in range(1, length))]
-  counts, (end,) = watched_rounds(Watched([right], [length], LONGEST), [begin])
-  return (counts if counts.rounds else None), end
+  counts, (end,) = watched_rounds(Watched([right], [length], [begin], LONGEST))
+  return counts, end

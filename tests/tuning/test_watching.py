@@ -10,7 +10,7 @@ from mtjax.tuning.online import ProfiledDrafter, Replanner
 from mtjax.tuning.online.chooser import PLAIN, OnlineChooser, Report
 from mtjax.tuning.online.watching import Watched, watched_rounds
 from mtjax.tuning.profiles import AcceptanceCounts
-from tests.tuning.recorded import LONGEST, counted, step, texts
+from tests.tuning.recorded import LONGEST, counted, texts
 from tests.tuning.scenarios import acceptance, times
 
 PLAIN_SECONDS = 2.5e-3
@@ -37,14 +37,10 @@ def test_watched_rounds_are_those_of_decoding_with_the_chain(chunk):
     for length in [*range(1, last, chunk), last]:
       lengths = [min(length, len(text)) for text in (first, second)]
       rows = [known(text, it) for text, it in zip((first, second), lengths, strict=True)]
-      counts, ends = watched_rounds(Watched(rows, lengths, LONGEST), ends)
+      counts, ends = watched_rounds(Watched(rows, lengths, ends, LONGEST))
       total = total + counts
-    # The last round of a text has drafts that nothing judged: it is not counted.
     expected = counted(first, LONGEST) + counted(second, LONGEST)
-    for text, end in zip((first, second), ends, strict=True):
-      while end < len(text):
-        rest, end = step(text, end, LONGEST)
-        total = total + rest
+    total = total + watched_rounds(Watched(rows, lengths, ends, LONGEST), ended=True)[0]
     np.testing.assert_array_equal(total.tried, expected.tried)
     np.testing.assert_array_equal(total.accepted, expected.accepted)
     assert total.rounds == expected.rounds > 10
@@ -99,13 +95,18 @@ def test_a_chooser_watches_where_drafts_would_pay_and_counts_each_round_once():
     text, length = [2, 1, 0, 0, 7, 6, 5, 4, 3, 2, 1, 0, 0], 1
     for rounds in (4, 1, 4, 3):
       length, now[0] = length + rounds, now[0] + rounds * PLAIN_SECONDS
-      order = chooser.choose(
-        run, Report(PLAIN, rounds, nothing, Watched([known(text, length)], [length], 7))
-      )
+      watched = Watched(
+        [known(text, length), [0] * length], [length, 9], [length - rounds, 9], 7
+      )  # the second row has ended
+      order = chooser.choose(run, Report(PLAIN, rounds, nothing, watched))
+    # Rounds with drafts say it themselves; what is watched then begins anew.
+    chooser.choose(run, Report(1, 1, AcceptanceCounts(np.array([[1]]), np.array([[0]]), 1)))
+    again = Watched([known(text, 5)], [5], [4], 7)
+    chooser.choose(run, Report(PLAIN, 1, nothing, again))
   # Behind token 1 two drafts are right, behind 4 none, and behind 5 all seven.
-  assert [counts and counts.rounds for counts in told] == [2, None, None, 1]
+  assert [counts.rounds for counts in told] == [2, 0, 0, 1, 1, 1]
   np.testing.assert_array_equal(told[0].accepted[:, 0], [1, 1, 0, 0, 0, 0, 0])
-  np.testing.assert_array_equal(told[-1].accepted[:, 0], [1] * 7)
+  np.testing.assert_array_equal(told[3].accepted[:, 0], [1] * 7)
   never = planner(watched="d")
   assert never.watches(1)
   slow = dataclasses.replace(LATENCY.at(1), plain=PLAIN_SECONDS / 20)
@@ -114,6 +115,20 @@ def test_a_chooser_watches_where_drafts_would_pay_and_counts_each_round_once():
   never = dataclasses.replace(never, drafters=[dataclasses.replace(drafter, latency=latency)])
   assert not never.watches(1), "no domain would be drafted"
   assert not planner().watches(1)
+
+
+def test_a_watched_drafter_is_not_probed():
+  def probes(watched):
+    fresh = planner(watched=watched)
+    state, seen = plain_rounds(watched, 0), 0
+    prose = AcceptanceCounts(np.array([[1]] + [[0]] * 6), np.zeros((7, 1), int), 1)
+    for _ in range(100):
+      seen += state.probing > 0
+      counts = prose if watched or state.choice.drafter else None
+      state = fresh.observe(state, seconds=state.choice.seconds, counts=counts)
+    return seen
+
+  assert probes(None) > 0 and probes("d") == 0
 
 
 def test_where_plain_decoding_is_first_a_watched_text_can_still_be_followed():

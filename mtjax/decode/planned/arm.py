@@ -14,7 +14,7 @@ class Arm:
   A size is a number of entries per row: the first nodes of the drafter's tree. shaped: the drafter
   of `method` itself, where its shape is data; None: it chooses its drafts alone.
   of_text: the drafter of `method` itself, where its drafts are one chain that follows from the text
-  alone; None: they are not, or it shall not be watched (`Planned.watch`).
+  alone (`Planned.watch`); None where they do not.
   """
 
   name: str
@@ -34,7 +34,8 @@ class Arm:
         f"{self.name!r} drafts trees of up to {self.shaped.size} nodes, so no size may be larger: "
         f"got {self.sizes}"
       )
-
+    if self.of_text not in (None, self.method.drafter):
+      raise ValueError(f"of_text of {self.name!r} must be the drafter of its method, or None")
     if self.of_text is not None and self.of_text.breadth > 1:
       raise ValueError(
         f"{self.name!r} drafts up to {self.of_text.breadth} tokens per node, and only chains are "

@@ -35,11 +35,17 @@ class WatchedDrafts(struct.PyTreeNode):
 
   right: Int[Array, "B W"]
   length: Int[Array, " B"]
+  begin: Int[Array, " B"]
   height: int = struct.field(pytree_node=False)
 
   @classmethod
   def none(cls, length: Int[Array, " B"], window: int, height: int) -> "WatchedDrafts":
-    return cls(jnp.zeros((length.shape[0], window), jnp.int32), length, height)
+    return cls(jnp.zeros((length.shape[0], window), jnp.int32), length, length, height)
+
+
+def is_watched(choice: PlannedChoice) -> Bool[Array, ""]:
+  """Returns whether drafts shall be compared with the text of the choice's rounds."""
+  return choice.watch & (choice.branch == 0)
 
 
 def begin(handle: Int[Array, ""], length: Int[Array, " B"]) -> Int[Array, ""]:
@@ -63,21 +69,24 @@ def ask(
   """Returns what the chooser says after `rounds` rounds of `choice`."""
   size = choice.shape.parent.shape[0]
   answer = jax.ShapeDtypeStruct((3 + 5 * size,), jnp.int32)
-  watched = choice.watch & (choice.branch == 0)
+  watched = is_watched(choice)
   numbers = jnp.stack([run, choice.branch, rounds, counts.trees, watched]).astype(jnp.int32)
 
-  def on_host(chooser: Chooser, numbers, tried, accepted, right, length):
+  def on_host(chooser: Chooser, numbers, tried, accepted, right, length, begin):
     run, branch, rounds, trees, watched = numbers.tolist()
     known = AcceptanceCounts(tried.astype(np.int64), accepted.astype(np.int64), trees)
-    seen = Watched(right.tolist(), length.tolist(), drafts.height) if watched else None
+    seen = None
+    if watched:
+      seen = Watched(right.tolist(), length.tolist(), begin.tolist(), drafts.height)
     order = chooser.choose(run, Report(branch, rounds, known, seen))
     shape = Shape.of(order.topology, size)
     nodes = (shape.parent, shape.rank, shape.order, shape.depth, shape.there)
     return np.concatenate([[order.branch, order.rounds, order.watch], *nodes]).astype(np.int32)
 
   said = host.call(
-    on_host, answer, handle, numbers, counts.tried, counts.accepted, drafts.right, drafts.length
-  )
+    on_host, answer, handle, numbers, counts.tried, counts.accepted, drafts.right, drafts.length,
+    drafts.begin,
+  )  # fmt: skip
   parent, rank, order, depth, there = said[3:].reshape(5, size)
   shape = Shape(parent, rank, order, depth, there > 0)
   return PlannedChoice(said[0], said[1], said[2] > 0, shape)

@@ -15,7 +15,7 @@ from mtjax.decode.cutting import cut, first_nodes, padded_observed, padded_path
 from mtjax.decode.history import TreesObserved
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.planned.arm import Arm
-from mtjax.decode.planned.asking import PlannedChoice, WatchedDrafts, ask, begin
+from mtjax.decode.planned.asking import PlannedChoice, WatchedDrafts, ask, begin, is_watched
 from mtjax.decode.planned.counting import RoundCounts, RoundLog, by_depth, count_round
 from mtjax.decode.planned.once import once
 from mtjax.decode.planned.watching import DraftsOfText, right_drafts
@@ -34,6 +34,7 @@ class PlannedState(struct.PyTreeNode):
   run: Int[Array, ""]  # the chooser's number
   choice: PlannedChoice
   done: Int[Array, ""]  # rounds since the last question
+  asked: Int[Array, " B"]  # tokens of the output at the last question
   log: RoundLog  # of them
   plain_entries: Int[Array, ""]
 
@@ -62,8 +63,10 @@ class Planned:
 
   max_batch: the largest number of rows that the chooser has a plan for; None: any. max_rounds:
   between two questions; a chooser that says more is asked after so many. watch: the arm whose
-  chains are compared with the text of plain rounds, where the chooser asks for it; its drafts must
-  follow from the text alone. So a plan learns about acceptance although nothing is drafted.
+  chains are compared with the text of plain rounds, where the chooser asks for it; it must say that
+  its drafts follow from the text alone (`Arm.of_text`). So a plan learns about acceptance although
+  nothing is verified. That costs as many lookups as there were rounds, and some more. None: a
+  chooser that asks for it is told nothing.
   chooser: the one whose handle is in the params, so that it lives as long as the method. stores: of
   drafters, whose handles are there, for the same reason. Raises ValueError for no arm, for two of
   one name, for an arm that cannot be watched, and where a larger batch is decoded.
@@ -151,6 +154,7 @@ class Planned:
       run=run,
       choice=choice,
       done=jnp.int32(0),
+      asked=jnp.ones(length.shape, jnp.int32),
       log=RoundLog.empty(self.max_rounds, length.shape[0], self._height),
       plain_entries=jnp.int32(0),
     )
@@ -201,13 +205,15 @@ class Planned:
     def question(known):
       choice, done = known
       counts = self._counts(choice, kept.log, done)
-      watched = choice.watch & (choice.branch == 0) & (done > 0)
-      drafts = once(watched, lambda _: self._watched(state), self._no_drafts(state.count))
+      drafts = once(
+        is_watched(choice), lambda _: self._watched(state), self._no_drafts(state.count)
+      )
       return ask(handle, kept.run, choice, done, counts, drafts), jnp.int32(0)
 
     due = kept.done >= jnp.clip(kept.choice.rounds, 1, self.max_rounds)
     choice, done = once(due, question, (kept.choice, kept.done))
-    return kept.replace(choice=choice, done=done)
+    asked = jnp.where(due, state.count, kept.asked)
+    return kept.replace(choice=choice, done=done, asked=asked)
 
   @property
   def _watched_arms(self) -> list[tuple[int, Arm, DraftsOfText]]:
@@ -223,12 +229,14 @@ class Planned:
     return WatchedDrafts.none(length, (self.max_rounds + height) if height else 0, height)
 
   def _watched(self, state: DecodeState) -> WatchedDrafts:
-    """Returns what the watched arm would have had right lately; nothing of it is kept."""
+    """Returns which drafts of the watched arm are the text's own tokens; nothing of it is kept."""
     kept, drafts = state.method, self._no_drafts(state.count)
     for number, arm, drafter in self._watched_arms:
       text = self._told(arm.method, kept.arms[number].drafter, state, kept.known[number])
       right = right_drafts(drafter, text, drafts.right.shape[1])
-      drafts = drafts.replace(right=right, length=text.length)
+      # A row that has ended emitted nothing.
+      begin = text.length - (state.count - kept.asked)
+      drafts = drafts.replace(right=right, length=text.length, begin=begin)
     return drafts
 
   def _counts(self, choice: PlannedChoice, log: RoundLog, rounds: Int[Array, ""]) -> RoundCounts:

@@ -98,6 +98,7 @@ class OnlineChooser:
     self._rows: OrderedDict[int, int] = OrderedDict()  # of runs, forgotten ones among them
     self._thinking = 5e-4  # seconds per question, a running mean
     self._fresh: dict[int, ReplanState] = {}  # by rows: before the first round of any run
+    self._watches: dict[int, bool] = {}  # by rows: whether plain rounds are watched
     if rows is not None:
       self._start(rows)
     self._drift = None
@@ -106,6 +107,7 @@ class OnlineChooser:
   def _start(self, rows: int) -> ReplanState:
     if rows not in self._fresh:
       self._fresh[rows] = self.replanner.start(rows)
+      self._watches[rows] = self.replanner.watches(rows)
     return self._fresh[rows]
 
   def begin(self, rows: int) -> int:
@@ -144,17 +146,20 @@ class OnlineChooser:
     known.timed = report.rounds > 0 and branch == report.branch
     known.clock = self._clock()
     self._thinking += 0.2 * (known.clock - now - self._thinking)
-    watch = branch == PLAIN and self.replanner.watches(choice.batch)
+    watch = branch == PLAIN and self._watches.get(self._rows.get(run, 1), False)
     return NextRounds(branch, choice.topology, hold if known.timed else 1, watch)
 
   def _counts(self, known: _Run, report: Report) -> AcceptanceCounts | None:
-    """Returns what was accepted, or of plain rounds would have been; None if that is not known."""
+    """Returns what was accepted, or of plain rounds would have been; None if that is not known.
+
+    Of watched rounds it may be nothing yet, because a round with many right drafts is not over.
+    """
     counts = report.counts
     if report.branch != PLAIN or report.watched is None:
       known.watched = None
     else:
-      begin = known.watched or [length - report.rounds for length in report.watched.length]
-      counts, known.watched = watched_rounds(report.watched, begin)
+      counts, known.watched = watched_rounds(report.watched, known.watched)
+      return counts
     return counts if counts.rounds else None
 
   def _seconds(self, known: _Run, now: float, rounds: int) -> float | None:

@@ -1,7 +1,6 @@
 """Plans anew while a program runs: when acceptance, times or the batch have changed."""
 
 import dataclasses
-import functools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -40,13 +39,13 @@ class Replanner(FirstPlanner):
   So a round's choice does not depend on its drafts, and keeps the distribution. A new choice must
   be predicted to be more than 1 + `margin` times as fast as the present one, which must have lasted
   for `dwell` rounds. When the batch changes size, the choice is made at once: the curve of the new
-  size is known. While plain decoding is best, nothing is learned about acceptance. So it is
+  size is known. While plain decoding is best, rounds say nothing about acceptance. So it is
   interrupted after `patience` rounds by a probe: `probe` rounds of what loses least, if speculation
   would pay in at least one of the profiles' domains. After a probe in vain the next one comes after
   twice as many rounds, up to 4 times `patience`. Where a drafter is `watched`, plain rounds say
-  what it would have drafted right, so a change of the text is seen without a probe. A drafter that
-  was not used yet must read the text first: that time is spread over the tokens that are left of
-  `new_tokens`, at least a quarter.
+  which of its drafts are right, so a change of the text is seen without a probe of it. A drafter
+  that was not used yet must read the text first: that time is spread over the tokens that are left
+  of `new_tokens`, at least a quarter.
 
   Acceptance that is nearly flat over load says nothing about what to do (vllm#26504): the choice
   flips because times do.
@@ -232,13 +231,17 @@ class Replanner(FirstPlanner):
       return dataclasses.replace(state, wait=state.wait - rounds)
     competitors = list(self._competitors(batch, state.estimate, state.drift))
     drafter = self._hopeful(state.estimate, competitors)
-    if drafter is None:
+    # What a watched drafter would have had accepted is known without a probe.
+    if drafter is None or drafter == self.watched:
       return dataclasses.replace(state, wait=state.pause)
+    estimate = state.estimate
+    if not self.watches(batch):  # nothing was seen since the last probe
+      estimate = estimate.aged(state.pause, self.hazard)
     ranking = self.plan(competitors).ranking
     return dataclasses.replace(
       state,
       choice=next(one for one in ranking if one.drafter == drafter),
-      estimate=state.estimate if self.watched else state.estimate.aged(state.pause, self.hazard),
+      estimate=estimate,
       probing=self.probe,
       since=0,
       basis=None,
@@ -248,16 +251,9 @@ class Replanner(FirstPlanner):
     """Returns true if plain rounds shall be watched: drafts would pay in some domain."""
     if self.watched is None:
       return False
-    known = self._watches.get(batch)
-    if known is None:
-      state = AcceptanceEstimate.start(self._prior())
-      competitors = list(self._competitors(batch, state, TimeDrift()))
-      known = self._watches[batch] = self._hopeful(state, competitors) is not None
-    return known
-
-  @functools.cached_property
-  def _watches(self) -> dict[int, bool]:
-    return {}
+    estimate = AcceptanceEstimate.start(self._prior())
+    competitors = list(self._competitors(batch, estimate, TimeDrift()))
+    return self._hopeful(estimate, competitors) is not None
 
   def _hopeful(self, estimate: AcceptanceEstimate, competitors: Sequence[Competitor]) -> str | None:
     """Returns the drafter that would gain most in some domain; None if speculation never pays."""

@@ -12,34 +12,48 @@ class Watched(NamedTuple):
   """How many drafts of a chain would have been right behind each of the last tokens of each row.
 
   right[b][w]: of the drafts behind the first length[b] - W + w tokens, as far as they are known to
-  be right; W is the length of right[b]. height: of the chain.
+  be right; W is the length of right[b]. begin: the tokens of each row that were there before its
+  drafts were watched. height: of the chain.
   """
 
   right: Sequence[Sequence[int]]
   length: Sequence[int]  # tokens of the text of each row
+  begin: Sequence[int]
   height: int
 
 
-def watched_rounds(watched: Watched, begin: Sequence[int]) -> tuple[AcceptanceCounts, list[int]]:
+def watched_rounds(
+  watched: Watched, begin: Sequence[int] | None = None, *, ended: bool = False
+) -> tuple[AcceptanceCounts, list[int]]:
   """Returns the counts of the rounds that would have been, and where the next one of each row is.
 
   A round drafts behind the first begin[b] tokens of row b; its right drafts and one more token are
   emitted, and the next round drafts behind them. So these are the counts of decoding with the
   chain, wherever a draft is accepted if it is the token that plain decoding emits. A round whose
-  drafts reach the end of the text is not over: it is where the next one of its row begins.
+  right drafts reach the end of the text is not over. It is where the next one of its row begins;
+  if the texts have `ended`, it counts with the drafts that were judged.
+
+  begin: None: `watched.begin`.
   """
-  rounds, ends = np.zeros(watched.height + 1, np.int64), []
+  height = watched.height
+  whole, cut = np.zeros((2, height + 1), np.int64)
+  ends = []
+  begin = watched.begin if begin is None else begin
   for right, length, place in zip(watched.right, watched.length, begin, strict=True):
     first = length - len(right)
     place = max(place, first)
     while place < length:
-      found = right[place - first]
-      if found < watched.height and place + found >= length:
+      accepted = right[place - first]
+      if accepted < height and place + accepted >= length:
+        if ended:
+          cut[accepted] += 1
+          place = length
         break
-      rounds[found] += 1
-      place += found + 1
+      whole[accepted] += 1
+      place += accepted + 1
     ends.append(place)
-  # Rounds with at least so many right drafts.
-  reached = np.cumsum(rounds[::-1])[::-1]
-  counts = AcceptanceCounts(reached[:-1, None].copy(), reached[1:, None].copy(), int(reached[0]))
+  # Rounds with at least so many right drafts; one that was cut has no draft that was refused.
+  reached, of_cut = (np.cumsum(each[::-1])[::-1] for each in (whole, cut))
+  tried, hit = reached[:-1] + of_cut[1:], reached[1:] + of_cut[1:]
+  counts = AcceptanceCounts(tried[:, None], hit[:, None], int(reached[0] + of_cut[0]))
   return counts, ends

@@ -52,16 +52,31 @@ def _distribution_of(method, network, tables, problem):
   return Distribution(chance, number)
 
 
+def forget_programs():
+  """Has all that is jitted here compiled anew: a test has changed, or restored, what it calls."""
+  for program in (_begin, _outcomes, _take):
+    program.cache_clear()
+
+
 def _first(method, network, tables, problem, vocab):
-  problems = _rows(problem, vocab)
-  seen = []
+  probs, state = _begin(method, network, vocab)(tables, _rows(problem, vocab))
+  return np.diagonal(np.asarray(probs)), jax.tree.map(np.asarray, state)
 
-  def choose(processed, place):
-    seen.append(processed[:, 0])
-    return jnp.arange(vocab, dtype=jnp.int32)[:, None]
 
-  state = step_lib.start(network, tables, method, problems, choose)
-  return np.diagonal(np.asarray(jax.nn.softmax(seen[0], axis=-1))), jax.tree.map(np.asarray, state)
+@functools.cache
+def _begin(method, network, vocab):
+  @jax.jit
+  def run(tables, problems):
+    seen = []
+
+    def choose(processed, place):
+      seen.append(jax.nn.softmax(processed[:, 0], axis=-1))
+      return jnp.arange(vocab, dtype=jnp.int32)[:, None]
+
+    state = step_lib.start(network, tables, method, problems, choose)
+    return seen[0], state
+
+  return run
 
 
 def _step(method, network, tables, problem, phase, weight, state):
@@ -70,7 +85,7 @@ def _step(method, network, tables, problem, phase, weight, state):
   row = np.repeat(np.arange(len(weight)), len(windows))
   weight, state = weight[row], jax.tree.map(lambda x: x[row], state)
   window = np.tile(windows, (len(weight) // len(windows), 1)).astype(np.int32)
-  chance, stop, probs = _chunked(
+  chance, stop, probs, passed = _chunked(
     _outcomes(method, network, phase, vocab), tables, problem, state, window
   )
   # One row per outcome: the node that the path ends with, and the token that is emitted there.
@@ -79,8 +94,8 @@ def _step(method, network, tables, problem, phase, weight, state):
   )
   row, node, token = np.nonzero(joint > 0)
   verdicts = (node + 1).astype(np.int32), token.astype(np.int32)
-  states = jax.tree.map(lambda x: x[row], state)
-  after = _chunked(_take(method, network, phase), tables, problem, states, window[row], *verdicts)
+  before = jax.tree.map(lambda x: x[row], (state, window, passed))
+  after = _chunked(_take(network, phase), tables, problem, *before, *verdicts)
   return joint[row, node, token], after
 
 
@@ -103,18 +118,17 @@ def _outcomes(method, network, phase, vocab):
     passed = passes.later_pass(network, tables, problem, state, phase, drafted)
     p = jax.nn.softmax(passed.processed, axis=-1)
     if not phase.drafts:
-      return chance, jnp.ones(p.shape[:2]), p
+      return chance, jnp.ones(p.shape[:2]), p, passed
     draft = step_lib.as_draft(problem, state, drafted, processed)
-    return chance, *jax.vmap(procedure.outcome)(p, draft)
+    return chance, *jax.vmap(procedure.outcome)(p, draft), passed
 
   return run
 
 
 @functools.cache
-def _take(method, network, phase):
+def _take(network, phase):
   @jax.jit
-  def run(tables, problem, state, window, count, token):
-    passed = passes.later_pass(network, tables, problem, state, phase, window)
+  def run(tables, problem, state, window, passed, count, token):
     path = jnp.broadcast_to(jnp.arange(phase.drafts + 1), (len(count), phase.drafts + 1))
     verdict = Verdict(path, count, token)
     return step_lib.apply_verdict(network, tables, problem, state, phase, passed, window, verdict)
@@ -133,6 +147,7 @@ def _chunked(run, tables, problem, *arrays):
   return jax.tree.map(lambda *x: np.concatenate(x)[:total], *parts)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def _rows(problem, rows):
   many = jax.tree.map(lambda x: jnp.repeat(x, rows, axis=0), problem)
   if problem.constraint is None:

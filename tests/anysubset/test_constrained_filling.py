@@ -12,8 +12,8 @@ from mtjax.anysubset import Confidence, Eso, SlidingWindow, fill, make_canvas
 from mtjax.anysubset.filling import passes
 from mtjax.anysubset.filling.constrained import constraint_of
 from mtjax.anysubset.filling.methods import ContextNGram, DraftOnce, Fused, SelfDraft, Sequential
-from mtjax.models import Model
-from mtjax.sampling.logits import Sampling
+from mtjax.models import Model, uniform_layers
+from mtjax.sampling.logits import Sampling, row_keys
 from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import TableNetwork, conditional, random_tables
@@ -113,13 +113,11 @@ def test_texts_that_end_early_have_the_product_of_the_restricted_conditionals(me
 
 
 def test_the_enumeration_notices_drafts_that_are_verified_without_the_constraint(monkeypatch):
-  for program in (enumerate_fill._outcomes, enumerate_fill._take):
-    program.cache_clear()
+  enumerate_fill.forget_programs()
   monkeypatch.setattr(passes, "restrict_along", lambda constraint, logits, *others: logits)
   distribution = distribution_of(Fused(2), NETWORK, TABLES, constrained_problem())
   assert distance(distribution.chance, restricted_probs(ORDER)) > 1e-3
-  for program in (enumerate_fill._outcomes, enumerate_fill._take):
-    program.cache_clear()
+  enumerate_fill.forget_programs()
 
 
 END = 2  # of the tiny model's three tokens
@@ -148,11 +146,14 @@ def test_every_blank_of_every_row_is_accepted(tiny, method):
 @pytest.mark.parametrize("method", [Sequential(), SlidingWindow(4, 0.4), Eso(2, 0.7)], ids=str)
 def test_a_text_ends_early_and_its_row_with_it(tiny, method):
   model, params = tiny
-  is_target = np.tile([[False, *[True] * 5]], (24, 1))
+  # The first half has a constraint, and the second has the same keys without one.
+  is_target = np.tile([[False, *[True] * 5]], (48, 1))
   canvas = make_canvas(model.config, np.ones_like(is_target, int), is_target)
-  warm = Sampling(temperature=1.0)
-  settings = dict(method=method, sampling=warm, key=5, eos=[END])
-  filled = fill(model, params, canvas, constraint=ENDING, **settings)
+  keys = jnp.tile(row_keys(5, 24), 2)
+  settings = dict(method=method, sampling=Sampling(temperature=1.0), key=keys)
+  filled = fill(
+    model, params, canvas, constraint=[ENDING] * 24 + [None] * 24, eos=[END], **settings
+  )
   texts = {text[: text.index(END) + 1] if END in text else text
            for text in complete_texts(ENDING, 5, 3, END)}  # fmt: skip
   sizes = set()
@@ -163,12 +164,12 @@ def test_a_text_ends_early_and_its_row_with_it(tiny, method):
     sizes.add(len(text))
   assert len(sizes) > 1
   # A row that ends early has the same tokens, up to its end token, as one that does not end.
-  whole = fill(model, params, canvas, method=method, sampling=warm, key=5)
-  ended = fill(model, params, canvas, **settings)
+  whole = fill(model, params, canvas, **settings)
+  token, forwards = filled.token[24:], filled.forwards[24:]
   np.testing.assert_array_equal(
-    np.where(ended.decided_at > 0, ended.token, whole.token), whole.token
+    np.where(filled.decided_at[24:] > 0, token, whole.token[24:]), whole.token[24:]
   )
-  assert (ended.forwards <= whole.forwards).all() and ended.forwards.sum() < whole.forwards.sum()
+  assert (forwards <= whole.forwards[24:]).all() and forwards.sum() < whole.forwards[24:].sum()
 
 
 @pytest.mark.parametrize("eos", [(), (0,)], ids=["exact", "ending"])
@@ -177,7 +178,11 @@ def test_a_text_that_needs_the_mask_is_no_way_to_complete_a_blank(tiny, method, 
   """The mask is a token of the vocabulary, and a pattern such as "." fits it, too."""
   mask = 2
   config = dataclasses.replace(
-    tiny[0].config, extra_embeddings=1, extra_names=("sink",), mask_id=mask
+    tiny[0].config,
+    layers=uniform_layers(1),
+    extra_embeddings=1,
+    extra_names=("sink",),
+    mask_id=mask,
   )
   model, rows = Model(config), 24
   params = model.init(jax.random.key(0))
@@ -258,6 +263,6 @@ def test_the_last_entry_of_a_refused_draft_is_never_read(tiny):
   problem = constrained_problem()
   token = jnp.zeros((1, LENGTH), jnp.int32)
   known = jnp.zeros((1, LENGTH), bool).at[0, jnp.array([0, 1])].set(True)  # 00 fits nothing
-  allowed = problem.constraint.allowed(token, known, jnp.array([[0, 4]]))
+  allowed = jax.jit(problem.constraint.allowed)(token, known, jnp.array([[0, 4]]))
   assert np.asarray(allowed[0, 0]).tolist() == [False, True]
   assert jax.numpy.all(allowed[0, 1])

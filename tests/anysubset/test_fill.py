@@ -1,15 +1,18 @@
 """Filling on the jitted path: its distribution by chi-square, its cache, and what it refuses."""
 
+import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.special
 from scipy import stats
 
-from mtjax.anysubset import fill, make_canvas, stream
+from mtjax.anysubset import FillMethod, fill, make_canvas, stream
 from mtjax.anysubset.canvas import two_stream
 from mtjax.anysubset.filling import step as step_lib
 from mtjax.anysubset.filling.method import Windowed
@@ -19,7 +22,7 @@ from mtjax.anysubset.orders import lattice
 from mtjax.bench.systems.assd_uncached import assd_uncached
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.registry.methods import filling, get_fill_method
-from mtjax.sampling.logits import Sampling
+from mtjax.sampling.logits import Sampling, row_keys
 from tests.anysubset.fill_methods import lossless_others
 
 METHODS = [
@@ -65,32 +68,38 @@ def p_value(tokens, probs):
   return stats.chisquare(counts, probs / probs.sum() * counts.sum()).pvalue
 
 
-def sampled(model, params, method, rows, sampling=SAMPLED):
+def sampled(model, params, method, rows):
   canvas = make_canvas(
     model.config, np.repeat(TEXT, rows, axis=0), np.repeat(IS_TARGET, rows, axis=0)
   )
-  filled = fill(model, params, canvas, method=method, sampling=sampling, key=1)
+  filled = fill(model, params, canvas, method=method, sampling=SAMPLED, key=1)
   return filled.token[:, 1:][:, IS_TARGET[0]], filled
 
 
-def check_joint(tiny, joint, method, rows):
-  tokens, filled = sampled(*tiny, method, rows)
+@pytest.fixture(scope="module")
+def many(tiny):
+  """Returns what gives, for a method and a number of rows, what `sampled` does."""
+  return functools.cache(functools.partial(sampled, *tiny))
+
+
+def check_joint(many, joint, method, rows):
+  tokens, filled = many(method, rows)
   assert joint.sum() == pytest.approx(1, abs=1e-5)
   assert p_value(tokens, joint) > 1e-6
   assert filled.forwards.max() <= 3
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_samples_have_the_models_joint_distribution(method, tiny, joint):
+def test_samples_have_the_models_joint_distribution(method, many, joint):
   """Large enough for a total variation of 0.05."""
-  check_joint(tiny, joint, method, 8415)
+  check_joint(many, joint, method, 8415)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_samples_have_the_models_joint_distribution_closely(method, tiny, joint):
+def test_samples_have_the_models_joint_distribution_closely(method, many, joint):
   """Large enough for 0.0167, the smallest error of the common mistakes of verifiers."""
-  check_joint(tiny, joint, method, 76_000)
+  check_joint(many, joint, method, 76_000)
 
 
 def test_drafts_kept_without_a_verifier_are_noticed(tiny, joint, monkeypatch):
@@ -119,81 +128,120 @@ def test_the_uncached_peer_has_the_same_distribution_and_at_most_one_pass_per_to
   assert max(one.forwards for one in results) <= 3
 
 
+# Rows of one batch, which a method fills in one program: greedy ones, sampled ones of 14 tokens,
+# and the first of those whose joint distribution is compared, with their keys.
+GREEDY, LONG, SHORT = slice(0, 6), slice(6, 10), slice(10, 18)
+RNG = np.random.default_rng(0)
+ROWS = dict(token=RNG.integers(0, 3, (18, 14)), is_target=RNG.random((18, 14)) < 0.7)
+ROWS["token"][SHORT, : TEXT.shape[1]] = TEXT
+ROWS["is_target"][SHORT] = np.pad(IS_TARGET, ((0, 0), (0, 14 - TEXT.shape[1])))
+ROWS["valid"] = np.ones((18, 14), bool)
+ROWS["valid"][SHORT, TEXT.shape[1] :] = False
+TEMPERATURE = np.where(np.arange(18) < GREEDY.stop, 0.0, 1.0)
+
+
+@dataclasses.dataclass
+class Batch:
+  """Fills the batch, streamed; `seen` has the logits and counts that each pass decided by."""
+
+  model: Model
+  params: Any
+  method: FillMethod
+  seen: list = dataclasses.field(default_factory=list)
+
+  def fill(self, order=slice(None)):
+    """Returns (the canvas, how it is filled) of the rows in an order."""
+    canvas = make_canvas(self.model.config, **{name: x[order] for name, x in ROWS.items()})
+    key = jax.random.split(jax.random.key(0), SHORT.start)
+    key = jnp.concatenate([key, row_keys(1, SHORT.stop - SHORT.start)])[order]
+    sampling = Sampling(temperature=TEMPERATURE[order])
+    self.seen.clear()
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(step_lib, "later_pass", self._recorded)
+      *_, filled = stream(
+        self.model, self.params, canvas, method=self.method, sampling=sampling, key=key
+      )
+    jax.effects_barrier()
+    return canvas, filled
+
+  def _recorded(self, model, params, problem, state, phase, drafted):
+    passed = later_pass(model, params, problem, state, phase, drafted)
+    jax.debug.callback(
+      lambda *x: self.seen.append([np.asarray(y) for y in x]), passed.processed, state.count
+    )
+    return passed
+
+
+@pytest.fixture(scope="module")
+def batch(tiny):
+  """Returns what gives, for a method, (the canvas, how it is filled, what was seen, the batch)."""
+
+  @functools.cache
+  def run(method):
+    made = Batch(*tiny, method)
+    canvas, filled = made.fill()
+    return canvas, filled, list(made.seen), made
+
+  return run
+
+
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_greedy_filling_is_sequential(method, tiny):
-  model, params = tiny
-  rng = np.random.default_rng(0)
-  token, is_target = rng.integers(0, 3, (6, 14)), rng.random((6, 14)) < 0.7
-  canvas = make_canvas(model.config, token, is_target)
-  filled = fill(model, params, canvas, method=method)
-  expected = fill(model, params, canvas, method=Sequential())
-  np.testing.assert_array_equal(filled.token, expected.token)
+def test_greedy_filling_is_sequential(method, batch):
+  (canvas, filled, *_), (_, expected, *_) = batch(method), batch(Sequential())
+  np.testing.assert_array_equal(filled.token[GREEDY], expected.token[GREEDY])
   assert (filled.token == canvas.token)[np.asarray(canvas.is_context)].all()
   num_targets = np.asarray(canvas.is_target).sum(axis=1)
   assert (filled.forwards <= num_targets).all() and (expected.forwards == num_targets).all()
 
 
 @pytest.mark.parametrize("name", filling())
-def test_every_row_of_the_registry_keeps_the_context_and_decides_the_rest(name, tiny):
-  """Whatever its exactness is; the shapes and settings are those of other tests here."""
+def test_every_row_of_the_registry_keeps_the_context_and_decides_the_rest(name, tiny, batch):
+  """Whatever its exactness is."""
   method = get_fill_method(name).of_window(3)
-  canvas = make_canvas(tiny[0].config, TEXT, IS_TARGET)
-  found = fill(*tiny, canvas, method=method, sampling=SAMPLED, key=1)
+  if method in METHODS:
+    canvas, found, *_ = batch(method)
+  else:
+    canvas = make_canvas(tiny[0].config, TEXT, IS_TARGET)
+    found = fill(*tiny, canvas, method=method, sampling=SAMPLED, key=1)
   is_target, given = np.asarray(canvas.is_target), np.asarray(canvas.is_context)
   assert (found.token == canvas.token)[given].all() and (found.token[is_target] < 3).all()
   assert (found.decided_at[is_target] > 0).all() and not found.decided_at[given].any()
-  assert found.decided_at.max() == found.forwards.max() <= is_target.sum()
+  np.testing.assert_array_equal(found.decided_at.max(axis=1), found.forwards)
+  assert (found.forwards <= is_target.sum(axis=1)).all()
 
 
 @pytest.mark.parametrize("method", METHODS, ids=str)
-def test_a_row_depends_on_nothing_else_in_its_batch(method, tiny):
-  model, params = tiny
-  rng = np.random.default_rng(1)
-  token, is_target = rng.integers(0, 3, (4, 14)), rng.random((4, 14)) < 0.6
-  keys = jax.random.split(jax.random.key(0), 4)
-  settings = dict(method=method, sampling=SAMPLED)
-  # Streamed, what comes out is the same as well.
-  together = make_canvas(model.config, token, is_target)
-  *_, together = stream(model, params, together, key=keys, **settings)
-  alone = make_canvas(model.config, token[2:3], is_target[2:3])
-  one = fill(model, params, alone, key=keys[2:3], **settings)
-  np.testing.assert_array_equal(one.token[0], together.token[2])
-  np.testing.assert_array_equal(one.decided_at[0], together.decided_at[2])
+def test_a_row_depends_on_nothing_else_in_its_batch(method, many, batch):
+  _, filled, _, made = batch(method)
+  # Streamed, in a batch of another size and beside longer texts.
+  _, together = many(method, 8415)
+  rows, size = SHORT.stop - SHORT.start, TEXT.shape[1] + 1
+  np.testing.assert_array_equal(filled.token[SHORT, :size], together.token[:rows])
+  np.testing.assert_array_equal(filled.decided_at[SHORT, :size], together.decided_at[:rows])
+  # Each in the place of another, between others.
+  order = np.random.default_rng(1).permutation(len(TEMPERATURE))
+  _, moved = made.fill(order)
+  np.testing.assert_array_equal(moved.token, filled.token[order])
+  np.testing.assert_array_equal(moved.decided_at, filled.decided_at[order])
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if isinstance(m, Windowed)], ids=str)
-def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, monkeypatch):
+def test_incremental_commits_give_the_logits_of_one_dense_pass(method, tiny, batch):
   """Compares all logits that decided an entry with one pass over the finished text, uncached."""
   model, params = tiny
-  rng = np.random.default_rng(2)
-  token, is_target = rng.integers(0, 3, (3, 20)), rng.random((3, 20)) < 0.6
-  canvas = make_canvas(model.config, token, is_target)
-  seen = []
-
-  def recorded(model, params, problem, state, phase, drafted):
-    passed = later_pass(model, params, problem, state, phase, drafted)
-    jax.debug.callback(
-      lambda *x: seen.append([np.asarray(y) for y in x]), passed.processed, state.count
-    )
-    return passed
-
-  monkeypatch.setattr(step_lib, "later_pass", recorded)
-  # A vocabulary bias of zeros is another program: no other test has compiled it.
-  sampling = Sampling(temperature=1.0, logit_bias={0: 0.0})
-  filled = fill(model, params, canvas, method=method, sampling=sampling, key=5)
-  jax.effects_barrier()
+  canvas, filled, seen, _ = batch(method)
   finished = canvas.replace(token=jnp.asarray(filled.token))
   dense = np.asarray(dense_probs(model, params, finished))
   compared = 0
-  for row in range(3):
+  for row in range(LONG.start, LONG.stop):
     order = np.flatnonzero(np.asarray(canvas.is_target)[row])
     counts = [int(count[row]) for _, count in seen] + [len(order)]
     for (processed, count), after in zip(seen, counts[1:], strict=True):
       for i in range(after - int(count[row])):
-        log_probs = jax.nn.log_softmax(processed[row, i])
+        log_probs = scipy.special.log_softmax(processed[row, i])
         np.testing.assert_allclose(log_probs, dense[row, order[int(count[row]) + i]], atol=1e-5)
         compared += 1
-  assert compared == int(np.asarray(canvas.is_target).sum()) - 3, (
+  assert compared == int(np.asarray(canvas.is_target)[LONG].sum()) - 4, (
     "the first pass decides one per row"
   )
 
@@ -230,7 +278,8 @@ def test_the_first_pass_reads_the_context_and_no_more(num_context, tiny, monkeyp
   monkeypatch.setattr(step_lib, "first_pass", noted)
   is_target = np.arange(60)[None] >= num_context - 1  # and the sink
   # A window of its own: no other test has compiled it.
-  fill(model, params, make_canvas(model.config, np.zeros((1, 60), int), is_target), method=Fused(7))
+  canvas = make_canvas(model.config, np.zeros((1, 60), int), is_target)
+  next(stream(model, params, canvas, method=Fused(7)))
   assert read == [{2: 16, 20: 24}[num_context] + 1 + 7]
 
 

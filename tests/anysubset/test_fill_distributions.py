@@ -163,12 +163,9 @@ def test_passes_of_five_coupled_tokens(scale, passes_):
 @pytest.fixture
 def mutant(monkeypatch):
   """Yields a function that sets attributes for one test, with freshly compiled programs."""
-  programs = (enumerate_fill._outcomes, enumerate_fill._take)
-  for program in programs:
-    program.cache_clear()
+  enumerate_fill.forget_programs()
   yield monkeypatch.setattr
-  for program in programs:
-    program.cache_clear()
+  enumerate_fill.forget_programs()
 
 
 def blind_oracle(mutate):

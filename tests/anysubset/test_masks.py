@@ -22,7 +22,9 @@ from tests.anysubset import enumerate_fill
 from tests.anysubset.enumerate_fill import distribution_of
 from tests.anysubset.table_network import TableNetwork, random_tables
 from tests.anysubset.test_fill_distributions import distance, make_problem
+from tests.compiled import Compiled
 
+F = Compiled(frontier_lib)
 V, LENGTH = 2, 5
 CONTEXT, ORDER = {1: 1}, (3, 0, 4, 2)
 TABLES = random_tables(np.random.default_rng(2), V, LENGTH, scale=1.5)
@@ -78,8 +80,7 @@ def test_drafts_of_masks_keep_the_distribution_of_one_order(rows, method):
 
 
 def test_the_enumeration_notices_masks_that_are_keys_of_the_verification(monkeypatch):
-  for program in (enumerate_fill._outcomes, enumerate_fill._take):
-    program.cache_clear()
+  enumerate_fill.forget_programs()
 
   def keys(model, problem, index, rank):
     queries = query_entries(model.config, passes._position(problem, index), rank)
@@ -89,16 +90,15 @@ def test_the_enumeration_notices_masks_that_are_keys_of_the_verification(monkeyp
   network = MaskTable(V, LENGTH)
   problem = make_problem(ORDER, CONTEXT, LENGTH)
   assert distance(distribution_of(Fused(2), network, TABLES, problem).chance, mask_joint()) > 1e-3
-  for program in (enumerate_fill._outcomes, enumerate_fill._take):
-    program.cache_clear()
+  enumerate_fill.forget_programs()
 
 
 def test_a_mask_of_a_chain_sees_what_is_clean_and_the_masks_before_it():
   token = jnp.zeros((1, 3), jnp.int32)
-  clean = frontier_lib.content(token, jnp.array([[4, 0, 2]]), jnp.array([[0, 1, 2]]))
+  clean = F.content(token, jnp.array([[4, 0, 2]]), jnp.array([[0, 1, 2]]))
   valid = jnp.array([[True, False, True]])
-  masks = frontier_lib.mask_chain(token, jnp.array([[1, 5, 3]]), jnp.full((1, 3), 3), valid=valid)
-  dense = np.asarray(frontier_lib.as_dense(frontier_lib.concatenate(clean, masks)))[0]
+  masks = F.mask_chain(token, jnp.array([[1, 5, 3]]), jnp.full((1, 3), 3), valid=valid)
+  dense = np.asarray(F.as_dense(F.concatenate(clean, masks)))[0]
   expected = np.tri(6, dtype=bool)
   expected[5, 4] = False  # no mask
   np.testing.assert_array_equal(dense, expected)
@@ -235,7 +235,8 @@ def test_the_window_slides_and_decides_what_is_sure():
   model, params = model_of("set_diffusion")
   canvas = canvas_of(model.config, 1)
   one_by_one = fill(model, params, canvas, method=SlidingWindow(1, 1.0))
-  np.testing.assert_array_equal(one_by_one.token, fill(model, params, canvas).token)
+  sequential = fill(model, params, canvas, method=Sequential())
+  np.testing.assert_array_equal(one_by_one.token, sequential.token)
   places = np.flatnonzero(np.asarray(canvas.is_target[0]))
   size = 4
   filled = fill(model, params, canvas, method=SlidingWindow(size, 0.3))
@@ -253,10 +254,12 @@ def test_a_row_does_not_depend_on_its_batch():
   for rows, method in (("eso", Eso(3, 0.75)), ("set_diffusion", SlidingWindow(4, 0.5))):
     model, params = model_of(rows)
     settings = dict(method=method, sampling=Sampling(temperature=1.0))
-    canvas, keys = canvas_of(model.config), row_keys(1, ROWS)
-    together = fill(model, params, canvas, key=keys, **settings)
-    alone = jax.tree.map(lambda x: x[1:2], canvas)
-    own = fill(model, params, alone, key=keys[1:2], **settings)
+    keys = row_keys(1, ROWS + 1)
+    together = fill(model, params, canvas_of(model.config), key=keys[:2], **settings)
+    # In another place, beside another text.
+    token, is_target = np.stack([TEXT[0], 4 - TEXT[0]]), np.stack([TARGETS, ~TARGETS])
+    apart = make_canvas(model.config, token, is_target)
+    own = fill(model, params, apart, key=keys[1:], **settings)
     np.testing.assert_array_equal(own.token[0], together.token[1])
     np.testing.assert_array_equal(own.decided_at[0], together.decided_at[1])
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from mtjax import frontier as frontier_lib
 from mtjax.anysubset import (
@@ -23,8 +24,10 @@ from mtjax.diffusion.traces.filled import trace_of
 from mtjax.diffusion.traces.frames import trace_frames
 from mtjax.models import Model
 from mtjax.sampling.logits import Sampling
+from tests.compiled import Compiled, forward
 from tests.constraints.toys import dfa_of
 
+F = Compiled(frontier_lib)
 END, START, LENGTH = 2, [3, 1, 1], 6
 ALTERNATING = dfa_of([{0: 1}, {1: 0}], {0, 1}, 3)  # 0, 1, 0, 1, ... of any length
 PHASED, WINDOW = SelfDraft(3), SlidingWindow(4, 0.45)
@@ -42,17 +45,30 @@ def canvas_of(config):
 @pytest.fixture(scope="module")
 def traces(tiny):
   """Returns what gives, for a method, what it has filled and its trace."""
-  model, params = tiny
+  return functools.cache(functools.partial(traced_run, *tiny))
 
-  @functools.cache
-  def run(method):
-    filled = fill(
-      model, params, canvas_of(model.config), method=method, sampling=WARM, key=5, eos=[END],
-      constraint=[None, None, ALTERNATING], history=True,
-    )  # fmt: skip
-    return filled, trace_of(model, method, filled)
 
-  return run
+def traced_run(model, params, method):
+  """Returns what a method has filled, and its trace."""
+  filled = fill(
+    model, params, canvas_of(model.config), method=method, sampling=WARM, key=5, eos=[END],
+    constraint=[None, None, ALTERNATING], history=True,
+  )  # fmt: skip
+  return filled, trace_of(model, method, filled)
+
+
+def read(model, params, token, position, rank, place, place_rank):
+  """Returns the output at contents with ranks, and then at queries of `place`."""
+  contents = F.content(*map(jnp.asarray, (token, position, rank)))
+  place, place_rank = jnp.asarray(place), jnp.asarray(place_rank)
+  queries = jax.jit(query_entries, static_argnums=0)(model.config, place, place_rank)
+  return forward(model, params, F.concatenate(contents, queries))
+
+
+def warm(config):
+  """Returns (model, params) with weights so large that entries depend on each other."""
+  model = Model(config)
+  return model, jax.tree.map(lambda x: 4 * x if x.ndim == 2 else x, model.init(jax.random.key(0)))
 
 
 @pytest.fixture(params=[PHASED, Confidence(per_pass=2), WINDOW], ids=str)
@@ -93,13 +109,12 @@ def test_other_parameters_keep_the_order_within_a_pass(tiny):
   own = trace_of(model, method, fill(model, other, canvas, history=True, **settings)).passes.index
   assert (own != passes.index).any() and (own == passes.index).any()
   # One query per row, which sees the context alone.
-  place = jnp.asarray(passes.index[0, :, :1]) + 1
-  context = jnp.tile(jnp.array([[0, 1, 4, 5, 6]]), (rows, 1))
-  token = jnp.take_along_axis(canvas.token, context, axis=1)
-  contents = frontier_lib.content(token, context, jnp.zeros_like(context))
-  queries = query_entries(model.config, place, jnp.ones_like(place))
-  logits = model.forward(other, frontier_lib.concatenate(contents, queries)).logits[:, -1, :2]
-  expected = np.take_along_axis(jax.nn.log_softmax(logits), passes.token[0, :, :1], axis=1)
+  place = passes.index[0, :, :1] + 1
+  context = np.tile([[0, 1, 4, 5, 6]], (rows, 1))
+  token = np.take_along_axis(np.asarray(canvas.token), context, axis=1)
+  output = read(model, other, token, context, np.zeros_like(context), place, np.ones_like(place))
+  log_p = log_softmax(np.asarray(output.logits)[:, -1, :2], axis=1)
+  expected = np.take_along_axis(log_p, passes.token[0, :, :1], axis=1)
   found = replay(model, other, trace)[0]
   np.testing.assert_allclose(found, np.pad(expected, ((0, 0), (0, 1))), atol=1e-5)
 
@@ -137,18 +152,17 @@ def test_log_probabilities_are_those_of_what_a_pass_saw(traced):
   else:
     # What one pass has decided is read from left to right.
     events = sorted(events, key=lambda event: (event.number, event.position))
-  place = jnp.array([[event.position + 1 for event in events]])
+  place = np.array([[event.position + 1 for event in events]])
   number = np.array([event.number for event in events])
   first = [int(np.argmax(number == n)) for n in number]
   seen = np.arange(len(events)) if isinstance(trace.program.method, SelfDraft) else np.array(first)
   context = np.flatnonzero(canvas.is_context[row])[None]
-  token = jnp.concatenate([canvas.token[row][context], jnp.array([[e.token for e in events]])], 1)
-  position = jnp.concatenate([jnp.asarray(context), place], axis=1)
-  rank = jnp.array([[*[0] * context.size, *range(1, len(events) + 1)]])
-  contents = frontier_lib.content(token, position, rank)
-  queries = query_entries(model.config, place, jnp.asarray(seen)[None] + 1)
-  output = model.forward(params, frontier_lib.concatenate(contents, queries))
-  log_p = jax.nn.log_softmax(output.logits[0, rank.size :] / 0.9)
+  known = np.asarray(canvas.token)[row][context]
+  token = np.concatenate([known, np.array([[e.token for e in events]])], axis=1)
+  position = np.concatenate([context, place], axis=1)
+  rank = np.array([[*[0] * context.size, *range(1, len(events) + 1)]])
+  output = read(model, params, token, position, rank, place, seen[None] + 1)
+  log_p = log_softmax(np.asarray(output.logits)[0, rank.size :] / 0.9, axis=1)
   expected = [log_p[n, event.token] for n, event in enumerate(events)]
   np.testing.assert_allclose([event.log_prob for event in events], expected, atol=1e-5)
 
@@ -175,8 +189,7 @@ def test_the_gradient_of_a_method_with_two_passes_per_round(tiny, traces):
 
 
 def test_a_single_stream_is_replayed(tiny):
-  model = Model(dataclasses.replace(tiny[0].config, target_conditioning="added"))
-  params = jax.tree.map(lambda x: 4 * x if x.ndim == 2 else x, model.init(jax.random.key(0)))
+  model, params = warm(dataclasses.replace(tiny[0].config, target_conditioning="added"))
   filled = fill(
     model, params, canvas_of(model.config), method=Sequential(), sampling=WARM, key=5, history=True
   )

@@ -154,6 +154,6 @@ def _few_mappings():
   yield
   if _Programs.new >= 100:
     _Programs.new = 0
-    if _mappings() > 20_000:
+    if _mappings() > 40_000:
       jax.clear_caches()
       gc.collect()

@@ -23,9 +23,8 @@ PLAN = BlockPlan(length=8, block_length=4, steps=4)
 EVERY = [[True] * len(prompt) for prompt in PROMPTS] * 16
 
 
-def rows_of(constraint, *, network=WHOLE, **settings):
+def rows_of(constraint, *, network=WHOLE, prompts=PROMPTS * 16, **settings):
   settings = dict(plan=PLAN, sampling=WARM, eos=[EOS], key=1) | settings
-  prompts = PROMPTS * 16
   return denoise(network, PARAMS, prompts, constraint=constraint, **settings).tokens
 
 
@@ -47,13 +46,17 @@ POLICIES = {
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_text_is_accepted(name):
   plan = BlockPlan(8, 4, steps=2) if name == "one pass" else PLAN
-  for sampling in (WARM, Sampling()):
-    # One program for rows with the constraint and for rows without it, which show what it does.
-    rows = 8 * len(PROMPTS)
-    constraints = [WORDS] * rows + [None] * rows
-    found = rows_of(constraints, plan=plan, policy=POLICIES[name], sampling=sampling)
-    assert all(map(accepted, found[:rows]))
-    assert not all(map(accepted, found[rows:]))
+  # One program for rows with the constraint and for rows without it, which show what it does; and
+  # for rows with a temperature and greedy ones.
+  rows = 8 * len(PROMPTS)
+  constraints = ([WORDS] * rows + [None] * rows) * 2
+  both = Sampling(temperature=[1.0] * 2 * rows + [0.0] * 2 * rows, top_p=0.9)
+  found = rows_of(
+    constraints, prompts=PROMPTS * 32, plan=plan, policy=POLICIES[name], sampling=both
+  )
+  for first in (0, 2 * rows):
+    assert all(map(accepted, found[first : first + rows]))
+    assert not all(map(accepted, found[first + rows : first + 2 * rows]))
 
 
 def test_rows_without_a_constraint_and_their_neighbours_are_as_before():

@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,7 +12,7 @@ from mtjax.draft import PromptLookup
 from mtjax.models import Model
 from mtjax.rounds import prefill
 from mtjax.rounds import run as run_lib
-from mtjax.sampling.logits import Sampling
+from mtjax.sampling.logits import Sampling, row_keys
 
 METHODS = {"ar": Autoregressive(), "lookup": Speculative(PromptLookup(length=3, branches=2))}
 SIZE = 24  # in place of MIN_SIZE: the tiny model has 256 positions
@@ -39,15 +40,17 @@ def turns(seed, *sizes):
 def test_turns_give_the_tokens_of_the_whole_text(causal, method, temperature, monkeypatch):
   monkeypatch.setattr(prefill, "REST_CHUNK", 4)
   model, params, _ = causal
-  settings = dict(max_tokens=6, sampling=Sampling(temperature=temperature), key=3)
-  text, prefix = [], Prefix()
-  for turn in turns(0, 5, 1, 9, 3):  # the third crosses a size
+  settings = dict(max_tokens=6, sampling=Sampling(temperature=temperature))
+  text, prefix, texts, found = [], Prefix(), [], []
+  for turn in turns(0, 5, 9, 1, 3):  # the second crosses a size
     text = text + turn
-    expected = generate(model, params, [text], **settings).tokens[0]
-    tokens, prefix = go_on(model, params, text, prefix, method=METHODS[method], **settings)
-    assert tokens == expected
+    tokens, prefix = go_on(model, params, text, prefix, method=METHODS[method], key=3, **settings)
+    texts.append(text)
+    found.append(tokens)
     text = text + tokens
     assert prefix.tokens == tuple(text[:-1])
+  key = jnp.repeat(row_keys(3, 1), len(texts))
+  assert found == generate(model, params, texts, key=key, **settings).tokens
   # The last token is not in the cache yet; all before it are.
   assert prefix.common([*text, 7]) == len(text) - 1
 

@@ -41,7 +41,7 @@ def test_the_shortest_period_is_found(layers, kinds, count):
 
 
 @pytest.mark.parametrize(
-  "layers", [[FULL] * 3, [WINDOWED, WINDOWED, FULL] * 2 + [WINDOWED]], ids=["one kind", "a period"]
+  "layers", [[FULL] * 2, [WINDOWED, FULL] * 2 + [WINDOWED]], ids=["one kind", "a period"]
 )
 def test_a_scan_equals_unrolled_layers_over_a_growing_cache(layers):
   model = _model(layers)
@@ -82,21 +82,23 @@ def test_a_masked_model_multiplies_the_chosen_entries_alone_in_its_last_layer(la
   cache = masked.allocate(2, 11).commit(read.kv, prefix.position, path, jnp.asarray([6, 3]))
   rest = F.bidirectional(tokens[:, 6:], start=cache.length)
 
-  def gate_up_is_of(model, rows):
-    shape = "x".join(map(str, (*rows.shape, 2 * model.config.mlp_dim)))
-    return (
-      f"tensor<{shape}xf32>" in jax.jit(model.forward).lower(params, rest, cache, rows).as_text()
-    )
+  def lowered(model):
+    return jax.jit(model.forward).lower(params, rest, cache, rows)
+
+  def gate_up_is_of_rows(program):
+    shape = "x".join(map(str, (*rows.shape, 2 * config.mlp_dim)))
+    return f"tensor<{shape}xf32>" in program.as_text()
 
   expected = jax.jit(masked.forward)(params, rest, cache)
-  output = jax.jit(masked.forward)(params, rest, cache, rows)
+  program = lowered(masked)
+  output = program.compile()(params, rest, cache, rows)
   for mine, theirs in ((output.logits, expected.logits), (output.features, expected.features)):
     chosen = jnp.take_along_axis(theirs, rows[:, :, None], axis=1)
     np.testing.assert_allclose(mine, chosen, atol=TOLERANCE, rtol=0)
   for mine, theirs in zip(jax.tree.leaves(output.kv), jax.tree.leaves(expected.kv), strict=True):
     np.testing.assert_allclose(mine, theirs, atol=TOLERANCE, rtol=0)
-  assert gate_up_is_of(masked, rows)
-  assert not gate_up_is_of(Model(config), rows)  # a causal model's layers stay in one scan
+  assert gate_up_is_of_rows(program)
+  assert not gate_up_is_of_rows(lowered(Model(config)))  # a causal model's layers stay in one scan
 
 
 def test_a_stack_holds_its_layers_in_their_order():

@@ -81,6 +81,7 @@ def close(a, b):
   return np.allclose(a, b, atol=2e-5)
 
 
+@functools.partial(jax.jit, static_argnums=1)
 def as_ever(way: Trajectory, number: int) -> Trajectory:
   """Returns passes that all see the canvas of pass `number`."""
   passes = jax.tree.map(lambda x: jnp.stack([x[number]] * len(x)), way.passes)

@@ -81,4 +81,6 @@ def test_nan_in_entries_that_nobody_sees_stays_there():
 
 
 def _clean(x):
-  return jnp.nan_to_num(x) if isinstance(x, jax.Array) and x.dtype == jnp.float32 else x
+  if not isinstance(x, jax.Array) or x.dtype != jnp.float32:
+    return x
+  return jnp.asarray(np.nan_to_num(np.asarray(x)))  # in jax.numpy, five programs per shape

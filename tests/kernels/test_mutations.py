@@ -1,5 +1,6 @@
 """Mistakes made on purpose: each must be seen by the comparison with oracle or reference."""
 
+import functools
 import inspect
 
 import jax
@@ -233,10 +234,16 @@ def test_is_seen_on_two_cores(name, mutate):
   )
 
 
+@functools.cache
+def _soft_cap():
+  """Returns arguments, and the reference's gradients, which no mutation changes."""
+  given = jax.tree.map(test_gradients._clean, inputs(test_gradients.CASES["soft cap"]))
+  return given, test_gradients.gradients(given, implementation="reference")
+
+
 @pytest.mark.parametrize("name", BACKWARD)
 def test_is_seen_in_the_gradient(name, mutate):
-  given = jax.tree.map(test_gradients._clean, inputs(test_gradients.CASES["soft cap"]))
-  expected = test_gradients.gradients(given, implementation="reference")
+  given, expected = _soft_cap()
   mutate(xla_blocks, *BACKWARD[name])
   found = test_gradients.gradients(given, implementation="xla", block_sizes=SMALL)
   assert not all(np.allclose(found[s], expected[s], atol=5e-6, rtol=5e-5) for s in expected)

@@ -49,12 +49,14 @@ def finish(workdir, sources):
 
 def stop_at(workdir, sources, step, number):
   """Starts the run and sends it a signal once metrics.jsonl has reached `step`."""
+  before = last_step(workdir)
   process = start(workdir, sources)
   deadline = time.monotonic() + 300
-  while last_step(workdir) < step:
+  while (reached := last_step(workdir)) < step:
     assert process.poll() is None, f"ended before step {step}: {process.stderr.read()[-2000:]}"
     assert time.monotonic() < deadline
-    time.sleep(0.001)
+    # A process starts for seconds, in which it needs the cores; a step takes milliseconds.
+    time.sleep(0.02 if reached == before else 0.001)
   process.send_signal(number)
   process.communicate(timeout=60)
   return process.returncode

@@ -52,13 +52,17 @@ def collectives(compiled) -> collections.Counter[str]:
 
 
 def arguments(rows: int):
-  keys = jax.random.split(jax.random.key(0), 3)
+  rng = np.random.default_rng(0)
+
+  def keys_and_values(shape):
+    return (LayerKV(*(jnp.asarray(rng.normal(size=shape), jnp.float32) for _ in range(2))),)
+
   cache = allocate(batch=rows, capacity=SLOTS, heads=[HEADS], head_dim=WIDTH)
-  old = (LayerKV(*(jax.random.normal(k, cache.layers[0].k.shape) for k in keys[:2])),)
-  fresh = (LayerKV(*(jax.random.normal(k, (rows, HEADS, ENTRIES, WIDTH)) for k in keys[:2])),)
+  old = keys_and_values(cache.layers[0].k.shape)
+  fresh = keys_and_values((rows, HEADS, ENTRIES, WIDTH))
   lengths, counts = (jnp.array(x[-rows:], jnp.int32) for x in (LENGTHS, COUNTS))
-  position = jax.random.randint(keys[2], (rows, ENTRIES), 0, 99)
-  path = jax.random.randint(keys[0], (rows, PATH), 0, ENTRIES)
+  position = jnp.asarray(rng.integers(0, 99, (rows, ENTRIES)), jnp.int32)
+  path = jnp.asarray(rng.integers(0, ENTRIES, (rows, PATH)), jnp.int32)
   return cache.replace(layers=old, length=lengths), (fresh, position, path, counts)
 
 
@@ -88,7 +92,7 @@ def commits() -> dict[str, float]:
   for name, (text, rows) in MESHES.items():
     mesh = sharding.parse_mesh(text)
     cache, rest = arguments(rows)
-    expected = cache.commit(*rest)
+    expected = jax.jit(lambda cache, *rest: cache.commit(*rest))(cache, *rest)
     assert not np.array_equal(expected.layers[0].k, cache.layers[0].k)
     for way, in_runs in (("scattered", False), ("in runs", True)):
       with mock.patch.object(mtjax.cache, "_in_runs", lambda batch, answer=in_runs: answer):
@@ -112,10 +116,10 @@ def overwritten(text: str, rows: int):
   `scattered` writes at any slots of a row, where a commit appends.
   """
   mesh, (cache, (fresh, *_)) = sharding.parse_mesh(text), arguments(rows)
-  order = jax.vmap(lambda key: jax.random.permutation(key, SLOTS))
-  index = order(jax.random.split(jax.random.key(1), rows))[:, :ENTRIES]
-  given = cache.layers[0].k, fresh[0].k, index, index % 3 > 0
-  expected = scattered(*given)
+  rng = np.random.default_rng(1)
+  index = np.stack([rng.permutation(SLOTS)[:ENTRIES] for _ in range(rows)]).astype(np.int32)
+  given = cache.layers[0].k, fresh[0].k, jnp.asarray(index), jnp.asarray(index % 3 > 0)
+  expected = jax.jit(lambda *given: scattered(*given))(*given)
   assert not np.array_equal(expected, given[0])
   roles = ("bhs.", "bh..", "b.", "b.")
   with sharding.on_mesh(mesh):

@@ -1,6 +1,6 @@
 """Drafts that are compared with a text that was decoded without them."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array, Int
@@ -9,6 +9,7 @@ from mtjax.draft.text_buffer import TextBuffer
 from mtjax.types import Draft
 
 
+@runtime_checkable
 class DraftsOfText(Protocol):
   """A drafter whose drafts follow from the text alone, and whose state is the text."""
 

@@ -20,7 +20,7 @@ from mtjax.sampling.logits import Sampling, process
 from mtjax.types import DraftScheme, Verdict
 from tests.draft.drafters import LIMITS, PROMPTS, make
 from tests.draft.drafters import VOCAB as WORDS
-from tests.draft.test_speculative import SETTINGS
+from tests.draft.test_speculative import LIMITS_OF_ALL, ROWS_OF_ALL, SETTINGS
 from tests.draft.two_rounds import LENGTH as TEXT
 from tests.draft.two_rounds import PROMPT, TARGET, VOCAB, WARMTH, model, p_value
 
@@ -34,8 +34,11 @@ THRESHOLDS = (0.145, 0.117, 0.112)
 def test_a_target_that_drafts_with_its_first_layers_writes_the_same_text(setting):
   drafter = SelfS2D(MODEL, (1, 2), THRESHOLDS[1:], LENGTH)
   method = dict(method=Speculative(drafter), method_params=PARAMS)
-  plain = generate(MODEL, PARAMS, PROMPTS, max_tokens=LIMITS, **SETTINGS[setting])
-  out = generate(MODEL, PARAMS, PROMPTS, max_tokens=LIMITS, **method, **SETTINGS[setting])
+  rows, settings = PROMPTS, dict(max_tokens=LIMITS)
+  if setting == "ends":
+    rows, settings = ROWS_OF_ALL, dict(max_tokens=LIMITS_OF_ALL) | SETTINGS[setting]
+  plain = generate(MODEL, PARAMS, rows, **settings)
+  out = generate(MODEL, PARAMS, rows, **method, **settings)
   assert (out.tokens, out.finish) == (plain.tokens, plain.finish)
   if setting == "greedy":
     assert out.counters["tokens_per_forward"] > 1.3

@@ -126,14 +126,17 @@ def calibrate(
     return found, outputs, max(whole - first, _TINY) / max(new - 1, 1)
 
   names = ", ".join(one.name for one in candidates)
+  drafters = {one.name: drafts_of_text(one) for one in candidates}
+  of_text = {name: drafter for name, drafter in drafters.items() if drafter is not None}
   progress(f"measuring {names} at batch {request.batch}: compiling, once for this machine")
-  run(next(iter(prompts)), 0)
+  domain = next(iter(prompts))
+  _, outputs, _ = run(domain, 0)
+  for drafter in of_text.values():
+    text_rounds(drafter, prompts[domain][0], outputs)
   begin = time.perf_counter()
   counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
   of_branch = {branch: name for (name, _), branch in method.branches.items()}
   windows = Windows(trials, of_branch)
-  found = {one.name: drafts_of_text(one) for one in candidates}
-  of_text = {name: drafter for name, drafter in found.items() if drafter is not None}
   for number in itertools.count(1):
     progress(f"measuring {names}: pass {number}, {time.perf_counter() - begin:.0f} s")
     for domain in prompts:

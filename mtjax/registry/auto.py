@@ -179,7 +179,7 @@ def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list
     return PlanCandidate(arm, params, _label(name, own, arm), **settings)
 
   def whole(its_drafter: Any, entries: int, given: Mapping[str, Any], **settings) -> PlanCandidate:
-    """Returns a drafter that chooses its drafts alone, named as `--method` names it."""
+    """Returns a candidate that chooses its drafts alone, with the name that `--compare` takes."""
     own = {**config, "drafter": {**config["drafter"], **given}}
     named = ":".join([name, *(f"{field}={value}" for field, value in given.items())])
     of_text = its_drafter if name == "lookup" and its_drafter.branches == 1 else None

@@ -46,7 +46,7 @@ def test_right_drafts_are_those_of_each_beginning_of_the_text():
   rng, window = np.random.default_rng(0), 9
   texts = [[0, 1, 2, 2] * 5, *(rng.integers(0, 3, size).tolist() for size in (14, 5))]
   size = max(map(len, texts))
-  # What stands behind a text is no part of it.
+  # The tokens behind the end of a text are padding.
   token = jnp.array([text + [1] * (size - len(text)) for text in texts])
   found = right_drafts(LOOKUP, TextBuffer(token, jnp.array(list(map(len, texts)))), window)
   for text, row in zip(texts, found.tolist(), strict=True):

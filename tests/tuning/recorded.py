@@ -143,7 +143,7 @@ def planner(latency, part, **settings):
   """Returns a replanner of lookup with several lengths, by the texts of a part.
 
   Each length has rates of its own, as auto has them: a short round may go on with a copy that the
-  last one did not end. Where a text is decoded plainly, the longest drafts are watched.
+  last one did not end. In plain rounds, the longest drafts are compared with the text.
   """
   known = profiles(part)
   drafters = [

@@ -55,7 +55,7 @@ def switched(curve, first, then, **settings):
   return late
 
 
-def testrounds_of_follow_from_the_record_by_hand():
+def test_rounds_follow_from_the_record_by_hand():
   # After token 0 two drafts are right, after token 3 none, after token 4 all that are left: behind
   # the end of the text a third one is not judged.
   text = (2, 1, 0, 0, 2, 1, 0)
@@ -82,8 +82,8 @@ def test_most_switches_are_answered_within_twenty_rounds(first, then, least, for
   """Not all are: `least` is the least share over all curves.
 
   To prose on AVX-512, bfloat16, 2 threads: no draft or one is best, but the plan often goes on with
-  three, which the profile of the other half of the answers says are 2 % slower. What that costs is
-  in the test below.
+  three. In its profile, which is of the other half of the answers, three are only 2 % slower, and
+  such differences change no choice. What that costs is in the test below.
 
   The control: a plan that forgets nothing, knows no change and watches no plain rounds answers at
   most a share `forgetful`.

@@ -154,13 +154,11 @@ class OnlineChooser:
 
     Of watched rounds it may be nothing yet, because a round with many right drafts is not over.
     """
-    counts = report.counts
-    if report.branch != PLAIN or report.watched is None:
-      known.watched = None
-    else:
+    if report.branch == PLAIN and report.watched is not None:
       counts, known.watched = watched_rounds(report.watched, known.watched)
       return counts
-    return counts if counts.rounds else None
+    known.watched = None
+    return report.counts if report.counts.rounds else None
 
   def _seconds(self, known: _Run, now: float, rounds: int) -> float | None:
     """Returns the seconds per round since the last question; None where they say nothing."""

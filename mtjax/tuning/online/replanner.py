@@ -111,10 +111,9 @@ class Replanner(FirstPlanner):
 
     seconds: of the round; None: not known, so that nothing is learned about times. counts: of its
     trees (`count_paths`); of plain decoding those of the watched drafter (`watched_rounds`); None:
-    not known. batch: the rows of the next round; None: as
-    before. rounds: several of one choice, with the mean of their seconds and the sum of their
-    counts. Raises ValueError for seconds that are not above 0, for rounds below 1, and for a batch
-    that no curve holds.
+    not known. batch: the rows of the next round; None: as before. rounds: several of one choice,
+    with the mean of their seconds and the sum of their counts. Raises ValueError for seconds that
+    are not above 0, for rounds below 1, and for a batch that no curve holds.
     """
     if rounds < 1:
       raise ValueError(f"rounds must be at least 1, got {rounds}")
@@ -231,7 +230,7 @@ class Replanner(FirstPlanner):
       return dataclasses.replace(state, wait=state.wait - rounds)
     competitors = list(self._competitors(batch, state.estimate, state.drift))
     drafter = self._hopeful(state.estimate, competitors)
-    # What a watched drafter would have had accepted is known without a probe.
+    # How often drafts of a watched drafter would be accepted is known without a probe.
     if drafter is None or drafter == self.watched:
       return dataclasses.replace(state, wait=state.pause)
     estimate = state.estimate

@@ -34,8 +34,10 @@ ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 # Python compiles a module when it is first imported, and most of those of torch never are.
 PIP := $(BIN) -m pip install -q --no-compile -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
+# A process that dies is not replaced: the run may wait for ever for the new one.
 WORKERS ?= $(if $(ARGS),0,auto)
-PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+  --max-worker-restart 0
 # Most of the suite's time was XLA's on the way to fast code, of which tests need little; slow checks
 # are compiled as users compile. Small programs need not be split for more threads. What XLA moves out
 # of a loop makes it simplify the whole program once more, up to a quarter of the time for a round of

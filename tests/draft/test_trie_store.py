@@ -45,6 +45,25 @@ def test_two_branches_merge_as_in_alipays_own_test():
   assert found.depth == [0, 1, 2, 2] and found.order == [0, 0, 0, 1]
 
 
+def test_a_prompt_is_read_when_its_request_is_first_asked_or_told():
+  read = []
+
+  class Recorded(TrieStore):
+    def _learn(self, request, tokens):
+      super()._learn(request, tokens)
+      read.append(request.last)
+
+  trie, prompt = Recorded(16, settings=TrieSettings(max_query=4)), [1, 2, 1]
+  asked, told, never = trie.begin([prompt] * 3)
+  prompt[:] = [7, 7, 7]  # its caller's list: the store has its own
+  assert not read
+  assert drafts(trie.draft(asked, 1, 1)) == [(2,)]
+  trie.extend(told, [2])
+  assert drafts(trie.draft(told, 1, 1)) == [(1,)]
+  trie.finish(never)
+  assert read == [[1, 2, 1], [1, 2, 1, 2]]
+
+
 def test_token_0_is_a_token_like_others():
   trie = store()
   (request,) = trie.begin([[0, 0, 3, 0]])

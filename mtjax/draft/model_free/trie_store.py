@@ -26,13 +26,14 @@ _TEXT = "text"  # the name of the one text in a request's own counts
 
 
 class _Request:
-  """A running request: the n-grams of its own text, and its last tokens."""
+  """A running request: the n-grams of its own text, its last tokens, and what was not read yet."""
 
-  __slots__ = ("counts", "last")
+  __slots__ = ("counts", "last", "unread")
 
-  def __init__(self, length: int):
+  def __init__(self, length: int, prompt: list[int]):
     self.counts = Counts(length)
     self.last: list[int] = []
+    self.unread = prompt
 
 
 class NgramStore:
@@ -63,16 +64,18 @@ class NgramStore:
   # What a drafter calls.
 
   def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
-    """Returns unused numbers for new requests, one per prompt."""
+    """Returns unused numbers for new requests, one per prompt.
+
+    A prompt is read when something is asked or told of its request: a planned program that does not
+    choose this store, or chooses it late, does not wait for it at the start.
+    """
     length = self.counts.length
     max_prompt = max(self.settings.prompt_nodes // length, length)
     with self._lock:
       ids = []
       for prompt in prompts:
-        request = _Request(length)
-        self._learn(request, prompt[-max_prompt:])
         ids.append(next(self._ids))
-        self._requests[ids[-1]] = request
+        self._requests[ids[-1]] = _Request(length, list(prompt[-max_prompt:]))
       self._generations.append(ids)
       while len(self._generations) > self.settings.generations:
         for old in self._generations.popleft():
@@ -106,6 +109,8 @@ class NgramStore:
     with self._lock:
       running = self._requests.get(request)
       if running is not None and size > 0:
+        if running.unread:
+          self._learn(running, ())
         self.choose(out, running.counts, self._matches(running), size, depth)
     return out
 
@@ -182,6 +187,7 @@ class NgramStore:
       file.additions.end(text)
 
   def _learn(self, request: _Request, tokens: Sequence[int]) -> None:
+    tokens, request.unread = [*request.unread, *tokens], []
     request.counts.add(_TEXT, tokens)
     request.last = [*request.last, *tokens][-self.settings.max_query :]
 

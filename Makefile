@@ -50,8 +50,9 @@ TYPED ?= tests/core tests/trees tests/verify tests/anysubset
 # Wrong types on purpose while it is imported.
 ILL := --ignore tests/core/test_arguments.py
 UNTYPED := $(TYPED:%=--typed-elsewhere=%)
-# Mistakes made on purpose try the tests, and not the versions: they are for the default Python alone.
-SHORT ?= $(filter-out %_mutations.py,$(wildcard tests/test_layout.py tests/test_imports.py \
+# Mistakes made on purpose, wrong arguments and the layout of the files try the project, and not the
+# versions: they are for the default Python alone.
+SHORT ?= $(filter-out %_mutations.py %/test_arguments.py,$(wildcard tests/test_imports.py \
   tests/core/test_*.py tests/kernels/test_*.py))
 
 .PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python \

@@ -70,7 +70,7 @@ def test_the_canvas_is_shown_filling_in_and_kept(folder, tmp_path, fill):
 
 def test_texts_are_those_of_filling_and_of_each_row_alone(text):
   frames = []
-  for fill in ("self:window=3", "window:size=4:threshold=0.001", "eso:steps=3"):
+  for fill in ("self:window=3", "eso:steps=3"):
     method = mtjax.denoiser("set", length=8, fill=fill)
     keys = jax.random.split(jax.random.key(3), 2)
     completions, run = text.denoise(PROMPTS, method=method, sampling=WARM, key=keys)

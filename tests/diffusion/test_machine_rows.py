@@ -64,7 +64,13 @@ def rows_of(name, which, keys=KEYS):
   )
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+  "name",
+  [
+    name if name in ("edited buffer", "sub-blocks") else pytest.param(name, marks=pytest.mark.slow)
+    for name in MACHINES
+  ],
+)
 def test_64_ragged_rows_are_those_of_64_single_runs_bit_for_bit(name):
   """The first 8 rows have canvases of both sizes, with and without a temperature.
 

@@ -92,7 +92,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+# `make test-slow` runs the rules that read no more of a row than these do.
+@pytest.mark.parametrize(
+  "name",
+  [
+    name if name in ("encoder", "gidd") else pytest.param(name, marks=pytest.mark.slow)
+    for name in CASES
+  ],
+)
 def test_ragged_rows_are_those_of_single_runs_bit_for_bit(name):
   network, rule_of = CASES[name]
 

@@ -35,7 +35,13 @@ def ends(texts):
 
 
 @pytest.mark.parametrize("adaptive", [False, True], ids=["always", "while it pays"])
-@pytest.mark.parametrize("name", ["the target itself", "a tree of the target", "lookup, a tree"])
+@pytest.mark.parametrize(
+  "name",
+  [
+    pytest.param("the target itself", marks=pytest.mark.slow),
+    *("a tree of the target", "lookup, a tree"),
+  ],
+)
 def test_accepted_drafts_are_those_that_were_emitted(free, name, adaptive):
   row = ROWS[name]
   method, params = Speculative(row.drafter), row.params

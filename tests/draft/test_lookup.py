@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,12 +61,12 @@ def test_nothing_is_drafted_for_a_token_that_is_new():
 
 
 def test_shorter_matches_than_min_ngram_draft_nothing():
-  drafter = PromptLookup(length=4, min_ngram=2)
+  drafts_of = jax.jit(PromptLookup(length=4, min_ngram=2).propose)
 
   def count(text):
     state = TextBuffer(jnp.array([text]), jnp.array([len(text)]))
     context = Context(None, jnp.array(text[-1:]), jnp.array([2]), jnp.array([True]), None)
-    return int(jnp.sum(drafter.propose(None, state, context)[0].tree.valid)) - 1
+    return int(np.sum(drafts_of(None, state, context)[0].tree.valid)) - 1
 
   assert count([5, 1, 2, 3, 5]) == 0
   assert count([4, 5, 1, 2, 3, 4, 5]) == 4

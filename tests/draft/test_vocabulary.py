@@ -31,6 +31,7 @@ from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary
 from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
+from tests.compiled import forward
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.letters import Letters
 
@@ -90,8 +91,8 @@ def test_logits_are_the_models_and_nothing_past_the_tokens(own, tokens):
   model, params = with_rows(own)
   fitted = in_vocabulary(model, rows=VOCAB, tokens=tokens)
   text = jnp.array([[0, 3, min(own, VOCAB) - 1, 1]])
-  inner = model.forward(params, frontier.causal(text)).logits
-  outer = fitted.forward(params, frontier.causal(text)).logits
+  inner = forward(model, params, frontier.causal(text)).logits
+  outer = forward(fitted, params, frontier.causal(text)).logits
   shared = min(own, tokens, VOCAB)
   assert outer.shape[-1] == fitted.config.vocab_size == VOCAB
   assert (outer[..., :shared] == inner[..., :shared]).all()
@@ -102,7 +103,7 @@ def test_a_token_that_the_draft_model_has_no_row_for_is_read_as_its_last():
   model, params = with_rows(FEW)
   fitted = in_vocabulary(model, rows=VOCAB, tokens=VOCAB)
   one, other = (
-    fitted.forward(params, frontier.causal(jnp.array([[0, token, 1]]))).logits
+    forward(fitted, params, frontier.causal(jnp.array([[0, token, 1]]))).logits
     for token in (VOCAB - 1, FEW - 1)
   )
   assert (one == other).all() and jnp.isfinite(one[..., :FEW]).all()

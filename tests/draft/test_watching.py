@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,7 +49,8 @@ def test_right_drafts_are_those_of_each_beginning_of_the_text():
   size = max(map(len, texts))
   # The tokens behind the end of a text are padding.
   token = jnp.array([text + [1] * (size - len(text)) for text in texts])
-  found = right_drafts(LOOKUP, TextBuffer(token, jnp.array(list(map(len, texts)))), window)
+  compare = jax.jit(right_drafts, static_argnums=(0, 2))
+  found = compare(LOOKUP, TextBuffer(token, jnp.array(list(map(len, texts)))), window)
   for text, row in zip(texts, found.tolist(), strict=True):
     places = range(len(text) - window, len(text))
     assert row == [right_by_hand(text, place) if place > 0 else 0 for place in places]

@@ -83,7 +83,9 @@ def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkey
   assert "the best, lookup:length=3, would be" in line
 
 
-@pytest.mark.parametrize("name", ["lookup", "draft", "draft_tree"])
+@pytest.mark.parametrize(
+  "name", ["lookup", "draft", pytest.param("draft_tree", marks=pytest.mark.slow)]
+)
 def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own(name, monkeypatch):
   monkeypatch.setattr(Windows, "alone", 1.0)
   monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 0.0)

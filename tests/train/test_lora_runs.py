@@ -26,7 +26,7 @@ def adapted(config, **model):
   return config
 
 
-@pytest.mark.parametrize("loop", ["unrolled", "scanned"])
+@pytest.mark.parametrize("loop", [pytest.param("unrolled", marks=pytest.mark.slow), "scanned"])
 def test_a_run_changes_the_adapters_alone_and_continues_bit_by_bit(tmp_path, config, loop):
   adapted(config).model.layer_loop = loop
   state, params = train.train(config, tmp_path / "whole")

@@ -41,6 +41,7 @@ def measure_speeds(
   sampling: Sampling | None = None,
   max_tokens: int = 64,
   repeats: int = 3,
+  least_batches: int = 1,
   progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[float]]:
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
@@ -51,12 +52,15 @@ def measure_speeds(
   pass before the first one compiles and is not counted. The prompts' own pass through the target,
   with the token that it emits, is measured in the same turn and left out: what counts is the time
   of rounds. A draft model's own reading of the prompt is in the time. Batches hold the prompts in
-  turn, from all texts. Raises ValueError for no text, and as `generate` does.
+  turn, from all texts. Where that makes fewer than `least_batches`, a pass decodes all of them
+  several times: a single batch is over so soon that other work decides which system is ahead.
+  Raises ValueError for no text, and as `generate` does.
   """
   prompts = [prompt for rows in texts.values() for prompt in rows]
   if not prompts:
     raise ValueError("there is no text to decode: give at least one domain with a prompt")
   batches, names = batches_of(prompts, batch), list(systems)
+  batches *= max(-(-least_batches // len(batches)), 1)
   out: dict[str, list[float]] = {name: [] for name in names}
   settings: dict[str, Any] = dict(sampling=sampling, eos=())
   for number in range(repeats + 1):

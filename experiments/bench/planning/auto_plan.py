@@ -50,6 +50,9 @@ _LENGTH = flags.DEFINE_integer(
 )
 _TOKENS = flags.DEFINE_integer("tokens", 96, "New tokens per row.", 2)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Interleaved passes.", 1)
+_LEAST = flags.DEFINE_integer(
+  "least_batches", 4, "Batches that a pass decodes, where the prompts make fewer.", 1
+)
 _SECONDS = flags.DEFINE_float("seconds", 60.0, "Time to measure profiles for, at most.", 1.0)
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of profiles. Default: a temporary one.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
@@ -99,7 +102,8 @@ def run() -> None:
       found.append(
         compare_settings(
           text, config, named, batch=batch, texts=encoded, max_tokens=_TOKENS.value,
-          repeats=_REPEATS.value, progress=lambda what, model=model: progress(f"{model}, {what}"),
+          repeats=_REPEATS.value, least_batches=_LEAST.value,
+          progress=lambda what, model=model: progress(f"{model}, {what}"),
         )
       )  # fmt: skip
       publish(found, complete=False)

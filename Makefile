@@ -34,7 +34,8 @@ ORACLES := $(VENV)/.parity-$(PYVER)-$(PARITY)
 # Python compiles a module when it is first imported, and most of those of torch never are.
 PIP := $(BIN) -m pip install -q --no-compile -c $(CONSTRAINTS)
 # Part of a suite runs in this process: another one takes seconds to start, and prints no output.
-# A process that dies is not replaced: the run may wait for ever for the new one.
+# If a process dies, the run ends with an error. pytest-xdist would start another one, and has waited
+# for it for ever.
 WORKERS ?= $(if $(ARGS),0,auto)
 PYTEST := $(BIN) -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
   --max-worker-restart 0
@@ -50,9 +51,9 @@ TYPED ?= tests/core tests/trees tests/verify tests/anysubset
 # Wrong types on purpose while it is imported.
 ILL := --ignore tests/core/test_arguments.py
 UNTYPED := $(TYPED:%=--typed-elsewhere=%)
-# Mistakes made on purpose, wrong arguments and the layout of the files try the project, and not the
-# versions: they are for the default Python alone.
-SHORT ?= $(filter-out %_mutations.py %/test_arguments.py,$(wildcard tests/test_imports.py \
+# Mistakes made on purpose and the layout of the files try the project, and not the versions: they are
+# for the default Python alone.
+SHORT ?= $(filter-out %_mutations.py,$(wildcard tests/test_imports.py \
   tests/core/test_*.py tests/kernels/test_*.py))
 
 .PHONY: demo test test-slow test-typed test-latest test-aot aot lint docs bench parity clean check-python \

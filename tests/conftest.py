@@ -31,7 +31,8 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE))
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"
-# Programs say which lines of the source each operation is of: some hundredths of the time.
+# JAX keeps the source lines of each operation in a program. No test reads them, and to collect them
+# takes some hundredths of the time.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 
 import hypothesis  # noqa: E402
@@ -156,10 +157,11 @@ jax.monitoring.register_event_duration_secs_listener(_count)
 
 @pytest.fixture(autouse=True)
 def _few_mappings():
-  """Every compiled program holds memory, some 4 MB in some 15 mappings; it is freed in time.
+  """Drops compiled programs before they hold too much: each has some 4 MB in some 15 mappings.
 
-  Linux grants a process 65,530 mappings, past which LLVM crashes, and two processes with 40,000
-  each held 21 GB. What was compiled is in the cache on disk. To count mappings takes 10 ms.
+  Linux grants a process 65,530 mappings, and LLVM crashes beyond that; with 40,000 each, two
+  processes held 21 GB. A program that is dropped is read from the cache on disk. To count takes
+  10 ms, so it is done once per 100 programs.
   """
   yield
   if _Programs.new >= 100:

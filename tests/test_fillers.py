@@ -68,33 +68,38 @@ def test_the_canvas_is_shown_filling_in_and_kept(folder, tmp_path, fill):
     assert [last[place] for place in range(8)][: len(row["tokens"])] == row["tokens"]
 
 
-def test_texts_are_those_of_filling_and_of_each_row_alone(text):
+@pytest.mark.parametrize(
+  "fill",
+  [
+    "window:size=4:threshold=0.001",
+    "eso:steps=3",
+    pytest.param("self:window=3", marks=pytest.mark.slow),
+  ],
+)
+def test_texts_are_those_of_filling_and_of_each_row_alone(text, fill):
+  method = mtjax.denoiser("set", length=8, fill=fill)
+  keys = jax.random.split(jax.random.key(3), 2)
+  settings = dict(method=method, sampling=WARM)
   frames = []
-  for fill in ("self:window=3", "eso:steps=3"):
-    method = mtjax.denoiser("set", length=8, fill=fill)
-    keys = jax.random.split(jax.random.key(3), 2)
-    completions, run = text.denoise(PROMPTS, method=method, sampling=WARM, key=keys)
-    shown, streamed = text.denoise(
-      PROMPTS, method=method, sampling=WARM, key=keys, on_pass=frames.append
-    )
-    assert shown == completions and streamed.decided_at == run.decided_at
-    alone, own = text.denoise(PROMPTS[1], method=method, sampling=WARM, key=keys[1:])
-    assert alone[0] == completions[1] and own.passes[0] == run.passes[1]
-    assert run.counters["tokens"] == sum(map(len, run.tokens))
-    assert run.counters["forwards"] == run.passes.sum()
-    end = run.tokens[0][1]
-    (ended, _), _ = text.denoise(PROMPTS, method=method, sampling=WARM, key=keys, eos=[end])
-    assert ended.tokens == run.tokens[0][: 1 + run.tokens[0].index(end)] and ended.finish == "eos"
-  drawn = []
-  again, traced = text.denoise(
-    PROMPTS, method=method, sampling=WARM, key=keys, trace=True, on_pass=drawn.append
-  )
-  assert again == completions and drawn == frames[-len(drawn) :], "a round of eso is one pass"
-  log_prob = traced.trace.passes.log_prob
-  np.testing.assert_allclose(replay(text.model, text.params, traced.trace), log_prob, atol=1e-6)
-  record = canvas_run(text, PROMPTS, frames[: len(frames)])
+  completions, run = text.denoise(PROMPTS, key=keys, **settings)
+  shown, streamed = text.denoise(PROMPTS, key=keys, on_pass=frames.append, **settings)
+  assert shown == completions and streamed.decided_at == run.decided_at
+  alone, own = text.denoise(PROMPTS[1], key=keys[1:], **settings)
+  assert alone[0] == completions[1] and own.passes[0] == run.passes[1]
+  assert run.counters["tokens"] == sum(map(len, run.tokens))
+  assert run.counters["forwards"] == run.passes.sum()
+  end = run.tokens[0][1]
+  (ended, _), _ = text.denoise(PROMPTS, key=keys, eos=[end], **settings)
+  assert ended.tokens == run.tokens[0][: 1 + run.tokens[0].index(end)] and ended.finish == "eos"
+  record = canvas_run(text, PROMPTS, frames)
   assert record.prompts == [text.tokenizer.encode(prompt) for prompt in PROMPTS]
   assert frames[0].tokens == [[None] * 8] * 2
+  if fill.startswith("eso"):
+    drawn = []
+    again, traced = text.denoise(PROMPTS, key=keys, trace=True, on_pass=drawn.append, **settings)
+    assert again == completions and drawn == frames, "a round of eso is one pass"
+    log_prob = traced.trace.passes.log_prob
+    np.testing.assert_allclose(replay(text.model, text.params, traced.trace), log_prob, atol=1e-6)
 
 
 def test_a_lossless_fill_of_a_model_with_queries_is_that_of_a_blank_at_the_end(text):

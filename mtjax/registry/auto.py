@@ -178,12 +178,15 @@ def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list
   def candidate(arm: Arm, own=config, **settings: Any) -> PlanCandidate:
     return PlanCandidate(arm, params, _label(name, own, arm), **settings)
 
-  def whole(its_drafter: Any, entries: int, given: Mapping[str, Any], **settings) -> PlanCandidate:
+  def whole(
+    its_drafter: Any, entries: int, given: Mapping[str, Any], *, late: Any = None, **settings: Any
+  ) -> PlanCandidate:
     """Returns a candidate that chooses its drafts alone, with the name that `--compare` takes."""
     own = {**config, "drafter": {**config["drafter"], **given}}
     named = ":".join([name, *(f"{field}={value}" for field, value in given.items())])
     of_text = its_drafter if name == "lookup" and its_drafter.branches == 1 else None
-    arm = Arm(named, Speculative(its_drafter, config["verifier"]), (entries,), of_text=of_text)
+    method = Speculative(its_drafter, config["verifier"])
+    arm = Arm(named, method, (entries,), of_text=of_text, late=late)
     return candidate(arm, own, **settings)
 
   if name == "lookup":
@@ -203,7 +206,8 @@ def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list
     ]
   if name in _STORES:
     calibration = functools.partial(_empty_store, name, config, target)
-    return [whole(drafter, drafter.size, dict(size=drafter.size), calibration=calibration)]
+    given = dict(size=drafter.size)
+    return [whole(drafter, drafter.size, given, late=drafter, calibration=calibration)]
   if name == "draft":
     shaped, sizes, alone = ShapedChain(drafter.model, max(_CHAIN_SIZES)), _CHAIN_SIZES, _chain
   else:

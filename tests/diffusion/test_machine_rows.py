@@ -64,6 +64,8 @@ def rows_of(name, which, keys=KEYS):
   )
 
 
+# One machine that adds blocks and changes its mind, and one over shifted logits; `make test-slow`
+# runs the others.
 @pytest.mark.parametrize(
   "name",
   [
@@ -93,8 +95,8 @@ def test_64_ragged_rows_are_those_of_64_single_runs_bit_for_bit(name):
 
 def test_a_row_with_the_key_or_the_settings_of_another_is_another():
   """Negative control: keys and settings are read by row."""
-  together = rows_of("pipeline", range(ROWS))
-  other = rows_of("pipeline", range(ROWS), KEYS[::-1])
+  together = rows_of("edited buffer", range(ROWS))
+  other = rows_of("edited buffer", range(ROWS), KEYS[::-1])
   warm = TEMPERATURES > 0
   differ = [a != b for a, b in zip(together.tokens, other.tokens, strict=True)]
   assert not np.any(np.array(differ)[~warm]) and np.mean(np.array(differ)[warm]) > 0.5

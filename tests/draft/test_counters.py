@@ -39,7 +39,8 @@ def ends(texts):
   "name",
   [
     pytest.param("the target itself", marks=pytest.mark.slow),
-    *("a tree of the target", "lookup, a tree"),
+    "a tree of the target",
+    "lookup, a tree",
   ],
 )
 def test_accepted_drafts_are_those_that_were_emitted(free, name, adaptive):

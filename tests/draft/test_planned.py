@@ -24,9 +24,10 @@ from tests.draft.drafters import (
 
 WARM = Sampling(temperature=(0.0, 1.0, 0.5), repetition_penalty=1.3)
 STORE = SuffixStore(VOCAB)
+TRIE = Trie(size=6, depth=4)
 TREE, CHAIN = ShapedTree(SMALL, size=9, depth=3), ShapedChain(SMALL, size=5)
 ARMS = (
-  Arm("suffix", Speculative(Trie(size=6, depth=4)), (4,)),
+  Arm("suffix", Speculative(TRIE), (4,), late=TRIE),
   Arm("chain", Speculative(CHAIN), (5,), CHAIN),
   Arm("tree", Speculative(TREE), (9,), TREE),
 )
@@ -34,9 +35,9 @@ ALL = Planned(ARMS)
 SHAPES = [chain(0), chain(1), chain(2), k_ary((2,)), RAGGED, k_ary((1, 2, 1))]
 
 
-def planned(script, method=ALL, prompts=PROMPTS, **settings):
+def planned(script, method=ALL, prompts=PROMPTS, store=STORE, **settings):
   chooser = ScriptedChooser(script)
-  given = {"chain": SMALL_PARAMS, "tree": SMALL_PARAMS, "suffix": STORE.handle}
+  given = {"chain": SMALL_PARAMS, "tree": SMALL_PARAMS, "suffix": store.handle}
   params = chooser.handle, tuple(given.get(arm.name) for arm in method.arms)
   settings = dict(max_tokens=LIMITS, sampling=WARM, key=3) | settings
   return generate(TARGET, PARAMS, prompts, method=method, method_params=params, **settings), chooser
@@ -64,6 +65,27 @@ def test_text_is_that_of_plain_decoding_whatever_is_chosen_and_nothing_is_compil
   assert rounds.whole._cache_size() == compiled
   assert used == set(range(len(ALL.branches) + 1)), "every branch was chosen"
   assert first.counters["accepted_at_depth"][0] > 0
+
+
+class Reader(SuffixStore):
+  """A store that remembers that it read something."""
+
+  has_read = False
+
+  def _learn(self, request, tokens):
+    self.has_read = True
+    super()._learn(request, tokens)
+
+
+def test_a_store_reads_the_prompts_when_it_is_first_chosen_if_ever():
+  plain = generate(TARGET, PARAMS, PROMPTS, max_tokens=LIMITS, sampling=WARM, key=3)
+  for branch in (0, 1):
+    store = Reader(VOCAB)
+    script = lambda number, branch=branch: NextRounds(branch if number >= 2 else 0, chain(1), 2)  # noqa: E731
+    out, chooser = planned(script, store=store)
+    assert out.tokens == plain.tokens
+    assert {order.branch for order, *_ in chooser.reports} == {0, branch}
+    assert store.has_read == (branch == 1)
 
 
 def drafted(history):

@@ -45,7 +45,7 @@ def test_two_branches_merge_as_in_alipays_own_test():
   assert found.depth == [0, 1, 2, 2] and found.order == [0, 0, 0, 1]
 
 
-def test_a_prompt_is_read_when_its_request_is_first_asked_or_told():
+def test_a_prompt_that_begins_late_is_read_when_its_request_is_first_asked_or_told():
   read = []
 
   class Recorded(TrieStore):
@@ -54,7 +54,7 @@ def test_a_prompt_is_read_when_its_request_is_first_asked_or_told():
       read.append(request.last)
 
   trie, prompt = Recorded(16, settings=TrieSettings(max_query=4)), [1, 2, 1]
-  asked, told, never = trie.begin([prompt] * 3)
+  asked, told, never = trie.begin([prompt] * 3, late=True)
   prompt[:] = [7, 7, 7]  # its caller's list: the store has its own
   assert not read
   assert drafts(trie.draft(asked, 1, 1)) == [(2,)]
@@ -62,6 +62,8 @@ def test_a_prompt_is_read_when_its_request_is_first_asked_or_told():
   assert drafts(trie.draft(told, 1, 1)) == [(1,)]
   trie.finish(never)
   assert read == [[1, 2, 1], [1, 2, 1, 2]]
+  trie.begin([[3]])
+  assert read[2:] == [[3]], "others read at once"
 
 
 def test_token_0_is_a_token_like_others():

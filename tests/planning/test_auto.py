@@ -84,7 +84,7 @@ def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkey
 
 
 @pytest.mark.parametrize(
-  "name", ["lookup", "draft", pytest.param("draft_tree", marks=pytest.mark.slow)]
+  "name", ["lookup", pytest.param("draft", marks=pytest.mark.slow), "draft_tree"]
 )
 def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own(name, monkeypatch):
   monkeypatch.setattr(Windows, "alone", 1.0)

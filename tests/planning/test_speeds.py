@@ -68,11 +68,19 @@ def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatc
   assert all(len(depths) == 3 and depths[0] > 0 for depths in drafted) and len(drafted) == 9
   assert len(made) == 3 * 3, "every text is decoded with a store that is new"
   assert said == ["batch 1: compiling", "batch 1: pass 1 of 2", "batch 1: pass 2 of 2"]
-  used.clear()
-  one = {"one": next(iter(texts.values()))[:1]}
-  settings = dict(batch=1, texts=one, max_tokens=32, repeats=1)
-  measure_speeds(TEXT, {"plain": plain}, least_batches=3, **settings)
-  assert len(used) == 2 * 3 * 2, "two passes over one text, three times, and its prompt alone"
+
+
+def test_a_pass_over_few_prompts_decodes_them_several_times():
+  made = []
+
+  def make():
+    made.append(1)
+    return plain()
+
+  one = {"one": next(iter(same_length(TEXT, TEXTS, 32).values()))[:1]}
+  settings = dict(batch=1, texts=one, max_tokens=32, repeats=2)
+  measure_speeds(TEXT, {"plain": make}, least_batches=3, **settings)
+  assert len(made) == 1 + 2 * 3, "once to compile, and three times in each pass"
 
 
 @pytest.mark.parametrize("names", ["ab", "abc", "abcdef", "abcdefg"])

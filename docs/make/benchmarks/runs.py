@@ -188,10 +188,10 @@ RUNS = (
   ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(
-    "planning.auto_plan", "auto_plan", 12, "--data=DATA", "--prompts=8", "--models=target+draft"
+    "planning.auto_plan", "auto_plan", 14, "--data=DATA", "--prompts=8", "--models=target+draft"
   ),
   _bench(
-    "planning.auto_plan", "auto_plan_smollm2", 22, "--data=DATA", "--prompts=4", "--repeats=2",
+    "planning.auto_plan", "auto_plan_smollm2", 26, "--data=DATA", "--prompts=4", "--repeats=2",
     "--models=smollm2", needs="the extra smollm2",
   ),
   _bench(

@@ -140,6 +140,8 @@ class Planned:
       def reads(_=None):
         return arm.method.start(params, prompt, length, **sizes)
 
+      if arm.late is not None:
+        return arm.method.state_of(arm.late.start_late(params, prompt, length, max_new=max_new))
       if arm.shaped is None:
         return reads()
       # A draft model that is not used at once reads the prompt when it is, if ever.

@@ -19,7 +19,7 @@ from mtjax.types import Draft, DraftScheme, TokenTree
 class Store(Protocol):
   """A store that retrieves drafts; see `mtjax.draft.model_free.trie_store.TrieStore`."""
 
-  def begin(self, prompts: list[list[int]]) -> list[int]: ...
+  def begin(self, prompts: list[list[int]], *, late: bool = False) -> list[int]: ...
 
   def extend(self, request: int, tokens: list[int]) -> None: ...
 
@@ -75,12 +75,21 @@ class Trie(ForAnyTarget):
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
   ) -> TrieState:
+    return self._started(_begin, params, prompt, length, max_new)
+
+  def start_late(
+    self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int
+  ) -> TrieState:
+    """Returns what `start` does, before the store has read the prompts: it will when it is used."""
+    return self._started(_begin_late, params, prompt, length, max_new)
+
+  def _started(self, begin, params, prompt, length, max_new: int) -> TrieState:
     batch = prompt.shape[0]
     ids = jax.ShapeDtypeStruct((batch,), jnp.int32)
     zero = jnp.zeros((batch,), jnp.int32)
     return TrieState(
       store=params,
-      request=host.call(_begin, ids, params, prompt, length),
+      request=host.call(begin, ids, params, prompt, length),
       tree=self._tree(jnp.zeros((4, batch, self.size), jnp.int32)),
       survival=jnp.zeros((batch, self.size), jnp.float32),
       active=zero == 0,
@@ -147,8 +156,15 @@ class RatedTrie(Trie):
 
 
 def _begin(store: Store, prompt, length):
-  prompts = [row[:count].tolist() for row, count in zip(prompt, length, strict=True)]
-  return np.array(store.begin(prompts), np.int32)
+  return np.array(store.begin(_prompts(prompt, length)), np.int32)
+
+
+def _begin_late(store: Store, prompt, length):
+  return np.array(store.begin(_prompts(prompt, length), late=True), np.int32)
+
+
+def _prompts(prompt, length) -> list[list[int]]:
+  return [row[:count].tolist() for row, count in zip(prompt, length, strict=True)]
 
 
 def _round(store: Store, requests, token, num_emitted, ended, size: int, depth: int):

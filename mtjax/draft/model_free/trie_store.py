@@ -26,7 +26,10 @@ _TEXT = "text"  # the name of the one text in a request's own counts
 
 
 class _Request:
-  """A running request: the n-grams of its own text, its last tokens, and what was not read yet."""
+  """A running request: the n-grams of its own text, and its last tokens.
+
+  Both lack the tokens of `unread`, which come behind those that were read and before all others.
+  """
 
   __slots__ = ("counts", "last", "unread")
 
@@ -63,19 +66,22 @@ class NgramStore:
 
   # What a drafter calls.
 
-  def begin(self, prompts: Iterable[Sequence[int]]) -> list[int]:
+  def begin(self, prompts: Iterable[Sequence[int]], *, late: bool = False) -> list[int]:
     """Returns unused numbers for new requests, one per prompt.
 
-    A prompt is read when something is asked or told of its request: a planned program that does not
-    choose this store, or chooses it late, does not wait for it at the start.
+    late: a prompt is not read here, but when its request is first asked for drafts or told of
+    tokens. A planned program may choose this store late or never, and then does not wait for it.
     """
     length = self.counts.length
     max_prompt = max(self.settings.prompt_nodes // length, length)
     with self._lock:
       ids = []
       for prompt in prompts:
+        request = _Request(length, list(prompt[-max_prompt:]))
+        if not late:
+          self._learn(request, ())
         ids.append(next(self._ids))
-        self._requests[ids[-1]] = _Request(length, list(prompt[-max_prompt:]))
+        self._requests[ids[-1]] = request
       self._generations.append(ids)
       while len(self._generations) > self.settings.generations:
         for old in self._generations.popleft():

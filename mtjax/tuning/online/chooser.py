@@ -77,10 +77,10 @@ class OnlineChooser:
   The time between two questions is that of the rounds between them. A stream's caller may pause
   there, so a time that is three times as long as expected counts only when the next one is too. The
   first round of a run, and the first one of another branch, is reported alone, and its time is not
-  used: the first question is asked before the target has read the prompt, and a drafter
-  that was not used reads all that it missed. Thinking should take 2 % of the time: where rounds are
-  short, there are more of them between two questions, 4 to 16. Rounds of a millisecond are so short
-  that 16 are not enough.
+  used: the first question is asked before the target has read the prompt, and a drafter that was
+  not used reads all that it missed. Thinking should take 2 % of the time: where rounds are short,
+  there are more of them between two questions, 4 to 16. Rounds of a millisecond are so short that
+  16 are not enough.
   """
 
   def __init__(

@@ -7,8 +7,8 @@ from mtjax.train.optimizers import OPTIMIZERS
 from tests.sharding.processes import printed_by
 
 MESHES = ("2 x 2", "2 x 4")
-# `make test-slow` runs all objectives.
-SOME = ("next_token", "any_subset", "block_diffusion", "canvas_diffusion", "levenshtein_edits")
+# One objective of each kind, as in training.py; `make test-slow` runs all of them on both meshes.
+SOME = ("next_token", "any_subset", "uniform_diffusion", "canvas_diffusion", "levenshtein_edits")
 CASES = (
   *(f"objective {name} on {MESHES[number % 2]}" for number, name in enumerate(SOME)),
   *(f"optimizer {name} on {MESHES[number % 2]}" for number, name in enumerate(OPTIMIZERS)),

@@ -32,8 +32,8 @@ from mtjax.train.trained import Adaptation, join_of, trained_shapes  # noqa: E40
 
 ROWS, LENGTH = 8, 12
 MESHES = {"2 x 2": (2, 2), "2 x 4": (2, 4)}
-# One of each kind: tokens in order, in any order, by blocks, in two passes, and of another length.
-SOME = ("next_token", "any_subset", "block_diffusion", "canvas_diffusion", "levenshtein_edits")
+# Of each kind one: tokens in order, in any order, with noise, in two passes, of another length.
+SOME = ("next_token", "any_subset", "uniform_diffusion", "canvas_diffusion", "levenshtein_edits")
 CAUSAL = TransformerConfig(
   vocab_size=32, dim=16, heads=4, kv_heads=2, head_dim=8, mlp_dim=24, layers=uniform_layers(2)
 )

@@ -94,8 +94,8 @@ def compare_settings(
   stored. settings: configs of methods by name; plain decoding is added. What is predicted of a
   setting is the speed of runs with its tree under the profiles of its drafter, if auto plans with
   that drafter (`FirstPlanner.whole_run`); of auto it is the speed of its choice in a program of its
-  own, also where auto follows the text. Every batch begins with empty stores,
-  also one that is decoded again.
+  own, also where auto follows the text. Every batch begins with empty stores, also one that is
+  decoded again.
   """
   if not wants_plan(config):
     raise ValueError("the config of auto makes no plan: name several drafters, or a tree of auto")

@@ -32,8 +32,6 @@ from mtjax.train.trained import Adaptation, join_of, trained_shapes  # noqa: E40
 
 ROWS, LENGTH = 8, 12
 MESHES = {"2 x 2": (2, 2), "2 x 4": (2, 4)}
-# Of each kind one: tokens in order, in any order, with noise, in two passes, of another length.
-SOME = ("next_token", "any_subset", "uniform_diffusion", "canvas_diffusion", "levenshtein_edits")
 CAUSAL = TransformerConfig(
   vocab_size=32, dim=16, heads=4, kv_heads=2, head_dim=8, mlp_dim=24, layers=uniform_layers(2)
 )
@@ -97,19 +95,19 @@ def stepped(model, loss, optimizer, meshes, *, accumulate=1, adaptation=None, em
   return out
 
 
-def objectives(every: bool):
+def objectives(some: list[str]):
   """The smallest run of a row's config; a step of SGD is as large as the gradient.
 
-  `every`: all objectives on all meshes, and not SOME on one each.
+  some: objectives that take a step on one mesh each; none: all of them, on all meshes.
   """
   names = list(MESHES)
-  for number, name in enumerate(OBJECTIVES if every else SOME):
+  for number, name in enumerate(some or OBJECTIVES):
     row = OBJECTIVES[name]
     config = importlib.import_module(row.config.removesuffix(".py").replace("/", ".")).tiny()
     config.objective, config.init = name, ""
     config.data.sources = ("builtin:tinyshakespeare",)
     settings = config_lib.read(config)
-    meshes = names if every else names[number % 2 :][:1]
+    meshes = names[number % 2 :][:1] if some else names
     yield f"objective {name}", stepped(settings.model, settings.loss, optax.sgd(1.0), meshes)
 
 
@@ -154,13 +152,13 @@ def mistake():
   return difference(jax.jit(loss.total)(params, rows), jax.jit(apart)(params, rows))
 
 
-def main(every: bool) -> None:
+def main(some: list[str]) -> None:
   assert len(jax.devices()) == 8
   out = {}
-  for case, found in (*objectives(every), *optimizers(), *adapters(), *networks()):
+  for case, found in (*objectives(some), *optimizers(), *adapters(), *networks()):
     out |= {f"{case} on {mesh}": value for mesh, value in found.items()}
   json.dump(out | {"mistake": mistake()}, sys.stdout)
 
 
 if __name__ == "__main__":
-  main(every="every" in sys.argv)
+  main(sys.argv[1:])

@@ -10,9 +10,8 @@ from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import PlanCandidate, drafts_of_text, program_of
+from mtjax.planning.candidate import PlanCandidate, counter_of_text, program_of
 from mtjax.planning.identity import identity
-from mtjax.planning.text_rounds import text_rounds
 from mtjax.planning.texts import Texts, same_length
 from mtjax.planning.windows import Script, Trial, Windows
 from mtjax.sampling.logits import Sampling
@@ -87,8 +86,8 @@ def calibrate(
   drafter's first round takes longer is kept apart, as its reading of the prompt (`Windows.start`).
   What was accepted is counted by domain; each pass decodes other prompts of it, or shorter ones.
 
-  Where drafts follow from the text alone, whole texts are counted (`text_rounds`), and not only the
-  rounds of this drafter.
+  Where drafts follow from texts alone, whole texts are counted (`text_rounds`, `store_rounds`), and
+  not only the rounds of this drafter.
 
   seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
   of plain decoding are known to 2 %, and 32 texts were decoded. Each domain is decoded at least
@@ -126,13 +125,13 @@ def calibrate(
     return found, outputs, max(whole - first, _TINY) / max(new - 1, 1)
 
   names = ", ".join(one.name for one in candidates)
-  drafters = {one.name: drafts_of_text(one) for one in candidates}
-  of_text = {name: drafter for name, drafter in drafters.items() if drafter is not None}
+  counters = {one.name: counter_of_text(one) for one in candidates}
+  of_text = {name: count for name, count in counters.items() if count is not None}
   progress(f"measuring {names} at batch {request.batch}: compiling, once for this machine")
   domain = next(iter(prompts))
   _, outputs, _ = run(domain, 0)
-  for drafter in of_text.values():
-    text_rounds(drafter, prompts[domain][0], outputs)
+  for count in of_text.values():
+    count(prompts[domain][0], outputs)
   begin = time.perf_counter()
   counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
   of_branch = {branch: name for (name, _), branch in method.branches.items()}
@@ -142,8 +141,8 @@ def calibrate(
     for domain in prompts:
       reports, outputs, alone = run(domain, number)
       windows.add(reports, alone)
-      for name, drafter in of_text.items():
-        counts[name, domain] += text_rounds(drafter, prompts[domain][number % _VARIANTS], outputs)
+      for name, count in of_text.items():
+        counts[name, domain] += count(prompts[domain][number % _VARIANTS], outputs)
       for order, report, _ in reports:
         if order.branch != PLAIN and of_branch[order.branch] not in of_text:
           counts[of_branch[order.branch], domain] += report.counts

@@ -1,6 +1,7 @@
 """A drafter that may be planned with."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,10 +12,15 @@ from mtjax.decode.planned import Arm, Planned
 from mtjax.decode.planned.watching import DraftsOfText
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import Drafter
+from mtjax.planning.text_rounds import store_rounds, text_rounds
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.tuning import Siblings
 from mtjax.tuning.plan import PlannedRound
+from mtjax.tuning.profiles import AcceptanceCounts
 from mtjax.verify import Exactness, get_verifier
+
+Tokens = Sequence[Sequence[int]]  # of each row
+CountRounds = Callable[[Tokens, Tokens], AcceptanceCounts]  # of prompts and their outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,8 +92,30 @@ def drafts_of_text(candidate: PlanCandidate) -> DraftsOfText | None:
   Its drafts follow from the text alone, and its verifier accepts a draft as often as it is the
   token of plain decoding: lossless ones do.
   """
-  verifier = get_verifier(candidate.arm.method.verifier)
-  return None if verifier.exactness is Exactness.APPROXIMATE else candidate.arm.of_text
+  return candidate.arm.of_text if _accepts_text(candidate) else None
+
+
+def counter_of_text(candidate: PlanCandidate) -> CountRounds | None:
+  """Returns a function that counts the rounds in texts, however they were decoded; None without.
+
+  A store's drafts follow from the texts of the batch alone too, and each batch begins with the
+  store that it is calibrated with.
+  """
+  if (drafter := drafts_of_text(candidate)) is not None:
+    return functools.partial(text_rounds, drafter)
+  if candidate.calibration is None or not _accepts_text(candidate):
+    return None
+
+  def count(prompts, outputs):
+    _, store = candidate.calibration()
+    return store_rounds(store, max(candidate.arm.sizes), candidate.arm.height, prompts, outputs)
+
+  return count
+
+
+def _accepts_text(candidate: PlanCandidate) -> bool:
+  exactness = get_verifier(candidate.arm.method.verifier).exactness
+  return exactness is not Exactness.APPROXIMATE
 
 
 def _mixed(size: int, breadth: int, height: int) -> Topology:

@@ -1,5 +1,6 @@
 """The speed that methods have here: they are decoded with, in turn."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -41,7 +42,6 @@ def measure_speeds(
   sampling: Sampling | None = None,
   max_tokens: int = 64,
   repeats: int = 3,
-  least_batches: int = 1,
   progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, list[float]]:
   """Returns tokens per second of the whole batch, of each system in each of `repeats` passes.
@@ -51,22 +51,20 @@ def measure_speeds(
   first, and behind each other one, as far as the number of batches allows (`balanced_order`). The
   pass before the first one compiles and is not counted. The prompts' own pass through the target,
   with the token that it emits, is measured in the same turn and left out: what counts is the time
-  of rounds. A drafter's own reading of the prompt is in the time. Batches hold the prompts in
-  turn, from all texts. Where that makes fewer than `least_batches`, a pass decodes all of them
-  several times: a single batch is over so soon that other work decides which system is ahead.
-  Raises ValueError for no text, and as `generate` does.
+  of rounds. A drafter's own reading of the prompt is in the time. The rows of a batch are of all
+  domains in turn, as a plan expects. Raises ValueError for no text, and as `generate` does.
   """
-  prompts = [prompt for rows in texts.values() for prompt in rows]
+  by_turns = itertools.zip_longest(*texts.values())
+  prompts = [prompt for turn in by_turns for prompt in turn if prompt is not None]
   if not prompts:
     raise ValueError("there is no text to decode: give at least one domain with a prompt")
-  once, names = batches_of(prompts, batch), list(systems)
-  batches = once * max(-(-least_batches // len(once)), 1)
+  batches, names = batches_of(prompts, batch), list(systems)
   out: dict[str, list[float]] = {name: [] for name in names}
   settings: dict[str, Any] = dict(sampling=sampling, eos=())
   for number in range(repeats + 1):
     progress(f"batch {batch}: {f'pass {number} of {repeats}' if number else 'compiling'}")
     tokens, seconds = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
-    for place, rows in enumerate(batches if number else once):
+    for place, rows in enumerate(batches):
       before = _run(text, plain, rows, max_tokens=1, **settings)[1]
       for name in balanced_order(names, number * len(batches) + place):
         emitted, took = _run(text, systems[name], rows, max_tokens=max_tokens, **settings)

@@ -1,4 +1,4 @@
-"""The rounds of a drafter in texts that are known, where its drafts follow from the text alone."""
+"""The rounds of a drafter in texts that are known, where its drafts follow from texts alone."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mtjax.decode.planned.watching import DraftsOfText, right_drafts
+from mtjax.draft.model_free.trie import Store
 from mtjax.draft.text_buffer import TextBuffer
-from mtjax.tuning.online.watching import Watched, watched_rounds
+from mtjax.draft.trie_branches import Branches
+from mtjax.tuning.online.watching import Watched, counts_of_lengths, watched_rounds
 from mtjax.tuning.profiles import AcceptanceCounts
 
 _right = jax.jit(right_drafts, static_argnums=(0, 2))
@@ -35,3 +37,51 @@ def text_rounds(
   begin = [len(prompt) + 1 for prompt in prompts]
   watched = Watched(np.asarray(right).tolist(), length.tolist(), begin, drafter.height)
   return watched_rounds(watched, ended=True)[0]
+
+
+def store_rounds(
+  store: Store,
+  size: int,
+  height: int,
+  prompts: Sequence[Sequence[int]],
+  outputs: Sequence[Sequence[int]],
+) -> AcceptanceCounts:
+  """Returns the counts of decoding a batch of texts with the trees of a store, as `text_rounds`.
+
+  The store reads the prompts, and learns the outputs round by round, all rows of the batch in
+  parallel, as it does while the batch is decoded. So its drafts are the same, and its rounds.
+
+  size, height: of its trees, as the drafter `Trie` has them. Of a tree the depth alone counts: any
+  child may be accepted. Raises ValueError for no text.
+  """
+  if not prompts:
+    raise ValueError("there is no text to count rounds in")
+  whole, cut = np.zeros((2, height + 1), np.int64)
+  requests = store.begin([list(prompt) for prompt in prompts])
+  emitted, place = [1] * len(outputs), [0] * len(outputs)
+  running = [row for row, output in enumerate(outputs) if output]
+  while running:
+    for row in running:
+      store.extend(requests[row], list(outputs[row][place[row] : place[row] + emitted[row]]))
+      place[row] += emitted[row]
+    for row in running:
+      rest = outputs[row][place[row] :]
+      if not rest:
+        store.finish(requests[row])
+        continue
+      accepted = _accepted(store.draft(requests[row], size - 1, height), rest)
+      (cut if accepted < height and accepted == len(rest) else whole)[accepted] += 1
+      emitted[row] = accepted + 1
+    running = [row for row in running if place[row] < len(outputs[row])]
+  return counts_of_lengths(whole, cut)
+
+
+def _accepted(tree: Branches, rest: Sequence[int]) -> int:
+  """Returns how many drafts on a path from the root are the next tokens of the text."""
+  node = accepted = 0
+  for token in rest:
+    child = tree.children[node].get(token)
+    if child is None:
+      break
+    node, accepted = child, accepted + 1
+  return accepted

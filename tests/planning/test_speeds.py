@@ -70,17 +70,19 @@ def test_methods_are_decoded_with_in_turn_and_made_anew_for_each_text(monkeypatc
   assert said == ["batch 1: compiling", "batch 1: pass 1 of 2", "batch 1: pass 2 of 2"]
 
 
-def test_a_pass_over_few_prompts_decodes_them_several_times():
-  made = []
+def test_rows_of_a_batch_are_of_all_domains_in_turn(monkeypatch):
+  decoded = []
+  own = TextModel.generate
 
-  def make():
-    made.append(1)
-    return plain()
+  def generate(self, prompts, **settings):
+    if settings["max_tokens"] > 1:
+      decoded.append(prompts)
+    return own(self, prompts, **settings)
 
-  one = {"one": next(iter(same_length(TEXT, TEXTS, 32).values()))[:1]}
-  settings = dict(batch=1, texts=one, max_tokens=32, repeats=2)
-  measure_speeds(TEXT, {"plain": make}, least_batches=3, **settings)
-  assert len(made) == 1 + 2 * 3, "once to compile, and three times in each pass"
+  monkeypatch.setattr(TextModel, "generate", generate)
+  texts = {"one": [[1] * 4, [2] * 4, [3] * 4], "two": [[4] * 4]}
+  measure_speeds(TEXT, {"plain": plain}, batch=2, texts=texts, max_tokens=2, repeats=0)
+  assert decoded == [[[1] * 4, [4] * 4], [[2] * 4, [3] * 4]]
 
 
 @pytest.mark.parametrize("names", ["ab", "abc", "abcdef", "abcdefg"])

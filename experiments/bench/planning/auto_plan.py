@@ -3,12 +3,15 @@
 python -m experiments.bench.planning.auto_plan --data=DATA --results=results/auto_plan.json
 
 Every model is decoded at every batch size with auto, plain decoding and each --setting, in turn;
-figures are medians over the passes. Profiles are measured before, on other prompts of the same
-sets, and kept in --folder. Settings that need a draft model are left out where there is none.
+figures are medians over the passes. Large batches take more prompts: a single batch is over so soon
+that its slowest row and other work decide which setting is ahead. Profiles are measured before, on
+other prompts of the same sets, and kept in --folder. Settings that need a draft model are left out
+where there is none.
 """
 
 import itertools
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -41,21 +44,33 @@ _SETTINGS = flags.DEFINE_multi_string(
   ],
   "Settings to compare with, as --compare of mtjax-decode has them. Repeatable.",
 )  # fmt: skip
-_DRAFTERS = flags.DEFINE_list("drafters", ["lookup", "suffix", "draft", "draft_tree"], "Of auto.")
-_PROMPTS = flags.DEFINE_integer(
-  "prompts", 4, "Prompts per set, and as many to measure profiles.", 1
+_DRAFTERS = flags.DEFINE_list(
+  "drafters", ["lookup", "trie", "suffix", "draft", "draft_tree"], "Of auto."
+)
+_PROMPTS = flags.DEFINE_integer("prompts", 4, "Prompts per set, at least.", 1)
+_BATCHES = flags.DEFINE_integer(
+  "batches", 4, "Batches of different prompts that a pass decodes, at least.", 1
+)
+_OTHERS = flags.DEFINE_integer(
+  "calibration_prompts", 32, "Prompts per set to measure profiles, none of those above.", 1
 )
 _LENGTH = flags.DEFINE_integer(
   "prompt_tokens", 128, "Tokens per prompt, some of others before it.", 1
 )
 _TOKENS = flags.DEFINE_integer("tokens", 96, "New tokens per row.", 2)
 _REPEATS = flags.DEFINE_integer("repeats", 3, "Interleaved passes.", 1)
-_LEAST = flags.DEFINE_integer(
-  "least_batches", 4, "Batches that a pass decodes, where the prompts make fewer.", 1
-)
 _SECONDS = flags.DEFINE_float("seconds", 60.0, "Time to measure profiles for, at most.", 1.0)
 _FOLDER = flags.DEFINE_string("folder", None, "Folder of profiles. Default: a temporary one.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.md is made from.")
+
+
+def prompts_per_set(batch: int) -> int:
+  return max(_PROMPTS.value, -(-_BATCHES.value * batch // len(_SETS.value)))
+
+
+def spread(prompts: Sequence[str], count: int) -> list[str]:
+  """Returns some of the prompts, evenly spread: sets are sorted by kinds of questions."""
+  return [prompts[place * len(prompts) // count] for place in range(count)]
 
 
 def with_draft(names, draft: str) -> list[str]:
@@ -80,10 +95,12 @@ def run() -> None:
   data = launch.required(_DATA, "folder/of/sets")
   launch.check_output(_RESULTS)
   prompt_sets.check_sets(_SETS.value)
-  texts = {
-    name: prompt_sets.split_prompts(data, name, *[_PROMPTS.value] * 2) for name in _SETS.value
-  }
   sizes, found = batches(_BATCH.value), []
+  counts = {batch: prompts_per_set(batch) for batch in sizes}
+  texts = {
+    name: prompt_sets.split_prompts(data, name, max(counts.values()), _OTHERS.value)
+    for name in _SETS.value
+  }
   with tempfile.TemporaryDirectory() as temporary:
     for model, batch in itertools.product(launch.distinct(_MODELS), sizes):
       target, _, draft = model.partition("+")
@@ -98,12 +115,12 @@ def run() -> None:
       named = {name: config_of(name) for name in with_draft(_SETTINGS.value, draft)}
       for own in named.values():
         own |= dict(draft_model=draft) if own["draft_model"] else {}
-      encoded = same_length(text, {name: own for name, (own, _) in texts.items()}, _LENGTH.value)
+      decoded = {name: spread(own, counts[batch]) for name, (own, _) in texts.items()}
+      encoded = same_length(text, decoded, _LENGTH.value)
       found.append(
         compare_settings(
           text, config, named, batch=batch, texts=encoded, max_tokens=_TOKENS.value,
-          repeats=_REPEATS.value, least_batches=_LEAST.value,
-          progress=lambda what, model=model: progress(f"{model}, {what}"),
+          repeats=_REPEATS.value, progress=lambda what, model=model: progress(f"{model}, {what}"),
         )
       )  # fmt: skip
       publish(found, complete=False)

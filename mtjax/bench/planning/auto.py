@@ -85,7 +85,6 @@ def compare_settings(
   texts: Mapping[str, Sequence[Prompt]],
   max_tokens: int,
   repeats: int,
-  least_batches: int = 1,
   progress: Callable[[str], None] = lambda _: None,
 ) -> PlanCells:
   """Returns the speed of auto and of each setting, decoded in turn (`measure_speeds`).
@@ -106,7 +105,7 @@ def compare_settings(
   found = plan.plan
   speeds = measure_speeds(
     text, makes, batch=batch, texts=texts, max_tokens=max_tokens, repeats=repeats,
-    least_batches=least_batches, progress=progress,
+    progress=progress,
   )  # fmt: skip
   cells = [
     PlanCell(

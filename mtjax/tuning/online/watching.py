@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from mtjax.tuning.profiles.counts import AcceptanceCounts
 
@@ -52,8 +53,18 @@ def watched_rounds(
       whole[accepted] += 1
       place += accepted + 1
     ends.append(place)
+  return counts_of_lengths(whole, cut), ends
+
+
+def counts_of_lengths(
+  whole: Int[np.ndarray, " H"], cut: Int[np.ndarray, " H"]
+) -> AcceptanceCounts:
+  """Returns the counts of rounds by the number of drafts that were accepted in them.
+
+  whole[a]: rounds with `a` accepted drafts. cut[a]: rounds with `a` accepted drafts at the end of a
+  text, which judged no further one.
+  """
   # Rounds with at least so many right drafts; one that was cut has no draft that was refused.
   reached, of_cut = (np.cumsum(each[::-1])[::-1] for each in (whole, cut))
   tried, hit = reached[:-1] + of_cut[1:], reached[1:] + of_cut[1:]
-  counts = AcceptanceCounts(tried[:, None], hit[:, None], int(reached[0] + of_cut[0]))
-  return counts, ends
+  return AcceptanceCounts(tried[:, None], hit[:, None], int(reached[0] + of_cut[0]))

@@ -1,5 +1,6 @@
 """All candidates measured at once, in the program that will decode with them."""
 
+import collections
 import dataclasses
 import itertools
 import statistics
@@ -25,6 +26,7 @@ from mtjax.tuning.profiles import (
   LatencyProfile,
   fit_curve,
 )
+from mtjax.tuning.whole_runs import measured_spread
 
 _TOKENS = 96  # of a text
 _VARIANTS = 8  # batches of a domain, of other prompts or of shorter ones, decoded in turn
@@ -87,7 +89,8 @@ def calibrate(
   What was accepted is counted by domain; each pass decodes other prompts of it, or shorter ones.
 
   Where drafts follow from texts alone, whole texts are counted (`text_rounds`, `store_rounds`), and
-  not only the rounds of this drafter.
+  not only the rounds of this drafter. So it is known how much texts of one domain differ
+  (`measured_spread`).
 
   seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
   of plain decoding are known to 2 %, and 32 texts were decoded. Each domain is decoded at least
@@ -134,6 +137,7 @@ def calibrate(
     count(prompts[domain][0], outputs)
   begin = time.perf_counter()
   counts = {(one.name, name): AcceptanceCounts.none(1, 1) for one in candidates for name in texts}
+  lengths: dict[tuple[str, str], dict[int, list[int]]] = collections.defaultdict(dict)
   of_branch = {branch: name for (name, _), branch in method.branches.items()}
   windows = Windows(trials, of_branch)
   for number in itertools.count(1):
@@ -142,7 +146,10 @@ def calibrate(
       reports, outputs, alone = run(domain, number)
       windows.add(reports, alone)
       for name, count in of_text.items():
-        counts[name, domain] += count(prompts[domain][number % _VARIANTS], outputs)
+        variant = number % _VARIANTS
+        each = count(prompts[domain][variant], outputs)
+        counts[name, domain] = sum(each, counts[name, domain])
+        lengths[name, domain][variant] = [one.rounds for one in each]
       for order, report, _ in reports:
         if order.branch != PLAIN and of_branch[order.branch] not in of_text:
           counts[of_branch[order.branch], domain] += report.counts
@@ -155,12 +162,22 @@ def calibrate(
     raise ValueError(
       f"texts of {new} tokens end before every drafter had its turn: give a longer context"
     )
+
+  def acceptance(one: PlanCandidate) -> AcceptanceProfile:
+    profile = AcceptanceProfile(
+      request.of(text, one), {domain: counts[one.name, domain] for domain in prompts}
+    )
+    if one.name not in of_text:
+      return profile
+    rounds = [list(itertools.chain(*lengths[one.name, domain].values())) for domain in prompts]
+    rates = [profile.rates(domain) for domain in prompts]
+    spread = measured_spread(rounds, rates, max(new - 1, 1))
+    return dataclasses.replace(profile, spread=spread)
+
   return tuple(
     ProfiledDrafter(
       one.name,
-      AcceptanceProfile(
-        request.of(text, one), {domain: counts[one.name, domain] for domain in prompts}
-      ),
+      acceptance(one),
       LatencyProfile(
         request.of_times(text, one, candidates), (_curve(method, one, request, windows),)
       ),

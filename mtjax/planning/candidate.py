@@ -20,7 +20,8 @@ from mtjax.tuning.profiles import AcceptanceCounts
 from mtjax.verify import Exactness, get_verifier
 
 Tokens = Sequence[Sequence[int]]  # of each row
-CountRounds = Callable[[Tokens, Tokens], AcceptanceCounts]  # of prompts and their outputs
+# From prompts and their outputs to the counts of each text.
+CountRounds = Callable[[Tokens, Tokens], list[AcceptanceCounts]]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,8 @@ _right = jax.jit(right_drafts, static_argnums=(0, 2))
 
 def text_rounds(
   drafter: DraftsOfText, prompts: Sequence[Sequence[int]], outputs: Sequence[Sequence[int]]
-) -> AcceptanceCounts:
-  """Returns the counts of decoding texts with chains of a drafter, of all texts together.
+) -> list[AcceptanceCounts]:
+  """Returns the counts of decoding each of some texts with chains of a drafter.
 
   outputs: the tokens of each text behind its prompt, however they were decoded; the first one is
   the prefill's. A draft counts as accepted where it is the text's own token, as `sample_match` has
@@ -34,9 +34,11 @@ def text_rounds(
   for row, text in enumerate(texts):
     token[row, : len(text)] = text
   right = _right(drafter, TextBuffer(jnp.array(token), jnp.array(length)), max(map(len, outputs)))
-  begin = [len(prompt) + 1 for prompt in prompts]
-  watched = Watched(np.asarray(right).tolist(), length.tolist(), begin, drafter.height)
-  return watched_rounds(watched, ended=True)[0]
+  rows = zip(np.asarray(right).tolist(), length.tolist(), prompts, strict=True)
+  return [
+    watched_rounds(Watched([own], [count], [len(prompt) + 1], drafter.height), ended=True)[0]
+    for own, count, prompt in rows
+  ]
 
 
 def store_rounds(
@@ -45,8 +47,10 @@ def store_rounds(
   height: int,
   prompts: Sequence[Sequence[int]],
   outputs: Sequence[Sequence[int]],
-) -> AcceptanceCounts:
-  """Returns the counts of decoding a batch of texts with the trees of a store, as `text_rounds`.
+) -> list[AcceptanceCounts]:
+  """Returns the counts of decoding each text of a batch with the trees of a store.
+
+  Acceptance and the ends of texts are as `text_rounds` has them.
 
   The store reads the prompts, and learns the outputs round by round, all rows of the batch in
   parallel, as it does while the batch is decoded. So its drafts are the same, and its rounds.
@@ -56,7 +60,7 @@ def store_rounds(
   """
   if not prompts:
     raise ValueError("there is no text to count rounds in")
-  whole, cut = np.zeros((2, height + 1), np.int64)
+  whole, cut = np.zeros((2, len(prompts), height + 1), np.int64)
   requests = store.begin([list(prompt) for prompt in prompts])
   emitted, place = [1] * len(outputs), [0] * len(outputs)
   running = [row for row, output in enumerate(outputs) if output]
@@ -70,10 +74,10 @@ def store_rounds(
         store.finish(requests[row])
         continue
       accepted = _accepted(store.draft(requests[row], size - 1, height), rest)
-      (cut if accepted < height and accepted == len(rest) else whole)[accepted] += 1
+      (cut if accepted < height and accepted == len(rest) else whole)[row, accepted] += 1
       emitted[row] = accepted + 1
     running = [row for row in running if place[row] < len(outputs[row])]
-  return counts_of_lengths(whole, cut)
+  return [counts_of_lengths(*of_row) for of_row in zip(whole, cut, strict=True)]
 
 
 def _accepted(tree: Branches, rest: Sequence[int]) -> int:

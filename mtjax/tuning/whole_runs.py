@@ -9,13 +9,16 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from mtjax.trees import Topology
+from mtjax.trees import Topology, chain
 from mtjax.tuning.shapes.rated import Rates, rate, reached
 
-# The variance of the log-odds of acceptance between texts of one domain: a round number within what
-# was measured once, of whole texts of the bundled target, least between questions of gsm8k and most
-# between pieces of code. A calibration has too few rounds to estimate it.
+# The variance of the log-odds of acceptance between texts of one domain, where it is not measured
+# (`measured_spread`): a round number within what was measured once, of whole texts of the bundled
+# target, least between questions of gsm8k and most between pieces of code.
 SPREAD = 0.2
+_PRIOR_TEXTS = 8  # that this value counts as
+_LARGEST = 4.0  # log-odds that differ more than this say that drafts are right always or never
+_HALVINGS = 20
 _SAMPLES = 1 << 16  # of rounds of single rows, over all runs
 _KINDS = 9  # of texts within a domain
 _TINY = 1e-9
@@ -28,9 +31,9 @@ class WholeRuns:
   A batch ends when its slowest row does, so its rounds are more than the tokens of a row over the
   mean tokens of a round. Rows are texts of their own: prompt lookup has much to copy in one text of
   code and nothing in another. The log-odds of acceptance of a text differ from those of its domain
-  by one number, the same at all depths. These numbers are normally distributed with the mean 0 and
-  the variance `spread`. Texts of a domain take as many rounds on average as its rates say, because
-  those are of all rounds of its texts together.
+  by one number, the same at all depths. These numbers are normally distributed with the variance
+  `spread`, and with the mean with which texts take as many rounds on average as the domain's rates
+  say, because those are of all rounds of its texts together.
 
   Every tree meets the same luck (common random numbers), and the seed makes all of it repeatable.
   Raises ValueError for sizes below 1 and a spread below 0.
@@ -55,16 +58,34 @@ class WholeRuns:
     """
     runs, count = len(self._luck), len(rates)
     domain = (np.arange(runs)[:, None] + np.arange(self.batch)) % count
-    shifts = math.sqrt(self.spread) * _normal(_KINDS)
     last = np.zeros(domain.shape)
     for number, its in enumerate(rates):
-      mean = rate(topology, its).expected_tokens
-      each = _by_depth(topology, np.stack([shifted(its, shift) for shift in shifts]))
-      scale = 1 / (mean * np.mean(1 / (1 + each.sum(axis=1))))
-      for place, one in enumerate(each):
+      for place, one in enumerate(self._by_kind(topology, its)):
         own = (domain == number) & (self._kind == place)
-        last[own] = scale * self._row_rounds(one, self._luck[own])
+        last[own] = self._row_rounds(one, self._luck[own])
     return float(last.max(axis=1).mean())
+
+  def variance(self, topology: Topology, rates: Rates) -> float:
+    """Returns the variance of the rounds of single rows with one tree, of texts of one domain."""
+    rows = [
+      self._row_rounds(one, self._luck[self._kind == place])
+      for place, one in enumerate(self._by_kind(topology, rates))
+    ]
+    return float(np.concatenate(rows).var())
+
+  def _by_kind(self, topology: Topology, rates: Rates) -> Float[np.ndarray, "G H"]:
+    """Returns for each kind of text the probability that a round gets to each depth."""
+    wanted = 1 / rate(topology, rates).expected_tokens  # rounds per token
+    shifts = math.sqrt(self.spread) * _normal(_KINDS)
+    low, high = -4 * _LARGEST, 4 * _LARGEST
+    for _ in range(_HALVINGS if self.spread else 0):
+      middle = (low + high) / 2
+      each = _by_depth(topology, np.stack([shifted(rates, middle + shift) for shift in shifts]))
+      slow = np.mean(1 / (1 + each.sum(axis=1))) > wanted
+      low, high = (middle, high) if slow else (low, middle)
+    # Without a spread both ends are equally far from no shift at all.
+    middle = (low + high) / 2
+    return _by_depth(topology, np.stack([shifted(rates, middle + shift) for shift in shifts]))
 
   def _row_rounds(
     self, reached: Float[np.ndarray, " H"], luck: Float[np.ndarray, "R N"]
@@ -88,6 +109,35 @@ class WholeRuns:
     shape = self._luck.shape[:2]
     kinds = np.resize(np.arange(_KINDS), shape)
     return np.random.default_rng((self.seed, 1)).permuted(kinds.ravel()).reshape(shape)
+
+
+def measured_spread(
+  rounds: Sequence[Sequence[int]], rates: Sequence[Rates], new_tokens: int
+) -> float:
+  """Returns the variance of the log-odds of acceptance between texts of one domain.
+
+  It is the `spread` with which the rounds of simulated texts have the variance of those that were
+  counted, within a domain, on average over the domains (method of moments), and at most 4. The
+  fewer texts there are, the more it is drawn to SPREAD, which counts as 8 texts.
+
+  rounds: of each text, by domain, each of `new_tokens` tokens. rates: of each domain, whose drafts
+  are one chain, or count by depth alone. Domains of a single text say nothing.
+  """
+  known = [(its, own) for its, own in zip(rounds, rates, strict=True) if len(its) > 1]
+  if not known:
+    return SPREAD
+  counted = statistics.fmean(statistics.variance(its) for its, _ in known)
+
+  def simulated(spread: float) -> float:
+    runs = WholeRuns(1, new_tokens, spread=spread)
+    return statistics.fmean(runs.variance(chain(len(own)), own) for _, own in known)
+
+  low, high = 0.0, _LARGEST
+  for _ in range(_HALVINGS // 2):
+    middle = (low + high) / 2
+    low, high = (middle, high) if simulated(middle) < counted else (low, middle)
+  texts = sum(len(its) for its, _ in known)
+  return (texts * (low + high) / 2 + _PRIOR_TEXTS * SPREAD) / (texts + _PRIOR_TEXTS)
 
 
 def shifted(rates: Rates, shift: float) -> Rates:

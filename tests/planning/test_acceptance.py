@@ -62,7 +62,7 @@ def test_what_cannot_be_replayed_is_recorded():
   assert profile.of["sampling"] == "greedy"
   # The text alone says the same.
   plain = generate(TARGET, PARAMS, ids, max_tokens=24)
-  counted = text_rounds(PromptLookup(length=3), ids, plain.tokens)
+  (counted,) = text_rounds(PromptLookup(length=3), ids, plain.tokens)
   np.testing.assert_array_equal(counted.tried, alone.tried)
   np.testing.assert_array_equal(counted.accepted, alone.accepted)
   assert counted.rounds == alone.rounds and counted.accepted[0, 0] > 0

@@ -29,8 +29,8 @@ def test_auto_is_compared_with_settings_that_are_chosen_by_hand(folder, data, tm
   code, shown, said = launch(
     "experiments.bench.planning.auto_plan", f"--data={data}", f"--models={folder}", "--batch=1",
     "--sets=gsm8k", "--drafters=lookup", "--setting=lookup:length=3", "--prompts=1",
-    "--prompt_tokens=32", "--tokens=32", "--repeats=1", "--batches=1", "--calibration_prompts=2", "--seconds=1",
-    f"--folder={store}", f"--results={out}",
+    "--prompt_tokens=32", "--tokens=32", "--repeats=1", "--batches=1", "--calibration_prompts=2",
+    "--seconds=1", f"--folder={store}", f"--results={out}",
   )  # fmt: skip
   assert code == 0, said
   record = json.loads(out.read_text())

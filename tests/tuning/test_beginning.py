@@ -10,7 +10,7 @@ from mtjax.trees import chain, k_ary
 from mtjax.tuning import Siblings
 from mtjax.tuning.online import FirstPlanner, ProfiledDrafter
 from mtjax.tuning.plan import expected_of
-from mtjax.tuning.whole_runs import WholeRuns, _normal, shifted
+from mtjax.tuning.whole_runs import SPREAD, WholeRuns, _normal, measured_spread, shifted
 from tests.tuning.scenarios import acceptance, times
 
 PLAIN = 2e-3
@@ -72,18 +72,50 @@ def test_a_batch_waits_longer_where_its_texts_differ():
   rates, topology = np.array([[0.8], [0.6]]), chain(2)
   for batch in (1, 8):
     runs = WholeRuns(batch, 30, spread=0.5)
-    # By enumeration: each row is as probably of one kind of text as of any other.
-    kinds = [shifted(rates, shift) for shift in np.sqrt(0.5) * _normal(9)]
+    # By enumeration: each row is as probably of one kind of text as of any other. The mean of the
+    # log-odds is that with which texts take as many rounds per token as all rates together say.
+    kinds = min(
+      (
+        [shifted(rates, mean + shift) for shift in np.sqrt(0.5) * _normal(9)]
+        for mean in np.linspace(-0.5, 0.5, 201)
+      ),
+      key=lambda kinds: abs(
+        np.mean([1 / (1 + a + a * b) for (a,), (b,) in kinds]) - 1 / (1 + 0.8 + 0.8 * 0.6)
+      ),
+    )
     ended = [rounds_of_one_row({1: 1 - a, 2: a * (1 - b), 3: a * b}, 30) for (a,), (b,) in kinds]
     longest = max(map(len, ended))
     padded = [np.pad(one, (0, longest - len(one)), constant_values=1.0) for one in ended]
-    tokens = [1 + a + a * b for (a,), (b,) in [rates, *kinds]]
-    scale = 1 / (tokens[0] * np.mean(1 / np.array(tokens[1:])))
-    expected = scale * float(np.sum(1 - np.mean(padded, axis=0) ** batch))
+    expected = float(np.sum(1 - np.mean(padded, axis=0) ** batch))
     assert runs.rounds(topology, [rates]) == pytest.approx(expected, rel=0.02)
     # A text takes as many rounds on average, whether texts differ or not; a batch takes more.
     alike = WholeRuns(batch, 30, spread=0).rounds(topology, [rates])
     assert expected == pytest.approx(alike, rel=0.02) if batch == 1 else expected > 1.1 * alike
+
+
+def test_how_much_texts_differ_is_found_again():
+  rng, new = np.random.default_rng(0), 60
+  domains = [np.array([[0.8], [0.6]]), np.array([[0.4], [0.5]])]
+
+  def drawn(rates, spread):
+    """Returns the rounds of texts whose log-odds differ, and the rates of all of their rounds."""
+    accepted = []  # in each round of each text
+    for shift in np.sqrt(spread) * rng.normal(size=300):
+      first, second = shifted(rates, shift)[:, 0]
+      hit = rng.random((new, 2)) < (first, second)
+      emitted = 1 + hit[:, 0] + hit.all(axis=1)
+      accepted.append(emitted[: 1 + np.sum(np.cumsum(emitted) < new)] - 1)
+    whole = np.concatenate(accepted)
+    found = np.mean(whole > 0), np.mean(whole > 1) / np.mean(whole > 0)
+    return [len(one) for one in accepted], np.array(found)[:, None]
+
+  for true in (0.0, 0.8, 1.6):
+    rounds, rates = zip(*(drawn(own, true) for own in domains), strict=True)
+    assert measured_spread(rounds, rates, new) == pytest.approx(true, rel=0.2, abs=0.05)
+  # Few texts say little, and a single one says nothing.
+  few = measured_spread([[40, 40, 41, 40]], domains[:1], new)
+  assert few == pytest.approx(2 / 3 * SPREAD, abs=0.02)
+  assert measured_spread([[40], [50]], domains, new) == SPREAD
 
 
 def test_shifted_log_odds_keep_the_shares_of_ranks():

@@ -92,7 +92,9 @@ class FirstPlanner:
     (batch,) = {one.latency.batch for one in competitors}
     # The first token is that of the prompt's pass.
     new = max(self.new_tokens - 1, 1)
-    runs = WholeRuns(batch, new) if self.new_tokens else None
+    runs = {
+      one.drafter: WholeRuns(batch, new, spread=one.acceptance.spread) for one in self.drafters
+    }
     plain = min(one.latency.plain for one in competitors)
     known = [one.latency.alone for one in competitors if one.latency.alone is not None]
     own = min(known) if alone and known else plain
@@ -106,8 +108,10 @@ class FirstPlanner:
       # No round takes less than a plain one, whatever the two programs differ in.
       seconds = max(one.seconds - max(plain - own, 0.0), min(own, one.seconds))
       expected = one.expected_tokens
-      if runs is not None:
-        rounds = runs.rounds(one.topology, [prior.rates[one.drafter][place] for place in places])
+      if self.new_tokens:
+        rounds = runs[one.drafter].rounds(
+          one.topology, [prior.rates[one.drafter][place] for place in places]
+        )
         expected, seconds = new / rounds, seconds + start[one.drafter] / rounds
       return dataclasses.replace(one, seconds=seconds, expected_tokens=expected)
 

@@ -56,9 +56,7 @@ def watched_rounds(
   return counts_of_lengths(whole, cut), ends
 
 
-def counts_of_lengths(
-  whole: Int[np.ndarray, " H"], cut: Int[np.ndarray, " H"]
-) -> AcceptanceCounts:
+def counts_of_lengths(whole: Int[np.ndarray, " H"], cut: Int[np.ndarray, " H"]) -> AcceptanceCounts:
   """Returns the counts of rounds by the number of drafts that were accepted in them.
 
   whole[a]: rounds with `a` accepted drafts. cut[a]: rounds with `a` accepted drafts at the end of a

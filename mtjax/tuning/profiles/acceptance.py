@@ -1,6 +1,7 @@
 """The acceptance profile of a drafter: how often candidates are accepted, by depth and rank."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from mtjax.tuning.profiles.counts import AcceptanceCounts
 from mtjax.tuning.profiles.intervals import wilson_interval
 from mtjax.tuning.profiles.isotonic import isotonic
 from mtjax.tuning.shapes.rated import Rates
+from mtjax.tuning.whole_runs import SPREAD
 
 KIND, VERSION = "mtjax acceptance profile", 1
 ALL = "all"  # the name that stands for all domains together
@@ -23,12 +25,14 @@ class AcceptanceProfile:
   """P(the candidate of rank r at depth d is accepted | its parent was), by domain of text.
 
   `of` says what was measured, as names and values: "target", "drafter", and whatever else changes
-  acceptance, such as "sampling" and "verifier". Raises ValueError for no domain, for one called
-  "all", and for `of` without target or drafter.
+  acceptance, such as "sampling" and "verifier". `spread` is by how much texts of one domain differ
+  (`mtjax.tuning.whole_runs`). Raises ValueError for no domain, for one called "all", for `of`
+  without target or drafter, and for a spread below 0.
   """
 
   of: Mapping[str, str]
   domains: Mapping[str, AcceptanceCounts]
+  spread: float = SPREAD
 
   def __post_init__(self):
     missing = [name for name in ("target", "drafter") if not self.of.get(name)]
@@ -39,6 +43,8 @@ class AcceptanceProfile:
         f"a profile needs at least one domain, and none called {ALL!r}, which stands for all of "
         f"them: got {list(self.domains)}"
       )
+    if not 0 <= self.spread < math.inf:
+      raise ValueError(f"the spread of texts is a variance, got {self.spread}")
 
   def counts(self, domain: str = ALL) -> AcceptanceCounts:
     """Returns the counts of a domain, or of all together. Raises ValueError for no such domain."""
@@ -102,7 +108,8 @@ class AcceptanceProfile:
       )
       for name, counts in self.domains.items()
     }
-    documents.write(path, KIND, VERSION, self.of, dict(domains=domains), self._build)
+    content = dict(domains=domains, spread=self.spread)
+    documents.write(path, KIND, VERSION, self.of, content, self._build)
 
   @classmethod
   def load(cls, path: str | Path, **of: str) -> "AcceptanceProfile":
@@ -124,6 +131,7 @@ class AcceptanceProfile:
         )
         for name, one in record["domains"].items()
       },
+      float(record.get("spread", SPREAD)),
     )
 
 

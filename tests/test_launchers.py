@@ -200,7 +200,8 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path):
     with pytest.raises(error, match=message):
       launch_lib.check_output(holder(tmp_path / "a"), holder(path, "records"))
   (tmp_path / "read.txt").write_text("x")
-  for read in (tmp_path / "read.txt", f"books=file:{tmp_path}/*.txt#header=a"):
+  named = f"draft={tmp_path}/read.txt"
+  for read in (tmp_path / "read.txt", named, f"books=file:{tmp_path}/*.txt#header=a"):
     with pytest.raises(ValueError, match="--data and --output are one file"):
       launch_lib.check_output(holder(tmp_path / "read.txt"), inputs=[holder(read, "data")])
 

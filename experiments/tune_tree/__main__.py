@@ -5,6 +5,9 @@ the store of plans; plans; decodes with the best of each drafter and kind; and p
 
 python -m experiments.tune_tree --target=smollm2 --drafters=lookup,suffix --picture=tree.png
 
+--mesh, --weights, --temperature, --top_p and --verifier are the fields of the same names of a
+config of decoding, and --texts is plan.texts: the plan is of what is decoded so.
+
 With --hardware nothing is timed: the plan is that of a roofline, for models by name, folder or
 published size. Acceptance is measured here where both models are at hand, and is otherwise given,
 as the file of a profile or as rates by rank:
@@ -16,6 +19,7 @@ python -m experiments.tune_tree --hardware=v5e-8 --target=8B --draft=1B --drafte
 files of its own, as tree-batch16.png.
 """
 
+import functools
 import pathlib
 
 from absl import flags
@@ -50,15 +54,33 @@ _TOKENS = flags.DEFINE_integer("tokens", 96, "New tokens per row to measure spee
 _REPEATS = flags.DEFINE_integer(
   "repeats", 3, "Number of passes that measure speeds; 0: predict them only.", 0
 )
+_MESH = flags.DEFINE_string(
+  "mesh",
+  "",
+  "Devices to decode on, such as data:2,model:4: rows are split over data, weights and heads over "
+  "model, the slots of caches over sequence. Default: one.",
+)
+_WEIGHTS = flags.DEFINE_string(
+  "weights", "stored", "Format of the weights of target and draft model: stored, float32 or int8."
+)
+_TEMPERATURE = flags.DEFINE_float("temperature", 0.0, "Temperature of sampling; 0: greedy.", 0.0)
+_TOP_P = flags.DEFINE_float("top_p", 1.0, "Mass of the tokens that are sampled from.", 0.0, 1.0)
+_VERIFIER = flags.DEFINE_string(
+  "verifier", None, "Rule that accepts drafts, such as rrs_without. Default: the drafter's."
+)
+_TEXTS = flags.DEFINE_list(
+  "texts", [], "Files to calibrate with, by domain: code=FILE,prose=FILE. Default: bundled texts."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the plan; several batches: one each.")
 _PICTURE = flags.DEFINE_list("picture", [], "Pictures to draw.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file of the tables and all figures.")
 _THERE = (_ACCEPTANCE, _DOMAIN, _DTYPE, _ENTRIES)
-_HERE = (_SECONDS, _TOKENS, _REPEATS)
+_DECODING = (_MESH, _WEIGHTS, _TEMPERATURE, _TOP_P, _VERIFIER, _TEXTS)
+_HERE = (_SECONDS, _TOKENS, _REPEATS, *_DECODING)
 
 
 def run() -> None:
-  launch.check_output(_OUTPUT, _RESULTS, inputs=[_ACCEPTANCE])
+  launch.check_output(_OUTPUT, _RESULTS, inputs=[_ACCEPTANCE, _TEXTS])
   if _HARDWARE.value is None:
     launch.check_unused("without --hardware", *_THERE)
   else:
@@ -68,12 +90,21 @@ def run() -> None:
 
   files = [pathlib.Path(name) for name in _PICTURE.value]
   writing.check(files, _OUTPUT.value)
-  common = dict(batches=writing.batches(_BATCH.value), context=_CONTEXT.value, progress=progress)
+  common = dict(
+    batches=writing.batches(_BATCH.value),
+    context=_CONTEXT.value,
+    progress=progress,
+    check=functools.partial(writing.check_plans, _OUTPUT.value),
+  )
   names = _TARGET.value, _DRAFT.value
   if _HARDWARE.value is None:
+    decoding = here.PlannedDecoding(
+      **{flag.name: flag.value for flag in _DECODING if flag is not _TEXTS},
+      texts=tuple(_TEXTS.value),
+    )
     plans = here.tuned_here(
       *names, launch.distinct(_DRAFTERS), seconds=_SECONDS.value, max_tokens=_TOKENS.value,
-      repeats=_REPEATS.value, **common,
+      repeats=_REPEATS.value, decoding=decoding, **common,
     )  # fmt: skip
   else:
     given = elsewhere.read_acceptance(_ACCEPTANCE.value, _DOMAIN.value)

@@ -144,7 +144,7 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
 
   Raises FileNotFoundError for a file in a folder that does not exist, IsADirectoryError for a
   folder, and ValueError for two flags that name one file, or an output that is also an input:
-  `inputs` name files or sources (mtjax/data/sources/read.py).
+  `inputs` name files, NAME=FILE or sources (mtjax/data/sources/read.py).
   """
   known = {path.resolve(): holder.name for holder in inputs for path in _files(holder.value)}
   for holder in holders:
@@ -161,11 +161,12 @@ def check_output(*holders: flags.FlagHolder, inputs: Sequence[flags.FlagHolder] 
 
 
 def _files(value: str | Sequence[str] | None) -> Iterator[Path]:
-  """Yields the files that a flag names, alone or as sources: name=file:PATTERN#settings."""
+  """Yields the files that a flag names: alone, as NAME=FILE, or as name=file:PATTERN#settings."""
   for each in [value] if isinstance(value, str) else value or ():
     pattern = each.partition("file:")[2].partition("#")[0] or each
-    # The pattern itself too: a file's name may contain the special characters of patterns.
-    yield from map(Path, (pattern, *glob.glob(pattern, recursive=True)))
+    # The pattern itself too: a file's name may contain the special characters of patterns, and =.
+    named = [pattern, pattern.partition("=")[2] or pattern]
+    yield from map(Path, (*named, *glob.glob(pattern, recursive=True)))
 
 
 def check_picture(holder: flags.FlagHolder) -> None:

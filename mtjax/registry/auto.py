@@ -125,7 +125,7 @@ def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> A
     candidates,
     PlanRequest(rows, context, _sampling(config)),
     store=store,
-    texts=_texts(settings["texts"]),
+    texts=plan_texts(settings["texts"]),
     seconds=settings["seconds"],
   )
 
@@ -151,7 +151,12 @@ def planned_config(
   return {**config, **first, "plan": settings}
 
 
-def _texts(given: Texts | Sequence[str]) -> Texts:
+def plan_texts(given: Texts | Sequence[str]) -> Texts:
+  """Returns the texts of the setting `texts` of a plan: by domain, or as "code=FILE" for each.
+
+  Without any it is the bundled ones. Raises ValueError for one without a file, and as `read_texts`
+  does.
+  """
   if isinstance(given, Mapping):
     return given
   named = [one.partition("=") for one in given]

@@ -20,7 +20,9 @@ Rules = Sequence[tuple[str, P]]
 # qkv columns are laid out by key/value head (its queries, its key, its value), so equal parts of
 # axis 1 are whole groups of heads when the model axis divides kv_heads; where it does not, XLA
 # moves what it must. gate_up is [D, 2F], gate then up, so a part of axis 1 holds columns of one of
-# them: XLA moves one of the halves (which costs less than the all-reduce for a split of D).
+# them: each layer moves its activations of gate and of up to where their products are computed. On
+# n devices (n even, at least 4) these are four collective-permutes, together of 5 F / n numbers per
+# token, which docs/pods.md counts. That is less than the all-reduce for a split of D.
 # An adapter beside a map that is split by columns has its second factor split, and its first one
 # beside a map that is split by rows. Experts are split by whole experts.
 RULES: Rules = (

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from mtjax.tuning.competitors import Competitor, Siblings
 from mtjax.tuning.plan import SpeculationPlan, plan
@@ -9,7 +10,7 @@ from mtjax.tuning.profiles.latency import LatencyCurve
 from mtjax.tuning.roofline.curve import predict_curve
 from mtjax.tuning.roofline.machines import Machine
 from mtjax.tuning.roofline.model_shape import ModelShape
-from mtjax.tuning.roofline.step import held_bytes
+from mtjax.tuning.roofline.step import MeshSize, held_bytes, step_cost
 from mtjax.tuning.shapes.rated import Rates
 
 # Assumptions, both in seconds: what a program costs that asks its host once per round, and what a
@@ -30,6 +31,44 @@ class DistantDrafter:
   siblings: Siblings = Siblings.IN_ORDER
 
 
+class DistantMeshes(NamedTuple):
+  """The meshes of a target and of its draft model; None: it has none."""
+
+  target: MeshSize
+  draft: MeshSize | None
+
+
+def distant_meshes(
+  machine: Machine,
+  target: ModelShape,
+  draft: ModelShape | None,
+  *,
+  batch: int,
+  context: int,
+  max_entries: int = 64,
+) -> DistantMeshes:
+  """Returns the meshes of two models on one machine: each has its own (`Machine.mesh`).
+
+  The target leaves as much memory as the draft model needs at least. Raises ValueError for two
+  models that do not fit into memory together.
+  """
+  sizes, tokens = dict(batch=batch, context=context), context + max_entries
+  if draft is None:
+    return DistantMeshes(machine.mesh(target, entries=max_entries, **sizes), None)
+  needed = machine.least_held(draft, batch=batch, tokens=tokens)
+  first = machine.mesh(target, entries=max_entries, others=needed, **sizes)
+  held = held_bytes(target, batch=batch, tokens=tokens, mesh=first)
+  second = machine.mesh(draft, entries=max_entries, others=held, **sizes)
+  held += held_bytes(draft, batch=batch, tokens=tokens, mesh=second)
+  if held > machine.hardware.memory:
+    raise ValueError(
+      f"target and draft model with their caches take {held / 1e9:.1f} GB per device, "
+      f"{machine.name} has {machine.hardware.memory / 1e9:.0f} GB: use more devices, a smaller "
+      "batch or less context"
+    )
+  return DistantMeshes(first, second)
+
+
 def distant_curve(
   machine: Machine,
   target: ModelShape,
@@ -41,36 +80,27 @@ def distant_curve(
 ) -> LatencyCurve:
   """Returns the times of a target with a drafter that the roofline predicts for a machine.
 
-  Both models have meshes of their own, as far as their heads split. A step of a draft model is a
-  pass over one entry per row, also where a level of the tree has several nodes. Raises ValueError
-  as `step_cost` does, and for two models that do not fit into memory together.
+  Both models are on their meshes of `distant_meshes`. A step of a draft model is a pass over one
+  entry per row, also where a level of the tree has several nodes. Raises ValueError as `step_cost`
+  and `distant_meshes` do.
   """
-  fixed = machine.hardware.start
-  if drafter.shape is None:
-    step, fixed = HOST_STEP, fixed + HOST_ROUND
+  sizes = dict(batch=batch, context=context)
+  meshes = distant_meshes(machine, target, drafter.shape, max_entries=max_entries, **sizes)
+  step, fixed = HOST_STEP, machine.hardware.start
+  if drafter.shape is None or meshes.draft is None:
+    fixed += HOST_ROUND
   else:
-    tokens = context + max_entries
-    held = sum(
-      held_bytes(shape, batch=batch, tokens=tokens, mesh=machine.mesh(shape))
-      for shape in (target, drafter.shape)
-    )
-    if held > machine.hardware.memory:
-      raise ValueError(
-        f"target and draft model with their caches take {held / 1e9:.1f} GB per device, "
-        f"{machine.name} has {machine.hardware.memory / 1e9:.0f} GB: use more devices, a smaller "
-        "batch or less context"
-      )
-    step = machine.step_seconds(drafter.shape, batch=batch, context=context)
+    cost = step_cost(machine.hardware, drafter.shape, entries=1, mesh=meshes.draft, **sizes)
+    step = float(cost.seconds)
   return predict_curve(
     machine.hardware,
     target,
     step,
-    batch=batch,
-    context=context,
-    mesh=machine.mesh(target),
+    mesh=meshes.target,
     max_entries=max_entries,
     max_steps=len(drafter.rates),
     fixed=fixed,
+    **sizes,
   )
 
 

@@ -1,10 +1,15 @@
 """The launchers of plans, each in a process of its own, on a tiny model."""
 
 import json
+import types
 
+import numpy as np
 import pytest
 
-from mtjax.cli.tuning.here import plan_config, tuned_here
+from mtjax.cli.tuning import here
+from mtjax.cli.tuning.here import PlannedDecoding, plan_config, tuned_here
+from mtjax.tuning import Competitor, Siblings, plan
+from mtjax.tuning.profiles import fit_curve
 from tests import tiny_model
 from tests.forked import launch
 
@@ -71,3 +76,79 @@ def test_a_plan_of_one_drafter_asks_for_its_trees_and_one_of_several_for_auto():
   several = plan_config(["lookup", "suffix"], "other", 64, 5.0)
   assert (several["method"], several["of"]) == ("auto", "lookup,suffix")
   assert several["plan"]["context"] == one["plan"]["context"] == 64
+
+
+def test_the_plan_is_of_what_is_decoded():
+  decoding = PlannedDecoding("data:2", "int8", 0.7, 0.9, "rrs_without", ("code=a.py",))
+  config = plan_config(["lookup", "draft"], "other", 64, 5.0, decoding)
+  assert (config["mesh"], config["weights"], config["verifier"]) == (
+    "data:2", "int8", "rrs_without"
+  )  # fmt: skip
+  assert (config["temperature"], config["top_p"]) == (0.7, 0.9)
+  assert config["plan"]["texts"] == ("code=a.py",)
+  assert plan_config(["draft"], "other", 64, 5.0)["verifier"] == "block"
+  with pytest.raises(ValueError, match="no verifier 'best'; there are block, chain"):
+    plan_config(["lookup"], "", 64, 5.0, PlannedDecoding(verifier="best"))
+
+
+@pytest.fixture
+def seen(monkeypatch):
+  """What is loaded, planned and measured, none of which is done."""
+  seen = {}
+  curve = fit_curve(4, 64, verify=[(1, 0.02), (8, 0.03)], draft=[(1, 0.001), (4, 0.004)])
+  competitor = Competitor("lookup", np.full((4, 1), 0.8), curve, Siblings.ONE)
+  tokenizer = types.SimpleNamespace(encode=lambda text: list(text.encode()))
+  text = types.SimpleNamespace(
+    name="some", mesh=None, params={}, tokenizer=tokenizer, model=types.SimpleNamespace(config=1)
+  )
+
+  def load(target, **settings):
+    seen["load"] = settings
+    return text
+
+  def find_plan(config, text, rows):
+    seen.setdefault("planned", []).append(rows)
+    seen["config"] = config
+    replanner = types.SimpleNamespace(start_competitors=lambda rows: [competitor], drafters=[])
+    return types.SimpleNamespace(plan=plan([competitor]), replanner=replanner, made_alone=print)
+
+  def measure_speeds(text, systems, **settings):
+    seen["measured"] = settings
+    return {name: [1.0] for name in systems}
+
+  for function in (load, find_plan, measure_speeds):
+    monkeypatch.setattr(here, function.__name__, function)
+  return seen
+
+
+def tune(batches, **changes):
+  given = dict(context=64, seconds=1.0, max_tokens=8, repeats=1, progress=print)
+  return tuned_here("some", "draft", ["lookup"], batches=batches, **(given | changes))
+
+
+def test_speeds_are_measured_with_the_sampling_mesh_and_texts_of_the_plan(seen, tmp_path):
+  (tmp_path / "a.py").write_text("def add(a, b):\n  return a + b\n")
+  texts = (f"code={tmp_path / 'a.py'}",)
+  decoding = PlannedDecoding(mesh="data:1", temperature=0.7, top_p=0.9, texts=texts)
+  (found,) = tune([4], decoding=decoding)
+  assert seen["load"] == dict(weights="stored", mesh="data:1")
+  assert seen["config"]["temperature"] == 0.7 and list(seen["config"]["plan"]["texts"]) == ["code"]
+  sampling = seen["measured"]["sampling"]
+  assert (sampling.temperature, sampling.top_p) == (0.7, 0.9)
+  assert list(seen["measured"]["texts"]) == ["code"]
+  assert found.identity["drafters"] == "lookup" and found.identity["draft_model"] == ""
+  assert found.identity["sampling"] == "temperature 0.7, top_p 0.9"
+  assert found.identity["verifier"] == "sample_match"
+
+
+def test_two_batches_of_one_plan_are_refused_and_files_checked_before_anything_is_measured(seen):
+  with pytest.raises(ValueError, match="--batch=3,4 would be one plan twice, of 4 rows"):
+    tune([3, 4])
+
+  def refuse(identities):
+    assert [of["batch"] for of in identities] == ["1", "4"]
+    raise ValueError("a file is of something else")
+
+  with pytest.raises(ValueError, match="a file is of something else"):
+    tune([1, 3], check=refuse)
+  assert "planned" not in seen

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mtjax.cli.tuning.elsewhere import read_acceptance, shape_of, tuned_elsewhere
-from mtjax.cli.tuning.writing import batches, check, save
+from mtjax.cli.tuning.writing import batches, check, check_plans, save
 from mtjax.report.plans import figure, label, plan_table
 from mtjax.report.plans.tree import places
 from mtjax.trees import Topology
@@ -16,6 +16,7 @@ from mtjax.tuning.elsewhere import DistantDrafter, distant_curve, plan_elsewhere
 from mtjax.tuning.plan_file import load_plan
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile
 from mtjax.tuning.roofline import MeshSize, parse_machine, published_shape, step_cost
+from mtjax.tuning.roofline.step import held_bytes
 from tests.tuning.published import PPD_7B
 
 RATES = np.tile(PPD_7B, (2, 1))
@@ -48,16 +49,36 @@ def test_a_machine_that_is_none_is_refused(name, message):
     parse_machine(name)
 
 
-def test_a_mesh_splits_the_heads_as_far_as_they_go():
-  machine = parse_machine("v5e-8")
-  assert machine.mesh(published_shape("8B")) == MeshSize(data=1, model=8)
-  assert machine.mesh(published_shape("68M")) == MeshSize(data=2, model=4)
-  assert machine.mesh(published_shape("135M")) == MeshSize(data=8, model=1)
+def test_a_mesh_is_the_fastest_of_those_that_a_model_fits_on():
+  machine, sizes = parse_machine("v5e-8"), dict(batch=1, context=64)
   shape = published_shape("8B")
-  cost = step_cost(
-    machine.hardware, shape, batch=2, entries=3, context=64, mesh=MeshSize(model=8)
-  ).seconds
-  assert machine.step_seconds(shape, batch=2, context=64, entries=3) == pytest.approx(cost)
+  assert machine.mesh(shape, **sizes) == MeshSize(data=1, model=8)
+  assert machine.mesh(published_shape("135M"), **sizes) == MeshSize(data=8, model=1)
+  small = published_shape("68M")
+  seconds = {
+    mesh: step_cost(machine.hardware, small, entries=1, mesh=mesh, **sizes).seconds
+    for mesh in (MeshSize(8, 1), MeshSize(4, 2), MeshSize(2, 4))
+  }
+  assert set(machine.meshes(small)) == set(seconds)
+  assert machine.mesh(small, **sizes) == min(seconds, key=lambda mesh: seconds[mesh])
+  # Beside other models, the fastest may not fit.
+  free = held_bytes(small, batch=1, tokens=65, mesh=MeshSize(2, 4)) + 1
+  full = machine.mesh(small, others=machine.hardware.memory - free, **sizes)
+  assert str(full) == "data:2,model:4" and str(MeshSize()) == "data:1"
+
+
+def test_a_mesh_that_keeps_all_key_heads_on_every_device_is_left_for_one_that_splits_them():
+  """64 rows of 4,096 tokens: their keys and values are 86 GB, a device has 32 GB."""
+  machine, shape = parse_machine("v6e-16"), published_shape("70B")
+  sizes = dict(batch=64, context=4096)
+  found = machine.mesh(shape, entries=64, **sizes)
+  assert found == MeshSize(data=2, model=8)
+  with pytest.raises(ValueError, match=r"take 9\d\.\d GB per device, v6e has 32 GB"):
+    step_cost(machine.hardware, shape, entries=1, mesh=MeshSize(model=16), **sizes)
+  drafter = DistantDrafter("draft", RATES, published_shape("1B"))
+  curve = distant_curve(machine, shape, drafter, **sizes)
+  cost = step_cost(machine.hardware, shape, entries=3, mesh=found, **sizes)
+  assert curve.verify(3) == pytest.approx(float(cost.seconds))
 
 
 @pytest.mark.parametrize(
@@ -128,6 +149,20 @@ def test_acceptance_is_a_profile_or_rates_by_rank(tmp_path):
     read_acceptance([file], "prose")
   with pytest.raises(FileNotFoundError):
     read_acceptance(["draft=nowhere.json"], "all")
+  with pytest.raises(ValueError, match="names 'eagle', which cannot be planned; there are: lookup"):
+    read_acceptance(["eagle=0.8,0.1"], "all")
+
+
+def test_a_profile_of_another_target_is_refused_or_named(tmp_path):
+  """A model with a name has profiles of its own; what a published size stands for is not known."""
+  file = str(tmp_path / "profile.json")
+  profile().save(file)
+  given = read_acceptance([file], "all")
+  with pytest.raises(ValueError, match="of the target 't' and not of --target=target"):
+    tuned_elsewhere("h100", "target", "draft", [], given, **settings())
+  (made,) = tuned_elsewhere("v5e-8", "8B", "1B", [], given, **settings())
+  assert made.notes[0] == "The acceptance of draft was measured with the target 't'."
+  assert made.notes[1].startswith("The target is on the mesh model:8, and the draft model on ")
 
 
 def settings(**changes):
@@ -142,6 +177,20 @@ def test_what_cannot_be_measured_must_be_given():
     tuned_elsewhere("h100", "7B", "1B", ["draft"], {}, **settings())
   with pytest.raises(ValueError, match="'suffix' cannot be measured"):
     tuned_elsewhere("h100", "target", "draft", ["suffix"], {}, **settings())
+  with pytest.raises(ValueError, match="--drafters names 'eagle', which cannot be planned"):
+    tuned_elsewhere("h100", "target", "draft", ["eagle"], {}, **settings())
+
+
+def test_files_are_checked_before_acceptance_is_measured():
+  def refuse(identities):
+    assert [of["batch"] for of in identities] == ["1", "4"]
+    assert identities[0]["drafters"] == "draft,lookup" and identities[0]["draft_model"] == "draft"
+    raise ValueError("refused")
+
+  with pytest.raises(ValueError, match="refused"):
+    tuned_elsewhere(
+      "h100", "target", "draft", ["draft", "lookup"], {}, **settings(batches=[1, 4], check=refuse)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +204,7 @@ def plans():
 def test_the_table_has_the_best_of_each_drafter_and_kind(plans):
   first, last = plans
   assert [label(one) for one in first.best_rounds] == [
-    "draft, tree", "draft, chain", "lookup, chain", "plain decoding"
+    "draft, tree", "lookup, chain", "draft, chain", "plain decoding"
   ]  # fmt: skip
   table = plan_table(first)
   assert table.title == "8B on v5e-8 (roofline), batch 1, 256 tokens of context"
@@ -218,6 +267,16 @@ def test_plans_pictures_and_results_are_written_per_batch(plans, tmp_path):
   with pytest.raises(ValueError, match="is of something else"):
     save(other, [], str(output), None, {})
   assert (tmp_path / "plan-batch1.json").read_text() == before
+  # So it does beside a plan of other drafters, and that is known before the work.
+  check_plans(str(output), [one.identity for one in plans])
+  check_plans(None, [one.identity for one in other])
+  lookup = [dataclasses.replace(one, of={**one.of, "drafters": "lookup"}) for one in plans]
+  with pytest.raises(ValueError, match="drafters 'draft,lookup' and not 'lookup'"):
+    check_plans(str(output), [one.identity for one in lookup])
+  # What else was asked for is written all the same.
+  with pytest.raises(ValueError, match="is of something else"):
+    save(lookup, [tmp_path / "late.svg"], str(output), str(tmp_path / "late.json"), {})
+  assert (tmp_path / "late-batch1.svg").exists() and (tmp_path / "late.json").exists()
 
 
 def test_mistakes_are_answered_before_anything_runs(tmp_path):

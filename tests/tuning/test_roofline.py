@@ -1,11 +1,19 @@
-"""The roofline: against figures derived by hand, and against measured times of a real model."""
+"""The roofline: against figures derived by hand, compiled programs, and a real model's times."""
 
 import dataclasses
+import functools
 import json
 
+import jax
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
+from mtjax import sharding
+from mtjax.bench.pods import MODELS, CompiledRound
+from mtjax.bench.pods.process import TARGET_LAYER
+from mtjax.bench.pods.round import bytes_per_device
+from mtjax.cache import allocate, cache_shardings
 from mtjax.models import TransformerConfig, uniform_layers
 from mtjax.tuning.roofline import (
   HARDWARE,
@@ -18,7 +26,9 @@ from mtjax.tuning.roofline import (
   predict_curve,
   roofline_errors,
   step_cost,
+  step_work,
 )
+from mtjax.tuning.roofline.step import held_bytes
 from tests.source import ROOT
 
 LLAMA_8B = ModelShape(4096, 32, 8, 128, 14336, 3, 128256, (None,) * 32)
@@ -47,8 +57,8 @@ def test_the_sizes_of_a_model():
     ("h200", 1, 2048, 1, 3184), ("h200", 1, 8192, 1, 3351), ("h200", 1, 32768, 1, 4022),
     ("h200", 8, 2048, 1, 3580), ("h200", 8, 8192, 1, 4923), ("v5p", 1, 8192, 1, 5818),
     ("v6e", 8, 8192, 1, 14408), ("v5e", 1, 2048, 1, 18659),
-    ("h200", 1, 8192, 4, 1352), ("h200", 1, 8192, 8, 933), ("v5e", 1, 8192, 8, 2784),
-    ("v5p", 1, 8192, 8, 1052), ("v6e", 1, 8192, 4, 2776),
+    ("h200", 1, 8192, 4, 2379), ("h200", 1, 8192, 8, 1958), ("v5e", 1, 8192, 8, 3430),
+    ("v5p", 1, 8192, 8, 1695), ("v6e", 1, 8192, 4, 3422),
   ],
 )  # fmt: skip
 def test_the_time_of_a_pass_is_what_bytes_and_operations_say(
@@ -65,12 +75,38 @@ def test_collectives_make_entries_cost_from_the_first_one():
   h200, v5e = without_launch("h200"), without_launch("v5e")
   sizes = dict(batch=1, context=8192)
   one, eight = (free_entries(h200, LLAMA_8B, mesh=MeshSize(model=n), **sizes) for n in (1, 8))
-  assert 100 < one < 110 and 42 < eight < 46
+  assert 100 < one < 110 and 55 < eight < 60  # where 10 % of its longer pass are over
   mesh = MeshSize(model=8)
   few, many = (step_cost(v5e, LLAMA_8B, entries=n, mesh=mesh, **sizes) for n in (1, 64))
-  assert few.collective * 1e6 == pytest.approx(329, abs=1)
+  assert few.collective * 1e6 == pytest.approx(975, abs=1)
   assert many.work.collective_bytes == 64 * few.work.collective_bytes
-  assert few.work.collective_bytes == pytest.approx(2 * 32 * 2 * 7 / 8 * 4096 * 2)
+  reduced, permuted = 2 * 32 * 2 * 7 / 8 * 4096 * 2, 32 * 5 * 14336 / 8 * 2
+  assert few.work.collective_bytes == pytest.approx(reduced + permuted)
+  two = step_work(LLAMA_8B, batch=1, entries=1, context=8192, mesh=MeshSize(model=2))
+  assert two.collectives == 4 * 32
+  assert two.collective_bytes == pytest.approx(32 * (2 * 4096 * 2 + 2 * 14336 / 2 * 2))
+  # Without a gate there is nothing to change places.
+  plain = dataclasses.replace(LLAMA_8B, mlp_matrices=2)
+  work = step_work(plain, batch=1, entries=1, context=8192, mesh=mesh)
+  assert (work.collectives, work.collective_bytes) == (2 * 32, pytest.approx(reduced))
+
+
+def test_a_layer_exchanges_what_it_does_in_compiled_rounds():
+  for row in json.loads((ROOT / "results" / "pods.json").read_text())["rows"]:
+    one = CompiledRound.of_row(row)
+    layer = [each for each in one.collectives if each.scope == TARGET_LAYER]
+    # CPU devices, in the place of others, compute in float32.
+    is_wide = all(each.shape.startswith("f32") for each in layer)
+    shape = ModelShape.of_config(MODELS[one.case.model][0])
+    shape = dataclasses.replace(shape, dtype="float32" if is_wide else "bfloat16")
+    mesh = MeshSize(one.pod.data, one.pod.model)
+    work = step_work(
+      shape, batch=one.case.batch, entries=one.case.entries, context=one.case.context, mesh=mesh
+    )
+    sent = {"all-reduce": 2 * (mesh.model - 1) / mesh.model, "collective-permute": 1}
+    assert work.collectives == shape.layers * sum(each.times for each in layer), str(one.case)
+    total = sum(each.times * each.bytes * sent[each.kind] for each in layer)
+    assert work.collective_bytes == pytest.approx(shape.layers * total), str(one.case)
 
 
 def test_axes_of_a_mesh_divide_what_they_should():
@@ -89,10 +125,36 @@ def test_axes_of_a_mesh_divide_what_they_should():
   heads = step_cost(
     HARDWARE["h200"], LLAMA_8B, batch=8, entries=4, context=4096, mesh=MeshSize(model=16)
   )
-  assert (
-    heads.work.cache_bytes == alone.work.cache_bytes / 8
-  )  # 8 key/value heads, each on two devices
+  # 8 key/value heads, each on two devices: one is copied out of all, and read again.
+  assert heads.work.cache_bytes == 3 * alone.work.cache_bytes / 8
+  assert heads.work.attention_flops == alone.work.attention_flops / 16
   assert heads.work.weight_bytes == alone.work.weight_bytes / 16
+  # 3 devices divide 24 heads, and not 8 key/value heads: each of them computes all of attention.
+  odd = dataclasses.replace(LLAMA_8B, heads=24)
+  sizes = dict(batch=8, entries=4, context=4096)
+  whole, parts = (step_work(odd, mesh=MeshSize(model=n), **sizes) for n in (1, 3))
+  assert (parts.cache_bytes, parts.attention_flops) == (whole.cache_bytes, whole.attention_flops)
+
+
+@pytest.mark.parametrize("sizes", [(1, 2, 1), (1, 4, 1), (2, 8, 1), (1, 3, 1), (2, 2, 2)])
+def test_a_device_holds_as_much_of_a_cache_as_decoding_gives_it(sizes):
+  """4 key/value heads of 16 or 24 heads: 2 and 4 devices divide them, 8 and 3 do not."""
+  shape = dataclasses.replace(SMOLLM2, heads=24 if sizes[1] == 3 else 16, kv_heads=4)
+  mesh = AbstractMesh(sizes, sharding.AXES, axis_types=(AxisType.Auto,) * len(sizes))
+  cache = jax.eval_shape(
+    functools.partial(
+      allocate, batch=4, capacity=64, heads=[shape.kv_heads] * shape.layers, head_dim=shape.head_dim
+    )
+  )
+  placed = jax.tree.map(
+    lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+    cache,
+    cache_shardings(cache, mesh),
+  )
+  tokens, size = cache.position.shape[1], MeshSize(*sizes)
+  weights = held_bytes(shape, batch=4, tokens=0, mesh=size)
+  held = held_bytes(shape, batch=4, tokens=tokens, mesh=size) - weights
+  assert bytes_per_device(placed.layers) == pytest.approx(held)
 
 
 def test_what_does_not_fit_is_refused():

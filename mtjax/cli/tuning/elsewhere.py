@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mtjax.checkpoints import read_config
+from mtjax.cli.tuning.writing import CheckPlans
 from mtjax.draft import ModelChain, PromptLookup
 from mtjax.models import TransformerConfig
 from mtjax.planning import measure_acceptance
 from mtjax.pretrained import BUNDLED, NAMED, load_pretrained, model_path
-from mtjax.report.plans import TunedPlan
+from mtjax.registry.auto import PLANNABLE
+from mtjax.report.plans import TunedPlan, identity_of_plan
 from mtjax.trees import chain
 from mtjax.tuning import Siblings
-from mtjax.tuning.elsewhere import DistantDrafter, plan_elsewhere
+from mtjax.tuning.elsewhere import DistantDrafter, distant_meshes, plan_elsewhere
 from mtjax.tuning.profiles import AcceptanceProfile
 from mtjax.tuning.roofline import ModelShape, parse_machine
 from mtjax.tuning.roofline.published import PUBLISHED, published_shape
@@ -59,8 +61,8 @@ def read_acceptance(given: Sequence[str], domain: str) -> dict[str, Known]:
   """Returns what --acceptance gives, by the drafter's name.
 
   An entry is a file of an acceptance profile, NAME=FILE, or NAME=0.6,0.2,0.1: rates by rank, the
-  same at every depth. Without a NAME it is that of the profile's drafter. Raises ValueError for two
-  of one name, and as `AcceptanceProfile` does.
+  same at every depth. Without a NAME it is that of the profile's drafter. Raises ValueError for a
+  drafter that cannot be planned, for two of one name, and as `AcceptanceProfile` does.
   """
   out: dict[str, Known] = {}
   for entry in given:
@@ -71,6 +73,7 @@ def read_acceptance(given: Sequence[str], domain: str) -> dict[str, Known]:
       profile = AcceptanceProfile.load(value if equals else entry)
       name = name if equals else str(profile.of["drafter"]).split(" ")[0]
       known = _known(profile, domain)
+    _check_plannable("--acceptance", [name])
     if name in out:
       raise ValueError(f"--acceptance has two entries of {name!r}: name one NAME=FILE")
     out[name] = known
@@ -90,37 +93,87 @@ def tuned_elsewhere(
   dtype: str,
   domain: str,
   progress: Progress,
+  check: CheckPlans = lambda _: None,
 ) -> list[TunedPlan]:
   """Returns the plan of each batch size, from the roofline alone.
 
-  Acceptance that is not given is measured here, where target and draft model can be loaded. Raises
-  ValueError where it cannot, and for models that the machine does not hold.
+  Acceptance that is not given is measured here, where target and draft model can be loaded. check:
+  takes what each plan will belong to, before anything is measured. Raises ValueError where
+  acceptance cannot be measured, for a drafter that cannot be planned, for a profile of another
+  target, where that is known (`_check_target`), and for models that the machine does not hold.
   """
+  _check_plannable("--drafters", drafters)
   machine, shape = parse_machine(machine_name), shape_of(target, dtype)
   # What is given competes without being named.
   names = list(dict.fromkeys([*given, *drafters]))
+  of = dict(
+    drafters=",".join(names),
+    draft_model=draft if set(names) & set(WITH_MODEL) else "",
+    dtype=dtype,
+    domain=domain,
+  )
+  where = f"{machine.name} (roofline)"
+  check([identity_of_plan(where, target, context, batch, of) for batch in batches])
+  notes = _check_target(target, given)
   lacking = [name for name in names if name not in given]
   if lacking:
     given = {**given, **_measured(lacking, target, draft, domain, progress)}
-  distant = [
-    DistantDrafter(
+  distant = {
+    name: DistantDrafter(
       name,
       given[name].rates,
       shape_of(draft, dtype) if name in WITH_MODEL else None,
       Siblings.IN_ORDER if name in WITH_MODEL else Siblings.ONE,
     )
     for name in names
-  ]
+  }
+  profiles = {name: one.profile for name, one in given.items() if one.profile is not None}
   out = []
   for batch in batches:
-    found, competitors = plan_elsewhere(
-      machine, shape, distant, batch=batch, context=context, max_entries=max_entries
-    )
-    profiles = {name: one.profile for name, one in given.items() if one.profile is not None}
+    sizes = dict(batch=batch, context=context, max_entries=max_entries)
+    found, competitors = plan_elsewhere(machine, shape, list(distant.values()), **sizes)
+    own = list(notes)
+    if machine.devices > 1:
+      chosen = distant.get(str(found.choice.drafter))
+      of_draft = None if chosen is None else chosen.shape
+      meshes = distant_meshes(machine, shape, of_draft, **sizes)
+      with_draft = "" if meshes.draft is None else f", and the draft model on {meshes.draft}"
+      own.append(f"The target is on the mesh {meshes.target}{with_draft}.")
     out.append(
-      TunedPlan(f"{machine.name} (roofline)", target, context, found, competitors, profiles, domain)
+      TunedPlan(
+        where, target, context, found, competitors, profiles, domain, of=of, notes=tuple(own)
+      )
     )
   return out
+
+
+def _check_plannable(flag: str, names: Sequence[str]) -> None:
+  unknown = [name for name in names if name not in PLANNABLE]
+  if unknown:
+    raise ValueError(
+      f"{flag} names {unknown[0]!r}, which cannot be planned; there are: {', '.join(PLANNABLE)}"
+    )
+
+
+def _check_target(target: str, given: Mapping[str, Known]) -> list[str]:
+  """Returns a sentence per profile that says of which target it is.
+
+  Raises ValueError for a profile of another target, where the target is a model with a name. What
+  model a published size or a folder stands for is not known.
+  """
+  notes = []
+  for name, known in given.items():
+    if known.profile is None:
+      continue
+    measured = known.profile.of["target"]
+    if target not in (*BUNDLED, *NAMED):
+      notes.append(f"The acceptance of {name} was measured with the target {measured!r}.")
+    elif measured.split(" ")[0] != target:
+      raise ValueError(
+        f"the profile of {name!r} in --acceptance is of the target {measured!r} and not of "
+        f"--target={target}: give one of this target, or leave it out to measure it here"
+      )
+  return notes
 
 
 def known_acceptance(

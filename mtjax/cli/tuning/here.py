@@ -3,24 +3,52 @@
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mtjax.planning.identity import device_kind
+from mtjax.cli.tuning.writing import CheckPlans
+from mtjax.planning.identity import device_kind, identity
 from mtjax.planning.speeds import Make, measure_speeds, plain
-from mtjax.planning.texts import BUNDLED_TEXTS, same_length
+from mtjax.planning.texts import name_of, same_length
 from mtjax.pretrained import load
-from mtjax.registry.auto import PLANNABLE, find_plan, planned_rows
+from mtjax.registry.auto import PLANNABLE, find_plan, plan_texts, planned_rows
+from mtjax.registry.build import run_settings
 from mtjax.registry.configs import decode_config
-from mtjax.report.plans import TunedPlan, label
+from mtjax.report.plans import TunedPlan, identity_of_plan, label
 from mtjax.text import TextModel
 from mtjax.tuning.competitors import RoundKind
+from mtjax.verify import get_verifier
 
 Progress = Callable[[str], None]
 
 
-def plan_config(drafters: Sequence[str], draft: str, context: int, seconds: float) -> Any:
-  """Returns the config of a plan of drafters. Raises ValueError for one that cannot be planned."""
+@dataclasses.dataclass(frozen=True)
+class PlannedDecoding:
+  """What is decoded with a plan: the fields of the same names in configs of decoding.
+
+  weights: of the target and of the draft model. verifier: None: that of the drafter's config.
+  texts: to calibrate with, as "code=FILE"; none: the bundled ones.
+  """
+
+  mesh: str = ""
+  weights: str = "stored"
+  temperature: float = 0.0
+  top_p: float = 1.0
+  verifier: str | None = None
+  texts: tuple[str, ...] = ()
+
+
+def plan_config(
+  drafters: Sequence[str],
+  draft: str,
+  context: int,
+  seconds: float,
+  decoding: PlannedDecoding = PlannedDecoding(),
+) -> Any:
+  """Returns the config of a plan of drafters.
+
+  Raises ValueError for a drafter that cannot be planned, and for a verifier that does not exist.
+  """
   unknown = [name for name in drafters if name not in PLANNABLE]
   if unknown or not drafters:
     wrong = repr(unknown[0]) if unknown else "nothing"
@@ -30,8 +58,14 @@ def plan_config(drafters: Sequence[str], draft: str, context: int, seconds: floa
   else:
     config = decode_config(drafters[0])
     config.tree = "auto"
-  if any(name.startswith("draft") for name in drafters):
+  if _needs_model(drafters):
     config.draft_model = draft
+  if decoding.verifier is not None:
+    get_verifier(decoding.verifier)
+    config.verifier = decoding.verifier
+  for name in ("mesh", "weights", "temperature", "top_p"):
+    config[name] = getattr(decoding, name)
+  config.plan.texts = decoding.texts
   config.plan.context, config.plan.seconds = context, seconds
   return config.to_dict()
 
@@ -47,25 +81,33 @@ def tuned_here(
   max_tokens: int,
   repeats: int,
   progress: Progress,
+  decoding: PlannedDecoding = PlannedDecoding(),
+  check: CheckPlans = lambda _: None,
 ) -> list[TunedPlan]:
   """Returns the plan of each batch size on this machine, with the speed of its best rounds.
 
   Profiles come from the store of plans (`mtjax.planning.store`), or are measured and kept there.
-  repeats: of the passes that measure speeds; 0: none is measured. Raises ValueError as
-  `find_plan` does.
+  repeats: of the passes that measure speeds, which decode as `decoding` says; 0: none is measured.
+  check: takes what each plan will belong to, before anything is measured. Raises ValueError for two
+  batch sizes with one plan, and as `find_plan` does.
   """
   if context < 2 * max_tokens:
     raise ValueError(
       f"--context={context} tokens must hold a prompt and {max_tokens} new tokens that are no more "
       f"than half of it: give --tokens={context // 2}"
     )
-  text, config = load(target), plan_config(drafters, draft, context, seconds)
-  return [_tuned(text, config, batch, context, max_tokens, repeats, progress) for batch in batches]
+  config = plan_config(drafters, draft, context, seconds, decoding)
+  # What is wrong with files is said before models are loaded.
+  config["plan"]["texts"] = plan_texts(config["plan"]["texts"])
+  text = load(target, weights=decoding.weights, mesh=decoding.mesh)
+  rows = _rows(batches, text)
+  of = _of(text, config, drafters)
+  check([identity_of_plan(device_kind(), text.name, context, number, of) for number in rows])
+  return [_tuned(text, config, of, number, max_tokens, repeats, progress) for number in rows]
 
 
-def _tuned(text: TextModel, config, batch, context, max_tokens, repeats, progress) -> TunedPlan:
-  # A plan is of a power of two of rows, and so are the speeds that it is compared with.
-  rows, found = planned_rows(batch, text), find_plan(config, text, batch)
+def _tuned(text: TextModel, config, of, rows, max_tokens, repeats, progress) -> TunedPlan:
+  found, context = find_plan(config, text, rows), config["plan"]["context"]
   tuned = TunedPlan(
     device_kind(),
     text.name,
@@ -73,10 +115,11 @@ def _tuned(text: TextModel, config, batch, context, max_tokens, repeats, progres
     found.plan,
     tuple(found.replanner.start_competitors(rows)),
     {one.drafter: one.acceptance for one in found.replanner.drafters},
+    of=of,
   )
   if not repeats:
     return tuned
-  texts = same_length(text, BUNDLED_TEXTS, context - max_tokens, rows=rows)
+  texts = same_length(text, config["plan"]["texts"], context - max_tokens, rows=rows)
   systems: dict[str, Make] = {
     label(one): functools.partial(found.made_alone, one, empty_stores=True)
     for one in tuned.best_rounds
@@ -87,9 +130,43 @@ def _tuned(text: TextModel, config, batch, context, max_tokens, repeats, progres
     systems,
     batch=rows,
     texts=texts,
+    sampling=run_settings(config)["sampling"],
     max_tokens=max_tokens,
     repeats=repeats,
     progress=progress,
   )
   medians = {name: statistics.median(values) for name, values in speeds.items()}
   return dataclasses.replace(tuned, measured=medians)
+
+
+def _rows(batches: Sequence[int], text: TextModel) -> list[int]:
+  """Returns the rows of each plan, which speeds are compared at too (`planned_rows`)."""
+  of: dict[int, int] = {}
+  for batch in batches:
+    rows = planned_rows(batch, text)
+    if rows in of:
+      raise ValueError(
+        f"--batch={of[rows]},{batch} would be one plan twice, of {rows} rows: on this machine a "
+        "plan is for a power of two of rows that the mesh divides; give one of them"
+      )
+    of[rows] = batch
+  return list(of)
+
+
+def _of(text: TextModel, config: Mapping[str, Any], drafters: Sequence[str]) -> dict[str, str]:
+  """Returns what the plans depend on beside machine, target, context and batch."""
+  known, sampling = identity(text, ""), run_settings(config)["sampling"]
+  return dict(
+    drafters=",".join(drafters),
+    draft_model=config["draft_model"] if _needs_model(drafters) else "",
+    weights=config["weights"],
+    dtype=known["dtype"],
+    mesh=known["mesh"],
+    verifier=config["verifier"],
+    sampling=f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}",
+    texts=name_of(config["plan"]["texts"]),
+  )
+
+
+def _needs_model(drafters: Sequence[str]) -> bool:
+  return any(name.startswith("draft") for name in drafters)

@@ -1,6 +1,6 @@
 """The table, the reason, the pictures and the files of plans."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,10 @@ from rich.console import Console
 from mtjax.report import results
 from mtjax.report.plans import TunedPlan, figure, plan_table
 from mtjax.report.plotting import check_suffix
-from mtjax.tuning.plan_file import save_plan
+from mtjax.tuning.plan_file import load_plan, save_plan
+
+# Takes what each plan will belong to, as names and values.
+CheckPlans = Callable[[Sequence[Mapping[str, str]]], None]
 
 
 def batches(given: Sequence[str]) -> list[int]:
@@ -32,12 +35,25 @@ def check(pictures: Sequence[Path], output: str | None) -> None:
       raise ValueError(f"{str(path)!r} is in a folder that does not exist")
 
 
+def check_plans(output: str | None, identities: Sequence[Mapping[str, str]]) -> None:
+  """Raises ValueError, before the work, for a file that `save` would not replace by a plan.
+
+  identities: what each plan will belong to (`identity_of_plan`).
+  """
+  if output is None:
+    return
+  for of in identities:
+    path = _path(output, of["batch"], len(identities))
+    if path.exists():
+      load_plan(path, **of)
+
+
 def show(plans: Sequence[TunedPlan]) -> None:
-  """Prints the table of each plan and its reason."""
+  """Prints the table of each plan, its reason and its notes."""
   console = Console(width=None if Console().is_terminal else 150)
   for one in plans:
     console.print(plan_table(one).for_terminal())
-    console.print(one.plan.why(), markup=False, highlight=False)
+    console.print("\n".join(_sentences(one)), markup=False, highlight=False)
     console.print()
 
 
@@ -50,18 +66,14 @@ def save(
 ) -> None:
   """Writes pictures and files; with several batch sizes each plan has files of its own.
 
-  Raises ValueError for a file of a plan that holds anything but an older plan of the same.
+  Plans are the last, so that a file which cannot be replaced costs no other. Raises ValueError for
+  a file of a plan that holds anything but an older plan of the same.
   """
   for one in plans:
-    suffix = f"-batch{one.batch}" if len(plans) > 1 else ""
-    if output:
-      path = Path(output)
-      of = dict(device=one.machine, target=one.target, context=str(one.context))
-      save_plan(path.with_stem(path.stem + suffix), one.plan, of | dict(batch=str(one.batch)))
     if pictures and one.drawn is not None:
       drawn = figure(one)
       for path in pictures:
-        drawn.savefig(path.with_stem(path.stem + suffix), dpi=110)
+        drawn.savefig(_path(path, one.batch, len(plans)), dpi=110)
   results.write(
     results_path,
     "tune_tree",
@@ -69,5 +81,18 @@ def save(
     rows=[row for one in plans for row in one.rows()],
     units=dict(seconds="s", tokens_per_second="tokens/s", measured_tokens_per_second="tokens/s"),
     settings=settings,
-    notes=[line for one in plans for line in one.plan.why().split("\n")],
+    notes=[line for one in plans for line in _sentences(one)],
   )
+  if output is not None:
+    for one in plans:
+      save_plan(_path(output, one.batch, len(plans)), one.plan, one.identity)
+
+
+def _path(path: str | Path, batch: int | str, count: int) -> Path:
+  """Returns the file of one of `count` plans: several have their batch size in the name."""
+  path = Path(path)
+  return path.with_stem(f"{path.stem}-batch{batch}") if count > 1 else path
+
+
+def _sentences(one: TunedPlan) -> list[str]:
+  return [*one.plan.why().split("\n"), *one.notes]

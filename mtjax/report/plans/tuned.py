@@ -9,6 +9,13 @@ from mtjax.tuning.plan import PlannedRound, SpeculationPlan
 from mtjax.tuning.profiles import AcceptanceProfile
 
 
+def identity_of_plan(
+  machine: str, target: str, context: int, batch: int, of: Mapping[str, str]
+) -> dict[str, str]:
+  """Returns what the file of a plan belongs to, as names and values (`TunedPlan.identity`)."""
+  return dict(device=machine, target=target, context=str(context), batch=str(batch), **of)
+
+
 def label(one: PlannedRound) -> str:
   """Returns the drafter and the kind of a round, as tables name it."""
   return RoundKind.PLAIN.value if one.drafter is None else f"{one.drafter}, {one.kind.value}"
@@ -19,7 +26,8 @@ class TunedPlan:
   """The plan of one batch size on one machine.
 
   profiles: of the drafters whose acceptance was measured, by name. measured: tokens per second by
-  `label`; empty where nothing was decoded.
+  `label`; empty where nothing was decoded. of: what the plan depends on beside machine, target,
+  context and batch, such as its drafters. notes: sentences for people.
   """
 
   machine: str
@@ -30,11 +38,18 @@ class TunedPlan:
   profiles: Mapping[str, AcceptanceProfile] = dataclasses.field(default_factory=dict)
   domain: str = "all"
   measured: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  of: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  notes: tuple[str, ...] = ()
 
   @property
   def batch(self) -> int:
     """The number of rows that the plan is for."""
     return self.plan.choice.batch
+
+  @property
+  def identity(self) -> dict[str, str]:
+    """What its file belongs to: only a plan of the same replaces it."""
+    return identity_of_plan(self.machine, self.target, self.context, self.batch, self.of)
 
   @property
   def title(self) -> str:

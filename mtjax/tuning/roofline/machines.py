@@ -6,7 +6,7 @@ import re
 
 from mtjax.tuning.roofline.hardware import HARDWARE, Hardware, get_hardware
 from mtjax.tuning.roofline.model_shape import ModelShape
-from mtjax.tuning.roofline.step import MeshSize, step_cost
+from mtjax.tuning.roofline.step import MeshSize, held_bytes, step_cost
 
 _NAME = re.compile(r"(?:(?P<times>\d+)x)?(?P<kind>[a-z0-9]+?)(?:-(?P<size>\d+))?")
 # Kinds whose number counts cores and not chips, as in Google Cloud's names: v5p-16 is 8 chips.
@@ -21,21 +21,42 @@ class Machine:
   hardware: Hardware
   devices: int
 
-  def mesh(self, shape: ModelShape) -> MeshSize:
-    """Returns the mesh that splits as much of a model as its heads allow.
+  def meshes(self, shape: ModelShape) -> list[MeshSize]:
+    """Returns all meshes of data x model devices whose axis `model` divides a model's heads.
 
-    The axis `model` has the largest number of devices that divides both all devices and the heads;
-    the others hold copies and share the rows of a batch.
+    The one with the largest axis `model` is the first.
     """
-    model = math.gcd(self.devices, shape.heads)
-    return MeshSize(data=self.devices // model, model=model)
+    shared = math.gcd(self.devices, shape.heads)
+    sizes = [n for n in range(shared, 0, -1) if shared % n == 0]
+    return [MeshSize(data=self.devices // n, model=n) for n in sizes]
 
-  def step_seconds(self, shape: ModelShape, *, batch: int, context: int, entries: int = 1) -> float:
-    """Returns the time of a pass of a model on its own mesh. Raises as `step_cost` does."""
-    cost = step_cost(
-      self.hardware, shape, batch=batch, entries=entries, context=context, mesh=self.mesh(shape)
+  def mesh(
+    self, shape: ModelShape, *, batch: int, context: int, entries: int = 1, others: float = 0.0
+  ) -> MeshSize:
+    """Returns the mesh on which a model decodes fastest, of those that it fits on.
+
+    A mesh fits if what a device holds of context + entries tokens per row (`held_bytes`), together
+    with `others`, the bytes of other models, is no more than its memory. The fastest is that whose
+    pass over one entry per row takes the least time (`step_cost`). If none fits, it is the one that
+    needs the least memory.
+    """
+    hardware, tokens = self.hardware, context + entries
+    meshes = self.meshes(shape)
+    held = {mesh: held_bytes(shape, batch=batch, tokens=tokens, mesh=mesh) for mesh in meshes}
+    fitting = [mesh for mesh in meshes if held[mesh] + others <= hardware.memory]
+    if not fitting:
+      return min(meshes, key=lambda mesh: held[mesh])
+    return min(
+      fitting,
+      key=lambda mesh: (
+        step_cost(hardware, shape, batch=batch, entries=1, context=context, mesh=mesh).seconds
+      ),
     )
-    return float(cost.seconds)
+
+  def least_held(self, shape: ModelShape, *, batch: int, tokens: int) -> float:
+    """Returns the bytes per device of a model and its cache, on the mesh that needs the least."""
+    sizes = dict(batch=batch, tokens=tokens)
+    return min(held_bytes(shape, mesh=mesh, **sizes) for mesh in self.meshes(shape))
 
 
 def parse_machine(name: str) -> Machine:

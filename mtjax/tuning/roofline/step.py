@@ -1,7 +1,7 @@
 """The time of one forward pass by its work: a roofline with collectives and fixed costs."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,11 @@ class MeshSize:
   def __post_init__(self):
     if min(self.data, self.model, self.sequence) < 1:
       raise ValueError(f"every axis needs at least one device, got {self}")
+
+  def __str__(self):
+    """The mesh as `mtjax.sharding.parse_mesh` reads it, without axes of size 1; or "data:1"."""
+    sizes = {name: size for name, size in dataclasses.asdict(self).items() if size > 1}
+    return ",".join(f"{name}:{size}" for name, size in (sizes or dict(data=1)).items())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +89,22 @@ def step_cost(
       launch      start + start_per_layer L
 
   On n devices along `model` a layer has 2 all-reduces, each link_start + 2 (n - 1) / n B T width
-  bytes / link; along `sequence` it has one, of partial attention. Heads, MLPs and the vocabulary
-  split over `model`; key/value heads split as far as there are any, and are repeated beyond that.
-  Nothing overlaps, and logits are not communicated. Raises ValueError for a mesh that does not
-  divide the heads, and for a model that does not fit into memory.
+  bytes / link. A gated MLP also has collective-permutes: gate and up are halves of one matrix, so
+  the columns of one MLP unit lie on different devices, and change places before they are multiplied
+  (`mtjax.sharding.RULES`). For an even n of at least 4 there are 4, which take 4 link_start +
+  5 B T mlp_width / n bytes / link (`_permutes` has other n). Along `sequence` a layer has one
+  all-reduce, of partial attention.
+
+  Weights, MLPs and the vocabulary split over `model`. With H key/value heads,
+
+      n divides H   a device keeps, reads and computes its own heads;
+      H divides n   it keeps the keys and values of all heads, and copies the one that its queries
+                    read, unless there is only one: three times that head is moved;
+      otherwise     it keeps, reads and computes all heads.
+
+  Nothing overlaps. Exchanges once per pass (embeddings, logits) are not counted, nor is what moves
+  keys and values after their projection where n does not divide H. Raises ValueError for a mesh
+  that does not divide the heads, and for a model that does not fit into memory.
   """
   work = step_work(shape, batch=batch, entries=entries, context=context, mesh=mesh)
   held = held_bytes(shape, batch=batch, tokens=context + entries, mesh=mesh)
@@ -100,11 +117,42 @@ def step_cost(
 
 
 def held_bytes(shape: ModelShape, *, batch: int, tokens: int, mesh: MeshSize) -> float:
-  """Returns the bytes of weights, keys and values that a device holds for `tokens` per row."""
+  """Returns the bytes of weights, keys and values that a device holds for `tokens` per row.
+
+  Where `model` does not divide the key/value heads, a device holds those of all heads, as decoding
+  on a mesh does (`mtjax.cache.cache_shardings`). Rows split over `data`, tokens over `sequence`.
+  """
   rows = -(-batch // mesh.data)
-  copies = min(mesh.model, shape.kv_heads) * mesh.sequence
   weights = shape.weights * shape.weight_bytes / mesh.model
-  return weights + shape.kv_bytes_per_token * rows * tokens / copies
+  share = _device_heads(shape, mesh.model).held / shape.kv_heads
+  return weights + shape.kv_bytes_per_token * rows * tokens * share / mesh.sequence
+
+
+class _DeviceHeads(NamedTuple):
+  """How many heads a device has in attention, on n devices along `model` (`step_cost`)."""
+
+  held: int  # key/value heads that it keeps
+  moved: int  # key/value heads that it reads, or writes as a copy, in a pass
+  queries: int  # query heads that it computes
+
+
+def _device_heads(shape: ModelShape, n: int) -> _DeviceHeads:
+  queries, keys = shape.heads, shape.kv_heads
+  if keys % n == 0:
+    return _DeviceHeads(keys // n, keys // n, queries // n)
+  if n % keys == 0:
+    # The head is read, written as a copy, and read again.
+    return _DeviceHeads(keys, 1 if keys == 1 else 3, queries // n)
+  return _DeviceHeads(keys, keys, queries)
+
+
+def _permutes(n: int) -> tuple[int, int]:
+  """Returns the collective-permutes of a gated MLP on n devices, and how much a device sends.
+
+  Their number is what XLA compiles. The second figure is in parts of one n-th of the MLP's width,
+  of all permutes together.
+  """
+  return {1: (0, 0), 2: (2, 2), 3: (2, 4)}.get(n, (4, 5 + n % 2))
 
 
 def step_work(
@@ -125,23 +173,26 @@ def step_work(
   rows = -(-batch // mesh.data)
   element = 4 if shape.dtype == "float32" else 2
   seen = shape.visible(context)
-  heads = shape.heads * shape.head_dim / n
+  own = _device_heads(shape, n)
+  heads = own.queries * shape.head_dim
   reduced = 2 * (n - 1) / n * rows * entries * shape.width * element
+  permutes, moved = _permutes(n) if shape.mlp_matrices == 3 else (0, 0)
+  permuted = moved * rows * entries * shape.mlp_width / n * element
   # Partial results of attention are merged in float32, with one more number per head.
   merged = 2 * (parts - 1) / parts * rows * entries * heads * (1 + 1 / shape.head_dim) * 4
-  kv_bytes = 2 * shape.kv_heads * shape.head_dim * shape.kv_bytes
+  kv_bytes = 2 * own.moved * shape.head_dim * shape.kv_bytes
   return StepWork(
     linear_flops=2 * shape.weights * rows * entries / n,
     attention_flops=4 * heads * rows * entries * (seen / parts + shape.layers * entries),
     weight_bytes=shape.weights * shape.weight_bytes / n,
-    cache_bytes=kv_bytes * rows * seen / (min(n, shape.kv_heads) * parts),
+    cache_bytes=kv_bytes * rows * seen / parts,
     # A layer reads and writes its width about six times; logits are float32, written and read.
     activation_bytes=rows
     * entries
     * (shape.layers * 12 * shape.width * element + 8 * shape.vocab)
     / n,
-    collective_bytes=shape.layers * (2 * reduced + merged),
-    collectives=shape.layers * (2 * (n > 1) + (parts > 1)),
+    collective_bytes=shape.layers * (2 * reduced + permuted + merged),
+    collectives=shape.layers * (2 * (n > 1) + permutes + (parts > 1)),
     layers=shape.layers,
   )
 

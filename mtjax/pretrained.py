@@ -126,12 +126,15 @@ def check_name(name: str) -> None:
 def with_adapter(text: TextModel, folder: str) -> TextModel:
   """Returns the model with the LoRA adapters of a folder merged into its weights, as stored.
 
-  The sums are rounded to the type of the weights. Raises ValueError for packed weights and for
-  adapters that are not of this model.
+  The sums are rounded to the type of the weights. Raises ValueError for packed weights, for
+  adapters that are not of this model, and, for a model on the devices of several processes, for
+  adapters that are not the same in all of them.
   """
   from mtjax.checkpoints.adapters import load_adapters
   from mtjax.models.lora import merge_lora, with_lora
 
+  if hosts.is_shared(text.mesh):
+    hosts.check_same_files(f"files of the adapters {folder!r}", folder)
   config, adapters = load_adapters(folder, text.model.config)
   config = dataclasses.replace(config, dtype=text.model.config.dtype)
   params = text.params

@@ -16,7 +16,7 @@ from mtjax.decode.card import generation_card
 from mtjax.decode.history import observe_token, record, target_probs
 from mtjax.decode.job import DecodeJob, prepare
 from mtjax.decode.method import Autoregressive, Method, emit_next
-from mtjax.decode.placement import put_inputs
+from mtjax.decode.placement import chosen_mesh, put_inputs
 from mtjax.decode.prefix import Prefix
 from mtjax.display.short import counted
 from mtjax.models import Model, Params, check_causal
@@ -28,7 +28,7 @@ from mtjax.rounds.state import DecodeState, Finish, Request
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sampling.logits import Sampling, Seeds
-from mtjax.sharding import MeshLike, on_mesh, parse_mesh
+from mtjax.sharding import MeshLike, on_mesh
 
 MAX_TOKENS = 128  # new ones per row, unless a request says otherwise
 
@@ -176,21 +176,21 @@ def generate(
   (`mtjax.rounds.history`). The tokens are the same; every stage is then a program of its own, which
   is slower. Without it nothing is different.
   `mesh`: the devices to run on, as `mtjax.sharding.parse_mesh` takes it ("data:2,model:4"); None:
-  where the parameters are. Rows are split over `data`, and where it does not divide them, rows are
-  added that have ended from the beginning. Weights and heads are split over `model`, the slots of
-  caches over `sequence`. Random numbers are those of one device, and so are tokens up to rounding.
+  where the parameters are, which may be a mesh that they were put on. Rows are split over `data`,
+  and where it does not divide them, rows are added that have ended from the beginning. Weights and
+  heads are split over `model`, the slots of caches over `sequence`. Random numbers are those of one
+  device, and so are tokens up to rounding.
 
   Raises ValueError, before compilation, for an any-subset model (see `mtjax.anysubset.infill`), no
   prompt, an empty prompt, prompts that are not token ids, ids outside the vocabulary,
   max_tokens < 1, prompt + max_tokens beyond the model's positions, settings out of their range,
   a method that cannot decode this model, and a constraint that no text of max_tokens satisfies, or
-  that has no `eos`, or `stop` beside it; for a mesh that does not exist here, and for weights that
-  are packed for one CPU.
+  that has no `eos`, or `stop` beside it; for a mesh that does not exist here, for parameters on a
+  mesh that `mtjax.sharding.make_mesh` did not make, and for weights that are packed for one CPU.
   """
-  method.check(model)
-  mesh = parse_mesh(mesh)
-  hosts.check_own_or_whole(mesh)
+  mesh = chosen_mesh(mesh, params)
   with on_mesh(mesh):
+    method.check(model)
     job = prepare(model, prompts, max_tokens, sampling, key, eos, stop, constraint).padded(mesh)
     program = DecodeProgram(model, method, job.capacity, job.max_new)
     inputs = put_inputs(job, model, params, method_params, mesh)
@@ -240,10 +240,9 @@ def stream(
   unknown = sorted(set(settings) - set(defaults))
   if unknown:
     raise TypeError(f"stream() got unexpected settings {unknown}; it takes {sorted(defaults)}")
-  method.check(model)
-  mesh = parse_mesh(mesh)
-  hosts.check_own_or_whole(mesh)
+  mesh = chosen_mesh(mesh, params)
   with on_mesh(mesh):
+    method.check(model)
     job = prepare(model, prompts, prefix=prefix, **(defaults | settings)).padded(mesh)
     if on_prefix is not None and job.batch != 1:
       raise ValueError(f"on_prefix receives the text of one prompt, got {job.batch} prompts")

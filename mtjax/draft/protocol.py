@@ -10,7 +10,9 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from mtjax.cache import KVCache
 from mtjax.models import Model, check_causal
+from mtjax.rounds.placement import warn_of_heads
 from mtjax.rounds.state import Request
+from mtjax.sharding import mesh_here
 from mtjax.trees import Topology
 from mtjax.types import Draft, DraftScheme, TokenTree, Verdict
 
@@ -73,7 +75,11 @@ class Drafter(Protocol):
     ...
 
   def check(self, target: Model) -> None:
-    """Raises ValueError, before compilation, for a target that it cannot draft for."""
+    """Raises ValueError, before compilation, for a target that it cannot draft for.
+
+    The mesh of a decoding is set (`mtjax.sharding.mesh_here`), for warnings about what it does not
+    divide.
+    """
     ...
 
   def start(
@@ -122,6 +128,7 @@ class WithDraftModel:
 
   def check(self, target: Model) -> None:
     check_draft_model(self.model, target)
+    warn_of_draft_heads(self.model)
 
 
 def check_draft_model(draft: Model, target: Model) -> None:
@@ -131,6 +138,16 @@ def check_draft_model(draft: Model, target: Model) -> None:
   """
   check_causal(draft, "the draft model")
   check_sizes(draft, target)
+
+
+def warn_of_draft_heads(draft: Model) -> None:
+  """Warns of key/value heads of a draft model that the mesh does not divide, if one is set.
+
+  For the `check` of a drafter whose model has a cache of its own.
+  """
+  if (mesh := mesh_here()) is not None:
+    # The stack level is that of the caller of generate or stream, past both methods `check`.
+    warn_of_heads("the draft model", draft.config.kv_heads, mesh, stacklevel=6)
 
 
 def check_sizes(draft: Model, target: Model) -> None:

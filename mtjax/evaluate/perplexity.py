@@ -129,7 +129,8 @@ def document_nats(
       owners.append(owner)
   if not rows:
     raise ValueError("there is no text to score")
-  total, placement = np.zeros(len(documents)), Placement.of(mesh, model.config, batch)
+  total = np.zeros(len(documents))
+  placement = Placement.of(mesh, model.config, batch).beside(params)
   (params,) = placement.put((params,))
   for first in range(0, len(rows), batch):
     part = rows[first : first + batch]

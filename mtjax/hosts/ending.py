@@ -9,6 +9,7 @@ CPUs the operation that waits for the lost process raises an error at once, long
 import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import traceback
@@ -22,6 +23,12 @@ LOST_EXIT = 43
 
 _GO_ON = (
   "Start the same command again on every process: a training run continues from its last checkpoint"
+)
+# How errors of JAX's runtime begin, and what stands in those of a lost process.
+_STATUS = re.compile("[A-Z_]+: ")
+_SIGNS = (
+  *("Gloo", "NCCL", "remote process exited", "Connection closed", "Connection reset"),
+  *("UNAVAILABLE", "heartbeat", "ABORTED"),
 )
 # What is said when JAX aborts, or "" where an abort is none of ours.
 _message = ""
@@ -60,31 +67,30 @@ def ends_together() -> Generator[None]:
   """
   try:
     yield
-  except (ValueError, OSError, ImportError) as error:
-    if count() == 1:
-      raise
-    print(f"mtjax: {error}", file=sys.stderr, flush=True)
-    sys.stdout.flush()
-    os._exit(2)
   except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
     if count() == 1:
       raise
-    if isinstance(error, jax.errors.JaxRuntimeError) and _is_loss(str(error)):
+    if _is_loss(error):
       reason = " ".join(str(error).split())[:200]
-      text = f"mtjax: another process of this job has ended or does not answer ({reason}). {_GO_ON}"
+      text = f"another process of this job has ended or does not answer ({reason}). {_GO_ON}"
       code = LOST_EXIT
+    elif isinstance(error, ValueError | OSError | ImportError):
+      text, code = str(error), 2
     else:
       traceback.print_exc()
-      text = "mtjax: this process ends with the error above, and the job with it"
-      code = 1
-    print(text, file=sys.stderr, flush=True)
+      text, code = "this process ends with the error above, and the job with it", 1
+    print(f"mtjax: {text}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
     os._exit(code)
 
 
-def _is_loss(text: str) -> bool:
-  signs = ("Gloo", "NCCL", "remote process exited", "Connection closed", "Connection reset")
-  signs += ("UNAVAILABLE", "heartbeat", "ABORTED")
-  return any(sign in text for sign in signs)
+def _is_loss(error: Exception) -> bool:
+  text = str(error)
+  # JAX raises some errors of its runtime as plain ValueErrors, which begin with their status.
+  of_runtime = isinstance(error, jax.errors.JaxRuntimeError) or (
+    isinstance(error, ValueError) and _STATUS.match(text) is not None
+  )
+  return of_runtime and any(sign in text for sign in _SIGNS)
 
 
 def _explain(message: str) -> None:

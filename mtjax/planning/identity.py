@@ -9,10 +9,9 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 from jaxtyping import PyTree
 
-from mtjax.sharding import describe_mesh
+from mtjax import sharding
 from mtjax.text import TextModel
 
 _SAMPLE = 16  # elements per array that the fingerprint reads
@@ -64,11 +63,8 @@ def _version() -> str:
 
 def mesh_of(params: PyTree) -> str:
   """Returns the axes of the mesh that parameters lie on, as "data:2,model:4"; "1" without one."""
-  for leaf in jax.tree.leaves(params):
-    sharding = getattr(leaf, "sharding", None)
-    if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
-      return describe_mesh(sharding.mesh)
-  return "1"
+  mesh = sharding.mesh_of(params)
+  return "1" if mesh is None else sharding.describe_mesh(mesh)
 
 
 def fingerprint(text: TextModel) -> str:

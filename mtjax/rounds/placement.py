@@ -6,16 +6,17 @@ from collections.abc import Generator, Iterator
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from jaxtyping import PyTree
 
 from mtjax import hosts
 from mtjax.rounds import run as rounds
 from mtjax.rounds.stopwatch import Stopwatch
 from mtjax.sharding import (
-  MODEL,
   MeshLike,
   describe_mesh,
+  heads_note,
+  mesh_of,
   on_mesh,
   pad_rows,
   padded_rows,
@@ -29,9 +30,9 @@ _PACKED = jax.tree_util.DictKey("packed")  # weights that `mtjax.models.quantize
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-  """Where the rounds of a batch run: on a mesh, or, if that is None, where the parameters are."""
+  """Where the rounds of a batch run: on a mesh, or on one device."""
 
-  mesh: Mesh | None
+  mesh: Mesh | None  # None: not named; see `beside`
   rows: int  # of the batch
   kv_heads: int  # of the model
 
@@ -45,13 +46,17 @@ class Placement:
     hosts.check_own_or_whole(mesh)
     return cls(mesh, rows, config.kv_heads)
 
+  def beside(self, params: PyTree) -> "Placement":
+    """Returns the placement, on the mesh of the parameters (`mesh_beside`) if none was named."""
+    return self if self.mesh is not None else dataclasses.replace(self, mesh=mesh_beside(params))
+
   @property
   def padded(self) -> int:
     """The number of rows that are computed: at least `rows`, and the data axis divides it."""
     return padded_rows(self.rows, self.mesh)
 
   def put(self, inputs: PyTree) -> PyTree:
-    """Returns (parameters, everything else of a program) on the mesh.
+    """Returns (parameters, everything else of a program) on the mesh; None: as they are.
 
     Parameters are split by their rules, and rows over the data axis. Where it does not divide them,
     the last row is repeated: a copy, with the same key, ends when that row does, and prolongs
@@ -63,7 +68,7 @@ class Placement:
       return inputs
     params, *rest = inputs
     check_unpacked("the model", params, self.mesh)
-    warn_of_heads(self.kv_heads, self.mesh, stacklevel=5)
+    warn_of_heads("the model", self.kv_heads, self.mesh, stacklevel=5)
     if self.padded > self.rows:
       rest = jax.tree.map(self._continued, rest)
     spread = hosts.put(rest, row_shardings(rest, self.mesh, self.padded))
@@ -74,11 +79,11 @@ class Placement:
 
     Every process of the mesh gets these rows.
     """
-    self._check(inputs)
-    inputs = self.put(inputs)
-    with on_mesh(self.mesh):
+    here = self.beside(inputs[0])
+    inputs = here.put(inputs)
+    with on_mesh(here.mesh):
       state, clock = rounds.run(program, inputs)
-    return self._collected(state), clock
+    return here._collected(state), clock
 
   def stream(
     self, program: rounds.Program, inputs: PyTree, *, every: int = 1
@@ -87,25 +92,21 @@ class Placement:
 
     Errors are raised by the call itself.
     """
-    self._check(inputs)
-    states = stepped_on(self.mesh, rounds.stream(program, self.put(inputs), every=every))
-    return ((self._collected(state), clock) for state, clock in states)
+    here = self.beside(inputs[0])
+    states = stepped_on(here.mesh, rounds.stream(program, here.put(inputs), every=every))
+    return ((here._collected(state), clock) for state, clock in states)
 
   def record(self, program: rounds.Program, inputs: PyTree) -> Generator[rounds.Recorded]:
     """Yields what `mtjax.rounds.run.record` does, of the first `rows`, as `run`.
 
     Errors are raised by the call itself.
     """
-    self._check(inputs)
-    found = stepped_on(self.mesh, rounds.record(program, self.put(inputs)))
+    here = self.beside(inputs[0])
+    found = stepped_on(here.mesh, rounds.record(program, here.put(inputs)))
     return (
-      one._replace(state=self._collected(one.state), observed=self._collected(one.observed))
+      one._replace(state=here._collected(one.state), observed=here._collected(one.observed))
       for one in found
     )
-
-  def _check(self, inputs: PyTree) -> None:
-    if self.mesh is None:
-      hosts.check_not_spread("the parameters", inputs[0])
 
   def _continued(self, x: Any) -> Any:
     return pad_rows(x, self.padded) if x.ndim and x.shape[0] == self.rows else x
@@ -136,6 +137,17 @@ def stepped_on(mesh: Mesh | None, states: Iterator[Any]) -> Generator[Any]:
     yield state
 
 
+def mesh_beside(params: PyTree) -> Mesh | None:
+  """Returns the mesh that parameters lie on, for a program that was given none; None: one device.
+
+  So caches, rows and kernels are split in one way, whether a mesh is named or not. Raises
+  ValueError for a mesh of other axes than those of `mtjax.sharding.make_mesh`, and for parameters
+  on the devices of several processes.
+  """
+  hosts.check_not_spread("the parameters", params)
+  return parse_mesh(mesh_of(params))
+
+
 def check_unpacked(name: str, params: PyTree, mesh: Mesh) -> None:
   """Raises ValueError for weights that are packed for one CPU, which no mesh can split."""
   if any(path[-1:] == (_PACKED,) for path, _ in jax.tree_util.tree_leaves_with_path(params)):
@@ -145,11 +157,7 @@ def check_unpacked(name: str, params: PyTree, mesh: Mesh) -> None:
     )
 
 
-def warn_of_heads(heads: int, mesh: Mesh, *, stacklevel: int) -> None:
-  """Warns of key/value heads that the model axis does not divide."""
-  if heads % mesh.shape[MODEL]:
-    warnings.warn(
-      f"{heads} key/value heads do not divide over the {mesh.shape[MODEL]} devices of the axis "
-      f"{MODEL!r}: each of them keeps the keys and values of all heads",
-      stacklevel=stacklevel,
-    )
+def warn_of_heads(model: str, heads: int, mesh: Mesh | AbstractMesh, *, stacklevel: int) -> None:
+  """Warns of what `mtjax.sharding.heads_note` says, if it says anything."""
+  if note := heads_note(model, heads, mesh):
+    warnings.warn(note, stacklevel=stacklevel)

@@ -1,14 +1,17 @@
 """The mesh of devices and its axes, from the text of a config."""
 
 import contextlib
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import AbstractMesh, AxisType, Mesh
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.arguments import integer
 
 DATA, MODEL, SEQUENCE = AXES = ("data", "model", "sequence")
@@ -32,9 +35,8 @@ def make_mesh(
   number = data * model * sequence
   if number > len(devices):
     raise ValueError(
-      f"a mesh of {_described(sizes)} needs {number} devices, but there are {len(devices)}; on a "
-      f'CPU, jax.config.update("jax_num_cpu_devices", {number}) before anything is computed makes '
-      f"so many, and so does XLA_FLAGS=--xla_force_host_platform_device_count={number}"
+      f"a mesh of {_described(sizes)} needs {number} devices, but there are "
+      f"{_too_few(number, devices)}"
     )
   return jax.make_mesh(
     sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices[:number]
@@ -46,17 +48,21 @@ def parse_mesh(setting: MeshLike, *, devices: Sequence[Any] | None = None) -> Me
 
   `setting`: "data:2,model:4" with the axes data, model and sequence in any order (those left out
   have size 1); a mapping from axes to sizes; the sizes of data, model and, if there are three, of
-  sequence; or a mesh, which is returned as it is. devices: None: those of this process. Raises
-  ValueError for an axis that does not exist or is named twice, a size that is no whole number of
-  at least 1, too few devices, and a mesh with other axes than those of `make_mesh`.
+  sequence; or a mesh, which is returned as it is. devices: None: those of this process, also in a
+  job of several processes, where `make_mesh` makes a mesh of all devices. Raises ValueError for an
+  axis that does not exist or is named twice, a size that is no whole number of at least 1, too few
+  devices, and a mesh with other axes than those of `make_mesh`.
   """
   if isinstance(setting, Mesh):
     _check_axes(setting)
     return setting
   if setting is None or isinstance(setting, str) and not setting.strip():
     return None
-  devices = jax.local_devices() if devices is None else devices
-  return make_mesh(**mesh_sizes(setting), devices=devices)
+  sizes = mesh_sizes(setting)
+  if devices is None:
+    devices = jax.local_devices()
+    _check_own(sizes, len(devices))
+  return make_mesh(**sizes, devices=devices)
 
 
 def mesh_sizes(setting: MeshLike) -> dict[str, int]:
@@ -109,6 +115,18 @@ def describe_mesh(mesh: Mesh | AbstractMesh) -> str:
   return ",".join(f"{axis}:{size}" for axis, size in mesh.shape.items())
 
 
+def mesh_of(arrays: PyTree) -> Mesh | None:
+  """Returns the mesh of several devices that arrays lie on, such as parameters, or None.
+
+  It is that of the first array with a NamedSharding on such a mesh, whatever axes the mesh has.
+  """
+  for leaf in jax.tree.leaves(arrays):
+    sharding = getattr(leaf, "sharding", None)
+    if isinstance(sharding, NamedSharding) and sharding.mesh.size > 1:
+      return sharding.mesh
+  return None
+
+
 def on_mesh(mesh: Mesh | None) -> contextlib.AbstractContextManager:
   """Returns `jax.set_mesh(mesh)`, or a context that does nothing for None.
 
@@ -137,6 +155,31 @@ def _check_axes(mesh: Mesh) -> None:
       f"a mesh has the axes {', '.join(AXES)}, all of type Auto; this one has {found}: make it by "
       "mtjax.sharding.make_mesh"
     )
+
+
+def _check_own(sizes: Mapping[str, int], own: int) -> None:
+  """Raises ValueError, in a job of several processes, for a mesh larger than this process has."""
+  number = math.prod(sizes.values())
+  if hosts.count() > 1 and number > own:
+    shown = ", ".join(f"{axis}={size}" for axis, size in sizes.items() if size > 1)
+    raise ValueError(
+      f"a mesh of {_described(sizes.values())} needs {number} devices, but this process has {own}: "
+      f"in a job of {hosts.count()} processes a mesh that is written as text or as sizes is of the "
+      "devices of one process. For those of all processes, give the mesh "
+      f"mtjax.sharding.make_mesh({shown}), whose sizes must multiply to {len(jax.devices())}"
+    )
+
+
+def _too_few(number: int, devices: Sequence[Any]) -> str:
+  """Returns how many devices there are, and how to have more of them if there is a way."""
+  if (processes := hosts.count()) > 1:
+    whole = len(devices) == len(jax.devices())
+    return f"{len(devices)}" + f" in the {processes} processes of this job" * whole
+  return (
+    f'{len(devices)}; on a CPU, jax.config.update("jax_num_cpu_devices", {number}) before anything '
+    "is computed makes so many, and so does "
+    f"XLA_FLAGS=--xla_force_host_platform_device_count={number}"
+  )
 
 
 def _check_sizes(sizes: Iterable[int]) -> None:

@@ -104,7 +104,7 @@ def state_shardings(state: PyTree, params: PyTree, mesh: Mesh, rules: Rules = RU
   return jax.tree_util.tree_map_with_path(sharding, state)
 
 
-def undivided(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> list[str]:
+def undivided(params: PyTree, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> list[str]:
   """Returns the paths of parameters that stay whole, because the mesh does not divide them."""
 
   def stays(path, leaf) -> bool:
@@ -116,7 +116,7 @@ def undivided(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> list[str]:
   return [_name(path) for path, leaf in flat if stays(path, leaf)]
 
 
-def undivided_note(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> str | None:
+def undivided_note(params: PyTree, mesh: Mesh | AbstractMesh, rules: Rules = RULES) -> str | None:
   """Returns a sentence that names what `undivided` does, for a user to read once, or None."""
   names = undivided(params, mesh, rules)
   if not names:
@@ -126,6 +126,21 @@ def undivided_note(params: PyTree, mesh: Mesh, rules: Rules = RULES) -> str | No
   return (
     f"the mesh {describe_mesh(mesh)} does not divide {len(names)} arrays of the model, which are "
     f"whole on every device: {', '.join(kinds)}"
+  )
+
+
+def heads_note(model: str, heads: int, mesh: Mesh | AbstractMesh) -> str | None:
+  """Returns a sentence about key/value heads that the model axis does not divide, or None.
+
+  `model` is a phrase that names whose heads they are, such as "the draft model". Columns of weights
+  may divide where whole heads do not, so `undivided_note` says nothing about them.
+  """
+  devices = mesh.shape.get(MODEL, 1)
+  if heads % devices == 0:
+    return None
+  return (
+    f"{heads} key/value heads do not divide over the {devices} devices of the axis {MODEL!r}: each "
+    f"of them keeps the keys and values of all heads of {model}"
   )
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import AbstractMesh, Mesh
 
 from mtjax import hosts, sharding
 from mtjax.checkpoints.training import Checkpoints
 from mtjax.evaluate.texts import check_same_documents
-from mtjax.models import Params, count_parameters
+from mtjax.models import Model, Params, count_parameters
+from mtjax.pretrained import model_path
 from mtjax.train import config as config_lib
 from mtjax.train.export import CONFIG_FILE
 from mtjax.train.lock import exclusive
@@ -69,7 +71,7 @@ def _train(
   texts = batches.get_state()["data"]
   hosts.check_equal("data", dict(texts=texts))
   check_same_documents(scored)
-  evaluate = make_evaluation(settings, scored)
+  evaluate = make_evaluation(settings, scored, mesh if mesh.size > 1 else None)
   optimizer = make_optimizer(settings.optimizer, settings.schedule)
   state, frozen = _initial(settings, optimizer, mesh)
   shardings = jax.tree.map(lambda x: x.sharding, state)
@@ -103,8 +105,8 @@ def _train(
     trained = count_parameters(state.params)
     over = "" if frozen is None else f" over {count_parameters(frozen):,} frozen ones"
     hosts.say(f"{trained:,} parameters{over}, from step {start} to {steps}")
-    if whole := sharding.undivided_note(settings.model.shapes(), mesh):
-      hosts.say(whole)
+    for note in mesh_notes(settings.model, mesh):
+      hosts.say(note)
     speed = Speed(steps=steps)
     done = start
     with (
@@ -152,6 +154,15 @@ def _shared(config: Mapping[str, Any]) -> dict[str, Any]:
   return shared
 
 
+def mesh_notes(model: Model, mesh: Mesh | AbstractMesh) -> list[str]:
+  """Returns sentences about what the mesh does not divide: arrays, and key/value heads."""
+  notes = (
+    sharding.undivided_note(model.shapes(), mesh),
+    sharding.heads_note("the model", model.config.kv_heads, mesh),
+  )
+  return [note for note in notes if note]
+
+
 def _to_use(settings, state: TrainState, frozen: Params | None) -> Params:
   return whole_params(settings.lora, parameters_to_use(state), frozen)
 
@@ -164,6 +175,10 @@ def _initial(settings, optimizer, mesh) -> tuple[TrainState, Params | None]:
   trained = trained_shapes(settings.model, settings.lora)
   shapes = jax.eval_shape(lambda params: make(params=params), trained)
   shardings = sharding.state_shardings(shapes, trained, mesh)
+  if settings.init:
+    with hosts.together("looking for the initial weights"):
+      path = model_path(settings.init)
+    hosts.check_same_files(f"files of init {settings.init!r}", path)
   with hosts.together("reading the initial weights"):
     parts = initial_parts(settings.model, settings.init, settings.lora, seed=settings.seed)
   program = jax.jit(make, out_shardings=shardings)

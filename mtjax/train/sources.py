@@ -2,13 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from jax.sharding import Mesh
+
 from mtjax.data.pipeline import TrainBatches
 from mtjax.data.tokenizers import Tokenizer
 from mtjax.evaluate import perplexity
 from mtjax.evaluate.texts import Documents, named_documents
 from mtjax.models import Params
 from mtjax.pretrained import tokenizer_of
+from mtjax.sharding import padded_rows
 from mtjax.train.config import RunConfig
+
+_SCORED_ROWS = 8  # at least so many are scored together: as many as divide over the data axis
 
 
 def make_batches(settings: RunConfig, rows: Sequence[int] | None = None) -> TrainBatches:
@@ -51,9 +56,13 @@ def evaluation_texts(settings: RunConfig) -> dict[str, Documents]:
 
 
 def make_evaluation(
-  settings: RunConfig, scored: Mapping[str, Documents]
+  settings: RunConfig, scored: Mapping[str, Documents], mesh: Mesh | None = None
 ) -> Callable[[Params], dict[str, float]] | None:
-  """Returns a function from parameters to bits per byte by name of text, or None without texts."""
+  """Returns a function from parameters to bits per byte by name of text, or None without texts.
+
+  mesh: the devices that the parameters are split over, whose data axis splits the rows that are
+  scored together; None: the parameters are on one device.
+  """
   if not scored:
     return None
   tokenizer = _tokenizer(settings)
@@ -67,6 +76,8 @@ def make_evaluation(
         start=tokenizer.bos_id,
         length=settings.length,
         context=settings.length // 2,
+        batch=padded_rows(_SCORED_ROWS, mesh),
+        mesh=mesh,
       ).bits_per_byte
       for name, documents in scored.items()
     }

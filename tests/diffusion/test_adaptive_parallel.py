@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AbstractMesh, AxisType
 
 import mtjax
 from mtjax import frontier as frontier_lib
@@ -18,7 +19,9 @@ from mtjax.diffusion.denoising.adaptive import (
 from mtjax.diffusion.denoising.adaptive.rule import gumbel_noise, sample_with
 from mtjax.models import Model
 from mtjax.rounds import run
+from mtjax.rounds.placement import Placement
 from mtjax.sampling.logits import Sampling, process
+from mtjax.sharding import AXES
 from tests.diffusion.tiny_masked import BLOCKS, CONFIG, MASK, MODEL, PARAMS, PROMPTS, WHOLE
 
 CAUSAL = Model(dataclasses.replace(CONFIG, predicts="next_token", mask_id=None))
@@ -265,3 +268,16 @@ def test_mixtures_and_prompts_compile_nothing_new():
     settings |= dict(length=length)
     denoise_adaptively(WHOLE, PARAMS, [[2] * 6, [1, 4]], rule=rule, **settings)
   assert run.whole._cache_size() == before
+
+
+def test_key_heads_of_the_causal_model_are_warned_of_too(monkeypatch):
+  # Two devices that are not here, so nothing runs.
+  devices = AbstractMesh((1, 2, 1), AXES, axis_types=(AxisType.Auto,) * 3)
+  monkeypatch.setattr(Placement, "of", lambda *_: Placement(devices, rows=1, kv_heads=2))
+  monkeypatch.setattr(Placement, "run", lambda *_: 1 / 0)
+  causal = Model(dataclasses.replace(CAUSAL.config, heads=3, kv_heads=3))
+  with (
+    pytest.warns(UserWarning, match="3 key/value heads .* all heads of the causal model"),
+    pytest.raises(ZeroDivisionError),
+  ):
+    denoise_adaptively(WHOLE, PARAMS, PROMPTS[:1], causal=causal, causal_params={}, length=4)

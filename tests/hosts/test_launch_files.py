@@ -3,16 +3,40 @@
 import os
 import re
 import shlex
+import signal
 import subprocess
 
 import pytest
 import yaml
 
-from mtjax import hosts
-from mtjax.cli import config_file
+from mtjax import hosts, train
+from mtjax.cli import config_file, flags
 from tests.source import ROOT
 
 LAUNCH = ROOT / "configs/launch"
+
+
+def codes_of_the_guide(what_to_do):
+  """Returns the exit codes after which one has to do that, by the table of the guide."""
+  lines = (ROOT / "docs/guides/multi_host.md").read_text().splitlines()
+  rows = [re.fullmatch(r"\| ([\d, ]+) \| .* \| (.*) \|", line) for line in lines]
+  codes = [row[1].split(", ") for row in rows if row and row[2] == what_to_do]
+  return {int(code) for row in codes for code in row}
+
+
+CONTINUES = codes_of_the_guide("the same command continues")
+
+
+def test_the_guide_has_the_exit_codes_of_the_launchers():
+  signals = {128 + number for number in (signal.SIGABRT, signal.SIGKILL, signal.SIGTERM)}
+  assert CONTINUES == {train.PREEMPTED_EXIT, hosts.LOST_EXIT, *signals}
+  assert codes_of_the_guide("mend it") == {1, flags.USAGE_EXIT}
+
+
+def test_the_slurm_script_continues_after_the_codes_of_the_guide():
+  text = (LAUNCH / "slurm.sbatch").read_text()
+  (codes,) = re.findall(r"\n  ([\d |]+)\)\n    if .* scontrol requeue", text)
+  assert {*map(int, codes.split(" | "))} == CONTINUES
 
 
 def program(folder, name, text):
@@ -22,7 +46,7 @@ def program(folder, name, text):
 
 
 @pytest.mark.parametrize(
-  ("code", "again"), [(0, False), (2, False), (42, True), (43, True), (137, True)]
+  ("code", "again"), [(0, False), (1, False), (2, False), (42, True), (43, True), (137, True)]
 )
 def test_the_slurm_script_runs_again_what_can_continue(tmp_path, code, again):
   program(tmp_path, "srun", f'echo "$@" > {tmp_path}/srun.txt; exit {code}')
@@ -128,7 +152,9 @@ def test_a_manifest_starts_as_many_processes_as_it_says(name):
   assert words[:4] == ["exec", "python", "-m", "experiments.train"], "exec: SIGTERM must reach it"
   values = flags_of(words[4:])
   (rule,) = job["podFailurePolicy"]["rules"]
-  assert rule["onExitCodes"]["containerName"] == container["name"]
+  assert rule["onExitCodes"] == dict(
+    containerName=container["name"], operator="NotIn", values=sorted(CONTINUES)
+  )
   per_pod = next(n for k, n in container["resources"]["limits"].items() if "/" in k)
   data, model = map(int, re.findall(r"\d+", values["config.mesh"]))
   assert data * model == per_pod * job["completions"]

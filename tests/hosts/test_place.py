@@ -129,6 +129,8 @@ def test_nothing_happens_with_one_process(tmp_path):
   [
     (OSError(28, "No space left on device"), 2, "No space left on device"),
     (jax.errors.JaxRuntimeError("NCCL operation: remote process exited"), 43, "has ended or does"),
+    (ValueError("UNKNOWN: Gloo AllGather failed: Connection reset"), 43, "has ended or does"),
+    (ValueError("heartbeat must be at least 1 second"), 2, "heartbeat must be"),
     (RuntimeError("something else"), 1, "ends with the error above"),
   ],
 )

@@ -19,6 +19,7 @@ import pytest
 
 from mtjax import train
 from mtjax.train.export import load_trained
+from tests.forked import launch
 from tests.hosts.runs import STEPS, decoded, denoised, filled, run_config
 from tests.source import ROOT
 
@@ -86,15 +87,27 @@ def second(folder, first):
   return both("second", folder)
 
 
+@pytest.fixture(scope="module")
+def without_process_0():
+  code, shown, errors = launch("tests.hosts.lost_first")
+  assert code == 0, errors[-3000:]
+  return json.loads(shown)
+
+
+def metrics(workdir):
+  return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
 def losses(workdir):
-  lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-  return {line["step"]: line["loss"] for line in lines}
+  return {line["step"]: line["loss"] for line in metrics(workdir)}
 
 
 def check_equal(workdir, alone):
   found, expected = losses(workdir), losses(alone)
   assert list(found) == list(range(1, STEPS + 1))
   np.testing.assert_allclose(list(found.values()), list(expected.values()), rtol=1e-5)
+  scores = [metrics(folder)[-1]["bits_per_byte/own"] for folder in (workdir, alone)]
+  np.testing.assert_allclose(*scores, rtol=1e-5)
 
 
 def check_close(found, expected):
@@ -108,6 +121,14 @@ def test_each_process_feeds_the_rows_of_its_devices(first):
   assert zero["mesh"] == one["mesh"] == [0, 0, 1, 1]
   assert zero["rows"] == dict(split=[0, 1], shared=[0, 1, 2, 3])
   assert one["rows"] == dict(split=[2, 3], shared=[0, 1, 2, 3])
+
+
+def test_a_mesh_as_text_is_of_one_process_and_the_message_says_what_to_give(first):
+  for _, seen, *_ in first:
+    said = seen["mesh_as_text"]
+    assert "data:4,model:1,sequence:1 needs 4 devices, but this process has 2" in said
+    assert "give the mesh mtjax.sharding.make_mesh(data=4), whose sizes must multiply to 4" in said
+    assert "jax_num_cpu_devices" not in said
 
 
 def test_each_says_which_it_is(first, second):
@@ -134,6 +155,8 @@ def test_texts_and_files_that_differ_are_refused_with_both_hashes(first):
       ("other_prompts", "prompts"),
       ("other_texts", "texts of 'own' to score"),
       ("other_files", "files"),
+      ("other_init", "files of init '~/counts.json'"),
+      ("other_adapters", "files of the adapters '~'"),
     ):
       assert f"process 1 has other {what} than process 0: their hash is " in seen[name]
       one, zero = re.search(r"is (\w+) in process 1, (\w+) in process 0", seen[name]).groups()
@@ -214,6 +237,12 @@ def test_a_killed_run_ends_on_half_the_devices_as_it_does_undisturbed(second, fo
   check_equal(folder / "run", alone)
 
 
+def test_the_rows_that_a_run_scores_are_split_over_its_devices(second):
+  for _, seen, *_ in second:
+    split, places = seen["scored"]
+    assert split, places
+
+
 def test_sigterm_in_one_process_saves_all_and_one_process_continues(second, folder, alone):
   (_, zero, errors, _), (_, one, *_) = second
   assert zero["terminated"] == one["terminated"] == train.PREEMPTED_EXIT
@@ -230,6 +259,21 @@ def test_a_silent_end_is_noticed_within_the_heartbeats(second):
   assert killed == -signal.SIGKILL
   assert code == 43, errors[-3000:]
   assert "another process of this job has ended, or gave no sign of life for 3 s" in errors
+
+
+@pytest.mark.parametrize(("case", "message"), [
+  ("computes", "another process of this job has ended or does not answer"),
+  ("waits", "when another process of this job has ended, or gave no sign of life for 2 s"),
+])  # fmt: skip
+def test_a_killed_process_0_ends_the_other_in_bounded_time_with_what_to_do(
+  without_process_0, case, message
+):
+  found = without_process_0[case]
+  assert found["killed"] == -signal.SIGKILL
+  assert found["code"] == 43, found["errors"][-3000:]
+  assert found["seconds"] < 20
+  last = found["errors"].strip().splitlines()[-1]
+  assert message in last and last.endswith("continues from its last checkpoint")
 
 
 def test_a_damaged_part_of_two_processes_is_found_by_one(second, folder, tmp_path):

@@ -23,8 +23,12 @@ import numpy as np  # noqa: E402
 from mtjax import hosts, sharding, train  # noqa: E402
 from mtjax.anysubset import fill  # noqa: E402
 from mtjax.cli.hosts.once import silent  # noqa: E402
+from mtjax.data.tokenizers import ByteTokenizer  # noqa: E402
 from mtjax.draft import host  # noqa: E402
 from mtjax.evaluate.texts import check_same_documents  # noqa: E402
+from mtjax.pretrained import with_adapter  # noqa: E402
+from mtjax.rounds.placement import Placement  # noqa: E402
+from mtjax.text import TextModel  # noqa: E402
 from tests.hosts.runs import STEPS, decoded, denoised, filled, filling, run_config  # noqa: E402
 
 HEARTBEAT = 3
@@ -72,6 +76,18 @@ def named_files() -> None:
   os.environ["HOME"] = str(home)
   order = "position_calibrated:frequencies=~/counts.json"
   hosts.check_same_named_files("file of the config", dict(seed=1, denoise=dict(order=order)))
+
+
+def begun_from_own_file():
+  """Returns the config of a run that begins with a file of each process's own home folder."""
+  config = run_config(FOLDER, (2, 2))
+  config.init = "~/counts.json"
+  return config
+
+
+def on(mesh) -> TextModel:
+  inputs = filling(mesh)
+  return TextModel(inputs["model"], inputs["params"], ByteTokenizer(), "tiny", mesh)
 
 
 def launched(mesh) -> dict | None:
@@ -123,6 +139,9 @@ def agreements() -> dict:
     other_files=refusal(lambda: hosts.check_same_files("files", own_file())),
     on_host=refusal(lambda: host_method(mesh)),
     named_files=refusal(named_files),
+    other_init=refusal(lambda: train.run(begun_from_own_file(), FOLDER / "none")),
+    other_adapters=refusal(lambda: with_adapter(on(mesh), "~")),
+    mesh_as_text=refusal(lambda: on(None).on_mesh("data:4")),
     part_of_mesh=refusal(lambda: fill(**filling(one_each))),
     spread=refusal(lambda: fill(**spread_filling(mesh))),
     decoded=decoded(mesh),
@@ -146,9 +165,25 @@ def first() -> None:
   train.run(run_config(FOLDER, (2, 2)), FOLDER / "run")
 
 
+def places_of_scored_rows() -> list[str]:
+  """Returns a list that gets the shardings of the tokens that are scored from now on."""
+  put, seen = Placement.put, []
+
+  def recorded(self, inputs):
+    out = put(self, inputs)
+    seen.extend(str(getattr(tokens, "sharding", None)) for tokens in out[1:2])
+    return out
+
+  Placement.put = recorded
+  return seen
+
+
 def second() -> None:
   """Ends the killed run on two devices, is terminated in another, and then falls silent."""
+  scored = places_of_scored_rows()
   out = dict(resumed=train.run(run_config(FOLDER, (2, 1)), FOLDER / "run"))
+  wanted = sharding.batch_sharding(sharding.make_mesh(2, 1))
+  out["scored"] = [{*scored} == {str(wanted)}, scored]
   at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
   longer = run_config(FOLDER, (1, 2))
   longer.steps = 2000

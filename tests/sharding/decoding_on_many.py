@@ -141,6 +141,41 @@ def one_text(plain: Generation) -> dict[str, float]:
   return out
 
 
+def where_the_parameters_are(plain: Generation) -> dict[str, float]:
+  """Decoding without `mesh`: the program, and so its layout, is that of the mesh given by name."""
+  params = sharding.shard_params(PARAMS, sharding.parse_mesh(FIRST))
+  found = generate(TARGET, params, PROMPTS, sampling=SAMPLED, **SETTINGS)
+  foreign = jax.device_put(PARAMS, jax.NamedSharding(jax.make_mesh((4,), ("x",)), sharding.P()))
+  return {
+    "on the mesh of the parameters": different(found, plain),
+    "programs compiled for it": float(found.counters["compile_seconds"] > 0),
+    "other axes that are not refused": float(
+      "make it by mtjax.sharding.make_mesh" not in refusal(foreign)
+    ),
+  }
+
+
+def refusal(params=PARAMS, **settings) -> str:
+  """Returns why no prompt is decoded: before anything is compiled, and after all warnings."""
+  try:
+    generate(TARGET, params, [], **settings)
+  except ValueError as error:
+    return str(error)
+  return ""
+
+
+def heads_of_a_draft_model() -> dict[str, float]:
+  """The target's two key heads divide over the model axis, and the draft model's one does not."""
+  method = Speculative(ModelChain(drafters.SMALL, 3))
+  with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    assert "there is no prompt" in refusal(method=method, mesh=FIRST)
+  texts = [str(one.message) for one in said]
+  about = "1 key/value heads do not divide over the 2 devices of the axis 'model'"
+  wanted = [text for text in texts if about in text and text.endswith("of the draft model")]
+  return {"warnings about a draft model but one": float(len(texts) - 1 or len(wanted) - 1)}
+
+
 def greedy_with_history() -> dict[str, float]:
   """Lookup that stops where it does not pay, with a constraint and a history, each stage alone."""
   words = dfa_of([dict.fromkeys(range(8), 1), dict.fromkeys(range(4), 2), {5: 1, 9: 0}], {2}, VOCAB)
@@ -270,7 +305,7 @@ def main() -> None:
     out = decoding(OTHERS, plain)
   elif devices == 4:
     out = decoding(METHODS[4], plain) | one_text(plain) | streamed() | verdicts()
-    out |= stacked()
+    out |= where_the_parameters_are(plain) | heads_of_a_draft_model() | stacked()
   else:
     out = decoding(METHODS[8], plain) | one_text(plain) | greedy_with_history()
   json.dump(out, sys.stdout)

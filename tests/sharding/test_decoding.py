@@ -14,6 +14,7 @@ CASES = {
   "4": (
     *PLAIN,
     *("lookup", "a trie on the host"),
+    *("on the mesh of the parameters", "programs compiled for it"),
     *STREAMS,
     *("stacked layers", "tokens read from a prefix of one device"),
     *(f"verdicts of {name}" for name in verify.VERIFIERS),

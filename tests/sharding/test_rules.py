@@ -1,5 +1,7 @@
 """The rules of sharding decide from paths and shapes alone."""
 
+import dataclasses
+
 import jax
 import pytest
 from jax.sharding import AbstractMesh, AxisType
@@ -7,6 +9,7 @@ from jax.sharding import PartitionSpec as P
 
 from mtjax import sharding
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.train import loop
 
 CONFIG = TransformerConfig(
   vocab_size=32, dim=16, heads=4, kv_heads=2, head_dim=8, mlp_dim=24, layers=uniform_layers(1)
@@ -62,6 +65,15 @@ def test_what_the_mesh_does_not_divide_is_named():
   assert note is not None and "data:2,model:3 does not divide 3 arrays" in note
   assert note.endswith("embedding/table, attention/out/kernel, attention/qkv/kernel")
   assert sharding.undivided_note(params, mesh_of(2, 2)) is None
+
+
+def test_key_heads_are_named_where_columns_divide_and_heads_do_not():
+  sizes = dict(dim=64, heads=9, kv_heads=3, head_dim=64, mlp_dim=64)  # SmolLM2's heads
+  model = Model(dataclasses.replace(CONFIG, **sizes))
+  (note,) = loop.mesh_notes(model, mesh_of(1, 2))
+  assert note.startswith("3 key/value heads do not divide over the 2 devices of the axis 'model'")
+  assert note.endswith("of all heads of the model")
+  assert loop.mesh_notes(model, mesh_of(2, 1)) == []
 
 
 def test_a_mesh_larger_than_the_machine_is_an_error():

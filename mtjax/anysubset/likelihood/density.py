@@ -54,7 +54,7 @@ def log_likelihood(
   queries += -queries % min(queries, _READ)
   order = np.pad(order, ((0, 0), (0, queries - order.shape[1])), constant_values=-1)
   padded = jax.tree.map(lambda x: jnp.asarray(np.pad(np.asarray(x), padding)), canvas)
-  placement = Placement.of(mesh, config, len(token))
+  placement = Placement.of(mesh, config, len(token)).beside(params)
   inputs = placement.put((params, padded, np.pad(ranks, padding), order))
   with on_mesh(placement.mesh):
     hosts.compile_together(_log_likelihood, without_mask(model), *inputs)

@@ -55,7 +55,8 @@ def network_conditionals(
       f"the text has {token.size} tokens, length is {length}, and the model has "
       f"{config.max_position} positions: they must rise"
     )
-  padded, placement = np.pad(token, (0, length - token.size)), Placement.of(mesh, config, batch)
+  padded = np.pad(token, (0, length - token.size))
+  placement = Placement.of(mesh, config, batch).beside(params)
   (params,) = placement.put((params,))
 
   def conditionals(masks: Bool[np.ndarray, "N L"]) -> Float[np.ndarray, "N L"]:

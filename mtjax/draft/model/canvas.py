@@ -9,7 +9,14 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from mtjax import frontier as frontier_lib
 from mtjax.cache import KVCache
-from mtjax.draft.protocol import Context, Round, WithDraftModel, check_sizes, draft_keys
+from mtjax.draft.protocol import (
+  Context,
+  Round,
+  WithDraftModel,
+  check_sizes,
+  draft_keys,
+  warn_of_draft_heads,
+)
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model
 from mtjax.sampling.categorical import sample_categorical
@@ -82,6 +89,7 @@ class ModelCanvas(WithDraftModel):
 
   def check(self, target: Model) -> None:
     check_sizes(self.model, target)
+    warn_of_draft_heads(self.model)
 
   def start(
     self, params: PyTree, prompt: Int[Array, "B P"], length: Int[Array, " B"], *, max_new: int

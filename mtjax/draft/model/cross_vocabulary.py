@@ -12,7 +12,7 @@ from jaxtyping import Array, Int, PyTree
 from mtjax.cache import KVCache
 from mtjax.draft import host
 from mtjax.draft.model.reencoding import Translator
-from mtjax.draft.protocol import Context, Round, WithDraftModel
+from mtjax.draft.protocol import Context, Round, WithDraftModel, warn_of_draft_heads
 from mtjax.draft.text_buffer import TextBuffer
 from mtjax.models import Model, check_causal
 from mtjax.rounds.prefill import PREFILL_CHUNK, read
@@ -62,6 +62,7 @@ class CrossVocabulary(WithDraftModel):
     Any vocabulary goes with any other, and rows that need more positions decode plainly.
     """
     check_causal(self.model, "the draft model")
+    warn_of_draft_heads(self.model)
 
   @property
   def height(self) -> int:

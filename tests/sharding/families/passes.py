@@ -215,11 +215,13 @@ def texts() -> dict[str, float]:
   out["likelihoods of more masks than a batch"] = conditionals(MESH) != conditionals(None)
   masked, prompts = loaded(MASKED), ["Once upon", "It was a dark night", "The"]
   method = denoiser("llada", length=4, steps=4, block_length=4)
+  there = dataclasses.replace(masked.on_mesh(MESH), mesh=None)
   frames = []
   with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     shown, run = masked.denoise(prompts, method=method, mesh=MESH, on_pass=frames.append)
     again, traced = masked.on_mesh(MESH).denoise(prompts, method=method, trace=True)
+    beside, unnamed = there.denoise(prompts, method=method, trace=True)
   expected_frames = []
   masked.denoise(prompts, method=method, on_pass=expected_frames.append)
   expected, alone = masked.denoise(prompts, method=method, trace=True)
@@ -227,6 +229,8 @@ def texts() -> dict[str, float]:
   out["events"] = any(events(traced, row) != events(alone, row) for row in range(len(prompts)))
   out["denoise"] = shown != expected or len(frames) != 1 + int(run.passes.max())
   out["a trace"] = again != expected
+  out["on the mesh of the parameters"] = beside != expected
+  out["programs compiled for it"] = unnamed.counters["compile_seconds"] > 0
   return {name: float(wrong) for name, wrong in out.items()}
 
 

@@ -17,6 +17,8 @@ TEXTS = (
   "likelihoods of more masks than a batch",
   "denoise",
   "a trace",
+  "on the mesh of the parameters",
+  "programs compiled for it",
   "frames",
   "events",
 )

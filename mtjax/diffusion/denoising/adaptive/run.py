@@ -18,7 +18,7 @@ from mtjax.diffusion.denoising.traces import record
 from mtjax.diffusion.plan import BlockPlan
 from mtjax.diffusion.policy import DecidingPolicy
 from mtjax.models import Model, Params, check_causal
-from mtjax.rounds.placement import Placement
+from mtjax.rounds.placement import Placement, warn_of_heads
 from mtjax.sampling.logits import Sampling, Seeds
 from mtjax.sampling.per_row import per_row
 from mtjax.sharding import MeshLike
@@ -51,7 +51,7 @@ def denoise_adaptively(
   program, inputs, plans = _prepared(
     network, params, prompts, causal, causal_params, length, rule, sampling, key, eos
   )
-  placement = Placement.of(mesh, network.model.config, len(plans))
+  placement = _placement(network, params, causal, len(plans), mesh)
   if not trace:
     state, clock = placement.run(program, inputs)
     return _result(inputs, plans, state, clock)
@@ -87,8 +87,18 @@ def stream_adaptively(
     if on_finish is not None:
       on_finish(_result(inputs, plans, state, clock))
 
-  placement = Placement.of(mesh, network.model.config, len(plans))
+  placement = _placement(network, params, causal, len(plans), mesh)
   return frames(placement.stream(program, inputs, every=every), finished)
+
+
+def _placement(
+  network: MaskedNetwork, params: Params, causal: Model, rows: int, mesh: MeshLike
+) -> Placement:
+  placement = Placement.of(mesh, network.model.config, rows).beside(params)
+  if placement.mesh is not None:
+    # The stack level is that of the caller of denoise_adaptively or stream_adaptively.
+    warn_of_heads("the causal model", causal.config.kv_heads, placement.mesh, stacklevel=4)
+  return placement
 
 
 def _result(inputs, plans: Sequence[BlockPlan], state, clock) -> Denoised:

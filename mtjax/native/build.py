@@ -215,12 +215,20 @@ def _threads() -> int:
   return int(text)
 
 
-def _usable_cpus() -> int:
-  """Returns the number of CPUs of the affinity mask, or the container's share if that is less."""
+def allowed_cores() -> int:
+  """Returns the number of cores that this process may run on: those of its affinity mask.
+
+  Where the system has no such masks, as on macOS, it is the number of all cores.
+  """
   try:
-    cpus = len(os.sched_getaffinity(0))
+    return len(os.sched_getaffinity(0))
   except AttributeError:
-    cpus = os.cpu_count() or 1
+    return os.cpu_count() or 1
+
+
+def _usable_cpus() -> int:
+  """Returns the number of `allowed_cores`, or the container's share of CPUs if that is less."""
+  cpus = allowed_cores()
   try:
     quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
     cpus = min(cpus, math.ceil(int(quota) / int(period)))

@@ -15,8 +15,9 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft import BestFirst, Drafter, ModelChain, ModelTree
 from mtjax.models import Model, Params
 from mtjax.planning.identity import identity
-from mtjax.planning.texts import BUNDLED_TEXTS, Texts
+from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
 from mtjax.rounds.history import RoundRecord
+from mtjax.sampling.canonical import canonical_sampling, sampling_name
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.trees import Topology
@@ -58,10 +59,12 @@ def measure_acceptance(
   shape: counts the rounds of this tree only. It is needed for drafters that do not always find a
   draft (prompt lookup: `chain(length)`), and of a replay it makes the counts those of decoding with
   that tree, round by round. None: every place is counted, or the drafts that were there.
-  replay: None, where it is possible. of: replaces `identity`, to which "sampling" and "verifier"
-  are added. Raises ValueError for a replay of what cannot be replayed, and as `generate` does.
+  replay: None, where it is possible. of: replaces `identity`, to which "sampling", "verifier",
+  "texts", "max_tokens", "shape" and "replay" are added. Raises ValueError for a replay of what
+  cannot be replayed, for `max_tokens` that are no more than the depths to count, and as `generate`
+  does.
   """
-  can = isinstance(drafter, _REPLAYED) and (sampling is None or sampling == Sampling())
+  can = isinstance(drafter, _REPLAYED) and canonical_sampling(sampling) is None
   if replay and not can:
     raise ValueError(
       f"{name!r} cannot be replayed: only greedy requests with drafts of one causal model can "
@@ -76,10 +79,14 @@ def measure_acceptance(
   domains, ids = [domain for domain, _ in prompts], [tokens for _, tokens in prompts]
   settings: dict[str, Any] = dict(max_tokens=max_tokens, sampling=sampling, key=key)
   if can and replay is not False:
+    high = height or (shape or drafter).height
+    if shape is None and max_tokens <= high:
+      raise ValueError(
+        f"texts of {max_tokens} tokens are too short for {high} depths: write at least {high + 1}"
+      )
     progress(f"{name}: the target writes {len(ids)} texts")
     written = text.generate(ids, eos=(), **settings)[1].tokens
     progress(f"{name}: the draft model reads them")
-    high = height or (shape.height if shape else drafter.height)
     ranks = _ranks(drafter.model, drafter_params, ids, written)
     rows = [_replayed(row, shape, high, breadth) for row in ranks]
   else:
@@ -95,7 +102,14 @@ def measure_acceptance(
     )
     for domain in dict.fromkeys(domains)
   }
-  request = dict(sampling="greedy" if sampling is None else repr(sampling), verifier=str(verifier))
+  request = dict(
+    sampling=sampling_name(sampling),
+    verifier=str(verifier),
+    texts=name_of(texts),
+    max_tokens=str(max_tokens),
+    shape="any" if shape is None else f"parents {shape.parent}, ranks {shape.rank}",
+    replay=str(can and replay is not False),
+  )
   return AcceptanceProfile({**(of or identity(text, name, drafter_params)), **request}, counts)
 
 
@@ -138,11 +152,7 @@ def _replayed(
     return replayed_rounds(rank, shape)
   # Places near the end, which have less than `height` tokens behind them, are left out.
   places = len(rank) - height
-  if places < 1:
-    raise ValueError(f"texts of {len(rank)} tokens are too short for {height} depths: write more")
-  return count_ranks(
-    np.stack([rank[d : d + places] for d in range(1, height + 1)], 1)[:-1], breadth
-  )
+  return count_ranks(np.stack([rank[d : d + places] for d in range(1, height + 1)], 1), breadth)
 
 
 def _recorded(history: Sequence[RoundRecord], row: int, shape: Topology | None) -> AcceptanceCounts:

@@ -15,6 +15,7 @@ from mtjax.planning.candidate import PlanCandidate, counter_of_text, program_of
 from mtjax.planning.identity import identity
 from mtjax.planning.texts import Texts, same_length
 from mtjax.planning.windows import Script, Trial, Windows
+from mtjax.sampling.canonical import sampling_name
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.tuning.online import ProfiledDrafter
@@ -51,7 +52,7 @@ class PlanRequest:
     return {
       **identity(text, candidate.label, candidate.params),
       "verifier": str(candidate.arm.method.verifier),
-      "sampling": "greedy" if self.greedy else repr(self.sampling),
+      "sampling": sampling_name(self.sampling),
       "texts": self.texts,
       "batch": str(self.batch),
       "context": str(self.context),
@@ -63,10 +64,6 @@ class PlanRequest:
     """Returns the identity of times: they are those of the program of all candidates."""
     beside = " + ".join(one.label for one in candidates)
     return {**self.of(text, candidate), "candidates": beside}
-
-  @property
-  def greedy(self) -> bool:
-    return self.sampling is None or self.sampling == Sampling()
 
 
 def calibrate(

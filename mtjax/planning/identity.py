@@ -3,8 +3,8 @@
 import functools
 import hashlib
 import importlib.metadata
-import os
 import platform
+import weakref
 from pathlib import Path
 
 import jax
@@ -12,9 +12,12 @@ import numpy as np
 from jaxtyping import PyTree
 
 from mtjax import sharding
+from mtjax.native.build import allowed_cores
 from mtjax.text import TextModel
 
 _SAMPLE = 16  # elements per array that the fingerprint reads
+# What was read of arrays that are alive, by their ids.
+_READ: dict[int, tuple[weakref.ref[jax.Array], bytes]] = {}
 
 
 def identity(text: TextModel, drafter: str, drafter_params: PyTree = None) -> dict[str, str]:
@@ -26,7 +29,7 @@ def identity(text: TextModel, drafter: str, drafter_params: PyTree = None) -> di
   """
   weights = _fingerprint(drafter_params) if _arrays(drafter_params) else ""
   return dict(
-    device=device_kind(),
+    device=device_kind(text.params),
     mesh=mesh_of(text.params),
     target=f"{text.name or 'model'} {fingerprint(text)}",
     drafter=f"{drafter} {weights}".strip(),
@@ -36,12 +39,17 @@ def identity(text: TextModel, drafter: str, drafter_params: PyTree = None) -> di
   )
 
 
-def device_kind() -> str:
-  """Returns the kind of the first device, and of a CPU its model and the number of its cores."""
-  device = jax.devices()[0]
+def device_kind(params: PyTree = None) -> str:
+  """Returns the kind of device that parameters lie on, and of a CPU its model and its cores.
+
+  The cores are those that this process may run on. Without parameters on a device it is the kind of
+  JAX's first one.
+  """
+  arrays = (leaf for leaf in jax.tree.leaves(params) if isinstance(leaf, jax.Array))
+  device = next((one for leaf in arrays for one in leaf.devices()), None) or jax.devices()[0]
   if device.platform != "cpu":
     return device.device_kind
-  return f"cpu, {_cpu_model()}, {len(os.sched_getaffinity(0))} cores"
+  return f"cpu, {_cpu_model()}, {allowed_cores()} cores"
 
 
 @functools.cache
@@ -78,11 +86,33 @@ def _fingerprint(params: PyTree, more: str = "") -> str:
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     digest.update(f"{jax.tree_util.keystr(path)} {np.shape(leaf)} {_dtype(leaf)}".encode())
     if getattr(leaf, "is_fully_addressable", True) and np.size(leaf):
-      # Elements far from each other: the first ones of many arrays are those of padding.
-      flat = leaf.reshape(-1)
-      places = np.linspace(0, flat.shape[0] - 1, _SAMPLE).astype(np.int32)
-      digest.update(np.asarray(flat[places]).tobytes())
+      digest.update(_read(leaf))
   return digest.hexdigest()[:12]
+
+
+def _read(leaf) -> bytes:
+  """Returns some elements of an array.
+
+  JAX's arrays never change, so what was read of one is kept as long as the array lives.
+  """
+  if not isinstance(leaf, jax.Array):
+    return _elements(leaf).tobytes()
+  key = id(leaf)
+  known = _READ.get(key)
+  if known is None or known[0]() is not leaf:
+    forget = weakref.ref(leaf, lambda _: _READ.pop(key, None))
+    known = _READ[key] = (forget, _elements(leaf).tobytes())
+  return known[1]
+
+
+def _elements(leaf) -> np.ndarray:
+  """Returns elements far from each other: the first ones of many arrays are those of padding."""
+  if not np.ndim(leaf):
+    return np.full(_SAMPLE, leaf)
+  # By index and not by place in a flat array, which would be a copy, of all devices on each one. An
+  # array of stacked layers may have more than 2**31 elements.
+  places = np.linspace(0, np.size(leaf) - 1, _SAMPLE).astype(np.int64)
+  return np.asarray(leaf[np.unravel_index(places, np.shape(leaf))])
 
 
 def _dtype(leaf) -> str:

@@ -77,7 +77,8 @@ def measure_latency(
   the sizes that the steps need are measured in any case. seconds: for all of it. Compiling counts:
   when two thirds are gone, sizes and steps that are not compiled yet are left out, the largest
   first to go, but never those that a curve needs (1 entry, the fewest steps). of: replaces
-  `identity`. Raises ValueError for sizes and steps below 1, and for a context that the model lacks.
+  `identity`, to which "verifier" is added. Raises ValueError for sizes and steps below 1, and for a
+  context that the model lacks.
   """
   _check(text.model, batches, contexts, sizes, steps)
   begin, curves = time.perf_counter(), []
@@ -86,7 +87,8 @@ def measure_latency(
     until = begin + seconds * (number + 1) / len(cells)
     bench = _Bench(text, drafter, drafter_params, verifier, batch, context)
     curves.append(_curve(bench, sizes, steps, until, progress))
-  return LatencyProfile(of or identity(text, name, drafter_params), tuple(curves))
+  of = {**(of or identity(text, name, drafter_params)), "verifier": str(verifier)}
+  return LatencyProfile(of, tuple(curves))
 
 
 def _check(model: Model, batches, contexts, sizes, steps) -> None:

@@ -2,10 +2,12 @@
 
 import errno
 import hashlib
+import itertools
 import json
 import os
 import re
 import sys
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -79,9 +81,10 @@ class PlanStore:
       try:
         write(path)
       except ValueError as error:  # a file that came since this program looked
-        self._set_aside(path, error, lambda: _read(kind, path, of))
+        self._set_aside(path, error, lambda place: _read(kind, place, of))
         write(path)
-    except ValueError:  # it could not be set aside, which has been said
+    except ValueError as error:  # it could not be set aside, or the plan itself is impossible
+      self.say(f"{error}. Nothing was written, so this is measured again next time")
       return None
     except OSError as error:
       self.say(
@@ -98,37 +101,55 @@ class PlanStore:
     except FileNotFoundError:
       return None
     except ValueError as error:  # damaged, of another version, or of something else
-      return self._set_aside(path, error, lambda: load(path, **of))
+      return self._set_aside(path, error, lambda place: load(place, **of))
     except OSError as error:
       self.say(f"{str(path)!r} cannot be read ({error.strerror}): it is measured anew")
       return None
 
-  def _set_aside(self, path: Path, error: ValueError, read: Callable[[], T]) -> T | None:
+  def _set_aside(self, path: Path, error: ValueError, read: Callable[[Path], T]) -> T | None:
     """Gives a file another name, unless another program has put a good one there by now.
 
-    read: returns what is there. Its result is returned, or None where the file was set aside.
+    read: returns what a file holds. The result for a good file is returned, and that file is there
+    when this ends; None where there is none, or the file was set aside.
     """
     kind = "damaged" if isinstance(error, DamagedDocument) else "foreign"
     text = str(error).split(". It is left as it is")[0].split(". Measure one of your own")[0]
-    for number in range(1, 1000):
-      aside = path.with_name(f"{path.name}.{kind}-{number}")
-      try:
-        return read()
-      except FileNotFoundError:  # another program has set it aside
+    own = path.with_name(f".{path.name}.{uuid.uuid4().hex}.aside")
+    try:
+      if (found := _good(path, read)) is not None:
+        return found
+      # Another program may have replaced the file since, so what was renamed is read once more.
+      os.rename(path, own)
+      if (found := _good(own, read)) is not None:
+        try:
+          _renamed(own, path)
+        except FileExistsError:  # of two good files the last one wins
+          os.unlink(own)
+        return found
+      for number in itertools.count(1):
+        aside = path.with_name(f"{path.name}.{kind}-{number}")
+        try:
+          _renamed(own, aside)
+        except FileExistsError:
+          continue
+        except OSError:  # it keeps the name that it has
+          aside = own
+        self.say(f"{text}. It is kept as {aside.name!r}, and measured anew")
         return None
-      except (ValueError, OSError):
-        pass
-      try:
-        _renamed(path, aside)
-      except FileExistsError:
-        continue
-      except FileNotFoundError:
-        return None
-      except OSError as refused:
-        self.say(f"{text}. It cannot be set aside ({refused.strerror}), and is not used")
-        return None
-      self.say(f"{text}. It is kept as {aside.name!r}, and measured anew")
+    except FileNotFoundError:  # another program has set it aside
       return None
+    except OSError as refused:
+      self.say(f"{text}. It cannot be set aside ({refused.strerror}), and is not used")
+      return None
+
+
+def _good(path: Path, read: Callable[[Path], T]) -> T | None:
+  """Returns what a file holds; None for one that cannot be used."""
+  try:
+    return read(path)
+  except FileNotFoundError:
+    raise
+  except (ValueError, OSError):
     return None
 
 
@@ -137,20 +158,23 @@ def _read(kind: str, path: Path, of: Mapping[str, str]) -> Any:
   return loads[kind](path, **of)
 
 
-def _renamed(path: Path, aside: Path) -> None:
-  """Renames a file to a name that nobody has. Raises FileExistsError for one that is taken."""
+def _renamed(own: Path, name: Path) -> None:
+  """Renames a file that no other program knows to a name that nobody has.
+
+  Raises FileExistsError for a name that is taken.
+  """
   try:
     # Another program may take the same name at the same time: a link fails then.
-    os.link(path, aside)
+    os.link(own, name)
   except OSError as refused:
     if refused.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP):
       raise
     # There are no hard links here: the name is taken first, by an empty file.
-    os.close(os.open(aside, os.O_CREAT | os.O_EXCL))
+    os.close(os.open(name, os.O_CREAT | os.O_EXCL))
     try:
-      os.replace(path, aside)
+      os.replace(own, name)
     except OSError:
-      os.unlink(aside)
+      os.unlink(name)
       raise
     return
-  os.unlink(path)
+  os.unlink(own)

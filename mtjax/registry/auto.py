@@ -27,6 +27,7 @@ from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.store import PlanStore
 from mtjax.planning.texts import BUNDLED_TEXTS, Texts, read_texts
 from mtjax.registry.methods import drafter_settings, get_drafter
+from mtjax.sampling.canonical import canonical_sampling
 from mtjax.sampling.logits import Sampling
 from mtjax.sharding import padded_rows
 from mtjax.text import TextModel
@@ -123,7 +124,7 @@ def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> A
   return plan_candidates(
     target,
     candidates,
-    PlanRequest(rows, context, _sampling(config)),
+    PlanRequest(rows, context, config_sampling(config)),
     store=store,
     texts=plan_texts(settings["texts"]),
     seconds=settings["seconds"],
@@ -166,14 +167,10 @@ def plan_texts(given: Texts | Sequence[str]) -> Texts:
   return read_texts({domain: path for domain, _, path in named}) if named else BUNDLED_TEXTS
 
 
-def _sampling(config: Mapping[str, Any]) -> Sampling | None:
+def config_sampling(config: Mapping[str, Any]) -> Sampling | None:
+  """Returns the settings that a config samples by (`canonical_sampling`)."""
   names = [field.name for field in dataclasses.fields(Sampling)]
-  sampling = Sampling(**{name: config[name] for name in names if name in config})
-  # What changes nothing is left out, so that a profile has one name.
-  neutral = dict(top_k=0, top_p=1.0, min_p=0.0, repetition_penalty=1.0, presence_penalty=0.0)
-  changed = {name: None for name, value in neutral.items() if getattr(sampling, name) == value}
-  sampling = dataclasses.replace(sampling, **changed)
-  return None if sampling == Sampling() else sampling
+  return canonical_sampling(Sampling(**{name: config[name] for name in names if name in config}))
 
 
 def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list[PlanCandidate]:

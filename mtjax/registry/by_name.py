@@ -7,7 +7,7 @@ from typing import Any
 from mtjax.decode.method import Method
 from mtjax.display.short import clipped
 from mtjax.models import Model, Params
-from mtjax.registry.auto import names_of, planned_config, planned_rows, wants_plan
+from mtjax.registry.auto import config_sampling, names_of, planned_config, planned_rows, wants_plan
 from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
 from mtjax.registry.drafters import check_settings
@@ -56,7 +56,7 @@ class NamedMethod:
     if self._planned:
       rows = planned_rows(rows, target)
       config = planned_config(config, target, sampling, tokens)
-      key = rows, repr(sampling), config["plan"]["context"]
+      key = rows, repr(config_sampling(config)), config["plan"]["context"]
     if key not in self._bound:
       self._bound[key] = make_method(config, target, batch=rows)
     return self._bound[key]

@@ -131,10 +131,12 @@ def hardware() -> dict[str, Any]:
   """Returns the processor, how many of its cores may be used, and what JAX computes on."""
   import jax
 
+  from mtjax.native.build import allowed_cores
+
   device = jax.devices()[0]
   return dict(
     processor=_processor(),
-    cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    cores=allowed_cores(),
     device="cpu" if device.platform == "cpu" else device.device_kind,
   )
 

@@ -1,6 +1,7 @@
 """Files of JSON that are kept between runs: versioned, readable, and never lost by a mistake."""
 
 import json
+import math
 import os
 import re
 import tempfile
@@ -28,15 +29,17 @@ def read(
 
   kind, version: what the file must say that it is. of: what it must belong to, such as a model, as
   names and values; names that are left out are not compared. The file is left as it is, whatever
-  happens. Raises FileNotFoundError if there is none; DamagedDocument for a file that is no JSON,
-  another kind of document or of another version, and where `build` raises ValueError, KeyError,
-  TypeError or AttributeError; ValueError for a document that belongs to something else.
+  happens. Raises FileNotFoundError if there is none; ValueError for a document that belongs to
+  something else; DamagedDocument for a file that is no JSON, has a number that is not finite, or is
+  another kind of document or of another version, and where `build` raises ValueError,
+  ArithmeticError, KeyError, TypeError or AttributeError.
   """
   place = Path(path)
   try:
-    record = json.loads(place.read_text(encoding="utf-8"))
+    text = place.read_text(encoding="utf-8")
+    record = json.loads(text, parse_float=_finite, parse_constant=_finite)
   except (ValueError, RecursionError) as error:
-    raise _damaged(place, f"it is no JSON ({error})") from None
+    raise _damaged(place, f"it is no JSON that can be read ({error})") from None
   if not isinstance(record, dict) or record.get("kind") != kind:
     held = record.get("kind") if isinstance(record, dict) else type(record).__name__
     raise _damaged(place, f"it should hold {kind!r}, and holds {held!r}")
@@ -49,7 +52,7 @@ def read(
     document = build(record)
   except KeyError as error:
     raise _damaged(place, f"it lacks {error}") from None
-  except (ValueError, TypeError, AttributeError) as error:
+  except (ValueError, ArithmeticError, TypeError, AttributeError) as error:
     raise _damaged(place, str(error)) from None
   check_same(names, of, f"{str(place)!r}, {kind},")
   return document
@@ -67,13 +70,17 @@ def write(
 
   of: what the content belongs to, such as its model. A file that is there already is replaced only
   if it is whole (`build`, as in `read`), of the same kind and belongs to the same. Raises
-  ValueError, and changes nothing, for a file that is anything else.
+  ValueError, and changes nothing, for a file that is anything else, and for content that `read`
+  would refuse.
   """
-  place = Path(path)
-  if place.exists():
+  place, record = Path(path), dict(kind=kind, version=version, of=dict(of), **content)
+  build(record)
+  text = json.dumps(record, indent=2, allow_nan=False)
+  try:
     read(place, kind, version, of, build)
+  except FileNotFoundError:  # also where another program has just given it another name
+    pass
   place.parent.mkdir(parents=True, exist_ok=True)
-  text = json.dumps(dict(kind=kind, version=version, of=dict(of), **content), indent=2)
   # Rows of numbers on a line each, so that people can read tables.
   text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
   # Each writer has a file of its own until it is whole: the last one to finish wins.
@@ -102,6 +109,12 @@ def check_same(of: Mapping[str, str], expected: Mapping[str, str], what: str) ->
       f"{what} is of something else: of {', '.join(wrong)}. Measure one of your own, in another "
       "file"
     )
+
+
+def _finite(text: str) -> float:
+  if not math.isfinite(number := float(text)):
+    raise ValueError(f"{text} is no finite number")
+  return number
 
 
 def _damaged(place: Path, reason: str) -> DamagedDocument:

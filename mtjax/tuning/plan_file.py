@@ -15,8 +15,9 @@ KIND, VERSION = "mtjax speculation plan", 1
 def save_plan(path: str | Path, plan: SpeculationPlan, of: Mapping[str, str]) -> None:
   """Writes a plan as JSON (`mtjax.tuning.documents.write`), with its reason in words.
 
-  of: what it belongs to, such as the device and the models. Raises ValueError for a file that is
-  there and holds anything but an older plan of the same.
+  of: what it belongs to, such as the device and the models. Raises ValueError for a plan that
+  `load_plan` would refuse, and for a file that is there and holds anything but an older plan of the
+  same.
   """
   content = dict(
     why=plan.why().split("\n"),  # for people; not read

@@ -54,7 +54,8 @@ class WholeRuns:
     """Returns the mean rounds of a run with one tree.
 
     rates: by domain, of which each row of a batch has the next one in turn; the first row of each
-    run another one than that of the run before. A tree of the root alone takes `new_tokens` rounds.
+    run another one than that of the run before. A tree of the root alone takes `new_tokens` rounds,
+    and no tree takes more.
     """
     runs, count = len(self._luck), len(rates)
     domain = (np.arange(runs)[:, None] + np.arange(self.batch)) % count

@@ -1,17 +1,18 @@
 """Fixtures of the kernels' tests."""
 
 import inspect
-import os
 
 import jax
 import pytest
 from jax.experimental.pallas import tpu as pltpu
 
+from mtjax.native.build import allowed_cores
+
 
 @pytest.fixture
 def interpreting():
   """The TPU interpreter with two cores and detection of races, reset after a failure."""
-  if len(os.sched_getaffinity(0)) < 2:
+  if allowed_cores() < 2:
     pytest.skip("on one CPU the interpreter's two cores wait for each other: run it on two")
   pltpu.reset_tpu_interpret_mode_state()
   yield pltpu.InterpretParams(detect_races=True, num_cores_or_threads=2)

@@ -145,6 +145,12 @@ def test_threads_follow_the_affinity_and_the_variable(monkeypatch):
     build.set_threads(0)
 
 
+def test_where_the_system_has_no_affinity_all_cores_may_be_used(monkeypatch):
+  monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+  monkeypatch.setattr(os, "cpu_count", lambda: None)
+  assert build.allowed_cores() == 1
+
+
 def test_bandwidth_is_measured(native):
   before = build.threads()
   assert 0.1 < measure_bandwidth(1 << 20, threads=1, seconds=0.01) < 10_000

@@ -3,6 +3,7 @@
 import gc
 from unittest import mock
 
+import numpy as np
 import pytest
 
 import mtjax
@@ -133,6 +134,10 @@ def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypat
   assert [batch for batch, *_ in made] == [1, 8, 4], "what was planned is kept"
   hot = Sampling(temperature=1.0, repetition_penalty=[1.2, 1.3])
   assert method.bind(TEXT, sampling=hot)[0] == (1, 64, 1.0)
+  same = Sampling(temperature=np.float32(1), repetition_penalty=1.2, top_k=0)
+  assert method.bind(TEXT, sampling=same) == method.bind(TEXT, sampling=hot)
+  greedy = Sampling(temperature=0, top_p=0.9)
+  assert method.bind(TEXT, sampling=greedy) == method.bind(TEXT)
   assert [method.bind(TEXT, tokens=tokens)[0][1] for tokens in (9, 65, 100, 500)] == [
     64, 128, 128, 128
   ]  # fmt: skip

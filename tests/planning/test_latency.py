@@ -27,6 +27,7 @@ def test_without_time_a_curve_has_what_it_needs_and_says_what_is_missing():
   assert curve.plain > curve.verify(1) / 3 > 0
   assert profile.of["drafter"] == "lookup" and profile.of["target"].startswith("tiny ")
   assert profile.of["dtype"] == "float32" and profile.of["mesh"] == "1"
+  assert profile.of["verifier"] == "sample_match"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Profiles and plans on disk: whole, by what they belong to, and never lost."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
+import os
 
 import numpy as np
 import pytest
@@ -90,11 +92,35 @@ def test_a_good_file_that_another_program_has_put_there_is_not_set_aside(store, 
   assert not said and [one.name for one in store.folder.iterdir()] == [path.name]
 
 
-def test_a_file_is_set_aside_where_there_are_no_hard_links(store, said, monkeypatch):
-  def refuse(*names):
-    raise OSError(errno.EPERM, "Operation not permitted")
+@pytest.mark.parametrize("later", [False, True], ids=["before it is renamed", "after it as well"])
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_a_good_file_that_comes_while_one_is_set_aside_is_not_lost(
+  later, links, store, said, monkeypatch
+):
+  path, rename = store.keep(OF, PROFILE), os.rename
+  good = path.read_text()
+  path.write_text("{")
 
-  monkeypatch.setattr("mtjax.planning.store.os.link", refuse)
+  def late(source, target):
+    path.write_text(good)  # after the last look at what is there
+    rename(source, target)
+    if later:
+      path.write_text(good)
+
+  monkeypatch.setattr("mtjax.planning.store.os.rename", late)
+  if not links:
+    monkeypatch.setattr("mtjax.planning.store.os.link", refuse_links)
+  assert store.acceptance(OF).counts().rounds == PROFILE.counts().rounds
+  assert not said and [one.name for one in store.folder.iterdir()] == [path.name]
+  assert path.read_text() == good
+
+
+def refuse_links(*names):
+  raise OSError(errno.EPERM, "Operation not permitted")
+
+
+def test_a_file_is_set_aside_where_there_are_no_hard_links(store, said, monkeypatch):
+  monkeypatch.setattr("mtjax.planning.store.os.link", refuse_links)
   path = store.path("acceptance", OF)
   store.folder.mkdir(parents=True, exist_ok=True)
   for number in (1, 2):
@@ -164,3 +190,13 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
     path.write_text(json.dumps({**record, **change}))
     with pytest.raises(ValueError, match=message):
       load_plan(path)
+
+
+def test_a_plan_that_could_not_be_loaded_is_not_written(store, said):
+  fewer = dataclasses.replace(PLAN.plain, expected_tokens=0.5)
+  wrong = dataclasses.replace(PLAN, ranking=(*PLAN.ranking, fewer))
+  path = store.path("plan", OF)
+  with pytest.raises(ValueError, match="expected_tokens, batch and entries at least 1"):
+    save_plan(path, wrong, OF)
+  assert store.keep(OF, wrong) is None and "Nothing was written" in said[0]
+  assert not path.exists()

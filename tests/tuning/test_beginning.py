@@ -10,6 +10,7 @@ from mtjax.trees import chain, k_ary
 from mtjax.tuning import Siblings
 from mtjax.tuning.online import FirstPlanner, ProfiledDrafter
 from mtjax.tuning.plan import expected_of
+from mtjax.tuning.plan_file import load_plan, save_plan
 from mtjax.tuning.whole_runs import SPREAD, WholeRuns, _normal, measured_spread, shifted
 from tests.tuning.scenarios import acceptance, times
 
@@ -146,6 +147,16 @@ def test_a_batch_is_expected_to_be_slower_than_its_rows():
     naive = expected_of(competitor, found)
     share = found.tokens_per_second / naive.tokens_per_second
     assert low < share < high
+
+
+def test_a_plan_whose_drafts_are_hardly_accepted_can_be_saved(tmp_path):
+  rates = [np.full((3, 1), rate) for rate in (0.01, 0.01)]
+  assert WholeRuns(8, 64).rounds(chain(3), rates) <= 64
+  found, file = planner([0.01, 0.01]).start_plan(8), tmp_path / "plan.json"
+  (drafted,) = [one for one in found.ranking if one.drafter is not None]
+  assert 1 <= drafted.expected_tokens < 1.01
+  save_plan(file, found, dict(target="t", drafter="d0"))
+  assert load_plan(file) == found
 
 
 def test_following_the_text_pays_where_another_drafter_is_best_in_each_domain():

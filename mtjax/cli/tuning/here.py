@@ -109,7 +109,7 @@ def tuned_here(
 def _tuned(text: TextModel, config, of, rows, max_tokens, repeats, progress) -> TunedPlan:
   found, context = find_plan(config, text, rows), config["plan"]["context"]
   tuned = TunedPlan(
-    device_kind(),
+    device_kind(text.params),
     text.name,
     context,
     found.plan,

@@ -1,6 +1,8 @@
 """The latency profile: how long the parts of a round take, by batch and context."""
 
 import dataclasses
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +54,11 @@ class LatencyCurve:
       )
     if self.draft.amount[0] > 1:
       raise ValueError(f"times of drafting must begin at 1 step, got {self.draft.amount[0]}")
-    if not (self.fixed >= 0 and self.plain > 0):
+    # Written so that NaN, for which every comparison is false, is refused too.
+    if not (0 <= self.fixed < math.inf and 0 < self.plain < math.inf):
       raise ValueError(f"fixed must be at least 0 and plain above 0: {self.fixed}, {self.plain}")
+    if not (0 <= self.start < math.inf and (self.alone is None or 0 < self.alone < math.inf)):
+      raise ValueError(f"start must be at least 0 and alone above 0: {self.start}, {self.alone}")
 
   @property
   def max_entries(self) -> int:
@@ -196,6 +201,12 @@ class LatencyProfile:
 
 
 def _curve(one: Mapping[str, Any]) -> LatencyCurve:
+  corrections = tuple((int(size), float(factor)) for size, factor in one["corrections"])
+  sizes = [0, *(size for size, _ in corrections)]
+  if not _rise(sizes) or not all(0 < factor < math.inf for _, factor in corrections):
+    raise ValueError(
+      f"corrections must be of sizes that rise from 1 or more on, by factors above 0: {corrections}"
+    )
   return LatencyCurve(
     batch=int(one["batch"]),
     context=int(one["context"]),
@@ -204,7 +215,7 @@ def _curve(one: Mapping[str, Any]) -> LatencyCurve:
     fixed=float(one["fixed"]),
     plain=float(one["plain"]),
     round_errors=tuple(map(float, one["round_errors"])),
-    corrections=tuple((int(size), float(factor)) for size, factor in one["corrections"]),
+    corrections=corrections,
     alone=None if one.get("alone") is None else float(one["alone"]),
     start=float(one.get("start", 0.0)),
   )
@@ -214,8 +225,14 @@ def _fit(one: Mapping[str, Any]) -> MonotoneFit:
   amount, measured, fitted = (tuple(one[name]) for name in ("amount", "measured", "fitted"))
   if not amount or not len(amount) == len(measured) == len(fitted):
     raise ValueError("amount, measured and fitted must be lists of one length")
-  if any(b <= a for a, b in zip(amount, amount[1:], strict=False)):
-    raise ValueError(f"amounts must rise, got {list(amount)}")
-  if any(b < a for a, b in zip(fitted, fitted[1:], strict=False)) or not min(fitted) > 0:
-    raise ValueError("fitted seconds must be above 0 and not fall")
+  if not all(isinstance(one, int) for one in amount) or not _rise([-1, *amount]):
+    raise ValueError(f"amounts must be whole numbers that rise from 0 or more, got {list(amount)}")
+  if not all(0 < seconds < math.inf for seconds in (*measured, *fitted)):
+    raise ValueError("measured and fitted seconds must be finite and above 0")
+  if any(b < a for a, b in itertools.pairwise(fitted)):
+    raise ValueError("fitted seconds must not fall")
   return MonotoneFit(amount, measured, fitted)
+
+
+def _rise(values: Sequence[int]) -> bool:
+  return all(a < b for a, b in itertools.pairwise(values))

@@ -71,11 +71,14 @@ _VERIFIER = flags.DEFINE_string(
 _TEXTS = flags.DEFINE_list(
   "texts", [], "Files to calibrate with, by domain: code=FILE,prose=FILE. Default: bundled texts."
 )
+_MEASURE = flags.DEFINE_enum(
+  "measure", "once", ["once", "again"], "again: measure anew, and replace the stored profiles."
+)
 _OUTPUT = flags.DEFINE_string("output", None, "JSON file of the plan; several batches: one each.")
 _PICTURE = flags.DEFINE_list("picture", [], "Pictures to draw.")
 _RESULTS = flags.DEFINE_string("results", None, "JSON file of the tables and all figures.")
 _THERE = (_ACCEPTANCE, _DOMAIN, _DTYPE, _ENTRIES)
-_DECODING = (_MESH, _WEIGHTS, _TEMPERATURE, _TOP_P, _VERIFIER, _TEXTS)
+_DECODING = (_MESH, _WEIGHTS, _TEMPERATURE, _TOP_P, _VERIFIER, _TEXTS, _MEASURE)
 _HERE = (_SECONDS, _TOKENS, _REPEATS, *_DECODING)
 
 

@@ -257,11 +257,13 @@ def _page_if_stopped(
 
 
 def _decode(config, text, inputs, outputs: _Outputs) -> None:
-  method, method_params = make_method(config, text, batch=len(inputs))
+  prompts = prompt_tokens(text.tokenizer, inputs)
+  tokens = max(map(len, prompts), default=0) + config.max_tokens
+  method, method_params = make_method(config, text, batch=len(inputs), tokens=tokens)
   audit, judge = None, TextJudge.load(_JUDGE.value)
   if _AUDIT.value:
     method, method_params, audit = audited(method, method_params)
-  results, history, prompts = [], [], prompt_tokens(text.tokenizer, inputs)
+  results, history = [], []
   pieces = text.stream(
     inputs,
     method=method,

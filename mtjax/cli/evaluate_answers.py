@@ -90,6 +90,7 @@ class _Part:
   questions: "list[Question]"
   total: int  # questions of the file
   how: "Answering"
+  tokens: int  # of the longest question with its answers
 
   @property
   def title(self) -> str:
@@ -141,6 +142,7 @@ def run(
   from mtjax.pretrained import for_decoding, load_pretrained
   from mtjax.registry.denoising.spelled import model_of, spelled_denoiser
   from mtjax.report.answers.report import QualityReport
+  from mtjax.verify import get_verifier
 
   names = launch.distinct(METHODS)
   denoises = denoise_only(names)
@@ -160,6 +162,9 @@ def run(
   else:
     reference = REFERENCE
     configs = {name: config_of(name) | dict(weights=weights) for name in names}
+    for config in configs.values():
+      if "verifier" in config:
+        get_verifier(config["verifier"])  # its mistake is said before a model is loaded
   loaded = load_pretrained(model_name, mesh=mesh)
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)
@@ -168,8 +173,10 @@ def run(
       one.denoiser.check(model)
   else:
     check_causal(model.model, "the model that answers")
-    methods |= answering(configs, model, temperature=temperature, batch=batch)
   parts = _parts(wanted, model, temperature, batch, list(methods.values()))
+  if not denoises:
+    tokens = max(part.tokens for part in parts)
+    methods |= answering(configs, model, temperature=temperature, batch=batch, tokens=tokens)
   judge = load_judge(JUDGE.value) if JUDGE.present else None
   settings = dict(
     model=model_name, params_crc32=identity, weights=weights, temperature=temperature,
@@ -296,8 +303,8 @@ def _parts(
     chosen = spread(questions, own.get("limit", LIMIT.value))
     max_tokens = own.get("max_tokens", _MAX_TOKENS.value or task.max_tokens)
     how = Answering(prompt_format, max_tokens, temperature, SEED.value, batch)
-    check_lengths(model, chosen, how, path, methods)
-    parts.append(_Part(name, path, task, chosen, len(questions), how))
+    tokens = check_lengths(model, chosen, how, path, methods)
+    parts.append(_Part(name, path, task, chosen, len(questions), how, tokens))
   return parts
 
 

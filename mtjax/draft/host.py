@@ -7,7 +7,7 @@ handle, an integer array, is the parameter: one compiled program serves every st
 import itertools
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, SupportsInt
 
 import jax
 import jax.numpy as jnp
@@ -60,7 +60,8 @@ def call(
   return _call_from_device(function, shapes, handle, *arrays)
 
 
-def _store(handle) -> Any:
+def get_store(handle: SupportsInt) -> Any:
+  """Returns the store of a handle. Raises ValueError if nobody has kept it alive."""
   store = _STORES.get(int(handle))
   if store is None:
     raise ValueError("the host store of this drafter is gone: keep it alive while decoding")
@@ -71,7 +72,7 @@ def _call_here(function, shapes, handle, *arrays):
   """Reads the arrays and writes the results in place, without copies."""
 
   def on_host(_, out, handle, *arrays):
-    results = function(_store(np.asarray(handle)), *map(np.asarray, arrays))
+    results = function(get_store(np.asarray(handle)), *map(np.asarray, arrays))
     jax.tree.map(lambda buffer, x: np.copyto(np.asarray(buffer), x), out, results)
 
   return buffer_callback(on_host, shapes, has_side_effect=True)(handle, *arrays)
@@ -93,7 +94,7 @@ def _call_from_device(function, shapes, handle, *arrays):
         begin += size
       else:
         arguments.append(np.asarray(next(others)))
-    return function(_store(packed[0]), *arguments)
+    return function(get_store(packed[0]), *arguments)
 
   # One device makes the call: what it takes and returns is whole on each, or XLA says it copies it.
   results = io_callback(on_host, shapes, *map(_whole, (packed, *others)), ordered=True)

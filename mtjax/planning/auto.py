@@ -18,6 +18,15 @@ from mtjax.tuning.online import Menu, ProfiledDrafter, Replanner
 from mtjax.tuning.online.chooser import OnlineChooser, described
 from mtjax.tuning.plan import PlannedRound, SpeculationPlan
 
+# When profiles are measured: where none are stored, or now, in place of those that are stored.
+ONCE, AGAIN = "once", "again"
+
+
+def check_measure(measure: str) -> None:
+  """Raises ValueError for anything but "once" and "again"."""
+  if measure not in (ONCE, AGAIN):
+    raise ValueError(f"measure must be {ONCE!r} or {AGAIN!r}, got {measure!r}")
+
 
 @dataclasses.dataclass(frozen=True)
 class AutoPlan:
@@ -45,8 +54,8 @@ class AutoPlan:
     """Returns the method with its parameters, and with a chooser that knows of no run.
 
     Where following the text cannot pay, it is the choice alone (`made_alone`), which is faster than
-    the same rounds of `program`. empty_stores: stores on the host begin anew, and are not the
-    user's.
+    the same rounds of `program`. empty_stores: stores on the host begin anew, as the candidates'
+    `calibration` makes them, and are not the user's.
     """
     if self.follows:
       return self.made_program(empty_stores=empty_stores)
@@ -99,15 +108,17 @@ def plan_candidates(
   store: PlanStore | None = None,
   texts: Texts = BUNDLED_TEXTS,
   seconds: float = 60.0,
+  measure: str = ONCE,
   say: Progress | None = None,
 ) -> AutoPlan:
   """Returns a plan to decode as fast as the candidates and plain decoding allow here.
 
   Profiles of all candidates for this device, mesh, model, request and JAX are taken from the store.
   If one is missing, all are measured (`calibrate`, at most about `seconds` and one compilation) and
-  stored, with the plan beside them for people to read. Where following the text can pay
-  (`AutoPlan.follows`), the plan follows what happens while the program runs (`Replanner`, with a
-  menu of each domain's best rounds), and nothing is compiled again.
+  stored, with the plan beside them for people to read. With measure="again" all are measured in any
+  case and replace what is stored, which may come from a time when the machine was busy. Where
+  following the text can pay (`AutoPlan.follows`), the plan follows what happens while the program
+  runs (`Replanner`, with a menu of each domain's best rounds), and nothing is compiled again.
 
   say: takes lines for the user; None: standard error. The last one is the choice and its reason.
   Raises ValueError as `calibrate` does, and for several processes: each would choose by its own
@@ -122,8 +133,9 @@ def plan_candidates(
   say = say or store.say
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
+  check_measure(measure)
   request = dataclasses.replace(request, texts=name_of(texts))
-  drafters = _stored(text, candidates, request, store)
+  drafters = None if measure == AGAIN else _stored(text, candidates, request, store)
   measured = drafters is None
   if drafters is None:
     drafters = calibrate(text, candidates, request, texts=texts, seconds=seconds, progress=say)

@@ -75,6 +75,17 @@ def mesh_of(params: PyTree) -> str:
   return "1" if mesh is None else sharding.describe_mesh(mesh)
 
 
+def platform_of(params: PyTree) -> str:
+  """Returns the platform of the devices that parameters lie on: "cpu", "gpu" or "tpu".
+
+  Of parameters that lie on no device it is the default one.
+  """
+  for leaf in jax.tree.leaves(params):
+    if isinstance(leaf, jax.Array):
+      return next(iter(leaf.devices())).platform
+  return jax.default_backend()
+
+
 def fingerprint(text: TextModel) -> str:
   """Returns 12 hexadecimal digits of a model's config and weights."""
   return _fingerprint(text.params, repr(text.model.config))

@@ -10,6 +10,7 @@ from pathlib import Path
 from mtjax.data.sources.text_files import parse_json, read_text, whole_text
 from mtjax.pretrained import DEMO_PROMPTS
 from mtjax.text import TextModel
+from mtjax.tuning.profiles.acceptance import ALL
 
 Texts = Mapping[str, Sequence[str]]
 
@@ -25,6 +26,22 @@ def name_of(texts: Texts) -> str:
     return "bundled"
   record = json.dumps({domain: list(prompts) for domain, prompts in texts.items()}, sort_keys=True)
   return f"{','.join(texts)} {hashlib.sha256(record.encode()).hexdigest()[:12]}"
+
+
+def check_texts(texts: Texts) -> None:
+  """Raises ValueError for a domain whose name stands for all of them, and for prompts of no text.
+
+  Profiles would be refused too, but only after everything was measured.
+  """
+  if ALL in texts:
+    raise ValueError(
+      f"no domain of texts to calibrate with can be called {ALL!r}, which stands for all of them: "
+      "give it another name"
+    )
+  for domain, prompts in texts.items():
+    for prompt in prompts:
+      if not isinstance(prompt, str):
+        raise ValueError(f"a prompt of domain {domain!r} is no text: {prompt!r}")
 
 
 def same_length(

@@ -1,46 +1,27 @@
-"""Entries of drafters that may be planned with, and configs that ask for a plan."""
+"""Configs that ask for a plan of this machine, and the plan of a config."""
 
 import dataclasses
-import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
 
+from mtjax.arguments import texts as text_list
 from mtjax.decode.method import Method
-from mtjax.decode.planned import Arm
-from mtjax.decode.speculative import Speculative
-from mtjax.draft import (
-  ModelChain,
-  ModelTree,
-  ShapedChain,
-  ShapedTree,
-  SuffixSettings,
-  SuffixStore,
-  TrieSettings,
-  TrieStore,
-)
-from mtjax.planning.auto import AutoPlan, plan_candidates
+from mtjax.planning.auto import ONCE, AutoPlan, check_measure, plan_candidates
 from mtjax.planning.calibration import PlanRequest
 from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.store import PlanStore
-from mtjax.planning.texts import BUNDLED_TEXTS, Texts, read_texts
-from mtjax.registry.methods import drafter_settings, get_drafter
+from mtjax.planning.texts import BUNDLED_TEXTS, Texts, check_texts, read_texts
+from mtjax.registry.candidates import OF_PLANNED_SHAPE, PLANNABLE, MadeDrafters, candidates_of
+from mtjax.registry.methods import DRAFTERS, drafter_settings
 from mtjax.sampling.canonical import canonical_sampling
 from mtjax.sampling.logits import Sampling
 from mtjax.sharding import padded_rows
 from mtjax.text import TextModel
-from mtjax.tuning.plan import PlannedRound
 
 ALL = "all"
-_STORES: dict[str, tuple[Any, Any]] = {
-  "trie": (TrieStore, TrieSettings),
-  "suffix": (SuffixStore, SuffixSettings),
-}
-_SHORT = 4
-_CHAIN_SIZES, _TREE_SIZES = (_SHORT, 8), (8, 16)
-PLANNABLE = ("lookup", "trie", "suffix", "draft", "draft_tree")
 
 
 def plan_settings() -> dict[str, Any]:
@@ -50,7 +31,15 @@ def plan_settings() -> dict[str, Any]:
     seconds=60.0,  # for measuring, at most, after the compilation
     folder="",  # of profiles and plans; "": $MTJAX_PLANS, or mtjax/plans in the user's cache
     texts=(),  # files to calibrate with, as ("code=code.jsonl", "prose=book.txt"); (): bundled ones
+    measure=ONCE,  # "once": what is stored is used; "again": it is measured anew and replaced
   )
+
+
+def adaptive_settings() -> dict[str, Any]:
+  """Returns the settings of `auto` with one drafter: the fields of `mtjax.decode.Adaptive`."""
+  # cost: of a whole round, in rounds of plain decoding. With 0 the costs of all sizes of rounds are
+  # measured before the first token.
+  return dict(cost=0.0, patience=16, memory=0.1, hope=1.1)
 
 
 def names_of(of: str | Sequence[str]) -> tuple[str, ...]:
@@ -81,30 +70,88 @@ def wants_plan(config: Mapping[str, Any]) -> bool:
   return tree == "auto"
 
 
+def check_drafter_settings(config: Mapping[str, Any], given: Collection[str] = ()) -> None:
+  """Raises ValueError for settings of a drafter that the plan of a config would not read.
+
+  They are those that differ from their defaults, and those of `given`, which the user has named.
+  """
+  own = config.get("drafter", {})
+  if config["method"] == "auto":
+    # The config may have been that of any single drafter before several were named.
+    changed = (_changed(own, drafter_settings(name)) for name in DRAFTERS)
+    unread = min(changed, key=len) + _changed(config.get("adaptive", {}), adaptive_settings())
+    if unread:
+      raise ValueError(
+        f"auto with several drafters takes the default settings of each, so {_named(unread)} would "
+        'do nothing: leave it out, or plan with one drafter and its settings, such as "lookup" '
+        'with tree="auto"'
+      )
+  elif (name := config["method"]) in OF_PLANNED_SHAPE:
+    known = drafter_settings(name)
+    changed = _changed(own, known)
+    unread = [field for field in known if field in given or field in changed]
+    if unread:
+      raise ValueError(
+        f'{name} with tree="auto" drafts with the shapes that the plan chooses, so '
+        f'{_named(unread)} would do nothing: leave it out, or leave tree="auto" out'
+      )
+
+
+def _changed(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> list[str]:
+  """Returns the names of settings that the defaults lack or have with another value."""
+  # A tuple of a config may come as a list.
+  values = {name: tuple(one) if isinstance(one, list) else one for name, one in given.items()}
+  return [name for name, one in values.items() if name not in defaults or defaults[name] != one]
+
+
+def _named(settings: Sequence[str]) -> str:
+  return f"the setting{'s' * (len(settings) > 1)} {' and '.join(settings)}"
+
+
 def make_planned(
-  config: Mapping[str, Any], target: TextModel, batch: int = 1
+  config: Mapping[str, Any],
+  target: TextModel,
+  batch: int = 1,
+  drafters: MadeDrafters | None = None,
 ) -> tuple[Method, PyTree]:
   """Returns the method that decodes by a plan for this machine, and its parameters.
 
-  Raises ValueError as `find_plan` does.
+  drafters: as `find_plan` takes them. Raises ValueError as `find_plan` does.
   """
-  return find_plan(config, target, batch).made()
+  return find_plan(config, target, batch, drafters).made()
 
 
 def planned_rows(batch: int, target: TextModel) -> int:
-  """Returns the rows that a plan is made for: a power of two that the mesh divides, or more."""
-  return padded_rows(1 << max(batch - 1, 0).bit_length(), target.mesh)
+  """Returns the rows that a plan is made for, so that batches of similar sizes share one plan.
+
+  They are the fewest that hold the batch, of all powers of two, each filled up to a number that the
+  data axis of the target's mesh divides. The rows of a plan are planned for as themselves.
+  """
+  size = 1
+  while padded_rows(size, target.mesh) < batch:
+    size *= 2
+  return padded_rows(size, target.mesh)
 
 
-def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> AutoPlan:
+def find_plan(
+  config: Mapping[str, Any],
+  target: TextModel,
+  batch: int = 1,
+  drafters: MadeDrafters | None = None,
+) -> AutoPlan:
   """Returns the plan of a config for this machine, measured or stored.
 
-  The plan is of the smallest power of two of rows that holds the batch, and of as many more as the
-  data axis of the target's mesh needs. Of all drafters those that do not fit the target are left
-  out, and named; one that was asked for by name is refused. Raises ValueError as its drafters'
-  entries do.
+  The plan is for as many rows as `planned_rows` says. Of all drafters those that do not fit the
+  target are left out, and named; one that was asked for by name is refused. drafters: those that
+  other plans of this target and config have made, which this plan uses too, and adds to. A store
+  then goes on learning. Raises ValueError as its drafters' entries do, and for settings that would
+  do nothing.
   """
   settings = {**plan_settings(), **config.get("plan", {})}
+  check_measure(settings["measure"])
+  check_drafter_settings(config)
+  texts = plan_texts(settings["texts"])
+  drafters = {} if drafters is None else drafters
   store = PlanStore(settings["folder"] or None)
   if config["method"] == "auto":
     names = names_of(config["of"])
@@ -115,7 +162,7 @@ def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> A
   for name in names:
     own = config if config["method"] == name else {**config, "drafter": drafter_settings(name)}
     try:
-      candidates += _candidates(name, own, target)
+      candidates += candidates_of(name, own, target, drafters)
     except ValueError as error:
       if not optional:
         raise
@@ -126,8 +173,9 @@ def find_plan(config: Mapping[str, Any], target: TextModel, batch: int = 1) -> A
     candidates,
     PlanRequest(rows, context, config_sampling(config)),
     store=store,
-    texts=plan_texts(settings["texts"]),
+    texts=texts,
     seconds=settings["seconds"],
+    measure=settings["measure"],
   )
 
 
@@ -156,90 +204,21 @@ def plan_texts(given: Texts | Sequence[str]) -> Texts:
   """Returns the texts of the setting `texts` of a plan: by domain, or as "code=FILE" for each.
 
   Without any it is the bundled ones. Raises ValueError for one without a file, and as `read_texts`
-  does.
+  and `check_texts` do.
   """
   if isinstance(given, Mapping):
-    return given
-  named = [one.partition("=") for one in given]
-  for domain, _, path in named:
-    if not path:
-      raise ValueError(f'texts to calibrate with are named as "code=FILE", got {domain!r}')
-  return read_texts({domain: path for domain, _, path in named}) if named else BUNDLED_TEXTS
+    texts: Texts = {domain: tuple(text_list(prompts)) for domain, prompts in given.items()}
+  else:
+    named = [one.partition("=") for one in text_list(given)]
+    for domain, _, path in named:
+      if not path:
+        raise ValueError(f'texts to calibrate with are named as "code=FILE", got {domain!r}')
+    texts = read_texts({domain: path for domain, _, path in named}) if named else BUNDLED_TEXTS
+  check_texts(texts)
+  return texts
 
 
 def config_sampling(config: Mapping[str, Any]) -> Sampling | None:
   """Returns the settings that a config samples by (`canonical_sampling`)."""
   names = [field.name for field in dataclasses.fields(Sampling)]
   return canonical_sampling(Sampling(**{name: config[name] for name in names if name in config}))
-
-
-def _candidates(name: str, config: Mapping[str, Any], target: TextModel) -> list[PlanCandidate]:
-  made, params = get_drafter(name)(config, target)
-  drafter: Any = made  # of the class that its name says
-
-  def candidate(arm: Arm, own=config, **settings: Any) -> PlanCandidate:
-    return PlanCandidate(arm, params, _label(name, own, arm), **settings)
-
-  def whole(
-    its_drafter: Any, entries: int, given: Mapping[str, Any], *, late: Any = None, **settings: Any
-  ) -> PlanCandidate:
-    """Returns a candidate that chooses its drafts alone, with the name that `--compare` takes."""
-    own = {**config, "drafter": {**config["drafter"], **given}}
-    named = ":".join([name, *(f"{field}={value}" for field, value in given.items())])
-    of_text = its_drafter if name == "lookup" and its_drafter.branches == 1 else None
-    method = Speculative(its_drafter, config["verifier"])
-    arm = Arm(named, method, (entries,), of_text=of_text, late=late)
-    return candidate(arm, own, **settings)
-
-  if name == "lookup":
-    # A round of few drafts accepts more of them, because it may go on with a copy that the last one
-    # did not end. So each length has rates of its own.
-    lengths = {drafter.length}
-    if drafter.branches == 1 and drafter.length >= _SHORT:
-      lengths.add(_SHORT - 1)
-    branches = {} if drafter.branches == 1 else dict(branches=drafter.branches)
-    return [
-      whole(
-        dataclasses.replace(drafter, length=length),
-        1 + length * drafter.branches,
-        dict(length=length, **branches),
-      )
-      for length in sorted(lengths)
-    ]
-  if name in _STORES:
-    calibration = functools.partial(_empty_store, name, config, target)
-    given = dict(size=drafter.size)
-    return [whole(drafter, drafter.size, given, late=drafter, calibration=calibration)]
-  if name == "draft":
-    shaped, sizes, alone = ShapedChain(drafter.model, max(_CHAIN_SIZES)), _CHAIN_SIZES, _chain
-  else:
-    children = min(4, target.model.config.vocab_size)
-    shaped = ShapedTree(drafter.model, max(_TREE_SIZES), 6, children)
-    sizes, alone = _TREE_SIZES, _tree
-  arm = Arm(name, Speculative(shaped, config["verifier"]), sizes, shaped)
-  return [candidate(arm, alone=functools.partial(alone, drafter))]
-
-
-def _chain(drafter: ModelChain, one: PlannedRound) -> ModelChain:
-  return ModelChain(drafter.model, one.topology.height)
-
-
-def _tree(drafter: ModelTree, one: PlannedRound) -> ModelTree:
-  return ModelTree(drafter.model, one.topology)
-
-
-def _label(name: str, config: Mapping[str, Any], arm: Arm) -> str:
-  """Returns the drafter with what changes its drafts: of a planned shape, the sizes alone."""
-  own = {} if arm.shaped else dict(config.get("drafter", {}))
-  own.pop("store", None)
-  words = [f"{field}={value}" for field, value in sorted(own.items())]
-  return " ".join([name, *words, "sizes", ",".join(map(str, arm.sizes))])
-
-
-def _empty_store(name: str, config: Mapping[str, Any], target: TextModel) -> tuple[PyTree, Any]:
-  """Returns the handle of an empty store with the settings of the config, and the store."""
-  store, settings = _STORES[name]
-  known = settings.__dataclass_fields__
-  fields = {field: value for field, value in config["drafter"].items() if field in known}
-  made = store(target.model.config.vocab_size, target.tokenizer.fingerprint(), settings(**fields))
-  return made.handle, made

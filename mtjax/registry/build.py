@@ -7,7 +7,7 @@ from mtjax import hosts
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.models import Params
 from mtjax.pretrained import DEMO_PROMPTS
-from mtjax.registry.auto import make_planned, wants_plan
+from mtjax.registry.auto import make_planned, planned_config, wants_plan
 from mtjax.registry.methods import check_method, get_drafter
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
@@ -23,12 +23,13 @@ def run_settings(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def make_method(
-  config: Mapping[str, Any], target: TextModel, *, batch: int = 1
+  config: Mapping[str, Any], target: TextModel, *, batch: int = 1, tokens: int = 0
 ) -> tuple[Method, Params | None]:
   """Returns the method that a config of configs/decode names, and its parameters, for `generate`.
 
-  batch: the largest number of rows, which a plan is made for. Raises ValueError for an unknown
-  method, settings out of range, and a draft model whose vocabulary is not the target's.
+  batch: the largest number of rows, and tokens: of the longest row, prompt and new ones, which a
+  plan is made for (`planned_config`). Raises ValueError for an unknown method, settings out of
+  range, and a draft model whose vocabulary is not the target's.
   """
   name = config["method"]
   check_method(name)
@@ -43,7 +44,7 @@ def make_method(
     )
   get_verifier(config["verifier"])
   if wants_plan(config):
-    return make_planned(config, target, batch)
+    return make_planned(planned_config(config, target, None, tokens), target, batch)
   drafter, params = get_drafter(config["of"] if name == "auto" else name)(config, target)
   method = Speculative(drafter, config["verifier"])
   return _adaptive(config, target, method, params) if name == "auto" else (method, params)

@@ -7,8 +7,18 @@ from typing import Any
 from mtjax.decode.method import Method
 from mtjax.display.short import clipped
 from mtjax.models import Model, Params
-from mtjax.registry.auto import config_sampling, names_of, planned_config, planned_rows, wants_plan
+from mtjax.planning.auto import check_measure
+from mtjax.registry.auto import (
+  check_drafter_settings,
+  config_sampling,
+  make_planned,
+  names_of,
+  planned_config,
+  planned_rows,
+  wants_plan,
+)
 from mtjax.registry.build import make_method
+from mtjax.registry.candidates import MadeDrafters
 from mtjax.registry.configs import decode_config
 from mtjax.registry.drafters import check_settings
 from mtjax.registry.methods import check_method, get_drafter
@@ -22,13 +32,14 @@ class NamedMethod:
 
   What depends on the target (a draft model's vocabulary, a trie's store, the cost that `auto`
   measures) is made when the first target is bound, and kept while that target is used: a trie goes
-  on learning from call to call.
+  on learning from call to call, also where calls have different plans.
   """
 
   def __init__(self, config: Mapping[str, Any], settings: Mapping[str, Any]):
     self._config, self._settings = dict(config), dict(settings)
     self._target: weakref.ref[TextModel] | None = None
     self._bound: dict[tuple, tuple[Method, Params | None]] = {}  # by what a plan is for
+    self._drafters: MadeDrafters = {}  # that all plans of this target share
     self._planned = config["method"] != "ar" and wants_plan(config)
 
   @property
@@ -51,14 +62,16 @@ class NamedMethod:
     for a draft model whose vocabulary is not the target's.
     """
     if self._target is None or self._target() is not target:
-      self._bound, self._target = {}, weakref.ref(target)
-    config, key = self._config, ()
-    if self._planned:
-      rows = planned_rows(rows, target)
-      config = planned_config(config, target, sampling, tokens)
-      key = rows, repr(config_sampling(config)), config["plan"]["context"]
+      self._bound, self._drafters, self._target = {}, {}, weakref.ref(target)
+    if not self._planned:
+      if () not in self._bound:
+        self._bound[()] = make_method(self._config, target, batch=rows)
+      return self._bound[()]
+    rows = planned_rows(rows, target)
+    config = planned_config(self._config, target, sampling, tokens)
+    key = rows, repr(config_sampling(config)), config["plan"]["context"]
     if key not in self._bound:
-      self._bound[key] = make_method(config, target, batch=rows)
+      self._bound[key] = make_planned(config, target, rows, self._drafters)
     return self._bound[key]
 
   def check(self, model: Model) -> None:
@@ -99,6 +112,9 @@ def method(name: str, **settings: Any) -> NamedMethod:
     get_verifier(settings["verifier"])
   for field, value in settings.items():
     known[field][field] = value
+  if name != "ar" and wants_plan(config):
+    check_drafter_settings(config, settings)
+    check_measure(config["plan"]["measure"])
   return NamedMethod(config, settings)
 
 

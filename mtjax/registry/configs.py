@@ -2,7 +2,8 @@
 
 from ml_collections import ConfigDict
 
-from mtjax.registry.auto import PLANNABLE, names_of, plan_settings
+from mtjax.registry.auto import adaptive_settings, names_of, plan_settings
+from mtjax.registry.candidates import PLANNABLE
 from mtjax.registry.constraints import no_constraint
 from mtjax.registry.methods import METHODS, check_method, drafter_settings
 
@@ -56,9 +57,7 @@ def decode_config(name: str, *, of: str = "lookup") -> ConfigDict:
   if name == "auto":
     config.of = of
     config.drafter = drafter_settings(of)
-    # The fields of mtjax.decode.Adaptive. cost: of a whole round, in rounds of plain decoding.
-    # With 0 the costs of all sizes of rounds are measured before the first token.
-    config.adaptive = dict(cost=0.0, patience=16, memory=0.1, hope=1.1)
+    config.adaptive = adaptive_settings()
     return config
   config.drafter = drafter_settings(name)
   return config

@@ -12,6 +12,7 @@ from mtjax.cli.chat import loop
 from mtjax.cli.chat.reply import interruptible
 from mtjax.data.tokenizers import load_tokenizer
 from mtjax.decode import prefix
+from mtjax.decode.method import Autoregressive
 from mtjax.registry.build import run_settings
 from mtjax.registry.configs import decode_config
 from mtjax.rounds import run as run_lib
@@ -61,6 +62,22 @@ def test_replies_are_those_of_plain_decoding_of_the_history(text, said, method, 
   figures = [line for line in told.splitlines() if "tokens per forward" in line]
   assert len(figures) == len(QUESTIONS) and "tokens per second" in figures[0]
   assert figures[-1].startswith("[12 tokens, ") and "ended by --config.max_tokens" in figures[-1]
+
+
+def test_a_chat_that_grows_is_planned_for_longer_contexts(said, text, monkeypatch):
+  contexts = []
+
+  def plan(config, target, batch, drafters):
+    contexts.append(config["plan"]["context"])
+    return Autoregressive(), None
+
+  monkeypatch.setattr("mtjax.registry.by_name.make_planned", plan)
+  config = config_for("lookup", tree="auto")
+  config.plan.context = 16
+  messages, _, _ = said(config, QUESTIONS)
+  sizes = [len(text.tokenizer.encode_chat(messages[:n])) + 12 for n in range(1, len(messages), 2)]
+  needed = [max(16, 1 << (size - 1).bit_length()) for size in sizes]
+  assert contexts == list(dict.fromkeys([16, *needed])) and len(contexts) > 1
 
 
 def test_earlier_turns_are_neither_computed_nor_compiled_again(text, said, monkeypatch):

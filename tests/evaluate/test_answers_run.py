@@ -1,16 +1,20 @@
 """Answering with several methods: identical texts, batches, resuming, differences and ties."""
 
 import dataclasses
+import types
+from unittest import mock
 
 import jax
 import numpy as np
 import pytest
 
+from mtjax.cli import evaluate_answers
 from mtjax.cli.method_names import config_of
 from mtjax.data.tokenizers import ByteTokenizer
 from mtjax.evaluate.answers import run as run_lib
 from mtjax.evaluate.answers.methods import answering, step_lengths
 from mtjax.evaluate.answers.protocol import Question
+from mtjax.evaluate.answers.registry import TASKS
 from mtjax.evaluate.answers.run import Answering
 from mtjax.evaluate.answers.same_text import compared, differences
 from mtjax.evaluate.answers.summary import summary
@@ -204,10 +208,27 @@ def test_which_methods_must_write_the_same_text(tiny, name, at_zero, at_one):
 
 
 def test_answers_that_do_not_fit_are_refused_by_name(tiny):
-  run_lib.check_lengths(tiny, QUESTIONS, HOW, "a.jsonl")
+  assert run_lib.check_lengths(tiny, QUESTIONS, HOW, "a.jsonl") == 26 + 2 * 12
   long = dataclasses.replace(HOW, max_tokens=120)
   message = "a.jsonl, two: a prompt of 26 tokens and 2 x 120 .* 256 positions"
   with pytest.raises(ValueError, match=message):
     run_lib.check_lengths(tiny, QUESTIONS, long, "a.jsonl")
   with pytest.raises(ValueError, match="at least 1"):
     Answering("text", 0)
+
+
+def test_the_launcher_plans_for_the_longest_question_with_its_answers(tiny, monkeypatch):
+  values = dict(METHODS=["ar"], SEED=0)
+  for name in ("_MAX_TOKENS", "_PROMPT_FORMAT", "_SPEC_BENCH", "TEMPERATURE", "LIMIT"):
+    values[name] = None
+  for name, value in values.items():
+    monkeypatch.setattr(evaluate_answers, name, types.SimpleNamespace(value=value, name=name))
+  monkeypatch.setattr(evaluate_answers, "_wanted", lambda: [("vowels", "a.jsonl", {})])
+  monkeypatch.setitem(TASKS, "vowels", Vowels())
+  monkeypatch.setattr("mtjax.pretrained.load_pretrained", lambda *_, **__: tiny)
+  monkeypatch.setattr("mtjax.pretrained.for_decoding", lambda model, _: model)
+  asked = mock.Mock(side_effect=InterruptedError)
+  monkeypatch.setattr("mtjax.evaluate.answers.methods.answering", asked)
+  with pytest.raises(InterruptedError):
+    evaluate_answers.run("tiny", "stored", 4, None, None)
+  assert asked.call_args.kwargs == dict(temperature=0.0, batch=4, tokens=26 + 2 * 12)

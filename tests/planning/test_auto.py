@@ -123,11 +123,11 @@ def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch):
 def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypatch):
   made = []
 
-  def make(config, target, *, batch):
+  def make(config, target, batch, drafters):
     made.append((batch, config["plan"]["context"], config.get("temperature")))
     return made[-1], len(made)
 
-  monkeypatch.setattr("mtjax.registry.by_name.make_method", make)
+  monkeypatch.setattr("mtjax.registry.by_name.make_planned", make)
   method = mtjax.method("lookup", tree="auto", context=64)
   sizes = (1, 1, 5, 6, 3, 1)
   assert [method.bind(TEXT, rows=rows)[0][0] for rows in sizes] == [1, 1, 8, 8, 4, 1]

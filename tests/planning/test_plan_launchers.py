@@ -43,6 +43,7 @@ def test_auto_is_compared_with_settings_that_are_chosen_by_hand(folder, data, tm
     "auto", "ar", "lookup:length=3"
   ]  # fmt: skip
   assert all(row["tokens_per_second"] > 0 and row["error"] is not None for row in record["rows"])
+  assert [type(row["follows"]) for row in record["rows"]] == [bool, type(None), type(None)]
   assert "auto and the best setting chosen by hand" in shown and len(record["notes"]) == 2
   assert any(path.name.startswith("plan-") for path in store.iterdir())
 

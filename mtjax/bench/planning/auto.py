@@ -29,7 +29,8 @@ class PlanCell:
   setting: str
   speeds: tuple[float, ...]  # tokens per second of the whole batch
   predicted: float | None  # None: no profile of such rounds
-  choice: str = ""  # what auto decoded with
+  choice: str = ""  # what auto decoded with; where it followed the text, at first
+  follows: bool | None = None  # whether auto followed the text; None: a setting chosen by hand
 
   @property
   def speed(self) -> float:
@@ -52,6 +53,7 @@ class PlanCell:
       predicted_tokens_per_second=self.predicted,
       error=self.error,
       choice=self.choice,
+      follows=self.follows,
     )
 
 
@@ -115,6 +117,7 @@ def compare_settings(
       tuple(values),
       _predicted(name, makes, settings, plan.replanner, found),
       described(found.choice) if name == AUTO else "",
+      plan.follows if name == AUTO else None,
     )
     for name, values in speeds.items()
   ]

@@ -13,7 +13,8 @@ from mtjax.cli.running import progress
 from mtjax.data.sources.text_files import BYTE_ORDER_MARK
 from mtjax.decode.prefix import Prefix, text_size
 from mtjax.display.short import counted
-from mtjax.registry.build import make_method, run_settings
+from mtjax.registry.build import run_settings
+from mtjax.registry.by_name import NamedMethod
 from mtjax.text import TextModel
 
 _PROMPT = ">>> "
@@ -27,15 +28,18 @@ def converse(config: Mapping[str, Any], text: TextModel) -> None:
   number n, from 0, is what plain decoding of that text gives with the seed config.seed + n, if the
   method is lossless. Keys and values of earlier turns stay in a cache: of a prompt, only tokens
   after its common beginning with the text before are computed, which is the new message where the
-  template renders earlier turns as before. A draft model, if any, reads the whole text again.
+  template renders earlier turns as before. A draft model, if any, reads the whole text again. Where
+  the config asks for a plan, there is one for each power of two of tokens that the chat grows to.
 
   Replies go to standard output, all else to standard error. On a terminal a line that is refused is
   answered, and the chat goes on; from a pipe it ends the program. Raises ValueError, before
   anything is compiled, for a model without a chat template, and for bad settings.
   """
   encode = chat_encoder(text)
-  method, method_params = make_method(config, text)
-  settings = dict(run_settings(config), method=method, method_params=method_params)
+  method, settings = NamedMethod(config, {}), run_settings(config)
+  # What is wrong with its settings is said before the first message. The shortest text is a reply.
+  method.bind(text, sampling=settings["sampling"], tokens=settings["max_tokens"])
+  settings["method"] = method
   chat = _Chat(text, encode, settings)
   if sys.stdin.isatty():
     progress(f"{text!r}\nMethod {config['method']}. /help lists the commands, Ctrl-D ends.")

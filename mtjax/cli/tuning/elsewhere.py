@@ -11,7 +11,7 @@ from mtjax.draft import ModelChain, PromptLookup
 from mtjax.models import TransformerConfig
 from mtjax.planning import measure_acceptance
 from mtjax.pretrained import BUNDLED, NAMED, load_pretrained, model_path
-from mtjax.registry.auto import PLANNABLE
+from mtjax.registry.candidates import PLANNABLE
 from mtjax.report.plans import TunedPlan, identity_of_plan
 from mtjax.trees import chain
 from mtjax.tuning import Siblings

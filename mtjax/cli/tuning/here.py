@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mtjax.cli.tuning.writing import CheckPlans
+from mtjax.planning.auto import ONCE
 from mtjax.planning.identity import device_kind, identity
 from mtjax.planning.speeds import Make, measure_speeds, plain
 from mtjax.planning.texts import name_of, same_length
 from mtjax.pretrained import load
-from mtjax.registry.auto import PLANNABLE, find_plan, plan_texts, planned_rows
+from mtjax.registry.auto import find_plan, plan_texts, planned_rows
 from mtjax.registry.build import run_settings
+from mtjax.registry.candidates import PLANNABLE
 from mtjax.registry.configs import decode_config
 from mtjax.report.plans import TunedPlan, identity_of_plan, label
 from mtjax.text import TextModel
@@ -27,7 +29,8 @@ class PlannedDecoding:
   """What is decoded with a plan: the fields of the same names in configs of decoding.
 
   weights: of the target and of the draft model. verifier: None: that of the drafter's config.
-  texts: to calibrate with, as "code=FILE"; none: the bundled ones.
+  texts: to calibrate with, as "code=FILE"; none: the bundled ones. measure: "once", or "again" to
+  replace what is stored, as `mtjax.planning.auto` says.
   """
 
   mesh: str = ""
@@ -36,6 +39,7 @@ class PlannedDecoding:
   top_p: float = 1.0
   verifier: str | None = None
   texts: tuple[str, ...] = ()
+  measure: str = ONCE
 
 
 def plan_config(
@@ -65,7 +69,8 @@ def plan_config(
     config.verifier = decoding.verifier
   for name in ("mesh", "weights", "temperature", "top_p"):
     config[name] = getattr(decoding, name)
-  config.plan.texts = decoding.texts
+  for name in ("texts", "measure"):
+    config.plan[name] = getattr(decoding, name)
   config.plan.context, config.plan.seconds = context, seconds
   return config.to_dict()
 
@@ -102,7 +107,9 @@ def tuned_here(
   text = load(target, weights=decoding.weights, mesh=decoding.mesh)
   rows = _rows(batches, text)
   of = _of(text, config, drafters)
-  check([identity_of_plan(device_kind(), text.name, context, number, of) for number in rows])
+  check(
+    [identity_of_plan(device_kind(text.params), text.name, context, number, of) for number in rows]
+  )
   return [_tuned(text, config, of, number, max_tokens, repeats, progress) for number in rows]
 
 

@@ -81,6 +81,15 @@ class Counts:
     last = tokens[-(self.length - 1) :]
     self._ends[text] = [self._node(last[start:]) for start in range(len(last))]
 
+  def copy(self) -> "Counts":
+    """Returns the same counts, which no text goes on with and which this one does not share."""
+    out = Counts(self.length, self.tree_nodes, self.max_total, self.squeeze_after)
+    out.children = [below.copy() for below in self.children]
+    out.token, out.tree, out.count = self.token[:], self.tree[:], self.count[:]
+    out.sizes, out.size = self.sizes.copy(), self.size
+    out._ranked, out._free, out._updated = self._ranked[:], self._free[:], self._updated.copy()
+    return out
+
   def find(self, tokens: Sequence[int]) -> int | None:
     """Returns the node of an n-gram, or None if it did not occur."""
     node = self._node(tokens)

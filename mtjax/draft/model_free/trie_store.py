@@ -7,6 +7,7 @@ import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from jaxtyping import Array, Int
 
@@ -169,6 +170,17 @@ class NgramStore:
       self.load(path)
     else:
       self._files[Path(path).resolve()] = SharedFile(path, self.settings.max_total)
+
+  def emptied(self) -> Self:
+    """Returns another store with the same settings, without counts, requests or files."""
+    return type(self)(self.vocab_size, self.vocabulary, self.settings)
+
+  def copy(self) -> Self:
+    """Returns another store with the same counts of outputs, without requests or files."""
+    out = self.emptied()
+    with self._lock:
+      out.counts = self.counts.copy()
+    return out
 
   # What a subclass decides.
 

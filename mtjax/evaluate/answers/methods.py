@@ -102,18 +102,25 @@ class DecodingMethod:
 
 
 def answering(
-  configs: Mapping[str, Mapping[str, Any]], model: TextModel, *, temperature: float, batch: int = 1
+  configs: Mapping[str, Mapping[str, Any]],
+  model: TextModel,
+  *,
+  temperature: float,
+  batch: int = 1,
+  tokens: int = 0,
 ) -> dict[str, DecodingMethod]:
   """Returns methods by name, from configs of configs/decode.
 
-  temperature and batch: of the questions, which a plan is made for. Greedy text is the same for
+  temperature, batch, and tokens of the longest row: those of the questions with their answers,
+  which a plan is made for. Greedy text is the same for
   every method that is lossless or greedy-lossless. Sampled text is the same under the verifier
   sample_match, which takes the tokens that `ar` samples; other lossless verifiers keep only the
   distribution. Raises ValueError as `make_method` does.
   """
   out = {}
   for name, config in configs.items():
-    method, params = make_method({**config, "temperature": temperature}, model, batch=batch)
+    settings = {**config, "temperature": temperature}
+    method, params = make_method(settings, model, batch=batch, tokens=tokens)
     verifier = config.get("verifier")
     plain = verifier is None
     exactness = METHODS[config["method"]].exactness if plain else VERIFIERS[verifier].exactness

@@ -37,13 +37,15 @@ def check_lengths(
   how: Answering,
   path: str,
   methods: Sequence[AnsweringMethod] = (),
-) -> None:
-  """Raises ValueError, with file and name, for a question whose answers exceed the model.
+) -> int:
+  """Returns the largest number of tokens that a question with its answers may have.
 
-  An answer has the tokens that the longest of `methods` writes, or `how.max_tokens`.
+  An answer has the tokens that the longest of `methods` writes, or `how.max_tokens`. Raises
+  ValueError, with file and name, for a question whose answers exceed the model.
   """
   positions = model.model.config.max_position
   longest = max((each.length(how.max_tokens) for each in methods), default=how.max_tokens)
+  largest = 0
   for question in questions:
     turns = len(question.turns)
     size = len(prompt_ids(model.tokenizer, how.prompt_format, question, [""] * (turns - 1)))
@@ -52,6 +54,8 @@ def check_lengths(
         f"{path}, {question.name}: a prompt of {size} tokens and {turns} x {longest} tokens "
         f"of answers exceed the {positions} positions of the model: give a smaller --max_tokens"
       )
+    largest = max(largest, size + turns * longest)
+  return largest
 
 
 def run(

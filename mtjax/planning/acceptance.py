@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
@@ -17,8 +18,11 @@ from mtjax.models import Model, Params
 from mtjax.planning.identity import identity
 from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
 from mtjax.rounds.history import RoundRecord
+from mtjax.rounds.placement import check_unpacked
+from mtjax.rounds.state import put_batch
 from mtjax.sampling.canonical import canonical_sampling, sampling_name
 from mtjax.sampling.logits import Sampling
+from mtjax.sharding import on_mesh, pad_rows, padded_rows, put_known
 from mtjax.text import TextModel
 from mtjax.trees import Topology
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, count_history, count_ranks
@@ -87,7 +91,7 @@ def measure_acceptance(
     progress(f"{name}: the target writes {len(ids)} texts")
     written = text.generate(ids, eos=(), **settings)[1].tokens
     progress(f"{name}: the draft model reads them")
-    ranks = _ranks(drafter.model, drafter_params, ids, written)
+    ranks = _ranks(drafter.model, drafter_params, ids, written, text.mesh)
     rows = [_replayed(row, shape, high, breadth) for row in ranks]
   else:
     progress(f"{name}: decoding {len(ids)} texts")
@@ -163,7 +167,11 @@ def _recorded(history: Sequence[RoundRecord], row: int, shape: Topology | None) 
 
 
 def _ranks(
-  model: Model, params: Params, prompts: Sequence[Sequence[int]], written: Sequence[Sequence[int]]
+  model: Model,
+  params: Params,
+  prompts: Sequence[Sequence[int]],
+  written: Sequence[Sequence[int]],
+  mesh: Mesh | None = None,
 ) -> list[Int[np.ndarray, " L"]]:
   """Returns for each token of each text its rank by the draft model, after all before it."""
   texts = [[*prompt, *new] for prompt, new in zip(prompts, written, strict=True)]
@@ -171,29 +179,41 @@ def _ranks(
   for row, one in enumerate(texts):
     token[row, : len(one)] = one
   length = jnp.array([len(one) for one in texts], jnp.int32)
-  rank = np.asarray(_ranked(model, params, jnp.asarray(token), length))
+  rows = padded_rows(len(texts), mesh)
+  batch = pad_rows((jnp.asarray(token), length), rows)
+  if mesh is not None:
+    check_unpacked("the draft model", params, mesh)
+    params, batch = put_known(params, mesh), put_batch(batch, mesh, rows)
+  with on_mesh(mesh):
+    rank = np.asarray(_ranked(model, params, *batch, at_once=padded_rows(1, mesh)))
   return [
     rank[row, len(prompt) - 1 : len(prompt) + len(new) - 1]
     for row, (prompt, new) in enumerate(zip(prompts, written, strict=True))
   ]
 
 
-@functools.partial(jax.jit, static_argnames="model")
+@functools.partial(jax.jit, static_argnames=("model", "at_once"))
 def _ranked(
-  model: Model, params: Params, token: Int[Array, "B L"], length: Int[Array, " B"]
-) -> Int[Array, "B L"]:
+  model: Model, params: Params, token: Int[Array, "B L"], length: Int[Array, " B"], *, at_once: int
+) -> Int[Array, "B L-1"]:
   """Returns the rank of the token after each, -1: it is never drafted.
 
-  Of equal logits the smaller token comes first, as in top_k.
+  Of equal logits the smaller token comes first, as in top_k. `at_once` rows are in one pass, whose
+  logits take most of the memory; it divides B.
   """
 
-  def row(token, length):
-    frontier = frontier_lib.causal(token[None], length=length[None])
-    logits = model.forward(params, frontier).logits[0, :-1]
-    following = token[1:, None]
-    own = jnp.take_along_axis(logits, following, axis=1)
-    ids = jnp.arange(logits.shape[1])
-    rank = jnp.sum((logits > own) | ((logits == own) & (ids < following)), axis=1)
-    return jnp.where(own[:, 0] > -jnp.inf, rank, -1)
+  def rows(token, length):
+    frontier = frontier_lib.causal(token, length=length)
+    logits = model.forward(params, frontier).logits[:, :-1]
+    following = token[:, 1:, None]
+    own = jnp.take_along_axis(logits, following, axis=2)
+    ids = jnp.arange(logits.shape[2])
+    rank = jnp.sum((logits > own) | ((logits == own) & (ids < following)), axis=2)
+    return jnp.where(own[:, :, 0] > -jnp.inf, rank, -1)
 
-  return jax.lax.map(lambda pair: row(*pair), (token, length))
+  # Row i of each part of the batch is in pass i: every device of the data axis reads its own part.
+  def parts(x):
+    return jnp.moveaxis(x.reshape(at_once, -1, *x.shape[1:]), 1, 0)
+
+  rank = jax.lax.map(lambda pair: rows(*pair), (parts(token), parts(length)))
+  return jnp.moveaxis(rank, 0, 1).reshape(token.shape[0], -1)

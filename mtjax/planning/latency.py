@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from mtjax.planning.identity import identity
 from mtjax.planning.texts import BUNDLED_TEXTS
 from mtjax.rounds.prefill import commit_prompt
 from mtjax.rounds.size_buckets import bucket
+from mtjax.rounds.state import put_batch
+from mtjax.sharding import on_mesh, padded_rows
 from mtjax.text import TextModel
 from mtjax.tuning.profiles import LatencyCurve, LatencyProfile, fit_curve
 from mtjax.verify import Verifier
@@ -31,6 +34,7 @@ _SAMPLE = 0.02  # least seconds of a timed loop, so that its start weighs little
 _EVERY = 4  # rounds between two looks at the clock
 _REPEATS = 7  # of everything, in turn: other work on the machine slows all alike
 _LEAST = 3
+_VERIFY, _PLAIN, _ROUNDS, _KEPT_OUT = "verify", "plain", "rounds", "rounds kept out of the fit"
 
 Progress = Callable[[str], None]
 
@@ -43,8 +47,8 @@ def _silent(_: str) -> None:
 class _Timed:
   """Something to time: `run` returns the seconds of one unit of work, of several samples."""
 
-  kind: str  # "verify", "plain" or a number of steps
-  amount: int
+  kind: str  # _VERIFY, _PLAIN, _ROUNDS or _KEPT_OUT
+  amount: int  # entries of _VERIFY, steps of the others
   run: Callable[[], list[float]]
 
 
@@ -58,6 +62,7 @@ def measure_latency(
   contexts: Sequence[int] = (256,),
   sizes: Sequence[int] = SIZES,
   steps: Sequence[int] = STEPS,
+  kept_out: Sequence[int] | None = None,
   verifier: str | Verifier = "sample_match",
   seconds: float = 120.0,
   progress: Progress = _silent,
@@ -70,25 +75,50 @@ def measure_latency(
   beyond verify(d + 1) and what plain decoding has beyond verify(1), which is the fixed cost. So the
   sum of the parts is the time of whole rounds, drafting, verifying and committing included. Times
   are medians; all parts are measured in turn, so that other work on the machine slows all alike.
+  On the mesh of `text`, rows and caches are laid out as in `generate`.
+
+  The rounds that the parts come from are predicted exactly, by construction, which says nothing. So
+  rounds with other numbers of steps, `kept_out`, are measured too. They take no part in the fit,
+  and the curve's `round_errors` are theirs.
 
   drafter: from a number of steps to the drafter of chains of so many drafts, such as
   `lambda steps: ModelChain(model, steps)`. name: of the drafter, as the profile has it. contexts:
   tokens per row that are committed; a curve holds up to so many. sizes: of the target's pass; 1 and
-  the sizes that the steps need are measured in any case. seconds: for all of it. Compiling counts:
-  when two thirds are gone, sizes and steps that are not compiled yet are left out, the largest
-  first to go, but never those that a curve needs (1 entry, the fewest steps). of: replaces
-  `identity`, to which "verifier" is added. Raises ValueError for sizes and steps below 1, and for a
-  context that the model lacks.
+  the sizes that the steps need are measured in any case. kept_out: None: the number in the middle
+  of each gap between two steps. seconds: for all of it. Compiling counts: when two thirds are gone,
+  or when measuring what is compiled will take the rest, the sizes and steps that are not compiled
+  yet are left out. The largest go first, but never those that a curve needs (1 entry, the fewest
+  steps). What the device has no memory for is left out too. of: replaces `identity`, to which
+  "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep out that are
+  not between two steps, and for a context that the model lacks.
   """
+  steps = sorted(set(steps))
   _check(text.model, batches, contexts, sizes, steps)
+  others = _between(steps) if kept_out is None else sorted(set(kept_out))
+  if wrong := [d for d in others if d in steps or not steps[0] < d < steps[-1]]:
+    raise ValueError(
+      f"rounds that are kept out of the fit must lie between the steps {steps}, got {wrong}"
+    )
   begin, curves = time.perf_counter(), []
   cells = [(batch, context) for context in sorted(set(contexts)) for batch in sorted(set(batches))]
   for number, (batch, context) in enumerate(cells):
     until = begin + seconds * (number + 1) / len(cells)
     bench = _Bench(text, drafter, drafter_params, verifier, batch, context)
-    curves.append(_curve(bench, sizes, steps, until, progress))
+    curves.append(_curve(bench, sizes, steps, others, until, progress))
   of = {**(of or identity(text, name, drafter_params)), "verifier": str(verifier)}
   return LatencyProfile(of, tuple(curves))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+  """Returns whether an error says that a device has no memory left for a program or its arrays."""
+  text = str(error)
+  return isinstance(error, jax.errors.JaxRuntimeError) and (
+    "RESOURCE_EXHAUSTED" in text or "out of memory" in text.lower()
+  )
+
+
+def _between(steps: Sequence[int]) -> list[int]:
+  return [(a + b) // 2 for a, b in itertools.pairwise(steps) if b - a > 1]
 
 
 def _check(model: Model, batches, contexts, sizes, steps) -> None:
@@ -127,29 +157,50 @@ class _Bench:
     ] or [0]
     return (found * (self.context // len(found) + 1))[: self.context]
 
+  @property
+  def rows(self) -> int:
+    """The number of rows that are computed: those of the batch, and what the data axis adds."""
+    return padded_rows(self.batch, self.text.mesh)
+
   def verify(self, sizes: Sequence[int]) -> list[_Timed]:
     """Returns the forward passes of the target, by entries per row."""
-    model, params = self.text.model, self.text.params
-    capacity = min(bucket(self.context + max(sizes)), model.config.max_position)
-    prompt = jnp.array([self.tokens] * self.batch, jnp.int32)
-    length = jnp.full((self.batch,), self.context, jnp.int32)
-    cache, _ = _committed(model, params, prompt, length, capacity)
-    return [_Timed("verify", size, self._passes(cache, size)) for size in sizes]
+    cache = self.committed(max(sizes))
+    return [_Timed(_VERIFY, size, self._passes(cache, size)) for size in sizes]
+
+  def committed(self, free: int) -> KVCache:
+    """Returns the cache of a whole context that has `free` or more slots left."""
+    model, mesh = self.text.model, self.text.mesh
+    capacity = min(bucket(self.context + free), model.config.max_position)
+    prompt = jnp.array([self.tokens] * self.rows, jnp.int32)
+    length = jnp.full((self.rows,), self.context, jnp.int32)
+    with on_mesh(mesh):
+      cache, _ = _committed(model, self.text.params, *self._put((prompt, length)), capacity)
+    return self._put(cache)
+
+  def entries(self, size: int) -> Int[Array, "B T"]:
+    """Returns the tokens of a pass."""
+    token = jnp.array(self.tokens[:1], jnp.int32)
+    return self._put(jnp.broadcast_to(token, (self.rows, size)))
+
+  def _put(self, tree: PyTree) -> PyTree:
+    mesh = self.text.mesh
+    return tree if mesh is None else put_batch(tree, mesh, self.rows)
 
   def _passes(self, cache: KVCache, size: int) -> Callable[[], list[float]]:
-    model, params = self.text.model, self.text.params
-    token = jnp.broadcast_to(jnp.array(self.tokens[:1]), (self.batch, size)).astype(jnp.int32)
+    model, params, mesh = self.text.model, self.text.params, self.text.mesh
+    token = self.entries(size)
     count = 1
 
     def run():
       nonlocal count
-      while True:
-        begin = time.perf_counter()
-        jax.block_until_ready(_forwards(model, params, cache, token, count))
-        took = time.perf_counter() - begin
-        if took >= _SAMPLE:
-          return [took / count]
-        count = max(2 * count, int(1.5 * _SAMPLE / took * count))
+      with on_mesh(mesh):
+        while True:
+          begin = time.perf_counter()
+          jax.block_until_ready(_forwards(model, params, cache, token, count))
+          took = time.perf_counter() - begin
+          if took >= _SAMPLE:
+            return [took / count]
+          count = max(2 * count, int(1.5 * _SAMPLE / took * count))
 
     return run
 
@@ -178,38 +229,52 @@ class _Bench:
 
 
 def _curve(
-  bench: _Bench, sizes: Sequence[int], steps: Sequence[int], until: float, progress: Progress
+  bench: _Bench,
+  sizes: Sequence[int],
+  steps: Sequence[int],
+  kept_out: Sequence[int],
+  until: float,
+  progress: Progress,
 ) -> LatencyCurve:
-  steps = sorted(set(steps))
   sizes = sorted({1, *sizes, *(count + 1 for count in steps)})
   begin = time.perf_counter()
-  verify = bench.verify(sizes)
-  needed = [one for one in verify if one.amount in (1, steps[0] + 1)]
-  plain = bench.rounds("plain", 0, Autoregressive(), None)
-  whole = [
-    bench.rounds("rounds", d, Speculative(bench.drafter(d), bench.verifier), bench.drafter_params)
-    for d in steps
-  ]
-  where = f"batch {bench.batch}, context {bench.context}"
-  parts = [*needed, plain, whole[0]]
+  verify = {one.amount: one for one in bench.verify(sizes)}
+
+  def rounds(kind: str, d: int) -> _Timed:
+    return bench.rounds(
+      kind, d, Speculative(bench.drafter(d), bench.verifier), bench.drafter_params
+    )
+
+  first = steps[0]
+  parts = [verify[1], verify[first + 1], bench.rounds(_PLAIN, 0, Autoregressive(), None)]
+  parts.append(rounds(_ROUNDS, first))
   # From here on the largest are left out first: chains and their passes before large passes.
-  others: list[list[_Timed]] = [
-    [next(one for one in verify if one.amount == d.amount + 1), d] for d in whole[1:]
-  ]
-  taken = {id(one) for group in [needed, *others] for one in group}
-  others += [[one] for one in verify if id(one) not in taken]
-  others.sort(key=lambda group: group[0].amount)
-  for group in [[one] for one in parts]:
-    _warm(group, where, progress)
-  for group in others:
-    if time.perf_counter() - begin > 0.66 * (until - begin):
-      left = ", ".join(f"{one.kind} {one.amount}" for one in group)
+  # Rounds that are kept out need the times of the larger chain beside them.
+  others: dict[tuple[int, int], list[_Timed]] = {
+    (d + 1, 0): [verify[d + 1], rounds(_ROUNDS, d)] for d in steps[1:]
+  }
+  others |= {
+    (min(larger for larger in steps if larger > d) + 1, d): [rounds(_KEPT_OUT, d)] for d in kept_out
+  }
+  others |= {(n, 0): [verify[n]] for n in sizes if n - 1 not in steps and n != 1}
+  where = f"batch {bench.batch}, context {bench.context}"
+  seen: dict[int, list[float]] = {}
+  repeat_seconds = _warm(parts, seen, where, progress)
+  for _, group in sorted(others.items(), key=lambda item: item[0]):
+    left = ", ".join(f"{one.kind} {one.amount}" for one in group)
+    gone, whole = time.perf_counter() - begin, until - begin
+    if gone > 0.66 * whole or gone + (_LEAST - 1) * repeat_seconds > whole:
       progress(f"{where}: no time for {left}")
       continue
-    _warm(group, where, progress)
+    try:
+      repeat_seconds += _warm(group, seen, where, progress)
+    except jax.errors.JaxRuntimeError as error:
+      if not is_out_of_memory(error):
+        raise
+      progress(f"{where}: no memory for {left}")
+      continue
     parts += group
-  seen: dict[int, list[float]] = {id(one): [] for one in parts}
-  for repeat in range(_REPEATS):
+  for repeat in range(1, _REPEATS):
     if repeat >= _LEAST and time.perf_counter() > until:
       break
     progress(f"{where}: measuring, {repeat + 1} of {_REPEATS}")
@@ -218,18 +283,26 @@ def _curve(
   return _fitted(bench, parts, {key: statistics.median(times) for key, times in seen.items()})
 
 
-def _warm(group: Sequence[_Timed], where: str, progress: Progress) -> None:
+def _warm(
+  group: Sequence[_Timed], seen: dict[int, list[float]], where: str, progress: Progress
+) -> float:
+  """Compiles a group, measures it once, and returns the seconds that this measurement took."""
+  seconds = 0.0
   for one in group:
     progress(f"{where}: compiling {one.kind} {one.amount}")
     one.run()
+    begin = time.perf_counter()
+    seen[id(one)] = one.run()
+    seconds += time.perf_counter() - begin
+  return seconds
 
 
 def _fitted(bench: _Bench, parts: Sequence[_Timed], median: Mapping[int, float]) -> LatencyCurve:
   def times(kind):
     return {one.amount: median[id(one)] for one in parts if one.kind == kind}
 
-  verify, whole = times("verify"), times("rounds")
-  plain = times("plain")[0]
+  verify, whole = times(_VERIFY), times(_ROUNDS)
+  plain = times(_PLAIN)[0]
   fixed = max(plain - verify[1], 0.0)
   draft = {d: max(took - verify[d + 1] - fixed, 1e-9) for d, took in whole.items()}
   return fit_curve(
@@ -238,6 +311,7 @@ def _fitted(bench: _Bench, parts: Sequence[_Timed], median: Mapping[int, float])
     verify=list(verify.items()),
     draft=list(draft.items()),
     rounds=[(d + 1, d, took) for d, took in whole.items()],
+    checks=[(d + 1, d, took) for d, took in times(_KEPT_OUT).items() if d < max(whole)],
     plain=plain,
   )
 

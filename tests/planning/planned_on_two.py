@@ -5,15 +5,46 @@ Its argument is a folder for the plans.
 
 import json
 import sys
+from unittest import mock
 
 import jax
 
 jax.config.update("jax_num_cpu_devices", 2)
 
 import mtjax  # noqa: E402
+from mtjax.draft import PromptLookup  # noqa: E402
+from mtjax.planning.acceptance import _ranked, _ranks  # noqa: E402
+from mtjax.planning.latency import _Bench  # noqa: E402
 from mtjax.planning.windows import Windows  # noqa: E402
 from mtjax.text import TextModel  # noqa: E402
-from tests.draft.drafters import LETTERS, PARAMS, TARGET  # noqa: E402
+from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET  # noqa: E402
+
+
+def parts(tree) -> list[str]:
+  """Returns the different ways in which arrays of rows are split."""
+  return sorted({str(x.sharding.spec[0]) for x in jax.tree.leaves(tree)})
+
+
+def profiled(text: TextModel) -> dict:
+  """Returns the layout of what a latency profile times, and ranks of drafts with and without it."""
+  seen = []
+  bench = _Bench(text, lambda steps: PromptLookup(steps), None, "sample_match", 3, 8)
+  with mock.patch("mtjax.planning.latency._forwards", lambda *inputs: seen.append(inputs)):
+    with mock.patch("mtjax.planning.latency._SAMPLE", 0.0):
+      for one in bench.verify((1, 2)):
+        one.run()
+  prompts, written = [[1, 2, 3], [4], [7, 8]], [[1, 2, 3], [4, 4, 4], [7, 8, 9]]
+  with mock.patch("mtjax.planning.acceptance._ranked", wraps=_ranked) as program:
+    ranks = [
+      [rank.tolist() for rank in _ranks(SMALL, SMALL_PARAMS, prompts, written, mesh)]
+      for mesh in (None, text.mesh)
+    ]
+  return dict(
+    caches=[(parts(cache), cache.length.tolist()) for _, _, cache, _, _ in seen],
+    tokens=[(parts(token), token.shape) for *_, token, _ in seen],
+    ranked=parts(program.call_args.args[2:]),
+    same_ranks=ranks[0] == ranks[1],
+  )
 
 
 def main() -> None:
@@ -29,6 +60,7 @@ def main() -> None:
   planned, _ = method.bind(text)
   forwards = run.counters["target_forwards"]
   record = dict(same=one.text == plain.text, max_batch=planned.max_batch, forwards=forwards)
+  record["profiled"] = profiled(text)
   json.dump(record, sys.stdout)
 
 

@@ -321,6 +321,12 @@ def test_the_fixed_cost_stands_apart_from_the_cost_per_entry():
   assert curve.round_seconds(6, 0) == pytest.approx(0.5 + 1.6)
   assert curve.entry_seconds([1, 16]) == pytest.approx([0, 1.5])
   assert np.abs(curve.round_errors[:-1]).max() < 1e-9 < abs(curve.round_errors[-1])
+  # Rounds that take no part in the fit are predicted by it.
+  checked = fit_curve(
+    2, 100, verify=points, draft=drafts, rounds=whole, checks=[(8, 2, 4.0)], plain=1.0
+  )
+  assert checked.fixed == pytest.approx(0.5) and checked.plain == 1.0
+  assert checked.round_errors == pytest.approx(((0.5 + 1.8 + 0.4) / 4.0 - 1,))
   slower = curve.corrected({16: 2.0, 4: 1.0}, 3.0)
   assert slower.plain == pytest.approx(4.8)
   for entries, factor in ((1, 1.0), (4, 1.0), (8, 1.5), (16, 2.0)):

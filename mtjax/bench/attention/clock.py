@@ -6,12 +6,15 @@ once for all calls. `shared` does not pass it: layers of a model share it, so a 
 with it once. With several sets of arrays, used in turn, a call does not find its arrays in a cache.
 """
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import jax
 from jaxtyping import PyTree
+
+from mtjax.planning.latency import is_out_of_memory
 
 _MIN_SECONDS, _MAX_LOOPS = 0.05, 400  # limits of a timed run
 _CALLS = 32  # minimum number of calls between two tests for the end of the loop
@@ -29,6 +32,17 @@ def memory_limit() -> int | None:
 def check_fits(needed: float, limit: int | None) -> None:
   if limit is not None and needed > limit:
     raise DoesNotFit(f"needs {needed / 2**30:,.1f} GiB of {limit / 2**30:,.1f}")
+
+
+@contextlib.contextmanager
+def refusing_what_does_not_fit() -> Generator[None]:
+  """Raises DoesNotFit, with its first line, for an error that says that memory is exhausted."""
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if is_out_of_memory(error):
+      raise DoesNotFit(str(error).splitlines()[0][:150]) from error
+    raise
 
 
 def chained(call: Callable[[PyTree, PyTree, PyTree], PyTree], turns: int) -> Callable:
@@ -71,7 +85,7 @@ def seconds_per_call(
     jax.block_until_ready(program(count, state, list(sets), shared))
     return time.perf_counter() - begin
 
-  try:
+  with refusing_what_does_not_fit():
     program = jax.jit(loop).lower(1, state, list(sets), shared).compile()
     if (memory := program.memory_analysis()) is not None:
       held = memory.argument_size_in_bytes + memory.output_size_in_bytes
@@ -79,8 +93,4 @@ def seconds_per_call(
     seconds(1)
     count = int(min(max(_MIN_SECONDS / seconds(1), 1), _MAX_LOOPS))
     median = statistics.median(seconds(count) for _ in range(rounds))
-  except jax.errors.JaxRuntimeError as error:
-    if "RESOURCE_EXHAUSTED" in str(error) or "out of memory" in str(error).lower():
-      raise DoesNotFit(str(error).splitlines()[0][:150]) from error
-    raise
   return median / (count * turns * len(sets))

@@ -17,6 +17,7 @@ from mtjax.tuning.profiles.monotone import MonotoneFit, fit_monotone
 KIND, VERSION = "mtjax latency profile", 1
 
 Points = Sequence[tuple[int, float]]
+Rounds = Sequence[tuple[int, int, float]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,8 @@ class LatencyCurve:
   draft: MonotoneFit  # the drafter, by steps, which are depths of the tree; from 0 or 1 on
   fixed: float
   plain: float
-  # Relative errors of measured rounds, whole: predicted / measured - 1.
+  # Relative errors of measured rounds, whole: predicted / measured - 1. A profile that
+  # `measure_latency` made has those of rounds that took no part in the fit.
   round_errors: tuple[float, ...] = ()
   # (entries, factor) that `corrected` took.
   corrections: tuple[tuple[int, float], ...] = ()
@@ -107,7 +109,8 @@ def fit_curve(
   *,
   verify: Points,
   draft: Points,
-  rounds: Sequence[tuple[int, int, float]] = (),
+  rounds: Rounds = (),
+  checks: Rounds | None = None,
   plain: float | None = None,
   alone: float | None = None,
   start: float = 0.0,
@@ -116,24 +119,25 @@ def fit_curve(
 
   verify: (entries per row, seconds of the forward pass). draft: (steps, seconds). rounds: (entries,
   steps, seconds) of whole rounds; the fixed cost is the median of what drafting and the forward
-  pass do not explain, at least 0, and is 0 without any. plain: seconds of a round of plain
-  decoding; None: fixed + verify(1). alone and start: as in `LatencyCurve`. Raises ValueError for
-  points that are none.
+  pass do not explain, at least 0, and is 0 without any. checks: rounds that take no part in the fit
+  and whose errors are `round_errors`; None: those of `rounds`, which say less, since the fixed cost
+  is fitted to them. plain: seconds of a round of plain decoding; None: fixed + verify(1). alone and
+  start: as in `LatencyCurve`. Raises ValueError for points that are none.
   """
   verified, drafted = fit_monotone(verify), fit_monotone(draft)
   curve = LatencyCurve(
     batch, context, verified, drafted, 0.0, plain or verified.fitted[0], alone=alone, start=start
   )
-  if not rounds:
-    return curve
-  parts = np.array([float(curve.round_seconds(n, steps)) for n, steps, _ in rounds])
-  whole = np.array([seconds for _, _, seconds in rounds])
-  fixed = max(float(np.median(whole - parts)), 0.0)
+  if rounds:
+    rest = [seconds - float(curve.round_seconds(n, steps)) for n, steps, seconds in rounds]
+    fixed = max(float(np.median(rest)), 0.0)
+    curve = dataclasses.replace(curve, fixed=fixed, plain=plain or fixed + verified.fitted[0])
   return dataclasses.replace(
     curve,
-    fixed=fixed,
-    plain=plain or fixed + verified.fitted[0],
-    round_errors=tuple(((parts + fixed) / whole - 1).tolist()),
+    round_errors=tuple(
+      float(curve.round_seconds(n, steps)) / seconds - 1
+      for n, steps, seconds in (rounds if checks is None else checks)
+    ),
   )
 
 

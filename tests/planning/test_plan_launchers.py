@@ -48,6 +48,21 @@ def test_auto_is_compared_with_settings_that_are_chosen_by_hand(folder, data, tm
   assert any(path.name.startswith("plan-") for path in store.iterdir())
 
 
+def test_the_latency_of_a_model_is_measured_fitted_and_planned_with(folder, tmp_path):
+  out = tmp_path / "latency.json"
+  code, shown, said = launch(
+    "experiments.bench.planning.latency", f"--models={folder}", f"--draft={folder}", "--batch=1",
+    "--contexts=16", "--sizes=1", "--steps=1", "--seconds=0", f"--results={out}",
+  )  # fmt: skip
+  assert code == 0, said
+  record = json.loads(out.read_text())
+  (row,) = record["rows"]
+  assert record["complete"] and row["entries"] == [1, 2] and row["steps"] == [1]
+  assert min(row["seconds"] + row["roofline_seconds"]) > 0 and row["draft"] == str(folder)
+  assert "chosen trees" in shown and "the roofline of this machine" in shown
+  assert len(record["notes"]) == 3 and "batch 1, context 16: measuring, 2 of 7" in said
+
+
 def test_a_plan_of_another_machine_is_printed_drawn_and_written(tmp_path):
   picture, output = tmp_path / "tree.svg", tmp_path / "plan.json"
   command = (
@@ -64,6 +79,8 @@ def test_a_plan_of_another_machine_is_printed_drawn_and_written(tmp_path):
 def test_mistakes_are_answered_in_one_line_before_a_model_is_loaded():
   code, _, said = launch("experiments.tune_tree", "--hardware=h100", "--repeats=2")
   assert code == 2 and "with --hardware, --repeats would do nothing" in said.splitlines()[-1]
+  code, _, said = launch("experiments.bench.planning.latency", "--sizes=1,two")
+  assert code == 2 and "--sizes must be whole numbers, got 1,two" in said.splitlines()[-1]
   with pytest.raises(ValueError, match="names 'medusa'; there are: lookup, trie, suffix"):
     plan_config(["lookup", "medusa"], "draft", 256, 60.0)
   settings = dict(batches=[1], seconds=1.0, repeats=1, progress=print)

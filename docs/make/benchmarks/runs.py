@@ -188,6 +188,13 @@ RUNS = (
   ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(
+    "planning.latency", "latency", 14, "--models=target,smollm2", "--batch=1,4,16",
+    needs="the extra smollm2",
+  ),
+  _bench(
+    "planning.latency", "latency_gpu", None, "--models=0.1B,0.5B,1B,3B,8B", needs="a GPU",
+  ),
+  _bench(
     "planning.auto_plan", "auto_plan", 14, "--data=DATA", "--prompts=8", "--models=target+draft"
   ),
   _bench(

@@ -43,8 +43,7 @@ def shape_of(name: str, dtype: str) -> ModelShape:
   none of these.
   """
   if name in PUBLISHED:
-    shape, bytes_each = published_shape(name), 4.0 if dtype == "float32" else 2.0
-    return dataclasses.replace(shape, dtype=dtype, weight_bytes=bytes_each, kv_bytes=bytes_each)
+    return published_shape(name, dtype=dtype)
   try:
     config = read_config(model_path(name))
   except FileNotFoundError:

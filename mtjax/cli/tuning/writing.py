@@ -17,12 +17,17 @@ CheckPlans = Callable[[Sequence[Mapping[str, str]]], None]
 
 def batches(given: Sequence[str]) -> list[int]:
   """Returns the batch sizes of a flag. Raises ValueError for what is none, and for duplicates."""
+  return numbers("batch", given)
+
+
+def numbers(name: str, given: Sequence[str]) -> list[int]:
+  """Returns what a flag lists: different whole numbers of at least 1. Raises ValueError if not."""
   try:
     out = [int(one) for one in given]
   except ValueError:
-    raise ValueError(f"--batch must be whole numbers, got {','.join(given)}") from None
+    raise ValueError(f"--{name} must be whole numbers, got {','.join(given)}") from None
   if not out or min(out) < 1 or len(set(out)) < len(out):
-    raise ValueError(f"--batch must be different numbers of at least 1, got {','.join(given)}")
+    raise ValueError(f"--{name} must be different numbers of at least 1, got {','.join(given)}")
   return out
 
 

@@ -2,7 +2,7 @@
 
 from mtjax.tuning.roofline.curve import predict_curve
 from mtjax.tuning.roofline.fit import MeasuredStep, RooflineFit, fit_hardware, roofline_errors
-from mtjax.tuning.roofline.hardware import HARDWARE, Hardware, get_hardware
+from mtjax.tuning.roofline.hardware import HARDWARE, Hardware, get_hardware, nearest_hardware
 from mtjax.tuning.roofline.machines import Machine, parse_machine
 from mtjax.tuning.roofline.model_shape import ModelShape
 from mtjax.tuning.roofline.published import PUBLISHED, published_shape
@@ -29,6 +29,7 @@ __all__ = [
   "fit_hardware",
   "free_entries",
   "get_hardware",
+  "nearest_hardware",
   "parse_machine",
   "predict_curve",
   "published_shape",

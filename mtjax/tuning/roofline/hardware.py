@@ -64,6 +64,22 @@ HARDWARE = {
   ),
 }
 
+# What the names of TPUs in JAX hold; the first that fits counts.
+_TPU_KINDS = {"v6": "v6e", "v5 lite": "v5e", "v5e": "v5e", "v5": "v5p"}
+
+
+def nearest_hardware(platform: str, kind: str) -> Hardware:
+  """Returns the device of HARDWARE that is most like one of JAX, to begin a fit with.
+
+  platform and kind: as JAX names them, such as "gpu" and "NVIDIA H200". Other GPUs than those of
+  HARDWARE begin as an h100, other TPUs as a v5e.
+  """
+  if platform == "cpu":
+    return HARDWARE["cpu"]
+  if platform != "tpu":
+    return HARDWARE["h200" if "h200" in kind.lower() else "h100"]
+  return HARDWARE[next((name for word, name in _TPU_KINDS.items() if word in kind.lower()), "v5e")]
+
 
 def get_hardware(name: str) -> Hardware:
   """Returns a device of HARDWARE by its name. Raises ValueError, with the names, for others."""

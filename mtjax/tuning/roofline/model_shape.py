@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from mtjax.models import TransformerConfig
+from mtjax.models import Config, TransformerConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +31,14 @@ class ModelShape:
       raise ValueError(f"{self.heads} heads do not divide among {self.kv_heads} key/value heads")
 
   @classmethod
-  def of_config(
-    cls, config: TransformerConfig, *, weight_bytes: float | None = None
-  ) -> "ModelShape":
+  def of_config(cls, config: Config, *, weight_bytes: float | None = None) -> "ModelShape":
     """Returns the shape of a model's config, in the type of its activations.
 
-    weight_bytes: per weight; None: as activations. 1 for int8 weights.
+    weight_bytes: per weight; None: as activations. 1 for int8 weights. Raises ValueError for a
+    network that is no transformer of causal models.
     """
+    if not isinstance(config, TransformerConfig):
+      raise ValueError(f"a roofline is of causal transformers, and not of a {config.kind} model")
     size = 4.0 if config.dtype == "float32" else 2.0
     return cls(
       width=config.dim,

@@ -104,11 +104,12 @@ def counter_of_text(candidate: PlanCandidate) -> CountRounds | None:
   """
   if (drafter := drafts_of_text(candidate)) is not None:
     return functools.partial(text_rounds, drafter)
-  if candidate.calibration is None or not _accepts_text(candidate):
+  calibration = candidate.calibration
+  if calibration is None or not _accepts_text(candidate):
     return None
 
   def count(prompts, outputs):
-    _, store = candidate.calibration()
+    _, store = calibration()
     return store_rounds(store, max(candidate.arm.sizes), candidate.arm.height, prompts, outputs)
 
   return count

@@ -89,8 +89,8 @@ def measure_latency(
   or when measuring what is compiled will take the rest, the sizes and steps that are not compiled
   yet are left out. The largest go first, but never those that a curve needs (1 entry, the fewest
   steps). What the device has no memory for is left out too. of: replaces `identity`, to which
-  "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep out that are
-  not between two steps, and for a context that the model lacks.
+  "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep out that
+  are not between two steps, and for a context that the model lacks.
   """
   steps = sorted(set(steps))
   _check(text.model, batches, contexts, sizes, steps)

@@ -53,10 +53,11 @@ def same_length(
   text of its own would be copied, as a user's text rarely is. Where there is no other domain, it is
   another bundled one.
 
-  rows: prompts per domain; None: as many as there are. If there are more rows than prompts, a
-  prompt stands there again without some of its last tokens and behind other text. It loses less
-  than half of them, so the texts of a prompt of n tokens are alike after n / 2 times. Raises
-  ValueError for a domain without a prompt, and for a prompt without a token.
+  rows: prompts per domain; None: all of them, in their order. Otherwise prompts in a row come from
+  all parts of the domain, because files are often sorted by kinds of questions. If there are more
+  rows than prompts, a prompt stands there again without some of its last tokens and behind other
+  text. It loses less than half of them, so the texts of a prompt of n tokens are alike after n / 2
+  times. Raises ValueError for a domain without a prompt, and for a prompt without a token.
   """
   ids = {domain: [text.tokenizer.encode(one) for one in own] for domain, own in texts.items()}
   for domain, own in ids.items():
@@ -68,8 +69,18 @@ def same_length(
     if not others:
       known = [text.tokenizer.encode(one) for (one,) in BUNDLED_TEXTS.values()]
       others = [one for one in known if one and one not in own] or own
-    out[domain] = [_row(own, others, row, length) for row in range(rows or len(own))]
+    chosen = own if rows is None else _mixed(own)
+    out[domain] = [_row(chosen, others, row, length) for row in range(rows or len(own))]
   return out
+
+
+def _mixed(own: Sequence[list[int]]) -> list[list[int]]:
+  """Returns the prompts in steps of the golden section of their number, over and over."""
+  count = len(own)
+  step = next(
+    number for number in itertools.count(round(0.618 * count)) if math.gcd(number, count) == 1
+  )
+  return [own[place * step % count] for place in range(count)]
 
 
 def _row(own: Sequence[list[int]], others: Sequence[list[int]], row: int, length: int) -> list[int]:

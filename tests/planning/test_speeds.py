@@ -120,6 +120,15 @@ def test_rows_of_a_batch_are_different_texts_of_one_length():
   assert set(letters[0][:4]) <= set("efghijkl"), "its own text stands there once"
 
 
+def test_a_few_rows_are_of_all_parts_of_a_domain():
+  numbers = {"one": ["abcdefghijkl"[place] * (place + 1) for place in range(12)], "two": ["a"]}
+  rows = same_length(TEXT, numbers, 12, rows=12)["one"]
+  letters = ["abcdefghijkl".index(TEXT.tokenizer.decode(row)[-1]) for row in rows]
+  assert sorted(letters) == list(range(12))
+  for first in range(0, 12, 4):
+    assert {place // 4 for place in letters[first : first + 4]} == {0, 1, 2}
+
+
 @pytest.mark.parametrize("tokens", [30, 32, 37])
 def test_a_prompt_gives_many_different_rows(tokens):
   """Its lengths come in steps that have no common divisor with their number, 15, 16 and 18."""

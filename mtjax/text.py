@@ -20,7 +20,7 @@ from mtjax.models import Model, Params, describe_network, summarize_weights
 from mtjax.models.quantize import is_packed
 from mtjax.rounds.stop_strings import StopStrings
 from mtjax.sampling.logits import Sampling
-from mtjax.sharding import MeshLike, describe_mesh, parse_mesh, shard_params
+from mtjax.sharding import AXES, MeshLike, describe_mesh, mesh_of, parse_mesh, shard_params
 
 
 @runtime_checkable
@@ -76,10 +76,18 @@ class TextModel:
   params: Params
   tokenizer: Tokenizer
   name: str = ""
-  mesh: Mesh | None = None  # devices that the parameters are split over, and that decoding uses
+  # Devices that the parameters are split over, and that decoding uses. None: the mesh of this
+  # process that the parameters are on, if any.
+  mesh: Mesh | None = None
   _on_others: dict[Mesh, "TextModel"] = dataclasses.field(
     default_factory=dict, init=False, repr=False, compare=False
   )
+
+  def __post_init__(self):
+    mesh = mesh_of(self.params)
+    if self.mesh is None and mesh is not None and not mesh.is_multi_process:
+      if set(mesh.axis_names) == set(AXES):
+        object.__setattr__(self, "mesh", mesh)
 
   def __repr__(self) -> str:
     network = describe_network(self.model.config)

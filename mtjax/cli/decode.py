@@ -54,6 +54,7 @@ from mtjax.cli.running import progress, results_file
 from mtjax.decode.audit import audited
 from mtjax.pretrained import for_decoding, load_pretrained
 from mtjax.registry import counters
+from mtjax.registry.auto import check_plan
 from mtjax.registry.build import make_method, run_settings
 from mtjax.registry.constraints import make_constraint
 from mtjax.registry.denoising.methods import METHOD, make_denoiser
@@ -158,6 +159,7 @@ def run() -> None:
   launch.check_unused(f"with a method that decodes, {config.method}", _STREAM, _GIF)
   for name in [config.method, *_COMPARE.value]:
     check_method(name)
+  check_plan(config.to_dict())
   if _CHAT.value:
     _HOSTS.check_cannot("--chat")
     _chat(config)

@@ -140,6 +140,7 @@ def run(
   from mtjax.evaluate.tasks import records as records_lib
   from mtjax.models import check_causal
   from mtjax.pretrained import for_decoding, load_pretrained
+  from mtjax.registry.auto import check_plan
   from mtjax.registry.denoising.spelled import model_of, spelled_denoiser
   from mtjax.report.answers.report import QualityReport
   from mtjax.verify import get_verifier
@@ -162,9 +163,10 @@ def run(
   else:
     reference = REFERENCE
     configs = {name: config_of(name) | dict(weights=weights) for name in names}
-    for config in configs.values():
+    for config in configs.values():  # mistakes are said before a model is loaded
+      check_plan(config)
       if "verifier" in config:
-        get_verifier(config["verifier"])  # its mistake is said before a model is loaded
+        get_verifier(config["verifier"])
   loaded = load_pretrained(model_name, mesh=mesh)
   identity = records_lib.params_identity(loaded.params)
   model = for_decoding(loaded, weights)

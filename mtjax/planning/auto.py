@@ -50,34 +50,34 @@ class AutoPlan:
   def follows(self) -> bool:
     return self.gain_of_following > self.replanner.min_gain
 
-  def made(self, *, empty_stores: bool = False) -> tuple[Method, PyTree]:
+  def made(self, *, own_stores: bool = False) -> tuple[Method, PyTree]:
     """Returns the method with its parameters, and with a chooser that knows of no run.
 
     Where following the text cannot pay, it is the choice alone (`made_alone`), which is faster than
-    the same rounds of `program`. empty_stores: stores on the host begin anew, as the candidates'
-    `calibration` makes them, and are not the user's.
+    the same rounds of `program`. own_stores: stores on the host are new ones, as the candidates'
+    `calibration` makes them, and not the user's.
     """
     if self.follows:
-      return self.made_program(empty_stores=empty_stores)
-    return self.made_alone(self.plan.choice, empty_stores=empty_stores)
+      return self.made_program(own_stores=own_stores)
+    return self.made_alone(self.plan.choice, own_stores=own_stores)
 
-  def made_alone(self, one: PlannedRound, *, empty_stores: bool = False) -> tuple[Method, PyTree]:
+  def made_alone(self, one: PlannedRound, *, own_stores: bool = False) -> tuple[Method, PyTree]:
     """Returns the method of one kind of round with one tree, in a program of its own."""
     if one.drafter is None:
       return Autoregressive(), None
     (candidate,) = [its for its in self.candidates if its.name == one.drafter]
     params, store = candidate.params, None
-    if empty_stores and candidate.calibration is not None:
+    if own_stores and candidate.calibration is not None:
       params, store = candidate.calibration()
     return dataclasses.replace(candidate.speculative(one), store=store), params
 
-  def made_program(self, *, empty_stores: bool = False) -> tuple[Planned, PyTree]:
+  def made_program(self, *, own_stores: bool = False) -> tuple[Planned, PyTree]:
     """Returns the program of all candidates, whatever was chosen, and its parameters."""
     rows = self.plan.choice.batch
     chooser, stores = OnlineChooser(self.replanner, self.program.branches, rows=rows), []
     params = [one.params for one in self.candidates]
     for place, one in enumerate(self.candidates):
-      if empty_stores and one.calibration is not None:
+      if own_stores and one.calibration is not None:
         params[place], store = one.calibration()
         stores.append(store)
     method = dataclasses.replace(self.program, chooser=chooser, stores=tuple(stores))

@@ -5,13 +5,13 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import PlanCandidate, counter_of_text, program_of
+from mtjax.planning.candidate import CountRounds, PlanCandidate, counter_of_text, program_of
 from mtjax.planning.identity import identity
 from mtjax.planning.texts import Texts, same_length
 from mtjax.planning.windows import Script, Trial, Windows
@@ -32,6 +32,9 @@ from mtjax.tuning.whole_runs import measured_spread
 _TOKENS = 96  # of a text
 _VARIANTS = 8  # batches of a domain, of other prompts or of shorter ones, decoded in turn
 _TEXTS = 32  # that acceptance is counted in, at least, if there is time
+_COUNTED = 16  # texts of a domain, where drafts follow from texts alone
+_COMPILING = 10.0  # seconds, about, for one more program
+_WIDE = 4096  # tokens of a batch that is decoded for its text alone
 _ATTEMPTS = 4  # texts per trial, after which a trial that no text was long enough for is given up
 _TINY = 1e-9
 
@@ -89,10 +92,12 @@ def calibrate(
   not only the rounds of this drafter. So it is known how much texts of one domain differ
   (`measured_spread`).
 
+  Texts that are written for this alone are decoded in batches of more rows, where that is faster.
+
   seconds: for decoding, at most, after the compilation; less once the ratios of the best trial and
-  of plain decoding are known to 2 %, and 32 texts were decoded. Each domain is decoded at least
-  once, and until every trial had its turn. Raises ValueError for no candidate, for no text, and for
-  a request that the model has no positions for.
+  of plain decoding are known to 2 %, and 32 texts were decoded, or drafts are counted in others.
+  Each domain is decoded at least once, and until every trial had its turn. Raises ValueError for no
+  candidate, for no text, and for a request that the model has no positions for.
   """
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
@@ -101,9 +106,10 @@ def calibrate(
   chooser = ScriptedChooser(Script(trials))
   new = new_tokens(request)
   prompts = _prompts(text, texts, request)
+  (variants,) = {len(own) for own in prompts.values()}
 
   def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int):
-    rows = prompts[domain][number % _VARIANTS]
+    rows = prompts[domain][number % variants]
     _, run = text.generate(
       rows, eos=(), method=method, method_params=params, max_tokens=max_tokens,
       sampling=request.sampling, key=number,
@@ -143,7 +149,7 @@ def calibrate(
       reports, outputs, alone = run(domain, number)
       windows.add(reports, alone)
       for name, count in of_text.items():
-        variant = number % _VARIANTS
+        variant = number % variants
         each = count(prompts[domain][variant], outputs)
         counts[name, domain] = sum(each, counts[name, domain])
         lengths[name, domain][variant] = [one.rounds for one in each]
@@ -152,9 +158,16 @@ def calibrate(
           counts[of_branch[order.branch], domain] += report.counts
     tried = number * len(prompts) >= _ATTEMPTS * len(trials)
     over = time.perf_counter() - begin > seconds
-    known = number * len(prompts) * request.batch >= _TEXTS
+    known = of_text.keys() == counters.keys() or number * len(prompts) * request.batch >= _TEXTS
     if (windows.enough and known) or (over and (tried or not windows.missing)):
       break
+  if of_text and min(number, variants) * request.batch < _COUNTED:
+    progress(f"measuring {names}: counting drafts in {_COUNTED} texts of each domain")
+    in_turn = len(prompts) * _COUNTED / request.batch * windows.alone * new
+    rows = request.batch if in_turn < _COMPILING else _wide_rows(request)
+    for name, domain, each in _counted(text, prompts, of_text, request, rows):
+      counts[name, domain] = sum(each[1:], each[0])
+      lengths[name, domain] = {0: [one.rounds for one in each]}
   if windows.missing:
     raise ValueError(
       f"texts of {new} tokens end before every drafter had its turn: give a longer context"
@@ -168,7 +181,9 @@ def calibrate(
       return profile
     rounds = [list(itertools.chain(*lengths[one.name, domain].values())) for domain in prompts]
     rates = [profile.rates(domain) for domain in prompts]
-    spread = measured_spread(rounds, rates, max(new - 1, 1))
+    # Shorter versions of a prompt are other rounds, but hardly other texts.
+    different = [len(texts[domain]) for domain in prompts]
+    spread = measured_spread(rounds, rates, max(new - 1, 1), different=different)
     return dataclasses.replace(profile, spread=spread)
 
   return tuple(
@@ -213,11 +228,47 @@ def _prompts(
   if not texts:
     raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
   length = max(request.context - new_tokens(request), 1)
-  rows = same_length(text, texts, length, rows=_VARIANTS * request.batch)
+  count = _ceil(max(_VARIANTS * request.batch, _COUNTED), request.batch)
+  rows = same_length(text, texts, length, rows=count)
   return {
     domain: [own[at : at + request.batch] for at in range(0, len(own), request.batch)]
     for domain, own in rows.items()
   }
+
+
+def _counted(
+  text: TextModel,
+  prompts: Mapping[str, Sequence[Sequence[list[int]]]],
+  counters: Mapping[str, CountRounds],
+  request: PlanRequest,
+  rows: int,
+) -> Iterator[tuple[str, str, list[AcceptanceCounts]]]:
+  """Yields a drafter, a domain, and the counts of texts that plain decoding writes.
+
+  It writes `rows` of them at a time; the drafter meets them in batches of the request.
+  """
+  new, batch = new_tokens(request), request.batch
+  for domain, batches in prompts.items():
+    own = list(itertools.chain(*batches))
+    own = [own[place % len(own)] for place in range(_ceil(_COUNTED, rows))]
+    outputs: list[list[int]] = []
+    for at in range(0, len(own), rows):
+      _, run = text.generate(
+        own[at : at + rows], eos=(), max_tokens=new, sampling=request.sampling, key=at
+      )
+      outputs += run.tokens
+    groups = [slice(at, at + batch) for at in range(0, len(own), batch)]
+    for name, count in counters.items():
+      yield name, domain, [one for its in groups for one in count(own[its], outputs[its])]
+
+
+def _wide_rows(request: PlanRequest) -> int:
+  """Returns the rows of batches that are decoded for their text alone: several of the request."""
+  return request.batch * max(min(_COUNTED, _WIDE // request.context) // request.batch, 1)
+
+
+def _ceil(count: int, unit: int) -> int:
+  return -(-count // unit) * unit
 
 
 def _curve(

@@ -30,8 +30,8 @@ class PlanCandidate:
 
   label: its name with all settings that change acceptance or times, as profiles have it.
   calibration: returns the parameters to decode one calibration text with, and what must live as
-  long: of a store on the host another one, empty or with what the user's file holds, so that the
-  user's own does not learn these texts, and none is known when it is decoded again. None: `params`.
+  long: of a store on the host another one, empty or with what the user's file holds. So the user's
+  own does not learn these texts, and a text that is decoded again is new to it. None: `params`.
   alone: returns the drafter of a round in a program of its own, which takes the same params and
   accepts the same drafts; None: that of the arm, with the arm's only size.
   """

@@ -30,7 +30,7 @@ def identity(text: TextModel, drafter: str, drafter_params: PyTree = None) -> di
   weights = _fingerprint(drafter_params) if _arrays(drafter_params) else ""
   return dict(
     device=device_kind(text.params),
-    mesh=mesh_of(text.params),
+    mesh=mesh_name(text.params),
     target=f"{text.name or 'model'} {fingerprint(text)}",
     drafter=f"{drafter} {weights}".strip(),
     dtype="+".join(sorted({_dtype(leaf) for leaf in jax.tree.leaves(text.params)})),
@@ -69,7 +69,7 @@ def _version() -> str:
     return "unknown"
 
 
-def mesh_of(params: PyTree) -> str:
+def mesh_name(params: PyTree) -> str:
   """Returns the axes of the mesh that parameters lie on, as "data:2,model:4"; "1" without one."""
   mesh = sharding.mesh_of(params)
   return "1" if mesh is None else sharding.describe_mesh(mesh)

@@ -34,7 +34,7 @@ _SAMPLE = 0.02  # least seconds of a timed loop, so that its start weighs little
 _EVERY = 4  # rounds between two looks at the clock
 _REPEATS = 7  # of everything, in turn: other work on the machine slows all alike
 _LEAST = 3
-_VERIFY, _PLAIN, _ROUNDS, _KEPT_OUT = "verify", "plain", "rounds", "rounds kept out of the fit"
+_VERIFY, _PLAIN, _ROUNDS, _KEPT_OUT = "verify", "plain", "rounds", "rounds (out of the fit)"
 
 Progress = Callable[[str], None]
 
@@ -83,17 +83,17 @@ def measure_latency(
 
   drafter: from a number of steps to the drafter of chains of so many drafts, such as
   `lambda steps: ModelChain(model, steps)`. name: of the drafter, as the profile has it. contexts:
-  tokens per row that are committed; a curve holds up to so many. sizes: of the target's pass; 1 and
-  the sizes that the steps need are measured in any case. kept_out: None: the number in the middle
-  of each gap between two steps. seconds: for all of it. Compiling counts: when two thirds are gone,
-  or when measuring what is compiled will take the rest, the sizes and steps that are not compiled
-  yet are left out. The largest go first, but never those that a curve needs (1 entry, the fewest
-  steps). What the device has no memory for is left out too. of: replaces `identity`, to which
-  "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep out that
-  are not between two steps, and for a context that the model lacks.
+  tokens per row that are committed; a curve holds up to so many. sizes: of the target's pass; one
+  entry, one step and the sizes that the steps need are measured in any case. kept_out: None: the
+  number in the middle of each gap between two steps. seconds: for all of it. Compiling counts: when
+  two thirds are gone, or when measuring what is compiled will take the rest, the sizes and steps
+  that are not compiled yet are left out. The largest go first, but never those that a curve needs
+  (one entry, one step). What the device has no memory for is left out too. of: replaces `identity`,
+  to which "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep
+  out that are not between two steps, and for a context that the model lacks.
   """
-  steps = sorted(set(steps))
   _check(text.model, batches, contexts, sizes, steps)
+  steps = sorted({1, *steps})
   others = _between(steps) if kept_out is None else sorted(set(kept_out))
   if wrong := [d for d in others if d in steps or not steps[0] < d < steps[-1]]:
     raise ValueError(

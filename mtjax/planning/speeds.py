@@ -48,8 +48,8 @@ def measure_speeds(
 
   A pass decodes every batch with all systems in turn, so that other work on the machine slows all
   alike. What was decoded before fills the processor's caches, so each of them is equally often the
-  first, and behind each other one, as far as the number of batches allows (`balanced_order`). The
-  pass before the first one compiles and is not counted. The prompts' own pass through the target,
+  first, and behind each other one, as far as the number of batches allows (`balanced_order`). One
+  batch before the first pass compiles and is not counted. The prompts' own pass through the target,
   with the token that it emits, is measured in the same turn and left out: what counts is the time
   of rounds. A drafter's own reading of the prompt is in the time. The rows of a batch are of all
   domains in turn, as a plan expects. Raises ValueError for no text, and as `generate` does.
@@ -64,7 +64,8 @@ def measure_speeds(
   for number in range(repeats + 1):
     progress(f"batch {batch}: {f'pass {number} of {repeats}' if number else 'compiling'}")
     tokens, seconds = dict.fromkeys(systems, 0), dict.fromkeys(systems, 0.0)
-    for place, rows in enumerate(batches):
+    # Prompts of one length have one program.
+    for place, rows in enumerate(batches if number else batches[:1]):
       before = _run(text, plain, rows, max_tokens=1, **settings)[1]
       for name in balanced_order(names, number * len(batches) + place):
         emitted, took = _run(text, systems[name], rows, max_tokens=max_tokens, **settings)

@@ -70,6 +70,17 @@ def wants_plan(config: Mapping[str, Any]) -> bool:
   return tree == "auto"
 
 
+def check_plan(config: Mapping[str, Any]) -> None:
+  """Raises ValueError for settings of a plan that cannot be, or that it would not read.
+
+  It needs no model. Does nothing for a config without a plan.
+  """
+  if config["method"] == "ar" or not wants_plan(config):
+    return
+  check_measure(config.get("plan", {}).get("measure", ONCE))
+  check_drafter_settings(config)
+
+
 def check_drafter_settings(config: Mapping[str, Any], given: Collection[str] = ()) -> None:
   """Raises ValueError for settings of a drafter that the plan of a config would not read.
 
@@ -125,7 +136,7 @@ def planned_rows(batch: int, target: TextModel) -> int:
   """Returns the rows that a plan is made for, so that batches of similar sizes share one plan.
 
   They are the fewest that hold the batch, of all powers of two, each filled up to a number that the
-  data axis of the target's mesh divides. The rows of a plan are planned for as themselves.
+  data axis of the target's mesh divides. A batch of exactly so many rows has the same plan.
   """
   size = 1
   while padded_rows(size, target.mesh) < batch:
@@ -148,8 +159,7 @@ def find_plan(
   do nothing.
   """
   settings = {**plan_settings(), **config.get("plan", {})}
-  check_measure(settings["measure"])
-  check_drafter_settings(config)
+  check_plan(config)
   texts = plan_texts(settings["texts"])
   drafters = {} if drafters is None else drafters
   store = PlanStore(settings["folder"] or None)
@@ -186,11 +196,16 @@ def planned_config(
 
   sampling: of the request; None: that of the config; of values per row the first one counts.
   tokens: of its longest row; above the context of the config, the plan is of the next power of two,
-  or of all positions of the model.
+  or of all positions of the model. Raises ValueError for more tokens than positions.
   """
   settings = {**plan_settings(), **config.get("plan", {})}
+  longest = target.model.config.max_position
+  if tokens > longest:
+    raise ValueError(
+      f"a row of {tokens} tokens, prompt and new ones, is longer than the model's {longest} "
+      "positions: give a shorter prompt, or write fewer tokens"
+    )
   if tokens > settings["context"]:
-    longest = target.model.config.max_position
     settings["context"] = min(1 << (tokens - 1).bit_length(), longest)
   given = {} if sampling is None else vars(sampling)
   first = {

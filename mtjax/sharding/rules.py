@@ -140,7 +140,7 @@ def heads_note(model: str, heads: int, mesh: Mesh | AbstractMesh) -> str | None:
     return None
   return (
     f"{heads} key/value heads do not divide over the {devices} devices of the axis {MODEL!r}: each "
-    f"of them keeps the keys and values of all heads of {model}"
+    f"device keeps the keys and values of all heads of {model}"
   )
 
 

@@ -115,15 +115,27 @@ def plan_elsewhere(
 ) -> tuple[SpeculationPlan, tuple[Competitor, ...]]:
   """Returns the plan for a machine that is not here, and what competed. Nothing is measured.
 
-  max_entries: per row in the target's pass. Raises ValueError as `distant_curve` and `plan` do.
+  Plain decoding leaves no memory to a draft model, so its mesh may be a faster one. max_entries:
+  per row in the target's pass. Raises ValueError as `distant_curve` and `plan` do.
   """
+  sizes = dict(batch=batch, context=context, max_entries=max_entries)
   competitors = tuple(
     Competitor(
       one.name,
       one.rates,
-      distant_curve(machine, target, one, batch=batch, context=context, max_entries=max_entries),
+      distant_curve(machine, target, one, **sizes),
       one.siblings,
     )
     for one in drafters
+  )
+  alone = [
+    distant_curve(machine, target, dataclasses.replace(one, shape=None), **sizes).plain
+    for one in drafters[:1]
+  ]
+  competitors = tuple(
+    dataclasses.replace(
+      one, latency=dataclasses.replace(one.latency, plain=min(one.latency.plain, *alone))
+    )
+    for one in competitors
   )
   return plan(competitors), competitors

@@ -18,7 +18,7 @@ from mtjax.tuning.shapes.rated import Rates, rate, reached
 SPREAD = 0.2
 _PRIOR_TEXTS = 8  # that this value counts as
 _LARGEST = 4.0  # log-odds that differ more than this say that drafts are right always or never
-_HALVINGS = 20
+_HALVINGS = 12
 _SAMPLES = 1 << 16  # of rounds of single rows, over all runs
 _KINDS = 9  # of texts within a domain
 _TINY = 1e-9
@@ -78,15 +78,15 @@ class WholeRuns:
     """Returns for each kind of text the probability that a round gets to each depth."""
     wanted = 1 / rate(topology, rates).expected_tokens  # rounds per token
     shifts = math.sqrt(self.spread) * _normal(_KINDS)
-    low, high = -4 * _LARGEST, 4 * _LARGEST
+    low, high = -2 * _LARGEST, 2 * _LARGEST
     for _ in range(_HALVINGS if self.spread else 0):
       middle = (low + high) / 2
-      each = _by_depth(topology, np.stack([shifted(rates, middle + shift) for shift in shifts]))
+      each = _by_depth(topology, shifted(rates, middle + shifts))
       slow = np.mean(1 / (1 + each.sum(axis=1))) > wanted
       low, high = (middle, high) if slow else (low, middle)
     # Without a spread both ends are equally far from no shift at all.
     middle = (low + high) / 2
-    return _by_depth(topology, np.stack([shifted(rates, middle + shift) for shift in shifts]))
+    return _by_depth(topology, shifted(rates, middle + shifts))
 
   def _row_rounds(
     self, reached: Float[np.ndarray, " H"], luck: Float[np.ndarray, "R N"]
@@ -113,42 +113,53 @@ class WholeRuns:
 
 
 def measured_spread(
-  rounds: Sequence[Sequence[int]], rates: Sequence[Rates], new_tokens: int
+  rounds: Sequence[Sequence[int]],
+  rates: Sequence[Rates],
+  new_tokens: int,
+  *,
+  different: Sequence[int] | None = None,
 ) -> float:
   """Returns the variance of the log-odds of acceptance between texts of one domain.
 
   It is the `spread` with which the rounds of simulated texts have the variance of those that were
   counted, within a domain, on average over the domains (method of moments), and at most 4. The
-  fewer texts there are, the more it is drawn to SPREAD, which counts as 8 texts.
+  fewer texts there are beside the first one of each domain, the more it is drawn to SPREAD, which
+  counts as 8 texts.
 
   rounds: of each text, by domain, each of `new_tokens` tokens. rates: of each domain, whose drafts
-  are one chain, or count by depth alone. Domains of a single text say nothing.
+  are one chain, or count by depth alone. different: how many prompts the texts of each domain come
+  from; None: each has its own. A domain with a single one says nothing.
   """
-  known = [(its, own) for its, own in zip(rounds, rates, strict=True) if len(its) > 1]
+  prompts = [len(its) for its in rounds] if different is None else different
+  known = [
+    (its, own, min(count, len(its)))
+    for its, own, count in zip(rounds, rates, prompts, strict=True)
+    if min(count, len(its)) > 1
+  ]
   if not known:
     return SPREAD
-  counted = statistics.fmean(statistics.variance(its) for its, _ in known)
+  counted = statistics.fmean(statistics.variance(its) for its, _, _ in known)
 
   def simulated(spread: float) -> float:
     runs = WholeRuns(1, new_tokens, spread=spread)
-    return statistics.fmean(runs.variance(chain(len(own)), own) for _, own in known)
+    return statistics.fmean(runs.variance(chain(len(own)), own) for _, own, _ in known)
 
   low, high = 0.0, _LARGEST
-  for _ in range(_HALVINGS // 2):
+  for _ in range(_HALVINGS):
     middle = (low + high) / 2
     low, high = (middle, high) if simulated(middle) < counted else (low, middle)
-  texts = sum(len(its) for its, _ in known)
+  texts = sum(count - 1 for _, _, count in known)
   return (texts * (low + high) / 2 + _PRIOR_TEXTS * SPREAD) / (texts + _PRIOR_TEXTS)
 
 
-def shifted(rates: Rates, shift: float) -> Rates:
-  """Returns rates whose log-odds that any child is accepted are higher by `shift`, at all depths.
+def shifted(rates: Rates, shift: Float[np.ndarray, " G"]) -> Float[np.ndarray, "G H K"]:
+  """Returns tables of rates whose log-odds that any child is accepted are higher by each shift.
 
-  The shares of the ranks stay what they are.
+  They are so at all depths. The shares of the ranks stay what they are.
   """
   total = rates.sum(axis=1, keepdims=True)
   any_child = np.clip(total, _TINY, 1 - _TINY)
-  odds = any_child / (1 - any_child) * math.exp(shift)
+  odds = any_child / (1 - any_child) * np.exp(shift)[:, None, None]
   return rates / np.maximum(total, _TINY) * odds / (1 + odds)
 
 

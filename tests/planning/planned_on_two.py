@@ -16,6 +16,7 @@ from mtjax.draft import PromptLookup  # noqa: E402
 from mtjax.planning.acceptance import _ranked, _ranks  # noqa: E402
 from mtjax.planning.latency import _Bench  # noqa: E402
 from mtjax.planning.windows import Windows  # noqa: E402
+from mtjax.sharding import parse_mesh, shard_params  # noqa: E402
 from mtjax.text import TextModel  # noqa: E402
 from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET  # noqa: E402
 
@@ -48,7 +49,9 @@ def profiled(text: TextModel) -> dict:
 
 
 def main() -> None:
-  text = TextModel(TARGET, PARAMS, LETTERS, "tiny").on_mesh("data:2")
+  # The mesh of the parameters is that of the model, though nobody names it.
+  params = shard_params(PARAMS, parse_mesh("data:2"))
+  text = TextModel(TARGET, params, LETTERS, "tiny")
   # So that drafts pay here, whatever the clock says: the program of the plan is what is tested.
   Windows.alone = 1.0
   method = mtjax.method(

@@ -84,7 +84,7 @@ def test_decoding_accepts_as_often_as_the_interval_of_a_profile_says(decoded):
   profile, seen = every_place(TEXTS), decoded.counts()
   assert profile.counts().rounds > 2 * seen.rounds
   enough = seen.tried >= 30
-  assert enough.sum() == 5, "three ranks at depth 1 and two at depth 2"
+  assert enough[:2].any(axis=1).all() and enough.sum() >= 4, "too few tries: take another seed"
   assert within(profile, shares(seen))[enough].all()
 
 
@@ -98,7 +98,7 @@ def test_intervals_of_profiles_hold_in_texts_that_were_not_measured():
 
   seen = functools.reduce(operator.add, (decoding(texts()).counts() for _ in range(8)))
   enough, profiles = seen.tried >= 300, [every_place(texts()) for _ in range(8)]
-  assert enough.sum() == 5
+  assert enough[:2].any(axis=1).all() and enough.sum() >= 4, "too few tries: take another seed"
   # Each interval is one of 95 % of trials that depend on nothing. Those of one text depend on each
   # other, so fewer of the intervals hold.
   held = [within(one, shares(seen))[enough].mean() for one in profiles]

@@ -113,7 +113,7 @@ def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch):
   config = decode_config("suffix").to_dict() | dict(tree="auto", plan=SETTINGS)
   found = find_plan(config, TEXT)
   (candidate,) = found.candidates
-  method, params = found.made_alone(found.plan.ranking[0], empty_stores=True)
+  method, params = found.made_alone(found.plan.ranking[0], own_stores=True)
   assert int(params) != int(candidate.params)
   gc.collect()
   text, _ = TEXT.generate("abcabc", max_tokens=20, method=method, method_params=params)
@@ -138,7 +138,7 @@ def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypat
   assert method.bind(TEXT, sampling=same) == method.bind(TEXT, sampling=hot)
   greedy = Sampling(temperature=0, top_p=0.9)
   assert method.bind(TEXT, sampling=greedy) == method.bind(TEXT)
-  assert [method.bind(TEXT, tokens=tokens)[0][1] for tokens in (9, 65, 100, 500)] == [
+  assert [method.bind(TEXT, tokens=tokens)[0][1] for tokens in (9, 65, 100, 128)] == [
     64, 128, 128, 128
   ]  # fmt: skip
   # The request itself says all of it.

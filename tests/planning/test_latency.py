@@ -145,11 +145,11 @@ def test_the_largest_are_left_out_first_when_time_is_short():
   order = [(kind, amount) for _, _, kind, amount in dict.fromkeys(clock.ran)]
   assert order == [
     ("verify", 1), ("verify", 2), ("plain", 0), ("rounds", 1), ("verify", 4), ("rounds", 3),
-    ("rounds kept out of the fit", 2), ("verify", 8), ("rounds", 7),
+    ("rounds (out of the fit)", 2), ("verify", 8), ("rounds", 7),
   ]  # fmt: skip
   left = [line.partition("no time for ")[2] for line in said if "no time for" in line]
   assert left == [
-    "rounds kept out of the fit 5", *(f"verify {size}" for size in (16, 32, 64, 128, 256))
+    "rounds (out of the fit) 5", *(f"verify {size}" for size in (16, 32, 64, 128, 256))
   ]  # fmt: skip
   assert curve.verify.amount == (1, 2, 4, 8) and len(curve.round_errors) == 1
 

@@ -62,7 +62,7 @@ def test_the_fit_begins_with_the_nearest_device(platform, kind, name):
 
 @pytest.mark.parametrize(
   ("target", "name"),
-  [("0.1B", "2 layers"), ("1B", "0.1B"), ("3B", "0.5B"), ("8B", "1B"), ("70B", "8B")],
+  [("135M", "2 layers"), ("1B", "135M"), ("3B", "0.5B"), ("8B", "1B"), ("70B", "8B")],
 )
 def test_a_shape_drafts_with_a_smaller_one_of_its_vocabulary(target, name):
   shape = published_shape(target, dtype="float32")
@@ -182,6 +182,10 @@ def test_what_does_not_fit_is_named_and_the_rest_is_measured(monkeypatch):
   ]
   assert words[0][2] == "needs 9.0 GiB of 1.0" and words[-1][2].endswith("Out of memory")
   assert set(found[-1].left_out) < set(said)
+  (last,) = bench.measure_models(
+    ["tiny"], RATES, dataclasses.replace(settings, batches=(1,), contexts=(1 << 20,))
+  )
+  assert not last.cells and "positions, and 1048576 tokens of context" in last.left_out[0]
   # Other errors are not hidden.
   monkeypatch.setattr(bench, "load_profiled", lambda *_, **__: 1 / 0)
   with pytest.raises(ZeroDivisionError):

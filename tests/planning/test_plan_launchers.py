@@ -8,6 +8,7 @@ import pytest
 
 from mtjax.cli.tuning import here
 from mtjax.cli.tuning.here import PlannedDecoding, plan_config, tuned_here
+from mtjax.sampling.logits import Sampling
 from mtjax.tuning import Competitor, Siblings, plan
 from mtjax.tuning.profiles import fit_curve
 from tests import tiny_model
@@ -52,7 +53,7 @@ def test_the_latency_of_a_model_is_measured_fitted_and_planned_with(folder, tmp_
   out = tmp_path / "latency.json"
   code, shown, said = launch(
     "experiments.bench.planning.latency", f"--models={folder}", f"--draft={folder}", "--batch=1",
-    "--contexts=16", "--sizes=1", "--steps=1", "--seconds=0", f"--results={out}",
+    "--context=16", "--sizes=1", "--steps=1", "--seconds=0", f"--results={out}",
   )  # fmt: skip
   assert code == 0, said
   record = json.loads(out.read_text())
@@ -155,7 +156,7 @@ def test_speeds_are_measured_with_the_sampling_mesh_and_texts_of_the_plan(seen, 
   assert (sampling.temperature, sampling.top_p) == (0.7, 0.9)
   assert list(seen["measured"]["texts"]) == ["code"]
   assert found.identity["drafters"] == "lookup" and found.identity["draft_model"] == ""
-  assert found.identity["sampling"] == "temperature 0.7, top_p 0.9"
+  assert found.identity["sampling"] == repr(Sampling(temperature=0.7, top_p=0.9))
   assert found.identity["verifier"] == "sample_match"
 
 

@@ -25,6 +25,7 @@ from mtjax.text import TextModel
 from mtjax.tuning.online import ProfiledDrafter
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, LatencyProfile, fit_curve
 from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET
+from tests.forked import launch
 
 TEXT = TextModel(TARGET, PARAMS, LETTERS, "tiny")
 DRAFT = TextModel(SMALL, SMALL_PARAMS, LETTERS, "small")
@@ -80,6 +81,22 @@ def test_a_method_of_a_config_is_planned_for_the_longest_row(planned):
     assert (request.batch, request.context) == (2, context)
 
 
+def test_a_row_that_is_longer_than_the_model_is_refused_before_anything_is_measured(planned):
+  longest = TARGET.config.max_position
+  with pytest.raises(ValueError, match=f"{longest + 1} tokens, .* the model's {longest} positions"):
+    make_method(config_for("lookup"), TEXT, tokens=longest + 1)
+  assert not planned.called
+
+
+def test_launchers_refuse_settings_of_plans_before_they_load_a_model():
+  wrong = ("--config.tree=auto", "--config.plan.measure=often")
+  code, _, said = launch("experiments.decode", "--config=lookup", *wrong, "--config.model=none")
+  assert code == 2 and "measure must be 'once' or 'again', got 'often'" in said
+  wrong = ("--config.tree=auto", "--config.drafter.length=5")
+  code, _, said = launch("experiments.decode", "--config=draft", *wrong, "--config.model=none")
+  assert code == 2 and "so the setting length would do nothing" in said
+
+
 def test_launchers_plan_for_the_longest_row_that_they_decode(monkeypatch):
   asked = mock.Mock(side_effect=InterruptedError)
   monkeypatch.setattr(decode, "make_method", asked)
@@ -97,7 +114,7 @@ def test_launchers_plan_for_the_longest_row_that_they_decode(monkeypatch):
   ("devices", "expected"),
   [(None, {1: 1, 3: 4, 4: 4, 5: 8}), (3, {1: 3, 3: 3, 4: 6, 7: 9, 9: 9}), (4, {1: 4, 5: 8})],
 )
-def test_the_rows_of_a_plan_are_planned_for_as_themselves(devices, expected, planned):
+def test_a_batch_of_the_rows_of_a_plan_has_the_same_plan(devices, expected, planned):
   mesh = None if devices is None else AbstractMesh((devices,), ("data",))
   target = dataclasses.replace(TEXT, mesh=mesh)
   for batch, rows in expected.items():

@@ -15,6 +15,7 @@ CASES = {
     *PLAIN,
     *("lookup", "a trie on the host"),
     *("on the mesh of the parameters", "programs compiled for it"),
+    *("other axes that are not refused", "warnings about a draft model but one"),
     *STREAMS,
     *("stacked layers", "tokens read from a prefix of one device"),
     *(f"verdicts of {name}" for name in verify.VERIFIERS),

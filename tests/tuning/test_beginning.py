@@ -1,7 +1,6 @@
 """What a run begins with: whole runs of a batch, and what following the text could gain."""
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -76,10 +75,7 @@ def test_a_batch_waits_longer_where_its_texts_differ():
     # By enumeration: each row is as probably of one kind of text as of any other. The mean of the
     # log-odds is that with which texts take as many rounds per token as all rates together say.
     kinds = min(
-      (
-        [shifted(rates, mean + shift) for shift in np.sqrt(0.5) * _normal(9)]
-        for mean in np.linspace(-0.5, 0.5, 201)
-      ),
+      (shifted(rates, mean + np.sqrt(0.5) * _normal(9)) for mean in np.linspace(-0.5, 0.5, 201)),
       key=lambda kinds: abs(
         np.mean([1 / (1 + a + a * b) for (a,), (b,) in kinds]) - 1 / (1 + 0.8 + 0.8 * 0.6)
       ),
@@ -101,8 +97,8 @@ def test_how_much_texts_differ_is_found_again():
   def drawn(rates, spread):
     """Returns the rounds of texts whose log-odds differ, and the rates of all of their rounds."""
     accepted = []  # in each round of each text
-    for shift in np.sqrt(spread) * rng.normal(size=300):
-      first, second = shifted(rates, shift)[:, 0]
+    for table in shifted(rates, np.sqrt(spread) * rng.normal(size=300)):
+      first, second = table[:, 0]
       hit = rng.random((new, 2)) < (first, second)
       emitted = 1 + hit[:, 0] + hit.all(axis=1)
       accepted.append(emitted[: 1 + np.sum(np.cumsum(emitted) < new)] - 1)
@@ -115,13 +111,15 @@ def test_how_much_texts_differ_is_found_again():
     assert measured_spread(rounds, rates, new) == pytest.approx(true, rel=0.2, abs=0.05)
   # Few texts say little, and a single one says nothing.
   few = measured_spread([[40, 40, 41, 40]], domains[:1], new)
-  assert few == pytest.approx(2 / 3 * SPREAD, abs=0.02)
+  assert few == pytest.approx(8 / 11 * SPREAD, abs=0.02)
   assert measured_spread([[40], [50]], domains, new) == SPREAD
+  # Texts of one prompt are as one text.
+  assert measured_spread([[20, 40, 60]] * 2, domains, new, different=[1, 1]) == SPREAD
 
 
 def test_shifted_log_odds_keep_the_shares_of_ranks():
   rates = np.array([[0.5, 0.25], [0.0, 0.0], [1.0, 0.0]])
-  found = shifted(rates, math.log(2))
+  (found,) = shifted(rates, np.log([2.0]))
   np.testing.assert_allclose(found, [[4 / 7, 2 / 7], [0, 0], [1, 0]], atol=1e-8)
   assert np.mean(_normal(9)) == pytest.approx(0) and np.var(_normal(9)) == pytest.approx(1)
 

@@ -119,6 +119,20 @@ def test_machines_and_batches_have_plans_of_their_own():
   assert times.draft(4) < 1e-5 and times.fixed > 1e-4
 
 
+def test_plain_decoding_leaves_no_memory_to_a_draft_model():
+  """With all key heads on every device a round is faster, and only the draft model lacks memory."""
+  machine, target = parse_machine("v6e-16"), published_shape("70B")
+  sizes = dict(batch=16, context=4096)
+  held = held_bytes(target, batch=16, tokens=4096 + 64, mesh=MeshSize(model=16))
+  hardware = dataclasses.replace(machine.hardware, memory=held + 1e6)
+  machine = dataclasses.replace(machine, hardware=hardware)
+  one = DistantDrafter("draft", RATES, published_shape("1B"))
+  found, _ = plan_elsewhere(machine, target, [one], **sizes)
+  beside = distant_curve(machine, target, one, **sizes)
+  alone = distant_curve(machine, target, dataclasses.replace(one, shape=None), **sizes)
+  assert beside.plain > 1.05 * alone.plain and found.plain.seconds == pytest.approx(alone.plain)
+
+
 def test_models_that_do_not_fit_together_are_refused():
   one = DistantDrafter("draft", RATES, published_shape("1B"))
   machine, seven = parse_machine("v5e"), published_shape("7B")

@@ -242,7 +242,7 @@ def edited(record, **changes):
     (lambda r: "", "it is no JSON"),
     (lambda r: "[]", "and holds 'list'"),
     (lambda r: edited(r, kind="mtjax latency profile"), "and holds 'mtjax latency profile'"),
-    (lambda r: edited(r, version=2), "has version 2, and this program reads version 1"),
+    (lambda r: edited(r, version=1), "has version 1, and this program reads version 2"),
     (lambda r: edited(r, domains={}), "needs at least one domain"),
     (lambda r: json.dumps({k: v for k, v in r.items() if k != "domains"}), "lacks 'domains'"),
     (lambda r: edited(r, domains=counted([[1]], [[2]])), "2 candidates of 1"),

@@ -192,13 +192,14 @@ RUNS = (
     needs="the extra smollm2",
   ),
   _bench(
-    "planning.latency", "latency_gpu", None, "--models=0.1B,0.5B,1B,3B,8B", needs="a GPU",
+    "planning.latency", "latency_gpu", None, "--models=135M,0.5B,1B,3B,8B", needs="a GPU",
   ),
   _bench(
-    "planning.auto_plan", "auto_plan", 14, "--data=DATA", "--prompts=8", "--models=target+draft"
+    "planning.auto_plan", "auto_plan", 10, "--data=DATA", "--prompts=16", "--repeats=2",
+    "--models=target+draft",
   ),
   _bench(
-    "planning.auto_plan", "auto_plan_smollm2", 26, "--data=DATA", "--prompts=4", "--repeats=2",
+    "planning.auto_plan", "auto_plan_smollm2", 20, "--data=DATA", "--prompts=8", "--repeats=1",
     "--models=smollm2", needs="the extra smollm2",
   ),
   _bench(

@@ -11,7 +11,6 @@ where there is none.
 
 import itertools
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from absl import flags
@@ -24,6 +23,7 @@ from mtjax.cli.running import progress
 from mtjax.cli.tuning.here import plan_config
 from mtjax.cli.tuning.writing import batches
 from mtjax.evaluate.sets import prompts as prompt_sets
+from mtjax.evaluate.tasks.run import spread
 from mtjax.planning.texts import same_length
 from mtjax.pretrained import load
 from mtjax.report import results
@@ -66,11 +66,6 @@ _RESULTS = flags.DEFINE_string("results", None, "JSON file that docs/benchmarks.
 
 def prompts_per_set(batch: int) -> int:
   return max(_PROMPTS.value, -(-_BATCHES.value * batch // len(_SETS.value)))
-
-
-def spread(prompts: Sequence[str], count: int) -> list[str]:
-  """Returns some of the prompts, evenly spread: sets are sorted by kinds of questions."""
-  return [prompts[place * len(prompts) // count] for place in range(count)]
 
 
 def with_draft(names, draft: str) -> list[str]:

@@ -7,7 +7,7 @@ Models are bundled ones, folders and other names of mtjax.load, or published siz
 trained ones. The device needs memory for one target with its draft model; what does not fit is
 named and left out. On a GPU:
 
-python -m experiments.bench.planning.latency --models=0.1B,0.5B,1B,3B,8B --results=results/gpu.json
+python -m experiments.bench.planning.latency --models=135M,0.5B,1B,3B,8B --results=results/gpu.json
 """
 
 from absl import flags
@@ -32,7 +32,9 @@ _DRAFT = flags.DEFINE_string(
   "largest one with a sixth of its weights; prompt lookup for others.",
 )
 _BATCH = flags.DEFINE_list("batch", ["1", "4", "16", "64"], "Numbers of rows.")
-_CONTEXTS = flags.DEFINE_list("contexts", ["256"], "Committed tokens per row.")
+_CONTEXTS = flags.DEFINE_list(
+  "context", ["256"], "Committed tokens per row; several are measured apart."
+)
 _SIZES = flags.DEFINE_list("sizes", [f"{size}" for size in SIZES], "Entries per row of a pass.")
 _STEPS = flags.DEFINE_list("steps", [f"{count}" for count in STEPS], "Steps of drafting.")
 _SECONDS = flags.DEFINE_float(
@@ -78,7 +80,7 @@ def run() -> None:
   names, mesh = launch.distinct(_MODELS), parse_mesh(_MESH.value)
   settings = LatencySettings(
     batches=numbers("batch", _BATCH.value),
-    contexts=numbers("contexts", _CONTEXTS.value),
+    contexts=numbers("context", _CONTEXTS.value),
     sizes=numbers("sizes", _SIZES.value),
     steps=numbers("steps", _STEPS.value),
     seconds=_SECONDS.value,

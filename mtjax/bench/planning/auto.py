@@ -101,7 +101,7 @@ def compare_settings(
   if not wants_plan(config):
     raise ValueError("the config of auto makes no plan: name several drafters, or a tree of auto")
   plan = find_plan(config, text, batch)
-  makes: dict[str, Make] = {AUTO: functools.partial(plan.made, empty_stores=True), PLAIN: plain}
+  makes: dict[str, Make] = {AUTO: functools.partial(plan.made, own_stores=True), PLAIN: plain}
   for name, own in settings.items():
     makes[name] = lambda own=own: make_method(own, text, batch=batch)
   found = plan.plan

@@ -125,7 +125,7 @@ class LatencyFindings:
   """All cells that were measured so far, and one roofline for all of them.
 
   sheet: the device of HARDWARE that the fit begins with. rates: of acceptance, by depth and rank.
-  left_out: sentences, one for each model or cell that the memory did not hold.
+  left_out: sentences, one for each model or cell that could not be measured.
   """
 
   sheet: Hardware
@@ -150,6 +150,13 @@ class LatencyFindings:
 
   def plans(self, cell: LatencyCell) -> CellPlans:
     """Returns the best rounds of a cell for these rates."""
+    return self._plans[self.cells.index(cell)]
+
+  @functools.cached_property
+  def _plans(self) -> list[CellPlans]:
+    return [self._planned(cell) for cell in self.cells]
+
+  def _planned(self, cell: LatencyCell) -> CellPlans:
     siblings = Siblings.ONE if cell.draft_shape is None else Siblings.IN_ORDER
     own, predicted = (
       Competitor(cell.draft, self.rates, curve, siblings)
@@ -197,19 +204,21 @@ def measure_models(
 ) -> Iterator[LatencyFindings]:
   """Yields what was found so far, whenever a cell was measured or left out.
 
-  A model is in memory only while it is measured. What the device has no memory for is left out, and
-  the rest goes on. Raises ValueError for a type that the roofline knows no speed of, and as
-  `load_profiled` and `measure_latency` do.
+  A model is in memory only while it is measured. What the device has no memory for, or a model no
+  positions, is left out, and the rest goes on. Raises ValueError for a type that the roofline knows
+  no speed of, and as `load_profiled` and `measure_latency` do.
   """
   device = jax.devices()[0]
   found = LatencyFindings(nearest_hardware(device.platform, device.device_kind), rates)
   if settings.dtype is not None:
     found.sheet.flops_of(settings.dtype)
 
-  def without(what: str, error: DoesNotFit) -> LatencyFindings:
-    sentence = f"{what} does not fit into the memory: {error}"
+  def left_out(sentence: str) -> LatencyFindings:
     progress(sentence)
     return dataclasses.replace(found, left_out=(*found.left_out, sentence))
+
+  def without(what: str, error: DoesNotFit) -> LatencyFindings:
+    return left_out(f"{what} does not fit into the memory: {error}")
 
   for name in names:
     progress(f"{name}: loading")
@@ -222,7 +231,16 @@ def measure_models(
       found = without(name, error)
       yield found
       continue
+    found.sheet.flops_of(model.shape.dtype)
+    positions = model.text.model.config.max_position
     for context, batch in itertools.product(sorted(settings.contexts), sorted(settings.batches)):
+      if (needed := context + max(*settings.sizes, max(settings.steps) + 1)) > positions:
+        found = left_out(
+          f"{name} has {positions} positions, and {context} tokens of context with the entries "
+          f"behind them need {needed}"
+        )
+        yield found
+        continue
       try:
         cell = measure_cell(name, model, batch, context, settings, progress=progress)
         found = dataclasses.replace(found, cells=(*found.cells, cell))

@@ -12,11 +12,12 @@ from mtjax.planning.identity import device_kind, identity
 from mtjax.planning.speeds import Make, measure_speeds, plain
 from mtjax.planning.texts import name_of, same_length
 from mtjax.pretrained import load
-from mtjax.registry.auto import find_plan, plan_texts, planned_rows
+from mtjax.registry.auto import config_sampling, find_plan, plan_texts, planned_rows
 from mtjax.registry.build import run_settings
 from mtjax.registry.candidates import PLANNABLE
 from mtjax.registry.configs import decode_config
 from mtjax.report.plans import TunedPlan, identity_of_plan, label
+from mtjax.sampling.canonical import sampling_name
 from mtjax.text import TextModel
 from mtjax.tuning.competitors import RoundKind
 from mtjax.verify import get_verifier
@@ -128,7 +129,7 @@ def _tuned(text: TextModel, config, of, rows, max_tokens, repeats, progress) -> 
     return tuned
   texts = same_length(text, config["plan"]["texts"], context - max_tokens, rows=rows)
   systems: dict[str, Make] = {
-    label(one): functools.partial(found.made_alone, one, empty_stores=True)
+    label(one): functools.partial(found.made_alone, one, own_stores=True)
     for one in tuned.best_rounds
   }
   systems.setdefault(RoundKind.PLAIN.value, plain)
@@ -162,7 +163,7 @@ def _rows(batches: Sequence[int], text: TextModel) -> list[int]:
 
 def _of(text: TextModel, config: Mapping[str, Any], drafters: Sequence[str]) -> dict[str, str]:
   """Returns what the plans depend on beside machine, target, context and batch."""
-  known, sampling = identity(text, ""), run_settings(config)["sampling"]
+  known = identity(text, "")
   return dict(
     drafters=",".join(drafters),
     draft_model=config["draft_model"] if _needs_model(drafters) else "",
@@ -170,7 +171,7 @@ def _of(text: TextModel, config: Mapping[str, Any], drafters: Sequence[str]) -> 
     dtype=known["dtype"],
     mesh=known["mesh"],
     verifier=config["verifier"],
-    sampling=f"temperature {sampling.temperature:g}, top_p {sampling.top_p:g}",
+    sampling=sampling_name(config_sampling(config)),
     texts=name_of(config["plan"]["texts"]),
   )
 

@@ -112,10 +112,10 @@ def answering(
   """Returns methods by name, from configs of configs/decode.
 
   temperature, batch, and tokens of the longest row: those of the questions with their answers,
-  which a plan is made for. Greedy text is the same for
-  every method that is lossless or greedy-lossless. Sampled text is the same under the verifier
-  sample_match, which takes the tokens that `ar` samples; other lossless verifiers keep only the
-  distribution. Raises ValueError as `make_method` does.
+  which a plan is made for. Greedy text is the same for every method that is lossless or
+  greedy-lossless. Sampled text is the same under the verifier sample_match, which takes the tokens
+  that `ar` samples; other lossless verifiers keep only the distribution. Raises ValueError as
+  `make_method` does.
   """
   out = {}
   for name, config in configs.items():

@@ -45,6 +45,9 @@ class FirstPlanner:
   min_gain: float = 0.05  # by which speculation must be faster than plain decoding alone
   new_tokens: int = 0  # per row of a run; 0: not known, and rounds are compared, not runs
   watched: str | None = None
+  _starts: dict[int, SpeculationPlan] = dataclasses.field(
+    default_factory=dict, init=False, repr=False, compare=False
+  )
 
   def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
     """Returns the plan among the menu's rounds, or all trees of the sizes."""
@@ -70,6 +73,11 @@ class FirstPlanner:
     That is in programs of their own, which a user has without a plan. What is chosen must be faster
     than plain decoding by more than `min_gain`.
     """
+    if batch not in self._starts:
+      self._starts[batch] = self._start_plan(batch)
+    return self._starts[batch]
+
+  def _start_plan(self, batch: int) -> SpeculationPlan:
     competitors = self.start_competitors(batch)
     ranking = sorted(
       map(self.whole_run(competitors), self.plan(competitors).ranking),

@@ -16,7 +16,8 @@ from mtjax.tuning.profiles.isotonic import isotonic
 from mtjax.tuning.shapes.rated import Rates
 from mtjax.tuning.whole_runs import SPREAD
 
-KIND, VERSION = "mtjax acceptance profile", 1
+# 2: of drafts that follow from texts alone, whole texts are counted.
+KIND, VERSION = "mtjax acceptance profile", 2
 ALL = "all"  # the name that stands for all domains together
 
 

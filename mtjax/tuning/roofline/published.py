@@ -12,7 +12,6 @@ def _llama(layers, width, heads, kv_heads, head_dim, mlp_width, vocab):
 # From the configs of the models, in bfloat16.
 PUBLISHED = {
   "68M": _llama(2, 768, 12, 12, 64, 3072, 32000),  # JackFram/llama-68m
-  "0.1B": _llama(30, 576, 9, 3, 64, 1536, 49152),  # HuggingFaceTB/SmolLM2-135M, rounded
   "135M": _llama(30, 576, 9, 3, 64, 1536, 49152),  # HuggingFaceTB/SmolLM2-135M
   "0.5B": _llama(24, 896, 14, 2, 64, 4864, 151936),  # Qwen/Qwen2.5-0.5B
   "1B": _llama(16, 2048, 32, 8, 64, 8192, 128256),  # meta-llama/Llama-3.2-1B

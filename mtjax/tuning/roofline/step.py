@@ -99,7 +99,8 @@ def step_cost(
 
       n divides H   a device keeps, reads and computes its own heads;
       H divides n   it keeps the keys and values of all heads, and copies the one that its queries
-                    read, unless there is only one: three times that head is moved;
+                    read. Then that head's bytes count three times (read, written, read); of a model
+                    with a single head they count once;
       otherwise     it keeps, reads and computes all heads.
 
   Nothing overlaps. Exchanges once per pass (embeddings, logits) are not counted, nor is what moves

@@ -163,7 +163,7 @@ def _stored(
     latency = store.latency(request.of_times(text, one, candidates))
     if acceptance is None or latency is None:
       return None
-    out.append(ProfiledDrafter(one.name, acceptance, latency, one.siblings))
+    out.append(ProfiledDrafter(one.name, acceptance, latency, one.siblings, one.on_host))
   domains = {tuple(sorted(one.acceptance.domains)) for one in out}
   return tuple(out) if len(domains) == 1 else None
 

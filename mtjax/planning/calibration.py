@@ -194,6 +194,7 @@ def calibrate(
         request.of_times(text, one, candidates), (_curve(method, one, request, windows),)
       ),
       one.siblings,
+      one.on_host,
     )
     for one in candidates
   )

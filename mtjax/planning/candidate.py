@@ -57,6 +57,11 @@ class PlanCandidate:
     return self.arm.shaped is None
 
   @property
+  def on_host(self) -> bool:
+    """True if its drafts come from a store on the host."""
+    return self.calibration is not None
+
+  @property
   def siblings(self) -> Siblings:
     """Which trees are planned: in order of the siblings, as rows that sample need them."""
     return Siblings.ONE if self.arm.breadth == 1 else Siblings.IN_ORDER

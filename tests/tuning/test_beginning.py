@@ -157,6 +157,17 @@ def test_a_plan_whose_drafts_are_hardly_accepted_can_be_saved(tmp_path):
   assert load_plan(file) == found
 
 
+def test_a_drafter_on_the_host_is_no_faster_in_a_program_of_its_own():
+  alone = 0.8 * PLAIN
+  its = planner([0.8, 0.8], alone=alone)
+  (drafter,) = its.drafters
+  on_host = dataclasses.replace(its, drafters=[dataclasses.replace(drafter, on_host=True)])
+  mine, theirs = (one.start_plan(1).ranking[0] for one in (its, on_host))
+  assert mine.topology == theirs.topology and mine.expected_tokens == theirs.expected_tokens
+  assert theirs.seconds - mine.seconds == pytest.approx(PLAIN - alone)
+  assert its.start_plan(1).plain == on_host.start_plan(1).plain
+
+
 def test_following_the_text_pays_where_another_drafter_is_best_in_each_domain():
   apart, alike = planner([0.9, 0.1], [0.1, 0.9]), planner([0.9, 0.9], [0.5, 0.5])
   assert apart.gain_of_following(1) > 0.3

@@ -195,7 +195,7 @@ RUNS = (
     "planning.latency", "latency_gpu", None, "--models=135M,0.5B,1B,3B,8B", needs="a GPU",
   ),
   _bench(
-    "planning.auto_plan", "auto_plan", 10, "--data=DATA", "--prompts=16", "--repeats=2",
+    "planning.auto_plan", "auto_plan", 10, "--data=DATA", "--prompts=8", "--repeats=2",
     "--models=target+draft",
   ),
   _bench(

@@ -18,12 +18,16 @@ THINKING = 0.02
 
 @dataclasses.dataclass(frozen=True)
 class ProfiledDrafter:
-  """A drafter with its profiles, for all batch sizes and domains."""
+  """A drafter with its profiles, for all batch sizes and domains.
+
+  on_host: its rounds ask the host in any program, so that they are no faster in one of their own.
+  """
 
   drafter: str
   acceptance: AcceptanceProfile
   latency: LatencyProfile
   siblings: Siblings = Siblings.ANY_RANKS
+  on_host: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +35,8 @@ class FirstPlanner:
   """Plans whole runs of `new_tokens` tokens per row, by the profiles of all drafters.
 
   What is chosen for a run may have a program of its own, whose rounds are faster than those of a
-  program of all drafters: by as many seconds as plain decoding is (`LatencyCurve.alone`).
+  program of all drafters, which asks the host: by as many seconds as plain decoding is
+  (`LatencyCurve.alone`), but for drafters on the host.
 
   watched: the drafter whose drafts are compared with the text of plain rounds, so that they say
   what the text is; None: they say nothing.
@@ -107,6 +112,7 @@ class FirstPlanner:
     known = [one.latency.alone for one in competitors if one.latency.alone is not None]
     own = min(known) if alone and known else plain
     start = {one.drafter: one.latency.start for one in competitors}
+    faster = {one.drafter: 0.0 if one.on_host else max(plain - own, 0.0) for one in self.drafters}
     prior = self._prior()
     places = range(len(prior.domains)) if domain is None else [prior.domains.index(domain)]
 
@@ -114,7 +120,7 @@ class FirstPlanner:
       if one.drafter is None:
         return dataclasses.replace(one, seconds=own)
       # No round takes less than a plain one, whatever the two programs differ in.
-      seconds = max(one.seconds - max(plain - own, 0.0), min(own, one.seconds))
+      seconds = max(one.seconds - faster[one.drafter], min(own, one.seconds))
       expected = one.expected_tokens
       if self.new_tokens:
         rounds = runs[one.drafter].rounds(

@@ -49,5 +49,9 @@ def test_other_distributions_have_other_names():
   ]
   names = {sampling_name(Sampling(**one)) for one in others}
   assert len(names) == len(others) and "greedy" not in names
+
+
+@pytest.mark.ill_typed
+def test_a_top_k_that_is_no_whole_number_is_refused():
   with pytest.raises(ValueError, match="top_k must be a whole number, got 2.5"):
     sampling_name(Sampling(temperature=1.0, top_k=2.5))

@@ -7,7 +7,6 @@ import itertools
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
 from jaxtyping import Array, Int
 
@@ -171,11 +170,11 @@ class NgramStore:
     else:
       self._files[Path(path).resolve()] = SharedFile(path, self.settings.max_total)
 
-  def emptied(self) -> Self:
+  def emptied(self) -> "NgramStore":
     """Returns another store with the same settings, without counts, requests or files."""
     return type(self)(self.vocab_size, self.vocabulary, self.settings)
 
-  def copy(self) -> Self:
+  def copy(self) -> "NgramStore":
     """Returns another store with the same counts of outputs, without requests or files."""
     out = self.emptied()
     with self._lock:

@@ -4,6 +4,7 @@ import ast
 import gzip
 import json
 import re
+import statistics
 
 import pytest
 from rich.console import Console
@@ -267,3 +268,19 @@ def test_a_long_name_wraps_in_a_terminal_and_no_figure_is_cut():
   cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
   columns = ["".join(column) for column in zip(*cells, strict=True)]
   assert columns == [name + "ar", judge + "target", "2538212.5-", "3.453.45", "-1,000,000"]
+
+
+@pytest.mark.parametrize("name", ["auto_plan", "auto_plan_smollm2"])
+def test_plans_are_nearly_as_fast_as_the_best_setting_and_were_predicted(name):
+  """At least 0.97 of the best setting by hand and 0.98 of plain decoding; 10 % of median error."""
+  rows = json.loads((RESULTS / f"{name}.json").read_text())["rows"]
+  for batch in {row["batch"] for row in rows}:
+    cells = {row["setting"]: row for row in rows if row["batch"] == batch}
+    auto = cells.pop("auto")
+    best = max(cells.values(), key=lambda cell: cell["tokens_per_second"])
+    for other, least in ((best, 0.97), (cells["ar"], 0.98)):
+      pairs = zip(auto["passes"], other["passes"], strict=True)
+      share = statistics.median(mine / its for mine, its in pairs)
+      assert share >= least, f"batch {batch}: {share:.3f} of {other['setting']}"
+  errors = [abs(row["error"]) for row in rows if row["error"] is not None]
+  assert statistics.median(errors) <= 0.1

@@ -161,6 +161,10 @@ def calibrate(
     known = of_text.keys() == counters.keys() or number * len(prompts) * request.batch >= _TEXTS
     if (windows.enough and known) or (over and (tried or not windows.missing)):
       break
+  if windows.missing:
+    raise ValueError(
+      f"texts of {new} tokens end before every drafter had its turn: give a longer context"
+    )
   if of_text and min(number, variants) * request.batch < _COUNTED:
     progress(f"measuring {names}: counting drafts in {_COUNTED} texts of each domain")
     in_turn = len(prompts) * _COUNTED / request.batch * windows.alone * new
@@ -168,10 +172,6 @@ def calibrate(
     for name, domain, each in _counted(text, prompts, of_text, request, rows):
       counts[name, domain] = sum(each[1:], each[0])
       lengths[name, domain] = {0: [one.rounds for one in each]}
-  if windows.missing:
-    raise ValueError(
-      f"texts of {new} tokens end before every drafter had its turn: give a longer context"
-    )
 
   def acceptance(one: PlanCandidate) -> AcceptanceProfile:
     profile = AcceptanceProfile(

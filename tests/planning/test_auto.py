@@ -213,6 +213,15 @@ def test_a_context_that_the_model_lacks_is_refused():
     auto.plan_candidates(TEXT, [])
 
 
+def test_texts_that_end_too_early_are_refused_before_more_of_them_are_written(monkeypatch):
+  monkeypatch.setattr(Windows, "missing", True)
+  written = mock.Mock(side_effect=AssertionError("texts were written"))
+  monkeypatch.setattr("mtjax.planning.calibration._counted", written)
+  method = mtjax.method("lookup", tree="auto", length=3, **SETTINGS)
+  with pytest.raises(ValueError, match="texts of 32 tokens end before every drafter had its turn"):
+    method.bind(TEXT)
+
+
 def test_a_drafter_that_is_a_text_is_refused_with_the_way_that_works():
   with pytest.raises(ValueError, match="drafter is the text 'auto': a drafter by its name is"):
     mtjax.Speculative("auto")

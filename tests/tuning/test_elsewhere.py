@@ -120,7 +120,7 @@ def test_machines_and_batches_have_plans_of_their_own():
 
 
 def test_plain_decoding_leaves_no_memory_to_a_draft_model():
-  """With all key heads on every device a round is faster, and only the draft model lacks memory."""
+  """The fastest mesh keeps all key heads on every device, and has no memory for a draft model."""
   machine, target = parse_machine("v6e-16"), published_shape("70B")
   sizes = dict(batch=16, context=4096)
   held = held_bytes(target, batch=16, tokens=4096 + 64, mesh=MeshSize(model=16))

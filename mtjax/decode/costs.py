@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.decode.adaptive import Adaptive, AdaptiveParams
 from mtjax.decode.generation import generate
 from mtjax.models import Model, Params
-from mtjax.sharding import MeshLike
 
 # Seconds of measurement after which `measure_costs` repeats no more than twice.
 _LONG = 0.5
@@ -23,7 +24,7 @@ def measure_costs(
   prompt: Sequence[int],
   tokens: int = 24,
   repeats: int = 3,
-  mesh: MeshLike = None,
+  mesh: Mesh | None = None,
 ) -> tuple[float, ...]:
   """Returns the time of a round of each of `method.parts` at batch 1, in rounds without drafts.
 
@@ -31,7 +32,8 @@ def measure_costs(
   program that decodes: with a cost of nearly nothing a size is chosen in every round, and with
   infinite ones nothing is drafted. A store on the host is asked in rounds without drafts too. All
   run in turn, so that other work on the machine slows all of them, and the fastest of `repeats`
-  runs of each counts; of two if these take half a second.
+  runs of each counts; of two if these take half a second. On a mesh of several processes it is the
+  clock of process 0 that counts.
   """
   count = len(method.parts)
 
@@ -53,7 +55,8 @@ def measure_costs(
   seconds = 0.0
   while len(turns) < repeats and (len(turns) < 2 or seconds < _LONG):
     turns.append([run(None, 1), *(run(chosen) for chosen in (None, *range(count)))])
-    seconds += sum(time for time, _ in turns[-1])
+    # Every process must stop after the same turn.
+    seconds = hosts.agreed(seconds + sum(time for time, _ in turns[-1]), mesh)
   (first, _), *long = (min(runs) for runs in zip(*turns, strict=True))
   plain, *sizes = (max(time - first, 1e-9) / max(rounds, 1) for time, rounds in long)
-  return tuple(one / plain for one in sizes)
+  return tuple(hosts.agreed([one / plain for one in sizes], mesh))

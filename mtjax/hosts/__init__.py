@@ -19,13 +19,21 @@ from mtjax.hosts.meeting import meet
 from mtjax.hosts.place import HostPlace
 from mtjax.hosts.rows import HostRows
 from mtjax.hosts.same import check_same, check_same_files, check_same_named_files
-from mtjax.hosts.spread import check_not_spread, check_own_or_whole, is_shared, put, spans
+from mtjax.hosts.spread import (
+  agreed,
+  check_not_spread,
+  check_own_or_whole,
+  is_shared,
+  put,
+  spans,
+)
 from mtjax.hosts.who import count, is_first, say
 
 __all__ = [
   "LOST_EXIT",
   "HostRows",
   "HostPlace",
+  "agreed",
   "check_equal",
   "check_not_spread",
   "check_own_or_whole",

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from mtjax.hosts.agreement import check_whole_mesh
+from mtjax.hosts.agreement import check_whole_mesh, of_first
 from mtjax.hosts.who import count
 
 
@@ -31,6 +31,15 @@ def is_shared(mesh: Mesh | None) -> bool:
   if mesh is None or count() == 1:
     return False
   return any(device.process_index != jax.process_index() for device in mesh.devices.flat)
+
+
+def agreed(value: Any, mesh: Mesh | None) -> Any:
+  """Returns the JSON value that process 0 has, on a mesh with devices of several processes.
+
+  On any other mesh it is `value`. What programs depend on, and no two processes know alike, such as
+  times, must be agreed upon. Every process of the mesh must call it.
+  """
+  return of_first(value) if is_shared(mesh) else value
 
 
 def check_own_or_whole(mesh: Mesh | None) -> None:

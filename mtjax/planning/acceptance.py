@@ -12,18 +12,19 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
+from mtjax import hosts
 from mtjax.decode.speculative import Speculative
 from mtjax.draft import BestFirst, Drafter, ModelChain, ModelTree
 from mtjax.models import Model, Params
 from mtjax.planning.identity import identity
-from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
+from mtjax.planning.texts import BUNDLED_TEXTS, name_of
 from mtjax.rounds.history import RoundRecord
 from mtjax.rounds.placement import check_unpacked
 from mtjax.rounds.state import put_batch
 from mtjax.sampling.canonical import canonical_sampling, sampling_name
 from mtjax.sampling.logits import Sampling
 from mtjax.sharding import on_mesh, pad_rows, padded_rows, put_known
-from mtjax.text import TextModel
+from mtjax.text import Prompt, TextModel
 from mtjax.trees import Topology
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, count_history, count_ranks
 from mtjax.verify import Verifier
@@ -38,7 +39,7 @@ def measure_acceptance(
   drafter_params: PyTree = None,
   *,
   name: str,
-  texts: Texts = BUNDLED_TEXTS,
+  texts: Mapping[str, Sequence[Prompt]] = BUNDLED_TEXTS,
   shape: Topology | None = None,
   height: int | None = None,
   breadth: int = 8,
@@ -76,7 +77,9 @@ def measure_acceptance(
     )
   method = Speculative(drafter, verifier)
   prompts = [
-    (domain, text.tokenizer.encode(prompt)) for domain in texts for prompt in texts[domain]
+    (domain, text.tokenizer.encode(prompt) if isinstance(prompt, str) else [*prompt])
+    for domain in texts
+    for prompt in texts[domain]
   ]
   if not prompts:
     raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
@@ -185,7 +188,7 @@ def _ranks(
     check_unpacked("the draft model", params, mesh)
     params, batch = put_known(params, mesh), put_batch(batch, mesh, rows)
   with on_mesh(mesh):
-    rank = np.asarray(_ranked(model, params, *batch, at_once=padded_rows(1, mesh)))
+    rank = hosts.whole(_ranked(model, params, *batch, at_once=padded_rows(1, mesh)))
   return [
     rank[row, len(prompt) - 1 : len(prompt) + len(new) - 1]
     for row, (prompt, new) in enumerate(zip(prompts, written, strict=True))

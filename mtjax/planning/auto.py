@@ -4,19 +4,22 @@ import dataclasses
 import functools
 from collections.abc import Sequence
 
-import jax
 from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
+from mtjax.planning.apart import calibrate_apart
 from mtjax.planning.calibration import PlanRequest, Progress, calibrate, new_tokens
 from mtjax.planning.candidate import PlanCandidate, program_of, watched
+from mtjax.planning.shared_store import SharedStore
 from mtjax.planning.store import PlanStore
 from mtjax.planning.texts import BUNDLED_TEXTS, Texts, name_of
 from mtjax.text import TextModel
 from mtjax.tuning.online import Menu, ProfiledDrafter, Replanner
 from mtjax.tuning.online.chooser import OnlineChooser, described
 from mtjax.tuning.plan import PlannedRound, SpeculationPlan
+from mtjax.tuning.plan_file import plan_of_record, plan_record
 
 # When profiles are measured: where none are stored, or now, in place of those that are stored.
 ONCE, AGAIN = "once", "again"
@@ -37,6 +40,7 @@ class AutoPlan:
   replanner: Replanner
   candidates: tuple[PlanCandidate, ...]
   measured: bool  # False: the profiles were stored
+  apart: bool = False  # each tree was measured in a program of its own, and is decoded with in one
 
   @functools.cached_property
   def gain_of_following(self) -> float:
@@ -48,7 +52,7 @@ class AutoPlan:
 
   @property
   def follows(self) -> bool:
-    return self.gain_of_following > self.replanner.min_gain
+    return not self.apart and self.gain_of_following > self.replanner.min_gain
 
   def made(self, *, own_stores: bool = False) -> tuple[Method, PyTree]:
     """Returns the method with its parameters, and with a chooser that knows of no run.
@@ -69,7 +73,7 @@ class AutoPlan:
     params, store = candidate.params, None
     if own_stores and candidate.calibration is not None:
       params, store = candidate.calibration()
-    return dataclasses.replace(candidate.speculative(one), store=store), params
+    return dataclasses.replace(candidate.speculative(one.topology), store=store), params
 
   def made_program(self, *, own_stores: bool = False) -> tuple[Planned, PyTree]:
     """Returns the program of all candidates, whatever was chosen, and its parameters."""
@@ -120,17 +124,18 @@ def plan_candidates(
   following the text can pay (`AutoPlan.follows`), the plan follows what happens while the program
   runs (`Replanner`, with a menu of each domain's best rounds), and nothing is compiled again.
 
+  On a mesh of several processes, all of them must call this, with the same arguments. Drafters are
+  measured by `calibrate_apart`, by the clock of process 0, which keeps the profiles too. All
+  processes get its plan, which has a program of its own and does not follow the text.
+
   say: takes lines for the user; None: standard error. The last one is the choice and its reason.
-  Raises ValueError as `calibrate` does, and for several processes: each would choose by its own
-  clock, and their programs would not be the same.
+  Raises ValueError as `calibrate` and `calibrate_apart` do.
   """
-  if jax.process_count() > 1:
-    raise ValueError(
-      f"a plan is made by the clock of one process, and there are {jax.process_count()}: name one "
-      "method with its settings, which all processes decode with"
-    )
-  store = store or PlanStore()
+  store, apart = store or PlanStore(), hosts.is_shared(text.mesh)
   say = say or store.say
+  if apart:
+    say = say if hosts.is_first() else _silent
+    store = SharedStore(store.folder, say=say)
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
   check_measure(measure)
@@ -138,19 +143,26 @@ def plan_candidates(
   drafters = None if measure == AGAIN else _stored(text, candidates, request, store)
   measured = drafters is None
   if drafters is None:
-    drafters = calibrate(text, candidates, request, texts=texts, seconds=seconds, progress=say)
+    measured_by = calibrate_apart if apart else calibrate
+    drafters = measured_by(text, candidates, request, texts=texts, seconds=seconds, progress=say)
     for one in drafters:
       store.keep(one.acceptance.of, one.acceptance)
       store.keep(one.latency.of, one.latency)
-  replanner = _replanner(drafters, candidates, request)
+  replanner = _replanner(drafters, candidates, request, apart)
   program = program_of(candidates, request.batch)
   plan = replanner.start_plan(request.batch)
+  # Processors differ in the last digits of what they compute.
+  plan = plan_of_record(hosts.of_first(plan_record(plan))) if apart else plan
   of = _of_all(text, candidates, request)
   if store.plan(of) != plan:
     store.keep(of, plan)
-  found = AutoPlan(program, plan, replanner, tuple(candidates), measured)
+  found = AutoPlan(program, plan, replanner, tuple(candidates), measured, apart)
   say(found.line())
   return found
+
+
+def _silent(_: str) -> None:
+  pass
 
 
 def _stored(
@@ -169,13 +181,20 @@ def _stored(
 
 
 def _replanner(
-  drafters: Sequence[ProfiledDrafter], candidates: Sequence[PlanCandidate], request: PlanRequest
+  drafters: Sequence[ProfiledDrafter],
+  candidates: Sequence[PlanCandidate],
+  request: PlanRequest,
+  apart: bool,
 ) -> Replanner:
   new = new_tokens(request)
   first = Replanner(drafters, context=request.context, new_tokens=new, watched=watched(candidates))
   domains = drafters[0].acceptance.domains
   sets = [first.competitors(request.batch, domain) for domain in [None, *domains]]
-  sizes = {one.name: one.arm.sizes for one in candidates}
+  # A program of its own has exactly the entries of its tree.
+  sizes = {
+    one.name: range(2, max(one.arm.sizes) + 1) if apart and not one.whole else one.arm.sizes
+    for one in candidates
+  }
   menu = Menu.of(sets, sizes, whole=[one.name for one in candidates if one.whole])
   return dataclasses.replace(first, menu=menu)
 

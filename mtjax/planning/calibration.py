@@ -5,7 +5,7 @@ import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from jaxtyping import PyTree
 
@@ -105,7 +105,7 @@ def calibrate(
   trials = _trials(method, candidates)
   chooser = ScriptedChooser(Script(trials))
   new = new_tokens(request)
-  prompts = _prompts(text, texts, request)
+  prompts = prompts_of(text, texts, request)
   (variants,) = {len(own) for own in prompts.values()}
 
   def decode(domain: str, number: int, method: Method, params: PyTree, max_tokens: int):
@@ -131,8 +131,7 @@ def calibrate(
     return found, outputs, max(whole - first, _TINY) / max(new - 1, 1)
 
   names = ", ".join(one.name for one in candidates)
-  counters = {one.name: counter_of_text(one) for one in candidates}
-  of_text = {name: count for name, count in counters.items() if count is not None}
+  of_text = counters_of(candidates)
   progress(f"measuring {names} at batch {request.batch}: compiling, once for this machine")
   domain = next(iter(prompts))
   _, outputs, _ = run(domain, 0)
@@ -158,7 +157,7 @@ def calibrate(
           counts[of_branch[order.branch], domain] += report.counts
     tried = number * len(prompts) >= _ATTEMPTS * len(trials)
     over = time.perf_counter() - begin > seconds
-    known = of_text.keys() == counters.keys() or number * len(prompts) * request.batch >= _TEXTS
+    known = len(of_text) == len(candidates) or number * len(prompts) * request.batch >= _TEXTS
     if (windows.enough and known) or (over and (tried or not windows.missing)):
       break
   if windows.missing:
@@ -168,8 +167,8 @@ def calibrate(
   if of_text and min(number, variants) * request.batch < _COUNTED:
     progress(f"measuring {names}: counting drafts in {_COUNTED} texts of each domain")
     in_turn = len(prompts) * _COUNTED / request.batch * windows.alone * new
-    rows = request.batch if in_turn < _COMPILING else _wide_rows(request)
-    for name, domain, each in _counted(text, prompts, of_text, request, rows):
+    rows = request.batch if in_turn < _COMPILING else wide_rows(request)
+    for name, domain, each in counted_texts(text, prompts, of_text, request, rows):
       counts[name, domain] = sum(each[1:], each[0])
       lengths[name, domain] = {0: [one.rounds for one in each]}
 
@@ -179,12 +178,8 @@ def calibrate(
     )
     if one.name not in of_text:
       return profile
-    rounds = [list(itertools.chain(*lengths[one.name, domain].values())) for domain in prompts]
-    rates = [profile.rates(domain) for domain in prompts]
-    # Shorter versions of a prompt are other rounds, but hardly other texts.
-    different = [len(texts[domain]) for domain in prompts]
-    spread = measured_spread(rounds, rates, max(new - 1, 1), different=different)
-    return dataclasses.replace(profile, spread=spread)
+    rounds = {name: itertools.chain(*lengths[one.name, name].values()) for name in prompts}
+    return with_spread(profile, rounds, texts, new)
 
   return tuple(
     ProfiledDrafter(
@@ -198,6 +193,27 @@ def calibrate(
     )
     for one in candidates
   )
+
+
+def counters_of(candidates: Sequence[PlanCandidate]) -> dict[str, CountRounds]:
+  """Returns what counts rounds in texts (`counter_of_text`), of the candidates that have it."""
+  counters = {one.name: counter_of_text(one) for one in candidates}
+  return {name: count for name, count in counters.items() if count is not None}
+
+
+def with_spread(
+  profile: AcceptanceProfile, rounds: Mapping[str, Iterable[int]], texts: Texts, new: int
+) -> AcceptanceProfile:
+  """Returns a profile with the spread of its texts (`measured_spread`).
+
+  rounds: of each text of `new` tokens, by domain. texts: what they continue; shorter versions of a
+  prompt are other rounds, but hardly other texts.
+  """
+  rates = [profile.rates(domain) for domain in rounds]
+  different = [len(texts[domain]) for domain in rounds]
+  each = [list(own) for own in rounds.values()]
+  spread = measured_spread(each, rates, max(new - 1, 1), different=different)
+  return dataclasses.replace(profile, spread=spread)
 
 
 def _trials(method: Planned, candidates: Sequence[PlanCandidate]) -> list[Trial]:
@@ -214,7 +230,7 @@ def new_tokens(request: PlanRequest) -> int:
   return min(_TOKENS, max(request.context // 2, 1))
 
 
-def _prompts(
+def prompts_of(
   text: TextModel, texts: Texts, request: PlanRequest
 ) -> dict[str, list[list[list[int]]]]:
   """Returns batches of prompts per domain, as long as the context says (`same_length`).
@@ -237,7 +253,7 @@ def _prompts(
   }
 
 
-def _counted(
+def counted_texts(
   text: TextModel,
   prompts: Mapping[str, Sequence[Sequence[list[int]]]],
   counters: Mapping[str, CountRounds],
@@ -263,7 +279,7 @@ def _counted(
       yield name, domain, [one for its in groups for one in count(own[its], outputs[its])]
 
 
-def _wide_rows(request: PlanRequest) -> int:
+def wide_rows(request: PlanRequest) -> int:
   """Returns the rows of batches that are decoded for their text alone: several of the request."""
   return request.batch * max(min(_COUNTED, _WIDE // request.context) // request.batch, 1)
 

@@ -15,7 +15,6 @@ from mtjax.draft import Drafter
 from mtjax.planning.text_rounds import store_rounds, text_rounds
 from mtjax.trees import Topology, chain, k_ary
 from mtjax.tuning import Siblings
-from mtjax.tuning.plan import PlannedRound
 from mtjax.tuning.profiles import AcceptanceCounts
 from mtjax.verify import Exactness, get_verifier
 
@@ -32,20 +31,20 @@ class PlanCandidate:
   calibration: returns the parameters to decode one calibration text with, and what must live as
   long: of a store on the host another one, empty or with what the user's file holds. So the user's
   own does not learn these texts, and a text that is decoded again is new to it. None: `params`.
-  alone: returns the drafter of a round in a program of its own, which takes the same params and
-  accepts the same drafts; None: that of the arm, with the arm's only size.
+  alone: returns the drafter of trees of one shape in a program of its own, which takes the same
+  params and accepts the same drafts; None: that of the arm, with the arm's only size.
   """
 
   arm: Arm
   params: PyTree
   label: str
   calibration: Callable[[], tuple[PyTree, Any]] | None = None
-  alone: Callable[[PlannedRound], Drafter] | None = None
+  alone: Callable[[Topology], Drafter] | None = None
 
-  def speculative(self, one: PlannedRound) -> Speculative:
-    """Returns the method of a planned round of this drafter in a program of its own."""
+  def speculative(self, shape: Topology) -> Speculative:
+    """Returns the method of rounds of this drafter with one shape in a program of its own."""
     method = self.arm.method
-    return method if self.alone is None else Speculative(self.alone(one), method.verifier)
+    return method if self.alone is None else Speculative(self.alone(shape), method.verifier)
 
   @property
   def name(self) -> str:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from mtjax import sharding
+from mtjax import hosts, sharding
 from mtjax.native.build import allowed_cores
 from mtjax.text import TextModel
 
@@ -70,9 +70,16 @@ def _version() -> str:
 
 
 def mesh_name(params: PyTree) -> str:
-  """Returns the axes of the mesh that parameters lie on, as "data:2,model:4"; "1" without one."""
+  """Returns the axes of the mesh that parameters lie on, as "data:2,model:4"; "1" without one.
+
+  Of a mesh with devices of several processes it says how many they are: what is exchanged between
+  machines takes another time.
+  """
   mesh = sharding.mesh_of(params)
-  return "1" if mesh is None else sharding.describe_mesh(mesh)
+  if mesh is None:
+    return "1"
+  shared = f" of {hosts.count()} processes" if hosts.is_shared(mesh) else ""
+  return f"{sharding.describe_mesh(mesh)}{shared}"
 
 
 def platform_of(params: PyTree) -> str:
@@ -92,13 +99,26 @@ def fingerprint(text: TextModel) -> str:
 
 
 def _fingerprint(params: PyTree, more: str = "") -> str:
-  """Returns a hash of names, shapes and dtypes of all arrays, and of some elements of each."""
+  """Returns a hash of names, shapes and dtypes of all arrays, and of some elements of each.
+
+  Of arrays with parts in several processes each process reads its own ones, and all must call it.
+  """
   digest = hashlib.sha256(more.encode())
   for path, leaf in jax.tree_util.tree_leaves_with_path(params):
     digest.update(f"{jax.tree_util.keystr(path)} {np.shape(leaf)} {_dtype(leaf)}".encode())
-    if getattr(leaf, "is_fully_addressable", True) and np.size(leaf):
-      digest.update(_read(leaf))
-  return digest.hexdigest()[:12]
+    for part in _parts_here(leaf):
+      digest.update(_read(part))
+  found = digest.hexdigest()
+  if hosts.spans(params):
+    found = hashlib.sha256(" ".join(hosts.gather(found)).encode()).hexdigest()
+  return found[:12]
+
+
+def _parts_here(leaf) -> list:
+  """Returns an array, or what this process has of one that others have parts of."""
+  if getattr(leaf, "is_fully_addressable", True):
+    return [leaf] if np.size(leaf) else []
+  return [shard.data for shard in leaf.addressable_shards if shard.data.size]
 
 
 def _read(leaf) -> bytes:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int, PyTree
 
 from mtjax import frontier as frontier_lib
+from mtjax import hosts
 from mtjax.cache import KVCache
 from mtjax.decode.generation import stream
 from mtjax.decode.method import Autoregressive, Method
@@ -32,7 +33,9 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STEPS = (1, 3, 7)
 _SAMPLE = 0.02  # least seconds of a timed loop, so that its start weighs little
 _COLD = 8  # passes of a timed loop, below which a first one with cold caches would weigh much
-_EVERY = 4  # rounds between two looks at the clock
+_EVERY = 4  # rounds between two looks at the clock, at least
+_PIECES = 3  # of rounds between two looks at the clock, of a text
+_ROUNDS_OF_TEXT = 64
 _REPEATS = 7  # of everything, in turn: other work on the machine slows all alike
 _LEAST = 3
 _VERIFY, _PLAIN, _ROUNDS, _KEPT_OUT = "verify", "plain", "rounds", "rounds (out of the fit)"
@@ -94,6 +97,11 @@ def measure_latency(
   out that are not between two steps, and for a context that the model lacks.
   """
   _check(text.model, batches, contexts, sizes, steps)
+  if hosts.is_shared(text.mesh):
+    raise ValueError(
+      "a latency profile is of one process, and the mesh has devices of several: plan there with "
+      'mtjax.method("auto", of="lookup,draft"), which measures whole rounds by one clock'
+    )
   steps = sorted({1, *steps})
   others = _between(steps) if kept_out is None else sorted(set(kept_out))
   if wrong := [d for d in others if d in steps or not steps[0] < d < steps[-1]]:
@@ -212,24 +220,39 @@ class _Bench:
 
   def rounds(self, kind: str, amount: int, method: Method, params: PyTree) -> _Timed:
     """Returns rounds of a method, at the end of a context of that length."""
-    # As many tokens as three looks at the clock need, if all drafts are accepted.
     positions = self.text.model.config.max_position
-    new = min(3 * _EVERY * (amount + 1) + 1, max(positions // 2, 1))
+    # As many tokens as so many rounds need, if all drafts are accepted.
+    wanted = max(min(_ROUNDS_OF_TEXT, self.context // 2 // (amount + 1)), _PIECES * _EVERY)
+    new = min(wanted * (amount + 1) + 1, max(positions // 2, 1))
     prompt = self.tokens[: min(max(self.context - new, self.context // 2, 1), positions - new)]
+    most = max((new - 1) // (amount + 1), 1)  # rounds that every text has
+    every = min(_EVERY, most)
 
-    def run():
+    def pieces(every: int) -> list[float]:
       times, last = [], None
       states = stream(
-        self.text.model, self.text.params, [prompt] * self.batch, every=_EVERY,
+        self.text.model, self.text.params, [prompt] * self.batch, every=every,
         method=method, method_params=params, max_tokens=new, mesh=self.text.mesh,
       )  # fmt: skip
       for _ in states:
         now = time.perf_counter()
         if last is not None:
-          times.append((now - last) / _EVERY)
+          times.append(now - last)
+          if len(times) > _PIECES:
+            states.close()
+            break
         last = time.perf_counter()
       # The last rounds may be fewer.
       return times[:-1] or times
+
+    def run():
+      nonlocal every
+      while True:
+        times = pieces(every)
+        # A piece starts a program, which takes as long as several rounds of a small model.
+        if statistics.median(times) >= _SAMPLE or 2 * every > most:
+          return [took / every for took in times]
+        every *= 2
 
     return _Timed(kind, amount, run)
 

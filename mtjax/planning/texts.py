@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mtjax.data.sources.text_files import parse_json, read_text, whole_text
 from mtjax.pretrained import DEMO_PROMPTS
-from mtjax.text import TextModel
+from mtjax.text import Prompt, TextModel
 from mtjax.tuning.profiles.acceptance import ALL
 
 Texts = Mapping[str, Sequence[str]]
@@ -20,7 +20,7 @@ BUNDLED_TEXTS: Texts = {
 }
 
 
-def name_of(texts: Texts) -> str:
+def name_of(texts: Mapping[str, Sequence[Prompt]]) -> str:
   """Returns "bundled", or the domains of other texts with a hash of all of them."""
   if texts == BUNDLED_TEXTS:
     return "bundled"

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import PyTree
 
+from mtjax import hosts
 from mtjax.arguments import texts as text_list
 from mtjax.decode.method import Method
+from mtjax.planning.apart import check_on_devices
 from mtjax.planning.auto import ONCE, AutoPlan, check_measure, plan_candidates
 from mtjax.planning.calibration import PlanRequest
 from mtjax.planning.candidate import PlanCandidate
@@ -172,7 +174,10 @@ def find_plan(
   for name in names:
     own = config if config["method"] == name else {**config, "drafter": drafter_settings(name)}
     try:
-      candidates += candidates_of(name, own, target, drafters)
+      found = candidates_of(name, own, target, drafters)
+      if hosts.is_shared(target.mesh):
+        check_on_devices(found)
+      candidates += found
     except ValueError as error:
       if not optional:
         raise

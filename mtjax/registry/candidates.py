@@ -16,7 +16,7 @@ from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.identity import platform_of
 from mtjax.registry.methods import get_drafter
 from mtjax.text import TextModel
-from mtjax.tuning.plan import PlannedRound
+from mtjax.trees import Topology
 
 PLANNABLE = ("lookup", "trie", "suffix", "draft", "draft_tree")
 OF_PLANNED_SHAPE = ("draft", "draft_tree")  # the plan chooses all settings of these drafters
@@ -114,12 +114,12 @@ def _shaped(name: str, drafter: Any, target: TextModel) -> tuple[Any, tuple[int,
   return ShapedTree(drafter.model, max(sizes.trees), sizes.depth, children), sizes.trees, _tree
 
 
-def _chain(drafter: ModelChain, one: PlannedRound) -> ModelChain:
-  return ModelChain(drafter.model, one.topology.height)
+def _chain(drafter: ModelChain, shape: Topology) -> ModelChain:
+  return ModelChain(drafter.model, shape.height)
 
 
-def _tree(drafter: ModelTree, one: PlannedRound) -> ModelTree:
-  return ModelTree(drafter.model, one.topology)
+def _tree(drafter: ModelTree, shape: Topology) -> ModelTree:
+  return ModelTree(drafter.model, shape)
 
 
 def _label(name: str, arm: Arm, settings: Mapping[str, Any]) -> str:

@@ -19,13 +19,7 @@ def save_plan(path: str | Path, plan: SpeculationPlan, of: Mapping[str, str]) ->
   `load_plan` would refuse, and for a file that is there and holds anything but an older plan of the
   same.
   """
-  content = dict(
-    why=plan.why().split("\n"),  # for people; not read
-    choice=_record(plan.choice),
-    plain=_record(plan.plain),
-    ranking=[_record(one) for one in plan.ranking],
-  )
-  documents.write(path, KIND, VERSION, of, content, _build)
+  documents.write(path, KIND, VERSION, of, plan_record(plan), plan_of_record)
 
 
 def load_plan(path: str | Path, **of: str) -> SpeculationPlan:
@@ -34,7 +28,25 @@ def load_plan(path: str | Path, **of: str) -> SpeculationPlan:
   of: what it must belong to; names that are left out are not compared. Raises FileNotFoundError,
   DamagedDocument for a file that is none, and ValueError for a plan of something else.
   """
-  return documents.read(path, KIND, VERSION, of, _build)
+  return documents.read(path, KIND, VERSION, of, plan_of_record)
+
+
+def plan_record(plan: SpeculationPlan) -> dict[str, Any]:
+  """Returns a plan as JSON values, which `plan_of_record` takes."""
+  return dict(
+    why=plan.why().split("\n"),  # for people; not read
+    choice=_record(plan.choice),
+    plain=_record(plan.plain),
+    ranking=[_record(one) for one in plan.ranking],
+  )
+
+
+def plan_of_record(record: Mapping[str, Any]) -> SpeculationPlan:
+  """Returns the plan of what `plan_record` returned. Raises ValueError for what is no plan."""
+  ranking = tuple(_round(one) for one in record["ranking"])
+  choice, plain = _round(record["choice"]), _round(record["plain"])
+  # The choice is one of the ranking: the runner-up is told from it by identity.
+  return SpeculationPlan(_same(choice, ranking), _same(plain, ranking), ranking)
 
 
 def _record(one: PlannedRound) -> dict[str, Any]:
@@ -71,13 +83,6 @@ def _round(record: Mapping[str, Any]) -> PlannedRound:
       f"seconds must be above 0, and expected_tokens, batch and entries at least 1: got {out}"
     )
   return out
-
-
-def _build(record: Mapping[str, Any]) -> SpeculationPlan:
-  ranking = tuple(_round(one) for one in record["ranking"])
-  choice, plain = _round(record["choice"]), _round(record["plain"])
-  # The choice is one of the ranking: the runner-up is told from it by identity.
-  return SpeculationPlan(_same(choice, ranking), _same(plain, ranking), ranking)
 
 
 def _same(one: PlannedRound, ranking: tuple[PlannedRound, ...]) -> PlannedRound:

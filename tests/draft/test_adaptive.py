@@ -209,6 +209,26 @@ def test_short_runs_are_repeated_and_long_ones_are_not(monkeypatch):
     assert len(asked) == 2 + 3 * turns
 
 
+def test_all_processes_have_the_costs_of_the_first_ones_clock(monkeypatch):
+  """Process 0 needs three turns, and the clock of another one would have stopped after two."""
+  told, runs, found = [], [], []
+
+  def tell(value, mesh):
+    told.append(value)
+    return value
+
+  for round_seconds, agreed in ((0.002, tell), (0.006, lambda value, mesh: told.pop(0))):
+    asked = []
+    fake = fake_generate(
+      lambda size, one=round_seconds: one + 0.001 * (size == 0), asked, lambda run: 0.0
+    )
+    monkeypatch.setattr(costs, "generate", fake)
+    monkeypatch.setattr(costs.hosts, "agreed", agreed)
+    found.append(measure_costs(TARGET, PARAMS, MODEL, None, prompt=[1], tokens=24))
+    runs.append(len(asked))
+  assert found[0] == found[1] == pytest.approx((1.5,)) and runs[0] == runs[1] and not told
+
+
 @pytest.mark.parametrize(
   ("change", "message"),
   [

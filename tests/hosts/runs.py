@@ -18,10 +18,15 @@ from mtjax.decode.speculative import Speculative
 from mtjax.draft.model_free.lookup import PromptLookup
 from mtjax.evaluate.perplexity import score
 from mtjax.models import Model, TransformerConfig, uniform_layers
+from mtjax.planning import PlanRequest
+from mtjax.registry import candidates as registry
+from mtjax.registry.auto import find_plan
+from mtjax.registry.configs import decode_config
 from mtjax.registry.denoising.methods import denoise_config, make_denoiser
 from mtjax.rounds.history import TreeRecord
 from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
+from mtjax.tuning.plan_file import plan_record
 
 STEPS = 6
 
@@ -69,6 +74,36 @@ def decoded(mesh=None) -> dict:
       *(p for row in trees if isinstance(row, TreeRecord) for p in row.target_probs if p),
     ],
   )
+
+
+def planned(folder: Path, mesh=None) -> dict:
+  """Returns what `auto` plans for a small model and its draft model, and whether it changes text.
+
+  Every process has a clock of its own.
+  """
+  target, draft = (
+    TextModel(model, model.init(jax.random.key(seed)), ByteTokenizer(), f"{seed}").on_mesh(mesh)
+    for seed, model in ((0, letters(16)), (1, letters(8)))
+  )
+  registry.shape_sizes = lambda _: registry.ShapeSizes((2,), (2,), 1)
+  settings = dict(context=24, seconds=0.0, folder=str(folder), texts={"a": ["abab"], "b": ["cd"]})
+  config = decode_config("draft").to_dict() | dict(draft_model=draft, tree="auto", plan=settings)
+  found, again = find_plan(config, target), find_plan(config, target)
+  best = next(one for one in found.plan.ranking if one.drafter)
+  texts = []
+  for method, its in (found.made_alone(found.plan.plain), found.made_alone(best)):
+    rows, _ = target.generate(["abcab", "d"], max_tokens=8, method=method, method_params=its)
+    texts.append([one.text for one in rows])
+  return _as_json(
+    plan=plan_record(found.plan),
+    measured=[found.measured, again.measured, again.plan == found.plan],
+    texts=texts,
+    of=PlanRequest().of(target, found.candidates[0]),
+  )
+
+
+def letters(dim: int) -> Model:
+  return Model(TransformerConfig(258, dim, 2, 2, 8, 16, uniform_layers(1), max_position=64))
 
 
 def filling(mesh=None) -> dict:

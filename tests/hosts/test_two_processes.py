@@ -186,6 +186,22 @@ def test_two_processes_decode_and_score_as_one(first):
     check_close(seen["decoded"], expected)
 
 
+def test_two_processes_plan_by_the_clock_of_the_first_one_which_keeps_the_plan(first, folder):
+  (_, zero, *_), (_, one, *_) = first
+  assert zero["planned"] == one["planned"]
+  found = zero["planned"]
+  assert found["measured"] == [True, False, True]
+  assert {one["drafter"] for one in found["plan"]["ranking"]} == {None, "draft"}
+  plain, drafted = found["texts"]
+  assert plain == drafted and all(plain)
+  assert found["of"]["mesh"] == "data:2,model:2,sequence:1 of 2 processes"
+  kinds = sorted(path.name.split("-")[0] for path in (folder / "plans-0").iterdir())
+  assert kinds == ["acceptance", "latency", "plan"]
+  assert not (folder / "plans-1").exists()
+  ((*_, said, _), (*_, nothing, _)) = first
+  assert "mtjax: auto, batch 2: " in said and "mtjax: auto" not in nothing
+
+
 def test_two_processes_fill_as_one(first):
   expected = filled()
   assert sum(map(sum, expected["drafted"])) > 0

@@ -29,7 +29,15 @@ from mtjax.evaluate.texts import check_same_documents  # noqa: E402
 from mtjax.pretrained import with_adapter  # noqa: E402
 from mtjax.rounds.placement import Placement  # noqa: E402
 from mtjax.text import TextModel  # noqa: E402
-from tests.hosts.runs import STEPS, decoded, denoised, filled, filling, run_config  # noqa: E402
+from tests.hosts.runs import (  # noqa: E402
+  STEPS,
+  decoded,
+  denoised,
+  filled,
+  filling,
+  planned,
+  run_config,
+)
 
 HEARTBEAT = 3
 
@@ -145,6 +153,7 @@ def agreements() -> dict:
     part_of_mesh=refusal(lambda: fill(**filling(one_each))),
     spread=refusal(lambda: fill(**spread_filling(mesh))),
     decoded=decoded(mesh),
+    planned=planned(FOLDER / f"plans-{INDEX}", mesh),
     filled=filled(mesh),
     denoised=launched(mesh),
     mesh=[device.process_index for device in mesh.devices.flat],

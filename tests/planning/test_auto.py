@@ -98,7 +98,7 @@ def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own
   candidates = {one.name: one for one in found.candidates}
   for one in found.plan.ranking:
     if one.drafter is not None:
-      alone = candidates[one.drafter].speculative(one).drafter
+      alone = candidates[one.drafter].speculative(one.topology).drafter
       assert (alone.height, alone.breadth) == (one.topology.height, one.topology.breadth)
       assert type(alone) is type(get_drafter(name)(config, TEXT)[0])
   assert found.made_alone(found.plan.plain) == (Autoregressive(), None)

@@ -9,12 +9,15 @@ import os
 import numpy as np
 import pytest
 
+from mtjax import hosts
+from mtjax.planning.shared_store import SharedStore
 from mtjax.planning.store import VARIABLE, PlanStore, default_folder
 from mtjax.tuning import Competitor, plan
 from mtjax.tuning.plan_file import load_plan, save_plan
 from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, LatencyProfile, fit_curve
 
 OF = dict(device="cpu, 2 cores", mesh="1", target="target 0123", drafter="draft sizes 4,8")
+OTHER = {**OF, "mesh": "data:2"}
 COUNTS = AcceptanceCounts(np.array([[90], [60]]), np.array([[60], [45]]), 90)
 PROFILE = AcceptanceProfile(OF, {"code": COUNTS})
 CURVE = fit_curve(1, 256, verify=[(1, 0.020), (4, 0.021)], draft=[(1, 0.001), (2, 0.002)])
@@ -200,3 +203,34 @@ def test_a_plan_that_could_not_be_loaded_is_not_written(store, said):
     save_plan(path, wrong, OF)
   assert store.keep(OF, wrong) is None and "Nothing was written" in said[0]
   assert not path.exists()
+
+
+def test_what_process_0_has_is_told_to_the_others_and_kept_by_it_alone(tmp_path, said, monkeypatch):
+  told, latency = [], LatencyProfile(OF, (CURVE,))
+
+  def tell(value):
+    told.append(json.loads(json.dumps(value)))
+    return told[-1]
+
+  def found(store):
+    kept = [store.keep(OF, what) for what in (PROFILE, latency, PLAN)]
+    return kept, store.acceptance(OF), store.latency(OF), store.plan(OF), store.plan(OTHER)
+
+  monkeypatch.setattr(hosts, "of_first", tell)
+  store = SharedStore(tmp_path / "zero", say=said.append)
+  kept, *zero = found(store)
+  assert all(path.exists() for path in kept)
+  assert zero[1:] == [latency, PLAN, None]
+  # A damaged file is measured anew by all.
+  kept[0].write_text("{")
+  assert store.acceptance(OF) is None and len(said) == 1
+  heard = iter(told)
+  monkeypatch.setattr(hosts, "of_first", lambda value: next(heard))
+  monkeypatch.setattr(hosts, "is_first", lambda: False)
+  store = SharedStore(tmp_path / "one", say=said.append)
+  kept, *one = found(store)
+  assert kept == [None] * 3 and one[1:] == zero[1:]
+  for own, other in zip(one[:1], zero[:1], strict=True):
+    assert own.of == other.of and (own.counts().accepted == other.counts().accepted).all()
+  assert store.acceptance(OF) is None
+  assert not (tmp_path / "one").exists() and len(said) == 1

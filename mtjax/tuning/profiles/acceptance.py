@@ -99,6 +99,11 @@ class AcceptanceProfile:
 
     Raises ValueError for a file that is there and holds anything but an older profile of the same.
     """
+    record = self.record()
+    documents.write(path, KIND, VERSION, record.pop("of"), record, self.of_record)
+
+  def record(self) -> dict[str, Any]:
+    """Returns the profile as JSON values, which `of_record` takes."""
     domains = {
       name: dict(
         rounds=counts.rounds,
@@ -109,8 +114,7 @@ class AcceptanceProfile:
       )
       for name, counts in self.domains.items()
     }
-    content = dict(domains=domains, spread=self.spread)
-    documents.write(path, KIND, VERSION, self.of, content, self._build)
+    return dict(of=dict(self.of), domains=domains, spread=self.spread)
 
   @classmethod
   def load(cls, path: str | Path, **of: str) -> "AcceptanceProfile":
@@ -120,10 +124,11 @@ class AcceptanceProfile:
     DamagedDocument for a file that is none or holds impossible numbers, and ValueError for a
     profile of something else.
     """
-    return documents.read(path, KIND, VERSION, of, cls._build)
+    return documents.read(path, KIND, VERSION, of, cls.of_record)
 
   @classmethod
-  def _build(cls, record: Mapping[str, Any]) -> "AcceptanceProfile":
+  def of_record(cls, record: Mapping[str, Any]) -> "AcceptanceProfile":
+    """Returns the profile of what `record` returned. Raises ValueError for impossible numbers."""
     return cls(
       dict(record["of"]),
       {

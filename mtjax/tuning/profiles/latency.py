@@ -187,8 +187,12 @@ class LatencyProfile:
 
     Raises ValueError for a file that is there and holds anything but an older profile of the same.
     """
-    curves = [dataclasses.asdict(curve) for curve in self.curves]
-    documents.write(path, KIND, VERSION, self.of, dict(curves=curves), self._build)
+    record = self.record()
+    documents.write(path, KIND, VERSION, record.pop("of"), record, self.of_record)
+
+  def record(self) -> dict[str, Any]:
+    """Returns the profile as JSON values, which `of_record` takes."""
+    return dict(of=dict(self.of), curves=[dataclasses.asdict(curve) for curve in self.curves])
 
   @classmethod
   def load(cls, path: str | Path, **of: str) -> "LatencyProfile":
@@ -197,10 +201,11 @@ class LatencyProfile:
     of: what it must be a profile of, as `check_is_of` takes it. Raises FileNotFoundError,
     DamagedDocument for a file that is none, and ValueError for a profile of something else.
     """
-    return documents.read(path, KIND, VERSION, of, cls._build)
+    return documents.read(path, KIND, VERSION, of, cls.of_record)
 
   @classmethod
-  def _build(cls, record: Mapping[str, Any]) -> "LatencyProfile":
+  def of_record(cls, record: Mapping[str, Any]) -> "LatencyProfile":
+    """Returns the profile of what `record` returned. Raises ValueError for impossible numbers."""
     return cls(dict(record["of"]), tuple(_curve(one) for one in record["curves"]))
 
 

@@ -1,0 +1,265 @@
+"""Candidates measured apart, each tree in a program of its own: on a mesh of several processes."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import PyTree
+
+from mtjax import hosts
+from mtjax.decode.generation import Generation, stream
+from mtjax.decode.method import Autoregressive, Method
+from mtjax.planning.acceptance import measure_acceptance
+from mtjax.planning.calibration import (
+  PlanRequest,
+  Progress,
+  counted_texts,
+  counters_of,
+  new_tokens,
+  prompts_of,
+  wide_rows,
+  with_spread,
+)
+from mtjax.planning.candidate import PlanCandidate
+from mtjax.planning.texts import Texts
+from mtjax.planning.windows import NARROW, half_interval
+from mtjax.text import TextModel
+from mtjax.trees import Topology
+from mtjax.tuning.online import ProfiledDrafter
+from mtjax.tuning.profiles import (
+  AcceptanceProfile,
+  LatencyCurve,
+  LatencyProfile,
+  fit_curve,
+)
+
+_LEAST, _ENOUGH = 3, 5  # passes: at least, and before an interval says something
+_TINY = 1e-9
+
+_Key = tuple[str, Topology] | None  # a drafter with a tree; None: plain decoding
+
+
+def calibrate_apart(
+  text: TextModel,
+  candidates: Sequence[PlanCandidate],
+  request: PlanRequest,
+  *,
+  texts: Texts,
+  seconds: float = 60.0,
+  progress: Progress = lambda _: None,
+) -> tuple[ProfiledDrafter, ...]:
+  """Returns the profiles of all candidates, measured in programs of their own.
+
+  `calibrate` measures in one program, which asks the host which drafter is next. Where several
+  processes run one program, each would ask a host of its own. Here every drafter decodes whole
+  texts with each of its trees (`PlanCandidate.trials`), in turn with plain decoding. What a round
+  takes is the median of its ratios to the rounds of plain decoding in the same pass, and what the
+  first token takes longer than that of plain decoding is the drafter's reading of the prompt. All
+  times are those of process 0, and so is the number of passes.
+
+  Acceptance is counted in texts that plain decoding writes where drafts follow from texts alone,
+  and otherwise as `measure_acceptance` does.
+
+  seconds: for the passes, at most, after everything is compiled; less once all ratios are known to
+  2 %. There are at least 3 of them. Raises ValueError for candidates with a store on the host, for
+  none, for no text, and for a request that the model has no positions for.
+  """
+  if not candidates:
+    raise ValueError("there is no drafter available to plan with: name at least one candidate")
+  check_on_devices(candidates)
+  new, prompts = new_tokens(request), prompts_of(text, texts, request)
+  if new < 2:
+    raise ValueError("texts of one token have no round to measure: give a longer context")
+  times = _measured(text, candidates, request, prompts, seconds, progress)
+  progress("counting drafts")
+  of_text = counters_of(candidates)
+  counted = dict.fromkeys(of_text, {})
+  for name, domain, each in counted_texts(text, prompts, of_text, request, wide_rows(request)):
+    counted[name] = counted[name] | {domain: each}
+
+  def acceptance(one: PlanCandidate) -> AcceptanceProfile:
+    of = request.of(text, one)
+    if one.name in counted:
+      each = counted[one.name]
+      sums = {domain: sum(own[1:], own[0]) for domain, own in each.items()}
+      rounds = {domain: [counts.rounds for counts in own] for domain, own in each.items()}
+      return with_spread(AcceptanceProfile(of, sums), rounds, texts, new)
+    shape = max(_shapes(one), key=lambda shape: (shape.size, max(shape.rank)))
+    found = measure_acceptance(
+      text,
+      one.speculative(shape).drafter,
+      one.params,
+      name=one.name,
+      texts={domain: list(itertools.chain(*batches)) for domain, batches in prompts.items()},
+      height=min(one.arm.height, new - 1),
+      breadth=max(one.arm.breadth, 1),
+      max_tokens=new,
+      sampling=request.sampling,
+      verifier=one.arm.method.verifier,
+      progress=progress,
+      of=of,
+    )
+    return dataclasses.replace(found, of=of)
+
+  return tuple(
+    ProfiledDrafter(
+      one.name,
+      acceptance(one),
+      LatencyProfile(request.of_times(text, one, candidates), (times.curve(one, request),)),
+      one.siblings,
+    )
+    for one in candidates
+  )
+
+
+def check_on_devices(candidates: Sequence[PlanCandidate]) -> None:
+  """Raises ValueError for candidates that keep something on the host."""
+  if stores := [one.name for one in candidates if one.on_host]:
+    raise ValueError(
+      f"{', '.join(stores)} would keep a store of its own in each of {hosts.count()} processes: "
+      "there, plan with drafters that are on the devices alone, such as lookup and draft"
+    )
+
+
+def _shapes(candidate: PlanCandidate) -> list[Topology]:
+  """Returns the trees that a candidate is measured with, each once."""
+  trials = map(candidate.trials, candidate.arm.sizes)
+  return list(dict.fromkeys(itertools.chain.from_iterable(trials)))
+
+
+class _Times:
+  """Seconds of the first token and of a round, of every tree in every pass."""
+
+  def __init__(self, keys: Sequence[_Key]):
+    self._first: dict[_Key, list[float]] = {key: [] for key in keys}
+    self._round: dict[_Key, list[float]] = {key: [] for key in keys}
+
+  def add(self, key: _Key, first: float, each: float) -> None:
+    self._first[key].append(first)
+    self._round[key].append(each)
+
+  @property
+  def passes(self) -> int:
+    return len(self._round[None])
+
+  @property
+  def enough(self) -> bool:
+    """True if all ratios are known well."""
+    return self.passes >= _ENOUGH and all(
+      half_interval(self._ratios(key)) <= NARROW for key in self._round if key is not None
+    )
+
+  def curve(self, candidate: PlanCandidate, request: PlanRequest) -> LatencyCurve:
+    """Returns times of rounds by the entries of the trees, and a line over the steps of drafting.
+
+    Nothing is split off as fixed: it is in the times of the entries.
+    """
+    plain = statistics.median(self._round[None])
+    took = {
+      shape: plain * statistics.median(self._ratios((candidate.name, shape)))
+      for shape in _shapes(candidate)
+    }
+    if candidate.whole:  # drafts of several branches stand side by side, and not below each other
+      (entries,) = candidate.arm.sizes
+      points = {(entries, shape.height): each for shape, each in took.items()}
+    else:
+      points = {(shape.size, shape.height): each for shape, each in took.items()}
+    step = _seconds_per_step(points)
+    verify = [(size, max(each - step * height, _TINY)) for (size, height), each in points.items()]
+    verify.append((1, min(plain, *points.values())))
+    height = max(shape.height for shape in took)
+    starts = [self._start((candidate.name, shape)) for shape in took]
+    return fit_curve(
+      request.batch,
+      request.context,
+      verify=verify,
+      draft=[(steps, step * steps) for steps in sorted({1, height})],
+      plain=plain,
+      alone=plain,
+      start=max(statistics.median(starts), 0.0),
+    )
+
+  def _ratios(self, key: _Key) -> list[float]:
+    pairs = zip(self._round[key], self._round[None], strict=True)
+    return [each / plain for each, plain in pairs]
+
+  def _start(self, key: _Key) -> float:
+    pairs = zip(self._first[key], self._first[None], strict=True)
+    return statistics.median(first - plain for first, plain in pairs)
+
+
+def _seconds_per_step(points: dict[tuple[int, int], float]) -> float:
+  """Returns what a further step of drafting takes, where trees of other heights tell it.
+
+  It is the slope of a plane over entries and steps (least squares). In chains both grow together,
+  so nothing tells them apart, and nothing needs to.
+  """
+  shapes = np.array(list(points), float)
+  plane = np.column_stack([np.ones(len(points)), shapes])
+  if np.linalg.matrix_rank(plane) < 3:
+    return _TINY
+  (_, _, step), *_ = np.linalg.lstsq(plane, np.array(list(points.values())), rcond=None)
+  return max(float(step), _TINY)
+
+
+def _measured(
+  text: TextModel,
+  candidates: Sequence[PlanCandidate],
+  request: PlanRequest,
+  prompts: dict[str, list[list[list[int]]]],
+  seconds: float,
+  progress: Progress,
+) -> _Times:
+  methods: dict[_Key, tuple[Method, PyTree]] = {None: (Autoregressive(), None)}
+  for one in candidates:
+    for shape in _shapes(one):
+      methods[one.name, shape] = one.speculative(shape), one.params
+  # Of all domains in turn.
+  batches = list(itertools.chain(*zip(*prompts.values(), strict=True)))
+  times, names = _Times(list(methods)), ", ".join(one.name for one in candidates)
+
+  def one_run(key: _Key, number: int) -> tuple[float, float]:
+    method, params = methods[key]
+    return _run(text, batches[number % len(batches)], request, method, params, number)
+
+  for number, key in enumerate(methods, 1):
+    progress(
+      f"measuring {names} at batch {request.batch}: compiling program {number} of {len(methods)}, "
+      "once for these machines"
+    )
+    one_run(key, 0)
+  begin = time.perf_counter()
+  while not times.enough:
+    gone = hosts.agreed(time.perf_counter() - begin, text.mesh)
+    if times.passes >= _LEAST and gone > seconds:
+      break
+    progress(f"measuring {names}: pass {times.passes + 1}, {gone:.0f} s")
+    number = times.passes
+    for key in methods:
+      times.add(key, *hosts.agreed(one_run(key, number), text.mesh))
+  return times
+
+
+def _run(
+  text: TextModel,
+  rows: Sequence[Sequence[int]],
+  request: PlanRequest,
+  method: Method,
+  params: PyTree,
+  key: int,
+) -> tuple[float, float]:
+  """Returns the seconds of the first token, and of a round of those after it."""
+  new = new_tokens(request)
+  ends: list[Generation] = []
+  begin = time.perf_counter()
+  # All rounds after the first token are one piece.
+  pieces = stream(
+    text.model, text.params, rows, every=new, on_finish=ends.append, method=method,
+    method_params=params, max_tokens=new, sampling=request.sampling, key=key, mesh=text.mesh,
+  )  # fmt: skip
+  first, *_, last = (time.perf_counter() - begin for _ in pieces)
+  rounds = ends[0].counters["target_forwards"] - 1
+  return first, max(last - first, _TINY) / max(rounds, 1)

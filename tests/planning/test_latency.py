@@ -173,3 +173,46 @@ def test_a_size_that_the_device_has_no_memory_for_is_left_out_and_the_rest_is_me
   # What a curve needs must fit.
   with pytest.raises(jax.errors.JaxRuntimeError, match="Out of memory"):
     Clock(full=2).measure(contexts=(64,))
+
+
+@pytest.mark.parametrize(
+  ("seconds", "amount", "sizes"), [(0.001, 0, [4, 8, 16]), (0.001, 15, [4, 8]), (0.05, 0, [4])]
+)
+def test_pieces_of_rounds_grow_until_their_start_weighs_little(monkeypatch, seconds, amount, sizes):
+  """Every piece takes 5 ms to start; a text of long chains has 12 rounds, if all pay."""
+  asked, closed, clock = [], [], Clock()
+
+  def stream(model, params, prompts, *, every, max_tokens, **_):
+    asked.append(every)
+    left = max_tokens - 1
+    try:
+      while left >= 0:
+        yield [[1]]
+        clock.now += 0.005 + every * seconds
+        left -= every * (amount + 1)
+    finally:
+      closed.append(every)
+
+  monkeypatch.setattr(latency, "stream", stream)
+  monkeypatch.setattr(latency, "time", clock)
+  timed = latency._Bench(LONG, lookup, None, "sample_match", 1, 256).rounds("a", amount, None, None)
+  found = timed.run()
+  assert asked == closed == sizes
+  assert found == pytest.approx([seconds + 0.005 / sizes[-1]] * len(found)) and 1 <= len(found) <= 3
+  # What was found is kept for the next time.
+  assert timed.run() == pytest.approx(found) and asked == [*sizes, sizes[-1]]
+
+
+def test_a_pass_of_a_large_model_is_timed_with_warm_caches(monkeypatch):
+  """Whatever runs first reads the weights from memory, which takes 30 ms more."""
+  ran, clock = [], Clock()
+
+  def forwards(model, params, cache, token, count):
+    clock.now += count * 0.05 + 0.03 * (not ran)
+    ran.append(count)
+    return token
+
+  monkeypatch.setattr(latency, "_forwards", forwards)
+  monkeypatch.setattr(latency, "time", clock)
+  (timed,) = latency._Bench(LONG, lookup, None, "sample_match", 1, 64).verify((1,))
+  assert timed.run() == pytest.approx([0.05]) and ran == [1, 1]

@@ -43,6 +43,7 @@ class Generation:
   drafted: list[list[bool]]  # True for tokens that were accepted drafts, not the target's choice
   history: list[RoundRecord] | None = None  # what each round did; None: it was not asked for
   pieces: list[list[str]] | None = None  # text of each token; None: made without a tokenizer
+  rounds: list[int] = dataclasses.field(default_factory=list)  # of each row, after its prompt
 
   def __repr__(self) -> str:
     cost = self.counters
@@ -304,6 +305,7 @@ def _collect(
     drafted=[drafted[row, : count[row]].tolist() for row in range(job.batch)],
     finish=[Finish(int(value)).name.lower() for value in finish],
     history=history,
+    rounds=per_row[: job.batch].tolist(),
     counters=dict(
       prompt_tokens=sum(job.lengths),
       tokens=emitted,

@@ -1,6 +1,5 @@
 """Candidates measured apart, each tree in a program of its own: on a mesh of several processes."""
 
-import dataclasses
 import itertools
 import statistics
 import time
@@ -18,6 +17,7 @@ from mtjax.planning.calibration import (
   Progress,
   counted_texts,
   counters_of,
+  grouped,
   new_tokens,
   prompts_of,
   wide_rows,
@@ -26,10 +26,14 @@ from mtjax.planning.calibration import (
 from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.texts import Texts
 from mtjax.planning.windows import NARROW, half_interval
+from mtjax.rounds.history import TreeRecord
+from mtjax.sampling.canonical import canonical_sampling
 from mtjax.text import TextModel
 from mtjax.trees import Topology
 from mtjax.tuning.online import ProfiledDrafter
+from mtjax.tuning.online.watching import counts_of_lengths
 from mtjax.tuning.profiles import (
+  AcceptanceCounts,
   AcceptanceProfile,
   LatencyCurve,
   LatencyProfile,
@@ -37,8 +41,10 @@ from mtjax.tuning.profiles import (
 )
 
 _LEAST, _ENOUGH = 3, 5  # passes: at least, and before an interval says something
+_EACH, _STEP = 16, 4  # of the entries of trees, all up to the first, and every so many beyond it
 _TINY = 1e-9
 
+_Rows = Sequence[list[int]]  # prompts of a batch
 _Key = tuple[str, Topology] | None  # a drafter with a tree; None: plain decoding
 
 
@@ -74,35 +80,24 @@ def calibrate_apart(
   if new < 2:
     raise ValueError("texts of one token have no round to measure: give a longer context")
   times = _measured(text, candidates, request, prompts, seconds, progress)
-  progress("counting drafts")
   of_text = counters_of(candidates)
-  counted = dict.fromkeys(of_text, {})
+  progress("counting drafts")
+  counted: dict[str, dict[str, list[AcceptanceCounts]]] = {name: {} for name in of_text}
   for name, domain, each in counted_texts(text, prompts, of_text, request, wide_rows(request)):
-    counted[name] = counted[name] | {domain: each}
+    counted[name][domain] = each
+  groups = grouped(prompts, wide_rows(request))
 
   def acceptance(one: PlanCandidate) -> AcceptanceProfile:
     of = request.of(text, one)
-    if one.name in counted:
-      each = counted[one.name]
-      sums = {domain: sum(own[1:], own[0]) for domain, own in each.items()}
-      rounds = {domain: [counts.rounds for counts in own] for domain, own in each.items()}
-      return with_spread(AcceptanceProfile(of, sums), rounds, texts, new)
-    shape = max(_shapes(one), key=lambda shape: (shape.size, max(shape.rank)))
-    found = measure_acceptance(
-      text,
-      one.speculative(shape).drafter,
-      one.params,
-      name=one.name,
-      texts={domain: list(itertools.chain(*batches)) for domain, batches in prompts.items()},
-      height=min(one.arm.height, new - 1),
-      breadth=max(one.arm.breadth, 1),
-      max_tokens=new,
-      sampling=request.sampling,
-      verifier=one.arm.method.verifier,
-      progress=progress,
-      of=of,
-    )
-    return dataclasses.replace(found, of=of)
+    if one.name not in counted:
+      progress(f"counting drafts of {one.name}")
+      count = _depths if one.whole else _ranks
+      each = {name: count(text, one, request, own) for name, own in groups.items()}
+      return AcceptanceProfile(of, {name: sum(own[1:], own[0]) for name, own in each.items()})
+    each = counted[one.name]
+    profile = AcceptanceProfile(of, {name: sum(own[1:], own[0]) for name, own in each.items()})
+    rounds = {name: [counts.rounds for counts in own] for name, own in each.items()}
+    return with_spread(profile, rounds, texts, new)
 
   return tuple(
     ProfiledDrafter(
@@ -122,6 +117,64 @@ def check_on_devices(candidates: Sequence[PlanCandidate]) -> None:
       f"{', '.join(stores)} would keep a store of its own in each of {hosts.count()} processes: "
       "there, plan with drafters that are on the devices alone, such as lookup and draft"
     )
+
+
+def sizes_apart(candidate: PlanCandidate) -> list[int]:
+  """Returns the entries of trees to choose from: a program of its own has those of its tree."""
+  largest = max(candidate.arm.sizes)
+  return [*range(2, min(largest, _EACH) + 1), *range(_EACH + _STEP, largest + 1, _STEP)]
+
+
+def _ranks(
+  text: TextModel, one: PlanCandidate, request: PlanRequest, groups: Sequence[_Rows]
+) -> list[AcceptanceCounts]:
+  """Returns the counts of a draft model in batches of prompts.
+
+  The texts of greedy requests say them for all trees. Otherwise each tree that is measured is
+  decoded with, as none of them has all depths and ranks.
+  """
+  new, greedy = new_tokens(request), canonical_sampling(request.sampling) is None
+  each, of = [], request.of(text, one)
+  shapes = _shapes(one)[: 1 if greedy else None]
+  for key, (shape, rows) in enumerate(itertools.product(shapes, groups)):
+    found = measure_acceptance(
+      text,
+      one.speculative(shape).drafter,
+      one.params,
+      name=one.name,
+      texts={"all rows": rows},
+      height=min(one.arm.height, new - 1),
+      breadth=max(one.arm.breadth, 1),
+      max_tokens=new,
+      sampling=request.sampling,
+      verifier=one.arm.method.verifier,
+      key=key,
+      of=of,
+    )
+    each.append(found.counts())
+  return each
+
+
+def _depths(
+  text: TextModel, one: PlanCandidate, request: PlanRequest, groups: Sequence[_Rows]
+) -> list[AcceptanceCounts]:
+  """Returns the counts of a drafter that chooses its drafts alone, by depth.
+
+  Any child may be accepted, and rounds in which it found no draft count too.
+  """
+  each = []
+  for key, rows in enumerate(groups):
+    _, run = text.generate(
+      rows, eos=(), method=one.arm.method, method_params=one.params, history=True,
+      max_tokens=new_tokens(request), sampling=request.sampling, key=key,
+    )  # fmt: skip
+    whole, cut = np.zeros((2, one.arm.height + 1), np.int64)
+    # The first record is that of the prefill.
+    for tree in itertools.chain.from_iterable(record.rows for record in run.history[1:]):
+      if isinstance(tree, TreeRecord):
+        (whole if tree.bonus is not None else cut)[len(tree.path) - 1] += 1
+    each.append(counts_of_lengths(whole, cut))
+  return each
 
 
 def _shapes(candidate: PlanCandidate) -> list[Topology]:
@@ -162,14 +215,15 @@ class _Times:
       shape: plain * statistics.median(self._ratios((candidate.name, shape)))
       for shape in _shapes(candidate)
     }
-    if candidate.whole:  # drafts of several branches stand side by side, and not below each other
-      (entries,) = candidate.arm.sizes
-      points = {(entries, shape.height): each for shape, each in took.items()}
-    else:
-      points = {(shape.size, shape.height): each for shape, each in took.items()}
+    # Where a drafter chooses alone, drafts of several branches stand side by side.
+    (largest, *_) = candidate.arm.sizes
+    points = [
+      (largest if candidate.whole else shape.size, shape.height, each)
+      for shape, each in took.items()
+    ]
     step = _seconds_per_step(points)
-    verify = [(size, max(each - step * height, _TINY)) for (size, height), each in points.items()]
-    verify.append((1, min(plain, *points.values())))
+    verify = [(size, max(each - step * height, _TINY)) for size, height, each in points]
+    verify.append((1, min(plain, *(each for _, each in verify))))
     height = max(shape.height for shape in took)
     starts = [self._start((candidate.name, shape)) for shape in took]
     return fit_curve(
@@ -191,17 +245,17 @@ class _Times:
     return statistics.median(first - plain for first, plain in pairs)
 
 
-def _seconds_per_step(points: dict[tuple[int, int], float]) -> float:
+def _seconds_per_step(points: Sequence[tuple[int, int, float]]) -> float:
   """Returns what a further step of drafting takes, where trees of other heights tell it.
 
   It is the slope of a plane over entries and steps (least squares). In chains both grow together,
   so nothing tells them apart, and nothing needs to.
   """
-  shapes = np.array(list(points), float)
-  plane = np.column_stack([np.ones(len(points)), shapes])
+  entries, steps, seconds = np.array(points, float).T
+  plane = np.column_stack([np.ones(len(points)), entries, steps])
   if np.linalg.matrix_rank(plane) < 3:
     return _TINY
-  (_, _, step), *_ = np.linalg.lstsq(plane, np.array(list(points.values())), rcond=None)
+  (_, _, step), *_ = np.linalg.lstsq(plane, seconds, rcond=None)
   return max(float(step), _TINY)
 
 
@@ -261,5 +315,4 @@ def _run(
     method_params=params, max_tokens=new, sampling=request.sampling, key=key, mesh=text.mesh,
   )  # fmt: skip
   first, *_, last = (time.perf_counter() - begin for _ in pieces)
-  rounds = ends[0].counters["target_forwards"] - 1
-  return first, max(last - first, _TINY) / max(rounds, 1)
+  return first, max(last - first, _TINY) / max([*ends[0].rounds, 1])

@@ -9,7 +9,7 @@ from jaxtyping import PyTree
 from mtjax import hosts
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.apart import calibrate_apart
+from mtjax.planning.apart import calibrate_apart, sizes_apart
 from mtjax.planning.calibration import PlanRequest, Progress, calibrate, new_tokens
 from mtjax.planning.candidate import PlanCandidate, program_of, watched
 from mtjax.planning.shared_store import SharedStore
@@ -118,7 +118,7 @@ def plan_candidates(
   """Returns a plan to decode as fast as the candidates and plain decoding allow here.
 
   Profiles of all candidates for this device, mesh, model, request and JAX are taken from the store.
-  If one is missing, all are measured (`calibrate`, at most about `seconds` and one compilation) and
+  If one is missing, all are measured (`calibrate`, at most about `seconds` after compiling) and
   stored, with the plan beside them for people to read. With measure="again" all are measured in any
   case and replace what is stored, which may come from a time when the machine was busy. Where
   following the text can pay (`AutoPlan.follows`), the plan follows what happens while the program
@@ -134,8 +134,11 @@ def plan_candidates(
   store, apart = store or PlanStore(), hosts.is_shared(text.mesh)
   say = say or store.say
   if apart:
-    say = say if hosts.is_first() else _silent
-    store = SharedStore(store.folder, say=say)
+    # Other texts or candidates would make other programs, which wait for each other.
+    names = [one.label for one in candidates]
+    same = dict(request=str(request), texts=name_of(texts), candidates=names, measure=measure)
+    hosts.check_equal("plan", same)
+    store = SharedStore(store.folder, say=store.say)
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
   check_measure(measure)
@@ -159,10 +162,6 @@ def plan_candidates(
   found = AutoPlan(program, plan, replanner, tuple(candidates), measured, apart)
   say(found.line())
   return found
-
-
-def _silent(_: str) -> None:
-  pass
 
 
 def _stored(
@@ -190,10 +189,8 @@ def _replanner(
   first = Replanner(drafters, context=request.context, new_tokens=new, watched=watched(candidates))
   domains = drafters[0].acceptance.domains
   sets = [first.competitors(request.batch, domain) for domain in [None, *domains]]
-  # A program of its own has exactly the entries of its tree.
   sizes = {
-    one.name: range(2, max(one.arm.sizes) + 1) if apart and not one.whole else one.arm.sizes
-    for one in candidates
+    one.name: sizes_apart(one) if apart and not one.whole else one.arm.sizes for one in candidates
   }
   menu = Menu.of(sets, sizes, whole=[one.name for one in candidates if one.whole])
   return dataclasses.replace(first, menu=menu)

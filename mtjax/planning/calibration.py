@@ -64,7 +64,7 @@ class PlanRequest:
   def of_times(
     self, text: TextModel, candidate: PlanCandidate, candidates: Sequence[PlanCandidate]
   ) -> dict[str, str]:
-    """Returns the identity of times: they are those of the program of all candidates."""
+    """Returns the identity of times: all candidates are measured together."""
     beside = " + ".join(one.label for one in candidates)
     return {**self.of(text, candidate), "candidates": beside}
 
@@ -265,18 +265,26 @@ def counted_texts(
   It writes `rows` of them at a time; the drafter meets them in batches of the request.
   """
   new, batch = new_tokens(request), request.batch
-  for domain, batches in prompts.items():
-    own = list(itertools.chain(*batches))
-    own = [own[place % len(own)] for place in range(_ceil(_COUNTED, rows))]
-    outputs: list[list[int]] = []
-    for at in range(0, len(own), rows):
-      _, run = text.generate(
-        own[at : at + rows], eos=(), max_tokens=new, sampling=request.sampling, key=at
-      )
+  for domain, groups in grouped(prompts, rows).items():
+    own, outputs = list(itertools.chain(*groups)), []
+    for number, rows_of in enumerate(groups):
+      _, run = text.generate(rows_of, eos=(), max_tokens=new, sampling=request.sampling, key=number)
       outputs += run.tokens
     groups = [slice(at, at + batch) for at in range(0, len(own), batch)]
     for name, count in counters.items():
       yield name, domain, [one for its in groups for one in count(own[its], outputs[its])]
+
+
+def grouped(
+  prompts: Mapping[str, Sequence[Sequence[list[int]]]], rows: int
+) -> dict[str, list[list[list[int]]]]:
+  """Returns the prompts that drafts are counted after, by domain, in full batches of `rows`."""
+  out = {}
+  for domain, batches in prompts.items():
+    own = list(itertools.chain(*batches))
+    own = [own[place % len(own)] for place in range(_ceil(_COUNTED, rows))]
+    out[domain] = [own[at : at + rows] for at in range(0, len(own), rows)]
+  return out
 
 
 def wide_rows(request: PlanRequest) -> int:

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,9 +34,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 STEPS = (1, 3, 7)
 _SAMPLE = 0.02  # least seconds of a timed loop, so that its start weighs little
 _COLD = 8  # passes of a timed loop, below which a first one with cold caches would weigh much
-_EVERY = 4  # rounds between two looks at the clock, at least
 _PIECES = 3  # of rounds between two looks at the clock, of a text
-_ROUNDS_OF_TEXT = 64
 _REPEATS = 7  # of everything, in turn: other work on the machine slows all alike
 _LEAST = 3
 _VERIFY, _PLAIN, _ROUNDS, _KEPT_OUT = "verify", "plain", "rounds", "rounds (out of the fit)"
@@ -112,7 +111,7 @@ def measure_latency(
   cells = [(batch, context) for context in sorted(set(contexts)) for batch in sorted(set(batches))]
   for number, (batch, context) in enumerate(cells):
     until = begin + seconds * (number + 1) / len(cells)
-    bench = _Bench(text, drafter, drafter_params, verifier, batch, context)
+    bench = _Bench(text, drafter, drafter_params, verifier, batch, context).paced(steps[-1])
     curves.append(_curve(bench, sizes, steps, others, until, progress))
   of = {**(of or identity(text, name, drafter_params)), "verifier": str(verifier)}
   return LatencyProfile(of, tuple(curves))
@@ -152,6 +151,7 @@ class _Bench:
   verifier: str | Verifier
   batch: int
   context: int
+  every: int = 4  # rounds between two looks at the clock
 
   @property
   def tokens(self) -> list[int]:
@@ -220,41 +220,45 @@ class _Bench:
 
   def rounds(self, kind: str, amount: int, method: Method, params: PyTree) -> _Timed:
     """Returns rounds of a method, at the end of a context of that length."""
-    positions = self.text.model.config.max_position
-    # As many tokens as so many rounds need, if all drafts are accepted.
-    wanted = max(min(_ROUNDS_OF_TEXT, self.context // 2 // (amount + 1)), _PIECES * _EVERY)
-    new = min(wanted * (amount + 1) + 1, max(positions // 2, 1))
+    # As many tokens as the pieces need, if all drafts are accepted.
+    each, positions = self.every * (amount + 1), self.text.model.config.max_position
+    pieces = min(max(self.context // 2 // each, 1), _PIECES)
+    new = min(pieces * each + 1, max(positions // 2, 1))
     prompt = self.tokens[: min(max(self.context - new, self.context // 2, 1), positions - new)]
-    most = max((new - 1) // (amount + 1), 1)  # rounds that every text has
-    every = min(_EVERY, most)
 
-    def pieces(every: int) -> list[float]:
+    def run():
       times, last = [], None
       states = stream(
-        self.text.model, self.text.params, [prompt] * self.batch, every=every,
+        self.text.model, self.text.params, [prompt] * self.batch, every=self.every,
         method=method, method_params=params, max_tokens=new, mesh=self.text.mesh,
       )  # fmt: skip
       for _ in states:
         now = time.perf_counter()
         if last is not None:
-          times.append(now - last)
-          if len(times) > _PIECES:
+          times.append((now - last) / self.every)
+          if len(times) == pieces:
             states.close()
-            break
+            return times
         last = time.perf_counter()
       # The last rounds may be fewer.
       return times[:-1] or times
 
-    def run():
-      nonlocal every
-      while True:
-        times = pieces(every)
-        # A piece starts a program, which takes as long as several rounds of a small model.
-        if statistics.median(times) >= _SAMPLE or 2 * every > most:
-          return [took / every for took in times]
-        every *= 2
-
     return _Timed(kind, amount, run)
+
+  def paced(self, longest: int) -> "_Bench":
+    """Returns the bench with more rounds between two looks at the clock, if they are short.
+
+    To start a piece of rounds takes as long as several rounds of a small model. All kinds of rounds
+    have the same number of them, so what is left of it is in the fixed cost alone. longest: chain
+    that half of the context must hold with one piece.
+    """
+    most = self.context // 2 // (longest + 1)
+    if most <= self.every:
+      return self
+    plain = self.rounds(_PLAIN, 0, Autoregressive(), None)
+    plain.run()  # compiles
+    wanted = math.ceil(_SAMPLE / statistics.median(plain.run()))
+    return dataclasses.replace(self, every=min(max(wanted, self.every), most))
 
 
 def _curve(

@@ -6,12 +6,12 @@ import itertools
 import json
 import os
 import re
-import sys
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from mtjax import hosts
 from mtjax.tuning.documents import DamagedDocument
 from mtjax.tuning.plan import SpeculationPlan
 from mtjax.tuning.plan_file import load_plan, save_plan
@@ -24,8 +24,8 @@ Say = Callable[[str], None]
 
 
 def to_stderr(message: str) -> None:
-  """Writes a line for a user who waits."""
-  print(f"mtjax: {message}", file=sys.stderr, flush=True)
+  """Writes a line for a user who waits, in process 0 alone."""
+  hosts.say(f"mtjax: {message}")
 
 
 def default_folder() -> Path:

@@ -1,6 +1,7 @@
 """The runs of the tests of several processes: training, decoding, filling and scoring."""
 
 import contextlib
+import dataclasses
 import io
 import json
 from pathlib import Path
@@ -19,6 +20,7 @@ from mtjax.draft.model_free.lookup import PromptLookup
 from mtjax.evaluate.perplexity import score
 from mtjax.models import Model, TransformerConfig, uniform_layers
 from mtjax.planning import PlanRequest
+from mtjax.planning.identity import fingerprint
 from mtjax.registry import candidates as registry
 from mtjax.registry.auto import find_plan
 from mtjax.registry.configs import decode_config
@@ -94,12 +96,21 @@ def planned(folder: Path, mesh=None) -> dict:
   for method, its in (found.made_alone(found.plan.plain), found.made_alone(best)):
     rows, _ = target.generate(["abcab", "d"], max_tokens=8, method=method, method_params=its)
     texts.append([one.text for one in rows])
+  other = dataclasses.replace(target, params=jax.tree.map(last_column_changed, target.params))
   return _as_json(
+    own_weights=fingerprint(target) != fingerprint(other),
     plan=plan_record(found.plan),
     measured=[found.measured, again.measured, again.plan == found.plan],
     texts=texts,
     of=PlanRequest().of(target, found.candidates[0]),
   )
+
+
+def last_column_changed(x: jax.Array) -> jax.Array:
+  """Returns an array with another last column, if its columns are split over the devices."""
+  if not x.sharding.spec or x.sharding.spec[-1] is None:
+    return x
+  return jax.jit(lambda x: x.at[:, -1].add(1), out_shardings=x.sharding)(x)
 
 
 def letters(dim: int) -> Model:

@@ -192,14 +192,15 @@ def test_two_processes_plan_by_the_clock_of_the_first_one_which_keeps_the_plan(f
   found = zero["planned"]
   assert found["measured"] == [True, False, True]
   assert {one["drafter"] for one in found["plan"]["ranking"]} == {None, "draft"}
+  assert found["own_weights"], "what the last process has of the weights counts"
   plain, drafted = found["texts"]
   assert plain == drafted and all(plain)
-  assert found["of"]["mesh"] == "data:2,model:2,sequence:1 of 2 processes"
+  assert found["of"]["mesh"] == "data:1,model:4,sequence:1 of 2 processes"
   kinds = sorted(path.name.split("-")[0] for path in (folder / "plans-0").iterdir())
   assert kinds == ["acceptance", "latency", "plan"]
   assert not (folder / "plans-1").exists()
   ((*_, said, _), (*_, nothing, _)) = first
-  assert "mtjax: auto, batch 2: " in said and "mtjax: auto" not in nothing
+  assert "mtjax: auto, batch 1: " in said and "mtjax: auto" not in nothing
 
 
 def test_two_processes_fill_as_one(first):

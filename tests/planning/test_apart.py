@@ -1,5 +1,6 @@
 """Drafters measured in programs of their own, as a job of several processes does."""
 
+import itertools
 import math
 import types
 from unittest import mock
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 
 from mtjax import hosts
+from mtjax.decode.generation import Generation
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Speculative
-from mtjax.planning import apart
+from mtjax.planning import apart, auto
 from mtjax.planning.apart import calibrate_apart
 from mtjax.planning.calibration import PlanRequest, prompts_of
 from mtjax.planning.store import VARIABLE
@@ -18,9 +20,10 @@ from mtjax.registry import candidates as registry
 from mtjax.registry.auto import find_plan
 from mtjax.registry.candidates import ShapeSizes, candidates_of
 from mtjax.registry.configs import decode_config
+from mtjax.sampling.logits import Sampling
 from mtjax.text import TextModel
 from mtjax.trees import chain
-from mtjax.tuning.profiles import AcceptanceCounts, count_history
+from mtjax.tuning.profiles import AcceptanceCounts, AcceptanceProfile, count_history
 from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET
 
 TEXT = TextModel(TARGET, PARAMS, LETTERS, "tiny")
@@ -105,6 +108,77 @@ def test_acceptance_is_that_of_decoding(monkeypatch):
   assert 0 < draft.acceptance.counts().accepted[0, 0] < draft.acceptance.counts().tried[0, 0]
 
 
+def test_drafts_of_a_drafter_that_chooses_alone_count_by_depth(monkeypatch):
+  """With two branches any draft of a depth may be the right one, and some rounds have none."""
+  monkeypatch.setattr(apart, "_run", Machine())
+  config = decode_config("lookup").to_dict()
+  config["drafter"].update(length=2, branches=2)
+  (lookup,) = candidates_of("lookup", config, TEXT, {})
+  (found,) = calibrate_apart(TEXT, [lookup], REQUEST, texts=TEXTS)
+  (curve,) = found.latency.curves
+  assert curve.verify.amount == (1, 5) and curve.draft.amount == (1, 2)
+  for domain, batches in prompts_of(TEXT, TEXTS, REQUEST).items():
+    rows = list(itertools.chain(*batches))
+    _, run = TEXT.generate(rows, eos=(), method=lookup.arm.method, max_tokens=12, history=True)
+    trees = [tree for record in run.history[1:] for tree in record.rows if tree is not None]
+    counts = found.acceptance.domains[domain]
+    assert counts.rounds == len(trees) > sum(len(tree.parents) > 1 for tree in trees)
+    assert counts.accepted.tolist() == [
+      [sum(len(tree.path) > depth for tree in trees)] for depth in (1, 2)
+    ]
+    assert counts.tried[0, 0] >= len(trees) - len(rows)
+
+
+@pytest.mark.parametrize(("temperature", "trees"), [(0.0, 1), (1.0, 4)])
+def test_sampled_requests_are_counted_in_every_tree(monkeypatch, temperature, trees):
+  """A greedy text says what is accepted in any tree; of sampled ones each tree has its own."""
+  asked = []
+
+  def measure(text, drafter, params, *, texts, of, **_):
+    ((name, rows),) = texts.items()
+    asked.append((drafter.topology, len(rows)))
+    accepted = np.full((1, 1), len(asked))
+    return AcceptanceProfile(of, {name: AcceptanceCounts(accepted + 1, accepted, len(asked) + 1)})
+
+  monkeypatch.setattr(apart, "_run", Machine())
+  monkeypatch.setattr(apart, "measure_acceptance", measure)
+  its, request = candidates("draft_tree"), PlanRequest(8, 24, Sampling(temperature=temperature))
+  (found,) = calibrate_apart(TEXT, its, request, texts={"list": ["abcab"]})
+  assert len({tree for tree, _ in asked}) == trees <= len(its[0].trials(4)) == 4
+  # One batch of 16 rows for each tree, of which the counts are summed.
+  assert [rows for _, rows in asked] == [16] * trees
+  assert found.acceptance.counts().accepted.item() == sum(range(1, trees + 1))
+
+
+def test_a_round_is_one_of_the_whole_batch(monkeypatch):
+  """Two rows that need 3 and 7 rounds, in 14 s after a first token that takes 2 s."""
+  now = iter((0.0, 2.0, 16.0))
+  monkeypatch.setattr(apart, "time", types.SimpleNamespace(perf_counter=lambda: next(now)))
+
+  def stream(*_, every, on_finish, max_tokens, **__):
+    assert every == max_tokens == 12
+    yield [[1], [1]]
+    yield [[2] * 11] * 2
+    on_finish(Generation([], [], dict(target_forwards=12), [], rounds=[3, 7]))
+
+  monkeypatch.setattr(apart, "stream", stream)
+  assert apart._run(TEXT, [[1], [2]], PlanRequest(2, 24), Autoregressive(), None, 0) == (2.0, 2.0)
+
+
+def test_what_differs_between_processes_is_refused_before_anything_is_measured(monkeypatch):
+  told = []
+  monkeypatch.setattr(hosts, "is_shared", lambda mesh: True)
+  monkeypatch.setattr(hosts, "check_equal", lambda what, values: told.append((what, values)))
+  monkeypatch.setattr(auto, "calibrate_apart", mock.Mock(side_effect=InterruptedError))
+  for texts, measure in ((TEXTS, "once"), ({"a": ["b"]}, "once"), (TEXTS, "again")):
+    with pytest.raises(InterruptedError):
+      auto.plan_candidates(TEXT, candidates("lookup"), REQUEST, texts=texts, measure=measure)
+  assert [what for what, _ in told] == ["plan"] * 3
+  first, other, again = (values for _, values in told)
+  assert first["texts"] != other["texts"] and first["measure"] != again["measure"]
+  assert len(first["candidates"]) == 2 and str(REQUEST.context) in first["request"]
+
+
 def test_all_processes_have_the_profiles_of_the_first_ones_clock(monkeypatch):
   told = []
 
@@ -144,7 +218,7 @@ def test_a_plan_of_several_processes_has_a_program_of_its_own(monkeypatch, capsy
   # Trees of every size are chosen from, as each has a program of its own.
   sizes = {one.entries for one in found.plan.ranking if one.drafter == "draft_tree"}
   assert sizes == {2, 3, 4}
-  with mock.patch.object(apart, "calibrate_apart", side_effect=AssertionError("measured again")):
+  with mock.patch.object(auto, "calibrate_apart", side_effect=AssertionError("measured again")):
     assert find_plan(config, TEXT).plan == found.plan
 
 

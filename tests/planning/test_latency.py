@@ -96,6 +96,9 @@ class Clock:
       def rounds(self, kind, amount, method, params):
         return clock.timed(self.batch, self.context, kind, amount)
 
+      def paced(self, longest):
+        return self
+
     with mock.patch.multiple(latency, _Bench=Bench, time=clock):
       return measure_latency(LONG, lookup, name="lookup", of=OF, **settings)
 
@@ -176,31 +179,36 @@ def test_a_size_that_the_device_has_no_memory_for_is_left_out_and_the_rest_is_me
 
 
 @pytest.mark.parametrize(
-  ("seconds", "amount", "sizes"), [(0.001, 0, [4, 8, 16]), (0.001, 15, [4, 8]), (0.05, 0, [4])]
+  ("context", "seconds", "every", "pieces"),
+  [(256, 0.0015, 10, 1), (1024, 0.0015, 10, 3), (256, 0.0001, 16, 1), (256, 0.05, 4, 3)],
 )
-def test_pieces_of_rounds_grow_until_their_start_weighs_little(monkeypatch, seconds, amount, sizes):
-  """Every piece takes 5 ms to start; a text of long chains has 12 rounds, if all pay."""
-  asked, closed, clock = [], [], Clock()
+def test_short_rounds_are_timed_in_longer_pieces(monkeypatch, context, seconds, every, pieces):
+  """To start a piece takes 2 ms, which all kinds of rounds have a part of that is alike."""
+  texts, clock = [], Clock()
 
-  def stream(model, params, prompts, *, every, max_tokens, **_):
-    asked.append(every)
+  def stream(model, params, prompts, *, every, max_tokens, method, **_):
+    texts.append((len(prompts[0]), max_tokens))
     left = max_tokens - 1
-    try:
-      while left >= 0:
-        yield [[1]]
-        clock.now += 0.005 + every * seconds
-        left -= every * (amount + 1)
-    finally:
-      closed.append(every)
+    while left >= 0:
+      yield [[1]]
+      clock.now += 0.002 + every * seconds * (1 + method)
+      left -= every * (method + 1)
 
   monkeypatch.setattr(latency, "stream", stream)
   monkeypatch.setattr(latency, "time", clock)
-  timed = latency._Bench(LONG, lookup, None, "sample_match", 1, 256).rounds("a", amount, None, None)
-  found = timed.run()
-  assert asked == closed == sizes
-  assert found == pytest.approx([seconds + 0.005 / sizes[-1]] * len(found)) and 1 <= len(found) <= 3
-  # What was found is kept for the next time.
-  assert timed.run() == pytest.approx(found) and asked == [*sizes, sizes[-1]]
+  monkeypatch.setattr(latency, "Autoregressive", lambda: 0)
+  bench = latency._Bench(LONG, lookup, None, "sample_match", 1, context).paced(7)
+  assert bench.every == every
+  for drafts in (0, 7):
+    found = bench.rounds("a", drafts, drafts, None).run()
+    assert found == pytest.approx([seconds * (1 + drafts) + 0.002 / every] * len(found))
+    prompt, new = texts[-1]
+    assert prompt + new in (context, context + 1) and new - 1 == len(found) * every * (1 + drafts)
+  assert len(found) == pieces
+  # In a context that holds no longer piece nothing is tried.
+  tried = len(texts)
+  short = latency._Bench(LONG, lookup, None, "sample_match", 1, 64)
+  assert short.paced(7) is short and len(texts) == tried
 
 
 def test_a_pass_of_a_large_model_is_timed_with_warm_caches(monkeypatch):

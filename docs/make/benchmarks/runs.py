@@ -188,7 +188,7 @@ RUNS = (
   ),
   _bench("planning.simulated", "simulated_plans", 1),
   _bench(
-    "planning.latency", "latency", 14, "--models=target,smollm2", "--batch=1,4,16",
+    "planning.latency", "latency", 11, "--models=target,smollm2", "--batch=1,4,16", "--seconds=180",
     needs="the extra smollm2",
   ),
   _bench(

@@ -9,8 +9,14 @@ from jaxtyping import PyTree
 from mtjax import hosts
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.apart import calibrate_apart, sizes_apart
-from mtjax.planning.calibration import PlanRequest, Progress, calibrate, new_tokens
+from mtjax.planning.calibration import (
+  PlanRequest,
+  Progress,
+  calibrate,
+  calibrate_apart,
+  new_tokens,
+  sizes_apart,
+)
 from mtjax.planning.candidate import PlanCandidate, program_of, watched
 from mtjax.planning.shared_store import SharedStore
 from mtjax.planning.store import PlanStore

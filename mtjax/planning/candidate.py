@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -75,6 +76,12 @@ class PlanCandidate:
     if breadth > 1:
       shapes += [k_ary((min(breadth, size - 1),)), _mixed(size, breadth, height)]
     return list(dict.fromkeys(shapes))
+
+  @property
+  def shapes(self) -> list[Topology]:
+    """The trees that all sizes are tried with, each once."""
+    trials = map(self.trials, self.arm.sizes)
+    return list(dict.fromkeys(itertools.chain.from_iterable(trials)))
 
 
 def program_of(candidates: Sequence[PlanCandidate], batch: int) -> Planned:

@@ -10,9 +10,8 @@ from jaxtyping import PyTree
 from mtjax import hosts
 from mtjax.arguments import texts as text_list
 from mtjax.decode.method import Method
-from mtjax.planning.apart import check_on_devices
 from mtjax.planning.auto import ONCE, AutoPlan, check_measure, plan_candidates
-from mtjax.planning.calibration import PlanRequest
+from mtjax.planning.calibration import PlanRequest, check_on_devices
 from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.store import PlanStore
 from mtjax.planning.texts import BUNDLED_TEXTS, Texts, check_texts, read_texts

@@ -14,8 +14,8 @@ jax.config.update("jax_num_cpu_devices", 2)
 import mtjax  # noqa: E402
 from mtjax.draft import PromptLookup  # noqa: E402
 from mtjax.planning.acceptance import _ranked, _ranks  # noqa: E402
+from mtjax.planning.calibration.windows import Windows  # noqa: E402
 from mtjax.planning.latency import _Bench  # noqa: E402
-from mtjax.planning.windows import Windows  # noqa: E402
 from mtjax.sharding import parse_mesh, shard_params  # noqa: E402
 from mtjax.text import TextModel  # noqa: E402
 from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET  # noqa: E402
@@ -31,7 +31,7 @@ def profiled(text: TextModel) -> dict:
   seen = []
   bench = _Bench(text, lambda steps: PromptLookup(steps), None, "sample_match", 3, 8)
   with mock.patch("mtjax.planning.latency._forwards", lambda *inputs: seen.append(inputs)):
-    with mock.patch("mtjax.planning.latency._SAMPLE", 0.0):
+    with mock.patch.multiple("mtjax.planning.latency", _SAMPLE=0.0, _COLD=0):
       for one in bench.verify((1, 2)):
         one.run()
   prompts, written = [[1, 2, 3], [4], [7, 8]], [[1, 2, 3], [4, 4, 4], [7, 8, 9]]

@@ -12,9 +12,9 @@ from mtjax import hosts
 from mtjax.decode.generation import Generation
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Speculative
-from mtjax.planning import apart, auto
-from mtjax.planning.apart import calibrate_apart
-from mtjax.planning.calibration import PlanRequest, prompts_of
+from mtjax.planning import auto
+from mtjax.planning.calibration import PlanRequest, apart, calibrate_apart, counting
+from mtjax.planning.calibration.prompts import prompts_of
 from mtjax.planning.store import VARIABLE
 from mtjax.registry import candidates as registry
 from mtjax.registry.auto import find_plan
@@ -141,7 +141,7 @@ def test_sampled_requests_are_counted_in_every_tree(monkeypatch, temperature, tr
     return AcceptanceProfile(of, {name: AcceptanceCounts(accepted + 1, accepted, len(asked) + 1)})
 
   monkeypatch.setattr(apart, "_run", Machine())
-  monkeypatch.setattr(apart, "measure_acceptance", measure)
+  monkeypatch.setattr(counting, "measure_acceptance", measure)
   its, request = candidates("draft_tree"), PlanRequest(8, 24, Sampling(temperature=temperature))
   (found,) = calibrate_apart(TEXT, its, request, texts={"list": ["abcab"]})
   assert len({tree for tree, _ in asked}) == trees <= len(its[0].trials(4)) == 4

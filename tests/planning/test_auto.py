@@ -14,8 +14,8 @@ from mtjax.decode.planned import Planned
 from mtjax.decode.speculative import Speculative
 from mtjax.evaluate.answers.methods import answering
 from mtjax.planning import auto
+from mtjax.planning.calibration.windows import Windows
 from mtjax.planning.store import VARIABLE
-from mtjax.planning.windows import Windows
 from mtjax.registry.auto import find_plan, make_planned
 from mtjax.registry.build import make_method
 from mtjax.registry.configs import decode_config
@@ -155,12 +155,6 @@ def test_penalties_of_a_config_are_part_of_what_is_planned_for():
   assert plan.call_args.args[2].sampling == Sampling(repetition_penalty=1.3)
 
 
-def test_several_processes_are_refused(monkeypatch):
-  monkeypatch.setattr(auto.jax, "process_count", lambda: 2)
-  with pytest.raises(ValueError, match="clock of one process, and there are 2: name one"):
-    auto.plan_candidates(TEXT, [])
-
-
 def test_configs_ask_for_a_plan_by_their_drafters_or_tree():
   config = method_config("auto:lookup,suffix")
   assert config.of == "lookup,suffix" and config.plan.seconds == 60.0 and "adaptive" not in config
@@ -216,7 +210,7 @@ def test_a_context_that_the_model_lacks_is_refused():
 def test_texts_that_end_too_early_are_refused_before_more_of_them_are_written(monkeypatch):
   monkeypatch.setattr(Windows, "missing", True)
   written = mock.Mock(side_effect=AssertionError("texts were written"))
-  monkeypatch.setattr("mtjax.planning.calibration._counted", written)
+  monkeypatch.setattr("mtjax.planning.calibration.together.counted_texts", written)
   method = mtjax.method("lookup", tree="auto", length=3, **SETTINGS)
   with pytest.raises(ValueError, match="texts of 32 tokens end before every drafter had its turn"):
     method.bind(TEXT)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtjax.planning.windows import NARROW, WINDOW, Script, Windows, half_interval
+from mtjax.planning.calibration.windows import NARROW, WINDOW, Script, Windows, half_interval
 from mtjax.trees import chain
 from mtjax.tuning.online.chooser import PLAIN, Report, ScriptedChooser
 from mtjax.tuning.profiles import AcceptanceCounts

@@ -54,6 +54,12 @@ def test_sizes_that_cannot_be(settings, message):
     measure_latency(TEXT, lookup, name="lookup", **settings)
 
 
+def test_a_mesh_of_several_processes_is_refused(monkeypatch):
+  monkeypatch.setattr(latency.hosts, "is_shared", lambda mesh: True)
+  with pytest.raises(ValueError, match="a latency profile is of one process, and the mesh has dev"):
+    measure_latency(TEXT, lookup, name="lookup", contexts=(32,), sizes=(1,))
+
+
 class Clock:
   """A machine on which everything takes as long as a formula says, and nothing is computed.
 

@@ -11,27 +11,21 @@ from jaxtyping import PyTree
 from mtjax import hosts
 from mtjax.decode.generation import Generation, stream
 from mtjax.decode.method import Autoregressive, Method
-from mtjax.planning.acceptance import measure_acceptance
-from mtjax.planning.calibration import (
-  PlanRequest,
-  Progress,
+from mtjax.planning.calibration.counting import (
   counted_texts,
   counters_of,
-  grouped,
-  new_tokens,
-  prompts_of,
-  wide_rows,
+  depths_of,
+  ranks_of,
   with_spread,
 )
+from mtjax.planning.calibration.prompts import grouped, prompts_of, wide_rows
+from mtjax.planning.calibration.request import PlanRequest, Progress, new_tokens
+from mtjax.planning.calibration.windows import NARROW, half_interval
 from mtjax.planning.candidate import PlanCandidate
 from mtjax.planning.texts import Texts
-from mtjax.planning.windows import NARROW, half_interval
-from mtjax.rounds.history import TreeRecord
-from mtjax.sampling.canonical import canonical_sampling
 from mtjax.text import TextModel
 from mtjax.trees import Topology
 from mtjax.tuning.online import ProfiledDrafter
-from mtjax.tuning.online.watching import counts_of_lengths
 from mtjax.tuning.profiles import (
   AcceptanceCounts,
   AcceptanceProfile,
@@ -44,7 +38,6 @@ _LEAST, _ENOUGH = 3, 5  # passes: at least, and before an interval says somethin
 _EACH, _STEP = 16, 4  # of the entries of trees, all up to the first, and every so many beyond it
 _TINY = 1e-9
 
-_Rows = Sequence[list[int]]  # prompts of a batch
 _Key = tuple[str, Topology] | None  # a drafter with a tree; None: plain decoding
 
 
@@ -91,7 +84,7 @@ def calibrate_apart(
     of = request.of(text, one)
     if one.name not in counted:
       progress(f"counting drafts of {one.name}")
-      count = _depths if one.whole else _ranks
+      count = depths_of if one.whole else ranks_of
       each = {name: count(text, one, request, own) for name, own in groups.items()}
       return AcceptanceProfile(of, {name: sum(own[1:], own[0]) for name, own in each.items()})
     each = counted[one.name]
@@ -125,64 +118,6 @@ def sizes_apart(candidate: PlanCandidate) -> list[int]:
   return [*range(2, min(largest, _EACH) + 1), *range(_EACH + _STEP, largest + 1, _STEP)]
 
 
-def _ranks(
-  text: TextModel, one: PlanCandidate, request: PlanRequest, groups: Sequence[_Rows]
-) -> list[AcceptanceCounts]:
-  """Returns the counts of a draft model in batches of prompts.
-
-  The texts of greedy requests say them for all trees. Otherwise each tree that is measured is
-  decoded with, as none of them has all depths and ranks.
-  """
-  new, greedy = new_tokens(request), canonical_sampling(request.sampling) is None
-  each, of = [], request.of(text, one)
-  shapes = _shapes(one)[: 1 if greedy else None]
-  for key, (shape, rows) in enumerate(itertools.product(shapes, groups)):
-    found = measure_acceptance(
-      text,
-      one.speculative(shape).drafter,
-      one.params,
-      name=one.name,
-      texts={"all rows": rows},
-      height=min(one.arm.height, new - 1),
-      breadth=max(one.arm.breadth, 1),
-      max_tokens=new,
-      sampling=request.sampling,
-      verifier=one.arm.method.verifier,
-      key=key,
-      of=of,
-    )
-    each.append(found.counts())
-  return each
-
-
-def _depths(
-  text: TextModel, one: PlanCandidate, request: PlanRequest, groups: Sequence[_Rows]
-) -> list[AcceptanceCounts]:
-  """Returns the counts of a drafter that chooses its drafts alone, by depth.
-
-  Any child may be accepted, and rounds in which it found no draft count too.
-  """
-  each = []
-  for key, rows in enumerate(groups):
-    _, run = text.generate(
-      rows, eos=(), method=one.arm.method, method_params=one.params, history=True,
-      max_tokens=new_tokens(request), sampling=request.sampling, key=key,
-    )  # fmt: skip
-    whole, cut = np.zeros((2, one.arm.height + 1), np.int64)
-    # The first record is that of the prefill.
-    for tree in itertools.chain.from_iterable(record.rows for record in run.history[1:]):
-      if isinstance(tree, TreeRecord):
-        (whole if tree.bonus is not None else cut)[len(tree.path) - 1] += 1
-    each.append(counts_of_lengths(whole, cut))
-  return each
-
-
-def _shapes(candidate: PlanCandidate) -> list[Topology]:
-  """Returns the trees that a candidate is measured with, each once."""
-  trials = map(candidate.trials, candidate.arm.sizes)
-  return list(dict.fromkeys(itertools.chain.from_iterable(trials)))
-
-
 class _Times:
   """Seconds of the first token and of a round, of every tree in every pass."""
 
@@ -213,7 +148,7 @@ class _Times:
     plain = statistics.median(self._round[None])
     took = {
       shape: plain * statistics.median(self._ratios((candidate.name, shape)))
-      for shape in _shapes(candidate)
+      for shape in candidate.shapes
     }
     # Where a drafter chooses alone, drafts of several branches stand side by side.
     (largest, *_) = candidate.arm.sizes
@@ -269,7 +204,7 @@ def _measured(
 ) -> _Times:
   methods: dict[_Key, tuple[Method, PyTree]] = {None: (Autoregressive(), None)}
   for one in candidates:
-    for shape in _shapes(one):
+    for shape in one.shapes:
       methods[one.name, shape] = one.speculative(shape), one.params
   # Of all domains in turn.
   batches = list(itertools.chain(*zip(*prompts.values(), strict=True)))

@@ -1,22 +1,21 @@
 """All candidates measured at once, in the program that will decode with them."""
 
 import collections
-import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxtyping import PyTree
 
 from mtjax.decode.method import Autoregressive, Method
 from mtjax.decode.planned import Planned
-from mtjax.planning.candidate import CountRounds, PlanCandidate, counter_of_text, program_of
-from mtjax.planning.identity import identity
-from mtjax.planning.texts import Texts, same_length
-from mtjax.planning.windows import Script, Trial, Windows
-from mtjax.sampling.canonical import sampling_name
-from mtjax.sampling.logits import Sampling
+from mtjax.planning.calibration.counting import counted_texts, counters_of, with_spread
+from mtjax.planning.calibration.prompts import COUNTED, prompts_of, wide_rows
+from mtjax.planning.calibration.request import PlanRequest, Progress, new_tokens
+from mtjax.planning.calibration.windows import Script, Trial, Windows
+from mtjax.planning.candidate import PlanCandidate, program_of
+from mtjax.planning.texts import Texts
 from mtjax.text import TextModel
 from mtjax.tuning.online import ProfiledDrafter
 from mtjax.tuning.online.chooser import PLAIN, ScriptedChooser
@@ -27,46 +26,11 @@ from mtjax.tuning.profiles import (
   LatencyProfile,
   fit_curve,
 )
-from mtjax.tuning.whole_runs import measured_spread
 
-_TOKENS = 96  # of a text
-_VARIANTS = 8  # batches of a domain, of other prompts or of shorter ones, decoded in turn
 _TEXTS = 32  # that acceptance is counted in, at least, if there is time
-_COUNTED = 16  # texts of a domain, where drafts follow from texts alone
 _COMPILING = 10.0  # seconds, about, for one more program
-_WIDE = 4096  # tokens of a batch that is decoded for its text alone
 _ATTEMPTS = 4  # texts per trial, after which a trial that no text was long enough for is given up
 _TINY = 1e-9
-
-Progress = Callable[[str], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class PlanRequest:
-  """What is planned for: profiles and plans of another request are others."""
-
-  batch: int = 1
-  context: int = 256  # tokens per row, the new ones among them
-  sampling: Sampling | None = None
-  texts: str = "bundled"  # a name of the texts to calibrate with
-
-  def of(self, text: TextModel, candidate: PlanCandidate) -> dict[str, str]:
-    """Returns the identity of profiles of a candidate for this request."""
-    return {
-      **identity(text, candidate.label, candidate.params),
-      "verifier": str(candidate.arm.method.verifier),
-      "sampling": sampling_name(self.sampling),
-      "texts": self.texts,
-      "batch": str(self.batch),
-      "context": str(self.context),
-    }
-
-  def of_times(
-    self, text: TextModel, candidate: PlanCandidate, candidates: Sequence[PlanCandidate]
-  ) -> dict[str, str]:
-    """Returns the identity of times: all candidates are measured together."""
-    beside = " + ".join(one.label for one in candidates)
-    return {**self.of(text, candidate), "candidates": beside}
 
 
 def calibrate(
@@ -164,9 +128,9 @@ def calibrate(
     raise ValueError(
       f"texts of {new} tokens end before every drafter had its turn: give a longer context"
     )
-  if of_text and min(number, variants) * request.batch < _COUNTED:
-    progress(f"measuring {names}: counting drafts in {_COUNTED} texts of each domain")
-    in_turn = len(prompts) * _COUNTED / request.batch * windows.alone * new
+  if of_text and min(number, variants) * request.batch < COUNTED:
+    progress(f"measuring {names}: counting drafts in {COUNTED} texts of each domain")
+    in_turn = len(prompts) * COUNTED / request.batch * windows.alone * new
     rows = request.batch if in_turn < _COMPILING else wide_rows(request)
     for name, domain, each in counted_texts(text, prompts, of_text, request, rows):
       counts[name, domain] = sum(each[1:], each[0])
@@ -195,27 +159,6 @@ def calibrate(
   )
 
 
-def counters_of(candidates: Sequence[PlanCandidate]) -> dict[str, CountRounds]:
-  """Returns what counts rounds in texts (`counter_of_text`), of the candidates that have it."""
-  counters = {one.name: counter_of_text(one) for one in candidates}
-  return {name: count for name, count in counters.items() if count is not None}
-
-
-def with_spread(
-  profile: AcceptanceProfile, rounds: Mapping[str, Iterable[int]], texts: Texts, new: int
-) -> AcceptanceProfile:
-  """Returns a profile with the spread of its texts (`measured_spread`).
-
-  rounds: of each text of `new` tokens, by domain. texts: what they continue; shorter versions of a
-  prompt are other rounds, but hardly other texts.
-  """
-  rates = [profile.rates(domain) for domain in rounds]
-  different = [len(texts[domain]) for domain in rounds]
-  each = [list(own) for own in rounds.values()]
-  spread = measured_spread(each, rates, max(new - 1, 1), different=different)
-  return dataclasses.replace(profile, spread=spread)
-
-
 def _trials(method: Planned, candidates: Sequence[PlanCandidate]) -> list[Trial]:
   return [
     (method.branches[one.name, size], shape)
@@ -223,77 +166,6 @@ def _trials(method: Planned, candidates: Sequence[PlanCandidate]) -> list[Trial]
     for size in one.arm.sizes
     for shape in one.trials(size)
   ]
-
-
-def new_tokens(request: PlanRequest) -> int:
-  """Returns the new tokens per row of a text that is calibrated with."""
-  return min(_TOKENS, max(request.context // 2, 1))
-
-
-def prompts_of(
-  text: TextModel, texts: Texts, request: PlanRequest
-) -> dict[str, list[list[list[int]]]]:
-  """Returns batches of prompts per domain, as long as the context says (`same_length`).
-
-  The rates of a single text say little of its domain.
-  """
-  if request.context > text.model.config.max_position:
-    raise ValueError(
-      f"a context of {request.context} tokens is longer than the model's "
-      f"{text.model.config.max_position} positions: give a shorter one"
-    )
-  if not texts:
-    raise ValueError("there is no text to calibrate with: give at least one domain with a prompt")
-  length = max(request.context - new_tokens(request), 1)
-  count = _ceil(max(_VARIANTS * request.batch, _COUNTED), request.batch)
-  rows = same_length(text, texts, length, rows=count)
-  return {
-    domain: [own[at : at + request.batch] for at in range(0, len(own), request.batch)]
-    for domain, own in rows.items()
-  }
-
-
-def counted_texts(
-  text: TextModel,
-  prompts: Mapping[str, Sequence[Sequence[list[int]]]],
-  counters: Mapping[str, CountRounds],
-  request: PlanRequest,
-  rows: int,
-) -> Iterator[tuple[str, str, list[AcceptanceCounts]]]:
-  """Yields a drafter, a domain, and the counts of texts that plain decoding writes.
-
-  It writes `rows` of them at a time; the drafter meets them in batches of the request.
-  """
-  new, batch = new_tokens(request), request.batch
-  for domain, groups in grouped(prompts, rows).items():
-    own, outputs = list(itertools.chain(*groups)), []
-    for number, rows_of in enumerate(groups):
-      _, run = text.generate(rows_of, eos=(), max_tokens=new, sampling=request.sampling, key=number)
-      outputs += run.tokens
-    groups = [slice(at, at + batch) for at in range(0, len(own), batch)]
-    for name, count in counters.items():
-      yield name, domain, [one for its in groups for one in count(own[its], outputs[its])]
-
-
-def grouped(
-  prompts: Mapping[str, Sequence[Sequence[list[int]]]], rows: int
-) -> dict[str, list[list[list[int]]]]:
-  """Returns the prompts that drafts are counted after, by domain, in full batches of `rows`."""
-  out = {}
-  for domain, batches in prompts.items():
-    own = list(itertools.chain(*batches))
-    own = [own[place % len(own)] for place in range(_ceil(_COUNTED, rows))]
-    out[domain] = [own[at : at + rows] for at in range(0, len(own), rows)]
-  return out
-
-
-def wide_rows(request: PlanRequest) -> int:
-  """Returns the rows of batches that are decoded for their text alone: several of the request."""
-  return request.batch * max(min(_COUNTED, _WIDE // request.context) // request.batch, 1)
-
-
-def _ceil(count: int, unit: int) -> int:
-  return -(-count // unit) * unit
 
 
 def _curve(

@@ -49,10 +49,10 @@ def call(
   mesh = mesh_here()
   if mesh is not None and mesh.size > jax.local_device_count():
     raise ValueError(
-      "this method keeps something on the host, as the drafters trie and cross_vocabulary and an "
-      f"audit do, and the mesh has devices of {jax.process_count()} processes, of which each would "
-      "keep its own: choose a method that is on the devices alone, such as lookup or draft, or "
-      "leave --distributed out"
+      "this method keeps something on the host, as the drafters trie, suffix and cross_vocabulary "
+      f"and an audit do, and the mesh has devices of {jax.process_count()} processes, of which "
+      "each would keep its own: choose a method that is on the devices alone, such as lookup or "
+      "draft, or leave --distributed out"
     )
   # A program of several devices cannot say which of them makes a call of the first kind.
   if jax.default_backend() == "cpu" and jax.device_count() == 1:

@@ -53,7 +53,8 @@ def measure_acceptance(
 ) -> AcceptanceProfile:
   """Returns how often a drafter's candidates are accepted, by domain, depth and rank.
 
-  texts: prompts by domain, all of which are continued by up to `max_tokens` tokens in one batch.
+  texts: prompts by domain, as texts or token ids, all of which are continued by up to `max_tokens`
+  tokens in one batch.
 
   There are two ways. Where a greedy request is drafted by one causal model (draft chains, fixed and
   best-first trees), the target writes the texts alone and the draft model then reads each of them
@@ -76,8 +77,13 @@ def measure_acceptance(
       f"({', '.join(one.__name__ for one in _REPLAYED)}). Leave replay out"
     )
   method = Speculative(drafter, verifier)
+  # Token ids may be numpy's, which no JSON takes.
+  texts = {
+    domain: tuple(prompt if isinstance(prompt, str) else [*map(int, prompt)] for prompt in own)
+    for domain, own in texts.items()
+  }
   prompts = [
-    (domain, text.tokenizer.encode(prompt) if isinstance(prompt, str) else [*prompt])
+    (domain, text.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt)
     for domain in texts
     for prompt in texts[domain]
   ]

@@ -46,7 +46,9 @@ class AutoPlan:
   replanner: Replanner
   candidates: tuple[PlanCandidate, ...]
   measured: bool  # False: the profiles were stored
-  apart: bool = False  # each tree was measured in a program of its own, and is decoded with in one
+  # True: each tree was measured in a program of its own, and decodes in one, as in a job of several
+  # processes, where `program` cannot run.
+  apart: bool = False
 
   @functools.cached_property
   def gain_of_following(self) -> float:
@@ -82,7 +84,10 @@ class AutoPlan:
     return dataclasses.replace(candidate.speculative(one.topology), store=store), params
 
   def made_program(self, *, own_stores: bool = False) -> tuple[Planned, PyTree]:
-    """Returns the program of all candidates, whatever was chosen, and its parameters."""
+    """Returns the program of all candidates, whatever was chosen, and its parameters.
+
+    It asks the host, so a mesh of several processes refuses it.
+    """
     rows = self.plan.choice.batch
     chooser, stores = OnlineChooser(self.replanner, self.program.branches, rows=rows), []
     params = [one.params for one in self.candidates]
@@ -143,7 +148,7 @@ def plan_candidates(
     # Other texts or candidates would make other programs, which wait for each other.
     names = [one.label for one in candidates]
     same = dict(request=str(request), texts=name_of(texts), candidates=names, measure=measure)
-    hosts.check_equal("plan", same)
+    hosts.check_equal("request for a plan", same)
     store = SharedStore(store.folder, say=store.say)
   if not candidates:
     raise ValueError("there is no drafter available to plan with: name at least one candidate")
@@ -198,7 +203,10 @@ def _replanner(
   sizes = {
     one.name: sizes_apart(one) if apart and not one.whole else one.arm.sizes for one in candidates
   }
-  menu = Menu.of(sets, sizes, whole=[one.name for one in candidates if one.whole])
+  whole = [one.name for one in candidates if one.whole]
+  menu = Menu.of(sets, sizes, whole=whole)
+  if apart:
+    menu = menu.of_own_sizes(whole)
   return dataclasses.replace(first, menu=menu)
 
 

@@ -93,7 +93,8 @@ def measure_latency(
   that are not compiled yet are left out. The largest go first, but never those that a curve needs
   (one entry, one step). What the device has no memory for is left out too. of: replaces `identity`,
   to which "verifier" is added. Raises ValueError for sizes and steps below 1, for rounds to keep
-  out that are not between two steps, and for a context that the model lacks.
+  out that are not between two steps, for a context that the model lacks, and for a mesh of several
+  processes.
   """
   _check(text.model, batches, contexts, sizes, steps)
   if hosts.is_shared(text.mesh):
@@ -219,7 +220,7 @@ class _Bench:
     return run
 
   def rounds(self, kind: str, amount: int, method: Method, params: PyTree) -> _Timed:
-    """Returns rounds of a method, at the end of a context of that length."""
+    """Returns rounds of a method in the second half of a context of that length, at its end."""
     # As many tokens as the pieces need, if all drafts are accepted.
     each, positions = self.every * (amount + 1), self.text.model.config.max_position
     pieces = min(max(self.context // 2 // each, 1), _PIECES)

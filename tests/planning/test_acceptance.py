@@ -66,8 +66,13 @@ def test_replayed_rounds_are_those_of_decoding(decoded, tmp_path):
     decoded.save(tmp_path / "profile.json")
   own = dict(texts=name_of(TEXTS), max_tokens="40", verifier="sample_match", sampling="greedy")
   assert own.items() <= replayed.of.items() and str(SHAPE.parent) in replayed.of["shape"]
+  # Prompts may be token ids, those of numpy too.
+  ids = {name: [np.array(LETTERS.encode(one)) for one in own] for name, own in TEXTS.items()}
+  drafter, settings = ModelTree(TARGET, SHAPE), dict(shape=SHAPE, **SETTINGS)
+  of_ids = measure_acceptance(TEXT, drafter, DRAFT_PARAMS, texts=ids, **settings)
+  np.testing.assert_array_equal(of_ids.counts().accepted, replayed.counts().accepted)
   # The control: a model of other weights has other counts.
-  other = measure_acceptance(TEXT, ModelTree(TARGET, SHAPE), PARAMS, **settings)
+  other = measure_acceptance(TEXT, drafter, PARAMS, texts=TEXTS, **settings)
   assert np.any(other.counts().accepted != decoded.counts().accepted)
 
 

@@ -1,5 +1,6 @@
 """Drafters measured in programs of their own, as a job of several processes does."""
 
+import dataclasses
 import itertools
 import math
 import types
@@ -12,8 +13,15 @@ from mtjax import hosts
 from mtjax.decode.generation import Generation
 from mtjax.decode.method import Autoregressive
 from mtjax.decode.speculative import Speculative
+from mtjax.draft import ShapedTree
 from mtjax.planning import auto
-from mtjax.planning.calibration import PlanRequest, apart, calibrate_apart, counting
+from mtjax.planning.calibration import (
+  PlanRequest,
+  apart,
+  calibrate_apart,
+  counting,
+  sizes_apart,
+)
 from mtjax.planning.calibration.prompts import prompts_of
 from mtjax.planning.store import VARIABLE
 from mtjax.registry import candidates as registry
@@ -173,7 +181,7 @@ def test_what_differs_between_processes_is_refused_before_anything_is_measured(m
   for texts, measure in ((TEXTS, "once"), ({"a": ["b"]}, "once"), (TEXTS, "again")):
     with pytest.raises(InterruptedError):
       auto.plan_candidates(TEXT, candidates("lookup"), REQUEST, texts=texts, measure=measure)
-  assert [what for what, _ in told] == ["plan"] * 3
+  assert [what for what, _ in told] == ["request for a plan"] * 3
   first, other, again = (values for _, values in told)
   assert first["texts"] != other["texts"] and first["measure"] != again["measure"]
   assert len(first["candidates"]) == 2 and str(REQUEST.context) in first["request"]
@@ -186,19 +194,24 @@ def test_all_processes_have_the_profiles_of_the_first_ones_clock(monkeypatch):
     told.append(value)
     return value
 
+  def ticking():
+    times = iter(range(0, 10000, 100))
+    return types.SimpleNamespace(perf_counter=lambda: next(times))
+
   its, quick = candidates("lookup"), Machine(1.0)
   monkeypatch.setattr(apart, "_run", quick)
+  monkeypatch.setattr(apart, "time", ticking())
   with mock.patch.object(hosts, "agreed", tell):
     zero = calibrate_apart(TEXT, its, REQUEST, texts=TEXTS, seconds=math.inf)
   # A process whose clock says something else, and which alone would have stopped earlier.
-  slow, times, heard = Machine(3.0), iter(range(0, 10000, 100)), iter(told)
+  slow, heard = Machine(3.0), iter(told)
   monkeypatch.setattr(apart, "_run", slow)
-  monkeypatch.setattr(apart, "time", types.SimpleNamespace(perf_counter=lambda: next(times)))
+  monkeypatch.setattr(apart, "time", ticking())
   with mock.patch.object(hosts, "agreed", lambda value, mesh: next(heard)):
     one = calibrate_apart(TEXT, its, REQUEST, texts=TEXTS, seconds=1.0)
   assert slow.runs == quick.runs
   assert [its.latency for its in one] == [its.latency for its in zero]
-  times = iter(range(0, 10000, 100))
+  monkeypatch.setattr(apart, "time", ticking())
   alone = calibrate_apart(TEXT, its, REQUEST, texts=TEXTS, seconds=1.0)
   assert [its.latency for its in alone] != [its.latency for its in zero]
 
@@ -216,10 +229,23 @@ def test_a_plan_of_several_processes_has_a_program_of_its_own(monkeypatch, capsy
   assert found.measured and not found.follows
   assert found.made() == found.made_alone(found.plan.choice)
   # Trees of every size are chosen from, as each has a program of its own.
-  sizes = {one.entries for one in found.plan.ranking if one.drafter == "draft_tree"}
-  assert sizes == {2, 3, 4}
+  trees = [one for one in found.plan.ranking if one.drafter == "draft_tree"]
+  assert {one.entries for one in trees} == {2, 3, 4}
+  assert all(one.entries == one.topology.size for one in trees)
+  assert len({one.topology for one in trees}) == len(trees)
   with mock.patch.object(auto, "calibrate_apart", side_effect=AssertionError("measured again")):
     assert find_plan(config, TEXT).plan == found.plan
+
+
+def test_no_tree_is_larger_than_those_that_were_measured(monkeypatch):
+  monkeypatch.setattr(registry, "shape_sizes", lambda _: registry._ACCELERATOR_SIZES)
+  chain, tree = candidates("draft", "draft_tree")
+  assert sizes_apart(chain) == list(range(2, 17))
+  assert sizes_apart(tree) == [*range(2, 17), *range(20, 65, 4)]
+  # Eighteen levels of one child hold no 64 nodes, nor a number of the grid.
+  shaped = ShapedTree(SMALL, 64, 18, 1)
+  arm = dataclasses.replace(tree.arm, method=Speculative(shaped), shaped=shaped)
+  assert sizes_apart(dataclasses.replace(tree, arm=arm))[-2:] == [16, 19]
 
 
 @pytest.mark.parametrize(

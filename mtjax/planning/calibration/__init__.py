@@ -1,4 +1,4 @@
-"""Profiles of all candidates of a plan, measured together on this machine.
+"""Profiles of all candidates of a plan, measured in turn.
 
 `calibrate` measures them in the one program that decodes with them, and `calibrate_apart`, for jobs
 of several processes, each tree in a program of its own.

@@ -35,7 +35,7 @@ from mtjax.tuning.profiles import (
 )
 
 _LEAST, _ENOUGH = 3, 5  # passes: at least, and before an interval says something
-_EACH, _STEP = 16, 4  # of the entries of trees, all up to the first, and every so many beyond it
+_EACH, _STEP = 16, 4  # sizes of trees: all up to the first, and every fourth beyond it
 _TINY = 1e-9
 
 _Key = tuple[str, Topology] | None  # a drafter with a tree; None: plain decoding
@@ -113,9 +113,12 @@ def check_on_devices(candidates: Sequence[PlanCandidate]) -> None:
 
 
 def sizes_apart(candidate: PlanCandidate) -> list[int]:
-  """Returns the entries of trees to choose from: a program of its own has those of its tree."""
-  largest = max(candidate.arm.sizes)
-  return [*range(2, min(largest, _EACH) + 1), *range(_EACH + _STEP, largest + 1, _STEP)]
+  """Returns the sizes of trees to choose from, in programs of their own.
+
+  They are all up to 16, every fourth beyond it, and the largest that is measured.
+  """
+  largest = max(shape.size for shape in candidate.shapes)
+  return [*range(2, min(largest, _EACH)), *range(_EACH, largest, _STEP), largest]
 
 
 class _Times:
@@ -151,7 +154,7 @@ class _Times:
       for shape in candidate.shapes
     }
     # Where a drafter chooses alone, drafts of several branches stand side by side.
-    (largest, *_) = candidate.arm.sizes
+    largest = max(candidate.arm.sizes)
     points = [
       (largest if candidate.whole else shape.size, shape.height, each)
       for shape, each in took.items()
@@ -222,8 +225,9 @@ def _measured(
     one_run(key, 0)
   begin = time.perf_counter()
   while not times.enough:
-    gone = hosts.agreed(time.perf_counter() - begin, text.mesh)
-    if times.passes >= _LEAST and gone > seconds:
+    gone = time.perf_counter() - begin
+    # Every process must stop after the same pass.
+    if hosts.agreed(times.passes >= _LEAST and gone > seconds, text.mesh):
       break
     progress(f"measuring {names}: pass {times.passes + 1}, {gone:.0f} s")
     number = times.passes

@@ -70,6 +70,17 @@ class Menu:
           found.setdefault((choice.drafter, choice.entries, choice.topology), choice)
     return cls(tuple(found.values()))
 
+  def of_own_sizes(self, whole: Sequence[str]) -> "Menu":
+    """Returns the menu for programs of each tree: a round has the entries of its tree, each once.
+
+    whole: drafters whose rounds keep their sizes.
+    """
+    found: dict[tuple, PlannedRound] = {}
+    for one in self.rounds:
+      size = one.entries if one.drafter in whole else one.topology.size
+      found.setdefault((one.drafter, one.topology, size), dataclasses.replace(one, entries=size))
+    return Menu(tuple(found.values()))
+
   def plan(self, competitors: Sequence[Competitor], *, min_gain: float = 0.0) -> SpeculationPlan:
     """Returns the best of the menu's rounds and plain decoding, as `mtjax.tuning.plan` does."""
     plain, found = plain_round(competitors), []

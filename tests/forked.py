@@ -1,12 +1,16 @@
 """Launchers in forks of one process that has imported JAX, which takes seconds in each new process.
 
 A fork is a process as any other: it has its own arguments, environment, input, output and exit
-code, and compiles its own programs. The process that forks touches no JAX backend, so it has no
-threads that a fork would lack. It has imported the packages of the library too, but no launcher and
-nothing of mtjax.cli, where flags are defined. What a launcher imports itself is seen by
-`launch_alone` of tests/test_launchers.py, which starts each launcher once in a process of its own.
+code, and compiles its own programs. Only its modules are not taken apart at its end, for which it
+would copy all that it shares: a tenth of a second. The process that forks touches no JAX backend,
+so it has no threads that a fork would lack. It has imported the packages of the library too, but no
+launcher and nothing of mtjax.cli, where flags are defined. What a launcher imports itself is seen
+by `launch_alone` of tests/test_launchers.py, which starts each launcher once in a process of its
+own.
 """
 
+import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -17,7 +21,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from tests.source import ROOT
 
@@ -36,14 +43,28 @@ _PACKAGES = (
 _SECONDS = 600
 
 
-def launch(*arguments: str, text: str = "") -> tuple[int, str, str]:
-  """Runs `python -m ARGUMENTS` with `text` as its input; returns (exit code, stdout, stderr)."""
+def launch(
+  *arguments: str, text: str = "", meanwhile: Callable[[int], object] | None = None
+) -> tuple[int, str, str]:
+  """Runs `python -m ARGUMENTS` with `text` as its input; returns (exit code, stdout, stderr).
+
+  meanwhile: called with the id of the process while it runs; what it raises ends the process.
+  """
   server = _server()
   with tempfile.TemporaryDirectory() as folder:
     (Path(folder) / "stdin").write_text(text)
     server.stdin.write(json.dumps([arguments, dict(os.environ), folder]) + "\n")
     server.stdin.flush()
-    code = server.stdout.readline()
+    number = int(server.stdout.readline())
+    try:
+      if meanwhile is not None:
+        meanwhile(number)
+    except BaseException:
+      with contextlib.suppress(ProcessLookupError):
+        os.kill(number, signal.SIGKILL)
+      raise
+    finally:
+      code = server.stdout.readline()
     shown, errors = ((Path(folder) / name).read_text() for name in ("stdout", "stderr"))
   return int(code), shown, errors
 
@@ -61,7 +82,7 @@ def _server() -> subprocess.Popen:
 
 
 def _serve() -> None:
-  """Forks for every line of the input, and prints the exit code; returns at its end."""
+  """Forks for every line of the input, and prints the process id and then the exit code."""
   for package in _PACKAGES:
     importlib.import_module(package)
   gc.freeze()
@@ -71,11 +92,11 @@ def _serve() -> None:
     child = os.fork()
     if not child:
       _become(arguments, environment, Path(folder))
-      return
+    print(child, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _become(arguments: list[str], environment: dict[str, str], folder: Path) -> None:
+def _become(arguments: list[str], environment: dict[str, str], folder: Path) -> NoReturn:
   signal.alarm(_SECONDS)
   for number, name in enumerate(("stdin", "stdout", "stderr")):
     file = os.open(folder / name, os.O_WRONLY | os.O_CREAT if number else os.O_RDONLY)
@@ -86,8 +107,27 @@ def _become(arguments: list[str], environment: dict[str, str], folder: Path) -> 
   os.environ.clear()
   os.environ.update(environment | {"PYTHONPATH": str(ROOT)})
   module, *sys.argv[1:] = arguments
-  # What it raises ends this process as it would end one of its own.
-  runpy.run_module(module, run_name="__main__", alter_sys=True)
+  code = _run(module)
+  threading._shutdown()
+  atexit._run_exitfuncs()
+  for stream in (sys.stdout, sys.stderr):
+    stream.flush()
+  os._exit(code)
+
+
+def _run(module: str) -> int:
+  """Returns the exit code of `python -m MODULE`."""
+  try:
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+  except SystemExit as end:
+    if end.code is None or isinstance(end.code, int):
+      return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+  except BaseException:
+    sys.excepthook(*sys.exc_info())
+    return 1
+  return 0
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,6 @@ from mtjax.checkpoints.training import ForeignCheckpoint
 from mtjax.train.monitor.metrics import JsonLines
 from tests.forked import launch
 
-ROOT = Path(__file__).resolve().parents[2]
 STEPS = 240
 
 
@@ -29,18 +27,6 @@ def command(workdir, sources):
   )  # fmt: skip
 
 
-def start(workdir, sources):
-  """Starts the launcher in a process of its own."""
-  return subprocess.Popen(
-    [sys.executable, "-m", *command(workdir, sources)],
-    cwd=ROOT,
-    env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
 def finish(workdir, sources):
   code, _, errors = launch(*command(workdir, sources))
   assert code == 0, errors[-2000:]
@@ -50,16 +36,27 @@ def finish(workdir, sources):
 def stop_at(workdir, sources, step, number):
   """Starts the run and sends it a signal once metrics.jsonl has reached `step`."""
   before = last_step(workdir)
-  process = start(workdir, sources)
-  deadline = time.monotonic() + 300
-  while (reached := last_step(workdir)) < step:
-    assert process.poll() is None, f"ended before step {step}: {process.stderr.read()[-2000:]}"
-    assert time.monotonic() < deadline
-    # A process starts for seconds, in which it needs the cores; a step takes milliseconds.
-    time.sleep(0.02 if reached == before else 0.001)
-  process.send_signal(number)
-  process.communicate(timeout=60)
-  return process.returncode
+
+  def stop(process):
+    deadline = time.monotonic() + 300
+    while (reached := last_step(workdir)) < step and is_there(process):
+      assert time.monotonic() < deadline
+      # A process starts for seconds, in which it needs the cores; a step takes milliseconds.
+      time.sleep(0.02 if reached == before else 0.001)
+    if is_there(process):
+      os.kill(process, number)
+
+  code, _, errors = launch(*command(workdir, sources), meanwhile=stop)
+  assert last_step(workdir) >= step, f"ended before step {step}: {errors[-2000:]}"
+  return code
+
+
+def is_there(process) -> bool:
+  try:
+    os.kill(process, 0)
+  except ProcessLookupError:
+    return False
+  return True
 
 
 def last_step(workdir) -> int:
@@ -121,14 +118,15 @@ def test_sigterm_saves_at_whatever_point_of_a_step_it_comes(tmp_path, config, mo
 
 
 def test_sigterm_before_a_step_ends_the_run_at_once_and_says_so(tmp_path, sources):
-  process = start(tmp_path / "run", sources)
-  deadline = time.monotonic() + 120
-  while not (tmp_path / "run" / "lock").exists():
-    assert process.poll() is None and time.monotonic() < deadline
-    time.sleep(0.001)
-  process.send_signal(signal.SIGTERM)
-  _, errors = process.communicate(timeout=60)
-  assert process.returncode == train.PREEMPTED_EXIT
+  def stop(process):
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "lock").exists():
+      assert is_there(process) and time.monotonic() < deadline
+      time.sleep(0.001)
+    os.kill(process, signal.SIGTERM)
+
+  code, _, errors = launch(*command(tmp_path / "run", sources), meanwhile=stop)
+  assert code == train.PREEMPTED_EXIT
   assert errors.endswith("nothing to save, the same command starts again\n"), errors
 
 

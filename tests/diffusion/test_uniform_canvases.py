@@ -182,13 +182,13 @@ def test_the_cache_is_that_of_the_text_read_at_once():
 def test_a_pass_over_the_whole_text_sees_nothing_behind_the_canvas():
   params, prompt, canvas = params_of(WHOLE), [1, 2, 3], jnp.asarray([[4, V, 5, 6]])
   text = jnp.asarray([[*prompt, 9, 9, 9, 9, 8, 8, 8]])
-  ours = WHOLE.logits(params, None, text, canvas, jnp.array([3]), None)
+  ours = jax.jit(WHOLE.logits)(params, None, text, canvas, jnp.array([3]), None)
   alone = jnp.asarray([[*prompt, 4, V, 5, 6]])
   expected = forward(PLAIN, params, frontier_lib.bidirectional(alone)).logits[:, 3:]
   np.testing.assert_allclose(ours, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["whole text", "gidd"])
+@pytest.mark.parametrize("name", [pytest.param("whole text", marks=pytest.mark.slow), "gidd"])
 def test_a_stream_ends_with_the_text_of_one_program(name):
   network, rule_of = CASES[name]
   settings = dict(length=8, steps=4, rule=rule_of(np.arange(2)), key=3)
@@ -257,7 +257,8 @@ def test_log_probabilities_are_those_of_the_canvas_that_was_seen():
   begin, temperature = len(PROMPTS[2]), 0.5
   for number in range(3):
     canvas = jnp.asarray(out.trace.passes.canvas[number, :, : begin + 4])
-    logits = PLAIN.forward(params_of(WHOLE), frontier_lib.bidirectional(canvas)).logits[0, begin:]
+    whole = forward(PLAIN, params_of(WHOLE), frontier_lib.bidirectional(canvas)).logits
+    logits = whole[0, begin:]
     x, z = np.asarray(jax.nn.softmax(logits / temperature)), np.asarray(canvas)[0, begin:]
     a, b = (1 - (3 - number) / 3, 1 - (2 - number) / 3)  # alpha at t and at s
     same = np.eye(V)[z]

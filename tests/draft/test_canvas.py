@@ -51,7 +51,9 @@ def plain():
   return generate(TARGET, PARAMS, PROMPTS, **SETTINGS).tokens
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+  "kind", [pytest.param(k, marks=pytest.mark.slow) if k == "shifted" else k for k in KINDS]
+)
 def test_text_is_that_of_plain_decoding_and_drafts_are_of_use(kind):
   out = generate(
     TARGET, PARAMS, PROMPTS, method=method(**KINDS[kind]), method_params=DRAFT_PARAMS, **SETTINGS
@@ -60,7 +62,9 @@ def test_text_is_that_of_plain_decoding_and_drafts_are_of_use(kind):
   assert sum(out.counters["accepted_at_depth"]) > 0
 
 
-@pytest.mark.parametrize("kind", ["bidirectional", "shifted blocks"])
+@pytest.mark.parametrize(
+  "kind", [pytest.param("bidirectional", marks=pytest.mark.slow), "shifted blocks"]
+)
 def test_it_catches_up_after_rounds_without_it(kind):
   adaptive = Adaptive(method(**KINDS[kind]), patience=3)
   params = adaptive.params(100.0, DRAFT_PARAMS)
@@ -69,7 +73,7 @@ def test_it_catches_up_after_rounds_without_it(kind):
   assert 0 < out.counters["draft_forwards"] < out.counters["target_forwards"] - len(PROMPTS)
 
 
-@pytest.mark.parametrize("kind", ["blocks", "shifted blocks"])
+@pytest.mark.parametrize("kind", [pytest.param("blocks", marks=pytest.mark.slow), "shifted blocks"])
 def test_drafts_are_those_of_a_pass_over_the_whole_text(kind):
   drafter = ModelCanvas(masked(TARGET, **KINDS[kind]), 3)
   size, shifted = KINDS[kind]["block_length"], "alignment" in KINDS[kind]

@@ -20,6 +20,7 @@ from mtjax.text import TextModel
 from mtjax.trees import chain, k_ary
 from mtjax.types import DraftScheme
 from mtjax.verify import VERIFIERS
+from tests.compiled import forward
 from tests.draft.drafters import LIMITS, PARAMS, PROMPTS, TARGET, VOCAB
 from tests.draft.letters import Letters
 from tests.draft.two_rounds import VOCAB as VOCAB_OF_TEXTS
@@ -43,9 +44,9 @@ def trimmed(ids=IDS, *, rest=0.0):
   "make",
   [
     lambda model: ModelChain(model, 3),
-    lambda model: ModelChain(model, 3, confidence=0.05),
+    pytest.param(lambda model: ModelChain(model, 3, confidence=0.05), marks=pytest.mark.slow),
     lambda model: BestFirst(model, 2, 3, 6),
-    lambda model: ModelTree(model, k_ary((3, 2))),
+    pytest.param(lambda model: ModelTree(model, k_ary((3, 2))), marks=pytest.mark.slow),
     lambda model: GrownTree(model, 6, 3, 2, 2),
   ],
 )
@@ -71,8 +72,8 @@ def test_a_map_of_all_tokens_is_the_target_itself():
 def test_logits_are_the_models_at_their_ids_and_nothing_elsewhere():
   model, params = trimmed(rest=9.0)
   fitted = TrimmedVocabulary(model, VOCAB, IDS)
-  inner = model.forward(params, frontier.causal(jnp.array([[0, 3, 8]]))).logits
-  outer = fitted.forward(params, frontier.causal(jnp.array([[7, 3, 0]]))).logits
+  inner = forward(model, params, frontier.causal(jnp.array([[0, 3, 8]]))).logits
+  outer = forward(fitted, params, frontier.causal(jnp.array([[7, 3, 0]]))).logits
   assert outer.shape[-1] == fitted.config.vocab_size == VOCAB
   np.testing.assert_array_equal(outer[..., list(IDS)], inner[..., :-1])
   assert (outer[..., OTHERS] == -jnp.inf).all()
@@ -81,9 +82,9 @@ def test_logits_are_the_models_at_their_ids_and_nothing_elsewhere():
 def test_tokens_without_a_row_are_read_as_the_last_one():
   model, params = trimmed(rest=0.5)
   fitted = TrimmedVocabulary(model, VOCAB, IDS)
-  wanted = model.forward(params, frontier.causal(jnp.array([[0, len(IDS), 1]]))).logits[..., :-1]
+  wanted = forward(model, params, frontier.causal(jnp.array([[0, len(IDS), 1]]))).logits[..., :-1]
   for token in OTHERS:
-    found = fitted.forward(params, frontier.causal(jnp.array([[7, token, 1]]))).logits
+    found = forward(fitted, params, frontier.causal(jnp.array([[7, token, 1]]))).logits
     np.testing.assert_array_equal(found[..., list(IDS)], wanted)
 
 
@@ -155,7 +156,7 @@ class CutOff:
 @pytest.mark.parametrize(
   ("make", "verifier"),
   [
-    (lambda model: ModelChain(model, 2), "chain"),
+    pytest.param(lambda model: ModelChain(model, 2), "chain", marks=pytest.mark.slow),
     (lambda model: ModelTree(model, k_ary((2, 2))), "traversal"),
   ],
 )

@@ -59,8 +59,10 @@ def plain():
   ("kind", "make"),
   [
     ("padded", lambda model: ModelChain(model, 3)),
-    ("cut", lambda model: ModelChain(model, 3, confidence=0.05)),
-    ("padded", lambda model: BestFirst(model, 2, 3, 6)),
+    pytest.param(
+      "cut", lambda model: ModelChain(model, 3, confidence=0.05), marks=pytest.mark.slow
+    ),
+    pytest.param("padded", lambda model: BestFirst(model, 2, 3, 6), marks=pytest.mark.slow),
     ("cut", lambda model: ModelTree(model, k_ary((3, 2)))),
     ("padded", lambda model: GrownTree(model, 6, 3, 2, 2)),
     ("cut", lambda model: S2D(model, (1,), (0.05,), 3)),
@@ -119,8 +121,8 @@ def test_extra_embeddings_keep_their_names_and_follow_the_targets_rows(own):
   ids = [fitted.config.special_id(name) for name in ("mask", "prompt")]
   assert ids == [VOCAB, VOCAB + 1]
   theirs, ours = (frontier.causal(jnp.array([[1, *x]])) for x in ([own, own + 1], ids))
-  wanted = model.forward(params, theirs).logits[..., : min(own, VOCAB)]
-  found = fitted.forward(params, ours).logits[..., : min(own, VOCAB)]
+  wanted = forward(model, params, theirs).logits[..., : min(own, VOCAB)]
+  found = forward(fitted, params, ours).logits[..., : min(own, VOCAB)]
   np.testing.assert_array_equal(found, wanted)
 
 

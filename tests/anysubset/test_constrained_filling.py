@@ -143,7 +143,11 @@ def test_every_blank_of_every_row_is_accepted(tiny, method):
   assert all(fits[1::2]) and not all(fits[::2])
 
 
-@pytest.mark.parametrize("method", [Sequential(), SlidingWindow(4, 0.4), Eso(2, 0.7)], ids=str)
+@pytest.mark.parametrize(
+  "method",
+  [Sequential(), pytest.param(SlidingWindow(4, 0.4), marks=pytest.mark.slow), Eso(2, 0.7)],
+  ids=str,
+)
 def test_a_text_ends_early_and_its_row_with_it(tiny, method):
   model, params = tiny
   # The first half has a constraint, and the second has the same keys without one.

@@ -36,7 +36,7 @@ def turns(seed, *sizes):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("temperature", [0.0, 0.9])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 0.9])
 def test_turns_give_the_tokens_of_the_whole_text(causal, method, temperature, monkeypatch):
   monkeypatch.setattr(prefill, "REST_CHUNK", 4)
   model, params, _ = causal

@@ -69,7 +69,11 @@ def test_a_scan_equals_unrolled_layers_over_a_growing_cache(layers):
     np.testing.assert_allclose(mine, theirs, atol=TOLERANCE, rtol=0)
 
 
-@pytest.mark.parametrize("layers", [[FULL] * 3, [WINDOWED, FULL] * 2], ids=["one kind", "a period"])
+@pytest.mark.parametrize(
+  "layers",
+  [pytest.param([FULL] * 3, marks=pytest.mark.slow), [WINDOWED, FULL] * 2],
+  ids=["one kind", "a period"],
+)
 def test_a_masked_model_multiplies_the_chosen_entries_alone_in_its_last_layer(layers):
   config = scanned(_model(layers).config)
   masked = Model(dataclasses.replace(config, predicts="masked"))

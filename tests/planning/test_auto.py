@@ -14,6 +14,7 @@ from mtjax.decode.planned import Planned
 from mtjax.decode.speculative import Speculative
 from mtjax.evaluate.answers.methods import answering
 from mtjax.planning import auto
+from mtjax.planning.calibration import together
 from mtjax.planning.calibration.windows import Windows
 from mtjax.planning.store import VARIABLE
 from mtjax.registry.auto import find_plan, make_planned
@@ -26,7 +27,19 @@ from tests.draft.drafters import LETTERS, PARAMS, SMALL, SMALL_PARAMS, TARGET
 
 TEXT = TextModel(TARGET, PARAMS, LETTERS, "tiny")
 DRAFT = TextModel(SMALL, SMALL_PARAMS, LETTERS, "small")
+# As long as what is measured with, whose programs then decode it.
+PROMPT = 5 * "abcabc"
 SETTINGS = dict(context=64, seconds=0.0, texts={"list": ["abcabcab"], "other": ["hijhij", "a"]})
+
+
+@pytest.fixture
+def slow_plain(monkeypatch):
+  """Plain decoding takes a second for a token, whatever the clock says, so that drafts pay here.
+
+  Nothing is in truth that slow: no texts are decoded side by side, which is one more program.
+  """
+  monkeypatch.setattr(Windows, "alone", 1.0)
+  monkeypatch.setattr(together, "_COMPILING", float("inf"))
 
 
 @pytest.fixture(autouse=True)
@@ -36,14 +49,13 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_it_is_measured_once_and_then_loaded_and_writes_the_text_of_plain_decoding(
-  folder, capsys, monkeypatch
+  folder, capsys, monkeypatch, slow_plain
 ):
   method = mtjax.method("auto", of=["lookup", "draft"], draft_model=DRAFT, **SETTINGS)
-  # So that drafts pay here, and following the text does, whatever the clock says.
-  monkeypatch.setattr(Windows, "alone", 1.0)
+  # Following the text pays, too.
   monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 1.0)
-  plain, _ = TEXT.generate("abcabc", max_tokens=30)
-  text, run = TEXT.generate("abcabc", max_tokens=30, method=method)
+  plain, _ = TEXT.generate(PROMPT, max_tokens=30)
+  text, run = TEXT.generate(PROMPT, max_tokens=30, method=method)
   assert text == plain
   lines = capsys.readouterr().err.splitlines()
   assert lines[0].startswith(
@@ -87,8 +99,9 @@ def test_where_nothing_is_ahead_of_plain_decoding_its_own_program_is_used(monkey
 @pytest.mark.parametrize(
   "name", ["lookup", pytest.param("draft", marks=pytest.mark.slow), "draft_tree"]
 )
-def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own(name, monkeypatch):
-  monkeypatch.setattr(Windows, "alone", 1.0)
+def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own(
+  name, monkeypatch, slow_plain
+):
   monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 0.0)
   settings = {} if name == "lookup" else dict(draft_model=DRAFT)
   config = decode_config(name).to_dict() | dict(tree="auto", plan=SETTINGS) | settings
@@ -102,13 +115,12 @@ def test_where_following_the_text_cannot_pay_the_choice_has_a_program_of_its_own
       assert (alone.height, alone.breadth) == (one.topology.height, one.topology.breadth)
       assert type(alone) is type(get_drafter(name)(config, TEXT)[0])
   assert found.made_alone(found.plan.plain) == (Autoregressive(), None)
-  plain, _ = TEXT.generate("abcabc", max_tokens=30)
+  plain, _ = TEXT.generate(PROMPT, max_tokens=30)
   for method, its in (found.made(), found.made_program()):
-    assert TEXT.generate("abcabc", max_tokens=30, method=method, method_params=its)[0] == plain
+    assert TEXT.generate(PROMPT, max_tokens=30, method=method, method_params=its)[0] == plain
 
 
-def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch):
-  monkeypatch.setattr(Windows, "alone", 1.0)
+def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch, slow_plain):
   monkeypatch.setattr(auto.AutoPlan, "gain_of_following", 0.0)
   config = decode_config("suffix").to_dict() | dict(tree="auto", plan=SETTINGS)
   found = find_plan(config, TEXT)
@@ -116,8 +128,8 @@ def test_an_empty_store_lives_as_long_as_the_method_that_has_it(monkeypatch):
   method, params = found.made_alone(found.plan.ranking[0], own_stores=True)
   assert int(params) != int(candidate.params)
   gc.collect()
-  text, _ = TEXT.generate("abcabc", max_tokens=20, method=method, method_params=params)
-  assert text == TEXT.generate("abcabc", max_tokens=20)[0]
+  text, _ = TEXT.generate(PROMPT, max_tokens=20, method=method, method_params=params)
+  assert text == TEXT.generate(PROMPT, max_tokens=20)[0]
 
 
 def test_each_size_of_batch_sampling_and_context_has_a_plan_of_its_own(monkeypatch):

@@ -74,11 +74,11 @@ METHODS = {
   },
   8: {
     "a draft model": (ModelChain(TARGET, 3), PARAMS, "sample_match"),
-    "the target's own layer": (SelfS2D(TARGET, (1,), (0.0,), length=3), PARAMS, "sample_match"),
     "recycling": (Recycling(VOCAB, tree=8), None, "sample_match"),
   },
 }  # fmt: skip
 OTHERS = {
+  "the target's own layer": (SelfS2D(TARGET, (1,), (0.0,), length=3), PARAMS, "sample_match"),
   "a fixed tree, judged leaves first": (ModelTree(TARGET, drafters.RAGGED), PARAMS, "traversal"),
   "a draft model, judged as a block": (
     ModelChain(drafters.SMALL, 3), drafters.SMALL_PARAMS, "block",
@@ -127,11 +127,15 @@ def decoding(methods, plain: Generation) -> dict[str, float]:
 
 
 def one_text(plain: Generation) -> dict[str, float]:
-  """A batch of one, the first text, on an axis of rows of two, and on a mesh of another kind."""
+  """A batch of one, the first text, on an axis of rows of two, and on a mesh of another kind.
+
+  With eight devices the axis of rows is that of four.
+  """
   own = Sampling(temperature=1.0, top_k=5, repetition_penalty=1.1)
   one = dict(prompts=PROMPTS[:1], max_tokens=LIMITS[0], sampling=own)
-  expected = dataclasses.replace(plain, tokens=plain.tokens[:1])
-  out = {"one text": different(run(FIRST, **one), expected)}
+  expected, out = dataclasses.replace(plain, tokens=plain.tokens[:1]), {}
+  if sys.argv[1] == "4":
+    out["one text"] = different(run(FIRST, **one), expected)
   with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     out["one text on another mesh"] = different(run(SECOND, **one), expected)

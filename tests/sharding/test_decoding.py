@@ -21,8 +21,9 @@ CASES = {
     *(f"verdicts of {name}" for name in verify.VERIFIERS),
   ),
   "8": (
-    *PLAIN,
-    *("a draft model", "the target's own layer", "recycling"),
+    *PLAIN[:2],
+    "one text on another mesh",
+    *("a draft model", "recycling"),
     "adaptive, with constraints and a history",
   ),
 }

@@ -14,7 +14,6 @@ SOME = (
   "machine block_buffer",
   "uniform accept_or_renoise",
   "fill self",
-  "fill confidence",
 )
 
 

@@ -66,12 +66,12 @@ def test_blanks_match_without_the_space_before_them(folders, tmp_path):
   out = tmp_path / "run.json"
   code, shown, errors = launch(
     "experiments.infill", f"--model={folders['any_subset']}", "--text=The ___ sat (___) there.",
-    "--length=2,3,4,5,6", "--length=3", "--regex=(cat|dog)s?", "--regex=", "--temperature=1",
+    "--length=2,4,6", "--length=3", "--regex=(cat|dog)s?", "--regex=", "--temperature=1",
     f"--output={out}",
   )  # fmt: skip
   assert code == 0, errors
   run = json.loads(out.read_text())
-  assert re.fullmatch(" (cat|dog)s?", run["blanks"][0]) and run["tried"] == 5
+  assert re.fullmatch(" (cat|dog)s?", run["blanks"][0]) and run["tried"] == 3
   assert re.match(r"The (cat|dog)s? sat \(", shown)
 
 

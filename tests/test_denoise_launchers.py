@@ -83,7 +83,16 @@ def test_shadow_entries_and_blocks_of_the_model(tmp_path, name):
   assert "approximate: " in errors
 
 
-@pytest.mark.parametrize("name", ["llada21", "d2f", "multi_bd", "fast_dllm_v2"])
+# All of them are made by name and streamed in tests/diffusion/test_texts.py.
+@pytest.mark.parametrize(
+  "name",
+  [
+    "llada21",
+    pytest.param("d2f", marks=pytest.mark.slow),
+    pytest.param("multi_bd", marks=pytest.mark.slow),
+    "fast_dllm_v2",
+  ],
+)
 def test_methods_of_block_causal_models(tmp_path, name):
   out, gif = tmp_path / "run.json", tmp_path / "run.gif"
   shifted = dict(alignment="shifted") if name == "fast_dllm_v2" else {}

@@ -51,7 +51,9 @@ def test_a_folder_is_loaded_and_its_canvases_are_shown_and_kept(folder, tmp_path
   assert canvas_run(model, ["Once upon"], frames).prompts == run["prompts"]
 
 
-@pytest.mark.parametrize("rule", ["gidd", "udlm", "accept_or_renoise"])
+@pytest.mark.parametrize(
+  "rule", ["gidd", pytest.param("udlm", marks=pytest.mark.slow), "accept_or_renoise"]
+)
 def test_a_model_that_was_trained_with_uniform_noise(tmp_path, rule):
   path = tiny_model.save(tmp_path / "model", **tiny_model.MASKED, noise="hybrid")
   code, shown, errors = launch(

@@ -112,7 +112,9 @@ def test_the_limit_ends_complete_texts(plain):
     assert all(len(row) == limit and WORDS.accepts(text_of(row)) for row in tokens)
 
 
-@pytest.mark.parametrize("verifier", ["rrs_without", "traversal"])
+@pytest.mark.parametrize(
+  "verifier", [pytest.param("rrs_without", marks=pytest.mark.slow), "traversal"]
+)
 def test_sampled_texts_follow_the_constrained_distribution(verifier):
   """The jitted loop over two rounds and more, against products of masked softmaxes."""
   rows, length, prompt = 4096, 4, PROMPTS[0]

@@ -174,14 +174,18 @@ SHALLOW = Model(dataclasses.replace(CONFIG, layers=uniform_layers(1)))
 SHALLOW_PARAMS = jax.tree.map(lambda x: 4 * x, SHALLOW.init(jax.random.key(0)))
 
 
-@pytest.mark.parametrize("shifted", [False, True], ids=["aligned", "shifted"])
+EXACT = dataclasses.replace(BLOCKS, block_length=8), PARAMS, ExactBlocks()
+STALE = MaskedNetwork(SHALLOW, MASK), SHALLOW_PARAMS, BlockStale()
+
+
 @pytest.mark.parametrize(
-  ("network", "params", "cache"),
+  ("network", "params", "cache", "shifted"),
   [
-    (dataclasses.replace(BLOCKS, block_length=8), PARAMS, ExactBlocks()),
-    (MaskedNetwork(SHALLOW, MASK), SHALLOW_PARAMS, BlockStale()),
+    pytest.param(*EXACT, False, id="exact-aligned"),
+    pytest.param(*EXACT, True, id="exact-shifted"),
+    pytest.param(*STALE, False, id="stale-aligned"),
+    pytest.param(*STALE, True, id="stale-shifted", marks=pytest.mark.slow),
   ],
-  ids=["exact", "stale"],
 )
 def test_blanks_over_kept_keys_are_those_of_the_whole_canvas(network, params, cache, shifted):
   network = dataclasses.replace(network, shifted=shifted)

@@ -15,7 +15,7 @@ def run(drafter, max_tokens=LIMITS, verifier="sample_match", **settings):
   return generate(TARGET, PARAMS, PROMPTS, max_tokens=max_tokens, **method, **settings).counters
 
 
-@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("temperature", [pytest.param(0.0, marks=pytest.mark.slow), 1.0])
 def test_a_target_that_drafts_its_own_tree_accepts_a_path_a_round(temperature):
   """First children that are sampled from the target's own distribution are always accepted.
 

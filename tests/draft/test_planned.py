@@ -1,6 +1,7 @@
 """Drafters, trees and plain rounds that are chosen while a program runs."""
 
 import numpy as np
+import pytest
 
 from mtjax.decode.generation import generate
 from mtjax.decode.planned import Arm, Planned
@@ -97,31 +98,33 @@ def drafted(history):
   ]
 
 
-def test_trees_whose_shape_is_data_are_those_of_a_fixed_shape():
-  """Greedy, with shapes of every height: the same drafts, counts and history."""
+@pytest.mark.parametrize(
+  "shape", [RAGGED, pytest.param(k_ary((2, 1)), marks=pytest.mark.slow)], ids=["ragged", "regular"]
+)
+def test_trees_whose_shape_is_data_are_those_of_a_fixed_shape(shape):
+  """Greedy: the same drafts, counts and history."""
   tree = Planned((Arm("tree", Speculative(TREE), (9,), TREE),), max_rounds=2)
-  for shape in (RAGGED, k_ary((2, 1))):
-    fixed = ModelTree(SMALL, shape)
-    settings = dict(max_tokens=LIMITS, history=True)
-    one = generate(
-      TARGET, PARAMS, PROMPTS, method=Speculative(fixed), method_params=SMALL_PARAMS, **settings
-    )
-    script = NextRounds(1, shape, 5)  # more than there may be
-    two, chooser = planned(lambda _, script=script: script, tree, sampling=None, **settings)
-    assert one.tokens == two.tokens
-    assert drafted(one.history) == drafted(two.history)
-    for name in ("drafted_at_depth", "accepted_at_depth", "accepted_at_place"):
-      assert np.trim_zeros(one.counters[name], "b") == np.trim_zeros(two.counters[name], "b")
-    for name in ("target_forwards", "draft_forwards", "entries"):
-      assert one.counters[name] == two.counters[name]
-    # What the chooser is told is what the history says; of the last rounds it is not asked.
-    heard = sum((report.counts for _, report, _ in chooser.reports), AcceptanceCounts.none(1, 1))
-    asked = sum(report.rounds for _, report, _ in chooser.reports)
-    assert {report.rounds for _, report, _ in chooser.reports} == {2}
-    counted = count_history(one.history[1 : 1 + asked], shape=shape)
-    height, breadth = counted.tried.shape
-    np.testing.assert_array_equal(heard.accepted[:height, :breadth], counted.accepted)
-    assert heard.rounds == counted.rounds
-    # Behind the end of a text nothing counts, and the history that is cut here does not know it.
-    ends = heard.tried[:height, :breadth] - counted.tried
-    assert np.all(ends >= 0) and heard.accepted.sum() == counted.accepted.sum()
+  fixed = ModelTree(SMALL, shape)
+  settings = dict(max_tokens=LIMITS, history=True)
+  one = generate(
+    TARGET, PARAMS, PROMPTS, method=Speculative(fixed), method_params=SMALL_PARAMS, **settings
+  )
+  script = NextRounds(1, shape, 5)  # more than there may be
+  two, chooser = planned(lambda _: script, tree, sampling=None, **settings)
+  assert one.tokens == two.tokens
+  assert drafted(one.history) == drafted(two.history)
+  for name in ("drafted_at_depth", "accepted_at_depth", "accepted_at_place"):
+    assert np.trim_zeros(one.counters[name], "b") == np.trim_zeros(two.counters[name], "b")
+  for name in ("target_forwards", "draft_forwards", "entries"):
+    assert one.counters[name] == two.counters[name]
+  # What the chooser is told is what the history says; of the last rounds it is not asked.
+  heard = sum((report.counts for _, report, _ in chooser.reports), AcceptanceCounts.none(1, 1))
+  asked = sum(report.rounds for _, report, _ in chooser.reports)
+  assert {report.rounds for _, report, _ in chooser.reports} == {2}
+  counted = count_history(one.history[1 : 1 + asked], shape=shape)
+  height, breadth = counted.tried.shape
+  np.testing.assert_array_equal(heard.accepted[:height, :breadth], counted.accepted)
+  assert heard.rounds == counted.rounds
+  # Behind the end of a text nothing counts, and the history that is cut here does not know it.
+  ends = heard.tried[:height, :breadth] - counted.tried
+  assert np.all(ends >= 0) and heard.accepted.sum() == counted.accepted.sum()

@@ -51,8 +51,15 @@ def test_greedy_rows_beside_others_are_those_of_no_rules(plain, greedy):
   assert plain["no end"].tokens[GREEDY] == greedy.tokens
 
 
+# Other tests run the drafters of these rows, or these rows, against plain decoding. The target
+# itself is streamed below.
+AGAIN = ("lookup", "the target itself", "trie, warmed")
+
+
 @pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+  "name", [pytest.param(name, marks=pytest.mark.slow) if name in AGAIN else name for name in ROWS]
+)
 def test_text_is_that_of_decoding_without_drafts_token_by_token(plain, name, setting):
   row = ROWS[name]
   method = dict(method=Speculative(row.drafter), method_params=row.params)
@@ -126,7 +133,8 @@ def chain(drafter):
   return lambda small: drafter(small, 2)
 
 
-@pytest.mark.parametrize("verifier", ["chain", "block"])
+# Drafts that are judged as a block are counted in test_canvas.py.
+@pytest.mark.parametrize("verifier", ["chain", pytest.param("block", marks=pytest.mark.slow)])
 def test_sampled_drafts_keep_the_targets_distribution_over_two_rounds(verifier):
   assert p_value(texts(chain(ModelChain), verifier)) > 1e-3
 

@@ -120,8 +120,8 @@ def gemma():
   ("name", "make"),
   [
     ("d2f", lambda: tiny(**BLOCKS)),
-    ("multi_bd", lambda: tiny(**BLOCKS)),
-    ("dmax", lambda: tiny(**BLOCKS)),
+    pytest.param("multi_bd", lambda: tiny(**BLOCKS), marks=pytest.mark.slow),
+    pytest.param("dmax", lambda: tiny(**BLOCKS), marks=pytest.mark.slow),
     ("fast_dllm_v2:machine=sub_blocks:sub_block=2", lambda: tiny(**BLOCKS, alignment="shifted")),
     ("gidd:steps=2", lambda: tiny(**MASKED, noise="hybrid")),
     ("diffusion_gemma:steps=2", gemma),

@@ -175,7 +175,7 @@ def test_weights_decay_in_matrices_and_tables_and_not_in_biases(name):
   config = OptimizerConfig(name=name, learning_rate=0.1, muon_learning_rate=0.1, weight_decay=0.5)
   optimizer = make_optimizer(config, Schedule(9, 0, 0))
   none = jax.tree.map(jnp.zeros_like, params)
-  updates, _ = optimizer.update(none, optimizer.init(params), params)
+  updates, _ = jax.jit(lambda: optimizer.update(none, optimizer.init(params), params))()
   flat = jax.tree_util.tree_leaves_with_path(updates)
   decays = {
     jax.tree_util.keystr(path, simple=True, separator="/").removeprefix("layer_0/")
@@ -191,7 +191,7 @@ def test_muon_moves_the_projection_of_positions_as_a_matrix():
   params = MODEL.init(jax.random.key(0))
   optimizer = make_optimizer(OptimizerConfig(name="muon", weight_decay=0.0), Schedule(9, 0, 0))
   grads = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
-  updates, _ = optimizer.update(grads, optimizer.init(params), params)
+  updates, _ = jax.jit(lambda: optimizer.update(grads, optimizer.init(params), params))()
   attention = updates["layer_0"]["attention"]
   sizes = np.linalg.svd(attention["relative"], compute_uv=False)
   assert sizes[-1] > 0.4 * sizes[0], f"not orthogonalised: {sizes}"

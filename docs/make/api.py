@@ -65,6 +65,7 @@ MODULES = (
   "mtjax.checkpoints.families.diffusion",
   "mtjax.pretrained",
   "mtjax.planning",
+  "mtjax.planning.calibration",
   "mtjax.planning.auto",
   "mtjax.planning.store",
   "mtjax.registry.by_name",

@@ -13,6 +13,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 
 import mtjax  # noqa: E402
 from mtjax.draft import PromptLookup  # noqa: E402
+from mtjax.planning import AutoPlan  # noqa: E402
 from mtjax.planning.acceptance import _ranked, _ranks  # noqa: E402
 from mtjax.planning.calibration.windows import Windows  # noqa: E402
 from mtjax.planning.latency import _Bench  # noqa: E402
@@ -52,8 +53,10 @@ def main() -> None:
   # The mesh of the parameters is that of the model, though nobody names it.
   params = shard_params(PARAMS, parse_mesh("data:2"))
   text = TextModel(TARGET, params, LETTERS, "tiny")
-  # So that drafts pay here, whatever the clock says: the program of the plan is what is tested.
+  # So that drafts pay here, and following the text does, whatever the clock says: the program of the
+  # plan is what is tested.
   Windows.alone = 1.0
+  setattr(AutoPlan, "gain_of_following", 1.0)  # noqa: B010, it is a property
   method = mtjax.method(
     "lookup", tree="auto", length=3, context=64, seconds=0.0, folder=sys.argv[1],
     texts={"list": ["abcabcab"], "other": ["hijhij"]},

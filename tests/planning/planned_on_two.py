@@ -53,8 +53,8 @@ def main() -> None:
   # The mesh of the parameters is that of the model, though nobody names it.
   params = shard_params(PARAMS, parse_mesh("data:2"))
   text = TextModel(TARGET, params, LETTERS, "tiny")
-  # So that drafts pay here, and following the text does, whatever the clock says: the program of the
-  # plan is what is tested.
+  # So that drafts pay here, and following the text does, whatever the clock says: what is tested is
+  # the program of the plan.
   Windows.alone = 1.0
   setattr(AutoPlan, "gain_of_following", 1.0)  # noqa: B010, it is a property
   method = mtjax.method(

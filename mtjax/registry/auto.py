@@ -154,11 +154,10 @@ def find_plan(
   """Returns the plan of a config for this machine, measured or stored.
 
   The plan is for as many rows as `planned_rows` says. Of all drafters those that do not fit the
-  target are left out, and named, and so are stores on the host where several processes share the
-  target's mesh; one that was asked for by name is refused. drafters: those that
-  other plans of this target and config have made, which this plan uses too, and adds to. A store
-  then goes on learning. Raises ValueError as its drafters' entries do, and for settings that would
-  do nothing.
+  target are left out, and named. So are stores on the host, where several processes share the
+  target's mesh. One that was asked for by name is refused. drafters: those that other plans of this
+  target and config have made, which this plan uses too, and adds to. A store then goes on learning.
+  Raises ValueError as its drafters' entries do, and for settings that would do nothing.
   """
   settings = {**plan_settings(), **config.get("plan", {})}
   check_plan(config)

@@ -54,13 +54,13 @@ def calibrate_apart(
 
   `calibrate` measures in one program, which asks the host which drafter is next. Where several
   processes run one program, each would ask a host of its own. Here every drafter decodes whole
-  texts with each of its trees (`PlanCandidate.trials`), in turn with plain decoding. What a round
+  texts with each of its trees (`PlanCandidate.shapes`), in turn with plain decoding. What a round
   takes is the median of its ratios to the rounds of plain decoding in the same pass, and what the
   first token takes longer than that of plain decoding is the drafter's reading of the prompt. All
   times are those of process 0, and so is the number of passes.
 
-  Acceptance is counted in texts that plain decoding writes where drafts follow from texts alone,
-  and otherwise as `measure_acceptance` does.
+  Acceptance is counted in texts that plain decoding writes, where drafts follow from texts alone or
+  a greedy request is drafted by a model. Otherwise the drafter decodes (`ranks_of`, `depths_of`).
 
   seconds: for the passes, at most, after everything is compiled; less once all ratios are known to
   2 %. There are at least 3 of them. Raises ValueError for candidates with a store on the host, for

@@ -71,9 +71,10 @@ class Menu:
     return cls(tuple(found.values()))
 
   def of_own_sizes(self, whole: Sequence[str]) -> "Menu":
-    """Returns the menu for programs of each tree: a round has the entries of its tree, each once.
+    """Returns the menu where every tree has a program of its own.
 
-    whole: drafters whose rounds keep their sizes.
+    The entries of a round are then the nodes of its tree, and no tree stands there twice. whole:
+    drafters that choose their drafts alone, whose rounds keep their entries.
     """
     found: dict[tuple, PlannedRound] = {}
     for one in self.rounds:
